@@ -1,0 +1,1 @@
+"""Tailor: recommendations, search, explanations and texts for every person, measured honestly."""

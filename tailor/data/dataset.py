@@ -1,0 +1,281 @@
+"""A data set: Parquet tables in a folder, their catalogue, and every user's events as one sequence."""
+
+import hashlib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from tailor.data.arrays import Ragged
+from tailor.data.folders import written_aside
+from tailor.data.queries import Queries, Rankings
+from tailor.data.tables import TABLES, checked
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError, nearest
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Every user's events, oldest first, ties in file order; row u of the arrays is user `users.ids[u]`."""
+
+    rows: Ragged  # item rows
+    events: np.ndarray  # (m,) int64: the row of each in the events table
+    times_ms: Ragged | None
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """What a stage after retrieval learns from: queries, the lists an earlier stage made for them, and what came next."""
+
+    queries: Queries
+    rankings: Rankings
+    targets: Ragged  # item rows of the queries' catalogue
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Which part of which data a model may have seen: the whole set's hash, and the split and part it was cut by."""
+
+    data_hash: str
+    split_hash: str | None = None
+    part: str = "all"  # train, train+valid or all
+
+
+class Dataset:
+    """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the catalogue of the whole.
+
+    The rows of the events table stand in time order (full precision, ties in file order), or in file order where
+    there are no times. Outside ids are strings. Only `events` or `judgements` is required.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, pl.DataFrame],
+        name: str = "data",
+        labels: Mapping[str, str] | None = None,
+        *,
+        catalogue: Vocabulary | None = None,
+        users: Vocabulary | None = None,
+        provenance: Provenance | None = None,
+        lists: Lists | None = None,
+    ) -> None:
+        if "events" not in tables and "judgements" not in tables:
+            raise DataError("a data set needs a table of events or of judgements")
+        self.tables = {table: checked(table, frame) for table, frame in tables.items()}
+        self.name = name
+        self.labels = dict(labels or {})
+        self.lists = lists
+        self._catalogue, self._users, self._provenance = catalogue, users, provenance
+        times = self.events["time_ms"] if "time_ms" in self.events.columns else None
+        if times is not None:
+            if times.null_count():
+                raise DataError(f"events.time_ms is empty in {times.null_count()} rows: give every event a time, or none of them")
+            if not times.is_sorted():
+                self.tables["events"] = self.events.sort("time_ms", maintain_order=True)
+
+    @classmethod
+    def from_events(cls, events: Any, items: Any = None, name: str = "data", **tables: Any) -> "Dataset":
+        """From data frames (Polars, pandas, Arrow) or mappings of columns with our column names."""
+        given = {"events": events, "items": items, **tables}
+        return cls({table: pl.DataFrame(frame) for table, frame in given.items() if frame is not None}, name)
+
+    @property
+    def events(self) -> pl.DataFrame:
+        if "events" not in self.tables:
+            raise DataError(f'data set "{self.name}" has no events')
+        return self.tables["events"]
+
+    @property
+    def has_times(self) -> bool:
+        return "time_ms" in self.events.columns
+
+    @cached_property
+    def catalogue(self) -> Vocabulary:
+        """All items, of the items table and of the events; rows in seeded hash order of their ids."""
+        if self._catalogue is not None:
+            return self._catalogue
+        ids = [self.events["item_id"].unique()] + ([self.tables["items"]["item_id"]] if "items" in self.tables else [])
+        return Vocabulary.of_items(one for column in ids for one in column.to_list())
+
+    @cached_property
+    def users(self) -> Vocabulary:
+        return self._users if self._users is not None else Vocabulary.of_users(self.events["user_id"].unique().to_list())
+
+    @cached_property
+    def sequences(self) -> Sequences:
+        users, items = self.users.codes(self.events["user_id"]), self.catalogue.codes(self.events["item_id"])
+        n = len(users)
+        # coo -> csr is a stable counting sort by user
+        by_user = sp.coo_matrix((np.arange(n, dtype=np.int64), (users, np.arange(n))), shape=(len(self.users), max(n, 1))).tocsr()
+        order, offsets = by_user.data, by_user.indptr.astype(np.int64)
+        times = Ragged(offsets, self.events["time_ms"].to_numpy()[order]) if self.has_times else None
+        return Sequences(Ragged(offsets, items[order]), order, times)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """Of every value of every table, in order; the name does not count."""
+        digest = hashlib.blake2b(digest_size=16)
+        for table in sorted(self.tables):
+            frame = self.tables[table]
+            for column in sorted(frame.columns):
+                digest.update(f"{table}.{column}:{frame.schema[column]}".encode())
+                for chunk in _buffers(frame[column]):
+                    digest.update(chunk)
+        return digest.hexdigest()
+
+    @property
+    def provenance(self) -> Provenance:
+        return self._provenance or Provenance(self.content_hash)
+
+    @cached_property
+    def item_table(self) -> pl.DataFrame:
+        """The items table in catalogue order, one row an item, nulls where the table does not know it."""
+        frame = pl.DataFrame({"item_id": self.catalogue.ids.tolist()}, schema={"item_id": pl.String})
+        if "items" not in self.tables:
+            return frame
+        return frame.join(self.tables["items"], on="item_id", how="left", maintain_order="left")
+
+    @cached_property
+    def item_texts(self) -> list[str]:
+        """(N,) title, categories and text of every item, joined; "" for an item without words."""
+        frame = self.item_table
+        parts = [pl.col(column) for column in ("title", "text") if column in frame.columns]
+        if "categories" in frame.columns:
+            parts.insert(1, pl.col("categories").list.join(" "))
+        if not parts:
+            return [""] * len(frame)
+        return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
+
+    def label(self, name: str) -> np.ndarray:
+        """(events,) bool: where the expression of this label holds, such as `click = "action = 'click'"`."""
+        if name not in self.labels:
+            raise DataError(f'no label "{name}" in dataset.toml.{nearest(name, self.labels)}')
+        try:
+            return self.events.select(pl.sql_expr(self.labels[name].replace("==", "=")).cast(pl.Boolean))[:, 0].fill_null(False).to_numpy()
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f'label {name} = "{self.labels[name]}" cannot be read: {str(error).splitlines()[0]}') from None
+
+    def cut(self, events: np.ndarray, texts: np.ndarray | None = None, provenance: Provenance | None = None) -> "Dataset":
+        """The same data set with only these events (mask), and only these rows of `texts`; catalogue and users stay."""
+        tables = dict(self.tables)
+        tables["events"] = self.events.filter(pl.Series(events))
+        if texts is not None:
+            tables["texts"] = tables["texts"].filter(pl.Series(texts))
+        part = Dataset(tables, self.name, self.labels, catalogue=self.catalogue, users=self.users,
+                       provenance=provenance or self.provenance)  # fmt: skip
+        whole, mask = self.sequences, events[self.sequences.events]
+        new_row = np.cumsum(events) - 1
+        times = None if whole.times_ms is None else whole.times_ms.keep(mask)
+        part.__dict__["sequences"] = Sequences(whole.rows.keep(mask), new_row[whole.events[mask]], times)
+        return part
+
+    def with_lists(self, lists: Lists) -> "Dataset":
+        """The same data set carrying training lists for a later stage."""
+        other = Dataset(self.tables, self.name, self.labels, catalogue=self.catalogue, users=self.users,
+                        provenance=self.provenance, lists=lists)  # fmt: skip
+        other.__dict__["sequences"] = self.sequences
+        return other
+
+    def queries(self, user_ids: list[str] | None = None) -> Queries:
+        """One query a user with everything the user did; unknown users get an empty history."""
+        rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
+        known = np.where(rows >= 0, rows, len(self.users))  # one empty row at the end serves the unknown
+        sequences = self.sequences
+
+        def histories(ragged: Ragged) -> Ragged:
+            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(known)
+
+        columns = {} if sequences.times_ms is None else {"times_ms": histories(sequences.times_ms)}
+        ids = self.users.ids if user_ids is None else np.array(user_ids, dtype=object)
+        return Queries(self.catalogue, histories(sequences.rows), ids, columns)
+
+    def save(self, folder: str | Path, overwrite: bool = False, beside: Mapping[str, pl.DataFrame] | None = None) -> Path:
+        """Write the folder aside and put it in place whole; frames `beside` (rejected rows) go in without being tables."""
+        import tomli_w
+
+        with written_aside(folder, overwrite) as aside:
+            for table, frame in {**self.tables, **(beside or {})}.items():
+                frame.write_parquet(aside / f"{table}.parquet")
+            (aside / "sequences").mkdir()
+            if "events" in self.tables:
+                np.save(aside / "sequences" / "offsets.npy", self.sequences.rows.offsets)
+                np.save(aside / "sequences" / "item_rows.npy", self.sequences.rows.values)
+                np.save(aside / "sequences" / "events.npy", self.sequences.events)
+                if self.sequences.times_ms is not None:
+                    np.save(aside / "sequences" / "times_ms.npy", self.sequences.times_ms.values)
+            about = {"name": self.name, "schema": SCHEMA_VERSION, "content_hash": self.content_hash, "labels": self.labels,
+                     "rows": {table: len(frame) for table, frame in self.tables.items()}}  # fmt: skip
+            (aside / "dataset.toml").write_text(tomli_w.dumps(about))
+        return Path(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "Dataset":
+        """Read a saved data set; its sequences are memory-mapped. Raises DataError where a file is missing or damaged."""
+        folder = Path(folder)
+        about = read_toml(folder / "dataset.toml", "a data set", "make one with `tailor data import`")
+        if about.get("schema", 0) > SCHEMA_VERSION:
+            raise DataError(f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}: update tailor")
+        tables = {}
+        for table, rows in about["rows"].items():
+            if table not in TABLES:
+                raise DataError(f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}')
+            tables[table] = read_parquet(folder / f"{table}.parquet")
+            if len(tables[table]) != rows:
+                raise DataError(f"{folder}/{table}.parquet holds {len(tables[table])} rows, dataset.toml says {rows}: import again")
+        data = cls(tables, about["name"], about["labels"])
+        if "events" in tables:
+            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", len(tables["events"]))
+        data.__dict__["content_hash"] = about["content_hash"]
+        return data
+
+
+def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """A TOML file as a dict. Raises DataError that says what the folder should have been."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path.parent} is not {what} (there is no {path.name}): {remedy}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from None
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: the folder is damaged, import again") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+
+
+def _mapped_sequences(folder: Path, events: int) -> Sequences:
+    try:
+        offsets, rows, order = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("offsets", "item_rows", "events"))
+        times = folder / "times_ms.npy"
+        times_ms = Ragged(offsets, np.load(times, mmap_mode="r")) if times.exists() else None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{folder} is damaged ({error}): import again") from None
+    if len(rows) != events or len(order) != events:
+        raise DataError(f"{folder} holds {len(rows)} events, the table {events}: import again")
+    return Sequences(Ragged(offsets, rows), order, times_ms)
+
+
+def _buffers(column: pl.Series) -> list[Any]:
+    """The bytes of a column's values, independent of how it is chunked."""
+    if column.dtype == pl.List:
+        return [column.list.len().fill_null(0).to_numpy().tobytes(), *_buffers(column.explode(empty_as_null=False, keep_nulls=False))]
+    nulls = column.is_null().to_numpy().tobytes()
+    if column.dtype == pl.String:
+        lengths = column.str.len_bytes().fill_null(0).to_numpy().tobytes()
+        return [nulls, lengths, "".join(column.drop_nulls().to_list()).encode("utf-8", "surrogatepass")]
+    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
+        return [nulls, column.fill_null(0 if column.dtype != pl.Boolean else False).to_numpy().tobytes()]
+    return [nulls, "\0".join(map(str, column.to_list())).encode()]

@@ -1,0 +1,233 @@
+"""Many queries, and many rankings, as arrays: sequences of nouns that make a noun only when one is asked for."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import overload
+
+import numpy as np
+
+from tailor.data.arrays import Ragged
+from tailor.data.nouns import History, Query, Ranking
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Queries(Sequence[Query]):
+    """Queries over one catalogue, in arrays; reading `queries[i]` makes the `Query`.
+
+    `blocked` rows are excluded for everybody (a filter's rule), `exclude` rows for one query.
+    """
+
+    catalogue: Vocabulary
+    histories: Ragged  # item rows of the catalogue, oldest first
+    user_ids: np.ndarray  # (n,) object: str or None
+    columns: Mapping[str, Ragged] = field(default_factory=dict)  # times_ms, actions, values, texts: parallel to histories
+    exclude: Ragged | None = None
+    blocked: np.ndarray | None = None
+    now_ms: np.ndarray | None = None  # (n,) int64
+    given: Sequence[Query] | None = None  # the nouns these arrays were made from; they hold text, context, profile
+
+    @classmethod
+    def of(cls, queries: Sequence[Query]) -> "Queries":
+        """Arrays of the queries given; arrays already made pass through."""
+        if isinstance(queries, Queries):
+            return queries
+        for query in queries:
+            if not isinstance(query, Query):
+                raise DataError(f"recommend takes queries, got {query!r}: write Query(history=History.of('an id'))")
+        ids = {one: None for q in queries for one in (*q.history.item_ids, *q.exclude)}
+        catalogue = Vocabulary.of_items(ids)
+        histories = Ragged.of([catalogue.rows(q.history.item_ids) for q in queries])
+        exclude = Ragged.of([catalogue.rows(q.exclude) for q in queries])
+        users = np.array([q.user_id for q in queries], dtype=object)
+        columns = {}
+        if queries and all(q.history.times_ms is not None or not len(q.history) for q in queries):
+            times = np.array([t for q in queries for t in q.history.times_ms or ()], dtype=np.int64)
+            columns["times_ms"] = histories.with_values(times)
+        return cls(catalogue, histories, users, columns, exclude, given=list(queries))
+
+    def __len__(self) -> int:
+        return len(self.histories)
+
+    @overload
+    def __getitem__(self, i: int) -> Query: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Queries": ...
+    def __getitem__(self, i: int | slice) -> "Query | Queries":
+        if isinstance(i, slice):
+            return self._part(*i.indices(len(self)))
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        i %= len(self)
+        blocked = () if self.blocked is None else self.blocked
+        if self.given is not None:
+            query = self.given[i]
+            return replace(query, exclude=(*query.exclude, *self.catalogue.named(blocked))) if len(blocked) else query
+        extra = {name: tuple(column[i].tolist()) for name, column in self.columns.items()}
+        excluded = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
+        return Query(
+            user_id=self.user_ids[i],
+            history=History(tuple(self.catalogue.named(self.histories[i])), **extra),
+            time_ms=None if self.now_ms is None else int(self.now_ms[i]),
+            exclude=(*excluded, *self.catalogue.named(blocked)),
+        )
+
+    def _part(self, start: int, stop: int, step: int) -> "Queries":
+        if step != 1:
+            raise DataError(f"queries[{start}:{stop}:{step}]: only a step of 1 is possible; use take(rows)")
+        stop = max(start, stop)
+        return replace(
+            self,
+            histories=self.histories.slice(start, stop),
+            user_ids=self.user_ids[start:stop],
+            columns={name: column.slice(start, stop) for name, column in self.columns.items()},
+            exclude=None if self.exclude is None else self.exclude.slice(start, stop),
+            now_ms=None if self.now_ms is None else self.now_ms[start:stop],
+            given=None if self.given is None else self.given[start:stop],
+        )
+
+    def take(self, rows: np.ndarray) -> "Queries":
+        return replace(
+            self,
+            histories=self.histories.take(rows),
+            user_ids=self.user_ids[rows],
+            columns={name: column.take(rows) for name, column in self.columns.items()},
+            exclude=None if self.exclude is None else self.exclude.take(rows),
+            now_ms=None if self.now_ms is None else self.now_ms[rows],
+            given=None if self.given is None else [self.given[i] for i in rows],
+        )
+
+    def text(self, i: int) -> str:
+        return "" if self.given is None else self.given[i].text
+
+    def without(self, item_ids: Iterable[str]) -> "Queries":
+        """The same queries with these items excluded for everybody."""
+        ids = list(item_ids)
+        unknown = [one for one in ids if one not in self.catalogue]
+        queries = self.over(Vocabulary.of_items([*self.catalogue.ids, *unknown])) if unknown else self
+        rows = queries.catalogue.rows(ids)
+        blocked = rows if queries.blocked is None else np.union1d(rows, queries.blocked)
+        return replace(queries, blocked=blocked.astype(np.int32))
+
+    def without_history(self) -> "Queries":
+        """The same queries with the items of each one's history excluded too."""
+        if self.exclude is None or not len(self.exclude.values):
+            return replace(self, exclude=self.histories)
+        both = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
+        return replace(self, exclude=Ragged.of(both))
+
+    def over(self, catalogue: Vocabulary) -> "Queries":
+        """The same queries in the rows of another catalogue; items it does not know are left out."""
+        to = self.catalogue.mapping_to(catalogue)
+        if to is None:
+            return self if self.catalogue is catalogue else replace(self, catalogue=catalogue)
+
+        def rows(ragged: Ragged) -> Ragged:
+            mapped = ragged.with_values(to[ragged.values])
+            return mapped.keep(mapped.values >= 0)
+
+        known = to[self.histories.values] >= 0
+        blocked = None if self.blocked is None else to[self.blocked]
+        return replace(
+            self,
+            catalogue=catalogue,
+            histories=rows(self.histories),
+            columns={name: column.keep(known) for name, column in self.columns.items()},
+            exclude=None if self.exclude is None else rows(self.exclude),
+            blocked=None if blocked is None else blocked[blocked >= 0],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Rankings(Sequence[Ranking]):
+    """One ranking a query, in arrays over one catalogue; reading `rankings[i]` makes the `Ranking`."""
+
+    catalogue: Vocabulary
+    rows: np.ndarray  # (n, k) int32 item rows, best first, -1 after the last
+    scores: np.ndarray  # (n, k) float32
+    score_kind: str = "score"
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # name of a stage -> (n, k); NaN: it did not score the item
+    notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, rankings: Sequence[Ranking], catalogue: Vocabulary | None = None) -> "Rankings":
+        """Arrays of the rankings given, over `catalogue` or over the items they hold; arrays already made pass through."""
+        if isinstance(rankings, Rankings):
+            return rankings if catalogue is None else rankings.over(catalogue)
+        catalogue = catalogue or Vocabulary.of_items(one for r in rankings for one in r.ids)
+        ids = [catalogue.rows(r.ids) for r in rankings]
+        scores = [np.asarray(r.scores, dtype=np.float32)[rows >= 0] for r, rows in zip(rankings, ids, strict=True)]
+        ids = [rows[rows >= 0] for rows in ids]
+        width = max((len(rows) for rows in ids), default=0)
+        out = cls.empty(catalogue, len(rankings), width)
+        for i, rows in enumerate(ids):
+            out.rows[i, : len(rows)], out.scores[i, : len(rows)] = rows, scores[i]
+        return replace(out, notes={i: r.notes for i, r in enumerate(rankings) if r.notes})
+
+    @classmethod
+    def empty(cls, catalogue: Vocabulary, n: int, k: int, note: str = "") -> "Rankings":
+        notes = dict.fromkeys(range(n), (note,)) if note else {}
+        return cls(catalogue, np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32), notes=notes)
+
+    @classmethod
+    def stack(cls, parts: "Sequence[Rankings]") -> "Rankings":
+        """The rankings of all parts (same catalogue and k), one after the other."""
+        first = parts[0]
+        starts = np.cumsum([0, *(len(p) for p in parts)])
+        notes = {int(start) + i: note for p, start in zip(parts, starts, strict=False) for i, note in p.notes.items()}
+        columns = {name: np.concatenate([p.columns[name] for p in parts]) for name in first.columns}
+        rows, scores = np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts])
+        return replace(first, rows=rows, scores=scores, columns=columns, notes=notes)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return (self.rows >= 0).sum(axis=1)
+
+    @overload
+    def __getitem__(self, i: int) -> Ranking: ...
+    @overload
+    def __getitem__(self, i: slice) -> "Rankings": ...
+    def __getitem__(self, i: int | slice) -> "Ranking | Rankings":
+        if isinstance(i, slice):
+            return self.take(np.arange(*i.indices(len(self))))
+        if not -len(self) <= i < len(self):
+            raise IndexError(i)
+        i %= len(self)
+        kept = self.rows[i] >= 0
+        return Ranking(
+            ids=tuple(self.catalogue.named(self.rows[i][kept])),
+            scores=self.scores[i][kept],
+            score_kind=self.score_kind,
+            columns={name: column[i][kept] for name, column in self.columns.items()},
+            notes=self.notes.get(i, ()),
+        )
+
+    def take(self, rows: np.ndarray) -> "Rankings":
+        notes = {new: self.notes[old] for new, old in enumerate(rows.tolist()) if old in self.notes}
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return replace(self, rows=self.rows[rows], scores=self.scores[rows], columns=columns, notes=notes)
+
+    def first(self, k: int) -> "Rankings":
+        """The k best of every ranking."""
+        columns = {name: column[:, :k] for name, column in self.columns.items()}
+        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], columns=columns)
+
+    def over(self, catalogue: Vocabulary) -> "Rankings":
+        """The same rankings in the rows of another catalogue; items it does not know are dropped and the rest moves up."""
+        to = self.catalogue.mapping_to(catalogue)
+        if to is None:
+            return replace(self, catalogue=catalogue)
+        rows = np.where(self.rows >= 0, to[self.rows], -1)
+        order = np.argsort(rows < 0, axis=1, kind="stable")
+        columns = {name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()}
+        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(self.scores, order, 1)
+        scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
+        return replace(self, catalogue=catalogue, rows=rows, scores=scores, columns=columns)
+
+    def ragged(self) -> Ragged:
+        """The item rows without padding."""
+        return Ragged.of_lengths(self.lengths, self.rows[self.rows >= 0])

@@ -1,0 +1,226 @@
+"""Splits: which events a method may learn from, which it is tuned on, and which it is judged by."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset, Provenance, read_toml
+from tailor.data.folders import written_aside
+from tailor.data.queries import Queries
+from tailor.errors import DataError, nearest
+
+TRAIN, VALID, TEST, CONTEXT, DROPPED = range(5)  # CONTEXT: known to a query, never learned from
+PARTS = {"train": (TRAIN,), "train+valid": (TRAIN, VALID, CONTEXT)}
+KINDS = ("last", "time", "ratio", "new-users")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """A data set with a part for every event; hands out what may be learned from, and queries with their targets."""
+
+    data: Dataset
+    kind: str
+    params: Mapping[str, Any]
+    part: np.ndarray  # (events,) int8, parallel to data.events
+
+    @cached_property
+    def hash(self) -> str:
+        about = json.dumps([self.kind, dict(self.params), self.data.content_hash], sort_keys=True)
+        return hashlib.blake2b(about.encode() + self.part.tobytes(), digest_size=16).hexdigest()
+
+    @cached_property
+    def train(self) -> Dataset:
+        return self.learn_from("train")
+
+    @cached_property
+    def train_valid(self) -> Dataset:
+        return self.learn_from("train+valid")
+
+    def learn_from(self, part: str) -> Dataset:
+        """The data set cut to what a method fitted on "train", "train+valid" or "all" may see; texts are cut with it."""
+        if part == "all":
+            return self.data
+        if part not in PARTS:
+            raise DataError(f'cannot train on "{part}".{nearest(part, [*PARTS, "all"])}')
+        events = np.isin(self.part, PARTS[part])
+        if part == "train+valid":  # the context of a test user is not learned from
+            test_users = self.data.events.filter(pl.Series(self.part == TEST))["user_id"].unique()
+            context = self.part == CONTEXT
+            events &= ~(context & self.data.events["user_id"].is_in(test_users.implode()).to_numpy())
+        texts = self._texts_known(events) if "texts" in self.data.tables else None
+        return self.data.cut(events, texts, Provenance(self.data.content_hash, self.hash, part))
+
+    def _texts_known(self, events: np.ndarray) -> np.ndarray:
+        """(texts,) bool: written before the first hidden event of their user and not about a hidden (user, item) pair."""
+        texts = self.data.tables["texts"]
+        hidden = self.data.events.filter(pl.Series(~events))
+        known = np.ones(len(texts), dtype=bool)
+        if "item_id" in texts.columns:
+            pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
+            joined = texts.select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left", maintain_order="left")
+            known &= joined["hidden"].is_null().to_numpy()
+        if "time_ms" in texts.columns and self.data.has_times:
+            if self.kind == "time":
+                first = pl.Series([hidden["time_ms"].min()] * len(texts), dtype=pl.Int64)
+            else:
+                starts = hidden.group_by("user_id").agg(first=pl.col("time_ms").min())
+                first = texts.select("user_id").join(starts, on="user_id", how="left", maintain_order="left")["first"]
+            known &= (texts["time_ms"] < first).fill_null(True).to_numpy()
+        return known
+
+    def queries(self, part: str = "test") -> tuple[Queries, Ragged]:
+        """Queries of the users with events in `part` ("valid" or "test"), and their target item rows.
+
+        The history holds what was known before: train for "valid", train and valid for "test". `now_ms` is the
+        target's time, or the cut's for a split by time.
+        """
+        if part not in ("valid", "test"):
+            raise DataError(f'queries of "{part}"?{nearest(part, ["valid", "test"])}')
+        codes = self.part[self.data.sequences.events]
+        target = codes == (VALID if part == "valid" else TEST)
+        known = (codes == TRAIN) | (codes == CONTEXT) | ((codes == VALID) & (part == "test"))
+        sequences = self.data.sequences
+        targets = sequences.rows.keep(target)
+        users = np.flatnonzero(targets.lengths)
+        if not len(users):
+            raise DataError(f'the split by {self.kind} has no user in "{part}": use more data or another split')
+        times, now = sequences.times_ms, None
+        columns = {}
+        if times is not None:
+            columns["times_ms"] = times.keep(known).take(users)
+            asked = times.keep(target).take(users)
+            first = asked.values[asked.offsets[:-1]]
+            now = np.full(len(users), first.min()) if self.kind == "time" else first
+        history = sequences.rows.keep(known).take(users)
+        return Queries(self.data.catalogue, history, self.data.users.ids[users], columns, now_ms=now), targets.take(users)
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """What the split kept and dropped, in numbers."""
+        codes = self.part[self.data.sequences.events]
+        users = self.data.sequences.rows.owners
+        counts = {name: int((self.part == code).sum()) for name, code in
+                  [("train", TRAIN), ("valid", VALID), ("test", TEST), ("context", CONTEXT), ("dropped", DROPPED)]}  # fmt: skip
+        out: dict[str, Any] = {"kind": self.kind, **self.params, "hash": self.hash, "events": counts}
+        out["users"] = {"all": len(self.data.users), "valid": len(np.unique(users[codes == VALID])),
+                        "test": len(np.unique(users[codes == TEST]))}  # fmt: skip
+        learned = np.zeros(len(self.data.catalogue), dtype=bool)
+        learned[self.data.sequences.rows.values[codes == TRAIN]] = True
+        tests = self.data.sequences.rows.values[codes == TEST]
+        out["test_targets_of_items_not_in_train"] = round(float((~learned[tests]).mean()), 4) if len(tests) else 0.0
+        out["users_whose_target_a_tie_decides"] = self._tied_targets(codes)
+        return out
+
+    def _tied_targets(self, codes: np.ndarray) -> float:
+        """Share of test users whose first target has the time of an event of another part: file order decides there."""
+        times, owners = self.data.sequences.times_ms, self.data.sequences.rows.owners
+        tests = len(np.unique(owners[codes == TEST]))
+        if times is None or not tests:
+            return 0.0
+        edge = (owners[1:] == owners[:-1]) & (times.values[1:] == times.values[:-1]) & (codes[1:] == TEST) & (codes[:-1] != TEST)
+        return round(len(np.unique(owners[1:][edge])) / tests, 4)
+
+    def save(self, folder: str | Path, data_folder: str | Path, overwrite: bool = False) -> Path:
+        """Write the split; it names the data set's folder and holds its hash."""
+        import tomli_w
+
+        with written_aside(folder, overwrite) as aside:
+            np.save(aside / "part.npy", self.part)
+            about = {"kind": self.kind, "params": dict(self.params), "hash": self.hash, "data": str(Path(data_folder).resolve()),
+                     "data_hash": self.data.content_hash, "report": self.report}  # fmt: skip
+            (aside / "split.toml").write_text(tomli_w.dumps(about))
+        return Path(folder)
+
+    @classmethod
+    def open(cls, folder: str | Path, data_folder: str | Path | None = None) -> "Split":
+        """Read a split and its data set. Raises DataError where the data set is not the one that was split."""
+        folder = Path(folder)
+        about = read_toml(folder / "split.toml", "a split", "make one with `tailor data split`")
+        where = Path(data_folder or about["data"])
+        if not where.exists():
+            raise DataError(f"the data set of this split was at {where} and is gone: name its new place with --data")
+        data = Dataset.open(where)
+        if data.content_hash != about["data_hash"]:
+            raise DataError(f"{where} has changed since {folder} was made: split it again")
+        try:
+            part = np.load(folder / "part.npy")
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder}/part.npy is damaged ({error}): split again") from None
+        split = cls(data, about["kind"], about["params"], part)
+        if len(part) != len(data.events) or split.hash != about["hash"]:
+            raise DataError(f"{folder} is damaged: its parts do not match its hash; split again")
+        return split
+
+
+def last_out(data: Dataset) -> Split:
+    """Every user's last event is the test, the one before validation; users with fewer than 3 events are only learned from."""
+    rows = data.sequences.rows
+    long = np.repeat(rows.lengths >= 3, rows.lengths)
+    code = np.where(long & (rows.from_end == 0), TEST, np.where(long & (rows.from_end == 1), VALID, TRAIN))
+    return _split(data, "last", {}, code)
+
+
+def by_ratio(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
+    """The last share of every user's events, at least one each; users with fewer than 3 events are only learned from."""
+    _shares(valid, test)
+    rows = data.sequences.rows
+    n_test = np.maximum(1, np.floor(rows.lengths * test)).astype(int)
+    n_valid = np.maximum(1, np.floor(rows.lengths * valid)).astype(int)
+    long = np.repeat(rows.lengths >= 3, rows.lengths)
+    tests, valids = np.repeat(n_test, rows.lengths), np.repeat(n_test + n_valid, rows.lengths)
+    code = np.where(long & (rows.from_end < tests), TEST, np.where(long & (rows.from_end < valids), VALID, TRAIN))
+    return _split(data, "ratio", {"valid": valid, "test": test}, code)
+
+
+def by_time(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
+    """One cut in time for all: the last share of events is the test, the share before it validation.
+
+    Events at the time of the cut fall after it, so no training event is as new as a test event. Users and items first seen after the cut stay in.
+    """
+    _shares(valid, test)
+    if not data.has_times:
+        raise DataError(f'data set "{data.name}" has no times, so it cannot be split by time: use "last" or "ratio"')
+    times = data.events["time_ms"].to_numpy()
+    cuts = [int(times[min(int(len(times) * share), len(times) - 1)]) for share in (1 - valid - test, 1 - test)]
+    part = np.where(times >= cuts[1], TEST, np.where(times >= cuts[0], VALID, TRAIN))
+    if not (part == TRAIN).any() or not (part == VALID).any():
+        raise DataError(f"too many events share the time of a cut ({cuts}): nothing is left before it; use another split")
+    return Split(data, "time", {"valid": valid, "test": test, "cuts_ms": cuts}, part.astype(np.int8))
+
+
+def new_users(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
+    """Some users are never learned from: their last event is the target, the ones before are the history of their query."""
+    _shares(valid, test)
+    rows = data.sequences.rows
+    draw = np.random.default_rng(seed).permutation(len(rows)) / max(len(rows), 1)
+    kind = np.where(rows.lengths < 2, TRAIN, np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN)))
+    kinds = np.repeat(kind, rows.lengths)
+    code = np.where((kinds != TRAIN) & (rows.from_end > 0), CONTEXT, kinds)
+    return _split(data, "new-users", {"valid": valid, "test": test, "seed": seed}, code)
+
+
+def split_by(data: Dataset, kind: str, **params: Any) -> Split:
+    """Any split by its name: last, time, ratio or new-users."""
+    makers = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
+    if kind not in makers:
+        raise DataError(f'no split by "{kind}".{nearest(kind, makers)}')
+    return makers[kind](data, **params)
+
+
+def _split(data: Dataset, kind: str, params: dict[str, Any], code_of_sequence: np.ndarray) -> Split:
+    part = np.empty(len(data.events), dtype=np.int8)
+    part[data.sequences.events] = code_of_sequence
+    return Split(data, kind, params, part)
+
+
+def _shares(valid: float, test: float) -> None:
+    if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
+        raise DataError(f"shares valid={valid}, test={test}: both above 0, together below 1")

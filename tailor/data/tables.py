@@ -1,0 +1,77 @@
+"""The tables of a data set: their columns, types and what each must have. Further columns are kept as they are."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from tailor.errors import DataError, nearest
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table's columns; `required` must be present, `never_null` must hold a value in every row."""
+
+    columns: dict[str, pl.DataType]
+    required: tuple[str, ...]
+    never_null: tuple[str, ...]
+    key: str | None = None  # a column whose values are distinct
+
+
+TEXT, NUMBER, TIME, ROW = pl.String(), pl.Float64(), pl.Int64(), pl.Int32()  # TIME is milliseconds since 1970
+ITEMS = pl.List(pl.String())
+
+
+def _table(required: str, key: str | None = None, **columns: pl.DataType) -> Table:
+    names = tuple(required.split())
+    return Table(columns, names, names, key)
+
+
+TABLES = {
+    "events": _table("user_id item_id", event_id=TEXT, user_id=TEXT, item_id=TEXT, time_ms=TIME, order=TIME, action=TEXT,
+                     value=NUMBER, session_id=TEXT, request_id=TEXT),
+    "items": _table("item_id", key="item_id", item_id=TEXT, title=TEXT, text=TEXT, categories=ITEMS, price=NUMBER,
+                    created_ms=TIME, lat=NUMBER, lon=NUMBER, asset=TEXT),
+    "users": _table("user_id", key="user_id", user_id=TEXT),
+    "texts": _table("user_id text", text_id=TEXT, user_id=TEXT, item_id=TEXT, kind=TEXT, text=TEXT, time_ms=TIME),
+    "turns": _table("dialogue_id turn speaker", dialogue_id=TEXT, turn=ROW, speaker=TEXT, text=TEXT, items=ITEMS, time_ms=TIME),
+    "requests": _table("request_id", key="request_id", request_id=TEXT, user_id=TEXT, session_id=TEXT, time_ms=TIME, text=TEXT,
+                       surface=TEXT, context=TEXT),
+    "impressions": _table("request_id position item_id", request_id=TEXT, position=ROW, item_id=TEXT, score=NUMBER,
+                          propensity=NUMBER, model=TEXT, shown=pl.Boolean()),
+    "judgements": _table("query_id item_id grade", query_id=TEXT, item_id=TEXT, grade=NUMBER),
+    "candidates": _table("query_id item_id rank", query_id=TEXT, item_id=TEXT, rank=ROW, score=NUMBER),
+    "preferences": _table("user_id prompt_id a b choice", user_id=TEXT, prompt_id=TEXT, a=TEXT, b=TEXT, choice=TEXT, time_ms=TIME),
+    "relations": _table("head relation tail", head=TEXT, relation=TEXT, tail=TEXT, weight=NUMBER, time_ms=TIME),
+    "assets": _table("asset_id path sha256", key="asset_id", asset_id=TEXT, path=TEXT, sha256=TEXT, kind=TEXT),
+}  # fmt: skip
+
+
+def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its known columns cast to their types. Raises DataError naming table, column and row.
+
+    Importers put bad rows aside before; here, where frames come from code or from a folder, a bad row is an error.
+    """
+    if name not in TABLES:
+        raise DataError(f'there is no table "{name}".{nearest(name, TABLES)}')
+    table = TABLES[name]
+    for column in table.required:
+        if column not in frame.columns:
+            raise DataError(f'table "{name}" lacks the column "{column}"; it has {", ".join(frame.columns)}')
+    casts = []
+    for column, kind in table.columns.items():
+        if column in frame.columns and frame.schema[column] != kind:
+            if kind == TEXT and frame.schema[column].is_float():
+                raise DataError(f'{name}.{column} holds numbers with a decimal point: ids are strings; cast them to text yourself')
+            casts.append(pl.col(column).cast(kind))
+    try:
+        frame = frame.with_columns(casts)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f'table "{name}" has values of the wrong type: {str(error).splitlines()[0]}') from None
+    for column in table.never_null:
+        bad = frame[column].is_null()
+        if bad.any():
+            raise DataError(f"{name}.{column} is empty in {bad.sum()} rows, the first is row {bad.arg_max()}: every row needs one")
+    if table.key and frame[table.key].is_duplicated().any():
+        twice = frame.filter(pl.col(table.key).is_duplicated())[table.key][0]
+        raise DataError(f'{name}.{table.key} "{twice}" stands in several rows: one row each')
+    return frame

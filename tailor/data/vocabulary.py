@@ -1,0 +1,73 @@
+"""Outside ids and inside rows."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+
+def tie_hash(item_id: str, seed: int = 0) -> bytes:
+    """The key by which equal scores are ordered: a seeded hash, so that neither position nor the id's own value counts."""
+    return hashlib.blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+
+
+class Vocabulary:
+    """Distinct outside ids and the row (int32) of each; the order of the ids given is the order of the rows."""
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        self.ids = np.array(list(ids), dtype=object)
+
+    @classmethod
+    def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
+        """A catalogue: rows in the order of a seeded hash of the ids, so that ordering ties by row is ordering them by chance."""
+        return cls(sorted(set(ids), key=lambda one: (tie_hash(one, seed), one)))
+
+    @classmethod
+    def of_users(cls, ids: Iterable[str]) -> "Vocabulary":
+        return cls(sorted(set(ids)))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, one: object) -> bool:
+        return one in self._rows
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {one: row for row, one in enumerate(self.ids)}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Equal for vocabularies of equal ids in equal order."""
+        digest = hashlib.blake2b(digest_size=16)
+        for one in self.ids:
+            digest.update(one.encode("utf-8", "surrogatepass") + b"\0")
+        return digest.hexdigest()
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """(n,) int32 rows; -1 for an id that is not known."""
+        known = self._rows
+        return np.array([known.get(one, -1) for one in ids], dtype=np.int32)
+
+    def codes(self, column: pl.Series) -> np.ndarray:
+        """(n,) int32 rows of a whole column, as `rows` but fast; -1 for unknown or null."""
+        if len(column) < 1000:
+            return self.rows(column.to_list())
+        coded = column.cast(pl.Enum(self.ids.tolist()), strict=False).to_physical()
+        return coded.cast(pl.Int32).fill_null(-1).to_numpy()
+
+    def mapping_to(self, other: "Vocabulary") -> np.ndarray | None:
+        """(len(self),) row of each of our ids in `other`, -1 where unknown; None when both are the same."""
+        if other is self or (len(other) == len(self) and other.fingerprint == self.fingerprint):
+            return None
+        if not hasattr(self, "_mapped"):
+            self._mapped: tuple[Vocabulary, np.ndarray] | None = None
+        if self._mapped is None or self._mapped[0] is not other:
+            self._mapped = (other, other.rows(self.ids))
+        return self._mapped[1]
+
+    def named(self, rows: np.ndarray | Sequence[int]) -> list[str]:
+        """The outside ids of rows."""
+        return self.ids[np.asarray(rows, dtype=np.int64)].tolist()  # type: ignore[no-any-return]

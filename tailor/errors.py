@@ -1,0 +1,33 @@
+"""The error tree. Every message quotes the bad value and says what to do about it."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class TailorError(Exception):
+    """Something the caller can mend; the message says how."""
+
+
+class DataError(TailorError):
+    """The data given cannot be used as it stands."""
+
+
+class NotFittedError(TailorError):
+    """A method was asked before it was fitted."""
+
+
+class ModelError(TailorError):
+    """A method, a pipeline file or a saved model is not usable as given."""
+
+
+class MissingExtraError(TailorError):
+    """A feature needs an optional part that is not installed."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """` Did you mean "x"?` for the closest of `known`, or a list of all of them when nothing is close."""
+    known = [str(name) for name in known]
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    if close:
+        return f' Did you mean "{close[0]}"?'
+    return f" Known: {', '.join(sorted(known))}." if known else ""
