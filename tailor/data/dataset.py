@@ -203,7 +203,7 @@ class Dataset:
 
         with written_aside(folder, overwrite) as aside:
             for table, frame in {**self.tables, **(beside or {})}.items():
-                frame.write_parquet(aside / f"{table}.parquet")
+                _write_parquet(frame, aside / f"{table}.parquet")
             (aside / "sequences").mkdir()
             if "events" in self.tables:
                 np.save(aside / "sequences" / "offsets.npy", self.sequences.rows.offsets)
@@ -254,6 +254,13 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise DataError(f"{path} is missing: the folder is damaged, import again") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+
+
+def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
+    try:
+        frame.write_parquet(path)
+    except pl.exceptions.PolarsError as error:  # what Polars makes of a full disk
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def _mapped_sequences(folder: Path, events: int) -> Sequences:

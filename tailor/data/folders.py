@@ -39,7 +39,11 @@ def written_aside(target: str | Path, overwrite: bool = False, error: type[Tailo
         if target.exists():
             old = target.with_name(f".{target.name}{PARTIAL}old-{os.getpid()}")
             target.rename(old)
-            aside.rename(target)
+            try:
+                aside.rename(target)
+            except BaseException:  # not even Ctrl-C between the two may cost what was there
+                old.rename(target)
+                raise
             shutil.rmtree(old, ignore_errors=True)
         else:
             aside.rename(target)

@@ -207,6 +207,21 @@ def new_users(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 
     return _split(data, "new-users", {"valid": valid, "test": test, "seed": seed}, code)
 
 
+def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
+    """For methods that need targets of their own: the last event of up to `most` users is "valid", everything else "train".
+
+    Users with fewer than 3 events are left alone; None where that leaves nobody.
+    """
+    rows = data.sequences.rows
+    long = np.flatnonzero(rows.lengths >= 3)
+    if not len(long):
+        return None
+    chosen = np.zeros(len(rows), dtype=bool)
+    chosen[np.random.default_rng(seed).permutation(long)[:most]] = True
+    code = np.where(np.repeat(chosen, rows.lengths) & (rows.from_end == 0), VALID, TRAIN)
+    return _split(data, "inner", {"seed": seed, "most": most}, code)
+
+
 def split_by(data: Dataset, kind: str, **params: Any) -> Split:
     """Any split by its name: last, time, ratio or new-users."""
     makers = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}

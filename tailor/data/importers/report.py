@@ -1,0 +1,48 @@
+"""What an import understood, kept and put aside."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """Counts of one import; plain values throughout, so that it can be written as JSON."""
+
+    folder: str
+    format: str
+    files: dict[str, str]  # table -> its file
+    rows: dict[str, int]  # table -> rows kept
+    rejected: dict[str, dict[str, int]]  # table -> reason -> rows
+    columns: dict[str, dict[str, str]]  # table -> our column -> the file's
+    further: dict[str, list[str]]  # table -> columns kept under their own name, as text
+    time_unit: str | None  # of the events: s, ms, us, ns, or date for written dates; None where there are no times
+    time_units: dict[str, int]  # rows of each
+    counts: dict[str, int] = field(default_factory=dict)  # exact_duplicates, users_not_in_table, items_without_events, ...
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Plain text for a terminal."""
+        out = []
+        for table, file in self.files.items():
+            out.append(f"{table}: {self.rows[table]:,} rows from {file}")
+            renamed = [ours if ours == theirs else f"{ours} (from {theirs})" for ours, theirs in self.columns[table].items()]
+            out.append(f"  understood: {', '.join(renamed)}" if renamed else "  understood: user item item ..., oldest first")
+            if self.further[table]:
+                out.append(f"  kept as they are: {', '.join(self.further[table])}")
+            out += [f"  rejected: {n:,} rows: {reason}" for reason, n in self.rejected.get(table, {}).items()]
+        if self.time_unit is not None:
+            out.append("times: written dates" if self.time_unit == "date" else f"times: numbers in {self.time_unit}")
+        out += [f"{name.replace('_', ' ')}: {n:,}" for name, n in self.counts.items() if n]
+        out += [f"note: {note}" for note in self.notes]
+        if self.rejected:
+            out.append(f"rejected rows stand with file, line and reason in {self.folder}/rejected.parquet")
+        return out
+
+
+def by_reason(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Most frequent first."""
+    return dict(sorted(reasons.items(), key=lambda one: (-one[1], one[0])))

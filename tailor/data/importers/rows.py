@@ -1,0 +1,137 @@
+"""Rows of strings to rows of a table: ids stripped, numbers and times read, and what cannot be read put aside with its reason."""
+
+import ast
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from tailor.data.importers import times
+from tailor.data.importers.reading import LINE, Bad, Block, Layout, blocks
+from tailor.data.tables import ITEMS, NUMBER, TABLES, TIME
+from tailor.errors import DataError
+from tailor.progress import Progress, silent
+
+Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and the values to quote
+MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
+LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A table as read from a file, in file order, with LINE and the columns of `times.parsed`; and its rejected rows."""
+
+    frame: pl.DataFrame
+    rejected: list[Bad]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_rows(table: str, file: Layout, found: Mapping[str, str], strict: bool, progress: Progress) -> Rows:
+    """All rows of a file. Raises DataError at the first bad one when `strict`."""
+    frames, rejected, emptied = [], [], Counter[str]()
+    for block in blocks(file, progress):
+        frame, bad, lost = _typed(table, block, found)
+        if strict and bad:
+            raise refused(file, min(bad))
+        frames.append(frame)
+        rejected += bad
+        emptied.update(lost)
+    if not frames:
+        raise DataError(f"{file.path} holds no rows after its header")
+    frame = pl.concat(frames, how="vertical", rechunk=False)
+    return Rows(frame, rejected, [f"{table}.{column} could not be read in {n:,} rows and was left empty" for column, n in emptied.items()])
+
+
+def refused(file: Layout, bad: Bad) -> DataError:
+    return DataError(f"{file.path}:{bad.line}: {bad.reason}; the line reads {bad.raw[:200]!r}: mend it, or import without --strict")
+
+
+def reject(rows: Rows, file: Layout, where: pl.Series, reasons: Iterable[str], strict: bool) -> Rows:
+    """The rows but those `where` is true, which go to the rejected ones; their own text is read from the file again."""
+    if not where.any():
+        return rows
+    lines = dict(zip(rows.frame[LINE].filter(where).to_list(), reasons))
+    bad = []
+    for block in blocks(file, silent):
+        at = block.rows[LINE].is_in(list(lines)).arg_true().to_list()
+        bad += [Bad(line := block.rows[LINE][row], lines[line], block.raw(row)) for row in at]
+        if strict and bad:
+            raise refused(file, min(bad))
+    return Rows(rows.frame.filter(~where), rows.rejected + bad, rows.notes)
+
+
+def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataFrame, list[Bad], Counter[str]]:
+    """The block's good rows with our names and types, its bad ones, and how many values of which column had to be emptied."""
+    raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
+    extra = [name for name in raw.columns if name not in found.values() and name != LINE]
+    frame = raw.select(LINE, *(_text(ours, theirs) for ours, theirs in found.items()),
+                       *(pl.col(name).alias(beside(name, table, found)) for name in extra))  # fmt: skip
+    checks: list[Check] = [(frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null]
+    emptied = Counter[str]()
+    for name in found:
+        before = frame[name]
+        if kinds[name] == TIME and name != "order":
+            read = times.parsed(before)
+            frame, understood, problem = pl.concat([frame.drop(name), read], how="horizontal"), times.understood(read), "is not understood"
+            if name not in lenient:
+                checks.append((before.is_null(), f"no {name}", None))
+        elif kinds[name] in (NUMBER, TIME):
+            number = before.cast(kinds[name], strict=False)
+            number = number.set(~number.is_finite().fill_null(True), None)
+            frame, understood, problem = frame.with_columns(number), number.is_not_null(), "is not a number"
+        else:
+            continue
+        unread = before.is_not_null() & ~understood
+        if name in lenient:
+            emptied[name] += int(unread.sum())
+        else:
+            checks.append((unread, f"{name} {problem}", before))
+    bad = _judged(checks, frame[LINE], block)
+    return frame.filter(~pl.col(LINE).is_in([one.line for one in bad])) if bad else frame, block.bad + bad, +emptied
+
+
+def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
+    """The rows that any check names, each with the reason of the first that does and the value it stumbled on."""
+    reasons: dict[int, str] = {}
+    for wrong, reason, values in checks:
+        for row in wrong.arg_true() if wrong.any() else ():
+            reasons.setdefault(row, reason if values is None else f'{reason}: "{values[row][:80]}"')
+    return [Bad(lines[row], reason, block.raw(row)) for row, reason in sorted(reasons.items())]
+
+
+def _text(ours: str, theirs: str) -> pl.Expr:
+    """Words stay as they are; everything else loses the white space around it, and "nan", "NULL", "None" are empty."""
+    if ours in {"title", "text", "asset"}:
+        return pl.col(theirs).replace("", None).alias(ours)
+    stripped = pl.col(theirs).str.strip_chars()
+    return pl.when(~stripped.is_in(MISSING)).then(stripped).alias(ours)
+
+
+def beside(name: str, table: str, found: Mapping[str, str]) -> str:
+    """The name under which a further column of the file is kept: its own, unless one of ours is called so."""
+    return f"{name}_in_file" if name in found or name in TABLES[table].columns else name
+
+
+def split_categories(column: pl.Series, separator: str | None) -> tuple[pl.Series, str]:
+    """Texts to lists of strings, and by what they were split: `separator`, else the first of | ; > , that any of them holds.
+
+    A column of written lists such as ["a", "b"] is read as such.
+    """
+    present = column.drop_nulls()
+    if separator is None and len(present) and (present.str.starts_with("[") & present.str.ends_with("]")).all():
+        return pl.Series(column.name, [None if one is None else _listed(one) for one in column], dtype=ITEMS), "[]"
+    if separator is None:
+        separator = next((one for one in ("|", ";", " > ", ",") if present.str.contains(one, literal=True).any()), "|")
+    parts = column.str.split(separator).list.eval(pl.element().str.strip_chars())
+    return parts.list.eval(pl.element().filter(pl.element() != "")).cast(ITEMS), separator
+
+
+def _listed(text: str) -> list[str]:
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return [str(one) for one in read(text)]
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return [one.strip(" '\"") for one in text[1:-1].split(",") if one.strip(" '\"")]

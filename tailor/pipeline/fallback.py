@@ -1,0 +1,82 @@
+"""Fallback: when one recommender has too few items, the next fills up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import numpy as np
+
+from tailor.base import Recommender, Run, clone
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.errors import ModelError
+from tailor.pipeline.joining import followed_by
+
+
+@dataclass(eq=False)
+class Fallback(Recommender):
+    """Asks the first recommender, and the following ones for the places it leaves empty.
+
+    What any part's filters exclude, no later part may fill in; where a filter fails, the list stays empty.
+    """
+
+    parts: list[Recommender] = field(default_factory=list)
+
+    parts_: list[Recommender] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ModelError("Fallback needs parts")
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]
+        self.fit_report_ = {part.name: part.fit_report_ for part in self.parts_}
+
+    def restrict(self, queries: Queries) -> Queries:
+        for part in self.parts_:
+            queries = part.restrict(queries)
+        return queries
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        try:
+            queries = self.restrict(queries)
+        except Exception as error:  # a filter of a part failed: filling up would bypass it
+            return Rankings.empty(queries.catalogue, len(queries), k, f"Filter failed, nothing is recommended: {error}")
+        lists = cast(Rankings, self.parts_[0].recommend(queries, k, candidates))
+        for part in self.parts_[1:]:
+            short = np.flatnonzero(lists.lengths < k)
+            if not len(short):
+                break
+            some = None if candidates is None else candidates.take(short)
+            fill = cast(Rankings, part.recommend(queries.take(short), k, some))
+            lists = _filled(lists, short, fill, k)
+        return lists
+
+    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+        """For every item, the explanation of the first part that has evidence for it."""
+        self._check_fitted()
+        asked = self.restrict(Queries.of(queries))
+        by_part = [part.explain(asked, rankings) for part in self.parts_ if part.explains()]
+        if not by_part:
+            raise ModelError("Fallback: none of its parts can explain its rankings")
+        return [[next((e for e in one if e.evidence), one[0]) for one in zip(*reasons, strict=True)]
+                for reasons in zip(*by_part, strict=True)]  # fmt: skip
+
+
+def _filled(lists: Rankings, short: np.ndarray, fill: Rankings, k: int) -> Rankings:
+    """The rankings at `short` followed by `fill`; the others as they are, in their old order."""
+    full = np.setdiff1d(np.arange(len(lists)), short)
+    joined = followed_by(lists.take(short), fill, k)
+    rest = followed_by(lists.take(full), fill.take(np.zeros(0, int)).first(0) if not len(full) else _none_like(fill, len(full)), k)
+    both = Rankings.stack([joined, rest.over(joined.catalogue)])
+    back = np.empty(len(lists), dtype=np.int64)
+    back[np.concatenate([short, full])] = np.arange(len(lists))
+    return both.take(back)
+
+
+def _none_like(lists: Rankings, n: int) -> Rankings:
+    empty = Rankings.empty(lists.catalogue, n, lists.rows.shape[1])
+    columns = {name: np.full((n, lists.rows.shape[1]), np.nan, np.float32) for name in lists.columns}
+    return Rankings(empty.catalogue, empty.rows, empty.scores, lists.score_kind, columns)

@@ -1,0 +1,77 @@
+"""Filters: what must never be recommended."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import polars as pl
+
+from tailor.base import Recommender, Run, clone
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.errors import DataError, ModelError, nearest
+
+
+@dataclass(eq=False)
+class Filter(Recommender):
+    """Hands a recommender queries that exclude the items of a rule, so that the recommender itself leaves them out.
+
+    `blocked` names items; `only` and `never` hold, per column of the items table, the values an item must or must not
+    have (for a list column: at least one of them); `at_most` bounds a number. An item whose value is missing fails
+    `only` and `at_most`. When the rule cannot be applied, nothing is recommended: a filter fails closed.
+    """
+
+    inner: Recommender = cast(Recommender, None)
+    blocked: list[str] = field(default_factory=list)
+    only: dict[str, list[Any]] = field(default_factory=dict)
+    never: dict[str, list[Any]] = field(default_factory=dict)
+    at_most: dict[str, float] = field(default_factory=dict)
+
+    inner_: Recommender = field(init=False, repr=False)
+    blocked_: list[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Recommender):
+            raise ModelError("Filter needs an inner recommender")
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.blocked_ = [*self.blocked, *self._ruled_out(data)]
+        self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.fit_report_ = {"items_blocked": len(set(self.blocked_))}
+
+    def _ruled_out(self, data: Dataset) -> list[str]:
+        table = data.item_table
+        bad = pl.lit(False)
+        for column in (*self.only, *self.never, *self.at_most):
+            if column not in table.columns:
+                raise DataError(f'Filter: the items have no column "{column}".{nearest(column, table.columns)}')
+        for column, values in self.only.items():
+            bad |= ~_has(table, column, values)
+        for column, values in self.never.items():
+            bad |= _has(table, column, values)
+        for column, most in self.at_most.items():
+            bad |= ~(pl.col(column) <= most).fill_null(False)
+        return table.filter(bad)["item_id"].to_list()
+
+    def restrict(self, queries: Queries) -> Queries:
+        return self.inner_.restrict(queries.without(self.blocked_))
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        try:
+            restricted = self.restrict(queries)
+        except Exception as error:  # whatever went wrong, an unfiltered list must not leave
+            return Rankings.empty(queries.catalogue, len(queries), k, f"Filter failed, nothing is recommended: {error}")
+        return cast(Rankings, self.inner_.recommend(restricted, k, candidates))
+
+    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+        """The inner recommender's explanations."""
+        self._check_fitted()
+        return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+
+
+def _has(table: pl.DataFrame, column: str, values: Sequence[Any]) -> pl.Expr:
+    if table.schema[column] == pl.List:
+        return pl.col(column).list.eval(pl.element().is_in(list(values))).list.any().fill_null(False)
+    return pl.col(column).is_in(list(values)).fill_null(False)

@@ -1,0 +1,229 @@
+"""Fusion: several recommenders vote."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, cast
+
+import numpy as np
+import scipy.sparse as sp
+
+from tailor.base import Recommender, Run, clone
+from tailor.data.arrays import Ragged, top_k
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Evidence, Explanation, Query, Ranking
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split, inner_cut
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError, ModelError
+from tailor.pipeline.joining import one_catalogue, part_names
+
+BLOCK = 2048  # queries fused at a time
+TUNING_PAIRS = 12_000_000  # (target, candidate) pairs looked at while weights are learned
+STEP = 20  # weights are learned in steps of 1 / STEP
+
+
+@dataclass(eq=False)
+class Fuse(Recommender):
+    """Adds up what several recommenders say, each scaled to at most 1 per query and given a weight.
+
+    "score" fusion divides each part's scores by its best one for the query (CombSUM, Fox and Shaw 1994, with weights);
+    "rank" fusion uses 1 / (rank_constant + rank) (reciprocal rank fusion, Cormack et al. 2009). Weights are learned on
+    validation by NDCG@10: a walk over weights in steps of .05, or given.
+    """
+
+    parts: list[Recommender] = field(default_factory=list)
+    kind: Literal["score", "rank"] = "score"
+    weights: tuple[float, ...] | None = None  # one a part; left out: learned
+    depth: int = 200  # items asked of each part
+    rank_constant: float = 60.0
+    exclude_history: bool = True  # while weights are learned: whether items of the history may be answered
+
+    parts_: list[Recommender] = field(init=False, repr=False)
+    weights_: list[float] = field(init=False, repr=False)  # sums to 1
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ModelError("Fuse needs parts")
+        if self.weights is not None:
+            if len(self.weights) != len(self.parts) or min(self.weights) < 0 or not sum(self.weights):
+                raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
+        if self.depth < 1:
+            raise ModelError(f"Fuse.depth is {self.depth}: it must be at least 1")
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        def fitted(on: Dataset) -> list[Recommender]:
+            steps = run.progress([clone(part) for part in self.parts], "fitting parts", len(self.parts))
+            return [cast(Recommender, part.fit(on, run, valid if on is data else None)) for part in steps]
+
+        if self.weights is not None:
+            self.parts_, given = fitted(data), np.array(self.weights) / sum(self.weights)
+            self.weights_, self.fit_report_ = given.tolist(), {"weights": "given"}
+            return
+        cut = valid or inner_cut(data, run.seed)
+        if cut is None:
+            self.parts_, self.weights_ = fitted(data), [1 / len(self.parts)] * len(self.parts)
+            self.fit_report_ = {"weights": "equal: nobody has the 3 events needed to learn them"}
+            return
+        self.parts_ = fitted(data if valid else cut.train)
+        self.weights_, score = self._learned(cut, run)
+        names = part_names(self.parts)
+        self.fit_report_ = {"weights": dict(zip(names, self.weights_, strict=True)), "validation_ndcg@10": round(score, 5),
+                            "learned_on": "validation" if valid else "an inner cut, then refitted"}  # fmt: skip
+        if valid is None:
+            self.parts_ = fitted(data)
+
+    def restrict(self, queries: Queries) -> Queries:
+        for part in self.parts_:
+            queries = part.restrict(queries)
+        return queries
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        queries = self.restrict(queries)
+        blocks = []
+        for start in range(0, len(queries), BLOCK):
+            some = None if candidates is None else candidates[start : start + BLOCK]
+            blocks.append(self._fused(queries[start : start + BLOCK], k, some))
+        return Rankings.stack([block.over(blocks[0].catalogue) for block in blocks]) if blocks else Rankings.empty(Vocabulary([]), 0, k)
+
+    def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        catalogue, votes, notes = self._votes(queries, max(k, self.depth), candidates)
+        total = sum((weight * vote for weight, vote in zip(self.weights_, votes, strict=True)), sp.csr_matrix(votes[0].shape))
+        total.eliminate_zeros()
+        rows, scores = top_k(total.astype(np.float32), k)
+        columns = {}
+        for name, vote in zip(part_names(self.parts_), votes, strict=True):
+            found = np.asarray(vote[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
+            columns[name] = np.where((rows >= 0) & (found != 0), found, np.nan).astype(np.float32)
+        short = {i: notes[i] for i in np.flatnonzero((rows < 0).any(axis=1)).tolist() if i in notes}
+        return Rankings(catalogue, rows, scores, f"fused {self.kind}", columns, short)
+
+    def _votes(
+        self, queries: Queries, depth: int, candidates: Rankings | None
+    ) -> tuple[Vocabulary, list[sp.csr_matrix], dict[int, tuple[str, ...]]]:
+        """The catalogue, one (Q, N) sparse matrix of scaled scores a part, and the parts' notes."""
+        lists = one_catalogue([cast(Rankings, part.recommend(queries, depth, candidates)) for part in self.parts_])
+        catalogue = lists[0].catalogue
+        notes: dict[int, tuple[str, ...]] = {}
+        for part in lists:
+            notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}
+        votes = [part.ragged().matrix(len(catalogue), self._scaled(part)[part.rows >= 0]) for part in lists]
+        return catalogue, votes, notes
+
+    def _scaled(self, lists: Rankings) -> np.ndarray:
+        """(Q, K) float32: the best item of every list at 1."""
+        if self.kind == "rank":
+            ranks = np.arange(1, lists.rows.shape[1] + 1, dtype=np.float32)
+            return np.broadcast_to((self.rank_constant + 1) / (self.rank_constant + ranks), lists.rows.shape)
+        scores = np.where(lists.rows >= 0, lists.scores, np.nan)
+        low, high = np.nanmin(scores, axis=1, initial=0, keepdims=True), np.nanmax(scores, axis=1, initial=-np.inf, keepdims=True)
+        spread = np.where(high > low, high - low, 1)  # low is 0 unless scores are negative: then they are moved up to 0 first
+        return ((scores - low) / spread).astype(np.float32)
+
+    def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
+        queries, targets = cut.queries("valid")
+        chosen = run.rng("fusion").permutation(len(queries))
+        problem = _Problem()
+        for start in run.progress(range(0, len(chosen), BLOCK), "learning weights", -(-len(chosen) // BLOCK)):
+            some = np.sort(chosen[start : start + BLOCK])
+            asked = queries.take(some)
+            if self.exclude_history:
+                asked = asked.without_history()
+            catalogue, votes, _ = self._votes(self.restrict(asked), self.depth, None)
+            moved = targets.take(some)
+            to = queries.catalogue.mapping_to(catalogue)
+            problem.add(votes, moved if to is None else moved.with_values(to[moved.values]))
+            if problem.pairs > TUNING_PAIRS:
+                break
+        return problem.best_weights(len(self.parts))
+
+    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+        """The parts' explanations, weighted by how much each part added to the item's score."""
+        self._check_fitted()
+        asked = self.restrict(Queries.of(queries))
+        catalogue, votes, _ = self._votes(asked, self.depth, None)
+        lists = Rankings.of(rankings, catalogue)
+        by_part = [part.explain(asked, lists) if part.explains() else None for part in self.parts_]
+        out = []
+        for i, ranking in enumerate(lists):
+            rows = catalogue.rows(ranking.ids)
+            added = np.stack([weight * vote[i, rows].toarray().ravel() for weight, vote in zip(self.weights_, votes, strict=True)])
+            shares = added / np.maximum(added.sum(axis=0), 1e-12)  # (parts, K)
+            reasons = []
+            for k, item_id in enumerate(ranking.ids):
+                parts = [explained[i][k] if explained else None for explained in by_part]
+                reasons.append(_weighted(item_id, parts, shares[:, k], part_names(self.parts_)))
+            out.append(reasons)
+        return out
+
+
+def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndarray, names: Sequence[str]) -> Explanation:
+    found: dict[tuple[str, str], float] = {}
+    for part, share, name in zip(parts, shares, names, strict=True):
+        if share <= 0:
+            continue
+        evidence = part.evidence if part and part.evidence else (Evidence("part", name, 1.0),)
+        for one in evidence:
+            found[one.kind, one.id] = found.get((one.kind, one.id), 0.0) + float(share) * one.share
+    ordered = sorted(found.items(), key=lambda pair: -pair[1])
+    return Explanation(item_id, tuple(Evidence(kind, one, share) for (kind, one), share in ordered))
+
+
+class _Problem:
+    """NDCG@10 on validation as a function of the weights: for every target, the parts' votes on it and on its rivals."""
+
+    def __init__(self) -> None:
+        self.targets: list[np.ndarray] = []  # (T, parts) votes on the target
+        self.rivals: list[np.ndarray] = []  # (pairs, parts) votes on every item of the target's query
+        self.rivals_n: list[np.ndarray] = []  # (T,)
+        self.worth: list[np.ndarray] = []  # (T,) 1 / (ideal DCG of the query)
+        self.queries_n = 0
+        self.pairs = 0
+
+    def add(self, votes: Sequence[sp.csr_matrix], targets: Ragged) -> None:
+        some = sum(abs(vote) for vote in votes).tocsr()  # every item that any part named
+        owners = np.repeat(np.arange(some.shape[0]), np.diff(some.indptr))
+        every = np.stack([np.asarray(vote[owners, some.indices]).ravel() for vote in votes], axis=1)
+        on_target = np.stack([np.asarray(vote[targets.owners, targets.values]).ravel() for vote in votes], axis=1)
+        ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
+        named = on_target.any(axis=1)  # the others are misses whatever the weights
+        items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(targets.owners[named])
+        self.targets.append(on_target[named])
+        self.rivals.append(every[items.values])
+        self.rivals_n.append(items.lengths)
+        self.worth.append(1 / ideal[targets.owners[named]])
+        self.queries_n += len(targets)
+        self.pairs += len(items.values)
+
+    def best_weights(self, parts: int) -> tuple[list[float], float]:
+        """The best found by moving one step of weight from one part to another, from the even start and from each part alone."""
+        targets, rivals = np.concatenate(self.targets), np.concatenate(self.rivals)
+        counts, worth = np.concatenate(self.rivals_n), np.concatenate(self.worth)
+        if not len(targets):
+            return [1 / parts] * parts, 0.0
+        starts = np.r_[0, np.cumsum(counts)[:-1]]
+        known: dict[tuple[int, ...], float] = {}
+
+        def quality(steps: tuple[int, ...]) -> float:
+            if steps not in known:
+                weights = (np.array(steps) / STEP).astype(np.float32)
+                own = targets @ weights
+                above = np.add.reduceat((rivals @ weights) > np.repeat(own, counts) * (1 + 1e-6), starts)
+                gains = np.where((above < 10) & (own > 0), 1 / np.log2(above + 2), 0.0)
+                known[steps] = float((gains * worth).sum() / self.queries_n)
+            return known[steps]
+
+        even = [STEP // parts + (i < STEP % parts) for i in range(parts)]
+        best = max((tuple(even), *(tuple(STEP * (i == j) for i in range(parts)) for j in range(parts))), key=quality)
+        for size in (4, 2, 1):
+            while True:
+                moves = [_moved(best, i, j, size) for i, j in itertools.permutations(range(parts), 2) if best[i] >= size]
+                top = max(moves, key=quality, default=best)
+                if quality(top) <= quality(best):
+                    break
+                best = top
+        return [step / STEP for step in best], quality(best)
+
+
+def _moved(steps: tuple[int, ...], source: int, target: int, size: int) -> tuple[int, ...]:
+    return tuple(step - size * (i == source) + size * (i == target) for i, step in enumerate(steps))

@@ -1,0 +1,51 @@
+"""Lists put together: one after the other, over one catalogue."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tailor.base import Recommender
+from tailor.data.queries import Rankings
+from tailor.data.vocabulary import Vocabulary
+
+
+def one_catalogue(parts: Sequence[Rankings]) -> list[Rankings]:
+    """The same rankings over one catalogue that knows the items of all."""
+    first = parts[0].catalogue
+    if all(part.catalogue.mapping_to(first) is None for part in parts[1:]):
+        return [part.over(first) for part in parts]
+    union = Vocabulary.of_items(one for part in parts for one in part.catalogue.ids)
+    return [part.over(union) for part in parts]
+
+
+def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
+    """Each ranking of `first`, then the items of `second` that it lacks, k at most.
+
+    The column "stage" says which of the two an item came from (0, 1); scores keep the scale of their own stage.
+    """
+    first, second = one_catalogue([first, second])
+    n, base = len(first), len(first.catalogue) + 1
+    keys = np.arange(n)[:, None] * base
+    fresh = (second.rows >= 0) & ~np.isin(keys + second.rows, (keys + first.rows)[first.rows >= 0])
+    rows = np.concatenate([first.rows, np.where(fresh, second.rows, -1)], axis=1)
+    order = np.argsort(rows < 0, axis=1, kind="stable")[:, :k]
+    taken = np.take_along_axis(rows, order, 1)
+
+    def joined(a: np.ndarray, b: np.ndarray, empty: float) -> np.ndarray:
+        values = np.take_along_axis(np.concatenate([a, b], axis=1), order, 1)
+        return np.where(taken >= 0, values, empty).astype(np.float32)
+
+    names = dict.fromkeys([*first.columns, *second.columns])
+    nothing = [np.full(part.rows.shape, np.nan, np.float32) for part in (first, second)]
+    columns = {name: joined(first.columns.get(name, nothing[0]), second.columns.get(name, nothing[1]), np.nan) for name in names}
+    columns["stage"] = joined(np.zeros(first.rows.shape), np.ones(second.rows.shape), np.nan)
+    scores = joined(first.scores, second.scores, -np.inf)
+    notes = {i: (*first.notes.get(i, ()), *second.notes.get(i, ())) for i in {*first.notes, *second.notes}}
+    return replace(first, rows=taken, scores=scores, columns=columns, notes=notes)
+
+
+def part_names(parts: Sequence[Recommender]) -> list[str]:
+    """A distinct name for every part: its class, numbered where several share it."""
+    names = [part.name for part in parts]
+    return [name if names.count(name) == 1 else f"{name} {names[:i].count(name) + 1}" for i, name in enumerate(names)]

@@ -1,0 +1,56 @@
+"""Neighbours by text: items whose words resemble those of the history's items."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+from tailor.base import Run
+from tailor.data.dataset import Dataset
+from tailor.data.graphs import heaviest
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.retrieval.neighbours import ItemToItem
+from tailor.text.tfidf import svd_vectors, tfidf
+
+BLOCK = 512  # items whose similarities to all others are held at a time
+
+
+@dataclass(eq=False)
+class TextNeighbours(ItemToItem):
+    """Items whose title, categories and text use the same rare words as what you chose; works for items nobody chose yet.
+
+    Cosine of TF-IDF vectors, or of their `dims` strongest singular directions, `top_n` neighbours per item, added up over
+    the fading history. No paper of its own: a classical content baseline.
+    """
+
+    history_decay: float = 0.7
+    top_n: int | None = 100
+    dims: int = 0  # 0: words themselves; else singular vectors, which also match related words
+    max_share: float = 0.1  # words in more than this share of the items are left out (with dims=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dims < 0 or not 0 < self.max_share <= 1:
+            raise DataError(f"dims is {self.dims}, max_share {self.max_share}: dims from 0, max_share above 0 and at most 1")
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.items_ = data.catalogue
+        texts = data.item_texts
+        words = tfidf(texts, 1.0 if self.dims else self.max_share)
+        vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
+        self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
+        self.fit_report_ = {"items_without_words": int(sum(not text.strip() for text in texts)), "pairs": self.weights_.nnz}
+
+
+def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:
+    """(N, N) the `top_n` most similar other rows of each row, in blocks of bounded memory; only positive cosines."""
+    n = vectors.shape[0]
+    other = vectors.T.tocsr() if sp.issparse(vectors) else vectors.T
+    out = []
+    for start in run.progress(range(0, n, BLOCK), "comparing texts", -(-n // BLOCK)):
+        block = sp.csr_matrix(vectors[start : start + BLOCK] @ other)
+        mine = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
+        block.data[block.indices == mine] = 0
+        out.append(heaviest(block, top_n))
+    return sp.vstack(out, format="csr") if out else sp.csr_matrix((n, n), dtype=np.float32)
