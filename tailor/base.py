@@ -71,7 +71,7 @@ class Method(ABC):
 
     is_personal: ClassVar[bool] = False  # whether learned state holds rows of single users
 
-    def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:  # noqa: B008 (frozen)
+    def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
 
         An interrupted or failed fit leaves the method as it was. Raises DataError where `data` holds the targets of `valid`.
@@ -119,12 +119,15 @@ class Method(ABC):
         """A setting that fits in half a second, for the contract tests."""
         return cls()
 
-    def save(self, folder: str | Path, overwrite: bool = False, histories: Queries | None = None) -> Path:
+    def save(
+        self, folder: str | Path, overwrite: bool = False, histories: Queries | None = None, titles: pl.DataFrame | None = None
+    ) -> Path:
         """Write a folder that `load` reads back without the training data.
 
         It holds nobody's events unless `histories` are given, which go into a part of their own, `personal/`.
+        `titles` (item_id, title) may go along, so that lists can be shown with names.
         """
-        return save(self, folder, overwrite, histories)
+        return save(self, folder, overwrite, histories, titles)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -141,9 +144,7 @@ class Recommender(Method):
 
     uses_lists: ClassVar[bool] = False  # whether fit learns from `data.lists`, the lists of an earlier stage
 
-    def recommend(
-        self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None
-    ) -> Sequence[Ranking]:
+    def recommend(self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None) -> Sequence[Ranking]:
         """Up to k items a query, best first; only from `candidates` where given, never one of `Query.exclude`.
 
         Where fewer can be recommended, `Ranking.notes` says why.
@@ -201,7 +202,7 @@ class ScoringRecommender(Recommender):
 
     def _notes(self, queries: Queries, rows: np.ndarray, k: int) -> dict[int, tuple[str, ...]]:
         short = (rows >= 0).sum(axis=1)
-        notes = {}
+        notes: dict[int, tuple[str, ...]] = {}
         for i in np.flatnonzero(short < k).tolist():
             reason = "no known item in the history" if not queries.histories.lengths[i] else f"{short[i]} of {k} items could be scored"
             notes[i] = (f"{self.name}: {reason}",)
@@ -305,7 +306,7 @@ def build(about: Mapping[str, Any] | str | Path) -> Method:
         _check_type(cls, name, value, hints.get(name))
         settings[name] = tuple(value) if isinstance(value, list) and typing.get_origin(hints.get(name)) is tuple else value
     try:
-        return typing.cast(Method, cls(**settings))
+        return cls(**settings)
     except TypeError as error:
         raise ModelError(f"{cls.__name__}: {error}") from None
 
@@ -425,7 +426,9 @@ def discover() -> list[Found]:
 # --- saving and loading --------------------------------------------------------------------------------------------------------
 
 
-def save(method: Method, folder: str | Path, overwrite: bool = False, histories: Queries | None = None) -> Path:
+def save(
+    method: Method, folder: str | Path, overwrite: bool = False, histories: Queries | None = None, titles: pl.DataFrame | None = None
+) -> Path:
     """`Method.save`."""
     method._check_fitted()
     with written_aside(folder, overwrite, ModelError) as aside:
@@ -433,6 +436,8 @@ def save(method: Method, folder: str | Path, overwrite: bool = False, histories:
         if histories is not None:
             _write_values({"users_": Vocabulary(histories.user_ids), "items_": histories.catalogue, "rows_": histories.histories},
                           aside / "personal")  # fmt: skip
+        if titles is not None:
+            titles.select("item_id", "title").write_parquet(aside / "titles.parquet")
         files = {str(path.relative_to(aside)): _sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()}
         about = {"format": FORMAT, "tailor": version(), "spec": spec(method), "trained_on": dataclasses.asdict(method.trained_on_),
                  "files": files}  # fmt: skip
@@ -464,6 +469,12 @@ def load_histories(folder: str | Path) -> Queries | None:
         return None
     values = _read_values(folder / "personal")
     return Queries(values["items_"], values["rows_"], values["users_"].ids)
+
+
+def load_titles(folder: str | Path) -> dict[str, str]:
+    """Item id -> title, of the items that were saved with one."""
+    path = Path(folder) / "titles.parquet"
+    return dict(pl.read_parquet(path).drop_nulls().iter_rows()) if path.exists() else {}
 
 
 def version() -> str:

@@ -1,7 +1,7 @@
 """Progress: one function type that wraps a loop, so that a long step can say how far it is and how long it still takes."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import Protocol, TypeVar
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ def terminal(steps: Iterable[T], what: str, total: int | None = None) -> Iterato
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-    if total is None and hasattr(steps, "__len__"):
+    if total is None and isinstance(steps, Sized):
         total = len(steps)
     terminal.open = True  # type: ignore[attr-defined]
     try:

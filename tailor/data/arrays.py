@@ -55,8 +55,8 @@ class Ragged:
 
     def take(self, rows: np.ndarray) -> "Ragged":
         lengths = self.lengths[rows]
-        starts = np.repeat(self.offsets[:-1][rows] - np.r_[0, np.cumsum(lengths)[:-1]], lengths) if len(rows) else []
-        return Ragged.of_lengths(lengths, self.values[np.arange(lengths.sum()) + starts])
+        shift = self.offsets[:-1][rows] - np.r_[0, np.cumsum(lengths)][:-1]
+        return Ragged.of_lengths(lengths, self.values[np.arange(lengths.sum()) + np.repeat(shift, lengths)])
 
     def keep(self, mask: np.ndarray) -> "Ragged":
         """The same rows holding only the values where `mask` (m,) is true."""
@@ -70,9 +70,9 @@ class Ragged:
         return self if not len(self) or self.lengths.max(initial=0) <= n else self.keep(self.from_end < n)
 
     def matrix(self, columns: int, data: np.ndarray | None = None) -> sp.csr_matrix:
-        """(n, columns) sparse; repeated values of one row stay separate entries, which products add up."""
+        """(n, columns) sparse, of its own memory; repeated values of one row stay separate entries, which products add up."""
         data = np.ones(len(self.values), dtype=np.float32) if data is None else data
-        return sp.csr_matrix((data, self.values, self.offsets), shape=(len(self), columns))
+        return sp.csr_matrix((data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns))
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
@@ -107,8 +107,8 @@ def top_k(
     out_scores = np.full((rows_n, k), -np.inf, dtype=np.float32)
     if k == 0:
         return out_columns, out_scores
-    sparse = sp.issparse(scores)
-    if np.isnan(scores.data if sparse else scores).any():
+    sparse = scores if isinstance(scores, sp.csr_matrix) else None
+    if np.isnan(scores if sparse is None else sparse.data).any():
         raise ModelError("a score is NaN: the method that made it is broken or was fitted on NaN values")
     allowed = np.ones(columns_n, dtype=bool)
     if blocked is not None:
@@ -116,9 +116,9 @@ def top_k(
     every_column = np.arange(columns_n)
     in_candidates = np.zeros(columns_n, dtype=bool)
     for row in range(rows_n):
-        if sparse:
-            columns = scores.indices[scores.indptr[row] : scores.indptr[row + 1]]
-            values = scores.data[scores.indptr[row] : scores.indptr[row + 1]]
+        if sparse is not None:
+            columns = sparse.indices[sparse.indptr[row] : sparse.indptr[row + 1]]
+            values = sparse.data[sparse.indptr[row] : sparse.indptr[row + 1]]
         else:
             columns, values = every_column, scores[row]
         banned = exclude[row] if exclude is not None else None

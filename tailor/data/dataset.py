@@ -154,14 +154,18 @@ class Dataset:
             return [""] * len(frame)
         return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
 
-    def label(self, name: str) -> np.ndarray:
-        """(events,) bool: where the expression of this label holds, such as `click = "action = 'click'"`."""
-        if name not in self.labels:
-            raise DataError(f'no label "{name}" in dataset.toml.{nearest(name, self.labels)}')
+    def where(self, condition: str) -> np.ndarray:
+        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such an expression itself, holds."""
+        if condition not in self.labels and not set(condition) & set("=<>( "):
+            raise DataError(f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)}')
+        written = self.labels.get(condition, condition)
         try:
-            return self.events.select(pl.sql_expr(self.labels[name].replace("==", "=")).cast(pl.Boolean))[:, 0].fill_null(False).to_numpy()
+            holds = self.events.select(pl.sql_expr(written.replace("==", "=")).cast(pl.Boolean).alias("holds"))
         except pl.exceptions.PolarsError as error:
-            raise DataError(f'label {name} = "{self.labels[name]}" cannot be read: {str(error).splitlines()[0]}') from None
+            raise DataError(f'the expression "{written}" cannot be read: {str(error).splitlines()[0]}') from None
+        if len(holds) != len(self.events):
+            raise DataError(f'the expression "{written}" does not say yes or no for every event')
+        return holds["holds"].fill_null(False).to_numpy()
 
     def cut(self, events: np.ndarray, texts: np.ndarray | None = None, provenance: Provenance | None = None) -> "Dataset":
         """The same data set with only these events (mask), and only these rows of `texts`; catalogue and users stay."""

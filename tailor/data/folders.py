@@ -70,3 +70,15 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+@contextmanager
+def replaced_by(path: str | Path) -> Iterator[Path]:
+    """A path beside `path` to write a file to; it takes the place of `path` when the block ends well, else it is removed."""
+    path = Path(path)
+    aside = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    try:
+        yield aside
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)

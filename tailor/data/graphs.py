@@ -11,9 +11,7 @@ from tailor.data.arrays import Ragged
 BLOCK_PAIRS = 500_000  # pairs held at a time by a thread: their working set stays in the second-level cache
 
 
-def transitions(
-    sequences: Ragged, items: int, steps: Mapping[int, float], top_n: int | None = None, threads: int = 2
-) -> sp.csr_matrix:
+def transitions(sequences: Ragged, items: int, steps: Mapping[int, float], top_n: int | None = None, threads: int = 2) -> sp.csr_matrix:
     """(N, N) sparse float32: entry (i, j) is the sum of `steps[d]` over all places where j stands d places after i.
 
     `steps` maps a distance (negative: before i) to its weight, all positive. `top_n` keeps the heaviest per row, equal

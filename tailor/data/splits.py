@@ -1,8 +1,9 @@
 """Splits: which events a method may learn from, which it is tuned on, and which it is judged by."""
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +62,7 @@ class Split:
     def _texts_known(self, events: np.ndarray) -> np.ndarray:
         """(texts,) bool: written before the first hidden event of their user and not about a hidden (user, item) pair."""
         texts = self.data.tables["texts"]
-        hidden = self.data.events.filter(pl.Series(~events))
+        hidden = self.data.events.filter(pl.Series(~events & (self.part != DROPPED)))
         known = np.ones(len(texts), dtype=bool)
         if "item_id" in texts.columns:
             pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
@@ -222,12 +223,27 @@ def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
     return _split(data, "inner", {"seed": seed, "most": most}, code)
 
 
-def split_by(data: Dataset, kind: str, **params: Any) -> Split:
-    """Any split by its name: last, time, ratio or new-users."""
-    makers = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
+def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -> Split:
+    """Any split by its name: last, time, ratio or new-users.
+
+    `only` names a label, or is an expression over the events such as "action = 'buy'": the other events are dropped.
+    """
+    makers: dict[str, Callable[..., Split]] = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
     if kind not in makers:
         raise DataError(f'no split by "{kind}".{nearest(kind, makers)}')
-    return makers[kind](data, **params)
+    allowed = inspect.signature(makers[kind]).parameters
+    for name in params:
+        if name not in allowed:
+            raise DataError(f'a split by {kind} takes no "{name}".{nearest(name, [one for one in allowed if one != "data"])}')
+    if only is None:
+        return makers[kind](data, **params)
+    kept = data.where(only)
+    if not kept.any():
+        raise DataError(f'no event fulfils "{only}"')
+    inner = makers[kind](data.cut(kept), **params)
+    part = np.full(len(data.events), DROPPED, dtype=np.int8)
+    part[kept] = inner.part
+    return Split(data, kind, {**inner.params, "only": only}, part)
 
 
 def _split(data: Dataset, kind: str, params: dict[str, Any], code_of_sequence: np.ndarray) -> Split:

@@ -61,7 +61,7 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for column, kind in table.columns.items():
         if column in frame.columns and frame.schema[column] != kind:
             if kind == TEXT and frame.schema[column].is_float():
-                raise DataError(f'{name}.{column} holds numbers with a decimal point: ids are strings; cast them to text yourself')
+                raise DataError(f"{name}.{column} holds numbers with a decimal point: ids are strings; cast them to text yourself")
             casts.append(pl.col(column).cast(kind))
     try:
         frame = frame.with_columns(casts)

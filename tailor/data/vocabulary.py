@@ -70,4 +70,4 @@ class Vocabulary:
 
     def named(self, rows: np.ndarray | Sequence[int]) -> list[str]:
         """The outside ids of rows."""
-        return self.ids[np.asarray(rows, dtype=np.int64)].tolist()  # type: ignore[no-any-return]
+        return self.ids[np.asarray(rows, dtype=np.int64)].tolist()

@@ -192,9 +192,7 @@ class Comparison:
         return self.p_holm < 0.05
 
 
-def compare(
-    report: Report, baseline: str, metrics: Sequence[str] | None = None, seen: str = "removed", seed: int = 0
-) -> list[Comparison]:
+def compare(report: Report, baseline: str, metrics: Sequence[str] | None = None, seen: str = "removed", seed: int = 0) -> list[Comparison]:
     """Every other method against `baseline`, paired per user, p-values corrected by Holm over all comparisons made here."""
     if baseline not in report.methods:
         raise DataError(f'no method "{baseline}" in this report; it has {", ".join(report.methods)}')

@@ -43,11 +43,13 @@ def intra_list_diversity(rows: np.ndarray, vectors: np.ndarray | sp.csr_matrix) 
     owners = np.repeat(np.arange(len(rows)), counts)
     picks = sp.csr_matrix((np.ones(len(owners), np.float64), (owners, rows[shown])), shape=(len(rows), vectors.shape[0]))
     summed = picks @ vectors
-    squares = vectors.multiply(vectors).sum(axis=1) if sp.issparse(vectors) else (np.asarray(vectors) ** 2).sum(axis=1)
-    total = np.asarray(summed.multiply(summed).sum(axis=1) if sp.issparse(summed) else (summed**2).sum(axis=1)).ravel()
-    own = picks @ np.asarray(squares).ravel()
+    total, own = _squared_lengths(summed), picks @ _squared_lengths(vectors)
     pairs = counts * (counts - 1) / 2
     return 1 - _mean((total - own) / 2, pairs)
+
+
+def _squared_lengths(rows: np.ndarray | sp.csr_matrix) -> np.ndarray:
+    return np.asarray((rows.multiply(rows) if isinstance(rows, sp.csr_matrix) else rows**2).sum(axis=1)).ravel()
 
 
 def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run, clone
+from tailor.base import Recommender, Run, build, clone
 from tailor.data.dataset import Dataset, Lists
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -35,6 +35,10 @@ class Cascade(Recommender):
             raise ModelError("Cascade needs two recommenders, retrieve and rank")
         if self.depth < 1:
             raise ModelError(f"Cascade.depth is {self.depth}: it must be at least 1")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cast(Self, build({"class": "Cascade", "retrieve": {"class": "CoVisitation"}, "rank": {"class": "TextNeighbours"}}))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         if not self.rank.uses_lists:

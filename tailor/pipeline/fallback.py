@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run, clone
+from tailor.base import Recommender, Run, build, clone
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -29,6 +29,10 @@ class Fallback(Recommender):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ModelError("Fallback needs parts")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cast(Self, build({"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]

@@ -1,12 +1,12 @@
 """Filters: what must never be recommended."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
 
 import polars as pl
 
-from tailor.base import Recommender, Run, clone
+from tailor.base import Recommender, Run, build, clone
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -35,6 +35,10 @@ class Filter(Recommender):
     def __post_init__(self) -> None:
         if not isinstance(self.inner, Recommender):
             raise ModelError("Filter needs an inner recommender")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cast(Self, build({"class": "Filter", "inner": {"class": "CoVisitation"}, "never": {"categories": ["lamp"]}}))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.blocked_ = [*self.blocked, *self._ruled_out(data)]

@@ -2,20 +2,20 @@
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass, field
+from typing import Literal, Self, cast
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Recommender, Run, clone
+from tailor.base import Recommender, Run, build, clone
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
-from tailor.errors import DataError, ModelError
+from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
 
 BLOCK = 2048  # queries fused at a time
@@ -50,6 +50,10 @@ class Fuse(Recommender):
                 raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
         if self.depth < 1:
             raise ModelError(f"Fuse.depth is {self.depth}: it must be at least 1")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cast(Self, build({"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         def fitted(on: Dataset) -> list[Recommender]:

@@ -199,7 +199,7 @@ def shop(
     - popularity_bias: exponent of an item's fame, by which it gets onto slates. Fame has no worth; 0 shows all items equally.
     - sequence: in [0, 1]. How far a session hangs together: at 1, half of its steps stay within the kind and a quarter go to a matching
       kind, both near the last item's brand, colour, material and style; co-visitation finds it.
-    - repeat: in [0, 1]. Chance that a bought consumable is bought again after its cycle, and again after that.
+    - repeat: in [0, 1]. Chance that a bought consumable is bought again after its cycle, and again after that. What lasts is bought once.
     - launches: share of items that come on sale during the period; one of each kind is always there before.
     - noise: Gumbel scale of every choice from a slate.
     - sessions: mean number a user starts by themselves, at least 1, heavily tailed.
@@ -208,7 +208,7 @@ def shop(
       with a `rating` of 1 to 5.
     - searches: share of sessions that begin with a search for what is looked at first, naming what the user likes in it.
 
-    Memory is about 1 kB a user for tastes (3 kB while they are drawn) and 0.15 kB an event. Raises DataError for knobs out of range.
+    Memory is about 1 kB a user for tastes (3 kB while they are drawn) and 0.2 kB an event. Raises DataError for knobs out of range.
     """
     _check(users=users, items=items, days=days, slate=slate)
     _check_sizes(taste=taste, drift=drift, price=price, season=season, popularity_bias=popularity_bias, noise=noise, sessions=sessions)

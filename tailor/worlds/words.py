@@ -21,7 +21,7 @@ MATERIALS = {
 BRANDS = ("Norrland", "Tarnfell", "Kestrel", "Bracken", "Solvane", "Huldra", "Oakhaven", "Pinnacle", "Marlow", "Fjordline",
           "Cairnway", "Wildermark", "Lumenry", "Driftwell", "Ashby", "Tindale", "Vantor", "Quillon", "Harrow", "Saltmarsh")  # fmt: skip
 COLOURS = ("navy", "forest green", "charcoal", "scarlet", "mustard", "turquoise", "sand", "plum", "orange", "sky blue", "ivory", "lime")
-STYLES = ("compact", "everyday", "playful", "luxury", "ultralight", "rugged", "minimalist", "retro")
+STYLES = ("compact", "everyday", "playful", "luxurious", "ultralight", "rugged", "minimalist", "retro")
 STYLES_OF_CONSUMABLES = 4  # the first ones; nobody calls an energy gel rugged
 
 

@@ -7,6 +7,7 @@ what a record is. Both see the same file as the same records.
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tailor.errors import DataError, nearest
 from tailor.progress import Progress
 
 BLOCK = 8 * 2**20  # bytes read at once
+HEAD = 2**20  # bytes in which the header must stand
 RECORD = 4 * 2**20  # characters; a quoted record longer than this is taken for a quote that is never closed
 LONGEST = 64 * 2**20  # bytes; no file of rows has a line longer than this
 LINE = "\0line"  # the column of line numbers; no column of a file can be called so
@@ -83,13 +85,13 @@ def text_file(path: str | Path, what: str) -> Path:
     return path
 
 
-def pieces(path: Path, encoding: str) -> Iterator[bytes]:
-    """The file in pieces of BLOCK bytes, as UTF-8 without byte order mark. Raises DataError naming line and byte of what is no text."""
+def pieces(path: Path, encoding: str, size: int | None = None) -> Iterator[bytes]:
+    """The file in pieces of BLOCK (or `size`) bytes, as UTF-8 without byte order mark. Raises DataError naming line and byte of what is no text."""
     decoder, read, line = _decoder(encoding), 0, 1
     with path.open("rb") as file:
         piece = b"?"
         while piece:
-            piece = file.read(BLOCK)
+            piece = file.read(size or BLOCK)
             read += len(piece)
             try:
                 text = decoder.decode(piece, final=not piece)
@@ -126,7 +128,7 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, read: int
 
 def layout(path: Path, encoding: str, atomic: bool = False) -> Layout:
     """Separator and columns from the first line that is not blank. Raises DataError where there is no usable header or no row."""
-    first = next(pieces(path, encoding), b"")
+    first = next(pieces(path, encoding, HEAD), b"")
     if b"\n" not in first and b"\r" in first:
         raise DataError(f"{path} ends its lines with a carriage return alone: save it with line feeds")
     lines = list(io.StringIO(first.decode(), newline="\n"))
@@ -145,7 +147,7 @@ def layout(path: Path, encoding: str, atomic: bool = False) -> Layout:
     if twice:
         raise DataError(f'{path}:{blank + 1}: several columns are called "{twice[0]}": rename them in the file')
     start = len("".join(lines[: blank + taken]).encode())
-    if not first[start:].strip() and len(first) < BLOCK:
+    if not first[start:].strip() and path.stat().st_size <= HEAD:
         raise DataError(f"{path} holds a header ({', '.join(names)}) and no rows")
     return Layout(path, encoding, separator, not atomic, tuple(names), kinds, start, blank + taken + 1)
 
@@ -171,8 +173,9 @@ def blocks(file: Layout, progress: Progress) -> Iterator[Block]:
     steps = -(-file.path.stat().st_size // BLOCK)
     for piece in progress(pieces(file.path, file.encoding), f"reading {file.path.name}", steps):
         rest += piece
-        if skip:  # the header lies within the first piece
-            rest, skip = rest[skip:], 0
+        if len(rest) < skip:
+            continue
+        rest, skip = rest[skip:], 0
         block, used, lines = _cut(rest, file, line, final=False)
         rest, line = rest[used:], line + lines
         if len(rest) > LONGEST:
@@ -220,8 +223,8 @@ def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | N
 
 
 def _needs_care(text: bytes, data: np.ndarray, quotes: np.ndarray, file: Layout) -> bool:
-    """Whether Polars and the csv module may differ: a quote within a field, a lone carriage return, a mark Polars would eat."""
-    if text.startswith(BOM) or (file.quoted and text.count(b"\r") != text.count(b"\r\n")):
+    """Whether Polars and the csv module may differ: a quote within a field, a mark Polars would eat."""
+    if text.startswith(BOM):
         return True
     quotes = quotes[quotes < len(data)]
     opening, closing = quotes[::2], quotes[1::2]
@@ -246,16 +249,21 @@ def _parsed(text: bytes, file: Layout, quoted: bool) -> pl.DataFrame:
 def _cut_slowly(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | None, int, int]:
     """As `_cut`, record by record through the csv module; of a record that is no row only the first line counts as bad."""
     csv.field_size_limit(max(csv.field_size_limit(), 2 * RECORD))
-    lines = list(io.StringIO(buffer.decode(), newline="\n"))
+    text = buffer.decode()
+    lines = list(io.StringIO(text, newline="\n"))
     if not final and lines and not lines[-1].endswith("\n"):
         lines.pop()
     offsets = np.r_[0, np.cumsum([len(one.encode()) for one in lines], dtype=np.int64)]
+    mask = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
+    readable = (
+        lines if "\r" not in text else [re.sub("\r(?!\n)", mask, one) for one in lines]
+    )  # the csv module takes no lone carriage return outside quotes
     rows: list[list[str]] = []
     at: list[tuple[int, int]] = []  # first line of each row, and the line after its last
     bad = []
     n = 0
     while n < len(lines):
-        fields, taken, problem = _record(lines, n, file.separator) if file.quoted else (_plain(lines[n], file), 1, "")
+        fields, taken, problem = _record(readable, n, file.separator) if file.quoted else (_plain(readable[n], file), 1, "")
         if problem == OPEN and not final and offsets[-1] - offsets[n] <= RECORD:
             break  # its end may come with the next piece
         if fields or problem:
@@ -263,7 +271,7 @@ def _cut_slowly(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Bl
                 bad.append(Bad(line + n, problem or _miscounted(len(fields), file), lines[n].rstrip("\r\n")))
                 taken = 1
             else:
-                rows.append(fields)
+                rows.append([one.replace(mask, "\r") for one in fields] if readable is not lines else fields)
                 at.append((n, n + taken))
         n += taken
     frame = pl.DataFrame(rows, schema={name: pl.String() for name in file.columns}, orient="row")
@@ -290,8 +298,6 @@ def _record(lines: list[str], at: int, separator: str) -> tuple[list[str], int, 
     try:
         fields = next(csv.reader(feed(), delimiter=separator))
     except csv.Error as error:
-        if "new-line" in str(error):
-            return [], 1, "a carriage return outside quotes"
         return [], 1, f"cannot be read as CSV: {error}"
     return fields, taken, OPEN if ran_out else ""
 

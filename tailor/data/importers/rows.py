@@ -67,7 +67,7 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
     raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
     extra = [name for name in raw.columns if name not in found.values() and name != LINE]
     frame = raw.select(LINE, *(_text(ours, theirs) for ours, theirs in found.items()),
-                       *(pl.col(name).alias(beside(name, table, found)) for name in extra))  # fmt: skip
+                       *(pl.col(name).replace("", None).alias(beside(name, table, found)) for name in extra))  # fmt: skip
     checks: list[Check] = [(frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null]
     emptied = Counter[str]()
     for name in found:

@@ -1,0 +1,124 @@
+"""Claims: every built paper's promise is a program, and what it measured is a record that goes stale with the method's file."""
+
+import hashlib
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tailor.base import Found, Run, discover
+from tailor.data.folders import replaced_by
+from tailor.errors import ModelError, nearest
+
+VERDICTS = ("held", "not reproduced")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a claim program measured; its verdict is "held" only if every line of `checks` is true."""
+
+    checks: dict[str, bool]  # what was promised -> whether it came out
+    figures: dict[str, Any]  # the numbers behind the checks, with intervals
+    seeds: list[int]
+    data: list[str]  # data sets or worlds measured on
+
+
+def claims_folder(root: Path) -> Path:
+    return root / "benchmarks" / "claims"
+
+
+def method_file(found: Found) -> Path:
+    module = importlib.import_module(found.path.rpartition(".")[0] if found.cls is None else found.cls.__module__)
+    return Path(str(module.__file__))
+
+
+def file_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def built_papers() -> dict[str, Found]:
+    """Slug -> the method that carries its PAPER."""
+    return {found.paper.slug: found for found in discover() if found.paper}
+
+
+def run_claim(slug: str, root: Path, run: Run) -> dict[str, Any]:
+    """Run benchmarks/claims/SLUG.py and write its record. Raises ModelError where the paper or its program is missing."""
+    built = built_papers()
+    if slug not in built:
+        raise ModelError(f'no method carries the paper "{slug}".{nearest(slug, built)}')
+    program = claims_folder(root) / f"{slug}.py"
+    if not program.exists():
+        raise ModelError(f"{program} is missing: a claim is a program with a function measure(run) -> Claim")
+    started = time.perf_counter()
+    claim = _measure_of(program)(run)
+    path = method_file(built[slug])
+    record = {"slug": slug, "verdict": VERDICTS[not all(claim.checks.values())], **asdict(claim), "claim": built[slug].paper.claim,  # type: ignore[union-attr]
+              "method": built[slug].path, "method_hash": file_hash(path), "program_hash": file_hash(program),
+              "seconds": round(time.perf_counter() - started, 1), **environment(root)}  # fmt: skip
+    with replaced_by(claims_folder(root) / f"{slug}.json") as aside:
+        aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return record
+
+
+def _measure_of(program: Path) -> Callable[[Run], Claim]:
+    about = importlib.util.spec_from_file_location(f"claim_{program.stem.replace('-', '_')}", program)
+    assert about is not None and about.loader is not None
+    module = importlib.util.module_from_spec(about)
+    about.loader.exec_module(module)
+    measure: Callable[[Run], Claim] = module.measure
+    return measure
+
+
+def read_record(root: Path, slug: str) -> dict[str, Any] | None:
+    path = claims_folder(root) / f"{slug}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def stale_records(root: Path) -> list[str]:
+    """One line for every built paper without a valid record of its present file; empty when all is well."""
+    problems = []
+    for slug, found in built_papers().items():
+        record = read_record(root, slug)
+        if record is None:
+            problems.append(f"{slug}: no record; run `tailor bench claims {slug}`")
+        elif record.get("verdict") not in VERDICTS or not record.get("figures") or not record.get("checks"):
+            problems.append(f"{slug}: its record is incomplete; run `tailor bench claims {slug}`")
+        elif record["method_hash"] != file_hash(method_file(found)):
+            problems.append(f"{slug}: {found.path} has changed since its claim was measured; run `tailor bench claims {slug}`")
+        elif record["program_hash"] != file_hash(claims_folder(root) / f"{slug}.py"):
+            problems.append(f"{slug}: its claim program has changed since; run `tailor bench claims {slug}`")
+        elif (record["verdict"] == "held") != all(record["checks"].values()):
+            problems.append(f"{slug}: its verdict does not follow from its checks")
+    return problems
+
+
+def environment(root: Path) -> dict[str, Any]:
+    """Machine, commit and date of a measurement."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    machine = {
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory / 2**30, 1),
+        "processor": _processor(),
+        "python": platform.python_version(),
+    }
+    return {"machine": machine, "commit": commit, "date": datetime.now(UTC).date().isoformat()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,108 @@
+"""`tailor data`: import, stats, synth, split."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailor.errors import DataError
+
+app = typer.Typer(no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("import")
+def import_(
+    src: Annotated[Path, typer.Argument(help="The events: a CSV file, a file of sequences, or RecBole's .inter file or folder.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="csv, sequences or recbole.")] = "csv",
+    items: Annotated[Path | None, typer.Option(help="The catalogue: ids, titles, texts, categories, prices.")] = None,
+    users: Annotated[Path | None, typer.Option(help="What is known about users.")] = None,
+    texts: Annotated[Path | None, typer.Option(help="What users wrote: reviews, queries, notes.")] = None,
+    columns: Annotated[
+        list[str] | None, typer.Option(help="Our column = the file's, as in user_id=customer or items.title=name. Repeatable.")
+    ] = None,
+    time_unit: Annotated[str | None, typer.Option(help="s, ms, us or ns, where guessing by size would go wrong.")] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the files.")] = "utf-8",
+    strict: Annotated[bool, typer.Option(help="Stop at the first bad row instead of putting it aside.")] = False,
+    name: Annotated[str | None, typer.Option(help="Name of the data set (default: the file's).")] = None,
+    overwrite: bool = False,
+    json: Json = False,
+) -> None:
+    """Read your files into a data set. Bad rows go to rejected.parquet with file, line and reason."""
+    from tailor.cli.showing import print_json, say
+    from tailor.data.importers.importing import import_data
+    from tailor.progress import terminal
+
+    report = import_data(src, out, format=format, items=items, users=users, texts=texts, columns=_mapping(columns), time_unit=time_unit,
+                         encoding=encoding, strict=strict, overwrite=overwrite, name=name, progress=terminal)  # fmt: skip
+    if json:
+        print_json(report.to_dict())
+    else:
+        say(*report.lines(), f"Next: tailor data split {out} --by last --out SPLIT")
+
+
+def _mapping(columns: list[str] | None) -> dict[str, str]:
+    pairs = [one for given in columns or [] for one in given.split(",")]
+    for pair in pairs:
+        if "=" not in pair:
+            raise DataError(f'--columns {pair}: write our column = the file\'s, as in "user_id=customer"')
+    return {ours.strip(): theirs.strip() for ours, _, theirs in (pair.partition("=") for pair in pairs)}
+
+
+@app.command()
+def stats(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")], json: Json = False) -> None:
+    """Numbers to know about a data set."""
+    from tailor.cli.showing import print_json, table
+    from tailor.data.dataset import Dataset
+    from tailor.data.stats import stats
+
+    found = stats(Dataset.open(folder))
+    if json:
+        print_json(found)
+    else:
+        table(["", str(folder)], [[key, str(value)] for key, value in found.items()])
+
+
+@app.command()
+def synth(out: Out, users: int = 2000, items: int = 600, days: int = 180, seed: int = 0, overwrite: bool = False) -> None:
+    """Make a planted shop: users with drifting tastes, seasons, repeat purchases, reviews."""
+    from tailor.cli.showing import say
+    from tailor.progress import terminal
+    from tailor.worlds.shop import shop
+
+    data = shop(users=users, items=items, days=days, seed=seed, progress=terminal).data
+    data.save(out, overwrite)
+    say(f"{out}: {len(data.users)} users, {len(data.catalogue)} items, {len(data.events)} events")
+
+
+@app.command()
+def split(
+    folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    out: Out,
+    by: Annotated[str, typer.Option(help="last, time, ratio or new-users.")] = "last",
+    valid: Annotated[float | None, typer.Option(help="Share for validation (not with `last`).")] = None,
+    test: Annotated[float | None, typer.Option(help="Share for the test (not with `last`).")] = None,
+    only: Annotated[str | None, typer.Option(help="Which events count, as in \"action = 'buy'\", or a label (default: all).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which users are new (only with new-users).")] = None,
+    overwrite: bool = False,
+    json: Json = False,
+) -> None:
+    """Decide what may be learned from and what methods are judged by."""
+    from tailor.cli.showing import print_json, say
+    from tailor.data.dataset import Dataset
+    from tailor.data.splits import split_by
+
+    given = {name: value for name, value in (("valid", valid), ("test", test), ("seed", seed)) if value is not None}
+    made = split_by(Dataset.open(folder), by, only, **given)
+    made.save(out, folder, overwrite)
+    if json:
+        print_json(made.report)
+        return
+    about = made.report
+    say(f"{out}: split by {by}; events " + ", ".join(f"{name} {n}" for name, n in about["events"].items() if n),
+        f"users with a test target: {about['users']['test']} of {about['users']['all']}; targets of items never seen in training: "
+        f"{about['test_targets_of_items_not_in_train']:.1%}; targets decided by a tie in time: {about['users_whose_target_a_tie_decides']:.1%}",
+        f"Next: tailor fit default --split {out} --out MODEL")  # fmt: skip

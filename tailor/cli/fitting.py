@@ -1,0 +1,87 @@
+"""`tailor fit`, `evaluate`, `methods`, `pipeline`."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tailor.base import Recommender, Run, build, discover, load
+from tailor.cli.showing import print_json, say, show_report, table
+from tailor.data.splits import Split
+from tailor.errors import DataError, ModelError
+from tailor.evaluation.protocol import compare, refuse_seen_targets
+from tailor.evaluation.protocol import evaluate as measure
+from tailor.progress import terminal
+
+
+def default_pipeline() -> Path:
+    """The file of the default pipeline."""
+    return Path(__file__).parents[1] / "pipeline" / "default.toml"
+
+
+def fit_command(
+    pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, seed: int, overwrite: bool
+) -> None:
+    method = build(default_pipeline() if pipeline == "default" else pipeline)
+    if out.exists() and not overwrite:  # before the work, not after it
+        raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
+    cut = Split.open(split, data_folder)
+    data = cut.learn_from(train_on)
+    method.fit(data, Run(seed=seed, progress=terminal), cut if train_on == "train" else None)
+    titles = data.item_table if "title" in data.item_table.columns else None
+    method.save(out, overwrite, data.queries() if with_histories else None, titles)
+    say(f"{out}: {method.name} fitted on {train_on} ({len(data.events)} events)", *report_lines(method.fit_report_))
+    say(f"Next: tailor evaluate {out} --split {split}" if train_on != "all" else f"Next: tailor recommend {out} --history ID,ID")
+
+
+def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
+    """A fit report as indented lines."""
+    lines = []
+    for name, value in report.items():
+        if isinstance(value, dict):
+            lines += [f"{indent}{name}:", *report_lines(value, indent + "  ")] if value else []
+        else:
+            lines.append(f"{indent}{name}: {value}")
+    return lines
+
+
+def evaluate_command(
+    models: list[Path], split: Path, part: str, k: str, metrics: str, baseline: str | None, per_user: Path | None,
+    data_folder: Path | None, json: bool,
+) -> None:  # fmt: skip
+    cut = Split.open(split, data_folder)
+    methods: dict[str, Recommender] = {}
+    for folder in models:
+        method = load(folder)
+        if not isinstance(method, Recommender):
+            raise ModelError(f"{folder} holds a {method.name}, which does not recommend")
+        refuse_seen_targets(method, cut, part)
+        methods[folder.name if folder.name not in methods else str(folder)] = method
+    lengths = [int(one) for one in k.split(",") if one.strip().isdigit()]
+    if len(lengths) != len(k.split(",")):
+        raise DataError(f'--k {k}: list lengths are whole numbers separated by commas, as in "5,10,20"')
+    wanted = [name.strip() for name in metrics.split(",")]
+    report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal))
+    found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
+    if per_user is not None:
+        values = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
+                  for metric, values in result.per_user.items()}  # fmt: skip
+        np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **values)
+    if json:
+        print_json({**report.to_dict(), "comparisons": [dataclasses.asdict(one) for one in found]})
+    else:
+        show_report(report, found)
+
+
+def methods_command(json: bool) -> None:
+    rows = []
+    for found in discover():
+        settings = {} if found.cls is None else {
+            one.name: one.default for one in dataclasses.fields(found.cls) if one.init and one.default is not dataclasses.MISSING}  # fmt: skip
+        summary = "" if found.cls is None else (found.cls.__doc__ or "").strip().splitlines()[0]
+        rows.append({"class": found.path, "summary": summary, "paper": found.paper.slug if found.paper else "", "settings": settings,
+                     "missing": found.missing})  # fmt: skip
+    if json:
+        print_json(rows)
+        return
+    table(["class", "what it does"], [[row["class"], row["missing"] or row["summary"]] for row in rows])

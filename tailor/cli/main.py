@@ -1,0 +1,152 @@
+"""The command line: one command per verb. Imports stay inside the commands, so that `--help` answers at once."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailor.cli import bench, data
+from tailor.errors import TailorError
+
+app = typer.Typer(
+    help="Recommendations, explanations and honest measurement from an event log and a catalogue.\n\n"
+    "New here? `tailor demo` shows all of it on a planted shop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data", help="Import, look at, make and split data sets.")
+app.add_typer(bench.app, name="bench", help="Claims of papers, and the table of what is built.")
+
+Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
+HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]
+UserOption = Annotated[str | None, typer.Option("--user", help="A user of --data, or of a model saved --with-histories.")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="The data set the user's history is read from.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the shop's files, the data set, the split and the model.")] = Path("tailor-demo"),
+    users: int = 3000,
+    items: int = 800,
+    seed: int = 0,
+) -> None:
+    """Build a shop, import its CSV files, fit the default pipeline, measure it, and show what three people get and why."""
+    from tailor.cli.demo import run_demo
+
+    run_demo(out, users, items, seed)
+
+
+@app.command()
+def fit(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, or `default`.")],
+    split: Annotated[Path, typer.Option(help="Folder of the split.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    train_on: Annotated[str, typer.Option(help="train, train+valid or all.")] = "train",
+    with_histories: Annotated[
+        bool, typer.Option(help="Save people's histories with the model, so that --user works without --data.")
+    ] = False,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Fit a recommender on a split's data and save it."""
+    from tailor.cli.fitting import fit_command
+
+    fit_command(pipeline, split, out, train_on, with_histories, data_folder, seed, overwrite)
+
+
+@app.command()
+def evaluate(
+    models: Annotated[list[Path], typer.Argument(help="Folders of fitted models.")],
+    split: Annotated[Path, typer.Option(help="Folder of the split.")],
+    part: Annotated[str, typer.Option(help="test, or valid while settings are chosen.")] = "test",
+    k: Annotated[str, typer.Option(help="List lengths, separated by commas.")] = "10",
+    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP.")] = "HR,NDCG",
+    baseline: Annotated[str | None, typer.Option(help="Model to test the others against (default: the first).")] = None,
+    per_user: Annotated[Path | None, typer.Option(help="Write every user's values to this .npz file.")] = None,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept, intervals, paired tests."""
+    from tailor.cli.fitting import evaluate_command
+
+    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json)
+
+
+@app.command()
+def recommend(
+    model: Model,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    text: Annotated[str, typer.Option(help="Words to search for (methods that use text).")] = "",
+    exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out, separated by commas.")] = None,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Recommend items of the history too.")] = False,
+    k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
+    json: Json = False,
+) -> None:
+    """Recommend to a person: by history, by user id, or to a stranger (give neither)."""
+    from tailor.cli.asking import recommend_command
+
+    recommend_command(model, history, user, data_folder, text, exclude, keep_seen, k, json)
+
+
+@app.command()
+def explain(
+    model: Model,
+    item: Annotated[str, typer.Option(help="The item to explain.")],
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    text: str = "",
+    json: Json = False,
+) -> None:
+    """Say why a person would get an item: the share of the score that each piece of evidence brings."""
+    from tailor.cli.asking import explain_command
+
+    explain_command(model, item, history, user, data_folder, text, json)
+
+
+@app.command()
+def pipeline() -> None:
+    """Print the default pipeline file, to copy and change."""
+    from tailor.cli.fitting import default_pipeline
+
+    sys.stdout.write(default_pipeline().read_text(encoding="utf-8"))
+
+
+@app.command()
+def methods(json: Json = False) -> None:
+    """List every method class with its settings."""
+    from tailor.cli.fitting import methods_command
+
+    methods_command(json)
+
+
+class _Stopped(BaseException):
+    """Ctrl-C: passes through every `except Exception` so that only clean-up runs on the way out."""
+
+
+def _stop(*_: object) -> None:
+    raise _Stopped
+
+
+def run() -> None:
+    """The entry point: errors become one line and exit code 2; Ctrl-C becomes 130."""
+    signal.signal(signal.SIGINT, _stop)
+    try:
+        app()
+    except TailorError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+    except _Stopped:
+        sys.stderr.write("stopped; nothing was left half written\n")
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of a pipe went away
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

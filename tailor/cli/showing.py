@@ -1,0 +1,53 @@
+"""What commands print: tables on standard output, or JSON."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from tailor.evaluation.protocol import Comparison, Report
+
+
+def console() -> Console:
+    """Standard output; wide enough for tables where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=160)
+
+
+def say(*lines: str) -> None:
+    for line in lines:
+        console().print(line, markup=False, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+    """Text columns to the left, the rest to the right."""
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for i, column in enumerate(columns):
+        numeric = bool(rows) and not isinstance(rows[0][i], str)
+        made.add_column(column, justify="right" if numeric else "left")
+    for row in rows:
+        made.add_row(*(one if isinstance(one, str) else f"{one:.4f}" if isinstance(one, float) else str(one) for one in row))
+    console().print(made)
+
+
+def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
+    """The table of a report: each method with and without seen items, mean and 95 % interval, then the paired tests."""
+    say(f"{len(report.user_ids)} users of the {report.part} part, split by {report.split['kind']}, the whole catalogue ranked; "
+        f"{report.repeat_targets:.1%} of the targets are items the user had before. [95 % interval over users]")  # fmt: skip
+    rows = []
+    for (method, seen), result in report.results.items():
+        cells = [f"{report.mean(method, metric, seen):.4f} [{low:.4f} {high:.4f}]"
+                 for metric, (low, high) in report.interval[method, seen].items()]  # fmt: skip
+        rows.append([method, seen, result.trained_on, *cells, f"{result.lists['coverage']:.1%}", f"{result.seconds:.2f}"])
+    table(["method", "seen items", "trained on", *report.metrics, "coverage", "seconds"], rows)
+    if comparisons:
+        rows = [[f"{c.b} - {c.a}", c.seen, c.metric, f"{c.difference:+.4f} [{c.low:+.4f} {c.high:+.4f}]", f"{c.p_holm:.4f}", f"{c.wins}/{c.losses}",
+                 "yes" if c.is_significant else "no"] for c in comparisons]  # fmt: skip
+        table(["paired difference", "seen items", "metric", "mean", "p (Holm)", "won/lost users", "significant"], rows)
