@@ -559,15 +559,15 @@ def _read_values(folder: Path) -> dict[str, Any]:
         state["trained_on_"] = Provenance(**state["trained_on_"])
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = dict(file)
-    for key in arrays:
+    for key, array in arrays.items():
         name, _, part = key.partition(":")
         if not part:
-            state[name] = arrays[key]
+            state[name] = array
         elif part == "shape":
             parts = tuple(arrays[f"{name}:{one}"] for one in ("data", "indices", "indptr"))
-            state[name] = sp.csr_matrix(parts, shape=tuple(arrays[key]))
+            state[name] = sp.csr_matrix(parts, shape=tuple(array))
         elif part == "offsets":
-            state[name] = Ragged(arrays[key], arrays[f"{name}:values"])
+            state[name] = Ragged(array, arrays[f"{name}:values"])
     for path in folder.glob("*.vocabulary"):
         state[path.stem] = Vocabulary(pl.read_parquet(path)["id"].to_list())
     return state

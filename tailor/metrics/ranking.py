@@ -70,7 +70,7 @@ def ndcg(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     discounts = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.cumsum(discounts)[np.clip(np.minimum(relevant, k), 1, None) - 1]
     top = hits[:, :k]
-    gained: np.ndarray = top @ discounts[: top.shape[1]]
+    gained = np.asarray(top @ discounts[: top.shape[1]])
     return _defined(gained / ideal, relevant)
 
 

@@ -23,8 +23,8 @@ class Cascade(Recommender):
     fitted before an inner cut, makes the lists for what came after, and is then refitted on everything.
     """
 
-    retrieve: Recommender = cast(Recommender, None)
-    rank: Recommender = cast(Recommender, None)
+    retrieve: Recommender
+    rank: Recommender
     depth: int = 100  # items retrieved
 
     retrieve_: Recommender = field(init=False, repr=False)

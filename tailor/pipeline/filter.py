@@ -23,7 +23,7 @@ class Filter(Recommender):
     `only` and `at_most`. When the rule cannot be applied, nothing is recommended: a filter fails closed.
     """
 
-    inner: Recommender = cast(Recommender, None)
+    inner: Recommender
     blocked: list[str] = field(default_factory=list)
     only: dict[str, list[Any]] = field(default_factory=dict)
     never: dict[str, list[Any]] = field(default_factory=dict)

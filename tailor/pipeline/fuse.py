@@ -45,9 +45,9 @@ class Fuse(Recommender):
     def __post_init__(self) -> None:
         if not self.parts:
             raise ModelError("Fuse needs parts")
-        if self.weights is not None:
-            if len(self.weights) != len(self.parts) or min(self.weights) < 0 or not sum(self.weights):
-                raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
+        given = self.weights
+        if given is not None and (len(given) != len(self.parts) or min(given) < 0 or not sum(given)):
+            raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
         if self.depth < 1:
             raise ModelError(f"Fuse.depth is {self.depth}: it must be at least 1")
 

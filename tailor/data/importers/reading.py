@@ -254,10 +254,9 @@ def _cut_slowly(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Bl
     if not final and lines and not lines[-1].endswith("\n"):
         lines.pop()
     offsets = np.r_[0, np.cumsum([len(one.encode()) for one in lines], dtype=np.int64)]
-    mask = next(chr(code) for code in range(0xE000, 0xF8FF) if chr(code) not in text)
-    readable = (
-        lines if "\r" not in text else [re.sub("\r(?!\n)", mask, one) for one in lines]
-    )  # the csv module takes no lone carriage return outside quotes
+    # the csv module takes no lone carriage return outside quotes: a character that nothing uses stands in for it
+    mask = next(chr(code) for code in range(0xF0000, 0x10FFFE) if chr(code) not in text)
+    readable = lines if "\r" not in text else [re.sub("\r(?!\n)", mask, one) for one in lines]
     rows: list[list[str]] = []
     at: list[tuple[int, int]] = []  # first line of each row, and the line after its last
     bad = []
