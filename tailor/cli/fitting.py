@@ -11,18 +11,14 @@ from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
+from tailor.pipeline.default import DEFAULT
 from tailor.progress import terminal
-
-
-def default_pipeline() -> Path:
-    """The file of the default pipeline."""
-    return Path(__file__).parents[1] / "pipeline" / "default.toml"
 
 
 def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, seed: int, overwrite: bool
 ) -> None:
-    method = build(default_pipeline() if pipeline == "default" else pipeline)
+    method = build(DEFAULT if pipeline == "default" else pipeline)
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     cut = Split.open(split, data_folder)

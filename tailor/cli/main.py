@@ -115,9 +115,9 @@ def explain(
 @app.command()
 def pipeline() -> None:
     """Print the default pipeline file, to copy and change."""
-    from tailor.cli.fitting import default_pipeline
+    from tailor.pipeline.default import DEFAULT
 
-    sys.stdout.write(default_pipeline().read_text(encoding="utf-8"))
+    sys.stdout.write(DEFAULT.read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -43,7 +43,7 @@ class Filter(Recommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.blocked_ = [*self.blocked, *self._ruled_out(data)]
         self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
-        self.fit_report_ = {"items_blocked": len(set(self.blocked_))}
+        self.fit_report_ = {"items_blocked": len(set(self.blocked_)), self.inner_.name: self.inner_.fit_report_}
 
     def _ruled_out(self, data: Dataset) -> list[str]:
         table = data.item_table

@@ -194,6 +194,12 @@ def test_stray_quotes_cost_only_their_own_line(tmp_path, blocks):
     assert got.rejected == [(3, "a quote is never closed", 'u,b,"open')]
 
 
+def test_two_stray_quotes_do_not_swallow_what_is_between_them(tmp_path, blocks):
+    got = Imported(tmp_path, 'user,item,note\nu,a,"x\nu,b,y\nu,c,"x\nu,d,z\n')
+    assert got.data.events.rows() == [("u", "b", "y"), ("u", "d", "z")]
+    assert [(line, reason) for line, reason, _ in got.rejected] == [(2, "a quote has no partner"), (4, "a quote is never closed")]
+
+
 def test_a_carriage_return_within_a_line_is_no_line_end(tmp_path, blocks):
     got = Imported(tmp_path, 'user,item\nu,a\ru,b\nu,"c\rd"\nu,e\rf\nu,5" \rg\nu,"h\ni\rj"\n')
     assert got.column("item_id") == ["c\rd", "e\rf", '5" \rg', "h\ni\rj"]

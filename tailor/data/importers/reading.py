@@ -298,7 +298,17 @@ def _record(lines: list[str], at: int, separator: str) -> tuple[list[str], int, 
         fields = next(csv.reader(feed(), delimiter=separator))
     except csv.Error as error:
         return [], 1, f"cannot be read as CSV: {error}"
+    if taken > 1 and not ran_out and not _strictly(lines[at : at + taken], separator):
+        return [], 1, "a quote has no partner"  # read leniently, it would swallow the rows up to the next such quote
     return fields, taken, OPEN if ran_out else ""
+
+
+def _strictly(lines: list[str], separator: str) -> bool:
+    try:
+        next(csv.reader(lines, delimiter=separator, strict=True))
+    except csv.Error:
+        return False
+    return True
 
 
 def _plain(line: str, file: Layout) -> list[str]:

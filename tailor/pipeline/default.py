@@ -1,0 +1,13 @@
+"""The default pipeline."""
+
+from pathlib import Path
+from typing import cast
+
+from tailor.base import Recommender, build
+
+DEFAULT = Path(__file__).with_name("default.toml")
+
+
+def default_pipeline() -> Recommender:
+    """A fresh default pipeline: co-visitation, text neighbours and EASE fused, filtered, popularity where they are silent."""
+    return cast(Recommender, build(DEFAULT))
