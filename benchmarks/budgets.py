@@ -68,7 +68,7 @@ def covisitation(given: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         if "--opened" not in sys.argv:  # a second process opens what the first one made, so that memory counts fitting alone
             shop_log(users=100_000, items=30_000, events=5_000_000).save(Path(folder) / "log")
-            program = f"import sys; sys.argv.append('--opened'); sys.path.insert(0, {str(Path(__file__).parent)!r}); import budgets; budgets.fit_log({folder!r}, {given.repeats})"  # noqa: E501
+            program = f"import sys; sys.argv.append('--opened'); sys.path.insert(0, {str(Path(__file__).parent)!r}); import budgets; budgets.fit_log({folder!r}, {given.repeats})"
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
             return json.loads(done.stdout)
     del Run, CoVisitation

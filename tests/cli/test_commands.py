@@ -1,0 +1,167 @@
+"""The commands as a person runs them: in a process of their own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tailor.testing.data import tiny_data
+
+
+def tailor(*arguments, folder=None):
+    command = [sys.executable, "-c", "from tailor.cli.main import run; run()", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
+
+
+def ok(*arguments, folder=None):
+    done = tailor(*arguments, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def fails(*arguments):
+    done = tailor(*arguments)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    return done.stderr
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with CSV files, a data set, a split and a fitted model, all made by commands."""
+    folder = tmp_path_factory.mktemp("shop")
+    data = tiny_data()
+    data.events.write_csv(folder / "events.csv")
+    data.tables["items"].drop("categories").write_csv(folder / "items.csv")
+    ok("data", "import", folder / "events.csv", "--items", folder / "items.csv", "--out", folder / "data")
+    ok("data", "split", folder / "data", "--by", "last", "--out", folder / "split")
+    ok("fit", "default", "--split", folder / "split", "--out", folder / "model", "--with-histories")
+    ok("fit", "Popularity", "--split", folder / "split", "--out", folder / "popular")
+    return folder
+
+
+def test_help_names_the_commands():
+    out = ok("--help")
+    assert all(name in out for name in ("demo", "fit", "evaluate", "recommend", "explain", "data", "bench"))
+
+
+def test_stats_are_json(shop):
+    assert json.loads(ok("data", "stats", shop / "data", "--json"))["users"] == 60
+
+
+def test_evaluate_prints_json_of_the_documented_schema(shop):
+    found = json.loads(
+        ok("evaluate", shop / "model", shop / "popular", "--split", shop / "split", "--json", "--per-user", shop / "users.npz")
+    )
+    assert found["schema"] == 1
+    assert {"split", "part", "users", "repeat_targets", "metrics", "strata", "lists", "comparisons"} <= found.keys()
+    assert {row["method"] for row in found["metrics"]} == {"model", "popular"}
+    assert (shop / "users.npz").exists()
+
+
+def test_evaluate_prints_a_table_with_both_treatments_of_seen_items(shop):
+    out = ok("evaluate", shop / "model", "--split", shop / "split")
+    assert "removed" in out and "kept" in out and "NDCG@10" in out
+
+
+def test_a_model_that_saw_its_targets_is_refused(shop):
+    ok("fit", "Popularity", "--split", shop / "split", "--train-on", "all", "--out", shop / "all")
+    assert "whole data set" in fails("evaluate", shop / "all", "--split", shop / "split")
+
+
+def test_recommend_by_history_user_and_to_a_stranger(shop):
+    by_history = json.loads(ok("recommend", shop / "model", "--history", "thing-001,thing-005", "--json", "-k", "5"))
+    assert len(by_history["items"]) == 5 and not {"thing-001", "thing-005"} & {one["item_id"] for one in by_history["items"]}
+    from_data = json.loads(ok("recommend", shop / "model", "--user", "person-003", "--data", shop / "data", "--json"))
+    assert len(from_data["history"]) == 8
+    saved = json.loads(ok("recommend", shop / "model", "--user", "person-003", "--json"))
+    assert len(saved["history"]) == 6, "histories saved with the model are those it was fitted on"
+    assert len(json.loads(ok("recommend", shop / "model", "--json"))["items"]) == 10
+    assert "because of" in ok("recommend", shop / "model", "--history", "thing-001")
+
+
+def test_explain_says_what_brought_the_item(shop):
+    items = json.loads(ok("recommend", shop / "model", "--history", "thing-001,thing-005", "--json"))["items"]
+    found = json.loads(ok("explain", shop / "model", "--history", "thing-001,thing-005", "--item", items[0]["item_id"], "--json"))
+    assert {one["id"] for one in found["items"][0]["evidence"]} <= {"thing-001", "thing-005"}
+    assert abs(sum(one["share"] for one in found["items"][0]["evidence"]) - 1) < 1e-3
+
+
+def test_bad_input_is_named(shop, tmp_path):
+    assert "no user" in fails("recommend", shop / "model", "--user", "nobody", "--data", shop / "data")
+    assert "not both" in fails("recommend", shop / "model", "--user", "a", "--history", "b")
+    assert "not a saved model" in fails("recommend", shop / "data", "--history", "thing-001")
+    assert "not a data set" in fails("data", "split", shop / "model", "--out", tmp_path / "split")
+    assert 'Did you mean "time"' in fails("data", "split", shop / "data", "--by", "tim", "--out", tmp_path / "split")
+    assert 'Did you mean "EASE"' in fails("fit", "EASY", "--split", shop / "split", "--out", tmp_path / "model")
+    assert "is there already" in fails("fit", "Popularity", "--split", shop / "split", "--out", shop / "popular")
+    assert "train+valid" in fails("fit", "Popularity", "--split", shop / "split", "--train-on", "trian+valid", "--out", tmp_path / "model")
+    assert "whole numbers" in fails("evaluate", shop / "popular", "--split", shop / "split", "--k", "ten")
+    pipeline = tmp_path / "mine.toml"
+    pipeline.write_text('class = "CoVisitation"\nwindw = 3\n')
+    assert 'Did you mean "window"' in fails("fit", pipeline, "--split", shop / "split", "--out", tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_k_beyond_the_catalogue_and_everything_excluded(shop):
+    assert len(json.loads(ok("recommend", shop / "popular", "-k", "1000", "--json"))["items"]) == 40
+    everything = ",".join(f"thing-{at:03d}" for at in range(40))
+    found = json.loads(ok("recommend", shop / "model", "--exclude", everything, "--json"))
+    assert found["items"] == [] and found["notes"]
+
+
+def test_the_default_pipeline_file_can_be_copied_and_fitted(shop, tmp_path):
+    (tmp_path / "mine.toml").write_text(ok("pipeline"))
+    ok("fit", tmp_path / "mine.toml", "--split", shop / "split", "--out", tmp_path / "model")
+
+
+def test_methods_lists_classes_with_settings():
+    rows = json.loads(ok("methods", "--json"))
+    assert {"retrieval.ease.EASE", "pipeline.fuse.Fuse"} <= {row["class"] for row in rows}
+
+
+def test_ctrl_c_leaves_nothing(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        "from tailor.cli.main import run; run()",
+        "data",
+        "synth",
+        "--users",
+        "30000",
+        "--items",
+        "3000",
+        "--out",
+        "d",
+    ]
+    running = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    time.sleep(1.5)
+    running.send_signal(signal.SIGINT)
+    _, error = running.communicate(timeout=30)
+    assert running.returncode == 130, error
+    assert "stopped" in error and list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_pipe_is_quiet(shop):
+    command = f'"{sys.executable}" -c "from tailor.cli.main import run; run()" methods --json | head -1'
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+
+
+def test_the_shell_completes_commands():
+    script = Path(sys.executable).with_name("tailor")
+    if not script.exists():
+        pytest.skip("the package is not installed here, only on the path")
+    env = {**os.environ, "_TAILOR_COMPLETE": "complete_bash", "COMP_WORDS": "tailor ev", "COMP_CWORD": "1"}
+    assert subprocess.run([script], capture_output=True, text=True, env=env, check=False).stdout.split() == ["evaluate"]
+
+
+def test_the_demo_runs_on_a_small_shop(tmp_path):
+    out = ok("demo", "--out", tmp_path / "demo", "--users", "300", "--items", "120")
+    assert "because of" in out and "Done in" in out
+    assert Path(tmp_path / "demo" / "model" / "spec.json").exists()
