@@ -83,7 +83,7 @@ def accuracy(title: str, result: dict) -> list[str]:
 
 def budget_table(result: dict) -> list[str]:
     figures = result["figures"]
-    visits, checks, rows = figures["covisitation_5m"], figures["evaluation_beauty"], figures["import_csv"]
+    visits, checks, rows = figures["covisitation_5m"]["plain"], figures["evaluation_beauty"], figures["import_csv"]
     measured = [f"{figures['import_tailor_over_numpy']}", f"{figures['start_up_s']['tailor --help']} s",
                 f"{visits['median_s']} s, {visits['peak_above_start_gb']} GB above start", f"{checks['evaluate_s']} s",
                 f"{checks['top_10_s']} s", f"{rows['seconds']} s, {rows['peak_gb']} GB"]  # fmt: skip

@@ -19,7 +19,7 @@ from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
 
 BLOCK = 2048  # queries fused at a time
-TUNING_PAIRS = 12_000_000  # (target, candidate) pairs looked at while weights are learned
+TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
 STEP = 20  # weights are learned in steps of 1 / STEP
 
 
@@ -43,8 +43,8 @@ class Fuse(Recommender):
     weights_: list[float] = field(init=False, repr=False)  # sums to 1
 
     def __post_init__(self) -> None:
-        if not self.parts:
-            raise ModelError("Fuse needs parts")
+        if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
+            raise ModelError(f"Fuse.parts is {self.parts!r}: it must be recommenders, at least one")
         given = self.weights
         if given is not None and (len(given) != len(self.parts) or min(given) < 0 or not sum(given)):
             raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
@@ -83,7 +83,6 @@ class Fuse(Recommender):
         return queries
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        queries = self.restrict(queries)
         blocks = []
         for start in range(0, len(queries), BLOCK):
             some = None if candidates is None else candidates[start : start + BLOCK]
@@ -179,6 +178,7 @@ class _Problem:
     def __init__(self) -> None:
         self.targets: list[np.ndarray] = []  # (T, parts) votes on the target
         self.rivals: list[np.ndarray] = []  # (pairs, parts) votes on every item of the target's query
+        self.is_ahead: list[np.ndarray] = []  # (pairs,) whether the item stands before the target where the two tie
         self.rivals_n: list[np.ndarray] = []  # (T,)
         self.worth: list[np.ndarray] = []  # (T,) 1 / (ideal DCG of the query)
         self.queries_n = 0
@@ -194,6 +194,7 @@ class _Problem:
         items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(targets.owners[named])
         self.targets.append(on_target[named])
         self.rivals.append(every[items.values])
+        self.is_ahead.append(some.indices[items.values] < np.repeat(targets.values[named], items.lengths))
         self.rivals_n.append(items.lengths)
         self.worth.append(1 / ideal[targets.owners[named]])
         self.queries_n += len(targets)
@@ -202,7 +203,7 @@ class _Problem:
     def best_weights(self, parts: int) -> tuple[list[float], float]:
         """The best found by moving one step of weight from one part to another, from the even start and from each part alone."""
         targets, rivals = np.concatenate(self.targets), np.concatenate(self.rivals)
-        counts, worth = np.concatenate(self.rivals_n), np.concatenate(self.worth)
+        counts, worth, ahead = np.concatenate(self.rivals_n), np.concatenate(self.worth), np.concatenate(self.is_ahead)
         if not len(targets):
             return [1 / parts] * parts, 0.0
         starts = np.r_[0, np.cumsum(counts)[:-1]]
@@ -212,7 +213,8 @@ class _Problem:
             if steps not in known:
                 weights = (np.array(steps) / STEP).astype(np.float32)
                 own = targets @ weights
-                above = np.add.reduceat((rivals @ weights) > np.repeat(own, counts) * (1 + 1e-6), starts)
+                bar = np.repeat(own, counts) * np.where(ahead, np.float32(1 - 1e-6), np.float32(1 + 1e-6))
+                above = np.add.reduceat(((rivals @ weights) > bar).astype(np.int32), starts)
                 gains = np.where((above < 10) & (own > 0), 1 / np.log2(above + 2), 0.0)
                 known[steps] = float((gains * worth).sum() / self.queries_n)
             return known[steps]
