@@ -6,7 +6,8 @@ import scipy.sparse as sp
 
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
-from tailor.worlds.shop import START_MS, opaque_ids, random_of
+from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.shop_truth import START_MS
 
 YEAR_MS = 365 * 86_400_000
 

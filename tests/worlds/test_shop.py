@@ -15,7 +15,9 @@ from tailor.data.dataset import Dataset
 from tailor.data.splits import by_time, last_out
 from tailor.errors import DataError
 from tailor.worlds import words
-from tailor.worlds.shop import DAY_MS, KINDS_N, NAMES, START_MS, opaque_ids, shop
+from tailor.worlds.seeds import opaque_ids
+from tailor.worlds.shop import shop
+from tailor.worlds.shop_truth import DAY_MS, KINDS_N, NAMES, START_MS
 
 CONSUMABLES = [kind.name for kind in words.KINDS if kind.cycle_days]
 
@@ -103,8 +105,8 @@ def test_tables_agree_with_each_other():
     assert len(tables["users"]) == 1_200
     assert set(world.truth.item_ids) == set(tables["items"]["item_id"])
     assert set(world.data.events["user_id"]) == set(tables["users"]["user_id"]) == set(world.truth.user_ids)  # everybody came once
-    assert world.data.label("buy").sum() == (world.data.events["action"] == "buy").sum() > 0
-    assert world.data.label("view").sum() == len(views(world))
+    assert world.data.where("buy").sum() == (world.data.events["action"] == "buy").sum() > 0
+    assert world.data.where("view").sum() == len(views(world))
     assert tables["items"]["title"].n_unique() > 390
 
 
@@ -425,7 +427,7 @@ def hit_rates(split, world, k=10):
 
 def only_views(world):
     """Carts and buys repeat the item just viewed: leaving them in would make "the same again" the best answer."""
-    return world.data.cut(world.data.label("view"))
+    return world.data.cut(world.data.where("view"))
 
 
 @pytest.mark.parametrize("seed", [0, 1])
