@@ -10,11 +10,12 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import threading
 import tomllib
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
 
@@ -36,6 +37,7 @@ ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing
          "evaluation", "pipeline")  # fmt: skip
 FORMAT = 1  # of saved models
 SCORES_BYTES = 64 * 2**20  # of one dense block of scores
+NONE = "none"  # how a file says that a setting is None where its default is another
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,11 @@ class Paper:
     claim: str  # what must be measured for the paper to count as working
 
 
+def may_hold_targets(seen: Provenance, split: Split) -> bool:
+    """Whether what was learned from is the data that was split, or the larger data that this was itself cut from."""
+    return seen.data_hash in (split.data.content_hash, split.data.provenance.data_hash)
+
+
 @dataclass(eq=False)
 class Method(ABC):
     """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in `_`."""
@@ -77,7 +84,7 @@ class Method(ABC):
         An interrupted or failed fit leaves the method as it was. Raises DataError where `data` holds the targets of `valid`.
         """
         seen = data.provenance
-        if valid is not None and seen.data_hash == valid.data.content_hash and (seen.split_hash, seen.part) != (valid.hash, "train"):
+        if valid is not None and may_hold_targets(seen, valid) and (seen.split_hash, seen.part) != (valid.hash, "train"):
             raise DataError(f'the data to fit (part "{seen.part}") holds the validation targets: fit on valid.train, or pass no valid')
         fresh = copy.copy(self)
         fresh.__dict__ = {name: value for name, value in self.__dict__.items() if not name.endswith("_")}
@@ -147,7 +154,7 @@ class Recommender(Method):
     def recommend(self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None) -> Sequence[Ranking]:
         """Up to k items a query, best first; only from `candidates` where given, never one of `Query.exclude`.
 
-        Where fewer can be recommended, `Ranking.notes` says why.
+        Where fewer can be recommended, `Ranking.notes` says why. Where a filter among the parts fails, nothing is recommended.
         """
         self._check_fitted()
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
@@ -156,11 +163,15 @@ class Recommender(Method):
         given = None if candidates is None else Rankings.of(candidates)
         if given is not None and len(given) != len(asked):
             raise DataError(f"{len(given)} candidate lists for {len(asked)} queries: give one each")
-        return self._recommend(asked, int(k), given)
+        try:
+            asked = self.restrict(asked)
+        except Exception as error:  # whatever went wrong, a list that was not filtered must not leave
+            return Rankings.empty(asked.catalogue, len(asked), int(k), f"Filter failed, nothing is recommended: {error}")
+        return _without_blocked(self._recommend(asked, int(k), given), asked, self.name).first(int(k))
 
     @abstractmethod
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        """`recommend` on arrays."""
+        """`recommend` on arrays, for queries that are restricted already."""
 
     def restrict(self, queries: Queries) -> Queries:
         """The queries with everything excluded that this recommender must never return, whoever answers in its place."""
@@ -173,6 +184,27 @@ class Recommender(Method):
     @classmethod
     def explains(cls) -> bool:
         return cls.explain is not Recommender.explain
+
+
+def _without_blocked(lists: Rankings, queries: Queries, name: str) -> Rankings:
+    """The same rankings, should a method have answered what a filter forbids; a list that loses items says so."""
+    if queries.blocked is None or not len(queries.blocked):
+        return lists
+    to = queries.catalogue.mapping_to(lists.catalogue)
+    rows = queries.blocked if to is None else to[queries.blocked]
+    forbidden = np.zeros(len(lists.catalogue) + 1, dtype=bool)  # the last place is that of row -1, no item
+    forbidden[rows[rows >= 0]] = True
+    bad = forbidden[lists.rows]
+    if not bad.any():
+        return lists
+    order = np.argsort(bad | (lists.rows < 0), axis=1, kind="stable")
+    kept_rows = np.take_along_axis(np.where(bad, -1, lists.rows), order, 1)
+    kept_scores = np.take_along_axis(np.where(bad, -np.inf, lists.scores), order, 1).astype(np.float32)
+    columns = {column: np.take_along_axis(values, order, 1) for column, values in lists.columns.items()}
+    notes = dict(lists.notes)
+    for i in np.flatnonzero(bad.any(axis=1)).tolist():
+        notes[i] = (*notes.get(i, ()), f"{name} answered {int(bad[i].sum())} items that a filter forbids; they were taken out")
+    return replace(lists, rows=kept_rows, scores=kept_scores, columns=columns, notes=notes)
 
 
 @dataclass(eq=False)
@@ -204,7 +236,8 @@ class ScoringRecommender(Recommender):
         short = (rows >= 0).sum(axis=1)
         notes: dict[int, tuple[str, ...]] = {}
         for i in np.flatnonzero(short < k).tolist():
-            reason = "no known item in the history" if not queries.histories.lengths[i] else f"{short[i]} of {k} items could be scored"
+            unknown = not queries.histories.lengths[i] and not queries.text(i).strip()
+            reason = "no known item in the history" if unknown else f"{short[i]} of {k} items could be scored"
             notes[i] = (f"{self.name}: {reason}",)
         return notes
 
@@ -272,7 +305,10 @@ class Encoder(ABC):
 
 
 def spec(method: Method) -> dict[str, Any]:
-    """A method and its settings as plain values, nested where settings are methods; fields that are None are left out."""
+    """A method and its settings as plain values, nested where settings are methods.
+
+    A field that is None is left out where that is its default, else it is written as "none", since TOML knows no null.
+    """
 
     def plain(value: Any) -> Any:
         if isinstance(value, Method):
@@ -281,9 +317,11 @@ def spec(method: Method) -> dict[str, Any]:
             return [plain(one) for one in value]
         if isinstance(value, Mapping):
             return {key: plain(one) for key, one in value.items()}
-        return value
+        return value.item() if isinstance(value, np.generic) else value
 
-    about = {name: plain(value) for name, value in method.params().items() if value is not None}
+    defaults = {one.name: one.default for one in dataclasses.fields(method)}
+    about = {name: NONE if value is None else plain(value) for name, value in method.params().items()
+             if value is not None or defaults[name] is not None}  # fmt: skip
     return {"class": f"{type(method).__module__.removeprefix('tailor.')}.{type(method).__qualname__}", **about}
 
 
@@ -302,9 +340,7 @@ def build(about: Mapping[str, Any] | str | Path) -> Method:
             continue
         if name not in known:
             raise ModelError(f'{cls.__name__} has no setting "{name}".{nearest(name, known)}')
-        value = _built(value)
-        _check_type(cls, name, value, hints.get(name))
-        settings[name] = tuple(value) if isinstance(value, list) and typing.get_origin(hints.get(name)) is tuple else value
+        settings[name] = _checked(cls, name, _built(value), hints.get(name))
     try:
         return cls(**settings)
     except TypeError as error:
@@ -317,20 +353,44 @@ def _built(value: Any) -> Any:
     return [_built(one) for one in value] if isinstance(value, list) else value
 
 
-def _check_type(cls: type, name: str, value: Any, hint: Any) -> None:
+def _checked(cls: type, name: str, value: Any, hint: Any) -> Any:
+    """The value as the field wants it: "none" as None, a list as a tuple. Raises ModelError where it is of another type."""
     union = typing.get_origin(hint) in (typing.Union, type(int | str))
-    options = [one for one in typing.get_args(hint) if one is not type(None)] if union else [hint]
-    for option in options:
-        if typing.get_origin(option) is Literal:
-            if value in typing.get_args(option):
-                return
-        elif option in (int, float, str, bool):
-            if type(value) is option or (option is float and type(value) is int):
-                return
-        else:
-            return  # lists, mappings, methods: the class itself checks
-    names = " or ".join(getattr(one, "__name__", str(one)) for one in options)
-    raise ModelError(f"{cls.__name__}.{name} = {value!r}: it must be {names}")
+    options = typing.get_args(hint) if union else (hint,)
+    if isinstance(value, str) and value == NONE and type(None) in options and str not in options:
+        value = None
+    if not any(_fits(value, option) for option in options):
+        names = [getattr(one, "__name__", str(one)) if isinstance(one, type) and not typing.get_args(one) else str(one)
+                 for one in options if one is not type(None)]  # fmt: skip
+        none = f' or "{NONE}"' if type(None) in options else ""
+        raise ModelError(f"{cls.__name__}.{name} = {value!r}: it must be {' or '.join(names)}{none}")
+    return tuple(value) if isinstance(value, list) and any(typing.get_origin(one) is tuple for one in options) else value
+
+
+def check_settings(method: Method) -> None:
+    """Raise ModelError for a setting of another type than its field has; what `build` does for files, for a `__post_init__`."""
+    hints = typing.get_type_hints(type(method))
+    for name, value in method.params().items():
+        _checked(type(method), name, value, hints[name])
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return value in inside
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple) and all(_fits(one, inside[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values())
+    if hint is float:  # NaN is no number
+        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and not np.isnan(value)
+    if hint is int:
+        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if hint in (str, bool):
+        return isinstance(value, hint)
+    if hint is type(None):
+        return value is None
+    return isinstance(value, hint) if isinstance(hint, type) and issubclass(hint, Method) else True  # the class itself checks
 
 
 def _read_pipeline(source: str | Path) -> dict[str, Any]:
@@ -354,7 +414,7 @@ def find_class(path: str) -> type[Method]:
     paths = {point.value.replace(":", "."): point for point in plugins.values()}
     point = plugins.get(path) or paths.get(path)
     if point is not None:
-        return _as_method(path, point.load())
+        return _as_method(path, _loaded(point))
     known = _class_paths()
     name = path.removeprefix("tailor.")
     matches = [full for full in known if full == name or full.rsplit(".", 1)[1] == name]
@@ -370,6 +430,15 @@ def _as_method(path: str, found: Any) -> type[Method]:
     if not (isinstance(found, type) and issubclass(found, Method)):
         raise ModelError(f'"{path}" is not a method that can be fitted')
     return found
+
+
+def _loaded(point: importlib.metadata.EntryPoint) -> Any:
+    try:
+        return point.load()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f'the plug-in "{point.name}" ({point.value}) needs the package {error.name}: install it') from error
+    except Exception as error:  # what a stranger's module does when imported is not ours to foresee
+        raise ModelError(f'the plug-in "{point.name}" ({point.value}) cannot be imported: {error!r}') from error
 
 
 def _import(path: str) -> Any:
@@ -410,11 +479,11 @@ def discover() -> list[Found]:
     out = []
     points = importlib.metadata.entry_points(group="tailor.methods")
     loaders: list[tuple[str, Callable[[], Any]]] = [(path, functools.partial(_import, path)) for path in _class_paths()]
-    loaders += [(point.value.replace(":", "."), point.load) for point in points]
+    loaders += [(point.value.replace(":", "."), functools.partial(_loaded, point)) for point in points]
     for path, loader in loaders:
         try:
             cls = loader()
-        except (MissingExtraError, ImportError) as error:
+        except (MissingExtraError, ModelError, ImportError) as error:
             out.append(Found(path, None, missing=str(error)))
             continue
         if isinstance(cls, type) and issubclass(cls, Method) and not getattr(cls, "__abstractmethods__", None):
@@ -429,52 +498,69 @@ def discover() -> list[Found]:
 def save(
     method: Method, folder: str | Path, overwrite: bool = False, histories: Queries | None = None, titles: pl.DataFrame | None = None
 ) -> Path:
-    """`Method.save`."""
+    """`Method.save`. Raises ModelError, before anything is written, for a method that `load` could not find again."""
     method._check_fitted()
+    described = spec(method)
+    try:
+        build(described)
+        json.dumps(described)
+    except (ModelError, TypeError, ValueError) as error:
+        raise ModelError(f"{method.name} could not be loaded again ({error}): put its class into an installed package that names it "
+                         'in the entry points "tailor.methods", and give it plain settings') from error  # fmt: skip
     with written_aside(folder, overwrite, ModelError) as aside:
         _write_state(method, aside / "state")
         if histories is not None:
-            _write_values({"users_": Vocabulary(histories.user_ids), "items_": histories.catalogue, "rows_": histories.histories},
+            times = {"times_ms_": histories.columns["times_ms"]} if "times_ms" in histories.columns else {}
+            _write_values({"users_": Vocabulary(histories.user_ids), "items_": histories.catalogue, "rows_": histories.histories, **times},
                           aside / "personal")  # fmt: skip
         if titles is not None:
             titles.select("item_id", "title").write_parquet(aside / "titles.parquet")
-        files = {str(path.relative_to(aside)): _sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()}
-        about = {"format": FORMAT, "tailor": version(), "spec": spec(method), "trained_on": dataclasses.asdict(method.trained_on_),
+        files = {path.relative_to(aside).as_posix(): _sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()}
+        about = {"format": FORMAT, "tailor": version(), "spec": described, "trained_on": dataclasses.asdict(method.trained_on_),
                  "files": files}  # fmt: skip
         (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
-        (aside / "spec.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
+        (aside / "spec.json").write_text(json.dumps({**about, "digest": _digest(about)}, indent=1), encoding="utf-8")
     return Path(folder)
 
 
 def load(folder: str | Path) -> Method:
-    """A saved method. Raises ModelError where a file is missing, changed or of a newer version."""
+    """A saved model. Raises ModelError where a file is missing, changed, of a newer version, or replaced while it is read."""
     folder = Path(folder)
     about = _read_about(folder)
-    for name, digest in about["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again")
-        if _sha256(path) != digest:
-            raise ModelError(f"{folder} is damaged: {name} is not what was saved; fit and save again")
-    method = build(about["spec"])
-    _read_state(method, folder / "state")
+    _check_files(folder, about["files"])
+    try:
+        method = build(about["spec"])
+    except ModelError as error:
+        raise ModelError(f"{folder}, saved by tailor {about['tailor']}, cannot be loaded: {error}") from error
+    try:
+        _read_state(method, folder / "state")
+        replaced = _read_about(folder) != about
+    except FileNotFoundError:
+        replaced = True
+    if replaced:
+        raise ModelError(f"{folder} was replaced while it was read: load it again")
     return method
 
 
 def load_histories(folder: str | Path) -> Queries | None:
     """The histories saved with a model, or None where it was saved without."""
     folder = Path(folder)
-    about = _read_about(folder)
-    if not any(name.startswith("personal/") for name in about["files"]):
+    files = {name: digest for name, digest in _read_about(folder)["files"].items() if name.startswith("personal/")}
+    if not files:
         return None
+    _check_files(folder, files)
     values = _read_values(folder / "personal")
-    return Queries(values["items_"], values["rows_"], values["users_"].ids)
+    columns = {"times_ms": values["times_ms_"]} if "times_ms_" in values else {}
+    return Queries(values["items_"], values["rows_"], values["users_"].ids, columns)
 
 
 def load_titles(folder: str | Path) -> dict[str, str]:
     """Item id -> title, of the items that were saved with one."""
-    path = Path(folder) / "titles.parquet"
-    return dict(pl.read_parquet(path).drop_nulls().iter_rows()) if path.exists() else {}
+    files = _read_about(Path(folder))["files"]
+    if "titles.parquet" not in files:
+        return {}
+    _check_files(Path(folder), {"titles.parquet": files["titles.parquet"]})
+    return dict(pl.read_parquet(Path(folder) / "titles.parquet").drop_nulls().iter_rows())
 
 
 def version() -> str:
@@ -492,9 +578,29 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise ModelError(f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}/spec.json is damaged: {error}") from None
-    if about.get("format", 0) > FORMAT:
+    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+        raise ModelError(f"{folder}/spec.json is damaged: it names no format; fit and save again")
+    if about["format"] > FORMAT:
         raise ModelError(f"{folder} has format {about['format']}, this version reads up to {FORMAT}: update tailor")
-    return typing.cast(dict[str, Any], about)
+    if about.pop("digest", "") != _digest(about):
+        raise ModelError(f"{folder} is damaged: spec.json is not what was saved; fit and save again")
+    return about
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+
+
+def _check_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Raise ModelError where one of the files, name -> hash, is missing or not what was saved."""
+    for name, digest in files.items():
+        path = folder / name
+        try:
+            is_same = _sha256(path) == digest
+        except FileNotFoundError:
+            raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again") from None
+        if not is_same:
+            raise ModelError(f"{folder} is damaged: {name} is not what was saved; fit and save again")
 
 
 def _sha256(path: Path) -> str:
@@ -532,9 +638,21 @@ def _write_values(state: Mapping[str, Any], folder: Path) -> None:
             plain[name] = value
     np.savez(folder / "arrays.npz", **typing.cast(dict[str, Any], arrays))
     try:
+        _check_keys(plain)
         (folder / "values.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     except TypeError as error:
         raise ModelError(f"{', '.join(plain)}: {error}; learned state is arrays, vocabularies, methods and plain values") from None
+
+
+def _check_keys(value: Any) -> None:
+    """Raise TypeError for a mapping whose keys JSON would turn into strings."""
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is no string and would come back as one")
+    if isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            _check_keys(one)
 
 
 def _read_state(method: Method, folder: Path) -> None:
@@ -606,10 +724,13 @@ class Cache:
         except (OSError, ValueError, EOFError):
             value = make()
         self.folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}.npy.aside")
-        with aside.open("wb") as file:
-            np.save(file, value, allow_pickle=False)
-        aside.replace(path)
+        aside = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.npy.aside")
+        try:
+            with aside.open("wb") as file:
+                np.save(file, value, allow_pickle=False)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
         return value
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tailor.base import Recommender, Run, clone, spec
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import evaluate
@@ -22,12 +24,13 @@ def choose(
 ) -> Choice:  # fmt: skip
     """Fit every option on the split's train part and compare them on its validation part; the first of equals wins."""
     name, _, k = metric.partition("@")
-    tried, fitted = [], []
+    tried: list[dict[str, Any]] = []
+    fitted = []
     for option in run.progress(options, "choosing settings", len(options)):
         method = clone(option).fit(split.train, run, split)
         assert isinstance(method, Recommender)
         figure = evaluate(method, split, "valid", (int(k),), (name,), (seen,), run).mean(method.name, metric, seen)
         fitted.append(method)
         tried.append({"settings": spec(option), metric: round(figure, 5)})
-    best = max(range(len(tried)), key=lambda at: tried[at][metric])
+    best = int(np.argmax([float(one[metric]) for one in tried]))
     return Choice(fitted[best], tried)

@@ -12,13 +12,16 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from tailor.base import Found, Run, discover
 from tailor.data.folders import replaced_by
 from tailor.errors import ModelError, nearest
 
 VERDICTS = ("held", "not reproduced")
+FIELDS = ("verdict", "checks", "figures", "seeds", "data", "method_hash", "program_hash")  # of a record; none may be empty
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,31 @@ def run_claim(slug: str, root: Path, run: Run) -> dict[str, Any]:
     if not program.exists():
         raise ModelError(f"{program} is missing: a claim is a program with a function measure(run) -> Claim")
     started = time.perf_counter()
-    claim = _measure_of(program)(run)
+    claim = _checked(_measure_of(program)(run), program)
     path = method_file(built[slug])
     record = {"slug": slug, "verdict": VERDICTS[not all(claim.checks.values())], **asdict(claim), "claim": built[slug].paper.claim,  # type: ignore[union-attr]
               "method": built[slug].path, "method_hash": file_hash(path), "program_hash": file_hash(program),
               "seconds": round(time.perf_counter() - started, 1), **environment(root)}  # fmt: skip
+    text = json.dumps(record, indent=1, default=_plain) + "\n"
     with replaced_by(claims_folder(root) / f"{slug}.json") as aside:
-        aside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return record
+        aside.write_text(text, encoding="utf-8")
+    return cast(dict[str, Any], json.loads(text))
+
+
+def _checked(claim: Any, program: Path) -> Claim:
+    """Raises ModelError unless it is a claim with checks, each of which came out or did not."""
+    if not isinstance(claim, Claim):
+        raise ModelError(f"{program}: measure(run) returned {claim!r}, not a Claim")
+    if not isinstance(claim.checks, dict) or not claim.checks or not all(isinstance(one, bool | np.bool_) for one in claim.checks.values()):
+        raise ModelError(f"{program}: checks is {claim.checks!r}: it must say True or False of at least one promise")
+    return claim
+
+
+def _plain(value: Any) -> Any:
+    """What numpy calls a number, as JSON calls it."""
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot stand in a record")
 
 
 def _measure_of(program: Path) -> Callable[[Run], Claim]:
@@ -73,27 +93,37 @@ def _measure_of(program: Path) -> Callable[[Run], Claim]:
     assert about is not None and about.loader is not None
     module = importlib.util.module_from_spec(about)
     about.loader.exec_module(module)
-    measure: Callable[[Run], Claim] = module.measure
-    return measure
+    if not hasattr(module, "measure"):
+        raise ModelError(f"{program} has no function measure(run) -> Claim")
+    return cast(Callable[[Run], Claim], module.measure)
 
 
 def read_record(root: Path, slug: str) -> dict[str, Any] | None:
+    """The record of a paper, {} where it is damaged, None where there is none."""
     path = claims_folder(root) / f"{slug}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def stale_records(root: Path) -> list[str]:
     """One line for every built paper without a valid record of its present file; empty when all is well."""
     problems = []
     for slug, found in built_papers().items():
-        record = read_record(root, slug)
+        record, program = read_record(root, slug), claims_folder(root) / f"{slug}.py"
         if record is None:
             problems.append(f"{slug}: no record; run `tailor bench claims {slug}`")
-        elif record.get("verdict") not in VERDICTS or not record.get("figures") or not record.get("checks"):
+        elif record.get("slug") != slug or record.get("verdict") not in VERDICTS or not all(record.get(name) for name in FIELDS):
             problems.append(f"{slug}: its record is incomplete; run `tailor bench claims {slug}`")
         elif record["method_hash"] != file_hash(method_file(found)):
             problems.append(f"{slug}: {found.path} has changed since its claim was measured; run `tailor bench claims {slug}`")
-        elif record["program_hash"] != file_hash(claims_folder(root) / f"{slug}.py"):
+        elif not program.exists():
+            problems.append(f"{slug}: its claim program {program.name} is gone: write it again, or remove the record")
+        elif record["program_hash"] != file_hash(program):
             problems.append(f"{slug}: its claim program has changed since; run `tailor bench claims {slug}`")
         elif (record["verdict"] == "held") != all(record["checks"].values()):
             problems.append(f"{slug}: its verdict does not follow from its checks")

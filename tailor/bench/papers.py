@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tailor.base import discover
 from tailor.bench.claims import read_record
+from tailor.errors import ModelError
 
 
 def papers_table(root: Path) -> str:
@@ -13,12 +14,12 @@ def papers_table(root: Path) -> str:
     built = {found.paper.slug: found.path for found in discover() if found.paper}
     unknown = sorted(set(built) - {paper["slug"] for paper in known})
     if unknown:
-        raise ValueError(f"methods name papers that docs/papers.toml does not list: {', '.join(unknown)}")
+        raise ModelError(f"methods name papers that docs/papers.toml does not list: {', '.join(unknown)}")
     rows, held = [], 0
     for paper in known:
         slug = paper["slug"]
         record = read_record(root, slug) if slug in built else None
-        verdict = record["verdict"] if record else ("no record" if slug in built else "")
+        verdict = record.get("verdict", "damaged record") if record is not None else ("no record" if slug in built else "")
         held += verdict == "held"
         where = f"`{built[slug]}`" if slug in built else "not yet"
         rows.append(f"| {paper['title']} | `{slug}` | {paper['room']} | {where} | {verdict} |")

@@ -8,7 +8,6 @@ from tailor.base import Recommender, load, load_histories, load_titles
 from tailor.cli.showing import print_json, say, table
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, History, Query, Ranking
-from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError, nearest
 
 
@@ -30,22 +29,16 @@ def history_of(model: Path, history: list[str] | None, user: str | None, data_fo
     if user is None:
         return _ids(history)
     if data_folder is not None:
-        data = Dataset.open(data_folder)
-        known, queries = data.users, data.queries([user])
+        known = Dataset.open(data_folder).queries()
     else:
         saved = load_histories(model)
         if saved is None:
             raise DataError(f"{model} holds nobody's history: name the data set with --data, or fit with --with-histories")
-        known, queries = saved_user(saved, user)
-    if user not in known:
+        known = saved
+    at = np.flatnonzero(known.user_ids == user)
+    if not len(at):
         raise DataError(f'there is no user "{user}"; a stranger is asked for with --history, or with neither option')
-    return queries[0].history.item_ids
-
-
-def saved_user(saved: Queries, user: str) -> tuple[set[str], Queries]:
-    """The user ids saved with a model, and the one query of `user` (the first one's where it is not known)."""
-    ids = saved.user_ids.tolist()
-    return set(ids), saved.take(np.array([ids.index(user) if user in ids else 0]))
+    return known[int(at[0])].history.item_ids
 
 
 def _query(history: tuple[str, ...], text: str, exclude: tuple[str, ...]) -> Query:

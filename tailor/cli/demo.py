@@ -28,8 +28,8 @@ def run_demo(out: Path, users: int, items: int, seed: int) -> None:
     say(f"1. A shop of {users} people and {items} items, as files such as yours ({out / 'csv'})")
     write_csv(shop(users=users, items=items, seed=seed, progress=terminal).data, out / "csv")
     say("2. Import")
-    files = {name: out / "csv" / f"{name}.csv" for name in ("items", "users", "texts")}
-    report = import_data(out / "csv" / "events.csv", out / "data", overwrite=True, progress=terminal, **files)
+    events, items_csv, users_csv, texts = (out / "csv" / f"{name}.csv" for name in ("events", "items", "users", "texts"))
+    report = import_data(events, out / "data", items=items_csv, users=users_csv, texts=texts, overwrite=True, progress=terminal)
     say(*(f"   {line}" for line in report.lines()))
     data = Dataset.open(out / "data")
     split = split_by(data, "last", ONLY)
@@ -61,7 +61,10 @@ def write_csv(data: Dataset, folder: Path) -> None:
 
 def parts_of(method: Method) -> dict[str, Recommender]:
     """The fitted recommenders inside a pipeline, innermost ones, by name."""
-    inside = [*getattr(method, "parts_", []), *(getattr(method, name) for name in ("inner_", "retrieve_", "rank_") if hasattr(method, name))]
+    inside = [
+        *getattr(method, "parts_", []),
+        *(getattr(method, name) for name in ("inner_", "retrieve_", "rank_") if hasattr(method, name)),
+    ]
     if not inside and isinstance(method, Recommender):
         return {method.name: method}
     return {name: part for one in inside for name, part in parts_of(one).items()}

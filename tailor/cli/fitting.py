@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,9 +61,9 @@ def evaluate_command(
     report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal))
     found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
     if per_user is not None:
-        values = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
-                  for metric, values in result.per_user.items()}  # fmt: skip
-        np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **values)
+        arrays: dict[str, Any] = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
+                                  for metric, values in result.per_user.items()}  # fmt: skip
+        np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **arrays)
     if json:
         print_json({**report.to_dict(), "comparisons": [dataclasses.asdict(one) for one in found]})
     else:

@@ -33,6 +33,10 @@ class Ragged:
         return len(self.offsets) - 1
 
     def __getitem__(self, i: int) -> np.ndarray:
+        if i < 0:
+            i += len(self)
+            if i < 0:
+                raise IndexError(i - len(self))
         return self.values[self.offsets[i] : self.offsets[i + 1]]
 
     @cached_property
@@ -107,6 +111,8 @@ def top_k(
     out_scores = np.full((rows_n, k), -np.inf, dtype=np.float32)
     if k == 0:
         return out_columns, out_scores
+    if scores.dtype.kind != "f":  # an unsigned count has no negative to sort by
+        scores = scores.astype(np.float64)
     sparse = scores if isinstance(scores, sp.csr_matrix) else None
     if np.isnan(scores if sparse is None else sparse.data).any():
         raise ModelError("a score is NaN: the method that made it is broken or was fitted on NaN values")

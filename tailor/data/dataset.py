@@ -1,6 +1,7 @@
 """A data set: Parquet tables in a folder, their catalogue, and every user's events as one sequence."""
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 SCHEMA_VERSION = 1
+SUBQUERY = re.compile(r"(?<!')\b(select|from)\b|\b(select|from)\b(?!')", re.IGNORECASE)  # 'from' as a whole text is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +54,8 @@ class Provenance:
 class Dataset:
     """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the catalogue of the whole.
 
-    The rows of the events table stand in time order (full precision, ties in file order), or in file order where
-    there are no times. Outside ids are strings. Only `events` or `judgements` is required.
+    The rows of the events table stand in order of `time_ms` (full precision, ties as given), of each user's `order` where
+    there are no times, and as given where there is neither. Outside ids are strings. Only `events` or `judgements` is required.
     """
 
     def __init__(
@@ -69,23 +71,19 @@ class Dataset:
     ) -> None:
         if "events" not in tables and "judgements" not in tables:
             raise DataError("a data set needs a table of events or of judgements")
-        self.tables = {table: checked(table, frame) for table, frame in tables.items()}
+        self.tables = {table: checked(table, _oldest_first(frame) if table == "events" else frame) for table, frame in tables.items()}
+        if "events" in self.tables:
+            self.tables["events"] = _oldest_first(self.tables["events"])  # times given as texts are numbers only now
         self.name = name
         self.labels = dict(labels or {})
         self.lists = lists
         self._catalogue, self._users, self._provenance = catalogue, users, provenance
-        times = self.events["time_ms"] if "time_ms" in self.events.columns else None
-        if times is not None:
-            if times.null_count():
-                raise DataError(f"events.time_ms is empty in {times.null_count()} rows: give every event a time, or none of them")
-            if not times.is_sorted():
-                self.tables["events"] = self.events.sort("time_ms", maintain_order=True)
 
     @classmethod
     def from_events(cls, events: Any, items: Any = None, name: str = "data", **tables: Any) -> "Dataset":
         """From data frames (Polars, pandas, Arrow) or mappings of columns with our column names."""
         given = {"events": events, "items": items, **tables}
-        return cls({table: pl.DataFrame(frame) for table, frame in given.items() if frame is not None}, name)
+        return cls({table: _frame(table, columns) for table, columns in given.items() if columns is not None}, name)
 
     @property
     def events(self) -> pl.DataFrame:
@@ -99,15 +97,17 @@ class Dataset:
 
     @cached_property
     def catalogue(self) -> Vocabulary:
-        """All items, of the items table and of the events; rows in seeded hash order of their ids."""
+        """All items, of the items table, the events and the judgements; rows in seeded hash order of their ids."""
         if self._catalogue is not None:
             return self._catalogue
-        ids = [self.events["item_id"].unique()] + ([self.tables["items"]["item_id"]] if "items" in self.tables else [])
+        ids = [self.tables[table]["item_id"].unique() for table in ("events", "items", "judgements") if table in self.tables]
         return Vocabulary.of_items(one for column in ids for one in column.to_list())
 
     @cached_property
     def users(self) -> Vocabulary:
-        return self._users if self._users is not None else Vocabulary.of_users(self.events["user_id"].unique().to_list())
+        if self._users is not None:
+            return self._users
+        return Vocabulary.of_users(self.events["user_id"].unique().to_list() if "events" in self.tables else ())
 
     @cached_property
     def sequences(self) -> Sequences:
@@ -159,20 +159,20 @@ class Dataset:
         if condition not in self.labels and not set(condition) & set("=<>( "):
             raise DataError(f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)}')
         written = self.labels.get(condition, condition)
+        if SUBQUERY.search(written):  # it could read any file or address, and may come with somebody else's data set
+            raise DataError(f'the expression "{written}" holds SELECT or FROM: it may only compare columns of the events')
         try:
-            holds = self.events.select(pl.sql_expr(written.replace("==", "=")).cast(pl.Boolean).alias("holds"))
+            holds = self.events.select(pl.sql_expr(written).alias("holds"))
         except pl.exceptions.PolarsError as error:
             raise DataError(f'the expression "{written}" cannot be read: {str(error).splitlines()[0]}') from None
-        if len(holds) != len(self.events):
+        if len(holds) != len(self.events) or holds.schema["holds"] != pl.Boolean:
             raise DataError(f'the expression "{written}" does not say yes or no for every event')
         return holds["holds"].fill_null(False).to_numpy()
 
-    def cut(self, events: np.ndarray, texts: np.ndarray | None = None, provenance: Provenance | None = None) -> "Dataset":
-        """The same data set with only these events (mask), and only these rows of `texts`; catalogue and users stay."""
-        tables = dict(self.tables)
-        tables["events"] = self.events.filter(pl.Series(events))
-        if texts is not None:
-            tables["texts"] = tables["texts"].filter(pl.Series(texts))
+    def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
+        """The same data set with only these events (mask), and only these rows of `others` (table -> mask); catalogue and users stay."""
+        masks = {"events": events, **(others or {})}
+        tables = {table: frame.filter(pl.Series(masks[table])) if table in masks else frame for table, frame in self.tables.items()}
         part = Dataset(tables, self.name, self.labels, catalogue=self.catalogue, users=self.users,
                        provenance=provenance or self.provenance)  # fmt: skip
         whole, mask = self.sequences, events[self.sequences.events]
@@ -217,7 +217,7 @@ class Dataset:
                     np.save(aside / "sequences" / "times_ms.npy", self.sequences.times_ms.values)
             about = {"name": self.name, "schema": SCHEMA_VERSION, "content_hash": self.content_hash, "labels": self.labels,
                      "rows": {table: len(frame) for table, frame in self.tables.items()}}  # fmt: skip
-            (aside / "dataset.toml").write_text(tomli_w.dumps(about))
+            (aside / "dataset.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
         return Path(folder)
 
     @classmethod
@@ -225,8 +225,13 @@ class Dataset:
         """Read a saved data set; its sequences are memory-mapped. Raises DataError where a file is missing or damaged."""
         folder = Path(folder)
         about = read_toml(folder / "dataset.toml", "a data set", "make one with `tailor data import`")
-        if about.get("schema", 0) > SCHEMA_VERSION:
+        for key, kind in {"schema": int, "name": str, "content_hash": str, "labels": dict, "rows": dict}.items():
+            if not isinstance(about.get(key), kind):
+                raise DataError(f"{folder}/dataset.toml holds {key} = {about.get(key)!r}: import again")
+        if about["schema"] > SCHEMA_VERSION:
             raise DataError(f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}: update tailor")
+        if not all(isinstance(one, str) for one in about["labels"].values()):
+            raise DataError(f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}")
         tables = {}
         for table, rows in about["rows"].items():
             if table not in TABLES:
@@ -236,7 +241,7 @@ class Dataset:
                 raise DataError(f"{folder}/{table}.parquet holds {len(tables[table])} rows, dataset.toml says {rows}: import again")
         data = cls(tables, about["name"], about["labels"])
         if "events" in tables:
-            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", len(tables["events"]))
+            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", len(tables["events"]), data.has_times)
         data.__dict__["content_hash"] = about["content_hash"]
         return data
 
@@ -247,7 +252,9 @@ def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path.parent} is not {what} (there is no {path.name}): {remedy}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except NotADirectoryError:
+        raise DataError(f"{path.parent} is not {what} (it is a file): {remedy}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
@@ -267,26 +274,52 @@ def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
         raise OSError(f"{path.name}: {error}") from error
 
 
-def _mapped_sequences(folder: Path, events: int) -> Sequences:
+def _frame(table: str, columns: Any) -> pl.DataFrame:
+    try:
+        return pl.DataFrame(columns)
+    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
+        raise DataError(f'table "{table}" cannot be made of the columns given: {" ".join(str(error).split())}') from None
+
+
+def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
+    by = next((name for name in ("time_ms", "order") if name in events.columns), None)
+    if by is None or "user_id" not in events.columns or not (events.schema[by].is_numeric() or events.schema[by].is_temporal()):
+        return events
+    if empty := events[by].null_count():
+        raise DataError(f"events.{by} is empty in {empty} rows: give it for every event, or for none of them")
+    if by == "order":  # may count from 0 for every user
+        is_sorted = not events.select((pl.col(by) < pl.col(by).shift().over("user_id")).any()).item()
+    else:
+        is_sorted = events[by].is_sorted()
+    return events if is_sorted else events.sort(by, maintain_order=True)
+
+
+def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:
     try:
         offsets, rows, order = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("offsets", "item_rows", "events"))
-        times = folder / "times_ms.npy"
-        times_ms = Ragged(offsets, np.load(times, mmap_mode="r")) if times.exists() else None
-    except (OSError, ValueError) as error:
+        times_ms = Ragged(offsets, np.load(folder / "times_ms.npy", mmap_mode="r")) if has_times else None
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder} is damaged ({error}): import again") from None
-    if len(rows) != events or len(order) != events:
-        raise DataError(f"{folder} holds {len(rows)} events, the table {events}: import again")
+    counts = {len(rows), len(order), int(offsets[-1]), len(rows if times_ms is None else times_ms.values)}
+    if counts != {events}:
+        raise DataError(f"{folder} holds {max(counts - {events})} events, the table {events}: import again")
     return Sequences(Ragged(offsets, rows), order, times_ms)
+
+
+FIXED = (pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64)
 
 
 def _buffers(column: pl.Series) -> list[Any]:
     """The bytes of a column's values, independent of how it is chunked."""
-    if column.dtype == pl.List:
-        return [column.list.len().fill_null(0).to_numpy().tobytes(), *_buffers(column.explode(empty_as_null=False, keep_nulls=False))]
     nulls = column.is_null().to_numpy().tobytes()
+    if column.dtype == pl.List:
+        lengths = column.list.len().fill_null(0).to_numpy().tobytes()
+        return [nulls, lengths, *_buffers(column.explode(empty_as_null=False, keep_nulls=False))]
     if column.dtype == pl.String:
         lengths = column.str.len_bytes().fill_null(0).to_numpy().tobytes()
         return [nulls, lengths, "".join(column.drop_nulls().to_list()).encode("utf-8", "surrogatepass")]
-    if column.dtype.is_numeric() or column.dtype == pl.Boolean:
-        return [nulls, column.fill_null(0 if column.dtype != pl.Boolean else False).to_numpy().tobytes()]
-    return [nulls, "\0".join(map(str, column.to_list())).encode()]
+    if column.dtype.is_temporal():
+        column = column.to_physical()
+    if column.dtype in FIXED:
+        return [nulls, column.fill_null(False if column.dtype == pl.Boolean else 0).to_numpy().tobytes()]
+    return [nulls, "\0".join(map(repr, column.to_list())).encode()]

@@ -1,6 +1,8 @@
 """Writing folders so that a full disk or a kill at any moment never leaves one that looks whole."""
 
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,42 +17,56 @@ PARTIAL = ".partial-"
 def written_aside(target: str | Path, overwrite: bool = False, error: type[TailorError] = DataError) -> Iterator[Path]:
     """A fresh folder beside `target` to write into; it takes target's place when the block ends well, else it is removed.
 
-    A killed process leaves at most a hidden folder `.name.partial-PID`, which the next write of the same target removes.
-    Raises `error` where the target exists and `overwrite` is not set, or where the disk refuses (nothing is changed then).
+    A killed process leaves at most a hidden folder `.name.partial-TOKEN-PID`, which the next write of the same target removes.
+    Raises `error` where the target exists (or came to exist meanwhile) and `overwrite` is not set, or where the disk refuses
+    (nothing is changed then).
     """
     target = Path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(target)
+    except OSError as problem:
+        raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
     if target.exists() and not overwrite:
         raise error(f"{target} is there already: choose another name, remove it, or pass overwrite (--overwrite)")
     if target.exists() and not target.is_dir():
         raise error(f"{target} is a file, a folder is to be written there: choose another name")
+    mark = f"{secrets.token_hex(4)}-{os.getpid()}"  # two threads may write at once
+    aside, old = (target.with_name(f".{target.name}{PARTIAL}{kind}{mark}") for kind in ("", "old-"))
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for stale in target.parent.glob(f".{target.name}{PARTIAL}*"):
-            if not _alive(int(stale.name.rsplit("-", 1)[1])):
-                shutil.rmtree(stale, ignore_errors=True)
-        aside = target.with_name(f".{target.name}{PARTIAL}{os.getpid()}")
-        shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir()
     except OSError as problem:
         raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
     try:
         yield aside
         _flush(aside)
-        if target.exists():
-            old = target.with_name(f".{target.name}{PARTIAL}old-{os.getpid()}")
+        if target.exists():  # asked once: where it comes to exist after this, the second rename fails
+            if not overwrite:
+                raise error(f"{target} was written by somebody else meanwhile: choose another name, or pass overwrite (--overwrite)")
             target.rename(old)
-            try:
-                aside.rename(target)
-            except BaseException:  # not even Ctrl-C between the two may cost what was there
-                old.rename(target)
-                raise
-            shutil.rmtree(old, ignore_errors=True)
-        else:
+        try:
             aside.rename(target)
+        finally:  # not even Ctrl-C between the two may cost what was there
+            if old.exists() and not target.exists():
+                old.rename(target)
+            shutil.rmtree(old, ignore_errors=True)
     except OSError as problem:
         raise error(f"writing {target} failed ({problem.strerror or problem}); nothing was left there") from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_leftovers(target: Path) -> None:
+    """Remove what killed writes of this target left; a target that a kill between two renames cost its place gets it back."""
+    left = re.compile(re.escape(f".{target.name}{PARTIAL}") + r"(old-)?(?:[0-9a-f]{8}-)?([0-9]{1,9})")
+    for path in list(target.parent.iterdir()):
+        found = left.fullmatch(path.name)
+        if found is None or _alive(int(found[2])):
+            continue
+        if found[1] and not target.exists():
+            path.rename(target)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _flush(folder: Path) -> None:

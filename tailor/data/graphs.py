@@ -7,23 +7,30 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
+from tailor.errors import DataError
 
 BLOCK_PAIRS = 500_000  # pairs held at a time by a thread: their working set stays in the second-level cache
+FARTHEST = 127  # places between the two items of a pair: what a byte holds
 
 
 def transitions(sequences: Ragged, items: int, steps: Mapping[int, float], top_n: int | None = None, threads: int = 2) -> sp.csr_matrix:
     """(N, N) sparse float32: entry (i, j) is the sum of `steps[d]` over all places where j stands d places after i.
 
-    `steps` maps a distance (negative: before i) to its weight, all positive. `top_n` keeps the heaviest per row, equal
+    `steps` maps a distance (-127 to 127, not 0; negative: before i) to its weight, all positive. `top_n` keeps the heaviest per row, equal
     weights in column order. A row's entries stand heaviest first. Pairs are counted item by item: each item's few
     hundred followers are sorted inside the cache, which beats one sort over all pairs five times; memory is that of the
-    result and of one block a thread.
+    result and of one block a thread. Raises DataError for a step or a weight out of range.
     """
+    for step, weight in steps.items():
+        if not (1 <= abs(step) <= FARTHEST and weight > 0):
+            raise DataError(f"step {step} with weight {weight}: steps go from 1 to {FARTHEST} places either way, weights are above 0")
+    if not steps or not items:
+        return sp.csr_matrix((items, items), dtype=np.float32)
     rows, events = sequences.values, len(sequences.values)
     # a counting sort: the places where each item stands, item by item
     places = sp.csr_matrix((np.empty(events, np.int8), rows, np.arange(events + 1)), shape=(events, items)).tocsc()
-    after = np.minimum(sequences.from_end, 127).astype(np.int8)  # how many events follow in the same sequence
-    before = np.minimum(np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), 127).astype(np.int8)
+    after = np.minimum(sequences.from_end, FARTHEST).astype(np.int8)  # how many events follow in the same sequence
+    before = np.minimum(np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), FARTHEST).astype(np.int8)
     room = {step: after if step > 0 else before for step in steps}
     narrow = rows.astype(np.uint32)
 
@@ -92,7 +99,8 @@ def _heaviest_first(
 
 def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:
     """The `top_n` largest positive entries of every row, largest first, equal ones in column order."""
-    matrix = sp.csr_matrix(matrix, dtype=np.float32)
+    matrix = sp.csr_matrix(matrix, dtype=np.float32, copy=True)  # what follows changes it in place
+    matrix.sum_duplicates()
     matrix.data[matrix.data < 0] = 0
     matrix.eliminate_zeros()
     lengths, columns, weights = _heaviest_first(matrix.indices.astype(np.uint64), matrix.data, matrix.indptr.astype(np.int64), top_n)

@@ -34,6 +34,8 @@ class History:
         for name in ("times_ms", "actions", "values", "texts"):
             given = getattr(self, name)
             if given is not None:
+                if isinstance(given, str):
+                    raise DataError(f'History.{name} must be a sequence, one entry an item, got the string "{given}"')
                 if len(given) != len(self.item_ids):
                     raise DataError(f"History.{name} has {len(given)} entries for {len(self.item_ids)} items: give one each")
                 object.__setattr__(self, name, tuple(given))
@@ -76,6 +78,13 @@ class Ranking:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # name of an earlier stage -> (K,) its scores
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # item id -> status, reason, evidence, propensity
     notes: tuple[str, ...] = ()  # what the method could not do for this query
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ids", _ids(self.ids, "Ranking.ids"))
+        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))
+        for name, values in {"scores": self.scores, **self.columns}.items():
+            if len(values) != len(self.ids):
+                raise DataError(f"Ranking.{name} has {len(values)} entries for {len(self.ids)} items: give one each")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -131,6 +140,8 @@ class Output:
 
 def same(a: Any, b: Any) -> bool:
     """Whether two nouns (or sequences, mappings, arrays of them) hold the same content."""
+    if _is_sequence(a) and _is_sequence(b):  # queries and rankings in arrays too: they compare by the nouns they make
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     if is_dataclass(a) and not isinstance(a, type):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
@@ -139,6 +150,8 @@ def same(a: Any, b: Any) -> bool:
         return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=floats))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    if isinstance(a, Sequence) and isinstance(b, Sequence) and not isinstance(a, str | bytes):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
     return bool(a == b)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)

@@ -45,7 +45,9 @@ class Queries(Sequence[Query]):
         if queries and all(q.history.times_ms is not None or not len(q.history) for q in queries):
             times = np.array([t for q in queries for t in q.history.times_ms or ()], dtype=np.int64)
             columns["times_ms"] = histories.with_values(times)
-        return cls(catalogue, histories, users, columns, exclude, given=list(queries))
+        asked = [q.time_ms for q in queries]
+        now = np.array(asked, dtype=np.int64) if asked and None not in asked else None
+        return cls(catalogue, histories, users, columns, exclude, now_ms=now, given=list(queries))
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -60,17 +62,19 @@ class Queries(Sequence[Query]):
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         i %= len(self)
-        blocked = () if self.blocked is None else self.blocked
+        excluded = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
+        excluded += [] if self.blocked is None else self.catalogue.named(self.blocked)
         if self.given is not None:
             query = self.given[i]
-            return replace(query, exclude=(*query.exclude, *self.catalogue.named(blocked))) if len(blocked) else query
+            known = set(query.exclude)
+            more = [one for one in dict.fromkeys(excluded) if one not in known]
+            return replace(query, exclude=(*query.exclude, *more)) if more else query
         extra = {name: tuple(column[i].tolist()) for name, column in self.columns.items()}
-        excluded = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
         return Query(
             user_id=self.user_ids[i],
             history=History(tuple(self.catalogue.named(self.histories[i])), **extra),
             time_ms=None if self.now_ms is None else int(self.now_ms[i]),
-            exclude=(*excluded, *self.catalogue.named(blocked)),
+            exclude=tuple(excluded),
         )
 
     def _part(self, start: int, stop: int, step: int) -> "Queries":
@@ -155,15 +159,18 @@ class Rankings(Sequence[Ranking]):
         """Arrays of the rankings given, over `catalogue` or over the items they hold; arrays already made pass through."""
         if isinstance(rankings, Rankings):
             return rankings if catalogue is None else rankings.over(catalogue)
-        catalogue = catalogue or Vocabulary.of_items(one for r in rankings for one in r.ids)
-        ids = [catalogue.rows(r.ids) for r in rankings]
-        scores = [np.asarray(r.scores, dtype=np.float32)[rows >= 0] for r, rows in zip(rankings, ids, strict=True)]
-        ids = [rows[rows >= 0] for rows in ids]
-        width = max((len(rows) for rows in ids), default=0)
-        out = cls.empty(catalogue, len(rankings), width)
-        for i, rows in enumerate(ids):
-            out.rows[i, : len(rows)], out.scores[i, : len(rows)] = rows, scores[i]
-        return replace(out, notes={i: r.notes for i, r in enumerate(rankings) if r.notes})
+        if catalogue is not None:
+            return cls.of(rankings).over(catalogue)
+        catalogue = Vocabulary.of_items(one for r in rankings for one in r.ids)
+        out = cls.empty(catalogue, len(rankings), max(map(len, rankings), default=0))
+        columns = {name: np.full(out.rows.shape, np.nan, np.float32) for r in rankings for name in r.columns}
+        for i, ranking in enumerate(rankings):
+            out.rows[i, : len(ranking)], out.scores[i, : len(ranking)] = catalogue.rows(ranking.ids), ranking.scores
+            for name, values in ranking.columns.items():
+                columns[name][i, : len(ranking)] = values
+        kinds = {r.score_kind for r in rankings if len(r)}
+        notes = {i: r.notes for i, r in enumerate(rankings) if r.notes}
+        return replace(out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score")
 
     @classmethod
     def empty(cls, catalogue: Vocabulary, n: int, k: int, note: str = "") -> "Rankings":
@@ -174,6 +181,8 @@ class Rankings(Sequence[Ranking]):
     def stack(cls, parts: "Sequence[Rankings]") -> "Rankings":
         """The rankings of all parts (same catalogue and k), one after the other."""
         first = parts[0]
+        if any(part.catalogue.mapping_to(first.catalogue) is not None for part in parts[1:]):
+            raise ValueError("rankings of different catalogues cannot be stacked: put them over one first")
         starts = np.cumsum([0, *(len(p) for p in parts)])
         notes = {int(start) + i: note for p, start in zip(parts, starts, strict=False) for i, note in p.notes.items()}
         columns = {name: np.concatenate([p.columns[name] for p in parts]) for name in first.columns}
@@ -221,7 +230,7 @@ class Rankings(Sequence[Ranking]):
         to = self.catalogue.mapping_to(catalogue)
         if to is None:
             return replace(self, catalogue=catalogue)
-        rows = np.where(self.rows >= 0, to[self.rows], -1)
+        rows = np.r_[to, np.int32(-1)][self.rows]  # the last entry serves the padding
         order = np.argsort(rows < 0, axis=1, kind="stable")
         columns = {name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()}
         rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(self.scores, order, 1)

@@ -20,6 +20,7 @@ from tailor.errors import DataError, nearest
 
 TRAIN, VALID, TEST, CONTEXT, DROPPED = range(5)  # CONTEXT: known to a query, never learned from
 PARTS = {"train": (TRAIN,), "train+valid": (TRAIN, VALID, CONTEXT)}
+HAPPENED = ("texts", "turns", "requests", "preferences", "relations")  # tables beside the events that are cut with them
 KINDS = ("last", "time", "ratio", "new-users")
 
 
@@ -46,7 +47,7 @@ class Split:
         return self.learn_from("train+valid")
 
     def learn_from(self, part: str) -> Dataset:
-        """The data set cut to what a method fitted on "train", "train+valid" or "all" may see; texts are cut with it."""
+        """The data set cut to what a method fitted on "train", "train+valid" or "all" may see; texts, requests, ... are cut with it."""
         if part == "all":
             return self.data
         if part not in PARTS:
@@ -56,25 +57,40 @@ class Split:
             test_users = self.data.events.filter(pl.Series(self.part == TEST))["user_id"].unique()
             context = self.part == CONTEXT
             events &= ~(context & self.data.events["user_id"].is_in(test_users.implode()).to_numpy())
-        texts = self._texts_known(events) if "texts" in self.data.tables else None
-        return self.data.cut(events, texts, Provenance(self.data.content_hash, self.hash, part))
+        return self.data.cut(events, self._known(events), Provenance(self.data.content_hash, self.hash, part))
 
-    def _texts_known(self, events: np.ndarray) -> np.ndarray:
-        """(texts,) bool: written before the first hidden event of their user and not about a hidden (user, item) pair."""
-        texts = self.data.tables["texts"]
-        hidden = self.data.events.filter(pl.Series(~events & (self.part != DROPPED)))
-        known = np.ones(len(texts), dtype=bool)
-        if "item_id" in texts.columns:
+    def _known(self, events: np.ndarray) -> dict[str, np.ndarray]:
+        """For every table beside the events that tells what happened, (rows,) bool: what was there to be known."""
+        tables, hidden = self.data.tables, self.data.events.filter(pl.Series(~events & (self.part != DROPPED)))
+        known = {table: self._known_rows(tables[table], hidden) for table in HAPPENED if table in tables}
+        if "impressions" in tables:  # they have no time of their own, so they go with their requests
+            if "requests" in tables:
+                requests = tables["requests"].filter(pl.Series(known["requests"]))["request_id"]
+                known["impressions"] = tables["impressions"]["request_id"].is_in(requests.implode()).to_numpy()
+            else:
+                known["impressions"] = self._known_rows(tables["impressions"], hidden)
+        return known
+
+    def _known_rows(self, frame: pl.DataFrame, hidden: pl.DataFrame) -> np.ndarray:
+        """Rows from before the first hidden event (of their user, where they name one) that name no hidden (user, item) pair or request.
+
+        A row without a time is not known where it is about a user with hidden events and the others have times.
+        """
+        known = np.ones(len(frame), dtype=bool)
+        if {"user_id", "item_id"} <= set(frame.columns):
             pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
-            joined = texts.select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left", maintain_order="left")
+            joined = frame.select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left", maintain_order="left")
             known &= joined["hidden"].is_null().to_numpy()
-        if "time_ms" in texts.columns and self.data.has_times:
-            if self.kind == "time":
-                first = pl.Series([hidden["time_ms"].min()] * len(texts), dtype=pl.Int64)
+        if "request_id" in frame.columns and "request_id" in hidden.columns:
+            known &= ~frame["request_id"].is_in(hidden["request_id"].drop_nulls().implode()).fill_null(False).to_numpy()
+        if "time_ms" in frame.columns and self.data.has_times:
+            personal = "user_id" in frame.columns
+            if self.kind == "time" or not personal:
+                first = pl.Series([hidden["time_ms"].min()] * len(frame), dtype=pl.Int64)
             else:
                 starts = hidden.group_by("user_id").agg(first=pl.col("time_ms").min())
-                first = texts.select("user_id").join(starts, on="user_id", how="left", maintain_order="left")["first"]
-            known &= (texts["time_ms"] < first).fill_null(True).to_numpy()
+                first = frame.select("user_id").join(starts, on="user_id", how="left", maintain_order="left")["first"]
+            known &= (first.is_null() | (frame["time_ms"] < first).fill_null(not personal)).to_numpy()
         return known
 
     def queries(self, part: str = "test") -> tuple[Queries, Ragged]:
@@ -122,11 +138,13 @@ class Split:
 
     def _tied_targets(self, codes: np.ndarray) -> float:
         """Share of test users whose first target has the time of an event of another part: file order decides there."""
-        times, owners = self.data.sequences.times_ms, self.data.sequences.rows.owners
+        kept = codes != DROPPED
+        codes, owners = codes[kept], self.data.sequences.rows.owners[kept]
         tests = len(np.unique(owners[codes == TEST]))
-        if times is None or not tests:
+        if self.data.sequences.times_ms is None or not tests:
             return 0.0
-        edge = (owners[1:] == owners[:-1]) & (times.values[1:] == times.values[:-1]) & (codes[1:] == TEST) & (codes[:-1] != TEST)
+        times = self.data.sequences.times_ms.values[kept]
+        edge = (owners[1:] == owners[:-1]) & (times[1:] == times[:-1]) & (codes[1:] == TEST) & (codes[:-1] != TEST)
         return round(len(np.unique(owners[1:][edge])) / tests, 4)
 
     def save(self, folder: str | Path, data_folder: str | Path, overwrite: bool = False) -> Path:
@@ -137,7 +155,7 @@ class Split:
             np.save(aside / "part.npy", self.part)
             about = {"kind": self.kind, "params": dict(self.params), "hash": self.hash, "data": str(Path(data_folder).resolve()),
                      "data_hash": self.data.content_hash, "report": self.report}  # fmt: skip
-            (aside / "split.toml").write_text(tomli_w.dumps(about))
+            (aside / "split.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
         return Path(folder)
 
     @classmethod
@@ -145,6 +163,9 @@ class Split:
         """Read a split and its data set. Raises DataError where the data set is not the one that was split."""
         folder = Path(folder)
         about = read_toml(folder / "split.toml", "a split", "make one with `tailor data split`")
+        for key, kind in {"kind": str, "params": dict, "hash": str, "data": str, "data_hash": str}.items():
+            if not isinstance(about.get(key), kind):
+                raise DataError(f"{folder}/split.toml holds {key} = {about.get(key)!r}: split again")
         where = Path(data_folder or about["data"])
         if not where.exists():
             raise DataError(f"the data set of this split was at {where} and is gone: name its new place with --data")
@@ -153,7 +174,7 @@ class Split:
             raise DataError(f"{where} has changed since {folder} was made: split it again")
         try:
             part = np.load(folder / "part.npy")
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{folder}/part.npy is damaged ({error}): split again") from None
         split = cls(data, about["kind"], about["params"], part)
         if len(part) != len(data.events) or split.hash != about["hash"]:
@@ -170,11 +191,11 @@ def last_out(data: Dataset) -> Split:
 
 
 def by_ratio(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
-    """The last share of every user's events, at least one each; users with fewer than 3 events are only learned from."""
+    """The last share of every user's events, at least one for each part; users with fewer than 3 events are only learned from."""
     _shares(valid, test)
     rows = data.sequences.rows
-    n_test = np.maximum(1, np.floor(rows.lengths * test)).astype(int)
-    n_valid = np.maximum(1, np.floor(rows.lengths * valid)).astype(int)
+    n_test = np.clip(np.floor(rows.lengths * test), 1, np.maximum(rows.lengths - 2, 1)).astype(int)
+    n_valid = np.clip(np.floor(rows.lengths * valid), 1, np.maximum(rows.lengths - 1 - n_test, 1)).astype(int)
     long = np.repeat(rows.lengths >= 3, rows.lengths)
     tests, valids = np.repeat(n_test, rows.lengths), np.repeat(n_test + n_valid, rows.lengths)
     code = np.where(long & (rows.from_end < tests), TEST, np.where(long & (rows.from_end < valids), VALID, TRAIN))

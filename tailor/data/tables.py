@@ -57,16 +57,9 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for column in table.required:
         if column not in frame.columns:
             raise DataError(f'table "{name}" lacks the column "{column}"; it has {", ".join(frame.columns)}')
-    casts = []
     for column, kind in table.columns.items():
         if column in frame.columns and frame.schema[column] != kind:
-            if kind == TEXT and frame.schema[column].is_float():
-                raise DataError(f"{name}.{column} holds numbers with a decimal point: ids are strings; cast them to text yourself")
-            casts.append(pl.col(column).cast(kind))
-    try:
-        frame = frame.with_columns(casts)
-    except pl.exceptions.PolarsError as error:
-        raise DataError(f'table "{name}" has values of the wrong type: {str(error).splitlines()[0]}') from None
+            frame = frame.with_columns(_cast(f"{name}.{column}", frame[column], kind))
     for column in table.never_null:
         bad = frame[column].is_null()
         if bad.any():
@@ -75,3 +68,20 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
         twice = frame.filter(pl.col(table.key).is_duplicated())[table.key][0]
         raise DataError(f'{name}.{table.key} "{twice}" stands in several rows: one row each')
     return frame
+
+
+def _cast(where: str, values: pl.Series, kind: pl.DataType) -> pl.Series:
+    given = values.dtype
+    if kind == TEXT and (given.is_float() or given.is_decimal()):
+        raise DataError(f"{where} holds numbers with a decimal point: ids are strings; cast them to text yourself")
+    if (kind == TEXT and given.is_nested()) or (kind == TIME and given in (pl.Duration, pl.Time)):
+        raise DataError(f"{where} is of type {given}: give {'text' if kind == TEXT else 'milliseconds since 1970, or moments'}")
+    if kind == TIME and given.is_temporal():
+        return values.dt.timestamp("ms")
+    try:
+        cast = values.cast(kind)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{where} has values of the wrong type: {str(error).splitlines()[0]}") from None
+    if kind == ROW and given.is_float() and (cast != values).any():
+        raise DataError(f"{where} holds {values.filter(cast != values)[0]}: give whole numbers")
+    return cast

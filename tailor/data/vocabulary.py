@@ -18,6 +18,7 @@ class Vocabulary:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids = np.array(list(ids), dtype=object)
+        self._mapped: tuple[Vocabulary | None, np.ndarray | None] = (None, None)  # the last answer of `mapping_to`
 
     @classmethod
     def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
@@ -43,7 +44,8 @@ class Vocabulary:
         """Equal for vocabularies of equal ids in equal order."""
         digest = hashlib.blake2b(digest_size=16)
         for one in self.ids:
-            digest.update(one.encode("utf-8", "surrogatepass") + b"\0")
+            raw = one.encode("utf-8", "surrogatepass")
+            digest.update(len(raw).to_bytes(8, "little") + raw)
         return digest.hexdigest()
 
     def rows(self, ids: Iterable[str]) -> np.ndarray:
@@ -62,11 +64,11 @@ class Vocabulary:
         """(len(self),) row of each of our ids in `other`, -1 where unknown; None when both are the same."""
         if other is self or (len(other) == len(self) and other.fingerprint == self.fingerprint):
             return None
-        if not hasattr(self, "_mapped"):
-            self._mapped: tuple[Vocabulary, np.ndarray] | None = None
-        if self._mapped is None or self._mapped[0] is not other:
-            self._mapped = (other, other.rows(self.ids))
-        return self._mapped[1]
+        known, rows = self._mapped
+        if known is not other:
+            rows = other.rows(self.ids)
+            self._mapped = (other, rows)
+        return rows
 
     def named(self, rows: np.ndarray | Sequence[int]) -> list[str]:
         """The outside ids of rows."""

@@ -1,16 +1,16 @@
 """The one protocol: full ranking over the whole catalogue, with and without the items already seen, every user's values kept."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Method, Recommender, Run
+from tailor.base import Method, Recommender, Run, may_hold_targets
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.significance import bootstrap, holm, paired_test
 from tailor.metrics.lists import coverage, gini, novelty
 from tailor.metrics.ranking import PER_USER, hits, relevant_counts
@@ -26,7 +26,7 @@ class Result:
     per_user: dict[str, np.ndarray]  # "NDCG@10" -> (U,); NaN: undefined for that user
     lists: dict[str, float]  # coverage, gini, novelty in bits, empty (share of users who got nothing), short
     seconds: float  # of recommending to all users
-    trained_on: str
+    trained_on: str  # "train" or "train+valid" of the split judged on, or "other data"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Report:
         return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values in the schema of docs/guide/evaluation.md."""
+        """Plain values in the schema of docs/guide/evaluation.md, None where a figure is undefined (JSON knows no NaN)."""
         rows = []
         for (method, seen), result in self.results.items():
             for metric in self.metrics:
@@ -68,8 +68,9 @@ class Report:
                   for (method, seen) in self.results for name, mask in self.strata.items() for metric in self.metrics]  # fmt: skip
         lists = [{"method": method, "seen": seen, "trained_on": result.trained_on, "seconds": round(result.seconds, 4), **result.lists}
                  for (method, seen), result in self.results.items()]  # fmt: skip
-        return {"schema": SCHEMA, "split": self.split, "part": self.part, "users": len(self.user_ids),
-                "repeat_targets": self.repeat_targets, "metrics": rows, "strata": strata, "lists": lists}  # fmt: skip
+        about = {"schema": SCHEMA, "split": self.split, "part": self.part, "users": len(self.user_ids),
+                 "repeat_targets": self.repeat_targets, "metrics": rows, "strata": strata, "lists": lists}  # fmt: skip
+        return cast(dict[str, Any], _without_nan(about))
 
 
 def evaluate(
@@ -87,11 +88,12 @@ def evaluate(
     short count as misses. Raises ModelError for a method that learned from the events it would be judged by.
     """
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
-    if not k or min(k) < 1:
-        raise DataError(f"k is {tuple(k)}: ask for at least 1 item")
-    unknown = [one for one in metrics if one not in PER_USER]
-    if unknown:
-        raise DataError(f"no metric {unknown[0]!r}; known: {', '.join(PER_USER)}")
+    if not named:
+        raise DataError("there is no method to evaluate")
+    if isinstance(k, int) or not k or min(k) < 1:
+        raise DataError(f"k is {k!r}: give a list of depths, each at least 1, such as (10,)")
+    _known("metrics", metrics, PER_USER)
+    _known("seen", seen, SEEN)
     for method in named.values():
         refuse_seen_targets(method, split, part)
     queries, targets = split.queries(part)
@@ -102,11 +104,12 @@ def evaluate(
     for name, how in run.progress(jobs, "evaluating", len(jobs)):
         asked = queries.without_history() if how == "removed" else queries
         started = time.perf_counter()
-        lists = cast(Rankings, named[name].recommend(asked, max(k))).over(queries.catalogue)
+        lists = cast(Rankings, named[name].recommend(asked, max(k)))
         seconds = time.perf_counter() - started
-        found = hits(lists.rows, targets.offsets, targets.values)
+        found = hits(_rows_in_place(lists, queries), targets.offsets, targets.values)
         per_user = {f"{metric}@{at}": PER_USER[metric](found, relevant, at) for metric in metrics for at in k}
-        results[name, how] = Result(per_user, _of_lists(lists, known, max(k)), seconds, named[name].trained_on_.part)
+        of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, max(k))
+        results[name, how] = Result(per_user, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
                     strata(split, queries, part), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
     for key, result in results.items():
@@ -115,15 +118,41 @@ def evaluate(
     return report
 
 
+def _known(what: str, given: Sequence[str], known: Iterable[str]) -> None:
+    if isinstance(given, str) or not given:
+        raise DataError(f"{what} is {given!r}: give a list of at least one of {', '.join(known)}")
+    for one in given:
+        if one not in known:
+            raise DataError(f"{what} holds {one!r}.{nearest(one, known)}")
+
+
+def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
+    """(U, K) rows of the queries' catalogue; an item that it does not know leaves its place empty, so that it is a miss."""
+    to = lists.catalogue.mapping_to(queries.catalogue)
+    return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
+
+
+def _trained_on(method: Method, split: Split) -> str:
+    return method.trained_on_.part if method.trained_on_.split_hash == split.hash else "other data"
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
 def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
     """Raise ModelError where a method may have learned from the events of this split's part."""
     method._check_fitted()
     seen = method.trained_on_
-    if seen.data_hash != split.data.content_hash:
+    if not may_hold_targets(seen, split):
         return  # fitted on other data
     allowed = ("train",) if part == "valid" else ("train", "train+valid")
     if seen.split_hash != split.hash:
-        which = "the whole data set" if seen.split_hash is None else "another split of the same data"
+        which = "the whole data set" if seen.split_hash is None else "another split of the same data or of the data it was cut from"
         raise ModelError(f"{method.name} was fitted on {which}, which may hold this split's targets: fit it on this split's train part")
     if seen.part not in allowed:
         raise ModelError(f'{method.name} was fitted on "{seen.part}", which holds the {part} targets: fit it on "{allowed[0]}"')
@@ -157,12 +186,12 @@ def strata(split: Split, queries: Queries, part: str) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in out.items() if mask.any()}
 
 
-def _of_lists(lists: Rankings, known: np.ndarray, k: int) -> dict[str, float]:
+def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, k: int) -> dict[str, float]:
     items = len(known)
     bits = novelty(lists.rows, known, max(int(known.max(initial=1)), 1))
     return {"coverage": coverage(lists.rows, items), "gini": gini(lists.rows, items),
             "novelty_bits": float(np.nanmean(bits)) if (~np.isnan(bits)).any() else float("nan"),
-            "empty": float((lists.lengths == 0).mean()), "short": float((lists.lengths < k).mean())}  # fmt: skip
+            "empty": float((lengths == 0).mean()), "short": float((lengths < k).mean())}  # fmt: skip
 
 
 def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:
@@ -193,9 +222,17 @@ class Comparison:
 
 
 def compare(report: Report, baseline: str, metrics: Sequence[str] | None = None, seen: str = "removed", seed: int = 0) -> list[Comparison]:
-    """Every other method against `baseline`, paired per user, p-values corrected by Holm over all comparisons made here."""
+    """Every other method against `baseline`, paired per user, p-values corrected by Holm over all comparisons made here.
+
+    Raises DataError where some learned from "train" and others from "train+valid": more data is no better method.
+    """
     if baseline not in report.methods:
         raise DataError(f'no method "{baseline}" in this report; it has {", ".join(report.methods)}')
+    _known("metrics", report.metrics if metrics is None else metrics, report.metrics)
+    _known("seen", (seen,), dict.fromkeys(how for _, how in report.results))
+    learned = {result.trained_on for result in report.results.values()} - {"other data"}
+    if len(learned) > 1:
+        raise DataError(f"some methods were trained on {' and some on '.join(sorted(learned))}: fit all on the same part to compare them")
     rows = []
     for metric in metrics or report.metrics:
         base = report.results[baseline, seen].per_user[metric]

@@ -19,11 +19,11 @@ def hits(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> np.ndarr
         raise ValueError("a list holds the same item twice")
     counts = np.diff(offsets)
     if (counts == 1).all():
-        return rows == targets[:, None]
+        return (rows == targets[:, None]) & (rows >= 0)
     base = int(max(rows.max(initial=0), targets.max(initial=0))) + 1
     owners = np.repeat(np.arange(users), counts)
     keys = np.arange(users)[:, None] * base + rows
-    return np.isin(keys, owners * base + targets) & (rows >= 0)
+    return np.isin(keys, (owners * base + targets)[targets >= 0]) & (rows >= 0)
 
 
 def relevant_counts(offsets: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -33,7 +33,7 @@ def relevant_counts(offsets: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.bincount(pairs[0], minlength=len(offsets) - 1)
 
 
-def _defined(values: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+def _defined(values: np.ndarray | np.floating, relevant: np.ndarray) -> np.ndarray:
     return np.where(relevant > 0, values, np.nan)
 
 
@@ -54,8 +54,8 @@ def precision(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 
 def reciprocal_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """1 / rank of the first relevant item among the first k, else 0; its mean is MRR@k."""
-    first = hits[:, :k].argmax(axis=1)
-    return _defined(np.where(hits[:, :k].any(axis=1), 1.0 / (first + 1), 0.0), relevant)
+    top = hits[:, :k]
+    return _defined((top / np.arange(1, top.shape[1] + 1)).max(axis=1, initial=0.0), relevant)
 
 
 def average_precision(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:

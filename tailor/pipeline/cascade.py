@@ -59,10 +59,6 @@ class Cascade(Recommender):
         return self.rank_.restrict(self.retrieve_.restrict(queries))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        try:
-            queries = self.restrict(queries)
-        except Exception as error:  # a filter of a stage failed: the other stage must not answer in its place
-            return Rankings.empty(queries.catalogue, len(queries), k, f"Filter failed, nothing is recommended: {error}")
         depth = max(k, self.depth)
         found = cast(Rankings, self.retrieve_.recommend(queries, depth, candidates))
         ordered = cast(Rankings, self.rank_.recommend(queries, depth, found))

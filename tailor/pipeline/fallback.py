@@ -27,8 +27,8 @@ class Fallback(Recommender):
     parts_: list[Recommender] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not self.parts:
-            raise ModelError("Fallback needs parts")
+        if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
+            raise ModelError(f"Fallback.parts is {self.parts!r}: it must be recommenders, at least one")
 
     @classmethod
     def tiny(cls) -> Self:
@@ -44,10 +44,6 @@ class Fallback(Recommender):
         return queries
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        try:
-            queries = self.restrict(queries)
-        except Exception as error:  # a filter of a part failed: filling up would bypass it
-            return Rankings.empty(queries.catalogue, len(queries), k, f"Filter failed, nothing is recommended: {error}")
         lists = cast(Rankings, self.parts_[0].recommend(queries, k, candidates))
         for part in self.parts_[1:]:
             short = np.flatnonzero(lists.lengths < k)
@@ -73,7 +69,7 @@ def _filled(lists: Rankings, short: np.ndarray, fill: Rankings, k: int) -> Ranki
     """The rankings at `short` followed by `fill`; the others as they are, in their old order."""
     full = np.setdiff1d(np.arange(len(lists)), short)
     joined = followed_by(lists.take(short), fill, k)
-    rest = followed_by(lists.take(full), fill.take(np.zeros(0, int)).first(0) if not len(full) else _none_like(fill, len(full)), k)
+    rest = followed_by(lists.take(full), _none_like(fill, len(full)), k)
     both = Rankings.stack([joined, rest.over(joined.catalogue)])
     back = np.empty(len(lists), dtype=np.int64)
     back[np.concatenate([short, full])] = np.arange(len(lists))

@@ -6,12 +6,12 @@ from typing import Any, Self, cast
 
 import polars as pl
 
-from tailor.base import Recommender, Run, build, clone
+from tailor.base import Recommender, Run, build, check_settings, clone
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
-from tailor.errors import DataError, ModelError, nearest
+from tailor.errors import DataError, nearest
 
 
 @dataclass(eq=False)
@@ -33,8 +33,7 @@ class Filter(Recommender):
     blocked_: list[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Recommender):
-            raise ModelError("Filter needs an inner recommender")
+        check_settings(self)  # a rule that is one string would be read letter by letter, and block nothing
 
     @classmethod
     def tiny(cls) -> Self:
@@ -44,6 +43,8 @@ class Filter(Recommender):
         self.blocked_ = [*self.blocked, *self._ruled_out(data)]
         self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
         self.fit_report_ = {"items_blocked": len(set(self.blocked_)), self.inner_.name: self.inner_.fit_report_}
+        if idle := self._idle(data):
+            self.fit_report_["rules_that_match_no_item"] = idle
 
     def _ruled_out(self, data: Dataset) -> list[str]:
         table = data.item_table
@@ -57,17 +58,25 @@ class Filter(Recommender):
             bad |= _has(table, column, values)
         for column, most in self.at_most.items():
             bad |= ~(pl.col(column) <= most).fill_null(False)
-        return table.filter(bad)["item_id"].to_list()
+        try:
+            return table.filter(bad)["item_id"].to_list()
+        except pl.exceptions.PolarsError as error:
+            raise DataError(f"Filter: a rule does not fit the type of its column: {str(error).splitlines()[0]}") from None
+
+    def _idle(self, data: Dataset) -> dict[str, list[Any]]:
+        """The named items and values that no item has: misspelt, as a rule."""
+        table = data.item_table
+        idle = {"blocked": [one for one in self.blocked if one not in data.catalogue]}
+        for column, values in (*self.only.items(), *self.never.items()):
+            there = table[column].explode() if table.schema[column] == pl.List else table[column]
+            idle[column] = [*idle.get(column, []), *(one for one in values if not there.is_in([one]).any())]
+        return {name: values for name, values in idle.items() if values}
 
     def restrict(self, queries: Queries) -> Queries:
         return self.inner_.restrict(queries.without(self.blocked_))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        try:
-            restricted = self.restrict(queries)
-        except Exception as error:  # whatever went wrong, an unfiltered list must not leave
-            return Rankings.empty(queries.catalogue, len(queries), k, f"Filter failed, nothing is recommended: {error}")
-        return cast(Rankings, self.inner_.recommend(restricted, k, candidates))
+        return cast(Rankings, self.inner_.recommend(queries, k, candidates))
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The inner recommender's explanations."""

@@ -46,7 +46,7 @@ class Fuse(Recommender):
         if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
             raise ModelError(f"Fuse.parts is {self.parts!r}: it must be recommenders, at least one")
         given = self.weights
-        if given is not None and (len(given) != len(self.parts) or min(given) < 0 or not sum(given)):
+        if given is not None and not (len(given) == len(self.parts) and min(given) >= 0 and sum(given) > 0):
             raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
         if self.depth < 1:
             raise ModelError(f"Fuse.depth is {self.depth}: it must be at least 1")
@@ -91,13 +91,8 @@ class Fuse(Recommender):
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         catalogue, votes, notes = self._votes(queries, max(k, self.depth), candidates)
-        total = sum((weight * vote for weight, vote in zip(self.weights_, votes, strict=True)), sp.csr_matrix(votes[0].shape))
-        total.eliminate_zeros()
-        rows, scores = top_k(total.astype(np.float32), k)
-        columns = {}
-        for name, vote in zip(part_names(self.parts_), votes, strict=True):
-            found = np.asarray(vote[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
-            columns[name] = np.where((rows >= 0) & (found != 0), found, np.nan).astype(np.float32)
+        rows, scores = top_k(_weighted_sum(self.weights_, votes), k)
+        columns = {name: _looked_up(vote, rows) for name, vote in zip(part_names(self.parts_), votes, strict=True)}
         short = {i: notes[i] for i in np.flatnonzero((rows < 0).any(axis=1)).tolist() if i in notes}
         return Rankings(catalogue, rows, scores, f"fused {self.kind}", columns, short)
 
@@ -125,6 +120,7 @@ class Fuse(Recommender):
 
     def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
         queries, targets = cut.queries("valid")
+        targets = _distinct(targets)
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
         for start in run.progress(range(0, len(chosen), BLOCK), "learning weights", -(-len(chosen) // BLOCK)):
@@ -145,12 +141,14 @@ class Fuse(Recommender):
         self._check_fitted()
         asked = self.restrict(Queries.of(queries))
         catalogue, votes, _ = self._votes(asked, self.depth, None)
-        lists = Rankings.of(rankings, catalogue)
-        by_part = [part.explain(asked, lists) if part.explains() else None for part in self.parts_]
+        by_part = [part.explain(asked, rankings) if part.explains() else None for part in self.parts_]
         out = []
-        for i, ranking in enumerate(lists):
+        for i, ranking in enumerate(rankings):
             rows = catalogue.rows(ranking.ids)
-            added = np.stack([weight * vote[i, rows].toarray().ravel() for weight, vote in zip(self.weights_, votes, strict=True)])
+            added = np.stack(
+                [weight * vote[i, np.maximum(rows, 0)].toarray().ravel() for weight, vote in zip(self.weights_, votes, strict=True)]
+            )
+            added[:, rows < 0] = 0  # an item that no part knows
             shares = added / np.maximum(added.sum(axis=0), 1e-12)  # (parts, K)
             reasons = []
             for k, item_id in enumerate(ranking.ids):
@@ -158,6 +156,23 @@ class Fuse(Recommender):
                 reasons.append(_weighted(item_id, parts, shares[:, k], part_names(self.parts_)))
             out.append(reasons)
         return out
+
+
+def _weighted_sum(weights: Sequence[float], votes: Sequence[sp.csr_matrix]) -> sp.csr_matrix:
+    """(Q, N) sparse float32; an item that a part named at 0 keeps an entry, one that only parts without weight named has none."""
+    counted = [(weight, vote.tocoo()) for weight, vote in zip(weights, votes, strict=True) if weight > 0]
+    data = np.concatenate([weight * vote.data for weight, vote in counted])
+    where = tuple(np.concatenate([getattr(vote, axis) for _, vote in counted]) for axis in ("row", "col"))
+    return sp.csr_matrix((data.astype(np.float32), where), shape=votes[0].shape)  # adds up what stands in one place
+
+
+def _looked_up(vote: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
+    """(Q, K) float32 what the vote says of the items at `rows`; NaN where it names them not."""
+    if not vote.nnz:
+        return np.full(rows.shape, np.nan, np.float32)
+    raised = sp.csr_matrix((vote.data.astype(np.float64) + 1, vote.indices, vote.indptr), shape=vote.shape)  # 0 now means: not named
+    found = np.asarray(raised[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
+    return np.where((rows >= 0) & (found > 0), found - 1, np.nan).astype(np.float32)
 
 
 def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndarray, names: Sequence[str]) -> Explanation:
@@ -170,6 +185,14 @@ def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndar
             found[one.kind, one.id] = found.get((one.kind, one.id), 0.0) + float(share) * one.share
     ordered = sorted(found.items(), key=lambda pair: -pair[1])
     return Explanation(item_id, tuple(Evidence(kind, one, share) for (kind, one), share in ordered))
+
+
+def _distinct(targets: Ragged) -> Ragged:
+    """Each row's values once, as the metrics count them."""
+    first = np.unique(np.stack([targets.owners, targets.values]), axis=1, return_index=True)[1]
+    mask = np.zeros(len(targets.values), dtype=bool)
+    mask[first] = True
+    return targets.keep(mask)
 
 
 class _Problem:
@@ -188,7 +211,8 @@ class _Problem:
         some = sum(abs(vote) for vote in votes).tocsr()  # every item that any part named
         owners = np.repeat(np.arange(some.shape[0]), np.diff(some.indptr))
         every = np.stack([np.asarray(vote[owners, some.indices]).ravel() for vote in votes], axis=1)
-        on_target = np.stack([np.asarray(vote[targets.owners, targets.values]).ravel() for vote in votes], axis=1)
+        known = targets.values >= 0  # a target that is in no part's catalogue is missed by all
+        on_target = np.stack([np.asarray(vote[targets.owners, targets.values * known]).ravel() * known for vote in votes], axis=1)
         ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
         named = on_target.any(axis=1)  # the others are misses whatever the weights
         items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(targets.owners[named])

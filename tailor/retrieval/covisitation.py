@@ -31,8 +31,9 @@ class CoVisitation(ItemToItem):
         super().__post_init__()
         if not 1 <= self.window <= 100:
             raise DataError(f"window is {self.window}: it must be from 1 to 100")
-        if self.reverse < 0:
-            raise DataError(f"reverse is {self.reverse}: it must be 0 or more")
+        for name in ("reverse", "distance_power", "popularity_power"):
+            if not getattr(self, name) >= 0:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be 0 or more")
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue

@@ -29,8 +29,10 @@ class EASE(ItemToItem):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.l2 <= 0:
+        if not self.l2 > 0:
             raise DataError(f"l2 is {self.l2}: it must be above 0")
+        if self.max_items < 1:
+            raise DataError(f"max_items is {self.max_items}: it must be at least 1")
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue

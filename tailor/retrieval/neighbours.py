@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 from tailor.base import ScoringRecommender
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Queries
 from tailor.errors import DataError
 
 
@@ -31,7 +31,7 @@ class ItemToItem(ScoringRecommender):
         if self.history_length < 1:
             raise DataError(f"history_length is {self.history_length}: it must be at least 1")
         if self.top_n is not None and self.top_n < 1:
-            raise DataError(f"top_n is {self.top_n}: it must be at least 1; leave it out to keep all neighbours")
+            raise DataError(f'top_n is {self.top_n}: it must be at least 1; write "none" (in Python None) to keep all neighbours')
 
     def _history(self, queries: Queries) -> sp.csr_matrix:
         recent = queries.histories.last(self.history_length)
@@ -45,13 +45,13 @@ class ItemToItem(ScoringRecommender):
         """Each item's score split exactly over the events of the history; shares sum to 1."""
         self._check_fitted()
         asked = Queries.of(queries).over(self.items_)
-        lists = Rankings.of(rankings, self.items_)
-        return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(lists)]
+        return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
 
     def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         history = self._history(query)
         wanted = self.items_.rows(ranking.ids)
-        parts = self.weights_[history.indices][:, wanted].toarray() * history.data[:, None]  # (history, K)
+        parts = self.weights_[history.indices][:, np.maximum(wanted, 0)].toarray() * history.data[:, None]  # (history, K)
+        parts[:, wanted < 0] = 0  # an item that is not known here
         out = []
         for k, item_id in enumerate(ranking.ids):
             total = parts[:, k].sum()

@@ -28,7 +28,7 @@ class Popularity(ScoringRecommender):
     counts_: np.ndarray = field(init=False, repr=False)  # (N,) float32
 
     def __post_init__(self) -> None:
-        if self.half_life_days is not None and self.half_life_days <= 0:
+        if self.half_life_days is not None and not self.half_life_days > 0:
             raise DataError(f"half_life_days is {self.half_life_days}: it must be above 0; leave it out to count all events the same")
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from tailor.base import Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.text.bm25 import BM25
 from tailor.text.words import words
@@ -52,13 +52,15 @@ class TextMatch(ScoringRecommender):
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """Each item's score split exactly over the query's words."""
         self._check_fitted()
-        asked, lists = Queries.of(queries).over(self.items_), Rankings.of(rankings, self.items_)
+        asked = Queries.of(queries).over(self.items_)
         columns = {word: at for at, word in enumerate(self.words_)}
         out = []
-        for i, ranking in enumerate(lists):
+        for i, ranking in enumerate(rankings):
+            rows = self.items_.rows(ranking.ids)
             found = [word for word in dict.fromkeys(words(self._text(asked, i))) if word in columns]
             counts = words(self._text(asked, i))
-            parts = self.weights_[[columns[word] for word in found]][:, self.items_.rows(ranking.ids)].toarray()
+            parts = self.weights_[[columns[word] for word in found]][:, np.maximum(rows, 0)].toarray()
+            parts[:, rows < 0] = 0  # an item that is not known here
             parts *= np.array([counts.count(word) for word in found], dtype=np.float32)[:, None]
             shares = parts / np.maximum(parts.sum(axis=0), 1e-12)
             out.append([_explanation(item_id, found, shares[:, k]) for k, item_id in enumerate(ranking.ids)])

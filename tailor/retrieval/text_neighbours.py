@@ -14,6 +14,7 @@ from tailor.retrieval.neighbours import ItemToItem
 from tailor.text.tfidf import svd_vectors, tfidf
 
 BLOCK = 512  # items whose similarities to all others are held at a time
+FEW = 50  # a word in no more texts than these is never too frequent, or a small catalogue would lose every telling word
 
 
 @dataclass(eq=False)
@@ -27,7 +28,7 @@ class TextNeighbours(ItemToItem):
     history_decay: float = 0.7
     top_n: int | None = 100
     dims: int = 0  # 0: words themselves; else singular vectors, which also match related words
-    max_share: float = 0.1  # words in more than this share of the items are left out (with dims=0)
+    max_share: float = 0.1  # words in more than this share of the items, and in more than 50, are left out (with dims=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -37,7 +38,7 @@ class TextNeighbours(ItemToItem):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         texts = data.item_texts
-        words = tfidf(texts, 1.0 if self.dims else self.max_share)
+        words = tfidf(texts, 1.0 if self.dims else max(self.max_share, FEW / max(len(texts), 1)))
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
         self.fit_report_ = {"items_without_words": int(sum(not text.strip() for text in texts)), "pairs": self.weights_.nnz}
@@ -46,7 +47,7 @@ class TextNeighbours(ItemToItem):
 def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:
     """(N, N) the `top_n` most similar other rows of each row, in blocks of bounded memory; only positive cosines."""
     n = vectors.shape[0]
-    other = vectors.T.tocsr() if sp.issparse(vectors) else vectors.T
+    other = vectors.T.tocsr() if isinstance(vectors, sp.csr_matrix) else vectors.T
     out = []
     for start in run.progress(range(0, n, BLOCK), "comparing texts", -(-n // BLOCK)):
         block = sp.csr_matrix(vectors[start : start + BLOCK] @ other)

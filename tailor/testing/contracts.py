@@ -24,7 +24,7 @@ K = 7
 
 def contracts(cls: type[Method]) -> list[Callable[[type[Method]], None]]:
     """The checks that apply to this class."""
-    checks = [fit_returns_self_and_keeps_settings, refuses_before_fit, same_seed_same_state, survives_toml, survives_saving,
+    checks: list[Callable[[type[Method]], None]] = [fit_returns_self_and_keeps_settings, refuses_before_fit, same_seed_same_state, survives_toml, survives_saving,
               does_not_change_the_data, a_failed_fit_changes_nothing, clones_unfitted]  # fmt: skip
     if issubclass(cls, Recommender):
         checks += [lists_are_lists, only_from_candidates, one_by_one_equals_batch, strangers_are_served, k_beyond_the_catalogue,

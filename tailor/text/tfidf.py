@@ -44,14 +44,19 @@ def tfidf(texts: Sequence[str], max_share: float = 1.0) -> sp.csr_matrix:
 def unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
     """Every row divided by its length; zero rows stay zero."""
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel())
-    return (sp.diags(1 / np.maximum(lengths, 1e-12)) @ matrix).tocsr().astype(np.float32)
+    return sp.csr_matrix(sp.diags(1 / np.maximum(lengths, 1e-12)) @ matrix, dtype=np.float32)
 
 
 def svd_vectors(matrix: sp.csr_matrix, dims: int, seed: int = 0) -> np.ndarray:
     """(n, min(dims, rank)) float32 rows of unit length: the left singular vectors times the singular values (latent semantic analysis)."""
-    dims = max(1, min(dims, min(matrix.shape) - 1))
-    start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
-    left, values, _ = svds(matrix.astype(np.float64), k=dims, v0=start)
+    most = min(matrix.shape) - 1
+    if dims > most or most < 1:  # all there are, which the sparse solver cannot give
+        left, values, _ = np.linalg.svd(matrix.toarray().astype(np.float64), full_matrices=False)
+    else:
+        start = np.random.default_rng(seed).standard_normal(min(matrix.shape))
+        left, values, _ = svds(matrix.astype(np.float64), k=dims, v0=start)
     order = np.argsort(-values)
-    vectors = left[:, order] * values[order]
-    return (vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    vectors = np.asarray(left[:, order] * values[order], dtype=np.float32)
+    lengths = np.asarray(np.linalg.norm(vectors, axis=1, keepdims=True))
+    unit: np.ndarray = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)  # what is shorter is rounding
+    return unit

@@ -1,0 +1,192 @@
+"""Queries and rankings as arrays lose nothing that the nouns say, whatever catalogue they are put over."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tailor.data.arrays import Ragged
+from tailor.data.nouns import History, Query, Ranking, same
+from tailor.data.queries import Queries, Rankings
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError
+
+ids = st.sampled_from([f"i{at}" for at in range(8)])
+
+
+@st.composite
+def queries(draw):
+    items = draw(st.lists(ids, max_size=6))
+    times = tuple(range(100, 100 + len(items)))
+    return Query(
+        draw(st.sampled_from(["u", "v", None])),
+        History(items, times),
+        exclude=draw(st.lists(ids, max_size=3)),
+        time_ms=draw(st.integers(0, 9)),
+    )
+
+
+def from_arrays(queries: Queries) -> Queries:
+    """The same without the nouns they were made from, as a data set makes them."""
+    return Queries(
+        queries.catalogue, queries.histories, queries.user_ids, queries.columns, queries.exclude, queries.blocked, queries.now_ms
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(queries(), max_size=5))
+def test_nouns_to_arrays_and_back(given):
+    made = Queries.of(given)
+    assert len(made) == len(given)
+    assert same(list(made), given)
+    assert same(list(from_arrays(made)), given)
+    assert Queries.of(made) is made
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(queries(), max_size=5), st.lists(ids, unique=True))
+def test_another_catalogue_drops_unknown_items_with_their_times(given, known):
+    over = from_arrays(Queries.of(given)).over(Vocabulary.of_items(known))
+    for got, was in zip(over, given, strict=True):
+        kept = [(one, time) for one, time in zip(was.history.item_ids, was.history.times_ms) if one in known]
+        assert list(zip(got.history.item_ids, got.history.times_ms or ())) == kept
+        assert set(got.exclude) == set(was.exclude) & set(known)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(queries(), min_size=1, max_size=6), st.data())
+def test_parts_and_picks_keep_everything_of_a_query_together(given, data):
+    made = Queries.of(given).without(["i1", "new"])
+    start = data.draw(st.integers(0, len(given)))
+    picks = data.draw(st.lists(st.integers(0, len(given) - 1), max_size=6))
+    for some in (made, from_arrays(made)):
+        every = list(some)
+        assert same(list(some[start:]), every[start:])
+        assert same(list(some[start : start + 2]), every[start : start + 2])
+        assert same(list(some[3:1]), [])
+        assert same(list(some.take(np.array(picks, dtype=int))), [every[at] for at in picks])
+        assert same(some[-1], every[-1])
+
+
+def test_a_step_and_a_row_too_far_are_refused():
+    made = Queries.of([Query(), Query()])
+    with pytest.raises(DataError, match="take"):
+        made[::2]
+    for far in (2, -3):
+        with pytest.raises(IndexError):
+            made[far]
+
+
+@pytest.mark.parametrize("change", [lambda made: made, from_arrays])
+def test_items_blocked_for_everybody_are_excluded_in_every_noun(change):
+    made = change(Queries.of([Query(history=History.of("a"), exclude=("b",)), Query()])).without(["x", "a"]).without(["b"])
+    assert [set(one.exclude) for one in made] == [{"a", "b", "x"}] * 2
+    assert set(made.over(Vocabulary.of_items(["a", "q"]))[1].exclude) >= {"a"}
+    assert same(made[0].history, History.of("a"))
+
+
+@pytest.mark.parametrize("change", [lambda made: made, from_arrays])
+@pytest.mark.parametrize("exclude", [(), ("z",)])
+def test_without_history_excludes_it_in_the_nouns_too(change, exclude):
+    """A method that reads nouns must leave out what one that reads arrays does."""
+    made = change(Queries.of([Query(history=History.of("a", "b", "a"), exclude=exclude), Query(), Query(exclude=("a",))])).without_history()
+    assert [set(one.exclude) for one in made] == [{"a", "b", *exclude}, set(), {"a"}]
+    assert [set(made.catalogue.named(row)) for row in made.exclude] == [{"a", "b", *exclude}, set(), {"a"}]
+    assert same(list(made.over(Vocabulary.of_items("abz"))), list(made)) or change is from_arrays
+
+
+def test_the_time_a_query_is_asked_reaches_the_arrays():
+    made = Queries.of([Query(time_ms=5), Query(time_ms=2**41)])
+    assert made.now_ms.tolist() == [5, 2**41]
+    assert Queries.of([Query(time_ms=5), Query()]).now_ms is None
+    assert made.take(np.array([1])).now_ms.tolist() == [2**41]
+
+
+def test_a_stranger_keeps_text_context_and_id():
+    query = Query("u", text="red shoes", context={"page": 1}, request_id="r")
+    made = Queries.of([query]).over(Vocabulary.of_items(["a"])).without_history()
+    assert same(made[0], query)
+    assert made.text(0) == "red shoes"
+
+
+def test_what_is_no_query_is_refused():
+    for wrong in ("u1", History.of("a"), None):
+        with pytest.raises(DataError, match="Query"):
+            Queries.of([wrong])
+
+
+def test_changes_leave_the_queries_they_come_from_alone():
+    made = Queries.of([Query(history=History.of("a", "b"), exclude=("c",))])
+    before = list(made)
+    made.without(["a", "n"])
+    made.without_history()
+    made.over(Vocabulary.of_items(["b"]))
+    assert same(list(made), before)
+    assert made.blocked is None
+
+
+# --- rankings
+
+
+def ranking(*items: str, note: str = "") -> Ranking:
+    scores = np.arange(len(items), 0, -1).astype(np.float32)
+    return Ranking(items, scores, "probability", {"first": scores / 2}, notes=(note,) if note else ())
+
+
+def test_rankings_to_arrays_and_back():
+    given = [ranking("a", "b", "c", note="x"), ranking(), ranking("c", "a")]
+    assert same(list(Rankings.of(given)), given)
+    assert Rankings.of([]).rows.shape == (0, 0)
+
+
+def test_a_stage_that_scored_only_some_lists_leaves_nan_in_the_others():
+    given = [ranking("a", "b"), Ranking(("c",), np.ones(1, np.float32))]
+    made = Rankings.of(given)
+    assert made[0].columns["first"].tolist() == [1, 0.5]
+    assert np.isnan(made[1].columns["first"]).all()
+    assert made.score_kind == "score"  # there is no one kind
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(ids, max_size=5, unique=True), max_size=4), st.lists(ids, unique=True))
+def test_another_catalogue_drops_unknown_items_and_moves_the_rest_up(lists, known):
+    given = [ranking(*one, note=f"{at}") for at, one in enumerate(lists)]
+    made = Rankings.of(given).over(Vocabulary.of_items(known))
+    assert same(list(made), list(Rankings.of(given, Vocabulary.of_items(known))))
+    for got, was in zip(made, given, strict=True):
+        kept = [at for at, one in enumerate(was.ids) if one in known]
+        assert got.ids == tuple(was.ids[at] for at in kept)
+        assert same(got.scores, was.scores[kept])
+        assert same(got.columns["first"], was.columns["first"][kept])
+        assert got.notes == was.notes
+    assert (made.rows[made.scores == -np.inf] == -1).all()
+
+
+def test_empty_lists_of_an_empty_catalogue_go_over_any_other():
+    """What a filter that failed answers to strangers, whose queries name no item at all."""
+    made = Rankings.empty(Vocabulary([]), 2, 3, "why").over(Vocabulary.of_items(["a", "b"]))
+    assert made.lengths.tolist() == [0, 0]
+    assert made[1].notes == ("why",)
+
+
+def test_notes_follow_their_query():
+    one = Rankings.of([ranking("a"), ranking("b", note="second")], Vocabulary(["a", "b"]))
+    both = Rankings.stack([one, one.take(np.array([1, 0])), one[:0]])
+    assert [r.notes for r in both] == [(), ("second",), ("second",), ()]
+    assert [r.ids for r in both] == [("a",), ("b",), ("b",), ("a",)]
+    assert [r.notes for r in both[1:3]] == [("second",), ("second",)]
+    assert [r.notes for r in both[::-1]] == [(), ("second",), ("second",), ()]
+    assert both.first(0).lengths.tolist() == [0] * 4
+    assert same(both[-1], both[3])
+
+
+def test_lists_of_different_catalogues_are_not_stacked_silently():
+    one, other = Rankings.of([ranking("a")]), Rankings.of([ranking("b")])
+    with pytest.raises(ValueError, match="catalogue"):
+        Rankings.stack([one, other])
+
+
+def test_ragged_has_no_padding():
+    made = Rankings.of([ranking("a", "b"), ranking(), ranking("b")], Vocabulary(["a", "b"]))
+    assert same([row.tolist() for row in made.ragged()], [[0, 1], [], [1]])
+    assert isinstance(made.ragged(), Ragged)

@@ -1,0 +1,238 @@
+"""Fusion: golden scores, learned weights, parts of every kind."""
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from tailor.base import Recommender, Run, ScoringRecommender, build
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import History, Query, Ranking
+from tailor.data.splits import by_ratio, last_out
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import ModelError
+from tailor.evaluation.protocol import evaluate
+from tailor.pipeline.fuse import Fuse
+from tailor.retrieval.covisitation import CoVisitation
+from tailor.retrieval.ease import EASE
+from tailor.retrieval.popularity import Popularity
+from tailor.retrieval.text_neighbours import TextNeighbours
+from tailor.testing.data import tiny_data
+
+
+@dataclass(eq=False)
+class Says(ScoringRecommender):
+    """Gives every item of its table the score that stands there, whoever asks; knows no other items."""
+
+    table: dict[str, float] = field(default_factory=dict)
+    only_for: str = ""  # a user; nobody else is answered
+
+    def _fit(self, data, run, valid):
+        self.items_ = Vocabulary.of_items(self.table)
+        self.row_ = np.array([self.table[one] for one in self.items_.ids], np.float32)
+
+    def _scores(self, queries):
+        scores = np.tile(self.row_, (len(queries), 1))
+        if self.only_for:
+            scores[[user != self.only_for for user in queries.user_ids]] = -np.inf
+        return scores
+
+
+DATA = Dataset({"events": pl.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabd")})})
+
+
+def fused(*tables: dict[str, float], k: int = 10, query: Query | None = None, **settings: Any) -> dict[str, float]:
+    settings = {"weights": (1.0,) * len(tables), **settings}
+    ranking = Fuse([Says(table) for table in tables], **settings).fit(DATA).recommend([query or Query()], k)[0]
+    return dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
+
+
+def approx(**expected: float) -> Any:
+    return {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}
+
+
+# --- golden scores -------------------------------------------------------------------------------------------------------------
+
+
+def test_score_fusion_by_hand():
+    got = fused({"a": 4.0, "b": 2.0}, {"b": 30.0, "c": 15.0}, weights=(0.75, 0.25))
+    assert got == approx(a=0.75, b=0.75 * 0.5 + 0.25, c=0.125) and list(got) == ["a", "b", "c"]
+
+
+def test_rank_fusion_by_hand():
+    got = fused({"a": 4.0, "b": 2.0, "d": 1.0}, {"b": 30.0, "c": 15.0}, kind="rank", rank_constant=10.0)
+    assert got == approx(b=0.5 * 11 / 12 + 0.5, a=0.5, c=0.5 * 11 / 12, d=0.5 * 11 / 13)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [{"a": -1.0, "b": -2.0, "c": -5.0}, {"a": -1.0}, {"a": 3.0, "b": -3.0}, {"a": 0.0, "b": 0.0}, {"a": 1e-30, "b": -1e30}],
+    ids=str,
+)
+def test_scores_that_are_negative_or_zero_lose_no_item_and_keep_their_order(table):
+    """Log-probabilities are negative: the worst item of a list is still an answer."""
+    for k in (1, 2, 10):
+        got = fused(table, k=k)
+        assert list(got) == sorted(table, key=lambda one: (-table[one], Vocabulary.of_items(table).rows([one])[0]))[:k]
+        assert all(0 <= score <= 1 for score in got.values())
+    assert set(fused(table, {"z": 1.0})) == {*table, "z"}
+
+
+def test_a_part_without_weight_names_no_item():
+    assert set(fused({"a": 1.0}, {"b": 1.0}, weights=(1.0, 0.0))) == {"a"}
+
+
+def test_a_part_that_answers_nothing_leaves_the_others_as_they_are():
+    alone = fused({"a": 4.0, "b": 2.0}, weights=(1.0,))
+    assert fused({"a": 4.0, "b": 2.0}, {}) == approx(**{one: score / 2 for one, score in alone.items()})
+    assert fused({}, {}) == {}
+
+
+def test_parts_with_different_catalogues_are_one():
+    got = fused({"a": 2.0, "x": 1.0}, {"y": 3.0, "a": 3.0})
+    assert got == approx(a=1.0, y=0.5, x=0.25)
+
+
+def test_columns_hold_what_each_part_said():
+    ranking = Fuse([Says({"a": 4.0, "b": 2.0}), Says({"b": 5.0})], weights=(1, 1)).fit(DATA).recommend([Query()], 5)[0]
+    at = {one: i for i, one in enumerate(ranking.ids)}
+    assert ranking.columns["Says 1"][at["b"]] == 0.5 and ranking.columns["Says 2"][at["b"]] == 1
+    assert np.isnan(ranking.columns["Says 2"][at["a"]])
+
+
+def test_a_vote_of_zero_is_no_missing_vote():
+    ranking = Fuse([Says({"a": -1.0, "b": -2.0}), Says({"b": 5.0})], weights=(1, 1)).fit(DATA).recommend([Query()], 5)[0]
+    assert ranking.columns["Says 1"][ranking.ids.index("b")] == 0
+
+
+def test_a_short_list_says_why_and_an_excluded_item_never_comes():
+    method = Fuse([Says({"a": 1.0, "b": 0.5}), Says({})], weights=(1, 1)).fit(DATA)
+    ranking = method.recommend([Query(exclude=("a",))], 5)[0]
+    assert ranking.ids == ("b",) and ranking.notes
+    (only,) = method.recommend([Query()], 5, [Ranking(("b", "z"), np.array([1, 2], np.float32))])
+    assert only.ids == ("b",)
+
+
+def test_one_by_one_equals_the_batch_even_across_blocks(monkeypatch):
+    from tailor.pipeline import fuse
+
+    monkeypatch.setattr(fuse, "BLOCK", 7)
+    data = tiny_data()
+    method = Fuse([CoVisitation(), Says({"thing-001": -1.0, "y": -2.0}, only_for="person-008"), Popularity()], weights=(3, 2, 1)).fit(data)
+    batch = method.recommend(data.queries(), 6)
+    assert len(batch) == 60
+    for i, query in enumerate(data.queries()):
+        alone = method.recommend([query], 6)[0]
+        assert alone.ids == batch[i].ids and np.allclose(alone.scores, batch[i].scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1.0,), (1, 1, 1), (-1, 2), (0, 0), (float("nan"), 1), ()])
+def test_weights_that_fit_no_parts_are_refused(weights):
+    with pytest.raises(ModelError, match="weights"):
+        Fuse([Popularity(), EASE()], weights=weights)
+
+
+@pytest.mark.parametrize("parts", [[], ["EASE"], [Popularity], "EASE", None])
+def test_parts_that_are_no_recommenders_are_refused(parts):
+    with pytest.raises(ModelError, match="parts"):
+        Fuse(parts)
+    with pytest.raises(ModelError, match=r"depth|kind"):
+        build({"class": "Fuse", "parts": [{"class": "EASE"}], "depth": 0, "kind": "score"})
+
+
+# --- learned weights -----------------------------------------------------------------------------------------------------------
+
+
+def quality(parts: list[Recommender], weights: tuple[float, ...], split: Any) -> float:
+    method = Fuse(parts, weights=weights).fit(split.train)
+    return evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean("Fuse", "NDCG@10")
+
+
+PARTS = [CoVisitation(), TextNeighbours(max_share=1.0), EASE(l2=20.0)]
+
+
+def test_the_learned_weights_are_as_good_as_the_best_of_a_grid():
+    split = last_out(tiny_data(users=120, items=50, events=8, seed=3))
+    method = Fuse(PARTS).fit(split.train, valid=split)
+    grid = [(a / 4, b / 4, (4 - a - b) / 4) for a, b in itertools.product(range(5), repeat=2) if a + b <= 4]
+    best = max(quality(PARTS, one, split) for one in grid)
+    assert sum(method.weights_) == pytest.approx(1)
+    assert quality(PARTS, tuple(method.weights_), split) >= best - 0.004
+
+
+@pytest.mark.parametrize("cut", [last_out, by_ratio, lambda data: by_ratio(data, 0.4, 0.1)])
+@pytest.mark.parametrize("kind", ["score", "rank"])
+def test_the_reported_figure_is_what_the_protocol_measures(cut, kind):
+    """With one target a user and with several, some of them chosen twice."""
+    split = cut(tiny_data(users=120, items=25, events=14, seed=1))
+    method = Fuse(PARTS, kind=kind).fit(split.train, valid=split)
+    measured = evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean("Fuse", "NDCG@10")
+    assert method.fit_report_["validation_ndcg@10"] == pytest.approx(measured, abs=2e-4)
+
+
+def test_a_part_that_tells_nothing_apart_earns_no_weight():
+    """All items at the same score: whatever stands first does so by chance, not by merit."""
+    data = tiny_data(users=200)
+    split = last_out(data)
+    flat = Says(dict.fromkeys(data.catalogue.ids.tolist(), 1.0))
+    method = Fuse([CoVisitation(), flat]).fit(split.train, valid=split)
+    assert method.weights_[0] >= 0.5
+    assert method.fit_report_["validation_ndcg@10"] == pytest.approx(
+        quality([CoVisitation(), flat], tuple(method.weights_), split), abs=1e-4
+    )
+
+
+def test_targets_that_no_part_knows_count_as_misses():
+    """A part's catalogue may be smaller than the data's; another item must not stand in for the target."""
+    data = tiny_data(users=100)
+    split = last_out(data)
+    few = Says({one: 1.0 + at for at, one in enumerate(data.catalogue.ids.tolist()[:6])})
+    method = Fuse([few]).fit(split.train, valid=split)
+    assert method.fit_report_["validation_ndcg@10"] == pytest.approx(quality([few], (1.0,), split), abs=1e-4)
+
+
+def test_without_validation_an_inner_cut_is_learned_on_and_everything_refitted():
+    split = last_out(tiny_data(users=100))
+    method = Fuse(PARTS).fit(split.train)
+    assert "inner cut" in method.fit_report_["learned_on"]
+    whole = CoVisitation().fit(split.train)
+    assert (method.parts_[0].weights_ != whole.weights_).nnz == 0, "the parts were not refitted on everything"
+    assert method.trained_on_ == split.train.provenance == method.parts_[0].trained_on_
+
+
+def test_learning_weights_is_the_same_each_time():
+    split = last_out(tiny_data(users=80))
+    a, b = (Fuse(PARTS).fit(split.train, Run(seed=4)).weights_ for _ in range(2))
+    assert a == b
+
+
+def test_too_little_data_gives_even_weights_and_says_so():
+    method = Fuse([CoVisitation(), Popularity()]).fit(Dataset({"events": pl.DataFrame({"user_id": list("uv"), "item_id": list("ab")})}))
+    assert method.weights_ == [0.5, 0.5] and "equal" in method.fit_report_["weights"]
+
+
+# --- explanations --------------------------------------------------------------------------------------------------------------
+
+
+def test_explanations_weigh_the_parts_as_the_score_does():
+    data = tiny_data()
+    method = Fuse([CoVisitation(), Popularity()], weights=(1, 1)).fit(data)
+    query = [Query(history=History.of("thing-004", "thing-008"))]
+    ranking = method.recommend(query, 6)
+    for at, reason in enumerate(method.explain(query, ranking)[0]):
+        co, popular = (np.nan_to_num(ranking[0].columns[name][at]) for name in ("CoVisitation", "Popularity"))
+        by_kind = {one.kind: 0.0 for one in reason.evidence}
+        for one in reason.evidence:
+            by_kind[one.kind] += one.share
+        assert by_kind.get("popularity", 0) == pytest.approx(popular / (co + popular), abs=1e-5)
+        assert sum(by_kind.values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_every_item_of_a_ranking_gets_its_explanation_known_or_not():
+    method = Fuse([CoVisitation(), Popularity()], weights=(1, 1)).fit(tiny_data())
+    mixed = Ranking(("thing-004", "unknown", "thing-008"), np.array([3, 2, 1], np.float32))
+    reasons = method.explain([Query(history=History.of("thing-000"))], [mixed])[0]
+    assert [one.item_id for one in reasons] == list(mixed.ids) and not reasons[1].evidence
