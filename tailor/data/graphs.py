@@ -32,7 +32,7 @@ def transitions(sequences: Ragged, items: int, steps: Mapping[int, float], top_n
     after = np.minimum(sequences.from_end, FARTHEST).astype(np.int8)  # how many events follow in the same sequence
     before = np.minimum(np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), FARTHEST).astype(np.int8)
     room = {step: after if step > 0 else before for step in steps}
-    narrow = rows.astype(np.uint32)
+    narrow = rows.astype(np.uint32 if items * len(steps) < 2**32 else np.uint64)  # a key holds an item and a step
 
     def block(first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         start, stop = places.indptr[first], places.indptr[last]
@@ -67,18 +67,24 @@ def _block(
     even = len(set(steps.values())) == 1
     keys = rows[at]
     if not even:  # the low digits carry which step it was, so that sorting keeps the weight beside the pair
-        keys = keys * np.uint32(len(steps)) + np.nonzero(fits)[1].astype(np.uint32)
-    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        keys[start:stop].sort()
-    columns = keys if even else keys // np.uint32(len(steps))
+        keys = keys * keys.dtype.type(len(steps)) + np.nonzero(fits)[1].astype(keys.dtype)
+    _sort_within(keys, bounds)
+    columns = keys if even else keys // keys.dtype.type(len(steps))
     new = np.r_[True, columns[1:] != columns[:-1]] if len(columns) else np.zeros(0, bool)
     new[bounds[:-1][np.diff(bounds) > 0]] = True
     first = np.flatnonzero(new)
     if even:
         weights = np.diff(np.r_[first, len(columns)]).astype(np.float32) * weight_of[0]
     else:
-        weights = np.add.reduceat(weight_of[keys % np.uint32(len(steps))], first) if len(first) else np.zeros(0, np.float32)
+        weights = np.add.reduceat(weight_of[keys % keys.dtype.type(len(steps))], first) if len(first) else np.zeros(0, np.float32)
     return _heaviest_first(columns[first], weights, np.searchsorted(first, bounds), top_n)
+
+
+def _sort_within(keys: np.ndarray, bounds: np.ndarray) -> None:
+    """Sort each run `keys[bounds[i]:bounds[i + 1]]` in place."""
+    longer = np.flatnonzero(np.diff(bounds) > 1)
+    for start, stop in zip(bounds[longer].tolist(), bounds[longer + 1].tolist(), strict=True):
+        keys[start:stop].sort()
 
 
 def _heaviest_first(
@@ -86,8 +92,7 @@ def _heaviest_first(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     # bits of positive floats order as the floats do: one key holds "heavier first, then column ascending"
     keys = ((~weights.view(np.uint32)).astype(np.uint64) << np.uint64(32)) | columns
-    for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
-        keys[start:stop].sort()
+    _sort_within(keys, bounds)
     lengths = np.diff(bounds)
     if top_n is not None:
         rank = np.arange(len(keys)) - np.repeat(bounds[:-1], lengths)

@@ -20,6 +20,7 @@ from tailor.pipeline.joining import one_catalogue, part_names
 
 BLOCK = 2048  # queries fused at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
+LEAST = 1e-9  # the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that it is not named
 STEP = 20  # weights are learned in steps of 1 / STEP
 
 
@@ -91,8 +92,14 @@ class Fuse(Recommender):
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         catalogue, votes, notes = self._votes(queries, max(k, self.depth), candidates)
-        rows, scores = top_k(_weighted_sum(self.weights_, votes), k)
-        columns = {name: _looked_up(vote, rows) for name, vote in zip(part_names(self.parts_), votes, strict=True)}
+        total = sum((weight * vote for weight, vote in zip(self.weights_, votes, strict=True)), sp.csr_matrix(votes[0].shape))
+        total.eliminate_zeros()  # what only parts without weight named
+        rows, scores = top_k(total.astype(np.float32), k)
+        columns = {}
+        for name, vote in zip(part_names(self.parts_), votes, strict=True):
+            named = vote if vote.shape[1] else sp.csr_matrix((len(rows), 1))
+            found = np.asarray(named[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
+            columns[name] = np.where((rows >= 0) & (found != 0), found, np.nan).astype(np.float32)
         short = {i: notes[i] for i in np.flatnonzero((rows < 0).any(axis=1)).tolist() if i in notes}
         return Rankings(catalogue, rows, scores, f"fused {self.kind}", columns, short)
 
@@ -116,7 +123,7 @@ class Fuse(Recommender):
         scores = np.where(lists.rows >= 0, lists.scores, np.nan)
         low, high = np.nanmin(scores, axis=1, initial=0, keepdims=True), np.nanmax(scores, axis=1, initial=-np.inf, keepdims=True)
         spread = np.where(high > low, high - low, 1)  # low is 0 unless scores are negative: then they are moved up to 0 first
-        return ((scores - low) / spread).astype(np.float32)
+        return np.maximum((scores - low) / spread, LEAST).astype(np.float32)
 
     def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
         queries, targets = cut.queries("valid")
@@ -156,23 +163,6 @@ class Fuse(Recommender):
                 reasons.append(_weighted(item_id, parts, shares[:, k], part_names(self.parts_)))
             out.append(reasons)
         return out
-
-
-def _weighted_sum(weights: Sequence[float], votes: Sequence[sp.csr_matrix]) -> sp.csr_matrix:
-    """(Q, N) sparse float32; an item that a part named at 0 keeps an entry, one that only parts without weight named has none."""
-    counted = [(weight, vote.tocoo()) for weight, vote in zip(weights, votes, strict=True) if weight > 0]
-    data = np.concatenate([weight * vote.data for weight, vote in counted])
-    where = tuple(np.concatenate([getattr(vote, axis) for _, vote in counted]) for axis in ("row", "col"))
-    return sp.csr_matrix((data.astype(np.float32), where), shape=votes[0].shape)  # adds up what stands in one place
-
-
-def _looked_up(vote: sp.csr_matrix, rows: np.ndarray) -> np.ndarray:
-    """(Q, K) float32 what the vote says of the items at `rows`; NaN where it names them not."""
-    if not vote.nnz:
-        return np.full(rows.shape, np.nan, np.float32)
-    raised = sp.csr_matrix((vote.data.astype(np.float64) + 1, vote.indices, vote.indptr), shape=vote.shape)  # 0 now means: not named
-    found = np.asarray(raised[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
-    return np.where((rows >= 0) & (found > 0), found - 1, np.nan).astype(np.float32)
 
 
 def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndarray, names: Sequence[str]) -> Explanation:

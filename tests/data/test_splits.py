@@ -324,7 +324,8 @@ def test_requests_lists_shown_and_dialogues_after_the_cut_are_not_learned_from()
         "requests": {"request_id": ["r1", "r3", "r4", "r5", "r6"], "user_id": ["u", "u", "u", "w", "v"], "time_ms": [9, 30, 38, 999, 110]},
         "impressions": {"request_id": ["r1", "r3", "r4", "r5", "r6", "r9"], "position": [1] * 6, "item_id": list("abdaax")},
         "turns": {"dialogue_id": ["x", "y"], "turn": [1, 1], "speaker": ["u", "v"], "time_ms": [29, 30]},
-        "preferences": {"user_id": ["u", "u"], "prompt_id": ["p", "q"], "a": ["a"] * 2, "b": ["b"] * 2, "choice": ["a"] * 2, "time_ms": [29, 31]},
+        "preferences": {"user_id": ["u", "u"], "prompt_id": ["p", "q"], "a": ["a"] * 2, "b": ["b"] * 2, "choice": ["a"] * 2,
+                        "time_ms": [29, 31]},
         "relations": {"head": ["a", "b", "c"], "relation": ["near"] * 3, "tail": ["b", "c", "d"], "time_ms": [None, 5, 35]},
         "judgements": {"query_id": ["q"], "item_id": ["d"], "grade": [1.0]},
     }  # fmt: skip
@@ -336,7 +337,8 @@ def test_requests_lists_shown_and_dialogues_after_the_cut_are_not_learned_from()
         return split.learn_from(part).tables[table][column].to_list()
 
     expected = {("requests", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]), ("turns", "dialogue_id"): (["x"], ["x", "y"]),
-                ("impressions", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]), ("preferences", "prompt_id"): (["p"], ["p", "q"]),
+                ("impressions", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]),
+                ("preferences", "prompt_id"): (["p"], ["p", "q"]),
                 ("relations", "head"): (["a", "b"], ["a", "b", "c"]), ("judgements", "query_id"): (["q"], ["q"])}  # fmt: skip
     for (table, column), (train, both) in expected.items():
         assert left("train", table, column) == train, table

@@ -14,7 +14,7 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         values = (rng.random((250, 100)) < 0.3) * rng.random((250, 100))  # skewed, many zeros, as hit rates are
         low, high = bootstrap(values, draws=600, seed=batch)
         covered.append((low <= 0.15) & (high >= 0.15))
-    assert 0.93 - 0.02 <= np.mean(covered) <= 0.97 + 0.01
+    assert 0.93 <= np.mean(covered) <= 0.97
 
 
 def test_a_wider_level_gives_a_wider_interval_and_the_same_seed_the_same_one():
