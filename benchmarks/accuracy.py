@@ -11,7 +11,7 @@ import time
 from shared_data import SOURCES, real, real_split
 from writing import write_result
 
-from tailor.base import Run, clone, spec
+from tailor.base import Run
 from tailor.bench.choose import choose
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import compare, evaluate
@@ -24,6 +24,7 @@ from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
+from tailor.specs import clone, spec
 
 GRID = {
     "CoVisitation": [CoVisitation(distance_power=power, reverse=reverse, history_decay=decay)

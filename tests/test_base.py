@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Cache, Method, Run, build, clone, discover, find_class, spec
+from tailor.base import Method, Run
+from tailor.cache import Cache
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Rankings
@@ -22,6 +23,7 @@ from tailor.pipeline.fuse import Fuse
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
+from tailor.specs import build, clone, discover, find_class, spec
 from tailor.testing.data import tiny_data
 
 NESTED = """
@@ -124,7 +126,7 @@ def test_nothing_but_methods_can_be_named(path):
 def test_nothing_outside_tailor_is_imported_by_a_file():
     code = (
         "import sys\n"
-        "from tailor.base import build\n"
+        "from tailor.specs import build\n"
         "before = set(sys.modules)\n"
         "for path in ('this.s', 'antigravity.x', 'tkinter.Tk', 'turtle.Turtle', 'tailor.cli.main.app'):\n"
         "    try:\n        build({'class': path})\n        raise SystemExit('built ' + path)\n"
@@ -200,16 +202,16 @@ def test_a_plug_in_that_is_no_method_is_refused(plug_in):
 
 
 def test_a_class_whose_extra_is_missing_is_reported(monkeypatch):
-    from tailor import base
+    from tailor import specs
 
-    real = base.importlib.import_module
+    real = specs.importlib.import_module
 
     def without(name: str, *rest: object):
         if name == "tailor.retrieval.ease":
             raise ModuleNotFoundError("No module named 'torch'", name="torch")
         return real(name, *rest)
 
-    monkeypatch.setattr(base.importlib, "import_module", without)
+    monkeypatch.setattr(specs.importlib, "import_module", without)
     found = {one.path: one for one in discover()}
     assert found["retrieval.ease.EASE"].cls is None and "pip install" in found["retrieval.ease.EASE"].missing
     assert found["retrieval.covisitation.CoVisitation"].cls is CoVisitation
@@ -373,7 +375,7 @@ def test_the_cache_never_unpickles(tmp_path):
 
 def test_many_threads_and_processes_share_a_cache(tmp_path):
     code = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom tailor.base import Cache\n"
+        "import sys, numpy as np\nfrom pathlib import Path\nfrom tailor.cache import Cache\n"
         "for n in range(60):\n"
         "    got = Cache(Path(sys.argv[1])).get([str(n)], lambda: np.full(20_000, n))\n"
         "    assert len(got) == 20_000 and (got == n).all()\n"

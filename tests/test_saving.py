@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import FORMAT, Method, load, load_histories, load_titles, spec
+from tailor.base import Method
 from tailor.data.nouns import same
 from tailor.errors import ModelError, NotFittedError
 from tailor.pipeline.cascade import Cascade
@@ -27,6 +27,8 @@ from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_match import TextMatch
 from tailor.retrieval.text_neighbours import TextNeighbours
+from tailor.saving import FORMAT, load, load_histories, load_titles
+from tailor.specs import spec
 from tailor.testing.data import tiny_data
 
 DATA = tiny_data()
@@ -58,7 +60,7 @@ def test_a_deep_composite_answers_the_same_after_loading(fitted, folder):
 
 
 def test_it_loads_in_a_process_that_never_saw_the_data(folder):
-    code = "import sys\nfrom tailor.base import load\nfrom tailor.data.nouns import History, Query\n" \
+    code = "import sys\nfrom tailor.saving import load\nfrom tailor.data.nouns import History, Query\n" \
            "print(load(sys.argv[1]).recommend([Query(history=History.of('thing-004'))], 5)[0].ids)"  # fmt: skip
     out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True).stdout
     assert "thing-" in out and "thing-001" not in out
@@ -116,7 +118,7 @@ def test_a_spec_that_is_none_is_damaged(folder, text):
 
 def rewritten(folder: Path, **changes: Any) -> None:
     """spec.json with changed entries and a right digest, as another version would have written it."""
-    from tailor.base import _digest
+    from tailor.saving import _digest
 
     about = {**json.loads((folder / "spec.json").read_text()), **changes}
     about.pop("digest")
@@ -179,9 +181,9 @@ class Odd(Popularity):
 
 @pytest.mark.parametrize("odd", [{1: "a"}, [{"a": {2: 3}}], {"a": {1, 2}}, object(), np.array([{}, None], dtype=object), lambda: 0])
 def test_state_that_would_come_back_otherwise_is_refused_and_the_old_model_kept(folder, odd, monkeypatch):
-    from tailor import base
+    from tailor import saving
 
-    monkeypatch.setattr(base, "build", lambda about: None)  # the class lives in a test and could not be found again
+    monkeypatch.setattr(saving, "build", lambda about: None)  # the class lives in a test and could not be found again
     method = Odd().fit(DATA)
     method.odd_ = odd
     with pytest.raises(ModelError, match="learned state is"):
@@ -208,16 +210,16 @@ def test_numpy_settings_and_settings_of_none_come_back(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tailor import base
+from tailor import saving
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 method = Popularity().fit(tiny_data())
-real, calls = base._sha256, []
+real, calls = saving._sha256, []
 def stopping(path):
     calls.append(path)
     print("half way", flush=True)
     signal.pause()
-base._sha256 = stopping
+saving._sha256 = stopping
 method.save(sys.argv[1], overwrite=True)
 """
 

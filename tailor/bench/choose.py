@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Recommender, Run, clone, spec
+from tailor.base import Recommender, Run
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import evaluate
+from tailor.specs import clone, spec
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Found, Run, discover
+from tailor.base import Run
 from tailor.data.folders import replaced_by
 from tailor.errors import ModelError, nearest
+from tailor.specs import Found, discover
 
 VERDICTS = ("held", "not reproduced")
 FIELDS = ("verdict", "checks", "figures", "seeds", "data", "method_hash", "program_hash")  # of a record; none may be empty

@@ -3,9 +3,9 @@
 import tomllib
 from pathlib import Path
 
-from tailor.base import discover
 from tailor.bench.claims import read_record
 from tailor.errors import ModelError
+from tailor.specs import discover
 
 
 def papers_table(root: Path) -> str:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor.base import Recommender, load, load_histories, load_titles
+from tailor.base import Recommender
 from tailor.cli.showing import print_json, say, table
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.errors import DataError, ModelError, nearest
+from tailor.saving import load, load_histories, load_titles
 
 
 def opened(folder: Path) -> Recommender:

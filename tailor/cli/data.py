@@ -24,7 +24,9 @@ def import_(
     columns: Annotated[
         list[str] | None, typer.Option(help="Our column = the file's, as in user_id=customer or items.title=name. Repeatable.")
     ] = None,
-    time_unit: Annotated[str | None, typer.Option(help="s, ms, us or ns where guessing by size would go wrong; day-first or month-first for written dates.")] = None,
+    time_unit: Annotated[
+        str | None, typer.Option(help="s, ms, us or ns where guessing by size would go wrong; day-first or month-first for written dates.")
+    ] = None,
     encoding: Annotated[str, typer.Option(help="Encoding of the files.")] = "utf-8",
     strict: Annotated[bool, typer.Option(help="Stop at the first bad row instead of putting it aside.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: the file's).")] = None,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Recommender, Run, build, discover, load
+from tailor.base import Recommender, Run
 from tailor.cli.showing import print_json, say, show_report, table
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
@@ -14,6 +14,8 @@ from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
 from tailor.pipeline.default import DEFAULT
 from tailor.progress import terminal
+from tailor.saving import load
+from tailor.specs import build, discover
 
 
 def fit_command(

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import cast
 
-from tailor.base import Recommender, build
+from tailor.base import Recommender
+from tailor.specs import build
 
 DEFAULT = Path(__file__).with_name("default.toml")
 

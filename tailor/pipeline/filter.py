@@ -6,12 +6,13 @@ from typing import Any, Self, cast
 
 import polars as pl
 
-from tailor.base import Recommender, Run, build, check_settings, clone
+from tailor.base import Recommender, Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, nearest
+from tailor.specs import build, check_settings, clone
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from typing import Literal, Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Recommender, Run, build, clone
+from tailor.base import Recommender, Run
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
@@ -17,6 +17,7 @@ from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
+from tailor.specs import build, clone
 
 BLOCK = 2048  # queries fused at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned

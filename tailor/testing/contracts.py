@@ -12,11 +12,13 @@ from typing import cast
 import numpy as np
 import tomli_w
 
-from tailor.base import Method, Recommender, Run, ScoringRecommender, build, clone, load, spec
+from tailor.base import Method, Recommender, Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking, same
 from tailor.data.queries import Queries
 from tailor.errors import DataError, NotFittedError
+from tailor.saving import load
+from tailor.specs import build, clone, spec
 from tailor.testing.data import tiny_data
 
 K = 7

@@ -125,7 +125,7 @@ def test_a_method_that_saw_the_larger_data_set_is_refused_on_a_split_of_a_part_o
 
 
 def test_a_loaded_method_is_refused_as_the_fitted_one(tmp_path):
-    from tailor.base import load
+    from tailor.saving import load
 
     with pytest.raises(ModelError, match="was fitted on"):
         evaluate(load(Popularity().fit(DATA).save(tmp_path / "model")), SPLIT)
