@@ -1,7 +1,6 @@
 """Results as JSON: what was measured, on which machine, at which commit, with which seed."""
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ ROOT = Path(__file__).parents[1]
 
 def write_result(name: str, seed: int, command: str, figures: Any) -> Path:
     path = ROOT / "benchmarks" / "results" / f"{name}.json"
-    changed = subprocess.run(["git", "status", "--porcelain", "tailor"], cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    about = {"command": command, "seed": seed, **environment(ROOT), "uncommitted_changes": bool(changed.strip()), "figures": figures}
+    about = {"command": command, "seed": seed, **environment(ROOT), "figures": figures}
     path.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     return path

@@ -56,14 +56,13 @@ class Paper:
 
 def may_hold_targets(seen: Provenance, split: Split) -> bool:
     """Whether what was learned from is the data that was split, or the larger data that this was itself cut from."""
-    return seen.data_hash in (split.data.content_hash, split.data.provenance.data_hash)
+    theirs = {split.data.content_hash, *(one.data_hash for one in split.data.provenance.chain())}
+    return any(one.data_hash in theirs for one in seen.chain())
 
 
 @dataclass(eq=False)
 class Method(ABC):
     """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in `_`."""
-
-    is_personal: ClassVar[bool] = False  # whether learned state holds rows of single users
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
@@ -71,10 +70,11 @@ class Method(ABC):
         An interrupted or failed fit leaves the method as it was. Raises DataError where `data` holds the targets of `valid`.
         """
         seen = data.provenance
-        if valid is not None and may_hold_targets(seen, valid) and (seen.split_hash, seen.part) != (valid.hash, "train"):
+        is_train = valid is not None and any((one.split_hash, one.part) == (valid.hash, "train") for one in seen.chain())
+        if valid is not None and may_hold_targets(seen, valid) and not is_train:
             raise DataError(f'the data to fit (part "{seen.part}") holds the validation targets: fit on valid.train, or pass no valid')
         fresh = copy.copy(self)
-        fresh.__dict__ = {name: value for name, value in self.__dict__.items() if not name.endswith("_")}
+        fresh.__dict__ = self.params()  # nothing learned or remembered before
         fresh.fit_report_ = {}
         fresh._fit(data, run, valid)
         fresh.trained_on_ = seen
@@ -179,23 +179,35 @@ class Recommender(Method):
 
 def _without_blocked(lists: Rankings, queries: Queries, name: str) -> Rankings:
     """The same rankings, should a method have answered what a filter forbids; a list that loses items says so."""
-    if queries.blocked is None or not len(queries.blocked):
+    if not queries.blocked:
         return lists
-    to = queries.catalogue.mapping_to(lists.catalogue)
-    rows = queries.blocked if to is None else to[queries.blocked]
     forbidden = np.zeros(len(lists.catalogue) + 1, dtype=bool)  # the last place is that of row -1, no item
-    forbidden[rows[rows >= 0]] = True
+    for ids in queries.blocked:
+        forbidden[ids.found_in(lists.catalogue)] = True
     bad = forbidden[lists.rows]
     if not bad.any():
         return lists
-    order = np.argsort(bad | (lists.rows < 0), axis=1, kind="stable")
-    kept_rows = np.take_along_axis(np.where(bad, -1, lists.rows), order, 1)
-    kept_scores = np.take_along_axis(np.where(bad, -np.inf, lists.scores), order, 1).astype(np.float32)
-    columns = {column: np.take_along_axis(values, order, 1) for column, values in lists.columns.items()}
-    notes = dict(lists.notes)
-    for i in np.flatnonzero(bad.any(axis=1)).tolist():
-        notes[i] = (*notes.get(i, ()), f"{name} answered {int(bad[i].sum())} items that a filter forbids; they were taken out")
-    return replace(lists, rows=kept_rows, scores=kept_scores, columns=columns, notes=notes)
+    kept = lists.only(~bad)
+    taken = {i: f"{name} answered {int(bad[i].sum())} items that a filter forbids; they were taken out"
+             for i in np.flatnonzero(bad.any(axis=1)).tolist()}  # fmt: skip
+    return replace(kept, notes={**kept.notes, **{i: (*kept.notes.get(i, ()), note) for i, note in taken.items()}})
+
+
+def short_notes(name: str, queries: Queries, rows: np.ndarray, k: int) -> dict[int, tuple[str, ...]]:
+    """A note for every list of `rows` (B, k) that has empty places, saying why."""
+    filled = (rows >= 0).sum(axis=1)
+    notes: dict[int, tuple[str, ...]] = {}
+    for i in np.flatnonzero(filled < k).tolist():
+        unknown = not queries.histories.lengths[i] and not queries.text(i).strip()
+        reason = "no known item in the history" if unknown else f"{filled[i]} of {k} items could be scored"
+        notes[i] = (f"{name}: {reason}",)
+    return notes
+
+
+def blocks(queries: int, items: int) -> list[tuple[int, int]]:
+    """Start and stop of blocks of queries whose dense scores over all items stay within SCORES_BYTES."""
+    size = max(1, min(2048, SCORES_BYTES // (4 * max(items, 1))))
+    return [(start, min(start + size, queries)) for start in range(0, queries, size)]
 
 
 @dataclass(eq=False)
@@ -214,23 +226,13 @@ class ScoringRecommender(Recommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         queries = queries.over(self.items_)
         lists = None if candidates is None else candidates.over(self.items_).ragged()
-        block = max(1, min(2048, SCORES_BYTES // (4 * max(len(self.items_), 1))))
         parts = []
-        for start in range(0, len(queries), block):
-            some = queries[start : start + block]
-            only = None if lists is None else lists.slice(start, start + len(some))
-            rows, scores = top_k(self._scores(some), k, some.exclude, some.blocked, only)
-            parts.append(Rankings(self.items_, rows, scores, notes=self._notes(some, rows, k)))
+        for start, stop in blocks(len(queries), len(self.items_)):
+            some = queries[start:stop]
+            only = None if lists is None else lists.slice(start, stop)
+            rows, scores = top_k(self._scores(some), k, some.exclude, some.blocked_rows, only)
+            parts.append(Rankings(self.items_, rows, scores, notes=short_notes(self.name, some, rows, k)))
         return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
-
-    def _notes(self, queries: Queries, rows: np.ndarray, k: int) -> dict[int, tuple[str, ...]]:
-        short = (rows >= 0).sum(axis=1)
-        notes: dict[int, tuple[str, ...]] = {}
-        for i in np.flatnonzero(short < k).tolist():
-            unknown = not queries.histories.lengths[i] and not queries.text(i).strip()
-            reason = "no known item in the history" if unknown else f"{short[i]} of {k} items could be scored"
-            notes[i] = (f"{self.name}: {reason}",)
-        return notes
 
 
 class Predictor(Method):

@@ -205,7 +205,7 @@ def _read_state(method: Method, folder: Path) -> None:
 def _read_values(folder: Path) -> dict[str, Any]:
     state: dict[str, Any] = json.loads((folder / "values.json").read_text(encoding="utf-8"))
     if "trained_on_" in state:
-        state["trained_on_"] = Provenance(**state["trained_on_"])
+        state["trained_on_"] = Provenance.of(state["trained_on_"])
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
         arrays = dict(file)
     for key, array in arrays.items():

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -49,8 +50,14 @@ def file_hash(path: Path) -> str:
 
 
 def built_papers() -> dict[str, Found]:
-    """Slug -> the method that carries its PAPER."""
-    return {found.paper.slug: found for found in discover() if found.paper}
+    """Slug -> the method that carries its PAPER. Raises ModelError where two files carry the same one."""
+    built: dict[str, Found] = {}
+    for found in discover():
+        if found.paper:
+            other = built.setdefault(found.paper.slug, found)
+            if method_file(other) != method_file(found):
+                raise ModelError(f'{other.path} and {found.path} both carry the paper "{found.paper.slug}": one paper is one file')
+    return built
 
 
 def run_claim(slug: str, root: Path, run: Run) -> dict[str, Any]:
@@ -67,7 +74,7 @@ def run_claim(slug: str, root: Path, run: Run) -> dict[str, Any]:
     record = {"slug": slug, "verdict": VERDICTS[not all(claim.checks.values())], **asdict(claim), "claim": built[slug].paper.claim,  # type: ignore[union-attr]
               "method": built[slug].path, "method_hash": file_hash(path), "program_hash": file_hash(program),
               "seconds": round(time.perf_counter() - started, 1), **environment(root)}  # fmt: skip
-    text = json.dumps(record, indent=1, default=_plain) + "\n"
+    text = json.dumps(record, indent=1, default=_plain, allow_nan=False) + "\n"
     with replaced_by(claims_folder(root) / f"{slug}.json") as aside:
         aside.write_text(text, encoding="utf-8")
     return cast(dict[str, Any], json.loads(text))
@@ -90,6 +97,9 @@ def _plain(value: Any) -> Any:
 
 
 def _measure_of(program: Path) -> Callable[[Run], Claim]:
+    for folder in (program.parent, program.parents[1]):  # what programs share: benchmarks/shared_data.py
+        if str(folder) not in sys.path:
+            sys.path.insert(0, str(folder))
     about = importlib.util.spec_from_file_location(f"claim_{program.stem.replace('-', '_')}", program)
     assert about is not None and about.loader is not None
     module = importlib.util.module_from_spec(about)
@@ -132,11 +142,15 @@ def stale_records(root: Path) -> list[str]:
 
 
 def environment(root: Path) -> dict[str, Any]:
-    """Machine, commit and date of a measurement."""
+    """Machine, commit (and whether the package differs from it) and date of a measurement."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        commit, changed = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "tailor"))
     except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
+        commit, changed = "unknown", True
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     machine = {
         "cores": os.cpu_count(),
@@ -144,7 +158,7 @@ def environment(root: Path) -> dict[str, Any]:
         "processor": _processor(),
         "python": platform.python_version(),
     }
-    return {"machine": machine, "commit": commit, "date": datetime.now(UTC).date().isoformat()}
+    return {"machine": machine, "commit": commit, "uncommitted_changes": changed, "date": datetime.now(UTC).date().isoformat()}
 
 
 def _processor() -> str:

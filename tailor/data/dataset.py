@@ -49,6 +49,17 @@ class Provenance:
     data_hash: str
     split_hash: str | None = None
     part: str = "all"  # train, train+valid or all
+    within: "Provenance | None" = None  # where the data that was split came from, if it was itself a cut
+
+    def chain(self) -> "list[Provenance]":
+        """This, and all that it was cut from."""
+        return [self, *(self.within.chain() if self.within else ())]
+
+    @classmethod
+    def of(cls, about: Mapping[str, Any]) -> "Provenance":
+        """From what `dataclasses.asdict` made of one."""
+        within = about.get("within")
+        return cls(about["data_hash"], about["split_hash"], about["part"], cls.of(within) if within else None)
 
 
 class Dataset:
@@ -122,6 +133,9 @@ class Dataset:
     @cached_property
     def content_hash(self) -> str:
         """Of every value of every table, in order; the name does not count."""
+        return self._hashed()
+
+    def _hashed(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for table in sorted(self.tables):
             frame = self.tables[table]
@@ -130,6 +144,15 @@ class Dataset:
                 for chunk in _buffers(frame[column]):
                     digest.update(chunk)
         return digest.hexdigest()
+
+    def is_intact(self) -> bool:
+        """Whether the tables still hold what the content hash was made of; costs about .2 s per million events."""
+        return self._hashed() == self.content_hash
+
+    @property
+    def cut_from(self) -> Provenance | None:
+        """What this data set was cut from; None for a whole one."""
+        return self._provenance
 
     @property
     def provenance(self) -> Provenance:
@@ -190,6 +213,8 @@ class Dataset:
 
     def queries(self, user_ids: list[str] | None = None) -> Queries:
         """One query a user with everything the user did; unknown users get an empty history."""
+        if user_ids is not None and (isinstance(user_ids, str) or not all(isinstance(one, str) for one in user_ids)):
+            raise DataError(f"user ids are a list of strings, got {user_ids!r}")
         rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
         known = np.where(rows >= 0, rows, len(self.users))  # one empty row at the end serves the unknown
         sequences = self.sequences

@@ -16,7 +16,7 @@ from tailor.errors import DataError
 class Queries(Sequence[Query]):
     """Queries over one catalogue, in arrays; reading `queries[i]` makes the `Query`.
 
-    `blocked` rows are excluded for everybody (a filter's rule), `exclude` rows for one query.
+    `blocked` items are excluded for everybody (filters' rules, one vocabulary each), `exclude` rows for one query.
     """
 
     catalogue: Vocabulary
@@ -24,7 +24,7 @@ class Queries(Sequence[Query]):
     user_ids: np.ndarray  # (n,) object: str or None
     columns: Mapping[str, Ragged] = field(default_factory=dict)  # times_ms, actions, values, texts: parallel to histories
     exclude: Ragged | None = None
-    blocked: np.ndarray | None = None
+    blocked: tuple[Vocabulary, ...] = ()
     now_ms: np.ndarray | None = None  # (n,) int64
     given: Sequence[Query] | None = None  # the nouns these arrays were made from; they hold text, context, profile
 
@@ -63,7 +63,7 @@ class Queries(Sequence[Query]):
             raise IndexError(i)
         i %= len(self)
         excluded = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
-        excluded += [] if self.blocked is None else self.catalogue.named(self.blocked)
+        excluded += [one for ids in self.blocked for one in ids.ids]
         if self.given is not None:
             query = self.given[i]
             known = set(query.exclude)
@@ -92,6 +92,7 @@ class Queries(Sequence[Query]):
         )
 
     def take(self, rows: np.ndarray) -> "Queries":
+        rows = _numbers(rows)
         return replace(
             self,
             histories=self.histories.take(rows),
@@ -105,14 +106,28 @@ class Queries(Sequence[Query]):
     def text(self, i: int) -> str:
         return "" if self.given is None else self.given[i].text
 
-    def without(self, item_ids: Iterable[str]) -> "Queries":
-        """The same queries with these items excluded for everybody."""
-        ids = list(item_ids)
-        unknown = [one for one in ids if one not in self.catalogue]
-        queries = self.over(Vocabulary.of_items([*self.catalogue.ids, *unknown])) if unknown else self
-        rows = queries.catalogue.rows(ids)
-        blocked = rows if queries.blocked is None else np.union1d(rows, queries.blocked)
-        return replace(queries, blocked=blocked.astype(np.int32))
+    def without(self, item_ids: Iterable[str] | Vocabulary) -> "Queries":
+        """The same queries with these items excluded for everybody; a vocabulary is kept as it is, so that its rows are looked up once."""
+        if isinstance(item_ids, Vocabulary) and any(ids is item_ids for ids in self.blocked):
+            return self
+        ids = item_ids if isinstance(item_ids, Vocabulary) else Vocabulary(dict.fromkeys(item_ids))
+        return replace(self, blocked=(*self.blocked, ids)) if len(ids) else self
+
+    @property
+    def blocked_rows(self) -> np.ndarray | None:
+        """The rows of the catalogue that are excluded for everybody; None where there are none."""
+        return np.concatenate([ids.found_in(self.catalogue) for ids in self.blocked]) if self.blocked else None
+
+    def allowed(self, candidates: Ragged | None = None) -> np.ndarray:
+        """(n, N) bool: what may be recommended to each query; only `candidates` (rows of the catalogue) where given."""
+        mask = np.full((len(self), len(self.catalogue)), candidates is None)
+        if candidates is not None:
+            mask[candidates.owners, candidates.values] = True
+        if self.blocked:
+            mask[:, self.blocked_rows] = False
+        if self.exclude is not None:
+            mask[self.exclude.owners, self.exclude.values] = False
+        return mask
 
     def without_history(self) -> "Queries":
         """The same queries with the items of each one's history excluded too."""
@@ -132,14 +147,12 @@ class Queries(Sequence[Query]):
             return mapped.keep(mapped.values >= 0)
 
         known = to[self.histories.values] >= 0
-        blocked = None if self.blocked is None else to[self.blocked]
         return replace(
             self,
             catalogue=catalogue,
             histories=rows(self.histories),
             columns={name: column.keep(known) for name, column in self.columns.items()},
             exclude=None if self.exclude is None else rows(self.exclude),
-            blocked=None if blocked is None else blocked[blocked >= 0],
         )
 
 
@@ -216,6 +229,7 @@ class Rankings(Sequence[Ranking]):
         )
 
     def take(self, rows: np.ndarray) -> "Rankings":
+        rows = _numbers(rows)
         notes = {new: self.notes[old] for new, old in enumerate(rows.tolist()) if old in self.notes}
         columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, rows=self.rows[rows], scores=self.scores[rows], columns=columns, notes=notes)
@@ -231,12 +245,24 @@ class Rankings(Sequence[Ranking]):
         if to is None:
             return replace(self, catalogue=catalogue)
         rows = np.r_[to, np.int32(-1)][self.rows]  # the last entry serves the padding
-        order = np.argsort(rows < 0, axis=1, kind="stable")
+        return replace(self, catalogue=catalogue, rows=rows).only(rows >= 0)
+
+    def only(self, kept: np.ndarray) -> "Rankings":
+        """The same rankings without the places where `kept` (n, k) is false; what follows moves up."""
+        kept = kept & (self.rows >= 0)
+        order = np.argsort(~kept, axis=1, kind="stable")
+        rows = np.take_along_axis(np.where(kept, self.rows, -1), order, 1)
+        scores = np.take_along_axis(np.where(kept, self.scores, -np.inf), order, 1).astype(np.float32)
         columns = {name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()}
-        rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(self.scores, order, 1)
-        scores = np.where(rows >= 0, scores, -np.inf).astype(np.float32)
-        return replace(self, catalogue=catalogue, rows=rows, scores=scores, columns=columns)
+        return replace(self, rows=rows, scores=scores, columns=columns)
 
     def ragged(self) -> Ragged:
         """The item rows without padding."""
         return Ragged.of_lengths(self.lengths, self.rows[self.rows >= 0])
+
+
+def _numbers(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows)
+    if rows.dtype == bool:
+        raise DataError("take wants row numbers, got a mask: write take(np.flatnonzero(mask))")
+    return rows.astype(np.int64, copy=False)

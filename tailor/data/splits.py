@@ -57,7 +57,7 @@ class Split:
             test_users = self.data.events.filter(pl.Series(self.part == TEST))["user_id"].unique()
             context = self.part == CONTEXT
             events &= ~(context & self.data.events["user_id"].is_in(test_users.implode()).to_numpy())
-        return self.data.cut(events, self._known(events), Provenance(self.data.content_hash, self.hash, part))
+        return self.data.cut(events, self._known(events), Provenance(self.data.content_hash, self.hash, part, self.data.cut_from))
 
     def _known(self, events: np.ndarray) -> dict[str, np.ndarray]:
         """For every table beside the events that tells what happened, (rows,) bool: what was there to be known."""
@@ -172,6 +172,8 @@ class Split:
         data = Dataset.open(where)
         if data.content_hash != about["data_hash"]:
             raise DataError(f"{where} has changed since {folder} was made: split it again")
+        if not data.is_intact():
+            raise DataError(f"a table of {where} was changed in place: import it again, and split it again")
         try:
             part = np.load(folder / "part.npy")
         except (OSError, ValueError, EOFError) as error:

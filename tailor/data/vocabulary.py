@@ -3,9 +3,12 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import polars as pl
+
+from tailor.errors import DataError
 
 
 def tie_hash(item_id: str, seed: int = 0) -> bytes:
@@ -18,7 +21,9 @@ class Vocabulary:
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids = np.array(list(ids), dtype=object)
-        self._mapped: tuple[Vocabulary | None, np.ndarray | None] = (None, None)  # the last answer of `mapping_to`
+        if len(set(self.ids.tolist())) != len(self.ids):
+            raise DataError("an id stands twice in a vocabulary: ids are distinct")
+        self._mapped: WeakKeyDictionary[Vocabulary, np.ndarray] = WeakKeyDictionary()  # the answers of `mapping_to`
 
     @classmethod
     def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
@@ -64,11 +69,16 @@ class Vocabulary:
         """(len(self),) row of each of our ids in `other`, -1 where unknown; None when both are the same."""
         if other is self or (len(other) == len(self) and other.fingerprint == self.fingerprint):
             return None
-        known, rows = self._mapped
-        if known is not other:
+        rows = self._mapped.get(other)
+        if rows is None:
             rows = other.rows(self.ids)
-            self._mapped = (other, rows)
+            self._mapped[other] = rows
         return rows
+
+    def found_in(self, other: "Vocabulary") -> np.ndarray:
+        """The rows in `other` of those of our ids that it knows."""
+        rows = self.mapping_to(other)
+        return np.arange(len(self), dtype=np.int32) if rows is None else rows[rows >= 0]
 
     def named(self, rows: np.ndarray | Sequence[int]) -> list[str]:
         """The outside ids of rows."""

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -97,7 +97,8 @@ def evaluate(
     for method in named.values():
         refuse_seen_targets(method, split, part)
     queries, targets = split.queries(part)
-    known = known_items(split, part)
+    known = item_users(split)
+    learned_users = int((split.train.sequences.rows.lengths > 0).sum())
     relevant = relevant_counts(targets.offsets, targets.values)
     results: dict[tuple[str, str], Result] = {}
     jobs = [(name, how) for name in named for how in seen]
@@ -108,7 +109,7 @@ def evaluate(
         seconds = time.perf_counter() - started
         found = hits(_rows_in_place(lists, queries), targets.offsets, targets.values)
         per_user = {f"{metric}@{at}": PER_USER[metric](found, relevant, at) for metric in metrics for at in k}
-        of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, max(k))
+        of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
         results[name, how] = Result(per_user, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
                     strata(split, queries, part), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
@@ -133,7 +134,7 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
 
 
 def _trained_on(method: Method, split: Split) -> str:
-    return method.trained_on_.part if method.trained_on_.split_hash == split.hash else "other data"
+    return next((one.part for one in method.trained_on_.chain() if one.split_hash == split.hash), "other data")
 
 
 def _without_nan(value: Any) -> Any:
@@ -147,18 +148,20 @@ def _without_nan(value: Any) -> Any:
 def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
     """Raise ModelError where a method may have learned from the events of this split's part."""
     method._check_fitted()
-    seen = method.trained_on_
-    if not may_hold_targets(seen, split):
+    if not may_hold_targets(method.trained_on_, split):
         return  # fitted on other data
     allowed = ("train",) if part == "valid" else ("train", "train+valid")
-    if seen.split_hash != split.hash:
-        which = "the whole data set" if seen.split_hash is None else "another split of the same data or of the data it was cut from"
+    parts = [one.part for one in method.trained_on_.chain() if one.split_hash == split.hash]
+    if not parts:
+        is_whole = method.trained_on_.split_hash is None
+        which = "the whole data set" if is_whole else "another split of the same data or of the data it was cut from"
         raise ModelError(f"{method.name} was fitted on {which}, which may hold this split's targets: fit it on this split's train part")
-    if seen.part not in allowed:
-        raise ModelError(f'{method.name} was fitted on "{seen.part}", which holds the {part} targets: fit it on "{allowed[0]}"')
+    for seen in parts:
+        if seen not in allowed:
+            raise ModelError(f'{method.name} was fitted on "{seen}", which holds the {part} targets: fit it on "{allowed[0]}"')
 
 
-def known_items(split: Split, part: str) -> np.ndarray:
+def item_users(split: Split) -> np.ndarray:
     """(N,) number of users of the training part who have each item."""
     rows = split.train.sequences.rows
     pairs = np.unique(rows.owners * len(split.data.catalogue) + rows.values)
@@ -186,9 +189,9 @@ def strata(split: Split, queries: Queries, part: str) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in out.items() if mask.any()}
 
 
-def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, k: int) -> dict[str, float]:
+def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: int, k: int) -> dict[str, float]:
     items = len(known)
-    bits = novelty(lists.rows, known, max(int(known.max(initial=1)), 1))
+    bits = novelty(lists.rows, known, users)
     return {"coverage": coverage(lists.rows, items), "gini": gini(lists.rows, items),
             "novelty_bits": float(np.nanmean(bits)) if (~np.isnan(bits)).any() else float("nan"),
             "empty": float((lengths == 0).mean()), "short": float((lengths < k).mean())}  # fmt: skip
@@ -215,6 +218,10 @@ class Comparison:
     p_holm: float
     wins: int  # users for whom b is better
     losses: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return cast(dict[str, Any], _without_nan(asdict(self)))
 
     @property
     def is_significant(self) -> bool:

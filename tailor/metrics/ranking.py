@@ -29,8 +29,9 @@ def hits(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray) -> np.ndarr
 def relevant_counts(offsets: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """(U,) number of distinct relevant items of each user."""
     owners = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    pairs = np.unique(np.stack([owners, targets]), axis=1)
-    return np.bincount(pairs[0], minlength=len(offsets) - 1)
+    base = int(targets.max(initial=0)) + 2  # -1, an unknown item, is one more
+    pairs = np.unique(owners * base + targets + 1)
+    return np.bincount(pairs // base, minlength=len(offsets) - 1)
 
 
 def _defined(values: np.ndarray | np.floating, relevant: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 from tailor.specs import build, check_settings, clone
 
@@ -31,7 +32,7 @@ class Filter(Recommender):
     at_most: dict[str, float] = field(default_factory=dict)
 
     inner_: Recommender = field(init=False, repr=False)
-    blocked_: list[str] = field(init=False, repr=False)
+    blocked_: Vocabulary = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_settings(self)  # a rule that is one string would be read letter by letter, and block nothing
@@ -41,9 +42,9 @@ class Filter(Recommender):
         return cast(Self, build({"class": "Filter", "inner": {"class": "CoVisitation"}, "never": {"categories": ["lamp"]}}))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.blocked_ = [*self.blocked, *self._ruled_out(data)]
+        self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
         self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
-        self.fit_report_ = {"items_blocked": len(set(self.blocked_)), self.inner_.name: self.inner_.fit_report_}
+        self.fit_report_ = {"items_blocked": len(self.blocked_), self.inner_.name: self.inner_.fit_report_}
         if idle := self._idle(data):
             self.fit_report_["rules_that_match_no_item"] = idle
 

@@ -92,23 +92,28 @@ class Fuse(Recommender):
         return Rankings.stack([block.over(blocks[0].catalogue) for block in blocks]) if blocks else Rankings.empty(Vocabulary([]), 0, k)
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        catalogue, votes, notes = self._votes(queries, max(k, self.depth), candidates)
-        total = sum((weight * vote for weight, vote in zip(self.weights_, votes, strict=True)), sp.csr_matrix(votes[0].shape))
-        total.eliminate_zeros()  # what only parts without weight named
+        parts, weights = self._voters()
+        catalogue, votes, notes = self._votes(parts, queries, max(k, self.depth), candidates)
+        total = sum((weight * vote for weight, vote in zip(weights, votes, strict=True)), sp.csr_matrix(votes[0].shape))
         rows, scores = top_k(total.astype(np.float32), k)
         columns = {}
-        for name, vote in zip(part_names(self.parts_), votes, strict=True):
+        for name, vote in zip(part_names(parts), votes, strict=True):
             named = vote if vote.shape[1] else sp.csr_matrix((len(rows), 1))
             found = np.asarray(named[np.arange(len(rows))[:, None], np.maximum(rows, 0)].todense())
             columns[name] = np.where((rows >= 0) & (found != 0), found, np.nan).astype(np.float32)
         short = {i: notes[i] for i in np.flatnonzero((rows < 0).any(axis=1)).tolist() if i in notes}
         return Rankings(catalogue, rows, scores, f"fused {self.kind}", columns, short)
 
+    def _voters(self) -> tuple[list[Recommender], list[float]]:
+        """The parts that have a weight, and their weights."""
+        voting = [(part, weight) for part, weight in zip(self.parts_, self.weights_, strict=True) if weight > 0]
+        return [part for part, _ in voting], [weight for _, weight in voting]
+
     def _votes(
-        self, queries: Queries, depth: int, candidates: Rankings | None
+        self, parts: Sequence[Recommender], queries: Queries, depth: int, candidates: Rankings | None
     ) -> tuple[Vocabulary, list[sp.csr_matrix], dict[int, tuple[str, ...]]]:
         """The catalogue, one (Q, N) sparse matrix of scaled scores a part, and the parts' notes."""
-        lists = one_catalogue([cast(Rankings, part.recommend(queries, depth, candidates)) for part in self.parts_])
+        lists = one_catalogue([cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts])
         catalogue = lists[0].catalogue
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
@@ -136,7 +141,7 @@ class Fuse(Recommender):
             asked = queries.take(some)
             if self.exclude_history:
                 asked = asked.without_history()
-            catalogue, votes, _ = self._votes(self.restrict(asked), self.depth, None)
+            catalogue, votes, _ = self._votes(self.parts_, self.restrict(asked), self.depth, None)
             moved = targets.take(some)
             to = queries.catalogue.mapping_to(catalogue)
             problem.add(votes, moved if to is None else moved.with_values(to[moved.values]))
@@ -145,24 +150,36 @@ class Fuse(Recommender):
         return problem.best_weights(len(self.parts))
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
-        """The parts' explanations, weighted by how much each part added to the item's score."""
+        """The parts' explanations, weighted by what each part adds to the item's score in a ranking of the whole catalogue.
+
+        An item that stands in no part's first `depth` is weighed among the items of its ranking instead.
+        """
         self._check_fitted()
         asked = self.restrict(Queries.of(queries))
-        catalogue, votes, _ = self._votes(asked, self.depth, None)
-        by_part = [part.explain(asked, rankings) if part.explains() else None for part in self.parts_]
+        parts, _ = self._voters()
+        shares = self._shares(asked, rankings, None)
+        if any((one.sum(axis=0) == 0).any() for one in shares):
+            deeper = self._shares(asked, rankings, Rankings.of(rankings))
+            shares = [np.where(one.sum(axis=0) > 0, one, other) for one, other in zip(shares, deeper, strict=True)]
+        by_part = [part.explain(asked, rankings) if part.explains() else None for part in parts]
+        out = []
+        for i, ranking in enumerate(rankings):
+            reasons = [[explained[i][k] if explained else None for explained in by_part] for k in range(len(ranking))]
+            out.append([_weighted(one, reasons[k], shares[i][:, k], part_names(parts)) for k, one in enumerate(ranking.ids)])
+        return out
+
+    def _shares(self, queries: Queries, rankings: Sequence[Ranking], candidates: Rankings | None) -> list[np.ndarray]:
+        """For every ranking (parts, K): the share of each item's score that each part brings; 0 where no part names the item."""
+        parts, weights = self._voters()
+        depth = self.depth if candidates is None else max(self.depth, candidates.rows.shape[1])
+        catalogue, votes, _ = self._votes(parts, queries, depth, candidates)
         out = []
         for i, ranking in enumerate(rankings):
             rows = catalogue.rows(ranking.ids)
-            added = np.stack(
-                [weight * vote[i, np.maximum(rows, 0)].toarray().ravel() for weight, vote in zip(self.weights_, votes, strict=True)]
-            )
-            added[:, rows < 0] = 0  # an item that no part knows
-            shares = added / np.maximum(added.sum(axis=0), 1e-12)  # (parts, K)
-            reasons = []
-            for k, item_id in enumerate(ranking.ids):
-                parts = [explained[i][k] if explained else None for explained in by_part]
-                reasons.append(_weighted(item_id, parts, shares[:, k], part_names(self.parts_)))
-            out.append(reasons)
+            added = np.zeros((len(parts), len(rows)))
+            for at, (weight, vote) in enumerate(zip(weights, votes, strict=True)):
+                added[at, rows >= 0] = weight * vote[i, rows[rows >= 0]].toarray().ravel()
+            out.append(added / np.maximum(added.sum(axis=0), 1e-12))
         return out
 
 
@@ -180,9 +197,9 @@ def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndar
 
 def _distinct(targets: Ragged) -> Ragged:
     """Each row's values once, as the metrics count them."""
-    first = np.unique(np.stack([targets.owners, targets.values]), axis=1, return_index=True)[1]
-    mask = np.zeros(len(targets.values), dtype=bool)
-    mask[first] = True
+    keys = targets.owners * (int(targets.values.max(initial=0)) + 1) + targets.values
+    mask = np.zeros(len(keys), dtype=bool)
+    mask[np.unique(keys, return_index=True)[1]] = True
     return targets.keep(mask)
 
 

@@ -41,7 +41,8 @@ def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
     columns = {name: joined(first.columns.get(name, nothing[0]), second.columns.get(name, nothing[1]), np.nan) for name in names}
     columns["stage"] = joined(np.zeros(first.rows.shape), np.ones(second.rows.shape), np.nan)
     scores = joined(first.scores, second.scores, -np.inf)
-    notes = {i: (*first.notes.get(i, ()), *second.notes.get(i, ())) for i in {*first.notes, *second.notes}}
+    short = set(np.flatnonzero((taken >= 0).sum(axis=1) < k).tolist())  # a list that was filled has nothing to excuse
+    notes = {i: (*first.notes.get(i, ()), *second.notes.get(i, ())) for i in {*first.notes, *second.notes} & short}
     return replace(first, rows=taken, scores=scores, columns=columns, notes=notes)
 
 

@@ -1,12 +1,12 @@
 """Graph heuristic: the items a few steps after your last ones, most similar first; nothing is trained."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import SCORES_BYTES, Paper, Recommender, Run
+from tailor.base import Paper, Recommender, Run, blocks, short_notes
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest, transitions
@@ -76,15 +76,11 @@ class GraphHeuristic(Recommender):
         out = Rankings.empty(self.items_, len(queries), k)
         order = np.argsort(anchors[0], kind="stable")
         order = order[anchors[0][order] >= 0]
-        block = max(1, min(2048, SCORES_BYTES // (4 * max(len(self.items_), 1))))
-        for start in range(0, len(order), block):
-            some = order[start : start + block]
-            allowed = _allowed(queries.take(some), len(self.items_), None if lists is None else lists.take(some))
+        for start, stop in blocks(len(order), len(self.items_)):
+            some = order[start:stop]
+            allowed = queries.take(some).allowed(None if lists is None else lists.take(some))
             out.rows[some], out.scores[some] = self._answer([one[some] for one in anchors], allowed, k)
-        for i in np.flatnonzero(out.lengths < k).tolist():
-            reason = "no item of the history is known" if anchors[0][i] < 0 else f"{out.lengths[i]} of {k} items could be scored"
-            out.notes[i] = (f"{self.name}: {reason}",)  # type: ignore[index]
-        return out
+        return replace(out, notes=short_notes(self.name, queries, out.rows, k))
 
     def _anchors(self, queries: Queries) -> list[np.ndarray]:
         """(B,) the last item of every history, and the one before, of those that lead anywhere; -1 for none."""
@@ -187,18 +183,6 @@ def _scaled(budgets: list[tuple[int, ...]], k: int) -> list[int]:
     flat = np.array([places for budget in budgets for places in budget])
     ends = [-(-int(places) * k // int(flat.sum())) for places in np.cumsum(flat)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def _allowed(queries: Queries, items: int, only: Ragged | None) -> np.ndarray:
-    """(B, N) bool: what may be recommended to each query."""
-    allowed = np.full((len(queries), items), only is None)
-    if only is not None:
-        allowed[only.owners, only.values] = True
-    if queries.blocked is not None:
-        allowed[:, queries.blocked] = False
-    if queries.exclude is not None:
-        allowed[queries.exclude.owners, queries.exclude.values] = False
-    return allowed
 
 
 def _scaled_events(rows: Ragged, items: int) -> sp.csr_matrix:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tailor.base import Run, ScoringRecommender
+from tailor.base import Run, ScoringRecommender, short_notes
 from tailor.data.arrays import best_first
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
@@ -26,6 +26,7 @@ class Popularity(ScoringRecommender):
     half_life_days: float | None = None  # an event this much older than the newest counts half
 
     counts_: np.ndarray = field(init=False, repr=False)  # (N,) float32
+    order_: np.ndarray = field(init=False, repr=False)  # (N,) item rows, most popular first
 
     def __post_init__(self) -> None:
         if self.half_life_days is not None and not self.half_life_days > 0:
@@ -40,6 +41,7 @@ class Popularity(ScoringRecommender):
             times = sequences.times_ms.values
             weights = 0.5 ** ((times.max(initial=0) - times) / (self.half_life_days * DAY_MS))
         self.counts_ = np.bincount(sequences.rows.values, weights, minlength=len(self.items_)).astype(np.float32)
+        self.order_ = best_first(self.counts_, np.arange(len(self.items_)), len(self.items_)).astype(np.int32)
 
     def _scores(self, queries: Queries) -> np.ndarray:
         return np.broadcast_to(self.counts_, (len(queries), len(self.items_)))
@@ -49,10 +51,9 @@ class Popularity(ScoringRecommender):
         if candidates is not None:
             return super()._recommend(queries, k, candidates)
         queries = queries.over(self.items_)
-        order = best_first(self.counts_, np.arange(len(self.items_)), len(self.items_)).astype(np.int32)
-        allowed = np.ones(len(self.items_), dtype=bool)
-        if queries.blocked is not None:
-            allowed[queries.blocked] = False
+        order, allowed = self.order_, np.ones(len(self.items_), dtype=bool)
+        if queries.blocked:
+            allowed[queries.blocked_rows] = False
             order = order[allowed[order]]
         out = Rankings.empty(self.items_, len(queries), k)
         for i in range(len(queries)):
@@ -62,7 +63,7 @@ class Popularity(ScoringRecommender):
             best = head[allowed[head]][:k]
             allowed[excluded] = True
             out.rows[i, : len(best)], out.scores[i, : len(best)] = best, self.counts_[best]
-        return replace(out, notes=self._notes(queries, out.rows, k))
+        return replace(out, notes=short_notes(self.name, queries, out.rows, k))
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The one reason is popularity."""

@@ -1,5 +1,6 @@
 """Text match: items whose words answer the query's."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -7,10 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.base import Run, ScoringRecommender
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
 from tailor.text.bm25 import BM25
 from tailor.text.words import words
 
@@ -27,14 +30,14 @@ class TextMatch(ScoringRecommender):
     history_length: int = 5  # latest items whose texts stand in for a missing query
 
     weights_: sp.csr_matrix = field(init=False, repr=False)  # (V, N) what each word adds to each item
-    words_: list[str] = field(init=False, repr=False)
+    words_: Vocabulary = field(init=False, repr=False)
     texts_: list[str] = field(init=False, repr=False)  # (N,)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_, self.texts_ = data.catalogue, data.item_texts
         index = BM25(self.k1, self.b)
         index.add(self.texts_)
-        self.weights_, self.words_ = index.weights, list(index.vocabulary)
+        self.weights_, self.words_ = index.weights, Vocabulary(index.vocabulary)
         self.fit_report_ = {"words": len(self.words_)}
 
     def _text(self, queries: Queries, i: int) -> str:
@@ -42,26 +45,21 @@ class TextMatch(ScoringRecommender):
         return queries.text(i).strip() or " ".join(self.texts_[row] for row in latest)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
-        columns = {word: at for at, word in enumerate(self.words_)}
-        found = [[columns[word] for word in words(self._text(queries, i)) if word in columns] for i in range(len(queries))]
-        lengths = np.cumsum([0, *map(len, found)])
-        flat = np.array([at for row in found for at in row], dtype=np.int32)
-        asked = sp.csr_matrix((np.ones(len(flat), np.float32), flat, lengths), shape=(len(queries), len(columns)))
-        return asked @ self.weights_
+        asked = Ragged.of([self.words_.rows(words(self._text(queries, i))) for i in range(len(queries))])
+        return asked.keep(asked.values >= 0).matrix(len(self.words_)) @ self.weights_
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """Each item's score split exactly over the query's words."""
         self._check_fitted()
         asked = Queries.of(queries).over(self.items_)
-        columns = {word: at for at, word in enumerate(self.words_)}
         out = []
         for i, ranking in enumerate(rankings):
             rows = self.items_.rows(ranking.ids)
-            found = [word for word in dict.fromkeys(words(self._text(asked, i))) if word in columns]
-            counts = words(self._text(asked, i))
-            parts = self.weights_[[columns[word] for word in found]][:, np.maximum(rows, 0)].toarray()
+            counts = Counter(word for word in words(self._text(asked, i)) if word in self.words_)
+            found = list(counts)
+            parts = self.weights_[self.words_.rows(found)][:, np.maximum(rows, 0)].toarray()
             parts[:, rows < 0] = 0  # an item that is not known here
-            parts *= np.array([counts.count(word) for word in found], dtype=np.float32)[:, None]
+            parts *= np.array(list(counts.values()), dtype=np.float32)[:, None]
             shares = parts / np.maximum(parts.sum(axis=0), 1e-12)
             out.append([_explanation(item_id, found, shares[:, k]) for k, item_id in enumerate(ranking.ids)])
         return out

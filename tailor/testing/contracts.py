@@ -189,8 +189,6 @@ def a_bad_k_is_refused(cls: type[Method]) -> None:
 
 
 def bundle_names_nobody(cls: type[Method]) -> None:
-    if cls.is_personal:
-        return
     with tempfile.TemporaryDirectory() as folder:
         _fitted(cls).save(Path(folder) / "model")
         for path in (Path(folder) / "model").rglob("*"):

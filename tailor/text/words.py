@@ -3,7 +3,8 @@
 import html
 import re
 
-WORD = re.compile(r"\w+(?:'\w+)?", re.UNICODE)
+UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # kana and Chinese characters stand without spaces: each counts as a word
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:'[^\W{UNSPACED}]+)?", re.UNICODE)
 
 
 def words(text: str) -> list[str]:

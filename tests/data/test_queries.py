@@ -122,7 +122,7 @@ def test_changes_leave_the_queries_they_come_from_alone():
     made.without_history()
     made.over(Vocabulary.of_items(["b"]))
     assert same(list(made), before)
-    assert made.blocked is None
+    assert made.blocked == ()
 
 
 # --- rankings

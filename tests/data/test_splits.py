@@ -441,3 +441,13 @@ def test_an_opened_data_set_splits_as_the_one_in_memory_does(tmp_path):
     data.save(tmp_path / "data")
     for kind in KINDS:
         assert split_by(Dataset.open(tmp_path / "data"), kind).hash == split_by(data, kind).hash
+
+
+def test_a_table_changed_in_place_is_noticed(tmp_path):
+    data = tiny_data()
+    data.save(tmp_path / "data")
+    last_out(Dataset.open(tmp_path / "data")).save(tmp_path / "split", tmp_path / "data")
+    table = pl.read_parquet(tmp_path / "data" / "items.parquet")
+    table.with_columns(price=pl.col("price") + 1).write_parquet(tmp_path / "data" / "items.parquet")
+    with pytest.raises(DataError, match="changed in place"):
+        Split.open(tmp_path / "split")

@@ -370,3 +370,32 @@ def test_a_mistake_in_a_comparison_is_quoted(settings, says):
     report = evaluate({"a": method, "b": method}, SPLIT)
     with pytest.raises(DataError, match=says):
         compare(report, *settings)
+
+
+def test_a_cut_of_a_cut_does_not_hide_what_was_learned_from():
+    """Fitted on a cut of train+valid, a method has seen the validation targets, however often that part was cut again."""
+    data = tiny_data()
+    split = last_out(data)
+    sly = Popularity().fit(inner_cut(split.train_valid).train)
+    with pytest.raises(ModelError, match="train\\+valid"):
+        evaluate(sly, split, "valid")
+    evaluate(sly, split, "test")  # train+valid may be judged on the test part
+    half = data.cut(np.arange(len(data.events)) % 2 == 0)
+    with pytest.raises(ModelError, match=r"another split|whole data set"):
+        evaluate(Popularity().fit(last_out(half).train), split)
+
+
+def test_the_chain_of_cuts_survives_saving(tmp_path):
+    split = last_out(tiny_data())
+    sly = Popularity().fit(inner_cut(split.train_valid).train)
+    sly.save(tmp_path / "model")
+    with pytest.raises(ModelError, match="train\\+valid"):
+        evaluate(Popularity.load(tmp_path / "model"), split, "valid")
+
+
+def test_novelty_counts_the_users_learned_from():
+    """Everybody has the item everybody has: 0 bits; an item of half the users has 1 bit."""
+    events = [(f"u{u}", item) for u in range(4) for item in ("a", "b" if u % 2 else "c", f"own{u}", f"last{u}")]
+    data = Dataset.from_events({"user_id": [u for u, _ in events], "item_id": [i for _, i in events]})
+    report = evaluate(Popularity().fit(last_out(data).train), last_out(data), k=(3,), seen=("kept",))
+    assert report.results["Popularity", "kept"].lists["novelty_bits"] == pytest.approx((0 + 1 + 1) / 3)

@@ -237,3 +237,20 @@ def test_every_item_of_a_ranking_gets_its_explanation_known_or_not():
     mixed = Ranking(("thing-004", "unknown", "thing-008"), np.array([3, 2, 1], np.float32))
     reasons = method.explain([Query(history=History.of("thing-000"))], [mixed])[0]
     assert [one.item_id for one in reasons] == list(mixed.ids) and not reasons[1].evidence
+
+
+def test_an_item_beyond_the_depth_is_explained_among_the_items_of_its_ranking():
+    data = tiny_data()
+    method = Fuse([CoVisitation(), TextNeighbours()], weights=(1, 1), depth=2).fit(data)
+    query = Query(history=History.of("thing-001", "thing-005"))
+    deep = method.recommend([query], 10, [Ranking(tuple(data.catalogue.ids[:20]), np.ones(20))])[0]
+    listed = method.recommend([query], 2)[0]
+    beyond = [one for one in method.explain([query], [deep])[0] if one.item_id not in listed.ids]
+    assert beyond and all(abs(sum(e.share for e in one.evidence) - 1) < 1e-3 for one in beyond)
+
+
+def test_a_part_without_weight_is_not_asked(monkeypatch):
+    method = Fuse([CoVisitation(), Popularity()], weights=(1, 0)).fit(tiny_data())
+    monkeypatch.setattr(method.parts_[1], "_recommend", None)
+    ranking = method.recommend([Query(history=History.of("thing-001"))], 5)[0]
+    assert len(ranking) == 5 and set(ranking.columns) == {"CoVisitation"}

@@ -156,7 +156,7 @@ def test_text_vectors_bring_items_that_nobody_chose():
 def test_nothing_to_go_on_is_said():
     method = by_hand()
     stranger, short = method.recommend([Query(), Query(history=History.of("a"))], 7)
-    assert not stranger.ids and stranger.notes == ("GraphHeuristic: no item of the history is known",)
+    assert not stranger.ids and stranger.notes == ("GraphHeuristic: no known item in the history",)
     assert short.notes == ("GraphHeuristic: 6 of 7 items could be scored",)
 
 

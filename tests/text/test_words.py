@@ -14,7 +14,7 @@ from tailor.text.words import words
         ("rock'n'roll", ["rock'n", "roll"]),
         ("'quoted'", ["quoted"]),
         ("ΑΣΦΑΛΕΙΑ Straße", ["ασφαλεια", "straße"]),
-        ("日本 カメラ", ["日本", "カメラ"]),
+        ("日本 カメラ", ["日", "本", "カ", "メ", "ラ"]),
         ("&quot;A&quot;&lt;B&gt;", ["a", "b"]),
         ("one_two 3x", ["one_two", "3x"]),
         ("🙂 ok\x00end", ["ok", "end"]),
