@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+MOST_NAMED = 40  # names listed in an error; a catalogue has too many
+
 
 class TailorError(Exception):
     """Something the caller can mend; the message says how."""
@@ -25,9 +27,9 @@ class MissingExtraError(TailorError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean "x"?` for the closest of `known`, or a list of all of them when nothing is close."""
+    """` Did you mean "x"?` for the closest of `known`, or a list of them when nothing is close and they are few."""
     known = [str(name) for name in known]
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:
         return f' Did you mean "{close[0]}"?'
-    return f" Known: {', '.join(sorted(known))}." if known else ""
+    return f" Known: {', '.join(sorted(known))}." if 0 < len(known) <= MOST_NAMED else ""
