@@ -1,9 +1,10 @@
 """A data set: Parquet tables in a folder, their catalogue, and every user's events as one sequence."""
 
+import functools
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +17,7 @@ import scipy.sparse as sp
 from tailor.data.arrays import Ragged
 from tailor.data.folders import written_aside
 from tailor.data.queries import Queries, Rankings
-from tailor.data.tables import TABLES, checked
+from tailor.data.tables import TABLES, Tables, checked
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
@@ -82,13 +83,12 @@ class Dataset:
     ) -> None:
         if "events" not in tables and "judgements" not in tables:
             raise DataError("a data set needs a table of events or of judgements")
-        self.tables = {table: checked(table, _oldest_first(frame) if table == "events" else frame) for table, frame in tables.items()}
-        if "events" in self.tables:
-            self.tables["events"] = _oldest_first(self.tables["events"])  # times given as texts are numbers only now
+        self.tables = tables if isinstance(tables, Tables) else Tables({table: _ready(table, frame) for table, frame in tables.items()})
         self.name = name
         self.labels = dict(labels or {})
         self.lists = lists
         self._catalogue, self._users, self._provenance = catalogue, users, provenance
+        self._files: dict[Path, str] = {}  # of a data set in a folder: each file of a table and its hash
 
     @classmethod
     def from_events(cls, events: Any, items: Any = None, name: str = "data", **tables: Any) -> "Dataset":
@@ -104,6 +104,8 @@ class Dataset:
 
     @property
     def has_times(self) -> bool:
+        if "sequences" in self.__dict__:  # known without reading the events
+            return self.sequences.times_ms is not None
         return "time_ms" in self.events.columns
 
     @cached_property
@@ -133,9 +135,6 @@ class Dataset:
     @cached_property
     def content_hash(self) -> str:
         """Of every value of every table, in order; the name does not count."""
-        return self._hashed()
-
-    def _hashed(self) -> str:
         digest = hashlib.blake2b(digest_size=16)
         for table in sorted(self.tables):
             frame = self.tables[table]
@@ -146,8 +145,8 @@ class Dataset:
         return digest.hexdigest()
 
     def is_intact(self) -> bool:
-        """Whether the tables still hold what the content hash was made of; costs about .2 s per million events."""
-        return self._hashed() == self.content_hash
+        """Whether the files of the tables are still those that were saved; true for a data set that was not opened from a folder."""
+        return all(path.exists() and _sha256(path) == digest for path, digest in self._files.items())
 
     @property
     def cut_from(self) -> Provenance | None:
@@ -195,8 +194,7 @@ class Dataset:
     def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
         """The same data set with only these events (mask), and only these rows of `others` (table -> mask); catalogue and users stay."""
         masks = {"events": events, **(others or {})}
-        tables = {table: frame.filter(pl.Series(masks[table])) if table in masks else frame for table, frame in self.tables.items()}
-        part = Dataset(tables, self.name, self.labels, catalogue=self.catalogue, users=self.users,
+        part = Dataset(self.tables.filtered({table: pl.Series(mask) for table, mask in masks.items()}), self.name, self.labels, catalogue=self.catalogue, users=self.users,
                        provenance=provenance or self.provenance)  # fmt: skip
         whole, mask = self.sequences, events[self.sequences.events]
         new_row = np.cumsum(events) - 1
@@ -240,8 +238,11 @@ class Dataset:
                 np.save(aside / "sequences" / "events.npy", self.sequences.events)
                 if self.sequences.times_ms is not None:
                     np.save(aside / "sequences" / "times_ms.npy", self.sequences.times_ms.values)
+            for name, ids in (("catalogue", self.catalogue), ("users", self.users)):
+                _write_parquet(pl.DataFrame({"id": ids.ids.tolist()}, schema={"id": pl.String}), aside / "sequences" / f"{name}.parquet")
             about = {"name": self.name, "schema": SCHEMA_VERSION, "content_hash": self.content_hash, "labels": self.labels,
-                     "rows": {table: len(frame) for table, frame in self.tables.items()}}  # fmt: skip
+                     "rows": {table: len(frame) for table, frame in self.tables.items()},
+                     "sha256": {table: _sha256(aside / f"{table}.parquet") for table in self.tables}}  # fmt: skip
             (aside / "dataset.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
         return Path(folder)
 
@@ -257,17 +258,21 @@ class Dataset:
             raise DataError(f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}: update tailor")
         if not all(isinstance(one, str) for one in about["labels"].values()):
             raise DataError(f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}")
-        tables = {}
+        tables: dict[str, Callable[[], pl.DataFrame]] = {}
         for table, rows in about["rows"].items():
             if table not in TABLES:
                 raise DataError(f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}')
-            tables[table] = read_parquet(folder / f"{table}.parquet")
-            if len(tables[table]) != rows:
-                raise DataError(f"{folder}/{table}.parquet holds {len(tables[table])} rows, dataset.toml says {rows}: import again")
-        data = cls(tables, about["name"], about["labels"])
+            path = folder / f"{table}.parquet"
+            if (held := count_rows(path)) != rows:
+                raise DataError(f"{path} holds {held} rows, dataset.toml says {rows}: import again")
+            tables[table] = functools.partial(_read_table, table, path)
+        catalogue, users = (Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"]) for name in ("catalogue", "users"))
+        data = cls(Tables(tables), about["name"], about["labels"], catalogue=catalogue, users=users)
         if "events" in tables:
-            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", len(tables["events"]), data.has_times)
+            has_times = "time_ms" in pl.read_parquet_schema(folder / "events.parquet")
+            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", about["rows"]["events"], has_times)
         data.__dict__["content_hash"] = about["content_hash"]
+        data._files = {folder / f"{table}.parquet": str(digest) for table, digest in about.get("sha256", {}).items()}
         return data
 
 
@@ -290,6 +295,32 @@ def read_parquet(path: Path) -> pl.DataFrame:
         raise DataError(f"{path} is missing: the folder is damaged, import again") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+
+
+def count_rows(path: Path) -> int:
+    """From the file's footer alone, which is missing where the file was cut short."""
+    try:
+        return int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except FileNotFoundError:
+        raise DataError(f"{path} is missing: the folder is damaged, import again") from None
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+
+
+def _read_table(table: str, path: Path) -> pl.DataFrame:
+    return _ready(table, read_parquet(path))
+
+
+def _ready(table: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The checked table; events oldest first."""
+    if table != "events":
+        return checked(table, frame)
+    return _oldest_first(checked(table, _oldest_first(frame)))  # twice: times given as texts are numbers only once checked
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:

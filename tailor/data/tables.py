@@ -1,5 +1,6 @@
 """The tables of a data set: their columns, types and what each must have. Further columns are kept as they are."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -85,3 +86,33 @@ def _cast(where: str, values: pl.Series, kind: pl.DataType) -> pl.Series:
     if kind == ROW and given.is_float() and (cast != values).any():
         raise DataError(f"{where} holds {values.filter(cast != values)[0]}: give whole numbers")
     return cast
+
+
+class Tables(Mapping[str, pl.DataFrame]):
+    """Tables by name; one given as a function is made when first asked for, so that who needs no texts never reads them."""
+
+    def __init__(self, given: Mapping[str, pl.DataFrame | Callable[[], pl.DataFrame]]) -> None:
+        self._given = dict(given)
+
+    def __getitem__(self, name: str) -> pl.DataFrame:
+        table = self._given[name]
+        if not isinstance(table, pl.DataFrame):
+            table = self._given[name] = table()
+        return table
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._given  # Mapping would make the table to find out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._given)
+
+    def __len__(self) -> int:
+        return len(self._given)
+
+    def filtered(self, masks: "Mapping[str, pl.Series]") -> "Tables":
+        """The same tables with only the rows of the masks, filtered when first asked for."""
+
+        def rows(name: str) -> Callable[[], pl.DataFrame]:
+            return lambda: self[name].filter(masks[name]) if name in masks else self[name]
+
+        return Tables({name: rows(name) for name in self})

@@ -449,3 +449,21 @@ def test_what_is_no_data_set_says_so(tmp_path):
     for wrong in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(DataError, match="not a data set"):
             Dataset.open(wrong)
+
+
+def test_tables_are_read_only_when_asked_for(tmp_path, monkeypatch):
+    """A fit on sequences alone does not read the events, which may be larger than memory."""
+    tiny_data().save(tmp_path / "data")
+    opened = Dataset.open(tmp_path / "data")
+
+    def refuse(path):
+        raise AssertionError(f"{path} was read")
+
+    monkeypatch.setattr("tailor.data.dataset.read_parquet", refuse)
+    assert len(opened.sequences.rows) == len(opened.users) == 60
+    assert opened.has_times and len(opened.catalogue) == 40
+    assert len(opened.queries()) == 60
+    kept = opened.cut(np.arange(480) < 100)
+    assert len(kept.sequences.rows.values) == 100
+    with pytest.raises(AssertionError, match=r"events\.parquet was read"):
+        _ = kept.events
