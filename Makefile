@@ -1,5 +1,5 @@
 # `make check` is what CI runs before the tests; `make bench` rewrites benchmarks/results and docs/benchmarks.md.
-.PHONY: check test slow bench demo papers
+.PHONY: check test slow bench demo papers docs
 
 check:
 	ruff check tailor tests benchmarks examples
@@ -21,6 +21,10 @@ bench:
 
 papers:
 	tailor bench papers
+	python benchmarks/recommenders_page.py
+
+docs:
+	mkdocs build --strict
 
 demo:
 	tailor demo

@@ -1,0 +1,49 @@
+"""docs/guide/recommenders.md: every recommender with its settings, from the classes themselves.
+
+python benchmarks/recommenders_page.py
+"""
+
+import dataclasses
+import inspect
+import re
+from pathlib import Path
+
+from tailor.specs import discover
+
+ROOT = Path(__file__).parents[1]
+
+
+def page() -> str:
+    parts = ["# Recommenders", "", "Made by `python benchmarks/recommenders_page.py` from the classes; do not edit."]
+    for found in discover():
+        if found.cls is None:
+            continue
+        parts += ["", f"## {found.cls.__name__}", "", f"`{found.path}`", "", inspect.cleandoc(found.cls.__doc__ or ""), "",
+                  "| setting | default | what it is |", "|---|---|---|"]  # fmt: skip
+        comments = field_comments(found.cls)
+        for one in dataclasses.fields(found.cls):
+            if one.init:
+                parts.append(f"| `{one.name}` | {default(one)} | {comments.get(one.name, '')} |")
+    return "\n".join([*parts, ""])
+
+
+def default(one: dataclasses.Field) -> str:
+    if one.default is not dataclasses.MISSING:
+        return f"`{one.default!r}`"
+    return f"`{one.default_factory()!r}`" if one.default_factory is not dataclasses.MISSING else "needed"
+
+
+def field_comments(cls: type) -> dict[str, str]:
+    """The comment behind each field, of the class or of the nearest one above it that has the field."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base is not object and dataclasses.is_dataclass(base):
+            for line in inspect.getsource(base).splitlines():
+                match = re.match(r"    (\w+): [^#]*# (.*)", line)
+                if match:
+                    found[match[1]] = match[2].replace("|", "\\|")
+    return found
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "guide" / "recommenders.md").write_text(page(), encoding="utf-8")

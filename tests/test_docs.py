@@ -1,0 +1,86 @@
+"""Every code block of the documentation runs, every pipeline file in it can be built, and the site has no dead link."""
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tailor.specs import build
+from tailor.testing.data import tiny_data
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
+CODE = [page for page in PAGES if BLOCK.search(page.read_text(encoding="utf-8"))]
+
+
+def blocks(page, language):
+    return [code for kind, code in BLOCK.findall(page.read_text(encoding="utf-8")) if kind == language]
+
+
+@pytest.fixture
+def shop(tmp_path, monkeypatch):
+    """A folder such as the pages assume: events.csv, items.csv, and the data set DATA."""
+    monkeypatch.chdir(tmp_path)
+    data = tiny_data()
+    data.events.write_csv("events.csv")
+    data.tables["items"].drop("categories").write_csv("items.csv")
+    data.save("DATA")
+    return tmp_path
+
+
+def run(line):
+    words = shlex.split(line, comments=True)
+    assert words[0] == "tailor", f"a page runs something else: {line}"
+    code = "from tailor.cli.main import run; run()"
+    done = subprocess.run([sys.executable, "-c", code, *words[1:]], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", [page for page in CODE if blocks(page, "python")], ids=lambda page: page.stem)
+def test_python_blocks_run_in_order(page, shop):
+    names = {"__name__": page.stem}
+    for code in blocks(page, "python"):
+        ready = code.replace('["42"]', '["person-001"]').replace('History.of("a", "b")', 'History.of("thing-001", "thing-005")')
+        exec(compile(ready, str(page), "exec"), names)
+
+
+@pytest.mark.parametrize("page", [page for page in CODE if blocks(page, "bash") and page.stem != "README"], ids=lambda page: page.stem)
+def test_commands_run_in_order(page, shop):
+    if page.stem == "quickstart":  # it makes DATA itself
+        subprocess.run(["rm", "-r", "DATA"], check=True)
+    for code in blocks(page, "bash"):
+        for line in code.strip().splitlines():
+            run(line)
+
+
+def test_the_readme_s_commands_exist(shop):
+    code = next(code for code in blocks(ROOT / "README.md", "bash") if "data import" in code)
+    for line in code.strip().splitlines():
+        words = [word for word in shlex.split(line, comments=True)[1:3] if word.isalpha() and word.islower() and word != "default"]
+        run(" ".join(["tailor", *words, "--help"]))
+
+
+@pytest.mark.parametrize("page", [page for page in CODE if blocks(page, "toml")], ids=lambda page: page.stem)
+def test_pipeline_files_can_be_built(page):
+    for code in blocks(page, "toml"):
+        build(tomllib.loads(code))
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_dead_link(tmp_path):
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "site" / "index.html").exists()
+
+
+def test_the_recommenders_page_is_up_to_date():
+    from recommenders_page import page
+
+    assert (ROOT / "docs" / "guide" / "recommenders.md").read_text(encoding="utf-8") == page(), "run python benchmarks/recommenders_page.py"
