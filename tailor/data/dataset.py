@@ -265,7 +265,7 @@ class Dataset:
             path = folder / f"{table}.parquet"
             if (held := count_rows(path)) != rows:
                 raise DataError(f"{path} holds {held} rows, dataset.toml says {rows}: import again")
-            tables[table] = functools.partial(_read_table, table, path)
+            tables[table] = functools.partial(_read_table, table, path, _mark(path))
         catalogue, users = (Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"]) for name in ("catalogue", "users"))
         data = cls(Tables(tables), about["name"], about["labels"], catalogue=catalogue, users=users)
         if "events" in tables:
@@ -307,8 +307,17 @@ def count_rows(path: Path) -> int:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
 
 
-def _read_table(table: str, path: Path) -> pl.DataFrame:
-    return _ready(table, read_parquet(path))
+def _mark(path: Path) -> tuple[int, int, int]:
+    about = path.stat()
+    return about.st_ino, about.st_size, about.st_mtime_ns
+
+
+def _read_table(table: str, path: Path, mark: tuple[int, int, int]) -> pl.DataFrame:
+    """The table of the file that was there when the data set was opened, whose sequences are in use; not of one put in its place since."""
+    frame = read_parquet(path)
+    if _mark(path) != mark:
+        raise DataError(f"{path} was replaced after the data set was opened: open it again")
+    return _ready(table, frame)
 
 
 def _ready(table: str, frame: pl.DataFrame) -> pl.DataFrame:

@@ -270,7 +270,7 @@ def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -
 
 
 def _split(data: Dataset, kind: str, params: dict[str, Any], code_of_sequence: np.ndarray) -> Split:
-    part = np.empty(len(data.events), dtype=np.int8)
+    part = np.empty(len(data.sequences.events), dtype=np.int8)
     part[data.sequences.events] = code_of_sequence
     return Split(data, kind, params, part)
 

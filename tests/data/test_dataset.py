@@ -467,3 +467,12 @@ def test_tables_are_read_only_when_asked_for(tmp_path, monkeypatch):
     assert len(kept.sequences.rows.values) == 100
     with pytest.raises(AssertionError, match=r"events\.parquet was read"):
         _ = kept.events
+
+
+def test_a_folder_overwritten_after_opening_is_not_mixed_with_the_old_one(tmp_path):
+    tiny_data(seed=1).save(tmp_path / "data")
+    opened = Dataset.open(tmp_path / "data")
+    tiny_data(seed=2).save(tmp_path / "data", overwrite=True)
+    assert len(opened.sequences.rows) == 60, "what was mapped stays"
+    with pytest.raises(DataError, match="open it again"):
+        _ = opened.events
