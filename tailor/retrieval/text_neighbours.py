@@ -1,5 +1,6 @@
 """Neighbours by text: items whose words resemble those of the history's items."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,15 @@ class TextNeighbours(ItemToItem):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         texts = data.item_texts
-        words = tfidf(texts, 1.0 if self.dims else max(self.max_share, FEW / max(len(texts), 1)))
+        words = tfidf(texts) if self.dims else telling_words(texts, self.max_share)
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
         self.fit_report_ = {"items_without_words": int(sum(not text.strip() for text in texts)), "pairs": self.weights_.nnz}
+
+
+def telling_words(texts: Sequence[str], max_share: float) -> sp.csr_matrix:
+    """TF-IDF rows of the words in at most `max_share` of the texts, or in few of them."""
+    return tfidf(texts, max(max_share, FEW / max(len(texts), 1)))
 
 
 def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:

@@ -1,0 +1,51 @@
+"""Two steps: what follows the items that follow yours, or the items that read like yours."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+
+from tailor.base import Run
+from tailor.data.dataset import Dataset
+from tailor.data.graphs import heaviest
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.retrieval.covisitation import CoVisitation
+from tailor.retrieval.text_neighbours import nearest_by_cosine, telling_words
+
+
+@dataclass(eq=False)
+class TwoStep(CoVisitation):
+    """Goes from an item of your history to items that follow it (or that use the same rare words), and from there to what follows those.
+
+    Most items have few followers; their followers' followers, or their twins' followers, are more. The matrix is A x W: W the
+    co-visitation counts and A either W or the `twins` nearest items by text, all rows scaled to sum to 1, `top_n` kept. Beside co-visitation, not
+    in its place: alone it is weaker. No paper of its own: two steps of a random walk on the item graph.
+    """
+
+    top_n: int | None = 200
+    first: Literal["visits", "texts"] = "visits"  # what the first step follows
+    twins: int = 20  # with "texts": items that resemble an item
+    max_share: float = 0.1  # with "texts": words in more than this share of the items are left out, unless few items have them
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first not in ("visits", "texts"):
+            raise DataError(f'first is "{self.first}": it must be "visits" or "texts"')
+        if self.twins < 1 or not 0 < self.max_share <= 1:
+            raise DataError(f"twins is {self.twins}, max_share {self.max_share}: twins from 1, max_share above 0 and at most 1")
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        super()._fit(data, run, valid)
+        then = _shares(self.weights_)
+        to = then if self.first == "visits" else _shares(nearest_by_cosine(telling_words(data.item_texts, self.max_share), self.twins, run))
+        both = sp.csr_matrix(to @ then)
+        self.weights_ = heaviest(both, self.top_n or len(self.items_))
+        self.fit_report_ |= {"pairs": self.weights_.nnz}
+
+
+def _shares(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Every row divided by its sum; empty rows stay empty."""
+    sums = np.asarray(matrix.sum(axis=1)).ravel()
+    return sp.csr_matrix(sp.diags(1 / np.maximum(sums, 1e-12)) @ matrix, dtype=np.float32)
