@@ -1,5 +1,6 @@
 """`tailor recommend` and `tailor explain`."""
 
+import contextlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def recommend_command(
     items = history_of(model, history, user, data_folder)
     query = _query(items, text, (*_ids(exclude), *(() if keep_seen else items)))
     ranking = method.recommend([query], k)[0]
-    reasons = method.explain([query], [ranking])[0] if method.explains() and len(ranking) else []
+    reasons: list[Explanation] = []
+    if method.explains() and len(ranking):
+        with contextlib.suppress(ModelError):  # a pipeline can explain, but perhaps not with these parts; `tailor explain` finds out
+            reasons = method.explain([query], [ranking])[0]
     titles = load_titles(model)
     if json:
         print_json(_plain(query, ranking, reasons, titles))
@@ -145,7 +149,7 @@ def _place(rank: int | None) -> str:
 def _needed_line(needed: Counterfactual) -> str:
     if needed.is_found:
         names = ", ".join(cleaned(one) for one in needed.removed)
-        proof = "no smaller set does it" if needed.is_smallest else "none of them can be spared; a smaller set of others may exist"
+        proof = "no smaller set does it" if needed.is_smallest else "a smaller set may exist"
         return f"Without {names} it is not among the first {needed.k} ({proof}; asked again to be sure)."
     if needed.rank is None:
         return f"It is not among the first {needed.k} with the whole history."

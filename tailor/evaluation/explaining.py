@@ -4,6 +4,7 @@ Nothing here believes an explanation: every figure comes from asking the method 
 of that item; `Query.exclude` stays as it was, so that what is taken out of the history does not come back as a recommendation.
 """
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
@@ -14,12 +15,13 @@ import numpy as np
 from tailor.base import Recommender, Run
 from tailor.data.nouns import Evidence, Explanation, History, Query, Ranking
 from tailor.data.queries import Rankings
-from tailor.errors import DataError
+from tailor.errors import DataError, ModelError
 
 NOW = Run()
 DEPTH = 100  # places looked at; an item below them counts as gone
 DRAWS = 10  # random removals an explanation is compared with
 COVER = 0.5  # the strongest evidence, up to this share of the score, is what is taken out
+LATEST = 200  # items of a history that are left out one by one
 TRIES = 256  # sets of items that are all tried before the search for a counterfactual turns greedy: any history of up to 8 items
 
 
@@ -48,7 +50,7 @@ class Counterfactual:
     k: int
     removed: tuple[str, ...]  # empty: there are none, or the item is not among the first k anyway
     rank: int | None  # with the whole history, among the first k
-    is_smallest: bool  # every smaller set was tried; else none of `removed` can be spared, but a smaller set of others may exist
+    is_smallest: bool  # every smaller set was tried; else a smaller one may exist
 
     @property
     def is_found(self) -> bool:
@@ -82,9 +84,9 @@ def leave_one_out(method: Recommender, query: Query, item_ids: Sequence[str], de
     """Explanations of these items by any recommender: how much of its score an item loses when one item of the history is taken out.
 
     Scores are compared among the items of one list, the first `depth` and those asked for. Only losses count, and shares add up to 1;
-    an item that loses nothing has no evidence.
+    an item that loses nothing has no evidence. Of a long history, the latest `LATEST` items are tried.
     """
-    causes = list(dict.fromkeys(query.history.item_ids))
+    causes = list(dict.fromkeys(reversed(query.history.item_ids)))[:LATEST]
     if not causes or not item_ids:
         return [Explanation(one) for one in item_ids]
     listed = method.recommend([query], depth)[0].ids
@@ -108,7 +110,8 @@ def leave_one_out(method: Recommender, query: Query, item_ids: Sequence[str], de
 def explained(method: Recommender, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
     """What the method itself says, or what leaving one out shows where it cannot explain."""
     if method.explains():
-        return method.explain(queries, rankings)
+        with contextlib.suppress(ModelError):  # a pipeline can explain, but perhaps not with these parts
+            return method.explain(queries, rankings)
     return [leave_one_out(method, queries[i], ranking.ids) for i, ranking in enumerate(rankings)]
 
 
@@ -210,7 +213,7 @@ def counterfactual(method: Recommender, query: Query, item_id: str, k: int = 10,
 
     Sets are tried from small to large while all sets of a size fit into `tries`: what is found there is the smallest (of equally small
     ones, the one that says most for the item). Beyond, items are taken out in the order of what they contribute until the item
-    is gone, and then every one that can be spared is put back. Every answer has been seen to hold by asking the method.
+    is gone, and then those that can be spared are put back, `tries` of them looked at. Every answer has been seen to hold by asking the method.
     """
     base = standings(method, [query], [item_id], k)[0]
     causes = _by_contribution(method, query, item_id) if base else []
@@ -224,7 +227,7 @@ def counterfactual(method: Recommender, query: Query, item_id: str, k: int = 10,
     for size in range(1, len(causes) + 1):
         left -= math.comb(len(causes), size)
         if left < 0:
-            return Counterfactual(item_id, k, _greedy(causes, is_gone), base[0], False)
+            return Counterfactual(item_id, k, _greedy(causes, is_gone, tries), base[0], False)
         sets = list(itertools.combinations(causes, size))  # strongest first
         gone = is_gone(sets)
         if any(gone):
@@ -232,12 +235,19 @@ def counterfactual(method: Recommender, query: Query, item_id: str, k: int = 10,
     return Counterfactual(item_id, k, (), base[0], True)
 
 
-def _greedy(causes: Sequence[str], is_gone: Callable[[Sequence[Sequence[str]]], list[bool]]) -> tuple[str, ...]:
-    gone = is_gone([causes[: n + 1] for n in range(len(causes))])
+def _greedy(causes: Sequence[str], is_gone: Callable[[Sequence[Sequence[str]]], list[bool]], tries: int) -> tuple[str, ...]:
+    """The first so many causes whose absence moves the item (found by doubling and halving), without those that can be spared."""
+    sizes = [*(2**n for n in range((len(causes) - 1).bit_length())), len(causes)]
+    gone = is_gone([causes[:n] for n in sizes])
     if not any(gone):
         return ()
-    kept = list(causes[: gone.index(True) + 1])
-    for one in reversed(tuple(kept)):  # the weakest is spared first
+    at = gone.index(True)
+    low, high = (sizes[at - 1] if at else 0), sizes[at]
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if is_gone([causes[:middle]])[0] else (middle, high)
+    kept = list(causes[:high])
+    for one in kept[::-1][:tries]:  # the weakest is spared first
         fewer = [other for other in kept if other != one]
         if fewer and is_gone([fewer])[0]:
             kept = fewer

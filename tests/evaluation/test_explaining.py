@@ -23,6 +23,7 @@ from tailor.evaluation.explaining import (
 )  # fmt: skip
 from tailor.pipeline.default import default_pipeline
 from tailor.pipeline.fallback import Fallback
+from tailor.pipeline.filter import Filter
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.graph_heuristic import GraphHeuristic
 from tailor.retrieval.popularity import Popularity
@@ -195,6 +196,23 @@ def test_taking_out_keeps_the_other_columns_and_what_is_excluded():
     assert left.history.item_ids == ("b",) and left.history.times_ms == (2,) and left.history.texts == ("two",)
     assert left.exclude == ("a", "b") and (left.text, left.time_ms, left.request_id, left.user_id) == ("words", 9, "r", "u")
     assert len(query.history) == 3
+
+
+def test_a_pipeline_of_parts_that_cannot_explain_is_explained_by_leaving_one_out():
+    method = Filter(Votes(HAND), blocked=["y"]).fit(DATA)
+    assert method.explains() and [one.id for one in about(method, ABC, "x").evidence] == ["a", "b"]
+
+
+def test_a_very_long_history():
+    ids = tuple(f"i{at}" for at in range(3000))
+    data = Dataset.from_events({"user_id": ["u"] * 3002, "item_id": [*ids, "x", "y"]})
+    query = Query(history=History(ids), exclude=ids)
+    method = Votes({one: {"x": 1.0} for one in ids[:20]} | {"": {"y": 0.5, "x": 0.2}}).fit(data)
+    assert leave_one_out(method, query, ["x"])[0].evidence == (), "the latest items only"
+    found = counterfactual(method, query, "x", 1)
+    assert set(ids[:20]) <= set(found.removed) and not found.is_smallest
+    fall = faithfulness(method, query, Explanation("x", (Evidence("item", ids[0], 1.0),)))
+    assert fall.figure == 0 and len(fall.ranks_random) == 10
 
 
 # --- counterfactuals
