@@ -20,10 +20,11 @@ from typing import NoReturn
 
 from tailor.errors import DataError
 
+LONGEST = 160  # characters of a condition that an error quotes
 DEEPEST = 50  # brackets and nots within each other
-TOKENS = re.compile(
-    r"""\s*(?:(?P<text>'(?:[^']|'')*'|"(?:[^"]|"")*") | (?P<name>`[^`]+`) | (?P<number>[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?(?![\w.]))
-         | (?P<word>[^\W\d][\w.]*) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>$) | (?P<bad>.))""", re.VERBOSE | re.DOTALL,
+TOKENS = re.compile(  # possessive: a hostile text costs no more than its length
+    r"""\s*+(?:(?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+") | (?P<name>`[^`]++`) | (?P<word>[^\W\d][\w.]*+)
+         | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.])) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>\Z) | (?P<bad>.))""", re.VERBOSE | re.DOTALL,
 )  # fmt: skip
 WORDS = frozenset(["and", "or", "not", "in", "has", "contains", "is", "missing", "null", "true", "false"])
 SAME = {"==": "=", "<>": "!="}
@@ -62,8 +63,10 @@ def read(text: str, what: str = "condition") -> Tree:
 
 
 def refuse(text: str, what: str, problem: str, token: Token | None = None) -> NoReturn:
-    place = "" if token is None else f', at "{token.text}" (character {token.at + 1})' if token.text else ", at its end"
-    raise DataError(f'the {what} "{text}" cannot be used{place}: {problem}')
+    at = token.at if token else 0
+    shown = text if len(text) <= LONGEST else f"...{text[max(at - LONGEST // 2, 0) : at + LONGEST // 2]}..."
+    place = "" if token is None else f', at "{token.text[:LONGEST]}" (character {at + 1})' if token.text else ", at its end"
+    raise DataError(f'the {what} "{shown}" cannot be used{place}: {problem}')
 
 
 class _Reader:

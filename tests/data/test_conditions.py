@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 
 import polars as pl
 import pytest
@@ -152,12 +153,21 @@ def test_what_is_refused_and_where(text, says):
     with pytest.raises(DataError) as error:
         Condition(text, "rule").holds(ITEMS)
     assert says in str(error.value) or says == "there is no column"
-    assert str(error.value).startswith("the rule ") and len(str(error.value)) < len(text) + 500
+    assert str(error.value).startswith("the rule ") and len(str(error.value)) < 600
 
 
 def test_long_conditions_are_no_deeper_than_short_ones():
     assert Condition(" or ".join(["stock = 5"] * 5000)).holds(ITEMS).tolist() == [False] * 4 + [True, False]
     assert Condition(f"stock in ({', '.join(map(str, range(3, 2000)))})").holds(ITEMS).sum() == 2
+
+
+@pytest.mark.parametrize("part", ["1", "'", "''", '"', "a", ".", "-", " ", "(", "1.", "1e", "not ", "`", "\n"])
+def test_a_hostile_text_costs_no_more_than_its_length(part):
+    started = time.perf_counter()
+    for text in (part * 100_000 + "x", "price = " + part * 100_000, "title = '" + part * 100_000):
+        with contextlib.suppress(DataError):
+            Condition(text)
+    assert time.perf_counter() - started < 2
 
 
 def test_no_rows_and_the_facts_asked_about():
