@@ -148,7 +148,9 @@ def falls(
     found = standings(method, asked, items)
     out: list[Fall | None] = [None] * len(explanations)
     for i, named, start, n in plans:
-        out[i] = _fall(named, found[start], found[start + 1], found[start + 2 : start + 2 + n])
+        places = found[start : start + 2 + n]
+        if any(places):
+            out[i] = _fall(named, places[0], places[1], places[2:])
     return out
 
 
@@ -160,7 +162,7 @@ def faithfulness(
     An item at rank r stands at 1 / log2(1 + r), the discount of NDCG; below the first `DEPTH` it stands at 0. The figure is the mean standing without
     random events minus the standing without the evidence, divided by the highest of the two and the full standing; in [-1, 1].
     The evidence taken out is the strongest, up to `cover` of the score. None where there is nothing to compare: the explanation
-    names no item of the history, or no other event is left to draw. All draws are made where they are no more than `draws`;
+    names no item of the history, no other event is left to draw, or the item is always below the first `DEPTH`. All draws are made where they are no more than `draws`;
     else they are keyed by (seed, request id, item).
     """
     return falls(method, [query], [explanation], run, draws, cover)[0]
@@ -198,7 +200,7 @@ def _fall(
     top = max(ours, theirs, _height(full))
     parts = [(None, None) if one is None else one for one in (full, evidence, *random)]
     ranks, scores = [rank for rank, _ in parts], [score for _, score in parts]
-    return Fall((theirs - ours) / top if top else 0.0, named, ranks[0], scores[0], ranks[1], scores[1], tuple(ranks[2:]), tuple(scores[2:]))
+    return Fall((theirs - ours) / top, named, ranks[0], scores[0], ranks[1], scores[1], tuple(ranks[2:]), tuple(scores[2:]))
 
 
 def _height(standing: tuple[int, float] | None) -> float:

@@ -105,6 +105,14 @@ def test_explain_a_whole_list_of_any_model(shop):
     assert "cannot be recommended" in fails("explain", shop / "model", "--user", "person-003", "--item", "no such item")
 
 
+def test_a_pipeline_whose_parts_cannot_explain_still_recommends_and_is_explained(shop, tmp_path):
+    (tmp_path / "mine.toml").write_text('class = "Filter"\nrules = ["price <= 50"]\n[inner]\nclass = "GraphHeuristic"\n')
+    ok("fit", tmp_path / "mine.toml", "--split", shop / "split", "--out", tmp_path / "model")
+    asked = (tmp_path / "model", "--user", "person-003", "--data", shop / "data", "-k", "3")
+    assert "because of" in ok("recommend", *asked)
+    assert "Because you looked at" in ok("explain", *asked)
+
+
 def test_bad_input_is_named(shop, tmp_path):
     assert "no user" in fails("recommend", shop / "model", "--user", "nobody", "--data", shop / "data")
     assert "not both" in fails("recommend", shop / "model", "--user", "a", "--history", "b")

@@ -157,6 +157,8 @@ def test_nothing_to_compare_is_no_figure():
     assert faithfulness(method, alone, about(method, alone, "x")) is None, "no other event to draw"
     assert faithfulness(method, Query(), Explanation("x")) is None
     assert faithfulness(method, ABC, Explanation("x", (Evidence("popularity", "x", 1.0),))) is None
+    nowhere = Explanation("nobody knows this", (Evidence("item", "a", 1.0),))
+    assert faithfulness(method, ABC, nowhere) is None
     assert with_faithfulness(method, [Query()], [[Explanation("x")]])[0][0].faithfulness is None
     assert falls(method, [], []) == [] and with_faithfulness(method, [Query()], [[]]) == [[]]
     for bad in ({"draws": 0}, {"cover": 0.0}, {"cover": 1.5}):
