@@ -9,6 +9,7 @@ import polars as pl
 import scipy.sparse as sp
 
 from tailor.base import Recommender, Run
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -19,6 +20,7 @@ from tailor.specs import build, clone
 from tailor.text.tfidf import tfidf, unit_rows
 
 PLACES = 40_000  # of lists that are reordered at a time
+WORDS = 8_000_000  # lists reordered at a time x words known: 32 MB
 
 
 @dataclass(eq=False)
@@ -66,7 +68,7 @@ class Diversify(Recommender):
         found = cast(Rankings, self.inner_.recommend(queries, width, candidates)).over(self.items_)
         order = np.full((len(found), min(k, found.rows.shape[1])), -1)
         values = np.full(order.shape, -np.inf, np.float32)
-        step = max(1, PLACES // max(width, 1))
+        step = max(1, min(PLACES // width, WORDS // max(self.vectors_.shape[1], 1)))
         for start in range(0, len(found), step):
             some = slice(start, start + step)
             order[some], values[some] = self._ordered(found.rows[some], found.scores[some], order.shape[1])
@@ -79,9 +81,9 @@ class Diversify(Recommender):
     def _ordered(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(B, k) places in the lists `rows` (B, L) in the order taken, -1 where a list ends, and (B, k) their values."""
         n, width = rows.shape
-        vectors = self.vectors_[np.maximum(rows, 0).ravel()]  # (B * L, V)
         value = np.where(rows >= 0, (1 - self.strength) * _scaled(scores, rows >= 0), -np.inf)
         closest = np.zeros((n, width), np.float32)  # to those taken
+        alike = _Alike(self.vectors_[np.maximum(rows, 0).ravel()], n, width)
         every = np.arange(n)
         order, values = np.full((n, k), -1), np.full((n, k), -np.inf, np.float32)
         for at in range(k):
@@ -91,15 +93,32 @@ class Diversify(Recommender):
             order[is_there, at], values[is_there, at] = best[is_there], marginal[every, best][is_there]
             value[every, best] = -np.inf
             if self.strength and at + 1 < k:
-                last = vectors[np.repeat(every * width + best, width)]
-                alike = np.asarray(vectors.multiply(last).sum(axis=1), np.float32).reshape(n, width)
-                closest = np.maximum(closest, alike)
+                closest = np.maximum(closest, alike.to(best))
         return order, values
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The inner recommender's explanations."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+
+
+class _Alike:
+    """Cosines within lists, one item of each at a time, without the products of all pairs."""
+
+    def __init__(self, vectors: sp.csr_matrix, n: int, width: int) -> None:
+        self.vectors, self.shape = vectors, (n, width)
+        self.row = np.repeat(np.arange(n * width), np.diff(vectors.indptr))  # of each entry
+        self.place = self.row // width * vectors.shape[1] + vectors.indices  # in `taken`
+        self.taken = np.zeros(n * vectors.shape[1], np.float32)  # (n * V,) the words of one item a list
+
+    def to(self, best: np.ndarray) -> np.ndarray:
+        """(n, L) cosine of every item to the one at place `best` (n,) of its list."""
+        n, width = self.shape
+        entries = Ragged(self.vectors.indptr, np.arange(len(self.row))).take(np.arange(n) * width + best).values
+        self.taken[self.place[entries]] = self.vectors.data[entries]
+        cosines = np.bincount(self.row, self.vectors.data * self.taken[self.place], minlength=n * width)
+        self.taken[self.place[entries]] = 0
+        return cosines.reshape(n, width).astype(np.float32)
 
 
 def _scaled(scores: np.ndarray, there: np.ndarray) -> np.ndarray:

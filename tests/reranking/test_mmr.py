@@ -10,6 +10,7 @@ import pytest
 from tailor.base import Recommender, Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
+from tailor.data.queries import Rankings
 from tailor.data.splits import split_by
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.protocol import evaluate
@@ -120,6 +121,24 @@ def test_strangers_and_nobody():
     lists = method.recommend([Query(), Query(text="tent"), Query(history=History.of("no such"))], 3)
     assert len(lists[0]) == 0 and lists[0].notes and len(lists[1]) == 3 and not len(lists[2])
     assert len(method.recommend([], 3)) == 0
+
+
+@dataclass(eq=False)
+class Narrow(Recommender):
+    """Answers with arrays as wide as its longest list, not as k."""
+
+    order: str = ""
+
+    def _fit(self, data, run, valid): ...
+
+    def _recommend(self, queries, k, candidates):
+        return Rankings.of([Ranking(tuple(self.order[:k]), np.ones(len(self.order[:k]))) for _ in queries])
+
+
+@pytest.mark.parametrize("order", ["", "a", "ab"])
+def test_lists_narrower_than_asked_for(order):
+    method = Diversify(Narrow(order), similarity="categories").fit(DATA)
+    assert [set(one.ids) for one in method.recommend([Query(), Query()], 4)] == [set(order)] * 2
 
 
 @pytest.mark.parametrize("bad", [{"strength": 1.1}, {"strength": -0.1}, {"depth": 0}, {"similarity": "colour"}])
