@@ -41,21 +41,24 @@ def run(line):
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-@pytest.mark.parametrize("page", [page for page in CODE if blocks(page, "python")], ids=lambda page: page.stem)
-def test_python_blocks_run_in_order(page, shop):
-    names = {"__name__": page.stem}
-    for code in blocks(page, "python"):
-        ready = code.replace('["42"]', '["person-001"]').replace('History.of("a", "b")', 'History.of("thing-001", "thing-005")')
-        exec(compile(ready, str(page), "exec"), names)
-
-
-@pytest.mark.parametrize("page", [page for page in CODE if blocks(page, "bash") and page.stem != "README"], ids=lambda page: page.stem)
-def test_commands_run_in_order(page, shop):
+@pytest.mark.parametrize("page", [page for page in CODE if page.stem != "README" and blocks(page, "bash") + blocks(page, "python")],
+                         ids=lambda page: page.stem)  # fmt: skip
+def test_blocks_run_in_order(page, shop):
+    """First the page's commands, then its Python, in one folder."""
     if page.stem == "quickstart":  # it makes DATA itself
         subprocess.run(["rm", "-r", "DATA"], check=True)
     for code in blocks(page, "bash"):
         for line in code.strip().splitlines():
             run(line)
+    names = {"__name__": page.stem}
+    for code in blocks(page, "python"):
+        exec(compile(code, str(page), "exec"), names)
+
+
+def test_the_readme_s_python_runs(shop):
+    for code in blocks(ROOT / "README.md", "python"):
+        ready = code.replace('["42"]', '["person-001"]').replace('History.of("a", "b")', 'History.of("thing-001", "thing-005")')
+        exec(compile(ready, "README.md", "exec"), {})
 
 
 def test_the_readme_s_commands_exist(shop):

@@ -1,6 +1,9 @@
 """`tailor recommend` and `tailor explain`."""
 
+import contextlib
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,6 +12,8 @@ from tailor.cli.showing import print_json, say, table
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.errors import DataError, ModelError, nearest
+from tailor.evaluation.explaining import DEPTH, Counterfactual, Fall, counterfactual, explained, faithfulness, falls
+from tailor.evaluation.wording import cleaned, listed, quoted, sentence
 from tailor.saving import load, load_histories, load_titles
 
 
@@ -54,7 +59,10 @@ def recommend_command(
     items = history_of(model, history, user, data_folder)
     query = _query(items, text, (*_ids(exclude), *(() if keep_seen else items)))
     ranking = method.recommend([query], k)[0]
-    reasons = method.explain([query], [ranking])[0] if method.explains() and len(ranking) else []
+    reasons: list[Explanation] = []
+    if method.explains() and len(ranking):
+        with contextlib.suppress(ModelError):  # a pipeline can explain, but perhaps not with these parts; `tailor explain` finds out
+            reasons = method.explain([query], [ranking])[0]
     titles = load_titles(model)
     if json:
         print_json(_plain(query, ranking, reasons, titles))
@@ -67,7 +75,7 @@ def recommend_command(
                 for one in unknown[:5]
             ]
         )
-    rows = [[str(at + 1), item_id, titles.get(item_id, ""), f"{score:.4f}", reason_text(reasons[at], titles) if reasons else ""]
+    rows = [[str(at + 1), item_id, cleaned(titles.get(item_id, "")), f"{score:.4f}", reason_text(reasons[at], titles) if reasons else ""]
             for at, (item_id, score) in enumerate(zip(ranking.ids, ranking.scores.tolist(), strict=True))]  # fmt: skip
     if rows:
         table(["rank", "item", "title", "score", "because of"], rows)
@@ -75,32 +83,89 @@ def recommend_command(
 
 
 def explain_command(
-    model: Path, item: str, history: list[str] | None, user: str | None, data_folder: Path | None, text: str, json: bool
+    model: Path, item: str | None, history: list[str] | None, user: str | None, data_folder: Path | None, text: str, k: int, json: bool
 ) -> None:
     method, titles = opened(model), load_titles(model)
     items = history_of(model, history, user, data_folder)
-    query = _query(items, text, ())
-    only = Ranking((item,), np.ones(1, np.float32))
-    found = method.recommend([query], 1, [only])[0]
+    query = _query(items, text, tuple(one for one in dict.fromkeys(items) if one != item))
+    if item is None:
+        _explain_list(method, query, titles, k, json)
+    else:
+        _explain_item(method, query, titles, item, k, json)
+
+
+def _explain_item(method: Recommender, query: Query, titles: dict[str, str], item: str, k: int, json: bool) -> None:
+    found = method.recommend([query], 1, [Ranking((item,), np.ones(1, np.float32))])[0]
     if not found.ids:
         raise DataError(f'"{item}" cannot be recommended to this person: it is not in the catalogue, is blocked, or nothing speaks for it')
-    explanation = method.explain([query], [found])[0][0]
+    explanation = explained(method, [query], [found])[0][0]
+    fall, needed = faithfulness(method, query, explanation), counterfactual(method, query, item, k)
+    said = sentence(explanation, titles, needed)
     if json:
-        print_json(_plain(query, found, [explanation], titles))
+        out = _plain(query, found, [explanation], titles)
+        out["items"][0] |= {"sentence": said, "faithfulness": None if fall is None else asdict(fall), "counterfactual": asdict(needed)}
+        print_json(out)
         return
-    say(f"{titles.get(item, item)}: {reason_text(explanation, titles, most=20) or 'nothing in the history speaks for it'}")
+    say(f"{quoted(item, titles)}: {said}")
+    rows = [[one.kind, cleaned(one.id), cleaned(titles.get(one.id, "")), f"{one.share:.1%}"] for one in explanation.evidence[:20]]
+    if rows:
+        table(["evidence", "id", "title", "share of the score"], rows)
+    say(_faithfulness_line(fall, titles), _needed_line(needed))
+
+
+def _explain_list(method: Recommender, query: Query, titles: dict[str, str], k: int, json: bool) -> None:
+    ranking = method.recommend([query], k)[0]
+    reasons = explained(method, [query], [ranking])[0]
+    figures = [None if fall is None else fall.figure for fall in falls(method, [query] * len(reasons), reasons)]
+    said = [sentence(one, titles) for one in reasons]
+    if json:
+        out = _plain(query, ranking, reasons, titles)
+        for one, words, figure in zip(out["items"], said, figures, strict=True):
+            one |= {"sentence": words, "faithfulness": None if figure is None else {"figure": figure}}
+        print_json(out)
+        return
+    rows = [[str(at + 1), item_id, cleaned(titles.get(item_id, "")), said[at], "-" if figures[at] is None else f"{figures[at]:+.2f}"]
+            for at, item_id in enumerate(ranking.ids)]  # fmt: skip
+    if rows:
+        table(["rank", "item", "title", "why", "faithfulness"], rows)
+    say(*ranking.notes)
+
+
+def _faithfulness_line(fall: Fall | None, titles: dict[str, str]) -> str:
+    if fall is None:
+        return "Faithfulness cannot be measured: no item of the history is named as evidence, or there is no other to compare with."
+    others = [DEPTH + 1 if rank is None else rank for rank in fall.ranks_random]
+    return (
+        f"Faithfulness {fall.figure:+.2f} (from -1 to 1): {_place(fall.rank)} with the whole history, {_place(fall.rank_without)} without "
+        f"{listed([quoted(one, titles) for one in fall.removed])}; without as many other events {_place(int(np.median(others)))} "
+        f"(median of {len(others)})."
+    )
+
+
+def _place(rank: int | None) -> str:
+    return f"at rank {rank}" if rank is not None and rank <= DEPTH else f"below rank {DEPTH}"
+
+
+def _needed_line(needed: Counterfactual) -> str:
+    if needed.is_found:
+        names = ", ".join(cleaned(one) for one in needed.removed)
+        proof = "no smaller set does it" if needed.is_smallest else "a smaller set may exist"
+        return f"Without {names} it is not among the first {needed.k} ({proof}; asked again to be sure)."
+    if needed.rank is None:
+        return f"It is not among the first {needed.k} with the whole history."
+    return f"At rank {needed.rank}; nothing that was taken out of the history moves it from the first {needed.k}."
 
 
 def reason_text(explanation: Explanation, titles: dict[str, str], most: int = 2) -> str:
     """The strongest evidence with its share of the score, as in "Enamel kettle (62 %)"."""
     parts = []
     for one in explanation.evidence[:most]:
-        name = "what everybody chooses" if one.kind == "popularity" else titles.get(one.id, one.id)
+        name = "what everybody chooses" if one.kind == "popularity" else cleaned(titles.get(one.id, one.id))
         parts.append(f'the word "{name}" ({one.share:.0%})' if one.kind == "word" else f"{name} ({one.share:.0%})")
     return ", ".join(parts)
 
 
-def _plain(query: Query, ranking: Ranking, reasons: list[Explanation], titles: dict[str, str]) -> dict[str, object]:
+def _plain(query: Query, ranking: Ranking, reasons: list[Explanation], titles: dict[str, str]) -> dict[str, Any]:
     by_id = {one.item_id: one for one in reasons}
     items = []
     for at, item_id in enumerate(ranking.ids):

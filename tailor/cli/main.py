@@ -99,17 +99,18 @@ def recommend(
 @app.command()
 def explain(
     model: Model,
-    item: Annotated[str, typer.Option(help="The item to explain.")],
+    item: Annotated[str | None, typer.Option(help="The item to explain; left out: the whole list, briefly.")] = None,
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
     text: str = "",
+    k: Annotated[int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")] = 10,
     json: Json = False,
 ) -> None:
-    """Say why a person would get an item: the share of the score that each piece of evidence brings."""
+    """Say why a person would get an item, how far that can be believed, and without what it would not be recommended."""
     from tailor.cli.asking import explain_command
 
-    explain_command(model, item, history, user, data_folder, text, json)
+    explain_command(model, item, history, user, data_folder, text, k, json)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import polars as pl
 import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
+from tailor.data.conditions import Condition
 from tailor.data.folders import written_aside
 from tailor.data.queries import Queries, Rankings
 from tailor.data.tables import TABLES, Tables, checked
@@ -22,7 +22,6 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 SCHEMA_VERSION = 1
-SUBQUERY = re.compile(r"(?<!')\b(select|from)\b|\b(select|from)\b(?!')", re.IGNORECASE)  # 'from' as a whole text is none
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,19 +176,13 @@ class Dataset:
         return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
 
     def where(self, condition: str) -> np.ndarray:
-        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such an expression itself, holds."""
-        if condition not in self.labels and not set(condition) & set("=<>( "):
+        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such a condition itself, holds.
+
+        Conditions are those of `data/expressions.py`; a label may come with somebody else's data set and reaches nothing but the events.
+        """
+        if condition not in self.labels and condition not in self.events.columns and not set(condition) & set("=<>( `"):
             raise DataError(f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)}')
-        written = self.labels.get(condition, condition)
-        if SUBQUERY.search(written):  # it could read any file or address, and may come with somebody else's data set
-            raise DataError(f'the expression "{written}" holds SELECT or FROM: it may only compare columns of the events')
-        try:
-            holds = self.events.select(pl.sql_expr(written).alias("holds"))
-        except pl.exceptions.PolarsError as error:
-            raise DataError(f'the expression "{written}" cannot be read: {str(error).splitlines()[0]}') from None
-        if len(holds) != len(self.events) or holds.schema["holds"] != pl.Boolean:
-            raise DataError(f'the expression "{written}" does not say yes or no for every event')
-        return holds["holds"].fill_null(False).to_numpy()
+        return Condition(self.labels.get(condition, condition)).holds(self.events)
 
     def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
         """The same data set with only these events (mask), and only these rows of `others` (table -> mask); catalogue and users stay."""

@@ -94,7 +94,7 @@ class Ranking:
 class Evidence:
     """One reason for an item: what kind of thing it is, its id, and its share of the score."""
 
-    kind: str  # "item": an item of the history; "word": a word of the text; "popularity"
+    kind: str  # "item": of the history; "word": of the text; "popularity"; "part": a part of a pipeline that cannot say more
     id: str
     share: float
 

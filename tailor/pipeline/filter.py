@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 import polars as pl
 
 from tailor.base import Recommender, Run
+from tailor.data.conditions import Condition
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -20,9 +21,10 @@ from tailor.specs import build, check_settings, clone
 class Filter(Recommender):
     """Hands a recommender queries that exclude the items of a rule, so that the recommender itself leaves them out.
 
-    `blocked` names items; `only` and `never` hold, per column of the items table, the values an item must or must not
+    `rules` are conditions that an item must meet, all of them (the language of `data/expressions.py`): "price <= 200 and not
+    (categories has 'adult')". `blocked` names items; `only` and `never` hold, per column of the items table, the values an item must or must not
     have (for a list column: at least one of them); `at_most` bounds a number. An item whose value is missing fails
-    `only` and `at_most`. When the rule cannot be applied, nothing is recommended: a filter fails closed.
+    `only`, `at_most` and every rule that asks for it. When the rule cannot be applied, nothing is recommended: a filter fails closed.
     """
 
     inner: Recommender
@@ -30,16 +32,21 @@ class Filter(Recommender):
     only: dict[str, list[Any]] = field(default_factory=dict)
     never: dict[str, list[Any]] = field(default_factory=dict)
     at_most: dict[str, float] = field(default_factory=dict)
+    rules: list[str] = field(default_factory=list)
 
     inner_: Recommender = field(init=False, repr=False)
     blocked_: Vocabulary = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         check_settings(self)  # a rule that is one string would be read letter by letter, and block nothing
+        for rule in self.rules:
+            Condition(rule, "rule")  # what cannot be read is said before anything is fitted
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "Filter", "inner": {"class": "CoVisitation"}, "never": {"categories": ["lamp"]}}))
+        return cast(
+            Self, build({"class": "Filter", "inner": {"class": "CoVisitation"}, "never": {"categories": ["lamp"]}, "rules": ["price < 50"]})
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
@@ -60,15 +67,18 @@ class Filter(Recommender):
             bad |= _has(table, column, values)
         for column, most in self.at_most.items():
             bad |= ~(pl.col(column) <= most).fill_null(False)
+        for rule in self.rules:
+            bad |= ~Condition(rule, "rule").compiled(table.schema)
         try:
             return table.filter(bad)["item_id"].to_list()
         except pl.exceptions.PolarsError as error:
             raise DataError(f"Filter: a rule does not fit the type of its column: {str(error).splitlines()[0]}") from None
 
     def _idle(self, data: Dataset) -> dict[str, list[Any]]:
-        """The named items and values that no item has: misspelt, as a rule."""
+        """The named items and values that no item has, and the rules that all items meet: misspelt, as a rule."""
         table = data.item_table
         idle = {"blocked": [one for one in self.blocked if one not in data.catalogue]}
+        idle["rules"] = [rule for rule in self.rules if Condition(rule, "rule").holds(table).all()]
         for column, values in (*self.only.items(), *self.never.items()):
             there = table[column].explode() if table.schema[column] == pl.List else table[column]
             idle[column] = [*idle.get(column, []), *(one for one in values if not there.is_in([one]).any())]

@@ -50,3 +50,21 @@ def part_names(parts: Sequence[Recommender]) -> list[str]:
     """A distinct name for every part: its class, numbered where several share it."""
     names = [part.name for part in parts]
     return [name if names.count(name) == 1 else f"{name} {names[:i].count(name) + 1}" for i, name in enumerate(names)]
+
+
+def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> Rankings:
+    """n rankings of at most k items: those of each part stand at the places (numbers from 0 to n - 1) that it is given with."""
+    if not parts:
+        return Rankings.empty(Vocabulary([]), n, k)
+    lists = one_catalogue([part.first(k) for _, part in parts])
+    out = Rankings.empty(lists[0].catalogue, n, k)
+    columns = {name: np.full((n, k), np.nan, np.float32) for part in lists for name in part.columns}
+    notes: dict[int, tuple[str, ...]] = {}
+    for (places, _), part in zip(parts, lists, strict=True):
+        width = part.rows.shape[1]
+        out.rows[places, :width], out.scores[places, :width] = part.rows, part.scores
+        for name, values in part.columns.items():
+            columns[name][places, :width] = values
+        notes |= {int(places[i]): note for i, note in part.notes.items()}
+    kinds = {part.score_kind for part in lists}
+    return replace(out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score")

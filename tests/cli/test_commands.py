@@ -90,6 +90,27 @@ def test_explain_says_what_brought_the_item(shop):
     found = json.loads(ok("explain", shop / "model", "--history", "thing-001,thing-005", "--item", items[0]["item_id"], "--json"))
     assert {one["id"] for one in found["items"][0]["evidence"]} <= {"thing-001", "thing-005"}
     assert abs(sum(one["share"] for one in found["items"][0]["evidence"]) - 1) < 1e-3
+    assert found["items"][0]["sentence"].startswith("Because you looked at ")
+    assert -1 <= found["items"][0]["faithfulness"]["figure"] <= 1 and found["items"][0]["counterfactual"]["k"] == 10
+    out = ok("explain", shop / "model", "--user", "person-003", "--item", items[0]["item_id"], "-k", "3")
+    assert "share of the score" in out and "among the first" in out and "Faithfulness" in out
+
+
+def test_explain_a_whole_list_of_any_model(shop):
+    found = json.loads(ok("explain", shop / "model", "--user", "person-003", "-k", "4", "--json"))["items"]
+    assert len(found) == 4 and all(one["sentence"].startswith("Because ") for one in found)
+    assert any(one["faithfulness"] is not None for one in found)
+    assert "why" in ok("explain", shop / "model", "--user", "person-003", "-k", "2")
+    assert "many people choose it" in ok("explain", shop / "popular", "-k", "1")
+    assert "cannot be recommended" in fails("explain", shop / "model", "--user", "person-003", "--item", "no such item")
+
+
+def test_a_pipeline_whose_parts_cannot_explain_still_recommends_and_is_explained(shop, tmp_path):
+    (tmp_path / "mine.toml").write_text('class = "Filter"\nrules = ["price <= 50"]\n[inner]\nclass = "GraphHeuristic"\n')
+    ok("fit", tmp_path / "mine.toml", "--split", shop / "split", "--out", tmp_path / "model")
+    asked = (tmp_path / "model", "--user", "person-003", "--data", shop / "data", "-k", "3")
+    assert "because of" in ok("recommend", *asked)
+    assert "Because you looked at" in ok("explain", *asked)
 
 
 def test_bad_input_is_named(shop, tmp_path):

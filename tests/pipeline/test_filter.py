@@ -58,6 +58,15 @@ def answered(method: Recommender, k: int = 10, queries=EVERYONE, candidates=None
         ({"at_most": {"price": 20}}, "abe"),
         ({"at_most": {"price": 4.99}}, ""),
         ({"at_most": {"stock": 2}}, "abf"),
+        ({"rules": ["price <= 20"]}, "abe"),
+        ({"rules": ["price <= 20", "not (categories has 'red')"]}, "be"),
+        ({"rules": ["title != 'tent'"]}, "cef"),
+        ({"rules": ["not (categories has 'camp') or adult"]}, "acef"),
+        ({"rules": ["title contains 'TEN' or stock = 5"]}, "abe"),
+        ({"rules": ["price is missing"]}, "cd"),
+        ({"rules": ["item_id in ('a', 'zz')"]}, "a"),
+        ({"rules": ["stock > 100"]}, ""),
+        ({"rules": ["price <= 20"], "never": {"title": ["lamp"]}, "blocked": ["a"]}, "b"),
         ({"only": {"title": ["tent"]}, "never": {"categories": ["red"]}, "at_most": {"price": 20}, "blocked": ["c"]}, "b"),
     ],
     ids=str,
@@ -84,7 +93,11 @@ def test_an_item_that_only_the_events_know_fails_too():
     assert "z" not in answered(Filter(Popularity(), only={"adult": [True, False]}).fit(more))
 
 
-@pytest.mark.parametrize("rule", [{"only": {"categoris": ["x"]}}, {"never": {"categoris": ["x"]}}, {"at_most": {"prise": 3}}], ids=str)
+@pytest.mark.parametrize(
+    "rule",
+    [{"only": {"categoris": ["x"]}}, {"never": {"categoris": ["x"]}}, {"at_most": {"prise": 3}}, {"rules": ["not prise > 3"]}],
+    ids=str,
+)
 def test_a_typo_in_a_column_is_quoted_and_nothing_is_fitted(rule):
     method = Filter(Popularity(), **rule)
     with pytest.raises(DataError, match="Did you mean"):
@@ -95,7 +108,7 @@ def test_a_typo_in_a_column_is_quoted_and_nothing_is_fitted(rule):
 @pytest.mark.parametrize(
     "rule",
     [{"blocked": "a"}, {"never": {"categories": "camp"}}, {"only": {"title": "tent"}}, {"at_most": {"price": "20"}}, {"at_most": {"price": float("nan")}},
-     {"never": ["camp"]}, {"blocked": [3]}],
+     {"never": ["camp"]}, {"blocked": [3]}, {"rules": "price < 3"}, {"rules": [3]}],
     ids=str,
 )  # fmt: skip
 def test_a_rule_that_is_no_rule_is_refused_and_never_read_letter_by_letter(rule):
@@ -114,7 +127,22 @@ def test_a_value_of_another_type_than_the_column_is_refused_and_blocks_not_nothi
 
 def test_a_value_that_no_item_has_is_reported():
     report = Filter(Popularity(), never={"categories": ["capm", "home"]}, blocked=["a", "zz"]).fit(data()).fit_report_
+    idle = (
+        Filter(Popularity(), rules=["title != 'tnet' or title is missing", "price > 10"])
+        .fit(data())
+        .fit_report_["rules_that_match_no_item"]
+    )
+    assert idle == {"rules": ["title != 'tnet' or title is missing"]}
     assert "capm" in str(report) and "zz" in str(report) and "home" not in str(report)
+
+
+def test_a_rule_that_cannot_be_read_is_refused_before_anything_is_fitted():
+    with pytest.raises(DataError, match=r'the rule "price <=" cannot be used, at its end'):
+        Filter(Popularity(), rules=["price <="])
+    with pytest.raises(DataError, match=r"price is a number, '3' is a text"):
+        Filter(Popularity(), rules=["price < '3'"]).fit(data())
+    with pytest.raises(DataError, match="cannot be used"):
+        build({"class": "Filter", "inner": {"class": "Popularity"}, "rules": ["exec('1')"]})
 
 
 # --- an inner method that does not keep its side -------------------------------------------------------------------------------
