@@ -24,6 +24,7 @@ from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
+from tailor.retrieval.two_step import TwoStep
 from tailor.specs import clone, spec
 
 GRID = {
@@ -39,12 +40,14 @@ def measure(name: str, run: Run) -> dict:
     started = time.perf_counter()
     choices = {part: choose(options, split, run=run) for part, options in GRID.items()}
     chosen = {part: choice.best for part, choice in choices.items()}
-    fuse = Fuse([clone(part) for part in chosen.values()])
+    visits = spec(chosen["CoVisitation"])
+    walks = [TwoStep(history_decay=visits["history_decay"], first=first) for first in ("visits", "texts")]
+    fuse = Fuse([*(clone(part) for part in chosen.values()), *walks])
     tuned = Filter(Fallback([fuse, Popularity()])).fit(split.train, run, split)
     methods = {"default pipeline, settings chosen": tuned, "default pipeline": default_pipeline().fit(split.train, run, split),
-               **chosen, "CoVisitation, plain counts": plain().fit(split.train, run), "Popularity": Popularity().fit(split.train, run)}  # fmt: skip
+               **chosen, "TwoStep": TwoStep().fit(split.train, run), "CoVisitation, plain counts": plain().fit(split.train, run), "Popularity": Popularity().fit(split.train, run)}  # fmt: skip
     report = evaluate(methods, split, k=(10,), run=run)
-    best = max((*chosen, "Popularity"), key=lambda part: report.mean(part, "NDCG@10"))
+    best = max((*chosen, "TwoStep", "Popularity"), key=lambda part: report.mean(part, "NDCG@10"))
     tests = [one for seen in ("removed", "kept") for one in compare(report, best, seen=seen)]
     return {**report.to_dict(), "best_part": best, "comparisons": [dataclasses.asdict(one) for one in tests],
             "fit_reports": {label: method.fit_report_ for label, method in methods.items()},

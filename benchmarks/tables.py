@@ -96,8 +96,8 @@ def budget_table(result: dict) -> list[str]:
 def summary() -> list[str]:
     lines = ["| | Beauty | Sports |", "|---|---|---|"]
     results = [read("accuracy-beauty"), read("accuracy-sports")]
-    names = {"default pipeline, settings chosen": "**default pipeline** (co-visitation + text neighbours + EASE)"}
-    for method in ("default pipeline, settings chosen", "CoVisitation", "TextNeighbours", "EASE", "Popularity"):
+    names = {"default pipeline, settings chosen": "**default pipeline** (co-visitation, two steps, text neighbours, EASE)"}
+    for method in ("default pipeline, settings chosen", "CoVisitation", "TwoStep", "TextNeighbours", "EASE", "Popularity"):
         cells = []
         for result in results:
             rows = (
