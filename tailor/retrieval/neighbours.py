@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
@@ -80,10 +81,10 @@ def nearest(
     Works in blocks of rows of at most BLOCK_PRODUCTS multiplications (one row may need more): never N x N.
     """
     n = vectors.shape[0]
-    other = vectors.T.tocsr() if sp.issparse(vectors) else vectors.T
+    other = vectors.T if isinstance(vectors, np.ndarray) else vectors.T.tocsr()
     out = []
     edges = _row_blocks(vectors)
-    for start, stop in run.progress(list(zip(edges[:-1], edges[1:], strict=True)), what, len(edges) - 1):
+    for start, stop in run.progress(list(pairwise(edges)), what, len(edges) - 1):
         block = sp.csr_matrix(vectors[start:stop] @ other)
         mine = np.repeat(np.arange(start, stop), np.diff(block.indptr))
         block.data[block.indices == mine] = 0
@@ -96,10 +97,10 @@ def nearest(
 def _row_blocks(vectors: np.ndarray | sp.csr_matrix) -> list[int]:
     """Rows 0 = e0 < e1 < ... = N such that the products of each block of rows with all others stay in bounds."""
     n = vectors.shape[0]
-    if sp.issparse(vectors):
+    if isinstance(vectors, np.ndarray):
+        work = np.arange(n + 1) * n
+    else:
         in_column = np.bincount(vectors.indices, minlength=vectors.shape[1])
         work = np.r_[0, np.cumsum(in_column[vectors.indices])][vectors.indptr]
-    else:
-        work = np.arange(n + 1) * n
     cuts = np.searchsorted(work, np.arange(BLOCK_PRODUCTS, work[-1], BLOCK_PRODUCTS))
     return [int(one) for one in np.unique(np.r_[0, cuts, n])]
