@@ -177,6 +177,14 @@ class Dataset:
             return [""] * len(frame)
         return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
 
+    @cached_property
+    def finest_categories(self) -> np.ndarray:
+        """(N,) int64 number of each item's finest category, the last of its list; items without one share a number."""
+        if "categories" not in self.item_table.columns:
+            return np.zeros(len(self.catalogue), np.int64)
+        finest = [str(one) if one is not None else "" for one in self.item_table["categories"].list.last().to_list()]
+        return Vocabulary(dict.fromkeys(finest)).rows(finest).astype(np.int64)
+
     def where(self, condition: str) -> np.ndarray:
         """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such an expression itself, holds."""
         if condition not in self.labels and not set(condition) & set("=<>( "):

@@ -12,7 +12,6 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 
 DAY_MS = 86_400_000
@@ -52,7 +51,7 @@ class Repeat(ScoringRecommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         rows, times = data.sequences.rows, data.sequences.times_ms
-        groups = _categories(data)
+        groups = data.finest_categories
         places = rows.with_values(np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths))
         by_place = _Spells.of(rows, places, rows.lengths[rows.owners])
         self.place_rates_, factors = by_place.rates(_edges(1, LONGEST_PLACES, self.growth, whole=True), groups, self.shrink)
@@ -182,12 +181,3 @@ def _recent(queries: Queries, length: int) -> Queries:
         return queries
     columns = {name: column.keep(kept) for name, column in queries.columns.items()}
     return replace(queries, histories=queries.histories.keep(kept), columns=columns)
-
-
-def _categories(data: Dataset) -> np.ndarray:
-    """(N,) number of each item's finest category, the last of its list; items without one share a number."""
-    table = data.item_table
-    if "categories" not in table.columns:
-        return np.zeros(len(data.catalogue), np.int64)
-    finest = [str(one) if one is not None else "" for one in table["categories"].list.last().to_list()]
-    return Vocabulary(dict.fromkeys(finest)).rows(finest).astype(np.int64)

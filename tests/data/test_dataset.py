@@ -449,3 +449,11 @@ def test_what_is_no_data_set_says_so(tmp_path):
     for wrong in (tmp_path, tmp_path / "nowhere", tmp_path / "file"):
         with pytest.raises(DataError, match="not a data set"):
             Dataset.open(wrong)
+
+
+def test_the_finest_category_is_the_last_of_the_list_and_those_without_share_one():
+    items = pl.DataFrame({"item_id": list("abcde"), "categories": [["x", "y"], ["z", "y"], ["y", "x"], [], None]})
+    data = Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["f"]}), "items": items})
+    number = dict(zip(data.catalogue.ids, data.finest_categories.tolist(), strict=True))
+    assert number["a"] == number["b"] != number["c"] and number["d"] == number["e"] == number["f"] not in (number["a"], number["c"])
+    assert Dataset({"events": data.events}).finest_categories.tolist() == [0]
