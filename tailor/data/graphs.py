@@ -172,8 +172,8 @@ def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
     room, surplus = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
     last = np.cumsum(np.bincount(node[heavy], minlength=len(degrees))) - 1  # place in `heavy` of each node's last one
     first = np.r_[0, last[:-1] + 1]
-    filler: np.ndarray = np.searchsorted(surplus, np.r_[0, room[:-1]], side="right")
-    filler = np.clip(filler, first[node[light]], last[node[light]])  # rounding must not reach into the next node
+    filler = np.searchsorted(surplus, np.r_[0, room[:-1]], side="right")
+    filler = np.minimum(np.maximum(filler, first[node[light]]), last[node[light]])  # rounding must not reach into the next node
     has_heavy = last[node[light]] >= first[node[light]]
     keep[light] = np.where(has_heavy, scaled[light], 1)
     alias[light] = np.where(has_heavy, heavy[np.minimum(filler, len(heavy) - 1)], light)

@@ -33,16 +33,16 @@ class PersonalizedPageRank(ScoringRecommender):
     many such walks end are near to you by many short ways.
 
     `walks` walks a query start at the items of its history, the latest most often, as from a user who has just these items; so strangers are
-    served like the people of the training data. A score estimates the share of walks ending on items that end there. All walks of
-    a block advance at once, with alias tables for weighted edges; each draws from its own stream, keyed by seed, history and
-    number, so that blocks, threads and batches change nothing. `read="users"` counts where walks stand before their last step and
-    takes that step exactly: the same expectation with far less noise. Memory: 16 bytes an edge and 8 more where weights differ, 10 MB a
-    thread, and the block's result of at most 12 bytes a walk (a walk times a person's items with "users"). No user is named, but the
-    graph holds anonymous histories: keep a saved model as you keep the log.
+    served like the people of the training data. A score estimates the share of walks ending on items that end there. `read="ends"` counts
+    these ends; "users" counts where walks stand before their last step and takes that step exactly: the same expectation, in a hundredth of
+    the walks. All walks of a block advance at once, with alias tables for weighted edges; each draws from its own stream, keyed
+    by seed, history and number, so that blocks, threads and batches change nothing. Memory: 16 bytes an edge, 16 more where weights
+    differ, 10 MB a thread, and the answer's entries, at most one a walk (with "users" one a walk and item of the person it passed). No
+    user is named, but the graph holds anonymous histories: keep a saved model as you keep the log.
 
     Differs from the paper: one machine, so no spliced segments (which correlate walks) and no rounds of messages; walks stop on items only, with
-    chance 1 - (1 - restart)^2, which is the paper's estimate read on items and renormalised, without walks wasted on users, who
-    are half of the ends there. A heavy node needs no tree of alias tables: one table serves any degree.
+    chance 1 - (1 - restart)^2, which is the paper's estimate read on items and renormalised, without the half of the walks that end on
+    people; the last step taken exactly is ours. A heavy node needs no tree of alias tables: one table serves any degree.
     """
 
     restart: float = 0.15  # chance to stop at every node, people included
@@ -50,7 +50,7 @@ class PersonalizedPageRank(ScoringRecommender):
     history_decay: float = 0.5  # weight of a history's event as a start, relative to the one after it; 1: all the same
     history_length: int = 100  # most recent events used
     edge_decay: float = 1.0  # weight of an edge relative to that of the user's next event
-    read: Literal["ends", "users"] = "ends"  # what of a walk is counted
+    read: Literal["users", "ends"] = "users"  # what of a walk is counted
 
     seed_: int = field(init=False, repr=False)
     users_of_: sp.csr_matrix = field(init=False, repr=False)  # (N, U) float32 edge weights; users in no order
