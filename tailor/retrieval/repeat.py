@@ -18,7 +18,6 @@ DAY_MS = 86_400_000
 FIRST_DAYS = 0.25  # length of the first span of time
 LONGEST_DAYS = 3_650.0
 LONGEST_PLACES = 1_000
-TIMES_BEFORE = np.array([1, 2, 3, 4, 6, 10])  # had once, twice, three times, 4-5, 6-9, 10 and more times
 
 
 @dataclass(eq=False)
@@ -28,12 +27,14 @@ class Repeat(ScoringRecommender):
     For every item and every span of time since a person's last event of it, the rate of coming back is the returns in that span over the time
     people spent in it without having returned yet, those who never returned included (a hazard rate; a mean gap would leave them out, and
     would not fall after the item was due). Rates of an item are pulled towards its finest category's, those towards everybody's, as if `shrink`
-    returns had been seen there (the mean of a gamma posterior); how often the person had the item multiplies them. Scores are returns a
-    day at `Query.time_ms` (else at the end of the training data or of the history, the later). Where the data or a history has no times, spans
-    count events in place of days. Answers items of the history only. No paper of its own.
+    returns had been seen there (the mean of a gamma posterior). The person's own pace multiplies them: returns so far over those the rates let
+    expect, both plus `own` (a gamma frailty). Scores are returns a day at `Query.time_ms` (else at the end of the training data or of
+    the history, the later). Where the data or a history has no times, spans count events in place of days. Answers items of the history only.
+    No paper of its own.
     """
 
     shrink: float = 5.0  # returns of the category added to an item's, and of everybody's to a category's
+    own: float = 1.0  # returns at everybody's pace added to a person's own with an item
     growth: float = 1.25  # each span of time is this much longer than the one before
     history_length: int = 1_000  # most recent events used
 
@@ -41,58 +42,64 @@ class Repeat(ScoringRecommender):
     end_ms_: int = field(init=False, repr=False)  # of the training data
     rates_: np.ndarray = field(init=False, repr=False)  # (N, spans) float32 returns a day; an event, where there are no times
     place_rates_: np.ndarray = field(init=False, repr=False)  # (N, spans) float32 returns an event
-    factors_: np.ndarray = field(init=False, repr=False)  # (2, len(TIMES_BEFORE)) by how often the person had it; with times, by places
 
     def __post_init__(self) -> None:
-        if not self.shrink > 0 or not 1 < self.growth <= 10 or self.history_length < 1:
-            raise DataError(f"shrink is {self.shrink}, growth {self.growth}, history_length {self.history_length}: shrink must be above 0, "
-                            "growth above 1 and at most 10, history_length at least 1")  # fmt: skip
+        if not self.shrink > 0 or not self.own > 0:
+            raise DataError(f"shrink is {self.shrink}, own {self.own}: both must be above 0")
+        if not 1 < self.growth <= 10 or self.history_length < 1:
+            raise DataError(f"growth is {self.growth}, history_length {self.history_length}: growth above 1 and at most 10, length from 1")
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        rows, times = data.sequences.rows, data.sequences.times_ms
-        groups = data.finest_categories
-        places = rows.with_values(np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths))
-        by_place = _Spells.of(rows, places, rows.lengths[rows.owners])
-        self.place_rates_, factors = by_place.rates(_edges(1, LONGEST_PLACES, self.growth, whole=True), groups, self.shrink)
-        self.has_times_, self.end_ms_, self.rates_, self.factors_ = times is not None, 0, self.place_rates_[:, :0], np.stack([factors] * 2)
+        rows, times, groups = data.sequences.rows, data.sequences.times_ms, data.finest_categories
+        spells = _Spells.of(rows, -1.0 - rows.from_end, np.zeros(len(rows.values)))
+        self.place_rates_ = spells.rates(self._place_edges, groups, self.shrink)
+        self.has_times_, self.end_ms_, self.rates_ = times is not None, 0, self.place_rates_[:, :0]
         if times is not None:
             self.end_ms_ = int(times.values.max(initial=0))
-            days = times.with_values((times.values - self.end_ms_) / DAY_MS)
-            spells = _Spells.of(rows, days, np.zeros(len(rows.values)))
-            self.rates_, self.factors_[0] = spells.rates(_edges(FIRST_DAYS, LONGEST_DAYS, self.growth), groups, self.shrink)
-        self.fit_report_ = {"returns": int(by_place.came_back.sum()), "of": len(by_place.item), "has_times": self.has_times_}
+            days = (times.values - self.end_ms_) / DAY_MS
+            self.rates_ = _Spells.of(rows, days, np.zeros(len(days))).rates(self._day_edges, groups, self.shrink)
+        self.fit_report_ = {"returns": int((~spells.is_open).sum()), "of": len(spells.item), "has_times": self.has_times_}
+
+    @property
+    def _day_edges(self) -> np.ndarray:
+        return _edges(FIRST_DAYS, LONGEST_DAYS, self.growth)
+
+    @property
+    def _place_edges(self) -> np.ndarray:
+        return _edges(1, LONGEST_PLACES, self.growth, whole=True)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         queries = _recent(queries, self.history_length)
-        query, item, age, before, timed = self._last_events(queries)
-        scores = np.zeros(len(item), np.float32)
-        clocks = [(timed, self.rates_, _edges(FIRST_DAYS, LONGEST_DAYS, self.growth)),
-                  (~timed, self.place_rates_, _edges(1, LONGEST_PLACES, self.growth, whole=True))]  # fmt: skip
-        for clock, (which, rates, edges) in enumerate(clocks):
-            span = _span(age[which], edges)
-            scores[which] = rates[item[which], span] * self.factors_[clock, _times_before(before[which])]
-        found = sp.csr_matrix((scores, (query, item)), shape=(len(queries), len(self.items_)))
+        start, now, timed = self._clock(queries)
+        spells = _Spells.of(queries.histories, start, now)
+        rate, risk = np.zeros(len(start)), np.zeros(len(start))
+        in_days = timed[spells.order]
+        for which, rates, edges in ((in_days, self.rates_, self._day_edges), (~in_days, self.place_rates_, self._place_edges)):
+            rate[which], risk[which] = _hazard(rates, edges, spells.item[which], spells.length[which])
+        run = np.cumsum(spells.is_open) - spells.is_open  # a person's spells with an item, of which the last is open
+        returns, due = np.bincount(run, ~spells.is_open), np.bincount(run, risk)
+        query = queries.histories.owners[spells.order][spells.is_open]
+        scores = (rate[spells.is_open] * (returns + self.own) / (due + self.own)).astype(np.float32)
+        found = sp.csr_matrix((scores, (query, spells.item[spells.is_open])), shape=(len(queries), len(self.items_)))
         found.eliminate_zeros()  # where nothing was ever seen to come back
         return found
 
-    def _last_events(self, queries: Queries) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Query, item, age of the last event, number of events and whether the age is in days (or in places), for each item of each history."""
+    def _clock(self, queries: Queries) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every event of the histories when it was and when it is asked, and whether that is in days; else it is in places."""
         rows = queries.histories
-        order, last = _runs(rows, len(self.items_))
-        before = np.diff(np.r_[-1, np.flatnonzero(last)])
-        at = order[last]
-        query, item = rows.owners[at], rows.values[at]
-        age = (rows.from_end[at] + 1).astype(float)
-        timed = np.zeros(len(at), dtype=bool)
-        if self.has_times_ and "times_ms" in queries.columns:
-            times = queries.columns["times_ms"].values
-            latest = np.full(len(queries), self.end_ms_)
-            np.maximum.at(latest, rows.owners, times)
-            now = latest if queries.now_ms is None else np.where(queries.now_ms == NO_TIME, latest, queries.now_ms)
-            timed = times[at] != NO_TIME
-            age[timed] = np.maximum((now[query] - times[at])[timed] / DAY_MS, 0)
-        return query, item, age, before, timed
+        start, now = -1.0 - rows.from_end, np.zeros(len(rows.values))
+        if not self.has_times_ or "times_ms" not in queries.columns:
+            return start, now, np.zeros(len(start), dtype=bool)
+        times = queries.columns["times_ms"].values
+        asked = np.full(len(queries), self.end_ms_)
+        np.maximum.at(asked, rows.owners, times)
+        if queries.now_ms is not None:
+            asked = np.where(queries.now_ms == NO_TIME, asked, queries.now_ms)
+        timed = times != NO_TIME
+        start[timed] = (times[timed] - self.end_ms_) / DAY_MS
+        now[timed] = (asked[rows.owners[timed]] - self.end_ms_) / DAY_MS
+        return start, now, timed
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The one reason for an item is that the person had it."""
@@ -104,25 +111,25 @@ class Repeat(ScoringRecommender):
 
 @dataclass(frozen=True, eq=False)
 class _Spells:
-    """From each event of a user and an item to the next of the two, or to the end of what was seen."""
+    """From each event of a user and an item to the next of the two, or, the open ones, to the end; those of the two together, oldest first."""
 
+    order: np.ndarray  # (S,) the event that each begins with
     item: np.ndarray  # (S,) item rows
     length: np.ndarray  # (S,) days or places
-    came_back: np.ndarray  # (S,) bool
-    before: np.ndarray  # (S,) how often the user had the item when it began
+    is_open: np.ndarray  # (S,) bool: no return was seen
 
     @classmethod
-    def of(cls, rows: Ragged, clock: Ragged, end: np.ndarray) -> "_Spells":
-        """`clock` says when each event was, `end` (events,) until when its user was seen."""
-        order, last = _runs(rows, int(rows.values.max(initial=0)) + 1)
-        start = clock.values[order]
-        length = np.where(last, end[order], np.r_[start[1:], 0]) - start
-        first = np.flatnonzero(np.r_[True, last[:-1]]) if len(last) else np.zeros(0, int)
-        before = np.arange(len(order)) - np.repeat(first, np.diff(np.r_[first, len(order)])) + 1
-        return cls(rows.values[order], np.maximum(length, 0), ~last, before)
+    def of(cls, rows: Ragged, start: np.ndarray, end: np.ndarray) -> "_Spells":
+        """`start` (events,) says when each event was, `end` (events,) until when its user was seen."""
+        key = rows.owners.astype(np.int64) * (int(rows.values.max(initial=0)) + 1) + rows.values
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        is_open = np.r_[key[1:] != key[:-1], True] if len(key) else np.zeros(0, dtype=bool)
+        length = np.where(is_open, end[order], np.r_[start[order][1:], 0][: len(order)]) - start[order]
+        return cls(order, rows.values[order], np.maximum(length, 0), is_open)
 
-    def rates(self, edges: np.ndarray, groups: np.ndarray, shrink: float) -> tuple[np.ndarray, np.ndarray]:
-        """(N, spans) float32 returns per day or place, and (len(TIMES_BEFORE),) what multiplies them by how often it was had."""
+    def rates(self, edges: np.ndarray, groups: np.ndarray, shrink: float) -> np.ndarray:
+        """(N, spans) float32 returns per day or place; `groups` (N,) are the items' categories."""
         widths = np.diff(edges)
         spans, n = len(widths), len(groups)
         at = _span(self.length, edges)
@@ -131,18 +138,13 @@ class _Spells:
         def table(weights: np.ndarray) -> np.ndarray:
             return np.bincount(cell, weights, minlength=n * spans).reshape(n, spans)
 
-        ended, partly, returns = table(np.ones(len(cell))), table(self.length - edges[at]), table(self.came_back)
+        ended, partly, returns = table(np.ones(len(cell))), table(self.length - edges[at]), table(~self.is_open)
         passed = ended[:, ::-1].cumsum(axis=1)[:, ::-1] - ended  # spells that lived through the whole span
         exposure = passed * widths + partly
         every = _pulled(returns.sum(axis=0), exposure.sum(axis=0), returns.sum() / max(exposure.sum(), 1e-12), 1.0)
         of_group = sp.csr_matrix((np.ones(n), (groups, np.arange(n))), shape=(int(groups.max(initial=-1)) + 1, n))
         by_group = _pulled(of_group @ returns, of_group @ exposure, every, shrink)
-        rates = _pulled(returns, exposure, by_group[groups], shrink)
-        risk = np.c_[np.zeros(n), np.cumsum(rates * widths, axis=1)]
-        expected = risk[self.item, at] + rates[self.item, at] * (self.length - edges[at])
-        bucket = _times_before(self.before)
-        seen, due = (np.bincount(bucket, one, minlength=len(TIMES_BEFORE)) for one in (self.came_back, expected))
-        return rates.astype(np.float32), ((seen + shrink) / (due + shrink)).astype(np.float32)
+        return _pulled(returns, exposure, by_group[groups], shrink).astype(np.float32)
 
 
 def _pulled(returns: np.ndarray, exposure: np.ndarray, towards: np.ndarray | float, shrink: float) -> np.ndarray:
@@ -151,12 +153,13 @@ def _pulled(returns: np.ndarray, exposure: np.ndarray, towards: np.ndarray | flo
     return rate
 
 
-def _runs(rows: Ragged, items: int) -> tuple[np.ndarray, np.ndarray]:
-    """(m,) order that brings the events of a row and an item together, oldest first; (m,) bool, in that order: the last of them."""
-    key = rows.owners.astype(np.int64) * items + rows.values
-    order = np.argsort(key, kind="stable")
-    key = key[order]
-    return order, np.r_[key[1:] != key[:-1], True] if len(key) else np.zeros(0, dtype=bool)
+def _hazard(rates: np.ndarray, edges: np.ndarray, item: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rate (n,) of each item's return after `length`, and (n,) the returns that its rates let expect until then."""
+    at = _span(length, edges)
+    distinct, place = np.unique(item, return_inverse=True)
+    risk = np.cumsum(rates[distinct] * np.diff(edges), axis=1) if len(distinct) else np.zeros((0, len(edges) - 1))
+    rate = rates[item, at].astype(float)
+    return rate, risk[place, at] - rate * (edges[at + 1] - length)
 
 
 def _edges(first: float, longest: float, growth: float, whole: bool = False) -> np.ndarray:
@@ -169,10 +172,6 @@ def _edges(first: float, longest: float, growth: float, whole: bool = False) -> 
 
 def _span(age: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, age, side="right") - 1, 0, len(edges) - 2)
-
-
-def _times_before(count: np.ndarray) -> np.ndarray:
-    return np.searchsorted(TIMES_BEFORE, count, side="right") - 1
 
 
 def _recent(queries: Queries, length: int) -> Queries:

@@ -11,7 +11,7 @@ from tailor.data.splits import split_by
 from tailor.errors import DataError
 from tailor.evaluation.protocol import evaluate
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.repeat import DAY_MS, TIMES_BEFORE, Repeat, _edges
+from tailor.retrieval.repeat import DAY_MS, Repeat, _edges
 from tailor.worlds.shop import shop
 
 
@@ -105,12 +105,25 @@ def test_where_nothing_comes_back_nothing_is_answered():
     assert not len(ranking) and ranking.notes
 
 
-def test_who_had_it_often_gets_it_rather():
-    """Half of the people return to whatever they had, half never: two events of an item tell which half somebody is of."""
+def test_a_persons_own_pace_by_hand():
+    """Had on days 0, 10 and 20, asked on day 25: two returns, against what the rates let expect in 10 + 10 + 5 days."""
     rng = np.random.default_rng(0)
-    rows = [(f"u{n}", f"i{rng.integers(3)}" if n % 2 else f"i{day % 9}", int(day)) for n in range(200) for day in range(9)]
-    factors = Repeat().fit(logged(sorted(rows, key=lambda row: row[2]))).factors_
-    assert factors.shape == (2, len(TIMES_BEFORE)) and (factors[:, 0] < 1).all() and (factors[:, 1] > 1).all()
+    rows = [(f"u{n}", f"i{n % 3}", int(day)) for n in range(60) for day in rng.integers(0, 100, 4)]
+    method = Repeat(own=2.0).fit(logged(sorted(rows, key=lambda row: row[2])))
+    history = History(("i1", "i1", "i1"), (0, 10 * DAY_MS, 20 * DAY_MS))
+    score = method.recommend([Query(history=history, time_ms=25 * DAY_MS)], 1)[0].scores[0]
+    edges, rates = _edges(0.25, 3650.0, 1.25), method.rates_[method.items_.rows(["i1"])[0]].astype(float)
+    due = sum(rate * np.clip(length - low, 0, high - low) for length in (10, 10, 5) for rate, low, high in zip(rates, edges, edges[1:]))
+    now = rates[np.searchsorted(edges, 5, side="right") - 1]
+    assert score == pytest.approx(now * (2 + 2) / (due + 2), rel=1e-5)
+
+
+def test_who_comes_back_often_gets_it_rather():
+    rows = [(f"u{n}", item, day) for n in range(40) for item in "ab" for day in (range(0, 90, 9) if (n % 2) == (item == "a") else [0, 60])]
+    method = Repeat().fit(logged(sorted(rows, key=lambda row: row[2])))
+    often, seldom = History(("a",) * 6, tuple(day * DAY_MS for day in (0, 9, 18, 27, 36, 45))), History(("a",), (45 * DAY_MS,))
+    scores = [method.recommend([Query(history=one, time_ms=50 * DAY_MS)], 1)[0].scores[0] for one in (often, seldom)]
+    assert scores[0] > scores[1]
 
 
 def test_repeat_buys_of_the_shop_are_found_before_co_visitation_finds_them():
@@ -123,7 +136,9 @@ def test_repeat_buys_of_the_shop_are_found_before_co_visitation_finds_them():
     assert ours.mean() > rival.mean() + 0.05
 
 
-@pytest.mark.parametrize("wrong", [{"shrink": 0.0}, {"growth": 1.0}, {"growth": float("nan")}, {"history_length": 0}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"shrink": 0.0}, {"own": 0.0}, {"growth": 1.0}, {"growth": float("nan")}, {"history_length": 0}], ids=str
+)
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         Repeat(**wrong)
