@@ -1,4 +1,4 @@
-"""Habits: Repeat on buys that come back in the planted shop, TimeOfDay on Foursquare's visits.
+"""Habits: Repeat on buys that come back in the planted shop, popularity by segment there, TimeOfDay on Foursquare's visits.
 
     python benchmarks/habits.py
 
@@ -18,9 +18,10 @@ from writing import write_result
 from tailor.base import Recommender
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
-from tailor.evaluation.protocol import evaluate
+from tailor.evaluation.protocol import compare, evaluate
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
+from tailor.retrieval.recent_popularity import RecentPopularity
 from tailor.retrieval.repeat import Repeat
 from tailor.retrieval.time_of_day import DAY_MS, TimeOfDay
 from tailor.worlds.shop import shop
@@ -29,7 +30,8 @@ KS = (1, 5, 10)
 
 
 def main() -> None:
-    figures = {"repeat buys of the shop, seen kept": buys(), "foursquare, accuracy at 1, 5, 10": visits()}
+    figures = {"repeat buys of the shop, seen kept": buys(), "popularity by segment in the shop, NDCG@10": segments(),
+               "foursquare, accuracy at 1, 5, 10": visits()}  # fmt: skip
     print(json.dumps(figures, indent=1))
     print(write_result("habits", 0, "python benchmarks/habits.py", figures))
 
@@ -46,6 +48,22 @@ def buys() -> list[dict]:
                 for name in methods}  # fmt: skip
         out.append({"repeat": repeat, "seed": seed, "repeat targets": int(again.sum()), "of": len(queries), **rows})
     return out
+
+
+def segments() -> dict:
+    """Cut in time; the half-life is chosen on validation."""
+    split = split_by(shop(2_000, 400, 180, seed=1).data, "time")
+    lives = (5.0, 10.0, 20.0, 40.0, None)
+    tried = {str(life): evaluate(RecentPopularity(half_life_days=life).fit(split.train), split, "valid").mean("RecentPopularity", "NDCG@10")
+             for life in lives}  # fmt: skip
+    best = lives[int(np.argmax(list(tried.values())))]
+    methods = {"everything, everybody": RecentPopularity(), "everything, country": RecentPopularity(segment="country"),
+               "recent, everybody": RecentPopularity(half_life_days=best), "recent, country": RecentPopularity(half_life_days=best, segment="country"),
+               "recent, age band": RecentPopularity(half_life_days=best, segment="age_band")}  # fmt: skip
+    report = evaluate({name: method.fit(split.train) for name, method in methods.items()}, split)
+    tests = [one.to_dict() for one in compare(report, "recent, everybody", ["NDCG@10"])]
+    return {"half-life tried on validation": tried, "chosen": best, "test": {name: round(report.mean(name, "NDCG@10"), 4) for name in methods},
+            "against recent, everybody": tests}  # fmt: skip
 
 
 def visits() -> dict:

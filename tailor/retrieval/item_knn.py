@@ -31,6 +31,7 @@ class ItemKNN(ItemToItem):
     shrink: float = 10.0  # added to the product of the lengths; "bm25" has none
     k1: float = 1.2  # "bm25": at which count a user's weight for an item has half of its limit
     b: float = 0.75  # "bm25": how far an item's popularity mutes it, from 0 to 1
+    user_length: int = 5_000  # most recent events of a user that are learned from: work grows with the square of it
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,10 +41,12 @@ class ItemKNN(ItemToItem):
             raise DataError(f"shrink is {self.shrink}: it must be 0 or more")
         if not (self.k1 > 0 and 0 <= self.b <= 1):
             raise DataError(f"k1 is {self.k1}, b {self.b}: k1 must be above 0, b from 0 to 1")
+        if self.user_length < 1:
+            raise DataError(f"user_length is {self.user_length}: it must be at least 1")
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        vectors = self._vectors(data.sequences.rows)
+        vectors = self._vectors(data.sequences.rows.last(self.user_length))
         lengths = np.sqrt(vectors.multiply(vectors).sum(axis=1)).A1.astype(np.float32)
 
         def divide(block: sp.csr_matrix, start: int) -> None:

@@ -103,6 +103,13 @@ def test_fitting_holds_no_dense_matrix_of_pairs():
     assert peak < 400e6, f"{peak / 1e6:.0f} MB"  # a dense one of float32 takes 1,600 MB
 
 
+def test_only_the_latest_events_of_a_user_are_learned_from():
+    long, short = ItemKNN(user_length=3).fit(logged("abcde", "cd")), ItemKNN().fit(logged("cde", "cd"))
+    for pair in ("ab", "ac", "cd", "de"):
+        expected = similarity(short, *pair) if pair in ("cd", "de") else 0
+        assert similarity(long, *pair) == expected
+
+
 @pytest.mark.slow
 def test_figures_on_beauty(real):
     from tailor.data.splits import last_out
@@ -114,7 +121,9 @@ def test_figures_on_beauty(real):
     assert report.mean("ItemKNN", "NDCG@10") == pytest.approx(0.0434, abs=0.001)
 
 
-@pytest.mark.parametrize("wrong", [{"similarity": "jaccard"}, {"shrink": -1.0}, {"shrink": float("nan")}, {"k1": 0.0}, {"b": 1.5}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"similarity": "jaccard"}, {"shrink": -1.0}, {"shrink": float("nan")}, {"k1": 0.0}, {"b": 1.5}, {"user_length": 0}], ids=str
+)
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         ItemKNN(**wrong)
