@@ -131,7 +131,7 @@ class AliasSteps:
         """From edge weights, exact to about 1e-7. Raises DataError for a weight that is not above 0 or not finite."""
         if not (graph.data > 0).all() or not np.isfinite(graph.data).all():
             raise DataError("a weight of the graph is not above 0 or not finite: leave such edges out")
-        offsets, targets = graph.indptr.astype(np.int64), graph.indices.astype(np.int32)
+        offsets, targets = graph.indptr.astype(np.int64), graph.indices.astype(np.int32, copy=False)
         keep, alias = _alias_tables(graph.data.astype(np.float64), offsets)
         return (
             cls(offsets, targets, None, None) if (keep > 1 - 1e-6).all() else cls(offsets, targets, keep.astype(np.float32), targets[alias])

@@ -36,7 +36,7 @@ class PersonalizedPageRank(ScoringRecommender):
     served like the people of the training data. A score estimates the share of walks ending on items that end there. `read="ends"` counts
     these ends; "users" counts where walks stand before their last step and takes that step exactly: the same expectation, as exact with a tenth
     to a hundredth of the walks. All walks of a block advance at once, with alias tables for weighted edges; each draws from its own stream, keyed
-    by seed, history and number, so that blocks, threads and batches change nothing. Memory: 16 bytes an edge, 16 more where weights
+    by seed, history and number, so that blocks, threads and batches change nothing. Memory: 24 bytes an edge, 16 more where weights
     differ, 10 MB a thread, and the answer's entries, at most one a walk (with "users" one a walk and item of the person it passed). No
     user is named, but the graph holds anonymous histories: keep a saved model as you keep the log.
 
