@@ -175,6 +175,14 @@ class Dataset:
             return [""] * len(frame)
         return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
 
+    @cached_property
+    def finest_categories(self) -> np.ndarray:
+        """(N,) int64 number of each item's finest category, the last of its list; items without one share a number."""
+        if "categories" not in self.item_table.columns:
+            return np.zeros(len(self.catalogue), np.int64)
+        finest = [str(one) if one is not None else "" for one in self.item_table["categories"].list.last().to_list()]
+        return Vocabulary(dict.fromkeys(finest)).rows(finest).astype(np.int64)
+
     def where(self, condition: str) -> np.ndarray:
         """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such a condition itself, holds.
 
@@ -215,7 +223,17 @@ class Dataset:
 
         columns = {} if sequences.times_ms is None else {"times_ms": histories(sequences.times_ms)}
         ids = self.users.ids if user_ids is None else np.array(user_ids, dtype=object)
-        return Queries(self.catalogue, histories(sequences.rows), ids, columns)
+        return Queries(self.catalogue, histories(sequences.rows), ids, columns, contexts=self.contexts(ids))
+
+    def contexts(self, user_ids: np.ndarray) -> dict[str, np.ndarray]:
+        """Column of the users table -> (n,) object: its values for these users, None for a user it does not know."""
+        if "users" not in self.tables:
+            return {}
+        asked = pl.DataFrame({"user_id": user_ids.tolist()}, schema={"user_id": pl.String})
+        known = asked.join(self.tables["users"].unique("user_id", keep="first"), on="user_id", how="left", maintain_order="left")
+        return {
+            name: np.array([*known[name].to_list(), None], dtype=object)[:-1] for name in known.columns[1:] if known.schema[name] != pl.List
+        }
 
     def save(self, folder: str | Path, overwrite: bool = False, beside: Mapping[str, pl.DataFrame] | None = None) -> Path:
         """Write the folder aside and put it in place whole; frames `beside` (rejected rows) go in without being tables."""

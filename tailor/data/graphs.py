@@ -1,7 +1,8 @@
-"""Graphs of items: which item follows which, counted over all users' sequences."""
+"""Graphs of items: which item follows which, counted over all users' sequences; random steps along weighted edges."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
@@ -110,3 +111,95 @@ def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:
     matrix.eliminate_zeros()
     lengths, columns, weights = _heaviest_first(matrix.indices.astype(np.uint64), matrix.data, matrix.indptr.astype(np.int64), top_n)
     return sp.csr_matrix((weights, columns, np.r_[0, np.cumsum(lengths)]), shape=matrix.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class AliasSteps:
+    """Random steps along the edges of a weighted graph in constant time, whatever the degree (Walker's alias method).
+
+    Edge e of a node with d edges stands for a d-th of the draws: it goes to `targets[e]` where the draw's remainder is below `keep[e]`, else
+    to `aliases[e]`. 8 bytes an edge more than the graph itself; none where all edges of each node weigh the same.
+    """
+
+    offsets: np.ndarray  # (n + 1,) int64
+    targets: np.ndarray  # (edges,) int32
+    keep: np.ndarray | None  # (edges,) float32; None: always 1
+    aliases: np.ndarray | None  # (edges,) int32
+
+    @classmethod
+    def of(cls, graph: sp.csr_matrix) -> "AliasSteps":
+        """From edge weights, exact to about 1e-7. Raises DataError for a weight that is not above 0 or not finite."""
+        if not (graph.data > 0).all() or not np.isfinite(graph.data).all():
+            raise DataError("a weight of the graph is not above 0 or not finite: leave such edges out")
+        offsets, targets = graph.indptr.astype(np.int64), graph.indices.astype(np.int32, copy=False)
+        keep, alias = _alias_tables(graph.data.astype(np.float64), offsets)
+        return (
+            cls(offsets, targets, None, None) if (keep > 1 - 1e-6).all() else cls(offsets, targets, keep.astype(np.float32), targets[alias])
+        )
+
+    @property
+    def degrees(self) -> np.ndarray:
+        """(n,)"""
+        return np.diff(self.offsets)
+
+    def step(self, nodes: np.ndarray, draws: np.ndarray) -> np.ndarray:
+        """(m,) int32 where a step from each of `nodes` (m,), all with edges, leads; `draws` (m,) are uniform in [0, 1)."""
+        first = self.offsets[nodes]
+        place = draws * (self.offsets[nodes + 1] - first)
+        edge = place.astype(np.int64)
+        place -= edge
+        edge += first
+        if self.keep is None or self.aliases is None:
+            return self.targets[edge]
+        return np.where(place < self.keep[edge], self.targets[edge], self.aliases[edge])
+
+
+def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(edges,) share each edge keeps of its place, and (edges,) the edge that takes the rest; for all nodes at once.
+
+    Scaled to mean 1, light edges (below 1) leave room that heavy ones fill, in order. A light edge is filled by the heavy one whose surplus
+    is not used up by the lights before it; a heavy edge used up by a light one keeps what is left and hands on to the next heavy one. So
+    running sums of room and surplus say it all (Huebschle-Schneider and Sanders, arXiv:1903.00227, give this order for parallel machines).
+    """
+    degrees = np.diff(offsets)
+    node = np.repeat(np.arange(len(degrees)), degrees)
+    totals = np.bincount(node, weights, minlength=len(degrees))
+    scaled = weights * degrees[node] / totals[node]
+    keep, alias = np.ones(len(weights)), np.arange(len(weights))
+    light, heavy = np.flatnonzero(scaled < 1), np.flatnonzero(scaled >= 1)
+    if not len(light) or not len(heavy):
+        return keep, alias
+    room, surplus = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
+    last = np.cumsum(np.bincount(node[heavy], minlength=len(degrees))) - 1  # place in `heavy` of each node's last one
+    first = np.r_[0, last[:-1] + 1]
+    filler = np.searchsorted(surplus, np.r_[0, room[:-1]], side="right")
+    filler = np.minimum(np.maximum(filler, first[node[light]]), last[node[light]])  # rounding must not reach into the next node
+    has_heavy = last[node[light]] >= first[node[light]]
+    keep[light] = np.where(has_heavy, scaled[light], 1)
+    alias[light] = np.where(has_heavy, heavy[np.minimum(filler, len(heavy) - 1)], light)
+    emptied_by: np.ndarray = np.searchsorted(room, surplus, side="right")  # the first light edge that takes more than is there
+    place = np.arange(len(heavy))
+    used_up = (place < last[node[heavy]]) & (emptied_by < len(room))
+    by = emptied_by[used_up]  # one whose surplus was gone exactly, or that had none, is not touched by it
+    used_up[used_up] = (node[light[by]] == node[heavy[used_up]]) & (filler[by] <= place[used_up])
+    who = np.flatnonzero(used_up)
+    keep[heavy[who]] = np.clip(1 + surplus[who] - room[emptied_by[who]], 0, 1)
+    alias[heavy[who]] = heavy[who + 1]
+    return keep, alias
+
+
+def mixed(keys: np.ndarray) -> np.ndarray:
+    """(m,) uint64 scrambled so that keys of any pattern come out as if drawn by chance (the finaliser of splitmix64)."""
+    out = keys ^ (keys >> np.uint64(30))
+    out *= np.uint64(0xBF58476D1CE4E5B9)
+    out ^= out >> np.uint64(27)
+    out *= np.uint64(0x94D049BB133111EB)
+    out ^= out >> np.uint64(31)
+    return out
+
+
+def draws_of(keys: np.ndarray, number: int) -> np.ndarray:
+    """(m,) float64 in [0, 1): draw `number` of the stream of each key (uint64): the same whoever asks, in whatever block or thread."""
+    shifted = keys + np.uint64((number + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    draws: np.ndarray = (mixed(shifted) >> np.uint64(11)) * 2.0**-53
+    return draws

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from tailor.data.arrays import Ragged
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
+
+NO_TIME = int(np.iinfo(np.int64).min)  # stands where one query of several gives no time
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,11 +24,14 @@ class Queries(Sequence[Query]):
     catalogue: Vocabulary
     histories: Ragged  # item rows of the catalogue, oldest first
     user_ids: np.ndarray  # (n,) object: str or None
-    columns: Mapping[str, Ragged] = field(default_factory=dict)  # times_ms, actions, values, texts: parallel to histories
+    columns: Mapping[str, Ragged] = field(
+        default_factory=dict
+    )  # times_ms (NO_TIME where not given), actions, values, texts: parallel to histories
     exclude: Ragged | None = None
     blocked: tuple[Vocabulary, ...] = ()
-    now_ms: np.ndarray | None = None  # (n,) int64
+    now_ms: np.ndarray | None = None  # (n,) int64, NO_TIME where not given
     given: Sequence[Query] | None = None  # the nouns these arrays were made from; they hold text, context, profile
+    contexts: Mapping[str, np.ndarray] = field(default_factory=dict)  # (n,) each, what is known of who asks; not where `given`
 
     @classmethod
     def of(cls, queries: Sequence[Query]) -> "Queries":
@@ -42,11 +47,11 @@ class Queries(Sequence[Query]):
         exclude = Ragged.of([catalogue.rows(q.exclude) for q in queries])
         users = np.array([q.user_id for q in queries], dtype=object)
         columns = {}
-        if queries and all(q.history.times_ms is not None or not len(q.history) for q in queries):
-            times = np.array([t for q in queries for t in q.history.times_ms or ()], dtype=np.int64)
-            columns["times_ms"] = histories.with_values(times)
-        asked = [q.time_ms for q in queries]
-        now = np.array(asked, dtype=np.int64) if asked and None not in asked else None
+        if any(q.history.times_ms is not None for q in queries):  # one without times takes none from the others
+            parts = [[NO_TIME] * len(q.history) if q.history.times_ms is None else q.history.times_ms for q in queries]
+            columns["times_ms"] = Ragged.of(parts, np.int64)
+        asked = [NO_TIME if q.time_ms is None else q.time_ms for q in queries]
+        now = np.array(asked, dtype=np.int64) if any(q.time_ms is not None for q in queries) else None
         return cls(catalogue, histories, users, columns, exclude, now_ms=now, given=list(queries))
 
     def __len__(self) -> int:
@@ -69,12 +74,13 @@ class Queries(Sequence[Query]):
             known = set(query.exclude)
             more = [one for one in dict.fromkeys(excluded) if one not in known]
             return replace(query, exclude=(*query.exclude, *more)) if more else query
-        extra = {name: tuple(column[i].tolist()) for name, column in self.columns.items()}
+        extra = {name: tuple(column[i].tolist()) for name, column in self.columns.items() if NO_TIME not in column[i]}
         return Query(
             user_id=self.user_ids[i],
             history=History(tuple(self.catalogue.named(self.histories[i])), **extra),
-            time_ms=None if self.now_ms is None else int(self.now_ms[i]),
+            time_ms=None if self.now_ms is None or self.now_ms[i] == NO_TIME else int(self.now_ms[i]),
             exclude=tuple(excluded),
+            context={name: values[i] for name, values in self.contexts.items() if values[i] is not None},
         )
 
     def _part(self, start: int, stop: int, step: int) -> "Queries":
@@ -89,6 +95,7 @@ class Queries(Sequence[Query]):
             exclude=None if self.exclude is None else self.exclude.slice(start, stop),
             now_ms=None if self.now_ms is None else self.now_ms[start:stop],
             given=None if self.given is None else self.given[start:stop],
+            contexts={name: values[start:stop] for name, values in self.contexts.items()},
         )
 
     def take(self, rows: np.ndarray) -> "Queries":
@@ -101,10 +108,17 @@ class Queries(Sequence[Query]):
             exclude=None if self.exclude is None else self.exclude.take(rows),
             now_ms=None if self.now_ms is None else self.now_ms[rows],
             given=None if self.given is None else [self.given[i] for i in rows],
+            contexts={name: values[rows] for name, values in self.contexts.items()},
         )
 
     def text(self, i: int) -> str:
         return "" if self.given is None else self.given[i].text
+
+    def context(self, name: str) -> list[Any]:
+        """What `Query.context` of each query says under this name; None where it says nothing."""
+        if self.given is not None:
+            return [query.context.get(name) for query in self.given]
+        return self.contexts[name].tolist() if name in self.contexts else [None] * len(self)
 
     def without(self, item_ids: Iterable[str] | Vocabulary) -> "Queries":
         """The same queries with these items excluded for everybody; a vocabulary is kept as it is, so that its rows are looked up once."""

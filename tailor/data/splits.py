@@ -117,7 +117,8 @@ class Split:
             first = asked.values[asked.offsets[:-1]]
             now = np.full(len(users), first.min()) if self.kind == "time" else first
         history = sequences.rows.keep(known).take(users)
-        return Queries(self.data.catalogue, history, self.data.users.ids[users], columns, now_ms=now), targets.take(users)
+        ids = self.data.users.ids[users]
+        return Queries(self.data.catalogue, history, ids, columns, now_ms=now, contexts=self.data.contexts(ids)), targets.take(users)
 
     @cached_property
     def report(self) -> dict[str, Any]:

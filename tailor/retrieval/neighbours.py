@@ -1,15 +1,19 @@
 """Item-to-item recommenders: a sparse matrix of neighbours, applied to a history that fades."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import ScoringRecommender
+from tailor.base import Run, ScoringRecommender
+from tailor.data.graphs import heaviest
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.errors import DataError
+
+BLOCK_PRODUCTS = 4_000_000  # multiplications, so also entries, of the similarities held at a time
 
 
 @dataclass(eq=False)
@@ -62,3 +66,41 @@ class ItemToItem(ScoringRecommender):
             evidence = [Evidence("item", cause, share) for cause, share in sorted(by_item.items(), key=lambda one: -one[1])]
             out.append(Explanation(item_id, tuple(evidence)))
         return out
+
+
+def nearest(
+    vectors: np.ndarray | sp.csr_matrix,
+    top_n: int | None,
+    run: Run,
+    what: str = "comparing items",
+    rescaled: Callable[[sp.csr_matrix, int], None] | None = None,
+) -> sp.csr_matrix:
+    """(N, N) the `top_n` other rows with the largest positive products with each row of `vectors`, largest first; None keeps all.
+
+    `rescaled(block, start)` may change the products of rows start, start + 1, ... in place before the largest are kept.
+    Works in blocks of rows of at most BLOCK_PRODUCTS multiplications (one row may need more): never N x N.
+    """
+    n = vectors.shape[0]
+    other = vectors.T if isinstance(vectors, np.ndarray) else vectors.T.tocsr()
+    out = []
+    edges = _row_blocks(vectors)
+    for start, stop in run.progress(list(pairwise(edges)), what, len(edges) - 1):
+        block = sp.csr_matrix(vectors[start:stop] @ other)
+        mine = np.repeat(np.arange(start, stop), np.diff(block.indptr))
+        block.data[block.indices == mine] = 0
+        if rescaled is not None:
+            rescaled(block, start)
+        out.append(heaviest(block, n if top_n is None else top_n))
+    return sp.vstack(out, format="csr") if out else sp.csr_matrix((n, n), dtype=np.float32)
+
+
+def _row_blocks(vectors: np.ndarray | sp.csr_matrix) -> list[int]:
+    """Rows 0 = e0 < e1 < ... = N such that the products of each block of rows with all others stay in bounds."""
+    n = vectors.shape[0]
+    if isinstance(vectors, np.ndarray):
+        work = np.arange(n + 1) * n
+    else:
+        in_column = np.bincount(vectors.indices, minlength=vectors.shape[1])
+        work = np.r_[0, np.cumsum(in_column[vectors.indices])][vectors.indptr]
+    cuts = np.searchsorted(work, np.arange(BLOCK_PRODUCTS, work[-1], BLOCK_PRODUCTS))
+    return [int(one) for one in np.unique(np.r_[0, cuts, n])]

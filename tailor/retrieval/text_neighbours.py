@@ -8,13 +8,11 @@ import scipy.sparse as sp
 
 from tailor.base import Run
 from tailor.data.dataset import Dataset
-from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.retrieval.neighbours import ItemToItem
+from tailor.retrieval.neighbours import ItemToItem, nearest
 from tailor.text.tfidf import svd_vectors, tfidf
 
-BLOCK = 512  # items whose similarities to all others are held at a time
 FEW = 50  # a word in no more texts than these is never too frequent, or a small catalogue would lose every telling word
 
 
@@ -52,12 +50,4 @@ def telling_words(texts: Sequence[str], max_share: float) -> sp.csr_matrix:
 
 def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:
     """(N, N) the `top_n` most similar other rows of each row, in blocks of bounded memory; only positive cosines."""
-    n = vectors.shape[0]
-    other = vectors.T.tocsr() if isinstance(vectors, sp.csr_matrix) else vectors.T
-    out = []
-    for start in run.progress(range(0, n, BLOCK), "comparing texts", -(-n // BLOCK)):
-        block = sp.csr_matrix(vectors[start : start + BLOCK] @ other)
-        mine = np.repeat(np.arange(start, start + block.shape[0]), np.diff(block.indptr))
-        block.data[block.indices == mine] = 0
-        out.append(heaviest(block, top_n))
-    return sp.vstack(out, format="csr") if out else sp.csr_matrix((n, n), dtype=np.float32)
+    return nearest(vectors, top_n, run, "comparing texts")

@@ -476,3 +476,11 @@ def test_a_folder_overwritten_after_opening_is_not_mixed_with_the_old_one(tmp_pa
     assert len(opened.sequences.rows) == 60, "what was mapped stays"
     with pytest.raises(DataError, match="open it again"):
         _ = opened.events
+
+
+def test_the_finest_category_is_the_last_of_the_list_and_those_without_share_one():
+    items = pl.DataFrame({"item_id": list("abcde"), "categories": [["x", "y"], ["z", "y"], ["y", "x"], [], None]})
+    data = Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["f"]}), "items": items})
+    number = dict(zip(data.catalogue.ids, data.finest_categories.tolist(), strict=True))
+    assert number["a"] == number["b"] != number["c"] and number["d"] == number["e"] == number["f"] not in (number["a"], number["c"])
+    assert Dataset({"events": data.events}).finest_categories.tolist() == [0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tailor.data import graphs
 from tailor.data.arrays import Ragged
-from tailor.data.graphs import heaviest, transitions
+from tailor.data.graphs import AliasSteps, draws_of, heaviest, mixed, transitions
 from tailor.errors import DataError
 
 
@@ -131,3 +131,69 @@ def test_heaviest_leaves_its_argument_alone(form):
 def test_heaviest_adds_up_entries_given_twice():
     twice = sp.csr_matrix((np.array([1, 2, 2], np.float32), np.array([1, 0, 1]), np.array([0, 3])), shape=(1, 2))
     assert row_of(heaviest(twice, 1), 0) == ([1], [3.0])
+
+
+def edge_chances(steps: AliasSteps, node: int) -> dict[int, float]:
+    """What the tables say each neighbour's chance is."""
+    out: dict[int, float] = {}
+    edges = range(steps.offsets[node], steps.offsets[node + 1])
+    for edge in edges:
+        keep = 1.0 if steps.keep is None else float(steps.keep[edge])
+        out[int(steps.targets[edge])] = out.get(int(steps.targets[edge]), 0) + keep / len(edges)
+        if keep < 1:
+            out[int(steps.aliases[edge])] = out.get(int(steps.aliases[edge]), 0) + (1 - keep) / len(edges)
+    return out
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 40), st.sampled_from(["even", "digits", "heavy tail", "one giant"]))
+def test_alias_tables_hold_the_weights_exactly(seed, nodes, columns, kind):
+    rng = np.random.default_rng(seed)
+    graph = sp.random(nodes, columns, rng.random(), "csr", dtype=np.float64, random_state=rng)
+    graph.data = {"even": np.ones(graph.nnz), "digits": rng.integers(1, 10, graph.nnz).astype(float), "heavy tail": rng.pareto(0.5, graph.nnz) + 1e-3,
+                  "one giant": np.where(np.arange(graph.nnz) % 7, 1e-6, 1e6)}[kind]  # fmt: skip
+    steps = AliasSteps.of(graph)
+    for node in range(nodes):
+        row = graph[node].toarray().ravel()
+        if row.sum():
+            got = edge_chances(steps, node)
+            np.testing.assert_allclose([got.get(column, 0) for column in range(columns)], row / row.sum(), atol=2e-6)
+    assert (steps.keep is None) or kind != "even"
+
+
+def test_alias_tables_of_a_large_graph_lose_nothing_to_rounding():
+    rng = np.random.default_rng(0)
+    graph = sp.random(50_000, 3_000, 0.005, "csr", dtype=np.float64, random_state=rng)
+    graph.data = rng.pareto(0.7, graph.nnz) + 1e-3
+    steps = AliasSteps.of(graph)
+    node = np.repeat(np.arange(50_000), np.diff(graph.indptr))
+    share = np.diff(graph.indptr)[node]
+    entries = np.r_[steps.keep / share, (1 - steps.keep) / share], (np.r_[node, node], np.r_[steps.targets, steps.aliases])
+    difference = sp.csr_matrix(entries, shape=graph.shape) - sp.diags(1 / graph.sum(axis=1).A1) @ graph
+    assert abs(difference).max() < 1e-6
+
+
+def test_steps_go_where_the_weights_say():
+    steps = AliasSteps.of(sp.csr_matrix(np.array([[0, 1, 5, 2], [3, 0, 0, 0], [1, 1, 1, 1], [0.5, 0, 0, 9.5]])))
+    keys = mixed(np.arange(400_000, dtype=np.uint64))
+    got = np.bincount(steps.step(np.zeros(400_000, np.int64), draws_of(keys, 0)), minlength=4) / 400_000
+    np.testing.assert_allclose(got, [0, 1 / 8, 5 / 8, 2 / 8], atol=0.004)
+    assert (steps.step(np.ones(9, np.int64), draws_of(keys[:9], 1)) == 0).all()
+    np.testing.assert_allclose(np.bincount(steps.step(np.full(400_000, 2), draws_of(keys, 7)), minlength=4) / 4e5, 0.25, atol=0.004)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
+def test_a_weight_that_is_no_weight_is_refused(weight):
+    with pytest.raises(DataError, match="weight"):
+        AliasSteps.of(sp.csr_matrix((np.array([1.0, weight]), np.array([0, 1]), np.array([0, 2])), shape=(1, 2)))
+
+
+def test_draws_are_even_and_of_no_pattern_across_keys_and_numbers():
+    keys = mixed(np.arange(100_000, dtype=np.uint64))
+    table = np.stack([draws_of(keys, number) for number in range(6)])
+    assert table.min() >= 0 and table.max() < 1
+    np.testing.assert_allclose(table.mean(axis=1), 0.5, atol=0.004)
+    np.testing.assert_allclose(np.corrcoef(table) - np.eye(6), 0, atol=0.015)
+    for row in table:  # neighbours in key
+        assert abs(np.corrcoef(row[1:], row[:-1])[0, 1]) < 0.015
+        assert np.histogram(row, 50, (0, 1))[0].min() > 1_800

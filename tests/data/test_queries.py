@@ -1,13 +1,16 @@
 """Queries and rankings as arrays lose nothing that the nouns say, whatever catalogue they are put over."""
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking, same
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import NO_TIME, Queries, Rankings
+from tailor.data.splits import last_out
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 
@@ -98,7 +101,8 @@ def test_without_history_excludes_it_in_the_nouns_too(change, exclude):
 def test_the_time_a_query_is_asked_reaches_the_arrays():
     made = Queries.of([Query(time_ms=5), Query(time_ms=2**41)])
     assert made.now_ms.tolist() == [5, 2**41]
-    assert Queries.of([Query(time_ms=5), Query()]).now_ms is None
+    assert Queries.of([Query(time_ms=5), Query()]).now_ms.tolist() == [5, NO_TIME]
+    assert Queries.of([Query(), Query()]).now_ms is None
     assert made.take(np.array([1])).now_ms.tolist() == [2**41]
 
 
@@ -190,3 +194,27 @@ def test_ragged_has_no_padding():
     made = Rankings.of([ranking("a", "b"), ranking(), ranking("b")], Vocabulary(["a", "b"]))
     assert same([row.tolist() for row in made.ragged()], [[0, 1], [], [1]])
     assert isinstance(made.ragged(), Ragged)
+
+
+def test_one_query_without_times_takes_none_from_the_others():
+    timed = Query(history=History(("i1", "i2"), (5, 7)), time_ms=9)
+    both = Queries.of([Query(history=History.of("i3")), timed, Query()])
+    assert both.columns["times_ms"].values.tolist() == [NO_TIME, 5, 7]
+    assert both.now_ms is not None and both.now_ms.tolist() == [NO_TIME, 9, NO_TIME]
+    bare = from_arrays(both)
+    assert bare[0].history.times_ms is None and bare[0].time_ms is None
+    assert bare[1].history.times_ms == (5, 7) and bare[1].time_ms == 9
+    assert "times_ms" not in Queries.of([Query(history=History.of("i3"))]).columns
+
+
+def test_the_context_of_a_query_is_its_own_or_that_of_the_users_table():
+    asked = [Query(context={"country": "NL"}), Query()]
+    assert Queries.of(asked).context("country") == ["NL", None]
+    users = pl.DataFrame({"user_id": ["v", "u"], "country": ["DE", "FR"], "tags": [["a"], ["b"]]})
+    data = Dataset({"events": pl.DataFrame({"user_id": list("uuuvw"), "item_id": list("ababa")}), "users": users})
+    every = data.queries(["w", "u", "nobody", "v"])
+    assert every.context("country") == [None, "FR", None, "DE"]
+    assert every.context("age") == [None] * 4
+    assert every[1].context == {"country": "FR"} and every[0].context == {}
+    assert every[1:].take(np.array([2, 0])).context("country") == ["DE", "FR"]
+    assert last_out(data).queries("test")[0].context("country") == ["FR"]
