@@ -64,6 +64,8 @@ def may_hold_targets(seen: Provenance, split: Split) -> bool:
 class Method(ABC):
     """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in `_`."""
 
+    holds_histories: ClassVar[bool] = False  # whether what is learned holds single people's events, be it without their names
+
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
 
@@ -104,6 +106,11 @@ class Method(ABC):
         """The settings, by field name."""
         return {one.name: getattr(self, one.name) for one in dataclasses.fields(self) if one.init}
 
+    def keeps_people(self) -> bool:
+        """Whether this method or one among its settings holds single people's events once fitted."""
+        inside = [one for value in self.params().values() for one in (value if isinstance(value, list | tuple) else [value])]
+        return self.holds_histories or any(one.keeps_people() for one in inside if isinstance(one, Method))
+
     def state(self) -> dict[str, Any]:
         """What was learned, by attribute name."""
         return {name: value for name, value in self.__dict__.items() if name.endswith("_") and not name.startswith("_")}
@@ -118,7 +125,8 @@ class Method(ABC):
     ) -> Path:
         """Write a folder that `load` reads back without the training data.
 
-        It holds nobody's events unless `histories` are given, which go into a part of their own, `personal/`.
+        It holds nobody's events unless `histories` are given, which go into a part of their own, `personal/`; a method that cannot work without
+        people's events (`keeps_people`) is saved with them only.
         `titles` (item_id, title) may go along, so that lists can be shown with names.
         """
         from tailor.saving import save

@@ -31,6 +31,8 @@ def save(
 ) -> Path:
     """`Method.save`. Raises ModelError, before anything is written, for a method that `load` could not find again."""
     method._check_fitted()
+    if histories is None and method.keeps_people():
+        raise ModelError(f"{method.name} holds people's events and cannot work without them: save it with histories (--with-histories)")
     described = spec(method)
     try:
         build(described)

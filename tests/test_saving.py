@@ -28,7 +28,7 @@ from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_match import TextMatch
 from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.saving import FORMAT, load, load_histories, load_titles
-from tailor.specs import spec
+from tailor.specs import build, spec
 from tailor.testing.data import tiny_data
 
 DATA = tiny_data()
@@ -308,3 +308,11 @@ def test_ids_of_any_script_and_with_odd_signs_survive(tmp_path):
     method = Fallback([CoVisitation(), Popularity()]).fit(data)
     again = load(method.save(tmp_path / "model"))
     assert set(again.recommend([data.queries()[0]], 20)[0].ids) == set(ids)
+
+
+def test_a_method_that_holds_people_s_events_is_saved_with_histories_or_not_at_all(tmp_path):
+    method = Filter(Fallback([build({"class": "PersonalizedPageRank", "walks": 10}), Popularity()])).fit(DATA)
+    with pytest.raises(ModelError, match="--with-histories"):
+        method.save(tmp_path / "model")
+    method.save(tmp_path / "model", histories=DATA.queries())
+    assert "yes, in personal/" in (tmp_path / "model" / "card.md").read_text()

@@ -24,6 +24,8 @@ def fit_command(
     method = build(DEFAULT if pipeline == "default" else pipeline)
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
+    if method.keeps_people() and not with_histories:
+        raise ModelError(f"{method.name} holds people's events and cannot work without them: say so with --with-histories")
     cut = Split.open(split, data_folder)
     data = cut.learn_from(train_on)
     method.fit(data, Run(seed=seed, progress=terminal), cut if train_on == "train" else None)

@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,12 +38,14 @@ class PersonalizedPageRank(ScoringRecommender):
     to a hundredth of the walks. All walks of a block advance at once, with alias tables for weighted edges; each draws from its own stream, keyed
     by seed, history and number, so that blocks, threads and batches change nothing. Memory: 24 bytes an edge, 16 more where weights
     differ, 10 MB a thread, and the answer's entries, at most one a walk (with "users" one a walk and item of the person it passed). No
-    user is named, but the graph holds anonymous histories: keep a saved model as you keep the log.
+    user is named, but the graph holds anonymous histories: it is saved with histories only.
 
     Differs from the paper: one machine, so no spliced segments (which correlate walks) and no rounds of messages; walks stop on items only, with
     chance 1 - (1 - restart)^2, which is the paper's estimate read on items and renormalised, without the half of the walks that end on
     people; the last step taken exactly is ours. A heavy node needs no tree of alias tables: one table serves any degree.
     """
+
+    holds_histories: ClassVar[bool] = True
 
     restart: float = 0.15  # chance to stop at every node, people included
     walks: int = 1_000  # a query
