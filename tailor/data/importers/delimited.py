@@ -1,0 +1,71 @@
+"""Which reader a file needs, by its name; CSV files and RecBole's atomic files; folders of part files."""
+
+from pathlib import Path
+
+from tailor.data.importers.json_lines import json_lines
+from tailor.data.importers.packed import inner_name
+from tailor.data.importers.parquet import Parquet
+from tailor.data.importers.reading import layout, text_file
+from tailor.data.importers.sources import Parts, Source
+from tailor.errors import DataError
+
+ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+ATOMIC = {".inter": "events", ".item": "items", ".user": "users"}
+
+
+def table_source(path: str | Path, what: str, encoding: str, format: str = "csv") -> Source:
+    """A file, or a folder of part files, of one table. The ending .csv, .jsonl or .parquet decides how it is read, else `format`."""
+    path = Path(path)
+    if path.is_dir():
+        return _parts(path, what, encoding, format)
+    kind = ENDINGS.get(Path(inner_name(path)).suffix.lower(), format)
+    if kind == "parquet":
+        return Parquet(_parquet_file(path, what))
+    text_file(path, what)
+    if kind == "jsonl":
+        return json_lines(path, encoding)
+    return layout(path, encoding, atomic=path.suffix in ATOMIC)
+
+
+def _parquet_file(path: Path, what: str) -> Path:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist: name the file of {what}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if not head.startswith(b"PAR1"):
+        raise DataError(f"{path} is no Parquet file: give its format (--format csv or jsonl)")
+    return path
+
+
+def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
+    """Every file of a known ending; hidden files and those that begin with _ are a writer's own."""
+    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
+    files = [path for path in inside if Path(inner_name(path)).suffix.lower() in ENDINGS]
+    if not files:
+        raise DataError(
+            f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv, .jsonl or .parquet file is there)"
+        )
+    files = [path for path in files if path.stat().st_size] or files  # writers leave empty parts
+    parts = tuple(table_source(path, what, encoding, format) for path in files)
+    return parts[0] if len(parts) == 1 else Parts(folder, parts)
+
+
+def delimited(src: Path, encoding: str, format: str = "csv") -> dict[str, Source]:
+    if src.is_dir() and any(src.glob("*.inter")):
+        raise DataError(f"{src} is a folder of RecBole's atomic files: say so (--format recbole)")
+    return {"events": table_source(src, "events", encoding, format)}
+
+
+def recbole(src: Path, encoding: str) -> dict[str, Source]:
+    """NAME.inter, and NAME.item and NAME.user where they stand beside it in a folder."""
+    if not src.is_dir():
+        return {"events": table_source(src, "events", encoding)}
+    events = sorted(src.glob("*.inter"))
+    if len(events) != 1:
+        has = ", ".join(path.name for path in events) or "none"
+        raise DataError(f"{src} must hold one file NAME.inter, it has {has}: name the file itself")
+    files = {table: events[0].with_suffix(ending) for ending, table in ATOMIC.items()}
+    return {table: table_source(path, table, encoding) for table, path in files.items() if path.exists()}
