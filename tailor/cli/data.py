@@ -69,7 +69,9 @@ def import_(
     if dry_run:
         _show_preview(report.preview)
     else:
-        say(f"Next: tailor data check {out}", *([f"      tailor data split {out} --by last --out SPLIT"] if "events" in report.rows else []))
+        say(
+            f"Next: tailor data check {out}", *([f"      tailor data split {out} --by last --out SPLIT"] if "events" in report.rows else [])
+        )
 
 
 def _mapping(columns: list[str] | None) -> dict[str, str]:

@@ -103,7 +103,7 @@ def import_data(
         read["events"] = Read(*read_sequences(paths["events"], encoding, strict, progress), {})
         _not_all_rejected(read["events"], paths["events"])
     for table, source in sources.items():
-        read[table] = _read_table(table, source.asked(wanted[table].values()), wanted[table], time_unit, strict, progress)
+        read[table] = _read_table(table, source, wanted[table], time_unit, strict, progress)
         _not_all_rejected(read[table], source.path)
     data = Dataset({table: one.frame for table, one in read.items()}, name or Path(out).name)
     counts = {"exact_duplicates": read["events"].copies} | _strangers(data) if "events" in read else {}
@@ -134,10 +134,12 @@ def _place(table: str, bad: Bad, sources: Mapping[str, Source], paths: Mapping[s
 
 
 def _read_table(table: str, file: Source, wanted: Mapping[str, str], unit: str | None, strict: bool, progress: Progress) -> Read:
-    found = names.recognised(table, file.columns, wanted)
+    objects = {name for name, kind in zip(file.columns, file.kinds) if kind == "object"}
+    found = names.recognised(table, [name for name in file.columns if name not in objects], wanted)
     if table == "events" and "time_ms" in found and "order" not in wanted:
         found.pop("order", None)  # with times, a column of that name may be anything
     names.complete(table, file.path, file.line - 1, file.columns, found)
+    file = file.asked(found.values())
     rows = read_rows(table, file, found, strict, progress)
     moments, column = None, next((name for name in found if TABLES[table].columns[name] == TIME and name != "order"), None)
     if column is not None:

@@ -91,15 +91,15 @@ class JsonLines:
 
 def json_lines(path: Path, encoding: str) -> JsonLines:
     head = first_records(objects(path, encoding, silent), path)
-    seen: dict[str, bool] = {}
+    seen: dict[str, str] = {}
     for record in head:
         for name, value in _walked(record.fields, ""):
-            seen[name] = seen.get(name, False) or isinstance(value, list)
+            seen[name] = seen.get(name) or ("list" if isinstance(value, list) else "object" if isinstance(value, dict) else "")
     top = tuple(dict.fromkeys(name for record in head for name in record.fields))
     if not top:
         raise DataError(f"{path} holds only empty objects: rows with names are needed")
     columns = tuple(dict.fromkeys((*top, *seen)))
-    return JsonLines(path, encoding, columns, tuple("list" if seen.get(name) else "" for name in columns), top)
+    return JsonLines(path, encoding, columns, tuple(seen[name] for name in columns), top)
 
 
 def _walked(value: Any, before: str, depth: int = 0) -> Iterator[tuple[str, Any]]:

@@ -50,7 +50,8 @@ class Parquet:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        return tuple("list" if isinstance(self.schema.get(name), pl.List | pl.Array) else "" for name in self.columns)
+        kinds = [self.schema.get(name) for name in self.columns]
+        return tuple("list" if isinstance(kind, pl.List | pl.Array) else "object" if isinstance(kind, pl.Struct) else "" for kind in kinds)
 
     def asked(self, names: Iterable[str]) -> "Parquet":
         return replace(self, inner=tuple(one for one in names if one not in self.schema))

@@ -41,12 +41,10 @@ class ImportReport:
             out.append("times: written dates" if self.time_unit == "date" else f"times: numbers in {self.time_unit}")
         out += [f"{name.replace('_', ' ')}: {n:,}" for name, n in self.counts.items() if n]
         out += [f"note: {note}" for note in self.notes]
-        if self.rejected:
-            out.append(
-                "nothing was written (dry run)"
-                if self.preview
-                else f"rejected rows stand with file, line and reason in {self.folder}/rejected.parquet"
-            )
+        if self.preview:
+            out.append("nothing was written (dry run)")
+        elif self.rejected:
+            out.append(f"rejected rows stand with file, line and reason in {self.folder}/rejected.parquet")
         return out
 
 

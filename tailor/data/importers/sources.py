@@ -33,7 +33,7 @@ class Source(Protocol):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Of each column, where known: "list", or what RecBole says."""
+        """Of each column, where known: "list", "object", or what RecBole says."""
 
     @property
     def notes(self) -> tuple[str, ...]: ...
