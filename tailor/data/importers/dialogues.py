@@ -102,7 +102,9 @@ def _evidence(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
 def redial(src: Path, encoding: str) -> dict[str, Source]:
     """Lines {dialog_id, turn_id, context, resp, rec}: whole dialogues, what was recommended as a turn's items; films as items.
 
-    A line repeats what was said before it, so a dialogue is the longest of its lines. Entities are named by entity2id.json beside the file.
+    A line repeats what was said before it, so a dialogue is the longest of its lines. Answers are the system's, and the two take turns:
+    speakers are counted back from the last answer. (The labels in the lines' `input` are counted from the beginning, where in two
+    dialogues of three an empty turn too many stands, and name the wrong one there.) Entities are named by entity2id.json beside the file.
     """
     path = _file(src, "test.jsonl")
     names = path.with_name("entity2id.json")
@@ -111,7 +113,7 @@ def redial(src: Path, encoding: str) -> dict[str, Source]:
         for dialogue, (record, said, items) in _dialogues(path, encoding, progress).items():
             for turn, text in enumerate(said):
                 if turn or text:  # a dialogue that the user opens begins with an empty turn
-                    yield record._replace(fields={"dialogue_id": dialogue, "turn": turn, "speaker": "user" if turn % 2 else "system",
+                    yield record._replace(fields={"dialogue_id": dialogue, "turn": turn, "speaker": "user" if (len(said) - turn) % 2 == 0 else "system",
                                                   "text": text, "items": items.get(turn)}, place=nth(record.place, turn))  # fmt: skip
 
     def films(progress: Progress) -> Iterator[Record]:

@@ -105,7 +105,9 @@ def _tsv(path: Path, encoding: str) -> Source:
     headed = not _is_number(first[-1])
     if headed and (lacking := [name for name in names if name not in first]):
         raise DataError(f"{path} has no column {lacking[0]}, it has {', '.join(first)}: BEIR's are {', '.join(names)}")
-    at = [first.index(name) if headed else n for n, name in enumerate(names)]
+    at = [first.index(name) for name in names] if headed else [0, len(first) - 2, len(first) - 1]  # the 0 of TREC may stand between
+    if at[1] < 1:
+        raise DataError(f"{path}: its first line reads {first!r}: query, document and grade with tabs between are needed")
 
     def read(progress: Progress) -> Iterator[Record]:
         for n, (line, text) in enumerate(lines(path, encoding, progress)):
