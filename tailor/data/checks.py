@@ -18,8 +18,8 @@ DAY = 86_400_000
 FIRST, LAST = (int(np.datetime64(year, "ms").astype(np.int64)) for year in ("1971-01-01", "2101-01-01"))
 BUSY = 10_000  # events of one user
 LONG = 100_000  # characters
-PROBED, CHANCES = 0.01, 10  # hits of the next ten ids that no chance explains: this share, and this many times what chance gives
-CORRELATED = 0.3
+PROBED, CHANCES = 0.02, 3  # hits of the next ten ids that chance does not explain: this much above it, and this many times it
+CORRELATED, DEVIATIONS = 0.3, 4  # a rank correlation worth telling: this high, and so many standard deviations off none
 ENOUGH = 20  # rows below which nothing is said about shares
 ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 COUNTER = re.compile(r"(?i)^(average_?rating|(avg|mean)_?(rating|score)|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
@@ -147,9 +147,9 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
     leaks = False
     if numbers is not None:
         hits, chance = _next_ten(data.sequences.rows, numbers)
-        leaks = hits > PROBED and hits > CHANCES * chance
+        leaks = hits - chance > PROBED and hits > CHANCES * chance
         says += f"; the ten ids after a history's largest hold the last event of {hits:.2%} of users (by chance {chance:.2%})"
-    if leaks or max(abs(when), abs(often)) > CORRELATED:
+    if leaks or max(abs(when), abs(often)) > max(CORRELATED, DEVIATIONS / len(seen) ** 0.5):
         yield Finding("id_order", leaks, "events", len(seen), says,
                       "never let an id be a feature, an order or a tie-break (no method of Tailor does); renumber the items by chance "
                       "before other tools see them", ids[np.argsort(place)][:EXAMPLES].tolist())  # fmt: skip
