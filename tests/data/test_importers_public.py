@@ -318,7 +318,7 @@ def test_open_bandit(tmp_path):
         ("random-men:men:0", 2, "1", 0.045525, "random-men", True, "0"), ("random-men:men:1", 3, "0", 0.5, "random-men", True, "1")]  # fmt: skip
     assert data.tables["requests"].rows(named=True)[0] == {
         "request_id": "random-men:men:0", "time_ms": 1574553663979, "surface": "men",
-        "context": '{"user_feature_0": "abc", "affinity": {"1": 3.0}}'}  # fmt: skip
+        "context": '{"user_feature_0": "abc", "affinity": {"1": "3.0"}}'}  # fmt: skip
     assert data.tables["items"].rows() == [("0", "-0.6"), ("1", "c")]
     assert reasons(tmp_path / "out")[0] == ("requests", "men.csv", 4, "wrong number of fields: 2 instead of 9")
     assert len(imported(tmp_path / "obd", tmp_path / "out2", "open-bandit").tables["impressions"]) == 2

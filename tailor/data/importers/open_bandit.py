@@ -2,16 +2,16 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tailor.data.importers.sources import Distinct, Fields, Parts, Record, Records, Source, lines
 from tailor.errors import DataError
 from tailor.progress import Progress
 
 ITEMS = "item_context.csv"
+Row = Callable[[Path, dict[str, str]], Fields]
 PROPENSITY = ("propensity_score", "action_prob", "pscore")  # as the versions of the set call it
 
 
@@ -33,36 +33,45 @@ def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
     }
 
 
-def _table(src: Path, paths: list[Path], encoding: str, columns: str, row: Any) -> Source:
+def _table(src: Path, paths: list[Path], encoding: str, columns: str, row: Row) -> Source:
     made = [Records(path, tuple(columns.split()), partial(_rows, path, encoding, row)) for path in paths]
     return made[0] if len(made) == 1 else Parts(src, tuple(made))
 
 
-def _rows(path: Path, encoding: str, row: Any, progress: Progress) -> Iterator[Record]:
+def _rows(path: Path, encoding: str, row: Row, progress: Progress) -> Iterator[Record]:
     header: list[str] = []
     for line, text in lines(path, encoding, progress):
-        fields = next(csv.reader([text]))
+        fields = _fields(text)
         if not header:
             header = fields
-            if "item_id" not in header:
-                raise DataError(f"{path}:{line}: no column item_id; its first line names {', '.join(header)}")
+            if "item_id" not in header or "" not in header:
+                raise DataError(
+                    f"{path}:{line}: the first line reads {text[:200]!r}; a column without a name, item_id and others are needed"
+                )
             continue
         wrong = f"wrong number of fields: {len(fields)} instead of {len(header)}"
         yield Record(line, text, row(path, dict(zip(header, fields))) if len(fields) == len(header) else wrong)
 
 
+def _fields(text: str) -> list[str]:
+    """Nothing where the line is no CSV."""
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error:
+        return []
+
+
 def _request(path: Path, fields: dict[str, str]) -> Fields:
     about = {name: value for name, value in fields.items() if name.startswith("user_feature")}
-    liked = {
-        name.rpartition("_")[2]: float(value) for name, value in fields.items() if name.startswith("user-item_affinity") and float(value)
-    }
-    return {"request_id": _name(path, fields), "time_ms": fields["timestamp"], "surface": path.stem,
+    affinities = ((name.rpartition("_")[2], value) for name, value in fields.items() if name.startswith("user-item_affinity"))
+    liked = {item: value for item, value in affinities if value.strip("0.")}  # most are 0.0
+    return {"request_id": _name(path, fields), "time_ms": fields.get("timestamp"), "surface": path.stem,
             "context": json.dumps({**about, "affinity": liked})}  # fmt: skip
 
 
 def _impression(path: Path, fields: dict[str, str]) -> Fields:
     chance = next((fields[name] for name in PROPENSITY if name in fields), None)
-    return {"request_id": _name(path, fields), "position": fields["position"], "item_id": fields["item_id"], "propensity": chance,
+    return {"request_id": _name(path, fields), "position": fields.get("position"), "item_id": fields["item_id"], "propensity": chance,
             "model": path.parent.name, "shown": True, "click": fields.get("click")}  # fmt: skip
 
 
