@@ -241,6 +241,23 @@ def test_a_folder_of_parts_with_different_columns(tmp_path):
     assert report.notes[1:3] == ["part-1.csv has no rating: left empty there", "part-2.jsonl has no device: left empty there"]
 
 
+def test_parts_that_disagree_on_a_type(tmp_path):
+    (tmp_path / "log").mkdir()
+    same = {"user_id": ["u"], "item_id": ["a"]}
+    for n, values in enumerate(([1], [True], [date(2020, 1, 2)], [[1, 2]], [{"a": 1}], ["x"], [None])):
+        pl.DataFrame({**same, "more": values, "order": [n]}).write_parquet(tmp_path / "log" / f"{n}.parquet")
+    (tmp_path / "log" / "x.csv").write_text("user_id,item_id,more,order\nu,a,1,9\n")
+    data = imported(tmp_path / "log", tmp_path / "out")
+    assert data.events["more"].to_list() == ["1", "true", "2020-01-02", "[1, 2]", '{"a": 1}', "x", None, "1"]
+
+
+def test_a_csv_with_a_title_of_a_million_letters_in_a_gzip_file(tmp_path):
+    title = 'so ""long""\r\n' * 70_000
+    (tmp_path / "i.csv.gz").write_bytes(gzip.compress(f'id,title\na,"{title}"\nb,short\n'.encode()))
+    data = imported(jsonl(tmp_path / "e.jsonl", LOG), tmp_path / "out", items=tmp_path / "i.csv.gz")
+    assert data.tables["items"]["title"].str.len_chars().to_list() == [len(title.replace('""', '"')), 5]
+
+
 def test_an_id_repeated_in_another_part_is_named(tmp_path):
     (tmp_path / "log").mkdir()
     for n in (1, 2):

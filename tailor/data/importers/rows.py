@@ -44,10 +44,22 @@ def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, 
         emptied.update(lost)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
-    alike = all(frame.schema == frames[0].schema for frame in frames)
-    frame = pl.concat(frames, how="vertical" if alike else "diagonal_relaxed", rechunk=False)
+    frame = _stacked(frames)
     notes = [f"{table}.{column} could not be read in {n:,} rows and was left empty" for column, n in emptied.items()]
     return Rows(frame, rejected, [*file.notes, *notes])
+
+
+def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """One frame of all; a further column that has another type in another part of the file is text in all of them."""
+    if all(frame.schema == frames[0].schema for frame in frames):
+        return pl.concat(frames, how="vertical", rechunk=False)
+    kinds: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, kind in frame.schema.items():
+            kinds.setdefault(name, set()).add(kind)
+    mixed = {name for name, held in kinds.items() if len(held) > 1}
+    frames = [frame.with_columns(as_text(frame[name]) for name in frame.columns if name in mixed) for frame in frames]
+    return pl.concat(frames, how="diagonal", rechunk=False)
 
 
 def refused(file: Source, bad: Bad) -> DataError:
@@ -117,6 +129,7 @@ def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
 
 
 def _further(values: pl.Series) -> pl.Series:
+    values = as_text(values) if values.dtype.is_nested() else values
     return values.replace("", None) if values.dtype == pl.String else values
 
 
