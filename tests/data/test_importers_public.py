@@ -51,6 +51,20 @@ def test_a_folder_of_something_else_is_refused(tmp_path, format):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_not_there_is_named(tmp_path, format):
+    with pytest.raises(DataError, match=r"nowhere.*(does not exist|is no folder|holds no)"):
+        import_data(tmp_path / "nowhere", tmp_path / "out", format=format)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_encodings_that_do_not_exist(tmp_path, format):
+    src = folder(tmp_path / "x", movies_dat="1::a::b\n", x_jsonl="{}\n", corpus_jsonl='{"_id": 1}\n', topics_tsv="q\tw\n", test_jsonl="{}\n", e_csv="user,item\nu,i\n",
+                 locomo10_json="[]", x_inter="a\nb\n")  # fmt: skip
+    with pytest.raises(DataError):
+        import_data(src, tmp_path / "out", format=format, encoding="utf8x")
+
+
 # ---- MovieLens
 
 MOVIES = "1::Toy Story (1995)::Animation|Comedy\n2::Misérables, Les (1995)::Drama\n3::A::B (2000)::(no genres listed)\n4::broken\n"

@@ -51,7 +51,7 @@ def _of_samples(path: Path, encoding: str, rows: Callable[[str, dict[str, Any]],
             for fields in rows(str(sample.get("sample_id", n)), sample):
                 yield Record(n, json.dumps(fields, ensure_ascii=False)[:2000] if isinstance(fields, dict) else fields[1],
                              fields if isinstance(fields, dict) else fields[0])  # fmt: skip
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path} is not of LoCoMo's layout ({type(error).__name__}: {error}): name locomo10.json or its folder") from None
 
 

@@ -53,7 +53,7 @@ def npl(src: Path, encoding: str) -> dict[str, Source]:
 
 
 def _records(path: Path, encoding: str, columns: tuple[str, ...], rows: Rows) -> Records:
-    text_file(path, "this collection")
+    text_file(path, "this collection")  # before the first table is read, not after it
 
     def read(progress: Progress) -> Iterator[Record]:
         return rows(lines(path, encoding, progress))

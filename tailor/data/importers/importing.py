@@ -22,7 +22,7 @@ from tailor.data.importers.reading import LINE, Bad, text_file
 from tailor.data.importers.report import PREVIEW, ImportReport, by_reason
 from tailor.data.importers.rows import Rows, beside, read_rows, reject, split_lists
 from tailor.data.importers.sequences import read_sequences
-from tailor.data.importers.sources import Source, placed
+from tailor.data.importers.sources import NTH, Parts, Source, placed
 from tailor.data.importers.times import Times
 from tailor.data.importers.trec import beir, trec
 from tailor.data.tables import ITEMS, TABLES, TIME
@@ -160,7 +160,8 @@ def _read_table(table: str, file: Source, wanted: Mapping[str, str], unit: str |
 def _with_times(table: str, column: str, rows: Rows, file: Source, unit: str | None, strict: bool) -> tuple[Rows, Times]:
     """Nanoseconds, and `column` in milliseconds; absurd times are rejected, those of an item emptied."""
     frame = rows.frame
-    value, moments = times.settled(frame, unit, str(file.path), frame[LINE])
+    lines = frame[LINE] & ((1 << NTH) - 1) if isinstance(file, Parts) else frame[LINE]
+    value, moments = times.settled(frame, unit, str(file.path), lines)
     given = times.understood(frame)
     frame = frame.drop(times.WHOLE, times.PART, times.KIND, times.OTHER)
     frame = frame.with_columns(value.alias(NANOSECONDS), (value // 1_000_000).alias(column))
@@ -236,7 +237,7 @@ def _not_all_rejected(read: Read, path: Path) -> None:
     first = min(read.rejected)
     reasons = ", ".join(f"{reason} ({n:,})" for reason, n in _counted(read.rejected).items())
     raise DataError(
-        f"{path}: every row was rejected: {reasons}. The first, line {first.line & 0x7FFFFFFF}, reads {first.raw[:200]!r} ({first.reason})"
+        f"{path}: every row was rejected: {reasons}. The first, line {first.line & ((1 << NTH) - 1)}, reads {first.raw[:200]!r} ({first.reason})"
     )
 
 

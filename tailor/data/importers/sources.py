@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.importers.packed import is_packed
-from tailor.data.importers.reading import BLOCK, LINE, LONGEST, Bad, Block, pieces
+from tailor.data.importers.reading import BLOCK, LINE, LONGEST, Bad, Block, pieces, text_file
 from tailor.errors import DataError
 from tailor.progress import Progress
 
@@ -174,7 +174,8 @@ def nth(line: int, n: int) -> int:
 
 
 def lines(path: Path, encoding: str, progress: Progress) -> Iterator[tuple[int, str]]:
-    """Number and text of every line that is not blank, without its end. Raises DataError for a line without end."""
+    """Number and text of every line that is not blank, without its end. Raises DataError for a line without end and a file that cannot be read."""
+    text_file(path, "rows")
     steps = None if is_packed(path) else -(-path.stat().st_size // BLOCK)
     rest, line = b"", 1
     for piece in progress(pieces(path, encoding), f"reading {path.name}", steps):
