@@ -6,7 +6,7 @@ from typing import Any
 
 from tailor.data.importers.json_lines import converted
 from tailor.data.importers.packed import inner_name
-from tailor.data.importers.sources import Distinct, Fields, Parts, Source
+from tailor.data.importers.sources import Distinct, Fields, Source, together
 from tailor.errors import DataError
 
 EVENT = "user_id item_id time_ms action value"
@@ -22,11 +22,11 @@ def amazon_2023(src: Path, encoding: str) -> dict[str, Source]:
         products = [beside]
     found: dict[str, Source] = {}
     if reviews:
-        found["events"] = _joined(src, [converted(path, encoding, EVENT + " verified_purchase helpful_vote variant", _review,
+        found["events"] = together(src, [converted(path, encoding, EVENT + " verified_purchase helpful_vote variant", _review,
                                                   ("user_id", "parent_asin")) for path in reviews])  # fmt: skip
-        found["texts"] = _joined(src, [converted(path, encoding, WRITTEN, _words, quiet=True) for path in reviews])
+        found["texts"] = together(src, [converted(path, encoding, WRITTEN, _words, quiet=True) for path in reviews])
     if products:
-        found["items"] = _joined(src, [converted(path, encoding, "item_id title text categories price main_category store average_rating "
+        found["items"] = together(src, [converted(path, encoding, "item_id title text categories price main_category store average_rating "
                                                  "rating_number", _product, ("parent_asin",)) for path in products])  # fmt: skip
     return found
 
@@ -36,7 +36,7 @@ def per_user(src: Path, encoding: str) -> dict[str, Source]:
     files = _files(src)
 
     def joined(columns: str, convert: Any, quiet: bool = False) -> Source:
-        return _joined(src, [converted(path, encoding, columns, convert, ("user_id",), quiet) for path in files])
+        return together(src, [converted(path, encoding, columns, convert, ("user_id",), quiet) for path in files])
 
     return {
         "events": joined(EVENT + " heldout domain", _user_events),
@@ -58,10 +58,6 @@ def _beside(reviews: Path) -> Path | None:
     """The products of a file of reviews."""
     guess = reviews.with_name(f"meta_{reviews.name}")
     return guess if guess.exists() else None
-
-
-def _joined(src: Path, sources: list[Any]) -> Source:
-    return sources[0] if len(sources) == 1 else Parts(src, tuple(sources))
 
 
 def _review(record: dict[str, Any]) -> Iterator[Fields]:

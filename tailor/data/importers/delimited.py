@@ -6,7 +6,7 @@ from tailor.data.importers.json_lines import json_lines
 from tailor.data.importers.packed import inner_name
 from tailor.data.importers.parquet import Parquet
 from tailor.data.importers.reading import layout, text_file
-from tailor.data.importers.sources import Parts, Source
+from tailor.data.importers.sources import Source, together
 from tailor.errors import DataError
 
 ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -49,8 +49,7 @@ def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
             f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv, .jsonl or .parquet file is there)"
         )
     files = [path for path in files if path.stat().st_size] or files  # writers leave empty parts
-    parts = tuple(table_source(path, what, encoding, format) for path in files)
-    return parts[0] if len(parts) == 1 else Parts(folder, parts)
+    return together(folder, [table_source(path, what, encoding, format) for path in files])
 
 
 def delimited(src: Path, encoding: str, format: str = "csv") -> dict[str, Source]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from tailor.data.importers.sources import Distinct, Fields, Parts, Record, Records, Source, lines
+from tailor.data.importers.sources import Distinct, Fields, Record, Records, Source, lines, together
 from tailor.errors import DataError
 from tailor.progress import Progress
 
@@ -19,7 +19,8 @@ def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
     """Folder of one policy and campaign (CAMPAIGN.csv, item_context.csv), or of such folders: requests, impressions, items.
 
     A row is a request of its own, "FOLDER:n"; users are not named, what is known about them stands in the request's context.
-    `model` is the folder, which names the policy; `click` of the impressions is 0 or 1.
+    `model` is the folder, which names the policy; `click` of the impressions is 0 or 1. An item's features are those of the first folder
+    (they are hashed anew in each).
     """
     folders = [src] if (src / ITEMS).exists() else sorted(path.parent for path in src.glob(f"*/{ITEMS}"))
     logs = [path for folder in folders for path in sorted(folder.glob("*.csv")) if path.name != ITEMS]
@@ -35,7 +36,7 @@ def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
 
 def _table(src: Path, paths: list[Path], encoding: str, columns: str, row: Row) -> Source:
     made = [Records(path, tuple(columns.split()), partial(_rows, path, encoding, row)) for path in paths]
-    return made[0] if len(made) == 1 else Parts(src, tuple(made))
+    return together(src, made)
 
 
 def _rows(path: Path, encoding: str, row: Row, progress: Progress) -> Iterator[Record]:

@@ -5,7 +5,7 @@ is, and for a folder of part files which part. So a rejected row is found again 
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -119,6 +119,11 @@ class Parts:
     def asked(self, names: Iterable[str]) -> "Parts":
         names = list(names)
         return Parts(self.path, tuple(part.asked([one for one in names if one in part.columns]) for part in self.parts))
+
+
+def together(folder: Path, sources: Sequence[Source]) -> Source:
+    """One source of all."""
+    return sources[0] if len(sources) == 1 else Parts(folder, tuple(sources))
 
 
 @dataclass(frozen=True)

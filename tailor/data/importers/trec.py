@@ -10,7 +10,7 @@ from typing import Any
 
 from tailor.data.importers.json_lines import converted
 from tailor.data.importers.packed import inner_name
-from tailor.data.importers.sources import Fields, Parts, Record, Records, Source, lines
+from tailor.data.importers.sources import Fields, Record, Records, Source, lines, together
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
 
@@ -29,7 +29,7 @@ def beir(src: Path, encoding: str) -> dict[str, Source]:
     qrels = [path for path in sorted((src / "qrels").glob("*")) if inner_name(path).endswith(".tsv")]
     if not qrels:
         raise DataError(f"{src}/qrels holds no .tsv file: name the folder of a BEIR set (corpus.jsonl, queries.jsonl, qrels/)")
-    found["judgements"] = _joined(src / "qrels", [_tsv(path, encoding) for path in qrels])
+    found["judgements"] = together(src / "qrels", [_tsv(path, encoding) for path in qrels])
     return found
 
 
@@ -46,7 +46,7 @@ def trec(src: Path, encoding: str) -> dict[str, Source]:
         by_table.setdefault(table, []).append(source)
     if not by_table:
         raise DataError(f"{src} holds no files: topics, qrels and runs are needed")
-    return {table: _joined(src, sources) for table, sources in by_table.items()}
+    return {table: together(src, sources) for table, sources in by_table.items()}
 
 
 def _recognised(path: Path, encoding: str) -> tuple[str, Source]:
@@ -151,7 +151,3 @@ def _query(record: dict[str, Any]) -> Iterator[Fields]:
 
 def _identity(record: dict[str, Any]) -> Any:
     return next((record[name] for name in ("_id", "id", "qid", "query_id", "docid", "number") if record.get(name) is not None), None)
-
-
-def _joined(src: Path, sources: list[Any]) -> Source:
-    return sources[0] if len(sources) == 1 else Parts(src, tuple(sources))
