@@ -106,7 +106,7 @@ def export(
     overwrite: bool = False,
     json: Json = False,
 ) -> None:
-    """Write every table to a file that other tools read, and that `import --table` makes the same data set of again."""
+    """Write every table to a file that other tools read, and that `import` makes the same data set of again."""
     from tailor.cli.showing import print_json, say
     from tailor.data.dataset import Dataset
     from tailor.data.exporting import export_data
@@ -115,8 +115,7 @@ def export(
     if json:
         print_json({name: str(path) for name, path in files.items()})
     else:
-        say(*(f"{name}: {path}" for name, path in files.items()),
-            f"Back again: tailor data import --out DATA {' '.join(f'--table {name}={path}' for name, path in files.items())}")  # fmt: skip
+        say(*(f"{name}: {path}" for name, path in files.items()), f"Back again: tailor data import {out} --out DATA")
 
 
 @app.command()

@@ -61,6 +61,16 @@ def test_every_table_of_the_design_comes_back(tmp_path, format):
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_the_folder_of_an_export_is_imported_as_it_is(tmp_path, format):
+    data = everything()
+    export_data(data, tmp_path / "files", format)
+    import_data(tmp_path / "files", tmp_path / "back", strict=True)
+    same(data, Dataset.open(tmp_path / "back"))
+    with pytest.raises(DataError, match="is a data set already: use it as it is"):
+        import_data(tmp_path / "back", tmp_path / "again")
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_every_table_alone_comes_back(tmp_path, format):
     """With nothing but its required columns (an import gives texts a kind), beside the one table that a data set must have."""
     for table, about in TABLES.items():

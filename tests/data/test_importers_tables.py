@@ -241,6 +241,13 @@ def test_a_folder_of_parts_with_different_columns(tmp_path):
     assert report.notes[1:3] == ["part-1.csv has no rating: left empty there", "part-2.jsonl has no device: left empty there"]
 
 
+def test_a_folder_of_several_tables_is_not_taken_for_parts(tmp_path):
+    for name in ("ratings.csv", "movies.csv"):
+        (tmp_path / name).write_text("userId,movieId\n1,2\n")
+    with pytest.raises(DataError, match="is a folder of MovieLens: say so"):
+        import_data(tmp_path, tmp_path / "out")
+
+
 def test_parts_that_disagree_on_a_type(tmp_path):
     (tmp_path / "log").mkdir()
     same = {"user_id": ["u"], "item_id": ["a"]}

@@ -7,6 +7,7 @@ from tailor.data.importers.packed import inner_name
 from tailor.data.importers.parquet import Parquet
 from tailor.data.importers.reading import layout, text_file
 from tailor.data.importers.sources import Source, together
+from tailor.data.tables import TABLES
 from tailor.errors import DataError
 
 ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
@@ -41,9 +42,7 @@ def _parquet_file(path: Path, what: str) -> Path:
 
 
 def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
-    """Every file of a known ending; hidden files and those that begin with _ are a writer's own."""
-    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
-    files = [path for path in inside if Path(inner_name(path)).suffix.lower() in ENDINGS]
+    files = _files(folder)
     if not files:
         raise DataError(
             f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv, .jsonl or .parquet file is there)"
@@ -52,10 +51,31 @@ def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
     return together(folder, [table_source(path, what, encoding, format) for path in files])
 
 
+def _files(folder: Path) -> list[Path]:
+    """Every file of a known ending; hidden files and those that begin with _ are a writer's own."""
+    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
+    return [path for path in inside if Path(inner_name(path)).suffix.lower() in ENDINGS]
+
+
 def delimited(src: Path, encoding: str, format: str = "csv") -> dict[str, Source]:
-    if src.is_dir() and any(src.glob("*.inter")):
-        raise DataError(f"{src} is a folder of RecBole's atomic files: say so (--format recbole)")
+    """The events; or, of a folder whose files are all called like tables (as an export makes it), those tables."""
+    if not src.is_dir():
+        return {"events": table_source(src, "events", encoding, format)}
+    _no_known_layout(src)
+    named = {Path(inner_name(path)).stem: path for path in _files(src)}
+    if named and named.keys() <= TABLES.keys() and len(named) == len(_files(src)):
+        return {table: table_source(path, table, encoding, format) for table, path in named.items()}
     return {"events": table_source(src, "events", encoding, format)}
+
+
+def _no_known_layout(folder: Path) -> None:
+    """Folders that would make parts of one table of what are several."""
+    if (folder / "dataset.toml").exists():
+        raise DataError(f"{folder} is a data set already: use it as it is")
+    if any(folder.glob("*.inter")):
+        raise DataError(f"{folder} is a folder of RecBole's atomic files: say so (--format recbole)")
+    if (folder / "movies.csv").exists() and (folder / "ratings.csv").exists():
+        raise DataError(f"{folder} is a folder of MovieLens: say so (--format movielens)")
 
 
 def recbole(src: Path, encoding: str) -> dict[str, Source]:
