@@ -4,7 +4,7 @@ import gzip
 import io
 import json
 import zipfile
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
@@ -203,6 +203,17 @@ def test_parquet_lists_dates_and_rejected_rows(tmp_path):
     assert rejected(tmp_path / "out") == [
         ("items", "i.parquet", 2, "no item_id", '{"item_id": null, "created": "2014-01-02", "genres": null}')
     ]
+
+
+def test_parquet_of_types_that_no_id_should_have(tmp_path):
+    pl.DataFrame({"user_id": [1.0, 2.0, None], "item_id": [b"a", b"\xff", b"c"], "order": [1.0, 0.0, 2.0], "x": [timedelta(1)] * 3,
+                  "nothing": [None] * 3}).write_parquet(tmp_path / "e.parquet")  # fmt: skip
+    data = imported(tmp_path / "e.parquet", tmp_path / "out")
+    assert data.events.select("user_id", "item_id", "order").rows() == [("2.0", "�", 0), ("1.0", "a", 1)]
+    assert rejected(tmp_path / "out")[0][2:4] == (3, "no user_id")
+    pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "time": [timedelta(1)]}).write_parquet(tmp_path / "t.parquet")
+    with pytest.raises(DataError, match="every row was rejected: time_ms is not understood"):
+        import_data(tmp_path / "t.parquet", tmp_path / "none")
 
 
 def test_parquet_that_is_none(tmp_path):

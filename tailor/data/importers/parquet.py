@@ -84,4 +84,9 @@ def as_text(values: pl.Series) -> pl.Series:
     if kind.is_nested():
         return pl.Series(values.name, [None if one is None else json.dumps(one, ensure_ascii=False, default=str) for one in values.to_list()],
                          dtype=pl.String)  # fmt: skip
-    return values.cast(pl.String, strict=False)
+    if kind == pl.Binary:
+        return pl.Series(values.name, [None if one is None else one.decode("utf-8", "replace") for one in values], dtype=pl.String)
+    try:
+        return values.cast(pl.String, strict=False)
+    except pl.exceptions.PolarsError:  # durations, objects
+        return pl.Series(values.name, [None if one is None else str(one) for one in values], dtype=pl.String)

@@ -98,7 +98,7 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
             if table in TIMED:
                 checks.append((before.is_null(), f"no {name}", None))
         elif kinds[name] in (NUMBER, TIME):
-            number = before.cast(kinds[name], strict=False)
+            number = before.str.replace(r"\.0+$", "").cast(TIME, strict=False) if name == "order" else before.cast(NUMBER, strict=False)
             number = number.set(~number.is_finite().fill_null(True), None)
             frame, understood, problem = frame.with_columns(number), number.is_not_null(), "is not a number"
         elif kinds[name] == ROW:
