@@ -212,9 +212,9 @@ def test_cranfield(tmp_path):
     (src / "cran.qry").write_text(".I 001\n.W\nwhy fly .\n.I 004\n.W\nhow\nfly .\n")
     (src / "cran.qrels").write_text("1 1 1 \n2 2 4\n2 1 -1\n2 1\n")
     data = imported(src, tmp_path / "out", "cranfield")
-    assert data.tables["items"].rows() == [("1", "a wing in air .", "it flies .", "x", "j"), ("2", None, None, None, None)]
+    assert data.tables["items"].rows() == [("1", "a wing in air .", "a wing in air . it flies .", "x", "j"), ("2", None, None, None, None)]
     assert data.tables["requests"].rows() == [("1", "why fly .", "001"[2:]), ("2", "how fly .", "4")]
-    assert data.tables["judgements"].rows() == [("1", "1", 4.0, "1"), ("2", "2", 1.0, "4"), ("2", "1", 4.0, "-1")]
+    assert data.tables["judgements"].rows() == [("1", "1", 4.0, "1"), ("2", "2", 1.0, "4"), ("2", "1", 0.0, "-1")]
     assert reasons(tmp_path / "out")[0][:3] == ("judgements", "cran.qrels", 4)
 
 

@@ -24,8 +24,8 @@ def cranfield(src: Path, encoding: str) -> dict[str, Source]:
     """cran.all.1400, cran.qry, cran.qrels.
 
     Judgements number the queries 1 to 225 by their place in the file, whatever number stands there. Cleverdon's codes run from 1 (a
-    complete answer) to 4 (of minimum interest): the grade is 5 - code. The code -1, once a query, is explained nowhere; BM25 finds 71 % of
-    these documents among its first ten, more than of any other code, so they count as complete answers.
+    complete answer) to 4 (of minimum interest): the grade is 5 - code. The code -1, once a query and explained nowhere, gets grade 0;
+    `code` keeps it (docs/log.md says what BM25 makes of these documents). Abstracts begin with the title, as in the file.
     """
     return {
         "items": _records(src / "cran.all.1400", encoding, DOCUMENT, partial(_marked, row=_document)),
@@ -86,8 +86,6 @@ def _marked(found: Iterable[Line], row: Callable[[str, dict[str, str]], Fields])
 
 def _document(number: str, fields: dict[str, str]) -> Fields:
     title, words = _joined(fields.get("T")), _joined(fields.get("W"))
-    if title and words and words.startswith(title):
-        words = words[len(title) :].strip() or None  # Cranfield repeats the title at the head of the abstract
     made = {"item_id": number, "title": title, "text": words, "author": fields.get("A"), "source": fields.get("B")}
     return {**made, "keywords": _joined(fields["K"])} if "K" in fields else made
 
@@ -108,7 +106,7 @@ def _cleverdon(found: Iterable[Line]) -> Iterator[Record]:
             yield Record(line, text, "is no judgement: query, document and a code from 1 to 5 or -1 are needed")
             continue
         code = int(fields[2])
-        grade = 4 if code == -1 else 5 - code
+        grade = 0 if code == -1 else 5 - code
         yield Record(line, text, {"query_id": fields[0], "item_id": fields[1], "grade": grade, "code": fields[2]})
 
 
