@@ -1,7 +1,8 @@
-"""`tailor data`: import, stats, synth, split."""
+"""`tailor data`: import, export, check, stats, synth, split."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,14 +16,29 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command("import")
 def import_(
-    src: Annotated[Path, typer.Argument(help="The events: a CSV file, a file of sequences, or RecBole's .inter file or folder.")],
-    out: Out,
-    format: Annotated[str, typer.Option(help="csv, sequences or recbole.")] = "csv",
+    src: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The events: a file, packed by gzip or zip perhaps, or a folder of part files; or a folder of a public data set's layout."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
+    format: Annotated[
+        str,
+        typer.Option(
+            help="csv, jsonl, parquet, sequences, recbole, movielens, amazon-2023, user-json, beir, trec, cranfield, cacm, npl, locomo, "
+            "redial or open-bandit. The endings .csv, .jsonl and .parquet speak for themselves."
+        ),
+    ] = "csv",
     items: Annotated[Path | None, typer.Option(help="The catalogue: ids, titles, texts, categories, prices.")] = None,
     users: Annotated[Path | None, typer.Option(help="What is known about users.")] = None,
     texts: Annotated[Path | None, typer.Option(help="What users wrote: reviews, queries, notes.")] = None,
+    table: Annotated[
+        list[str] | None, typer.Option(help="Any table by its name, as in requests=searches.jsonl or turns=turns.parquet. Repeatable.")
+    ] = None,
     columns: Annotated[
-        list[str] | None, typer.Option(help="Our column = the file's, as in user_id=customer or items.title=name. Repeatable.")
+        list[str] | None,
+        typer.Option(help="Our column = the file's, as in user_id=customer, items.title=name or items.title=product.title. Repeatable."),
     ] = None,
     time_unit: Annotated[
         str | None, typer.Option(help="s, ms, us or ns where guessing by size would go wrong; day-first or month-first for written dates.")
@@ -30,6 +46,9 @@ def import_(
     encoding: Annotated[str, typer.Option(help="Encoding of the files.")] = "utf-8",
     strict: Annotated[bool, typer.Option(help="Stop at the first bad row instead of putting it aside.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: the file's).")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the first ten rows of every table as understood; write nothing.")
+    ] = False,
     overwrite: bool = False,
     json: Json = False,
 ) -> None:
@@ -38,12 +57,21 @@ def import_(
     from tailor.data.importers.importing import import_data
     from tailor.progress import terminal
 
-    report = import_data(src, out, format=format, items=items, users=users, texts=texts, columns=_mapping(columns), time_unit=time_unit,
-                         encoding=encoding, strict=strict, overwrite=overwrite, name=name, progress=terminal)  # fmt: skip
+    if out is None and not dry_run:
+        raise DataError("name the folder to write (--out FOLDER), or look first (--dry-run)")
+    report = import_data(src, out or "data", format=format, items=items, users=users, texts=texts, tables=_tables(table),
+                         columns=_mapping(columns), time_unit=time_unit, encoding=encoding, strict=strict, overwrite=overwrite,
+                         dry_run=dry_run, name=name, progress=terminal)  # fmt: skip
     if json:
         print_json(report.to_dict())
+        return
+    say(*report.lines())
+    if dry_run:
+        _show_preview(report.preview)
     else:
-        say(*report.lines(), f"Next: tailor data split {out} --by last --out SPLIT")
+        say(
+            f"Next: tailor data check {out}", *([f"      tailor data split {out} --by last --out SPLIT"] if "events" in report.rows else [])
+        )
 
 
 def _mapping(columns: list[str] | None) -> dict[str, str]:
@@ -52,6 +80,62 @@ def _mapping(columns: list[str] | None) -> dict[str, str]:
         if "=" not in pair:
             raise DataError(f'--columns {pair}: write our column = the file\'s, as in "user_id=customer"')
     return {ours.strip(): theirs.strip() for ours, _, theirs in (pair.partition("=") for pair in pairs)}
+
+
+def _tables(given: list[str] | None) -> dict[str, Path]:
+    for one in given or []:
+        if "=" not in one:
+            raise DataError(f'--table {one}: write the table = its file, as in "requests=searches.jsonl"')
+    return {name.strip(): Path(path) for name, _, path in (one.partition("=") for one in given or [])}
+
+
+def _show_preview(preview: Mapping[str, list[dict[str, Any]]]) -> None:
+    from tailor.cli.showing import table
+
+    for name, rows in preview.items():
+        columns = list(rows[0])
+        cells = [["" if row[column] is None else " ".join(str(row[column]).split())[:60] for column in columns] for row in rows]
+        table(columns, cells, title=f"{name}: the first {len(rows)} rows")
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="csv (lists as JSON), jsonl or parquet.")] = "csv",
+    overwrite: bool = False,
+    json: Json = False,
+) -> None:
+    """Write every table to a file that other tools read, and that `import` makes the same data set of again."""
+    from tailor.cli.showing import print_json, say
+    from tailor.data.dataset import Dataset
+    from tailor.data.exporting import export_data
+
+    files = export_data(Dataset.open(folder), out, format, overwrite)
+    if json:
+        print_json({name: str(path) for name, path in files.items()})
+    else:
+        say(*(f"{name}: {path}" for name, path in files.items()), f"Back again: tailor data import {out} --out DATA")
+
+
+@app.command()
+def check(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")], json: Json = False) -> None:
+    """Say what is wrong with a data set (exit code 1 then) and what looks odd, with examples and remedies."""
+    from tailor.cli.showing import print_json, say
+    from tailor.data.checks import check
+    from tailor.data.dataset import Dataset
+
+    found = check(Dataset.open(folder))
+    wrong = sum(finding.wrong for finding in found)
+    if json:
+        print_json({"wrong": wrong, "odd": len(found) - wrong, "findings": [finding.to_dict() for finding in found]})
+    else:
+        for finding in found:
+            say(f"{'WRONG' if finding.wrong else 'odd  '}  {finding.name}: {finding.says}",
+                *(f"         e.g. {example}" for example in finding.examples), f"         -> {finding.remedy}")  # fmt: skip
+        say(f"{folder}: {wrong} wrong, {len(found) - wrong} odd" if found else f"{folder}: nothing wrong, nothing odd")
+    if wrong:
+        raise typer.Exit(1)
 
 
 @app.command()

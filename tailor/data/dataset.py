@@ -22,6 +22,8 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 SCHEMA_VERSION = 1
+SUBJECTS = ("events", "judgements", "turns", "impressions")  # what a data set is about: one of these it must have
+NAMING_ITEMS = ("events", "items", "judgements", "candidates", "impressions")
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,8 @@ class Dataset:
     """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the catalogue of the whole.
 
     The rows of the events table stand in order of `time_ms` (full precision, ties as given), of each user's `order` where
-    there are no times, and as given where there is neither. Outside ids are strings. Only `events` or `judgements` is required.
+    there are no times, and as given where there is neither. Outside ids are strings. One of
+    events, judgements, turns and impressions is required.
     """
 
     def __init__(
@@ -80,8 +83,10 @@ class Dataset:
         provenance: Provenance | None = None,
         lists: Lists | None = None,
     ) -> None:
-        if "events" not in tables and "judgements" not in tables:
-            raise DataError("a data set needs a table of events or of judgements")
+        if not any(table in tables for table in SUBJECTS):
+            raise DataError(
+                f"a data set needs a table of events or of judgements, turns or impressions; given: {', '.join(tables) or 'none'}"
+            )
         self.tables = tables if isinstance(tables, Tables) else Tables({table: _ready(table, frame) for table, frame in tables.items()})
         self.name = name
         self.labels = dict(labels or {})
@@ -109,10 +114,10 @@ class Dataset:
 
     @cached_property
     def catalogue(self) -> Vocabulary:
-        """All items, of the items table, the events and the judgements; rows in seeded hash order of their ids."""
+        """All items of the tables that name one; rows in seeded hash order of their ids."""
         if self._catalogue is not None:
             return self._catalogue
-        ids = [self.tables[table]["item_id"].unique() for table in ("events", "items", "judgements") if table in self.tables]
+        ids = [self.tables[table]["item_id"].unique() for table in NAMING_ITEMS if table in self.tables]
         return Vocabulary.of_items(one for column in ids for one in column.to_list())
 
     @cached_property

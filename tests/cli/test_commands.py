@@ -146,6 +146,39 @@ def test_methods_lists_classes_with_settings():
     assert {"retrieval.ease.EASE", "pipeline.fuse.Fuse"} <= {row["class"] for row in rows}
 
 
+def test_import_of_tables_dry_run_export_and_check(tmp_path):
+    rows = [{"user": {"id": f"u{n % 3}"}, "item": {"id": f"{n}"}, "ts": 1_600_000_000 + n, "genres": ["a", "b"]} for n in range(12)]
+    (tmp_path / "e.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "searches.csv").write_text("request_id,text\nr,red shoes\n")
+    tables = ("e.jsonl", "--table", "requests=searches.csv")
+    shown = ok("data", "import", *tables, "--dry-run", folder=tmp_path)
+    assert "events: the first 10 rows" in shown and "red shoes" in shown and "1600000009000" in shown and "nothing was written" in shown
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["e.jsonl", "searches.csv"]
+    ok("data", "import", *tables, "--out", "d", "--columns", "action=genres", folder=tmp_path)
+    files = json.loads(ok("data", "export", "d", "--out", "x", "--format", "parquet", "--json", folder=tmp_path))
+    assert files == {"events": "x/events.parquet", "requests": "x/requests.parquet"}
+    ok("data", "import", "--out", "back", *(f"--table={table}={path}" for table, path in files.items()), folder=tmp_path)
+    hashes = {(tmp_path / name / "dataset.toml").read_text().partition("content_hash = ")[2].split()[0] for name in ("d", "back")}
+    assert len(hashes) == 1
+    assert ok("data", "check", "d", folder=tmp_path) == "d: nothing wrong, nothing odd\n"
+
+
+def test_check_says_what_is_wrong_and_exits_with_1(tmp_path):
+    (tmp_path / "e.csv").write_text("user,item\n" + "".join(f"shop,i{n}\n" for n in range(30)))
+    ok("data", "import", tmp_path / "e.csv", "--out", tmp_path / "d")
+    done = tailor("data", "check", tmp_path / "d")
+    assert done.returncode == 1 and "WRONG  one_user: all events belong to one user" in done.stdout and done.stderr == ""
+    done = tailor("data", "check", tmp_path / "d", "--json")
+    assert done.returncode == 1 and json.loads(done.stdout)["findings"][0]["name"] == "one_user"
+
+
+def test_import_options_that_do_not_fit(tmp_path):
+    (tmp_path / "e.csv").write_text("user,item\nu,i\n")
+    assert "--out FOLDER" in fails("data", "import", tmp_path / "e.csv")
+    assert "write the table = its file" in fails("data", "import", "--table", "events", "--out", tmp_path / "d")
+    assert "nothing to import" in fails("data", "import", "--out", tmp_path / "d")
+
+
 def test_ctrl_c_leaves_nothing(tmp_path):
     command = [
         sys.executable,

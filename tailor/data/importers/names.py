@@ -23,6 +23,14 @@ USUAL = {
     "users": {"user_id": IDS["user_id"] + " id"},
     "texts": {**IDS, "text": "text tag review review_text review_body comment query note body", "kind": "kind",
               "text_id": "text_id review_id", "time_ms": TIME},
+    "turns": {"dialogue_id": "dialogue_id dialog_id conversation_id", "turn": "turn turn_id utterance_id", "speaker": "speaker role",
+              "text": "text utterance content message", "items": "items", "time_ms": TIME},
+    "requests": {"request_id": "request_id query_id", "user_id": IDS["user_id"], "session_id": "session_id session", "time_ms": TIME,
+                 "text": "text query", "surface": "surface", "context": "context"},
+    "impressions": {"request_id": "request_id", "position": "position rank", "item_id": IDS["item_id"], "score": "score",
+                    "propensity": "propensity propensity_score action_prob pscore", "model": "model", "shown": "shown"},
+    "judgements": {"query_id": "query_id qid", "item_id": IDS["item_id"] + " doc_id corpus_id", "grade": "grade relevance label score"},
+    "candidates": {"query_id": "query_id qid", "item_id": IDS["item_id"] + " doc_id corpus_id", "rank": "rank position", "score": "score"},
 }  # fmt: skip
 KINDS = {"tag": "tag", "review": "review", "reviewtext": "review", "reviewbody": "review", "comment": "comment", "query": "query"}
 
@@ -57,7 +65,7 @@ def recognised(table: str, names: Iterable[str], wanted: Mapping[str, str]) -> d
     names = list(names)
     found = dict(wanted)
     taken = set(wanted.values())
-    for ours, usual in USUAL[table].items():
+    for ours, usual in (USUAL.get(table) or {name: name for name in TABLES[table].columns}).items():
         if ours in found:
             continue
         for guess in usual.split():

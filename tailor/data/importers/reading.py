@@ -8,7 +8,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from tailor.data.importers.packed import is_packed, opened
 from tailor.errors import DataError, nearest
 from tailor.progress import Progress
 
@@ -26,7 +27,7 @@ LONGEST = 64 * 2**20  # bytes; no file of rows has a line longer than this
 LINE = "\0line"  # the column of line numbers; no column of a file can be called so
 NEWLINE, RETURN, QUOTE = 10, 13, 34
 BOM = "\ufeff".encode()
-MAGIC = {b"PAR1": "a Parquet file", b"PK\x03\x04": "a zip archive", b"\x1f\x8b": "a gzip file", b"BZh": "a bzip2 file",
+MAGIC = {b"PAR1": "a Parquet file", b"BZh": "a bzip2 file",
          b"\xfd7zXZ": "an xz file", b"(\xb5/\xfd": "a zstd file", b"ARROW1": "an Arrow file", b"SQLite format": "a database",
          b"%PDF": "a PDF file", b"7z\xbc\xaf": "a 7z archive"}  # fmt: skip
 
@@ -43,6 +44,13 @@ class Layout:
     kinds: tuple[str, ...]  # of RecBole's atomic files: token, token_seq, float or float_seq; else empty
     start: int  # bytes of the header, as UTF-8
     line: int  # the line of the first row
+    notes: tuple[str, ...] = ()
+
+    def blocks(self, progress: Progress) -> "Iterator[Block]":
+        return blocks(self, progress)
+
+    def asked(self, names: Iterable[str]) -> "Layout":
+        return self
 
 
 class Bad(NamedTuple):
@@ -66,12 +74,12 @@ class Block:
 
 
 def text_file(path: str | Path, what: str) -> Path:
-    """The path of a file that may hold text. Raises DataError for what is missing, a folder, empty or of a known other kind."""
+    """The path of a file that may hold text, packed or not. Raises DataError for what is missing, a folder, empty or of a known other kind."""
     path = Path(path)
     if path.is_dir():
         raise DataError(f"{path} is a folder, a file of {what} is needed: name the file in it")
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             head = file.read(64)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: name the file of {what}") from None
@@ -88,7 +96,7 @@ def text_file(path: str | Path, what: str) -> Path:
 def pieces(path: Path, encoding: str, size: int | None = None) -> Iterator[bytes]:
     """The file in pieces of BLOCK (or `size`) bytes, as UTF-8 without byte order mark. Raises DataError naming line and byte of what is no text."""
     decoder, read, line = _decoder(encoding), 0, 1
-    with path.open("rb") as file:
+    with opened(path) as file:
         piece = b"?"
         while piece:
             piece = file.read(size or BLOCK)
@@ -120,7 +128,7 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, read: int
     line += error.object[: error.start].count(b"\n")
     byte = read - len(error.object) + error.start
     value = error.object[error.start] if error.start < len(error.object) else 0
-    with path.open("rb") as file:
+    with opened(path) as file:
         wide = file.read(2) in (b"\xff\xfe", b"\xfe\xff")
     other = "utf-16" if wide else "utf-8" if encoding.lower().replace("_", "-") not in {"utf-8", "utf8"} else "latin-1 (or cp1252)"
     return DataError(f"{path}:{line}: byte {byte} (0x{value:02x}) is not {encoding}: the file may be in {other}; name it (--encoding)")
@@ -147,7 +155,7 @@ def layout(path: Path, encoding: str, atomic: bool = False) -> Layout:
     if twice:
         raise DataError(f'{path}:{blank + 1}: several columns are called "{twice[0]}": rename them in the file')
     start = len("".join(lines[: blank + taken]).encode())
-    if not first[start:].strip() and path.stat().st_size <= HEAD:
+    if not first[start:].strip() and len(first) < HEAD:
         raise DataError(f"{path} holds a header ({', '.join(names)}) and no rows")
     return Layout(path, encoding, separator, not atomic, tuple(names), kinds, start, blank + taken + 1)
 
@@ -170,7 +178,7 @@ def _header(path: Path, lines: list[str], at: int, separator: str, quoted: bool)
 def blocks(file: Layout, progress: Progress) -> Iterator[Block]:
     """All rows of the file in order, with a step of `progress` for every BLOCK bytes of it."""
     rest, line, skip = b"", file.line, file.start
-    steps = -(-file.path.stat().st_size // BLOCK)
+    steps = None if is_packed(file.path) else -(-file.path.stat().st_size // BLOCK)
     for piece in progress(pieces(file.path, file.encoding), f"reading {file.path.name}", steps):
         rest += piece
         if len(rest) < skip:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+PREVIEW = 10  # rows of each table that a dry run shows
+
 
 @dataclass(frozen=True)
 class ImportReport:
@@ -16,10 +18,11 @@ class ImportReport:
     rejected: dict[str, dict[str, int]]  # table -> reason -> rows
     columns: dict[str, dict[str, str]]  # table -> our column -> the file's
     further: dict[str, list[str]]  # table -> columns kept under their own name, as text
-    time_unit: str | None  # of the events: s, ms, us, ns, or date for written dates; None where there are no times
+    time_unit: str | None  # of the first table that has times: s, ms, us, ns, or date for written dates; None where there are no times
     time_units: dict[str, int]  # rows of each
     counts: dict[str, int] = field(default_factory=dict)  # exact_duplicates, users_not_in_table, items_without_events, ...
     notes: list[str] = field(default_factory=list)
+    preview: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # of a dry run: the first rows of every table
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -38,7 +41,9 @@ class ImportReport:
             out.append("times: written dates" if self.time_unit == "date" else f"times: numbers in {self.time_unit}")
         out += [f"{name.replace('_', ' ')}: {n:,}" for name, n in self.counts.items() if n]
         out += [f"note: {note}" for note in self.notes]
-        if self.rejected:
+        if self.preview:
+            out.append("nothing was written (dry run)")
+        elif self.rejected:
             out.append(f"rejected rows stand with file, line and reason in {self.folder}/rejected.parquet")
         return out
 

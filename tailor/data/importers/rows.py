@@ -9,14 +9,18 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from tailor.data.importers import times
-from tailor.data.importers.reading import LINE, Bad, Block, Layout, blocks
-from tailor.data.tables import ITEMS, NUMBER, TABLES, TIME
+from tailor.data.importers.parquet import as_text
+from tailor.data.importers.reading import LINE, Bad, Block
+from tailor.data.importers.sources import Source, placed
+from tailor.data.tables import ITEMS, NUMBER, ROW, TABLES, TIME
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
 
 Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and the values to quote
 MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
 LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
+TIMED = ("events", "texts")  # a file of these that has times has one in every row
+BOOLEANS = {"true": True, "1": True, "yes": True, "1.0": True, "false": False, "0": False, "no": False, "0.0": False}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +32,10 @@ class Rows:
     notes: list[str] = field(default_factory=list)
 
 
-def read_rows(table: str, file: Layout, found: Mapping[str, str], strict: bool, progress: Progress) -> Rows:
+def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, progress: Progress) -> Rows:
     """All rows of a file. Raises DataError at the first bad one when `strict`."""
     frames, rejected, emptied = [], [], Counter[str]()
-    for block in blocks(file, progress):
+    for block in file.blocks(progress):
         frame, bad, lost = _typed(table, block, found)
         if strict and bad:
             raise refused(file, min(bad))
@@ -40,21 +44,36 @@ def read_rows(table: str, file: Layout, found: Mapping[str, str], strict: bool, 
         emptied.update(lost)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
-    frame = pl.concat(frames, how="vertical", rechunk=False)
-    return Rows(frame, rejected, [f"{table}.{column} could not be read in {n:,} rows and was left empty" for column, n in emptied.items()])
+    frame = _stacked(frames)
+    notes = [f"{table}.{column} could not be read in {n:,} rows and was left empty" for column, n in emptied.items()]
+    return Rows(frame, rejected, [*file.notes, *notes])
 
 
-def refused(file: Layout, bad: Bad) -> DataError:
-    return DataError(f"{file.path}:{bad.line}: {bad.reason}; the line reads {bad.raw[:200]!r}: mend it, or import without --strict")
+def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
+    """One frame of all; a further column that has another type in another part of the file is text in all of them."""
+    if all(frame.schema == frames[0].schema for frame in frames):
+        return pl.concat(frames, how="vertical", rechunk=False)
+    kinds: dict[str, set[pl.DataType]] = {}
+    for frame in frames:
+        for name, kind in frame.schema.items():
+            kinds.setdefault(name, set()).add(kind)
+    mixed = {name for name, held in kinds.items() if len(held) > 1}
+    frames = [frame.with_columns(as_text(frame[name]) for name in frame.columns if name in mixed) for frame in frames]
+    return pl.concat(frames, how="diagonal", rechunk=False)
 
 
-def reject(rows: Rows, file: Layout, where: pl.Series, reasons: Iterable[str], strict: bool) -> Rows:
+def refused(file: Source, bad: Bad) -> DataError:
+    path, line = placed(file, bad.line)
+    return DataError(f"{path}:{line}: {bad.reason}; the line reads {bad.raw[:200]!r}: mend it, or import without --strict")
+
+
+def reject(rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], strict: bool) -> Rows:
     """The rows but those `where` is true, which go to the rejected ones; their own text is read from the file again."""
     if not where.any():
         return rows
     lines = dict(zip(rows.frame[LINE].filter(where).to_list(), reasons))
     bad = []
-    for block in blocks(file, silent):
+    for block in file.blocks(silent):
         at = block.rows[LINE].is_in(list(lines)).arg_true().to_list()
         bad += [Bad(line := block.rows[LINE][row], lines[line], block.raw(row)) for row in at]
         if strict and bad:
@@ -66,8 +85,9 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
     """The block's good rows with our names and types, its bad ones, and how many values of which column had to be emptied."""
     raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
     extra = [name for name in raw.columns if name not in found.values() and name != LINE]
-    frame = raw.select(LINE, *(_text(ours, theirs) for ours, theirs in found.items()),
-                       *(pl.col(name).replace("", None).alias(beside(name, table, found)) for name in extra))  # fmt: skip
+    named = pl.DataFrame([raw[LINE].cast(pl.Int64), *(as_text(raw[theirs]).alias(ours) for ours, theirs in found.items()),
+                          *(_further(raw[name]).alias(beside(name, table, found)) for name in extra)])  # fmt: skip
+    frame = named.with_columns(_text(ours) for ours in found)
     checks: list[Check] = [(frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null]
     emptied = Counter[str]()
     for name in found:
@@ -75,12 +95,19 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
         if kinds[name] == TIME and name != "order":
             read = times.parsed(before)
             frame, understood, problem = pl.concat([frame.drop(name), read], how="horizontal"), times.understood(read), "is not understood"
-            if name not in lenient:
+            if table in TIMED:
                 checks.append((before.is_null(), f"no {name}", None))
         elif kinds[name] in (NUMBER, TIME):
-            number = before.cast(kinds[name], strict=False)
+            number = before.str.replace(r"\.0+$", "").cast(TIME, strict=False) if name == "order" else before.cast(NUMBER, strict=False)
             number = number.set(~number.is_finite().fill_null(True), None)
             frame, understood, problem = frame.with_columns(number), number.is_not_null(), "is not a number"
+        elif kinds[name] == ROW:
+            whole = before.cast(pl.Float64, strict=False)
+            whole = whole.set((whole != whole.floor()).fill_null(True) | (whole.abs() >= 2**31), None).cast(ROW)
+            frame, understood, problem = frame.with_columns(whole), whole.is_not_null(), "is not a whole number"
+        elif kinds[name] == pl.Boolean():
+            truth = before.str.to_lowercase().replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
+            frame, understood, problem = frame.with_columns(truth), truth.is_not_null(), "is neither true nor false"
         else:
             continue
         unread = before.is_not_null() & ~understood
@@ -101,11 +128,16 @@ def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
     return [Bad(lines[row], reason, block.raw(row)) for row, reason in sorted(reasons.items())]
 
 
-def _text(ours: str, theirs: str) -> pl.Expr:
+def _further(values: pl.Series) -> pl.Series:
+    values = as_text(values) if values.dtype.is_nested() else values
+    return values.replace("", None) if values.dtype == pl.String else values
+
+
+def _text(ours: str) -> pl.Expr:
     """Words stay as they are; everything else loses the white space around it, and "nan", "NULL", "None" are empty."""
     if ours in {"title", "text", "asset"}:
-        return pl.col(theirs).replace("", None).alias(ours)
-    stripped = pl.col(theirs).str.strip_chars()
+        return pl.col(ours).replace("", None)
+    stripped = pl.col(ours).str.strip_chars()
     return pl.when(~stripped.is_in(MISSING)).then(stripped).alias(ours)
 
 
@@ -114,12 +146,15 @@ def beside(name: str, table: str, found: Mapping[str, str]) -> str:
     return f"{name}_in_file" if name in found or name in TABLES[table].columns else name
 
 
-def split_categories(column: pl.Series, separator: str | None) -> tuple[pl.Series, str]:
+def split_lists(column: pl.Series, separator: str | None, written: bool = False) -> tuple[pl.Series, str]:
     """Texts to lists of strings, and by what they were split: `separator`, else the first of | ; > , that any of them holds.
 
-    A column of written lists such as ["a", "b"] is read as such.
+    A column of written lists such as ["a", "b"] is read as such; `written` says that this is one, where a bare text is a list of one.
     """
     present = column.drop_nulls()
+    if written:
+        lists = [None if one is None else _listed(one) if one.startswith("[") else [one] for one in column]
+        return pl.Series(column.name, lists, dtype=ITEMS), "[]"
     if separator is None and len(present) and (present.str.starts_with("[") & present.str.ends_with("]")).all():
         return pl.Series(column.name, [None if one is None else _listed(one) for one in column], dtype=ITEMS), "[]"
     if separator is None:
@@ -131,7 +166,7 @@ def split_categories(column: pl.Series, separator: str | None) -> tuple[pl.Serie
 def _listed(text: str) -> list[str]:
     for read in (json.loads, ast.literal_eval):
         try:
-            return [str(one) for one in read(text)]
+            return [one if isinstance(one, str) else json.dumps(one) for one in read(text) if one is not None]
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return [one.strip(" '\"") for one in text[1:-1].split(",") if one.strip(" '\"")]

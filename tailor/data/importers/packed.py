@@ -1,0 +1,55 @@
+"""Files as they lie there, or inside a gzip file or a zip archive of one file: all are read through."""
+
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from tailor.errors import DataError
+
+GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
+DAMAGE = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
+
+
+def is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4).startswith((GZIP, ZIP))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[IO[bytes]]:
+    """The bytes of the file, unpacked. Raises DataError for a damaged archive, and for one of several files."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    try:
+        if head.startswith(GZIP):
+            with gzip.open(path) as unpacked:
+                yield unpacked  # type: ignore[misc]
+        elif head.startswith(ZIP):
+            with zipfile.ZipFile(path) as archive, archive.open(_only(path, archive)) as member:
+                yield member
+        else:
+            with path.open("rb") as plain:
+                yield plain
+    except DAMAGE as error:
+        if not head.startswith((GZIP, ZIP)):
+            raise
+        kind = "a gzip file" if head.startswith(GZIP) else "a zip archive"
+        raise DataError(f"{path} is {kind} that is damaged or cut short ({error}): fetch it again, or unpack it yourself") from None
+
+
+def _only(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    held = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    if len(held) != 1:
+        names = ", ".join(one.filename for one in held[:5]) + (", ..." if len(held) > 5 else "")
+        raise DataError(f"{path} holds {len(held)} files ({names or 'none'}), one is needed: unpack it and name the file")
+    return held[0]
+
+
+def inner_name(path: Path) -> str:
+    """The name without the ending of its packing: `x.jsonl.gz` is an x.jsonl."""
+    return path.name[: -len(path.suffix)] if path.suffix.lower() in {".gz", ".zip"} else path.name
