@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from tailor.data.dataset import Dataset
 from tailor.data.importers import packed, parquet, reading, rows, sequences, sources
 from tailor.data.importers.importing import import_data
+from tailor.data.importers.json_lines import json_lines
 from tailor.errors import DataError
+from tailor.progress import silent
 
 LOG = [{"user_id": "u1", "item_id": "a", "timestamp": 1400000000}, {"user_id": "u1", "item_id": "b", "timestamp": 1400000100},
        {"user_id": "u2", "item_id": "a", "timestamp": 1400000050}]  # fmt: skip
@@ -455,3 +457,19 @@ def test_a_zone_that_does_not_exist_is_no_time(tmp_path):
     (tmp_path / "e.csv").write_text("user,item,time\nu,a,2014-01-01 10:00+14:00\nu,b,2014-01-01 10:00+99:00\n")
     report = import_data(tmp_path / "e.csv", tmp_path / "out")
     assert (report.rows, report.rejected) == ({"events": 1}, {"events": {"time_ms is not understood": 1}})
+
+
+def test_a_distinct_source_keeps_the_first_row_of_a_key_and_every_row_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "RECORDS", 3)
+    path = jsonl(tmp_path / "i.jsonl", [{"id": one, "n": n} for n, one in enumerate(["a", "b", "a", "c", None, "b", "d", None])])
+    found = sources.Distinct(json_lines(path, "utf-8"), "id").blocks(silent)
+    assert [row for block in found for row in block.rows.select("id", "n").rows()] == [
+        ("a", "0"), ("b", "1"), ("c", "3"), (None, "4"), ("d", "6"), (None, "7")]  # fmt: skip
+
+
+def test_hashes_that_are_none_are_said(tmp_path):
+    imported(jsonl(tmp_path / "e.jsonl", LOG), tmp_path / "out")
+    toml = tmp_path / "out" / "dataset.toml"
+    toml.write_text('sha256 = "x"\n' + toml.read_text().partition("[sha256]")[0])
+    with pytest.raises(DataError, match="holds sha256 = 'x'"):
+        Dataset.open(tmp_path / "out")

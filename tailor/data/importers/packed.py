@@ -14,7 +14,7 @@ from tailor.errors import DataError
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 DAMAGE = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
-SMALL, RATIO = 256 * 2**20, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
+SMALL, RATIO = 64 * 2**20, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
 
 
 class _Bounded(io.RawIOBase):

@@ -156,10 +156,12 @@ class Distinct:
     def blocks(self, progress: Progress) -> Iterator[Block]:
         seen: set[str] = set()
         for block in self.source.blocks(progress):
-            keys = block.rows[self.key]
-            new = (keys.is_first_distinct() & ~keys.is_in(list(seen)).fill_null(False)) | keys.is_null()
-            seen.update(keys.drop_nulls().to_list())
-            yield replace(block, rows=block.rows.filter(new), spans=block.spans[new.to_numpy()])
+            new = np.zeros(len(block.rows), dtype=bool)
+            for row, key in enumerate(block.rows[self.key].to_list()):  # what was seen is asked, never copied: work stays linear
+                new[row] = key is None or key not in seen
+                if key is not None:
+                    seen.add(key)
+            yield replace(block, rows=block.rows.filter(pl.Series(new)), spans=block.spans[new])
 
     def asked(self, names: Iterable[str]) -> "Distinct":
         return Distinct(self.source.asked(names), self.key)
