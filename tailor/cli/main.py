@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from tailor.cli import bench, data
+from tailor.cli.plain import shown
 from tailor.errors import TailorError
 
 app = typer.Typer(
@@ -143,7 +144,7 @@ def run() -> None:
     try:
         app()
     except TailorError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(f"error: {shown(str(error))}\n")
         sys.exit(2)
     except _Stopped:
         sys.stderr.write("stopped; nothing was left half written\n")

@@ -8,7 +8,9 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from tailor.cli.plain import shown
 from tailor.evaluation.protocol import Comparison, Report
 
 
@@ -19,7 +21,7 @@ def console() -> Console:
 
 def say(*lines: str) -> None:
     for line in lines:
-        console().print(line, markup=False, highlight=False)
+        console().print(shown(line), markup=False, highlight=False)
 
 
 def print_json(value: Any) -> None:
@@ -31,9 +33,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | No
     made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for i, column in enumerate(columns):
         numeric = bool(rows) and not isinstance(rows[0][i], str)
-        made.add_column(column, justify="right" if numeric else "left")
+        made.add_column(Text(shown(column)), justify="right" if numeric else "left")
     for row in rows:
-        made.add_row(*(one if isinstance(one, str) else f"{one:.4f}" if isinstance(one, float) else str(one) for one in row))
+        cells = (one if isinstance(one, str) else f"{one:.4f}" if isinstance(one, float) else str(one) for one in row)
+        made.add_row(*(Text(shown(one)) for one in cells))  # as Text, brackets are no markup
     console().print(made)
 
 

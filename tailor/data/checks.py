@@ -276,11 +276,10 @@ def _before_creation(data: Dataset) -> Iterator[Finding]:
 
 
 def _counters(data: Dataset) -> Iterator[Finding]:
-    if "items" not in data.tables:
-        return
-    for name in [name for name in data.tables["items"].columns if COUNTER.fullmatch(name)]:
-        held = data.tables["items"][name].drop_nulls()
-        yield Finding("item_counters", False, "items", len(held), f'the column "{name}" of items looks like a counter made of all events, test events included',
+    told = [(table, name) for table in ("items", "users") if table in data.tables for name in data.tables[table].columns]
+    for table, name in [(table, name) for table, name in told if COUNTER.fullmatch(name)]:
+        held = data.tables[table][name].drop_nulls()
+        yield Finding(f"{table[:-1]}_counters", False, table, len(held), f'the column "{name}" of {table} looks like a counter made of all events, test events included',
                       "do not use it as a feature; count as of a time from the events instead", held.head(EXAMPLES).to_list())  # fmt: skip
 
 

@@ -274,6 +274,8 @@ class Dataset:
             raise DataError(f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}: update tailor")
         if not all(isinstance(one, str) for one in about["labels"].values()):
             raise DataError(f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}")
+        if not isinstance(about.get("sha256", {}), dict):
+            raise DataError(f"{folder}/dataset.toml holds sha256 = {about['sha256']!r}: import again")
         tables: dict[str, Callable[[], pl.DataFrame]] = {}
         for table, rows in about["rows"].items():
             if table not in TABLES:

@@ -180,9 +180,9 @@ def with_faithfulness(
 
 def _random_removals(query: Query, named: Sequence[str], item_id: str, run: Run, draws: int) -> list[Query]:
     """The query without as many other events as `named` has, several times; fewer where there are not as many."""
-    mine = [at for at, one in enumerate(query.history.item_ids) if one in set(named)]
-    others = [at for at in range(len(query.history)) if at not in set(mine)]
-    n = min(len(mine), len(others))
+    evidence = set(named)
+    others = [at for at, one in enumerate(query.history.item_ids) if one not in evidence]
+    n = min(len(query.history) - len(others), len(others))
     if not n:
         return []
     if math.comb(len(others), n) <= draws:
@@ -190,7 +190,8 @@ def _random_removals(query: Query, named: Sequence[str], item_id: str, run: Run,
     else:
         rng = run.rng("faithfulness", query.request_id or "", query.user_id or "", item_id)
         sets = [rng.choice(others, n, replace=False).tolist() for _ in range(draws)]
-    return [_keeping(query, [at for at in range(len(query.history)) if at not in set(gone)]) for gone in sets]
+    every = np.arange(len(query.history))
+    return [_keeping(query, np.delete(every, gone).tolist()) for gone in sets]
 
 
 def _fall(

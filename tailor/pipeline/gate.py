@@ -12,7 +12,7 @@ from tailor.data.conditions import Condition, Kind
 from tailor.data.dataset import Dataset
 from tailor.data.expressions import Test
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import NO_TIME, Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
@@ -129,17 +129,17 @@ class Gate(Recommender):
         read = self._read()
         schema = _schema(read)
         known = queries.over(self.items_)
-        given: list[Query | None] = [None] * len(queries) if queries.given is None else list(queries.given)
+        now = [NO_TIME] * len(queries) if queries.now_ms is None else queries.now_ms.tolist()
         columns: dict[str, Any] = {
             "history_length": known.histories.lengths,
             "text": [queries.text(i).strip() or None for i in range(len(queries))],
             "user_id": list(queries.user_ids),
-            "time_ms": [one.time_ms if one else None for one in given] if queries.now_ms is None else queries.now_ms,
+            "time_ms": [None if one == NO_TIME else one for one in now],
             "threshold": np.full(len(queries), self.threshold_),
         }
         for name in schema:
             if name.startswith(CONTEXT):
-                columns[name] = [_value(one.context.get(name.removeprefix(CONTEXT)) if one else None, schema[name]) for one in given]
+                columns[name] = [_value(one, schema[name]) for one in queries.context(name.removeprefix(CONTEXT))]
         frame = pl.DataFrame(columns, schema=schema)
         choice = np.full(len(queries), len(self.parts) - 1)
         for at in reversed(range(len(read))):

@@ -14,6 +14,8 @@ from tailor.errors import DataError
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.text_neighbours import nearest_by_cosine, telling_words
 
+ROWS = 1_000  # of the product that are held whole, before the heaviest are kept
+
 
 @dataclass(eq=False)
 class TwoStep(CoVisitation):
@@ -40,8 +42,9 @@ class TwoStep(CoVisitation):
         super()._fit(data, run, valid)
         then = _shares(self.weights_)
         to = then if self.first == "visits" else _shares(nearest_by_cosine(telling_words(data.item_texts, self.max_share), self.twins, run))
-        both = sp.csr_matrix(to @ then)
-        self.weights_ = heaviest(both, self.top_n or len(self.items_))
+        kept = self.top_n or len(self.items_)
+        blocks = [heaviest(to[start : start + ROWS] @ then, kept) for start in range(0, to.shape[0], ROWS)]
+        self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else then
         self.fit_report_ |= {"pairs": self.weights_.nnz}
 
 

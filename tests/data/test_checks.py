@@ -185,3 +185,10 @@ def test_nothing_is_wrong_with_movielens(real):
 
 def test_the_planted_shop_has_nothing_wrong():
     assert not [one.name for one in check(tiny_data()) if one.wrong]
+
+
+def test_counters_of_users_are_told_too():
+    """A query of a split hands the users table on as context: a count over all events would tell what is to come."""
+    users = pl.DataFrame({"user_id": ["u"], "review_count": [7], "country": ["DE"]})
+    found = check(Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["a"]}), "users": users}))
+    assert [(one.name, one.table, one.examples) for one in found if "counter" in one.name] == [("user_counters", "users", [7])]

@@ -346,3 +346,24 @@ def test_open_bandit_of_the_shared_sample(tmp_path):
     clicks = shown.group_by("model").agg(clicks=(pl.col("click") == "1").sum()).sort("model").rows()
     assert clicks == [("bts-men", 69), ("random-men", 46)]
     assert shown.filter(pl.col("model") == "random-men")["propensity"].round(6).unique().to_list() == [round(1 / 34, 6)]
+
+
+def test_one_bad_turn_costs_no_other_and_is_the_only_one_counted(tmp_path):
+    said = [{"speaker": one, "dia_id": f"D1:{n}", "text": "hi"} for n, one in enumerate(("A", None, "B"), 1)]
+    talk = {"sample_id": "c", "conversation": {"session_1_date_time": "1:56 pm on 8 May, 2023", "session_1": said}, "qa": []}
+    talk["qa"] = [{"question": "who?", "answer": "A", "evidence": ["D1:1"], "category": 1}]
+    (tmp_path / "locomo10.json").write_text(json.dumps([talk]))
+    report = import_data(tmp_path / "locomo10.json", tmp_path / "out", format="locomo")
+    assert (report.rows["turns"], report.rejected) == (2, {"turns": {"no speaker": 1}})
+    assert reasons(tmp_path / "out") == [("turns", "locomo10.json", 1, "no speaker")]
+
+
+def test_hostile_json_is_refused_in_words(tmp_path):
+    (tmp_path / "locomo10.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="is not of LoCoMo's layout"):
+        import_data(tmp_path, tmp_path / "out", format="locomo")
+    talk = lines({"dialog_id": "x", "turn_id": 2, "context": ["Hi"], "resp": "See A", "rec": [7]})
+    for names in ("[" * 100_000, "[]", "{", '{"a"'):
+        src = folder(tmp_path / "r", test_jsonl=talk, entity2id_json=names)
+        with pytest.raises(DataError, match=r"entity2id\.json is no object of names"):
+            import_data(src, tmp_path / "out", format="redial")

@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailor.data.dataset import Dataset
-from tailor.data.importers import parquet, reading, sources
+from tailor.data.importers import packed, parquet, reading, rows, sequences, sources
 from tailor.data.importers.importing import import_data
+from tailor.data.importers.json_lines import json_lines
 from tailor.errors import DataError
+from tailor.progress import silent
 
 LOG = [{"user_id": "u1", "item_id": "a", "timestamp": 1400000000}, {"user_id": "u1", "item_id": "b", "timestamp": 1400000100},
        {"user_id": "u2", "item_id": "a", "timestamp": 1400000050}]  # fmt: skip
@@ -391,3 +393,83 @@ def test_columns_called_like_ours_that_mean_something_else(tmp_path):
         'items.text (column "text") holds nothing but numbers: it was read as words; if it means something else, name the right column '
         "(--columns items.text=NAME)",
     ]
+
+
+# ---- hostile files
+
+
+@pytest.mark.parametrize("name", ["e.csv.gz", "e.jsonl.gz", "e.zip", "locomo10.json"])
+def test_a_small_archive_that_unpacks_to_a_large_file_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(packed, "SMALL", 100_000)
+    text = b"user,item\n" + b"u,a\n" * 1_000_000 if "csv" in name or "zip" in name else b'{"user": "u", "item": "a"}\n' * 1_000_000
+    if name == "e.zip":
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("e.csv", text)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(text))
+    with pytest.raises(DataError, match="unpacks to more than 100 times its size"):
+        import_data(tmp_path / name, tmp_path / "out", format="locomo" if name == "locomo10.json" else "csv")
+
+
+def test_sequences_without_an_end_of_line_are_not_read_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(sequences, "LONGEST", 1000)
+    monkeypatch.setattr(reading, "BLOCK", 100)
+    (tmp_path / "s.txt").write_text("u " + "a " * 1000)
+    with pytest.raises(DataError, match="a line of more than 1000 characters"):
+        import_data(tmp_path / "s.txt", tmp_path / "out", format="sequences")
+
+
+def test_names_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "COLUMNS", 50)
+    jsonl(tmp_path / "e.jsonl", [{"user": "u", "item": str(n), f"k{n}": 1} for n in range(100)])
+    (tmp_path / "e.csv").write_text("user,item" + "," * 60 + "\nu,a" + "," * 60 + "\n")
+    for name in ("e.jsonl", "e.csv"):
+        with pytest.raises(DataError, match="names more than 50 columns"):
+            import_data(tmp_path / name, tmp_path / "out")
+
+
+def test_bad_rows_are_not_collected_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "MOST_BAD", 100)
+    (tmp_path / "e.csv").write_text("user,item\nu,a\n" + "x\n" * 101)
+    with pytest.raises(DataError, match="101 of the first 102 rows are bad"):
+        import_data(tmp_path / "e.csv", tmp_path / "out")
+    (tmp_path / "f.csv").write_text("user,item\n" + "u,a\n" * 102 + "x\n" * 101)
+    assert import_data(tmp_path / "f.csv", tmp_path / "out").rejected == {"events": {"wrong number of fields": 101}}
+
+
+@pytest.mark.parametrize("names", [r'"\ud800": 1, "\ud801": 2', r'"\u0000whole": 1', r'"\u0000line": 1'])
+def test_names_that_no_column_can_have_make_a_bad_row(tmp_path, names):
+    (tmp_path / "e.jsonl").write_text(f'{{"user": "u", "item": "a"}}\n{{"user": "u", "item": "b", {names}}}\n')
+    report = import_data(tmp_path / "e.jsonl", tmp_path / "out")
+    assert (report.rows, list(report.rejected["events"].values())) == ({"events": 1}, [1])
+    pl.DataFrame({"user_id": ["u"], "item_id": ["a"], "\0whole": [1]}).write_parquet(tmp_path / "e.parquet")
+    with pytest.raises(DataError, match="no name may hold a zero byte"):
+        import_data(tmp_path / "e.parquet", tmp_path / "no")
+
+
+def test_a_column_kept_beside_ours_takes_no_other_columns_name(tmp_path):
+    (tmp_path / "e.csv").write_text("user_id,item_id,customer,user_id_in_file\nu,a,c,d\n")
+    data = imported(tmp_path / "e.csv", tmp_path / "out", columns={"user_id": "customer"})
+    assert data.events.rows(named=True) == [{"user_id": "c", "item_id": "a", "user_id_in_file_in_file": "u", "user_id_in_file": "d"}]
+
+
+def test_a_zone_that_does_not_exist_is_no_time(tmp_path):
+    (tmp_path / "e.csv").write_text("user,item,time\nu,a,2014-01-01 10:00+14:00\nu,b,2014-01-01 10:00+99:00\n")
+    report = import_data(tmp_path / "e.csv", tmp_path / "out")
+    assert (report.rows, report.rejected) == ({"events": 1}, {"events": {"time_ms is not understood": 1}})
+
+
+def test_a_distinct_source_keeps_the_first_row_of_a_key_and_every_row_without_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "RECORDS", 3)
+    path = jsonl(tmp_path / "i.jsonl", [{"id": one, "n": n} for n, one in enumerate(["a", "b", "a", "c", None, "b", "d", None])])
+    found = sources.Distinct(json_lines(path, "utf-8"), "id").blocks(silent)
+    assert [row for block in found for row in block.rows.select("id", "n").rows()] == [
+        ("a", "0"), ("b", "1"), ("c", "3"), (None, "4"), ("d", "6"), (None, "7")]  # fmt: skip
+
+
+def test_hashes_that_are_none_are_said(tmp_path):
+    imported(jsonl(tmp_path / "e.jsonl", LOG), tmp_path / "out")
+    toml = tmp_path / "out" / "dataset.toml"
+    toml.write_text('sha256 = "x"\n' + toml.read_text().partition("[sha256]")[0])
+    with pytest.raises(DataError, match="holds sha256 = 'x'"):
+        Dataset.open(tmp_path / "out")

@@ -1,6 +1,7 @@
 """Explanations are believed only as far as asking again bears them out."""
 
 import itertools
+import time
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, History, Query
 from tailor.errors import DataError
 from tailor.evaluation.explaining import (
+    _random_removals,
     counterfactual,
     explained,
     faithfulness,
@@ -268,3 +270,15 @@ def test_places_of_items():
     method = Votes(HAND).fit(DATA)
     assert standings(method, [ABC, ABC, ABC, Query()], ["x", "z", "w", "x"]) == [(1, 6), (3, 2), None, None]
     assert standings(method, [ABC], ["z"], depth=2) == [None] and standings(method, [], []) == []
+
+
+def test_a_history_of_a_hundred_thousand_events_is_taken_apart_in_time():
+    n = 100_000
+    query = Query(history=History(tuple(str(at) for at in range(n))))
+    explanation = Explanation("x", tuple(Evidence("item", str(at), 1 / n) for at in range(n)))
+    named = strongest(query, explanation, cover=0.02)
+    started = time.perf_counter()
+    removed = _random_removals(query, named, "x", Run(), 2)
+    assert time.perf_counter() - started < 10  # a set made anew for every event took hours
+    assert [len(one.history) for one in removed] == [n - len(named)] * 2
+    assert all(set(named) <= set(one.history.item_ids) for one in removed)

@@ -224,3 +224,16 @@ class Popularityless(ScoringRecommender):
 
     def _scores(self, queries):
         return np.ones((len(queries), len(self.items_)), np.float32)
+
+
+def test_queries_of_a_data_set_say_what_the_users_table_knows():
+    users = pl.DataFrame({"user_id": ["u", "v"], "country": ["DE", "FR"]})
+    gate = Gate([Says("a"), Says("b")], ["context.country = 'DE'"]).fit(DATA)
+    asked = Dataset({"events": DATA.events, "users": users}).queries()
+    assert [one.ids for one in gate.recommend(asked, 1)] == [("a",), ("b",)]
+    assert [gate.recommend([one], 1)[0].ids for one in asked] == [("a",), ("b",)]
+
+
+def test_a_time_not_given_is_missing_beside_queries_that_give_one():
+    assert firsts(Gate([Says("a"), Says("b")], ["time_ms < 100"]), asked(1), asked(1, time_ms=5), asked(1, time_ms=500)) == "bab"
+    assert firsts(Gate([Says("a"), Says("b")], ["time_ms is missing"]), asked(1), asked(1, time_ms=5)) == "ab"

@@ -6,6 +6,7 @@ import pytest
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
+from tailor.retrieval import two_step
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.two_step import TwoStep
 
@@ -45,3 +46,17 @@ def test_the_heaviest_are_kept():
 def test_senseless_settings_are_refused(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         TwoStep(**wrong)
+
+
+def test_the_product_is_never_held_whole(monkeypatch):
+    """Two hundred followers of each of two hundred followers would be most of the catalogue in every row."""
+    data = log("ab", "ac", "bd", "be", "be", "cf", "da", "fb")
+    whole = {n: TwoStep(top_n=n, **PLAIN).fit(data).weights_ for n in (2, None)}
+    seen, keep = [], two_step.heaviest
+    monkeypatch.setattr(two_step, "heaviest", lambda block, top_n: seen.append(block.shape[0]) or keep(block, top_n))
+    monkeypatch.setattr(two_step, "ROWS", 4)
+    for n, weights in whole.items():
+        again = TwoStep(top_n=n, **PLAIN).fit(data).weights_
+        assert (again != weights).nnz == 0
+        assert np.array_equal(again.indices, weights.indices)
+    assert seen == [4, 2, 4, 2]

@@ -48,10 +48,10 @@ def _of_samples(path: Path, encoding: str, rows: Callable[[str, dict[str, Any]],
         if not isinstance(samples, list):
             raise TypeError("no list of dialogues")
         for n, sample in enumerate(progress(samples, f"reading {path.name}", len(samples)), 1):
-            for fields in rows(str(sample.get("sample_id", n)), sample):
-                yield Record(n, json.dumps(fields, ensure_ascii=False)[:2000] if isinstance(fields, dict) else fields[1],
+            for at, fields in enumerate(rows(str(sample.get("sample_id", n)), sample)):
+                yield Record(nth(n, at), json.dumps(fields, ensure_ascii=False)[:2000] if isinstance(fields, dict) else fields[1],
                              fields if isinstance(fields, dict) else fields[0])  # fmt: skip
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is not of LoCoMo's layout ({type(error).__name__}: {error}): name locomo10.json or its folder") from None
 
 
@@ -148,8 +148,11 @@ def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialo
 
 def _entities(path: Path) -> dict[str, str]:
     """Number -> name, from <http://dbpedia.org/resource/Police_Academy> and the like."""
-    with path.open(encoding="utf-8") as file:
-        return {str(number): name.strip("<>").rpartition("/resource/")[2].replace("_", " ") for name, number in json.load(file).items()}
+    try:
+        named = json.loads(path.read_text(encoding="utf-8"))
+        return {str(number): name.strip("<>").rpartition("/resource/")[2].replace("_", " ") for name, number in named.items()}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is no object of names and numbers ({error}): fetch it again, or remove it to do without titles") from None
 
 
 def _file(src: Path, usual: str) -> Path:

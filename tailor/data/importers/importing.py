@@ -221,7 +221,11 @@ def _in_order(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _floats(frame: pl.DataFrame, table: str, file: Source, found: Mapping[str, str]) -> pl.DataFrame:
     """RecBole says which further columns are numbers; one that holds anything else stays text."""
-    kept = [beside(name, table, found) for name, kind in zip(file.columns, file.kinds) if kind == "float" and name not in found.values()]
+    kept = [
+        beside(name, table, found, file.columns)
+        for name, kind in zip(file.columns, file.kinds)
+        if kind == "float" and name not in found.values()
+    ]
     for name in kept:
         number = frame[name].cast(pl.Float64, strict=False)
         if number.null_count() == frame[name].null_count():

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailor.data.importers.reading import Block
-from tailor.data.importers.sources import Fields, Record, Records, first_records, lines, nth
+from tailor.data.importers.reading import Block, few_columns
+from tailor.data.importers.sources import Fields, Record, Records, clean, first_records, lines, nth
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
 
@@ -24,7 +24,18 @@ def objects(path: Path, encoding: str, progress: Progress) -> Iterator[Record]:
             continue
         if line == 1 and isinstance(value, list):
             raise DataError(f"{path} is one JSON array: write one object a line (JSON Lines)")
-        yield Record(line, text, value if isinstance(value, dict) else "is no JSON object")
+        if not isinstance(value, dict):
+            yield Record(line, text, "is no JSON object")
+        else:
+            yield Record(line, text, _named(value) if "\\u" in text else value)
+
+
+def _named(value: dict[str, Any]) -> dict[str, Any] | str:
+    """The object under names that columns can have, or why it is no row."""
+    named = {clean(name): one for name, one in value.items()}
+    if any("\0" in name for name in named):
+        return "holds a name with a zero byte"
+    return named if len(named) == len(value) else "holds names that differ only in halves of letters"
 
 
 def converted(
@@ -98,6 +109,7 @@ def json_lines(path: Path, encoding: str) -> JsonLines:
     top = tuple(dict.fromkeys(name for record in head for name in record.fields))
     if not top:
         raise DataError(f"{path} holds only empty objects: rows with names are needed")
+    few_columns(path, len(top))
     columns = tuple(dict.fromkeys((*top, *seen)))
     return JsonLines(path, encoding, columns, tuple(seen[name] for name in columns), top)
 

@@ -1,6 +1,7 @@
 """Files as they lie there, or inside a gzip file or a zip archive of one file: all are read through."""
 
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
@@ -13,6 +14,23 @@ from tailor.errors import DataError
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
 DAMAGE = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
+SMALL, RATIO = 64 * 2**20, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
+
+
+class _Bounded(io.RawIOBase):
+    """An unpacked stream that ends in a DataError where a small archive unpacks to what no file of rows does."""
+
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self.path, self.stream, self.left = path, stream, max(SMALL, RATIO * path.stat().st_size)
+
+    def read(self, size: int = -1) -> bytes:
+        piece = self.stream.read(self.left + 1 if size < 0 else size)
+        self.left -= len(piece)
+        if self.left < 0:
+            raise DataError(
+                f"{self.path} unpacks to more than {RATIO} times its size: no file of rows does; unpack it yourself if it is one"
+            )
+        return piece
 
 
 def is_packed(path: Path) -> bool:
@@ -28,10 +46,10 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
     try:
         if head.startswith(GZIP):
             with gzip.open(path) as unpacked:
-                yield unpacked  # type: ignore[misc]
+                yield _Bounded(path, unpacked)  # type: ignore[arg-type, misc]
         elif head.startswith(ZIP):
             with zipfile.ZipFile(path) as archive, archive.open(_only(path, archive)) as member:
-                yield member
+                yield _Bounded(path, member)  # type: ignore[misc]
         else:
             with path.open("rb") as plain:
                 yield plain

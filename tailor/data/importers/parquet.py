@@ -39,9 +39,12 @@ class Parquet:
     @cached_property
     def schema(self) -> dict[str, Any]:
         try:
-            return dict(pl.read_parquet_schema(self.path))
+            found = dict(pl.read_parquet_schema(self.path))
         except (pl.exceptions.PolarsError, OSError) as error:
             raise DataError(f"{self.path} is no Parquet file, or is damaged ({str(error).splitlines()[0]}): write it again") from None
+        if named := next((name for name in found if "\0" in name), None):
+            raise DataError(f"{self.path} has a column {named!r}: rename it, no name may hold a zero byte")
+        return found
 
     @cached_property
     def columns(self) -> tuple[str, ...]:

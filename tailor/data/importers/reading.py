@@ -23,6 +23,7 @@ from tailor.progress import Progress
 BLOCK = 8 * 2**20  # bytes read at once
 HEAD = 2**20  # bytes in which the header must stand
 RECORD = 4 * 2**20  # characters; a quoted record longer than this is taken for a quote that is never closed
+COLUMNS = 2_000  # of a table; beyond, names are values
 LONGEST = 64 * 2**20  # bytes; no file of rows has a line longer than this
 LINE = "\0line"  # the column of line numbers; no column of a file can be called so
 NEWLINE, RETURN, QUOTE = 10, 13, 34
@@ -134,6 +135,13 @@ def _undecodable(path: Path, encoding: str, error: UnicodeDecodeError, read: int
     return DataError(f"{path}:{line}: byte {byte} (0x{value:02x}) is not {encoding}: the file may be in {other}; name it (--encoding)")
 
 
+def few_columns(path: Path, n: int) -> None:
+    if n > COLUMNS:
+        raise DataError(
+            f"{path} names more than {COLUMNS:,} columns: give every row the same few, and what varies as values of one of them"
+        )
+
+
 def layout(path: Path, encoding: str, atomic: bool = False) -> Layout:
     """Separator and columns from the first line that is not blank. Raises DataError where there is no usable header or no row."""
     first = next(pieces(path, encoding, HEAD), b"")
@@ -147,6 +155,7 @@ def layout(path: Path, encoding: str, atomic: bool = False) -> Layout:
         raise DataError(f"{path}:{blank + 1}: a zero byte in the header: the file is binary, or text in utf-16 (--encoding utf-16)")
     separator = "\t" if atomic else _separator(lines[blank])
     fields, taken = _header(path, lines, blank, separator, quoted=not atomic)
+    few_columns(path, len(fields))
     names = [name.strip() for name in fields]
     kinds = tuple(name.rpartition(":")[2] for name in names) if atomic else ()
     names = [name.rpartition(":")[0] or name for name in names] if atomic else names

@@ -10,7 +10,7 @@ import polars as pl
 
 from tailor.data.importers import times
 from tailor.data.importers.parquet import as_text
-from tailor.data.importers.reading import LINE, Bad, Block
+from tailor.data.importers.reading import LINE, Bad, Block, few_columns
 from tailor.data.importers.sources import Source, placed
 from tailor.data.tables import ITEMS, NUMBER, ROW, TABLES, TIME
 from tailor.errors import DataError
@@ -19,6 +19,7 @@ from tailor.progress import Progress, silent
 Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and the values to quote
 MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
 LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
+MOST_BAD = 1_000_000  # rejected rows, each of which is held, beyond which most rows must be good
 TIMED = ("events", "texts")  # a file of these that has times has one in every row
 BOOLEANS = {"true": True, "1": True, "yes": True, "1.0": True, "false": False, "0": False, "no": False, "0.0": False}
 
@@ -34,7 +35,9 @@ class Rows:
 
 def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, progress: Progress) -> Rows:
     """All rows of a file. Raises DataError at the first bad one when `strict`."""
-    frames, rejected, emptied = [], [], Counter[str]()
+    frames: list[pl.DataFrame] = []
+    rejected: list[Bad] = []
+    emptied, names, kept = Counter[str](), set[str](), 0
     for block in file.blocks(progress):
         frame, bad, lost = _typed(table, block, found)
         if strict and bad:
@@ -42,6 +45,12 @@ def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, 
         frames.append(frame)
         rejected += bad
         emptied.update(lost)
+        names.update(frame.columns)
+        few_columns(file.path, len(names))
+        kept += len(frame)
+        if len(rejected) > max(MOST_BAD, kept):
+            raise DataError(f"{file.path}: {len(rejected):,} of the first {len(rejected) + kept:,} rows are bad: this is no file of {table}; "
+                            f"the first reads {rejected[0].raw[:200]!r} ({rejected[0].reason})")  # fmt: skip
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
     frame = _stacked(frames)
@@ -86,7 +95,7 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
     raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
     extra = [name for name in raw.columns if name not in found.values() and name != LINE]
     named = pl.DataFrame([raw[LINE].cast(pl.Int64), *(as_text(raw[theirs]).alias(ours) for ours, theirs in found.items()),
-                          *(_further(raw[name]).alias(beside(name, table, found)) for name in extra)])  # fmt: skip
+                          *(_further(raw[name]).alias(beside(name, table, found, raw.columns)) for name in extra)])  # fmt: skip
     frame = named.with_columns(_text(ours) for ours in found)
     checks: list[Check] = [(frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null]
     emptied = Counter[str]()
@@ -141,9 +150,14 @@ def _text(ours: str) -> pl.Expr:
     return pl.when(~stripped.is_in(MISSING)).then(stripped).alias(ours)
 
 
-def beside(name: str, table: str, found: Mapping[str, str]) -> str:
-    """The name under which a further column of the file is kept: its own, unless one of ours is called so."""
-    return f"{name}_in_file" if name in found or name in TABLES[table].columns else name
+def beside(name: str, table: str, found: Mapping[str, str], names: Iterable[str]) -> str:
+    """The name under which a further column of the file, one of `names`, is kept: its own, unless one of ours is called so."""
+    if name not in found and name not in TABLES[table].columns:
+        return name
+    kept, taken = f"{name}_in_file", set(names)
+    while kept in taken:
+        kept += "_in_file"
+    return kept
 
 
 def split_lists(column: pl.Series, separator: str | None, written: bool = False) -> tuple[pl.Series, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from tailor.data.importers.reading import BLOCK, Bad, pieces
+from tailor.data.importers.reading import BLOCK, LONGEST, Bad, pieces
 from tailor.data.importers.rows import MISSING
 from tailor.errors import DataError
 from tailor.progress import Progress
@@ -16,6 +16,8 @@ def read_sequences(path: Path, encoding: str, strict: bool, progress: Progress) 
     steps = -(-path.stat().st_size // BLOCK)
     for piece in progress(pieces(path, encoding), f"reading {path.name}", steps):
         text, newline, rest = (rest + piece.decode()).rpartition("\n")
+        if len(rest) > LONGEST:
+            raise DataError(f"{path}:{line}: a line of more than {LONGEST} characters: this is not a file of sequences")
         frame, wrong = _events((text + newline).split("\n")[:-1], line)
         frames.append(frame)
         bad += wrong

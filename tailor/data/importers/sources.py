@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.importers.packed import is_packed
-from tailor.data.importers.reading import BLOCK, LINE, LONGEST, Bad, Block, pieces, text_file
+from tailor.data.importers.reading import BLOCK, LINE, LONGEST, Bad, Block, few_columns, pieces, text_file
 from tailor.errors import DataError
 from tailor.progress import Progress
 
@@ -70,10 +70,10 @@ class Records:
             held.append(record)
             size += len(record.raw)
             if len(held) == RECORDS or size > BLOCK:
-                yield _block(held, self.columns)
+                yield _block(held, self.columns, self.path)
                 held, size = [], 0
         if held:
-            yield _block(held, self.columns)
+            yield _block(held, self.columns, self.path)
 
     def asked(self, names: Iterable[str]) -> "Records":
         return self
@@ -156,10 +156,12 @@ class Distinct:
     def blocks(self, progress: Progress) -> Iterator[Block]:
         seen: set[str] = set()
         for block in self.source.blocks(progress):
-            keys = block.rows[self.key]
-            new = (keys.is_first_distinct() & ~keys.is_in(list(seen)).fill_null(False)) | keys.is_null()
-            seen.update(keys.drop_nulls().to_list())
-            yield replace(block, rows=block.rows.filter(new), spans=block.spans[new.to_numpy()])
+            new = np.zeros(len(block.rows), dtype=bool)
+            for row, key in enumerate(block.rows[self.key].to_list()):  # what was seen is asked, never copied: work stays linear
+                new[row] = key is None or key not in seen
+                if key is not None:
+                    seen.add(key)
+            yield replace(block, rows=block.rows.filter(pl.Series(new)), spans=block.spans[new])
 
     def asked(self, names: Iterable[str]) -> "Distinct":
         return Distinct(self.source.asked(names), self.key)
@@ -219,25 +221,27 @@ def written(value: Any) -> str | None:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
 
 
-def _block(records: list[Record], columns: tuple[str, ...]) -> Block:
+def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block:
     good = [record for record in records if not isinstance(record.fields, str)]
-    bad = [Bad(record.place, _clean(record.fields), _clean(record.raw)) for record in records if isinstance(record.fields, str)]
+    bad = [Bad(record.place, clean(record.fields), clean(record.raw)) for record in records if isinstance(record.fields, str)]
     names = dict.fromkeys(columns)
     for record in good:
         names.update(dict.fromkeys(record.fields))
+    few_columns(path, len(names))
     rows = pl.DataFrame([_strings(name, [written(record.fields.get(name)) for record in good]) for name in names])  # type: ignore[union-attr]
     rows = rows.with_columns(pl.Series(LINE, [record.place for record in good], dtype=pl.Int64))
-    raws = [_clean(record.raw).encode() for record in good]
+    raws = [clean(record.raw).encode() for record in good]
     ends = np.cumsum([len(raw) for raw in raws], dtype=np.int64)
     return Block(rows, bad, b"".join(raws), np.stack([np.r_[0, ends[:-1]] if len(ends) else ends, ends], 1))
 
 
 def _strings(name: str, values: list[str | None]) -> pl.Series:
     try:
-        return pl.Series(_clean(name), values, dtype=pl.String)
+        return pl.Series(clean(name), values, dtype=pl.String)
     except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can write and UTF-8 cannot
-        return pl.Series(_clean(name), [None if one is None else _clean(one) for one in values], dtype=pl.String)
+        return pl.Series(clean(name), [None if one is None else clean(one) for one in values], dtype=pl.String)
 
 
-def _clean(text: str) -> str:
+def clean(text: str) -> str:
+    """With ? for half of a pair of surrogates."""
     return text.encode("utf-8", "replace").decode()

@@ -18,6 +18,7 @@ ORDERS = ("day-first", "month-first")
 SECOND = 10**9
 FIRST = int(np.datetime64("1971-01-01", "s").astype(np.int64)) * SECOND
 LAST = int(np.datetime64("2101-01-01", "s").astype(np.int64)) * SECOND - 1
+FURTHEST = 18 * 3600  # seconds that any zone ever was from Greenwich, and some more
 NEARBY = 10 * 366 * 86400 * SECOND  # a number read in a rarer unit must land this near to the others
 CLOCK = r"(?:[T ,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?)?\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
 ISO = r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})" + CLOCK
@@ -91,7 +92,7 @@ def _frame(whole: pl.Series, other: pl.Series | None) -> pl.DataFrame:
 
 
 def _nanoseconds(year: pl.Series, month: pl.Series, day: pl.Series, groups: pl.DataFrame) -> pl.Series:
-    """Since 1970 in UTC; null for a day or an hour that does not exist; -1 for years so far off that 64 bits may not hold them."""
+    """Since 1970 in UTC; null for a day, an hour or a zone that does not exist; -1 for years so far off that 64 bits may not hold them."""
 
     def number(column: pl.Series) -> np.ndarray:
         return column.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
@@ -102,7 +103,9 @@ def _nanoseconds(year: pl.Series, month: pl.Series, day: pl.Series, groups: pl.D
     days = months.astype("M8[M]").astype("M8[D]") + (d - 1)
     exists = (m >= 1) & (m <= 12) & (d >= 1) & (days.astype("M8[M]").astype(np.int64) == months)
     exists &= (hour < 24) & (minute < 60) & (second < 60)
-    seconds = days.astype(np.int64) * 86400 + hour * 3600 + minute * 60 + second - _offset(groups[:, 7])
+    east = _offset(groups[:, 7])
+    exists &= abs(east) <= FURTHEST
+    seconds = days.astype(np.int64) * 86400 + hour * 3600 + minute * 60 + second - east
     billionths = number(groups[:, 6].str.slice(0, 9).str.pad_end(9, "0"))
     value = np.where((y >= 1900) & (y <= 2200), seconds * SECOND + billionths, -1)
     return pl.Series(value).set(pl.Series(~exists) | year.is_null(), None)
