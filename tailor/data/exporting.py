@@ -16,7 +16,9 @@ def export_data(data: Dataset, out: str | Path, format: str = "csv", overwrite: 
     """One file a table in the folder `out`; table -> file. Raises DataError for an unknown format and where the disk refuses.
 
     Times are milliseconds since 1970. CSV holds lists (categories, items of a turn) as JSON, quotes every text, and cannot tell an
-    empty text from a missing one; JSON Lines and Parquet hold lists as lists.
+    empty text from a missing one; JSON Lines and Parquet hold lists as lists. What does not come back through an import: labels, `order` beside
+    times, ids such as "None" or with blanks at their ends, the types of further columns (they are texts then), and times before 1972, whose
+    milliseconds an import takes for seconds.
     """
     if format not in FORMATS:
         raise DataError(f'no format "{format}".{nearest(format, FORMATS)}')
