@@ -194,7 +194,9 @@ class Dataset:
         Conditions are those of `data/expressions.py`; a label may come with somebody else's data set and reaches nothing but the events.
         """
         if condition not in self.labels and condition not in self.events.columns and not set(condition) & set("=<>( `"):
-            raise DataError(f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)}')
+            raise DataError(
+                f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)} A condition compares, as in "action = \'buy\'"'
+            )
         return Condition(self.labels.get(condition, condition)).holds(self.events)
 
     def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
