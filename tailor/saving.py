@@ -89,11 +89,22 @@ def load_histories(folder: str | Path) -> Queries | None:
 
 def load_titles(folder: str | Path) -> dict[str, str]:
     """Item id -> title, of the items that were saved with one."""
-    files = _read_about(Path(folder))["files"]
+    found = _titles(Path(folder))
+    return {} if found is None else dict(found.drop_nulls().iter_rows())
+
+
+def load_item_ids(folder: str | Path) -> set[str] | None:
+    """All items of the catalogue that the model was fitted on, with a title or without; None where it was saved without titles."""
+    found = _titles(Path(folder))
+    return None if found is None else set(found["item_id"].to_list())
+
+
+def _titles(folder: Path) -> pl.DataFrame | None:
+    files = _read_about(folder)["files"]
     if "titles.parquet" not in files:
-        return {}
-    _check_files(Path(folder), {"titles.parquet": files["titles.parquet"]})
-    return dict(pl.read_parquet(Path(folder) / "titles.parquet").drop_nulls().iter_rows())
+        return None
+    _check_files(folder, {"titles.parquet": files["titles.parquet"]})
+    return pl.read_parquet(folder / "titles.parquet")
 
 
 def version() -> str:

@@ -14,7 +14,7 @@ from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.explaining import DEPTH, Counterfactual, Fall, counterfactual, explained, faithfulness, falls
 from tailor.evaluation.wording import cleaned, listed, quoted, sentence
-from tailor.saving import load, load_histories, load_titles
+from tailor.saving import load, load_histories, load_item_ids, load_titles
 
 
 def opened(folder: Path) -> Recommender:
@@ -67,19 +67,23 @@ def recommend_command(
     if json:
         print_json(_plain(query, ranking, reasons, titles))
         return
-    if titles and items:
-        unknown = [one for one in items if one not in titles]
-        say(
-            *[
-                f'"{one}" is not in the catalogue and does not count.{nearest(one, titles) if len(titles) < 10_000 else ""}'
-                for one in unknown[:5]
-            ]
-        )
+    _say_unknown(items, load_item_ids(model))
     rows = [[str(at + 1), item_id, cleaned(titles.get(item_id, "")), f"{score:.4f}", reason_text(reasons[at], titles) if reasons else ""]
             for at, (item_id, score) in enumerate(zip(ranking.ids, ranking.scores.tolist(), strict=True))]  # fmt: skip
     if rows:
         table(["rank", "item", "title", "score", "because of"], rows)
     say(*ranking.notes)
+
+
+def _say_unknown(items: tuple[str, ...], known: set[str] | None) -> None:
+    """Tell of items of the history that are not in the catalogue, where the model knows it."""
+    if known is not None:
+        unknown = [one for one in dict.fromkeys(items) if one not in known]
+        say(*[f'"{one}" is not in the catalogue and does not count.{_close(one, known)}' for one in unknown[:5]])
+
+
+def _close(item: str, known: set[str]) -> str:
+    return nearest(item, known) if len(known) < 10_000 else ""
 
 
 def explain_command(
@@ -88,6 +92,11 @@ def explain_command(
     method, titles = opened(model), load_titles(model)
     items = history_of(model, history, user, data_folder)
     query = _query(items, text, tuple(one for one in dict.fromkeys(items) if one != item))
+    known = load_item_ids(model)
+    if item is not None and known is not None and item not in known:
+        raise DataError(f'"{item}" is not in the catalogue.{_close(item, known)}')
+    if not json:
+        _say_unknown(items, known)
     if item is None:
         _explain_list(method, query, titles, k, json)
     else:
@@ -97,7 +106,9 @@ def explain_command(
 def _explain_item(method: Recommender, query: Query, titles: dict[str, str], item: str, k: int, json: bool) -> None:
     found = method.recommend([query], 1, [Ranking((item,), np.ones(1, np.float32))])[0]
     if not found.ids:
-        raise DataError(f'"{item}" cannot be recommended to this person: it is not in the catalogue, is blocked, or nothing speaks for it')
+        raise DataError(
+            f'"{item}" cannot be recommended to this person: it is blocked, or nothing speaks for it (or it is not in the catalogue)'
+        )
     explanation = explained(method, [query], [found])[0][0]
     fall, needed = faithfulness(method, query, explanation), counterfactual(method, query, item, k)
     said = sentence(explanation, titles, needed)

@@ -5,9 +5,16 @@ from typing import Annotated
 
 import typer
 
+from tailor.errors import DataError
+
 app = typer.Typer(no_args_is_help=True)
 
 Root = Annotated[Path, typer.Option(help="The repository, which holds benchmarks/claims and docs.")]
+
+
+def _repository(root: Path) -> None:
+    if not (root / "docs" / "papers.toml").is_file():
+        raise DataError(f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root")
 
 
 @app.command()
@@ -23,6 +30,7 @@ def claims(
     from tailor.cli.showing import say
     from tailor.progress import terminal
 
+    _repository(root)
     stale = stale_records(root)
     if check:
         say(*(stale or ["every built paper has a valid record"]))
@@ -40,6 +48,7 @@ def papers(root: Root = Path()) -> None:
     from tailor.cli.showing import say
     from tailor.data.folders import replaced_by
 
+    _repository(root)
     path = root / "docs" / "papers.md"
     with replaced_by(path) as aside:
         aside.write_text(papers_table(root), encoding="utf-8")

@@ -1,6 +1,7 @@
 """`tailor data`: import, export, check, stats, synth, split."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from tailor.errors import DataError
 app = typer.Typer(no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,7 +51,7 @@ def import_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the first ten rows of every table as understood; write nothing.")
     ] = False,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Read your files into a data set. Bad rows go to rejected.parquet with file, line and reason."""
@@ -94,8 +96,19 @@ def _show_preview(preview: Mapping[str, list[dict[str, Any]]]) -> None:
 
     for name, rows in preview.items():
         columns = list(rows[0])
-        cells = [["" if row[column] is None else " ".join(str(row[column]).split())[:60] for column in columns] for row in rows]
+        cells = [[_cell(column, row[column]) for column in columns] for row in rows]
         table(columns, cells, title=f"{name}: the first {len(rows)} rows")
+
+
+def _cell(column: str, value: Any) -> str:
+    """One line, short; times as dates, so that a day taken for a month is seen."""
+    if value is None:
+        return ""
+    if column.endswith("_ms") and isinstance(value, int):
+        value = datetime.fromtimestamp(value / 1000, UTC).isoformat(" ", "seconds").removesuffix("+00:00")
+    elif isinstance(value, list):
+        value = " | ".join(map(str, value))
+    return " ".join(str(value).split())[:60]
 
 
 @app.command()
@@ -103,7 +116,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     out: Out,
     format: Annotated[str, typer.Option(help="csv (lists as JSON), jsonl or parquet.")] = "csv",
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write every table to a file that other tools read, and that `import` makes the same data set of again."""
@@ -140,7 +153,7 @@ def check(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
 
 @app.command()
 def stats(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")], json: Json = False) -> None:
-    """Numbers to know about a data set."""
+    """Print numbers to know about a data set: sizes, events per person and item, repeats, ties."""
     from tailor.cli.showing import print_json, table
     from tailor.data.dataset import Dataset
     from tailor.data.stats import stats
@@ -149,11 +162,23 @@ def stats(folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     if json:
         print_json(found)
     else:
-        table(["", str(folder)], [[key, str(value)] for key, value in found.items()])
+        table(["", str(folder)], [[key, _figure(value)] for key, value in found.items()])
+
+
+def _figure(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_figure(one)}" for name, one in value.items())
+    if isinstance(value, list):
+        return " to ".join(map(str, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 @app.command()
-def synth(out: Out, users: int = 2000, items: int = 600, days: int = 180, seed: int = 0, overwrite: bool = False) -> None:
+def synth(
+    out: Out, users: Annotated[int, typer.Option(help="How many people.")] = 2000, items: Annotated[int, typer.Option(help="How many items.")] = 600,
+    days: Annotated[int, typer.Option(help="How many days of events.")] = 180, seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 0,
+    overwrite: Overwrite = False,
+) -> None:  # fmt: skip
     """Make a planted shop: users with drifting tastes, seasons, repeat purchases, reviews."""
     from tailor.cli.showing import say
     from tailor.progress import terminal
@@ -173,7 +198,7 @@ def split(
     test: Annotated[float | None, typer.Option(help="Share for the test (not with `last`).")] = None,
     only: Annotated[str | None, typer.Option(help="Which events count, as in \"action = 'buy'\", or a label (default: all).")] = None,
     seed: Annotated[int | None, typer.Option(help="Which users are new (only with new-users).")] = None,
-    overwrite: bool = False,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Decide what may be learned from and what methods are judged by."""

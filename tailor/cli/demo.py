@@ -89,7 +89,7 @@ def show_people(model: Recommender, train: Dataset, data: Dataset) -> None:
 
 
 def own_commands() -> list[str]:
-    return ["  tailor data import events.csv --items items.csv --out DATA    # user_id, item_id, timestamp; item_id, title, ...",
+    return ["  tailor data import events.csv --items items.csv --out DATA  # add --dry-run to look first",
             "  tailor data split DATA --by last --out SPLIT                  # or --by time",
             "  tailor fit default --split SPLIT --out MODEL",
             "  tailor evaluate MODEL --split SPLIT",

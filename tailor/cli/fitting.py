@@ -9,7 +9,7 @@ import numpy as np
 from tailor.base import Recommender, Run
 from tailor.cli.showing import print_json, say, show_report, table
 from tailor.data.splits import Split
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
 from tailor.pipeline.default import DEFAULT
@@ -21,7 +21,12 @@ from tailor.specs import build, discover
 def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, seed: int, overwrite: bool
 ) -> None:
-    method = build(DEFAULT if pipeline == "default" else pipeline)
+    try:
+        method = build(DEFAULT if pipeline == "default" else pipeline)
+    except ModelError:
+        if "." not in pipeline and "Did you mean" in nearest(pipeline.lower(), ["default"]):
+            raise ModelError(f'there is no pipeline "{pipeline}". Did you mean "default"?') from None
+        raise
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:
@@ -56,11 +61,18 @@ def evaluate_command(
         method = load(folder)
         if not isinstance(method, Recommender):
             raise ModelError(f"{folder} holds a {method.name}, which does not recommend")
-        refuse_seen_targets(method, cut, part)
+        try:
+            refuse_seen_targets(method, cut, part)
+        except ModelError as error:
+            raise ModelError(f"{folder}: {error}") from None
         methods[folder.name if folder.name not in methods else str(folder)] = method
     lengths = [int(one) for one in k.split(",") if one.strip().isdigit()]
-    if len(lengths) != len(k.split(",")):
-        raise DataError(f'--k {k}: list lengths are whole numbers separated by commas, as in "5,10,20"')
+    if len(lengths) != len(k.split(",")) or 0 in lengths:
+        raise DataError(f'--k {k}: list lengths are whole numbers from 1, separated by commas, as in "5,10,20"')
+    if baseline is not None and baseline not in methods:
+        raise DataError(f"--baseline {baseline}: name one of the models by its folder.{nearest(baseline, methods)}")
+    if per_user is not None and not per_user.absolute().parent.is_dir():  # before the work, not after it
+        raise DataError(f"--per-user {per_user}: there is no folder {per_user.parent}: make it first")
     wanted = [name.strip() for name in metrics.split(",")]
     report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal))
     found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
@@ -79,7 +91,7 @@ def methods_command(json: bool) -> None:
     for found in discover():
         settings = {} if found.cls is None else {
             one.name: one.default for one in dataclasses.fields(found.cls) if one.init and one.default is not dataclasses.MISSING}  # fmt: skip
-        summary = "" if found.cls is None else (found.cls.__doc__ or "").strip().splitlines()[0]
+        summary = "" if found.cls is None else " ".join((found.cls.__doc__ or "").strip().split("\n\n")[0].split())
         rows.append({"class": found.path, "summary": summary, "paper": found.paper.slug if found.paper else "", "settings": settings,
                      "missing": found.missing})  # fmt: skip
     if json:

@@ -26,15 +26,16 @@ Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]
 UserOption = Annotated[str | None, typer.Option("--user", help="A user of --data, or of a model saved --with-histories.")]
 DataOption = Annotated[Path | None, typer.Option("--data", help="The data set the user's history is read from.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the shop's files, the data set, the split and the model.")] = Path("tailor-demo"),
-    users: int = 3000,
-    items: int = 800,
-    seed: int = 0,
+    users: Annotated[int, typer.Option(help="How many people the shop has.")] = 3000,
+    items: Annotated[int, typer.Option(help="How many items it has.")] = 800,
+    seed: Seed = 0,
 ) -> None:
     """Build a shop, import its CSV files, fit the default pipeline, measure it, and show what three people get and why."""
     from tailor.cli.demo import run_demo
@@ -52,8 +53,8 @@ def fit(
         bool, typer.Option(help="Save people's histories with the model, so that --user works without --data.")
     ] = False,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
-    seed: int = 0,
-    overwrite: bool = False,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")] = False,
 ) -> None:
     """Fit a recommender on a split's data and save it."""
     from tailor.cli.fitting import fit_command
@@ -104,7 +105,7 @@ def explain(
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    text: str = "",
+    text: Annotated[str, typer.Option(help="The words that were searched for (methods that use text).")] = "",
     k: Annotated[int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")] = 10,
     json: Json = False,
 ) -> None:
@@ -146,9 +147,14 @@ def run() -> None:
     except TailorError as error:
         sys.stderr.write(f"error: {shown(str(error))}\n")
         sys.exit(2)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of a pipe went away
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
+        sys.exit(2)
     except _Stopped:
         sys.stderr.write("stopped; nothing was left half written\n")
         sys.exit(130)
-    except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)

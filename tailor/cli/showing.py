@@ -1,6 +1,7 @@
 """What commands print: tables on standard output, or JSON."""
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -13,44 +14,52 @@ from rich.text import Text
 from tailor.cli.plain import shown
 from tailor.evaluation.protocol import Comparison, Report
 
+FIGURES = 160  # columns of a table of figures, where it is no terminal: two metrics fit into 100, and more must not be torn
+COMMAND = re.compile(r"(Next: |Back again: | +)tailor ")
 
-def console() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    return Console() if sys.stdout.isatty() else Console(width=160)
+
+def console(width: int = 100) -> Console:
+    """Standard output; so wide where it is no terminal."""
+    return Console() if sys.stdout.isatty() else Console(width=width)
 
 
 def say(*lines: str) -> None:
+    """One line each, broken between words where too long; commands never are, so that they can be copied."""
     for line in lines:
-        console().print(shown(line), markup=False, highlight=False)
+        console().print(shown(line), markup=False, highlight=False, soft_wrap=COMMAND.match(line) is not None)
 
 
 def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=1, default=str) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, width: int = 100) -> None:
     """Text columns to the left, the rest to the right."""
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for i, column in enumerate(columns):
         numeric = bool(rows) and not isinstance(rows[0][i], str)
-        made.add_column(Text(shown(column)), justify="right" if numeric else "left")
+        made.add_column(Text(shown(column)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         cells = (one if isinstance(one, str) else f"{one:.4f}" if isinstance(one, float) else str(one) for one in row)
         made.add_row(*(Text(shown(one)) for one in cells))  # as Text, brackets are no markup
-    console().print(made)
+    console(width).print(made)
 
 
 def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
     """The table of a report: each method with and without seen items, mean and 95 % interval, then the paired tests."""
-    say(f"{len(report.user_ids)} users of the {report.part} part, split by {report.split['kind']}, the whole catalogue ranked; "
+    parts = {result.trained_on for result in report.results.values()}
+    same = f", trained on {parts.pop()}" if len(parts) == 1 else ""  # else a column says it
+    say(f"{len(report.user_ids)} users of the {report.part} part, split by {report.split['kind']}, the whole catalogue ranked{same}; "
         f"{report.repeat_targets:.1%} of the targets are items the user had before. [95 % interval over users]")  # fmt: skip
     rows = []
     for (method, seen), result in report.results.items():
         cells = [f"{report.mean(method, metric, seen):.4f} [{low:.4f} {high:.4f}]"
                  for metric, (low, high) in report.interval[method, seen].items()]  # fmt: skip
-        rows.append([method, seen, result.trained_on, *cells, f"{result.lists['coverage']:.1%}", f"{result.seconds:.2f}"])
-    table(["method", "seen items", "trained on", *report.metrics, "coverage", "seconds"], rows)
+        rows.append(
+            [method, seen, *([] if same else [result.trained_on]), *cells, f"{result.lists['coverage']:.1%}", f"{result.seconds:.2f}"]
+        )
+    table(["method", "seen", *([] if same else ["trained on"]), *report.metrics, "coverage", "seconds"], rows, width=FIGURES)
     if comparisons:
         rows = [[f"{c.b} - {c.a}", c.seen, c.metric, f"{c.difference:+.4f} [{c.low:+.4f} {c.high:+.4f}]", f"{c.p_holm:.4f}", f"{c.wins}/{c.losses}",
                  "yes" if c.is_significant else "no"] for c in comparisons]  # fmt: skip
-        table(["paired difference", "seen items", "metric", "mean", "p (Holm)", "won/lost users", "significant"], rows)
+        table(["paired difference", "seen", "metric", "mean", "p (Holm)", "won/lost", "significant"], rows, width=FIGURES)

@@ -80,6 +80,8 @@ class Condition:
             self.refuse(f'"contains" is for texts; {name} is {_described(kind)}', test.column)
         column = column.cast(pl.String) if _is_text(kind) else column
         if test.other is not None:
+            if (word := test.other.text.strip("`")) not in schema:
+                self.refuse(f"there is no column \"{word}\".{nearest(word, schema)} A text stands in quotation marks: '{word}'", test.other)
             other, its = self._column(test.other, schema)
             if _group(its) != _group(kind) or _group(kind) is None:
                 self.refuse(f"{name} is {_described(kind)}, {test.other.text} is {_described(its)}", test.other)

@@ -194,7 +194,9 @@ class Dataset:
         Conditions are those of `data/expressions.py`; a label may come with somebody else's data set and reaches nothing but the events.
         """
         if condition not in self.labels and condition not in self.events.columns and not set(condition) & set("=<>( `"):
-            raise DataError(f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)}')
+            raise DataError(
+                f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)} A condition compares, as in "action = \'buy\'"'
+            )
         return Condition(self.labels.get(condition, condition)).holds(self.events)
 
     def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
@@ -311,6 +313,8 @@ def read_parquet(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except FileNotFoundError:
         raise DataError(f"{path} is missing: the folder is damaged, import again") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read: permission denied") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
 
@@ -321,6 +325,8 @@ def count_rows(path: Path) -> int:
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())
     except FileNotFoundError:
         raise DataError(f"{path} is missing: the folder is damaged, import again") from None
+    except PermissionError:
+        raise DataError(f"{path} may not be read: permission denied") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
 

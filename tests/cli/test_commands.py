@@ -66,12 +66,14 @@ def test_evaluate_prints_json_of_the_documented_schema(shop):
 
 def test_evaluate_prints_a_table_with_both_treatments_of_seen_items(shop):
     out = ok("evaluate", shop / "model", "--split", shop / "split")
-    assert "removed" in out and "kept" in out and "NDCG@10" in out
+    assert "removed" in out and "kept" in out and "NDCG@10" in out and "trained on train" in out
+    assert max(map(len, out.splitlines())) <= 100
 
 
 def test_a_model_that_saw_its_targets_is_refused(shop):
     ok("fit", "Popularity", "--split", shop / "split", "--train-on", "all", "--out", shop / "all")
-    assert "whole data set" in fails("evaluate", shop / "all", "--split", shop / "split")
+    said = fails("evaluate", shop / "all", "--split", shop / "split")
+    assert "whole data set" in said and str(shop / "all") in said
 
 
 def test_recommend_by_history_user_and_to_a_stranger(shop):
@@ -102,7 +104,9 @@ def test_explain_a_whole_list_of_any_model(shop):
     assert any(one["faithfulness"] is not None for one in found)
     assert "why" in ok("explain", shop / "model", "--user", "person-003", "-k", "2")
     assert "many people choose it" in ok("explain", shop / "popular", "-k", "1")
-    assert "cannot be recommended" in fails("explain", shop / "model", "--user", "person-003", "--item", "no such item")
+    known = ("explain", shop / "model", "--history", "thing-001,thing-0055")
+    assert '"thing-0055" is not in the catalogue and does not count. Did you mean' in ok(*known, "-k", "1")
+    assert '"no such item" is not in the catalogue' in fails("explain", shop / "model", "--user", "person-003", "--item", "no such item")
 
 
 def test_a_pipeline_whose_parts_cannot_explain_still_recommends_and_is_explained(shop, tmp_path):
@@ -123,6 +127,17 @@ def test_bad_input_is_named(shop, tmp_path):
     assert "is there already" in fails("fit", "Popularity", "--split", shop / "split", "--out", shop / "popular")
     assert "train+valid" in fails("fit", "Popularity", "--split", shop / "split", "--train-on", "trian+valid", "--out", tmp_path / "model")
     assert "whole numbers" in fails("evaluate", shop / "popular", "--split", shop / "split", "--k", "ten")
+    assert "from 1" in fails("evaluate", shop / "popular", "--split", shop / "split", "--k", "0")
+    assert "make it first" in fails("evaluate", shop / "popular", "--split", shop / "split", "--per-user", tmp_path / "no" / "x.npz")
+    assert "Known: popular" in fails("evaluate", shop / "popular", "--split", shop / "split", "--baseline", "nothing")
+    assert 'Did you mean "default"?' in fails("fit", "defualt", "--split", shop / "split", "--out", tmp_path / "model")
+    only = ("data", "split", shop / "data", "--out", tmp_path / "split", "--only")
+    assert "in quotation marks: 'buy'" in fails(*only, "action = buy")
+    assert "A condition compares" in fails(*only, "buy")
+    for command in (("papers",), ("claims", "--check")):
+        assert "is not the repository" in fails("bench", *command, "--root", tmp_path)
+    (tmp_path / "folder.toml").mkdir()
+    assert "Is a directory" in fails("fit", tmp_path / "folder.toml", "--split", shop / "split", "--out", tmp_path / "model")
     pipeline = tmp_path / "mine.toml"
     pipeline.write_text('class = "CoVisitation"\nwindw = 3\n')
     assert 'Did you mean "window"' in fails("fit", pipeline, "--split", shop / "split", "--out", tmp_path / "model")
@@ -141,6 +156,23 @@ def test_the_default_pipeline_file_can_be_copied_and_fitted(shop, tmp_path):
     ok("fit", tmp_path / "mine.toml", "--split", shop / "split", "--out", tmp_path / "model")
 
 
+def test_items_without_a_title_are_in_the_catalogue(tmp_path):
+    (tmp_path / "events.csv").write_text(
+        "user_id,item_id,timestamp\n" + "".join(f"u{u},i{(u + n) % 7},{1600000000 + u * 9 + n}\n" for u in range(9) for n in range(4))
+    )
+    (tmp_path / "items.csv").write_text("item_id,title\ni0,Zero\ni1,\n")
+    ok("data", "import", tmp_path / "events.csv", "--items", tmp_path / "items.csv", "--out", tmp_path / "data")
+    ok("data", "split", tmp_path / "data", "--out", tmp_path / "split")
+    ok("fit", "CoVisitation", "--split", tmp_path / "split", "--out", tmp_path / "model")
+    assert "not in the catalogue" not in ok("recommend", tmp_path / "model", "--history", "i1,i5")
+    assert '"i77" is not in the catalogue' in ok("recommend", tmp_path / "model", "--history", "i1,i77")
+
+
+def test_stats_are_words_not_python(shop):
+    out = ok("data", "stats", shop / "data")
+    assert "{" not in out and "median " in out and max(map(len, out.splitlines())) <= 100
+
+
 def test_methods_lists_classes_with_settings():
     rows = json.loads(ok("methods", "--json"))
     assert {"retrieval.ease.EASE", "pipeline.fuse.Fuse"} <= {row["class"] for row in rows}
@@ -152,7 +184,9 @@ def test_import_of_tables_dry_run_export_and_check(tmp_path):
     (tmp_path / "searches.csv").write_text("request_id,text\nr,red shoes\n")
     tables = ("e.jsonl", "--table", "requests=searches.csv")
     shown = ok("data", "import", *tables, "--dry-run", folder=tmp_path)
-    assert "events: the first 10 rows" in shown and "red shoes" in shown and "1600000009000" in shown and "nothing was written" in shown
+    assert (
+        "events: the first 10 rows" in shown and "red shoes" in shown and "2020-09-13 12:26:49" in shown and "nothing was written" in shown
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["e.jsonl", "searches.csv"]
     ok("data", "import", *tables, "--out", "d", "--columns", "action=genres", folder=tmp_path)
     files = json.loads(ok("data", "export", "d", "--out", "x", "--format", "parquet", "--json", folder=tmp_path))

@@ -130,10 +130,20 @@ def test_columns_by_hand(tmp_path):
     assert got.report.columns["events"] == {"user_id": "who", "item_id": "what"}
 
 
+def test_columns_by_a_usual_name_of_ours(tmp_path):
+    got = Imported(
+        tmp_path,
+        "who,what,when,stars\nu,a,2014-05-01,4\n",
+        columns={"user": "who", "item": "what", "timestamp": "when", "events.rating": "stars"},
+    )
+    assert got.report.columns["events"] == {"user_id": "who", "item_id": "what", "time_ms": "when", "value": "stars"}
+    assert got.column("value") == [4.0]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"user": "user_id"}, 'no column "user" of ours. Did you mean "user_id"?'),
+        ({"usr_id": "user_id"}, 'no column "usr_id" of ours. Did you mean "user_id"?'),
         ({"user_id": "usr_id"}, r'no column "usr_id" in .*events.csv. Did you mean "user_id"\?'),
         ({"event.user_id": "user_id"}, 'table "event" .event.user_id., which is not imported here. Did you mean "events"'),
         ({"items.text": "x"}, 'the table "items"'),
@@ -257,6 +267,8 @@ def test_categories(tmp_path):
     assert lists("a\tx|y, z\nb\t\n") == [["x", "y, z"], None]
     assert lists("a\tx; y\nb\tz\n") == [["x", "y"], ["z"]]
     assert lists("a\tA > B\n") == [["A", "B"]]
+    assert lists("a\tTea &amp; Pots > Green\nb\tCaf&#233; > B\n") == [["Tea &amp; Pots", "Green"], ["Caf&#233;", "B"]]
+    assert lists("a\tTea &amp; Pots; AT&T;B\n") == [["Tea &amp; Pots", "AT&T", "B"]]
     assert lists("a\tx, y\n") == [["x", "y"]]
     assert lists("a\t['x, y', 'z']\nb\t[\"q\"]\n") == [["x, y", "z"], ["q"]]
     assert lists("a\t[broken, 'x']\n") == [["broken", "x"]]
@@ -265,8 +277,8 @@ def test_categories(tmp_path):
 def test_numbers_of_items_that_cannot_be_read_are_left_empty_and_told(tmp_path):
     got = Imported(tmp_path, GOOD, items="item_id,price,created\na,9.5,2014-05-01\nb,$3,soon\n")
     assert got.data.tables["items"].select("price", "created_ms").rows() == [(9.5, 1398902400000), (None, None)]
-    assert "items.price could not be read in 1 rows and was left empty" in got.report.notes
-    assert "items.created_ms could not be read in 1 rows and was left empty" in got.report.notes
+    assert 'items.price could not be read in 1 rows and was left empty: "$3" is not a number such as 1299.50' in got.report.notes
+    assert 'items.created_ms could not be read in 1 rows and was left empty: "soon" is not a time' in got.report.notes
 
 
 def test_texts_have_a_kind(tmp_path):

@@ -47,7 +47,8 @@ def by_table(columns: Mapping[str, str] | None, files: Mapping[str, tuple[Path, 
         table, _, ours = key.rpartition(".")
         if table and table not in files:
             raise DataError(f'columns name the table "{table}" ({key}), which is not imported here.{nearest(table, files)}')
-        knowing = [one for one in ([table] if table else files) if ours in TABLES[one].columns]
+        called = {one: _ours(one, ours) for one in ([table] if table else files)}
+        knowing = [one for one, name in called.items() if name is not None]
         if not knowing:
             known = dict.fromkeys(name for one in ([table] if table else files) for name in TABLES[one].columns)
             raise DataError(f'columns: there is no column "{ours}" of ours.{nearest(ours, known)}')
@@ -56,8 +57,17 @@ def by_table(columns: Mapping[str, str] | None, files: Mapping[str, tuple[Path, 
             places = ", ".join(str(files[one][0]) for one in knowing)
             raise DataError(f'columns: no column "{theirs}" in {places}.{nearest(theirs, (n for one in knowing for n in files[one][1]))}')
         for one in having:
-            wanted[one][ours] = theirs
+            name = called[one]
+            assert name is not None
+            wanted[one][name] = theirs
     return wanted
+
+
+def _ours(table: str, name: str) -> str | None:
+    """Our column that the caller means: by its own name, or by a usual one of the table, as `timestamp` for `time_ms`."""
+    if name in TABLES[table].columns:
+        return name
+    return next((ours for ours, usual in USUAL.get(table, {}).items() if plain(name) in map(plain, usual.split())), None)
 
 
 def recognised(table: str, names: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Rows of strings to rows of a table: ids stripped, numbers and times read, and what cannot be read put aside with its reason."""
 
 import ast
+import html.entities
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -20,6 +21,7 @@ Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and 
 MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
 LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
 MOST_BAD = 1_000_000  # rejected rows, each of which is held, beyond which most rows must be good
+ENTITY = rf"(&(?:#\d+|#[xX][0-9a-fA-F]+|{'|'.join(html.entities.name2codepoint)}));"  # such as &amp;
 TIMED = ("events", "texts")  # a file of these that has times has one in every row
 BOOLEANS = {"true": True, "1": True, "yes": True, "1.0": True, "false": False, "0": False, "no": False, "0.0": False}
 
@@ -37,14 +39,15 @@ def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, 
     """All rows of a file. Raises DataError at the first bad one when `strict`."""
     frames: list[pl.DataFrame] = []
     rejected: list[Bad] = []
-    emptied, names, kept = Counter[str](), set[str](), 0
+    emptied, firsts, names, kept = Counter[str](), dict[str, str](), set[str](), 0
     for block in file.blocks(progress):
         frame, bad, lost = _typed(table, block, found)
         if strict and bad:
             raise refused(file, min(bad))
         frames.append(frame)
         rejected += bad
-        emptied.update(lost)
+        emptied.update({name: len(values) for name, values in lost.items()})
+        firsts = {name: values[0] for name, values in lost.items()} | firsts
         names.update(frame.columns)
         few_columns(file.path, len(names))
         kept += len(frame)
@@ -54,7 +57,9 @@ def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, 
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
     frame = _stacked(frames)
-    notes = [f"{table}.{column} could not be read in {n:,} rows and was left empty" for column, n in emptied.items()]
+    wanted = {name: "a time" if TABLES[table].columns[name] == TIME else "a number such as 1299.50" for name in emptied}
+    notes = [f'{table}.{name} could not be read in {n:,} rows and was left empty: "{firsts[name][:80]}" is not {wanted[name]}'
+             for name, n in emptied.items()]  # fmt: skip
     return Rows(frame, rejected, [*file.notes, *notes])
 
 
@@ -90,15 +95,15 @@ def reject(rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], s
     return Rows(rows.frame.filter(~where), rows.rejected + bad, rows.notes)
 
 
-def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataFrame, list[Bad], Counter[str]]:
-    """The block's good rows with our names and types, its bad ones, and how many values of which column had to be emptied."""
+def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataFrame, list[Bad], dict[str, pl.Series]]:
+    """The block's good rows with our names and types, its bad ones, and the values that had to be emptied, by column."""
     raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
     extra = [name for name in raw.columns if name not in found.values() and name != LINE]
     named = pl.DataFrame([raw[LINE].cast(pl.Int64), *(as_text(raw[theirs]).alias(ours) for ours, theirs in found.items()),
                           *(_further(raw[name]).alias(beside(name, table, found, raw.columns)) for name in extra)])  # fmt: skip
     frame = named.with_columns(_text(ours) for ours in found)
     checks: list[Check] = [(frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null]
-    emptied = Counter[str]()
+    emptied: dict[str, pl.Series] = {}
     for name in found:
         before = frame[name]
         if kinds[name] == TIME and name != "order":
@@ -121,11 +126,11 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
             continue
         unread = before.is_not_null() & ~understood
         if name in lenient:
-            emptied[name] += int(unread.sum())
+            emptied |= {name: before.filter(unread)} if unread.any() else {}
         else:
             checks.append((unread, f"{name} {problem}", before))
     bad = _judged(checks, frame[LINE], block)
-    return frame.filter(~pl.col(LINE).is_in([one.line for one in bad])) if bad else frame, block.bad + bad, +emptied
+    return frame.filter(~pl.col(LINE).is_in([one.line for one in bad])) if bad else frame, block.bad + bad, emptied
 
 
 def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
@@ -163,6 +168,8 @@ def beside(name: str, table: str, found: Mapping[str, str], names: Iterable[str]
 def split_lists(column: pl.Series, separator: str | None, written: bool = False) -> tuple[pl.Series, str]:
     """Texts to lists of strings, and by what they were split: `separator`, else the first of | ; > , that any of them holds.
 
+    The ";" that ends an HTML entity such as &amp; splits nothing.
+
     A column of written lists such as ["a", "b"] is read as such; `written` says that this is one, where a bare text is a list of one.
     """
     present = column.drop_nulls()
@@ -172,8 +179,13 @@ def split_lists(column: pl.Series, separator: str | None, written: bool = False)
     if separator is None and len(present) and (present.str.starts_with("[") & present.str.ends_with("]")).all():
         return pl.Series(column.name, [None if one is None else _listed(one) for one in column], dtype=ITEMS), "[]"
     if separator is None:
-        separator = next((one for one in ("|", ";", " > ", ",") if present.str.contains(one, literal=True).any()), "|")
-    parts = column.str.split(separator).list.eval(pl.element().str.strip_chars())
+        bare = present.str.replace_all(ENTITY, "")
+        separator = next((one for one in ("|", ";", " > ", ",") if bare.str.contains(one, literal=True).any()), "|")
+    if separator == ";" and present.str.contains(ENTITY).any():
+        column = column.str.replace_all(ENTITY, "${1}\0")
+        parts = column.str.split(separator).list.eval(pl.element().str.replace_all("\0", ";", literal=True).str.strip_chars())
+    else:
+        parts = column.str.split(separator).list.eval(pl.element().str.strip_chars())
     return parts.list.eval(pl.element().filter(pl.element() != "")).cast(ITEMS), separator
 
 
