@@ -96,8 +96,17 @@ def budget_table(result: dict) -> list[str]:
 def summary() -> list[str]:
     lines = ["| | Beauty | Sports |", "|---|---|---|"]
     results = [read("accuracy-beauty"), read("accuracy-sports")]
-    names = {"default pipeline, settings chosen": "**default pipeline** (co-visitation, two steps, text neighbours, EASE)"}
-    for method in ("default pipeline, settings chosen", "CoVisitation", "TwoStep", "TextNeighbours", "EASE", "Popularity"):
+    names = {"default pipeline": "**default pipeline, as it comes** (co-visitation, two steps, text neighbours, EASE)",
+             "default pipeline, settings chosen": "default pipeline, each part's settings chosen"}  # fmt: skip
+    for method in (
+        "default pipeline",
+        "default pipeline, settings chosen",
+        "CoVisitation",
+        "TwoStep",
+        "TextNeighbours",
+        "EASE",
+        "Popularity",
+    ):
         cells = []
         for result in results:
             rows = (
