@@ -140,7 +140,7 @@ def import_rows(given: argparse.Namespace) -> dict:
         report = import_data(path, Path(folder) / "data")
         seconds = time.perf_counter() - started
     return {"rows": given.rows, "file_gb": round(size / 2**30, 3), "seconds": round(seconds, 2), "peak_gb": round(memory_gb("VmHWM"), 2),
-            "peak_above_start_gb": round(memory_gb("VmHWM") - start, 2), "report": report.to_dict()}  # fmt: skip
+            "peak_above_start_gb": round(memory_gb("VmHWM") - start, 2), "kept": report.rows, "rejected": report.rejected}  # fmt: skip
 
 
 def _write_rows(path: Path, rows: int) -> None:
