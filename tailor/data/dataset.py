@@ -3,7 +3,8 @@
 import functools
 import hashlib
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -308,27 +309,28 @@ def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
         raise DataError(f"{path} cannot be read: {error}") from None
 
 
-def read_parquet(path: Path) -> pl.DataFrame:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raises DataError, in place of what Polars raises, for a file that is missing, forbidden or damaged."""
     try:
-        return pl.read_parquet(path)
+        yield
     except FileNotFoundError:
         raise DataError(f"{path} is missing: the folder is damaged, import again") from None
     except PermissionError:
         raise DataError(f"{path} may not be read: permission denied") from None
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+
+
+def read_parquet(path: Path) -> pl.DataFrame:
+    with _readable(path):
+        return pl.read_parquet(path)
 
 
 def count_rows(path: Path) -> int:
     """From the file's footer alone, which is missing where the file was cut short."""
-    try:
+    with _readable(path):
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: the folder is damaged, import again") from None
-    except PermissionError:
-        raise DataError(f"{path} may not be read: permission denied") from None
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
