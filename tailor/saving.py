@@ -17,7 +17,7 @@ import scipy.sparse as sp
 from tailor.base import Method
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Provenance
-from tailor.data.folders import written_aside
+from tailor.data.folders import sha256_of, written_aside
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
@@ -48,7 +48,7 @@ def save(
                           aside / "personal")  # fmt: skip
         if titles is not None:
             titles.select("item_id", "title").write_parquet(aside / "titles.parquet")
-        files = {path.relative_to(aside).as_posix(): _sha256(path) for path in sorted(aside.rglob("*")) if path.is_file()}
+        files = {path.relative_to(aside).as_posix(): sha256_of(path) for path in sorted(aside.rglob("*")) if path.is_file()}
         about = {"format": FORMAT, "tailor": version(), "spec": described, "trained_on": dataclasses.asdict(method.trained_on_),
                  "files": files}  # fmt: skip
         (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
@@ -140,16 +140,11 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
     for name, digest in files.items():
         path = folder / name
         try:
-            is_same = _sha256(path) == digest
+            is_same = sha256_of(path) == digest
         except FileNotFoundError:
             raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again") from None
         if not is_same:
             raise ModelError(f"{folder} is damaged: {name} is not what was saved; fit and save again")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_state(method: Method, folder: Path) -> None:

@@ -214,12 +214,12 @@ from tailor import saving
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 method = Popularity().fit(tiny_data())
-real, calls = saving._sha256, []
+real, calls = saving.sha256_of, []
 def stopping(path):
     calls.append(path)
     print("half way", flush=True)
     signal.pause()
-saving._sha256 = stopping
+saving.sha256_of = stopping
 method.save(sys.argv[1], overwrite=True)
 """
 

@@ -1,6 +1,5 @@
 """Claims: every built paper's promise is a program, and what it measured is a record that goes stale with the method's file."""
 
-import hashlib
 import importlib
 import importlib.util
 import json
@@ -18,7 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from tailor.base import Run
-from tailor.data.folders import replaced_by
+from tailor.data.folders import replaced_by, sha256_of
 from tailor.errors import ModelError, nearest
 from tailor.specs import Found, discover
 
@@ -45,10 +44,6 @@ def method_file(found: Found) -> Path:
     return Path(str(module.__file__))
 
 
-def file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def built_papers() -> dict[str, Found]:
     """Slug -> the method that carries its PAPER. Raises ModelError where two files carry the same one."""
     built: dict[str, Found] = {}
@@ -72,7 +67,7 @@ def run_claim(slug: str, root: Path, run: Run) -> dict[str, Any]:
     claim = _checked(_measure_of(program)(run), program)
     path = method_file(built[slug])
     record = {"slug": slug, "verdict": VERDICTS[not all(claim.checks.values())], **asdict(claim), "claim": built[slug].paper.claim,  # type: ignore[union-attr]
-              "method": built[slug].path, "method_hash": file_hash(path), "program_hash": file_hash(program),
+              "method": built[slug].path, "method_hash": sha256_of(path), "program_hash": sha256_of(program),
               "seconds": round(time.perf_counter() - started, 1), **environment(root)}  # fmt: skip
     text = json.dumps(record, indent=1, default=_plain, allow_nan=False) + "\n"
     with replaced_by(claims_folder(root) / f"{slug}.json") as aside:
@@ -130,11 +125,11 @@ def stale_records(root: Path) -> list[str]:
             problems.append(f"{slug}: no record; run `tailor bench claims {slug}`")
         elif record.get("slug") != slug or record.get("verdict") not in VERDICTS or not all(record.get(name) for name in FIELDS):
             problems.append(f"{slug}: its record is incomplete; run `tailor bench claims {slug}`")
-        elif record["method_hash"] != file_hash(method_file(found)):
+        elif record["method_hash"] != sha256_of(method_file(found)):
             problems.append(f"{slug}: {found.path} has changed since its claim was measured; run `tailor bench claims {slug}`")
         elif not program.exists():
             problems.append(f"{slug}: its claim program {program.name} is gone: write it again, or remove the record")
-        elif record["program_hash"] != file_hash(program):
+        elif record["program_hash"] != sha256_of(program):
             problems.append(f"{slug}: its claim program has changed since; run `tailor bench claims {slug}`")
         elif (record["verdict"] == "held") != all(record["checks"].values()):
             problems.append(f"{slug}: its verdict does not follow from its checks")

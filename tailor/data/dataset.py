@@ -16,7 +16,7 @@ import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
 from tailor.data.conditions import Condition
-from tailor.data.folders import written_aside
+from tailor.data.folders import sha256_of, written_aside
 from tailor.data.queries import Queries, Rankings
 from tailor.data.tables import TABLES, Tables, checked
 from tailor.data.vocabulary import Vocabulary
@@ -151,7 +151,7 @@ class Dataset:
 
     def is_intact(self) -> bool:
         """Whether the files of the tables are still those that were saved; true for a data set that was not opened from a folder."""
-        return all(path.exists() and _sha256(path) == digest for path, digest in self._files.items())
+        return all(path.exists() and sha256_of(path) == digest for path, digest in self._files.items())
 
     @property
     def cut_from(self) -> Provenance | None:
@@ -261,7 +261,7 @@ class Dataset:
                 _write_parquet(pl.DataFrame({"id": ids.ids.tolist()}, schema={"id": pl.String}), aside / "sequences" / f"{name}.parquet")
             about = {"name": self.name, "schema": SCHEMA_VERSION, "content_hash": self.content_hash, "labels": self.labels,
                      "rows": {table: len(frame) for table, frame in self.tables.items()},
-                     "sha256": {table: _sha256(aside / f"{table}.parquet") for table in self.tables}}  # fmt: skip
+                     "sha256": {table: sha256_of(aside / f"{table}.parquet") for table in self.tables}}  # fmt: skip
             (aside / "dataset.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
         return Path(folder)
 
@@ -351,11 +351,6 @@ def _ready(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     if table != "events":
         return checked(table, frame)
     return _oldest_first(checked(table, _oldest_first(frame)))  # twice: times given as texts are numbers only once checked
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:

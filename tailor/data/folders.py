@@ -1,5 +1,6 @@
 """Writing folders so that a full disk or a kill at any moment never leaves one that looks whole."""
 
+import hashlib
 import os
 import re
 import secrets
@@ -11,6 +12,12 @@ from pathlib import Path
 from tailor.errors import DataError, TailorError
 
 PARTIAL = ".partial-"
+
+
+def sha256_of(path: Path) -> str:
+    """Of the file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

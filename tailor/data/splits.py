@@ -21,7 +21,6 @@ from tailor.errors import DataError, nearest
 TRAIN, VALID, TEST, CONTEXT, DROPPED = range(5)  # CONTEXT: known to a query, never learned from
 PARTS = {"train": (TRAIN,), "train+valid": (TRAIN, VALID, CONTEXT)}
 HAPPENED = ("texts", "turns", "requests", "preferences", "relations")  # tables beside the events that are cut with them
-KINDS = ("last", "time", "ratio", "new-users")
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,24 +246,27 @@ def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
     return _split(data, "inner", {"seed": seed, "most": most}, code)
 
 
+MAKERS: dict[str, Callable[..., Split]] = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
+KINDS = tuple(MAKERS)
+
+
 def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -> Split:
     """Any split by its name: last, time, ratio or new-users.
 
     `only` names a label, or is an expression over the events such as "action = 'buy'": the other events are dropped.
     """
-    makers: dict[str, Callable[..., Split]] = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
-    if kind not in makers:
-        raise DataError(f'no split by "{kind}".{nearest(kind, makers)}')
-    allowed = inspect.signature(makers[kind]).parameters
+    if kind not in MAKERS:
+        raise DataError(f'no split by "{kind}".{nearest(kind, MAKERS)}')
+    allowed = inspect.signature(MAKERS[kind]).parameters
     for name in params:
         if name not in allowed:
             raise DataError(f'a split by {kind} takes no "{name}".{nearest(name, [one for one in allowed if one != "data"])}')
     if only is None:
-        return makers[kind](data, **params)
+        return MAKERS[kind](data, **params)
     kept = data.where(only)
     if not kept.any():
         raise DataError(f'no event fulfils "{only}"')
-    inner = makers[kind](data.cut(kept), **params)
+    inner = MAKERS[kind](data.cut(kept), **params)
     part = np.full(len(data.events), DROPPED, dtype=np.int8)
     part[kept] = inner.part
     return Split(data, kind, {**inner.params, "only": only}, part)

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 
 from tailor.base import Method, Recommender, Run, may_hold_targets
+from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
@@ -112,7 +113,7 @@ def evaluate(
         of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
         results[name, how] = Result(per_user, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
-                    strata(split, queries, part), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
+                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
     for key, result in results.items():
         low, high = bootstrap(np.stack(list(result.per_user.values()), axis=1), seed=run.seed)
         report.interval[key] = {metric: (float(a), float(b)) for metric, a, b in zip(report.metrics, low, high, strict=True)}
@@ -168,7 +169,7 @@ def item_users(split: Split) -> np.ndarray:
     return np.bincount(pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue))
 
 
-def strata(split: Split, queries: Queries, part: str) -> dict[str, np.ndarray]:
+def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndarray]:
     """(U,) masks of users by the length of their history, and by how often their first target was chosen in training.
 
     Head, middle and tail items hold the top 20 %, the middle 60 % and the last 20 % of the training events.
@@ -182,7 +183,6 @@ def strata(split: Split, queries: Queries, part: str) -> dict[str, np.ndarray]:
     group = np.empty(len(counts), dtype=np.int8)
     group[order] = np.searchsorted([0.2, 0.8], passed - counts[order] / max(counts.sum(), 1), side="right")
     group[counts == 0] = 3
-    targets = split.queries(part)[1]
     first = targets.values[targets.offsets[:-1]]
     names = ("target head", "target middle", "target tail", "target new")
     out |= {name: group[first] == code for code, name in enumerate(names)}

@@ -12,7 +12,7 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.pipeline.joining import followed_by
+from tailor.pipeline.joining import followed_by, scattered
 from tailor.specs import build, clone
 
 
@@ -69,15 +69,5 @@ class Fallback(Recommender):
 def _filled(lists: Rankings, short: np.ndarray, fill: Rankings, k: int) -> Rankings:
     """The rankings at `short` followed by `fill`; the others as they are, in their old order."""
     full = np.setdiff1d(np.arange(len(lists)), short)
-    joined = followed_by(lists.take(short), fill, k)
-    rest = followed_by(lists.take(full), _none_like(fill, len(full)), k)
-    both = Rankings.stack([joined, rest.over(joined.catalogue)])
-    back = np.empty(len(lists), dtype=np.int64)
-    back[np.concatenate([short, full])] = np.arange(len(lists))
-    return both.take(back)
-
-
-def _none_like(lists: Rankings, n: int) -> Rankings:
-    empty = Rankings.empty(lists.catalogue, n, lists.rows.shape[1])
-    columns = {name: np.full((n, lists.rows.shape[1]), np.nan, np.float32) for name in lists.columns}
-    return Rankings(empty.catalogue, empty.rows, empty.scores, lists.score_kind, columns)
+    rest = followed_by(lists.take(full), Rankings.empty(lists.catalogue, len(full), 0), k)
+    return scattered([(short, followed_by(lists.take(short), fill, k)), (full, rest)], len(lists), k)

@@ -6,12 +6,12 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 import pytest
+from says import Says
 
 from tailor.base import Recommender, Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.splits import last_out
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
 from tailor.pipeline.cascade import Cascade
 from tailor.pipeline.filter import Filter
@@ -131,20 +131,6 @@ def test_too_little_data_for_lists_is_refused():
 
 
 # --- joining -------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(eq=False)
-class Says(ScoringRecommender):
-    """The items of `order`, best first, down from 100; knows no other items."""
-
-    order: str = ""
-
-    def _fit(self, data, run, valid):
-        self.items_ = Vocabulary.of_items(self.order)
-
-    def _scores(self, queries):
-        row = np.array([-self.order.index(one) for one in self.items_.ids], np.float32) + 100
-        return np.tile(row, (len(queries), 1))
 
 
 def asked(method: Recommender, k: int, query: Query | None = None):

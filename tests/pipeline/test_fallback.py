@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import polars as pl
 import pytest
+from says import Says
 
-from tailor.base import Recommender, ScoringRecommender
+from tailor.base import Recommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries, Rankings
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.pipeline.cascade import Cascade
 from tailor.pipeline.fallback import Fallback
@@ -21,23 +21,6 @@ from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 
 DATA = Dataset({"events": pl.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabd")})})
-
-
-@dataclass(eq=False)
-class Says(ScoringRecommender):
-    """The items of `order`, best first, to the users of `to` (all when empty); knows no other items."""
-
-    order: str = ""
-    to: str = ""
-
-    def _fit(self, data, run, valid):
-        self.items_ = Vocabulary.of_items(self.order)
-
-    def _scores(self, queries):
-        row = np.array([-self.order.index(one) for one in self.items_.ids], np.float32) + 100
-        scores = np.tile(row, (len(queries), 1))
-        scores[[bool(self.to) and user not in self.to for user in queries.user_ids]] = -np.inf
-        return scores
 
 
 @dataclass(eq=False)

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import polars as pl
 import pytest
+from says import Says
 
 from tailor.base import Recommender, Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.splits import last_out
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
 from tailor.pipeline.fallback import Fallback
 from tailor.pipeline.filter import Filter
@@ -22,20 +22,6 @@ from tailor.specs import build, spec
 from tailor.testing.data import tiny_data
 
 DATA = Dataset({"events": pl.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabd")})})
-
-
-@dataclass(eq=False)
-class Says(ScoringRecommender):
-    """The items of `order`, best first; knows no others."""
-
-    order: str = ""
-
-    def _fit(self, data, run, valid):
-        self.items_ = Vocabulary.of_items(self.order)
-
-    def _scores(self, queries):
-        row = np.array([-self.order.index(one) for one in self.items_.ids], np.float32) + 100
-        return np.tile(row, (len(queries), 1))
 
 
 def asked(n: int, **more) -> Query:
