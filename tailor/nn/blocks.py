@@ -6,7 +6,7 @@ Sequences are padded at the right; every causal block gives the same states what
 import torch
 from torch import Tensor, nn
 
-from tailor.nn.attention import CrossAttention, SelfAttention
+from tailor.nn.attention import CrossAttention, SelfAttention, padding_bias
 from tailor.nn.dropout import Dropout
 from tailor.nn.positions import DistanceBias, TimeBias
 
@@ -64,8 +64,10 @@ class TransformerBlock(nn.Module):
         self.before, self.between, self.drop = nn.LayerNorm(width), nn.LayerNorm(width), Dropout(dropout)
         self.gates = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)]) if gated else None
 
-    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        x = self._add(x, self.attention(self.before(x)) if bias is None else self.attention(self.before(x), bias), 0)
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """`lengths` (B,) of what is not padding: needed where the attention is not causal."""
+        seen = () if lengths is None else (padding_bias(lengths, x.shape[1]),)
+        x = self._add(x, self.attention(self.before(x), *seen), 0)
         return self._add(x, self.feed_forward(self.between(x)), 1)
 
     def _add(self, x: Tensor, part: Tensor, i: int) -> Tensor:

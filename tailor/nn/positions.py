@@ -14,9 +14,18 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, T, width) -> the same; T up to `length`."""
+    def forward(self, x: Tensor, **known: Tensor) -> Tensor:
+        """(B, T, width) -> the same; T up to `length`. What else is known is not used."""
         return x + self.table[: x.shape[1]]
+
+
+class PositionsFromEnd(LearnedPositions):
+    """The same counted from each sequence's last event, for nets that are asked about the end and see both sides."""
+
+    def forward(self, x: Tensor, **known: Tensor) -> Tensor:
+        """`lengths` (B,) of what is not padding must be among what is known."""
+        place = known["lengths"][:, None] - 1 - torch.arange(x.shape[1], device=x.device)
+        return x + self.table[place.clamp(min=0)]
 
 
 def rotary(x: Tensor, base: float = 10_000.0) -> Tensor:

@@ -23,7 +23,7 @@ class SequenceNet(nn.Module):
         super().__init__()
         self.items, self.temperature = items, temperature
         self.table = nn.Embedding(items + tokens, width, sparse=sparse)
-        self.positions = positions if positions is not None else nn.Identity()
+        self.positions = positions
         self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
         for part in self.modules():
             if isinstance(part, nn.Linear | nn.Embedding):
@@ -33,7 +33,7 @@ class SequenceNet(nn.Module):
 
     def states(self, vectors: Tensor, **known: Tensor) -> Tensor:
         """(B, T, D) item vectors -> (B, T, D) states; what is `known` besides (times_ms, lengths) goes to every layer."""
-        x = self.drop(self.positions(vectors))
+        x = self.drop(vectors if self.positions is None else self.positions(vectors, **known))
         for layer in self.layers:
             x = layer(x, **known)
         x = self.norm(x)

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tailor.errors import DataError
-from tailor.nn.attention import padding_bias
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.packing import padded
+from tailor.nn.positions import PositionsFromEnd
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor
 
 
@@ -41,6 +41,9 @@ class BERT4Rec(SequenceRecommender):
         if self.length < 2:
             raise DataError(f"length is {self.length}: it must be at least 2, one event and the one to guess")
 
+    def _positions(self) -> nn.Module:
+        return PositionsFromEnd(self.length, self.width)
+
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout, causal=False) for _ in range(self.blocks)]
 
@@ -51,10 +54,7 @@ class BERT4Rec(SequenceRecommender):
         hidden = (rng.random(rows.shape) < self.mask_rate) & real
         only_last = (rng.random(len(rows)) < self.last_rate) | ~hidden.any(axis=1) | (not batch.every_place)
         hidden = np.where(only_last[:, None], last, hidden)
-        return np.where(hidden, self._net.items, rows), self._bias(lengths, rows.shape[1]), np.flatnonzero(hidden), rows[hidden]
-
-    def _bias(self, lengths: np.ndarray, places: int) -> dict[str, Tensor]:
-        return {"bias": padding_bias(as_tensor(lengths, self._net), places)}
+        return np.where(hidden, self._net.items, rows), {"lengths": as_tensor(lengths, self._net)}, np.flatnonzero(hidden), rows[hidden]
 
     def _last_states(self, batch: Windows) -> Tensor:
         net = self._ready()
@@ -62,7 +62,7 @@ class BERT4Rec(SequenceRecommender):
         rows, _ = padded(batch.rows, batch.starts + batch.lengths - shown, shown)
         rows = np.c_[rows, np.zeros(len(rows), rows.dtype)]
         rows[np.arange(len(rows)), shown] = net.items
-        states = net.states(net.table(as_tensor(rows, net)), **self._bias(shown + 1, rows.shape[1]))
+        states = net.states(net.table(as_tensor(rows, net)), lengths=as_tensor(shown + 1, net))
         return states[torch.arange(len(rows), device=net.device), as_tensor(shown, net)]
 
     @classmethod

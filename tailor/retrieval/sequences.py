@@ -51,7 +51,7 @@ class Windows:
 
 @dataclass(eq=False)
 class SequenceRecommender(ScoringRecommender):
-    """Reads the history in order, and scores every item by the product of the last state and the item's vector.
+    """Reads the history in order, and compares the last state with every item's vector; a score is the item's share of the softmax over all.
 
     Strangers and new events need no refit: the history of the query is all that is read. Items without a training event are neither read nor scored.
     """
@@ -75,7 +75,9 @@ class SequenceRecommender(ScoringRecommender):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name, least in {"width": 1, "length": 1, "batch_places": 1, "epochs": 1, "lr": 0, "temperature": 0, "weight_decay": 0}.items():
+        if not self.lr > 0:
+            raise DataError(f"lr is {self.lr}: it must be above 0")
+        for name, least in {"width": 1, "length": 1, "batch_places": 1, "epochs": 1, "temperature": 0, "weight_decay": 0}.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         for name in ("negatives", "patience"):
@@ -210,7 +212,7 @@ class SequenceRecommender(ScoringRecommender):
             catalogue = net.catalogue()
             for some in cut(order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES):
                 states = self._last_states(replace(whole, starts=whole.starts[some], lengths=whole.lengths[some]))
-                out[some] = (states @ catalogue.T).cpu().numpy()
+                out[some] = (states @ catalogue.T).softmax(dim=1).cpu().numpy()
         return out
 
     def _last_states(self, batch: Windows) -> Tensor:

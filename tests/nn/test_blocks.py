@@ -4,10 +4,10 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.nn.attention import CrossAttention, MultiQueryWindow, SelfAttention, attend, padding_bias, trailing_mean, window_bias  # noqa: E402
+from tailor.nn.attention import CrossAttention, MultiQueryWindow, SelfAttention, attend, trailing_mean, window_bias  # noqa: E402
 from tailor.nn.blocks import DecoderBlock, GRULayers, HSTUBlock, MixtureOfExperts, TransformerBlock  # noqa: E402
 from tailor.nn.dropout import dropout  # noqa: E402
-from tailor.nn.positions import LearnedPositions, TimeBias, rotary  # noqa: E402
+from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, rotary  # noqa: E402
 
 B, T, D = 3, 9, 8
 CAUSAL = {
@@ -55,7 +55,7 @@ def test_attention_by_the_formula():
 def test_padding_changes_nothing_where_both_sides_are_seen():
     block, x = TransformerBlock(D, 2, causal=False).eval(), torch.randn(1, T, D)
     short = block(x[:, :4])
-    long = block(x, padding_bias(torch.tensor([4]), T))
+    long = block(x, torch.tensor([4]))
     assert torch.allclose(short, long[:, :4], atol=1e-6)
 
 
@@ -123,6 +123,8 @@ def test_heads_must_divide_the_width():
 def test_positions_are_added_up_to_the_length():
     layer = LearnedPositions(4, D)
     assert torch.equal(layer(torch.zeros(1, 3, D))[0], layer.table[:3])
+    layer = PositionsFromEnd(4, D)
+    assert torch.equal(layer(torch.zeros(1, 3, D), lengths=torch.tensor([2]))[0, :2], layer.table[[1, 0]])
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4])
