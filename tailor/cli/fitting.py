@@ -18,6 +18,8 @@ from tailor.saving import load
 from tailor.scale.processes import rank
 from tailor.specs import build, discover
 
+MOST_VALUES = 8  # of a list in a fit report that are shown
+
 
 def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, overwrite: bool, run: Run
@@ -51,6 +53,8 @@ def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
     for name, value in report.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *report_lines(value, indent + "  ")] if value else []
+        elif isinstance(value, list) and len(value) > MOST_VALUES:
+            lines.append(f"{indent}{name}: {value[0]} ... {value[-1]} ({len(value)} values)")
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines

@@ -1,6 +1,6 @@
 """Several processes that train one net: who am I, how many are we, and sums over all of us.
 
-Started by `torchrun --nproc-per-node N -m tailor.cli.main fit ...` (on several machines with its `--nnodes`), which sets RANK and WORLD_SIZE.
+Started by `torchrun --nproc-per-node N -m tailor fit ...` (on several machines with its `--nnodes`), which sets RANK and WORLD_SIZE.
 """
 
 import os
