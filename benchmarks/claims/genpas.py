@@ -19,7 +19,7 @@ from tailor.retrieval.gru4rec import GRU4Rec
 
 SEEDS = [0, 1, 2]
 PRESETS = ("last", "prefix", "window")
-EPOCHS = 10
+EPOCHS = 6
 
 
 def measure(run: Run) -> Claim:
