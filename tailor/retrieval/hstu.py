@@ -24,7 +24,8 @@ class HSTU(SequenceRecommender):
     negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
     """
 
-    blocks: int = 2
+    dropout: float = 0.2
+    blocks: int = 1
     heads: int = 1
 
     timed_: bool = field(init=False, repr=False)  # whether the events learned from have times
