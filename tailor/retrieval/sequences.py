@@ -59,14 +59,14 @@ class SequenceRecommender(ScoringRecommender):
 
     width: int = 64  # of item vectors and states
     length: int = 50  # most recent events read
-    dropout: float = 0.4
+    dropout: float = 0.4  # share of values zeroed while training
     negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
     temperature: float = 0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
     sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
-    lr: float = 2e-3
-    weight_decay: float = 0.0
+    lr: float = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
+    weight_decay: float = 0.0  # of matrices
     batch_places: int = 2048  # padded places a batch
-    epochs: int = 100
+    epochs: int = 100  # at most
     patience: int | None = 6  # validations (every 5 epochs) without a better NDCG@10 before training stops; None: all epochs
     average: float = 0.0  # above 0: weights are a moving mean with this decay a step
 
