@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -27,9 +27,13 @@ from tailor.progress import Progress, silent
 SCORES_BYTES = 64 * 2**20  # of one dense block of scores
 
 
+def unwatched(step: int, value: float) -> None:
+    """Nobody looks on while a method is fitted: the default."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """What concerns this run and not the method: seed, device, workers, progress, deadline, number format."""
+    """What concerns this run and not the method: seed, device, workers, progress, deadline, number format, who looks on."""
 
     seed: int = 0
     device: str = "cpu"
@@ -37,6 +41,9 @@ class Run:
     progress: Progress = silent
     deadline_s: float | None = None
     dtype: str = "float32"
+    watch: Callable[[int, float], None] = (
+        unwatched  # told (step, figure on `valid`, higher is better) while a method is fitted; may raise to end it
+    )
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """A generator of its own for every key, the same for the same seed and key: `run.rng("sample", request_id)`."""

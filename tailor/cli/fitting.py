@@ -15,18 +15,13 @@ from tailor.evaluation.protocol import evaluate as measure
 from tailor.pipeline.default import DEFAULT
 from tailor.progress import terminal
 from tailor.saving import load
-from tailor.specs import build, discover
+from tailor.specs import build, discover, find_class, read_pipeline
 
 
 def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, seed: int, overwrite: bool
 ) -> None:
-    try:
-        method = build(DEFAULT if pipeline == "default" else pipeline)
-    except ModelError:
-        if "." not in pipeline and "Did you mean" in nearest(pipeline.lower(), ["default"]):
-            raise ModelError(f'there is no pipeline "{pipeline}". Did you mean "default"?') from None
-        raise
+    method = build(described(pipeline))
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:
@@ -38,6 +33,19 @@ def fit_command(
     method.save(out, overwrite, data.queries() if with_histories else None, titles)
     say(f"{out}: {method.name} fitted on {train_on} ({len(data.events)} events)", *report_lines(method.fit_report_))
     say(f"Next: tailor evaluate {out} --split {split}" if train_on != "all" else f"Next: tailor recommend {out} --history ID,ID")
+
+
+def described(pipeline: str) -> dict[str, Any]:
+    """A pipeline file, a class or `default`, as `build` takes it."""
+    about = read_pipeline(DEFAULT if pipeline == "default" else pipeline)
+    if "." not in pipeline and pipeline != "default":
+        try:
+            find_class(pipeline)
+        except ModelError:
+            if "Did you mean" in nearest(pipeline.lower(), ["default"]):
+                raise ModelError(f'there is no pipeline "{pipeline}". Did you mean "default"?') from None
+            raise
+    return about
 
 
 def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
