@@ -40,10 +40,9 @@ class Run:
     workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
     progress: Progress = silent
     deadline_s: float | None = None
-    dtype: str = "float32"
-    watch: Callable[[int, float], None] = (
-        unwatched  # told (step, figure on `valid`, higher is better) while a method is fitted; may raise to end it
-    )
+    dtype: str = "auto"  # of products in nets: float32, bfloat16, or whichever is faster here
+    checkpoints: Path | None = None  # folder where nets in training keep their state, so that a killed run goes on
+    watch: Callable[[int, float], None] = unwatched  # told (step, figure on `valid`) while a method is fitted; may raise to end that
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """A generator of its own for every key, the same for the same seed and key: `run.rng("sample", request_id)`."""

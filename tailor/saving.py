@@ -162,6 +162,8 @@ def _write_values(state: Mapping[str, Any], folder: Path) -> None:
             matrix = value.tocsr()
             arrays |= {f"{name}:{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
             arrays[f"{name}:shape"] = np.array(matrix.shape)
+        elif isinstance(value, Mapping) and value and all(isinstance(one, np.ndarray) for one in value.values()):
+            arrays |= {f"{name}:in:{key}": one for key, one in value.items()}
         elif isinstance(value, Ragged):
             arrays |= {f"{name}:offsets": value.offsets, f"{name}:values": value.values}
         elif isinstance(value, Vocabulary):
@@ -223,6 +225,8 @@ def _read_values(folder: Path) -> dict[str, Any]:
         elif part == "shape":
             parts = tuple(arrays[f"{name}:{one}"] for one in ("data", "indices", "indptr"))
             state[name] = sp.csr_matrix(parts, shape=tuple(array))
+        elif part.startswith("in:"):
+            state.setdefault(name, {})[part.removeprefix("in:")] = array
         elif part == "offsets":
             state[name] = Ragged(array, arrays[f"{name}:values"])
     for path in folder.glob("*.vocabulary"):

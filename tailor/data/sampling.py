@@ -1,0 +1,69 @@
+"""What nets learn from: windows cut out of sequences, and items that were not chosen."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailor.errors import DataError
+
+
+@dataclass(frozen=True)
+class WindowSampler:
+    """Draws training windows in three steps, each with one exponent (GenPAS, 2509.13648; exponent form reconstructed).
+
+    1. A sequence of m + 1 events, with probability ~ m ** alpha. 2. Its target, the event that t others precede (t = 1..m), with ~ t ** beta.
+    3. How many of those t to show, w = 1..t, the last ones, with ~ w ** gamma. Infinite exponents take the largest. Sequences
+    without a second event are never drawn.
+    """
+
+    alpha: float = 1.0
+    beta: float = 0.0
+    gamma: float = np.inf
+
+    def __post_init__(self) -> None:
+        for name in ("alpha", "beta", "gamma"):
+            value = getattr(self, name)
+            if np.isnan(value) or value == -np.inf or (name == "alpha" and np.isinf(value)):
+                raise DataError(
+                    f"{name} is {value}: it must be a finite number{'' if name == 'alpha' else ', or infinity for the largest'}"
+                )
+
+    def draw(self, lengths: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`size` windows out of sequences of `lengths` (U,): rows (size,), where each target stands, and how many events before it are shown."""
+        before = np.maximum(lengths - 1, 0)
+        if not before.any():
+            raise DataError("no sequence has two events: there is nothing to learn from")
+        rows = _one_of(np.where(before > 0, np.power(np.maximum(before, 1), self.alpha), 0), size, rng)
+        targets = _up_to(before[rows], self.beta, rng)
+        return rows, targets, _up_to(targets, self.gamma, rng)
+
+
+PRESETS = {
+    "last": WindowSampler(0, np.inf, np.inf),  # only the last event of each sequence, with all before it
+    "prefix": WindowSampler(1, 0, np.inf),  # every event but the first, each as often, with all before it
+    "window": WindowSampler(2, 1, 0),  # nearly every contiguous piece as often as every other
+}
+
+
+def _one_of(weights: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """(size,) positions drawn in proportion to `weights`."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    return np.searchsorted(ends, rng.random(size) * ends[-1], side="right")
+
+
+def _up_to(most: np.ndarray, exponent: float, rng: np.random.Generator) -> np.ndarray:
+    """For every m of `most`, a number from 1 to m with probability ~ number ** exponent."""
+    if exponent == np.inf:
+        return most.copy()
+    ends = np.cumsum(np.power(np.arange(1, most.max() + 1, dtype=np.float64), exponent))
+    return np.minimum(np.searchsorted(ends, rng.random(len(most)) * ends[most - 1], side="right") + 1, most)
+
+
+def uniform_negatives(items: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """`size` different rows out of `items`, ascending; all of them where there are no more."""
+    return np.sort(rng.choice(items, min(size, items), replace=False, shuffle=False))
+
+
+def popular_negatives(counts: np.ndarray, size: int, rng: np.random.Generator, power: float = 0.75) -> np.ndarray:
+    """`size` rows, with repetition, in proportion to counts ** power (Mikolov et al. 2013)."""
+    return _one_of(np.power(counts.astype(np.float64), power), size, rng)

@@ -1,0 +1,52 @@
+"""A net over event sequences: one table of item vectors, read at the bottom and compared with at the top.
+
+Shapes: B sequences, T places, D width, N items.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from tailor.nn.dropout import Dropout
+
+
+class SequenceNet(nn.Module):
+    """Item vectors -> layers -> a state a place, to be compared with item vectors by inner product.
+
+    With a temperature, states and vectors are compared by cosine over it. `tokens` are further rows of the table that are no items,
+    such as a mask; what is compared with are the first N rows.
+    """
+
+    def __init__(self, items: int, width: int, layers: Sequence[nn.Module], dropout: float = 0.0, temperature: float = 0.0,
+                 positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False) -> None:  # fmt: skip
+        super().__init__()
+        self.items, self.temperature = items, temperature
+        self.table = nn.Embedding(items + tokens, width, sparse=sparse)
+        self.positions = positions
+        self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
+        for part in self.modules():
+            if isinstance(part, nn.Linear | nn.Embedding):
+                nn.init.normal_(part.weight, std=0.02)
+            if isinstance(part, nn.Linear) and part.bias is not None:
+                nn.init.zeros_(part.bias)
+
+    def states(self, vectors: Tensor, **known: Tensor) -> Tensor:
+        """(B, T, D) item vectors -> (B, T, D) states; what is `known` besides (times_ms, lengths) goes to every layer."""
+        x = self.drop(vectors if self.positions is None else self.positions(vectors, **known))
+        for layer in self.layers:
+            x = layer(x, **known)
+        x = self.norm(x)
+        return nn.functional.normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
+
+    def comparable(self, vectors: Tensor) -> Tensor:
+        """Item vectors as states are compared with them."""
+        return nn.functional.normalize(vectors.float(), dim=-1) if self.temperature else vectors
+
+    def catalogue(self) -> Tensor:
+        """(N, D) all items, comparable."""
+        return self.comparable(self.table.weight[: self.items])
+
+    @property
+    def device(self) -> torch.device:
+        return self.table.weight.device

@@ -1,0 +1,55 @@
+"""HSTU: gated attention without softmax."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tailor.base import Run
+from tailor.data.dataset import Dataset
+from tailor.data.queries import NO_TIME
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.nn.blocks import HSTUBlock
+from tailor.nn.packing import padded
+from tailor.retrieval.sequences import SequenceRecommender, Windows
+
+
+@dataclass(eq=False)
+class HSTU(SequenceRecommender):
+    """Attention that adds like events up in place of averaging them, with biases by distance and by time (Zhai et al. 2024).
+
+    States and item vectors are compared by cosine over a temperature. Differs from the paper: one stream of items, without actions, and a softmax over
+    negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
+    """
+
+    temperature: float = 0.05
+    blocks: int = 2
+    heads: int = 1
+
+    timed_: bool = field(init=False, repr=False)  # whether the events learned from have times
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.blocks < 1 or self.heads < 1 or self.width % self.heads:
+            raise DataError(
+                f"blocks {self.blocks}, heads {self.heads}, width {self.width}: at least one of each, and heads must divide the width"
+            )
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.timed_ = data.sequences.times_ms is not None
+        super()._fit(data, run, valid)
+
+    def _layers(self) -> list[nn.Module]:
+        return [HSTUBlock(self.width, self.length, self.heads, self.dropout) for _ in range(self.blocks)]
+
+    def _known(self, batch: Windows) -> dict[str, Tensor]:
+        if not self.timed_:
+            return {}
+        times, _ = padded(np.zeros(len(batch.rows), np.int64) if batch.times_ms is None else batch.times_ms, batch.starts, batch.lengths)
+        return {"times_ms": torch.from_numpy(np.where(times == NO_TIME, 0, times)).to(self._net.device)}
+
+    @classmethod
+    def tiny(cls) -> "HSTU":
+        return cls(width=8, length=10, epochs=3, negatives=20)

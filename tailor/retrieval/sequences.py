@@ -1,0 +1,256 @@
+"""What all nets over event sequences share: how they learn, and how they answer.
+
+Shapes: B queries, T places, D width, N items, K negatives, M places that predict.
+"""
+
+import hashlib
+import json
+from abc import abstractmethod
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tailor.base import Run, ScoringRecommender
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
+from tailor.data.queries import Queries
+from tailor.data.sampling import PRESETS, WindowSampler, uniform_negatives
+from tailor.data.splits import Split, inner_cut
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError
+from tailor.metrics.ranking import hits, ndcg, relevant_counts
+from tailor.nn.devices import computing
+from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.losses import FullSoftmax, SampledSoftmax
+from tailor.nn.packing import cut, packed, padded
+from tailor.nn.positions import LearnedPositions
+from tailor.nn.sequence import SequenceNet
+from tailor.specs import check_settings, spec
+
+OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
+VALID_USERS = 5_000  # of a validation part that are asked
+EVERY = 5  # epochs between validations
+REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
+ANSWER_PLACES = 16_384  # of a batch of histories that are answered
+SPARSE = 50  # times as many items as a step touches, from which on only those touched are moved
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """Training windows: `lengths` events of `rows` from `starts` on; the event after each place is its target, or only after the last."""
+
+    rows: np.ndarray
+    starts: np.ndarray
+    lengths: np.ndarray
+    times_ms: np.ndarray | None = None  # parallel to rows
+    every_place: bool = True
+
+
+@dataclass(eq=False)
+class SequenceRecommender(ScoringRecommender):
+    """Reads the history in order, and compares the last state with every item's vector; a score is the item's share of the softmax over all.
+
+    Strangers and new events need no refit: the history of the query is all that is read. Items without a training event are neither read nor scored.
+    """
+
+    width: int = 64  # of item vectors and states
+    length: int = 50  # most recent events read
+    dropout: float = 0.4
+    negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
+    temperature: float = 0.0  # above 0: cosines divided by it instead of inner products
+    sampler: str = "packed"  # windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents as "1,0,inf"
+    lr: float = 2e-3
+    weight_decay: float = 0.0
+    batch_places: int = 2048  # padded places a batch
+    epochs: int = 100
+    patience: int | None = 6  # validations (every 5 epochs) without a better NDCG@10 before training stops; None: all epochs
+    average: float = 0.0  # above 0: weights are a moving mean with this decay a step
+
+    tokens: ClassVar[int] = 0  # rows of the table that are no items
+
+    weights_: dict[str, np.ndarray] = field(init=False, repr=False)  # of the net, by name
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        if not self.lr > 0:
+            raise DataError(f"lr is {self.lr}: it must be above 0")
+        for name, least in {"width": 1, "length": 1, "batch_places": 1, "epochs": 1, "temperature": 0, "weight_decay": 0}.items():
+            if getattr(self, name) < least:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        for name in ("negatives", "patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise DataError(f'{name} is {getattr(self, name)}: it must be at least 1, or "none" (in Python None)')
+        for name in ("dropout", "average"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be from 0 to below 1")
+        self._windows_drawn()
+
+    @abstractmethod
+    def _layers(self) -> list[nn.Module]:
+        """The layers between item vectors and states, each (B, T, D) -> (B, T, D)."""
+
+    def _positions(self) -> nn.Module | None:
+        """What tells the layers where an event stands; None where they know by themselves."""
+        return LearnedPositions(self.length, self.width)
+
+    def _make_net(self, items: int) -> SequenceNet:
+        return SequenceNet(
+            items, self.width, self._layers(), self.dropout, self.temperature, self._positions(), self.tokens, self._is_sparse(items)
+        )
+
+    def _is_sparse(self, items: int) -> bool:
+        """Whether steps touch so few rows of the table that moving all of them would take longer."""
+        touched = 2 * self.batch_places + (self.negatives or items)
+        return items > SPARSE * touched and not (self.weight_decay or self.average)
+
+    def _windows_drawn(self) -> WindowSampler | None:
+        """What windows are drawn by; None where every event is predicted once an epoch."""
+        if self.sampler == "packed":
+            return None
+        if self.sampler in PRESETS:
+            return PRESETS[self.sampler]
+        try:
+            alpha, beta, gamma = map(float, self.sampler.split(","))
+        except ValueError:
+            raise DataError(f'sampler is "{self.sampler}": it must be packed, {", ".join(PRESETS)}, or exponents as "1,0,inf"') from None
+        return WindowSampler(alpha, beta, gamma)
+
+    # learning
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        own = inner_cut(data, run.seed, OWN_TARGETS) if valid is None and self.patience is not None else None
+        cut_at = valid or own
+        learned = (data if own is None else own.train).sequences
+        has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
+        self.items_ = Vocabulary.of_items(data.catalogue.ids[has_event].tolist())
+        times = None if learned.times_ms is None else learned.times_ms.values
+        rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
+        with computing(run.seed, run.workers):
+            self._net = self._make_net(len(self.items_))
+        identity = [spec(self), data.content_hash, cut_at and cut_at.hash, run.seed]
+        key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
+        trained = self._train(rows, times, None if cut_at is None else _asked(cut_at, run, self.items_), run, key)
+        self._net.cpu()
+        self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
+        self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
+                            "validated_on": "valid" if valid else "own" if own else "nothing", **trained}  # fmt: skip
+
+    def _train(self, rows: Ragged, times_ms: np.ndarray | None, asked: tuple[Queries, Ragged] | None, run: Run, key: str) -> dict[str, Any]:
+        if not (rows.lengths > 1).any():
+            return {"epochs": 0, "stopped": "no user has two events to learn from"}
+        windows = whole_windows(rows, self.length, times_ms)
+        recipe = Recipe(self.epochs, self.lr, self.weight_decay, average=self.average, patience=self.patience, every=EVERY)
+
+        def batches(rng: np.random.Generator) -> list[Windows]:
+            return self._batches(windows, rows, rng)
+
+        def validate() -> float:
+            assert asked is not None
+            lists = self._recommend(asked[0], 10, None)
+            found = hits(lists.rows, asked[1].offsets, asked[1].values)
+            return float(np.nanmean(ndcg(found, relevant_counts(asked[1].offsets, asked[1].values), 10)))
+
+        return fit_net(self._net, batches, self._loss, run, recipe, None if asked is None else validate, key)
+
+    def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
+        """An epoch of windows in batches: all of them, or as many targets drawn as there are."""
+        sampler = self._windows_drawn()
+        if sampler is not None:
+            size = int(np.maximum(rows.lengths - 1, 0).sum())
+            owner, target, shown = sampler.draw(rows.lengths, size, rng)
+            shown = np.minimum(shown, self.length)
+            windows = Windows(windows.rows, rows.offsets[:-1][owner] + target - shown, shown, windows.times_ms, every_place=False)
+        chosen = packed(windows.lengths, self.batch_places, rng)
+        return [replace(windows, starts=windows.starts[some], lengths=windows.lengths[some]) for some in chosen]
+
+    def _task(self, batch: Windows, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
+        """What is shown (B, T), what the layers are told besides, which of the B * T places (M,) predict, and what they should say (M,)."""
+        shown, real = padded(batch.rows, batch.starts, batch.lengths)
+        known = self._known(batch)
+        if batch.every_place:
+            return shown, known, np.flatnonzero(real), padded(batch.rows, batch.starts + 1, batch.lengths)[0][real]
+        return shown, known, np.arange(len(shown)) * shown.shape[1] + batch.lengths - 1, batch.rows[batch.starts + batch.lengths]
+
+    def _known(self, batch: Windows) -> dict[str, Tensor]:
+        """What the layers are told besides the item vectors."""
+        return {}
+
+    def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
+        """The mean loss of a batch. Item vectors are read once, for what is shown, what is to come and the negatives together."""
+        net = self._net
+        shown, known, places, targets = self._task(batch, rng)
+        drawn = np.empty(0, np.int64) if self.negatives is None else uniform_negatives(net.items, self.negatives, rng)
+        vectors = net.table(as_tensor(np.concatenate([shown.ravel(), targets, drawn]), net))
+        seen, positive, negative = vectors.split([shown.size, len(targets), len(drawn)])
+        states = net.states(seen.view(*shown.shape, -1), **known).flatten(0, 1)[as_tensor(places, net)]
+        wanted = as_tensor(targets, net)
+        if self.negatives is None:
+            return FullSoftmax()(states, net.catalogue(), wanted)
+        return SampledSoftmax()(states, net.comparable(positive), net.comparable(negative), wanted, as_tensor(drawn, net), net.items)
+
+    # answering
+
+    def _ready(self) -> SequenceNet:
+        """The net, built from its weights where it is not there yet."""
+        if "_net" not in self.__dict__:
+            net = self._make_net(len(self.items_))
+            net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()})
+            self._net = net.eval()
+        return self._net
+
+    def _scores(self, queries: Queries) -> np.ndarray:
+        net = self._ready()
+        out = np.full((len(queries), len(self.items_)), -np.inf, dtype=np.float32)
+        recent = queries.histories.last(self.length)
+        times = queries.columns["times_ms"].last(self.length).values if "times_ms" in queries.columns else None
+        whole = Windows(recent.values, recent.offsets[:-1], recent.lengths, times)
+        order = np.argsort(recent.lengths, kind="stable")
+        with torch.inference_mode():
+            catalogue = net.catalogue()
+            for some in cut(order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES):
+                states = self._last_states(replace(whole, starts=whole.starts[some], lengths=whole.lengths[some]))
+                out[some] = (states @ catalogue.T).softmax(dim=1).cpu().numpy()
+        return out
+
+    def _last_states(self, batch: Windows) -> Tensor:
+        """(B, D) the state that answers for each window: the one after its last event."""
+        net = self._ready()
+        shown, _ = padded(batch.rows, batch.starts, batch.lengths)
+        states = net.states(net.table(as_tensor(shown, net)), **self._known(batch))
+        return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]
+
+
+def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None) -> Windows:
+    """Windows in which every event but each user's first is a target once; histories longer than `length` + 1 give several."""
+    pieces = -(-np.maximum(rows.lengths - 1, 0) // length)  # laid from the end
+    owner = np.repeat(np.arange(len(rows)), pieces)
+    nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    stops = rows.offsets[1:][owner] - 1 - nth * length
+    starts = np.maximum(stops - length, rows.offsets[:-1][owner])
+    return Windows(rows.values, starts, stops - starts, times_ms)
+
+
+def _asked(split: Split, run: Run, items: Vocabulary) -> tuple[Queries, Ragged]:
+    """Queries and targets of up to VALID_USERS people; what they have seen is excluded unless people come back to what they have seen."""
+    queries, targets = split.queries("valid")
+    some = np.sort(run.rng("validation").permutation(len(queries))[:VALID_USERS])
+    queries, targets = queries.take(some), targets.take(some)
+    own = queries.histories.matrix(len(queries.catalogue))
+    repeats = np.asarray(own[targets.owners, np.maximum(targets.values, 0)]).ravel() > 0
+    asked = queries if repeats.mean() > REPEATS else queries.without_history()
+    return asked.over(items), targets.with_values(
+        np.where(targets.values >= 0, _mapped(queries.catalogue, items, np.maximum(targets.values, 0)), -1)
+    )
+
+
+def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarray:
+    table = catalogue.mapping_to(to)
+    return rows if table is None else table[rows]
+
+
+def as_tensor(values: np.ndarray, net: SequenceNet) -> Tensor:
+    """Rows or places, where the net is."""
+    return torch.from_numpy(values.astype(np.int64, copy=False)).to(net.device)

@@ -1,0 +1,215 @@
+"""The training loop: what it keeps, where it stops, and that a killed run ends as an unbroken one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn  # noqa: E402
+
+from tailor.base import Run  # noqa: E402
+from tailor.errors import ModelError  # noqa: E402
+from tailor.nn import fitting  # noqa: E402
+from tailor.nn.checkpoints import read_checkpoint  # noqa: E402
+from tailor.nn.dropout import Dropout  # noqa: E402
+from tailor.nn.fitting import Recipe, fit_net  # noqa: E402
+
+X = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)
+Y = (X @ np.arange(5) + 1).astype(np.float32)[:, None]
+
+
+def small_net():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Linear(5, 16), nn.Tanh(), Dropout(0.2), nn.Linear(16, 1))
+
+
+def batches(rng):
+    return np.array_split(rng.permutation(96), 8)
+
+
+def loss_of(net, at=None):
+    calls = iter(range(10**9))
+
+    def loss(batch, rng):
+        if at is not None and next(calls) == at:
+            raise KeyboardInterrupt
+        noise = torch.from_numpy(rng.normal(size=(len(batch), 5)).astype(np.float32))  # randomness of the batch's own
+        return (net(torch.from_numpy(X[batch]) + 0.01 * noise) - torch.from_numpy(Y[batch])).pow(2).mean()
+
+    return loss
+
+
+def trained(run=Run(workers=1, dtype="float32"), validate=None, **recipe):  # noqa: B008
+    net = small_net()
+    report = fit_net(net, batches, loss_of(net), run, Recipe(**{"epochs": 6, "lr": 0.01} | recipe), validate)
+    return net, report
+
+
+def weights(net):
+    return torch.cat([one.detach().reshape(-1) for one in net.parameters()])
+
+
+def test_the_loss_falls_and_the_report_says_what_was_done():
+    _, report = trained(epochs=40)
+    assert report["loss"][-1] < 0.3 * report["loss"][0]
+    assert (report["epochs"], report["steps"], report["stopped"]) == (40, 320, "all epochs done")
+    assert not trained(epochs=2)[0].training  # ready for use
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not():
+    assert torch.equal(weights(trained()[0]), weights(trained()[0]))
+    assert not torch.equal(weights(trained()[0]), weights(trained(Run(seed=1, workers=1, dtype="float32"))[0]))
+
+
+def test_the_callers_random_state_is_left_alone():
+    torch.manual_seed(3)
+    wanted = torch.rand(1)
+    torch.manual_seed(3)
+    threads = torch.get_num_threads()
+    trained()
+    # the net itself was made from the caller's state, seeded to 7
+    torch.manual_seed(3)
+    assert torch.equal(torch.rand(1), wanted)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("recipe", [{}, {"average": 0.9}, {"accumulate": 3}, {"patience": 2, "every": 1}])
+def test_a_killed_run_goes_on_to_the_very_weights_of_an_unbroken_one(tmp_path, monkeypatch, recipe):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    settings = Recipe(**{"epochs": 6, "lr": 0.01} | recipe)
+
+    def attempt(folder, at=None):
+        net = small_net()
+        validate = (lambda: -float(weights(net).norm())) if "patience" in recipe else None
+        run = Run(workers=1, dtype="float32", checkpoints=folder)
+        return net, fit_net(net, batches, loss_of(net, at), run, settings, validate)
+
+    whole, report = attempt(tmp_path / "whole")
+    for at in (5, 11):  # killed in the first epoch, then again in a later one
+        with pytest.raises(KeyboardInterrupt):
+            attempt(tmp_path / "broken", at)
+    resumed, other = attempt(tmp_path / "broken")
+    assert torch.equal(weights(whole), weights(resumed))
+    assert {key: report[key] for key in ("loss", "validation", "steps", "stopped")} == {
+        key: other[key] for key in ("loss", "validation", "steps", "stopped")
+    }
+    assert not list((tmp_path / "broken").iterdir())  # a finished run leaves nothing behind
+
+
+def test_a_checkpoint_cut_off_is_named(tmp_path):
+    (tmp_path / "net.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ModelError, match=r"net\.safetensors cannot be read .* delete it"):
+        trained(Run(checkpoints=tmp_path))
+
+
+def test_a_loss_that_is_no_number_stops_with_the_setting_to_change(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    net = small_net()
+    calls = iter(range(1000))
+
+    def loss(batch, rng):
+        return net(torch.from_numpy(X[batch])).mean() * (float("nan") if next(calls) == 12 else 1.0)
+
+    with pytest.raises(ModelError, match=r"the loss is nan at step 13 \(epoch 2\): lower lr, which is 0\.01; the last good state is in"):
+        fit_net(net, batches, loss, Run(checkpoints=tmp_path, dtype="float32"), Recipe(3, 0.01))
+    tensors, plain = read_checkpoint(tmp_path / "net.safetensors")
+    assert plain["step"] == 12
+    assert all(torch.isfinite(one).all() for one in tensors.values())
+
+
+def test_the_best_weights_are_kept_and_training_stops_when_nothing_gains():
+    seen = []
+    net = small_net()
+
+    def validate():
+        assert not net.training
+        seen.append(weights(net).clone())
+        return [0.1, 0.5, 0.3, 0.2, 0.4][len(seen) - 1]
+
+    report = fit_net(net, batches, loss_of(net), Run(dtype="float32"), Recipe(50, 0.01, patience=3, every=2), validate)
+    assert torch.equal(weights(net), seen[1])
+    assert report["best_epoch"] == 4
+    assert report["epochs"] == 10
+    assert report["stopped"] == "no better value in 3 validations"
+
+
+def test_validation_comes_after_the_last_epoch_whatever_the_rhythm():
+    net = small_net()
+    report = fit_net(net, batches, loss_of(net), Run(dtype="float32"), Recipe(3, 0.01, every=2), lambda: 1.0)
+    assert [epoch for epoch, _ in report["validation"]] == [2, 3]
+
+
+def test_a_deadline_stops():
+    _, report = trained(Run(deadline_s=0.0, dtype="float32"))
+    assert report["stopped"] == "deadline"
+    assert report["steps"] == 1
+
+
+def test_a_device_that_is_not_there_is_an_error_and_no_other_is_taken():
+    for name in ("cuda:7", "tpu", "gpu0"):
+        with pytest.raises(ModelError, match=f'device "{name}" cannot be used .*: take one of cpu'):
+            trained(Run(device=name))
+
+
+def test_an_unknown_number_format_is_refused():
+    with pytest.raises(ModelError, match='dtype is "float8"'):
+        trained(Run(dtype="float8"))
+
+
+def test_bfloat16_learns_too():
+    net = small_net()
+    report = fit_net(net, batches, loss_of(net), Run(dtype="bfloat16"), Recipe(40, 0.01))
+    assert report["loss"][-1] < 0.4 * report["loss"][0]
+    assert report["dtype"] == "bfloat16"
+    assert all(one.dtype == torch.float32 for one in net.parameters())
+
+
+def test_rows_of_a_sparse_table_move_where_they_were_touched_only():
+    net = nn.Embedding(10, 4, sparse=True)
+    before = net.weight.detach().clone()
+    fit_net(net, lambda rng: [0, 1], lambda batch, rng: net(torch.tensor([1, 3])).pow(2).mean(), Run(dtype="float32"), Recipe(3, 0.1))
+    moved = (net.weight.detach() != before).any(dim=1)
+    assert moved.nonzero()[:, 0].tolist() == [1, 3]
+
+
+def test_the_step_falls_in_a_straight_line_after_warming_up():
+    recipe = Recipe(10, 1.0, warmup=4)
+    assert [recipe.lr_at(step, 0.0) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
+    assert recipe.lr_at(50, 0.5) == pytest.approx(0.505)
+    assert recipe.lr_at(99, 1.0) == pytest.approx(0.01)
+
+
+WORKER = """
+import sys
+sys.path[:0] = [{tests!r}]
+import torch
+from test_fitting import small_net, batches, loss_of, weights
+from tailor.base import Run
+from tailor.nn.fitting import Recipe, fit_net
+from tailor.scale.processes import rank
+net = small_net()
+fit_net(net, batches, loss_of(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01))
+if rank() == 0:
+    torch.save(weights(net), {out!r})
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(tmp_path / "weights.pt")))
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511", str(script)]
+    subprocess.run(
+        command,
+        check=True,
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    one = trained(epochs=4, accumulate=2)[0]
+    assert torch.allclose(torch.load(tmp_path / "weights.pt", weights_only=True), weights(one), atol=1e-6)

@@ -1,0 +1,215 @@
+"""Sequence nets: they learn an order that was planted, and bad histories do not harm them."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tailor.base import Run  # noqa: E402
+from tailor.data.dataset import Dataset  # noqa: E402
+from tailor.data.nouns import History, Query, Ranking  # noqa: E402
+from tailor.data.splits import last_out  # noqa: E402
+from tailor.errors import DataError, ModelError  # noqa: E402
+from tailor.evaluation.protocol import evaluate  # noqa: E402
+from tailor.nn import fitting  # noqa: E402
+from tailor.retrieval import sequences  # noqa: E402
+from tailor.retrieval.bert4rec import BERT4Rec  # noqa: E402
+from tailor.retrieval.gru4rec import GRU4Rec  # noqa: E402
+from tailor.retrieval.hstu import HSTU  # noqa: E402
+from tailor.retrieval.sasrec import SASRec  # noqa: E402
+from tailor.retrieval.sequences import whole_windows  # noqa: E402
+from tailor.testing.data import tiny_data  # noqa: E402
+
+NETS = [SASRec, GRU4Rec, HSTU, BERT4Rec]
+RING = 30  # items in a ring: after i comes i + 1, or i + 2 for those who began with two steps
+RUN = Run(workers=1, dtype="float32")
+
+
+def ring_data(users=200, length=9, seed=0, times=True):
+    """Everybody walks round the ring, some in steps of one and some of two: only two events together tell which."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for user in range(users):
+        start, step = rng.integers(RING), 1 + user % 2
+        for at in range(length):
+            rows.append((f"u{user}", f"i{(start + step * at) % RING}", 1_000_000 * (at + 1)))
+    frame = pl.DataFrame(rows, schema=["user_id", "item_id", "time_ms"], orient="row")
+    return Dataset({"events": frame if times else frame.drop("time_ms")})
+
+
+def walker(cls, **settings):
+    return cls(
+        **{"width": 16, "length": 12, "dropout": 0.1, "negatives": None, "lr": 0.01, "epochs": 30, "patience": None, "batch_places": 256}
+        | settings
+    )
+
+
+def walk(start, step, length=6):
+    return History.of(*(f"i{(start + step * at) % RING}" for at in range(length)))
+
+
+@pytest.mark.parametrize("cls", NETS)
+def test_two_events_together_tell_what_comes(cls):
+    settings = {"epochs": 60, "lr": 0.005, "dropout": 0.0, "last_rate": 1.0, "blocks": 1} if cls is BERT4Rec else {"epochs": 20}
+    method = walker(cls, **settings).fit(ring_data(), RUN)
+    asked = [Query(history=walk(start, step, 8)) for start in range(0, RING, 3) for step in (1, 2)]
+    lists = method.recommend([Query(history=q.history, exclude=q.history.item_ids) for q in asked], 1)
+    wanted = [f"i{(start + step * 8) % RING}" for start in range(0, RING, 3) for step in (1, 2)]
+    right = np.mean([one.ids == (item,) for one, item in zip(lists, wanted, strict=True)])
+    assert right >= 0.8  # one event alone tells half of them
+
+
+@pytest.mark.parametrize("cls", NETS)
+def test_given_candidates_score_as_in_the_catalogue(cls):
+    method = walker(cls, epochs=2).fit(ring_data(), RUN)
+    query = [Query(history=walk(3, 1))]
+    whole = method.recommend(query, RING)[0]
+    some = whole.ids[3:17:2]
+    among = method.recommend(query, 5, [Ranking(some, np.zeros(len(some)))])[0]
+    scores = dict(zip(whole.ids, whole.scores.tolist(), strict=True))
+    assert among.ids == some[:5]
+    assert among.scores.tolist() == [scores[one] for one in among.ids]
+
+
+@pytest.mark.parametrize("cls", NETS)
+def test_new_events_count_without_a_refit(cls):
+    method = walker(cls, epochs=10).fit(ring_data(), RUN)
+    before, after = method.recommend([Query("u0", walk(0, 1)), Query("u0", History.of(*walk(0, 1).item_ids, "i20", "i21"))], 3)
+    assert before.ids != after.ids
+
+
+@pytest.mark.parametrize("cls", NETS)
+def test_a_history_of_a_hundred_thousand_events_is_its_last_ones(cls):
+    method = walker(cls, epochs=2).fit(ring_data(times=False), RUN)
+    long = History(tuple(f"i{at % RING}" for at in range(100_000)))
+    short = History(long.item_ids[-(method.length) :])
+    one, other = method.recommend([Query(history=long), Query(history=short)], 5)
+    assert one.ids == other.ids
+
+
+def test_learning_from_a_long_history_takes_every_event_once():
+    rows = ring_data(users=3, length=100).sequences.rows
+    windows = whole_windows(rows, 7)
+    targets = np.concatenate([np.arange(start, start + n) + 1 for start, n in zip(windows.starts, windows.lengths, strict=True)])
+    firsts = set(rows.offsets[:-1].tolist())
+    assert sorted(targets.tolist()) == [at for at in range(300) if at not in firsts]
+    assert windows.lengths.max() == 7
+
+
+@pytest.mark.parametrize("cls", NETS)
+@pytest.mark.parametrize("histories", [["a"], ["a", "b"], ["aaaa", "aaaa"], ["ab", "c"]])
+def test_poor_data_is_no_crash(cls, histories):
+    events = [(f"u{user}", item) for user, items in enumerate(histories) for item in items]
+    data = Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id"], orient="row")})
+    method = walker(cls, epochs=1).fit(data, RUN)
+    ranking = method.recommend([Query(history=History.of("a"))], 3)[0]
+    assert set(ranking.ids) <= set("abc")
+    assert np.isfinite(ranking.scores).all()
+    if all(len(one) == 1 for one in histories):
+        assert method.fit_report_["stopped"] == "no user has two events to learn from"
+
+
+def test_an_item_without_training_events_is_a_miss_and_reported():
+    data = ring_data()
+    rows = data.events.rows()
+    last = [at for at, row in enumerate(rows) if row[0] == "u0"][-1]
+    rows[last] = ("u0", "new", rows[last][2])
+    split = last_out(Dataset({"events": pl.DataFrame(rows, schema=["user_id", "item_id", "time_ms"], orient="row")}))
+    method = walker(SASRec, epochs=2).fit(split.train, RUN, split)
+    report = evaluate(method, split, seen=("kept",))
+    at = report.user_ids.index("u0")
+    assert report.results["SASRec", "kept"].per_user["HR@10"][at] == 0
+    assert report.strata["target new"][at]
+    assert "new" not in method.recommend([Query(history=walk(0, 1))], RING)[0].ids
+    assert method.fit_report_["items_with_events"] == RING
+
+
+def test_scores_are_shares_of_one():
+    method = walker(SASRec, epochs=2).fit(ring_data(), RUN)
+    ranking = method.recommend([Query(history=walk(3, 1))], RING)[0]
+    assert ranking.scores.sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("cls", NETS)
+def test_a_killed_fit_goes_on_to_the_same_model(cls, tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    whole = walker(cls, epochs=4).fit(ring_data(), RUN)
+    run = Run(workers=1, dtype="float32", checkpoints=tmp_path)
+
+    class Killed(Exception):
+        pass
+
+    made = iter(range(1000))
+
+    def dying(self, batch, rng, loss=cls._loss):
+        if next(made) == 9:
+            raise Killed
+        return loss(self, batch, rng)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "_loss", dying)
+        with pytest.raises(Killed):
+            walker(cls, epochs=4).fit(ring_data(), run)
+    assert list(tmp_path.iterdir())
+    resumed = walker(cls, epochs=4).fit(ring_data(), run)
+    assert all((whole.weights_[name] == resumed.weights_[name]).all() for name in whole.weights_)
+
+
+def test_another_setting_does_not_take_up_anothers_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    run = Run(workers=1, checkpoints=tmp_path, deadline_s=None)
+    monkeypatch.setattr(sequences, "fit_net", lambda *args: keys.append(args[-1]) or {"epochs": 0})
+    keys = []
+    for settings in ({}, {"lr": 0.02}, {"width": 8}):
+        walker(SASRec, **settings).fit(ring_data(), run)
+    walker(SASRec).fit(ring_data(users=100), run)
+    walker(SASRec).fit(ring_data(), Run(seed=1, checkpoints=tmp_path))
+    assert len(set(keys)) == 5
+
+
+def test_times_matter_to_hstu_only_where_it_learned_with_them():
+    timed, untimed = walker(HSTU, epochs=5).fit(ring_data(), RUN), walker(HSTU, epochs=5).fit(ring_data(times=False), RUN)
+    items = walk(2, 1).item_ids
+    late = History(items, times_ms=tuple(10**10 * at for at in range(len(items))))
+    soon = History(items, times_ms=tuple(10**6 * at for at in range(len(items))))
+    for method, differs in ((timed, True), (untimed, False)):
+        one, other = method.recommend([Query(history=late), Query(history=soon)], RING)  # learned: 10**6 ms apart
+        assert (not np.allclose(sorted(one.scores), sorted(other.scores), atol=1e-7)) == differs
+
+
+@pytest.mark.parametrize("sampler", ["last", "prefix", "window", "1,0,inf", "0.5,1,0"])
+def test_every_sampler_learns(sampler):
+    method = walker(GRU4Rec, sampler=sampler, epochs=2).fit(ring_data(), RUN)
+    assert method.fit_report_["loss"][1] < method.fit_report_["loss"][0]
+
+
+def test_own_targets_say_when_to_stop_where_no_validation_is_given():
+    method = walker(SASRec, patience=2, epochs=10).fit(tiny_data(), RUN)
+    assert method.fit_report_["validated_on"] == "own"
+    assert [epoch for epoch, _ in method.fit_report_["validation"]][0] == sequences.EVERY
+
+
+def test_a_device_that_is_not_there_is_named():
+    with pytest.raises(ModelError, match='device "cuda:9" cannot be used'):
+        walker(SASRec).fit(ring_data(), Run(device="cuda:9"))
+
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"width": 0}, "width is 0: it must be at least 1"),
+    ({"length": 0}, "length is 0"),
+    ({"dropout": 1.0}, "dropout is 1.0: it must be from 0 to below 1"),
+    ({"negatives": 0}, 'negatives is 0: it must be at least 1, or "none"'),
+    ({"sampler": "lots"}, 'sampler is "lots": it must be packed, last, prefix, window, or exponents'),
+    ({"heads": 3}, "heads must divide the width"),
+    ({"lr": 0.0}, "lr is 0.0: it must be above 0"),
+])  # fmt: skip
+def test_bad_settings_are_refused(settings, message):
+    with pytest.raises(DataError, match=message):
+        SASRec(**settings)
+
+
+def test_sparse_tables_are_for_catalogues_much_larger_than_a_step():
+    assert not SASRec()._is_sparse(12_000)
+    assert SASRec()._is_sparse(1_000_000)
+    assert not SASRec(negatives=None)._is_sparse(1_000_000)
