@@ -31,7 +31,8 @@ def main() -> None:
     parser.add_argument("--rectools", help="python of RecTools' virtual environment")
     parser.add_argument("--recbole", help="python of RecBole's virtual environment")
     parser.add_argument("--loss", help="of RecTools: softmax, BCE, gBCE or sampled_softmax (default: its own, softmax)")
-    parser.add_argument("--minutes", type=float, default=10.0, help="wall clock of each for preparing the data and training")
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each, for preparing the data and training")
+    parser.add_argument("--cpu", action="store_true", help="minutes of the processor, not on the wall: on a machine that others use")
     parser.add_argument("--epochs", type=int, default=10_000, help="epochs at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
@@ -40,10 +41,20 @@ def main() -> None:
     for python, program in ((given.rectools, "rectools_sasrec.py"), (given.recbole, "recbole_sasrec.py")):
         if python:
             loss = ["--loss", given.loss] if given.loss and program.startswith("rectools") else []
-            limits = ["--minutes", given.minutes, "--epochs", given.epochs, "--threads", given.threads, *loss]
+            limits = [
+                "--minutes",
+                given.minutes,
+                "--epochs",
+                given.epochs,
+                "--threads",
+                given.threads,
+                *loss,
+                *(["--cpu"] if given.cpu else []),
+            ]
             line = {
                 "data": given.data,
                 "minutes": given.minutes,
+                "minutes_of": "processor" if given.cpu else "wall",
                 "seed": given.seed,
                 **ran(split, python, program, limits, given.seed),
                 **about(),

@@ -70,7 +70,7 @@ def configured(task: Task, folder: str) -> Config:
 
 
 def main(task: Task) -> None:
-    clock = Clock(60 * GIVEN.minutes)
+    clock = Clock(60 * GIVEN.minutes, GIVEN.cpu)
     with TemporaryDirectory() as folder:
         config = configured(task, folder)
         init_seed(config["seed"], config["reproducibility"])

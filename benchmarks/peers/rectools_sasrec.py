@@ -50,7 +50,7 @@ def interactions(sequences: tuple[np.ndarray, np.ndarray]) -> pd.DataFrame:
 def main(task: Task) -> None:
     loss = GIVEN.loss or "softmax"
     seed_everything(task.seed)
-    clock = Clock(60 * GIVEN.minutes)
+    clock = Clock(60 * GIVEN.minutes, GIVEN.cpu)
 
     def trainer() -> Trainer:
         return Trainer(max_epochs=GIVEN.epochs, callbacks=[Watch(clock)], accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,

@@ -26,7 +26,8 @@ class Task:
 def arguments(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("folder", type=Path, help="holds task.npz; the answer is written there")
-    parser.add_argument("--minutes", type=float, required=True, help="wall clock for preparing the data and training")
+    parser.add_argument("--minutes", type=float, required=True, help="for preparing the data and training")
+    parser.add_argument("--cpu", action="store_true", help="minutes of the processor, not on the wall: on a machine that others use")
     parser.add_argument("--epochs", type=int, default=10_000, help="epochs at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--loss", help="one of the library's; its own default where left out")
@@ -43,16 +44,24 @@ def read_task(folder: Path) -> Task:
 
 @dataclass
 class Clock:
-    """Counts a budget from its making, and the epochs that fit into it."""
+    """Counts a budget from its making, in seconds on the wall or of the processor, and the epochs that fit into it."""
 
     budget_s: float
-    started: float = field(default_factory=time.perf_counter)
+    in_cpu_time: bool = False
+    started: float = 0.0
+    begun: float = 0.0  # as the budget counts
     trained_from: float = 0.0
     cpu_from: float = 0.0
     epoch_s: list[float] = field(default_factory=list)  # of whole epochs
     batches: int = 0  # of all epochs
     batches_an_epoch: int = 0
     _epoch_from: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started, self.begun = time.perf_counter(), self._now()
+
+    def _now(self) -> float:
+        return time.process_time() if self.in_cpu_time else time.perf_counter()
 
     def begin_training(self, batches_an_epoch: int) -> None:
         self.trained_from, self.cpu_from, self.batches_an_epoch = time.perf_counter(), time.process_time(), batches_an_epoch
@@ -63,7 +72,7 @@ class Clock:
     def end_batch(self) -> bool:
         """Whether the budget is used up."""
         self.batches += 1
-        return time.perf_counter() - self.started >= self.budget_s
+        return self._now() - self.begun >= self.budget_s
 
     def end_epoch(self) -> None:
         """Counts an epoch if it was a whole one."""

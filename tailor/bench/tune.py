@@ -68,12 +68,17 @@ def tune(
               "seen": search.seen, "seed": run.seed, "screen": search.screen}  # fmt: skip
     with open_study(out, header) as file:
         trying = _Trying(plain, space, split, search, run, file.study)
-        for number in run.progress(_numbers(file, search), "trials", _left(file.study, search)):
+        for number in run.progress(_numbers(file, search), lambda: _best_so_far(file.study), _left(file.study, search)):
             file.add(trying(number))
             write_results(out, about, space, file.study)
             told(file.study)
         write_results(out, about, space, file.study)
         return file.study
+
+
+def _best_so_far(study: Study) -> str:
+    """What a progress bar says."""
+    return f"trials, best {study.about['metric']} {study.best.value:.4f}" if study.trials else "trials"
 
 
 def _left(study: Study, search: Search) -> int | None:
