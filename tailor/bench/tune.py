@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +23,7 @@ from tailor.errors import DataError, ModelError, TailorError
 from tailor.specs import TUNE, build
 
 LEAST = 5  # complete trials before any is pruned
+MEDIAN, UPPER_THIRD = 1 / 2, 2 / 3  # of the complete trials: what a fit under way must reach, and what a screened setting must
 LEAST_USERS = 2_000  # who screen: on a few hundred, a quarter of the users ranks settings too differently (docs/log.md)
 
 
@@ -38,7 +39,7 @@ class Search:
     minutes: float | None = None  # of this run: no trial begins that would, by the mean of those before it, end later
     metric: str = "NDCG@10"
     seen: str = "removed"
-    screen: float | None = None  # share of the users on which a setting must first keep up with the median of the complete trials
+    screen: float | None = None  # share of the users on which a setting must first reach the upper third of the complete trials
 
     def __post_init__(self) -> None:
         if self.trials is None and self.minutes is None:
@@ -126,7 +127,7 @@ class _Trying:
             method = self._method(settings if number else {})
             if self.few is not None:
                 screened = attempt(method, self.few, self.search.metric, self.search.seen, self.run).value
-                _refuse_behind(screened, [one.screened for one in self.study.of_state("complete")])
+                _refuse_behind(screened, [one.screened for one in self.study.of_state("complete")], UPPER_THIRD)
             watch = self._watch(watched) if _is_single(method) else self.run.watch
             done = attempt(method, self.split, self.search.metric, self.search.seen, replace(self.run, watch=watch))
             figures = (done.value, done.low, done.high)
@@ -156,15 +157,15 @@ class _Trying:
                 raise ModelError(f"the figure at step {step} is {value}")
             watched.append((int(step), float(value)))
             by_then = [max((figure for at, figure in one.watched if at <= step), default=None) for one in self.study.of_state("complete")]
-            _refuse_behind(max(figure for _, figure in watched), by_then)
+            _refuse_behind(max(figure for _, figure in watched), by_then, MEDIAN)
 
         return watch
 
 
-def _refuse_behind(mine: float, others: Sequence[float | None]) -> None:
-    """Raise Behind where `mine` is below the median of the others, once there are LEAST of them."""
+def _refuse_behind(mine: float, others: Sequence[float | None], least: float) -> None:
+    """Raise Behind where `mine` is below this quantile of the others, once there are LEAST of them."""
     known = [one for one in others if one is not None]
-    if len(known) >= LEAST and mine < median(known):
+    if len(known) >= LEAST and mine < np.quantile(known, least):
         raise Behind
 
 

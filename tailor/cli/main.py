@@ -127,7 +127,7 @@ def tune(
     metric: Annotated[str, typer.Option(help="What to choose by: HR, recall, precision, NDCG, MRR or MAP, and a depth.")] = "NDCG@10",
     seen: Annotated[str, typer.Option(help="removed: items of the history may not be answered; or kept.")] = "removed",
     screen: Annotated[
-        float | None, typer.Option(help="Try settings on this share of the users first; go on with those not below the median.")
+        float | None, typer.Option(help="Try settings on this share of the users first; go on with those in the upper third there.")
     ] = None,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
     seed: Seed = 0,
