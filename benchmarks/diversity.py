@@ -12,7 +12,7 @@ from tailor.data.splits import split_by
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.lists import intra_list_diversity
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.reranking.mmr import Diversify
 from tailor.text.tfidf import tfidf
 from tailor.worlds.shop import shop
@@ -23,9 +23,9 @@ def main() -> None:
     data = shop(users=3000, items=800, seed=run.seed).data
     split = split_by(data, "last", "view")
     vectors = tfidf(data.item_texts)
-    methods = {"as it is": default_pipeline().fit(split.train, run, split)}
+    methods = {"as it is": counting_pipeline().fit(split.train, run, split)}
     for similarity, strength in (("texts", 0.1), ("texts", 0.2), ("texts", 0.3), ("texts", 0.5), ("categories", 0.1), ("categories", 0.2)):
-        methods[f"{similarity} {strength}"] = Diversify(default_pipeline(), strength, similarity=similarity).fit(split.train, run, split)
+        methods[f"{similarity} {strength}"] = Diversify(counting_pipeline(), strength, similarity=similarity).fit(split.train, run, split)
     figures: dict[str, object] = {"split": split.report["kind"]}
     for part in ("valid", "test"):
         asked = split.queries(part)[0].without_history()

@@ -15,7 +15,7 @@ from tailor.base import Recommender, Run
 from tailor.data.nouns import Evidence, Explanation, History, Query
 from tailor.evaluation.explaining import DEPTH, DRAWS, Fall, counterfactual, explained, falls
 from tailor.evaluation.significance import bootstrap, paired_test
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.retrieval.covisitation import CoVisitation
 
 PEOPLE, ITEMS, K = 500, 3, 10
@@ -36,7 +36,7 @@ def main() -> None:
         "k": K,
         "split": split.report["kind"],
     }
-    for name, method in {"default pipeline": default_pipeline(), "CoVisitation": CoVisitation()}.items():
+    for name, method in {"default pipeline": counting_pipeline(), "CoVisitation": CoVisitation()}.items():
         figures[name] = measure(method.fit(split.train, run, split), people, run)
     print(write_result("explanations", run.seed, "python benchmarks/explanations.py", figures))
 

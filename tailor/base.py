@@ -27,6 +27,11 @@ from tailor.progress import Progress, silent
 SCORES_BYTES = 64 * 2**20  # of one dense block of scores
 
 
+def _cores() -> int:
+    """Those this process may use, which may be fewer than the machine has: two threads on one core wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def unwatched(step: int, value: float) -> None:
     """Nobody looks on while a method is fitted: the default."""
 
@@ -37,7 +42,7 @@ class Run:
 
     seed: int = 0
     device: str = "cpu"
-    workers: int = field(default_factory=lambda: min(os.cpu_count() or 1, 8))
+    workers: int = field(default_factory=lambda: min(_cores(), 8))  # threads
     progress: Progress = silent
     deadline_s: float | None = None
     dtype: str = "auto"  # of products in nets: float32, bfloat16, or whichever is faster here

@@ -9,7 +9,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import Rankings
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
@@ -87,9 +87,9 @@ def test_no_method_gains_from_the_ids(beauty):
             assert low <= b.mean(method, metric, seen) <= high, (method, seen, metric)
 
 
-def test_the_default_pipeline_beats_its_parts_on_beauty(beauty):
+def test_the_counting_pipeline_beats_its_parts_on_beauty(beauty):
     split = last_out(beauty)
-    model = default_pipeline().fit(split.train, Run(), split)
+    model = counting_pipeline().fit(split.train, Run(), split)
     report = evaluate({"default": model, "CoVisitation": CoVisitation().fit(split.train)}, split)
     assert report.mean("default", "HR@10") >= 0.098
     assert report.mean("default", "NDCG@10") >= 0.060

@@ -14,7 +14,7 @@ from tailor.data.importers.importing import import_data
 from tailor.data.nouns import History, Query
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.progress import terminal
 from tailor.worlds.shop import shop
 
@@ -35,15 +35,15 @@ def run_demo(out: Path, users: int, items: int, seed: int) -> None:
     split = split_by(data, "last", ONLY)
     split.save(out / "split", out / "data", overwrite=True)
     say(f"3. Split: every person's last view is the test, the one before it validation ({split.report['users']['test']} people)")
-    say("4. Fit the default pipeline")
-    model = default_pipeline().fit(split.train, run, split)
+    say("4. Fit the counting pipeline (`tailor fit default` adds a net where PyTorch is installed)")
+    model = counting_pipeline().fit(split.train, run, split)
     model.save(out / "model", overwrite=True, titles=data.item_table)
     say(*report_lines(model.fit_report_, "   "))
     say("5. How good is it? Each part, each baseline, the same people")
-    methods = {"default pipeline": model, **parts_of(model)}
+    methods = {"counting pipeline": model, **parts_of(model)}
     result = evaluate(methods, split, run=run)
     rivals = sorted(list(methods)[1:], key=lambda name: -result.mean(name, "NDCG@10"))
-    show_report(result, [one for one in compare(result, rivals[0]) if one.b == "default pipeline"])
+    show_report(result, [one for one in compare(result, rivals[0]) if one.b == "counting pipeline"])
     say("6. What three people get, and why")
     show_people(model, split.train, data)
     say(f"Done in {time.perf_counter() - started:.0f} s. The same with your own files:", *own_commands(), "",

@@ -12,14 +12,17 @@ from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
-from tailor.pipeline.default import DEFAULT
+from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
 from tailor.saving import load
+from tailor.scale.processes import rank
 from tailor.specs import build, discover, find_class, read_pipeline
+
+MOST_VALUES = 8  # of a list in a fit report that are shown
 
 
 def fit_command(
-    pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, seed: int, overwrite: bool
+    pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, overwrite: bool, run: Run
 ) -> None:
     method = build(described(pipeline))
     if out.exists() and not overwrite:  # before the work, not after it
@@ -28,24 +31,29 @@ def fit_command(
         raise ModelError(f"{method.name} holds people's events and cannot work without them: say so with --with-histories")
     cut = Split.open(split, data_folder)
     data = cut.learn_from(train_on)
-    method.fit(data, Run(seed=seed, progress=terminal), cut if train_on == "train" else None)
+    method.fit(data, run, cut if train_on == "train" else None)
+    if rank():  # of processes that trained together, the first writes
+        return
     titles = data.item_table if "title" in data.item_table.columns else None
     method.save(out, overwrite, data.queries() if with_histories else None, titles)
     say(f"{out}: {method.name} fitted on {train_on} ({len(data.events)} events)", *report_lines(method.fit_report_))
+    if pipeline == "default" and not has_nets():
+        say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
     say(f"Next: tailor evaluate {out} --split {split}" if train_on != "all" else f"Next: tailor recommend {out} --history ID,ID")
 
 
 def described(pipeline: str) -> dict[str, Any]:
-    """A pipeline file, a class or `default`, as `build` takes it."""
-    about = read_pipeline(DEFAULT if pipeline == "default" else pipeline)
-    if "." not in pipeline and pipeline != "default":
-        try:
+    """A pipeline file, a class, or a pipeline that comes with Tailor by its name, as `build` takes it."""
+    if pipeline in FILES:
+        return read_pipeline(pipeline_file(pipeline))
+    try:
+        if "." not in pipeline:
             find_class(pipeline)
-        except ModelError:
-            if "Did you mean" in nearest(pipeline.lower(), ["default"]):
-                raise ModelError(f'there is no pipeline "{pipeline}". Did you mean "default"?') from None
-            raise
-    return about
+    except ModelError:
+        if "Did you mean" in nearest(pipeline.lower(), FILES):
+            raise ModelError(f'there is no pipeline "{pipeline}".{nearest(pipeline.lower(), FILES)}') from None
+        raise
+    return read_pipeline(pipeline)
 
 
 def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
@@ -54,6 +62,8 @@ def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
     for name, value in report.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *report_lines(value, indent + "  ")] if value else []
+        elif isinstance(value, list) and len(value) > MOST_VALUES:
+            lines.append(f"{indent}{name}: {value[0]} ... {value[-1]} ({len(value)} values)")
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines

@@ -45,7 +45,9 @@ def demo(
 
 @app.command()
 def fit(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, or `default`.")],
+    pipeline: Annotated[
+        str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default`, or `counting` (the same without a net).")
+    ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
     train_on: Annotated[str, typer.Option(help="train, train+valid or all.")] = "train",
@@ -55,11 +57,20 @@ def fit(
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")] = False,
+    device: Annotated[str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Number format of nets: float32, bfloat16, or auto for the faster one here.")] = "auto",
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder where nets in training keep their state: the same command goes on after a kill.")
+    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="Stop training a net after so long.")] = None,
 ) -> None:
     """Fit a recommender on a split's data and save it."""
+    from tailor.base import Run
     from tailor.cli.fitting import fit_command
+    from tailor.progress import terminal
 
-    fit_command(pipeline, split, out, train_on, with_histories, data_folder, seed, overwrite)
+    run = Run(seed, device, progress=terminal, deadline_s=None if minutes is None else minutes * 60, dtype=dtype, checkpoints=checkpoints)
+    fit_command(pipeline, split, out, train_on, with_histories, data_folder, overwrite, run)
 
 
 @app.command()
@@ -118,7 +129,7 @@ def explain(
 @app.command()
 def tune(
     pipeline: Annotated[
-        str, typer.Argument(help="A pipeline file (TOML), perhaps with a table [tune]; a class such as EASE, or `default`.")
+        str, typer.Argument(help="A pipeline file (TOML), perhaps with a table [tune]; a class such as EASE, `default` or `counting`.")
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     out: Annotated[Path, typer.Option(help="Folder for best.toml, study.html and study.jsonl. A study that is there goes on.")],
@@ -140,11 +151,11 @@ def tune(
 
 
 @app.command()
-def pipeline() -> None:
-    """Print the default pipeline file, to copy and change."""
-    from tailor.pipeline.default import DEFAULT
+def pipeline(name: Annotated[str, typer.Argument(help="default or counting.")] = "default") -> None:
+    """Print a pipeline file, to copy and change."""
+    from tailor.pipeline.default import pipeline_file
 
-    sys.stdout.write(DEFAULT.read_text(encoding="utf-8"))
+    sys.stdout.write(pipeline_file(name).read_text(encoding="utf-8"))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+NOTHING = -1e30  # a logit that adds nothing; minus infinity would make a row without others undefined
 ROWS = 256  # of a block of logits: with 2,048 negatives in bfloat16, half of a core's second-level cache
 
 
@@ -126,6 +127,8 @@ def clashes(targets: Tensor, drawn: Tensor) -> tuple[Tensor, Tensor]:
 
 def _softmax_loss(own: Tensor, states: Tensor, others: Tensor, rows: Tensor, columns: Tensor, log_weight: float = 0.0) -> Tensor:
     """Mean over m of log(exp(own_m) + weight * sum over k of exp(states_m . others_k)) - own_m, without the pairs (rows, columns)."""
+    if not len(others) or not len(states):
+        return own.sum() * 0
     out: Tensor = _SoftmaxLoss.apply(own, states, others, rows, columns, log_weight)
     return out
 
@@ -133,7 +136,8 @@ def _softmax_loss(own: Tensor, states: Tensor, others: Tensor, rows: Tensor, col
 class _SoftmaxLoss(torch.autograd.Function):
     """Makes its gradients in the forward pass, while a block of logits is in the cache: each logit is computed and exponentiated once.
 
-    The logits of all places are never in memory together. Products run in autocast's number format, sums in float32.
+    The logits of all places are never in memory together. Products run in autocast's number format, sums in float32. The log of a row's sum of
+    exponentials is its largest logit less the log of its largest softmax share, which spares a pass.
     """
 
     @staticmethod
@@ -148,21 +152,21 @@ class _SoftmaxLoss(torch.autograd.Function):
             part, mine = states[start : start + ROWS], own[start : start + ROWS]
             here = (rows >= start) & (rows < start + ROWS)
             logits = (part @ others.T).float()
-            logits[rows[here] - start, columns[here]] = float("-inf")
-            top = torch.maximum(logits.amax(dim=1) + log_weight if logits.shape[1] else mine, mine)
-            logits.sub_(top[:, None] - log_weight).exp_()
-            first = (mine - top).exp_()
-            total = logits.sum(dim=1) + first
-            loss += (total.log() + top - mine).sum()
-            to_own[start : start + ROWS] = first / total - 1
-            share = logits.to(kind)
-            to_states[start : start + ROWS] = (share @ others) / total[:, None]
-            to_others += share.T @ (part / total[:, None]).to(kind)
+            logits[rows[here] - start, columns[here]] = NOTHING
+            share = logits.softmax(dim=1)
+            theirs = logits.amax(dim=1) - share.amax(dim=1).log() + log_weight
+            both = torch.logaddexp(theirs, mine)
+            loss += (both - mine).sum()
+            weight = (theirs - both).exp()[:, None]  # the others' part of the whole: how far this place is from certain
+            share = share.to(kind)
+            to_own[start : start + ROWS] = -weight[:, 0]
+            to_states[start : start + ROWS] = (share @ others) * weight
+            to_others += share.T @ (part * weight).to(kind)
         ctx.save_for_backward(to_own, to_states, to_others)
-        return loss / max(len(states), 1)
+        return loss / len(states)
 
     @staticmethod
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         to_own, to_states, to_others = ctx.saved_tensors
-        scale = gradient / max(len(to_own), 1)
+        scale = gradient / len(to_own)
         return to_own * scale, to_states * scale, to_others * scale, None, None, None

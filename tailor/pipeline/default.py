@@ -1,14 +1,34 @@
-"""The default pipeline."""
+"""The pipelines that come with Tailor."""
 
+import importlib.util
 from pathlib import Path
 from typing import cast
 
 from tailor.base import Recommender
+from tailor.errors import ModelError, nearest
 from tailor.specs import build
 
-DEFAULT = Path(__file__).with_name("default.toml")
+FILES = {name: Path(__file__).with_name(f"{name}.toml") for name in ("default", "counting")}
+
+
+def pipeline_file(name: str = "default") -> Path:
+    """The file of a pipeline that comes with Tailor; "default" is "counting" where PyTorch is not installed. Raises ModelError for another name."""
+    if name not in FILES:
+        raise ModelError(f'there is no pipeline "{name}".{nearest(name.lower(), FILES)}')
+    return FILES["counting" if name == "default" and not has_nets() else name]
+
+
+def has_nets() -> bool:
+    """Whether what nets need is installed."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def default_pipeline() -> Recommender:
-    """A fresh default pipeline: co-visitation in one step and in two, text neighbours and EASE fused, filtered, popularity where they are silent."""
-    return cast(Recommender, build(DEFAULT))
+    """A fresh default pipeline: co-visitation in one step and in two, text neighbours, EASE and, where PyTorch is installed, SASRec fused, filtered;
+    popularity where they are silent."""
+    return cast(Recommender, build(pipeline_file()))
+
+
+def counting_pipeline() -> Recommender:
+    """The default pipeline without a net: seconds to fit, and most of the accuracy."""
+    return cast(Recommender, build(FILES["counting"]))

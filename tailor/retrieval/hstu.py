@@ -24,7 +24,6 @@ class HSTU(SequenceRecommender):
     negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
     """
 
-    temperature: float = 0.05
     blocks: int = 2
     heads: int = 1
 

@@ -34,6 +34,7 @@ OWN_TARGETS = 2_000  # users whose last event says when to stop, where no valida
 VALID_USERS = 5_000  # of a validation part that are asked
 EVERY = 5  # epochs between validations
 REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
+DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
 SPARSE = 50  # times as many items as a step touches, from which on only those touched are moved
 
@@ -60,8 +61,8 @@ class SequenceRecommender(ScoringRecommender):
     length: int = 50  # most recent events read
     dropout: float = 0.4
     negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
-    temperature: float = 0.0  # above 0: cosines divided by it instead of inner products
-    sampler: str = "packed"  # windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents as "1,0,inf"
+    temperature: float = 0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
+    sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
     lr: float = 2e-3
     weight_decay: float = 0.0
     batch_places: int = 2048  # padded places a batch
@@ -156,14 +157,14 @@ class SequenceRecommender(ScoringRecommender):
         return fit_net(self._net, batches, self._loss, run, recipe, None if asked is None else validate, key)
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """An epoch of windows in batches: all of them, or as many targets drawn as there are."""
+        """An epoch of windows in batches: all of them, or as many drawn as there are targets, then as many a batch however long they are."""
         sampler = self._windows_drawn()
         if sampler is not None:
             size = int(np.maximum(rows.lengths - 1, 0).sum())
             owner, target, shown = sampler.draw(rows.lengths, size, rng)
             shown = np.minimum(shown, self.length)
             windows = Windows(windows.rows, rows.offsets[:-1][owner] + target - shown, shown, windows.times_ms, every_place=False)
-        chosen = packed(windows.lengths, self.batch_places, rng)
+        chosen = packed(windows.lengths, self.batch_places, rng, None if sampler is None else max(1, self.batch_places // DRAWN_LENGTH))
         return [replace(windows, starts=windows.starts[some], lengths=windows.lengths[some]) for some in chosen]
 
     def _task(self, batch: Windows, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ import pytest
 
 from tailor.bench.space import placed, short_names, space_of, untouched
 from tailor.errors import ModelError
-from tailor.pipeline.default import DEFAULT
+from tailor.pipeline.default import FILES
 from tailor.ranges import Choices, Range
 from tailor.specs import build, read_pipeline
 
@@ -117,7 +117,7 @@ def test_names_for_people():
 
 
 def test_parts_without_a_searched_setting_are_found_at_their_largest():
-    about = read_pipeline(DEFAULT)
+    about = read_pipeline(FILES["counting"])
     about["tune"] = {"inner": {"parts": {"Fuse": {"parts": {"CoVisitation": {"window": True}}}}}}
     fuse = ("inner", "parts", 0)
     assert untouched(about, space_of(about)) == [

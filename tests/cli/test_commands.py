@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tailor.pipeline.default import has_nets
 from tailor.testing.data import tiny_data
 
 
@@ -40,7 +41,7 @@ def shop(tmp_path_factory):
     data.tables["items"].drop("categories").write_csv(folder / "items.csv")
     ok("data", "import", folder / "events.csv", "--items", folder / "items.csv", "--out", folder / "data")
     ok("data", "split", folder / "data", "--by", "last", "--out", folder / "split")
-    ok("fit", "default", "--split", folder / "split", "--out", folder / "model", "--with-histories")
+    ok("fit", "counting", "--split", folder / "split", "--out", folder / "model", "--with-histories")
     ok("fit", "Popularity", "--split", folder / "split", "--out", folder / "popular")
     return folder
 
@@ -152,8 +153,24 @@ def test_k_beyond_the_catalogue_and_everything_excluded(shop):
 
 
 def test_the_default_pipeline_file_can_be_copied_and_fitted(shop, tmp_path):
-    (tmp_path / "mine.toml").write_text(ok("pipeline"))
+    (tmp_path / "mine.toml").write_text(ok("pipeline", "counting"))
     ok("fit", tmp_path / "mine.toml", "--split", shop / "split", "--out", tmp_path / "model")
+    assert ok("pipeline").count("class =") == ok("pipeline", "counting").count("class =") + has_nets()
+    assert 'no pipeline "countin". Did you mean "counting"?' in fails("pipeline", "countin")
+
+
+def test_the_default_pipeline_as_it_comes(shop, tmp_path):
+    said = ok("fit", "default", "--split", shop / "split", "--out", tmp_path / "model", "--checkpoints", tmp_path / "state", "--minutes", 5)
+    assert ("SASRec" in said) == has_nets() or "adds SASRec" in said
+    assert json.loads(ok("recommend", tmp_path / "model", "--history", "thing-001,thing-005", "--json"))["items"]
+
+
+def test_a_device_that_is_not_there_is_an_error(shop, tmp_path):
+    pytest.importorskip("torch")
+    assert 'device "cuda:9" cannot be used' in fails(
+        "fit", "SASRec", "--split", shop / "split", "--out", tmp_path / "model", "--device", "cuda:9"
+    )
+    assert not (tmp_path / "model").exists()
 
 
 def test_items_without_a_title_are_in_the_catalogue(tmp_path):

@@ -23,7 +23,7 @@ from tailor.evaluation.explaining import (
     with_faithfulness,
     without,
 )  # fmt: skip
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.pipeline.fallback import Fallback
 from tailor.pipeline.filter import Filter
 from tailor.retrieval.covisitation import CoVisitation
@@ -177,7 +177,7 @@ def test_draws_are_keyed_by_the_seed_and_the_request():
     assert len({ask(seed, query) for seed in range(5)}) > 1 and len({ask(0, replace(query, request_id=str(n))) for n in range(5)}) > 1
 
 
-@pytest.mark.parametrize("make", [default_pipeline, CoVisitation, GraphHeuristic, lambda: Fallback([CoVisitation(), Popularity()])])
+@pytest.mark.parametrize("make", [counting_pipeline, CoVisitation, GraphHeuristic, lambda: Fallback([CoVisitation(), Popularity()])])
 def test_a_batch_gives_what_one_by_one_gives_and_figures_stay_within_bounds(make):
     data = tiny_data()
     method = make().fit(data)
@@ -248,7 +248,7 @@ def test_a_long_history_is_searched_greedily_and_nothing_can_be_spared(kind):
     assert counterfactual(method, query, "x", 1, tries=5000).is_smallest
 
 
-@pytest.mark.parametrize("make", [default_pipeline, CoVisitation, GraphHeuristic])
+@pytest.mark.parametrize("make", [counting_pipeline, CoVisitation, GraphHeuristic])
 def test_counterfactuals_hold_and_are_the_smallest(make):
     data = tiny_data()
     method = make().fit(data)

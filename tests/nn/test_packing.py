@@ -36,3 +36,11 @@ def test_padding_stands_at_the_right():
     out, real = padded(np.arange(10), np.array([2, 7]), np.array([3, 1]))
     assert out.tolist() == [[2, 3, 4], [7, 0, 0]]
     assert real.tolist() == [[True, True, True], [True, False, False]]
+
+
+def test_as_many_rows_a_batch_are_as_many_steps_however_long_they_are():
+    rng = np.random.default_rng(0)
+    for lengths in (np.full(1000, 2), rng.integers(1, 50, 1000)):
+        batches = packed(lengths, 7, rng, most=32)
+        assert len(batches) == 32
+        assert sorted(np.concatenate(batches).tolist()) == list(range(1000))

@@ -16,7 +16,7 @@ from tailor.errors import DataError, ModelError
 from tailor.evaluation.protocol import evaluate
 from tailor.metrics.lists import intra_list_diversity
 from tailor.pipeline.cascade import Cascade
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.pipeline.fallback import Fallback
 from tailor.pipeline.filter import Filter
 from tailor.reranking.mmr import Diversify
@@ -153,7 +153,7 @@ def test_in_a_planted_shop_lists_grow_more_diverse_and_lose_little():
     data = shop(users=400, items=200, seed=1).data
     split = split_by(data, "last", "action = 'view'")
     run, vectors = Run(), tfidf(data.item_texts)
-    methods = {str(strength): Diversify(default_pipeline(), strength).fit(split.train, run, split) for strength in (0.0, 0.2, 0.5)}
+    methods = {str(strength): Diversify(counting_pipeline(), strength).fit(split.train, run, split) for strength in (0.0, 0.2, 0.5)}
     report = evaluate(methods, split, run=run)
     asked = split.queries("test")[0].without_history()
     diversity = [np.nanmean(intra_list_diversity(one.recommend(asked, 10).over(data.catalogue).rows, vectors)) for one in methods.values()]

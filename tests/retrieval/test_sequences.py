@@ -1,5 +1,11 @@
 """Sequence nets: they learn an order that was planted, and bad histories do not harm them."""
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -187,7 +193,7 @@ def test_every_sampler_learns(sampler):
 def test_own_targets_say_when_to_stop_where_no_validation_is_given():
     method = walker(SASRec, patience=2, epochs=10).fit(tiny_data(), RUN)
     assert method.fit_report_["validated_on"] == "own"
-    assert [epoch for epoch, _ in method.fit_report_["validation"]][0] == sequences.EVERY
+    assert method.fit_report_["validation"][0][0] == sequences.EVERY
 
 
 def test_a_device_that_is_not_there_is_named():
@@ -213,3 +219,36 @@ def test_sparse_tables_are_for_catalogues_much_larger_than_a_step():
     assert not SASRec()._is_sparse(12_000)
     assert SASRec()._is_sparse(1_000_000)
     assert not SASRec(negatives=None)._is_sparse(1_000_000)
+
+
+FIT = """
+import sys
+sys.path[:0] = [{tests!r}]
+from pathlib import Path
+import numpy as np
+from test_sequences import Run, SASRec, fitting, ring_data, walker
+fitting.SAVE_S = 0.0
+model = walker(SASRec, epochs=40).fit(ring_data(), Run(workers=1, dtype="float32", checkpoints=Path({folder!r})))
+np.savez({out!r}, **model.weights_)
+"""
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_loses_nothing(tmp_path):
+    script = tmp_path / "fit.py"
+    script.write_text(FIT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "state"), out=str(tmp_path / "weights.npz")))
+    command = [sys.executable, str(script)]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    for moment in (0.3, 1.0):
+        process = subprocess.Popen(command, env=env)
+        while not list((tmp_path / "state").glob("*.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(moment)
+        process.kill()
+        process.wait()
+    assert not (tmp_path / "weights.npz").exists()
+    subprocess.run(command, check=True, env=env, timeout=100)
+    whole = walker(SASRec, epochs=40).fit(ring_data(), RUN)
+    with np.load(tmp_path / "weights.npz") as resumed:
+        assert all((resumed[name] == weight).all() for name, weight in whole.weights_.items())

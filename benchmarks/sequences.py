@@ -1,0 +1,128 @@
+"""Accuracy of the sequence nets on Beauty and Sports: several seeds, fitted on train only, the best weights by validation, both treatments of seen items.
+
+    python benchmarks/sequences.py [beauty sports] [--methods SASRec HSTU] [--seeds 0 1 2] [--threads 2]
+
+Every run is written into benchmarks/results/sequences.json as it ends, and is not repeated unless --again is given. What was learned from is the same for all:
+`fit(split.train, valid=split)`. The default pipeline is compared with the one without a net, user by user.
+"""
+
+import argparse
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from shared_data import real_split
+from writing import ROOT
+
+from tailor.base import Run
+from tailor.bench.claims import environment
+from tailor.data.splits import Split
+from tailor.evaluation.protocol import compare, evaluate
+from tailor.pipeline.default import counting_pipeline, default_pipeline
+from tailor.retrieval.bert4rec import BERT4Rec
+from tailor.retrieval.gru4rec import GRU4Rec
+from tailor.retrieval.hstu import HSTU
+from tailor.retrieval.sasrec import SASRec
+from tailor.specs import spec
+
+METHODS = {
+    "SASRec": SASRec,
+    "SASRec, gated blocks": lambda: SASRec(gated=True),
+    "SASRec, long run": lambda: SASRec(epochs=200, patience=None),
+    "HSTU": HSTU,
+    "GRU4Rec": GRU4Rec,
+    "BERT4Rec": BERT4Rec,
+    "default pipeline": default_pipeline,
+}
+RESULTS = ROOT / "benchmarks" / "results" / "sequences.json"
+
+
+def measure(label: str, split: Split, run: Run) -> dict:
+    method = METHODS[label]()
+    started = time.perf_counter()
+    method.fit(split.train, run, split)
+    seconds = time.perf_counter() - started
+    named = (
+        {label: method}
+        if label != "default pipeline"
+        else {label: method, "counting pipeline": counting_pipeline().fit(split.train, run, split)}
+    )
+    report = evaluate(named, split, run=run)
+    figures = {f"{metric}, seen {seen}": {"mean": report.mean(label, metric, seen), "interval": report.interval[label, seen][metric]}
+               for seen in ("removed", "kept") for metric in report.metrics}  # fmt: skip
+    out = {
+        "seconds to fit": round(seconds, 1),
+        "threads": run.workers,
+        "settings": spec(method),
+        "figures": figures,
+        "fit": method.fit_report_,
+    }
+    if label == "default pipeline":
+        out["against the counting pipeline"] = [dataclasses.asdict(one) for seen in ("removed", "kept")
+                                                for one in compare(report, "counting pipeline", seen=seen)]  # fmt: skip
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="*", default=["beauty", "sports"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--again", action="store_true")
+    given = parser.parse_args()
+    for name in given.data:
+        split = real_split(name)
+        for label in given.methods:
+            for seed in given.seeds:
+                key = f"{name} | {label} | {seed}"
+                if key in runs() and not given.again:
+                    continue
+                found = measure(label, split, Run(seed=seed, workers=given.threads))
+                keep(key, found)
+                print(
+                    key, {which: round(one["mean"], 4) for which, one in found["figures"].items()}, found["seconds to fit"], "s", flush=True
+                )
+    for line in table():
+        print(line)
+
+
+def runs() -> dict:
+    return json.loads(RESULTS.read_text(encoding="utf-8"))["runs"] if RESULTS.exists() else {}
+
+
+def keep(key: str, found: dict) -> None:
+    """Written aside and renamed, with the machine and commit of this run."""
+    every = runs() | {key: {**found, **environment(ROOT)}}
+    aside = Path(f"{RESULTS}.new")
+    aside.write_text(json.dumps({"command": "python benchmarks/sequences.py", "runs": every}, indent=1) + "\n", encoding="utf-8")
+    aside.replace(RESULTS)
+
+
+def table() -> list[str]:
+    """Mean over seeds and spread (largest less smallest), a row a method and data set."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for key, found in runs().items():
+        name, label, _ = key.split(" | ")
+        groups.setdefault((name, label), []).append(found)
+    columns = [f"{metric}, seen {seen}" for seen in ("removed", "kept") for metric in ("HR@10", "NDCG@10")]
+    lines = [
+        "| data | method | " + " | ".join(columns) + " | seeds | epochs | s an epoch | s to fit |",
+        "|---|---|" + "---|" * (len(columns) + 4),
+    ]
+    for (name, label), found in groups.items():
+        values = {column: [one["figures"][column]["mean"] for one in found] for column in columns}
+        cells = [f"{np.mean(one):.4f} ± {np.ptp(one) / 2:.4f}" for one in values.values()]
+        epochs = [one["fit"].get("epochs", 0) for one in found]
+        each = [one["fit"].get("seconds", 0) / max(one["fit"].get("epochs", 1), 1) for one in found]
+        fit = np.mean([one["seconds to fit"] for one in found])
+        lines.append(
+            f"| {name} | {label} | " + " | ".join(cells) + f" | {len(found)} | {np.mean(epochs):.0f} | {np.mean(each):.2f} | {fit:.0f} |"
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    main()
