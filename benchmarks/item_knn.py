@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
+from judging import judged
 from shared_data import real_split
 from writing import write_result
 
 from tailor.data.splits import Split
-from tailor.metrics.ranking import PER_USER, hits, relevant_counts
 from tailor.retrieval.item_knn import SIMILARITIES, ItemKNN
 
 PEER = Path(__file__).parent / "peers" / "implicit_items.py"
@@ -40,13 +40,6 @@ def main() -> None:
         }
     print(json.dumps(figures, indent=1))
     print(write_result("item-knn", 0, "python benchmarks/item_knn.py", figures))
-
-
-def judged(split: Split, rows: np.ndarray) -> dict[str, float]:
-    """HR@10 and NDCG@10 of (U, 10) item rows of the data set's catalogue."""
-    _, targets = split.queries("test")
-    found, relevant = hits(rows, targets.offsets, targets.values), relevant_counts(targets.offsets, targets.values)
-    return {f"{metric}@10": round(float(np.mean(PER_USER[metric](found, relevant, 10))), 4) for metric in ("HR", "NDCG")}
 
 
 def our_figures(split: Split) -> dict:

@@ -6,8 +6,10 @@ python benchmarks/recommenders_page.py
 import dataclasses
 import inspect
 import re
+import typing
 from pathlib import Path
 
+from tailor.ranges import Choices, Range
 from tailor.specs import discover
 
 ROOT = Path(__file__).parents[1]
@@ -23,7 +25,7 @@ def page() -> str:
         comments = field_comments(found.cls)
         for one in dataclasses.fields(found.cls):
             if one.init:
-                parts.append(f"| `{one.name}` | {default(one)} | {comments.get(one.name, '')} |")
+                parts.append(f"| `{one.name}` | {default(one)} | {comments.get(one.name, '')}{searched(found.cls, one.name)} |")
     return "\n".join([*parts, ""])
 
 
@@ -31,6 +33,16 @@ def default(one: dataclasses.Field) -> str:
     if one.default is not dataclasses.MISSING:
         return f"`{one.default!r}`"
     return f"`{one.default_factory()!r}`" if one.default_factory is not dataclasses.MISSING else "needed"
+
+
+def searched(cls: type, name: str) -> str:
+    """What `tailor tune` searches of a setting, where the class declares it."""
+    for one in getattr(typing.get_type_hints(cls, include_extras=True)[name], "__metadata__", ()):
+        if isinstance(one, Range):
+            return f" (tuned from {one.low:g} to {one.high:g}{', log' if one.log else ''})"
+        if isinstance(one, Choices):
+            return f" (tuned: {', '.join(map(str, one.values))})"
+    return ""
 
 
 def field_comments(cls: type) -> dict[str, str]:

@@ -94,14 +94,20 @@ def main() -> None:
         split = real_split(name)
         for label in given.methods:
             for seed in given.seeds:
-                key = f"{name} | {label} | {seed}"
-                if key in runs() and not given.again:
+                if f"{name} | {'SASRec' if label == 'pipelines' else label} | {seed}" in runs() and not given.again:
                     continue
-                found = measure(label, split, Run(seed=seed, workers=given.threads))
-                keep(key, found)
-                print(
-                    key, {which: round(one["mean"], 4) for which, one in found["figures"].items()}, found["seconds to fit"], "s", flush=True
-                )
+                run = Run(seed=seed, workers=given.threads, progress=terminal)
+                for method, found in measure(label, split, run).items():
+                    keep(f"{name} | {method} | {seed}", found)
+                    print(
+                        name,
+                        method,
+                        seed,
+                        {which: round(one["mean"], 4) for which, one in found["figures"].items()},
+                        found["seconds to fit"],
+                        "s",
+                        flush=True,
+                    )
     for line in table():
         print(line)
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -32,9 +32,13 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def unwatched(step: int, value: float) -> None:
+    """Nobody looks on while a method is fitted: the default."""
+
+
 @dataclass(frozen=True)
 class Run:
-    """What concerns this run and not the method: seed, device, workers, progress, deadline, number format."""
+    """What concerns this run and not the method: seed, device, workers, progress, deadline, number format, who looks on."""
 
     seed: int = 0
     device: str = "cpu"
@@ -43,6 +47,7 @@ class Run:
     deadline_s: float | None = None
     dtype: str = "auto"  # of products in nets: float32, bfloat16, or whichever is faster here
     checkpoints: Path | None = None  # folder where nets in training keep their state, so that a killed run goes on
+    watch: Callable[[int, float], None] = unwatched  # told (step, figure on `valid`) while a method is fitted; may raise to end that
 
     def rng(self, *key: str | int) -> np.random.Generator:
         """A generator of its own for every key, the same for the same seed and key: `run.rng("sample", request_id)`."""

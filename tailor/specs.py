@@ -19,6 +19,7 @@ from tailor.errors import MissingExtraError, ModelError, nearest
 
 ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing", "images", "conversation", "simulation",
          "evaluation", "pipeline")  # fmt: skip
+TUNE = "tune"  # the table of a pipeline file that says which settings `tailor tune` searches
 NONE = "none"  # how a file says that a setting is None where its default is another
 
 
@@ -46,7 +47,11 @@ def spec(method: Method) -> dict[str, Any]:
 def build(about: Mapping[str, Any] | str | Path) -> Method:
     """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what is wrong and the nearest valid name."""
     if isinstance(about, str | Path):
-        return build(_read_pipeline(about))
+        about = read_pipeline(about)
+    return _made({name: value for name, value in about.items() if name != TUNE})
+
+
+def _made(about: Mapping[str, Any]) -> Method:
     if "class" not in about:
         raise ModelError(f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}')
     cls = find_class(str(about["class"]))
@@ -67,7 +72,7 @@ def build(about: Mapping[str, Any] | str | Path) -> Method:
 
 def _built(value: Any) -> Any:
     if isinstance(value, Mapping) and "class" in value:
-        return build(value)
+        return _made(value)
     return [_built(one) for one in value] if isinstance(value, list) else value
 
 
@@ -111,7 +116,8 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, hint) if isinstance(hint, type) and issubclass(hint, Method) else True  # the class itself checks
 
 
-def _read_pipeline(source: str | Path) -> dict[str, Any]:
+def read_pipeline(source: str | Path) -> dict[str, Any]:
+    """What a TOML file holds, or a class by its name alone, as `build` takes it, with the table [tune] where there is one."""
     path = Path(source)
     if path.suffix != ".toml":
         return {"class": str(source)}

@@ -45,6 +45,8 @@ def run(line):
                          ids=lambda page: page.stem)  # fmt: skip
 def test_blocks_run_in_order(page, shop):
     """First the page's commands, then its Python, in one folder."""
+    if page.stem == "tuning":
+        pytest.importorskip("optuna", reason="the search needs the extra torch")
     if page.stem == "quickstart":  # it makes DATA itself
         subprocess.run(["rm", "-r", "DATA"], check=True)
     for code in blocks(page, "bash"):

@@ -16,7 +16,7 @@ from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
 from tailor.saving import load
 from tailor.scale.processes import rank
-from tailor.specs import build, discover
+from tailor.specs import build, discover, find_class, read_pipeline
 
 MOST_VALUES = 8  # of a list in a fit report that are shown
 
@@ -24,12 +24,7 @@ MOST_VALUES = 8  # of a list in a fit report that are shown
 def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, overwrite: bool, run: Run
 ) -> None:
-    try:
-        method = build(pipeline_file(pipeline) if pipeline in FILES else pipeline)
-    except ModelError:
-        if "." not in pipeline and "Did you mean" in nearest(pipeline.lower(), FILES):
-            raise ModelError(f'there is no pipeline "{pipeline}".{nearest(pipeline.lower(), FILES)}') from None
-        raise
+    method = build(described(pipeline))
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:
@@ -45,6 +40,20 @@ def fit_command(
     if pipeline == "default" and not has_nets():
         say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
     say(f"Next: tailor evaluate {out} --split {split}" if train_on != "all" else f"Next: tailor recommend {out} --history ID,ID")
+
+
+def described(pipeline: str) -> dict[str, Any]:
+    """A pipeline file, a class, or a pipeline that comes with Tailor by its name, as `build` takes it."""
+    if pipeline in FILES:
+        return read_pipeline(pipeline_file(pipeline))
+    try:
+        if "." not in pipeline:
+            find_class(pipeline)
+    except ModelError:
+        if "Did you mean" in nearest(pipeline.lower(), FILES):
+            raise ModelError(f'there is no pipeline "{pipeline}".{nearest(pipeline.lower(), FILES)}') from None
+        raise
+    return read_pipeline(pipeline)
 
 
 def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:

@@ -127,6 +127,30 @@ def explain(
 
 
 @app.command()
+def tune(
+    pipeline: Annotated[
+        str, typer.Argument(help="A pipeline file (TOML), perhaps with a table [tune]; a class such as EASE, `default` or `counting`.")
+    ],
+    split: Annotated[Path, typer.Option(help="Folder of the split.")],
+    out: Annotated[Path, typer.Option(help="Folder for best.toml, study.html and study.jsonl. A study that is there goes on.")],
+    trials: Annotated[int | None, typer.Option(help="Trials of the study in all; the first is the pipeline as written.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="How long to search now.")] = None,
+    metric: Annotated[str, typer.Option(help="What to choose by: HR, recall, precision, NDCG, MRR or MAP, and a depth.")] = "NDCG@10",
+    seen: Annotated[str, typer.Option(help="removed: items of the history may not be answered; or kept.")] = "removed",
+    screen: Annotated[
+        float | None, typer.Option(help="Try settings on this share of the users first; go on with those in the upper third there.")
+    ] = None,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Search a pipeline's settings on the validation part, and write the best pipeline. The test part is not looked at."""
+    from tailor.cli.tuning import tune_command
+
+    tune_command(pipeline, split, out, trials, minutes, metric, seen, screen, data_folder, seed, json)
+
+
+@app.command()
 def pipeline(name: Annotated[str, typer.Argument(help="default or counting.")] = "default") -> None:
     """Print a pipeline file, to copy and change."""
     from tailor.pipeline.default import pipeline_file

@@ -159,6 +159,7 @@ class _Training:
         if not self.values or value > max(one for _, one in self.values):
             self.best = {name: tensor.detach().clone() for name, tensor in (self.mean or self.params).items()}
         self.values.append((self.epoch, value))
+        self.run.watch(self.epoch, value)
         since = len(self.values) - 1 - int(np.argmax([one for _, one in self.values]))
         if self.recipe.patience is not None and since >= self.recipe.patience:
             self.stopped = f"no better value in {since} validations"

@@ -1,6 +1,7 @@
 """Co-visitation: what people go on to after an item."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest, transitions
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 from tailor.retrieval.neighbours import ItemToItem
 
 
@@ -21,10 +23,10 @@ class CoVisitation(ItemToItem):
     adds up the counts of the history's items. No paper of its own: the counter that sequence models must beat.
     """
 
-    window: int = 5  # places between the two items of a pair
-    distance_power: float = 1.0  # a pair at distance d weighs 1 / d ** power; 0: all the same
-    reverse: float = 0.3  # weight of j before i, relative to j after i
-    popularity_power: float = 0.0  # counts of j are divided by its number of events to this power
+    window: Annotated[int, Range(1, 15)] = 5  # places between the two items of a pair
+    distance_power: Annotated[float, Range(0.0, 2.0)] = 1.0  # a pair at distance d weighs 1 / d ** power; 0: all the same
+    reverse: Annotated[float, Range(0.0, 1.0)] = 0.3  # weight of j before i, relative to j after i
+    popularity_power: Annotated[float, Range(0.0, 0.6)] = 0.0  # counts of j are divided by its number of events to this power
     top_n: int | None = 100
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """EASE: a linear model of which items belong together, in closed form."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +12,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 from tailor.retrieval.neighbours import ItemToItem
 
 
@@ -24,7 +26,7 @@ class EASE(ItemToItem):
     (then without its negative weights). Cost is the cube of the items: beyond `max_items`, the most popular ones are used.
     """
 
-    l2: float = 250.0  # ridge penalty; larger: fewer, more popular neighbours
+    l2: Annotated[float, Range(20.0, 2000.0, log=True)] = 250.0  # ridge penalty; larger: fewer, more popular neighbours
     max_items: int = 15_000  # two arrays of 4 * max_items ** 2 bytes while fitting: 1.8 GB at 15,000
 
     def __post_init__(self) -> None:

@@ -1,6 +1,7 @@
 """HSTU: gated attention without softmax."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.blocks import HSTUBlock
 from tailor.nn.packing import padded
+from tailor.ranges import Range
 from tailor.retrieval.sequences import SequenceRecommender, Windows
 
 
@@ -24,7 +26,7 @@ class HSTU(SequenceRecommender):
     negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
     """
 
-    dropout: float = 0.2  # share of values zeroed while training
+    dropout: Annotated[float, Range(0.05, 0.5)] = 0.2  # share of values zeroed while training
     blocks: int = 1  # one upon the other
     heads: int = 1  # must divide the width
 

@@ -1,7 +1,7 @@
 """Item neighbours: items that the same people chose."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +11,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Choices, Range
 from tailor.retrieval.neighbours import ItemToItem, nearest
 
 SIMILARITIES = ("cosine", "tfidf", "bm25")
@@ -27,8 +28,8 @@ class ItemKNN(ItemToItem):
     recommender, with the weights of implicit's (whose logarithm lacks the + 1 of the items).
     """
 
-    similarity: Literal["cosine", "tfidf", "bm25"] = "cosine"
-    shrink: float = 10.0  # added to the product of the lengths; "bm25" has none
+    similarity: Annotated[Literal["cosine", "tfidf", "bm25"], Choices("cosine", "tfidf", "bm25")] = "cosine"
+    shrink: Annotated[float, Range(0.1, 300.0, log=True)] = 10.0  # added to the product of the lengths; "bm25" has none
     k1: float = 1.2  # "bm25": at which count a user's weight for an item has half of its limit
     b: float = 0.75  # "bm25": how far an item's popularity mutes it, from 0 to 1
     user_length: int = 5_000  # most recent events of a user that are learned from: work grows with the square of it

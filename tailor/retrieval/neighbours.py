@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -12,6 +13,7 @@ from tailor.data.graphs import heaviest
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.errors import DataError
+from tailor.ranges import Range
 
 BLOCK_PRODUCTS = 4_000_000  # multiplications, so also entries, of the similarities held at a time
 
@@ -23,7 +25,7 @@ class ItemToItem(ScoringRecommender):
     A subclass learns the matrix; since scores are sums over events, explanations are exact.
     """
 
-    history_decay: float = 0.5  # weight of an event relative to the one after it; 1: all events count the same
+    history_decay: Annotated[float, Range(0.2, 1.0)] = 0.5  # weight of an event relative to the one after it; 1: all events count the same
     history_length: int = 100  # most recent events used
     top_n: int | None = 200  # neighbours kept per item; None keeps all
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +15,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
+from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 
@@ -31,7 +33,7 @@ class RecentPopularity(ScoringRecommender):
     window_days: float | None = None  # older events do not count; None: all do
     half_life_days: float | None = None  # an event this much older counts half; None: all count the same
     segment: str | None = None  # a column of the users table; None: everybody
-    shrink: float = 100.0  # events of everybody added to a segment
+    shrink: Annotated[float, Range(1.0, 3000.0, log=True)] = 100.0  # events of everybody added to a segment
     least_users: int = 5  # of a segment, in the training data
 
     overall_: np.ndarray = field(init=False, repr=False)  # (N,) float32 shares, sum 1

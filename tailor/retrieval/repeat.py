@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +14,7 @@ from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 FIRST_DAYS = 0.25  # length of the first span of time
@@ -33,8 +35,8 @@ class Repeat(ScoringRecommender):
     No paper of its own.
     """
 
-    shrink: float = 5.0  # returns of the category added to an item's, and of everybody's to a category's
-    own: float = 1.0  # returns at everybody's pace added to a person's own with an item
+    shrink: Annotated[float, Range(0.5, 100.0, log=True)] = 5.0  # returns added: the category's to an item's, everybody's to a category's
+    own: Annotated[float, Range(0.1, 20.0, log=True)] = 1.0  # returns at everybody's pace added to a person's own with an item
     growth: float = 1.25  # each span of time is this much longer than the one before
     history_length: int = 1_000  # most recent events used
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.packing import cut, packed, padded
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
+from tailor.ranges import Choices, Range
 from tailor.specs import check_settings, spec
 
 OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
@@ -57,13 +58,15 @@ class SequenceRecommender(ScoringRecommender):
     Strangers and new events need no refit: the history of the query is all that is read. Items without a training event are neither read nor scored.
     """
 
-    width: int = 64  # of item vectors and states
+    width: Annotated[int, Choices(32, 64, 128)] = 64  # of item vectors and states
     length: int = 50  # most recent events read
-    dropout: float = 0.4  # share of values zeroed while training
+    dropout: Annotated[float, Range(0.1, 0.6)] = 0.4  # share of values zeroed while training
     negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
-    temperature: float = 0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
+    temperature: Annotated[float, Range(0.04, 0.2, log=True)] = (
+        0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
+    )
     sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
-    lr: float = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
+    lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
     weight_decay: float = 0.0  # of matrices
     batch_places: int = 2048  # padded places a batch
     epochs: int = 100  # at most

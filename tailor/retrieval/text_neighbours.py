@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
@@ -10,6 +11,7 @@ from tailor.base import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 from tailor.retrieval.neighbours import ItemToItem, nearest
 from tailor.text.tfidf import svd_vectors, tfidf
 
@@ -24,10 +26,10 @@ class TextNeighbours(ItemToItem):
     the fading history. No paper of its own: a classical content baseline.
     """
 
-    history_decay: float = 0.7
+    history_decay: Annotated[float, Range(0.2, 1.0)] = 0.7
     top_n: int | None = 100
     dims: int = 0  # 0: words themselves; else singular vectors, which also match related words
-    max_share: float = 0.1  # words in more than this share of the items, and in more than 50, are left out (with dims=0)
+    max_share: Annotated[float, Range(0.01, 1.0, log=True)] = 0.1  # words in a larger share of the items, and in over 50, are left out
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,7 @@
 """Time of day: what is chosen at this hour of this weekday, by everybody and by you."""
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 HOURS = 4  # of a bucket of the day
@@ -28,9 +30,9 @@ class TimeOfDay(ScoringRecommender):
 
     utc_offset_hours: float = 0.0  # local time minus UTC; times in the data are UTC
     shrink: float = 20.0  # events of the category added to an item's, and of everybody's to a category's
-    own_hour: float = 8.0  # weight, beside 1, of an own event in the bucket of the query
-    own_weekday: float = 0.5  # the same on its weekday
-    prior: float = 2.0  # events of everybody's beside a person's own
+    own_hour: Annotated[float, Range(0.0, 32.0)] = 8.0  # weight, beside 1, of an own event in the bucket of the query
+    own_weekday: Annotated[float, Range(0.0, 4.0)] = 0.5  # the same on its weekday
+    prior: Annotated[float, Range(0.1, 50.0, log=True)] = 2.0  # events of everybody's beside a person's own
     history_length: int = 1_000  # most recent own events used; 0: only what everybody chooses
 
     shares_: np.ndarray = field(init=False, repr=False)  # (N,) float32 of all events

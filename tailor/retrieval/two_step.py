@@ -1,7 +1,7 @@
 """Two steps: what follows the items that follow yours, or the items that read like yours."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -11,6 +11,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.ranges import Range
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.text_neighbours import nearest_by_cosine, telling_words
 
@@ -28,7 +29,7 @@ class TwoStep(CoVisitation):
 
     top_n: int | None = 200
     first: Literal["visits", "texts"] = "visits"  # what the first step follows
-    twins: int = 20  # with "texts": items that resemble an item
+    twins: Annotated[int, Range(3, 100, log=True)] = 20  # with "texts": items that resemble an item
     max_share: float = 0.1  # with "texts": words in more than this share of the items are left out, unless few items have them
 
     def __post_init__(self) -> None:

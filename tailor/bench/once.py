@@ -1,0 +1,51 @@
+"""A part of a pipeline that a search leaves alone, fitted once for all trials."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from tailor.base import Recommender, Run
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.specs import clone
+
+
+@dataclass(eq=False)
+class Once(Recommender):
+    """Stands in a pipeline for `inner` and gives back its earlier fit where the data, the seed and `valid` are the same.
+
+    Clones share `fits`. Lists of an earlier stage change from trial to trial, so what learns from them is fitted every time.
+    """
+
+    inner: Recommender
+    fits: dict[Hashable, Recommender]
+
+    fitted_: Recommender = field(init=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.inner.name
+
+    @property
+    def uses_lists(self) -> bool:  # type: ignore[override]
+        return self.inner.uses_lists
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        key = (data.provenance, run.seed, None if valid is None else valid.hash)
+        if data.lists is not None:
+            self.fitted_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+            return
+        if key not in self.fits:
+            self.fits[key] = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.fitted_ = self.fits[key]
+
+    def restrict(self, queries: Queries) -> Queries:
+        return self.fitted_.restrict(queries)
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        return Rankings.of(self.fitted_.recommend(queries, k, candidates))
+
+    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+        return self.fitted_.explain(queries, rankings)
