@@ -22,6 +22,7 @@ from tailor.data.splits import Split
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.pipeline.default import counting_pipeline, default_pipeline
 from tailor.pipeline.fuse import Fuse
+from tailor.progress import terminal
 from tailor.retrieval.bert4rec import BERT4Rec
 from tailor.retrieval.gru4rec import GRU4Rec
 from tailor.retrieval.hstu import HSTU
