@@ -1,4 +1,4 @@
-"""Accuracy on real data: every part, the default pipeline, popularity; settings chosen on validation, fitted on train only.
+"""Accuracy on real data: every part, the counting pipeline, popularity; settings chosen on validation, fitted on train only.
 
 python benchmarks/accuracy.py [beauty sports ml-100k ml-latest-small] [--seed 0]
 """
@@ -15,7 +15,7 @@ from tailor.base import Run
 from tailor.bench.choose import choose
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.pipeline.default import default_pipeline
+from tailor.pipeline.default import counting_pipeline
 from tailor.pipeline.fallback import Fallback
 from tailor.pipeline.filter import Filter
 from tailor.pipeline.fuse import Fuse
@@ -44,7 +44,7 @@ def measure(name: str, run: Run) -> dict:
     walks = [TwoStep(history_decay=visits["history_decay"], first=first) for first in ("visits", "texts")]
     fuse = Fuse([*(clone(part) for part in chosen.values()), *walks])
     tuned = Filter(Fallback([fuse, Popularity()])).fit(split.train, run, split)
-    methods = {"default pipeline, settings chosen": tuned, "default pipeline": default_pipeline().fit(split.train, run, split),
+    methods = {"counting pipeline, settings chosen": tuned, "counting pipeline": counting_pipeline().fit(split.train, run, split),
                **chosen, "TwoStep": TwoStep().fit(split.train, run), "CoVisitation, plain counts": plain().fit(split.train, run), "Popularity": Popularity().fit(split.train, run)}  # fmt: skip
     report = evaluate(methods, split, k=(10,), run=run)
     best = max((*chosen, "TwoStep", "Popularity"), key=lambda part: report.mean(part, "NDCG@10"))
@@ -68,7 +68,7 @@ def floors(name: str, run: Run) -> dict:
         data = split.learn_from(part)
         methods = {"popularity": Popularity().fit(data, run), "co-visitation": plain().fit(data, run)}
         if SOURCES[name][4] != "last":  # elsewhere the main table says it
-            methods["default pipeline"] = default_pipeline().fit(data, run, split if part == "train" else None)
+            methods["counting pipeline"] = counting_pipeline().fit(data, run, split if part == "train" else None)
         report = evaluate(methods, split, seen=("removed",), run=run)
         out[part] = {method: {metric: round(report.mean(method, metric), 4) for metric in report.metrics} for method in methods}
     return out

@@ -12,8 +12,8 @@ import json
 import time
 from pathlib import Path
 
-import numpy as np
 from shared_data import real_split
+from tables import net_table
 from writing import ROOT
 
 from tailor.base import Recommender, Run
@@ -109,8 +109,7 @@ def main() -> None:
                         "s",
                         flush=True,
                     )
-    for line in table():
-        print(line)
+    print(*net_table(), sep="\n")
 
 
 def runs() -> dict:
@@ -123,29 +122,6 @@ def keep(key: str, found: dict) -> None:
     aside = Path(f"{RESULTS}.new")
     aside.write_text(json.dumps({"command": "python benchmarks/sequences.py", "runs": every}, indent=1) + "\n", encoding="utf-8")
     aside.replace(RESULTS)
-
-
-def table() -> list[str]:
-    """Mean over seeds and spread (largest less smallest), a row a method and data set."""
-    groups: dict[tuple[str, str], list[dict]] = {}
-    for key, found in runs().items():
-        name, label, _ = key.split(" | ")
-        groups.setdefault((name, label), []).append(found)
-    columns = [f"{metric}, seen {seen}" for seen in ("removed", "kept") for metric in ("HR@10", "NDCG@10")]
-    lines = [
-        "| data | method | " + " | ".join(columns) + " | seeds | epochs | s an epoch | s to fit |",
-        "|---|---|" + "---|" * (len(columns) + 4),
-    ]
-    for (name, label), found in groups.items():
-        values = {column: [one["figures"][column]["mean"] for one in found] for column in columns}
-        cells = [f"{np.mean(one):.4f} ± {np.ptp(one) / 2:.4f}" for one in values.values()]
-        epochs = [one["fit"].get("epochs", 0) for one in found]
-        each = [one["fit"].get("seconds", 0) / max(one["fit"].get("epochs", 1), 1) for one in found]
-        fit = np.mean([one["seconds to fit"] for one in found])
-        lines.append(
-            f"| {name} | {label} | " + " | ".join(cells) + f" | {len(found)} | {np.mean(epochs):.0f} | {np.mean(each):.2f} | {fit:.0f} |"
-        )
-    return lines
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ python benchmarks/tables.py
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).parents[1]
 TITLES = {"beauty": "Amazon Beauty (22,363 users, 12,101 items)", "sports": "Amazon Sports (35,598 users, 18,357 items)",
@@ -27,6 +28,10 @@ def main() -> None:
         result = read(f"accuracy-{name}")
         if result:
             parts += accuracy(title, result)
+    if read("sequences"):
+        parts += nets()
+    if read("training"):
+        parts += training(read("training"))
     budgets = read("budgets")
     if budgets:
         parts += budget_table(budgets)
@@ -43,7 +48,8 @@ Made by `python benchmarks/tables.py` from `benchmarks/results/*.json`, which ho
 real data are read from the folder that TAILOR_DATA names and are not part of this repository.
 
 Accuracy: fitted on the training part only; every setting chosen on validation (the trials stand in the JSON); the whole catalogue ranked; 95 % bootstrap
-interval over users. "Settings chosen" takes each part's best setting on validation; "default pipeline" is `tailor fit default` as it comes. Differences
+interval over users. "Settings chosen" takes each part's best setting on validation; "counting pipeline" is `tailor fit counting` as it comes, "default
+pipeline" `tailor fit default`, which holds a SASRec besides. Differences
 are paired per user and corrected by Holm over the comparisons of one data set and one treatment of seen items. These are development data: the defaults were
 chosen on Beauty's validation part, so expect a little less elsewhere."""
 
@@ -70,7 +76,7 @@ def accuracy(title: str, result: dict) -> list[str]:
         "|---|---|---|---|---|",
     ]
     for one in figures["comparisons"]:
-        if one["b"].startswith("default"):
+        if one["b"].startswith("counting"):
             lines.append(
                 f"| {one['b']} | {one['metric']} | {one['seen']} | {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] | {one['p_holm']:.4f} |"
             )
@@ -93,29 +99,118 @@ def budget_table(result: dict) -> list[str]:
     return lines + [f"| {what} | {budget} | {value} |" for (what, budget), value in zip(BUDGETS.items(), measured, strict=True)]
 
 
+def net_runs() -> dict[tuple[str, str], list[dict]]:
+    """(data, method) -> what each seed reached."""
+    groups: dict[tuple[str, str], list[dict]] = {}
+    for key, found in sorted((read("sequences") or {"runs": {}})["runs"].items()):
+        data, method, _ = key.split(" | ")
+        groups.setdefault((data, method), []).append(found)
+    return groups
+
+
+def net_table() -> list[str]:
+    """Mean over seeds and half the distance of the best and the worst, a row a data set and method."""
+    columns = [f"{metric}, seen {seen}" for seen in ("removed", "kept") for metric in ("HR@10", "NDCG@10")]
+    lines = ["| data | method | " + " | ".join(columns) + " | seeds | epochs | s to fit |", "|---|---|" + "---|" * (len(columns) + 3)]
+    for (data, method), found in net_runs().items():
+        values = {column: [one["figures"][column]["mean"] for one in found] for column in columns}
+        cells = [f"{mean(one):.4f} ± {(max(one) - min(one)) / 2:.4f}" for one in values.values()]
+        epochs = mean(one["fit"].get("epochs", 0) for one in found)
+        lines.append(
+            f"| {data} | {method} | "
+            + " | ".join(cells)
+            + f" | {len(found)} | {epochs:.0f} | {mean(one['seconds to fit'] for one in found):.0f} |"
+        )
+    return lines
+
+
+def nets() -> list[str]:
+    threads = sorted({one["threads"] for found in net_runs().values() for one in found})
+    lines = ["", "## Nets over histories", "", f"`python benchmarks/sequences.py`: fitted on train, the best weights by NDCG@10 on validation, leave-last-out; mean of the seeds ± half of "
+             f"their range; {' or '.join(map(str, threads))} thread(s) of a machine that other work was going on on, so seconds are upper bounds.", "", *net_table(), "",
+             "The default pipeline against the counting one, paired by user, by seed:", "", "| data | seed | metric | seen | difference | p (Holm) |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for key, found in sorted((read("sequences") or {"runs": {}})["runs"].items()):
+        for one in found.get("against the counting pipeline", []):
+            if one["b"] == "default pipeline":
+                data, _, seed = key.split(" | ")
+                lines.append(
+                    f"| {data} | {seed} | {one['metric']} | {one['seen']} | {one['difference']:+.4f} [{one['low']:+.4f}, {one['high']:+.4f}] | {one['p_holm']:.4f} |"
+                )
+    return lines + peers()
+
+
+def peers() -> list[str]:
+    """SASRec of other projects on our data and test queries: benchmarks/sequence_peers.py."""
+    path = ROOT / "benchmarks" / "results" / "sequence-peers.jsonl"
+    if not path.exists():
+        return []
+    lines = ["", "SASRec of other projects (`python benchmarks/sequence_peers.py`; same width, block, head, length, queries; seen removed):", "",
+             "| data | program | minutes | epochs | s an epoch | of the processor | HR@10 | NDCG@10 |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    for text in path.read_text(encoding="utf-8").splitlines():
+        one = json.loads(text)
+        cells = [one["data"], one["name"], f"{one['minutes']:g} ({one.get('minutes_of', 'wall')})", f"{one['epochs']:g}", f"{one['seconds_an_epoch']:.0f}",
+                 f"{one['cpu_seconds_an_epoch']:.1f}", f"{one['HR@10']:.4f}", f"{one['NDCG@10']:.4f}"]  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def training(result: dict) -> list[str]:
+    figures = result["figures"]
+    lines = ["", "## Training speed", "", f"`{result['command']}` · {figures['threads']} threads", "",
+             "| net | events | s an epoch | GFLOP an epoch | matrix rate, GFLOP/s | share of it | padded places a real one |", "|---|---|---|---|---|---|---|"]  # fmt: skip
+    for name, one in (figures.get("beauty", {}) | figures.get("long", {})).items():
+        cells = [name, one["events"], one["s an epoch"], one["GFLOP an epoch"], one["matrix rate, GFLOP/s"][one["dtype"]], one["share of the matrix rate"],
+                 one["padded places a real one"]]  # fmt: skip
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    ten = figures.get("ten-million")
+    if ten:
+        lines += ["", f"Ten million events, 500,000 people, 30,000 items: {ten['GB above']} GB above the data's {ten['GB before']} GB, of which {ten['GB of item vectors']} GB are item vectors; "
+                  f"{ten['s an epoch at this rate']} s an epoch at the rate of the first {ten['steps']} steps."]  # fmt: skip
+    return lines
+
+
 def summary() -> list[str]:
     lines = ["| | Beauty | Sports |", "|---|---|---|"]
-    results = [read("accuracy-beauty"), read("accuracy-sports")]
-    names = {"default pipeline": "**default pipeline, as it comes** (co-visitation, two steps, text neighbours, EASE)",
-             "default pipeline, settings chosen": "default pipeline, each part's settings chosen"}  # fmt: skip
+    names = {"default pipeline": "**default pipeline, as it comes** (the counting one and SASRec; mean of seeds)",
+             "counting pipeline": "**counting pipeline, as it comes** (co-visitation, two steps, text neighbours, EASE)",
+             "counting pipeline, settings chosen": "counting pipeline, each part's settings chosen", "SASRec": "SASRec (mean of seeds)", "HSTU": "HSTU (mean of seeds)"}  # fmt: skip
+    trained, counted = net_runs(), {data: read(f"accuracy-{data}") for data in ("beauty", "sports")}
+
+    def cell(data: str, method: str) -> str:
+        if method in ("default pipeline", "SASRec", "HSTU"):
+            found = trained.get((data, method))
+            values = (
+                [mean(one["figures"][f"{metric}, seen removed"]["mean"] for one in found) for metric in ("HR@10", "NDCG@10")]
+                if found
+                else []
+            )
+        else:
+            rows = (
+                {
+                    row["metric"]: row["mean"]
+                    for row in counted[data]["figures"]["metrics"]
+                    if row["seen"] == "removed" and row["method"] == method
+                }
+                if counted[data]
+                else {}
+            )
+            values = [rows[metric] for metric in ("HR@10", "NDCG@10")] if rows else []
+        return " / ".join(f"{one:.4f}" for one in values) or "-"
+
     for method in (
         "default pipeline",
-        "default pipeline, settings chosen",
+        "counting pipeline",
+        "counting pipeline, settings chosen",
+        "SASRec",
+        "HSTU",
         "CoVisitation",
         "TwoStep",
         "TextNeighbours",
         "EASE",
         "Popularity",
     ):
-        cells = []
-        for result in results:
-            rows = (
-                {(row["method"], row["metric"]): row["mean"] for row in result["figures"]["metrics"] if row["seen"] == "removed"}
-                if result
-                else {}
-            )
-            cells.append(f"{rows[method, 'HR@10']:.4f} / {rows[method, 'NDCG@10']:.4f}" if rows else "-")
-        lines.append(f"| {names.get(method, method)} | " + " | ".join(cells) + " |")
+        lines.append(f"| {names.get(method, method)} | {cell('beauty', method)} | {cell('sports', method)} |")
     return [*lines, "| SASRec tuned with sampled softmax, as published | .0921 / .0531 | .0569 / .0314 |"]
 
 
