@@ -23,8 +23,8 @@ class BERT4Rec(SequenceRecommender):
     """
 
     sampler: str = "packed"  # windows; which of their events are hidden is drawn anew in each epoch
-    blocks: int = 2
-    heads: int = 1
+    blocks: int = 2  # one upon the other
+    heads: int = 1  # must divide the width
     mask_rate: float = 0.4  # of events hidden in a window; .2 for long histories, up to .6 for short ones
     last_rate: float = 0.2  # of windows of which only the last event is hidden
 

@@ -24,8 +24,9 @@ class HSTU(SequenceRecommender):
     negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
     """
 
-    blocks: int = 2
-    heads: int = 1
+    dropout: float = 0.2  # share of values zeroed while training
+    blocks: int = 1  # one upon the other
+    heads: int = 1  # must divide the width
 
     timed_: bool = field(init=False, repr=False)  # whether the events learned from have times
 

@@ -18,9 +18,9 @@ class SASRec(SequenceRecommender):
     `gated` weighs what each part adds by a sigmoid of its input, as eSASRec does with LiGR blocks.
     """
 
-    blocks: int = 1
-    heads: int = 1
-    gated: bool = False
+    blocks: int = 1  # one upon the other
+    heads: int = 1  # must divide the width
+    gated: bool = False  # LiGR blocks
 
     def __post_init__(self) -> None:
         super().__post_init__()

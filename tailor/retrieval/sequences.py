@@ -59,14 +59,14 @@ class SequenceRecommender(ScoringRecommender):
 
     width: int = 64  # of item vectors and states
     length: int = 50  # most recent events read
-    dropout: float = 0.4
+    dropout: float = 0.4  # share of values zeroed while training
     negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
     temperature: float = 0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
     sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
-    lr: float = 2e-3
-    weight_decay: float = 0.0
+    lr: float = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
+    weight_decay: float = 0.0  # of matrices
     batch_places: int = 2048  # padded places a batch
-    epochs: int = 100
+    epochs: int = 100  # at most
     patience: int | None = 6  # validations (every 5 epochs) without a better NDCG@10 before training stops; None: all epochs
     average: float = 0.0  # above 0: weights are a moving mean with this decay a step
 
@@ -133,7 +133,7 @@ class SequenceRecommender(ScoringRecommender):
             self._net = self._make_net(len(self.items_))
         identity = [spec(self), data.content_hash, cut_at and cut_at.hash, run.seed]
         key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-        trained = self._train(rows, times, None if cut_at is None else _asked(cut_at, run, self.items_), run, key)
+        trained = self._train(rows, times, None if cut_at is None else asked_of(cut_at, run, self.items_), run, key)
         self._net.cpu()
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
         self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
@@ -187,10 +187,13 @@ class SequenceRecommender(ScoringRecommender):
         vectors = net.table(as_tensor(np.concatenate([shown.ravel(), targets, drawn]), net))
         seen, positive, negative = vectors.split([shown.size, len(targets), len(drawn)])
         states = net.states(seen.view(*shown.shape, -1), **known).flatten(0, 1)[as_tensor(places, net)]
-        wanted = as_tensor(targets, net)
+        return self._compared(states, net.comparable(positive), net.comparable(negative), as_tensor(targets, net), as_tensor(drawn, net))
+
+    def _compared(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+        """The loss of states (M, D) that should lie near `positive` (M, D) and far from `negative` (K, D)."""
         if self.negatives is None:
-            return FullSoftmax()(states, net.catalogue(), wanted)
-        return SampledSoftmax()(states, net.comparable(positive), net.comparable(negative), wanted, as_tensor(drawn, net), net.items)
+            return FullSoftmax()(states, self._net.catalogue(), targets)
+        return SampledSoftmax()(states, positive, negative, targets, drawn, self._net.items)
 
     # answering
 
@@ -234,7 +237,7 @@ def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None)
     return Windows(rows.values, starts, stops - starts, times_ms)
 
 
-def _asked(split: Split, run: Run, items: Vocabulary) -> tuple[Queries, Ragged]:
+def asked_of(split: Split, run: Run, items: Vocabulary) -> tuple[Queries, Ragged]:
     """Queries and targets of up to VALID_USERS people; what they have seen is excluded unless people come back to what they have seen."""
     queries, targets = split.queries("valid")
     some = np.sort(run.rng("validation").permutation(len(queries))[:VALID_USERS])

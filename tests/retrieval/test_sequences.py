@@ -25,6 +25,7 @@ from tailor.retrieval.gru4rec import GRU4Rec  # noqa: E402
 from tailor.retrieval.hstu import HSTU  # noqa: E402
 from tailor.retrieval.sasrec import SASRec  # noqa: E402
 from tailor.retrieval.sequences import whole_windows  # noqa: E402
+from tailor.retrieval.two_tower import TwoTower  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
 
 NETS = [SASRec, GRU4Rec, HSTU, BERT4Rec]
@@ -194,6 +195,14 @@ def test_own_targets_say_when_to_stop_where_no_validation_is_given():
     method = walker(SASRec, patience=2, epochs=10).fit(tiny_data(), RUN)
     assert method.fit_report_["validated_on"] == "own"
     assert method.fit_report_["validation"][0][0] == sequences.EVERY
+
+
+def test_two_towers_count_popularity_and_ignore_order():
+    method = walker(TwoTower, epochs=3).fit(ring_data(), RUN)
+    assert np.exp(method.log_share_).sum() == pytest.approx(1, abs=1e-5)
+    one, other = method.recommend([Query(history=History.of("i1", "i7", "i9")), Query(history=History.of("i9", "i1", "i7"))], 5)
+    assert one.ids == other.ids
+    assert np.allclose(one.scores, other.scores, atol=1e-6)
 
 
 def test_a_device_that_is_not_there_is_named():
