@@ -22,7 +22,7 @@ svg { max-width: 100%; height: auto } svg text { font: 11px system-ui, sans-seri
 .axis { stroke: var(--line) } .dot { fill: var(--mark) } .whisker { stroke: var(--mark); opacity: .35 } .off { fill: none; stroke: var(--soft) }
 .best { fill: var(--best) } .climb { fill: none; stroke: var(--best); stroke-width: 1.5 } .written { stroke: var(--soft); stroke-dasharray: 4 4 }
 table { border-collapse: collapse; width: 100%; font-size: 13px } th, td { text-align: left; padding: .25rem .5rem; border-bottom: 1px solid var(--line);
-vertical-align: top } td.figure { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap } tr.first td { font-weight: 600 } .scroll { overflow-x: auto }
+vertical-align: top } td.figure { text-align: right } td.figure, td.mean { font-variant-numeric: tabular-nums; white-space: nowrap } tr.first td { font-weight: 600 } .scroll { overflow-x: auto }
 """
 
 
@@ -162,11 +162,13 @@ def _svg(width: int, height: int, label: str, marks: Sequence[str]) -> str:
 
 
 def _table(names: Mapping[str, str], study: Study) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("trial", study.about["metric"], "seconds", *names.values()))
+    head = "".join(
+        f"<th>{escape(name).replace('.', '.<wbr>')}</th>" for name in ("trial", study.about["metric"], "seconds", *names.values())
+    )
     rows = []
     for one in sorted(study.trials, key=lambda one: -math.inf if one.value is None else one.value, reverse=True):
         figure = one.state + (f": {one.reason}" if one.reason else "") if one.value is None else _interval(one)
         cells = "".join(f'<td class="figure">{escape(_short(one.settings[name]))}</td>' for name in names)
-        rows.append(f'<tr{" class=first" if one is study.best else ""}><td>{one.number}</td><td{" class=soft" if one.value is None else ""}>{escape(figure)}</td>'
+        rows.append(f'<tr{" class=first" if one is study.best else ""}><td>{one.number}</td><td class="{"soft" if one.value is None else "mean"}">{escape(figure)}</td>'
                     f'<td class="figure">{one.seconds:.1f}</td>{cells}</tr>')  # fmt: skip
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

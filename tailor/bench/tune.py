@@ -66,7 +66,7 @@ def tune(
     space = space_of(about)
     plain = {name: value for name, value in about.items() if name != TUNE}
     header = {"pipeline": plain, "space": {one.name: one.to_dict() for one in space}, "split": split.hash, "metric": search.metric,
-              "seen": search.seen, "seed": run.seed, "screen": search.screen}  # fmt: skip
+              "seen": search.seen, "seed": run.seed, "screen": search.screen, "device": run.device, "dtype": run.dtype}  # fmt: skip
     with open_study(out, header) as file:
         trying = _Trying(plain, space, split, search, run, file.study)
         for number in run.progress(_numbers(file, search), lambda: _best_so_far(file.study), _left(file.study, search)):

@@ -142,12 +142,18 @@ def tune(
     ] = None,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
     seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")] = "cpu",
+    dtype: Annotated[str, typer.Option(help="Number format of nets: float32 or bfloat16; auto may differ from run to run.")] = "float32",
     json: Json = False,
 ) -> None:
     """Search a pipeline's settings on the validation part, and write the best pipeline. The test part is not looked at."""
+    from tailor.base import Run
+    from tailor.bench.tune import Search
     from tailor.cli.tuning import tune_command
+    from tailor.progress import terminal
 
-    tune_command(pipeline, split, out, trials, minutes, metric, seen, screen, data_folder, seed, json)
+    run = Run(seed, device, progress=terminal, dtype=dtype)
+    tune_command(pipeline, split, out, Search(trials, minutes, metric, seen, screen), data_folder, run, json)
 
 
 @app.command()

@@ -16,22 +16,17 @@ from tailor.cli.fitting import described
 from tailor.cli.plain import shown
 from tailor.cli.showing import print_json, say, table
 from tailor.data.splits import Split
-from tailor.progress import terminal
 
 SHOWN = 5  # best trials in the table
 
 
-def tune_command(
-    pipeline: str, split: Path, out: Path, trials: int | None, minutes: float | None, metric: str, seen: str, screen: float | None,
-    data_folder: Path | None, seed: int, json: bool,
-) -> None:  # fmt: skip
-    search = Search(trials, minutes, metric, seen, screen)
+def tune_command(pipeline: str, split: Path, out: Path, search: Search, data_folder: Path | None, run: Run, json: bool) -> None:
     about = described(pipeline)
     names = short_names(about, search_space(about))
     cut = Split.open(split, data_folder)
     done: list[Study] = []
     try:
-        study = search_settings(about, cut, out, search, Run(seed=seed, progress=terminal), _teller(names, minutes, done))
+        study = search_settings(about, cut, out, search, run, _teller(search.minutes, done))
     except BaseException:  # also Ctrl-C
         if done:
             _tell(f"{out}/best.toml holds the best of {len(done[-1].trials)} trials; the same command goes on with the study")
@@ -45,7 +40,7 @@ def tune_command(
         f"{out}/study.html shows every trial.", f"Next: tailor fit {out}/best.toml --split {split} --out MODEL")  # fmt: skip
 
 
-def _teller(names: dict[str, str], minutes: float | None, done: list[Study]) -> Callable[[Study], None]:
+def _teller(minutes: float | None, done: list[Study]) -> Callable[[Study], None]:
     """A line on standard error after every trial: what it reached, the best so far, the time left of --minutes."""
     started = time.perf_counter()
 
@@ -82,7 +77,12 @@ def _show(study: Study, names: dict[str, str], users: int) -> None:
     table(["trial", study.about["metric"], "seconds"], rows)
     if best is not written:
         rows = [
-            [short, _searched(study.about["space"][name]), str(written.settings[name]), str(best.settings[name])]
+            [
+                short,
+                _searched(study.about["space"][name]),
+                str(written.settings[name]),
+                f"{best.settings[name]}{_at_the_end(study.about['space'][name], best.settings[name])}",
+            ]
             for name, short in names.items()
         ]
         table(["setting", "searched", "as written", "best"], rows)
@@ -92,6 +92,13 @@ def _show(study: Study, names: dict[str, str], users: int) -> None:
 
 def _label(one: Trial, study: Study) -> str:
     return f"{one.number}{', best' if one is study.best else ''}{', as written' if one.number == 0 else ''}"
+
+
+def _at_the_end(among: dict[str, Any], value: Any) -> str:
+    """A hint where the best value stands at an end of its range: the next study might look beyond."""
+    if "choices" in among or not min(abs(value - among["low"]), abs(value - among["high"])) <= 0.02 * (among["high"] - among["low"]):
+        return ""
+    return ", at the end"
 
 
 def _searched(among: dict[str, Any]) -> str:
