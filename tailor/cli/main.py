@@ -68,7 +68,7 @@ def evaluate(
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     part: Annotated[str, typer.Option(help="test, or valid while settings are chosen.")] = "test",
     k: Annotated[str, typer.Option(help="List lengths, separated by commas.")] = "10",
-    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP.")] = "HR,NDCG",
+    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP, and more (docs/guide/metrics.md).")] = "HR,NDCG",
     baseline: Annotated[str | None, typer.Option(help="Model to test the others against (default: the first).")] = None,
     per_user: Annotated[Path | None, typer.Option(help="Write every user's values to this .npz file.")] = None,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,

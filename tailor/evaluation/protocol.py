@@ -13,8 +13,10 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.significance import bootstrap, holm, paired_test
+from tailor.metrics.battery import per_user
+from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
-from tailor.metrics.ranking import PER_USER, hits, relevant_counts
+from tailor.metrics.ranking import PER_USER
 
 SCHEMA = 1  # of Report.to_dict
 SEEN = ("removed", "kept")
@@ -25,7 +27,7 @@ class Result:
     """One method's values: per user, and of its lists as a whole."""
 
     per_user: dict[str, np.ndarray]  # "NDCG@10" -> (U,); NaN: undefined for that user
-    lists: dict[str, float]  # coverage, gini, novelty in bits, empty (share of users who got nothing), short
+    lists: dict[str, float]  # coverage, gini, novelty in bits, tail share, personalisation, empty (share of users who got nothing), short
     seconds: float  # of recommending to all users
     trained_on: str  # "train" or "train+valid" of the split judged on, or "other data"
 
@@ -54,7 +56,7 @@ class Report:
         """The mean over the users for whom the metric is defined; NaN where there are none."""
         values = self.results[method, seen].per_user[metric]
         values = values if stratum is None else values[self.strata[stratum]]
-        return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
+        return _mean(values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values in the schema of docs/guide/evaluation.md, None where a figure is undefined (JSON knows no NaN)."""
@@ -100,7 +102,6 @@ def evaluate(
     queries, targets = split.queries(part)
     known = item_users(split)
     learned_users = int((split.train.sequences.rows.lengths > 0).sum())
-    relevant = relevant_counts(targets.offsets, targets.values)
     results: dict[tuple[str, str], Result] = {}
     jobs = [(name, how) for name in named for how in seen]
     for name, how in run.progress(jobs, "evaluating", len(jobs)):
@@ -108,10 +109,9 @@ def evaluate(
         started = time.perf_counter()
         lists = cast(Rankings, named[name].recommend(asked, max(k)))
         seconds = time.perf_counter() - started
-        found = hits(_rows_in_place(lists, queries), targets.offsets, targets.values)
-        per_user = {f"{metric}@{at}": PER_USER[metric](found, relevant, at) for metric in metrics for at in k}
+        values = per_user(_rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics)
         of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
-        results[name, how] = Result(per_user, of_lists, seconds, _trained_on(named[name], split))
+        results[name, how] = Result(values, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
                     strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
     for key, result in results.items():
@@ -193,8 +193,14 @@ def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: in
     items = len(known)
     bits = novelty(lists.rows, known, users)
     return {"coverage": coverage(lists.rows, items), "gini": gini(lists.rows, items),
-            "novelty_bits": float(np.nanmean(bits)) if (~np.isnan(bits)).any() else float("nan"),
+            "novelty_bits": _mean(bits), "tail_share": _mean(long_tail_share(lists.rows, long_tail(known))),
+            "personalisation": personalisation(lists.rows),
             "empty": float((lengths == 0).mean()), "short": float((lengths < k).mean())}  # fmt: skip
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are defined; NaN where none is."""
+    return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
 
 
 def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:
