@@ -81,7 +81,7 @@ def evaluate_command(
                                   for metric, values in result.per_user.items()}  # fmt: skip
         np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **arrays)
     if json:
-        print_json({**report.to_dict(), "comparisons": [dataclasses.asdict(one) for one in found]})
+        print_json({**report.to_dict(), "comparisons": [one.to_dict() for one in found]})
     else:
         show_report(report, found)
 

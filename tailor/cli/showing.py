@@ -61,5 +61,12 @@ def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
     table(["method", "seen", *([] if same else ["trained on"]), *report.metrics, "coverage", "seconds"], rows, width=FIGURES)
     if comparisons:
         rows = [[f"{c.b} - {c.a}", c.seen, c.metric, f"{c.difference:+.4f} [{c.low:+.4f} {c.high:+.4f}]", f"{c.p_holm:.4f}", f"{c.wins}/{c.losses}",
-                 "yes" if c.is_significant else "no"] for c in comparisons]  # fmt: skip
+                 _verdict(c)] for c in comparisons]  # fmt: skip
         table(["paired difference", "seen", "metric", "mean", "p (Holm)", "won/lost", "significant"], rows, width=FIGURES)
+
+
+def _verdict(found: Comparison) -> str:
+    """No difference found is not no difference: beside it stands what would have been found in four of five cases."""
+    if found.is_significant:
+        return "yes"
+    return "no" if not found.detectable > 0 else f"no (finds {found.detectable:.4f})"
