@@ -193,11 +193,12 @@ def synth(
 def split(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     out: Out,
-    by: Annotated[str, typer.Option(help="last, time, ratio or new-users.")] = "last",
+    by: Annotated[str, typer.Option(help="last, time, ratio, new-users, cold-start or new-items.")] = "last",
     valid: Annotated[float | None, typer.Option(help="Share for validation (not with `last`).")] = None,
     test: Annotated[float | None, typer.Option(help="Share for the test (not with `last`).")] = None,
     only: Annotated[str | None, typer.Option(help="Which events count, as in \"action = 'buy'\", or a label (default: all).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which users are new (only with new-users).")] = None,
+    known: Annotated[int | None, typer.Option(help="How many events of a stranger are known (only with cold-start).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which users or items are new (new-users, cold-start, new-items).")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -206,7 +207,7 @@ def split(
     from tailor.data.dataset import Dataset
     from tailor.data.splits import split_by
 
-    given = {name: value for name, value in (("valid", valid), ("test", test), ("seed", seed)) if value is not None}
+    given = {name: value for name, value in (("valid", valid), ("test", test), ("known", known), ("seed", seed)) if value is not None}
     made = split_by(Dataset.open(folder), by, only, **given)
     made.save(out, folder, overwrite)
     if json:

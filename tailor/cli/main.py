@@ -64,20 +64,26 @@ def fit(
 
 @app.command()
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(help="Folders of fitted models.")],
+    models: Annotated[
+        list[Path], typer.Argument(help="Folders of fitted models, or files of lists made elsewhere (user_id, item_id, score; TREC runs).")
+    ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     part: Annotated[str, typer.Option(help="test, or valid while settings are chosen.")] = "test",
     k: Annotated[str, typer.Option(help="List lengths, separated by commas.")] = "10",
     metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP, and more (docs/guide/metrics.md).")] = "HR,NDCG",
     baseline: Annotated[str | None, typer.Option(help="Model to test the others against (default: the first).")] = None,
     per_user: Annotated[Path | None, typer.Option(help="Write every user's values to this .npz file.")] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(help="Rank only: a file of lists, `new` (items never learned from), uniform:99 or popularity:99 negatives."),
+    ] = None,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
     json: Json = False,
 ) -> None:
     """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept, intervals, paired tests."""
     from tailor.cli.fitting import evaluate_command
 
-    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json)
+    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json, candidates)
 
 
 @app.command()

@@ -49,8 +49,10 @@ def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
     """The table of a report: each method with and without seen items, mean and 95 % interval, then the paired tests."""
     parts = {result.trained_on for result in report.results.values()}
     same = f", trained on {parts.pop()}" if len(parts) == 1 else ""  # else a column says it
-    say(f"{len(report.user_ids)} users of the {report.part} part, split by {report.split['kind']}, the whole catalogue ranked{same}; "
+    say(f"{len(report.user_ids)} users of the {report.part} part, split by {report.split['kind']}, {report.ranked} ranked{same}; "
         f"{report.repeat_targets:.1%} of the targets are items the user had before. [95 % interval over users]")  # fmt: skip
+    if report.ranked != "the whole catalogue":
+        say(f"These figures are over candidates, of whom {report.reachable:.1%} hold the target; they are not those of full ranking.")
     rows = []
     for (method, seen), result in report.results.items():
         cells = [f"{report.mean(method, metric, seen):.4f} [{low:.4f} {high:.4f}]"

@@ -52,7 +52,7 @@ def compare(report: Report, baseline: str, metrics: Sequence[str] | None = None,
     metrics = report.metrics if metrics is None else metrics
     known_names("metrics", metrics, report.metrics)
     known_names("seen", (seen,), dict.fromkeys(how for _, how in report.results))
-    learned = {result.trained_on for result in report.results.values()} - {"other data"}
+    learned = {result.trained_on for result in report.results.values()} - {"other data", "unknown"}
     if len(learned) > 1:
         raise DataError(f"some methods were trained on {' and some on '.join(sorted(learned))}: fit all on the same part to compare them")
     pairs = [(method, metric) for metric in metrics for method in report.methods if method != baseline]
@@ -88,6 +88,7 @@ def _refuse_mixing(reports: Sequence[Report]) -> None:
             ("splits", first.split["hash"], other.split["hash"]),
             ("parts", first.part, other.part),
             ("metrics", first.metrics, other.metrics),
+            ("candidates", first.ranked, other.ranked),
         ):
             if a != b:
                 raise DataError(f"these are runs of different {what} ({a} and {b}): what they measured cannot be compared")

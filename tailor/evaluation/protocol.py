@@ -11,30 +11,33 @@ from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.comparing import Comparison, compare
+from tailor.evaluation.comparing import Comparison, compare, joined
+from tailor.evaluation.given import Candidates, GivenLists
 from tailor.evaluation.report import Report, Result, known_names, mean_of_defined, with_intervals
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
-from tailor.metrics.ranking import PER_USER
+from tailor.metrics.ranking import PER_USER, hits
 
 SEEN = ("removed", "kept")
-__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "refuse_seen_targets"]  # what people ask for together
+__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]  # what people ask for together
 
 
 def evaluate(
-    methods: Recommender | Mapping[str, Recommender],
+    methods: Recommender | Mapping[str, Recommender | GivenLists],
     split: Split,
     part: str = "test",
     k: Sequence[int] = (10,),
     metrics: Sequence[str] = ("HR", "NDCG"),
     seen: Sequence[str] = SEEN,
     run: Run = Run(),  # noqa: B008 (frozen)
+    candidates: Candidates | None = None,
 ) -> Report:
     """Measure fitted recommenders on the users of a split's part ("test", or "valid" while settings are chosen).
 
     The whole catalogue is ranked, once with the items of the user's history removed and once with them kept; lists too
-    short count as misses. Raises ModelError for a method that learned from the events it would be judged by.
+    short count as misses. `candidates` (`given.candidates_of`, `sampled`, `only_new_items`) restricts what may be chosen, and the report
+    says so. `GivenLists` are judged as they are. Raises ModelError for a method that learned from the events it would be judged by.
     """
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
     if not named:
@@ -44,8 +47,10 @@ def evaluate(
     known_names("metrics", metrics, PER_USER)
     known_names("seen", seen, SEEN)
     for method in named.values():
-        refuse_seen_targets(method, split, part)
+        if isinstance(method, Recommender):
+            refuse_seen_targets(method, split, part)
     queries, targets = split.queries(part)
+    given = None if candidates is None else candidates.over(queries)
     known = item_users(split)
     learned_users = int((split.train.sequences.rows.lengths > 0).sum())
     results: dict[tuple[str, str], Result] = {}
@@ -53,14 +58,31 @@ def evaluate(
     for name, how in run.progress(jobs, "evaluating", len(jobs)):
         asked = queries.without_history() if how == "removed" else queries
         started = time.perf_counter()
-        lists = cast(Rankings, named[name].recommend(asked, max(k)))
+        lists = _answer(named[name], asked, max(k), given)
         seconds = time.perf_counter() - started
         values = per_user(_rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics)
         of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
         results[name, how] = Result(values, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
-                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
+                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values),
+                    "the whole catalogue" if candidates is None else candidates.label, _reachable(given, targets))  # fmt: skip
     return with_intervals(report, run.seed)
+
+
+def _answer(method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+    if isinstance(method, Recommender):
+        return cast(Rankings, method.recommend(queries, k, candidates))
+    if candidates is not None:
+        raise DataError("lists that were made elsewhere cannot be restricted to candidates: give methods, or judge the lists as they are")
+    return method.answer(queries, k)
+
+
+def _reachable(candidates: Rankings | None, targets: Ragged) -> float:
+    """Share of the targets that stand among the candidates."""
+    if candidates is None:
+        return 1.0
+    found = hits(candidates.rows, targets.offsets, targets.values)
+    return round(float(found.sum() / max(len(targets.values), 1)), 4)
 
 
 def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
@@ -69,7 +91,9 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
     return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
 
 
-def _trained_on(method: Method, split: Split) -> str:
+def _trained_on(method: Method | GivenLists, split: Split) -> str:
+    if isinstance(method, GivenLists):
+        return "unknown"
     return next((one.part for one in method.trained_on_.chain() if one.split_hash == split.hash), "other data")
 
 

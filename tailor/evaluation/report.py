@@ -22,7 +22,7 @@ class Result:
     per_user: dict[str, np.ndarray]  # "NDCG@10" -> (U,); NaN: undefined for that user
     lists: dict[str, float]  # coverage, gini, novelty in bits, tail share, personalisation, empty (share of users who got nothing), short
     seconds: float  # of recommending to all users
-    trained_on: str  # "train" or "train+valid" of the split judged on, or "other data"
+    trained_on: str  # "train" or "train+valid" of the split judged on, "other data", or "unknown" for given lists
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +35,8 @@ class Report:
     strata: dict[str, np.ndarray]  # name -> (U,) bool
     results: dict[tuple[str, str], Result]  # (method, "removed" or "kept") -> values
     repeat_targets: float  # share of targets that the user had seen before: no list without seen items can hold them
+    ranked: str = "the whole catalogue"  # or the label of candidates
+    reachable: float = 1.0  # share of the targets that could be recommended at all
     interval: dict[tuple[str, str], Intervals] = field(default_factory=dict)
     seed: int = 0  # of the intervals
 
@@ -72,7 +74,7 @@ class Report:
         lists = [{"method": method, "seen": seen, "trained_on": result.trained_on, "seconds": round(result.seconds, 4), **result.lists}
                  for (method, seen), result in self.results.items()]  # fmt: skip
         about = {"schema": SCHEMA, "split": self.split, "part": self.part, "users": len(self.user_ids),
-                 "repeat_targets": self.repeat_targets, "metrics": rows, "strata": strata, "lists": lists}  # fmt: skip
+                 "repeat_targets": self.repeat_targets, "ranked": self.ranked, "reachable": self.reachable, "metrics": rows, "strata": strata, "lists": lists}  # fmt: skip
         return cast(dict[str, Any], without_nan(about))
 
 
