@@ -25,7 +25,7 @@ def main() -> None:
     parser.add_argument("--experiments", type=int, default=2000)
     n = parser.parse_args().experiments
     figures = {"experiments": n, "users": USERS, "coverage of 95 % intervals": coverage(n), "false positives of compare at 5 %": false_positives(n),
-               "planted effect of the detectable size found (stated power .8)": power(n)}  # fmt: skip
+               "planted lead of the detectable size found (stated power .8)": {f"{users} users": power(n, users) for users in (USERS, 2000)}}  # fmt: skip
     print(json.dumps(figures, indent=1))
     print(write_result("intervals", 0, "python benchmarks/intervals.py", figures))
 
@@ -94,19 +94,27 @@ def alike(rng: np.random.Generator, systems: int) -> dict[str, np.ndarray]:
     return {str(one): ndcgs(rng, (USERS,), easy) for one in range(systems)}
 
 
-def power(n: int) -> dict:
-    """The better system finds the item for some more users: by so many that the mean rises by what `detectable` named on a pilot run."""
+def power(n: int, users: int) -> dict:
+    """The better system finds the item for some more users: by so many that its true lead is what `detectable` says of such runs, on average."""
     rng = np.random.default_rng(3)
-    pilot = alike(rng, 2)
-    spread = [detectable(one["1"] - one["0"]) for one in (alike(rng, 2) for _ in range(50))]
-    effect = float(np.mean([detectable(pilot["1"] - pilot["0"]), *spread]))
-    found = []
-    for at in range(n):
-        easy = rng.beta(1, 4, USERS)
-        better = np.minimum(easy + effect / mean_gain(), 1)
-        values = {"0": ndcgs(rng, (USERS,), easy), "1": ndcgs(rng, (USERS,), better)}
-        found.append(compare(report(values), "0", seed=at)[0].is_significant)
-    return {"effect": round(effect, 4), "mean of the baseline": round(0.2 * mean_gain(), 4), **share(found)}
+    shift, lead = 0.05, 0.0
+    for _ in range(6):  # the spread of the differences grows with the lead itself
+        pilots = [led(rng, shift, users) for _ in range(300)]
+        lead = float(np.mean([(one["1"] - one["0"]).mean() for one in pilots]))
+        wanted = float(np.mean([detectable(one["1"] - one["0"]) for one in pilots]))
+        shift *= wanted / lead
+    found = [compare(report(led(rng, shift, users)), "0", seed=at)[0].is_significant for at in range(n)]
+    return {
+        "true lead": round(lead, 4),
+        "detectable": round(wanted, 4),
+        "mean of the baseline": round(0.2 * mean_gain(), 4),
+        **share(found),
+    }
+
+
+def led(rng: np.random.Generator, shift: float, users: int) -> dict[str, np.ndarray]:
+    easy = rng.beta(1, 4, users)
+    return {"0": ndcgs(rng, (users,), easy), "1": ndcgs(rng, (users,), np.minimum(easy + shift, 1))}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`tailor data`: import, export, check, stats, synth, split."""
+"""`tailor data`: import, export, check, stats, synth, split, diagnose."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -218,3 +218,29 @@ def split(
         f"users with a test target: {about['users']['test']} of {about['users']['all']}; targets of items never seen in training: "
         f"{about['test_targets_of_items_not_in_train']:.1%}; targets decided by a tie in time: {about['users_whose_target_a_tie_decides']:.1%}",
         f"Next: tailor fit default --split {out} --out MODEL")  # fmt: skip
+
+
+@app.command()
+def diagnose(
+    folder: Annotated[Path, typer.Argument(help="Folder of a split, or of a data set, which is then split by leaving the last out.")],
+    part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    seed: Annotated[int, typer.Option(help="Which users the floors are measured on, where there are many.")] = 0,
+    json: Json = False,
+) -> None:
+    """Say what a split can measure: how far the next item can be foreseen, what shortcuts reach, what leaks (exit code 1 then)."""
+    from tailor.base import Run
+    from tailor.cli.showing import print_json, show_diagnosis
+    from tailor.data.dataset import Dataset
+    from tailor.data.splits import Split, last_out
+    from tailor.evaluation.diagnosis import diagnose
+    from tailor.progress import terminal
+
+    split = Split.open(folder, data_folder) if (folder / "split.toml").exists() else last_out(Dataset.open(folder))
+    found = diagnose(split, part, Run(seed=seed, progress=terminal))
+    if json:
+        print_json(found.to_dict())
+    else:
+        show_diagnosis(found)
+    if found.wrong:
+        raise typer.Exit(1)

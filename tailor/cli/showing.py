@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailor.cli.plain import shown
+from tailor.evaluation.diagnosis import Diagnosis
 from tailor.evaluation.protocol import Comparison, Report
 
 FIGURES = 160  # columns of a table of figures, where it is no terminal: two metrics fit into 100, and more must not be torn
@@ -72,3 +73,23 @@ def _verdict(found: Comparison) -> str:
     if found.is_significant:
         return "yes"
     return "no" if not found.detectable > 0 else f"no (finds {found.detectable:.4f})"
+
+
+def show_diagnosis(found: Diagnosis) -> None:
+    """The figures, the floors that any method must pass, and what is wrong or odd."""
+    rows = [[name, "not known" if value is None else f"{value:,.0f}" if float(value).is_integer() and value >= 1 else f"{value:.4f}"]
+            for name, value in found.facts.items()]  # fmt: skip
+    table(["", found.name], rows)
+    cells = [
+        [floor.name, f"{floor.hit:.4f}" + (f" [{floor.low:.4f} {floor.high:.4f}]" if floor.high > floor.low else ""), floor.ndcg]
+        for floor in found.floors
+    ]
+    users = f"{found.floors[0].users:,} users of the {found.part} part" if found.floors else "nobody"
+    table(
+        ["what understands nothing reaches", "HR@10 [95 %]", "NDCG@10"],
+        cells,
+        title=f"Floors: {users}, whole catalogue, seen items removed",
+    )
+    for one in found.findings:
+        say(f"{'WRONG' if one.wrong else 'odd  '}  {one.name}: {one.says}", f"         -> {one.remedy}")
+    say(f"{len(found.wrong)} wrong, {len(found.findings) - len(found.wrong)} odd, in {found.seconds:.1f} s")
