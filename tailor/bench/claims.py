@@ -136,6 +136,38 @@ def stale_records(root: Path) -> list[str]:
     return problems
 
 
+def sweep(root: Path, fresh: bool = False) -> tuple[list[str], list[str]]:
+    """The papers that a sweep over all still has to measure, and those it has measured: a stopped sweep of hours goes on where it was.
+
+    benchmarks/claims/.sweep.json tells when it began, and goes when all are measured; `fresh` begins anew.
+    """
+    mark = claims_folder(root) / ".sweep.json"
+    if fresh or not mark.exists():
+        with replaced_by(mark) as aside:
+            aside.write_text(json.dumps({"began": time.time()}) + "\n", encoding="utf-8")
+    try:
+        began = float(json.loads(mark.read_text(encoding="utf-8"))["began"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{mark} is damaged: begin again with --fresh") from None
+    done = [slug for slug in built_papers() if (path := claims_folder(root) / f"{slug}.json").exists() and path.stat().st_mtime >= began]
+    return [slug for slug in built_papers() if slug not in done], done
+
+
+def end_sweep(root: Path) -> None:
+    (claims_folder(root) / ".sweep.json").unlink(missing_ok=True)
+
+
+def verdicts(root: Path) -> list[dict[str, Any]]:
+    """One line a built paper: verdict, how many of its promises came out, seconds, date, commit."""
+    rows = []
+    for slug in sorted(built_papers()):
+        record = read_record(root, slug) or {}
+        checks = record.get("checks", {})
+        rows.append({"paper": slug, "verdict": record.get("verdict", "no record"), "promises": f"{sum(checks.values())} of {len(checks)}",
+                     "seconds": record.get("seconds"), "date": record.get("date", ""), "commit": str(record.get("commit", ""))[:8]})  # fmt: skip
+    return rows
+
+
 def environment(root: Path) -> dict[str, Any]:
     """Machine, commit (and whether the package differs from it) and date of a measurement."""
 

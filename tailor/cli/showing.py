@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tailor.cli.plain import shown
+from tailor.evaluation.comparing import Repeated
 from tailor.evaluation.diagnosis import Diagnosis
 from tailor.evaluation.protocol import Comparison, Report
 
@@ -62,6 +63,10 @@ def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
             [method, seen, *([] if same else [result.trained_on]), *cells, f"{result.lists['coverage']:.1%}", f"{result.seconds:.2f}"]
         )
     table(["method", "seen", *([] if same else ["trained on"]), *report.metrics, "coverage", "seconds"], rows, width=FIGURES)
+    show_comparisons(comparisons)
+
+
+def show_comparisons(comparisons: Sequence[Comparison]) -> None:
     if comparisons:
         rows = [[f"{c.b} - {c.a}", c.seen, c.metric, f"{c.difference:+.4f} [{c.low:+.4f} {c.high:+.4f}]", f"{c.p_holm:.4f}", f"{c.wins}/{c.losses}",
                  _verdict(c)] for c in comparisons]  # fmt: skip
@@ -93,3 +98,30 @@ def show_diagnosis(found: Diagnosis) -> None:
     for one in found.findings:
         say(f"{'WRONG' if one.wrong else 'odd  '}  {one.name}: {one.says}", f"         -> {one.remedy}")
     say(f"{len(found.wrong)} wrong, {len(found.findings) - len(found.wrong)} odd, in {found.seconds:.1f} s")
+
+
+def show_board(title: str, rows: Sequence[Repeated], failed: Sequence[str], tests: Sequence[Comparison]) -> None:
+    """A leaderboard: one line a method and treatment of seen items, best first by the last metric, then the paired tests."""
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    by_key = {(row.method, row.seen, row.metric): row for row in rows}
+    keys = sorted({(row.method, row.seen) for row in rows}, key=lambda key: (key[1] != "removed", -by_key[(*key, metrics[-1])].mean))
+    lines = []
+    for method, seen in keys:
+        found = [by_key[method, seen, metric] for metric in metrics]
+        spread = [f" ±{row.deviation:.4f}" if len(row.means) > 1 else "" for row in found]
+        lines.append(
+            [
+                method,
+                seen,
+                str(len(found[0].means)),
+                *(f"{row.mean:.4f}{more} [{row.low:.4f} {row.high:.4f}]" for row, more in zip(found, spread)),
+            ]
+        )
+    table(
+        ["method", "seen", "seeds", *metrics],
+        lines,
+        title=f"{title}. [95 % interval over users and random states; ± between random states]",
+        width=FIGURES,
+    )
+    show_comparisons(tests)
+    say(*failed)
