@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 from tailor.bench.cards import Card, changed_files, differences, report_of
 from tailor.errors import DataError, ModelError
@@ -37,9 +38,8 @@ def _board(cards: list[Card], baseline: str | None) -> Board:
         if card.status == "done":
             codes.setdefault((card.label, repr([card.inputs["method"], card.inputs["code"]])), []).append(card)
     labels = [label for label, _ in codes]
-    named = {
-        key: key[0] if labels.count(key[0]) == 1 else f"{key[0]} ({key[1][-8:-2]})" for key in codes
-    }  # of other settings or other code
+    named = {(label, about): label if labels.count(label) == 1 else f"{label} ({blake2b(about.encode(), digest_size=3).hexdigest()})"
+             for label, about in codes}  # of other settings or other code: `bench diff` tells which  # fmt: skip
     reports = {named[key]: [_called(report_of(card), named[key]) for card in group] for key, group in codes.items()}
     failed = [f"{card.label}, random state {card.inputs['seed']}: {card.status}" for card in cards if card.status != "done"]
     first = cards[0].inputs

@@ -56,7 +56,7 @@ def race(root: Path, environments: Path, names: list[str]) -> list[str]:
 
 def race_table(root: Path) -> list[dict[str, Any]]:
     """What the last races gave: for every figure that names a ratio ("their seconds over ours"), its value, date and machine."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for peer in PEERS:
         path = root / "benchmarks" / "results" / f"{peer.result}.json"
         if not path.exists():
