@@ -19,7 +19,7 @@ import numpy as np
 from tailor.base import Run
 from tailor.data.folders import replaced_by, sha256_of
 from tailor.errors import ModelError, nearest
-from tailor.specs import Found, discover
+from tailor.specs import Found, discover, discover_studies
 
 VERDICTS = ("held", "not reproduced")
 FIELDS = ("verdict", "checks", "figures", "seeds", "data", "method_hash", "program_hash")  # of a record; none may be empty
@@ -45,9 +45,9 @@ def method_file(found: Found) -> Path:
 
 
 def built_papers() -> dict[str, Found]:
-    """Slug -> the method that carries its PAPER. Raises ModelError where two files carry the same one."""
+    """Slug -> the method or study that carries its PAPER. Raises ModelError where two files carry the same one."""
     built: dict[str, Found] = {}
-    for found in discover():
+    for found in [*discover(), *discover_studies()]:
         if found.paper:
             other = built.setdefault(found.paper.slug, found)
             if method_file(other) != method_file(found):
