@@ -16,6 +16,7 @@ from tailor.evaluation.comparing import Repeated
 from tailor.evaluation.diagnosis import Diagnosis
 from tailor.evaluation.protocol import Comparison, Report
 
+MOST_WITH_INTERVALS = 3  # metrics of a leaderboard that fit into a line with their intervals
 FIGURES = 160  # columns of a table of figures, where it is no terminal: two metrics fit into 100, and more must not be torn
 COMMAND = re.compile(r"(Next: |Back again: | +)tailor ")
 
@@ -98,6 +99,11 @@ def show_diagnosis(found: Diagnosis) -> None:
     for one in found.findings:
         say(f"{'WRONG' if one.wrong else 'odd  '}  {one.name}: {one.says}", f"         -> {one.remedy}")
     say(f"{len(found.wrong)} wrong, {len(found.findings) - len(found.wrong)} odd, in {found.seconds:.1f} s")
+
+
+def _cell(row: Repeated, interval: bool) -> str:
+    spread = f" ±{row.deviation:.4f}" if len(row.means) > 1 else ""
+    return f"{row.mean:.4f}{spread}" + (f" [{row.low:.4f} {row.high:.4f}]" if interval else "")
 
 
 def show_board(title: str, rows: Sequence[Repeated], failed: Sequence[str], tests: Sequence[Comparison]) -> None:
