@@ -111,23 +111,12 @@ def show_board(title: str, rows: Sequence[Repeated], failed: Sequence[str], test
     metrics = list(dict.fromkeys(row.metric for row in rows))
     by_key = {(row.method, row.seen, row.metric): row for row in rows}
     keys = sorted({(row.method, row.seen) for row in rows}, key=lambda key: (key[1] != "removed", -by_key[(*key, metrics[-1])].mean))
+    short = len(metrics) <= MOST_WITH_INTERVALS
     lines = []
     for method, seen in keys:
         found = [by_key[method, seen, metric] for metric in metrics]
-        spread = [f" ±{row.deviation:.4f}" if len(row.means) > 1 else "" for row in found]
-        lines.append(
-            [
-                method,
-                seen,
-                str(len(found[0].means)),
-                *(f"{row.mean:.4f}{more} [{row.low:.4f} {row.high:.4f}]" for row, more in zip(found, spread)),
-            ]
-        )
-    table(
-        ["method", "seen", "seeds", *metrics],
-        lines,
-        title=f"{title}. [95 % interval over users and random states; ± between random states]",
-        width=FIGURES,
-    )
+        lines.append([method, seen, str(len(found[0].means)), *(_cell(row, short) for row in found)])
+    told = "95 % interval over users and random states" if short else "intervals: --json"
+    table(["method", "seen", "seeds", *metrics], lines, title=f"{title}. [{told}; ± between random states]", width=FIGURES)
     show_comparisons(tests)
     say(*failed)
