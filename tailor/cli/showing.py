@@ -38,7 +38,13 @@ def print_json(value: Any) -> None:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], title: str | None = None, width: int = 100) -> None:
     """Text columns to the left, the rest to the right."""
-    made = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    made = Table(
+        title=None if title is None else Text(shown(title), style="table.title"),
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
     for i, column in enumerate(columns):
         numeric = bool(rows) and not isinstance(rows[0][i], str)
         made.add_column(Text(shown(column)), justify="right" if numeric else "left", overflow="fold")

@@ -53,6 +53,13 @@ def test_a_suite_from_run_to_table(run, tmp_path):
     assert "results.csv was changed after the run" in run("bench", "verify", "runs", code=1)
 
 
+def test_a_board_of_many_metrics_fits_and_brackets_of_a_title_are_no_markup(run, tmp_path):
+    (tmp_path / "wide.toml").write_text(SUITE + '[protocol]\nk = [5, 10]\nmetrics = ["HR", "NDCG"]\n')
+    run("bench", "run", "wide.toml", "--out", "runs", "--only", "visits")
+    out = run("bench", "table", "runs")
+    assert "[intervals: --json; ± between random states]" in out and max(map(len, out.splitlines())) <= 100
+
+
 def test_suites_say_what_is_not_built(run):
     out = run("bench", "suites")
     assert "smoke" in out and "not built: SASRec" in " ".join(out.split())
