@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
-from tailor.bench.cards import Card, changed_files, differences, report_of
+from tailor.bench.cards import Card, changed_files, report_of
+from tailor.bench.verifying import differences
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.comparing import Comparison, Repeated, compare, joined, over_seeds
 from tailor.evaluation.report import Report

@@ -113,7 +113,7 @@ def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of c
     """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
     from tailor.base import Run
     from tailor.bench.cards import cards_in
-    from tailor.bench.cards import verify as verified
+    from tailor.bench.verifying import verify as verified
     from tailor.cli.showing import say
     from tailor.errors import TailorError
 

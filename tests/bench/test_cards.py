@@ -9,9 +9,11 @@ import pytest
 
 from tailor.base import Run
 from tailor.bench import cards as cards_module
-from tailor.bench.cards import cards_in, changed_files, id_of, inputs_of, read_card, report_of, run_suite, verify
+from tailor.bench import verifying
+from tailor.bench.cards import cards_in, changed_files, id_of, inputs_of, read_card, report_of, run_suite
 from tailor.bench.leaderboard import apart, boards
 from tailor.bench.suites import FOLDER, read_suite, split_of, suite_names
+from tailor.bench.verifying import verify
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError, ModelError
 from tailor.testing.data import tiny_data
@@ -114,7 +116,7 @@ def test_one_byte_of_the_data_is_noticed(bench, made, monkeypatch):
     card = card_of(bench)
     moved = json.loads((card.folder / "card.json").read_text())
     assert moved["inputs"]["data"]["folder"] == str(made / "DATA")
-    monkeypatch.setattr(cards_module, "split_of", lambda data, split: split_of({**data, "folder": str(bench / "DATA")}, split))
+    monkeypatch.setattr(verifying, "split_of", lambda data, split: split_of({**data, "folder": str(bench / "DATA")}, split))
     said = verify(card)
     assert any(line.startswith("data: hash ") for line in said)
 
@@ -132,7 +134,7 @@ def test_values_changed_with_their_hash_are_still_noticed(bench):
 
 
 def test_other_code_is_named(bench, monkeypatch):
-    monkeypatch.setattr(cards_module, "code_hash", lambda: "other")
+    monkeypatch.setattr(verifying, "code_hash", lambda: "other")
     (said,) = verify(card_of(bench))
     assert said.startswith("code: Tailor's files have changed since (hash other")
 
