@@ -10,11 +10,11 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
-from tailor.base import Method, Paper
+from tailor.base import Method, Paper, Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 
 ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing", "images", "conversation", "simulation",
@@ -213,6 +213,17 @@ def discover() -> list[Found]:
         if isinstance(cls, type) and issubclass(cls, Method) and not getattr(cls, "__abstractmethods__", None):
             paper = getattr(importlib.import_module(cls.__module__), "PAPER", None)
             out.append(Found(path, cls, paper))
+    return out
+
+
+def discover_studies() -> list[Found]:
+    """Every study of the rooms: what measures, and is not fitted."""
+    out = []
+    for path in _class_paths():
+        if path.startswith("evaluation."):
+            cls = _import(path)
+            if isinstance(cls, type) and issubclass(cls, Study):
+                out.append(Found(path, cast(Any, cls), getattr(importlib.import_module(cls.__module__), "PAPER", None)))
     return out
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from tailor.base import Run
 from tailor.data.folders import replaced_by, sha256_of
 from tailor.errors import ModelError, nearest
-from tailor.specs import Found, discover
+from tailor.specs import Found, discover, discover_studies
 
 VERDICTS = ("held", "not reproduced")
 FIELDS = ("verdict", "checks", "figures", "seeds", "data", "method_hash", "program_hash")  # of a record; none may be empty
@@ -45,9 +45,9 @@ def method_file(found: Found) -> Path:
 
 
 def built_papers() -> dict[str, Found]:
-    """Slug -> the method that carries its PAPER. Raises ModelError where two files carry the same one."""
+    """Slug -> the method or study that carries its PAPER. Raises ModelError where two files carry the same one."""
     built: dict[str, Found] = {}
-    for found in discover():
+    for found in [*discover(), *discover_studies()]:
         if found.paper:
             other = built.setdefault(found.paper.slug, found)
             if method_file(other) != method_file(found):
@@ -134,6 +134,38 @@ def stale_records(root: Path) -> list[str]:
         elif (record["verdict"] == "held") != all(record["checks"].values()):
             problems.append(f"{slug}: its verdict does not follow from its checks")
     return problems
+
+
+def sweep(root: Path, fresh: bool = False) -> tuple[list[str], list[str]]:
+    """The papers that a sweep over all still has to measure, and those it has measured: a stopped sweep of hours goes on where it was.
+
+    benchmarks/claims/.sweep.json tells when it began, and goes when all are measured; `fresh` begins anew.
+    """
+    mark = claims_folder(root) / ".sweep.json"
+    if fresh or not mark.exists():
+        with replaced_by(mark) as aside:
+            aside.write_text(json.dumps({"began": time.time()}) + "\n", encoding="utf-8")
+    try:
+        began = float(json.loads(mark.read_text(encoding="utf-8"))["began"])
+    except (ValueError, KeyError, TypeError):
+        raise ModelError(f"{mark} is damaged: begin again with --fresh") from None
+    done = [slug for slug in built_papers() if (path := claims_folder(root) / f"{slug}.json").exists() and path.stat().st_mtime >= began]
+    return [slug for slug in built_papers() if slug not in done], done
+
+
+def end_sweep(root: Path) -> None:
+    (claims_folder(root) / ".sweep.json").unlink(missing_ok=True)
+
+
+def verdicts(root: Path) -> list[dict[str, Any]]:
+    """One line a built paper: verdict, how many of its promises came out, seconds, date, commit."""
+    rows = []
+    for slug in sorted(built_papers()):
+        record = read_record(root, slug) or {}
+        checks = record.get("checks", {})
+        rows.append({"paper": slug, "verdict": record.get("verdict", "no record"), "promises": f"{sum(checks.values())} of {len(checks)}",
+                     "seconds": record.get("seconds"), "date": record.get("date", ""), "commit": str(record.get("commit", ""))[:8]})  # fmt: skip
+    return rows
 
 
 def environment(root: Path) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 import tomllib
 from pathlib import Path
 
-from tailor.bench.claims import read_record
+from tailor.bench.claims import built_papers, read_record
 from tailor.errors import ModelError
-from tailor.specs import discover
 
 
 def papers_table(root: Path) -> str:
     """The text of docs/papers.md, from docs/papers.toml, the methods that carry a PAPER, and benchmarks/claims/*.json."""
     known = tomllib.loads((root / "docs" / "papers.toml").read_text(encoding="utf-8"))["papers"]
-    built = {found.paper.slug: found.path for found in discover() if found.paper}
+    built = {slug: found.path for slug, found in built_papers().items()}
     unknown = sorted(set(built) - {paper["slug"] for paper in known})
     if unknown:
         raise ModelError(f"methods name papers that docs/papers.toml does not list: {', '.join(unknown)}")

@@ -1,4 +1,4 @@
-"""`tailor bench`: claims and papers."""
+"""`tailor bench`: claims, papers, suites, cards, peers."""
 
 from pathlib import Path
 from typing import Annotated
@@ -17,28 +17,178 @@ def _repository(root: Path) -> None:
         raise DataError(f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root")
 
 
+Out = Annotated[Path, typer.Option(help="Folder of the cards.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
 @app.command()
 def claims(
     slug: Annotated[str | None, typer.Argument(help="A paper; left out: all whose record is missing or stale.")] = None,
     root: Root = Path(),
     check: Annotated[bool, typer.Option("--check", help="Run nothing; say which records are missing or stale.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Measure every paper again; a stopped sweep goes on where it was.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")] = False,
     seed: int = 0,
 ) -> None:
     """Measure what a paper promises, and write the record that docs/papers.md shows."""
-    from tailor.base import Run
-    from tailor.bench.claims import run_claim, stale_records
-    from tailor.cli.showing import say
-    from tailor.progress import terminal
+    from tailor.bench.claims import end_sweep, stale_records, sweep, verdicts
+    from tailor.cli.showing import say, table
+    from tailor.errors import TailorError
 
     _repository(root)
     stale = stale_records(root)
     if check:
         say(*(stale or ["every built paper has a valid record"]))
         raise typer.Exit(bool(stale))
-    for one in [slug] if slug else [line.partition(":")[0] for line in stale]:
-        record = run_claim(one, root, Run(seed=seed, progress=terminal))
-        say(f"{one}: {record['verdict']} in {record['seconds']} s",
-            *[f"  {'yes' if came_out else 'no '}  {what}" for what, came_out in record["checks"].items()])  # fmt: skip
+    if not every:
+        for one in [slug] if slug else [line.partition(":")[0] for line in stale]:
+            _measure(one, root, seed)
+        return
+    left, done = sweep(root, fresh)
+    if done:
+        say(f"going on: {len(done)} of {len(done) + len(left)} are measured already")
+    failed = []
+    for one in left:
+        try:
+            _measure(one, root, seed)
+        except TailorError as error:  # one claim that fails must not cost the others their hours
+            failed.append(f"{one}: {error}")
+    if not failed:
+        end_sweep(root)
+    table(["paper", "verdict", "promises", "seconds", "date", "commit"],
+          [[row["paper"], row["verdict"], row["promises"], row["seconds"] or 0.0, row["date"], row["commit"]] for row in verdicts(root)])  # fmt: skip
+    say(*failed)
+    raise typer.Exit(bool(failed))
+
+
+def _measure(slug: str, root: Path, seed: int) -> None:
+    from tailor.base import Run
+    from tailor.bench.claims import run_claim
+    from tailor.cli.showing import say
+    from tailor.progress import terminal
+
+    record = run_claim(slug, root, Run(seed=seed, progress=terminal))
+    say(f"{slug}: {record['verdict']} in {record['seconds']} s",
+        *[f"  {'yes' if came_out else 'no '}  {what}" for what, came_out in record["checks"].items()])  # fmt: skip
+
+
+@app.command()
+def suites() -> None:
+    """List the suites: what each measures, and what of it is not built yet."""
+    from tailor.bench.suites import read_suite, suite_names
+    from tailor.cli.showing import say
+
+    for name in suite_names():
+        suite = read_suite(name)
+        say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}",
+            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()))  # fmt: skip
+
+
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a file of one (TOML).")],
+    out: Out = Path("runs"),
+    only: Annotated[list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")] = None,
+) -> None:
+    """Measure a suite: a card (a folder) for every method and random state. What is there already is kept, so a stopped run goes on."""
+    from tailor.base import Run
+    from tailor.bench.cards import run_suite
+    from tailor.bench.suites import read_suite
+    from tailor.cli.showing import say, show_diagnosis
+    from tailor.errors import nearest
+    from tailor.progress import terminal
+
+    asked = read_suite(suite)
+    for one in only or []:
+        if one not in asked.methods:
+            raise DataError(f'the suite has no method "{one}".{nearest(one, asked.methods)}')
+    cards = run_suite(asked, out, Run(progress=terminal), only or [], show_diagnosis)
+    say(*(f"{card.folder}: {card.status}" for card in cards), *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
+        f"Next: tailor bench table {out / asked.name}" + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""))  # fmt: skip
+    raise typer.Exit(any(card.status != "done" for card in cards))
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of cards.")]) -> None:
+    """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
+    from tailor.base import Run
+    from tailor.bench.cards import cards_in
+    from tailor.bench.verifying import verify as verified
+    from tailor.cli.showing import say
+    from tailor.errors import TailorError
+
+    wrong = False
+    for card in cards_in(folder):
+        try:
+            lines = verified(card, Run())
+        except TailorError as error:
+            lines = [str(error)]
+        wrong |= bool(lines)
+        say(f"{card.folder}: {'not as it was' if lines else 'the same, value by value'}", *(f"    {line}" for line in lines))
+    raise typer.Exit(wrong)
+
+
+@app.command()
+def diff(first: Annotated[Path, typer.Argument(help="A card.")], second: Annotated[Path, typer.Argument(help="Another.")]) -> None:
+    """Say what differs between two cards: settings, data, code, random state, and the results where they are comparable."""
+    from tailor.bench.cards import read_card
+    from tailor.bench.leaderboard import apart
+    from tailor.cli.showing import say
+
+    say(*(apart(read_card(first), read_card(second)) or ["nothing"]))
+
+
+@app.command()
+def table(
+    folder: Annotated[Path, typer.Argument(help="A folder of cards.")] = Path("runs"),
+    baseline: Annotated[str | None, typer.Option(help="Method to test the others against.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page of its own with plots to this file.")] = None,
+    json: Json = False,
+) -> None:
+    """Build the leaderboards of cards, from their folders alone: means over random states with intervals, and paired tests."""
+    from tailor.bench.cards import cards_in
+    from tailor.bench.leaderboard import boards
+    from tailor.cli.showing import print_json, say, show_board
+    from tailor.data.folders import replaced_by
+    from tailor.evaluation.pages import page
+
+    found = boards(cards_in(folder), baseline)
+    if html is not None:
+        if len(found) > 1:
+            raise DataError(f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one suite for a page")
+        with replaced_by(html) as aside:
+            aside.write_text(page(found[0].report, found[0].tests, title=found[0].title), encoding="utf-8")
+    if json:
+        print_json([{"title": one.title, "rows": [row.to_dict() for row in one.rows], "failed": one.failed,
+                     "comparisons": [test.to_dict() for test in one.tests]} for one in found])  # fmt: skip
+        return
+    for one in found:
+        show_board(one.title, one.rows, one.failed, one.tests)
+    if html is not None:
+        say(f"page: {html}")
+
+
+@app.command()
+def peers(
+    names: Annotated[list[str] | None, typer.Argument(help="Which; left out: all.")] = None,
+    root: Root = Path(),
+    environments: Annotated[
+        Path | None, typer.Option(help="Folder with a virtual environment for each peer; left out: run nothing.")
+    ] = None,
+) -> None:
+    """Race other projects' programs where their environments are, and print what the last races gave."""
+    from tailor.bench.peers import race, race_table
+    from tailor.cli.showing import say
+    from tailor.cli.showing import table as show
+
+    _repository(root)
+    if environments is not None:
+        say(*race(root, environments, names or []))
+    rows = race_table(root)
+    show(
+        ["peer", "figure", "ratio", "date"],
+        [[row["peer"], row["figure"], "" if row["value"] is None else f"{row['value']:.2f}", row["date"]] for row in rows],
+    )
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`tailor data`: import, export, check, stats, synth, split."""
+"""`tailor data`: import, export, check, stats, synth, split, diagnose."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -193,11 +193,12 @@ def synth(
 def split(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],
     out: Out,
-    by: Annotated[str, typer.Option(help="last, time, ratio or new-users.")] = "last",
+    by: Annotated[str, typer.Option(help="last, time, ratio, new-users, cold-start or new-items.")] = "last",
     valid: Annotated[float | None, typer.Option(help="Share for validation (not with `last`).")] = None,
     test: Annotated[float | None, typer.Option(help="Share for the test (not with `last`).")] = None,
     only: Annotated[str | None, typer.Option(help="Which events count, as in \"action = 'buy'\", or a label (default: all).")] = None,
-    seed: Annotated[int | None, typer.Option(help="Which users are new (only with new-users).")] = None,
+    known: Annotated[int | None, typer.Option(help="How many events of a stranger are known (only with cold-start).")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which users or items are new (new-users, cold-start, new-items).")] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
@@ -206,7 +207,7 @@ def split(
     from tailor.data.dataset import Dataset
     from tailor.data.splits import split_by
 
-    given = {name: value for name, value in (("valid", valid), ("test", test), ("seed", seed)) if value is not None}
+    given = {name: value for name, value in (("valid", valid), ("test", test), ("known", known), ("seed", seed)) if value is not None}
     made = split_by(Dataset.open(folder), by, only, **given)
     made.save(out, folder, overwrite)
     if json:
@@ -217,3 +218,29 @@ def split(
         f"users with a test target: {about['users']['test']} of {about['users']['all']}; targets of items never seen in training: "
         f"{about['test_targets_of_items_not_in_train']:.1%}; targets decided by a tie in time: {about['users_whose_target_a_tie_decides']:.1%}",
         f"Next: tailor fit default --split {out} --out MODEL")  # fmt: skip
+
+
+@app.command()
+def diagnose(
+    folder: Annotated[Path, typer.Argument(help="Folder of a split, or of a data set, which is then split by leaving the last out.")],
+    part: Annotated[str, typer.Option(help="test or valid.")] = "test",
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    seed: Annotated[int, typer.Option(help="Which users the floors are measured on, where there are many.")] = 0,
+    json: Json = False,
+) -> None:
+    """Say what a split can measure: how far the next item can be foreseen, what shortcuts reach, what leaks (exit code 1 then)."""
+    from tailor.base import Run
+    from tailor.cli.showing import print_json, show_diagnosis
+    from tailor.data.dataset import Dataset
+    from tailor.data.splits import Split, last_out
+    from tailor.evaluation.diagnosis import diagnose
+    from tailor.progress import terminal
+
+    split = Split.open(folder, data_folder) if (folder / "split.toml").exists() else last_out(Dataset.open(folder))
+    found = diagnose(split, part, Run(seed=seed, progress=terminal))
+    if json:
+        print_json(found.to_dict())
+    else:
+        show_diagnosis(found)
+    if found.wrong:
+        raise typer.Exit(1)

@@ -8,8 +8,11 @@ import numpy as np
 
 from tailor.base import Recommender, Run
 from tailor.cli.showing import print_json, say, show_report, table
+from tailor.data.folders import replaced_by
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
+from tailor.evaluation.given import Candidates, GivenLists, candidates_of, only_new_items, sampled
+from tailor.evaluation.pages import page
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
@@ -71,11 +74,14 @@ def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
 
 def evaluate_command(
     models: list[Path], split: Path, part: str, k: str, metrics: str, baseline: str | None, per_user: Path | None,
-    data_folder: Path | None, json: bool,
+    data_folder: Path | None, json: bool, candidates: str | None = None, html: Path | None = None,
 ) -> None:  # fmt: skip
     cut = Split.open(split, data_folder)
-    methods: dict[str, Recommender] = {}
+    methods: dict[str, Recommender | GivenLists] = {}
     for folder in models:
+        if folder.is_file():
+            methods[folder.name] = GivenLists.read(folder)
+            continue
         method = load(folder)
         if not isinstance(method, Recommender):
             raise ModelError(f"{folder} holds a {method.name}, which does not recommend")
@@ -89,19 +95,39 @@ def evaluate_command(
         raise DataError(f'--k {k}: list lengths are whole numbers from 1, separated by commas, as in "5,10,20"')
     if baseline is not None and baseline not in methods:
         raise DataError(f"--baseline {baseline}: name one of the models by its folder.{nearest(baseline, methods)}")
-    if per_user is not None and not per_user.absolute().parent.is_dir():  # before the work, not after it
-        raise DataError(f"--per-user {per_user}: there is no folder {per_user.parent}: make it first")
+    for option, file in (("--per-user", per_user), ("--html", html)):
+        if file is not None and not file.absolute().parent.is_dir():  # before the work, not after it
+            raise DataError(f"{option} {file}: there is no folder {file.parent}: make it first")
     wanted = [name.strip() for name in metrics.split(",")]
-    report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal))
+    report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal), candidates=_candidates(candidates, cut, part))
     found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
     if per_user is not None:
         arrays: dict[str, Any] = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
                                   for metric, values in result.per_user.items()}  # fmt: skip
         np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **arrays)
+    if html is not None:
+        with replaced_by(html) as aside:
+            aside.write_text(page(report, found, title=f"{', '.join(methods)} on {cut.data.name}"), encoding="utf-8")
     if json:
-        print_json({**report.to_dict(), "comparisons": [dataclasses.asdict(one) for one in found]})
+        print_json({**report.to_dict(), "comparisons": [one.to_dict() for one in found]})
     else:
         show_report(report, found)
+
+
+def _candidates(given: str | None, split: Split, part: str) -> Candidates | None:
+    """What `--candidates` names: a file, the items that are new, or a number of negatives."""
+    if given is None:
+        return None
+    if given == "new":
+        return only_new_items(split, part)
+    by, _, number = given.partition(":")
+    if by in ("uniform", "popularity") and number.isdigit():
+        return sampled(split, part, int(number), by)
+    if not Path(given).is_file():
+        raise DataError(
+            f"--candidates {given}: name a file with columns user_id, item_id, score, or write new, uniform:99 or popularity:99"
+        )
+    return candidates_of(GivenLists.read(given), split, f"the candidates of {Path(given).name}")
 
 
 def methods_command(json: bool) -> None:

@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data", help="Import, look at, make and split data sets.")
-app.add_typer(bench.app, name="bench", help="Claims of papers, and the table of what is built.")
+app.add_typer(bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers.")
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]
@@ -75,20 +75,27 @@ def fit(
 
 @app.command()
 def evaluate(
-    models: Annotated[list[Path], typer.Argument(help="Folders of fitted models.")],
+    models: Annotated[
+        list[Path], typer.Argument(help="Folders of fitted models, or files of lists made elsewhere (user_id, item_id, score; TREC runs).")
+    ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     part: Annotated[str, typer.Option(help="test, or valid while settings are chosen.")] = "test",
     k: Annotated[str, typer.Option(help="List lengths, separated by commas.")] = "10",
-    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP.")] = "HR,NDCG",
+    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP, and more (docs/guide/metrics.md).")] = "HR,NDCG",
     baseline: Annotated[str | None, typer.Option(help="Model to test the others against (default: the first).")] = None,
     per_user: Annotated[Path | None, typer.Option(help="Write every user's values to this .npz file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page of its own with plots to this file.")] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(help="Rank only: a file of lists, `new` (items never learned from), uniform:99 or popularity:99 negatives."),
+    ] = None,
     data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
     json: Json = False,
 ) -> None:
     """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept, intervals, paired tests."""
     from tailor.cli.fitting import evaluate_command
 
-    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json)
+    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json, candidates, html)
 
 
 @app.command()

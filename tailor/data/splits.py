@@ -20,6 +20,7 @@ from tailor.errors import DataError, nearest
 
 TRAIN, VALID, TEST, CONTEXT, DROPPED = range(5)  # CONTEXT: known to a query, never learned from
 PARTS = {"train": (TRAIN,), "train+valid": (TRAIN, VALID, CONTEXT)}
+STRANGERS = ("cold-start", "new-items")  # splits whose dropped events would tell of what must stay unknown
 HAPPENED = ("texts", "turns", "requests", "preferences", "relations")  # tables beside the events that are cut with them
 
 
@@ -60,7 +61,8 @@ class Split:
 
     def _known(self, events: np.ndarray) -> dict[str, np.ndarray]:
         """For every table beside the events that tells what happened, (rows,) bool: what was there to be known."""
-        tables, hidden = self.data.tables, self.data.events.filter(pl.Series(~events & (self.part != DROPPED)))
+        dropped = (self.part == DROPPED) & (self.kind not in STRANGERS)  # by `only`: no secret, left out for being of another kind
+        tables, hidden = self.data.tables, self.data.events.filter(pl.Series(~events & ~dropped))
         known = {table: self._known_rows(tables[table], hidden) for table in HAPPENED if table in tables}
         if "impressions" in tables:  # they have no time of their own, so they go with their requests
             if "requests" in tables:
@@ -80,6 +82,8 @@ class Split:
             pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
             joined = frame.select("user_id", "item_id").join(pairs, on=["user_id", "item_id"], how="left", maintain_order="left")
             known &= joined["hidden"].is_null().to_numpy()
+        if "item_id" in frame.columns and self.kind == "new-items":
+            known &= ~frame["item_id"].is_in(hidden["item_id"].unique().implode()).fill_null(False).to_numpy()
         if "request_id" in frame.columns and "request_id" in hidden.columns:
             known &= ~frame["request_id"].is_in(hidden["request_id"].drop_nulls().implode()).fill_null(False).to_numpy()
         if "time_ms" in frame.columns and self.data.has_times:
@@ -231,6 +235,35 @@ def new_users(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 
     return _split(data, "new-users", {"valid": valid, "test": test, "seed": seed}, code)
 
 
+def cold_start(data: Dataset, known: int = 3, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
+    """Some users are strangers of whom only the first `known` events are known; the next one is the target, the rest is dropped.
+
+    With known = 0 nothing is known. Users with no more than `known` events are learned from. Raises DataError for known below 0.
+    """
+    _shares(valid, test)
+    if known < 0:
+        raise DataError(f"known={known}: a stranger has 0 or more known events")
+    rows = data.sequences.rows
+    draw = np.random.default_rng(seed).permutation(len(rows)) / max(len(rows), 1)
+    kind = np.where(rows.lengths <= known, TRAIN, np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN)))
+    kinds, place = np.repeat(kind, rows.lengths), np.repeat(rows.lengths, rows.lengths) - 1 - rows.from_end
+    code = np.where((kinds == TRAIN) | (place == known), kinds, np.where(place < known, CONTEXT, DROPPED))
+    return _split(data, "cold-start", {"known": known, "valid": valid, "test": test, "seed": seed}, code)
+
+
+def new_items(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
+    """Some items are never learned from: the last event of every user who ends with one is the target, other events of such items are dropped.
+
+    Nothing is known of these items but the catalogue: texts about them are not learned from either.
+    """
+    _shares(valid, test)
+    rows = data.sequences.rows
+    draw = np.random.default_rng(seed).permutation(len(data.catalogue)) / max(len(data.catalogue), 1)
+    held = np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN))[rows.values]
+    ends = (rows.from_end == 0) & np.repeat(rows.lengths >= 2, rows.lengths)
+    return _split(data, "new-items", {"valid": valid, "test": test, "seed": seed}, np.where((held == TRAIN) | ends, held, DROPPED))
+
+
 def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
     """For methods that need targets of their own: the last event of up to `most` users is "valid", everything else "train".
 
@@ -246,12 +279,13 @@ def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
     return _split(data, "inner", {"seed": seed, "most": most}, code)
 
 
-MAKERS: dict[str, Callable[..., Split]] = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users}
+MAKERS: dict[str, Callable[..., Split]] = {"last": last_out, "time": by_time, "ratio": by_ratio, "new-users": new_users,
+                                           "cold-start": cold_start, "new-items": new_items}  # fmt: skip
 KINDS = tuple(MAKERS)
 
 
 def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -> Split:
-    """Any split by its name: last, time, ratio or new-users.
+    """Any split by its name: last, time, ratio, new-users, cold-start or new-items.
 
     `only` names a label, or is an expression over the events such as "action = 'buy'": the other events are dropped.
     """

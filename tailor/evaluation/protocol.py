@@ -1,9 +1,8 @@
 """The one protocol: full ranking over the whole catalogue, with and without the items already seen, every user's values kept."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -11,121 +10,79 @@ from tailor.base import Method, Recommender, Run, may_hold_targets
 from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
-from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.significance import bootstrap, holm, paired_test
+from tailor.errors import DataError, ModelError
+from tailor.evaluation.comparing import Comparison, compare, joined
+from tailor.evaluation.given import Candidates, GivenLists
+from tailor.evaluation.report import Report, Result, known_names, mean_of_defined, with_intervals
+from tailor.metrics.battery import per_user
+from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
-from tailor.metrics.ranking import PER_USER, hits, relevant_counts
+from tailor.metrics.ranking import PER_USER, hits
 
-SCHEMA = 1  # of Report.to_dict
 SEEN = ("removed", "kept")
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """One method's values: per user, and of its lists as a whole."""
-
-    per_user: dict[str, np.ndarray]  # "NDCG@10" -> (U,); NaN: undefined for that user
-    lists: dict[str, float]  # coverage, gini, novelty in bits, empty (share of users who got nothing), short
-    seconds: float  # of recommending to all users
-    trained_on: str  # "train" or "train+valid" of the split judged on, or "other data"
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """What `evaluate` measured; users stand in the same order in every array."""
-
-    split: dict[str, Any]  # kind, hash and what was kept
-    part: str
-    user_ids: list[str]
-    strata: dict[str, np.ndarray]  # name -> (U,) bool
-    results: dict[tuple[str, str], Result]  # (method, "removed" or "kept") -> values
-    repeat_targets: float  # share of targets that the user had seen before: no list without seen items can hold them
-    interval: dict[tuple[str, str], dict[str, tuple[float, float]]] = field(default_factory=dict)
-
-    @property
-    def methods(self) -> list[str]:
-        return list(dict.fromkeys(name for name, _ in self.results))
-
-    @property
-    def metrics(self) -> list[str]:
-        return list(next(iter(self.results.values())).per_user)
-
-    def mean(self, method: str, metric: str, seen: str = "removed", stratum: str | None = None) -> float:
-        """The mean over the users for whom the metric is defined; NaN where there are none."""
-        values = self.results[method, seen].per_user[metric]
-        values = values if stratum is None else values[self.strata[stratum]]
-        return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values in the schema of docs/guide/evaluation.md, None where a figure is undefined (JSON knows no NaN)."""
-        rows = []
-        for (method, seen), result in self.results.items():
-            for metric in self.metrics:
-                low, high = self.interval[method, seen][metric]
-                rows.append({"method": method, "seen": seen, "metric": metric, "mean": self.mean(method, metric, seen), "low": low, "high": high,
-                             "users": int((~np.isnan(result.per_user[metric])).sum())})  # fmt: skip
-        strata = [{"method": method, "seen": seen, "stratum": name, "users": int(mask.sum()), "metric": metric,
-                   "mean": self.mean(method, metric, seen, name)}
-                  for (method, seen) in self.results for name, mask in self.strata.items() for metric in self.metrics]  # fmt: skip
-        lists = [{"method": method, "seen": seen, "trained_on": result.trained_on, "seconds": round(result.seconds, 4), **result.lists}
-                 for (method, seen), result in self.results.items()]  # fmt: skip
-        about = {"schema": SCHEMA, "split": self.split, "part": self.part, "users": len(self.user_ids),
-                 "repeat_targets": self.repeat_targets, "metrics": rows, "strata": strata, "lists": lists}  # fmt: skip
-        return cast(dict[str, Any], _without_nan(about))
+__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]  # what people ask for together
 
 
 def evaluate(
-    methods: Recommender | Mapping[str, Recommender],
+    methods: Recommender | Mapping[str, Recommender | GivenLists],
     split: Split,
     part: str = "test",
     k: Sequence[int] = (10,),
     metrics: Sequence[str] = ("HR", "NDCG"),
     seen: Sequence[str] = SEEN,
     run: Run = Run(),  # noqa: B008 (frozen)
+    candidates: Candidates | None = None,
 ) -> Report:
     """Measure fitted recommenders on the users of a split's part ("test", or "valid" while settings are chosen).
 
     The whole catalogue is ranked, once with the items of the user's history removed and once with them kept; lists too
-    short count as misses. Raises ModelError for a method that learned from the events it would be judged by.
+    short count as misses. `candidates` (`given.candidates_of`, `sampled`, `only_new_items`) restricts what may be chosen, and the report
+    says so. `GivenLists` are judged as they are. Raises ModelError for a method that learned from the events it would be judged by.
     """
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
     if not named:
         raise DataError("there is no method to evaluate")
     if isinstance(k, int) or not k or min(k) < 1:
         raise DataError(f"k is {k!r}: give a list of depths, each at least 1, such as (10,)")
-    _known("metrics", metrics, PER_USER)
-    _known("seen", seen, SEEN)
+    known_names("metrics", metrics, PER_USER)
+    known_names("seen", seen, SEEN)
     for method in named.values():
-        refuse_seen_targets(method, split, part)
+        if isinstance(method, Recommender):
+            refuse_seen_targets(method, split, part)
     queries, targets = split.queries(part)
+    given = None if candidates is None else candidates.over(queries)
     known = item_users(split)
     learned_users = int((split.train.sequences.rows.lengths > 0).sum())
-    relevant = relevant_counts(targets.offsets, targets.values)
     results: dict[tuple[str, str], Result] = {}
     jobs = [(name, how) for name in named for how in seen]
     for name, how in run.progress(jobs, "evaluating", len(jobs)):
         asked = queries.without_history() if how == "removed" else queries
         started = time.perf_counter()
-        lists = cast(Rankings, named[name].recommend(asked, max(k)))
+        lists = _answer(named[name], asked, max(k), given)
         seconds = time.perf_counter() - started
-        found = hits(_rows_in_place(lists, queries), targets.offsets, targets.values)
-        per_user = {f"{metric}@{at}": PER_USER[metric](found, relevant, at) for metric in metrics for at in k}
+        values = per_user(_rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics)
         of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
-        results[name, how] = Result(per_user, of_lists, seconds, _trained_on(named[name], split))
+        results[name, how] = Result(values, of_lists, seconds, _trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
-                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values))  # fmt: skip
-    for key, result in results.items():
-        low, high = bootstrap(np.stack(list(result.per_user.values()), axis=1), seed=run.seed)
-        report.interval[key] = {metric: (float(a), float(b)) for metric, a, b in zip(report.metrics, low, high, strict=True)}
-    return report
+                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values),
+                    "the whole catalogue" if candidates is None else candidates.label, _reachable(given, targets))  # fmt: skip
+    return with_intervals(report, run.seed)
 
 
-def _known(what: str, given: Sequence[str], known: Iterable[str]) -> None:
-    if isinstance(given, str) or not given:
-        raise DataError(f"{what} is {given!r}: give a list of at least one of {', '.join(known)}")
-    for one in given:
-        if one not in known:
-            raise DataError(f"{what} holds {one!r}.{nearest(one, known)}")
+def _answer(method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+    if isinstance(method, Recommender):
+        return cast(Rankings, method.recommend(queries, k, candidates))
+    if candidates is not None:
+        raise DataError("lists that were made elsewhere cannot be restricted to candidates: give methods, or judge the lists as they are")
+    return method.answer(queries, k)
+
+
+def _reachable(candidates: Rankings | None, targets: Ragged) -> float:
+    """Share of the targets that stand among the candidates."""
+    if candidates is None:
+        return 1.0
+    found = hits(candidates.rows, targets.offsets, targets.values)
+    return round(float(found.sum() / max(len(targets.values), 1)), 4)
 
 
 def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
@@ -134,16 +91,10 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
     return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
 
 
-def _trained_on(method: Method, split: Split) -> str:
+def _trained_on(method: Method | GivenLists, split: Split) -> str:
+    if isinstance(method, GivenLists):
+        return "unknown"
     return next((one.part for one in method.trained_on_.chain() if one.split_hash == split.hash), "other data")
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _without_nan(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(one) for one in value]
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
@@ -193,7 +144,8 @@ def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: in
     items = len(known)
     bits = novelty(lists.rows, known, users)
     return {"coverage": coverage(lists.rows, items), "gini": gini(lists.rows, items),
-            "novelty_bits": float(np.nanmean(bits)) if (~np.isnan(bits)).any() else float("nan"),
+            "novelty_bits": mean_of_defined(bits), "tail_share": mean_of_defined(long_tail_share(lists.rows, long_tail(known))),
+            "personalisation": personalisation(lists.rows),
             "empty": float((lengths == 0).mean()), "short": float((lengths < k).mean())}  # fmt: skip
 
 
@@ -201,54 +153,3 @@ def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> 
     base = max(len(queries.catalogue), 1)
     seen = queries.histories.owners * base + queries.histories.values
     return round(float(np.isin(owners * base + targets, seen).mean()), 4)
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """The mean difference b - a of two methods over the same users, its interval, and how surely it is not chance."""
-
-    a: str
-    b: str
-    metric: str
-    seen: str
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    wins: int  # users for whom b is better
-    losses: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
-        return cast(dict[str, Any], _without_nan(asdict(self)))
-
-    @property
-    def is_significant(self) -> bool:
-        return self.p_holm < 0.05
-
-
-def compare(report: Report, baseline: str, metrics: Sequence[str] | None = None, seen: str = "removed", seed: int = 0) -> list[Comparison]:
-    """Every other method against `baseline`, paired per user, p-values corrected by Holm over all comparisons made here.
-
-    Raises DataError where some learned from "train" and others from "train+valid": more data is no better method.
-    """
-    if baseline not in report.methods:
-        raise DataError(f'no method "{baseline}" in this report; it has {", ".join(report.methods)}')
-    _known("metrics", report.metrics if metrics is None else metrics, report.metrics)
-    _known("seen", (seen,), dict.fromkeys(how for _, how in report.results))
-    learned = {result.trained_on for result in report.results.values()} - {"other data"}
-    if len(learned) > 1:
-        raise DataError(f"some methods were trained on {' and some on '.join(sorted(learned))}: fit all on the same part to compare them")
-    rows = []
-    for metric in metrics or report.metrics:
-        base = report.results[baseline, seen].per_user[metric]
-        for method in report.methods:
-            if method != baseline:
-                values = report.results[method, seen].per_user[metric]
-                low, high = bootstrap((values - base)[:, None], seed=seed)
-                rows.append((method, metric, values - base, low[0], high[0], paired_test(values, base, seed=seed)))
-    adjusted = holm([row[-1] for row in rows])
-    return [Comparison(baseline, method, metric, seen, float(np.nanmean(d)), float(low), float(high), p, float(p_holm),
-                       int((d > 0).sum()), int((d < 0).sum()))
-            for (method, metric, d, low, high, p), p_holm in zip(rows, adjusted, strict=True)]  # fmt: skip

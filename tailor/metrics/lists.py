@@ -19,11 +19,16 @@ def coverage(rows: np.ndarray, items: int) -> float:
 
 def gini(rows: np.ndarray, items: int) -> float:
     """Concentration of exposure over the catalogue: 0 when all items are shown equally, (N - 1) / N when one is. NaN for empty lists."""
-    counts = np.sort(exposure(rows, items))
-    if not counts.sum():
+    return concentration(exposure(rows, items))
+
+
+def concentration(amounts: np.ndarray) -> float:
+    """Gini coefficient of (N,) amounts, exposure or sales: 0 where all are equal, (N - 1) / N where one has all. NaN where all are 0."""
+    ordered = np.sort(amounts)
+    n = len(ordered)
+    if not ordered.sum():
         return float("nan")
-    ranks = 2 * np.arange(1, items + 1) - items - 1
-    return float((ranks * counts).sum() / (items * counts.sum()))
+    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
 
 
 def novelty(rows: np.ndarray, item_users: np.ndarray, users: int) -> np.ndarray:

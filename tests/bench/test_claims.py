@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tailor.base import Run
-from tailor.bench.claims import built_papers, claims_folder, run_claim, stale_records
+from tailor.bench.claims import built_papers, claims_folder, end_sweep, run_claim, stale_records, sweep, verdicts
 from tailor.bench.papers import papers_table
 from tailor.errors import ModelError
 
@@ -186,3 +186,28 @@ def test_every_built_paper_has_a_valid_record():
     if not built_papers():
         pytest.skip("no paper is built yet")
     assert stale_records(ROOT) == []
+
+
+# --- a sweep over all --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sweep_goes_on_where_it_was_and_begins_anew_when_told(root):
+    left, done = sweep(root)
+    assert SLUG in left and not done
+    run_claim(SLUG, root, Run())
+    left, done = sweep(root)  # as after Ctrl-C
+    assert SLUG not in left and done == [SLUG]
+    left, done = sweep(root, fresh=True)
+    assert SLUG in left and not done
+    end_sweep(root)
+    assert not list(claims_folder(root).glob(".sweep*"))
+    (claims_folder(root) / ".sweep.json").write_text("{")
+    with pytest.raises(ModelError, match="begin again with --fresh"):
+        sweep(root)
+
+
+def test_the_verdicts_count_the_promises_that_came_out(root):
+    assert next(row for row in verdicts(root) if row["paper"] == SLUG)["verdict"] == "no record"
+    run_claim(SLUG, root, Run())
+    row = next(row for row in verdicts(root) if row["paper"] == SLUG)
+    assert (row["verdict"], row["promises"]) == ("held", "1 of 1")

@@ -25,7 +25,8 @@ from tailor.data.splits import (
 from tailor.errors import DataError
 from tailor.testing.data import tiny_data
 
-PARAMS = {"last": {}, "time": {"valid": 0.2, "test": 0.2}, "ratio": {"valid": 0.2, "test": 0.2}, "new-users": {"valid": 0.2, "test": 0.3}}
+PARAMS = {"last": {}, "time": {"valid": 0.2, "test": 0.2}, "ratio": {"valid": 0.2, "test": 0.2}, "new-users": {"valid": 0.2, "test": 0.3},
+          "cold-start": {"known": 2, "valid": 0.2, "test": 0.3}, "new-items": {"valid": 0.3, "test": 0.3}}  # fmt: skip
 
 
 def log(lengths: list[int], seed: int = 0, times: int = 10_000, items: int = 9) -> Dataset:

@@ -2,8 +2,20 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from tailor.evaluation.significance import bootstrap, holm, paired_test
+from tailor.errors import DataError
+from tailor.evaluation.significance import (
+    KINDS,
+    benjamini_hochberg,
+    bootstrap,
+    bootstrap_over_seeds,
+    detectable,
+    holm,
+    paired_test,
+    paired_tests,
+    wilson,
+)
 
 
 def test_the_interval_covers_the_truth_as_often_as_it_says():
@@ -89,3 +101,103 @@ def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.5, 0.9]).tolist() == [1.0, 1.0] and holm([0.2]).tolist() == [0.2] and holm([]).tolist() == []
     assert holm([0.02, 0.02, 0.02]).tolist() == pytest.approx([0.06] * 3)
+
+
+def test_benjamini_hochberg_is_scipy_s():
+    p = np.random.default_rng(0).random(30) ** 2
+    np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), atol=1e-12)
+    assert benjamini_hochberg([]).tolist() == [] and benjamini_hochberg([0.01, 0.02]).tolist() == pytest.approx([0.02, 0.02])
+    assert (benjamini_hochberg(p) <= holm(p) + 1e-12).all()
+
+
+# ---- several columns share the draws
+
+
+def test_each_column_gets_what_it_gets_alone():
+    rng = np.random.default_rng(0)
+    differences = rng.normal(0.1, 1, (120, 3))
+    differences[rng.random(differences.shape) < 0.2] = np.nan
+    differences[:, 2] = 0
+    for kind in KINDS:
+        together = paired_tests(differences, seed=1, kind=kind)
+        alone = [paired_test(column, np.zeros(120), seed=1, kind=kind) for column in differences.T]
+        assert together.tolist() == pytest.approx(alone, abs=0.012) and together[2] == 1
+    lows, highs = bootstrap(differences, seed=1)
+    for at, column in enumerate(differences.T):
+        low, high = bootstrap(column[:, None], seed=1)
+        assert (lows[at], highs[at]) == (pytest.approx(low[0]), pytest.approx(high[0]))
+
+
+def test_a_column_without_any_value_is_undefined_and_spoils_no_other():
+    values = np.stack([np.full(40, np.nan), np.random.default_rng(0).random(40)], axis=1)
+    with pytest.warns(RuntimeWarning, match="All-NaN"):
+        low, high = bootstrap(values)
+    assert np.isnan(low[0]) and 0.3 < low[1] < high[1] < 0.7
+
+
+def test_the_kinds_of_test_agree_with_scipy_and_with_one_another():
+    rng = np.random.default_rng(2)
+    a, b = rng.normal(0.25, 1, 90), rng.normal(0, 1, 90)
+    assert paired_test(a, b, kind="t") == pytest.approx(stats.ttest_rel(a, b).pvalue)
+    assert paired_test(a, b, kind="wilcoxon") == pytest.approx(stats.wilcoxon(a, b).pvalue)
+    exact = stats.permutation_test((a - b,), np.sum, permutation_type="samples", n_resamples=20_000, rng=0).pvalue
+    assert paired_test(a, b) == pytest.approx(exact, abs=0.01) and paired_test(a, b, kind="bootstrap") == pytest.approx(exact, abs=0.015)
+
+
+def test_a_mistake_in_a_test_is_quoted():
+    with pytest.raises(DataError, match='"permutations"'):
+        paired_test(np.ones(3), np.zeros(3), kind="permutations")
+    with pytest.raises(DataError, match="3 users beside those of 4"):
+        paired_test(np.ones(3), np.zeros(4))
+    with pytest.raises(DataError, match="2 clusters for 3 rows"):
+        bootstrap(np.ones((3, 1)), clusters=np.zeros(2))
+
+
+# ---- clusters, strata, repeats
+
+
+def test_rows_of_one_user_are_drawn_together():
+    """Ten rows a user that say nearly the same: the interval must be as wide as that of the users' means, three times the naive one."""
+    rng = np.random.default_rng(0)
+    users = rng.random(100)
+    rows = np.repeat(users, 10) + rng.normal(0, 0.01, 1000)
+    (low,), (high,) = bootstrap(rows[:, None], clusters=np.repeat(np.arange(100), 10))
+    (own_low,), (own_high,) = bootstrap(users[:, None])
+    (naive_low,), (naive_high,) = bootstrap(rows[:, None])
+    assert high - low == pytest.approx(own_high - own_low, rel=0.05) and high - low > 2.5 * (naive_high - naive_low)
+
+
+def test_a_stratum_s_share_is_no_chance():
+    """Two groups far apart, equal within: stratified, nothing is left to chance; else their numbers are."""
+    values, strata = np.repeat([0.0, 1.0], 50)[:, None], np.repeat(["a", "b"], 50)
+    assert np.array_equal(bootstrap(values, strata=strata), [[0.5], [0.5]])
+    (low,), (high,) = bootstrap(values)
+    assert high - low > 0.15
+    both = bootstrap(values, strata=strata, clusters=np.repeat(np.arange(20), 5))
+    assert np.array_equal(both, [[0.5], [0.5]])
+
+
+def test_repeats_that_differ_widen_the_interval():
+    users = np.random.default_rng(0).random(200)
+    same, apart = np.tile(users, (5, 1)), users + np.linspace(-0.3, 0.3, 5)[:, None]
+    (low, high), (wide_low, wide_high) = bootstrap_over_seeds(same), bootstrap_over_seeds(apart)
+    (own_low,), (own_high,) = bootstrap(users[:, None])
+    assert high - low == pytest.approx(own_high - own_low, rel=0.1) and wide_high - wide_low > 3 * (high - low)
+
+
+# ---- rates, and what could have been found
+
+
+def test_wilson_is_scipy_s():
+    for successes, n in ((0, 10), (3, 10), (10, 10), (69, 10_000)):
+        expected = stats.binomtest(successes, n).proportion_ci(0.95, "wilson")
+        assert wilson(successes, n) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert np.isnan(wilson(0, 0)).all()
+
+
+def test_what_is_called_detectable_is_found_in_four_of_five_cases():
+    rng = np.random.default_rng(0)
+    effect = detectable(np.repeat([-1.0, 1.0], 50))  # a standard deviation of 1 among 100 users
+    found = [paired_test(rng.normal(effect, 1, 100), np.zeros(100), draws=400, seed=at) < 0.05 for at in range(500)]
+    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
+    assert np.isnan(detectable(np.array([1.0, np.nan])))

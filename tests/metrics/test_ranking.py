@@ -9,7 +9,27 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, ndcg_score
 
 from tailor.data.arrays import Ragged
-from tailor.metrics.ranking import PER_USER, average_precision, hit_rate, hits, ndcg, precision, recall, reciprocal_rank, relevant_counts
+from tailor.metrics.ranking import (
+    PER_USER,
+    average_precision,
+    average_recall,
+    average_reciprocal_hit_rank,
+    bpref,
+    capped_recall,
+    f1,
+    hit_count,
+    hit_rate,
+    hits,
+    mean_rank,
+    ndcg,
+    percentile_rank,
+    precision,
+    r_precision,
+    rank_biased_precision,
+    recall,
+    reciprocal_rank,
+    relevant_counts,
+)  # fmt: skip
 
 HITS = np.array([[False, True, False, True], [True, False, False, False], [False, False, False, False], [False, False, False, False]])
 RELEVANT = np.array([3, 1, 2, 0])  # the last user has nothing relevant
@@ -41,6 +61,14 @@ def found(lists: list[list[int]], targets: list[list[int]]) -> tuple[np.ndarray,
         (ndcg, 4, [(1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3) + 1 / 2), 1, 0]),
         (ndcg, 2, [(1 / math.log2(3)) / (1 + 1 / math.log2(3)), 1, 0]),
         (ndcg, 10, [(1 / math.log2(3) + 1 / math.log2(5)) / (1 + 1 / math.log2(3) + 1 / 2), 1, 0]),
+        (hit_count, 4, [2, 1, 0]),
+        (capped_recall, 2, [1 / 2, 1, 0]),
+        (r_precision, 4, [1 / 3, 1, 0]),  # three relevant: one of them among the first three
+        (f1, 4, [2 * 2 / (4 + 3), 2 / 5, 0]),
+        (average_recall, 4, [(0 + 1 + 1 + 2) / 3 / 4, 1, 0]),
+        (average_reciprocal_hit_rank, 4, [1 / 2 + 1 / 4, 1, 0]),
+        (rank_biased_precision, 4, [0.2 * (0.8 + 0.8**3), 0.2, 0]),
+        (mean_rank, 4, [(2 + 4 + 5) / 3, 1, 5]),
     ],
 )
 def test_values_worked_out_by_hand(metric, k, expected):
@@ -54,18 +82,24 @@ def naive(name: str, ranked: list[int], relevant: set[int], k: int) -> float:
     if not relevant:
         return math.nan
     at = [rank for rank, item in enumerate(ranked[:k], start=1) if item in relevant]
-    best = min(k, len(relevant))
-    if name == "HR":
-        return float(bool(at))
-    if name == "recall":
-        return len(at) / len(relevant)
-    if name == "precision":
-        return len(at) / k
-    if name == "MRR":
-        return 1 / at[0] if at else 0.0
-    if name == "MAP":
-        return sum((i + 1) / rank for i, rank in enumerate(at)) / best
-    return sum(1 / math.log2(rank + 1) for rank in at) / sum(1 / math.log2(rank + 1) for rank in range(1, best + 1))
+    n, best = len(relevant), min(k, len(relevant))
+    precisions = sum((i + 1) / rank for i, rank in enumerate(at))
+    return {
+        "HR": lambda: float(bool(at)),
+        "hits": lambda: float(len(at)),
+        "recall": lambda: len(at) / n,
+        "recall-capped": lambda: len(at) / best,
+        "precision": lambda: len(at) / k,
+        "F1": lambda: 2 / (k / len(at) + n / len(at)) if at else 0.0,
+        "R-precision": lambda: sum(rank <= n for rank in at) / n,
+        "MRR": lambda: 1 / at[0] if at else 0.0,
+        "MAP": lambda: precisions / best,
+        "MAP-uncapped": lambda: precisions / n,
+        "MAR": lambda: sum(sum(rank <= depth for rank in at) / n for depth in range(1, k + 1)) / k,
+        "ARHR": lambda: sum(1 / rank for rank in at),
+        "RBP": lambda: 0.2 * sum(0.8 ** (rank - 1) for rank in at),
+        "NDCG": lambda: sum(1 / math.log2(rank + 1) for rank in at) / sum(1 / math.log2(rank + 1) for rank in range(1, best + 1)),
+    }[name]()
 
 
 list_of_items = st.lists(st.integers(0, 9), max_size=7, unique=True)
@@ -137,3 +171,57 @@ def test_metrics_do_not_change_their_input():
     for metric in PER_USER.values():
         metric(HITS, RELEVANT, 2)
     assert (before == HITS).all()
+
+
+@pytest.mark.parametrize("k", [0, -1])
+@pytest.mark.parametrize("metric", [*PER_USER.values(), mean_rank])
+def test_no_place_at_all_is_refused(metric, k):
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        metric(HITS, RELEVANT, k)
+
+
+def test_percentile_rank_is_0_first_1_last_and_half_by_chance():
+    order = np.random.default_rng(0).permuted(np.tile(np.arange(50), (4000, 1)), axis=1)
+    assert percentile_rank(order == 7, np.ones(4000, int), 50, 50).mean() == pytest.approx(0.5, abs=0.02)
+    assert percentile_rank(order == 7, np.ones(4000, int), 5, 50)[~(order == 7)[:, :5].any(axis=1)].tolist() == pytest.approx(
+        [(5 + 49) / 2 / 49] * int((~(order == 7)[:, :5].any(axis=1)).sum())
+    )
+    ends = np.array([[True, False, False], [False, False, True]])
+    assert percentile_rank(ends, np.array([1, 1]), 3, 3).tolist() == [0, 1]
+    with pytest.raises(ValueError, match="more than the 2 items"):
+        percentile_rank(ends, np.array([1, 1]), 3, 2)
+
+
+def test_bpref_by_hand():
+    """R = 2, N = 3. Before the first relevant item stands one judged bad, before the second two: (1 - 1/2 + 1 - 2/2) / 2."""
+    found = np.array([[False, True, False, False, True]])
+    refused = np.array([[True, False, False, True, False]])  # the third was judged by nobody
+    assert bpref(found, refused, np.array([2]), np.array([3])).tolist() == [0.25]
+    assert bpref(found, np.zeros_like(refused), np.array([2]), np.array([0])).tolist() == [1.0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 6, 40, 700]), st.sampled_from([50, 3_000_000]))
+def test_hits_equal_set_membership_however_many_are_relevant(seed, most, items):
+    """Few are compared one by one, many stand in a table where some share a slot: both must be exact."""
+    rng = np.random.default_rng(seed)
+    pool = rng.choice(items, min(items, 900), replace=False)
+    lists = [rng.permutation(pool)[: rng.integers(0, 30)].tolist() for _ in range(5)]
+    targets = [rng.permutation(pool)[: rng.integers(0, most + 1)].tolist() for _ in range(5)]
+    found_at, counts = found(lists, targets)
+    assert counts.tolist() == [len(one) for one in targets]
+    for at, (shown, wanted) in enumerate(zip(lists, targets, strict=True)):
+        assert found_at[at, : len(shown)].tolist() == [one in set(wanted) for one in shown]
+        assert not found_at[at, len(shown) :].any()
+
+
+def test_items_that_share_every_slot_are_still_told_apart():
+    """Rows a multiple of 2^32 / 2^bits apart after hashing: the plan's worst case, made by searching for a slot shared by many."""
+    from tailor.metrics.ranking import ROOM, _hashed
+
+    rows = np.arange(200_000, dtype=np.int32)
+    bits = (ROOM * 20 - 1).bit_length()
+    same = rows[_hashed(rows, bits) == _hashed(rows[:1], bits)[0]][:40]
+    assert len(same) == 40
+    found_at, _ = found([same.tolist()], [same[::2].tolist()])
+    assert found_at[0].tolist() == [True, False] * 20

@@ -1,0 +1,109 @@
+"""Suites: files that say which methods are measured on what, by which protocol, with which random states."""
+
+import os
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tailor.base import Recommender
+from tailor.data.dataset import Dataset
+from tailor.data.importers.importing import import_data
+from tailor.data.splits import Split, split_by
+from tailor.errors import DataError, ModelError, nearest
+from tailor.pipeline.default import pipeline_file
+from tailor.specs import build, spec
+from tailor.worlds.shop import shop
+
+FOLDER = Path(__file__).parent / "suites"
+KEYS = ("about", "seeds", "baseline", "data", "split", "protocol", "methods", "waiting")
+DATA_VARIABLE = "TAILOR_DATA"  # the folder that the paths of [data] import start from
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What a suite file says; `methods` are specs as `tailor.specs` writes them, `waiting` what is not built and why."""
+
+    name: str
+    about: str
+    seeds: list[int]
+    baseline: str | None
+    data: dict[str, Any]
+    split: dict[str, Any]
+    protocol: dict[str, Any]
+    methods: dict[str, dict[str, Any]]
+    waiting: dict[str, str]
+
+
+def suite_names() -> list[str]:
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def read_suite(name: str | Path) -> Suite:
+    """By its name, or by the path of a file. Raises ModelError naming the file and what is wrong with it."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise ModelError(f'there is no suite "{name}".{nearest(str(name), suite_names())}')
+    try:
+        about = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ModelError(f"{path} is no TOML: {error}") from None
+    for key in about:
+        if key not in KEYS:
+            raise ModelError(f'{path}: a suite has no "{key}".{nearest(key, KEYS)}')
+    methods = {}
+    for label, one in about.get("methods", {}).items():
+        try:
+            methods[label] = spec(_built(one))
+        except ModelError as error:
+            raise ModelError(f"{path}, [methods.{label}]: {error}") from None
+    if methods and not ("data" in about and "split" in about):
+        raise ModelError(f"{path}: a suite with methods needs [data] and [split]")
+    baseline = about.get("baseline")
+    if baseline is not None and baseline not in methods:
+        raise ModelError(f'{path}: the baseline "{baseline}" is none of its methods.{nearest(baseline, methods)}')
+    seeds = about.get("seeds", [0])
+    if not isinstance(seeds, list) or not seeds or not all(isinstance(one, int) for one in seeds):
+        raise ModelError(f"{path}: seeds is {seeds!r}: give a list of whole numbers")
+    return Suite(path.stem, about.get("about", ""), seeds, baseline, about.get("data", {}), about.get("split", {}),
+                 about.get("protocol", {}), methods, about.get("waiting", {}))  # fmt: skip
+
+
+def _built(about: Mapping[str, Any]) -> Recommender:
+    method = build(pipeline_file(str(about["pipeline"]))) if "pipeline" in about else build(about)
+    if not isinstance(method, Recommender):
+        raise ModelError(f"a {method.name} does not recommend, and this protocol measures recommenders")
+    return method
+
+
+def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split:
+    """The split that [data] and [split] of a suite or a card describe. Raises DataError where the data are not there."""
+    params = dict(split)
+    return split_by(data_of(data), params.pop("by"), **params)
+
+
+def data_of(about: Mapping[str, Any]) -> Dataset:
+    """A planted world (`world = "shop"` and its knobs), a data set (`folder`), or files to import (`import`, under the folder TAILOR_DATA)."""
+    if "world" in about:
+        if about["world"] != "shop":
+            raise DataError(f'there is no world "{about["world"]}": write world = "shop"')
+        try:
+            return shop(**{name: value for name, value in about.items() if name != "world"}).data
+        except TypeError as error:
+            raise DataError(f"the world of this suite: {error}") from None
+    if "folder" in about:
+        return Dataset.open(about["folder"])
+    if "import" not in about:
+        raise DataError(f"[data] says {dict(about)}: it needs world, folder or import")
+    root = Path(os.environ.get(DATA_VARIABLE, "."))
+    if not (root / about["import"]).exists():
+        raise DataError(f"{root / about['import']} is not there: set the variable {DATA_VARIABLE} to the folder of the shared data")
+    with tempfile.TemporaryDirectory() as out:
+        items = {"items": root / about["items"]} if "items" in about else {}
+        import_data(root / about["import"], Path(out) / "data", format=about["format"], name=about["name"], **items)
+        data = Dataset.open(Path(out) / "data")
+        return Dataset(dict(data.tables), about["name"])  # read now: the folder goes
