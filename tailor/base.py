@@ -65,6 +65,7 @@ class Method(ABC):
     """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in `_`."""
 
     holds_histories: ClassVar[bool] = False  # whether what is learned holds single people's events, be it without their names
+    reads_text: ClassVar[bool] = False  # whether it answers `Query.text`
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
@@ -108,8 +109,15 @@ class Method(ABC):
 
     def keeps_people(self) -> bool:
         """Whether this method or one among its settings holds single people's events once fitted."""
+        return self.holds_histories or any(one.keeps_people() for one in self._methods_inside())
+
+    def answers_text(self) -> bool:
+        """Whether this method or one among its settings answers `Query.text`."""
+        return self.reads_text or any(one.answers_text() for one in self._methods_inside())
+
+    def _methods_inside(self) -> "list[Method]":
         inside = [one for value in self.params().values() for one in (value if isinstance(value, list | tuple) else [value])]
-        return self.holds_histories or any(one.keeps_people() for one in inside if isinstance(one, Method))
+        return [one for one in inside if isinstance(one, Method)]
 
     def state(self) -> dict[str, Any]:
         """What was learned, by attribute name."""

@@ -79,4 +79,9 @@ def chat(text, **more):
 
 def embeddings(vectors, order=None):
     data = [{"object": "embedding", "index": i, "embedding": list(map(float, vector))} for i, vector in enumerate(vectors)]
-    return {"object": "list", "model": "m", "data": [data[i] for i in order or range(len(data))], "usage": {"prompt_tokens": 1, "total_tokens": 1}}
+    return {
+        "object": "list",
+        "model": "m",
+        "data": [data[i] for i in order or range(len(data))],
+        "usage": {"prompt_tokens": 1, "total_tokens": 1},
+    }

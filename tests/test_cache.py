@@ -48,7 +48,7 @@ def test_a_file_cut_off_anywhere_counts_as_absent(tmp_path, keep):
     size = path.stat().st_size
     assert size > 5000 and not (tmp_path / f"{FILE}-wal").exists()
     os.truncate(path, int(size * keep) if isinstance(keep, float) else keep)
-    contents = eval(texts)
+    contents = [f"text {n}" * 20 for n in range(300)]
     assert Cache(tmp_path).make("m", contents, made) == made(contents)
     assert in_new_process(tmp_path, f"cache.get('m', {texts}) == made({texts})") == "True"
 

@@ -24,7 +24,9 @@ def _alone(monkeypatch, tmp_path):
 
 def test_default_is_minilm_then_the_file_then_the_variable(tmp_path, monkeypatch):
     assert encoder() == SentenceEncoder("minilm")
-    (tmp_path / "tailor.toml").write_text('[encoder]\nclass = "text.http_encoder.HTTPEncoder"\nmodel = "m"\nbase_url = "http://localhost:8000/v1"\n')
+    (tmp_path / "tailor.toml").write_text(
+        '[encoder]\nclass = "text.http_encoder.HTTPEncoder"\nmodel = "m"\nbase_url = "http://localhost:8000/v1"\n'
+    )
     assert encoder() == HTTPEncoder("m", "http://localhost:8000/v1")
     (tmp_path / "mine.toml").write_text('class = "text.sentences.SentenceEncoder"\nmodel = "other"\n')
     monkeypatch.setenv("TAILOR_ENCODER", str(tmp_path / "mine.toml"))
@@ -46,7 +48,7 @@ def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, text, said):
 
 
 def test_a_setting_that_is_no_encoder_and_a_missing_file_are_named(monkeypatch):
-    with pytest.raises(ModelError, match="'minilm'.*default"):
+    with pytest.raises(ModelError, match=r"'minilm'.*default"):
         encoder("minilm")
     monkeypatch.setenv("TAILOR_CONFIG", "nowhere.toml")
     with pytest.raises(ModelError, match=r"nowhere\.toml"):

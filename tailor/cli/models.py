@@ -24,7 +24,7 @@ def list_command(json: Json = False) -> None:
         print_json({"folder": str(models_folder()), "models": rows, "defaults": defaults})
         return
     table(["name", "state", "MB", "licence of the weights", "what it is"],
-          [[row["name"], row["state"], f"{row['size_bytes'] / 1e6:.0f}", row["licence"], row["what"]] for row in rows])  # fmt: skip
+          [[row["name"], row["state"], f"{KNOWN[str(row['name'])].size_bytes / 1e6:.0f}", row["licence"], row["what"]] for row in rows])  # fmt: skip
     say(f"Folder: {models_folder()} (TAILOR_MODELS, or models_folder in tailor.toml)", f"Default encoder: {defaults['encoder']}",
         f"Default language model: {defaults['language_model']}")  # fmt: skip
 

@@ -9,7 +9,7 @@ import scipy.sparse as sp
 
 from tailor.errors import DataError
 from tailor.text.tfidf import count_words
-from tailor.text.words import words
+from tailor.text.words import check_language, telling
 
 FEW = 64  # texts added at once are appended one by one up to here, as one matrix above
 SLACK = 1e-5  # of a bound: sums of float32 in another order differ by less
@@ -24,10 +24,11 @@ class BM25:
     texts, a search the words of the queries, and neither costs the collection.
     """
 
-    def __init__(self, k1: float = 1.2, b: float = 0.75) -> None:
+    def __init__(self, k1: float = 1.5, b: float = 0.75, language: str | None = None) -> None:
+        check_language(language)
         if k1 < 0 or not 0 <= b <= 1:
             raise DataError(f"k1 is {k1}, b {b}: k1 from 0, b between 0 and 1")
-        self.k1, self.b = k1, b
+        self.k1, self.b, self.language = k1, b, language
         self.vocabulary: dict[str, int] = {}
         self._rows: list[array[int]] = []  # by word: the texts that hold it, ascending
         self._counts: list[array[float]] = []  # by word: how often they do
@@ -38,14 +39,14 @@ class BM25:
         start = len(self)
         if len(texts) <= FEW:
             for at, text in enumerate(texts, start):
-                found = words(text)
+                found = telling(text, self.language)
                 for word, count in Counter(found).items():
                     column = self._column(word)
                     self._rows[column].append(at)
                     self._counts[column].append(count)
                 self._lengths.append(len(found))
             return
-        counts, vocabulary = count_words(texts)
+        counts, vocabulary = count_words(texts, language=self.language)
         by_word = counts.tocsc()
         for word, column in vocabulary.items():
             span, mine = slice(by_word.indptr[column], by_word.indptr[column + 1]), self._column(word)
@@ -84,7 +85,7 @@ class BM25:
     def _asked(self, queries: Sequence[str]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """(Q, W) counts of the known words of the queries, and (W, n) their weights."""
         known: dict[int, int] = {}
-        counted = [Counter(known.setdefault(self.vocabulary[word], len(known)) for word in words(query) if word in self.vocabulary)
+        counted = [Counter(known.setdefault(self.vocabulary[word], len(known)) for word in telling(query, self.language) if word in self.vocabulary)
                    for query in queries]  # fmt: skip
         counts = np.array([count for one in counted for count in one.values()], dtype=np.float32)
         columns = np.array([column for one in counted for column in one], dtype=np.int32)

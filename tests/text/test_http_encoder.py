@@ -68,7 +68,9 @@ def test_a_server_that_hangs_is_left_at_the_deadline():
     assert time.perf_counter() - started < 5
 
 
-@pytest.mark.parametrize("bad", [embeddings([[1, 0]]), embeddings([[1, 0], [1, 0, 0]]), {"data": None}, {}, embeddings([[1, float("nan")], [1, 0]])])
+@pytest.mark.parametrize(
+    "bad", [embeddings([[1, 0]]), embeddings([[1, 0], [1, 0, 0]]), {"data": None}, {}, embeddings([[1, float("nan")], [1, 0]])]
+)
 def test_answers_of_another_shape_are_errors_not_vectors(bad):
     with scripted(lambda *_: (200, bad)) as server, pytest.raises(ModelError):
         encoder(server, retries=0).encode(["a", "b"])
