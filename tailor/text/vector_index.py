@@ -104,8 +104,7 @@ class VectorIndex:
         return rows, scores
 
     def _found(self, query: np.ndarray, k: int, banned: np.ndarray) -> np.ndarray:
-        import faiss
-
+        faiss = _modules()
         chosen = faiss.IDSelectorNot(faiss.IDSelectorBatch(banned)) if len(banned) else None
         if self.report["index"] == "hnsw":
             settings = faiss.SearchParametersHNSW(efSearch=max(self.effort, k), sel=chosen)
@@ -129,9 +128,7 @@ class VectorIndex:
         """(n,) uint8 of the index beside the vectors; empty for an exact one."""
         if self._faiss is None:
             return np.zeros(0, dtype=np.uint8)
-        import faiss
-
-        made: np.ndarray = faiss.serialize_index(self._faiss)
+        made: np.ndarray = _modules().serialize_index(self._faiss)
         return made
 
     def restore(self, vectors: np.ndarray, raw: np.ndarray) -> "VectorIndex":
