@@ -16,7 +16,7 @@ SENTENCE = re.compile(r"[^.!?\n;。！？]+(?:[.!?;。！？]+|\n|$)|[.!?\n;。�
 HOMOGLYPHS = str.maketrans("аеорсухіјѕԁɡαοινκτρυ", "aeopcyxijsdgaoivktpu")  # Cyrillic and Greek letters that look Latin
 LEET = str.maketrans("013457@$", "oieastas")
 
-ABOUT = r"(?:previous|prior|above|earlier|preceding|all|any|other|your|these|the|system|following)"
+ABOUT = r"(?:previous|prior|above|before|everything|earlier|preceding|all|any|other|your|these|the|system|following)"
 COMMANDS = [re.compile(one, re.IGNORECASE) for one in (
     rf"\b(?:ignore|disregard|forget|override|bypass|skip|discard|overrule|do not follow|don'?t follow|stop following)\b.{{0,40}}\b{ABOUT}\b.{{0,40}}"
     r"\b(?:instructions?|rules?|prompts?|directions?|guidelines?|orders?|context|messages?|constraints?|tasks?|items?|documents?|passages?|texts?|criteria|request|said|told)\b",
@@ -80,8 +80,9 @@ def fenced(text: str, is_kept: bool = False) -> Fenced:
 
 def commands(text: str) -> bool:
     """Whether a text gives orders to whoever reads it as an instruction."""
-    plain = " ".join(unicodedata.normalize("NFKC", text).translate(HOMOGLYPHS).split())
+    written = " ".join(unicodedata.normalize("NFKC", text).split())
+    plain = written.translate(HOMOGLYPHS)
     bare = "".join(one for one in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(one))
     spread = re.sub(r"(?<=\b\w)[ .\-_*](?=\w\b)", "", bare)  # i g n o r e, i-g-n-o-r-e
-    forms = {bare, spread, bare.translate(LEET), re.sub(r"(?<=\w)[.\-_*](?=\w)", " ", bare)}
+    forms = {written, bare, spread, bare.translate(LEET), re.sub(r"(?<=\w)[.\-_*](?=\w)", " ", bare)}
     return any(pattern.search(form) for form in forms for pattern in COMMANDS)

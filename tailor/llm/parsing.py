@@ -40,10 +40,10 @@ def read_order(answer: str, n: int, names: Sequence[str] = (), again: Callable[[
         found, level = _first(again(answer), n, names)
         level = 5 if found else 6
     kept = list(dict.fromkeys(one for one in found if 0 <= one < n))
-    is_whole = level == 1 and len(kept) == len(found) == n
     missing = [one for one in range(n) if one not in set(kept)]
-    statuses: list[Status] = ["ranked" if is_whole or level in (1, 3) else "repaired"] * len(kept)
-    return Order((*kept, *missing), (*statuses, *["fallback"] * len(missing)), level if kept or not n else 6)
+    is_clean = level in (1, 3)
+    statuses: list[Status] = ["ranked" if is_clean else "repaired" for _ in kept] + ["fallback" for _ in missing]
+    return Order((*kept, *missing), tuple(statuses), level if kept or not n else 6)
 
 
 def _first(answer: str, n: int, names: Sequence[str]) -> tuple[list[int], int]:

@@ -5,7 +5,7 @@ import json
 import re
 import time
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +17,7 @@ from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
 
 LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
-MALFORMED = {
+MALFORMED: dict[str, Callable[[list[int]], str]] = {
     "prose": lambda order: f"I would say that number {order[0]} is rather good, all in all.",
     "fenced": lambda order: f"Of course!\n```json\n{json.dumps(order)}\n```\nLet me know if you need more.",
     "unclosed": lambda order: '{"order": ' + json.dumps(order)[:-1],
