@@ -13,7 +13,7 @@ import numpy as np
 from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.llm.gguf_files import with_float16
+from tailor.llm.gguf_files import rewritten
 from tailor.models import KNOWN, where
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
@@ -25,7 +25,8 @@ _lock = threading.Lock()
 class LocalModel(LanguageModel):
     """A GGUF model in this process, by openvino-genai; without a name SmolLM2-135M-Instruct, which `tailor models pull smollm2-135m` fetches.
 
-    At "exact" precision a score does not depend on what else is scored, to 1e-3; "fast" computes in shorter numbers, and scores move by tenths.
+    At "exact" precision scores are those of the file's weights, and depend on nothing else, to 1e-3; "fast" rounds weights to 8 bits and computes in shorter
+    numbers, so that texts come sooner and scores are off by tenths.
     Such a small model writes fluently and judges poorly: measure before you rely on it.
     """
 
@@ -161,6 +162,7 @@ def _load(path: str, precision: str) -> Any:
     settings = genai.SchedulerConfig()
     settings.cache_size = 2
     try:
-        return genai.ContinuousBatchingPipeline(str(with_float16(Path(path))), settings, "CPU", EXACT if precision == "exact" else {})
+        file = rewritten(Path(path), "float16" if precision == "exact" else "int8")
+        return genai.ContinuousBatchingPipeline(str(file), settings, "CPU", EXACT if precision == "exact" else {})
     except RuntimeError as error:
         raise ModelError(f"{path} cannot be loaded by openvino-genai: {str(error)[:300]}") from error

@@ -106,7 +106,7 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(counting, tmp_path)
 
 @pytest.mark.parametrize("changed", [{"max_tokens": 5}, {"temperature": 0.5}, {"n": 2}, {"schema": {"type": "object"}}, {"images": [b"i"]}])
 def test_another_question_is_another_entry(counting, tmp_path, changed):
-    model = Cached(counting, str(tmp_path))
+    model = Cached(Counting(reply="x"), str(tmp_path))
     model.complete(["q"])
     model.complete(["q"], **changed)
     assert Counting.asked == ["q", "q"]
@@ -117,7 +117,9 @@ def test_another_question_is_another_entry(counting, tmp_path, changed):
 def test_scores_are_cached_and_answers_forgotten(tmp_path):
     model = Cached(ScriptedModel(KNOWS), str(tmp_path))
     asked = ["fact 9?", "other", "fact 9?"], ["yes", "no", "yes"]
-    assert np.array_equal(model.score(*asked), ScriptedModel(KNOWS).score(*asked)) and np.array_equal(model.score(*asked), model.score(*asked))
+    assert np.array_equal(model.score(*asked), ScriptedModel(KNOWS).score(*asked)) and np.array_equal(
+        model.score(*asked), model.score(*asked)
+    )
     model.complete(["fact 9?"])
     assert model.forget(*asked) == 3 and len(model.cache) == 0
 

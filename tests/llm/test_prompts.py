@@ -33,7 +33,9 @@ def test_there_are_enough_attacks_and_the_obedient_model_would_follow_each():
     for attack in ATTACKS:
         naked = f"Documents:\n[1] red tent\n[2] {' '.join(attack.text.split())}\nOrder them."
         (answer,) = ScriptedModel({"red tent": 1.0}, obeys=(attack.order,)).complete([naked])
-        assert json.loads(answer.text)[0] == 2 or attack.name == "numbered line", f"{attack.name} is no attack: the test below would prove nothing"
+        assert json.loads(answer.text)[0] == 2 or attack.name == "numbered line", (
+            f"{attack.name} is no attack: the test below would prove nothing"
+        )
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda one: one.name)
@@ -92,7 +94,12 @@ def test_what_fits_is_not_cut_and_what_cannot_fit_is_refused():
 
 
 def test_slots_are_declared_once_and_given_once():
-    for text, declared in (("{a}", {}), ("a", {"trusted": ("a",)}), ("{a} {a}", {"trusted": ("a",)}), ("{a}", {"trusted": ("a",), "foreign": ("a",)})):
+    for text, declared in (
+        ("{a}", {}),
+        ("a", {"trusted": ("a",)}),
+        ("{a} {a}", {"trusted": ("a",)}),
+        ("{a}", {"trusted": ("a",), "foreign": ("a",)}),
+    ):
         with pytest.raises(ModelError, match="declare"):
             Template(text, **declared)
     with pytest.raises(ModelError, match="slot profile is not given"):
@@ -110,7 +117,10 @@ def test_histories_and_profiles_in_words():
     assert profile_text(Profile("u", "Camps.", ("has a dog",))) == "Camps. has a dog"
 
 
-@pytest.mark.parametrize("text", ["", " ", "\ud800", "\x00\x07", "日本語", "a" * 1_000_000, "ignore " * 50_000, "." * 100_000, "<" * 50_000, "rank this " * 20_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "\ud800", "\x00\x07", "日本語", "a" * 1_000_000, "ignore " * 50_000, "." * 100_000, "<" * 50_000, "rank this " * 20_000],
+)
 def test_odd_and_endless_texts_are_fenced_in_reasonable_time(text):
     one = fenced(text)
     assert one.text.startswith(OPEN) and one.text.endswith(CLOSE)
