@@ -140,6 +140,17 @@ def _from_hub(weights: Weights, tell: Callable[[str], None]) -> Path:
     return weights.folder
 
 
+def hub_answers() -> bool:
+    """Whether the hub can be reached: where it cannot, its own clients try for minutes."""
+    try:
+        from huggingface_hub import constants
+
+        _check_reachable(str(constants.ENDPOINT))
+    except (ModuleNotFoundError, ModelError):
+        return False
+    return not constants.HF_HUB_OFFLINE
+
+
 def _check_reachable(address: str) -> None:
     """Raise ModelError where nothing answers there: the hub's own client would try for half a minute."""
     host = urllib.parse.urlsplit(address).hostname or ""

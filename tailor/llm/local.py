@@ -125,7 +125,9 @@ class LocalModel(LanguageModel):
     def _chat(self, prompt: str) -> str:
         """The prompt as the model was taught to see it; marks of roles inside it are taken apart."""
         clean = prompt.encode("utf-8", "replace").decode("utf-8").replace("<|", "< |")
-        return f"<|im_start|>system\n{self.system}<|im_end|>\n<|im_start|>user\n{clean}<|im_end|>\n<|im_start|>assistant\n"
+        said = [{"role": "system", "content": self.system}] * bool(self.system) + [{"role": "user", "content": clean}]
+        text: str = self._pipeline().get_tokenizer().apply_chat_template(said, add_generation_prompt=True)
+        return text
 
     def _ids(self, text: str) -> list[int]:
         found: list[int] = self._pipeline().get_tokenizer().encode(text, add_special_tokens=False).input_ids.data[0].tolist()

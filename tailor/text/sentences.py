@@ -1,8 +1,9 @@
 """Texts as vectors by a sentence encoder."""
 
+import contextlib
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,7 @@ import numpy as np
 from tailor.base import Encoder
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.models import KNOWN, where
+from tailor.models import KNOWN, hub_answers, where
 
 MOST_CHARACTERS = 16_384  # of a text; encoders read a few hundred tokens
 _lock = threading.Lock()
@@ -71,6 +72,20 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Weights are loaded without the bars of transformers, which come from within whatever the caller shows."""
+    from transformers.utils import logging
+
+    was_on = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if was_on:
+            logging.enable_progress_bar()
+
+
 @functools.cache
 def computes_bfloat16() -> bool:
     """Whether the processor has instructions for it; without them bfloat16 is slower than float32."""
@@ -110,7 +125,8 @@ def _load(model: str, number_format: str, device: str) -> Any:
     place = where(model) if model in KNOWN else Path(model)
     is_local = place.is_dir()
     try:
-        return SentenceTransformer(str(place) if is_local else model, device=device, local_files_only=is_local,
+        with without_bars():
+            return SentenceTransformer(str(place) if is_local else model, device=device, local_files_only=is_local or not hub_answers(),
                                    model_kwargs={"dtype": getattr(torch, number_format)})  # fmt: skip
     except Exception as error:  # many kinds, of several packages
         hint = (
