@@ -75,8 +75,9 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
     """Weights are loaded without the bars of transformers, which come from within whatever the caller shows."""
-    from transformers.utils import logging
+    from transformers.utils import logging as untyped
 
+    logging: Any = untyped
     was_on = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
