@@ -75,7 +75,13 @@ def fenced(text: str, is_kept: bool = False) -> Fenced:
         removed.append(whole.strip())
         whole = REMOVED
     whole = re.sub(r"(?:\s*\[removed\]\s*)+", f" {REMOVED} ", whole).strip()
-    return Fenced(OPEN + whole.replace(OPEN, "< <").replace(CLOSE, "> >").replace("\n", " ") + CLOSE, tuple(removed))
+    return Fenced(OPEN + _without_fences(whole.replace("\n", " ")) + CLOSE, tuple(removed))
+
+
+def _without_fences(text: str) -> str:
+    """The text with its angle brackets set apart, from each other and from the fence."""
+    apart = re.sub(r"<(?=<)", "< ", re.sub(r">(?=>)", "> ", text))
+    return " " * apart.startswith("<") + apart + " " * apart.endswith(">")
 
 
 def commands(text: str) -> bool:
