@@ -64,6 +64,7 @@ def test_ordinary_texts_pass_unchanged():
     assert len(wrong) <= 1, wrong
 
 
+@pytest.mark.slow
 def test_titles_of_a_real_catalogue_are_hardly_ever_flagged(real):
     texts = [text for text in real("sports").item_texts if text.strip()]
     flagged = [text for text in texts if fenced(text).is_suspicious]
