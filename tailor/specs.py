@@ -14,23 +14,26 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from tailor.base import Method, Paper, Study
+from tailor.base import Method, Paper, Port, Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 
 ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing", "images", "conversation", "simulation",
          "evaluation", "pipeline")  # fmt: skip
 TUNE = "tune"  # the table of a pipeline file that says which settings `tailor tune` searches
+PORT_ROOMS = ("text", "llm")  # where encoders and language models live
+SECRET = ("api_key", "key", "token", "password", "secret")
 NONE = "none"  # how a file says that a setting is None where its default is another
 
 
-def spec(method: Method) -> dict[str, Any]:
-    """A method and its settings as plain values, nested where settings are methods.
+def spec(method: Method | Port) -> dict[str, Any]:
+    """A method, an encoder or a language model and its settings as plain values, nested where settings are such themselves.
 
     A field that is None is left out where that is its default, else it is written as "none", since TOML knows no null.
+    Raises ModelError for a setting that is named like a secret: keys belong into environment variables.
     """
 
     def plain(value: Any) -> Any:
-        if isinstance(value, Method):
+        if isinstance(value, Method | Port):
             return spec(value)
         if isinstance(value, list | tuple):
             return [plain(one) for one in value]
@@ -38,23 +41,39 @@ def spec(method: Method) -> dict[str, Any]:
             return {key: plain(one) for key, one in value.items()}
         return value.item() if isinstance(value, np.generic) else value
 
-    defaults = {one.name: one.default for one in dataclasses.fields(method)}
-    about = {name: NONE if value is None else plain(value) for name, value in method.params().items()
+    defaults = {one.name: one.default for one in dataclasses.fields(_described(method)) if one.init}
+    if isinstance(method, Port) and (secret := next((name for name in defaults if name in SECRET), None)):
+        raise ModelError(f"{type(method).__name__}.{secret} would be saved: settings hold the name of an environment variable, never a key")
+    about = {name: NONE if value is None else plain(value) for name, value in ((name, getattr(method, name)) for name in defaults)
              if value is not None or defaults[name] is not None}  # fmt: skip
     return {"class": f"{type(method).__module__.removeprefix('tailor.')}.{type(method).__qualname__}", **about}
 
 
+def _described(part: Method | Port) -> Any:
+    if not dataclasses.is_dataclass(part):
+        raise ModelError(f"{type(part).__name__} is no dataclass, so that its settings cannot be written down: make it one")
+    return part
+
+
 def build(about: Mapping[str, Any] | str | Path) -> Method:
     """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what is wrong and the nearest valid name."""
+    made = build_part(about)
+    if not isinstance(made, Method):
+        raise ModelError(f"{type(made).__name__} is a part that methods are given, not a method that can be fitted")
+    return made
+
+
+def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:
+    """The method, encoder or language model that a spec, a TOML file or a class name describes. Raises ModelError as `build` does."""
     if isinstance(about, str | Path):
         about = read_pipeline(about)
     return _made({name: value for name, value in about.items() if name != TUNE})
 
 
-def _made(about: Mapping[str, Any]) -> Method:
+def _made(about: Mapping[str, Any]) -> Method | Port:
     if "class" not in about:
         raise ModelError(f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}')
-    cls = find_class(str(about["class"]))
+    cls: Any = find_class(str(about["class"]))
     known = {one.name: one for one in dataclasses.fields(cls) if one.init}
     settings = {}
     hints = typing.get_type_hints(cls)
@@ -65,9 +84,10 @@ def _made(about: Mapping[str, Any]) -> Method:
             raise ModelError(f'{cls.__name__} has no setting "{name}".{nearest(name, known)}')
         settings[name] = _checked(cls, name, _built(value), hints.get(name))
     try:
-        return cls(**settings)
+        made: Method | Port = cls(**settings)
     except TypeError as error:
         raise ModelError(f"{cls.__name__}: {error}") from None
+    return made
 
 
 def _built(value: Any) -> Any:
@@ -113,7 +133,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, hint)
     if hint is type(None):
         return value is None
-    return isinstance(value, hint) if isinstance(hint, type) and issubclass(hint, Method) else True  # the class itself checks
+    return isinstance(value, hint) if isinstance(hint, type) and issubclass(hint, Method | Port) else True  # the class itself checks
 
 
 def read_pipeline(source: str | Path) -> dict[str, Any]:
@@ -129,8 +149,8 @@ def read_pipeline(source: str | Path) -> dict[str, Any]:
         raise ModelError(f"{path} cannot be read: {error}") from None
 
 
-def find_class(path: str) -> type[Method]:
-    """The method class of an import path inside tailor (`retrieval.ease.EASE`), of a bare class name, or of a plug-in.
+def find_class(path: str) -> type[Method] | type[Port]:
+    """The class of an import path inside tailor (`retrieval.ease.EASE`), of a bare class name, or of a plug-in.
 
     Nothing outside tailor and the installed entry points of the group `tailor.methods` is ever imported.
     """
@@ -138,8 +158,8 @@ def find_class(path: str) -> type[Method]:
     paths = {point.value.replace(":", "."): point for point in plugins.values()}
     point = plugins.get(path) or paths.get(path)
     if point is not None:
-        return _as_method(path, _loaded(point))
-    known = _class_paths()
+        return _as_part(path, _loaded(point))
+    known = (*_class_paths(ROOMS), *_class_paths(PORT_ROOMS))
     name = path.removeprefix("tailor.")
     matches = [full for full in known if full == name or full.rsplit(".", 1)[1] == name]
     if len(matches) > 1:
@@ -147,11 +167,11 @@ def find_class(path: str) -> type[Method]:
     if not matches:
         names = [full.rsplit(".", 1)[1] for full in known] if "." not in name else known
         raise ModelError(f'there is no class "{path}".{nearest(name, [*names, *plugins])}')
-    return _as_method(path, _import(matches[0]))
+    return _as_part(path, _import(matches[0]))
 
 
-def _as_method(path: str, found: Any) -> type[Method]:
-    if not (isinstance(found, type) and issubclass(found, Method)):
+def _as_part(path: str, found: Any) -> type[Method] | type[Port]:
+    if not (isinstance(found, type) and issubclass(found, Method | Port)):
         raise ModelError(f'"{path}" is not a method that can be fitted')
     return found
 
@@ -176,11 +196,11 @@ def _import(path: str) -> Any:
 
 
 @functools.cache
-def _class_paths() -> tuple[str, ...]:
+def _class_paths(rooms: tuple[str, ...]) -> tuple[str, ...]:
     """Paths of all public classes in the rooms, read from their source so that nothing is imported."""
     root = Path(__file__).parent
     found = []
-    for room in ROOMS:
+    for room in rooms:
         for file in sorted((root / room).rglob("*.py")):
             module = ".".join(file.relative_to(root).with_suffix("").parts)
             tree = ast.parse(file.read_text(encoding="utf-8"))
@@ -202,7 +222,7 @@ def discover() -> list[Found]:
     """Every concrete method class of the rooms and of installed plug-ins."""
     out = []
     points = importlib.metadata.entry_points(group="tailor.methods")
-    loaders: list[tuple[str, Callable[[], Any]]] = [(path, functools.partial(_import, path)) for path in _class_paths()]
+    loaders: list[tuple[str, Callable[[], Any]]] = [(path, functools.partial(_import, path)) for path in _class_paths(ROOMS)]
     loaders += [(point.value.replace(":", "."), functools.partial(_loaded, point)) for point in points]
     for path, loader in loaders:
         try:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+MODELS = Path(os.environ.get("TAILOR_MODELS", Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")) / "tailor" / "models")).expanduser()
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(ROOT / "tests" / "llm")]
 
 
 @pytest.fixture(scope="session")
@@ -21,9 +22,25 @@ def real():
     return read
 
 
+@pytest.fixture
+def pulled():
+    """`pulled("minilm")` is the folder of a model; the test is skipped where it was not pulled."""
+    from tailor.errors import ModelError
+    from tailor.models import where
+
+    def folder(name):
+        try:
+            return where(name)
+        except ModelError as error:
+            pytest.skip(str(error))
+
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _no_plain_home(monkeypatch, tmp_path):
     """Tests neither read nor write the caller's configuration."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("COLUMNS", raising=False)
     os.environ.setdefault("TAILOR_DATA", str(ROOT.parent / "shared" / "data"))
+    os.environ.setdefault("TAILOR_MODELS", str(MODELS))

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import polars as pl
 import pytest
 
 from tailor.base import Method, Run
-from tailor.cache import Cache
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Rankings
@@ -336,64 +334,3 @@ def test_data_without_events_or_with_one_event_can_be_fitted_or_is_refused_with_
     one = Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["a"]})})
     for method in (CoVisitation(), EASE(), Popularity(), Fuse([CoVisitation(), Popularity()]), Fallback([CoVisitation(), Popularity()])):
         assert len(method.fit(one).recommend([Query(history=History.of("a"))], 3)) == 1
-
-
-# --- cache ---------------------------------------------------------------------------------------------------------------------
-
-
-def test_the_cache_computes_once_and_tells_keys_apart(tmp_path):
-    made = []
-
-    def make(value: int):
-        return lambda: made.append(value) or np.array([value])
-
-    cache = Cache(tmp_path / "cache")
-    assert cache.get(["a", "b"], make(1)) == [1] and cache.get(["a", "b"], make(2)) == [1]
-    assert cache.get(["ab"], make(3)) == [3] and cache.get(["", "ab"], make(4)) == [4] and cache.get([b"b", "a"], make(5)) == [5]
-    assert made == [1, 3, 4, 5]
-
-
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY", b"nonsense", None])
-def test_a_damaged_cache_file_counts_as_absent(tmp_path, damage):
-    cache = Cache(tmp_path)
-    cache.get(["key"], lambda: np.arange(1000))
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(file.read_bytes()[:-5] if damage is None else damage)
-    assert cache.get(["key"], lambda: np.arange(7)).tolist() == list(range(7))
-    assert cache.get(["key"], lambda: np.zeros(1)).tolist() == list(range(7))
-
-
-def test_the_cache_never_unpickles(tmp_path):
-    import pickle
-
-    cache = Cache(tmp_path)
-    cache.get(["key"], lambda: np.arange(3))
-    (file,) = tmp_path.iterdir()
-    file.write_bytes(pickle.dumps({"a": 1}))
-    assert cache.get(["key"], lambda: np.arange(2)).tolist() == [0, 1]
-
-
-def test_many_threads_and_processes_share_a_cache(tmp_path):
-    code = (
-        "import sys, numpy as np\nfrom pathlib import Path\nfrom tailor.cache import Cache\n"
-        "for n in range(60):\n"
-        "    got = Cache(Path(sys.argv[1])).get([str(n)], lambda: np.full(20_000, n))\n"
-        "    assert len(got) == 20_000 and (got == n).all()\n"
-    )
-    others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
-    failed = []
-
-    def work() -> None:
-        try:
-            for n in range(60):
-                assert (Cache(tmp_path).get([str(n)], lambda n=n: np.full(20_000, n)) == n).all()
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failed and [other.wait() for other in others] == [0, 0]
-    assert len(list(tmp_path.iterdir())) == 60, "files left over"

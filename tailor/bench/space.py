@@ -92,8 +92,9 @@ def _methods(about: Any, path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]
             yield from _methods(value, (*path, i))
 
 
-def _fields(about: Mapping[str, Any]) -> tuple[type[Method], dict[str, dataclasses.Field[Any]]]:
-    cls = find_class(str(about["class"]))
+def _fields(about: Mapping[str, Any]) -> tuple[Any, dict[str, dataclasses.Field[Any]]]:
+    """The class of a method, encoder or language model, and its settings by name."""
+    cls: Any = find_class(str(about["class"]))
     return cls, {one.name: one for one in dataclasses.fields(cls) if one.init}
 
 

@@ -47,7 +47,12 @@ def history_of(model: Path, history: list[str] | None, user: str | None, data_fo
     return known[int(at[0])].history.item_ids
 
 
-def _query(history: tuple[str, ...], text: str, exclude: tuple[str, ...]) -> Query:
+def _query(method: Recommender, history: tuple[str, ...], text: str, exclude: tuple[str, ...]) -> Query:
+    """Raises DataError for words that nothing in the model would read: they would change nothing, silently."""
+    if text.strip() and not method.answers_text():
+        raise DataError(
+            f'--text "{text[:60]}": {method.name} reads no text; fit a model with Hybrid, DenseRetriever or TextMatch in it (docs/guide/search.md)'
+        )
     return Query(history=History(history), text=text, exclude=exclude)
 
 
@@ -57,7 +62,7 @@ def recommend_command(
 ) -> None:  # fmt: skip
     method = opened(model)
     items = history_of(model, history, user, data_folder)
-    query = _query(items, text, (*_ids(exclude), *(() if keep_seen else items)))
+    query = _query(method, items, text, (*_ids(exclude), *(() if keep_seen else items)))
     ranking = method.recommend([query], k)[0]
     reasons: list[Explanation] = []
     if method.explains() and len(ranking):
@@ -91,7 +96,7 @@ def explain_command(
 ) -> None:
     method, titles = opened(model), load_titles(model)
     items = history_of(model, history, user, data_folder)
-    query = _query(items, text, tuple(one for one in dict.fromkeys(items) if one != item))
+    query = _query(method, items, text, tuple(one for one in dict.fromkeys(items) if one != item))
     known = load_item_ids(model)
     if item is not None and known is not None and item not in known:
         raise DataError(f'"{item}" is not in the catalogue.{_close(item, known)}')

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data
+from tailor.cli import bench, data, models
 from tailor.cli.plain import shown
 from tailor.errors import TailorError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data", help="Import, look at, make and split data sets.")
 app.add_typer(bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers.")
+app.add_typer(models.app, name="models", help="Weights of encoders and language models: list, pull, check.")
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -15,7 +16,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.text.bm25 import BM25
-from tailor.text.words import words
+from tailor.text.words import check_language, telling
 
 
 @dataclass(eq=False)
@@ -25,17 +26,23 @@ class TextMatch(ScoringRecommender):
     Robertson et al. (1994); serves search, and people of whom only words are known.
     """
 
-    k1: float = 1.2  # how soon a repeated word stops counting
+    reads_text: ClassVar[bool] = True
+
+    k1: float = 1.5  # how soon a repeated word stops counting
     b: float = 0.75  # how much long texts are held back
+    language: str | None = None  # such as "english": words count by their stems, and its commonest words not at all
     history_length: int = 5  # latest items whose texts stand in for a missing query
 
     weights_: sp.csr_matrix = field(init=False, repr=False)  # (V, N) what each word adds to each item
     words_: Vocabulary = field(init=False, repr=False)
     texts_: list[str] = field(init=False, repr=False)  # (N,)
 
+    def __post_init__(self) -> None:
+        check_language(self.language)
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_, self.texts_ = data.catalogue, data.item_texts
-        index = BM25(self.k1, self.b)
+        index = BM25(self.k1, self.b, self.language)
         index.add(self.texts_)
         self.weights_, self.words_ = index.weights, Vocabulary(index.vocabulary)
         self.fit_report_ = {"words": len(self.words_)}
@@ -45,7 +52,7 @@ class TextMatch(ScoringRecommender):
         return queries.text(i).strip() or " ".join(self.texts_[row] for row in latest)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
-        asked = Ragged.of([self.words_.rows(words(self._text(queries, i))) for i in range(len(queries))])
+        asked = Ragged.of([self.words_.rows(telling(self._text(queries, i), self.language)) for i in range(len(queries))])
         return asked.keep(asked.values >= 0).matrix(len(self.words_)) @ self.weights_
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
@@ -55,7 +62,7 @@ class TextMatch(ScoringRecommender):
         out = []
         for i, ranking in enumerate(rankings):
             rows = self.items_.rows(ranking.ids)
-            counts = Counter(word for word in words(self._text(asked, i)) if word in self.words_)
+            counts = Counter(word for word in telling(self._text(asked, i), self.language) if word in self.words_)
             found = list(counts)
             parts = self.weights_[self.words_.rows(found)][:, np.maximum(rows, 0)].toarray()
             parts[:, rows < 0] = 0  # an item that is not known here

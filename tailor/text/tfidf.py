@@ -6,18 +6,20 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.linalg import svds
 
-from tailor.text.words import words
+from tailor.text.words import telling
 
 
-def count_words(texts: Sequence[str], vocabulary: dict[str, int] | None = None) -> tuple[sp.csr_matrix, dict[str, int]]:
-    """(n, V) counts, and the word -> column mapping; with a `vocabulary` given, words outside it are left out."""
+def count_words(
+    texts: Sequence[str], vocabulary: dict[str, int] | None = None, language: str | None = None
+) -> tuple[sp.csr_matrix, dict[str, int]]:
+    """(n, V) counts, and the word -> column mapping; with a `vocabulary` given, words outside it are left out; with a `language`, stems."""
     learn = vocabulary is None
     columns: dict[str, int] = {} if vocabulary is None else vocabulary
     flat: list[int] = []
     lengths = np.zeros(len(texts), dtype=np.int64)
     for i, text in enumerate(texts):
-        found = [columns.setdefault(word, len(columns)) for word in words(text)] if learn else \
-                [columns[word] for word in words(text) if word in columns]  # fmt: skip
+        found = [columns.setdefault(word, len(columns)) for word in telling(text, language)] if learn else \
+                [columns[word] for word in telling(text, language) if word in columns]  # fmt: skip
         flat += found
         lengths[i] = len(found)
     matrix = sp.csr_matrix((np.ones(len(flat), np.float32), np.array(flat, np.int32), np.r_[0, np.cumsum(lengths)]),

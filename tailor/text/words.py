@@ -1,7 +1,11 @@
 """Splitting text into words."""
 
+import functools
 import html
 import re
+from typing import Any
+
+from tailor.errors import DataError, nearest
 
 UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # kana and Chinese characters stand without spaces: each counts as a word
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:'[^\W{UNSPACED}]+)?", re.UNICODE)
@@ -10,3 +14,32 @@ WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:'[^\W{UNSPACED}]+)?", re.UN
 def words(text: str) -> list[str]:
     """Lower-case words and numbers in order, HTML entities decoded: `words("Salt &amp; 0.5-Ounce")` is ["salt", "0", "5", "ounce"]."""
     return WORD.findall(html.unescape(text).lower())
+
+
+COMMON = {"english": frozenset(
+    ["a", "about", "after", "all", "also", "an", "and", "any", "are", "as", "at", "be", "been", "before", "being", "but", "by", "can", "could", "did", "do", "does", "for", "from", "had", "has", "have", "he", "her", "his", "how", "i", "if", "in", "into", "is", "it", "its", "just", "me", "more", "most", "my", "no", "not", "of", "on", "only", "or", "other", "our", "out", "over", "she", "should", "so", "some", "such", "than", "that", "the", "their", "them", "then", "there", "these", "they", "this", "to", "under", "up", "very", "was", "we", "were", "what", "when", "where", "which", "who", "why", "will", "with", "would", "you", "your"])}  # fmt: skip
+
+
+def telling(text: str, language: str | None = None) -> list[str]:
+    """The words; with a language, their stems (Porter 2001), without its commonest words where a list of them is known here."""
+    found = words(text)
+    if language is None:
+        return found
+    common = COMMON.get(language, frozenset())
+    stems: list[str] = _stemmer(language).stemWords([word for word in found if word not in common])
+    return stems
+
+
+def check_language(language: str | None) -> None:
+    """Raise DataError for a language without stems."""
+    if language is not None:
+        _stemmer(language)
+
+
+@functools.cache
+def _stemmer(language: str) -> Any:
+    import Stemmer
+
+    if language not in Stemmer.algorithms():
+        raise DataError(f'there are no stems for the language "{language}".{nearest(language, Stemmer.algorithms())}')
+    return Stemmer.Stemmer(language)

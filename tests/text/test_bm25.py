@@ -1,6 +1,9 @@
+import time
+
 import numpy as np
 import pytest
 
+from tailor.errors import DataError
 from tailor.text.bm25 import BM25
 from tailor.text.words import words
 
@@ -60,3 +63,48 @@ def test_an_empty_index_and_empty_texts_answer():
     assert index.scores(["a"]).shape == (1, 2) and index.scores(["a"]).nnz == 0
     index.add(["a"])
     assert index.scores(["a"]).toarray()[0, 2] > 0
+
+
+@pytest.mark.parametrize("k", [1, 3, 10, 500])
+def test_search_finds_exactly_the_best_scores_in_row_order(k):
+    """MaxScore leaves out texts; none of them may have belonged to the best k."""
+    index = BM25()
+    texts = collection(400, seed=5)
+    index.add(texts + texts[:50])  # twins: equal scores
+    rng = np.random.default_rng(1)
+    queries = [*QUERIES, *(" ".join(f"w{word}" for word in rng.zipf(1.3, 5) % 80) for _ in range(60)), "w1 w1 w1 w1 w60"]
+    rows, values = index.search(queries, k)
+    for found, got, expected in zip(rows, values, index.scores(queries).toarray(), strict=True):
+        order = [row for row in np.lexsort((np.arange(len(expected)), -expected)) if expected[row] > 0][:k]
+        found, got = found[found >= 0], got[found >= 0]
+        assert len(found) == len(order)
+        np.testing.assert_allclose(got, expected[order], rtol=1e-5)
+        assert all(a == b or expected[a] == pytest.approx(expected[b], rel=1e-5) for a, b in zip(found, order, strict=True))
+        ties = got[1:] == got[:-1]
+        assert (np.diff(found)[ties] > 0).all(), "equal scores out of row order"
+
+
+def test_one_text_added_to_many_is_found_at_once_and_costs_no_reindexing():
+    index = BM25()
+    index.add(collection(10_000, seed=2))
+    seconds = []
+    for n in range(30):
+        started = time.perf_counter()
+        index.add([f"arrival number{n} w3 w4 w5"])
+        seconds.append(time.perf_counter() - started)
+        assert index.search([f"number{n}"], 3)[0][0].tolist() == [10_000 + n, -1, -1]
+    assert np.median(seconds) < 1e-3, "budget: 1 ms"
+
+
+@pytest.mark.parametrize(("k1", "b"), [(-1, 0.5), (1, 1.5), (1, -0.1)])
+def test_settings_that_are_no_bm25_are_refused(k1, b):
+    with pytest.raises(DataError, match=f"k1 is {k1}"):
+        BM25(k1, b)
+
+
+@pytest.mark.parametrize("text", ["", "\ud800 lone", "word " * 200_000, "日本語のテキスト", "\x00\x01"])
+def test_odd_texts_are_indexed_and_searched(text):
+    index = BM25()
+    index.add([text, "plain"])
+    rows, _ = index.search([text, "plain"], 2)
+    assert 1 in rows[1] and len(index) == 2

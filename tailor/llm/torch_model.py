@@ -1,0 +1,149 @@
+"""A language model in this process, by transformers: for accelerators, and as the reader that adapters are trained in."""
+
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from tailor.base import Completion, LanguageModel
+from tailor.errors import MissingExtraError, ModelError
+from tailor.models import KNOWN, hub_answers, where
+from tailor.text.sentences import without_bars
+
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class TorchModel(LanguageModel):
+    """A causal language model of transformers: a model of `tailor models list`, a GGUF file, a folder, or a name on the hub.
+
+    On a CPU it writes a few tokens a second (`LocalModel` is ten times faster); its scores are exact.
+    """
+
+    model: str = "smollm2-135m"
+    device: str = "cpu"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    system: str = "You are a helpful assistant."  # said before every prompt, where the model has roles
+    context: int = 4096  # tokens of a prompt and its answer; a longer prompt is refused
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        if self.context < 16 or self.batch_size < 1:
+            raise ModelError(f"context is {self.context}, batch_size {self.batch_size}: at least 16 and 1")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"torch {self._place()} {self.dtype} {self.system!r} {self.context}"
+
+    def _place(self) -> str:
+        return str(where(self.model) / next(iter(KNOWN[self.model].files))) if self.model in KNOWN else self.model
+
+    def capabilities(self) -> frozenset[str]:
+        return frozenset({"score", "seed"})
+
+    def tokens(self, text: str) -> int:
+        """How many tokens a text has."""
+        return len(self._parts()[0](text, add_special_tokens=False).input_ids)
+
+    def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
+                 schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
+        """One prompt after the other, so that an answer does not depend on its company."""
+        if schema is not None or images:
+            raise ModelError(
+                f"TorchModel offers no {'schema' if schema is not None else 'images'}: LocalModel keeps schemas, an HTTPModel may read images"
+            )
+        if n > 1 and not temperature:
+            raise ModelError(f"n is {n} at temperature 0: all answers would be the same; set a temperature")
+        return [self._written(self._asked(prompt), max_tokens, temperature, n, seed) for prompt in prompts]
+
+    def _written(self, ids: list[int], max_tokens: int, temperature: float, n: int, seed: int) -> Completion:
+        import torch
+
+        if len(ids) + max_tokens > self.context:
+            return Completion(
+                (), len(ids), error=f"the prompt has {len(ids)} tokens, {max_tokens} more are asked for, and the context is {self.context}"
+            )
+        tokenizer, network = self._parts()
+        drawn = {"do_sample": True, "temperature": temperature, "top_k": 0} if temperature else {"do_sample": False}
+        given = torch.tensor([ids], device=self.device)
+        with _lock, torch.no_grad(), torch.random.fork_rng():  # the caller's random state stays as it is
+            torch.manual_seed(seed)
+            rows = network.generate(given, attention_mask=torch.ones_like(given), max_new_tokens=max_tokens, num_return_sequences=n,
+                                    pad_token_id=tokenizer.eos_token_id, **drawn)  # fmt: skip
+        written = [row[len(ids) :].tolist() for row in rows]
+        ends = [tokenizer.eos_token_id in row for row in written]
+        count = sum(row.index(tokenizer.eos_token_id) + 1 if end else len(row) for row, end in zip(written, ends, strict=True))
+        return Completion(tuple(tokenizer.batch_decode(written, skip_special_tokens=True)), len(ids), count,
+                          tuple("stop" if end else "length" for end in ends))  # fmt: skip
+
+    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        """(n,) log-probability of all tokens of each answer, put after the prompt as the assistant's words. Raises ModelError for an empty answer."""
+        import torch
+
+        tokenizer, network = self._parts()
+        pairs = [
+            (self._asked(prompt), tokenizer(answer, add_special_tokens=False).input_ids)
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        for (asked, said), answer in zip(pairs, answers, strict=True):
+            if not said or len(asked) + len(said) > self.context:
+                raise ModelError(
+                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of {len(asked)}: at least 1, and at most {self.context} together"
+                )
+        out = np.zeros(len(pairs))
+        order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
+        for start in range(0, len(order), self.batch_size):
+            some = order[start : start + self.batch_size]
+            rows = [pairs[at][0] + pairs[at][1] for at in some]
+            longest = max(map(len, rows))
+            ids = torch.tensor([row + [tokenizer.eos_token_id] * (longest - len(row)) for row in rows], device=self.device)  # (B, T)
+            seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+            with _lock, torch.no_grad():
+                logits = network(ids, attention_mask=seen).logits.float().log_softmax(-1)  # (B, T, V)
+            found = logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0].cpu().numpy()
+            for i, at in enumerate(some):
+                asked, said = pairs[at]
+                out[at] = found[i, len(asked) - 1 : len(asked) + len(said) - 1].sum()
+        return out
+
+    def _asked(self, prompt: str) -> list[int]:
+        """The prompt's tokens as the model was taught to see them; marks of roles inside it are taken apart."""
+        tokenizer = self._parts()[0]
+        clean = prompt.encode("utf-8", "replace").decode("utf-8").replace("<|", "< |")
+        if not getattr(tokenizer, "chat_template", None):
+            return list(tokenizer(clean).input_ids)
+        said = [{"role": "system", "content": self.system}] * bool(self.system) + [{"role": "user", "content": clean}]
+        text = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _parts(self) -> tuple[Any, Any]:
+        with _load_lock:
+            return _load(self._place(), self.device, self.dtype)
+
+
+_load_lock = threading.Lock()
+
+
+@functools.lru_cache(maxsize=2)
+def _load(place: str, device: str, dtype: str) -> tuple[Any, Any]:
+    try:
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("TorchModel needs torch and transformers: pip install 'tailor-engine[text,llm]'") from error
+    path = Path(place)
+    more: dict[str, Any] = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    more["local_files_only"] = path.exists() or not hub_answers()
+    source = str(path.parent) if path.suffix == ".gguf" else place
+    try:
+        with without_bars():
+            tokenizer = AutoTokenizer.from_pretrained(source, **more)
+            network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **more)
+            network = network.to(device).eval()
+    except Exception as error:  # many kinds, of several packages
+        raise ModelError(f'the language model "{place}" cannot be loaded ({type(error).__name__}: {str(error)[:200]})') from error
+    return tokenizer, network

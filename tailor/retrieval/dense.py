@@ -1,0 +1,104 @@
+"""Retrieval by meaning: items whose text points the same way as the query's."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Self
+
+import numpy as np
+
+from tailor.base import Encoder, Run, ScoringRecommender, short_notes
+from tailor.data.dataset import Dataset
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.defaults import DEFAULT
+from tailor.defaults import encoder as encoder_of
+from tailor.errors import DataError, ModelError
+from tailor.text.cached import CachedEncoder
+from tailor.text.hashing import HashingEncoder
+from tailor.text.sentences import unit_length
+from tailor.text.vector_index import VectorIndex
+
+SAME = 6  # digits of a cosine that count: two items of one text are tied, however their products were summed
+
+
+@dataclass(eq=False)
+class DenseRetriever(ScoringRecommender):
+    """Items whose text means what the query says, in whatever words; without a query, what the latest items mean, fading.
+
+    Cosine of sentence vectors (Reimers and Gurevych 2019; Karpukhin et al. 2020). Vectors of items are made once and kept in the cache; what people write is encoded when
+    they ask, in full precision, and kept nowhere. All items are compared up to `exact_upto`, above it an index is asked, whose recall stands in the fit report.
+    """
+
+    reads_text: ClassVar[bool] = True
+
+    encoder: Encoder | str = DEFAULT  # or "default": TAILOR_ENCODER, tailor.toml, else MiniLM
+    history_decay: float = 0.7  # weight of an item of the history relative to the one after it
+    history_length: int = 20  # latest items that stand in for a missing query
+    index: Literal["auto", "exact", "hnsw", "ivfpq"] = "auto"
+    exact_upto: int = 200_000  # items, with auto
+
+    vectors_: np.ndarray = field(init=False, repr=False)  # (N, D) unit length; zero for an item without text
+    space_: str = field(init=False, repr=False)  # which encoder's vectors these are
+    index_: np.ndarray = field(init=False, repr=False)  # (n,) uint8 of the index; empty where all are compared
+
+    def __post_init__(self) -> None:
+        if not 0 < self.history_decay <= 1 or self.history_length < 1:
+            raise DataError(f"history_decay is {self.history_decay}, history_length {self.history_length}: above 0 and at most 1; from 1")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(HashingEncoder(64))
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.items_, texts = data.catalogue, data.item_texts
+        encoder = encoder_of(self.encoder)
+        cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
+        blank = np.array([not text.strip() for text in texts], dtype=bool)
+        self.vectors_ = cached.encode(texts, run.progress)
+        self.vectors_[blank] = 0
+        self.space_ = encoder.space
+        made = VectorIndex(self.index, self.exact_upto).build(self.vectors_, run.seed)
+        self.index_ = made.to_bytes()
+        self.fit_report_ = {"encoder": encoder.fingerprint, "items_without_text": int(blank.sum()), **made.report}
+
+    def _asking(self) -> Encoder:
+        """The encoder for queries. Raises ModelError where it is not the one that the items were encoded with."""
+        encoder = encoder_of(self.encoder)
+        if encoder.space != self.space_:
+            raise ModelError(
+                f"the items were encoded by [{self.space_}], the encoder is now [{encoder.space}]: name that encoder, or fit again"
+            )
+        return (encoder.inner if isinstance(encoder, CachedEncoder) else encoder).exact()
+
+    def _asked(self, queries: Queries) -> np.ndarray:
+        """(B, D) unit vectors of the queries; zero where a query says nothing."""
+        recent = queries.histories.last(self.history_length)
+        weights = recent.matrix(len(self.items_), self.history_decay ** recent.from_end.astype(np.float32))
+        vectors = unit_length(np.asarray(weights @ self.vectors_, dtype=np.float32).reshape(len(queries), -1))
+        texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
+        if texts:
+            vectors[list(texts)] = self._asking().encode(list(texts.values()))
+        return vectors
+
+    def _scores(self, queries: Queries) -> np.ndarray:
+        asked = self._asked(queries)
+        scores: np.ndarray = np.round(asked @ self.vectors_.T, SAME)
+        scores[:, ~self.vectors_.any(axis=1)] = -np.inf
+        scores[~asked.any(axis=1)] = -np.inf
+        return scores
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        if candidates is not None or not len(self.index_):
+            return super()._recommend(queries, k, candidates)
+        queries = queries.over(self.items_)
+        asked = self._asked(queries)
+        index = VectorIndex(self.index, self.exact_upto).restore(self.vectors_, self.index_)
+        silent = np.flatnonzero(~self.vectors_.any(axis=1))
+        blocked = silent if queries.blocked_rows is None else np.union1d(silent, queries.blocked_rows)
+        rows, scores = index.search(asked, min(k, len(self.items_)), queries.exclude, blocked)
+        rows, scores = (
+            np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1),
+            np.pad(scores, ((0, 0), (0, k - scores.shape[1])), constant_values=-np.inf),
+        )
+        nothing = ~asked.any(axis=1)
+        rows[nothing], scores[nothing] = -1, -np.inf
+        return Rankings(self.items_, rows, scores, "cosine", notes=short_notes(self.name, queries, rows, k))

@@ -1,0 +1,70 @@
+"""An encoder that remembers: no text is encoded twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tailor.base import Encoder
+from tailor.cache import Cache
+from tailor.configuration import cache_folder
+from tailor.errors import DataError
+from tailor.progress import Progress, silent
+
+AT_ONCE = 1024  # texts between two writes: what a kill can cost
+
+
+@dataclass(frozen=True)
+class CachedEncoder(Encoder):
+    """Keeps the vector of every text on disk, under hashes of the text and of the encoder.
+
+    Threads and processes share the folder and encode nothing twice. A text's vectors can be deleted: `forget(texts)`.
+    """
+
+    inner: Encoder
+    folder: str | None = None  # none: `vectors` in TAILOR_CACHE or the user's cache folder
+
+    @property
+    def space(self) -> str:
+        return self.inner.space
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    @property
+    def cache(self) -> Cache:
+        return Cache(Path(self.folder) if self.folder else cache_folder() / "vectors")
+
+    def exact(self) -> "CachedEncoder":
+        return CachedEncoder(self.inner.exact(), self.folder)
+
+    def encode(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
+        """(n, D) float32 of unit length; the longest texts come last, so that texts of a batch are of like length."""
+        check_texts(texts)
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
+        vectors: dict[str, bytes] = {}
+        starts = range(0, len(distinct), AT_ONCE)
+        for start in progress(starts, "encoding texts", total=len(starts)):
+            some = distinct[start : start + AT_ONCE]
+            vectors |= zip(some, self.cache.make(self.fingerprint, some, self._bytes), strict=True)
+        if not vectors:
+            return self.inner.encode([])
+        return np.frombuffer(b"".join(vectors[text] for text in texts), dtype="<f4").reshape(len(texts), -1).astype(np.float32)
+
+    def _bytes(self, texts: list[str]) -> list[bytes]:
+        return [row.tobytes() for row in self.inner.encode(texts).astype("<f4")]
+
+    def forget(self, texts: Sequence[str]) -> int:
+        """Delete what is kept of these texts, by whatever encoder; returns how many vectors that were."""
+        return self.cache.forget(texts)
+
+
+def check_texts(texts: Sequence[str]) -> None:
+    """Raise DataError for what is no sequence of strings."""
+    if isinstance(texts, str):
+        raise DataError(f"texts must be a sequence of texts, got one string {texts[:60]!r}: write [text]")
+    for text in texts:
+        if not isinstance(text, str):
+            raise DataError(f"a text must be a string, got {text!r}")
