@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tailor.base import Method
 from tailor.errors import ModelError, TailorError, nearest
 from tailor.ranges import Choices, Range
 from tailor.specs import TUNE, build, find_class
