@@ -239,11 +239,10 @@ def discover() -> list[Found]:
 def discover_studies() -> list[Found]:
     """Every study of the rooms: what measures, and is not fitted."""
     out = []
-    for path in _class_paths():
-        if path.startswith("evaluation."):
-            cls = _import(path)
-            if isinstance(cls, type) and issubclass(cls, Study):
-                out.append(Found(path, cast(Any, cls), getattr(importlib.import_module(cls.__module__), "PAPER", None)))
+    for path in _class_paths(("evaluation",)):
+        cls = _import(path)
+        if isinstance(cls, type) and issubclass(cls, Study):
+            out.append(Found(path, cast(Any, cls), getattr(importlib.import_module(cls.__module__), "PAPER", None)))
     return out
 
 
