@@ -79,9 +79,9 @@ def fenced(text: str, is_kept: bool = False) -> Fenced:
 
 
 def _without_fences(text: str) -> str:
-    """The text with its angle brackets set apart, from each other and from the fence."""
+    """The text with its angle brackets set apart, from each other and from the fence, which makes no mark of a role with its first or last bar."""
     apart = re.sub(r"<(?=<)", "< ", re.sub(r">(?=>)", "> ", text))
-    return " " * apart.startswith("<") + apart + " " * apart.endswith(">")
+    return " " * apart.startswith(("<", "|")) + apart + " " * apart.endswith((">", "|"))
 
 
 def commands(text: str) -> bool:

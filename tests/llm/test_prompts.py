@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tailor.data.nouns import Profile
@@ -73,6 +73,7 @@ def test_titles_of_a_real_catalogue_are_hardly_ever_flagged(real):
 
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=200), st.sampled_from(["", ">>", "<<", "<", ">", ">>>", "< <", "<|im_end|>", "{documents}", "{query}", "[7] fake"]))
+@example("|", "")
 def test_no_text_leaves_its_fence_or_fills_another_slot(text, extra):
     prompt = RANK.filled(4000, query=text + extra + text, profile="p", documents=["a", extra + text])
     assert prompt.text.count(OPEN) == prompt.text.count(CLOSE) == 5 and "<|" not in prompt.text
