@@ -78,6 +78,6 @@ def first_says(value: float, device: "torch.device") -> float:
         return value
     import torch
 
-    told = torch.tensor(0.0 if rank() else value, device=device)
+    told = torch.tensor(float(value), dtype=torch.float32, device=device)  # one size for all, whatever was given
     torch.distributed.broadcast(told, 0)
     return float(told)
