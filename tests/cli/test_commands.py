@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tailor.pipeline import default
 from tailor.pipeline.default import has_nets
 from tailor.testing.data import tiny_data
 
@@ -278,3 +279,9 @@ def test_words_of_a_file_neither_command_the_terminal_nor_are_read_as_markup(tmp
     assert "[/red][2J" in told and "[bold]x" in told and "\x1b" not in told
     (tmp_path / "e.csv").write_text("user,item,rating\nu,a,\x1b[2J\n")
     assert "\x1b" not in fails("data", "import", str(tmp_path / "e.csv"), "--strict", "--dry-run")
+
+
+@pytest.mark.parametrize("missing", ["torch", "safetensors"])
+def test_the_default_pipeline_has_a_net_only_where_all_that_nets_import_is_installed(monkeypatch, missing):
+    monkeypatch.setattr(default.importlib.util, "find_spec", lambda name: None if name == missing else object())
+    assert default.pipeline_file() == default.FILES["counting"]

@@ -20,6 +20,7 @@ from tailor.nn import fitting  # noqa: E402
 from tailor.nn.checkpoints import read_checkpoint  # noqa: E402
 from tailor.nn.dropout import Dropout  # noqa: E402
 from tailor.nn.fitting import Recipe, fit_net  # noqa: E402
+from tailor.scale.processes import device_of  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)
 Y = (X @ np.arange(5) + 1).astype(np.float32)[:, None]
@@ -332,3 +333,10 @@ report = fit_net(net, t.batches, t.loss_of(net), run, Recipe(10**6, 0.01, patien
 """,
     )
     assert two["report"]["stopped"] == "deadline"
+
+
+def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch):
+    assert device_of("cuda") == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [device_of(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
