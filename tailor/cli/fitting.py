@@ -28,6 +28,12 @@ def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, overwrite: bool, run: Run
 ) -> None:
     method = build(described(pipeline))
+    if run.deadline_s is not None and not run.deadline_s > 0:
+        raise DataError(f"--minutes {run.deadline_s / 60:g}: more than 0")
+    if run.device != "cpu" and has_nets():  # before the work of other parts, not after it
+        from tailor.nn.devices import device_for
+
+        device_for(run.device)
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:

@@ -33,7 +33,7 @@ class WindowSampler:
         before = np.maximum(lengths - 1, 0)
         if not before.any():
             raise DataError("no sequence has two events: there is nothing to learn from")
-        rows = _one_of(np.where(before > 0, np.power(np.maximum(before, 1), self.alpha), 0), size, rng)
+        rows = _one_of(np.where(before > 0, np.power(np.maximum(before, 1), float(self.alpha)), 0), size, rng)
         targets = _up_to(before[rows], self.beta, rng)
         return rows, targets, _up_to(targets, self.gamma, rng)
 
@@ -55,7 +55,7 @@ def _up_to(most: np.ndarray, exponent: float, rng: np.random.Generator) -> np.nd
     """For every m of `most`, a number from 1 to m with probability ~ number ** exponent."""
     if exponent == np.inf:
         return most.copy()
-    ends = np.cumsum(np.power(np.arange(1, most.max() + 1, dtype=np.float64), exponent))
+    ends = np.cumsum(np.power(np.arange(1, most.max() + 1, dtype=np.float64), float(exponent)))
     return np.minimum(np.searchsorted(ends, rng.random(len(most)) * ends[most - 1], side="right") + 1, most)
 
 

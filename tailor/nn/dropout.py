@@ -9,7 +9,7 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
 
     One random byte a value, eight out of every random word: PyTorch's own draws a float a value, and on CPUs that is a sixth of a training step.
     """
-    threshold = round(p * 256)
+    threshold = min(round(p * 256), 255)
     if not training or threshold == 0:
         return x
     if x.device.type != "cpu":

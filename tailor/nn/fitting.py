@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from tailor.base import Run
 from tailor.errors import ModelError
 from tailor.nn.checkpoints import read_checkpoint, write_checkpoint
-from tailor.nn.devices import computing, device_for, format_for
-from tailor.scale.processes import add_up, join, rank, world_size
+from tailor.nn.devices import FORMATS, computing, device_for, format_for
+from tailor.nn.optimizers import optimizers, sparse_tables
+from tailor.scale.processes import add_up, device_of, first_says, join, rank, sum_of_rows, world_size
 
 Batch = TypeVar("Batch")
 SAVE_S = 60.0  # between two checkpoints
@@ -63,7 +64,7 @@ def fit_net(
         training = _Training(net, run, recipe, validate, key)
         total = training.left(len(batches(run.rng(key, 0))))
         for _ in run.progress(training.steps(batches, loss), training.describe, total):
-            if run.deadline_s is not None and time.perf_counter() - started > run.deadline_s:
+            if run.deadline_s is not None and first_says(time.perf_counter() - started > run.deadline_s, training.device):
                 training.stopped = "deadline"
                 break
         return {**training.finish(), "seconds": round(time.perf_counter() - started, 2)}
@@ -73,12 +74,13 @@ class _Training:
     """The state of one run, which a checkpoint holds, and the steps that change it."""
 
     def __init__(self, net: nn.Module, run: Run, recipe: Recipe, validate: Callable[[], float] | None, key: str) -> None:
-        self.device = device_for(run.device)
+        self.device = device_for(device_of(run.device))
         join(run.device)
         self.net, self.run, self.recipe, self.validate, self.key = net.to(self.device).train(), run, recipe, validate, key
-        self.format = format_for(run.dtype, self.device)
+        self.format = (torch.float32, torch.bfloat16)[int(first_says(format_for(run.dtype, self.device) == torch.bfloat16, self.device))]
         self.params = {name: param for name, param in net.named_parameters() if param.requires_grad}
-        self.optimizers = _optimizers(net, self.params, recipe)
+        self.optimizers = optimizers(net, recipe.lr, recipe.weight_decay)
+        self.tables = sparse_tables(net)
         self.mean = {name: param.detach().clone() for name, param in self.params.items()} if recipe.average else {}
         self.best: dict[str, Tensor] = {}
         self.epoch, self.group, self.step = 0, 0, 0
@@ -88,6 +90,8 @@ class _Training:
         self.path = None if run.checkpoints is None else run.checkpoints / f"{key}.safetensors"
         if self.path is not None and self.path.exists():
             self._restore(read_checkpoint(self.path))
+        if first_says(self.step, self.device) != self.step:
+            raise ModelError(f"{self.path}: other processes go on from another step: give all of them one folder, or delete it")
         self.saved_at = time.monotonic()
 
     def left(self, batches: int) -> int:
@@ -118,19 +122,19 @@ class _Training:
 
     def _take(self, made: Sequence[Any], group: range, loss: Callable[..., Tensor], done: float) -> None:
         """One step down the mean gradient of a group of batches, of which each process takes every n-th."""
+        summed = torch.zeros((), device=self.device)
         for i in group[rank() :: world_size()]:
             rng = self.run.rng(self.key, self.epoch, i)
             torch.manual_seed(int(rng.integers(2**62)))
             with torch.autocast(self.device.type, self.format, enabled=self.format != torch.float32):
                 value = loss(made[i], rng) / len(group)
             value.backward()
-            self.loss += value.detach()
+            summed += value.detach()
+        if world_size() > 1:
+            self._share(summed)
+        self.loss += summed
         if self.device.type == "cpu" or self.step % 50 == 0:  # reading a number makes a GPU wait
             self._check()
-        if world_size() > 1:
-            for param in self.params.values():
-                param.grad = torch.zeros_like(param) if param.grad is None else param.grad
-            add_up(param.grad for param in self.params.values() if param.grad is not None)
         for optimizer in self.optimizers:
             for settings in optimizer.param_groups:
                 settings["lr"] = self.recipe.lr_at(self.step, done)
@@ -140,16 +144,26 @@ class _Training:
             decay = min(self.recipe.average, (self.step + 1) / (self.step + 10))
             torch._foreach_lerp_([self.mean[name] for name in self.params], [param.detach() for param in self.params.values()], 1 - decay)
 
+    def _share(self, loss: Tensor) -> None:
+        """Loss and gradients of this step become their sums over all processes."""
+        dense = [param for param in self.params.values() if id(param) not in self.tables]
+        for param in dense:
+            param.grad = torch.zeros_like(param) if param.grad is None else param.grad
+        add_up([loss, *(param.grad for param in dense if param.grad is not None)])
+        for param in self.params.values():
+            if id(param) in self.tables:
+                param.grad = sum_of_rows(param.grad, param)
+
     def _check(self) -> None:
         if not torch.isfinite(self.loss):
-            kept = f"; the last good state is in {self.path}" if self.path is not None and self.path.exists() else ""
-            raise ModelError(
-                f"the loss is {self.loss.item()} at step {self.step + 1} (epoch {self.epoch + 1}): lower lr, which is {self.recipe.lr:g}{kept}"
-            )
+            where = f"step {self.step + 1} (epoch {self.epoch + 1})"
+            raise ModelError(f"the loss is {self.loss.item()} at {where}: lower lr, which is {self.recipe.lr:g}{self._kept()}")
+
+    def _kept(self) -> str:
+        return f"; the last good state is in {self.path}" if self.path is not None and self.path.exists() else ""
 
     def _end_epoch(self, groups: int) -> None:
         self._check()
-        add_up([self.loss])
         self.losses.append(float(self.loss) / groups)
         self.loss.zero_()
         self.epoch, self.group = self.epoch + 1, 0
@@ -170,7 +184,7 @@ class _Training:
         self._put(self.mean)
         self.net.eval()
         with torch.no_grad():
-            value = float(self.validate())
+            value = first_says(float(self.validate()), self.device)
         self.net.train()
         self._put(current)
         return value
@@ -188,7 +202,7 @@ class _Training:
             self.path.unlink(missing_ok=True)
         best = max(self.values, key=lambda one: one[1])[0] if self.values else self.epoch
         return {"epochs": self.epoch, "best_epoch": best, "steps": self.step, "stopped": self.stopped or "all epochs done",
-                "dtype": str(self.format).removeprefix("torch."), "device": str(self.device), "loss": [round(one, 5) for one in self.losses],
+                "dtype": _name(self.format), "device": str(self.device), "loss": [round(one, 5) for one in self.losses],
                 "validation": [[epoch, round(one, 6)] for epoch, one in self.values]}  # fmt: skip
 
     def _save_sometimes(self) -> None:
@@ -196,9 +210,7 @@ class _Training:
             return
         self._check()
         if not all(torch.isfinite(param).all() for param in self.params.values()):
-            raise ModelError(
-                f"a weight is not finite after step {self.step}: lower lr, which is {self.recipe.lr:g}; {self.path} keeps the state before"
-            )
+            raise ModelError(f"a weight is not finite after step {self.step}: lower lr, which is {self.recipe.lr:g}{self._kept()}")
         tensors = {f"param:{name}": param.detach() for name, param in self.params.items()}
         tensors |= {f"mean:{name}": tensor for name, tensor in self.mean.items()} | {
             f"best:{name}": tensor for name, tensor in self.best.items()
@@ -207,17 +219,28 @@ class _Training:
             for j, state in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer:{i}:{j}:{name}": torch.as_tensor(value) for name, value in state.items()}
         write_checkpoint(self.path, tensors | {"loss": self.loss}, {"epoch": self.epoch, "group": self.group, "step": self.step, "losses": self.losses,
-                                                                    "values": self.values, "format": str(self.format)})  # fmt: skip
+                                                                    "values": self.values, "format": _name(self.format), "processes": world_size()})  # fmt: skip
         self.saved_at = time.monotonic()
 
     def _restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
         tensors, plain = saved
-        self.format = {str(one): one for one in (torch.float32, torch.bfloat16)}[plain["format"]]
+        if plain["processes"] != world_size():
+            then = f"{plain['processes']} process{'es' if plain['processes'] > 1 else ''}"
+            raise ModelError(
+                f"the checkpoint {self.path} was made by {then}, and there are {world_size()} now: start as many, or delete it"
+            )
+        if self.run.dtype not in ("auto", plain["format"]):
+            raise ModelError(
+                f"the checkpoint {self.path} was made in {plain['format']}, and dtype is now {self.run.dtype}: ask for the same, or delete it"
+            )
+        self.format = FORMATS[plain["format"]]
         parts: dict[str, dict[str, Tensor]] = {"param": {}, "mean": {}, "best": {}, "optimizer": {}}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(":")
             if rest:
                 parts[kind][rest] = tensor.to(self.device)
+        if {name: param.shape for name, param in self.params.items()} != {name: one.shape for name, one in parts["param"].items()}:
+            raise ModelError(f"the checkpoint {self.path} holds another net than this one: delete it to begin anew")
         self._put(parts["param"])
         self.mean, self.best, self.loss = parts["mean"], parts["best"], tensors["loss"].to(self.device)
         for i, optimizer in enumerate(self.optimizers):
@@ -225,20 +248,12 @@ class _Training:
             for name, tensor in parts["optimizer"].items():
                 of, j, field = name.split(":")
                 if int(of) == i:
-                    state["state"].setdefault(int(j), {})[field] = tensor
+                    whole = tensor if tensor.is_floating_point() else tensor.item()  # a count as it was, else float32 powers of it
+                    state["state"].setdefault(int(j), {})[field] = whole
             optimizer.load_state_dict(state)
         self.epoch, self.group, self.step = plain["epoch"], plain["group"], plain["step"]
         self.losses, self.values = plain["losses"], [(epoch, value) for epoch, value in plain["values"]]
 
 
-def _optimizers(net: nn.Module, params: dict[str, nn.Parameter], recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """AdamW in one fused pass; rows of tables with sparse gradients are stepped where a batch touched them only."""
-    rows = {id(part.weight) for part in net.modules() if isinstance(part, nn.Embedding) and part.sparse}
-    dense = [param for param in params.values() if id(param) not in rows]
-    groups = [{"params": [one for one in dense if one.ndim > 1], "weight_decay": recipe.weight_decay},
-              {"params": [one for one in dense if one.ndim <= 1], "weight_decay": 0.0}]  # fmt: skip
-    out: list[torch.optim.Optimizer] = (
-        [torch.optim.AdamW([group for group in groups if group["params"]], lr=recipe.lr, fused=True)] if dense else []
-    )
-    sparse = [param for param in params.values() if id(param) in rows]
-    return out + ([torch.optim.SparseAdam(sparse, lr=recipe.lr)] if sparse else [])
+def _name(kind: torch.dtype) -> str:
+    return str(kind).removeprefix("torch.")

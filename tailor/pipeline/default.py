@@ -19,8 +19,8 @@ def pipeline_file(name: str = "default") -> Path:
 
 
 def has_nets() -> bool:
-    """Whether what nets need is installed."""
-    return importlib.util.find_spec("torch") is not None
+    """Whether what nets need is installed: PyTorch alone, which other packages bring along, does not write checkpoints."""
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", "safetensors"))
 
 
 def default_pipeline() -> Recommender:

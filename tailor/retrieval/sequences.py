@@ -37,7 +37,9 @@ EVERY = 5  # epochs between validations
 REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
 DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
-SPARSE = 20  # times as many items as a step touches, from which on only those touched are moved (measured: even at 17, 5 times quicker at 50)
+SPARSE = (
+    20  # times as many items as a step touches, from which on only those touched are moved (measured: even at 17, 5 times quicker at 50)
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +139,7 @@ class SequenceRecommender(ScoringRecommender):
         identity = [spec(self), data.content_hash, cut_at and cut_at.hash, run.seed]
         key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
         trained = self._train(rows, times, None if cut_at is None else asked_of(cut_at, run, self.items_), run, key)
-        self._net.cpu()
+        self._net.cpu().eval()
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
         self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
                             "validated_on": "valid" if valid else "own" if own else "nothing", **trained}  # fmt: skip
@@ -203,8 +205,9 @@ class SequenceRecommender(ScoringRecommender):
     def _ready(self) -> SequenceNet:
         """The net, built from its weights where it is not there yet."""
         if "_net" not in self.__dict__:
-            net = self._make_net(len(self.items_))
-            net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()})
+            with torch.device("meta"):  # nothing is drawn, and no second table is made
+                net = self._make_net(len(self.items_))
+            net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()}, assign=True)
             self._net = net.eval()
         return self._net
 

@@ -56,6 +56,13 @@ def test_prefix_takes_every_target_as_often():
     assert (shown == targets).all()
 
 
+def test_whole_numbers_are_exponents_like_any_others():
+    lengths = np.array([2, 10_001])
+    for alpha, owner in ((-1, 0), (5, 1)):  # 10,000 ** 5 is more than an integer holds
+        rows, _, _ = WindowSampler(alpha, -1, -1).draw(lengths, 50, np.random.default_rng(0))
+        assert (rows == owner).mean() > 0.9
+
+
 def test_nothing_to_draw_from_is_an_error():
     with pytest.raises(DataError, match="no sequence has two events"):
         WindowSampler().draw(np.array([1, 0]), 3, np.random.default_rng(0))

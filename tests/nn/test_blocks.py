@@ -138,3 +138,10 @@ def test_dropout_keeps_the_mean_and_the_share(p, kind):
     assert torch.equal(x.grad, out.detach())
     assert dropout(x, p, training=False) is x
     assert dropout(x, 0.0) is x
+
+
+def test_dropout_of_nearly_everything_is_a_number():
+    x = torch.ones(1000, 203)
+    out = dropout(x, 0.9999)
+    assert torch.isfinite(out).all()
+    assert abs(out.mean().item() - 1) < 0.2

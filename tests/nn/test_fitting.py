@@ -1,8 +1,10 @@
 """The training loop: what it keeps, where it stops, and that a killed run ends as an unbroken one."""
 
+import contextlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from tailor.nn import fitting  # noqa: E402
 from tailor.nn.checkpoints import read_checkpoint  # noqa: E402
 from tailor.nn.dropout import Dropout  # noqa: E402
 from tailor.nn.fitting import Recipe, fit_net  # noqa: E402
+from tailor.scale.processes import device_of  # noqa: E402
 
 X = np.random.default_rng(0).normal(size=(96, 5)).astype(np.float32)
 Y = (X @ np.arange(5) + 1).astype(np.float32)[:, None]
@@ -66,14 +69,14 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert not torch.equal(weights(trained()[0]), weights(trained(Run(seed=1, workers=1, dtype="float32"))[0]))
 
 
-def test_the_callers_random_state_is_left_alone():
+@pytest.mark.parametrize("at", [None, 3])
+def test_the_callers_random_state_and_threads_are_left_alone(at):
+    net, threads = small_net(), torch.get_num_threads()
     torch.manual_seed(3)
     wanted = torch.rand(1)
     torch.manual_seed(3)
-    threads = torch.get_num_threads()
-    trained()
-    # the net itself was made from the caller's state, seeded to 7
-    torch.manual_seed(3)
+    with contextlib.suppress(KeyboardInterrupt):  # nor does a run that is broken off change them
+        fit_net(net, batches, loss_of(net, at), Run(workers=threads + 1, dtype="float32"), Recipe(2, 0.01))
     assert torch.equal(torch.rand(1), wanted)
     assert torch.get_num_threads() == threads
 
@@ -184,32 +187,156 @@ def test_the_step_falls_in_a_straight_line_after_warming_up():
     assert recipe.lr_at(99, 1.0) == pytest.approx(0.01)
 
 
+def table_net():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Embedding(96, 5, sparse=True), Dropout(0.2), nn.Linear(5, 1))
+
+
+def table_loss(net, at=None):
+    calls = iter(range(10**9))
+
+    def loss(batch, rng):
+        if at is not None and next(calls) == at:
+            raise KeyboardInterrupt
+        return (net(torch.from_numpy(np.asarray(batch)) % 50) - torch.from_numpy(Y[batch])).pow(2).mean()
+
+    return loss
+
+
+def test_a_killed_run_with_a_sparse_table_goes_on_to_the_very_weights(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+
+    def attempt(folder, at=None):
+        net = table_net()
+        fit_net(net, batches, table_loss(net, at), Run(workers=1, dtype="float32", checkpoints=folder), Recipe(6, 0.05))
+        return weights(net)
+
+    with pytest.raises(KeyboardInterrupt):
+        attempt(tmp_path / "broken", 19)
+    assert torch.equal(attempt(tmp_path / "broken"), attempt(tmp_path / "whole"))
+
+
+def killed(folder, monkeypatch, run):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+    net = small_net()
+    with pytest.raises(KeyboardInterrupt):
+        fit_net(net, batches, loss_of(net, 5), replace(run, checkpoints=folder), Recipe(6, 0.01))
+
+
+def test_a_checkpoint_in_another_number_format_is_not_taken_up(tmp_path, monkeypatch):
+    killed(tmp_path, monkeypatch, Run(dtype="bfloat16"))
+    with pytest.raises(ModelError, match=r"net\.safetensors was made in bfloat16, and dtype is now float32: .* or delete it"):
+        trained(Run(dtype="float32", checkpoints=tmp_path))
+    assert trained(Run(checkpoints=tmp_path))[1]["dtype"] == "bfloat16"  # auto goes on with what it had
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_not_taken_up(tmp_path, monkeypatch):
+    killed(tmp_path, monkeypatch, Run(dtype="float32"))
+    monkeypatch.setattr(fitting, "world_size", lambda: 2)
+    monkeypatch.setattr(fitting, "join", lambda device: None)
+    with pytest.raises(ModelError, match=r"net\.safetensors was made by 1 process, and there are 2 now: .* or delete it"):
+        trained(Run(dtype="float32", checkpoints=tmp_path))
+
+
+def test_a_checkpoint_of_another_net_is_not_taken_up(tmp_path, monkeypatch):
+    killed(tmp_path, monkeypatch, Run(dtype="float32"))
+    net = nn.Linear(5, 1)
+    with pytest.raises(ModelError, match=r"net\.safetensors holds another net than this one: delete it"):
+        fit_net(net, batches, loss_of(net), Run(dtype="float32", checkpoints=tmp_path), Recipe(2, 0.01))
+
+
 WORKER = """
-import sys
+import signal, sys, time
+signal.alarm(250)  # processes that wait for each other must not outlive the test
 sys.path[:0] = [{tests!r}]
+from pathlib import Path
 import torch
-from test_fitting import small_net, batches, loss_of, weights
+import test_fitting as t
 from tailor.base import Run
+from tailor.nn import fitting
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.scale.processes import rank
-net = small_net()
-fit_net(net, batches, loss_of(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01))
+{body}
 if rank() == 0:
-    torch.save(weights(net), {out!r})
+    torch.save({{"weights": t.weights(net), "report": report}}, {out!r})
 """
 
 
+def of_two_processes(folder, body, fails=False):
+    """What the first of two processes that ran `body` ends with: weights and report."""
+    script = folder / "worker.py"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(folder / "out.pt"), body=body))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=env)
+    assert bool(done.returncode) == fails, done.stderr
+    return {} if fails else torch.load(folder / "out.pt", weights_only=True)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(tmp_path / "weights.pt")))
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29511", str(script)]
-    subprocess.run(
-        command,
-        check=True,
-        capture_output=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+    two = of_two_processes(
+        tmp_path,
+        """
+net = t.small_net()
+report = fit_net(net, t.batches, t.loss_of(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01))
+""",
     )
-    one = trained(epochs=4, accumulate=2)[0]
-    assert torch.allclose(torch.load(tmp_path / "weights.pt", weights_only=True), weights(one), atol=1e-6)
+    net, report = trained(epochs=4, accumulate=2)
+    assert torch.allclose(two["weights"], weights(net), atol=1e-6)
+    assert np.allclose(two["report"]["loss"], report["loss"], atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_share_the_rows_of_a_sparse_table(tmp_path):
+    two = of_two_processes(
+        tmp_path,
+        """
+net = t.table_net()
+odd = lambda rng: t.batches(rng)[:7]  # the last step has a batch for one process only
+report = fit_net(net, odd, t.table_loss(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01))
+""",
+    )
+    net = table_net()
+    fit_net(net, lambda rng: batches(rng)[:7], table_loss(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01, accumulate=2))
+    assert torch.allclose(two["weights"], weights(net), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_that_were_killed_end_as_if_they_had_not(tmp_path):
+    body = """
+fitting.SAVE_S = 0.0
+net = t.small_net()
+report = fit_net(net, t.batches, t.loss_of(net, {at}), Run(workers=1, dtype="float32", checkpoints=Path({folder!r})), Recipe(4, 0.01))
+"""
+    of_two_processes(tmp_path, body.format(at=6, folder=str(tmp_path / "state")), fails=True)
+    assert list((tmp_path / "state").iterdir())
+    resumed = of_two_processes(tmp_path, body.format(at=None, folder=str(tmp_path / "state")))
+    net, report = trained(epochs=4, accumulate=2)
+    assert torch.allclose(resumed["weights"], weights(net), atol=1e-6)
+    assert np.allclose(resumed["report"]["loss"], report["loss"], atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_two_processes_meet_a_deadline_and_stop_together(tmp_path):
+    two = of_two_processes(
+        tmp_path,
+        """
+net = t.small_net()
+run = Run(workers=1, dtype="float32", deadline_s=10**6 if rank() else 0.5)  # as two clocks that differ
+value = lambda: time.perf_counter() * (1 - 2 * rank())  # the first gains at every validation, the other never
+report = fit_net(net, t.batches, t.loss_of(net), run, Recipe(10**6, 0.01, patience=1), value)
+""",
+    )
+    assert two["report"]["stopped"] == "deadline"
+
+
+def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch):
+    assert device_of("cuda") == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert [device_of(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
