@@ -281,7 +281,6 @@ def test_words_of_a_file_neither_command_the_terminal_nor_are_read_as_markup(tmp
     assert "\x1b" not in fails("data", "import", str(tmp_path / "e.csv"), "--strict", "--dry-run")
 
 
-<<<<<<< HEAD
 # --- models and search by text ---------------------------------------------------------------------------------------------------
 
 
@@ -310,9 +309,9 @@ def test_words_that_nothing_would_read_are_refused_and_others_found(shop, tmp_pa
     for command in ("recommend", "explain"):
         said = fails(command, tmp_path / "visits", "--text", "copper kettle")
         assert "CoVisitation reads no text" in said and "Hybrid" in said
-=======
+
+
 @pytest.mark.parametrize("missing", ["torch", "safetensors"])
 def test_the_default_pipeline_has_a_net_only_where_all_that_nets_import_is_installed(monkeypatch, missing):
     monkeypatch.setattr(default.importlib.util, "find_spec", lambda name: None if name == missing else object())
     assert default.pipeline_file() == default.FILES["counting"]
->>>>>>> wr2
