@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tailor.errors import ModelError
+from tailor.text import sentences
 from tailor.text.sentences import SentenceEncoder, readable
 
 TEXTS = [
@@ -81,5 +82,6 @@ def test_a_model_that_is_not_there_is_named_with_what_can_be_had(monkeypatch, tm
     with pytest.raises(ModelError, match="cannot be loaded"):
         SentenceEncoder(str(tmp_path / "empty")).encode(["a"])
     monkeypatch.setenv("TAILOR_MODELS", str(tmp_path))
+    sentences._load.cache_clear()  # weights that other tests loaded in this process stay usable without their files
     with pytest.raises(ModelError, match="tailor models pull minilm"):
         SentenceEncoder("minilm", dims=5).encode(["a"])
