@@ -6,6 +6,7 @@ Shapes: B queries, T places, D width, N items, K negatives, M places that predic
 import hashlib
 import json
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from tailor.base import Run, ScoringRecommender
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import PRESETS, WindowSampler, uniform_negatives
 from tailor.data.splits import Split, inner_cut
@@ -33,6 +35,7 @@ from tailor.specs import check_settings, spec
 
 OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
 VALID_USERS = 5_000  # of a validation part that are asked
+EXPLAINED = 20  # latest events that an explanation looks at
 EVERY = 5  # epochs between validations
 REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
 DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
@@ -223,6 +226,33 @@ class SequenceRecommender(ScoringRecommender):
             for some in cut(order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES):
                 states = self._last_states(replace(whole, starts=whole.starts[some], lengths=whole.lengths[some]))
                 out[some] = (states @ catalogue.T).softmax(dim=1).cpu().numpy()
+        return out
+
+    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+        """What of an item's score goes when one of the last EXPLAINED events is left out, as a share of what goes in all; no events where nothing goes."""
+        self._check_fitted()
+        asked = Queries.of(queries).over(self.items_)
+        return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
+
+    def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:
+        events = query.histories.last(self.length).values
+        left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
+        kept = [np.arange(len(events)), *(np.delete(np.arange(len(events)), at) for at in left_out)]
+        columns = {name: Ragged.of([column.last(self.length).values[some] for some in kept], np.int64)
+                   for name, column in query.columns.items() if name == "times_ms"}  # fmt: skip
+        variants = Queries(self.items_, Ragged.of([events[some] for some in kept]), np.full(len(kept), None, dtype=object), columns)
+        rows = self.items_.rows(ranking.ids)
+        scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
+        scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
+        lost = np.maximum(scores[0] - scores[1:], 0)
+        out = []
+        for k, item_id in enumerate(ranking.ids):
+            shares: dict[str, float] = {}
+            for at in np.flatnonzero(lost[:, k]):
+                cause = self.items_.ids[events[left_out[at]]]
+                shares[cause] = shares.get(cause, 0.0) + float(lost[at, k] / lost[:, k].sum())
+            ordered = sorted(shares.items(), key=lambda one: -one[1])
+            out.append(Explanation(item_id, tuple(Evidence("item", cause, share) for cause, share in ordered)))
         return out
 
     def _last_states(self, batch: Windows) -> Tensor:

@@ -228,6 +228,21 @@ def test_two_towers_count_popularity_and_ignore_order():
     assert np.allclose(one.scores, other.scores, atol=1e-6)
 
 
+def test_explanations_name_the_events_that_an_item_falls_without():
+    method = walker(SASRec, epochs=20).fit(ring_data(), RUN)
+    query = [Query(history=walk(4, 1))]
+    ranking = method.recommend(query, 1)
+    (reason,) = method.explain(query, ranking)[0]
+    without = {one: Query(history=History.of(*(other for other in walk(4, 1).item_ids if other != one))) for one in walk(4, 1).item_ids}
+    scores = {
+        one: dict(zip(r.ids, r.scores, strict=True))[ranking[0].ids[0]]
+        for one, asked in without.items()
+        for r in method.recommend([asked], RING)
+    }
+    assert reason.evidence[0].id == min(scores, key=scores.get)
+    assert method.explain([Query()], [Ranking((), np.empty(0))]) == [[]]
+
+
 def test_a_device_that_is_not_there_is_named():
     with pytest.raises(ModelError, match='device "cuda:9" cannot be used'):
         walker(SASRec).fit(ring_data(), Run(device="cuda:9"))
