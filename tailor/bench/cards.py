@@ -24,7 +24,7 @@ from tailor.data.splits import Split
 from tailor.errors import ModelError, TailorError
 from tailor.evaluation.diagnosis import Diagnosis, diagnose
 from tailor.evaluation.protocol import SEEN, evaluate
-from tailor.evaluation.report import Report, Result
+from tailor.evaluation.report import Report, Result, read_per_user, write_per_user
 from tailor.specs import build
 
 SCHEMA = 1
@@ -141,12 +141,7 @@ def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagn
     text("run.log", "\n".join(lines))
     if report is not None:
         text("results.csv", results_csv(report))
-        arrays = {
-            f"{method}|{seen}|{metric}": values
-            for (method, seen), result in report.results.items()
-            for metric, values in result.per_user.items()
-        }
-        np.savez_compressed(folder / "per_user.npz", user_ids=np.array(report.user_ids, dtype=np.str_), **cast(dict[str, Any], arrays))
+        write_per_user(report, folder / "per_user.npz")
     text("README.md", _readme(inputs, report, lines[-1]))
 
 
@@ -238,20 +233,10 @@ def report_of(card: Card) -> Report:
     """The report a card holds, with its values and no strata. Raises ModelError for a card of a failure or a damaged file."""
     if card.status != "done":
         raise ModelError(f"{card.folder} {card.status}")
-    with _arrays(card) as held:
-        users = held["user_ids"].tolist()
-        values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        for name in held.files:
-            if name != "user_ids":
-                method, seen, metric = name.rsplit("|", 2)
-                values.setdefault((method, seen), {})[metric] = held[name]
+    try:
+        users, values = read_per_user(card.folder / "per_user.npz")
+    except (OSError, ValueError, EOFError) as error:
+        raise ModelError(f"{card.folder}/per_user.npz cannot be read ({error}): run its suite again") from None
     results = {key: Result(found, {}, 0.0, "train") for key, found in values.items()}
     split = {"kind": card.inputs["split"]["by"], "hash": card.inputs["split"]["hash"]}
     return Report(split, card.inputs["protocol"]["part"], users, {}, results, 0.0)
-
-
-def _arrays(card: Card) -> Any:
-    try:
-        return np.load(card.folder / "per_user.npz", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{card.folder}/per_user.npz cannot be read ({error}): run its suite again") from None

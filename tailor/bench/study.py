@@ -30,6 +30,11 @@ class Trial:
     reason: str = ""  # why it failed
 
     @property
+    def figure(self) -> str:
+        """Value and interval as shown, of a complete trial."""
+        return f"{self.value:.4f} [{self.low:.4f} {self.high:.4f}]"
+
+    @property
     def best_seen(self) -> float | None:
         return max((figure for _, figure in self.watched), default=self.screened)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.bench.space import Dimension, placed, short_names
-from tailor.bench.study import Study, Trial
+from tailor.bench.study import Study
 from tailor.data.folders import replaced_by
 from tailor.ranges import Choices
 
@@ -39,7 +39,7 @@ def best_pipeline(about: Mapping[str, Any], space: Sequence[Dimension], study: S
 
     best, metric = study.best, study.about["metric"]
     head = [f"# Found by `tailor tune`: trial {best.number} of {len(study.trials)}, seed {study.about['seed']}, split {study.about['split']}.",
-            f"# {metric} on validation {_interval(best)}; as written {_interval(study.trials[0])}. The best of many tried is flattered by validation.", ""]  # fmt: skip
+            f"# {metric} on validation {best.figure}; as written {study.trials[0].figure}. The best of many tried is flattered by validation.", ""]  # fmt: skip
     return "\n".join(head) + tomli_w.dumps(placed(about, best.settings, space) if best.number else dict(about))
 
 
@@ -49,8 +49,8 @@ def page(about: Mapping[str, Any], space: Sequence[Dimension], study: Study) -> 
     counts = ", ".join(f"{len(found)} {state}" for state in ("complete", "pruned", "failed") if (found := study.of_state(state)))
     panels = "".join(_panel(one, names[one.name], study) for one in space)
     screened = f", settings screened on {said['screen']:.0%} of the users" if said["screen"] else ""
-    body = f"""<h1>{escape(said["metric"])} on validation: {_interval(best)}</h1>
-<p>Trial {best.number} of {len(study.trials)} ({counts}); the pipeline as written, trial 0, has {_interval(study.trials[0])}. Seen items {escape(said["seen"])}, seed
+    body = f"""<h1>{escape(said["metric"])} on validation: {best.figure}</h1>
+<p>Trial {best.number} of {len(study.trials)} ({counts}); the pipeline as written, trial 0, has {study.trials[0].figure}. Seen items {escape(said["seen"])}, seed
 {said["seed"]}, split {escape(said["split"])}{screened}.</p>
 <p class="note">In brackets: 95 % interval over users. The best of many trials is flattered by the users it was chosen on; only the test part, which a search never looks at, says what it
 is worth.</p>
@@ -58,10 +58,6 @@ is worth.</p>
 <h2>Settings</h2><p class="note">Every complete trial; orange: the best; dashed: as written.</p><div class="panels">{panels}</div>
 <h2>Every trial</h2><div class="scroll">{_table(names, study)}</div>"""
     return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Study</title><style>{STYLE}</style>\n{body}\n</html>\n'
-
-
-def _interval(trial: Trial) -> str:
-    return f"{trial.value:.4f} [{trial.low:.4f} {trial.high:.4f}]"
 
 
 def _scale(low: float, high: float, start: float, stop: float) -> Callable[[float], float]:
@@ -103,7 +99,7 @@ def _climb(study: Study) -> str:
         kind = "best" if one is study.best else "dot"
         marks.append(f'<line class="whisker" x1="{at:.1f}" x2="{at:.1f}" y1="{y(one.low or 0.0):.1f}" y2="{y(one.high or 0.0):.1f}"/>'
                      f'<circle class="{kind}" cx="{at:.1f}" cy="{y(one.value):.1f}" r="{4 if kind == "best" else 3}">'
-                     f"<title>trial {one.number}: {_interval(one)}</title></circle>")  # fmt: skip
+                     f"<title>trial {one.number}: {one.figure}</title></circle>")  # fmt: skip
         top = max(top, one.value)
         path += f"H{at:.1f}V{y(top):.1f}" if path else f"M{at:.1f} {y(top):.1f}"
     marks.append(f'<path class="climb" d="{path}H{WIDTH - RIGHT}"/>')
@@ -167,7 +163,7 @@ def _table(names: Mapping[str, str], study: Study) -> str:
     )
     rows = []
     for one in sorted(study.trials, key=lambda one: -math.inf if one.value is None else one.value, reverse=True):
-        figure = one.state + (f": {one.reason}" if one.reason else "") if one.value is None else _interval(one)
+        figure = one.state + (f": {one.reason}" if one.reason else "") if one.value is None else one.figure
         cells = "".join(f'<td class="figure">{escape(_short(one.settings[name]))}</td>' for name in names)
         rows.append(f'<tr{" class=first" if one is study.best else ""}><td>{one.number}</td><td class="{"soft" if one.value is None else "mean"}">{escape(figure)}</td>'
                     f'<td class="figure">{one.seconds:.1f}</td>{cells}</tr>')  # fmt: skip

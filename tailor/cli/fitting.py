@@ -4,8 +4,6 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tailor.base import Recommender, Run
 from tailor.cli.showing import print_json, say, show_report, table
 from tailor.data.folders import replaced_by
@@ -15,6 +13,7 @@ from tailor.evaluation.given import Candidates, GivenLists, candidates_of, only_
 from tailor.evaluation.pages import page
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
+from tailor.evaluation.report import write_per_user
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
 from tailor.saving import load
@@ -108,9 +107,7 @@ def evaluate_command(
     report = measure(methods, cut, part, lengths, wanted, run=Run(progress=terminal), candidates=_candidates(candidates, cut, part))
     found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
     if per_user is not None:
-        arrays: dict[str, Any] = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
-                                  for metric, values in result.per_user.items()}  # fmt: skip
-        np.savez_compressed(per_user, user_ids=np.array(report.user_ids, dtype=np.str_), **arrays)
+        write_per_user(report, per_user)
     if html is not None:
         with replaced_by(html) as aside:
             aside.write_text(page(report, found, title=f"{', '.join(methods)} on {cut.data.name}"), encoding="utf-8")

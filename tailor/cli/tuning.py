@@ -48,7 +48,7 @@ def _teller(minutes: float | None, done: list[Study]) -> Callable[[Study], None]
         done.append(study)
         last, best = study.trials[-1], study.best
         left = "" if minutes is None else f", {max(minutes - (time.perf_counter() - started) / 60, 0):.1f} min left"
-        figure = _interval(last) if last.value is not None else f"{last.state} {last.reason}".strip()
+        figure = last.figure if last.value is not None else f"{last.state} {last.reason}".strip()
         _tell(f"trial {last.number}: {figure}, {last.seconds:.1f} s; best {best.value:.4f} (trial {best.number}){left}")
 
     return told
@@ -56,10 +56,6 @@ def _teller(minutes: float | None, done: list[Study]) -> Callable[[Study], None]
 
 def _tell(line: str) -> None:
     sys.stderr.write(shown(line) + "\n")  # while a bar is shown, this goes above it
-
-
-def _interval(trial: Trial) -> str:
-    return f"{trial.value:.4f} [{trial.low:.4f} {trial.high:.4f}]"
 
 
 def _show(study: Study, names: dict[str, str], users: int) -> None:
@@ -71,9 +67,7 @@ def _show(study: Study, names: dict[str, str], users: int) -> None:
     )
     complete = sorted(study.of_state("complete"), key=lambda one: -(one.value or 0.0))
     numbers = dict.fromkeys([best.number, *(one.number for one in complete[:SHOWN]), written.number])
-    rows = [
-        [_label(study.trials[number], study), _interval(study.trials[number]), f"{study.trials[number].seconds:.1f}"] for number in numbers
-    ]
+    rows = [[_label(study.trials[number], study), study.trials[number].figure, f"{study.trials[number].seconds:.1f}"] for number in numbers]
     table(["trial", study.about["metric"], "seconds"], rows)
     if best is not written:
         rows = [

@@ -78,6 +78,11 @@ class Ragged:
         data = np.ones(len(self.values), dtype=np.float32) if data is None else data
         return sp.csr_matrix((data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns))
 
+    def faded(self, columns: int, decay: float, length: int) -> sp.csr_matrix:
+        """(n, columns) of the last `length` values of each row, each weighing `decay` times as much as the one after it."""
+        recent = self.last(length)
+        return recent.matrix(columns, decay ** recent.from_end.astype(np.float32))
+
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
     """The rows of all parts, one part after the other."""

@@ -113,8 +113,7 @@ class _Case:
         out = []
         for start, stop in blocks(len(self.histories), self.items):
             history = self.histories.slice(start, stop)
-            recent = history.last(100)
-            scores = recent.matrix(self.items, decay ** recent.from_end.astype(np.float32)) @ weights
+            scores = history.faded(self.items, decay, 100) @ weights
             out.append(top_k(scores, K, exclude=history)[0])
         return np.concatenate(out)
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -91,6 +92,24 @@ def _intervals(report: Report, mask: np.ndarray, seed: int) -> dict[tuple[str, s
     for (key, metric), low, high in zip(columns, *bootstrap(values, seed=seed), strict=True):
         out[key][metric] = (float(low), float(high))
     return out
+
+
+def write_per_user(report: Report, path: Path) -> None:
+    """Every user's values as an .npz file: `user_ids`, and "method|seen|metric" -> (U,)."""
+    arrays: dict[str, Any] = {f"{method}|{seen}|{metric}": values for (method, seen), result in report.results.items()
+                              for metric, values in result.per_user.items()}  # fmt: skip
+    np.savez_compressed(path, user_ids=np.array(report.user_ids, dtype=np.str_), **arrays)
+
+
+def read_per_user(path: Path) -> tuple[list[str], dict[tuple[str, str], dict[str, np.ndarray]]]:
+    """User ids, and (method, seen) -> metric -> (U,) values, of a file of `write_per_user`."""
+    values: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    with np.load(path, allow_pickle=False) as held:
+        for name in held.files:
+            if name != "user_ids":
+                method, seen, metric = name.rsplit("|", 2)
+                values.setdefault((method, seen), {})[metric] = held[name]
+        return held["user_ids"].tolist(), values
 
 
 def mean_of_defined(values: np.ndarray) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
+from tailor.llm.chat import messages, sendable
 from tailor.openai_calls import called, check_address, client
 from tailor.remote import Calls, Refused
 
@@ -61,11 +62,9 @@ class HTTPModel(LanguageModel):
             asked["response_format"] = {"type": "json_schema", "json_schema": {"name": "answer", "schema": dict(schema), "strict": True}}
 
         def one(prompt: str, left_s: float) -> Completion:
-            messages = [{"role": "system", "content": self.system}] * bool(self.system) + [
-                {"role": "user", "content": _content(prompt, images)}
-            ]
+            said: Any = messages(self.system, _content(prompt, images))
             return called(
-                lambda: _completion(server.with_options(timeout=left_s).chat.completions.create(messages=messages, **asked), n),
+                lambda: _completion(server.with_options(timeout=left_s).chat.completions.create(messages=said, **asked), n),
                 self.api_key_env,
             )
 
@@ -99,7 +98,7 @@ class HTTPModel(LanguageModel):
 
 
 def _content(prompt: str, images: Sequence[bytes]) -> str | list[dict[str, Any]]:
-    text = prompt.encode("utf-8", "replace").decode("utf-8")  # lone surrogates cannot be sent
+    text = sendable(prompt)
     if not images:
         return text
     urls = [f"data:image/{_kind(one)};base64,{base64.b64encode(one).decode()}" for one in images]

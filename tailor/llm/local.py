@@ -13,6 +13,7 @@ import numpy as np
 from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
+from tailor.llm.chat import messages, unmarked
 from tailor.llm.gguf_files import rewritten
 from tailor.models import KNOWN, where
 
@@ -124,8 +125,7 @@ class LocalModel(LanguageModel):
 
     def _chat(self, prompt: str) -> str:
         """The prompt as the model was taught to see it; marks of roles inside it are taken apart."""
-        clean = prompt.encode("utf-8", "replace").decode("utf-8").replace("<|", "< |")
-        said = [{"role": "system", "content": self.system}] * bool(self.system) + [{"role": "user", "content": clean}]
+        said = messages(self.system, unmarked(prompt))
         text: str = self._pipeline().get_tokenizer().apply_chat_template(said, add_generation_prompt=True)
         return text
 

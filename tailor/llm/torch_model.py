@@ -11,6 +11,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import MissingExtraError, ModelError
+from tailor.llm.chat import messages, unmarked
 from tailor.models import KNOWN, hub_answers, where
 from tailor.text.sentences import without_bars
 
@@ -113,11 +114,10 @@ class TorchModel(LanguageModel):
     def _asked(self, prompt: str) -> list[int]:
         """The prompt's tokens as the model was taught to see them; marks of roles inside it are taken apart."""
         tokenizer = self._parts()[0]
-        clean = prompt.encode("utf-8", "replace").decode("utf-8").replace("<|", "< |")
+        clean = unmarked(prompt)
         if not getattr(tokenizer, "chat_template", None):
             return list(tokenizer(clean).input_ids)
-        said = [{"role": "system", "content": self.system}] * bool(self.system) + [{"role": "user", "content": clean}]
-        text = tokenizer.apply_chat_template(said, add_generation_prompt=True, tokenize=False)
+        text = tokenizer.apply_chat_template(messages(self.system, clean), add_generation_prompt=True, tokenize=False)
         return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def _parts(self) -> tuple[Any, Any]:

@@ -62,8 +62,8 @@ def fit_net(
     started = time.perf_counter()
     with computing(run.seed, run.workers):
         training = _Training(net, run, recipe, validate, key)
-        total = training.left(len(batches(run.rng(key, 0))))
-        for _ in run.progress(training.steps(batches, loss), training.describe, total):
+        first = batches(run.rng(key, training.epoch))
+        for _ in run.progress(training.steps(first, batches, loss), training.describe, training.left(len(first))):
             if run.deadline_s is not None and first_says(time.perf_counter() - started > run.deadline_s, training.device):
                 training.stopped = "deadline"
                 break
@@ -105,20 +105,21 @@ class _Training:
         loss = f", loss {self.losses[-1]:.3f}" if self.losses else ""
         return f"training, epoch {self.epoch + 1} of {self.recipe.epochs}{loss}{value}"
 
-    def steps(self, batches: Callable[..., Sequence[Any]], loss: Callable[..., Tensor]) -> Iterator[int]:
-        """One step after the other, until all epochs are done or validation has not gained for long enough."""
-        size = self.recipe.accumulate * world_size()
+    def steps(self, first: Sequence[Any], batches: Callable[..., Sequence[Any]], loss: Callable[..., Tensor]) -> Iterator[int]:
+        """One step after the other, until all epochs are done or validation has not gained for long enough; `first`: this epoch's batches."""
+        size, made = self.recipe.accumulate * world_size(), first
         while self.epoch < self.recipe.epochs and not self.stopped:
-            made = batches(self.run.rng(self.key, self.epoch))
             groups = math.ceil(len(made) / size)
             while self.group < groups:
-                first = self.group * size
-                self._take(made, range(first, min(first + size, len(made))), loss, (self.epoch + self.group / groups) / self.recipe.epochs)
+                start = self.group * size
+                self._take(made, range(start, min(start + size, len(made))), loss, (self.epoch + self.group / groups) / self.recipe.epochs)
                 self.group += 1
                 self.step += 1
                 self._save_sometimes()
                 yield self.step
             self._end_epoch(max(groups, 1))
+            if self.epoch < self.recipe.epochs and not self.stopped:
+                made = batches(self.run.rng(self.key, self.epoch))
 
     def _take(self, made: Sequence[Any], group: range, loss: Callable[..., Tensor], done: float) -> None:
         """One step down the mean gradient of a group of batches, of which each process takes every n-th."""

@@ -11,7 +11,7 @@ from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.packing import padded
 from tailor.nn.positions import PositionsFromEnd
-from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor
+from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
 
 
 @dataclass(eq=False)
@@ -22,7 +22,6 @@ class BERT4Rec(SequenceRecommender):
     negatives. It needs several times the epochs of SASRec; `fit_report_` says why training stopped.
     """
 
-    sampler: str = "packed"  # windows; which of their events are hidden is drawn anew in each epoch
     blocks: int = 2  # one upon the other
     heads: int = 1  # must divide the width
     mask_rate: float = 0.4  # of events hidden in a window; .2 for long histories, up to .6 for short ones
@@ -32,10 +31,7 @@ class BERT4Rec(SequenceRecommender):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1 or self.heads < 1 or self.width % self.heads:
-            raise DataError(
-                f"blocks {self.blocks}, heads {self.heads}, width {self.width}: at least one of each, and heads must divide the width"
-            )
+        check_blocks(self.blocks, self.heads, self.width)
         if not (0 < self.mask_rate < 1 and 0 <= self.last_rate <= 1):
             raise DataError(f"mask_rate is {self.mask_rate}, last_rate {self.last_rate}: between 0 and 1")
         if self.length < 2:

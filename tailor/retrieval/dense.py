@@ -71,8 +71,7 @@ class DenseRetriever(ScoringRecommender):
 
     def _asked(self, queries: Queries) -> np.ndarray:
         """(B, D) unit vectors of the queries; zero where a query says nothing."""
-        recent = queries.histories.last(self.history_length)
-        weights = recent.matrix(len(self.items_), self.history_decay ** recent.from_end.astype(np.float32))
+        weights = queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
         vectors = unit_length(np.asarray(weights @ self.vectors_, dtype=np.float32).reshape(len(queries), -1))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:

@@ -11,11 +11,10 @@ from tailor.base import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import NO_TIME
 from tailor.data.splits import Split
-from tailor.errors import DataError
 from tailor.nn.blocks import HSTUBlock
 from tailor.nn.packing import padded
 from tailor.ranges import Range
-from tailor.retrieval.sequences import SequenceRecommender, Windows
+from tailor.retrieval.sequences import SequenceRecommender, Windows, check_blocks
 
 
 @dataclass(eq=False)
@@ -34,10 +33,7 @@ class HSTU(SequenceRecommender):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1 or self.heads < 1 or self.width % self.heads:
-            raise DataError(
-                f"blocks {self.blocks}, heads {self.heads}, width {self.width}: at least one of each, and heads must divide the width"
-            )
+        check_blocks(self.blocks, self.heads, self.width)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.timed_ = data.sequences.times_ms is not None

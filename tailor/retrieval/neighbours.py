@@ -40,9 +40,7 @@ class ItemToItem(ScoringRecommender):
             raise DataError(f'top_n is {self.top_n}: it must be at least 1; write "none" (in Python None) to keep all neighbours')
 
     def _history(self, queries: Queries) -> sp.csr_matrix:
-        recent = queries.histories.last(self.history_length)
-        weights = self.history_decay ** recent.from_end.astype(np.float32)
-        return recent.matrix(len(self.items_), weights)
+        return queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         return self._history(queries) @ self.weights_
@@ -58,16 +56,16 @@ class ItemToItem(ScoringRecommender):
         wanted = self.items_.rows(ranking.ids)
         parts = self.weights_[history.indices][:, np.maximum(wanted, 0)].toarray() * history.data[:, None]  # (history, K)
         parts[:, wanted < 0] = 0  # an item that is not known here
-        out = []
-        for k, item_id in enumerate(ranking.ids):
-            total = parts[:, k].sum()
-            by_item: dict[str, float] = {}
-            for at in np.flatnonzero(parts[:, k]):
-                cause = self.items_.ids[history.indices[at]]
-                by_item[cause] = by_item.get(cause, 0.0) + float(parts[at, k] / total)
-            evidence = [Evidence("item", cause, share) for cause, share in sorted(by_item.items(), key=lambda one: -one[1])]
-            out.append(Explanation(item_id, tuple(evidence)))
-        return out
+        causes = self.items_.ids[history.indices]
+        return [by_cause(item_id, causes, parts[:, k]) for k, item_id in enumerate(ranking.ids)]
+
+
+def by_cause(item_id: str, causes: np.ndarray, parts: np.ndarray) -> Explanation:
+    """What each event adds to an item's score, `parts` (n,), as shares of their sum by the events' items `causes` (n,), largest first."""
+    total, shares = parts.sum(), dict[str, float]()
+    for at in np.flatnonzero(parts):
+        shares[causes[at]] = shares.get(causes[at], 0.0) + float(parts[at] / total)
+    return Explanation(item_id, tuple(Evidence("item", cause, share) for cause, share in sorted(shares.items(), key=lambda one: -one[1])))
 
 
 def nearest(

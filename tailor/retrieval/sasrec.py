@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
-from tailor.retrieval.sequences import SequenceRecommender
+from tailor.retrieval.sequences import SequenceRecommender, check_blocks
 
 
 @dataclass(eq=False)
@@ -24,10 +23,7 @@ class SASRec(SequenceRecommender):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.blocks < 1 or self.heads < 1 or self.width % self.heads:
-            raise DataError(
-                f"blocks {self.blocks}, heads {self.heads}, width {self.width}: at least one of each, and heads must divide the width"
-            )
+        check_blocks(self.blocks, self.heads, self.width)
 
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout, self.gated) for _ in range(self.blocks)]

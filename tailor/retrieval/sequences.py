@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tailor.base import Run, ScoringRecommender
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.nouns import Evidence, Explanation, Query, Ranking
+from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import PRESETS, WindowSampler, uniform_negatives
 from tailor.data.splits import Split, inner_cut
@@ -31,6 +31,7 @@ from tailor.nn.packing import cut, packed, padded
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
 from tailor.ranges import Choices, Range
+from tailor.retrieval.neighbours import by_cause
 from tailor.specs import check_settings, spec
 
 OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
@@ -40,9 +41,7 @@ EVERY = 5  # epochs between validations
 REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
 DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
-SPARSE = (
-    20  # times as many items as a step touches, from which on only those touched are moved (measured: even at 17, 5 times quicker at 50)
-)
+SPARSE = 20  # times as many items as a step touches, from which on only those touched are moved (docs/log.md)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +66,7 @@ class SequenceRecommender(ScoringRecommender):
     length: int = 50  # most recent events read
     dropout: Annotated[float, Range(0.1, 0.6)] = 0.4  # share of values zeroed while training
     negatives: int | None = 2048  # items drawn a batch that each target is told from; None: all
-    temperature: Annotated[float, Range(0.04, 0.2, log=True)] = (
-        0.1  # states and item vectors are compared by cosine divided by it; 0: by inner product
-    )
+    temperature: Annotated[float, Range(0.04, 0.2, log=True)] = 0.1  # states meet item vectors by cosine divided by it; 0: by inner product
     sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
     weight_decay: float = 0.0  # of matrices
@@ -191,11 +188,15 @@ class SequenceRecommender(ScoringRecommender):
         """The mean loss of a batch. Item vectors are read once, for what is shown, what is to come and the negatives together."""
         net = self._net
         shown, known, places, targets = self._task(batch, rng)
-        drawn = np.empty(0, np.int64) if self.negatives is None else uniform_negatives(net.items, self.negatives, rng)
+        drawn = self._drawn(rng)
         vectors = net.table(as_tensor(np.concatenate([shown.ravel(), targets, drawn]), net))
         seen, positive, negative = vectors.split([shown.size, len(targets), len(drawn)])
         states = net.states(seen.view(*shown.shape, -1), **known).flatten(0, 1)[as_tensor(places, net)]
         return self._compared(states, net.comparable(positive), net.comparable(negative), as_tensor(targets, net), as_tensor(drawn, net))
+
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        """(K,) rows of the items that the targets of a batch are told from; none where it is all."""
+        return np.empty(0, np.int64) if self.negatives is None else uniform_negatives(self._net.items, self.negatives, rng)
 
     def _compared(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
         """The loss of states (M, D) that should lie near `positive` (M, D) and far from `negative` (K, D)."""
@@ -245,15 +246,8 @@ class SequenceRecommender(ScoringRecommender):
         scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
         scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
         lost = np.maximum(scores[0] - scores[1:], 0)
-        out = []
-        for k, item_id in enumerate(ranking.ids):
-            shares: dict[str, float] = {}
-            for at in np.flatnonzero(lost[:, k]):
-                cause = self.items_.ids[events[left_out[at]]]
-                shares[cause] = shares.get(cause, 0.0) + float(lost[at, k] / lost[:, k].sum())
-            ordered = sorted(shares.items(), key=lambda one: -one[1])
-            out.append(Explanation(item_id, tuple(Evidence("item", cause, share) for cause, share in ordered)))
-        return out
+        causes = self.items_.ids[events[left_out]]
+        return [by_cause(item_id, causes, lost[:, k]) for k, item_id in enumerate(ranking.ids)]
 
     def _last_states(self, batch: Windows) -> Tensor:
         """(B, D) the state that answers for each window: the one after its last event."""
@@ -261,6 +255,12 @@ class SequenceRecommender(ScoringRecommender):
         shown, _ = padded(batch.rows, batch.starts, batch.lengths)
         states = net.states(net.table(as_tensor(shown, net)), **self._known(batch))
         return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]
+
+
+def check_blocks(blocks: int, heads: int, width: int) -> None:
+    """Raise DataError for numbers that attention blocks cannot be made with."""
+    if blocks < 1 or heads < 1 or width % heads:
+        raise DataError(f"blocks {blocks}, heads {heads}, width {width}: at least one of each, and heads must divide the width")
 
 
 def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None) -> Windows:
@@ -281,14 +281,13 @@ def asked_of(split: Split, run: Run, items: Vocabulary) -> tuple[Queries, Ragged
     own = queries.histories.matrix(len(queries.catalogue))
     repeats = np.asarray(own[targets.owners, np.maximum(targets.values, 0)]).ravel() > 0
     asked = queries if repeats.mean() > REPEATS else queries.without_history()
-    return asked.over(items), targets.with_values(
-        np.where(targets.values >= 0, _mapped(queries.catalogue, items, np.maximum(targets.values, 0)), -1)
-    )
+    return asked.over(items), targets.with_values(_mapped(queries.catalogue, items, targets.values))
 
 
 def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarray:
+    """Rows of one catalogue as those of another, -1 for no item and for one that it lacks."""
     table = catalogue.mapping_to(to)
-    return rows if table is None else table[rows]
+    return rows if table is None else np.r_[table, np.int32(-1)][rows]
 
 
 def as_tensor(values: np.ndarray, net: SequenceNet) -> Tensor:

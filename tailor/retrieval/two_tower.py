@@ -47,6 +47,9 @@ class TwoTower(SequenceRecommender):
         self.log_share_ = np.log(np.maximum(counts, 1) / max(counts.sum(), 1)).astype(np.float32)
         return super()._train(rows, *others)
 
+    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
+        return np.empty(0, np.int64)  # the batch's other targets take their place
+
     def _compared(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
         share = torch.from_numpy(self.log_share_).to(targets.device)[targets]
         return InBatchSoftmax()(states, positive, targets, share)

@@ -273,6 +273,12 @@ def of_two_processes(folder, body, fails=False):
     return {} if fails else torch.load(folder / "out.pt", weights_only=True)
 
 
+def assert_as_one_that_accumulates(two):
+    net, report = trained(epochs=4, accumulate=2)
+    assert torch.allclose(two["weights"], weights(net), atol=1e-6)
+    assert np.allclose(two["report"]["loss"], report["loss"], atol=2e-5)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_two_processes_take_the_steps_of_one_that_accumulates(tmp_path):
@@ -283,9 +289,7 @@ net = t.small_net()
 report = fit_net(net, t.batches, t.loss_of(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01))
 """,
     )
-    net, report = trained(epochs=4, accumulate=2)
-    assert torch.allclose(two["weights"], weights(net), atol=1e-6)
-    assert np.allclose(two["report"]["loss"], report["loss"], atol=2e-5)
+    assert_as_one_that_accumulates(two)
 
 
 @pytest.mark.slow
@@ -315,9 +319,7 @@ report = fit_net(net, t.batches, t.loss_of(net, {at}), Run(workers=1, dtype="flo
     of_two_processes(tmp_path, body.format(at=6, folder=str(tmp_path / "state")), fails=True)
     assert list((tmp_path / "state").iterdir())
     resumed = of_two_processes(tmp_path, body.format(at=None, folder=str(tmp_path / "state")))
-    net, report = trained(epochs=4, accumulate=2)
-    assert torch.allclose(resumed["weights"], weights(net), atol=1e-6)
-    assert np.allclose(resumed["report"]["loss"], report["loss"], atol=2e-5)
+    assert_as_one_that_accumulates(resumed)
 
 
 @pytest.mark.slow
