@@ -18,6 +18,7 @@ from tailor.base import Run  # noqa: E402
 from tailor.errors import ModelError  # noqa: E402
 from tailor.nn import fitting  # noqa: E402
 from tailor.nn.checkpoints import read_checkpoint  # noqa: E402
+from tailor.nn.devices import computing  # noqa: E402
 from tailor.nn.dropout import Dropout  # noqa: E402
 from tailor.nn.fitting import Recipe, fit_net  # noqa: E402
 from tailor.scale.processes import device_of  # noqa: E402
@@ -342,3 +343,12 @@ def test_each_process_of_a_machine_takes_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert [device_of(name) for name in ("cuda", "cuda:3", "cpu")] == ["cuda:1", "cuda:3", "cpu"]
+
+
+def test_a_c_library_without_mallopt_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "other")
+    with computing(3, 1):
+        other = torch.rand(2)
+    monkeypatch.undo()
+    with computing(3, 1):
+        assert torch.equal(torch.rand(2), other)
