@@ -20,10 +20,9 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import PRESETS, WindowSampler, uniform_negatives
-from tailor.data.splits import Split, inner_cut
+from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
-from tailor.metrics.ranking import hits, ndcg, relevant_counts
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
@@ -32,13 +31,11 @@ from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
 from tailor.ranges import Choices, Range
 from tailor.retrieval.neighbours import by_cause
+from tailor.retrieval.validation import Validation
 from tailor.specs import check_settings, spec
 
-OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
-VALID_USERS = 5_000  # of a validation part that are asked
 EXPLAINED = 20  # latest events that an explanation looks at
 EVERY = 5  # epochs between validations
-REPEATS = 0.05  # share of targets had before, above which validation keeps what was seen
 DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
 SPARSE = 20  # times as many items as a step touches, from which on only those touched are moved (docs/log.md)
@@ -127,24 +124,23 @@ class SequenceRecommender(ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        own = inner_cut(data, run.seed, OWN_TARGETS) if valid is None and self.patience is not None else None
-        cut_at = valid or own
-        learned = (data if own is None else own.train).sequences
+        validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
+        learned = (data if validation is None else validation.learned).sequences
         has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
         self.items_ = Vocabulary.of_items(data.catalogue.ids[has_event].tolist())
         times = None if learned.times_ms is None else learned.times_ms.values
         rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
         with computing(run.seed, run.workers):
             self._net = self._make_net(len(self.items_))
-        identity = [spec(self), data.content_hash, cut_at and cut_at.hash, run.seed]
+        identity = [spec(self), data.content_hash, validation and validation.split.hash, run.seed]
         key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-        trained = self._train(rows, times, None if cut_at is None else asked_of(cut_at, run, self.items_), run, key)
+        trained = self._train(rows, times, validation, run, key)
         self._net.cpu().eval()
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
         self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
-                            "validated_on": "valid" if valid else "own" if own else "nothing", **trained}  # fmt: skip
+                            "validated_on": "valid" if valid else "own" if validation else "nothing", **trained}  # fmt: skip
 
-    def _train(self, rows: Ragged, times_ms: np.ndarray | None, asked: tuple[Queries, Ragged] | None, run: Run, key: str) -> dict[str, Any]:
+    def _train(self, rows: Ragged, times_ms: np.ndarray | None, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
         if not (rows.lengths > 1).any():
             return {"epochs": 0, "stopped": "no user has two events to learn from"}
         windows = whole_windows(rows, self.length, times_ms)
@@ -153,13 +149,7 @@ class SequenceRecommender(ScoringRecommender):
         def batches(rng: np.random.Generator) -> list[Windows]:
             return self._batches(windows, rows, rng)
 
-        def validate() -> float:
-            assert asked is not None
-            lists = self._recommend(asked[0], 10, None)
-            found = hits(lists.rows, asked[1].offsets, asked[1].values)
-            return float(np.nanmean(ndcg(found, relevant_counts(asked[1].offsets, asked[1].values), 10)))
-
-        return fit_net(self._net, batches, self._loss, run, recipe, None if asked is None else validate, key)
+        return fit_net(self._net, batches, self._loss, run, recipe, None if validation is None else lambda: validation.ndcg(self), key)
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
         """An epoch of windows in batches: all of them, or as many drawn as there are targets, then as many a batch however long they are."""
@@ -271,17 +261,6 @@ def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None)
     stops = rows.offsets[1:][owner] - 1 - nth * length
     starts = np.maximum(stops - length, rows.offsets[:-1][owner])
     return Windows(rows.values, starts, stops - starts, times_ms)
-
-
-def asked_of(split: Split, run: Run, items: Vocabulary) -> tuple[Queries, Ragged]:
-    """Queries and targets of up to VALID_USERS people; what they have seen is excluded unless people come back to what they have seen."""
-    queries, targets = split.queries("valid")
-    some = np.sort(run.rng("validation").permutation(len(queries))[:VALID_USERS])
-    queries, targets = queries.take(some), targets.take(some)
-    own = queries.histories.matrix(len(queries.catalogue))
-    repeats = np.asarray(own[targets.owners, np.maximum(targets.values, 0)]).ravel() > 0
-    asked = queries if repeats.mean() > REPEATS else queries.without_history()
-    return asked.over(items), targets.with_values(_mapped(queries.catalogue, items, targets.values))
 
 
 def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarray:
