@@ -22,6 +22,10 @@ class ModelError(TailorError):
     """A method, a pipeline file or a saved model is not usable as given."""
 
 
+class StoreError(TailorError):
+    """The store's database cannot be used as it is, or not now."""
+
+
 class MissingExtraError(TailorError):
     """A feature needs an optional part that is not installed."""
 

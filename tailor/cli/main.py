@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data, models
+from tailor.cli import bench, data, models, serving
 from tailor.cli.plain import shown
 from tailor.errors import TailorError
 
@@ -22,6 +22,8 @@ app = typer.Typer(
 app.add_typer(data.app, name="data", help="Import, look at, make and split data sets.")
 app.add_typer(bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers.")
 app.add_typer(models.app, name="models", help="Weights of encoders and language models: list, pull, check.")
+app.add_typer(serving.keys_app, name="keys", help="API keys of the service: make, list, revoke.")
+app.add_typer(serving.store_app, name="store", help="The service's database: load a data set, migrate, back up, erase a person.")
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]
@@ -162,6 +164,37 @@ def tune(
 
     run = Run(seed, device, progress=terminal, dtype=dtype)
     tune_command(pipeline, split, out, Search(trials, minutes, metric, seen, screen), data_folder, run, json)
+
+
+@app.command()
+def serve(
+    model: Annotated[Path | None, typer.Option(help="Folder of a fitted model; left out: the one that answered last.")] = None,
+    database: serving.Database = serving.HERE,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="A data set to load first: people's events and the items.")] = None,
+    tenant: serving.Tenant = "default",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
+    workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
+    rate: Annotated[float, typer.Option(help="Requests a second that one key may make.")] = 2000,
+) -> None:
+    """Serve recommendations, search and people's data over HTTP, and take in events."""
+    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate)
+
+
+@app.command()
+def refit(
+    pipeline: Annotated[str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default` or `counting`.")] = "default",
+    database: serving.Database = serving.HERE,
+    tenant: serving.Tenant = "default",
+    out: Annotated[Path, typer.Option(help="Folder that models are written into.")] = Path("models"),
+    every: Annotated[float | None, typer.Option(help="Again and again, after so many minutes.")] = None,
+    after: Annotated[int, typer.Option(help="Only where so many events have arrived since the last time.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Swap without comparing with the running model.")] = False,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Learn anew from the service's store, compare with the running model on what happened since, and swap unless the new one is worse."""
+    serving.refit_command(pipeline, database, tenant, out, every, after, force, seed, json)
 
 
 @app.command()

@@ -22,6 +22,7 @@ class SequenceNet(nn.Module):
                  positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False) -> None:  # fmt: skip
         super().__init__()
         self.items, self.temperature = items, temperature
+        self._catalogue: Tensor | None = None
         self.table = nn.Embedding(items + tokens, width, sparse=sparse)
         self.positions = positions
         self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
@@ -44,8 +45,16 @@ class SequenceNet(nn.Module):
         return nn.functional.normalize(vectors.float(), dim=-1) if self.temperature else vectors
 
     def catalogue(self) -> Tensor:
-        """(N, D) all items, comparable."""
-        return self.comparable(self.table.weight[: self.items])
+        """(N, D) all items, comparable; of a net that is ready for use made once, and made again after the next call of `train` or `eval`."""
+        if self.training or torch.is_grad_enabled():
+            return self.comparable(self.table.weight[: self.items])
+        if self._catalogue is None:
+            self._catalogue = self.comparable(self.table.weight[: self.items])
+        return self._catalogue
+
+    def train(self, mode: bool = True) -> "SequenceNet":
+        self._catalogue = None
+        return super().train(mode)
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,225 @@
+"""`tailor serve`, `tailor refit`, `tailor keys`, `tailor store`: running it for people."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from tailor.errors import MissingExtraError, StoreError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+T = TypeVar("T")
+keys_app = typer.Typer(no_args_is_help=True)
+store_app = typer.Typer(no_args_is_help=True)
+Database = Annotated[
+    str, typer.Option(help="sqlite:///FILE, a file's path, or postgresql://USER@HOST/NAME.", envvar="TAILOR_DATABASE", show_envvar=True)
+]
+Tenant = Annotated[str, typer.Option(help="Whose data and models.")]
+HERE = "tailor.db"
+
+
+@contextmanager
+def opened(url: str) -> "Iterator[sa.Engine]":
+    """The engine of a database whose tables are of this version. Raises StoreError for one that cannot be used."""
+    missing = [name for name in ("sqlalchemy", "alembic", "fastapi", "uvicorn", "cryptography") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f'the service needs {", ".join(missing)}: pip install "tailor-engine[serve]"')
+    from tailor.store.engine import AWAY, connect
+    from tailor.store.migrating import migrate
+
+    engine = connect(url)
+    try:
+        migrate(engine)
+        yield engine
+    except AWAY as error:
+        raise StoreError(
+            f"the database {engine.url.render_as_string()} cannot be used: {str(error.orig if hasattr(error, 'orig') else error).strip()}"
+        ) from None
+    finally:
+        engine.dispose()
+
+
+def serve_command(
+    model: Path | None, database: str, data: Path | None, tenant: str, host: str, port: int, workers: int, rate: float
+) -> None:
+    """See `tailor serve --help`."""
+    from tailor.cli.showing import say
+    from tailor.service.serving import digest_of
+    from tailor.service.worker import serve
+    from tailor.store import keys
+    from tailor.store.engine import held, writing
+    from tailor.store.served import add_model, current_model, serve_model
+
+    if workers < 1:
+        raise StoreError(f"--workers {workers}: at least 1")
+    with opened(database) as engine, held(engine):
+        if data is not None:
+            _load(engine, tenant, data)
+        with writing(engine) as connection:
+            if model is not None:
+                folder = str(model.resolve())
+                serve_model(connection, tenant, add_model(connection, tenant, folder, digest_of(folder), "given to serve"))
+            running = current_model(connection, tenant)
+            first = None if keys.listed(connection) else keys.make_key(connection, tenant, "admin", "first")
+        if first:
+            say("First start. This key may do everything; it is shown this once:", f"  {first}")
+        if running is None:
+            say("No model answers yet: fit one, then start with --model FOLDER, or run `tailor refit` beside this server")
+        say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
+        serve(engine, host, port, workers, rate)
+
+
+def refit_command(
+    pipeline: str, database: str, tenant: str, out: Path, every: float | None, after: int, force: bool, seed: int, json: bool
+) -> None:
+    """See `tailor refit --help`."""
+    from dataclasses import asdict
+
+    from tailor.base import Run
+    from tailor.cli.fitting import described
+    from tailor.cli.showing import print_json, say
+    from tailor.progress import terminal
+    from tailor.service.refitting import refit
+    from tailor.store.engine import reading
+    from tailor.store.events import count
+
+    if every is not None and every <= 0:
+        raise StoreError(f"--every {every:g}: minutes, more than 0")
+    spec, last = described(pipeline), 0
+    with opened(database) as engine:
+        while True:
+            with reading(engine) as connection:
+                new, latest = count(connection, tenant, last)
+            if new >= after:
+                outcome = refit(engine, tenant, spec, out, Run(seed, progress=terminal), force)
+                if json:
+                    print_json(asdict(outcome))
+                else:
+                    say(f"version {outcome.version} answers: {outcome.why}" if outcome.swapped else f"nothing changed: {outcome.why}")
+                last = latest
+            elif every is None:
+                say(f"nothing changed: {new} events, --after {after} were asked for")
+            if every is None:
+                return
+            time.sleep(every * 60)
+
+
+def _load(engine: "sa.Engine", tenant: str, data: Path) -> None:
+    from tailor.cli.showing import say
+    from tailor.data.dataset import Dataset
+    from tailor.progress import terminal
+    from tailor.store.loading import load_dataset
+
+    found = load_dataset(engine, tenant, Dataset.open(data), terminal)
+    say(f"{data}: {found['items']} items, {found['events']} events, {found['new events']} of them new")
+
+
+def _written(database: str, job: Callable[..., T]) -> T:
+    from tailor.store.engine import writing
+
+    with opened(database) as engine, writing(engine) as connection:
+        return job(connection)
+
+
+@keys_app.command("make")
+def make_key(
+    name: Annotated[str, typer.Argument(help="What it is for; keys are revoked by name.")],
+    role: Annotated[str, typer.Option(help="read (answers), write (events and items too), admin (everything).")] = "read",
+    tenant: Tenant = "default",
+    database: Database = HERE,
+) -> None:
+    """Make an API key and print it, this once."""
+    from tailor.cli.showing import say
+    from tailor.store import keys
+
+    say(_written(database, lambda connection: keys.make_key(connection, tenant, role, name)))
+
+
+@keys_app.command("list")
+def list_keys(database: Database = HERE) -> None:
+    """Every key's tenant, name and role; never the key."""
+    from tailor.cli.showing import table
+    from tailor.store import keys
+
+    found = _written(database, keys.listed)
+    when = time.gmtime
+    rows = [
+        [
+            row["tenant"],
+            row["name"],
+            row["role"],
+            time.strftime("%Y-%m-%d", when(int(str(row["made_ms"])) / 1000)),
+            "revoked" if row["revoked_ms"] else "",
+        ]
+        for row in found
+    ]
+    table(["tenant", "name", "role", "made", ""], rows)
+
+
+@keys_app.command("revoke")
+def revoke_key(name: Annotated[str, typer.Argument(help="Of the key.")], tenant: Tenant = "default", database: Database = HERE) -> None:
+    """End every key of a name; running servers believe it within seconds."""
+    from tailor.cli.showing import say
+    from tailor.store import keys
+
+    ended = _written(database, lambda connection: keys.revoke(connection, tenant, name))
+    if not ended:
+        raise StoreError(f'tenant "{tenant}" has no key "{name}" that is not revoked: `tailor keys list`')
+    say(f"revoked: {ended}")
+
+
+@store_app.command("load")
+def load_data(
+    data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
+) -> None:
+    """Write a data set's items and events into the store; again, nothing changes."""
+    with opened(database) as engine:
+        _load(engine, tenant, data)
+
+
+@store_app.command("migrate")
+def migrate_store(database: Database = HERE) -> None:
+    """Bring the tables to this version's shape; `serve` does so by itself."""
+    from tailor.cli.showing import say
+    from tailor.store.migrating import revision
+
+    with opened(database) as engine:
+        say(f"the tables are at revision {revision(engine)}")
+
+
+@store_app.command("backup")
+def backup(out: Annotated[Path, typer.Argument(help="File to write; must not be there.")], database: Database = HERE) -> None:
+    """Copy a SQLite store while it is being served. For PostgreSQL use pg_dump."""
+    import sqlite3
+    from contextlib import closing
+
+    from tailor.cli.showing import say
+
+    with opened(database) as engine:
+        if engine.dialect.name != "sqlite" or engine.url.database is None:
+            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/service.md)")
+        if out.exists():
+            raise StoreError(f"{out} is there already: choose another name")
+        aside = out.with_name(f".{out.name}.partial")
+        with closing(sqlite3.connect(engine.url.database)) as source, closing(sqlite3.connect(aside)) as target:
+            source.backup(target)
+        aside.rename(out)
+        say(f"{out}: written; it holds people's data, and those erased later are in it until it is deleted")
+
+
+@store_app.command("erase")
+def erase_person(
+    user_id: Annotated[str, typer.Argument(help="Whom to erase.")], tenant: Tenant = "default", database: Database = HERE
+) -> None:
+    """Erase a person from every table and print the signed receipt. A running server forgets what it remembers of the person with its next restart: ask the
+    server itself (DELETE /v1/users/ID/data) where one runs."""
+    from tailor.cli.showing import print_json
+    from tailor.store import people
+
+    print_json(_written(database, lambda connection: people.erase(connection, tenant, user_id)))

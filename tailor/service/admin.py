@@ -1,0 +1,118 @@
+"""Models, keys, and how the server is."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+
+from tailor.saving import version as tailor_version
+from tailor.service.problems import ProblemError
+from tailor.service.serving import digest_of
+from tailor.service.shapes import Key, Model, Short, Version
+from tailor.service.state import Service
+from tailor.store import keys, people
+from tailor.store.engine import AWAY
+from tailor.store.keys import Caller
+from tailor.store.served import add_model, listed_models, serve_model
+
+
+def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
+    """`admin` is a dependency that gives the caller."""
+    api = APIRouter(tags=["running it"])
+    gauges = {name: Gauge(f"tailor_{name}", about, registry=registry) for name, about in
+              {"writer_waiting": "Jobs that wait for the writer.", "writer_commits": "Transactions written.", "writer_jobs": "Jobs written.",
+               "writer_behind_seconds": "How long the oldest job of the last commit had waited."}.items()}  # fmt: skip
+
+    @api.get("/health")
+    def health() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "alive", "version": tailor_version()}
+
+    @api.get("/ready")
+    def ready() -> dict[str, str]:
+        """The store can be reached. Whether a tenant has a model, GET /v1/models says."""
+        try:
+            service.read(lambda connection: connection.execute(sa.text("SELECT 1")))
+        except AWAY:
+            raise ProblemError(503, "the database is away: what is remembered is answered, nothing is accepted", retry_s=5) from None
+        return {"status": "ready"}
+
+    @api.get("/metrics")
+    def metrics() -> Response:
+        """For Prometheus. Counts and times; nobody's data."""
+        writer = service.writer
+        for name, value in {"writer_waiting": writer.waiting(), "writer_commits": writer.commits, "writer_jobs": writer.jobs,
+                            "writer_behind_seconds": writer.behind_s}.items():  # fmt: skip
+            gauges[name].set(value)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @api.get("/v1/models")
+    def models(who: Caller = Depends(admin)) -> dict[str, Any]:
+        """All versions, the one that answers first."""
+        found = service.read(lambda connection: listed_models(connection, who.tenant))
+        keep = ("version", "folder", "made_ms", "served_ms", "note")
+        return {"models": [{name: row[name] for name in keep} for row in found]}
+
+    @api.post("/v1/models")
+    def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Register a saved model, a folder on the server, and let it answer once it is loaded; until then the one before it does."""
+        digest = digest_of(body.folder)
+
+        def job(connection: sa.Connection) -> int:
+            version = add_model(connection, who.tenant, body.folder, digest, body.note)
+            serve_model(connection, who.tenant, version)
+            return version
+
+        version = service.writer.do(job)
+        service.look(who.tenant)
+        return _answering(service, who.tenant, version)
+
+    @api.post("/v1/models/switch")
+    def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Let another version answer."""
+        service.writer.do(lambda connection: serve_model(connection, who.tenant, body.version))
+        service.look(who.tenant)
+        return _answering(service, who.tenant, body.version)
+
+    @api.post("/v1/models/rollback")
+    def rollback(who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Let the version answer that did before this one."""
+        served = [row for row in service.read(lambda connection: listed_models(connection, who.tenant)) if row["served_ms"] is not None]
+        if len(served) < 2:
+            raise ProblemError(409, "no other version has answered before")
+        service.writer.do(lambda connection: serve_model(connection, who.tenant, served[1]["version"]))
+        service.look(who.tenant)
+        return _answering(service, who.tenant, served[1]["version"])
+
+    @api.get("/v1/keys")
+    def listed(who: Caller = Depends(admin)) -> dict[str, Any]:
+        """All keys of the tenant, but for what opens anything."""
+        return {"keys": service.read(lambda connection: keys.listed(connection, who.tenant))}
+
+    @api.post("/v1/keys")
+    def make(body: Key, who: Caller = Depends(admin)) -> dict[str, str]:
+        """Make a key. It is shown this once."""
+        return {"key": service.writer.do(lambda connection: keys.make_key(connection, who.tenant, body.role, body.name)), "role": body.role}
+
+    @api.delete("/v1/keys/{name}")
+    def revoke(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
+        """End all keys of that name; each worker believes it within seconds."""
+        ended = service.writer.do(lambda connection: keys.revoke(connection, who.tenant, name))
+        if not ended:
+            raise ProblemError(404, "there is no such key")
+        return {"revoked": ended}
+
+    @api.get("/v1/receipts/key")
+    def receipts() -> dict[str, str]:
+        """The public key (Ed25519, hexadecimal) that receipts of erasure are signed with."""
+        return {"public_key": service.writer.do(lambda connection: people.public_key(people.signing_key(connection)))}
+
+    return api
+
+
+def _answering(service: Service, tenant: str, version: int) -> dict[str, Any]:
+    there = service.model(tenant)
+    if there.version != version:
+        raise ProblemError(422, f"version {version} could not be put in place, {there.name} answers on: {service.why_not(tenant)}")
+    return {"version": version, "model": there.name}

@@ -1,0 +1,35 @@
+"""The application: every route with its guard."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from tailor.saving import version
+from tailor.service import admin, asking, intake, problems
+from tailor.service.guard import Guard, Rates, allowed
+from tailor.service.state import Service
+
+ABOUT = """Recommendations, search, explanations and a person's data over HTTP. Send a key with every request (Authorization: Bearer KEY); it may read,
+write or administer, within its tenant. Errors are application/problem+json and name the field."""
+
+
+def make_app(service: Service) -> FastAPI:
+    """One worker's application; the service stops with it."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+
+    app = FastAPI(title="Tailor", version=version(), description=ABOUT, lifespan=life, docs_url=None, redoc_url=None)
+    registry, rates = CollectorRegistry(), Rates(service.settings.rate, service.settings.burst)
+    may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
+    problems.install(app)
+    app.include_router(intake.routes(service, may["write"], may["admin"]))
+    app.include_router(asking.routes(service, may["read"]))
+    app.include_router(admin.routes(service, may["admin"], registry))
+    app.add_middleware(Guard, body_bytes=service.settings.body_bytes, registry=registry)
+    return app

@@ -1,0 +1,134 @@
+"""What people ask: recommendations, similar items, search, and the order of documents."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
+
+from tailor.data.nouns import History, Query, Ranking
+from tailor.data.vocabulary import Vocabulary
+from tailor.service.problems import ProblemError
+from tailor.service.serving import Answering
+from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
+from tailor.service.shelf import Shelf
+from tailor.service.state import Service
+from tailor.store.keys import Caller
+from tailor.store.served import Served
+from tailor.text.bm25 import BM25
+
+
+def routes(service: Service, reader: Any) -> APIRouter:
+    """`reader` is a dependency that gives the caller."""
+    api = APIRouter(tags=["answers"])
+
+    @api.post("/v1/recommendations")
+    def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
+        """Items for a person, best first, each with its reasons where asked for. Stored events count from the moment they were accepted."""
+        if body.user_id is not None and body.history is not None:
+            raise ProblemError(422, "history: give user_id or history, not both")
+        model, shelf = service.model(who.tenant), service.shelf(who.tenant)
+        if body.text.strip() and not model.model.answers_text():
+            raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
+        notes: list[str] = []
+        history = _history(service, who.tenant, body, notes)
+        seen = () if body.keep_seen else history.item_ids
+        request_id = body.request_id or secrets.token_hex(12)
+        query = Query(body.user_id, history, body.text, int(time.time() * 1000), request_id, (*body.exclude, *seen), context=body.context)
+        ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
+        items = _listed(shelf, ranking)
+        if body.explain:
+            _explain(model, query, ranking, items)
+        return _answer(
+            service, who.tenant, "recommendations", body.user_id, body.text or None, model.name, request_id, ranking, items, notes
+        )
+
+    @api.post("/v1/similar")
+    def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
+        """What people who had an item went on to, or what is like it."""
+        model, shelf = service.model(who.tenant), service.shelf(who.tenant)
+        request_id = body.request_id or secrets.token_hex(12)
+        query = Query(
+            None, History.of(body.item_id), time_ms=int(time.time() * 1000), request_id=request_id, exclude=(*body.exclude, body.item_id)
+        )
+        ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
+        notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
+        return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
+
+    @api.post("/v1/search")
+    def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
+        """Items whose words answer a text (BM25 over title, categories and text)."""
+        shelf = service.shelf(who.tenant)
+        found = shelf.search(body.text, body.k, (*_without(shelf, body), Vocabulary(dict.fromkeys(body.exclude))))
+        ranking = Ranking(tuple(item_id for item_id, _ in found), np.array([score for _, score in found], dtype=np.float32))
+        request_id = body.request_id or secrets.token_hex(12)
+        notes = [] if found else ["no item shares a word with the text"]
+        return _answer(service, who.tenant, "search", body.user_id, body.text, "bm25", request_id, ranking, _listed(shelf, ranking), notes)
+
+    @api.post("/v1/rerank")
+    @api.post("/v2/rerank")
+    def rerank(body: Rerank, who: Caller = Depends(reader)) -> dict[str, Any]:
+        """Documents in the order of their words' fit to a query (BM25 among them), in the shape of Cohere's API; scores s are given as s / (1 + s)."""
+        documents = BM25(language="english")
+        documents.add(body.documents)
+        scores = np.asarray(documents.scores([body.query]).todense())[0]
+        order = np.argsort(-scores, kind="stable")[: body.top_n]
+        results = [{"index": int(at), "relevance_score": round(float(scores[at] / (1 + scores[at])), 6)} for at in order]
+        return {
+            "id": secrets.token_hex(12),
+            "results": results,
+            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
+        }
+
+    return api
+
+
+def _history(service: Service, tenant: str, body: Recommend, notes: list[str]) -> History:
+    if body.history is not None:
+        return History(tuple(body.history))
+    if body.user_id is None:
+        return History()
+    events, now = service.history(tenant, body.user_id)
+    if not now:
+        notes.append("the database is away: events as last seen" if events else "the database is away: answered as to a stranger")
+    elif not events:
+        notes.append("nothing is known of this user yet: answered as to a stranger")
+    return History(tuple(item_id for item_id, _ in events), tuple(time_ms for _, time_ms in events)) if events else History()
+
+
+def _without(shelf: Shelf, body: Asking) -> tuple[Vocabulary, ...]:
+    return (shelf.blocked, shelf.outside(body.filter)) if body.filter else (shelf.blocked,)
+
+
+def _kept(ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary]) -> Ranking:
+    """The same without what must not be answered, should a model have answered it all the same: the last gate, which asks nobody."""
+    forbidden = set(exclude)
+    good = [at for at, one in enumerate(ranking.ids) if one not in forbidden and not any(one in ids for ids in without)]
+    if len(good) == len(ranking):
+        return ranking
+    ids, notes = tuple(ranking.ids[at] for at in good), (*ranking.notes, "items that must not be answered were taken out after the model")
+    return Ranking(ids, ranking.scores[good], ranking.score_kind, notes=notes)
+
+
+def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
+    rows = shelf.rows
+    return [{"item_id": item_id, "position": at, "score": round(float(score), 6), "title": (rows.get(item_id) or {}).get("title")}
+            for at, (item_id, score) in enumerate(zip(ranking.ids, ranking.scores.tolist(), strict=True), 1)]  # fmt: skip
+
+
+def _explain(model: Answering, query: Query, ranking: Ranking, items: list[dict[str, Any]]) -> None:
+    if not model.model.explains():
+        raise ProblemError(422, f"explain: {model.name} cannot explain its lists")
+    for one, found in zip(items, model.model.explain([query], [ranking])[0], strict=True):
+        one["reasons"] = [{"kind": part.kind, "id": part.id, "share": round(part.share, 4)} for part in found.evidence[:5]]
+
+
+def _answer(service: Service, tenant: str, surface: str, user_id: str | None, text: str | None, model: str, request_id: str, ranking: Ranking,
+            items: list[dict[str, Any]], notes: Sequence[str]) -> JSONResponse:  # fmt: skip
+    """The answer, and a line for the log of what was served."""
+    shown = tuple((one, float(score), 1.0) for one, score in zip(ranking.ids, ranking.scores, strict=True))
+    service.served.add(Served(tenant, request_id, user_id, int(time.time() * 1000), surface, text, model, shown))
+    return JSONResponse({"request_id": request_id, "model": model, "items": items, "notes": [*notes, *ranking.notes]})

@@ -1,0 +1,105 @@
+"""What a product sends: events, items, people."""
+
+import time
+from typing import Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, Depends
+from pydantic import ValidationError
+
+from tailor.service.problems import ProblemError, fields
+from tailor.service.shapes import Event, Events, Id, Items, Person, Takedown
+from tailor.service.state import Service
+from tailor.store import catalogue, people
+from tailor.store.events import add_events
+from tailor.store.keys import Caller
+
+
+def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
+    """`writer` and `admin` are dependencies that give the caller."""
+    api = APIRouter(tags=["what happens"])
+
+    @api.post("/v1/events")
+    def events(body: Events, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Store events; what is answered for is on the disk. Good events of a batch are kept, bad ones are named."""
+        now_ms = int(time.time() * 1000)
+        good, bad = _read(body.events, now_ms)
+        if body.events and not good:
+            raise ProblemError(422, f"none of {len(bad)} events could be read: {bad[0]['field']} {bad[0]['problem']}", bad)
+        new = service.writer.do(lambda connection: add_events(connection, who.tenant, good, now_ms)) if good else set()
+        ids = dict.fromkeys(one["event_id"] for one in good)
+        return {"accepted": len(new), "duplicates": [one for one in ids if one not in new], "rejected": bad}
+
+    @api.put("/v1/items")
+    def items(body: Items, who: Caller = Depends(writer)) -> dict[str, int]:
+        """Write items, new or known. They can be found at once, and recommended by the next model."""
+        rows = list({one.item_id: one.model_dump() for one in body.items}.values())
+        if rows:
+            service.writer.do(lambda connection: catalogue.upsert_items(connection, who.tenant, rows))
+        return {"written": len(rows)}
+
+    @api.get("/v1/items/{item_id}")
+    def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+        row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
+        if row is None:
+            raise ProblemError(404, "there is no such item")
+        return {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+
+    @api.delete("/v1/items/{item_id}")
+    def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
+        """Delete an item: it is answered no more, from the next answer on. Written again, it comes back."""
+        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.DELETED))
+        return {"item_id": item_id, "blocked": catalogue.DELETED}
+
+    @api.post("/v1/items/{item_id}/takedown")
+    def take_down(item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)) -> dict[str, str]:
+        """Take an item down: it is answered no more, from the next answer on, whoever writes it again, until it is restored."""
+        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.TAKEN_DOWN))
+        return {"item_id": item_id, "blocked": catalogue.TAKEN_DOWN}
+
+    @api.delete("/v1/items/{item_id}/takedown")
+    def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Let an item that was taken down be answered again."""
+        if not service.writer.do(lambda connection: catalogue.restore(connection, who.tenant, item_id)):
+            raise ProblemError(404, "no such item is taken down")
+        return {"item_id": item_id, "blocked": None}
+
+    @api.put("/v1/users/{user_id}")
+    def person(user_id: Id, body: Person, who: Caller = Depends(writer)) -> dict[str, str]:
+        """Write what is known of a person besides events."""
+        service.writer.do(lambda connection: people.upsert_person(connection, who.tenant, user_id, body.more))
+        return {"user_id": user_id}
+
+    @api.get("/v1/users/{user_id}/data", tags=["people"])
+    def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """All that is stored of a person."""
+        return {"user_id": user_id, "stores": service.read(lambda connection: people.export(connection, who.tenant, user_id))}
+
+    @api.delete("/v1/users/{user_id}/data", tags=["people"])
+    def erase(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Erase a person from every store. The receipt is signed, names the person by a digest only, and says what a scan for the id still finds.
+
+        A model learned before still holds what it learned, as numbers; the next refit has none of it.
+        """
+
+        def job(connection: sa.Connection) -> dict[str, Any]:
+            return people.erase(connection, who.tenant, user_id, (service,))
+
+        return service.writer.do(job)
+
+    return api
+
+
+def _read(given: list[Any], now_ms: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Events that can be stored, and what is wrong with the others: index, field, problem."""
+    good, bad = [], []
+    for index, one in enumerate(given):
+        try:
+            event = Event.model_validate(one)
+        except ValidationError as error:
+            first = fields([dict(found) for found in error.errors(include_url=False, include_input=False)])[0]
+            bad.append({"index": index, **first, "field": first["field"] or "(the event)"})
+        else:
+            row = event.model_dump()
+            good.append({**row, "time_ms": now_ms if row["time_ms"] is None else row["time_ms"]})
+    return good, bad

@@ -1,0 +1,201 @@
+"""What a worker holds: the store, its writer, the models in place, the shelves. No state of its own that a restart would lose."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import sqlalchemy as sa
+
+from tailor.errors import TailorError
+from tailor.service.problems import ProblemError
+from tailor.service.serving import Answering, opened
+from tailor.service.shelf import Shelf
+from tailor.store import keys
+from tailor.store.engine import AWAY, reading
+from tailor.store.events import history
+from tailor.store.served import ServedLog, current_model, tenants
+from tailor.store.writer import Writer
+
+T = TypeVar("T")
+log = logging.getLogger("tailor.service")
+KEY_S = 5.0  # how long a key is believed without asking the store
+KEY_AWAY_S = 3600.0  # the same while the store is away
+LOOK_S = 1.0  # between looks for another model
+HISTORIES = 20_000  # of people, remembered for when the database is away
+MOST_EVENTS = 200  # of a history
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a worker behaves."""
+
+    body_bytes: int = 8 * 2**20  # of a request, at most
+    rate: float = 2_000.0  # requests a second of one key, on average
+    burst: int = 4_000  # requests of one key at once
+
+
+@dataclass(eq=False)
+class Service:
+    """One worker. Answers need memory alone; what a person did last is read from the store, or remembered while it is away."""
+
+    engine: sa.Engine
+    settings: Settings = field(default_factory=Settings)
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.engine)
+        self.started = time.time()
+        self._models: dict[str, Answering] = {}
+        self._failed: dict[str, str] = {}  # tenant -> why its newest model could not be put in place
+        self._shelves: dict[str, Shelf] = {}
+        self.served = ServedLog(self.writer)
+        self._keys: dict[str, tuple[float, keys.Caller]] = {}
+        self._histories: OrderedDict[tuple[str, str], list[tuple[str, int]]] = OrderedDict()
+        self._tenants: set[str] = set()
+        self._lock = threading.RLock()
+        self._loading = threading.Lock()  # one model at a time
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="tailor-models", daemon=True)
+
+    def start(self) -> "Service":
+        """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
+        with suppress(*AWAY):
+            self._tenants |= set(self.read(tenants))
+            for tenant in sorted(self._tenants):
+                self.look(tenant)
+                self.shelf(tenant)
+        self._watcher.start()
+        return self
+
+    def stop(self) -> None:
+        """Finish what waits."""
+        self._stop.set()
+        self.served.close()
+        self.writer.close()
+        for one in self._models.values():
+            one.asker.close()
+
+    def read(self, job: Callable[[sa.Connection], T]) -> T:
+        with reading(self.engine) as connection:
+            return job(connection)
+
+    # who asks
+
+    def lately(self, key: str) -> keys.Caller | None:
+        """Whose key it is, where the store has said so within KEY_S."""
+        at, known = self._keys.get(keys.digest(key), (0.0, None))
+        return known if known is not None and time.monotonic() - at < KEY_S else None
+
+    def caller(self, key: str) -> keys.Caller | None:
+        """Whose key it is. A revoked key opens nothing after KEY_S; while the store is away keys seen in the last hour are believed."""
+        digest, now = keys.digest(key), time.monotonic()
+        at, known = self._keys.get(digest, (0.0, None))
+        try:
+            found = self.read(lambda connection: keys.caller(connection, key))
+        except AWAY:
+            if known is not None and now - at < KEY_AWAY_S:
+                return known
+            raise
+        if found is None:
+            self._keys.pop(digest, None)
+            return None
+        self._keys[digest] = (now, found)
+        return found
+
+    # what is known
+
+    def shelf(self, tenant: str) -> Shelf:
+        """The tenant's items, as they are now, or as they were last seen while the store is away. Never seen: an error, since nothing would be blocked."""
+        with self._lock:
+            shelf = self._shelves.setdefault(tenant, Shelf(tenant))
+        try:
+            self.read(shelf.refresh)
+        except AWAY:
+            if shelf.changed < 0:
+                raise
+        return shelf
+
+    def history(self, tenant: str, user_id: str) -> tuple[list[tuple[str, int]], bool]:
+        """A person's latest events (item id, time), oldest first, and whether they are as of now: while the store is away, as last seen, perhaps none."""
+        try:
+            found = self.read(lambda connection: history(connection, tenant, user_id, MOST_EVENTS))
+        except AWAY:
+            return self._histories.get((tenant, user_id), []), False
+        with self._lock:
+            self._histories[tenant, user_id] = found
+            self._histories.move_to_end((tenant, user_id))
+            while len(self._histories) > HISTORIES:
+                self._histories.popitem(last=False)
+        return found, True
+
+    # models
+
+    def model(self, tenant: str) -> Answering:
+        """The model that answers. Raises ProblemError where there is none: nothing is made up."""
+        with self._lock:
+            found = self._models.get(tenant)
+            self._tenants.add(tenant)
+        if found is None:
+            self.look(tenant)
+            found = self._models.get(tenant)
+        if found is None:
+            why = self._failed.get(tenant)
+            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: fit one (`tailor fit` or `tailor refit`), then POST its folder to /v1/models",
+                               retry_s=30)  # fmt: skip
+        return found
+
+    def look(self, tenant: str) -> None:
+        """Put the model in place that the store names, if it is another; the one in place answers until the new one can."""
+        with self._loading:
+            self._look(tenant)
+
+    def _look(self, tenant: str) -> None:
+        wanted = self.read(lambda connection: current_model(connection, tenant))
+        there = self._models.get(tenant)
+        if wanted is None or (there is not None and there.version == wanted["version"] and there.digest == wanted["digest"]):
+            return
+        if self._failed.get(tenant, "").startswith(f"version {wanted['version']}:"):
+            return
+        try:
+            new = opened(wanted["version"], wanted["folder"], wanted["digest"])
+        except TailorError as error:
+            self._failed[tenant] = f"version {wanted['version']}: {error}"
+            log.error("model not in place", extra={"tenant": tenant, "version": wanted["version"], "error": str(error)})
+            return
+        with self._lock:
+            old = self._models.get(tenant)
+            self._models[tenant] = new
+            self._failed.pop(tenant, None)
+        log.info("model in place", extra={"tenant": tenant, "version": new.version})
+        if old is not None:
+            threading.Timer(30, old.asker.close).start()  # those who hold it may still ask it
+
+    def why_not(self, tenant: str) -> str:
+        """Why the newest model of a tenant is not in place."""
+        return self._failed.get(tenant, "it is being loaded")
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            for tenant in list(self._tenants):
+                with suppress(*AWAY):
+                    self.look(tenant)
+
+    # what a person may have erased
+
+    @property
+    def name(self) -> str:
+        return "memory"
+
+    def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, object]]:
+        return [{"item_id": item_id, "time_ms": time_ms} for item_id, time_ms in self._histories.get((tenant, user_id), [])]
+
+    def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        with self._lock:
+            return len(self._histories.pop((tenant, user_id), [])) + self.served.forget(tenant, user_id)
+
+    def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
+        return sum(of == tenant and needle in (user, *(one for one, _ in rows)) for (of, user), rows in list(self._histories.items()))

@@ -1,0 +1,53 @@
+"""Starting workers: one in this process, or several in processes of their own."""
+
+import logging
+import os
+import socket
+import sys
+
+import sqlalchemy as sa
+import uvicorn
+from fastapi import FastAPI
+
+from tailor.errors import StoreError
+from tailor.service.app import make_app
+from tailor.service.guard import Lines
+from tailor.service.state import Service, Settings
+from tailor.store.engine import connect
+
+DATABASE, RATE = "TAILOR_DATABASE", "TAILOR_RATE"
+FINISH_S = 30  # what runs may take this long when the server stops
+KEEP_S = 75  # an idle connection is kept
+SWITCH_S = 0.0005  # for which a thread may keep the interpreter while others wait: an answer passes three threads, and Python's own 5 ms would be paid at each
+
+
+def app() -> FastAPI:
+    """One worker's application, by the environment: what the processes of `serve` are started with, and any other ASGI server may be."""
+    _log_lines()
+    sys.setswitchinterval(SWITCH_S)
+    rate = float(os.environ.get(RATE) or Settings().rate)
+    return make_app(Service(connect(os.environ[DATABASE]), Settings(rate=rate, burst=int(2 * rate))))
+
+
+def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float) -> None:
+    """Serve until told to stop (SIGTERM, Ctrl-C). Raises StoreError for a port that is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise StoreError(f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host") from None
+    os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
+    os.environ[RATE] = str(rate)
+    uvicorn.run("tailor.service.worker:app", factory=True, host=host, port=port, workers=workers, access_log=False, log_config=None,
+                timeout_graceful_shutdown=FINISH_S, timeout_keep_alive=KEEP_S, server_header=False)  # fmt: skip
+
+
+def _log_lines() -> None:
+    """Lines of JSON on standard error, for our own loggers and the server's."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines())
+    for name, level in {"tailor": logging.INFO, "uvicorn": logging.WARNING}.items():
+        log = logging.getLogger(name)
+        log.handlers, log.propagate = [handler], False
+        log.setLevel(level)

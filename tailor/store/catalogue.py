@@ -1,0 +1,89 @@
+"""Items: what may be answered, what must not, and what changed since one last looked."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from tailor.store.events import inserting
+from tailor.store.schema import items
+
+DELETED, TAKEN_DOWN = "deleted", "taken down"
+CONTENT = ("title", "text", "categories", "price", "more")
+BATCH = 500  # rows a statement: SQLite takes so many values and no more
+
+
+def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write items (item_id and content); the tenant's new count of changes. A deleted item comes back, one taken down stays down."""
+    changed = _next_change(connection, tenant)
+    full = [{"tenant": tenant, "blocked": None, "changed": changed, **dict.fromkeys(CONTENT), **row} for row in rows]
+    for start in range(0, len(full), BATCH):
+        insert = inserting(connection, items)
+        new = insert.excluded
+        stays = sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=None)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=["tenant", "item_id"],
+                set_={**{name: new[name] for name in CONTENT}, "changed": new.changed, "blocked": stays},
+            ),
+            full[start : start + BATCH],
+        )
+    return changed
+
+
+def block(connection: sa.Connection, tenant: str, item_id: str, why: str) -> int:
+    """From now on the item is not answered, whether it was known or not; of a deleted one the content goes."""
+    changed = _next_change(connection, tenant)
+    kept = dict.fromkeys(CONTENT) if why == DELETED else {}
+    stays = sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=why)
+    connection.execute(
+        inserting(connection, items)
+        .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed)
+        .on_conflict_do_update(index_elements=["tenant", "item_id"], set_={**kept, "blocked": stays, "changed": changed})
+    )
+    return changed
+
+
+def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
+    """Let an item that was taken down be answered again; whether there was one."""
+    changed = _next_change(connection, tenant)
+    found = connection.execute(
+        sa.update(items)
+        .where(items.c.tenant == tenant, items.c.item_id == item_id, items.c.blocked == TAKEN_DOWN)
+        .values(blocked=None, changed=changed)
+    )
+    return found.rowcount > 0
+
+
+def version(connection: sa.Connection, tenant: str) -> int:
+    """The tenant's count of changes to items."""
+    return int(
+        connection.execute(sa.select(sa.func.coalesce(sa.func.max(items.c.changed), 0)).where(items.c.tenant == tenant)).scalar_one()
+    )
+
+
+def items_since(connection: sa.Connection, tenant: str, changed: int = 0) -> list[dict[str, Any]]:
+    """Every item that changed after that count, blocked ones too."""
+    found = connection.execute(sa.select(items).where(items.c.tenant == tenant, items.c.changed > changed).order_by(items.c.item_id))
+    return [dict(row) for row in found.mappings()]
+
+
+def item(connection: sa.Connection, tenant: str, item_id: str) -> dict[str, Any] | None:
+    row = connection.execute(sa.select(items).where(items.c.tenant == tenant, items.c.item_id == item_id)).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def known(connection: sa.Connection, tenant: str, item_ids: Iterable[str]) -> set[str]:
+    """Which of the ids are items, blocked or not."""
+    wanted, out = list(dict.fromkeys(item_ids)), set()
+    for start in range(0, len(wanted), BATCH):
+        some = wanted[start : start + BATCH]
+        out |= set(connection.execute(sa.select(items.c.item_id).where(items.c.tenant == tenant, items.c.item_id.in_(some))).scalars())
+    return out
+
+
+def _next_change(connection: sa.Connection, tenant: str) -> int:
+    """One more than any change so far; two who change at once wait for each other, so that nobody who has seen a count misses an earlier one."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"items of {tenant}"))))
+    return version(connection, tenant) + 1

@@ -1,0 +1,109 @@
+"""The database: SQLite in a file, or PostgreSQL by URL. What is committed is on the disk."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from tailor.errors import MissingExtraError, StoreError
+
+AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
+WAIT_S = 5.0  # for another's write, and for a connection
+
+
+def connect(url: str) -> sa.Engine:
+    """An engine for `sqlite:///file.db`, a path, or `postgresql://user@host/name`. Nothing is opened yet.
+
+    SQLite: write-ahead log, every commit flushed (synchronous=FULL), deleted rows overwritten (secure_delete). Raises StoreError for another database.
+    """
+    try:
+        address = sa.make_url(url if "://" in url else f"sqlite:///{url}")
+    except sa.exc.ArgumentError:
+        raise StoreError(f'the database "{url}" is no address: write sqlite:///shop.db or postgresql://user@host/name') from None
+    if address.drivername == "sqlite":
+        return _sqlite(address)
+    if address.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
+        try:
+            return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=24, pool_timeout=WAIT_S, pool_pre_ping=True, hide_parameters=True,
+                                    connect_args={"connect_timeout": 3, "application_name": "tailor"})  # fmt: skip
+        except ModuleNotFoundError:
+            raise MissingExtraError('PostgreSQL needs psycopg: pip install "tailor-engine[serve]"') from None
+    raise StoreError(f'the database "{address.drivername}" is not known: sqlite or postgresql')
+
+
+def _sqlite(address: sa.URL) -> sa.Engine:
+    if not address.database or address.database == ":memory:":
+        raise StoreError("a store in memory would be lost with the process: name a file, such as sqlite:///shop.db")
+    folder = Path(address.database).parent
+    if not folder.is_dir():
+        raise StoreError(f"the folder {folder} of the database is not there: make it first")
+    engine = sa.create_engine(
+        address,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=WAIT_S,
+        hide_parameters=True,
+        connect_args={"timeout": WAIT_S, "check_same_thread": False},
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "secure_delete = ON",
+            "foreign_keys = ON",
+            f"busy_timeout = {int(WAIT_S * 1000)}",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        """A writer takes the lock at once: taken later, it could find that others had written since it read."""
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
+
+    return engine
+
+
+@contextmanager
+def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """One transaction, on the disk when the block ends well, undone when it does not."""
+    with engine.connect().execution_options(writes=True) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection whose reads all see one state."""
+    with engine.connect() as connection:
+        yield connection
+
+
+@contextmanager
+def held(engine: sa.Engine) -> Iterator[None]:
+    """A SQLite file belongs to one server at a time. Raises StoreError where another has it; PostgreSQL serves many."""
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    path = Path(f"{engine.url.database}.server")
+    try:
+        file = path.open("a+")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written ({error.strerror}): the folder of the database must be writable") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise StoreError(
+                f"{engine.url.database} is being served already (process {file.read().strip() or 'unknown'}): stop that server, or use PostgreSQL"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,44 @@
+"""What people did, each event once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from tailor.store.schema import events
+
+
+def inserting(connection: sa.Connection, table: sa.Table) -> Any:
+    """INSERT in the dialect that knows ON CONFLICT."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def add_events(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> set[str]:
+    """Add events (event_id, user_id, item_id, time_ms, action, value, request_id); the ids of those that were not there yet."""
+    full = [{"tenant": tenant, "received_ms": now_ms, "action": None, "value": None, "request_id": None, **row} for row in rows]
+    if not full:
+        return set()
+    insert = inserting(connection, events).on_conflict_do_nothing(index_elements=["tenant", "event_id"]).returning(events.c.event_id)
+    return {row.event_id for row in connection.execute(insert, full)}
+
+
+def history(connection: sa.Connection, tenant: str, user_id: str, most: int = 200) -> list[tuple[str, int]]:
+    """Item ids and times of a person's latest events, oldest first."""
+    latest = (
+        sa.select(events.c.item_id, events.c.time_ms)
+        .where(events.c.tenant == tenant, events.c.user_id == user_id)
+        .order_by(events.c.time_ms.desc(), events.c.number.desc())
+        .limit(most)
+    )
+    return [(row.item_id, row.time_ms) for row in connection.execute(latest)][::-1]
+
+
+def count(connection: sa.Connection, tenant: str, after: int = 0) -> tuple[int, int]:
+    """How many events arrived after event number `after`, and the number of the last."""
+    found = connection.execute(
+        sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(events.c.number), after)).where(
+            events.c.tenant == tenant, events.c.number > after
+        )
+    ).one()
+    return int(found[0]), int(found[1])

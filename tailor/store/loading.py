@@ -1,0 +1,96 @@
+"""From a data set into the store, and from the store to a data set."""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from tailor.data.dataset import Dataset
+from tailor.errors import DataError
+from tailor.progress import Progress, silent
+from tailor.store.catalogue import CONTENT, upsert_items
+from tailor.store.engine import reading, writing
+from tailor.store.events import add_events
+from tailor.store.schema import events, items
+
+CHUNK = 10_000  # rows a transaction
+PLAIN = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
+
+
+def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progress = silent) -> dict[str, int]:
+    """Write a data set's items and events; how many events were new. Loading the same again changes nothing; broken off, it goes on.
+
+    Events without an id get one made of the data set's name and their place. Raises DataError for events without times.
+    """
+    if not data.has_times:
+        raise DataError(f'data set "{data.name}" has no times: a store needs to know when its events happened')
+    rows = [_item(row) for row in data.item_table.iter_rows(named=True)]
+    frame = data.events
+    if "event_id" not in frame.columns:
+        frame = frame.with_columns(pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id"))
+    frame = frame.select([name for name in PLAIN if name in frame.columns])
+    new, now_ms = 0, int(time.time() * 1000)
+    for start in progress(range(0, len(rows), CHUNK), "items", -(-len(rows) // CHUNK)):
+        with writing(engine) as connection:
+            upsert_items(connection, tenant, rows[start : start + CHUNK])
+    for start in progress(range(0, len(frame), CHUNK), "events", -(-len(frame) // CHUNK)):
+        with writing(engine) as connection:
+            new += len(add_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now_ms))
+    return {"items": len(rows), "events": len(frame), "new events": new}
+
+
+def stored_dataset(engine: sa.Engine, tenant: str) -> Dataset:
+    """All events, and the items that may be answered. Raises DataError where there is no event."""
+    with reading(engine) as connection:
+        wanted = (
+            events.c.event_id,
+            events.c.user_id,
+            events.c.item_id,
+            events.c.time_ms,
+            events.c.action,
+            events.c.value,
+            events.c.request_id,
+        )
+        log = _frame(connection, sa.select(*wanted).where(events.c.tenant == tenant).order_by(events.c.time_ms, events.c.number))
+        if not len(log):
+            raise DataError(f'tenant "{tenant}" has no events yet: send some to /v1/events, or start with `tailor serve --data DATA`')
+        shelf = [dict(row) for row in connection.execute(sa.select(items).where(items.c.tenant == tenant)).mappings()]
+    blocked = {row["item_id"] for row in shelf if row["blocked"]}
+    log = log.filter(~pl.col("item_id").is_in(list(blocked))) if blocked else log
+    log = log.drop([name for name in ("action", "value", "request_id") if log[name].is_null().all()])
+    table = _items([row for row in shelf if not row["blocked"]])
+    return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}")
+
+
+def _item(row: dict[str, Any]) -> dict[str, Any]:
+    more = {name: value for name, value in row.items() if name not in ("item_id", *CONTENT) and value is not None}
+    plain = json.loads(json.dumps(more, default=str))  # dates and the like as texts
+    return {"item_id": row["item_id"], **{name: row.get(name) for name in CONTENT if name != "more"}, "more": plain or None}
+
+
+def _frame(connection: sa.Connection, wanted: sa.Select[Any]) -> pl.DataFrame:
+    """Read in chunks: the driver's rows never stand in memory all at once."""
+    schema = {"event_id": pl.String, "user_id": pl.String, "item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64,
+              "request_id": pl.String}  # fmt: skip
+    found = connection.execution_options(yield_per=50_000).execute(wanted)
+    parts = [pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()]
+    return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
+
+
+def _columns(rows: Sequence[Any], names: list[str]) -> dict[str, list[Any]]:
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _items(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    def column(name: str) -> Iterator[Any]:
+        return (row[name] for row in rows)
+
+    schema: dict[str, Any] = {"title": pl.String, "text": pl.String, "categories": pl.List(pl.String), "price": pl.Float64}
+    table = pl.DataFrame({"item_id": list(column("item_id")), **{name: list(column(name)) for name in schema}},
+                         schema={"item_id": pl.String, **schema}, strict=False)  # fmt: skip
+    more = sorted({name for row in rows for name in row["more"] or {}} - set(table.columns))
+    table = table.with_columns([pl.Series(name, [(row["more"] or {}).get(name) for row in rows], strict=False) for name in more])
+    return table.drop([name for name in schema if table[name].is_null().all()])

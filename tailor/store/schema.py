@@ -1,0 +1,103 @@
+"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant whose rows they are."""
+
+import sqlalchemy as sa
+
+NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # what SQLite counts up by itself must be called INTEGER there
+
+metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(table_name)s"})
+
+events = sa.Table(
+    "events", metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),  # in the order of arrival
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("event_id", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("action", sa.Text),
+    sa.Column("value", sa.Float),
+    sa.Column("request_id", sa.Text),  # of the list it was chosen from
+    sa.Column("received_ms", sa.BigInteger, nullable=False),
+    sa.UniqueConstraint("tenant", "event_id"),
+    sa.Index("ix_events_of_person", "tenant", "user_id", "time_ms"),
+)  # fmt: skip
+
+items = sa.Table(
+    "items", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("title", sa.Text),
+    sa.Column("text", sa.Text),
+    sa.Column("categories", sa.JSON),
+    sa.Column("price", sa.Float),
+    sa.Column("more", sa.JSON),  # further columns, by name
+    sa.Column("blocked", sa.Text),  # why it must not be answered: "deleted", "taken down"; null: it may
+    sa.Column("changed", sa.BigInteger, nullable=False),  # the tenant's count of changes to items, when this one changed last
+    sa.Index("ix_items_changed", "tenant", "changed"),
+)  # fmt: skip
+
+people = sa.Table(
+    "people", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("more", sa.JSON, nullable=False),
+    sa.Column("changed_ms", sa.BigInteger, nullable=False),
+)  # fmt: skip
+
+requests = sa.Table(
+    "requests", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text),  # null: somebody without an id
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("surface", sa.Text, nullable=False),  # recommendations, similar, search
+    sa.Column("text", sa.Text),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
+)  # fmt: skip
+
+impressions = sa.Table(
+    "impressions", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),  # from 1
+    sa.Column("item_id", sa.Text, nullable=False),
+    sa.Column("score", sa.Float, nullable=False),
+    sa.Column("propensity", sa.Float, nullable=False),  # probability that this item stood here; 1 without exploration
+)  # fmt: skip
+
+keys = sa.Table(
+    "keys", metadata,
+    sa.Column("digest", sa.Text, primary_key=True),  # of the key; the key itself is nowhere
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("revoked_ms", sa.BigInteger),
+)  # fmt: skip
+
+models = sa.Table(
+    "models", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),  # from 1
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),  # of the saved model
+    sa.Column("made_ms", sa.BigInteger, nullable=False),
+    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant answers now
+    sa.Column("note", sa.Text, nullable=False),
+)  # fmt: skip
+
+erasures = sa.Table(
+    "erasures", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("receipt_id", sa.Text, primary_key=True),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),  # a keyed digest of the user's id, not the id
+    sa.Column("rows", sa.JSON, nullable=False),  # erased, by store
+)  # fmt: skip
+
+secrets = sa.Table(
+    "secrets", metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)  # fmt: skip

@@ -1,0 +1,150 @@
+"""What was answered to whom: requests, and the items shown with their probabilities; and which model answers."""
+
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from tailor.errors import StoreError
+from tailor.store.events import inserting
+from tailor.store.people import signing_key, subject
+from tailor.store.schema import erasures, impressions, models, requests
+from tailor.store.writer import AwayError, Writer
+
+
+@dataclass(frozen=True)
+class Served:
+    """A list that was answered: position i of `shown` is (item id, score, probability that it stood there)."""
+
+    tenant: str
+    request_id: str
+    user_id: str | None  # None: somebody without an id
+    time_ms: int
+    surface: str
+    text: str | None
+    model: str
+    shown: tuple[tuple[str, float, float], ...]
+
+
+def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
+    """Write lists; of one whose request id is there already, nothing, nor of one that was answered before its person was erased."""
+    lists = _without_erased(connection, lists)
+    if not lists:
+        return
+    names = ("tenant", "request_id", "user_id", "time_ms", "surface", "text", "model")
+    insert = inserting(connection, requests).on_conflict_do_nothing().returning(requests.c.tenant, requests.c.request_id)
+    by_id = {(one.tenant, one.request_id): one for one in reversed(lists)}  # the first of an id
+    new = connection.execute(insert, [{name: getattr(one, name) for name in names} for one in by_id.values()])
+    rows = [{"tenant": tenant, "request_id": request_id, "position": i, "item_id": item_id, "score": score, "propensity": chance}
+            for tenant, request_id in new for i, (item_id, score, chance) in enumerate(by_id[tenant, request_id].shown, 1)]  # fmt: skip
+    if rows:
+        connection.execute(sa.insert(impressions), rows)
+
+
+def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[Served]:
+    """What waited, here or in another worker, while a person was erased, must not bring the person back."""
+    key = signing_key(connection)
+    digests: dict[tuple[str, str | None], str] = {
+        (one.tenant, one.user_id): subject(key, one.tenant, one.user_id) for one in lists if one.user_id is not None
+    }
+    wanted = sa.select(erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms)).where(
+        erasures.c.subject.in_(set(digests.values()))
+    )
+    found = connection.execute(wanted.group_by(erasures.c.tenant, erasures.c.subject))
+    last = {(tenant, digest): time_ms for tenant, digest, time_ms in found}
+    return [one for one in lists if one.time_ms > last.get((one.tenant, digests.get((one.tenant, one.user_id), "")), -1)]
+
+
+class ServedLog:
+    """Lists that were answered, written together about twice a second. A crash loses the last half second of them, never an event."""
+
+    def __init__(self, writer: Writer, every_s: float = 0.5, most: int = 20_000) -> None:
+        self.writer, self.every_s, self.most = writer, every_s, most
+        self.lost = 0  # because the database was away for long
+        self._waiting: list[Served] = []
+        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._work, name="tailor-served", daemon=True)
+        self._thread.start()
+
+    def add(self, one: Served) -> None:
+        with self._lock:
+            self._waiting.append(one)
+
+    def forget(self, tenant: str, user_id: str) -> int:
+        """Take out what has not been written of a person; how many lists."""
+        with self._lock:
+            kept = [one for one in self._waiting if (one.tenant, one.user_id) != (tenant, user_id)]
+            gone, self._waiting = len(self._waiting) - len(kept), kept
+        return gone
+
+    def close(self) -> None:
+        """Write what waits, then end."""
+        self._stop.set()
+        self._thread.join(10)
+
+    def _work(self) -> None:
+        while not self._stop.wait(self.every_s):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        with self._lock:
+            lists, self._waiting = self._waiting, []
+        try:
+            if lists:
+                self.writer.do(lambda connection: log_served(connection, lists))
+        except (AwayError, FutureTimeoutError):
+            with self._lock:
+                together = lists + self._waiting
+                self.lost += max(0, len(together) - self.most)
+                self._waiting = together[-self.most :]
+
+
+def add_model(connection: sa.Connection, tenant: str, folder: str, digest: str, note: str = "", made_ms: int | None = None) -> int:
+    """Register a saved model, made now unless said otherwise; its version. The same model again keeps its version."""
+    there = connection.execute(sa.select(models.c.version).where(models.c.tenant == tenant, models.c.digest == digest)).scalar_one_or_none()
+    if there is not None:
+        connection.execute(sa.update(models).where(models.c.tenant == tenant, models.c.version == there).values(folder=folder))
+        return int(there)
+    latest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.version), 0)).where(models.c.tenant == tenant)).scalar_one()
+    row = {"tenant": tenant, "version": latest + 1, "folder": folder, "digest": digest, "made_ms": made_ms or _now_ms(), "note": note}
+    connection.execute(sa.insert(models).values(row))
+    return int(latest) + 1
+
+
+def serve_model(connection: sa.Connection, tenant: str, version: int) -> None:
+    """Let that version answer from now on. Raises StoreError for one that there is not."""
+    last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.served_ms), 0)).where(models.c.tenant == tenant)).scalar_one()
+    found = connection.execute(
+        sa.update(models).where(models.c.tenant == tenant, models.c.version == version).values(served_ms=max(_now_ms(), int(last) + 1))
+    )
+    if not found.rowcount:
+        raise StoreError(f"there is no model version {version}")
+
+
+def listed_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
+    """All versions, the one that answers first, then the one that answered before it, and so on; then those that never did."""
+    order = (models.c.served_ms.is_(None), models.c.served_ms.desc(), models.c.version.desc())
+    return [dict(row) for row in connection.execute(sa.select(models).where(models.c.tenant == tenant).order_by(*order)).mappings()]
+
+
+def current_model(connection: sa.Connection, tenant: str) -> dict[str, Any] | None:
+    """The version that answers; None where none ever did."""
+    wanted = (
+        sa.select(models).where(models.c.tenant == tenant, models.c.served_ms.is_not(None)).order_by(models.c.served_ms.desc()).limit(1)
+    )
+    row = connection.execute(wanted).mappings().one_or_none()
+    return None if row is None else dict(row)
+
+
+def tenants(connection: sa.Connection) -> list[str]:
+    """Those with a model."""
+    return list(connection.execute(sa.select(models.c.tenant).distinct()).scalars())
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)

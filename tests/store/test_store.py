@@ -1,0 +1,340 @@
+"""What is stored stays, once; what is erased goes, from everywhere; nobody sees another's."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+sa = pytest.importorskip("sqlalchemy")
+
+from alembic.autogenerate import compare_metadata  # noqa: E402
+from alembic.migration import MigrationContext  # noqa: E402
+
+from tailor.data.dataset import Dataset  # noqa: E402
+from tailor.errors import DataError, StoreError  # noqa: E402
+from tailor.store import catalogue, keys, people  # noqa: E402
+from tailor.store.engine import connect, held, reading, writing  # noqa: E402
+from tailor.store.events import add_events, count, history  # noqa: E402
+from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
+from tailor.store.migrating import migrate  # noqa: E402
+from tailor.store.schema import metadata  # noqa: E402
+from tailor.store.served import Served, ServedLog, add_model, current_model, listed_models, log_served, serve_model, tenants  # noqa: E402
+from tailor.store.writer import AwayError, Writer  # noqa: E402
+
+
+def event(event_id, user="ann", item="tea", time_ms=1_000, **more):
+    return {"event_id": event_id, "user_id": user, "item_id": item, "time_ms": time_ms, **more}
+
+
+def events(engine, *rows, tenant="shop"):
+    with writing(engine) as connection:
+        return add_events(connection, tenant, rows, 5_000)
+
+
+def read(engine, job, *given):
+    with reading(engine) as connection:
+        return job(connection, *given)
+
+
+def write(engine, job, *given):
+    with writing(engine) as connection:
+        return job(connection, *given)
+
+
+def test_an_event_counts_once_however_often_it_is_sent(engine):
+    assert events(engine, event("1"), event("2"), event("1")) == {"1", "2"}
+    assert events(engine, event("2", item="other"), event("3")) == {"3"}
+    assert read(engine, count, "shop") == (3, read(engine, count, "shop")[1])
+    assert [one for one, _ in read(engine, history, "shop", "ann")] == ["tea"] * 3
+
+
+def test_a_history_is_in_the_order_of_time_then_of_arrival_and_only_the_latest_are_read(engine):
+    events(engine, event("c", item="third", time_ms=3), event("a", item="first", time_ms=1), event("b", item="second", time_ms=3))
+    assert read(engine, history, "shop", "ann") == [("first", 1), ("third", 3), ("second", 3)]
+    assert read(engine, history, "shop", "ann", 2) == [("third", 3), ("second", 3)]
+
+
+def test_tenants_share_nothing(engine):
+    events(engine, event("1"), tenant="a")
+    events(engine, event("1", item="own"), tenant="b")
+    assert read(engine, history, "b", "ann") == [("own", 1_000)]
+    write(engine, catalogue.upsert_items, "a", [{"item_id": "tea", "title": "Tea"}])
+    assert read(engine, catalogue.item, "b", "tea") is None and read(engine, catalogue.version, "b") == 0
+    assert write(engine, people.erase, "a", "ann")["rows"]["events"] == 1
+    assert read(engine, history, "b", "ann") == [("own", 1_000)]
+
+
+def test_whoever_asks_what_changed_misses_nothing(engine):
+    seen = write(
+        engine, catalogue.upsert_items, "shop", [{"item_id": "a", "title": "A", "more": {"colour": "red"}}, {"item_id": "b", "price": 2.0}]
+    )
+    assert [row["item_id"] for row in read(engine, catalogue.items_since, "shop", 0)] == ["a", "b"]
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "b", "price": 3.0}])
+    write(engine, catalogue.block, "shop", "c", catalogue.TAKEN_DOWN)
+    changed = read(engine, catalogue.items_since, "shop", seen)
+    assert [(row["item_id"], row["price"], row["blocked"]) for row in changed] == [("b", 3.0, None), ("c", None, "taken down")]
+    assert read(engine, catalogue.version, "shop") == max(row["changed"] for row in changed)
+
+
+def test_a_deleted_item_comes_back_when_written_and_one_taken_down_does_not(engine):
+    tea = [{"item_id": "tea", "title": "Tea"}]
+    write(engine, catalogue.upsert_items, "shop", tea)
+    write(engine, catalogue.block, "shop", "tea", catalogue.DELETED)
+    assert read(engine, catalogue.item, "shop", "tea")["title"] is None
+    write(engine, catalogue.upsert_items, "shop", tea)
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
+    write(engine, catalogue.block, "shop", "tea", catalogue.TAKEN_DOWN)
+    write(engine, catalogue.upsert_items, "shop", tea)
+    write(engine, catalogue.block, "shop", "tea", catalogue.DELETED)
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
+    assert write(engine, catalogue.restore, "shop", "tea") and not write(engine, catalogue.restore, "shop", "tea")
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
+
+
+def test_a_key_is_nowhere_in_the_store_and_opens_nothing_once_revoked(engine):
+    key = write(engine, keys.make_key, "shop", "write", "site")
+    assert read(engine, keys.caller, key) == keys.Caller("shop", "write", "site")
+    assert read(engine, keys.caller, key + "x") is None
+    for table in metadata.sorted_tables:
+        assert key not in str(read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all()))
+    assert write(engine, keys.revoke, "shop", "site") == 1
+    assert read(engine, keys.caller, key) is None
+    with pytest.raises(StoreError, match="no role"):
+        write(engine, keys.make_key, "shop", "boss", "x")
+
+
+def test_roles_hold_those_below():
+    assert [keys.Caller("t", "write", "n").may(role) for role in keys.ROLES] == [True, True, False]
+
+
+def served(request_id, user="ann", shown=(("tea", 1.0, 1.0), ("cup", 0.5, 1.0)), text=None):
+    return Served("shop", request_id, user, 7, "recommendations", text, "m@1", shown)
+
+
+def test_erasure_takes_everything_of_one_person_and_nothing_of_others(engine):
+    events(engine, event("1", action="ann's words"), event("2", user="bob"), event("3", user="ann2"))
+    write(engine, people.upsert_person, "shop", "ann", {"country": "NO"})
+    write(engine, log_served, [served("r1", text="green tea"), served("r2", "bob")])
+    export = read(engine, people.export, "shop", "ann")
+    assert {name: len(rows) for name, rows in export.items()} == {"impressions": 2, "requests": 1, "events": 1, "people": 1}
+    receipt = write(engine, people.erase, "shop", "ann")
+    assert receipt["rows"] == {"impressions": 2, "requests": 1, "events": 1, "people": 1}
+    assert not any(receipt["scanned"].values()) and not any(read(engine, people.export, "shop", "ann").values())
+    assert {name: len(rows) for name, rows in read(engine, people.export, "shop", "bob").items()} == {
+        "impressions": 2,
+        "requests": 1,
+        "events": 1,
+        "people": 0,
+    }
+    everything = "".join(
+        str(read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all())) for table in metadata.sorted_tables
+    )
+    assert "green tea" not in everything and "'ann'" not in everything and "NO" not in everything.replace("NONE", "")
+
+
+def test_a_receipt_is_signed_and_a_changed_one_is_not(engine):
+    receipt = write(engine, people.erase, "shop", "ann")
+    assert people.receipt_holds(receipt, receipt["public_key"])
+    assert not people.receipt_holds({**receipt, "rows": {"events": 9}}, receipt["public_key"])
+    assert not people.receipt_holds(receipt, "00" * 32)
+    assert write(engine, people.erase, "shop", "ann")["public_key"] == receipt["public_key"]
+    assert receipt["subject"] != write(engine, people.erase, "shop", "bob")["subject"]
+
+
+def test_a_scan_finds_an_id_in_any_column_and_no_longer_word(engine):
+    write(engine, people.upsert_person, "shop", "bob", {"friends": ["ann", "eve%"]})
+    events(engine, event("1", user="ann12"))
+    stores = {one.name: one for one in people.ERASABLES}
+    assert read(engine, stores["people"].scan, "shop", "ann") == 1
+    assert read(engine, stores["people"].scan, "shop", "eve%") == 1
+    assert read(engine, stores["people"].scan, "shop", "ev__") == 0
+    assert read(engine, stores["events"].scan, "shop", "ann") == 0
+
+
+def test_what_was_erased_while_it_waited_to_be_written_is_not_written(engine):
+    write(engine, people.erase, "shop", "ann")
+    write(engine, log_served, [served("before"), served("other", "bob")])  # at 7 ms, long before the erasure
+    assert not any(read(engine, people.export, "shop", "ann").values())
+    assert read(engine, people.export, "shop", "bob")["requests"]
+
+
+def test_a_request_that_is_there_stays_as_it_is(engine):
+    write(engine, log_served, [served("r"), served("r", "bob", (("x", 1.0, 1.0),))])
+    write(engine, log_served, [served("r", "bob", (("a", 1.0, 1.0), ("b", 1.0, 1.0), ("c", 1.0, 1.0)))])
+    assert [row["item_id"] for row in read(engine, people.export, "shop", "ann")["impressions"]] == ["tea", "cup"]
+    assert not read(engine, people.export, "shop", "bob")["requests"]
+
+
+def test_the_last_model_put_in_place_answers_and_the_one_before_can_come_back(engine):
+    assert read(engine, current_model, "shop") is None
+    first, second = write(engine, add_model, "shop", "/a", "da"), write(engine, add_model, "shop", "/b", "db")
+    assert (first, second, write(engine, add_model, "shop", "/moved", "da")) == (1, 2, 1)
+    for version in (1, 2, 1):
+        write(engine, serve_model, "shop", version)
+    assert [row["version"] for row in read(engine, listed_models, "shop")] == [1, 2]
+    assert read(engine, current_model, "shop")["folder"] == "/moved"
+    assert read(engine, tenants) == ["shop"]
+    with pytest.raises(StoreError, match="no model version 9"):
+        write(engine, serve_model, "shop", 9)
+
+
+def test_the_migrated_tables_are_those_of_the_schema(engine):
+    with reading(engine) as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    assert migrate(engine) == migrate(engine)
+
+
+def test_tables_of_a_newer_version_are_refused(engine):
+    write(engine, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match="9999"):
+        migrate(engine)
+
+
+def test_jobs_that_wait_are_written_together_and_a_bad_one_takes_nothing_from_the_others(engine):
+    writer, answers = Writer(engine), []
+
+    def one(i):
+        try:
+            answers.append(writer.do(lambda connection: add_events(connection, "shop", [event(str(i), user=None if i == 7 else "ann")], 0)))
+        except sa.exc.IntegrityError:
+            answers.append("refused")
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    writer.close()
+    assert sorted(map(str, answers)) == sorted(["refused", *(str({str(i)}) for i in range(40) if i != 7)])
+    assert read(engine, count, "shop")[0] == 39 and writer.commits <= 40
+    with pytest.raises(AwayError, match="stopping"):
+        writer.do(lambda connection: None)
+
+
+def test_a_database_that_is_away_is_said_to_be_and_comes_back(engine, monkeypatch):
+    writer, real = Writer(engine), engine.connect
+
+    def away(*_):
+        raise sa.exc.OperationalError("SELECT 'secret'", None, Exception("connection refused"))
+
+    monkeypatch.setattr(engine, "connect", away, raising=False)
+    with pytest.raises(AwayError, match="connection refused") as caught:
+        writer.do(lambda connection: 1)
+    assert "secret" not in str(caught.value)
+    monkeypatch.setattr(engine, "connect", real, raising=False)
+    assert writer.do(lambda connection: 1) == 1
+    writer.close()
+
+
+def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
+    writer = Writer(engine)
+    log, real = ServedLog(writer, every_s=0.02), writer.do
+    monkeypatch.setattr(writer, "do", lambda job, timeout_s=1: (_ for _ in ()).throw(AwayError("away")))
+    log.add(served("r1"))
+    threading.Event().wait(0.1)
+    monkeypatch.setattr(writer, "do", real)
+    log.close()
+    writer.close()
+    assert log.lost == 0 and read(engine, people.export, "shop", "ann")["requests"][0]["request_id"] == "r1"
+
+
+def test_a_data_set_goes_into_the_store_and_comes_out(engine):
+    data = Dataset.from_events({"user_id": ["a", "b", "a"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30], "value": [1.0, None, 2.5]},
+                               {"item_id": ["x", "y", "z"], "title": ["X", None, "Zed"], "colour": ["red", None, "blue"]}, name="small")  # fmt: skip
+    assert load_dataset(engine, "shop", data) == {"items": 3, "events": 3, "new events": 3}
+    assert load_dataset(engine, "shop", data)["new events"] == 0
+    out = stored_dataset(engine, "shop")
+    assert out.events.select("user_id", "item_id", "time_ms", "value").equals(data.events.select("user_id", "item_id", "time_ms", "value"))
+    assert out.item_table.sort("item_id")["colour"].to_list() == ["red", None, "blue"]
+    write(engine, catalogue.block, "shop", "z", catalogue.TAKEN_DOWN)
+    assert "z" not in stored_dataset(engine, "shop").catalogue
+    with pytest.raises(DataError, match="no events yet"):
+        stored_dataset(engine, "nobody")
+    with pytest.raises(DataError, match="no times"):
+        load_dataset(engine, "shop", Dataset.from_events({"user_id": ["a"], "item_id": ["x"]}))
+
+
+def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    with reading(engine) as connection:
+        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "secure_delete")}
+    assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
+    events(engine, event("1", action="a secret of hers"))
+    write(engine, people.erase, "shop", "ann")
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    assert b"a secret of hers" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("url", "says"), [("sqlite://", "in memory"), ("mysql://x/y", "not known"), ("sqlite:////no/such/folder/x.db", "is not there"), (":/:", "no address|not there|not known")])  # fmt: skip
+def test_a_database_that_cannot_be_used_is_named(url, says):
+    with pytest.raises(StoreError, match=says):
+        connect(url)
+
+
+def test_a_file_that_is_served_is_refused_to_a_second_server(tmp_path):
+    engine = connect(f"{tmp_path}/store.db")
+    with held(engine), pytest.raises(StoreError, match="being served already"), held(engine):
+        pass
+    with held(engine):
+        pass
+
+
+KILLED = """
+import sys
+from tailor.store.engine import connect
+from tailor.store.events import add_events
+from tailor.store.migrating import migrate
+from tailor.store.writer import Writer
+engine = connect(sys.argv[1]); migrate(engine); writer = Writer(engine)
+for i in range(10**6):
+    ids = [f"{sys.argv[2]}-{i}-{j}" for j in range(5)]
+    rows = [{"event_id": one, "user_id": "ann", "item_id": one, "time_ms": 1} for one in ids]
+    writer.do(lambda connection: add_events(connection, "shop", rows, 0))
+    print(i, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_is_there_after_a_kill_and_nothing_is_there_twice(url):
+    rng = np.random.default_rng(0)
+    for turn in range(12):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, url, str(turn)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+        )
+        lines = [process.stdout.readline() for _ in range(int(rng.integers(5, 60)))]
+        process.kill()
+        said = [*lines, *process.stdout.readlines()]
+        process.wait()
+        acknowledged = {f"{turn}-{int(line)}-{j}" for line in said if line.strip().isdigit() and line.endswith("\n") for j in range(5)}
+        engine = connect(url)
+        stored = stored_dataset(engine, "shop").events
+        engine.dispose()
+        ids = stored["event_id"].to_list()
+        assert acknowledged <= set(ids) and len(ids) == len(set(ids))
+        whole = stored.with_columns(pl.col("event_id").str.replace(r"-\d+$", "").alias("batch")).group_by("batch").len()
+        assert set(whole["len"]) == {5}  # a batch is there whole or not at all
+
+
+def test_a_backup_of_a_served_file_can_be_read(tmp_path):
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    with held(engine):
+        done = CliRunner().invoke(
+            app, ["store", "backup", str(tmp_path / "copy.db"), "--database", f"{tmp_path}/store.db"], catch_exceptions=False
+        )
+    assert done.exit_code == 0
+    with sqlite3.connect(tmp_path / "copy.db") as copy:
+        assert copy.execute("SELECT event_id FROM events").fetchall() == [("1",)]
