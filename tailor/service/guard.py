@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailor.service.problems import TITLES, ProblemError
@@ -23,8 +24,11 @@ HEADERS = {b"x-content-type-options": b"nosniff", b"x-frame-options": b"DENY", b
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
-class TooLargeError(Exception):
-    """A body that is longer than it said, or than is taken."""
+class TooLargeError(HTTPException):
+    """A body that is longer than is taken, or does not say how long it is: noticed before it is read, or while it is."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(413, f"a body may have {most:,} bytes: send less at once")
 
 
 class Guard:
@@ -57,10 +61,10 @@ class Guard:
         try:
             declared = dict(scope["headers"]).get(b"content-length", b"0")
             if not declared.isdigit() or int(declared) > self.body_bytes:
-                raise TooLargeError
+                raise TooLargeError(self.body_bytes)
             await self.app(scope, self._counted(receive), answer)
-        except TooLargeError:
-            await self._refuse(answer, trace_id)
+        except TooLargeError as error:
+            await self._refuse(answer, trace_id, error.detail)
         finally:
             took, route = time.perf_counter() - started, getattr(scope.get("route"), "path", "none")
             self.answers.labels(route, str(status)).inc()
@@ -76,13 +80,12 @@ class Guard:
             message = await receive()
             taken += len(message.get("body", b""))
             if taken > self.body_bytes:
-                raise TooLargeError
+                raise TooLargeError(self.body_bytes)
             return message
 
         return counted
 
-    async def _refuse(self, send: Send, trace_id: str) -> None:
-        detail = f"a body may have {self.body_bytes:,} bytes: send less at once"
+    async def _refuse(self, send: Send, trace_id: str, detail: str) -> None:
         body = json.dumps({"type": "about:blank", "title": TITLES[413], "status": 413, "detail": detail, "trace_id": trace_id}).encode()
         await send(
             {
