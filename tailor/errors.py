@@ -1,7 +1,8 @@
 """The error tree. Every message quotes the bad value and says what to do about it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 MOST_NAMED = 40  # names listed in an error; a catalogue has too many
 
@@ -24,6 +25,14 @@ class ModelError(TailorError):
 
 class StoreError(TailorError):
     """The store's database cannot be used as it is, or not now."""
+
+
+class ServiceError(TailorError):
+    """What a server answered that is not what was asked for."""
+
+    def __init__(self, message: str, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+        super().__init__(message)
+        self.status, self.errors = status, tuple(errors)  # 0: no answer at all; fields and what is wrong with them
 
 
 class MissingExtraError(TailorError):
