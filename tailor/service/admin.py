@@ -95,7 +95,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         """Make a key. It is shown this once."""
         return {"key": service.writer.do(lambda connection: keys.make_key(connection, who.tenant, body.role, body.name)), "role": body.role}
 
-    @api.delete("/v1/keys/{name}")
+    @api.delete("/v1/keys/{name:path}")
     def revoke(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
         """End all keys of that name; each worker believes it within seconds."""
         ended = service.writer.do(lambda connection: keys.revoke(connection, who.tenant, name))

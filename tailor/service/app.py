@@ -1,5 +1,6 @@
 """The application: every route with its guard."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -21,6 +22,8 @@ def make_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        gc.collect()
+        gc.freeze()  # models and shelves stay: whoever waits for an answer should not wait for them to be looked through
         yield
         service.stop()
 

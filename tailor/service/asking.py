@@ -30,11 +30,12 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """Items for a person, best first, each with its reasons where asked for. Stored events count from the moment they were accepted."""
         if body.user_id is not None and body.history is not None:
             raise ProblemError(422, "history: give user_id or history, not both")
-        model, shelf = service.model(who.tenant), service.shelf(who.tenant)
+        model = service.model(who.tenant)
+        shelf, events, now = service.known(who.tenant, body.user_id)
         if body.text.strip() and not model.model.answers_text():
             raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
         notes: list[str] = []
-        history = _history(service, who.tenant, body, notes)
+        history = _history(body, events, now, notes)
         seen = () if body.keep_seen else history.item_ids
         request_id = body.request_id or secrets.token_hex(12)
         query = Query(body.user_id, history, body.text, int(time.time() * 1000), request_id, (*body.exclude, *seen), context=body.context)
@@ -86,12 +87,11 @@ def routes(service: Service, reader: Any) -> APIRouter:
     return api
 
 
-def _history(service: Service, tenant: str, body: Recommend, notes: list[str]) -> History:
+def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:
     if body.history is not None:
         return History(tuple(body.history))
     if body.user_id is None:
         return History()
-    events, now = service.history(tenant, body.user_id)
     if not now:
         notes.append("the database is away: events as last seen" if events else "the database is away: answered as to a stranger")
     elif not events:

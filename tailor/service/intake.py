@@ -38,44 +38,44 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
             service.writer.do(lambda connection: catalogue.upsert_items(connection, who.tenant, rows))
         return {"written": len(rows)}
 
-    @api.get("/v1/items/{item_id}")
-    def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
-        row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
-        if row is None:
-            raise ProblemError(404, "there is no such item")
-        return {name: value for name, value in row.items() if name not in ("tenant", "changed")}
-
-    @api.delete("/v1/items/{item_id}")
-    def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
-        """Delete an item: it is answered no more, from the next answer on. Written again, it comes back."""
-        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.DELETED))
-        return {"item_id": item_id, "blocked": catalogue.DELETED}
-
-    @api.post("/v1/items/{item_id}/takedown")
+    @api.post("/v1/items/{item_id:path}/takedown")
     def take_down(item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)) -> dict[str, str]:
         """Take an item down: it is answered no more, from the next answer on, whoever writes it again, until it is restored."""
         service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.TAKEN_DOWN))
         return {"item_id": item_id, "blocked": catalogue.TAKEN_DOWN}
 
-    @api.delete("/v1/items/{item_id}/takedown")
+    @api.delete("/v1/items/{item_id:path}/takedown")
     def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let an item that was taken down be answered again."""
         if not service.writer.do(lambda connection: catalogue.restore(connection, who.tenant, item_id)):
             raise ProblemError(404, "no such item is taken down")
         return {"item_id": item_id, "blocked": None}
 
-    @api.put("/v1/users/{user_id}")
+    @api.get("/v1/items/{item_id:path}")
+    def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+        row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
+        if row is None:
+            raise ProblemError(404, "there is no such item")
+        return {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+
+    @api.delete("/v1/items/{item_id:path}")
+    def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
+        """Delete an item: it is answered no more, from the next answer on. Written again, it comes back."""
+        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.DELETED))
+        return {"item_id": item_id, "blocked": catalogue.DELETED}
+
+    @api.put("/v1/users/{user_id:path}")
     def person(user_id: Id, body: Person, who: Caller = Depends(writer)) -> dict[str, str]:
         """Write what is known of a person besides events."""
         service.writer.do(lambda connection: people.upsert_person(connection, who.tenant, user_id, body.more))
         return {"user_id": user_id}
 
-    @api.get("/v1/users/{user_id}/data", tags=["people"])
+    @api.get("/v1/users/{user_id:path}/data", tags=["people"])
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """All that is stored of a person."""
         return {"user_id": user_id, "stores": service.read(lambda connection: people.export(connection, who.tenant, user_id))}
 
-    @api.delete("/v1/users/{user_id}/data", tags=["people"])
+    @api.delete("/v1/users/{user_id:path}/data", tags=["people"])
     def erase(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Erase a person from every store. The receipt is signed, names the person by a digest only, and says what a scan for the id still finds.
 

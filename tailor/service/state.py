@@ -110,27 +110,29 @@ class Service:
 
     def shelf(self, tenant: str) -> Shelf:
         """The tenant's items, as they are now, or as they were last seen while the store is away. Never seen: an error, since nothing would be blocked."""
-        with self._lock:
-            shelf = self._shelves.setdefault(tenant, Shelf(tenant))
+        return self.known(tenant, None)[0]
+
+    def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
+        """The tenant's items, a person's latest events (item id, time), oldest first, and whether both are as of now: else they are as last seen."""
+        shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant))
+
+        def job(connection: sa.Connection) -> list[tuple[str, int]]:
+            shelf.refresh(connection)
+            return [] if user_id is None else history(connection, tenant, user_id, MOST_EVENTS)
+
         try:
-            self.read(shelf.refresh)
+            found = self.read(job)
         except AWAY:
             if shelf.changed < 0:
                 raise
-        return shelf
-
-    def history(self, tenant: str, user_id: str) -> tuple[list[tuple[str, int]], bool]:
-        """A person's latest events (item id, time), oldest first, and whether they are as of now: while the store is away, as last seen, perhaps none."""
-        try:
-            found = self.read(lambda connection: history(connection, tenant, user_id, MOST_EVENTS))
-        except AWAY:
-            return self._histories.get((tenant, user_id), []), False
-        with self._lock:
-            self._histories[tenant, user_id] = found
-            self._histories.move_to_end((tenant, user_id))
-            while len(self._histories) > HISTORIES:
-                self._histories.popitem(last=False)
-        return found, True
+            return shelf, [] if user_id is None else self._histories.get((tenant, user_id), []), False
+        if user_id is not None:
+            with self._lock:
+                self._histories[tenant, user_id] = found
+                self._histories.move_to_end((tenant, user_id))
+                while len(self._histories) > HISTORIES:
+                    self._histories.popitem(last=False)
+        return shelf, found, True
 
     # models
 

@@ -18,13 +18,12 @@ from tailor.store.engine import connect
 DATABASE, RATE = "TAILOR_DATABASE", "TAILOR_RATE"
 FINISH_S = 30  # what runs may take this long when the server stops
 KEEP_S = 75  # an idle connection is kept
-SWITCH_S = 0.0005  # for which a thread may keep the interpreter while others wait: an answer passes three threads, and Python's own 5 ms would be paid at each
 
 
 def app() -> FastAPI:
     """One worker's application, by the environment: what the processes of `serve` are started with, and any other ASGI server may be."""
     _log_lines()
-    sys.setswitchinterval(SWITCH_S)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # answers are too small to share out among cores; workers are what cores are for
     rate = float(os.environ.get(RATE) or Settings().rate)
     return make_app(Service(connect(os.environ[DATABASE]), Settings(rate=rate, burst=int(2 * rate))))
 

@@ -8,6 +8,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tailor.store.schema import events
 
+LATEST = (  # built once: it is asked for every answer
+    sa.select(events.c.item_id, events.c.time_ms)
+    .where(events.c.tenant == sa.bindparam("whose"), events.c.user_id == sa.bindparam("who"))
+    .order_by(events.c.time_ms.desc(), events.c.number.desc())
+    .limit(sa.bindparam("most", type_=sa.Integer))
+)
+
 
 def inserting(connection: sa.Connection, table: sa.Table) -> Any:
     """INSERT in the dialect that knows ON CONFLICT."""
@@ -25,13 +32,7 @@ def add_events(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[st
 
 def history(connection: sa.Connection, tenant: str, user_id: str, most: int = 200) -> list[tuple[str, int]]:
     """Item ids and times of a person's latest events, oldest first."""
-    latest = (
-        sa.select(events.c.item_id, events.c.time_ms)
-        .where(events.c.tenant == tenant, events.c.user_id == user_id)
-        .order_by(events.c.time_ms.desc(), events.c.number.desc())
-        .limit(most)
-    )
-    return [(row.item_id, row.time_ms) for row in connection.execute(latest)][::-1]
+    return [(row.item_id, row.time_ms) for row in connection.execute(LATEST, {"whose": tenant, "who": user_id, "most": most})][::-1]
 
 
 def count(connection: sa.Connection, tenant: str, after: int = 0) -> tuple[int, int]:
