@@ -32,6 +32,8 @@ def main() -> None:
         parts += nets()
     if read("training"):
         parts += training(read("training"))
+    if read("service"):
+        parts += service(read("service"))
     budgets = read("budgets")
     if budgets:
         parts += budget_table(budgets)
@@ -168,6 +170,21 @@ def training(result: dict) -> list[str]:
         lines += ["", f"Ten million events, 500,000 people, 30,000 items: {ten['GB above']} GB above the data's {ten['GB before']} GB, of which {ten['GB of item vectors']} GB are item vectors; "
                   f"{ten['s an epoch at this rate']} s an epoch at the rate of the first {ten['steps']} steps."]  # fmt: skip
     return lines
+
+
+def service(result: dict) -> list[str]:
+    figures = result["figures"]
+    names = ["asked a second", "answered a second", "p50_ms", "p95_ms", "p99_ms", "processor_ms a request", "not 200"]
+    head = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
+    lines = ["", "## The service", "", f"`{result['command']}` · {figures['workers']} worker on one core, the generator on another, {figures['database']}; Beauty, default pipeline, a list of 10. The model's "
+             f"own call for one query: {figures['rank call alone']['p50_ms']} ms, 99 of 100 within {figures['rank call alone']['p99_ms']} ms.", ""]  # fmt: skip
+    lines += ["Recommendations, at random times, latency from when each was due:", "", *head]
+    lines += ["| " + " | ".join(str(one[name]) for name in names) + " |" for one in figures["recommendations"]]
+    lines += ["", "Events in batches of 100, each answered when on the disk:", "", *head]
+    lines += ["| " + " | ".join(str(one[name]) for name in names) + " |" for one in figures["events, batches of 100"]]
+    both = figures["100 recommendations and 1,000 events a second at once"]
+    return [*lines, "", f"Both at once (100 recommendations and 1,000 events a second): p50 {both['recommendations']['p50_ms']} ms, p99 {both['recommendations']['p99_ms']} ms of recommendations. "
+            f"Memory {figures['memory at start, GB']} GB at the start, {figures['memory at the end, GB']} GB at the end."]  # fmt: skip
 
 
 def summary() -> list[str]:

@@ -17,6 +17,10 @@ from tailor.errors import ModelError, TailorError
 from tailor.saving import load
 
 MOST = 32  # queries answered at once
+BUSY_S, GATHER_S = (
+    0.010,
+    0.005,
+)  # a query that comes so soon after a batch waits so long for company: under load that halves the slowest answers (docs/log.md)
 
 
 class Asker:
@@ -39,10 +43,13 @@ class Asker:
         self._queue.put(None)
 
     def _work(self) -> None:
+        ended = 0.0
         while True:
             first = self._queue.get()
             batch = [] if first is None else [first]
             last = first is None
+            if time.monotonic() - ended < BUSY_S:
+                time.sleep(GATHER_S)
             while not last and len(batch) < MOST and not self._queue.empty():
                 more = self._queue.get()
                 last = more is None
@@ -50,6 +57,7 @@ class Asker:
                     batch.append(more)
             for alike in dict.fromkeys(one.alike for one in batch):
                 self._answer([one for one in batch if one.alike == alike])
+            ended = time.monotonic()
             if last:
                 return
 
