@@ -175,10 +175,13 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
-    rate: Annotated[float, typer.Option(help="Requests a second that one key may make.")] = 2000,
+    rate: Annotated[float, typer.Option(help="Requests a second that one key may make of one worker.")] = 2000,
+    models: Annotated[
+        Path, typer.Option(help="Where tenants' models lie, each in the folder of its tenant: those may be registered over HTTP.")
+    ] = Path("models"),
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
-    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate)
+    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models)
 
 
 @app.command()
@@ -186,7 +189,7 @@ def refit(
     pipeline: Annotated[str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default` or `counting`.")] = "default",
     database: serving.Database = serving.HERE,
     tenant: serving.Tenant = "default",
-    out: Annotated[Path, typer.Option(help="Folder that models are written into.")] = Path("models"),
+    out: Annotated[Path, typer.Option(help="Folder that models are written into, as OUT/TENANT/TIME.")] = Path("models"),
     every: Annotated[float | None, typer.Option(help="Again and again, after so many minutes.")] = None,
     after: Annotated[int, typer.Option(help="Only where so many events have arrived since the last time.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Swap without comparing with the running model.")] = False,

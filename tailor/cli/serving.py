@@ -46,7 +46,7 @@ def opened(url: str) -> "Iterator[sa.Engine]":
 
 
 def serve_command(
-    model: Path | None, database: str, data: Path | None, tenant: str, host: str, port: int, workers: int, rate: float
+    model: Path | None, database: str, data: Path | None, tenant: str, host: str, port: int, workers: int, rate: float, models: Path
 ) -> None:
     """See `tailor serve --help`."""
     from tailor.cli.showing import say
@@ -72,7 +72,7 @@ def serve_command(
         if running is None:
             say("No model answers yet: fit one, then start with --model FOLDER, or run `tailor refit` beside this server")
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
-        serve(engine, host, port, workers, rate)
+        serve(engine, host, port, workers, rate, models)
 
 
 def refit_command(

@@ -14,7 +14,7 @@ from tailor.service.state import Service
 from tailor.store import keys, people
 from tailor.store.engine import AWAY
 from tailor.store.keys import Caller
-from tailor.store.served import add_model, listed_models, serve_model
+from tailor.store.served import add_model, listed_models
 
 
 def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
@@ -22,7 +22,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
     api = APIRouter(tags=["running it"])
     gauges = {name: Gauge(f"tailor_{name}", about, registry=registry) for name, about in
               {"writer_waiting": "Jobs that wait for the writer.", "writer_commits": "Transactions written.", "writer_jobs": "Jobs written.",
-               "writer_behind_seconds": "How long the oldest job of the last commit had waited."}.items()}  # fmt: skip
+               "writer_behind_seconds": "How long the oldest job of the last commit had waited.", "served_lost": "Answered lists that were never logged."}.items()}  # fmt: skip
 
     @api.get("/health")
     def health() -> dict[str, str]:
@@ -43,7 +43,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         """For Prometheus. Counts and times; nobody's data."""
         writer = service.writer
         for name, value in {"writer_waiting": writer.waiting(), "writer_commits": writer.commits, "writer_jobs": writer.jobs,
-                            "writer_behind_seconds": writer.behind_s}.items():  # fmt: skip
+                            "writer_behind_seconds": writer.behind_s, "served_lost": service.served.lost}.items():  # fmt: skip
             gauges[name].set(value)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -56,24 +56,19 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
 
     @api.post("/v1/models")
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Register a saved model, a folder on the server, and let it answer once it is loaded; until then the one before it does."""
-        digest = digest_of(body.folder)
-
-        def job(connection: sa.Connection) -> int:
-            version = add_model(connection, who.tenant, body.folder, digest, body.note)
-            serve_model(connection, who.tenant, version)
-            return version
-
-        version = service.writer.do(job)
-        service.look(who.tenant)
-        return _answering(service, who.tenant, version)
+        """Register a saved model, a folder within the server's models/TENANT, and let it answer once it is loaded; until then the one before it does."""
+        home = (service.settings.models / who.tenant).resolve()
+        folder = (home / body.folder).resolve()
+        if not folder.is_relative_to(home):
+            raise ProblemError(422, f"folder: it must lie within {service.settings.models / who.tenant} on the server")
+        digest = digest_of(folder)
+        version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note))
+        return {"version": version, "model": service.place(who.tenant, version).name}
 
     @api.post("/v1/models/switch")
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Let another version answer."""
-        service.writer.do(lambda connection: serve_model(connection, who.tenant, body.version))
-        service.look(who.tenant)
-        return _answering(service, who.tenant, body.version)
+        """Let another version answer, once it is loaded."""
+        return {"version": body.version, "model": service.place(who.tenant, body.version).name}
 
     @api.post("/v1/models/rollback")
     def rollback(who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -81,9 +76,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         served = [row for row in service.read(lambda connection: listed_models(connection, who.tenant)) if row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
-        service.writer.do(lambda connection: serve_model(connection, who.tenant, served[1]["version"]))
-        service.look(who.tenant)
-        return _answering(service, who.tenant, served[1]["version"])
+        return {"version": served[1]["version"], "model": service.place(who.tenant, served[1]["version"]).name}
 
     @api.get("/v1/keys")
     def listed(who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -109,10 +102,3 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         return {"public_key": service.writer.do(lambda connection: people.public_key(people.signing_key(connection)))}
 
     return api
-
-
-def _answering(service: Service, tenant: str, version: int) -> dict[str, Any]:
-    there = service.model(tenant)
-    if there.version != version:
-        raise ProblemError(422, f"version {version} could not be put in place, {there.name} answers on: {service.why_not(tenant)}")
-    return {"version": version, "model": there.name}

@@ -7,18 +7,19 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from tailor.errors import TailorError
+from tailor.errors import StoreError, TailorError
 from tailor.service.problems import ProblemError
 from tailor.service.serving import Answering, opened
 from tailor.service.shelf import Shelf
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
 from tailor.store.events import history
-from tailor.store.served import ServedLog, current_model, tenants
+from tailor.store.served import ServedLog, listed_models, serve_model, tenants
 from tailor.store.writer import Writer
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ MOST_EVENTS = 200  # of a history
 class Settings:
     """How a worker behaves."""
 
+    models: Path = Path("models")  # tenants register models out of the folders in it that have their names
     body_bytes: int = 8 * 2**20  # of a request, at most
     rate: float = 2_000.0  # requests a second of one key, on average
     burst: int = 4_000  # requests of one key at once
@@ -146,39 +148,55 @@ class Service:
             found = self._models.get(tenant)
         if found is None:
             why = self._failed.get(tenant)
-            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: fit one (`tailor fit` or `tailor refit`), then POST its folder to /v1/models",
+            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
                                retry_s=30)  # fmt: skip
         return found
 
     def look(self, tenant: str) -> None:
-        """Put the model in place that the store names, if it is another; the one in place answers until the new one can."""
-        with self._loading:
-            self._look(tenant)
+        """Put the model in place that the store names, if it is another; the one in place answers until the new one can.
 
-    def _look(self, tenant: str) -> None:
-        wanted = self.read(lambda connection: current_model(connection, tenant))
-        there = self._models.get(tenant)
-        if wanted is None or (there is not None and there.version == wanted["version"] and there.digest == wanted["digest"]):
-            return
-        if self._failed.get(tenant, "").startswith(f"version {wanted['version']}:"):
-            return
+        Where it cannot be loaded the one in place stays; where there is none, the latest that can be loaded answers.
+        """
+        with self._loading:
+            found = self.read(lambda connection: listed_models(connection, tenant))
+            for row in (one for one in found if one["served_ms"] is not None):
+                there = self._models.get(tenant)
+                if there is not None and (there.version, there.digest) == (row["version"], row["digest"]):
+                    return
+                if self._try(tenant, row) or there is not None:
+                    return
+
+    def _try(self, tenant: str, row: dict[str, Any]) -> bool:
+        if self._failed.get(tenant, "").startswith(f"version {row['version']}:"):
+            return False  # said already
         try:
-            new = opened(wanted["version"], wanted["folder"], wanted["digest"])
+            self._put(tenant, opened(row["version"], row["folder"], row["digest"]))
         except TailorError as error:
-            self._failed[tenant] = f"version {wanted['version']}: {error}"
-            log.error("model not in place", extra={"tenant": tenant, "version": wanted["version"], "error": str(error)})
-            return
+            self._failed[tenant] = f"version {row['version']}: {error}"
+            log.error("model not in place", extra={"tenant": tenant, "version": row["version"], "error": str(error)})
+            return False
+        return True
+
+    def place(self, tenant: str, version: int) -> Answering:
+        """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""
+        with self._loading:
+            rows = {row["version"]: row for row in self.read(lambda connection: listed_models(connection, tenant))}
+            if version not in rows:
+                raise StoreError(f"there is no model version {version}")
+            new = opened(version, rows[version]["folder"], rows[version]["digest"])
+            self.writer.do(lambda connection: serve_model(connection, tenant, version))
+            self._put(tenant, new)
+        return new
+
+    def _put(self, tenant: str, new: Answering) -> None:
         with self._lock:
             old = self._models.get(tenant)
             self._models[tenant] = new
             self._failed.pop(tenant, None)
+            self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
         if old is not None:
             threading.Timer(30, old.asker.close).start()  # those who hold it may still ask it
-
-    def why_not(self, tenant: str) -> str:
-        """Why the newest model of a tenant is not in place."""
-        return self._failed.get(tenant, "it is being loaded")
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S):

@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import sys
+from pathlib import Path
 
 import sqlalchemy as sa
 import uvicorn
@@ -15,7 +16,7 @@ from tailor.service.guard import Lines
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 
-DATABASE, RATE = "TAILOR_DATABASE", "TAILOR_RATE"
+DATABASE, RATE, MODELS = "TAILOR_DATABASE", "TAILOR_RATE", "TAILOR_SERVED_MODELS"
 FINISH_S = 30  # what runs may take this long when the server stops
 KEEP_S = 75  # an idle connection is kept
 
@@ -25,10 +26,12 @@ def app() -> FastAPI:
     _log_lines()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # answers are too small to share out among cores; workers are what cores are for
     rate = float(os.environ.get(RATE) or Settings().rate)
-    return make_app(Service(connect(os.environ[DATABASE]), Settings(rate=rate, burst=int(2 * rate))))
+    return make_app(
+        Service(connect(os.environ[DATABASE]), Settings(Path(os.environ.get(MODELS) or "models"), rate=rate, burst=int(2 * rate)))
+    )
 
 
-def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float) -> None:
+def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float, models: Path) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C). Raises StoreError for a port that is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -37,7 +40,7 @@ def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float) ->
         except OSError as error:
             raise StoreError(f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host") from None
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
-    os.environ[RATE] = str(rate)
+    os.environ[RATE], os.environ[MODELS] = str(rate), str(models.resolve())
     uvicorn.run("tailor.service.worker:app", factory=True, host=host, port=port, workers=workers, access_log=False, log_config=None,
                 timeout_graceful_shutdown=FINISH_S, timeout_keep_alive=KEEP_S, server_header=False)  # fmt: skip
 

@@ -1,6 +1,7 @@
 """API keys: who may ask what. A key is shown once, when it is made; kept is its digest."""
 
 import hashlib
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from tailor.store.schema import keys
 
 ROLES = ("read", "write", "admin")  # each may what those before it may
 PREFIX = "tailor_"
+TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,15 @@ class Caller:
 
 
 def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> str:
-    """A new key. Raises StoreError for a role that there is not, and for a tenant or name that is empty."""
+    """A new key. Raises StoreError for a role that there is not, and for names that cannot be."""
     if role not in ROLES:
         raise StoreError(f'there is no role "{role}".{nearest(role, ROLES)}')
-    if not tenant.strip() or not name.strip():
-        raise StoreError("a key needs a tenant and a name")
+    if not TENANT.fullmatch(tenant):
+        raise StoreError(
+            f'"{tenant}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and underscores, no dot first (it names a folder too)'
+        )
+    if not name.strip():
+        raise StoreError("a key needs a name")
     key = PREFIX + secrets.token_urlsafe(32)
     row = {"digest": digest(key), "tenant": tenant, "role": role, "name": name, "made_ms": int(time.time() * 1000)}
     connection.execute(sa.insert(keys).values(row))

@@ -29,7 +29,7 @@ SHOP = shop(users=60, items=40, seed=1).data
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two saved models of the shop."""
-    folder = tmp_path_factory.mktemp("models")
+    folder = tmp_path_factory.mktemp("models") / "shop"
     train = last_out(SHOP).train
     return {name: CoVisitation(window=window).fit(train).save(folder / name) for name, window in (("one", 1), ("two", 3))}
 
@@ -59,7 +59,7 @@ def service(url: str, models: dict[str, Path]) -> Iterator[Service]:  # noqa: F8
     load_dataset(engine, "shop", SHOP)
     with writing(engine) as connection:
         serve_model(connection, "shop", add_model(connection, "shop", str(models["one"]), digest_of(models["one"])))
-    yield Service(engine, Settings(body_bytes=200_000))
+    yield Service(engine, Settings(models["one"].parents[1], body_bytes=200_000))
     engine.dispose()
 
 

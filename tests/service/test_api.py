@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import threading
 
 import numpy as np
@@ -16,6 +17,7 @@ from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
 from tailor.service.guard import Lines, Rates
 from tailor.service.serving import Asker
+from tailor.service.state import Service
 from tailor.store import people
 
 USER = SHOP.users.ids[0]
@@ -318,15 +320,28 @@ def test_another_model_takes_the_place_and_gives_it_back(client, models):
     assert client.ask("/v1/models/switch", version=2)["version"] == 2
 
 
-def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, models, tmp_path):
-    assert "no saved model" in client.ask("/v1/models", 422, folder=str(tmp_path))["detail"]
-    import shutil
-
-    newer = shutil.copytree(models["two"], tmp_path / "newer")
+def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, service, models):
+    assert "no saved model" in client.ask("/v1/models", 422, folder="nothing")["detail"]
+    assert "must lie within" in client.ask("/v1/models", 422, folder="../rival/model")["detail"]
+    assert "must lie within" in client.ask("/v1/models", 422, folder="/etc")["detail"]
+    newer = shutil.copytree(models["two"], models["two"].with_name("newer"), dirs_exist_ok=True)
     spec = json.loads((newer / "spec.json").read_text())
     (newer / "spec.json").write_text(json.dumps({**spec, "format": 99, "digest": "0" * 64}))
-    assert "could not be put in place" in client.ask("/v1/models", 422, folder=str(newer))["detail"]
+    client.ask("/v1/models", 422, folder="newer")
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
+    again = Service(service.engine, service.settings).start()  # a restart does not find the broken one in place either
+    assert again.model("shop").version == 1
+    again.stop()
+
+
+def test_a_restart_takes_the_latest_model_that_can_be_loaded(client, service, models):
+    gone = shutil.copytree(models["two"], models["two"].with_name("gone"), dirs_exist_ok=True)
+    client.ask("/v1/models", folder="gone")
+    shutil.rmtree(gone)
+    assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"  # what is loaded answers on
+    again = Service(service.engine, service.settings).start()
+    assert again.model("shop").version == 1
+    again.stop()
 
 
 def test_no_request_fails_while_models_are_swapped(client, service, models):
@@ -352,7 +367,7 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
 def test_an_empty_system_says_what_to_do_and_answers_nothing_false(service, client):
     empty = Client(client.app, key(service, "admin", "empty"))
     problem = empty.ask("/v1/recommendations", 503, user_id="x")
-    assert "tailor fit" in problem["detail"] and "/v1/models" in problem["detail"]
+    assert "tailor refit" in problem["detail"] and "/v1/models" in problem["detail"]
     assert empty.ask("/v1/search", text="tea")["items"] == []
 
 

@@ -106,6 +106,9 @@ def test_a_key_is_nowhere_in_the_store_and_opens_nothing_once_revoked(engine):
     assert read(engine, keys.caller, key) is None
     with pytest.raises(StoreError, match="no role"):
         write(engine, keys.make_key, "shop", "boss", "x")
+    for tenant in ("", "..", ".hidden", "a/b", "a" * 65, "a b"):
+        with pytest.raises(StoreError, match="cannot name a tenant"):
+            write(engine, keys.make_key, tenant, "read", "x")
 
 
 def test_roles_hold_those_below():
