@@ -5,7 +5,7 @@ import pytest
 httpx = pytest.importorskip("httpx")
 pytest.importorskip("fastapi")
 
-from service.conftest import SHOP, key, models, postgres, service, url  # noqa: E402, F401
+from service.served_shop import SHOP, key, models, postgres, service, url  # noqa: E402, F401
 
 from tailor.client import Client  # noqa: E402
 from tailor.errors import ServiceError  # noqa: E402

@@ -22,14 +22,21 @@ Database = Annotated[
 ]
 Tenant = Annotated[str, typer.Option(help="Whose data and models.")]
 HERE = "tailor.db"
+NEEDED = ("sqlalchemy", "alembic", "cryptography", "fastapi", "uvicorn", "prometheus_client")
+
+
+@keys_app.callback()
+@store_app.callback()
+def needs_service() -> None:
+    """Raises MissingExtraError where what the service is built on is not installed."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingExtraError(f'the service needs {", ".join(missing)}: pip install "tailor-engine[serve]"')
 
 
 @contextmanager
 def opened(url: str) -> "Iterator[sa.Engine]":
     """The engine of a database whose tables are of this version. Raises StoreError for one that cannot be used."""
-    missing = [name for name in ("sqlalchemy", "alembic", "fastapi", "uvicorn", "cryptography") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f'the service needs {", ".join(missing)}: pip install "tailor-engine[serve]"')
     from tailor.store.engine import AWAY, connect
     from tailor.store.migrating import migrate
 
@@ -49,6 +56,7 @@ def serve_command(
     model: Path | None, database: str, data: Path | None, tenant: str, host: str, port: int, workers: int, rate: float, models: Path
 ) -> None:
     """See `tailor serve --help`."""
+    needs_service()
     from tailor.cli.showing import say
     from tailor.service.serving import digest_of
     from tailor.service.worker import serve
@@ -79,6 +87,7 @@ def refit_command(
     pipeline: str, database: str, tenant: str, out: Path, every: float | None, after: int, force: bool, seed: int, json: bool
 ) -> None:
     """See `tailor refit --help`."""
+    needs_service()
     from dataclasses import asdict
 
     from tailor.base import Run

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import sqlalchemy as sa
-from service.conftest import SHOP, Client, key
+from service.served_shop import SHOP, Client, key
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app

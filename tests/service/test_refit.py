@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-from service.conftest import postgres, url  # noqa: F401
+from service.served_shop import postgres, url  # noqa: F401
 from typer.testing import CliRunner
 
 from tailor.cli.main import app

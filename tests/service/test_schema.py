@@ -8,7 +8,7 @@ pytest.importorskip("fastapi")
 schemathesis = pytest.importorskip("schemathesis")
 
 from hypothesis import HealthCheck, settings  # noqa: E402
-from service.conftest import key, models, postgres, service, url  # noqa: E402, F401
+from service.served_shop import key, models, postgres, service, url  # noqa: E402, F401
 
 from tailor.service.app import make_app  # noqa: E402
 
