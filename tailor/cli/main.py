@@ -216,6 +216,15 @@ def methods(json: Json = False) -> None:
     methods_command(json)
 
 
+@app.command()
+def doctor(database: serving.Database = serving.HERE, json: Json = False) -> None:
+    """Look at what is installed, the models, the store and what it serves, and say what to do. Exit code 1 where something must be done."""
+    from tailor.cli.doctor import doctor_command
+
+    if not doctor_command(database, json):
+        raise typer.Exit(1)
+
+
 class _Stopped(BaseException):
     """Ctrl-C: passes through every `except Exception` so that only clean-up runs on the way out."""
 

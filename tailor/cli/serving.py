@@ -37,14 +37,14 @@ def needs_service() -> None:
 @contextmanager
 def opened(url: str) -> "Iterator[sa.Engine]":
     """The engine of a database whose tables are of this version. Raises StoreError for one that cannot be used."""
-    from tailor.store.engine import AWAY, connect
+    from tailor.store.engine import UNUSABLE, connect
     from tailor.store.migrating import migrate
 
     engine = connect(url)
     try:
         migrate(engine)
         yield engine
-    except AWAY as error:
+    except UNUSABLE as error:
         raise StoreError(
             f"the database {engine.url.render_as_string()} cannot be used: {str(error.orig if hasattr(error, 'orig') else error).strip()}"
         ) from None

@@ -85,7 +85,9 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
         def job(connection: sa.Connection) -> dict[str, Any]:
             return people.erase(connection, who.tenant, user_id, (service,))
 
-        return service.writer.do(job)
+        receipt = service.writer.do(job)
+        service.forget(who.tenant, user_id)  # what an answer that was under way has remembered since
+        return receipt
 
     return api
 

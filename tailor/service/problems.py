@@ -71,6 +71,10 @@ def install(app: FastAPI) -> None:
         def unread(request: Request, error: Exception) -> JSONResponse:
             return answer(request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S)
 
+    @app.exception_handler(TimeoutError)
+    def late(request: Request, error: TimeoutError) -> JSONResponse:
+        return answer(request, 503, "the answer took too long: what was sent may have been kept; ask again", retry_s=RETRY_S)
+
     @app.exception_handler(TailorError)
     def refused(request: Request, error: TailorError) -> JSONResponse:
         return answer(request, 422, str(error))

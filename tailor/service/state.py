@@ -214,6 +214,10 @@ class Service:
         return [{"item_id": item_id, "time_ms": time_ms} for item_id, time_ms in self._histories.get((tenant, user_id), [])]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        return self.forget(tenant, user_id)
+
+    def forget(self, tenant: str, user_id: str) -> int:
+        """Drop what this worker remembers of a person; how much it was."""
         with self._lock:
             return len(self._histories.pop((tenant, user_id), [])) + self.served.forget(tenant, user_id)
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tailor.errors import MissingExtraError, StoreError
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
+UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
 WAIT_S = 5.0  # for another's write, and for a connection
 
 

@@ -1,0 +1,62 @@
+"""`tailor doctor` names what is wrong and what to do."""
+
+import json
+import shutil
+
+import pytest
+from typer.testing import CliRunner
+
+from tailor.cli import doctor
+from tailor.cli.main import app
+
+
+def looked(*words):
+    done = CliRunner().invoke(app, ["doctor", "--json", *words])
+    return done.exit_code, {one["what"]: one for one in json.loads(done.output)}
+
+
+def test_without_a_store_nothing_is_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, found = looked()
+    assert code == 0 and found["Python"]["good"] and "is not there" in found["store"]["found"]
+
+
+def test_an_extra_that_is_missing_comes_with_the_line_that_installs_it(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "EXTRAS", {"serve": ("nothing_of_this_name",)})
+    assert looked()[1]["extra serve"]["remedy"] == 'pip install "tailor-engine[serve]"'
+
+
+def test_a_disk_that_is_nearly_full_is_told(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(doctor, "FREE_GB", 1e9)
+    code, found = looked()
+    assert code == 1 and not found["free disk here"]["good"]
+
+
+def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
+    pytest.importorskip("alembic")
+    from tailor.retrieval.popularity import Popularity
+    from tailor.service.serving import digest_of
+    from tailor.store.engine import connect, writing
+    from tailor.store.migrating import migrate
+    from tailor.store.served import add_model, serve_model
+    from tailor.testing.data import tiny_data
+
+    monkeypatch.chdir(tmp_path)
+    engine = connect("shop.db")
+    migrate(engine)
+    folder = Popularity().fit(tiny_data()).save(tmp_path / "model")
+    with writing(engine) as connection:
+        version = add_model(connection, "shop", str(folder), digest_of(folder))
+    assert "none put in place" in looked("--database", "shop.db")[1]["model of shop"]["found"]
+    with writing(engine) as connection:
+        serve_model(connection, "shop", version)
+    code, found = looked("--database", "shop.db")
+    assert code == 0 and found["store"]["found"] == "sqlite, revision 0001" and "version 1" in found["model of shop"]["found"]
+    shutil.rmtree(folder)
+    code, found = looked("--database", "shop.db")
+    assert code == 1 and "no saved model" in found["model of shop"]["remedy"]
+    (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
+    code, found = looked("--database", "broken.db")
+    assert code == 1 and not found["store"]["good"]
