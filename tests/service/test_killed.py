@@ -1,0 +1,123 @@
+"""The server as a process of its own: killed while events come in, started anew, and stopped politely."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from service.served_shop import SHOP
+
+from tailor.store.engine import connect
+from tailor.store.loading import stored_dataset
+
+ROOT = Path(__file__).parents[2]
+
+
+class Served:
+    """`tailor serve` on a port of its own."""
+
+    def __init__(self, url: str, folder: Path, workers: int = 1) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = (folder / "log").open("a")
+        command = [sys.executable, "-m", "tailor", "serve", "--database", url, "--port", str(self.port), "--workers", str(workers)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment, start_new_session=True
+        )
+        self.said = ""
+        while "Serving on" not in self.said:
+            line = self.process.stdout.readline()
+            assert line, self.said + (folder / "log").read_text()
+            self.said += line
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        for _ in range(200):
+            try:
+                if self.http.get("/ready").status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.1)
+        raise AssertionError((folder / "log").read_text())
+
+    def end(self, how: signal.Signals) -> int:
+        """Of the server and its workers."""
+        if how == signal.SIGKILL:
+            os.killpg(self.process.pid, how)
+        else:
+            self.process.send_signal(how)
+        return self.process.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_server_that_is_killed_keeps_what_it_acknowledged(url, tmp_path, workers):
+    acknowledged, headers = set(), {}
+    for turn in range(4):
+        server = Served(url, tmp_path, workers)
+        if not headers:
+            headers["authorization"] = "Bearer " + re.search(r"tailor_\S+", server.said)[0]
+        stop = threading.Event()
+
+        def send(number, server=server, turn=turn, stop=stop):
+            with httpx.Client(base_url=server.http.base_url, headers=headers, timeout=10) as http:
+                for i in range(10**6):
+                    ids = [f"{turn}-{number}-{i}-{j}" for j in range(5)]
+                    try:
+                        answer = http.post(
+                            "/v1/events", json={"events": [{"event_id": one, "user_id": "ann", "item_id": one} for one in ids]}
+                        )
+                    except httpx.TransportError:
+                        return
+                    if answer.status_code == 200:
+                        acknowledged.update(ids)
+                    if stop.is_set():
+                        return
+
+        senders = [threading.Thread(target=send, args=(number,)) for number in range(3)]
+        for one in senders:
+            one.start()
+        time.sleep(0.5 + 0.37 * turn)
+        server.end(signal.SIGKILL)
+        stop.set()
+        for one in senders:
+            one.join()
+    engine = connect(url)
+    ids = stored_dataset(engine, "default").events["event_id"].to_list()
+    engine.dispose()
+    assert len(acknowledged) > 20 and acknowledged <= set(ids) and len(ids) == len(set(ids))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_server_that_is_asked_to_stop_finishes_and_leaves_the_file_to_the_next(url, tmp_path):
+    SHOP.save(tmp_path / "data")
+    server = Served(url, tmp_path)
+    headers = {"authorization": "Bearer " + re.search(r"tailor_\S+", server.said)[0]}
+    second = subprocess.run([sys.executable, "-m", "tailor", "serve", "--database", url, "--port", "1"], cwd=tmp_path, capture_output=True, text=True,
+                            env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    assert second.returncode == 2 and "being served already" in second.stderr
+    events = [{"event_id": str(i), "user_id": "ann", "item_id": "x"} for i in range(500)]
+    assert server.http.post("/v1/events", json={"events": events}, headers=headers).json()["accepted"] == 500
+    assert (
+        server.http.post("/v1/search", json={"text": "tea"}, headers=headers).status_code == 200
+    )  # logged half a second later, or when it stops
+    assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)  # the server ends itself by the signal once all is done
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert {line["route"] for line in lines if line["what"] == "request"} >= {"/v1/events", "/v1/search"} and not [
+        line for line in lines if line["level"] == "error"
+    ]
+    again = Served(url, tmp_path)
+    export = again.http.get("/v1/users/ann/data", headers=headers).json()["stores"]
+    again.end(signal.SIGTERM)
+    assert len(export["events"]) == 500 and "First start" not in again.said
