@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,10 +14,16 @@ from pathlib import Path
 
 import httpx
 import pytest
-from service.served_shop import SHOP
+from service.served_shop import SHOP, Client, key
+from store.databases import Cluster
 
-from tailor.store.engine import connect
-from tailor.store.loading import stored_dataset
+from tailor.service.app import make_app
+from tailor.service.serving import digest_of
+from tailor.service.state import Service
+from tailor.store.engine import connect, writing
+from tailor.store.loading import load_dataset, stored_dataset
+from tailor.store.migrating import migrate
+from tailor.store.served import add_model, serve_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,7 +66,7 @@ class Served:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("url", "workers"), [("sqlite", 2), ("postgresql", 1)], indirect=["url"])
 def test_a_server_that_is_killed_keeps_what_it_acknowledged(url, tmp_path, workers):
     acknowledged, headers = set(), {}
     for turn in range(4):
@@ -121,3 +128,36 @@ def test_a_server_that_is_asked_to_stop_finishes_and_leaves_the_file_to_the_next
     export = again.http.get("/v1/users/ann/data", headers=headers).json()["stores"]
     again.end(signal.SIGTERM)
     assert len(export["events"]) == 500 and "First start" not in again.said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_a_database_that_crashes_and_comes_back_takes_nothing_with_it(models):
+    """Answers go on by what was last seen, nothing is accepted meanwhile, and what was acknowledged before is there."""
+    cluster = Cluster()
+    engine = connect(cluster.url)
+    try:
+        migrate(engine)
+        load_dataset(engine, "shop", SHOP)
+        with writing(engine) as connection:
+            serve_model(connection, "shop", add_model(connection, "shop", str(models["one"]), digest_of(models["one"])))
+        service = Service(engine)
+        user = SHOP.users.ids[0]
+        with Client(make_app(service), key(service, "admin")) as client:
+            assert client.ask("/v1/events", events=[{"event_id": "before", "user_id": user, "item_id": "x"}])["accepted"] == 1
+            before = client.items(user_id=user)
+            cluster.stop()
+            away_until = time.monotonic() + 30
+            while time.monotonic() < away_until:
+                answer = client.ask("/v1/recommendations", user_id=user)
+                assert [one["item_id"] for one in answer["items"]] == before and "as last seen" in answer["notes"][0]
+                refused = client.post("/v1/events", json={"events": [{"event_id": "while", "user_id": user, "item_id": "y"}]})
+                assert refused.status_code == 503 and "retry-after" in refused.headers
+                time.sleep(0.5)
+            cluster.start()
+            assert client.ask("/v1/events", events=[{"event_id": "before", "user_id": user, "item_id": "x"}, {"event_id": "after", "user_id": user, "item_id": "z"}]) == {
+                "accepted": 1, "duplicates": ["before"], "rejected": []}  # fmt: skip
+    finally:
+        engine.dispose()
+        cluster.stop()
+        shutil.rmtree(cluster.folder, ignore_errors=True)

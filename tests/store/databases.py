@@ -17,38 +17,52 @@ from tailor.store.engine import connect
 from tailor.store.migrating import migrate
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """The URL of a server of its own, on a socket in a folder of its own."""
-    bins = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-    if not bins or "postgres" not in {one.pw_name for one in pwd.getpwall()} or os.getuid():
-        pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="tailor-pg-"))
-    shutil.chown(folder, "postgres")
-    as_user = ["runuser", "-u", "postgres", "--"]
-    try:
-        subprocess.run(
-            [*as_user, f"{bins[-1]}/initdb", "-D", f"{folder}/data", "-A", "trust", "-E", "UTF8"], check=True, capture_output=True
-        )
-        start = [
-            *as_user,
-            f"{bins[-1]}/pg_ctl",
+class Cluster:
+    """A PostgreSQL server of its own, on a socket in a folder of its own."""
+
+    def __init__(self) -> None:
+        bins = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+        if not bins or "postgres" not in {one.pw_name for one in pwd.getpwall()} or os.getuid():
+            pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
+        self.bin, self.folder = bins[-1], Path(tempfile.mkdtemp(prefix="tailor-pg-"))
+        shutil.chown(self.folder, "postgres")
+        self._run("initdb", "-D", f"{self.folder}/data", "-A", "trust", "-E", "UTF8")
+        self.url = f"postgresql://postgres@/postgres?host={self.folder}"
+        self.start()
+
+    def start(self) -> None:
+        self._run(
+            "pg_ctl",
             "-D",
-            f"{folder}/data",
+            f"{self.folder}/data",
             "-w",
             "-o",
-            f"-k {folder} -c listen_addresses=''",
+            f"-k {self.folder} -c listen_addresses=''",
             "-l",
-            f"{folder}/log",
+            f"{self.folder}/log",
             "start",
-        ]
-        subprocess.run(start, check=True, capture_output=True)
-        yield f"postgresql://postgres@/postgres?host={folder}"
-    finally:
-        subprocess.run(
-            [*as_user, f"{bins[-1]}/pg_ctl", "-D", f"{folder}/data", "-m", "immediate", "stop"], check=False, capture_output=True
         )
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def stop(self) -> None:
+        """As a crash would."""
+        self._run("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
+
+    def _run(self, program: str, *words: str) -> None:
+        subprocess.run(
+            ["runuser", "-u", "postgres", "--", f"{self.bin}/{program}", *words],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a cluster that all tests share."""
+    cluster = Cluster()
+    yield cluster.url
+    cluster.stop()
+    shutil.rmtree(cluster.folder, ignore_errors=True)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
