@@ -1,6 +1,5 @@
 """`tailor doctor`: what is installed, what is there, and what to do about what is not."""
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tailor.cli.serving import missing
 from tailor.cli.showing import print_json, table
 from tailor.errors import TailorError
 
@@ -51,12 +51,12 @@ def _machine() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for extra, names in EXTRAS.items():
-        missing = [name for name in names if importlib.util.find_spec(name) is None]
+        lacking = missing(names)
         yield Finding(
             f"extra {extra}",
-            f"without {', '.join(missing)}" if missing else "installed",
+            f"without {', '.join(lacking)}" if lacking else "installed",
             True,
-            f'pip install "tailor-engine[{extra}]"' if missing else "",
+            f'pip install "tailor-engine[{extra}]"' if lacking else "",
         )
 
 
@@ -71,7 +71,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _store(database: str) -> Iterator[Finding]:
-    if importlib.util.find_spec("sqlalchemy") is None or importlib.util.find_spec("alembic") is None:
+    if missing(("sqlalchemy", "alembic")):
         return
     from tailor.store.engine import UNUSABLE, connect, reading
     from tailor.store.migrating import check_version, revision

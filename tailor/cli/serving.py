@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -25,13 +25,17 @@ HERE = "tailor.db"
 NEEDED = ("sqlalchemy", "alembic", "cryptography", "fastapi", "uvicorn", "prometheus_client")
 
 
+def missing(packages: Iterable[str]) -> list[str]:
+    """Those that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]
+
+
 @keys_app.callback()
 @store_app.callback()
 def needs_service() -> None:
     """Raises MissingExtraError where what the service is built on is not installed."""
-    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise MissingExtraError(f'the service needs {", ".join(missing)}: pip install "tailor-engine[serve]"')
+    if lacking := missing(NEEDED):
+        raise MissingExtraError(f'the service needs {", ".join(lacking)}: pip install "tailor-engine[serve]"')
 
 
 @contextmanager

@@ -13,11 +13,9 @@ import torch
 from tailor.errors import ModelError
 
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-TRIM, TOP_PAD, MAPPED = (
-    -1,
-    -2,
-    -3,
-)  # mallopt's names for: free bytes that are given back; bytes asked for in advance; blocks kept apart from the heap
+TRIM = -1  # mallopt's names for: free bytes that are given back;
+TOP_PAD = -2  # bytes asked for in advance;
+MAPPED = -3  # blocks kept apart from the heap
 KEPT = {TRIM: 2**30, TOP_PAD: 2**26, MAPPED: 2**25}
 GIVEN_BACK = {TRIM: 2**17, TOP_PAD: 2**17, MAPPED: 2**25}  # glibc's own, but for MAPPED, which it raises by itself as it goes
 

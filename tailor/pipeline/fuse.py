@@ -95,11 +95,8 @@ class Fuse(Recommender):
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         parts, weights = self._voters()
         lists, notes = self._lists(parts, queries, max(k, self.depth), candidates)
-        catalogue, scaled, size = (
-            lists[0].catalogue,
-            [self._scaled(part) for part in lists],
-            max(1, CELLS // max(len(lists[0].catalogue), 1)),
-        )
+        catalogue, scaled = lists[0].catalogue, [self._scaled(part) for part in lists]
+        size = max(1, CELLS // max(len(catalogue), 1))
         found = [_together([part.rows[i : i + size] for part in lists], [one[i : i + size] for one in scaled], weights, len(catalogue), k)
                  for i in range(0, len(queries), size)]  # fmt: skip
         rows, scores = (np.concatenate([one[i] for one in found]) for i in range(2))

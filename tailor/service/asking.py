@@ -39,7 +39,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         seen = () if body.keep_seen else history.item_ids
         request_id = body.request_id or secrets.token_hex(12)
         query = Query(body.user_id, history, body.text, int(time.time() * 1000), request_id, (*body.exclude, *seen), context=body.context)
-        ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
+        ranking = _ranked(model, shelf, query, body)
         items = _listed(shelf, ranking)
         if body.explain:
             _explain(model, query, ranking, items)
@@ -55,7 +55,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         query = Query(
             None, History.of(body.item_id), time_ms=int(time.time() * 1000), request_id=request_id, exclude=(*body.exclude, body.item_id)
         )
-        ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
+        ranking = _ranked(model, shelf, query, body)
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
 
@@ -97,6 +97,11 @@ def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: l
     elif not events:
         notes.append("nothing is known of this user yet: answered as to a stranger")
     return History(tuple(item_id for item_id, _ in events), tuple(time_ms for _, time_ms in events)) if events else History()
+
+
+def _ranked(model: Answering, shelf: Shelf, query: Query, body: Asking) -> Ranking:
+    """The model's answer; what was blocked while it was made is taken out of it too."""
+    return _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
 
 
 def _without(shelf: Shelf, body: Asking) -> tuple[Vocabulary, ...]:

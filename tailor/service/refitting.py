@@ -58,7 +58,7 @@ def refit(engine: sa.Engine, tenant: str, pipeline: Mapping[str, Any], folder: P
             why = f"version {running['version']} stays: the new model's {METRIC} is {-found['difference']:.4f} lower on fresh events (p {found['p']:.3g})"
             return Outcome(False, None, why, len(data.events), found)
     target = folder / tenant / str(started_ms)
-    cast(Recommender, build(pipeline)).fit(data, run).save(target, titles=data.item_table if "title" in data.item_table.columns else None)
+    method.fit(data, run).save(target, titles=data.item_table if "title" in data.item_table.columns else None)
     with writing(engine) as connection:
         version = add_model(connection, tenant, str(target.resolve()), digest_of(target), f"refit on {len(data.events)} events", started_ms)
         serve_model(connection, tenant, version)

@@ -17,10 +17,10 @@ from tailor.errors import ModelError, TailorError
 from tailor.saving import load
 
 MOST = 32  # queries answered at once
-BUSY_S, GATHER_S = (
-    0.010,
-    0.005,
-)  # a query that comes so soon after a batch waits so long for company: under load that halves the slowest answers (docs/log.md)
+BUSY_S = (
+    0.010  # a query that comes so soon after a batch waits GATHER_S for company: under load that halves the slowest answers (docs/log.md)
+)
+GATHER_S = 0.005
 
 
 class Asker:
@@ -95,10 +95,8 @@ class Answering:
     """A model in place."""
 
     version: int
-    folder: str
     digest: str
     asker: Asker
-    since: float = field(default_factory=time.time)
 
     @property
     def model(self) -> Recommender:
@@ -129,4 +127,4 @@ def opened(version: int, folder: str, digest: str) -> Answering:
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(version, folder, digest, Asker(model))
+    return Answering(version, digest, Asker(model))

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from tailor.data.conditions import Condition
 from tailor.data.vocabulary import Vocabulary
 from tailor.store.catalogue import items_since, version
+from tailor.store.loading import item_frame
 from tailor.text.bm25 import BM25
 
 FILTERS = 64  # whose answers are remembered
-COLUMNS = ("title", "text", "categories", "price")
 
 
 class Shelf:
@@ -68,18 +68,7 @@ class Shelf:
 
     def _frame(self) -> pl.DataFrame:
         if self._table is None:
-            rows = list(self.rows.values())
-            more = sorted({name for row in rows for name in row["more"] or {}} - {"item_id", *COLUMNS})
-            columns = {"item_id": [row["item_id"] for row in rows], **{name: [row[name] for row in rows] for name in COLUMNS}}
-            schema: dict[str, Any] = {
-                "item_id": pl.String,
-                "title": pl.String,
-                "text": pl.String,
-                "categories": pl.List(pl.String),
-                "price": pl.Float64,
-            }
-            columns |= {name: [(row["more"] or {}).get(name) for row in rows] for name in more}
-            self._table = pl.DataFrame(columns, schema_overrides=schema, strict=False)
+            self._table = item_frame(list(self.rows.values()))
         return self._table
 
     def search(self, text: str, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:

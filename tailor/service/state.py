@@ -50,7 +50,6 @@ class Service:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self.started = time.time()
         self._models: dict[str, Answering] = {}
         self._failed: dict[str, str] = {}  # tenant -> why its newest model could not be put in place
         self._shelves: dict[str, Shelf] = {}

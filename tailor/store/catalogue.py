@@ -1,6 +1,6 @@
 """Items: what may be answered, what must not, and what changed since one last looked."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -22,17 +22,12 @@ def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     """Write items (item_id and content); the tenant's new count of changes. A deleted item comes back, one taken down stays down."""
     changed = _next_change(connection, tenant)
     full = [{"tenant": tenant, "blocked": None, "changed": changed, **dict.fromkeys(CONTENT), **row} for row in rows]
+    insert = inserting(connection, items)
+    new, stays = insert.excluded, sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=None)
+    kept = {**{name: new[name] for name in CONTENT}, "changed": new.changed, "blocked": stays}
+    upsert = insert.on_conflict_do_update(index_elements=["tenant", "item_id"], set_=kept)
     for start in range(0, len(full), BATCH):
-        insert = inserting(connection, items)
-        new = insert.excluded
-        stays = sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=None)
-        connection.execute(
-            insert.on_conflict_do_update(
-                index_elements=["tenant", "item_id"],
-                set_={**{name: new[name] for name in CONTENT}, "changed": new.changed, "blocked": stays},
-            ),
-            full[start : start + BATCH],
-        )
+        connection.execute(upsert, full[start : start + BATCH])
     return changed
 
 
@@ -74,15 +69,6 @@ def items_since(connection: sa.Connection, tenant: str, changed: int = 0) -> lis
 def item(connection: sa.Connection, tenant: str, item_id: str) -> dict[str, Any] | None:
     row = connection.execute(sa.select(items).where(items.c.tenant == tenant, items.c.item_id == item_id)).mappings().one_or_none()
     return None if row is None else dict(row)
-
-
-def known(connection: sa.Connection, tenant: str, item_ids: Iterable[str]) -> set[str]:
-    """Which of the ids are items, blocked or not."""
-    wanted, out = list(dict.fromkeys(item_ids)), set()
-    for start in range(0, len(wanted), BATCH):
-        some = wanted[start : start + BATCH]
-        out |= set(connection.execute(sa.select(items.c.item_id).where(items.c.tenant == tenant, items.c.item_id.in_(some))).scalars())
-    return out
 
 
 def _next_change(connection: sa.Connection, tenant: str) -> int:

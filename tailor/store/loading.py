@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -61,7 +61,8 @@ def stored_dataset(engine: sa.Engine, tenant: str) -> Dataset:
     blocked = {row["item_id"] for row in shelf if row["blocked"]}
     log = log.filter(~pl.col("item_id").is_in(list(blocked))) if blocked else log
     log = log.drop([name for name in ("action", "value", "request_id") if log[name].is_null().all()])
-    table = _items([row for row in shelf if not row["blocked"]])
+    table = item_frame([row for row in shelf if not row["blocked"]])
+    table = table.drop([name for name in ("title", "text", "categories", "price") if table[name].is_null().all()])
     return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}")
 
 
@@ -84,13 +85,15 @@ def _columns(rows: Sequence[Any], names: list[str]) -> dict[str, list[Any]]:
     return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
 
 
-def _items(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    def column(name: str) -> Iterator[Any]:
-        return (row[name] for row in rows)
-
-    schema: dict[str, Any] = {"title": pl.String, "text": pl.String, "categories": pl.List(pl.String), "price": pl.Float64}
-    table = pl.DataFrame({"item_id": list(column("item_id")), **{name: list(column(name)) for name in schema}},
-                         schema={"item_id": pl.String, **schema}, strict=False)  # fmt: skip
-    more = sorted({name for row in rows for name in row["more"] or {}} - set(table.columns))
-    table = table.with_columns([pl.Series(name, [(row["more"] or {}).get(name) for row in rows], strict=False) for name in more])
-    return table.drop([name for name in schema if table[name].is_null().all()])
+def item_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Stored items as a table: item_id, title, text, categories, price, and a column for each name that `more` has somewhere."""
+    schema: dict[str, Any] = {
+        "item_id": pl.String,
+        "title": pl.String,
+        "text": pl.String,
+        "categories": pl.List(pl.String),
+        "price": pl.Float64,
+    }
+    table = pl.DataFrame({name: [row[name] for row in rows] for name in schema}, schema=schema, strict=False)
+    more = sorted({name for row in rows for name in row["more"] or {}} - set(schema))
+    return table.with_columns([pl.Series(name, [(row["more"] or {}).get(name) for row in rows], strict=False) for name in more])

@@ -148,9 +148,12 @@ def public_key(key: Ed25519PrivateKey) -> str:
 
 def signing_key(connection: sa.Connection) -> Ed25519PrivateKey:
     """The store's own key, made when first needed."""
-    new = Ed25519PrivateKey.generate().private_bytes_raw().hex()
-    connection.execute(inserting(connection, secrets).values(name="signing", value=new).on_conflict_do_nothing())
-    kept = connection.execute(sa.select(secrets.c.value).where(secrets.c.name == "signing")).scalar_one()
+    wanted = sa.select(secrets.c.value).where(secrets.c.name == "signing")
+    kept = connection.execute(wanted).scalar_one_or_none()
+    if kept is None:
+        new = Ed25519PrivateKey.generate().private_bytes_raw().hex()
+        connection.execute(inserting(connection, secrets).values(name="signing", value=new).on_conflict_do_nothing())
+        kept = connection.execute(wanted).scalar_one()  # another may have made it meanwhile
     return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(kept))
 
 
