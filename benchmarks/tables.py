@@ -37,6 +37,8 @@ def main() -> None:
     budgets = read("budgets")
     if budgets:
         parts += budget_table(budgets)
+    if read("estimates"):
+        parts += estimates(read("estimates"))
     (ROOT / "docs" / "benchmarks.md").write_text("\n".join([*parts, ""]), encoding="utf-8")
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -99,6 +101,15 @@ def budget_table(result: dict) -> list[str]:
     lines = ["", "## Budgets", "", f"`{result['command']}` · {machine['cores']} cores, {machine['processor']}, Python {machine['python']}; medians", "",
              "| what | budget | measured |", "|---|---|---|"]  # fmt: skip
     return lines + [f"| {what} | {budget} | {value} |" for (what, budget), value in zip(BUDGETS.items(), measured, strict=True)]
+
+
+def estimates(result: dict) -> list[str]:
+    lines = ["", "## What `tailor fit --dry-run` says, and what the fit takes", "", f"`{result['command']}`: the planted shop with 5,000, 20,000 and 60,000 users; memory is the process's peak, of which .2 to .9 GB are program and "
+             "data. A star: only guessed, as growing with the events.", "", "| | events | said, s | took, s | ratio | said, GB | took, GB | ratio | dry run, s |", "|---" * 9 + "|"]  # fmt: skip
+    for one in result["figures"]["runs"]:
+        star = "*" if one["guessed"] else ""
+        lines.append(f"| {one['method']}{star} | {one['events']:,} | {one['estimate_s']:.1f} | {one['fit_s']:.1f} | {one['seconds_ratio']} | {one['estimate_gb']:.2f} | {one['fit_gb']:.2f} | {one['memory_ratio']} | {one['dry_run_s']:.1f} |")  # fmt: skip
+    return lines
 
 
 def net_runs() -> dict[tuple[str, str], list[dict]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tailor.base import Recommender, Run
 from tailor.cli.showing import print_json, say, show_report, table
+from tailor.costs import Cost, Stopwatch, resident_bytes
 from tailor.data.folders import replaced_by
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
@@ -27,12 +28,7 @@ def fit_command(
     pipeline: str, split: Path, out: Path, train_on: str, with_histories: bool, data_folder: Path | None, overwrite: bool, run: Run
 ) -> None:
     method = build(described(pipeline))
-    if run.deadline_s is not None and not run.deadline_s > 0:
-        raise DataError(f"--minutes {run.deadline_s / 60:g}: more than 0")
-    if run.device != "cpu" and has_nets():  # before the work of other parts, not after it
-        from tailor.nn.devices import device_for
-
-        device_for(run.device)
+    _check(run)
     if out.exists() and not overwrite:  # before the work, not after it
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:
@@ -48,6 +44,57 @@ def fit_command(
     if pipeline == "default" and not has_nets():
         say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
     say(f"Next: tailor evaluate {out} --split {split}" if train_on != "all" else f"Next: tailor recommend {out} --history ID,ID")
+
+
+def dry_run_command(pipeline: str, split: Path, train_on: str, data_folder: Path | None, run: Run, json: bool) -> None:
+    method = build(described(pipeline))
+    _check(run)
+    watch, cut = Stopwatch(), Split.open(split, data_folder)
+    data = cut.learn_from(train_on)
+    held = len(data.sequences.rows.values) and resident_bytes()  # with the events in order, which are made here at the latest
+    cost = method.rehearse(data, run, cut if train_on == "train" else None)
+    if json:
+        print_json({"method": method.name, "trained_on": train_on, "events": len(data.events), "before_bytes": held, **cost.to_dict()})
+        return
+    rows = [(indent + name, _time(one), _size(one.peak_bytes), _size(one.kept_bytes)) for indent, name, one in _outline(cost)]
+    if rows:
+        table(["part", "time", "memory at its worst", "of it kept"], rows)
+    limit = "at most " if cost.at_most else "about "
+    say(
+        f"{method.name} on {train_on} ({len(data.events):,} events): {limit}{_time(cost)}, {_size(held + cost.peak_bytes)} of memory "
+        f"({_size(held)} of it for the program and the data)",
+        "Times are those of this machine as busy as it is now, and right to about a half"
+        + (" (training stops by itself once it gains no more)" if cost.at_most else ""),
+    )
+    if cost.guessed:
+        say(f"Only guessed, as growing with the events: {', '.join(cost.guessed)}")
+    say(f"Found out in {watch.lap():.0f} s; nothing was written")
+
+
+def _outline(cost: Cost, indent: str = "") -> list[tuple[str, str, Cost]]:
+    """Every part with its parts below it."""
+    return [row for name, one in cost.parts for row in [(indent, name, one), *_outline(one, indent + "  ")]]
+
+
+def _time(cost: Cost) -> str:
+    whole = round(cost.seconds)
+    if cost.seconds < 10:
+        return f"{cost.seconds:.1f} s"
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min {whole % 60:02d} s" if whole < 7200 else f"{whole / 3600:.1f} h"
+
+
+def _size(n: float) -> str:
+    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.0f} MB"
+
+
+def _check(run: Run) -> None:
+    """What would otherwise be found wrong after the work of other parts."""
+    if run.deadline_s is not None and not run.deadline_s > 0:
+        raise DataError(f"--minutes {run.deadline_s / 60:g}: more than 0")
+    if run.device != "cpu" and has_nets():
+        from tailor.nn.devices import device_for
+
+        device_for(run.device)
 
 
 def described(pipeline: str) -> dict[str, Any]:

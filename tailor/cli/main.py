@@ -10,7 +10,7 @@ import typer
 
 from tailor.cli import bench, data, models, serving
 from tailor.cli.plain import shown
-from tailor.errors import TailorError
+from tailor.errors import DataError, TailorError
 
 app = typer.Typer(
     help="Recommendations, explanations and honest measurement from an event log and a catalogue.\n\n"
@@ -52,8 +52,9 @@ def fit(
         str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default`, or `counting` (the same without a net).")
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
-    out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write the model to.")] = None,
     train_on: Annotated[str, typer.Option(help="train, train+valid or all.")] = "train",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how long it would take and how much memory, and write nothing.")] = False,
     with_histories: Annotated[
         bool, typer.Option(help="Save people's histories with the model, so that --user works without --data.")
     ] = False,
@@ -66,14 +67,20 @@ def fit(
         Path | None, typer.Option(help="Folder where nets in training keep their state: the same command goes on after a kill.")
     ] = None,
     minutes: Annotated[float | None, typer.Option(help="Stop training a net after so long.")] = None,
+    json: Json = False,
 ) -> None:
-    """Fit a recommender on a split's data and save it."""
+    """Fit a recommender on a split's data and save it; or, with --dry-run, say what that takes."""
     from tailor.base import Run
-    from tailor.cli.fitting import fit_command
+    from tailor.cli.fitting import dry_run_command, fit_command
     from tailor.progress import terminal
 
     run = Run(seed, device, progress=terminal, deadline_s=None if minutes is None else minutes * 60, dtype=dtype, checkpoints=checkpoints)
-    fit_command(pipeline, split, out, train_on, with_histories, data_folder, overwrite, run)
+    if dry_run:
+        dry_run_command(pipeline, split, train_on, data_folder, run, json)
+    elif out is None:
+        raise DataError("name a folder to write the model to: --out MODEL (or --dry-run, to see what it takes)")
+    else:
+        fit_command(pipeline, split, out, train_on, with_histories, data_folder, overwrite, run)
 
 
 @app.command()

@@ -7,6 +7,7 @@ from typing import Self, cast
 import numpy as np
 
 from tailor.base import Recommender, Run
+from tailor.costs import Cost
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -38,6 +39,11 @@ class Fallback(Recommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]
         self.fit_report_ = {part.name: part.fit_report_ for part in self.parts_}
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        parts = [cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts]
+        self.parts_ = [part for part, _ in parts]
+        return Cost.in_turn([(part.name, cost) for part, cost in parts])
 
     def restrict(self, queries: Queries) -> Queries:
         for part in self.parts_:

@@ -7,6 +7,7 @@ from typing import Any, Self, cast
 import polars as pl
 
 from tailor.base import Recommender, Run
+from tailor.costs import Cost
 from tailor.data.conditions import Condition
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
@@ -54,6 +55,11 @@ class Filter(Recommender):
         self.fit_report_ = {"items_blocked": len(self.blocked_), self.inner_.name: self.inner_.fit_report_}
         if idle := self._idle(data):
             self.fit_report_["rules_that_match_no_item"] = idle
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
+        self.inner_, cost = cast(Recommender, clone(self.inner))._rehearsed(data, run, valid)
+        return cost
 
     def _ruled_out(self, data: Dataset) -> list[str]:
         table = data.item_table

@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.base import Recommender, Run
+from tailor.costs import Cost, Stopwatch
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
@@ -20,6 +21,7 @@ from tailor.pipeline.joining import one_catalogue, part_names
 from tailor.specs import build, clone
 
 BLOCK = 2048  # queries fused at a time
+REHEARSED = 512  # queries that a rehearsal asks
 CELLS = 2_000_000  # queries times items whose sums are found at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
 LEAST = 1e-9  # the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that it is not named
@@ -79,6 +81,31 @@ class Fuse(Recommender):
                             "learned_on": "validation" if valid else "an inner cut, then refitted"}  # fmt: skip
         if valid is None:
             self.parts_ = fitted(data)
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        """The parts in turn, twice where weights are learned on an inner cut, and the learning by the time that it takes of a few queries."""
+        rehearsed = [cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts]
+        self.parts_, self.weights_ = [part for part, _ in rehearsed], list(self.weights or [1 / len(self.parts)] * len(self.parts))
+        names = part_names(self.parts)
+        cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
+        costs = [
+            (name, cost.times(2 if cut is not None and valid is None else 1)) for name, (_, cost) in zip(names, rehearsed, strict=True)
+        ]
+        if cut is not None:
+            costs.append(("weights", self._rehearse_learning(cut, run)))
+        return Cost.in_turn(costs)
+
+    def _rehearse_learning(self, cut: Split, run: Run) -> Cost:
+        watch = Stopwatch()
+        queries, targets = cut.queries("valid")
+        before = watch.lap()
+        some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:REHEARSED]), _Problem()
+        self._ask(queries, _distinct(targets), some, problem)
+        share = min(len(queries) / max(len(some), 1), (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1))
+        asking = watch.lap() * share
+        problem.best_weights(len(self.parts))
+        held = (problem.pairs * share) * (4 * len(self.parts) + 9)
+        return Cost(before + asking + watch.lap() * share, 0, 2 * held)
 
     def restrict(self, queries: Queries) -> Queries:
         for part in self.parts_:
@@ -143,17 +170,20 @@ class Fuse(Recommender):
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
         for start in run.progress(range(0, len(chosen), BLOCK), "learning weights", -(-len(chosen) // BLOCK)):
-            some = np.sort(chosen[start : start + BLOCK])
-            asked = queries.take(some)
-            if self.exclude_history:
-                asked = asked.without_history()
-            catalogue, votes = self._votes(self.parts_, self.restrict(asked), self.depth, None)
-            moved = targets.take(some)
-            to = queries.catalogue.mapping_to(catalogue)
-            problem.add(votes, moved if to is None else moved.with_values(to[moved.values]))
+            self._ask(queries, targets, np.sort(chosen[start : start + BLOCK]), problem)
             if problem.pairs > TUNING_PAIRS:
                 break
         return problem.best_weights(len(self.parts))
+
+    def _ask(self, queries: Queries, targets: Ragged, some: np.ndarray, problem: "_Problem") -> None:
+        """Add to `problem` what the parts say to `some` of the queries, and what they should have said."""
+        asked = queries.take(some)
+        if self.exclude_history:
+            asked = asked.without_history()
+        catalogue, votes = self._votes(self.parts_, self.restrict(asked), self.depth, None)
+        moved = targets.take(some)
+        to = queries.catalogue.mapping_to(catalogue)
+        problem.add(votes, moved if to is None else moved.with_values(to[moved.values]))
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The parts' explanations, weighted by what each part adds to the item's score in a ranking of the whole catalogue.

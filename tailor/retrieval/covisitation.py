@@ -37,6 +37,11 @@ class CoVisitation(ItemToItem):
             if not getattr(self, name) >= 0:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be 0 or more")
 
+    def _work(self, data: Dataset) -> float:
+        """Pairs counted."""
+        lengths = data.sequences.rows.lengths
+        return float(sum(np.maximum(lengths - d, 0).sum() for d in range(1, self.window + 1)))
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         steps = {d: 1 / d**self.distance_power for d in range(1, self.window + 1)}

@@ -8,12 +8,16 @@ import scipy.sparse as sp
 from scipy.linalg import lapack
 
 from tailor.base import Run
+from tailor.costs import Cost, Stopwatch, bytes_of
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.ranges import Range
-from tailor.retrieval.neighbours import ItemToItem
+from tailor.retrieval.neighbours import ItemToItem, repeated
+
+REHEARSED = 2_000  # items whose counts are made and inverted by a rehearsal
+ROWS = 1_024  # of the matrix that are worked on at a time
 
 
 @dataclass(eq=False)
@@ -27,7 +31,7 @@ class EASE(ItemToItem):
     """
 
     l2: Annotated[float, Range(20.0, 2000.0, log=True)] = 250.0  # ridge penalty; larger: fewer, more popular neighbours
-    max_items: int = 15_000  # two arrays of 4 * max_items ** 2 bytes while fitting: 1.8 GB at 15,000
+    max_items: int = 15_000  # an array of 4 * max_items ** 2 bytes while fitting: .9 GB at 15,000
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,37 +42,78 @@ class EASE(ItemToItem):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        seen = data.sequences.rows.matrix(len(self.items_))
-        seen.sum_duplicates()
-        seen.data[:] = 1
-        counts = np.bincount(seen.indices, minlength=len(self.items_))
-        kept = np.sort(np.argsort(-counts, kind="stable")[: self.max_items])
-        kept = kept[counts[kept] > 0]
-        weights = heaviest(_weights(seen[:, kept], self.l2), self.top_n or max(len(kept), 1))
-        entries = weights.tocoo()
-        self.weights_ = sp.csr_matrix((entries.data, (kept[entries.row], kept[entries.col])), shape=(len(counts), len(counts)))
-        self.fit_report_ = {"items_used": len(kept), "items_with_events_left_out": int((counts > 0).sum()) - len(kept)}
+        seen, kept, left_out = _kept(data, self.max_items)
+        weights = _positive(_inverse(_gram(seen), self.l2), self.top_n)
+        entries, n = weights.tocoo(), len(self.items_)
+        self.weights_ = sp.csr_matrix((entries.data, (kept[entries.row], kept[entries.col])), shape=(n, n))
+        self.fit_report_ = {"items_used": len(kept), "items_with_events_left_out": left_out}
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        """Counting, by the rows of some items; inverting, by the cube of the items; keeping the heaviest, by their square."""
+        self.items_ = data.catalogue
+        seen, kept, _ = _kept(data, self.max_items)
+        n, by_item, watch = len(kept), seen.T.tocsr(), Stopwatch()
+        drawn = np.sort(run.rng("items").permutation(n)[:REHEARSED])
+        share = n / max(len(drawn), 1)
+        _counts(by_item[drawn], seen)
+        counting = watch.lap() * share
+        gram, _ = _gram(seen[:, drawn]), watch.lap()
+        inverse = _inverse(gram, self.l2)
+        inverting = watch.lap() * share**3
+        some = _positive(inverse, self.top_n)
+        rest = watch.lap() * share**2
+        every = len(self.items_)
+        self.weights_ = repeated(sp.csr_matrix((some.data, kept[drawn][some.indices], some.indptr), shape=(len(drawn), every)), every)
+        held = bytes_of(self.weights_)
+        return Cost(counting + inverting + rest, held, 4.0 * n**2 + 24 * ROWS * n + 2 * bytes_of(seen) + held)
 
 
-def _weights(seen: sp.csr_matrix, l2: float) -> sp.csr_matrix:
-    """(n, n) positive part of B for a binary (U, n) matrix."""
-    gram = (seen.T @ seen).toarray(order="F").astype(np.float32, copy=False)
-    n = gram.shape[0]
-    if not n:
-        return sp.csr_matrix((0, 0), dtype=np.float32)
-    gram[np.diag_indices(n)] += l2
+def _kept(data: Dataset, most: int) -> tuple[sp.csr_matrix, np.ndarray, int]:
+    """Who has which of the items kept, as (U, n) ones; the items' rows, at most so many, the most popular; how many with events are left out."""
+    seen = data.sequences.rows.matrix(len(data.catalogue))
+    seen.sum_duplicates()
+    seen.data[:] = 1
+    counts = np.bincount(seen.indices, minlength=len(data.catalogue))
+    kept = np.sort(np.argsort(-counts, kind="stable")[:most])
+    kept = kept[counts[kept] > 0]
+    return seen[:, kept], kept, int((counts > 0).sum()) - len(kept)
+
+
+def _gram(seen: sp.csr_matrix) -> np.ndarray:
+    """(n, n) how many users have both items, laid out as LAPACK reads it, so that the inverse can take its place."""
+    n = seen.shape[1]
+    gram, by_item = np.empty((n, n), dtype=np.float32), seen.T.tocsr()
+    for start in range(0, n, ROWS):  # a row stands for a column: the matrix is symmetric
+        gram[start : start + ROWS] = _counts(by_item[start : start + ROWS], seen)
+    return gram.T
+
+
+def _counts(some: sp.csr_matrix, seen: sp.csr_matrix) -> np.ndarray:
+    """(m, n) how many users have both, of `some` (m, U) items."""
+    return (some @ seen).toarray()
+
+
+def _inverse(gram: np.ndarray, l2: float) -> np.ndarray:
+    """(n, n) inverse(gram + l2 I), of which the lower triangle is filled; `gram` is overwritten."""
+    if not len(gram):
+        return gram
+    gram[np.diag_indices(len(gram))] += l2
     factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
     inverse, also_failed = lapack.spotri(factor, lower=1, overwrite_c=1)
     if failed or also_failed:
         raise DataError(f"the item matrix cannot be inverted at l2={l2}: raise l2")
-    diagonal = inverse.diagonal().copy()
-    out = []
-    for start in range(0, n, 1024):  # only the lower triangle is filled: read a block of rows, and mirror what lies above
-        stop = min(start + 1024, n)
+    return np.asarray(inverse)
+
+
+def _positive(inverse: np.ndarray, top_n: int | None) -> sp.csr_matrix:
+    """(n, n) the `top_n` largest positive entries of each row of B."""
+    n, diagonal, out = len(inverse), inverse.diagonal().copy(), []
+    for start in range(0, n, ROWS):  # only the lower triangle is filled: read a block of rows, and mirror what lies above
+        stop = min(start + ROWS, n)
         block = np.zeros((stop - start, n), dtype=np.float32)
         block[:, :start] = inverse[start:stop, :start]
         block[:, start:] = inverse[start:, start:stop].T
         square = np.tril(inverse[start:stop, start:stop], -1)
         block[:, start:stop] = square + square.T  # and a zero diagonal
-        out.append(sp.csr_matrix(np.maximum(-block / diagonal, 0)))
-    return sp.vstack(out, format="csr")
+        out.append(heaviest(sp.csr_matrix(np.maximum(-block / diagonal, 0)), top_n or n))
+    return sp.vstack(out, format="csr") if out else sp.csr_matrix((0, 0), dtype=np.float32)

@@ -7,12 +7,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.base import Run
+from tailor.costs import Cost, Stopwatch, bytes_of
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.ranges import Choices, Range
-from tailor.retrieval.neighbours import ItemToItem, nearest
+from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
 
 SIMILARITIES = ("cosine", "tfidf", "bm25")
 
@@ -47,15 +48,26 @@ class ItemKNN(ItemToItem):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
+        self.weights_ = self._similar(self._vectors(data.sequences.rows.last(self.user_length)), run)
+        self.fit_report_ = {"items_with_neighbours": int((np.diff(self.weights_.indptr) > 0).sum()), "pairs": self.weights_.nnz}
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.items_, watch = data.catalogue, Stopwatch()
         vectors = self._vectors(data.sequences.rows.last(self.user_length))
+        before, some = watch.lap(), self._similar(vectors, run, REHEARSED)
+        self.weights_ = repeated(some, len(self.items_))
+        kept = bytes_of(self.weights_)
+        return Cost(before + watch.lap() * len(self.items_) / max(some.shape[0], 1), kept, 2 * kept + 3 * bytes_of(vectors))
+
+    def _similar(self, vectors: sp.csr_matrix, run: Run, most: int | None = None) -> sp.csr_matrix:
+        """Each item's neighbours, heaviest first; of all items, or of `most` blocks of them."""
         lengths = np.sqrt(vectors.multiply(vectors).sum(axis=1)).A1.astype(np.float32)
 
         def divide(block: sp.csr_matrix, start: int) -> None:
             own = np.repeat(lengths[start : start + block.shape[0]], np.diff(block.indptr))
             block.data /= np.maximum(own * lengths[block.indices] + np.float32(self.shrink), np.finfo(np.float32).tiny)
 
-        self.weights_ = nearest(vectors, self.top_n, run, "comparing items", None if self.similarity == "bm25" else divide)
-        self.fit_report_ = {"items_with_neighbours": int((np.diff(self.weights_.indptr) > 0).sum()), "pairs": self.weights_.nnz}
+        return nearest(vectors, self.top_n, run, "comparing items", None if self.similarity == "bm25" else divide, most)
 
     def _vectors(self, histories: Ragged) -> sp.csr_matrix:
         """(N, U) float32 items by users."""

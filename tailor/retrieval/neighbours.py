@@ -15,6 +15,7 @@ from tailor.data.queries import Queries
 from tailor.errors import DataError
 from tailor.ranges import Range
 
+REHEARSED = 4  # blocks of rows of a matrix that a rehearsal makes
 BLOCK_PRODUCTS = 4_000_000  # multiplications, so also entries, of the similarities held at a time
 
 
@@ -74,17 +75,22 @@ def nearest(
     run: Run,
     what: str = "comparing items",
     rescaled: Callable[[sp.csr_matrix, int], None] | None = None,
+    most: int | None = None,
 ) -> sp.csr_matrix:
     """(N, N) the `top_n` other rows with the largest positive products with each row of `vectors`, largest first; None keeps all.
 
     `rescaled(block, start)` may change the products of rows start, start + 1, ... in place before the largest are kept.
+    `most` makes the rows of so many blocks alone, drawn at random and one block under the other.
     Works in blocks of rows of at most BLOCK_PRODUCTS multiplications (one row may need more): never N x N.
     """
     n = vectors.shape[0]
     other = vectors.T if isinstance(vectors, np.ndarray) else vectors.T.tocsr()
+    blocks = list(pairwise(_row_blocks(vectors)))
+    chosen = (
+        blocks if most is None or len(blocks) <= most else [blocks[i] for i in run.rng("blocks").choice(len(blocks), most, replace=False)]
+    )
     out = []
-    edges = _row_blocks(vectors)
-    for start, stop in run.progress(list(pairwise(edges)), what, len(edges) - 1):
+    for start, stop in run.progress(chosen, what, len(chosen)):
         block = sp.csr_matrix(vectors[start:stop] @ other)
         mine = np.repeat(np.arange(start, stop), np.diff(block.indptr))
         block.data[block.indices == mine] = 0
@@ -92,6 +98,11 @@ def nearest(
             rescaled(block, start)
         out.append(heaviest(block, n if top_n is None else top_n))
     return sp.vstack(out, format="csr") if out else sp.csr_matrix((n, n), dtype=np.float32)
+
+
+def repeated(some: sp.csr_matrix, rows: int) -> sp.csr_matrix:
+    """As many `rows` as like: those of `some` again and again. A stand-in for a matrix of which some rows were made."""
+    return some[np.arange(rows) % some.shape[0]] if some.shape[0] else sp.csr_matrix((rows, some.shape[1]), dtype=some.dtype)
 
 
 def _row_blocks(vectors: np.ndarray | sp.csr_matrix) -> list[int]:

@@ -5,6 +5,7 @@ Shapes: B queries, T places, D width, N items, K negatives, M places that predic
 
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.base import Run, ScoringRecommender
+from tailor.costs import Cost, Stopwatch, bytes_of
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
@@ -35,6 +37,10 @@ from tailor.retrieval.validation import Validation
 from tailor.specs import check_settings, spec
 
 EXPLAINED = 20  # latest events that an explanation looks at
+REHEARSED_S = 4.0  # of training
+OPTIMIZED = 6  # copies of the weights while they are trained: themselves, gradients, two moments, the best, and what is kept
+PLACE_BYTES = 600_000  # that memory grows by while training, a place of a batch: measured, most of it kept for the next step
+EVENT_BYTES = 100  # of windows, times and validation, an event
 EVERY = 5  # epochs between validations
 DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
@@ -139,6 +145,28 @@ class SequenceRecommender(ScoringRecommender):
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
         self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
                             "validated_on": "valid" if valid else "own" if validation else "nothing", **trained}  # fmt: skip
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        """An epoch broken off after some seconds, and one validation; `at_most`, since training may stop earlier."""
+        short = replace(self, epochs=1, patience=None)
+        short._fit(data, replace(run, deadline_s=REHEARSED_S), None)
+        self.items_, self.weights_, watch = short.items_, short.weights_, Stopwatch()
+        validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
+        before = watch.lap()
+        asking = 0.0
+        if validation is not None:
+            validation.ndcg(self)
+            asking = watch.lap() * math.ceil(self.epochs / EVERY)
+        steps = short.fit_report_.get("steps", 0)
+        rows = data.sequences.rows
+        whole = whole_windows(rows, self.length)
+        epoch = len(self._batches(whole, rows, run.rng("batches"))) if (rows.lengths > 1).any() else 0
+        seconds = short.fit_report_.get("seconds", 0.0) * epoch * self.epochs / max(steps, 1)
+        if run.deadline_s is not None:
+            seconds, asking = min(seconds + asking, run.deadline_s), 0.0
+        kept = bytes_of(self.weights_)
+        peak = kept * OPTIMIZED + PLACE_BYTES * self.batch_places + EVENT_BYTES * len(rows.values)
+        return Cost(before + seconds + asking, kept, peak, self.patience is not None)
 
     def _train(self, rows: Ragged, times_ms: np.ndarray | None, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
         if not (rows.lengths > 1).any():

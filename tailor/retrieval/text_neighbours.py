@@ -8,11 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.base import Run
+from tailor.costs import Cost, Stopwatch, bytes_of
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.ranges import Range
-from tailor.retrieval.neighbours import ItemToItem, nearest
+from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
 from tailor.text.tfidf import svd_vectors, tfidf
 
 FEW = 50  # a word in no more texts than these is never too frequent, or a small catalogue would lose every telling word
@@ -43,6 +44,17 @@ class TextNeighbours(ItemToItem):
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
         self.fit_report_ = {"items_without_words": int(sum(not text.strip() for text in texts)), "pairs": self.weights_.nnz}
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.items_, watch = data.catalogue, Stopwatch()
+        words = tfidf(data.item_texts) if self.dims else telling_words(data.item_texts, self.max_share)
+        vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
+        read = watch.lap()
+        some = nearest(vectors, self.top_n, run, most=REHEARSED)
+        self.weights_ = repeated(some, len(self.items_))
+        share = len(self.items_) / max(some.shape[0], 1)
+        kept = bytes_of(self.weights_)
+        return Cost(read + watch.lap() * share, kept, 2 * kept + bytes_of(vectors) * 3)
 
 
 def telling_words(texts: Sequence[str], max_share: float) -> sp.csr_matrix:

@@ -1,20 +1,23 @@
 """Two steps: what follows the items that follow yours, or the items that read like yours."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
 import scipy.sparse as sp
 
 from tailor.base import Run
+from tailor.costs import Cost, Stopwatch, bytes_of
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.ranges import Range
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.text_neighbours import nearest_by_cosine, telling_words
+from tailor.retrieval.neighbours import repeated
+from tailor.retrieval.text_neighbours import TextNeighbours, nearest_by_cosine, telling_words
 
+REHEARSED_BLOCKS = 1
 ROWS = 1_000  # of the product that are held whole, before the heaviest are kept
 
 
@@ -47,6 +50,23 @@ class TwoStep(CoVisitation):
         blocks = [heaviest(to[start : start + ROWS] @ then, kept) for start in range(0, to.shape[0], ROWS)]
         self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else then
         self.fit_report_ |= {"pairs": self.weights_.nnz}
+
+    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        counts, n = CoVisitation(**{name: getattr(self, name) for name in CoVisitation().params()}), len(data.catalogue)
+        counted, cost = counts._rehearsed(data, run, valid)
+        parts = [("counts", cost)]
+        if self.first == "texts":
+            first, cost = TextNeighbours(top_n=self.twins, max_share=self.max_share)._rehearsed(data, run, valid)
+            parts.append(("texts", cost))
+        then = _shares(counted.weights_)
+        to = then if self.first == "visits" else _shares(first.weights_)
+        watch = Stopwatch()
+        chosen = run.rng("rows").permutation(n)[: REHEARSED_BLOCKS * ROWS]
+        some = heaviest(to[chosen] @ then, self.top_n or n)
+        self.items_, self.weights_ = data.catalogue, repeated(some, n)
+        seconds, kept = watch.lap() * n / max(len(chosen), 1), bytes_of(self.weights_)
+        whole = Cost.in_turn([*parts, ("product", Cost(seconds, kept, 2 * kept))])
+        return replace(whole, kept_bytes=kept, parts=())
 
 
 def _shares(matrix: sp.csr_matrix) -> sp.csr_matrix:

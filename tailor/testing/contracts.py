@@ -27,7 +27,7 @@ K = 7
 def contracts(cls: type[Method]) -> list[Callable[[type[Method]], None]]:
     """The checks that apply to this class."""
     checks: list[Callable[[type[Method]], None]] = [fit_returns_self_and_keeps_settings, refuses_before_fit, same_seed_same_state, survives_toml, survives_saving,
-              does_not_change_the_data, a_failed_fit_changes_nothing, clones_unfitted]  # fmt: skip
+              does_not_change_the_data, a_failed_fit_changes_nothing, clones_unfitted, a_rehearsal_only_tells]  # fmt: skip
     if issubclass(cls, Recommender):
         checks += [lists_are_lists, only_from_candidates, one_by_one_equals_batch, strangers_are_served, k_beyond_the_catalogue,
                    everything_excluded, no_queries, bundle_names_nobody, a_bad_k_is_refused]  # fmt: skip
@@ -123,6 +123,14 @@ def a_failed_fit_changes_nothing(cls: type[Method]) -> None:
     with contextlib.suppress(KeyboardInterrupt):
         method.fit(cast(Dataset, Broken()), Run())
     assert method.__dict__ == learned, "an interrupted fit left the method half learned"
+
+
+def a_rehearsal_only_tells(cls: type[Method]) -> None:
+    data, method = tiny_data(), cls.tiny()
+    before = spec(method)
+    cost = method.rehearse(data)
+    assert np.isfinite([cost.seconds, cost.kept_bytes, cost.peak_bytes]).all() and cost.seconds > 0, f"says it takes {cost}"
+    assert spec(method) == before and not method.is_fitted, "a rehearsal changed the method"
 
 
 def clones_unfitted(cls: type[Method]) -> None:

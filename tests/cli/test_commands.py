@@ -47,6 +47,16 @@ def shop(tmp_path_factory):
     return folder
 
 
+def test_a_dry_run_says_what_a_fit_takes_and_writes_nothing(shop):
+    before = sorted(shop.iterdir())
+    out = ok("fit", "counting", "--split", shop / "split", "--dry-run")
+    assert "TwoStep 1" in out and "weights" in out and "about" in out and "nothing was written" in out
+    found = json.loads(ok("fit", "EASE", "--split", shop / "split", "--dry-run", "--json"))
+    assert found["method"] == "EASE" and found["seconds"] > 0 and found["before_bytes"] > 10**7
+    assert sorted(shop.iterdir()) == before
+    assert "--out MODEL" in fails("fit", "EASE", "--split", shop / "split")
+
+
 def test_help_names_the_commands():
     out = ok("--help")
     assert all(name in out for name in ("demo", "fit", "evaluate", "recommend", "explain", "data", "bench"))
