@@ -114,6 +114,10 @@ class Queries(Sequence[Query]):
     def text(self, i: int) -> str:
         return "" if self.given is None else self.given[i].text
 
+    def request_ids(self) -> list[str | None]:
+        """Of each query, None where it has none."""
+        return [None] * len(self) if self.given is None else [query.request_id for query in self.given]
+
     def context(self, name: str) -> list[Any]:
         """What `Query.context` of each query says under this name; None where it says nothing."""
         if self.given is not None:
