@@ -86,6 +86,7 @@ class Method(ABC):
 
     holds_histories: ClassVar[bool] = False  # whether what is learned holds single people's events, be it without their names
     reads_text: ClassVar[bool] = False  # whether it answers `Query.text`
+    reads_impressions: ClassVar[bool] = False  # whether it learns from what was shown
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
@@ -169,6 +170,10 @@ class Method(ABC):
     def answers_text(self) -> bool:
         """Whether this method or one among its settings answers `Query.text`."""
         return self.reads_text or any(one.answers_text() for one in self._methods_inside())
+
+    def learns_from_impressions(self) -> bool:
+        """Whether this method or one among its settings learns from what was shown."""
+        return self.reads_impressions or any(one.learns_from_impressions() for one in self._methods_inside())
 
     def _methods_inside(self) -> "list[Method]":
         inside = [one for value in self.params().values() for one in (value if isinstance(value, list | tuple) else [value])]

@@ -102,6 +102,17 @@ class Client:
         """Let the version answer that did before this one."""
         return self._ask("POST", "/v1/models/rollback")
 
+    def start_experiment(self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None) -> dict[str, Any]:
+        """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...], the first what the others are compared with."""
+        return self._ask("POST", "/v1/experiments", {"name": name, "arms": [dict(one) for one in arms], "action": action})
+
+    def experiment(self, name: str) -> dict[str, Any]:
+        """What came of it so far."""
+        return self._ask("GET", f"/v1/experiments/{quote(name, safe='')}")
+
+    def end_experiment(self, name: str) -> dict[str, Any]:
+        return self._ask("DELETE", f"/v1/experiments/{quote(name, safe='')}")
+
     def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         give_up, wait_s = time.monotonic() + self.patience_s, 0.5
         while True:

@@ -186,9 +186,34 @@ def serve(
     models: Annotated[
         Path, typer.Option(help="Where tenants' models lie, each in the folder of its tenant: those may be registered over HTTP.")
     ] = Path("models"),
+    explore: Annotated[
+        float, typer.Option(help="Share of the places of a list given away to chance, so that one can learn from it.")
+    ] = 0.0,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
-    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models)
+    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models, explore)
+
+
+@app.command()
+def estimate(
+    models: Annotated[list[Path], typer.Argument(help="Folders of fitted models.")],
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", help="A data set with requests, impressions with propensities, and events that name requests.")
+    ] = None,
+    database: Annotated[str | None, typer.Option(help="The service's database, in place of --data.", envvar="TAILOR_DATABASE")] = None,
+    tenant: serving.Tenant = "default",
+    reward: Annotated[
+        str | None, typer.Option(help="Which events count, as in \"action = 'buy'\"; left out: all that name a request.")
+    ] = None,
+    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Let the models answer items of the history.")] = False,
+    most: Annotated[int, typer.Option(help="Requests replayed, at most.")] = 20_000,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """What models would have earned, judged by the log of what was shown with known probabilities, before anybody sees a list of theirs."""
+    from tailor.cli.judging import estimate_command
+
+    estimate_command(models, data_folder, database, tenant, reward, keep_seen, most, seed, json)
 
 
 @app.command()

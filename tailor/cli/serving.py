@@ -57,7 +57,16 @@ def opened(url: str) -> "Iterator[sa.Engine]":
 
 
 def serve_command(
-    model: Path | None, database: str, data: Path | None, tenant: str, host: str, port: int, workers: int, rate: float, models: Path
+    model: Path | None,
+    database: str,
+    data: Path | None,
+    tenant: str,
+    host: str,
+    port: int,
+    workers: int,
+    rate: float,
+    models: Path,
+    explore: float,
 ) -> None:
     """See `tailor serve --help`."""
     needs_service()
@@ -70,6 +79,8 @@ def serve_command(
 
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
+    if not 0 <= explore < 1:
+        raise StoreError(f"--explore {explore:g}: a share from 0 to below 1")
     with opened(database) as engine, held(engine):
         if data is not None:
             _load(engine, tenant, data)
@@ -84,7 +95,7 @@ def serve_command(
         if running is None:
             say("No model answers yet: fit one, then start with --model FOLDER, or run `tailor refit` beside this server")
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
-        serve(engine, host, port, workers, rate, models)
+        serve(engine, host, port, workers, rate, models, explore)
 
 
 def refit_command(

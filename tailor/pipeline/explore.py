@@ -4,7 +4,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 import numpy as np
 
@@ -127,6 +127,8 @@ class Thompson(Exploring):
     and the item) in the tables of impressions and events that it was fitted on; without impressions every item has the prior. Thompson sampling (Thompson
     1933) over the last stage. Propensities are shares of `draws` draws, the one that is shown among them, so at least 1 / draws.
     """
+
+    reads_impressions: ClassVar[bool] = True
 
     strength: float = 20.0  # showings that the prior is worth
     draws: int = 100

@@ -63,12 +63,12 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
             raise ProblemError(422, f"folder: it must lie within {service.settings.models / who.tenant} on the server")
         digest = digest_of(folder)
         version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note))
-        return {"version": version, "model": service.place(who.tenant, version).name}
+        return {"version": version, "model": service.places.place(who.tenant, version).name}
 
     @api.post("/v1/models/switch")
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let another version answer, once it is loaded."""
-        return {"version": body.version, "model": service.place(who.tenant, body.version).name}
+        return {"version": body.version, "model": service.places.place(who.tenant, body.version).name}
 
     @api.post("/v1/models/rollback")
     def rollback(who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         served = [row for row in service.read(lambda connection: listed_models(connection, who.tenant)) if row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
-        return {"version": served[1]["version"], "model": service.place(who.tenant, served[1]["version"]).name}
+        return {"version": served[1]["version"], "model": service.places.place(who.tenant, served[1]["version"]).name}
 
     @api.get("/v1/keys")
     def listed(who: Caller = Depends(admin)) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from tailor.saving import version
-from tailor.service import admin, asking, intake, problems
+from tailor.service import admin, asking, experiments, intake, problems
 from tailor.service.guard import Guard, Rates, allowed
 from tailor.service.state import Service
 
@@ -33,6 +33,7 @@ def make_app(service: Service) -> FastAPI:
     problems.install(app)
     app.include_router(intake.routes(service, may["write"], may["admin"]))
     app.include_router(asking.routes(service, may["read"]))
+    app.include_router(experiments.routes(service, may["admin"]))
     app.include_router(admin.routes(service, may["admin"], registry))
     app.add_middleware(Guard, body_bytes=service.settings.body_bytes, registry=registry)
     return app

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
+from tailor.pipeline.explore import PROPENSITY
 from tailor.service.problems import ProblemError
 from tailor.service.serving import Answering
 from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
@@ -30,7 +31,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """Items for a person, best first, each with its reasons where asked for. Stored events count from the moment they were accepted."""
         if body.user_id is not None and body.history is not None:
             raise ProblemError(422, "history: give user_id or history, not both")
-        model = service.model(who.tenant)
+        model = service.places.model(who.tenant, body.user_id)
         shelf, events, now = service.known(who.tenant, body.user_id)
         if body.text.strip() and not model.model.answers_text():
             raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
@@ -50,11 +51,9 @@ def routes(service: Service, reader: Any) -> APIRouter:
     @api.post("/v1/similar")
     def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
         """What people who had an item went on to, or what is like it."""
-        model, shelf = service.model(who.tenant), service.shelf(who.tenant)
+        model, shelf = service.places.model(who.tenant), service.shelf(who.tenant)
         request_id = body.request_id or secrets.token_hex(12)
-        query = Query(
-            None, History.of(body.item_id), time_ms=int(time.time() * 1000), request_id=request_id, exclude=(*body.exclude, body.item_id)
-        )
+        query = Query(None, History.of(body.item_id), time_ms=int(time.time() * 1000), exclude=(*body.exclude, body.item_id))
         ranking = _ranked(model, shelf, query, body)
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
@@ -115,7 +114,8 @@ def _kept(ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary
     if len(good) == len(ranking):
         return ranking
     ids, notes = tuple(ranking.ids[at] for at in good), (*ranking.notes, "items that must not be answered were taken out after the model")
-    return Ranking(ids, ranking.scores[good], ranking.score_kind, notes=notes)
+    columns = {name: column[good] for name, column in ranking.columns.items()}
+    return Ranking(ids, ranking.scores[good], ranking.score_kind, columns, notes=notes)
 
 
 def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
@@ -134,6 +134,7 @@ def _explain(model: Answering, query: Query, ranking: Ranking, items: list[dict[
 def _answer(service: Service, tenant: str, surface: str, user_id: str | None, text: str | None, model: str, request_id: str, ranking: Ranking,
             items: list[dict[str, Any]], notes: Sequence[str]) -> JSONResponse:  # fmt: skip
     """The answer, and a line for the log of what was served."""
-    shown = tuple((one, float(score), 1.0) for one, score in zip(ranking.ids, ranking.scores, strict=True))
+    chances = ranking.columns[PROPENSITY].tolist() if PROPENSITY in ranking.columns else [1.0] * len(ranking)
+    shown = tuple(zip(ranking.ids, ranking.scores.tolist(), chances, strict=True))
     service.served.add(Served(tenant, request_id, user_id, int(time.time() * 1000), surface, text, model, shown))
     return JSONResponse({"request_id": request_id, "model": model, "items": items, "notes": [*notes, *ranking.notes]})

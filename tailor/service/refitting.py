@@ -44,7 +44,7 @@ def refit(engine: sa.Engine, tenant: str, pipeline: Mapping[str, Any], folder: P
     """
     started_ms = int(time.time() * 1000)
     method = cast(Recommender, build(pipeline))
-    data = stored_dataset(engine, tenant)
+    data = stored_dataset(engine, tenant, method.learns_from_impressions())
     with reading(engine) as connection:
         running = current_model(connection, tenant)
     found = None

@@ -4,16 +4,18 @@ import json
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tailor.base import Recommender
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
+from tailor.pipeline.explore import Explore
 from tailor.saving import load
 
 MOST = 32  # queries answered at once
@@ -97,6 +99,7 @@ class Answering:
     version: int
     digest: str
     asker: Asker
+    method: str
 
     @property
     def model(self) -> Recommender:
@@ -104,7 +107,11 @@ class Answering:
 
     @property
     def name(self) -> str:
-        return f"{self.model.name}@{self.version}"
+        return f"{self.method}@{self.version}"
+
+    def is_of(self, row: Mapping[str, Any]) -> bool:
+        """Whether this is the model of a row of the store's models."""
+        return (self.version, self.digest) == (row["version"], row["digest"])
 
 
 def digest_of(folder: str | Path) -> str:
@@ -116,8 +123,8 @@ def digest_of(folder: str | Path) -> str:
         raise ModelError(f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`") from None
 
 
-def opened(version: int, folder: str, digest: str) -> Answering:
-    """Load a model and ask it once, so that what it builds on first use is built. Raises ModelError where it is not the one that was registered."""
+def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
+    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so that what it builds on first use is built. Raises ModelError where it is not the one that was registered."""
     if digest_of(folder) != digest:
         raise ModelError(f"{folder} holds another model than the one registered as version {version}: register it anew")
     model = load(folder)
@@ -127,4 +134,4 @@ def opened(version: int, folder: str, digest: str) -> Answering:
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(version, digest, Asker(model))
+    return Answering(version, digest, Asker(Explore.around(model, epsilon=explore) if explore else model), model.name)

@@ -158,6 +158,19 @@ class Version(Shape):
     version: Annotated[int, Field(ge=1, lt=2**31)]
 
 
+class Arm(Shape):
+    version: Annotated[int, Field(ge=1, lt=2**31)]
+    share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(1.0, description="Of the people, relative to the other arms' shares.")
+
+
+class Experiment(Shape):
+    """Which versions answer which share of the people; the first arm is what the others are compared with."""
+
+    name: Id
+    arms: Annotated[list[Arm], Field(min_length=2, max_length=10)]
+    action: Short | None = Field(None, description="Of events that count as success; left out: any event that names the list.")
+
+
 class Rerank(BaseModel):
     """The shape of Cohere's /v2/rerank; what it says more is not read."""
 

@@ -8,25 +8,22 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import sqlalchemy as sa
 
-from tailor.errors import StoreError, TailorError
-from tailor.service.problems import ProblemError
-from tailor.service.serving import Answering, opened
+from tailor.service.places import Places
 from tailor.service.shelf import Shelf
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
 from tailor.store.events import history
-from tailor.store.served import ServedLog, listed_models, serve_model, tenants
+from tailor.store.served import ServedLog, tenants
 from tailor.store.writer import Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # how long a key is believed without asking the store
 KEY_AWAY_S = 3600.0  # the same while the store is away
-LOOK_S = 1.0  # between looks for another model
 HISTORIES = 20_000  # of people, remembered for when the database is away
 MOST_EVENTS = 200  # of a history
 
@@ -39,6 +36,7 @@ class Settings:
     body_bytes: int = 8 * 2**20  # of a request, at most
     rate: float = 2_000.0  # requests a second of one key, on average
     burst: int = 4_000  # requests of one key at once
+    explore: float = 0.0  # share of the places of recommended lists that are given away to chance
 
 
 @dataclass(eq=False)
@@ -50,35 +48,28 @@ class Service:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self._models: dict[str, Answering] = {}
-        self._failed: dict[str, str] = {}  # tenant -> why its newest model could not be put in place
+        self.places = Places(self.engine, self.writer, self.settings.explore)
         self._shelves: dict[str, Shelf] = {}
         self.served = ServedLog(self.writer)
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self._histories: OrderedDict[tuple[str, str], list[tuple[str, int]]] = OrderedDict()
-        self._tenants: set[str] = set()
         self._lock = threading.RLock()
-        self._loading = threading.Lock()  # one model at a time
-        self._stop = threading.Event()
-        self._watcher = threading.Thread(target=self._watch, name="tailor-models", daemon=True)
 
     def start(self) -> "Service":
         """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
+        found: list[str] = []
         with suppress(*AWAY):
-            self._tenants |= set(self.read(tenants))
-            for tenant in sorted(self._tenants):
-                self.look(tenant)
+            found = self.read(tenants)
+            for tenant in found:
                 self.shelf(tenant)
-        self._watcher.start()
+        self.places.start(found)
         return self
 
     def stop(self) -> None:
         """Finish what waits."""
-        self._stop.set()
         self.served.close()
         self.writer.close()
-        for one in self._models.values():
-            one.asker.close()
+        self.places.stop()
 
     def read(self, job: Callable[[sa.Connection], T]) -> T:
         with reading(self.engine) as connection:
@@ -134,74 +125,6 @@ class Service:
                 while len(self._histories) > HISTORIES:
                     self._histories.popitem(last=False)
         return shelf, found, True
-
-    # models
-
-    def model(self, tenant: str) -> Answering:
-        """The model that answers. Raises ProblemError where there is none: nothing is made up."""
-        with self._lock:
-            found = self._models.get(tenant)
-            self._tenants.add(tenant)
-        if found is None:
-            self.look(tenant)
-            found = self._models.get(tenant)
-        if found is None:
-            why = self._failed.get(tenant)
-            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
-                               retry_s=30)  # fmt: skip
-        return found
-
-    def look(self, tenant: str) -> None:
-        """Put the model in place that the store names, if it is another; the one in place answers until the new one can.
-
-        Where it cannot be loaded the one in place stays; where there is none, the latest that can be loaded answers.
-        """
-        with self._loading:
-            found = self.read(lambda connection: listed_models(connection, tenant))
-            for row in (one for one in found if one["served_ms"] is not None):
-                there = self._models.get(tenant)
-                if there is not None and (there.version, there.digest) == (row["version"], row["digest"]):
-                    return
-                if self._try(tenant, row) or there is not None:
-                    return
-
-    def _try(self, tenant: str, row: dict[str, Any]) -> bool:
-        if self._failed.get(tenant, "").startswith(f"version {row['version']}:"):
-            return False  # said already
-        try:
-            self._put(tenant, opened(row["version"], row["folder"], row["digest"]))
-        except TailorError as error:
-            self._failed[tenant] = f"version {row['version']}: {error}"
-            log.error("model not in place", extra={"tenant": tenant, "version": row["version"], "error": str(error)})
-            return False
-        return True
-
-    def place(self, tenant: str, version: int) -> Answering:
-        """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""
-        with self._loading:
-            rows = {row["version"]: row for row in self.read(lambda connection: listed_models(connection, tenant))}
-            if version not in rows:
-                raise StoreError(f"there is no model version {version}")
-            new = opened(version, rows[version]["folder"], rows[version]["digest"])
-            self.writer.do(lambda connection: serve_model(connection, tenant, version))
-            self._put(tenant, new)
-        return new
-
-    def _put(self, tenant: str, new: Answering) -> None:
-        with self._lock:
-            old = self._models.get(tenant)
-            self._models[tenant] = new
-            self._failed.pop(tenant, None)
-            self._tenants.add(tenant)
-        log.info("model in place", extra={"tenant": tenant, "version": new.version})
-        if old is not None:
-            threading.Timer(30, old.asker.close).start()  # those who hold it may still ask it
-
-    def _watch(self) -> None:
-        while not self._stop.wait(LOOK_S):
-            for tenant in list(self._tenants):
-                with suppress(*AWAY):
-                    self.look(tenant)
 
     # what a person may have erased
 

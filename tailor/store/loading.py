@@ -14,8 +14,19 @@ from tailor.progress import Progress, silent
 from tailor.store.catalogue import CONTENT, upsert_items
 from tailor.store.engine import reading, writing
 from tailor.store.events import add_events
-from tailor.store.schema import events, items
+from tailor.store.schema import events, impressions, items, requests
 
+LOG = {"event_id": pl.String, "user_id": pl.String, "item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64,
+       "request_id": pl.String}  # fmt: skip
+ASKED = {"request_id": pl.String, "user_id": pl.String, "time_ms": pl.Int64, "surface": pl.String}
+SHOWN = {
+    "request_id": pl.String,
+    "position": pl.Int32,
+    "item_id": pl.String,
+    "score": pl.Float64,
+    "propensity": pl.Float64,
+    "model": pl.String,
+}
 CHUNK = 10_000  # rows a transaction
 PLAIN = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
 
@@ -42,8 +53,8 @@ def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progre
     return {"items": len(rows), "events": len(frame), "new events": new}
 
 
-def stored_dataset(engine: sa.Engine, tenant: str) -> Dataset:
-    """All events, and the items that may be answered. Raises DataError where there is no event."""
+def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> Dataset:
+    """All events, and the items that may be answered; with lists, also what was answered to whom. Raises DataError where there is no event."""
     with reading(engine) as connection:
         wanted = (
             events.c.event_id,
@@ -54,16 +65,40 @@ def stored_dataset(engine: sa.Engine, tenant: str) -> Dataset:
             events.c.value,
             events.c.request_id,
         )
-        log = _frame(connection, sa.select(*wanted).where(events.c.tenant == tenant).order_by(events.c.time_ms, events.c.number))
+        log = _frame(connection, sa.select(*wanted).where(events.c.tenant == tenant).order_by(events.c.time_ms, events.c.number), LOG)
         if not len(log):
             raise DataError(f'tenant "{tenant}" has no events yet: send some to /v1/events, or start with `tailor serve --data DATA`')
+        lists = _lists(connection, tenant) if with_lists else {}
         shelf = [dict(row) for row in connection.execute(sa.select(items).where(items.c.tenant == tenant)).mappings()]
     blocked = {row["item_id"] for row in shelf if row["blocked"]}
     log = log.filter(~pl.col("item_id").is_in(list(blocked))) if blocked else log
-    log = log.drop([name for name in ("action", "value", "request_id") if log[name].is_null().all()])
+    if lists:
+        lists["impressions"] = lists["impressions"].filter(~pl.col("item_id").is_in(list(blocked)))
+    log = log.drop(
+        [name for name in ("action", "value", "request_id") if log[name].is_null().all() and not (lists and name == "request_id")]
+    )
     table = item_frame([row for row in shelf if not row["blocked"]])
     table = table.drop([name for name in ("title", "text", "categories", "price") if table[name].is_null().all()])
-    return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}")
+    return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}", **lists)
+
+
+def _lists(connection: sa.Connection, tenant: str) -> dict[str, pl.DataFrame]:
+    """Recommended lists: the requests, and what was shown."""
+    asked = sa.select(requests.c.request_id, requests.c.user_id, requests.c.time_ms, requests.c.surface)
+    here = (requests.c.tenant == tenant, requests.c.surface == "recommendations")
+    shown = sa.select(
+        impressions.c.request_id,
+        impressions.c.position,
+        impressions.c.item_id,
+        impressions.c.score,
+        impressions.c.propensity,
+        requests.c.model,
+    )
+    both = impressions.join(requests, (impressions.c.tenant == requests.c.tenant) & (impressions.c.request_id == requests.c.request_id))
+    return {
+        "requests": _frame(connection, asked.where(*here), ASKED),
+        "impressions": _frame(connection, shown.select_from(both).where(*here), SHOWN),
+    }
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
@@ -72,10 +107,8 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
     return {"item_id": row["item_id"], **{name: row.get(name) for name in CONTENT if name != "more"}, "more": plain or None}
 
 
-def _frame(connection: sa.Connection, wanted: sa.Select[Any]) -> pl.DataFrame:
+def _frame(connection: sa.Connection, wanted: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Read in chunks: the driver's rows never stand in memory all at once."""
-    schema = {"event_id": pl.String, "user_id": pl.String, "item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64,
-              "request_id": pl.String}  # fmt: skip
     found = connection.execution_options(yield_per=50_000).execute(wanted)
     parts = [pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()]
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)

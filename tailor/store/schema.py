@@ -87,6 +87,16 @@ models = sa.Table(
     sa.Column("note", sa.Text, nullable=False),
 )  # fmt: skip
 
+experiments = sa.Table(
+    "experiments", metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("arms", sa.JSON, nullable=False),  # [{"version": a model's, "share": of the people}]
+    sa.Column("action", sa.Text),  # of events that count as success; null: any
+    sa.Column("started_ms", sa.BigInteger, nullable=False),
+    sa.Column("ended_ms", sa.BigInteger),  # null: it runs
+)  # fmt: skip
+
 erasures = sa.Table(
     "erasures", metadata,
     sa.Column("tenant", sa.Text, primary_key=True),

@@ -111,7 +111,7 @@ def add_model(connection: sa.Connection, tenant: str, folder: str, digest: str, 
         connection.execute(sa.update(models).where(models.c.tenant == tenant, models.c.version == there).values(folder=folder))
         return int(there)
     latest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.version), 0)).where(models.c.tenant == tenant)).scalar_one()
-    row = {"tenant": tenant, "version": latest + 1, "folder": folder, "digest": digest, "made_ms": made_ms or _now_ms(), "note": note}
+    row = {"tenant": tenant, "version": latest + 1, "folder": folder, "digest": digest, "made_ms": made_ms or now_ms(), "note": note}
     connection.execute(sa.insert(models).values(row))
     return int(latest) + 1
 
@@ -120,7 +120,7 @@ def serve_model(connection: sa.Connection, tenant: str, version: int) -> None:
     """Let that version answer from now on. Raises StoreError for one that there is not."""
     last = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.served_ms), 0)).where(models.c.tenant == tenant)).scalar_one()
     found = connection.execute(
-        sa.update(models).where(models.c.tenant == tenant, models.c.version == version).values(served_ms=max(_now_ms(), int(last) + 1))
+        sa.update(models).where(models.c.tenant == tenant, models.c.version == version).values(served_ms=max(now_ms(), int(last) + 1))
     )
     if not found.rowcount:
         raise StoreError(f"there is no model version {version}")
@@ -146,5 +146,6 @@ def tenants(connection: sa.Connection) -> list[str]:
     return list(connection.execute(sa.select(models.c.tenant).distinct()).scalars())
 
 
-def _now_ms() -> int:
+def now_ms() -> int:
+    """Milliseconds since 1970."""
     return int(time.time() * 1000)

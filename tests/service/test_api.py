@@ -107,7 +107,7 @@ def test_a_blocked_item_never_appears_whatever_fails(client, service, monkeypatc
     blocked, mine = client.items(user_id=USER)[0], client.items(user_id=USER)[1]
     client.ask(f"/v1/items/{blocked}/takedown")
     client.items(user_id=USER)  # this worker has seen it
-    model = service.model("shop").model
+    model = service.places.model("shop").model
     if fault == "the model answers it":
         monkeypatch.setattr(model, "recommend", lambda queries, k: [Ranking((blocked, mine), [2.0, 1.0]) for _ in queries], raising=False)
     elif fault == "the model forgets what is excluded":
@@ -300,7 +300,7 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
         client.ask("/v1/search", text=secret["text"], user_id=secret["user"])
         client.ask("/v1/recommendations", user_id=secret["user"])
         client.get(f"/v1/users/{secret['user']}/data")
-        service.model("shop").model.__dict__["explain"] = lambda *_: (_ for _ in ()).throw(ValueError(secret["text"]))
+        service.places.model("shop").model.__dict__["explain"] = lambda *_: (_ for _ in ()).throw(ValueError(secret["text"]))
         assert client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code == 500
     lines = "\n".join(Lines().format(record) for record in caplog.records)
     assert (
@@ -330,7 +330,7 @@ def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, servic
     client.ask("/v1/models", 422, folder="newer")
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
     again = Service(service.engine, service.settings).start()  # a restart does not find the broken one in place either
-    assert again.model("shop").version == 1
+    assert again.places.model("shop").version == 1
     again.stop()
 
 
@@ -340,7 +340,7 @@ def test_a_restart_takes_the_latest_model_that_can_be_loaded(client, service, mo
     shutil.rmtree(gone)
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"  # what is loaded answers on
     again = Service(service.engine, service.settings).start()
-    assert again.model("shop").version == 1
+    assert again.places.model("shop").version == 1
     again.stop()
 
 

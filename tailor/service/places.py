@@ -1,0 +1,179 @@
+"""Which model answers whom: the one in place of each tenant, and those of its experiment. No state of its own that a restart would lose."""
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from tailor.errors import StoreError, TailorError
+from tailor.service.problems import ProblemError
+from tailor.service.serving import Answering, opened
+from tailor.store import experiments
+from tailor.store.engine import AWAY, reading
+from tailor.store.served import listed_models, serve_model
+from tailor.store.writer import Writer
+
+T = TypeVar("T")
+log = logging.getLogger("tailor.service")
+LOOK_S = 1.0  # between looks for another model
+GRACE_S = 30  # that a model is kept for those who hold it still
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A running experiment with its models in place."""
+
+    name: str
+    arms: tuple[Answering, ...]
+    shares: tuple[float, ...]
+
+
+class Places:
+    """The models of one worker, as the store names them; looked at anew every LOOK_S."""
+
+    def __init__(self, engine: sa.Engine, writer: Writer, explore: float) -> None:
+        self.engine, self.writer, self.explore = engine, writer, explore
+        self._models: dict[str, Answering] = {}
+        self._trials: dict[str, Trial] = {}
+        self._failed: dict[str, str] = {}  # tenant -> why its newest model could not be put in place
+        self._untried: dict[str, str] = {}  # tenant -> an experiment that could not be
+        self._tenants: set[str] = set()
+        self._lock = threading.RLock()
+        self._loading = threading.Lock()  # one model at a time
+        self._stop = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="tailor-models", daemon=True)
+
+    def start(self, tenants: Iterable[str]) -> None:
+        """Put in place what the store names of these, then keep looking."""
+        self._tenants |= set(tenants)
+        for tenant in sorted(self._tenants):
+            with suppress(*AWAY):
+                self.look(tenant)
+        self._watcher.start()
+
+    def stop(self) -> None:
+        """Answer those who wait, then end."""
+        self._stop.set()
+        every = (*self._models.values(), *(arm for trial in self._trials.values() for arm in trial.arms))
+        for one in {id(one): one for one in every}.values():
+            one.asker.close()
+
+    def model(self, tenant: str, user_id: str | None = None) -> Answering:
+        """The model that answers; to a person in an experiment, that of the person's arm. Raises ProblemError where there is none: nothing is made up."""
+        with self._lock:
+            found, trial = self._models.get(tenant), self._trials.get(tenant)
+            self._tenants.add(tenant)
+        if trial is not None and user_id is not None:
+            return trial.arms[experiments.arm_of(tenant, trial.name, user_id, trial.shares)]
+        if found is None:
+            self.look(tenant)
+            found = self._models.get(tenant)
+        if found is None:
+            why = self._failed.get(tenant)
+            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
+                               retry_s=30)  # fmt: skip
+        return found
+
+    def look(self, tenant: str) -> None:
+        """Put in place what the store names, if it is another; what is in place answers until the new can.
+
+        Where a model cannot be loaded the one in place stays; where there is none, the latest that can be loaded answers.
+        """
+        with self._loading:
+            found, trial = self._read(lambda connection: (listed_models(connection, tenant), experiments.running(connection, tenant)))
+            for row in (one for one in found if one["served_ms"] is not None):
+                there = self._models.get(tenant)
+                if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
+                    break
+            self._try_out(tenant, trial, {row["version"]: row for row in found})
+
+    def place(self, tenant: str, version: int) -> Answering:
+        """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""
+        with self._loading:
+            row = self._rows(tenant, [version])[0]
+            new = opened(version, row["folder"], row["digest"], self.explore)
+            self.writer.do(lambda connection: serve_model(connection, tenant, version))
+            self._put(tenant, new)
+        return new
+
+    def begin(self, tenant: str, name: str, arms: list[dict[str, Any]], action: str | None) -> None:
+        """Load the models of an experiment, and only then begin it. Raises StoreError or ModelError where it cannot: nothing changes then."""
+        with self._loading:
+            trial = self._trial(tenant, name, arms, self._rows(tenant, [arm["version"] for arm in arms]))
+            self.writer.do(lambda connection: experiments.start(connection, tenant, name, arms, action))
+            with self._lock:
+                self._trials[tenant] = trial
+
+    def _read(self, job: Callable[[sa.Connection], T]) -> T:
+        with reading(self.engine) as connection:
+            return job(connection)
+
+    def _rows(self, tenant: str, versions: list[int]) -> list[dict[str, Any]]:
+        rows = {row["version"]: row for row in self._read(lambda connection: listed_models(connection, tenant))}
+        for version in versions:
+            if version not in rows:
+                raise StoreError(f"there is no model version {version}")
+        return [rows[version] for version in versions]
+
+    def _try(self, tenant: str, row: dict[str, Any]) -> bool:
+        if self._failed.get(tenant, "").startswith(f"version {row['version']}:"):
+            return False  # said already
+        try:
+            self._put(tenant, opened(row["version"], row["folder"], row["digest"], self.explore))
+        except TailorError as error:
+            self._failed[tenant] = f"version {row['version']}: {error}"
+            log.error("model not in place", extra={"tenant": tenant, "version": row["version"], "error": str(error)})
+            return False
+        return True
+
+    def _put(self, tenant: str, new: Answering) -> None:
+        with self._lock:
+            old = self._models.get(tenant)
+            self._models[tenant] = new
+            self._failed.pop(tenant, None)
+            self._tenants.add(tenant)
+        log.info("model in place", extra={"tenant": tenant, "version": new.version})
+        self._retire([old] if old else [], tenant)
+
+    def _try_out(self, tenant: str, found: dict[str, Any] | None, rows: dict[int, dict[str, Any]]) -> None:
+        """Put an experiment that another worker began in place, and take one away that has ended. Where a model of it cannot be loaded nobody is in it here; that is told once."""
+        there, name = self._trials.get(tenant), found["name"] if found else None
+        if (there.name if there else None) == name or (name is not None and self._untried.get(tenant) == name):
+            return
+        trial = None
+        if found is not None:
+            try:
+                trial = self._trial(tenant, found["name"], found["arms"], [rows[arm["version"]] for arm in found["arms"]])
+            except TailorError as error:
+                self._untried[tenant] = found["name"]
+                log.error("experiment not in place", extra={"tenant": tenant, "error": str(error)})
+        with self._lock:
+            self._trials.pop(tenant, None)
+            if trial is not None:
+                self._trials[tenant] = trial
+        self._retire(there.arms if there else [], tenant)
+
+    def _trial(self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Trial:
+        there = self._models.get(tenant)
+        made = (
+            there if there is not None and there.is_of(row) else opened(row["version"], row["folder"], row["digest"], self.explore)
+            for row in rows
+        )
+        return Trial(name, tuple(made), tuple(arm["share"] for arm in arms))
+
+    def _retire(self, models: Iterable[Answering], tenant: str) -> None:
+        """End those that nobody is sent to any more, once those who hold them have asked."""
+        trial = self._trials.get(tenant)
+        for old in models:
+            if old is not self._models.get(tenant) and not (trial and old in trial.arms):
+                threading.Timer(GRACE_S, old.asker.close).start()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(LOOK_S):
+            for tenant in list(self._tenants):
+                with suppress(*AWAY):
+                    self.look(tenant)
