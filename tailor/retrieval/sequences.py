@@ -6,10 +6,11 @@ Shapes: B queries, T places, D width, N items, K negatives, M places that predic
 import hashlib
 import json
 import math
+import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -36,6 +37,7 @@ from tailor.retrieval.neighbours import by_cause
 from tailor.retrieval.validation import Validation
 from tailor.specs import check_settings, spec
 
+T = TypeVar("T")
 EXPLAINED = 20  # latest events that an explanation looks at
 REHEARSED_S = 4.0  # of training
 OPTIMIZED = 6  # copies of the weights while they are trained: themselves, gradients, two moments, the best, and what is kept
@@ -148,8 +150,14 @@ class SequenceRecommender(ScoringRecommender):
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """An epoch broken off after some seconds, and one validation; `at_most`, since training may stop earlier."""
-        short = replace(self, epochs=1, patience=None)
-        short._fit(data, replace(run, deadline_s=REHEARSED_S), None)
+        short, ends = replace(self, epochs=1, patience=None), list[float]()
+
+        def noting(steps: Iterable[T], what: str | Callable[[], str], total: int | None = None) -> Iterator[T]:
+            for step in steps:
+                ends.append(time.perf_counter())
+                yield step
+
+        short._fit(data, replace(run, deadline_s=REHEARSED_S, progress=noting), None)
         self.items_, self.weights_, watch = short.items_, short.weights_, Stopwatch()
         validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
         before = watch.lap()
@@ -157,11 +165,11 @@ class SequenceRecommender(ScoringRecommender):
         if validation is not None:
             validation.ndcg(self)
             asking = watch.lap() * math.ceil(self.epochs / EVERY)
-        steps = short.fit_report_.get("steps", 0)
         rows = data.sequences.rows
         whole = whole_windows(rows, self.length)
         epoch = len(self._batches(whole, rows, run.rng("batches"))) if (rows.lengths > 1).any() else 0
-        seconds = short.fit_report_.get("seconds", 0.0) * epoch * self.epochs / max(steps, 1)
+        later = np.diff(ends[len(ends) // 3 :])  # the first steps wait for memory that later ones find
+        seconds = float(np.median(later)) * epoch * self.epochs if len(later) else short.fit_report_.get("seconds", 0.0) * self.epochs
         if run.deadline_s is not None:
             seconds, asking = min(seconds + asking, run.deadline_s), 0.0
         kept = bytes_of(self.weights_)
