@@ -95,6 +95,10 @@ class Client:
         """All versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
 
+    def register_model(self, folder: str, note: str = "") -> dict[str, Any]:
+        """Register a folder within the server's models/TENANT, and let it answer once it is loaded."""
+        return self._ask("POST", "/v1/models", {"folder": folder, "note": note})
+
     def serve_model(self, version: int) -> dict[str, Any]:
         return self._ask("POST", "/v1/models/switch", {"version": version})
 

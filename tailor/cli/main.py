@@ -39,8 +39,17 @@ def demo(
     users: Annotated[int, typer.Option(help="How many people the shop has.")] = 3000,
     items: Annotated[int, typer.Option(help="How many items it has.")] = 800,
     seed: Seed = 0,
+    serve: Annotated[bool, typer.Option("--serve", help="Serve the shop, send simulated visitors, and put two models on trial.")] = False,
+    port: Annotated[int, typer.Option(help="With --serve: port to listen on.")] = 8000,
+    visits: Annotated[int | None, typer.Option(help="With --serve: end after so many; left out: go on until Ctrl-C.")] = None,
+    pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
 ) -> None:
-    """Build a shop, import its CSV files, fit the default pipeline, measure it, and show what three people get and why."""
+    """Build a shop, import its CSV files, fit the counting pipeline, measure it, and show what three people get and why; or serve it to visitors."""
+    if serve:
+        from tailor.cli.demo_service import run_served_demo
+
+        run_served_demo(out, users, items, seed, port, visits, pause)
+        return
     from tailor.cli.demo import run_demo
 
     run_demo(out, users, items, seed)

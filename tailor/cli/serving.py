@@ -237,6 +237,26 @@ def backup(out: Annotated[Path, typer.Argument(help="File to write; must not be 
         say(f"{out}: written; it holds people's data, and those erased later are in it until it is deleted")
 
 
+@store_app.command("prune")
+def prune_store(
+    events: Annotated[float | None, typer.Option(help="Delete events older than so many days.")] = None,
+    lists: Annotated[float | None, typer.Option(help="Delete answered lists older than so many days.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    database: Database = HERE,
+) -> None:
+    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
+    from tailor.cli.showing import say
+    from tailor.store.retention import prune
+
+    if events is None and lists is None:
+        raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
+    if min(one for one in (events, lists) if one is not None) <= 0:
+        raise StoreError("days must be more than 0")
+    with opened(database) as engine:
+        gone = prune(engine, int(time.time() * 1000), events, lists, dry_run)
+    say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
+
+
 @store_app.command("erase")
 def erase_person(
     user_id: Annotated[str, typer.Argument(help="Whom to erase.")], tenant: Tenant = "default", database: Database = HERE

@@ -71,35 +71,36 @@ class Diversify(Recommender):
         step = max(1, min(PLACES // width, WORDS // max(self.vectors_.shape[1], 1)))
         for start in range(0, len(found), step):
             some = slice(start, start + step)
-            order[some], values[some] = self._ordered(found.rows[some], found.scores[some], order.shape[1])
+            order[some], values[some] = marginal_order(found.rows[some], found.scores[some], self.vectors_, self.strength, order.shape[1])
         columns = {name: _taken(column, order) for name, column in {**found.columns, self.inner_.name: found.scores}.items()}
         rows = np.where(order >= 0, np.take_along_axis(found.rows, np.maximum(order, 0), 1), -1).astype(np.int32)
         short = set(np.flatnonzero((rows >= 0).sum(axis=1) < k).tolist())
         notes = {i: note for i, note in found.notes.items() if i in short}  # a list long enough to fill k has nothing to excuse
         return replace(found, rows=rows, scores=values, columns=columns, notes=notes, score_kind="marginal relevance")
 
-    def _ordered(self, rows: np.ndarray, scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-        """(B, k) places in the lists `rows` (B, L) in the order taken, -1 where a list ends, and (B, k) their values."""
-        n, width = rows.shape
-        value = np.where(rows >= 0, (1 - self.strength) * _scaled(scores, rows >= 0), -np.inf)
-        closest = np.zeros((n, width), np.float32)  # to those taken
-        alike = _Alike(self.vectors_[np.maximum(rows, 0).ravel()], n, width)
-        every = np.arange(n)
-        order, values = np.full((n, k), -1), np.full((n, k), -np.inf, np.float32)
-        for at in range(k):
-            marginal = value - self.strength * closest
-            best = marginal.argmax(axis=1)  # of equals the first in the inner order
-            is_there = value[every, best] > -np.inf
-            order[is_there, at], values[is_there, at] = best[is_there], marginal[every, best][is_there]
-            value[every, best] = -np.inf
-            if self.strength and at + 1 < k:
-                closest = np.maximum(closest, alike.to(best))
-        return order, values
-
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """The inner recommender's explanations."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+
+
+def marginal_order(rows: np.ndarray, scores: np.ndarray, vectors: sp.csr_matrix, strength: float, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(B, k) places in the lists `rows` (B, L) in the order taken, -1 where a list ends, and (B, k) their values; `vectors` (N, V) of unit length."""
+    n, width = rows.shape
+    value = np.where(rows >= 0, (1 - strength) * _scaled(scores, rows >= 0), -np.inf)
+    closest = np.zeros((n, width), np.float32)  # to those taken
+    alike = _Alike(vectors[np.maximum(rows, 0).ravel()], n, width)
+    every = np.arange(n)
+    order, values = np.full((n, k), -1), np.full((n, k), -np.inf, np.float32)
+    for at in range(k):
+        marginal = value - strength * closest
+        best = marginal.argmax(axis=1)  # of equals the first in the inner order
+        is_there = value[every, best] > -np.inf
+        order[is_there, at], values[is_there, at] = best[is_there], marginal[every, best][is_there]
+        value[every, best] = -np.inf
+        if strength and at + 1 < k:
+            closest = np.maximum(closest, alike.to(best))
+    return order, values
 
 
 class _Alike:

@@ -12,14 +12,18 @@ from fastapi.responses import JSONResponse
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
+from tailor.reranking.mmr import marginal_order
 from tailor.service.problems import ProblemError
 from tailor.service.serving import Answering
 from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
-from tailor.service.shelf import Shelf
+from tailor.service.shelf import Shelf, words_of
 from tailor.service.state import Service
 from tailor.store.keys import Caller
 from tailor.store.served import Served
 from tailor.text.bm25 import BM25
+from tailor.text.tfidf import tfidf
+
+POOL = 50  # items that a varied list is chosen from
 
 
 def routes(service: Service, reader: Any) -> APIRouter:
@@ -39,8 +43,9 @@ def routes(service: Service, reader: Any) -> APIRouter:
         history = _history(body, events, now, notes)
         seen = () if body.keep_seen else history.item_ids
         request_id = body.request_id or secrets.token_hex(12)
-        query = Query(body.user_id, history, body.text, int(time.time() * 1000), request_id, (*body.exclude, *seen), context=body.context)
-        ranking = _ranked(model, shelf, query, body)
+        chance = None if body.diversity else request_id  # an order made after chance has played has no known probability
+        query = Query(body.user_id, history, body.text, int(time.time() * 1000), chance, (*body.exclude, *seen), context=body.context)
+        ranking = _varied(model, shelf, query, body) if body.diversity else _ranked(model, shelf, query, body, body.k)
         items = _listed(shelf, ranking)
         if body.explain:
             _explain(model, query, ranking, items)
@@ -54,7 +59,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         model, shelf = service.places.model(who.tenant), service.shelf(who.tenant)
         request_id = body.request_id or secrets.token_hex(12)
         query = Query(None, History.of(body.item_id), time_ms=int(time.time() * 1000), exclude=(*body.exclude, body.item_id))
-        ranking = _ranked(model, shelf, query, body)
+        ranking = _ranked(model, shelf, query, body, body.k)
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
 
@@ -98,9 +103,20 @@ def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: l
     return History(tuple(item_id for item_id, _ in events), tuple(time_ms for _, time_ms in events)) if events else History()
 
 
-def _ranked(model: Answering, shelf: Shelf, query: Query, body: Asking) -> Ranking:
-    """The model's answer; what was blocked while it was made is taken out of it too."""
-    return _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
+def _ranked(model: Answering, shelf: Shelf, query: Query, body: Asking, k: int) -> Ranking:
+    """The model's k items; what was blocked while they were found is taken out too."""
+    return _kept(model.asker.ask(query, k, _without(shelf, body)), query.exclude, _without(shelf, body))
+
+
+def _varied(model: Answering, shelf: Shelf, query: Query, body: Recommend) -> Ranking:
+    """Of the model's first POOL items k, each good and unlike those before it by the words they have (`reranking.mmr`)."""
+    found = _ranked(model, shelf, query, body, max(POOL, body.k))
+    if not len(found):
+        return found
+    words = tfidf([words_of(shelf.rows[one]) if one in shelf.rows else "" for one in found.ids])
+    places, values = marginal_order(np.arange(len(found))[None], found.scores[None], words, body.diversity, min(body.k, len(found)))
+    notes = found.notes if len(found) < body.k else ()
+    return Ranking(tuple(found.ids[at] for at in places[0]), values[0], "marginal relevance", notes=notes)
 
 
 def _without(shelf: Shelf, body: Asking) -> tuple[Vocabulary, ...]:

@@ -133,6 +133,9 @@ class Recommend(Asking):
     context: Plain = Field(default_factory=dict)
     keep_seen: bool = Field(False, description="Whether items of the history may be answered.")
     explain: bool = Field(False, description="Whether each item comes with its reasons.")
+    diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(
+        0.0, description="How much an item counts for being unlike those before it; such lists are not left to chance."
+    )
 
 
 class Similar(Asking):

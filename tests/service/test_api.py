@@ -69,6 +69,23 @@ def test_exclude_and_filter_are_kept(client):
     assert "there is no column" in client.ask("/v1/recommendations", 422, user_id=USER, filter="weight < 3")["detail"]
 
 
+def test_a_varied_list_holds_more_kinds_of_the_same_model_s_items(client):
+    kinds = dict(SHOP.item_table.select("item_id", "categories").iter_rows())
+    people = SHOP.users.ids[:30].tolist()
+
+    def spread(diversity):
+        return sum(len({kinds[one][0] for one in client.items(user_id=user, k=6, diversity=diversity)}) for user in people)
+
+    assert spread(0.6) > spread(0.1) >= spread(0)
+    assert client.items(user_id=USER, k=6, diversity=0.0) == client.items(user_id=USER, k=6)
+    gone = client.items(user_id=USER, k=6, diversity=0.5)
+    client.ask(f"/v1/items/{gone[0]}/takedown", reason="")
+    left = client.items(user_id=USER, k=6, diversity=0.5, exclude=gone[1:3])
+    assert len(left) == 6 and not set(left) & set(gone[:3])
+    client.ask("/v1/recommendations", 422, user_id=USER, diversity=1.5)
+    assert client.items(history=[], k=6, diversity=0.5) == []  # CoVisitation has nothing for a stranger
+
+
 def test_similar_items_and_search_and_rerank(client):
     item = SHOP.catalogue.ids[5]
     assert item not in [one["item_id"] for one in client.ask("/v1/similar", item_id=item)["items"]]
@@ -147,6 +164,26 @@ def test_while_the_database_is_away_answers_go_on_and_nothing_is_accepted(client
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
         assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
         assert client.get(f"/v1/users/{USER}/data").status_code == 503
+    assert client.ask("/v1/events", events=[event("x1")])["accepted"] == 1
+
+
+def test_on_a_disk_that_has_become_read_only_answers_go_on_and_nothing_is_accepted(client, service):
+    if service.engine.dialect.name != "sqlite":
+        pytest.skip("PostgreSQL has a disk of its own")
+
+    def refuse(connection, *_):
+        connection.execute("PRAGMA query_only = 1")  # SQLite says then what it says of a file that it may not write
+
+    sa.event.listen(service.engine, "checkout", refuse)
+    refused = client.post("/v1/events", json={"events": [event("x1")]})
+    assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
+    assert client.items(user_id=USER) and client.get("/health").status_code == 200
+    sa.event.remove(service.engine, "checkout", refuse)
+
+    def allow(connection, *_):
+        connection.execute("PRAGMA query_only = 0")
+
+    sa.event.listen(service.engine, "checkout", allow)
     assert client.ask("/v1/events", events=[event("x1")])["accepted"] == 1
 
 

@@ -2,12 +2,16 @@
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 pytest.importorskip("fastapi")
 
+import sqlalchemy as sa
 from service.served_shop import SHOP, Client, key
 from typer.testing import CliRunner
 
@@ -17,7 +21,7 @@ from tailor.service.app import make_app
 from tailor.service.experiments import judged
 from tailor.service.refitting import refit
 from tailor.service.state import Service
-from tailor.store.engine import reading
+from tailor.store.engine import connect, reading
 from tailor.store.experiments import arm_of
 from tailor.store.loading import stored_dataset
 
@@ -190,3 +194,34 @@ def test_a_refit_of_what_learns_from_showings_reads_them(exploring, tmp_path):
         exploring.service.places.look("shop")
     assert exploring.ask("/v1/recommendations", user_id=PEOPLE[0])["model"].startswith("Thompson@")
     assert exploring.service.places.model("shop").model.inner_.fit_report_["showings"] == 80
+
+
+@pytest.mark.slow
+def test_the_served_demo_ends_with_what_came_of_the_trial(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = [
+        "demo",
+        "--serve",
+        "--out",
+        str(tmp_path),
+        "--users",
+        "300",
+        "--items",
+        "120",
+        "--port",
+        port,
+        "--visits",
+        "200",
+        "--pause",
+        "0",
+    ]
+    done = subprocess.run([sys.executable, "-m", "tailor", *words], capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "200 visits" in done.stdout and "best sellers" in done.stdout and "tailor estimate" in done.stdout
+    engine = connect(str(tmp_path / "demo.db"))
+    with reading(engine) as connection:
+        assert connection.execute(sa.text("SELECT count(*) FROM requests")).scalar_one() == 200
+        assert connection.execute(sa.text("SELECT count(*) FROM events WHERE request_id IS NOT NULL")).scalar_one() > 10
+    engine.dispose()

@@ -17,7 +17,12 @@ from alembic.migration import MigrationContext  # noqa: E402
 
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.errors import DataError, StoreError  # noqa: E402
-from tailor.store import catalogue, keys, people  # noqa: E402
+from tailor.store import (  # noqa: E402
+    catalogue,
+    keys,
+    people,
+    retention,
+)
 from tailor.store.engine import connect, held, reading, writing  # noqa: E402
 from tailor.store.events import add_events, count, history  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
@@ -341,3 +346,26 @@ def test_a_backup_of_a_served_file_can_be_read(tmp_path):
     assert done.exit_code == 0
     with sqlite3.connect(tmp_path / "copy.db") as copy:
         assert copy.execute("SELECT event_id FROM events").fetchall() == [("1",)]
+
+
+def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
+    monkeypatch.setattr(retention, "BATCH", 2)
+    day = retention.DAY_MS
+    now = 100 * day
+    add = [event(str(i), time_ms=now - i * 10 * day) for i in range(8)]
+    write(engine, add_events, "shop", add[:5], now)
+    write(engine, add_events, "other", add[5:], now)
+    lists = [Served(tenant, f"r{i}", "ann", now - i * 10 * day, "recommendations", None, "m@1", (("tea", 1.0, 1.0), ("cup", 0.5, 1.0)))
+             for tenant in ("shop", "other") for i in range(4)]  # fmt: skip
+    write(engine, log_served, lists)
+
+    def left(table):
+        return read(
+            engine, lambda connection: connection.execute(sa.select(sa.func.count()).select_from(metadata.tables[table])).scalar_one()
+        )
+
+    assert retention.prune(engine, now, 35, 15, dry_run=True) == {"events": 4, "requests": 4} and left("events") == 8
+    assert retention.prune(engine, now, 35, 15) == {"events": 4, "requests": 4}
+    assert (left("events"), left("requests"), left("impressions")) == (4, 4, 8)
+    assert [item for item, _ in read(engine, history, "shop", "ann")] == ["tea"] * 4
+    assert retention.prune(engine, now, 35, None) == {"events": 0} and retention.prune(engine, now, None, None) == {}
