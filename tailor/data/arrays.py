@@ -64,7 +64,8 @@ class Ragged:
 
     def keep(self, mask: np.ndarray) -> "Ragged":
         """The same rows holding only the values where `mask` (m,) is true."""
-        counts = np.r_[0, np.cumsum(mask)]
+        counts = np.zeros(len(mask) + 1, dtype=np.int64)
+        np.cumsum(mask, out=counts[1:])
         return Ragged(counts[self.offsets], self.values[mask])
 
     def with_values(self, values: np.ndarray) -> "Ragged":

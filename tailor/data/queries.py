@@ -161,10 +161,14 @@ class Queries(Sequence[Query]):
             return self if self.catalogue is catalogue else replace(self, catalogue=catalogue)
 
         def rows(ragged: Ragged) -> Ragged:
-            mapped = ragged.with_values(to[ragged.values])
-            return mapped.keep(mapped.values >= 0)
+            mapped = to[ragged.values]
+            known = mapped >= 0
+            return ragged.with_values(mapped) if known.all() else ragged.with_values(mapped).keep(known)
 
         known = to[self.histories.values] >= 0
+        if known.all():
+            histories = self.histories.with_values(to[self.histories.values])
+            return replace(self, catalogue=catalogue, histories=histories, exclude=None if self.exclude is None else rows(self.exclude))
         return replace(
             self,
             catalogue=catalogue,
@@ -254,6 +258,8 @@ class Rankings(Sequence[Ranking]):
 
     def first(self, k: int) -> "Rankings":
         """The k best of every ranking."""
+        if self.rows.shape[1] <= k:
+            return self
         columns = {name: column[:, :k] for name, column in self.columns.items()}
         return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], columns=columns)
 

@@ -75,6 +75,11 @@ class Vocabulary:
             self._mapped[other] = rows
         return rows
 
+    def is_within(self, other: "Vocabulary") -> bool:
+        """Whether `other` knows all of our ids."""
+        to = self.mapping_to(other)
+        return to is None or bool((to >= 0).all())
+
     def found_in(self, other: "Vocabulary") -> np.ndarray:
         """The rows in `other` of those of our ids that it knows."""
         rows = self.mapping_to(other)

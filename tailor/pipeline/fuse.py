@@ -8,7 +8,7 @@ from typing import Literal, Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Recommender, Run
+from tailor.base import Recommender, Run, ScoringRecommender
 from tailor.costs import Cost, Stopwatch
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
@@ -116,7 +116,9 @@ class Fuse(Recommender):
         blocks = []
         for start in range(0, len(queries), BLOCK):
             some = None if candidates is None else candidates[start : start + BLOCK]
-            blocks.append(self._fused(queries[start : start + BLOCK], k, some))
+            blocks.append(self._fused(queries[start : start + BLOCK] if len(queries) > BLOCK else queries, k, some))
+        if len(blocks) == 1:
+            return blocks[0]
         return Rankings.stack([block.over(blocks[0].catalogue) for block in blocks]) if blocks else Rankings.empty(Vocabulary([]), 0, k)
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
@@ -140,6 +142,11 @@ class Fuse(Recommender):
         self, parts: Sequence[Recommender], queries: Queries, depth: int, candidates: Rankings | None
     ) -> tuple[list[Rankings], dict[int, tuple[str, ...]]]:
         """The parts' lists over one catalogue, and what the parts say of each query."""
+        first = parts[0]
+        if isinstance(first, ScoringRecommender) and all(
+            isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_) for part in parts
+        ):
+            queries = queries.over(first.items_)  # looked up once, not by every part
         lists = one_catalogue([cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts])
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:

@@ -162,7 +162,7 @@ def test_columns_are_aligned_in_every_query_of_a_batch():
     for query, ranking in zip(queries, method.recommend(queries, 9), strict=True):
         known = first.recommend([query], 15)[0]
         scores = dict(zip(known.ids, known.scores.tolist(), strict=True))
-        assert [scores[one] for one in ranking.ids] == ranking.columns["CoVisitation"].tolist()
+        assert [scores[one] for one in ranking.ids] == pytest.approx(ranking.columns["CoVisitation"].tolist(), rel=1e-6)
 
 
 def test_exclusions_reach_both_stages():
