@@ -5,13 +5,17 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from tailor.saving import version
 from tailor.service import admin, asking, experiments, intake, problems
+from tailor.service.direct import Direct
 from tailor.service.guard import Guard, Rates, allowed
+from tailor.service.shapes import Recommend
 from tailor.service.state import Service
 
+RECOMMENDATIONS = "/v1/recommendations"
 ABOUT = """Recommendations, search, explanations and a person's data over HTTP. Send a key with every request (Authorization: Bearer KEY); it may read,
 write or administer, within its tenant. Errors are application/problem+json and name the field."""
 
@@ -32,8 +36,11 @@ def make_app(service: Service) -> FastAPI:
     may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
     problems.install(app)
     app.include_router(intake.routes(service, may["write"], may["admin"]))
-    app.include_router(asking.routes(service, may["read"]))
+    asked = asking.routes(service, may["read"])
+    app.include_router(asked)
     app.include_router(experiments.routes(service, may["admin"]))
     app.include_router(admin.routes(service, may["admin"], registry))
+    recommend = next(one.endpoint for one in asked.routes if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS)
+    app.add_middleware(Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend)
     app.add_middleware(Guard, body_bytes=service.settings.body_bytes, registry=registry)
     return app

@@ -1,5 +1,6 @@
 """What people ask: recommendations, similar items, search, and the order of documents."""
 
+import asyncio
 import secrets
 import time
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
 from tailor.data.nouns import History, Query, Ranking
@@ -14,7 +16,7 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
 from tailor.reranking.mmr import marginal_order
 from tailor.service.problems import ProblemError
-from tailor.service.serving import Answering
+from tailor.service.serving import LATE_S, Answering
 from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
 from tailor.service.shelf import Shelf, words_of
 from tailor.service.state import Service
@@ -31,26 +33,26 @@ def routes(service: Service, reader: Any) -> APIRouter:
     api = APIRouter(tags=["answers"])
 
     @api.post("/v1/recommendations")
-    def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
+    async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
         """Items for a person, best first, each with its reasons where asked for. Stored events count from the moment they were accepted."""
         if body.user_id is not None and body.history is not None:
             raise ProblemError(422, "history: give user_id or history, not both")
-        model = service.places.model(who.tenant, body.user_id)
-        shelf, events, now = service.known(who.tenant, body.user_id)
+        model = service.places.placed(who.tenant, body.user_id)
+        if model is None:  # to be loaded, which takes a while
+            model = await run_in_threadpool(service.places.model, who.tenant, body.user_id)
         if body.text.strip() and not model.model.answers_text():
             raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
-        notes: list[str] = []
-        history = _history(body, events, now, notes)
-        seen = () if body.keep_seen else history.item_ids
         request_id = body.request_id or secrets.token_hex(12)
-        chance = None if body.diversity else request_id  # an order made after chance has played has no known probability
-        query = Query(body.user_id, history, body.text, int(time.time() * 1000), chance, (*body.exclude, *seen), context=body.context)
-        ranking = _varied(model, shelf, query, body) if body.diversity else _ranked(model, shelf, query, body, body.k)
-        items = _listed(shelf, ranking)
+        asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
+        found = await asyncio.wait_for(asyncio.wrap_future(model.asker.asked(asking.prepare, asking.depth)), LATE_S)
+        ranking = _kept(found, asking.query.exclude, asking.without)
+        if body.diversity:
+            ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
+        items = _listed(asking.shelf, ranking)
         if body.explain:
-            _explain(model, query, ranking, items)
+            await run_in_threadpool(_explain, model, asking.query, ranking, items)
         return _answer(
-            service, who.tenant, "recommendations", body.user_id, body.text or None, model.name, request_id, ranking, items, notes
+            service, who.tenant, "recommendations", body.user_id, body.text or None, model.name, request_id, ranking, items, asking.notes
         )
 
     @api.post("/v1/similar")
@@ -59,7 +61,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         model, shelf = service.places.model(who.tenant), service.shelf(who.tenant)
         request_id = body.request_id or secrets.token_hex(12)
         query = Query(None, History.of(body.item_id), time_ms=int(time.time() * 1000), exclude=(*body.exclude, body.item_id))
-        ranking = _ranked(model, shelf, query, body, body.k)
+        ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
 
@@ -91,6 +93,29 @@ def routes(service: Service, reader: Any) -> APIRouter:
     return api
 
 
+class _Recommending:
+    """One request: what the store knows is read in the model's thread, just before the model is asked, so that nobody waits for a thread in between."""
+
+    def __init__(self, service: Service, tenant: str, body: Recommend, chance: str | None) -> None:
+        self.service, self.tenant, self.body = service, tenant, body
+        self.chance = chance  # what it is drawn from; none where the order is made after the model's
+        self.depth = max(POOL, body.k) if body.diversity else body.k
+        self.notes: list[str] = []
+        self.query, self.without = Query(), tuple[Vocabulary, ...]()
+        self.shelf = Shelf(tenant)
+
+    def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
+        body = self.body
+        self.shelf, events, now = self.service.known(self.tenant, body.user_id)
+        history = _history(body, events, now, self.notes)
+        seen = () if body.keep_seen else history.item_ids
+        self.query = Query(
+            body.user_id, history, body.text, int(time.time() * 1000), self.chance, (*body.exclude, *seen), context=body.context
+        )
+        self.without = _without(self.shelf, body)
+        return self.query, self.without
+
+
 def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:
     if body.history is not None:
         return History(tuple(body.history))
@@ -103,14 +128,8 @@ def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: l
     return History(tuple(item_id for item_id, _ in events), tuple(time_ms for _, time_ms in events)) if events else History()
 
 
-def _ranked(model: Answering, shelf: Shelf, query: Query, body: Asking, k: int) -> Ranking:
-    """The model's k items; what was blocked while they were found is taken out too."""
-    return _kept(model.asker.ask(query, k, _without(shelf, body)), query.exclude, _without(shelf, body))
-
-
-def _varied(model: Answering, shelf: Shelf, query: Query, body: Recommend) -> Ranking:
-    """Of the model's first POOL items k, each good and unlike those before it by the words they have (`reranking.mmr`)."""
-    found = _ranked(model, shelf, query, body, max(POOL, body.k))
+def _varied(shelf: Shelf, found: Ranking, body: Recommend) -> Ranking:
+    """Of the items found k, each good and unlike those before it by the words they have (`reranking.mmr`)."""
     if not len(found):
         return found
     words = tfidf([words_of(shelf.rows[one]) if one in shelf.rows else "" for one in found.ids])

@@ -135,11 +135,12 @@ def allowed(service: Service, rates: Rates, role: str) -> Callable[[Request], Aw
     return caller
 
 
+ALWAYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}  # of a record, whoever logs it
+
+
 class Lines(logging.Formatter):
     """Log records as lines of JSON. What is logged is named by who logs it: no texts, no keys, no person's id."""
 
     def format(self, record: logging.LogRecord) -> str:
-        known = set(logging.makeLogRecord({}).__dict__)
         line: dict[str, Any] = {"time": self.formatTime(record), "level": record.levelname.lower(), "what": record.getMessage()}
-        return json.dumps(line | {name: value for name, value in record.__dict__.items() if name not in known and name not in ("message", "asctime", "color_message")},
-                          default=str)  # fmt: skip
+        return json.dumps(line | {name: value for name, value in record.__dict__.items() if name not in ALWAYS}, default=str)

@@ -64,18 +64,24 @@ class Places:
 
     def model(self, tenant: str, user_id: str | None = None) -> Answering:
         """The model that answers; to a person in an experiment, that of the person's arm. Raises ProblemError where there is none: nothing is made up."""
-        with self._lock:
-            found, trial = self._models.get(tenant), self._trials.get(tenant)
-            self._tenants.add(tenant)
-        if trial is not None and user_id is not None:
-            return trial.arms[experiments.arm_of(tenant, trial.name, user_id, trial.shares)]
+        found = self.placed(tenant, user_id)
         if found is None:
+            with self._lock:
+                self._tenants.add(tenant)
             self.look(tenant)
-            found = self._models.get(tenant)
+            found = self.placed(tenant, user_id)
         if found is None:
             why = self._failed.get(tenant)
             raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
                                retry_s=30)  # fmt: skip
+        return found
+
+    def placed(self, tenant: str, user_id: str | None = None) -> Answering | None:
+        """The same, without asking the store: None where no model is in place here."""
+        with self._lock:
+            found, trial = self._models.get(tenant), self._trials.get(tenant)
+        if trial is not None and user_id is not None:
+            return trial.arms[experiments.arm_of(tenant, trial.name, user_id, trial.shares)]
         return found
 
     def look(self, tenant: str) -> None:

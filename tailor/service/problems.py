@@ -42,8 +42,14 @@ def fields(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"field": ".".join(map(str, one["loc"])), "problem": str(one["msg"]).removeprefix("Value error, ")} for one in errors]
 
 
+def late(request: Request, error: Exception) -> JSONResponse:
+    """Nobody waits any longer."""
+    return answer(request, 503, "the answer took too long: what was sent may have been kept; ask again", retry_s=RETRY_S)
+
+
 def install(app: FastAPI) -> None:
     """Every error leaves as a problem."""
+    app.add_exception_handler(TimeoutError, late)
 
     @app.exception_handler(ProblemError)
     def known(request: Request, error: ProblemError) -> JSONResponse:
@@ -70,10 +76,6 @@ def install(app: FastAPI) -> None:
         @app.exception_handler(kind)
         def unread(request: Request, error: Exception) -> JSONResponse:
             return answer(request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S)
-
-    @app.exception_handler(TimeoutError)
-    def late(request: Request, error: TimeoutError) -> JSONResponse:
-        return answer(request, 503, "the answer took too long: what was sent may have been kept; ask again", retry_s=RETRY_S)
 
     @app.exception_handler(TailorError)
     def refused(request: Request, error: TailorError) -> JSONResponse:

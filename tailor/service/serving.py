@@ -3,8 +3,7 @@
 import json
 import queue
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +17,9 @@ from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
 from tailor.saving import load
 
+Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
+LATE_S = 30.0  # after which nobody waits any more
 MOST = 32  # queries answered at once
-BUSY_S = (
-    0.010  # a query that comes so soon after a batch waits GATHER_S for company: under load that halves the slowest answers (docs/log.md)
-)
-GATHER_S = 0.005
 
 
 class Asker:
@@ -34,32 +31,33 @@ class Asker:
         self._thread = threading.Thread(target=self._work, name="tailor-model", daemon=True)
         self._thread.start()
 
-    def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = (), timeout_s: float = 30.0) -> Ranking:
+    def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
         """The model's answer, with nothing of `without` in it. Raises what the model raised for this query, never for another one's."""
-        asked = _Asked(query, k, tuple(one for one in without if len(one)))
-        self._queue.put(asked)
-        return asked.future.result(timeout_s)
+        return self.asked(lambda: (query, without), k).result(LATE_S)
+
+    def asked(self, prepare: Prepare, k: int) -> "Future[Ranking]":
+        """The same for later. `prepare` makes the query and what must not be answered, just before the model is asked, in its thread."""
+        one = _Asked(prepare, k)
+        self._queue.put(one)
+        return one.future
 
     def close(self) -> None:
         """Answer those who wait, then end."""
         self._queue.put(None)
 
     def _work(self) -> None:
-        ended = 0.0
         while True:
             first = self._queue.get()
             batch = [] if first is None else [first]
             last = first is None
-            if time.monotonic() - ended < BUSY_S:
-                time.sleep(GATHER_S)
             while not last and len(batch) < MOST and not self._queue.empty():
                 more = self._queue.get()
                 last = more is None
                 if more is not None:
                     batch.append(more)
-            for alike in dict.fromkeys(one.alike for one in batch):
-                self._answer([one for one in batch if one.alike == alike])
-            ended = time.monotonic()
+            ready = [one for one in batch if one.is_ready()]
+            for alike in dict.fromkeys(one.alike for one in ready):
+                self._answer([one for one in ready if one.alike == alike])
             if last:
                 return
 
@@ -79,12 +77,25 @@ class Asker:
                     self._answer([one])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Asked:
-    query: Query
+    prepare: Prepare
     k: int
-    without: tuple[Vocabulary, ...]
+    query: Query = field(default_factory=Query)
+    without: tuple[Vocabulary, ...] = ()
     future: "Future[Ranking]" = field(default_factory=Future)
+
+    def is_ready(self) -> bool:
+        """Prepare; where that fails, the one who asked is told. False too for one who has stopped waiting."""
+        if not self.future.set_running_or_notify_cancel():  # from here on it cannot be cancelled, and what is answered can be handed over
+            return False
+        try:
+            self.query, without = self.prepare()
+        except Exception as error:
+            self.future.set_exception(error)
+            return False
+        self.without = tuple(one for one in without if len(one))
+        return True
 
     @property
     def alike(self) -> tuple[int, ...]:

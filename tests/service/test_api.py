@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from service.served_shop import SHOP, Client, key
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
+from tailor.service.direct import Direct
 from tailor.service.guard import Lines, Rates
 from tailor.service.serving import Asker
 from tailor.service.state import Service
@@ -433,6 +435,45 @@ def test_one_bad_query_of_a_batch_fails_alone():
         thread.join()
     asker.close()
     assert answers == {"a": ("a",), "b": ("b",), "c": ("c",), "bad": "bad"}
+
+
+def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch):
+    """Recommendations pass by the framework; what goes wrong there is told by it."""
+    plain = {name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name] for name in ("items", "model", "notes")}
+    with monkeypatch.context() as patch:
+        patch.setattr(Direct, "_answered", _nothing)
+        long = {name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name] for name in ("items", "model", "notes")}
+        said = [_problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG]
+    assert plain == long and said == [_problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG]
+    monkeypatch.setattr(service.places, "placed", lambda *_: 1 / 0)
+    broken = client.post("/v1/recommendations", json={"user_id": USER})
+    assert broken.status_code == 500 and "trace_id" in broken.json()
+
+
+WRONG = [{"json": {"k": 0}}, {"json": {"kk": 1}}, {"content": "{", "headers": {"content-type": "application/json"}}, {"content": b"\xff\xfe"}, {"json": []},
+         {"json": {"history": ["a"], "user_id": "b"}}, {"content": '{"user_id": "\\ud800"}', "headers": {"content-type": "application/json"}}]  # fmt: skip
+
+
+async def _nothing(*_):
+    return None
+
+
+def _problem(answer):
+    return answer.status_code, {name: value for name, value in answer.json().items() if name != "trace_id"}
+
+
+def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
+    model = service.places.model("shop").model
+    with monkeypatch.context() as patch:
+        patch.setattr("tailor.service.asking.LATE_S", 0.05)
+        patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
+        started = time.monotonic()
+        answers = [
+            client.post("/v1/recommendations", json={"user_id": USER}) for _ in range(3)
+        ]  # two of them give up before they are begun
+    assert [one.status_code for one in answers] == [503] * 3 and int(answers[0].headers["retry-after"]) > 0
+    assert time.monotonic() - started < 0.6
+    assert client.items(user_id=USER)  # the model's thread has outlived those who left
 
 
 def test_metrics_count_routes_and_hold_no_ids(client):
