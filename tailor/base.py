@@ -129,6 +129,7 @@ class Method(ABC):
         known: list[tuple[float, float]] = []  # work and seconds
         for events in REHEARSED_EVENTS:
             some, watch = some_users(data, events, run.seed), Stopwatch()
+            self.__dict__ = self.params() | {"fit_report_": {}}  # nothing remembered from fewer users
             self._fit(some, run, valid if some is data else None)
             known.append((self._work(some) if stated else len(some.events), watch.lap()))
             if some is data or (len(known) > 1 and known[-1][1] > REHEARSED_S):

@@ -45,7 +45,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         request_id = body.request_id or secrets.token_hex(12)
         asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
         found = await asyncio.wait_for(asyncio.wrap_future(model.asker.asked(asking.prepare, asking.depth)), LATE_S)
-        ranking = _kept(found, asking.query.exclude, asking.without)
+        ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))  # as it is now: what was blocked meanwhile goes too
         if body.diversity:
             ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
         items = _listed(asking.shelf, ranking)
@@ -101,8 +101,7 @@ class _Recommending:
         self.chance = chance  # what it is drawn from; none where the order is made after the model's
         self.depth = max(POOL, body.k) if body.diversity else body.k
         self.notes: list[str] = []
-        self.query, self.without = Query(), tuple[Vocabulary, ...]()
-        self.shelf = Shelf(tenant)
+        self.query, self.shelf = Query(), Shelf(tenant)
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
@@ -112,8 +111,7 @@ class _Recommending:
         self.query = Query(
             body.user_id, history, body.text, int(time.time() * 1000), self.chance, (*body.exclude, *seen), context=body.context
         )
-        self.without = _without(self.shelf, body)
-        return self.query, self.without
+        return self.query, _without(self.shelf, body)
 
 
 def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:

@@ -437,6 +437,21 @@ def test_one_bad_query_of_a_batch_fails_alone():
     assert answers == {"a": ("a",), "b": ("b",), "c": ("c",), "bad": "bad"}
 
 
+def test_what_is_blocked_while_the_model_answers_is_taken_out(client, service, monkeypatch):
+    first = client.items(user_id=USER)[0]
+    model = service.places.model("shop").model
+    answer = model.recommend
+
+    def slowly(queries, k):
+        found = answer(queries, k)
+        client.ask(f"/v1/items/{first}/takedown", reason="")
+        service.shelf("shop")  # another request of this worker sees it
+        return found
+
+    monkeypatch.setattr(model, "recommend", slowly, raising=False)
+    assert first not in client.items(user_id=USER)
+
+
 def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch):
     """Recommendations pass by the framework; what goes wrong there is told by it."""
     plain = {name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name] for name in ("items", "model", "notes")}
