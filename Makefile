@@ -1,5 +1,5 @@
 # `make check` is what CI runs before the tests; `make bench` rewrites benchmarks/results and docs/benchmarks.md.
-.PHONY: check test slow bench demo papers docs
+.PHONY: check test slow bench demo papers docs audit
 
 check:
 	ruff check tailor tests benchmarks examples
@@ -25,6 +25,11 @@ papers:
 
 docs:
 	mkdocs build --strict
+
+# Known weaknesses of the pinned packages. Asks an advisory service, which not every machine reaches: then it fails and says so, and is therefore no part of `check`.
+audit:
+	@python -c "import pip_audit" 2> /dev/null || { echo "make audit needs: pip install pip-audit"; exit 1; }
+	python -m pip_audit -r constraints.txt --no-deps --disable-pip --strict
 
 demo:
 	tailor demo

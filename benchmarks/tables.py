@@ -195,7 +195,16 @@ def service(result: dict) -> list[str]:
     lines += ["| " + " | ".join(str(one[name]) for name in names) + " |" for one in figures["events, batches of 100"]]
     both = figures["100 recommendations and 1,000 events a second at once"]
     return [*lines, "", f"Both at once (100 recommendations and 1,000 events a second): p50 {both['recommendations']['p50_ms']} ms, p99 {both['recommendations']['p99_ms']} ms of recommendations. "
-            f"Memory {figures['memory at start, GB']} GB at the start, {figures['memory at the end, GB']} GB at the end."]  # fmt: skip
+            f"Memory {figures['memory at start, GB']} GB at the start, {figures['memory at the end, GB']} GB at the end.", *memory()]  # fmt: skip
+
+
+def memory() -> list[str]:
+    result = read("service-memory")
+    if result is None:
+        return []
+    held = [one["memory, GB"] for one in result["figures"]["minutes"]]
+    return ["", f"Over {len(held) - 1} minutes (`{result['command']}`; {result['figures']['rate']:g} recommendations and {result['figures']['events a second']} events a second), GB at the end of each minute, "
+            f"after one to warm up: {', '.join(map(str, held))}."]  # fmt: skip
 
 
 def summary() -> list[str]:

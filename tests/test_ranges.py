@@ -6,6 +6,7 @@ import typing
 import pytest
 
 from tailor.bench.space import space_of
+from tailor.errors import ModelError
 from tailor.ranges import Choices, Range
 from tailor.specs import build, discover
 
@@ -33,6 +34,14 @@ def test_a_declared_range_holds_the_default_and_its_class_takes_both_ends(name):
         inside = one.written in one.among.values if isinstance(one.among, Choices) else one.among.low <= one.written <= one.among.high
         assert inside, (name, one)
         assert isinstance(one.among, Choices) or one.among.is_whole == isinstance(one.written, int), (name, one)
+
+
+def test_what_a_class_refuses_of_its_parent_s_ranges_is_not_searched():
+    pytest.importorskip("torch")
+    names = {one.path[-1] for one in space_of({"class": "PI2I"})}
+    assert "popularity_power" not in names and {"window", "width", "lr"} <= names
+    with pytest.raises(ModelError, match="cannot be"):  # asked for by name, it is an error
+        space_of({"class": "PI2I", "tune": {"popularity_power": {"low": 0.0, "high": 0.5}}})
 
 
 def test_the_item_to_item_methods_declare_ranges():

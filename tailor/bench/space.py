@@ -45,7 +45,7 @@ def space_of(about: Mapping[str, Any]) -> list[Dimension]:
             raise ModelError(f"{TUNE} = {about[TUNE]!r}: it must be a table of settings and their ranges")
         found = list(_named(plain, about[TUNE], ()))
     else:
-        found = list(_declared(plain, ()))
+        found = [one for one in _declared(plain, ()) if not (_inherited(plain, one) and _refused(plain, one))]
     if not found:
         raise ModelError(
             f'no setting is searched: name some in a table [{TUNE}] of the pipeline file, as in "window = {{ low = 1, high = 15 }}"'
@@ -187,11 +187,23 @@ def _among(about: Mapping[str, Any], name: str, value: Any, here: str) -> Range 
 
 def _check_ends(about: Mapping[str, Any], one: Dimension) -> None:
     """Raise ModelError where the class refuses a choice or an end of a range."""
+    if refused := _refused(about, one):
+        raise ModelError(f"[{TUNE}] {one.name} = {refused}")
+
+
+def _refused(about: Mapping[str, Any], one: Dimension) -> str:
+    """The first choice or end that the class refuses, and why; empty where it takes them all."""
     for value in one.among.values if isinstance(one.among, Choices) else (one.among.low, one.among.high):
         try:
             build(placed(about, {one.name: value}, [one]))
         except TailorError as error:
-            raise ModelError(f"[{TUNE}] {one.name} = {value!r} cannot be: {error}") from None
+            return f"{value!r} cannot be: {error}"
+    return ""
+
+
+def _inherited(about: Mapping[str, Any], one: Dimension) -> bool:
+    """Whether a parent of the class declares the range: the class may refuse what it says, and is then not searched there."""
+    return one.path[-1] not in vars(_fields(part_at(about, one.path[:-1]))[0]).get("__annotations__", {})
 
 
 def untouched(about: Mapping[str, Any], space: Sequence[Dimension]) -> list[Path]:
