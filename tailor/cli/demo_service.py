@@ -117,7 +117,7 @@ def _acts(truth: Truth, user: str, shown: list[str], rng: np.random.Generator) -
 
 
 def _standing(client: "Client") -> str:
-    time.sleep(0.6)  # lists are logged twice a second
+    time.sleep(0.6)  # lists are logged four times a second
     first, second = client.experiment(TRIAL)["results"]
     against = second["against_first"]
     rates = f"best sellers {first['rate'] or 0:.0%}, counting {second['rate'] or 0:.0%}"

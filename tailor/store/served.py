@@ -60,7 +60,7 @@ def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[
 
 
 class ServedLog:
-    """Lists that were answered, written together some seven times a second: rarer and larger writes hold up who waits meanwhile. A crash loses the last of them, never an event."""
+    """Lists that were answered, written together four times a second: rarer and larger writes hold up who waits meanwhile. A crash loses the last of them, never an event."""
 
     def __init__(self, writer: Writer, every_s: float = 0.25, most: int = 20_000) -> None:
         self.writer, self.every_s, self.most = writer, every_s, most
