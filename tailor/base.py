@@ -305,11 +305,11 @@ class ScoringRecommender(Recommender):
         lists = None if candidates is None else candidates.over(self.items_).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(self.items_)):
-            some = queries if stop - start == len(queries) else queries[start:stop]
+            some = queries[start:stop]
             only = None if lists is None else lists.slice(start, stop)
             rows, scores = top_k(self._scores(some), k, some.exclude, some.blocked_rows, only)
             parts.append(Rankings(self.items_, rows, scores, notes=short_notes(self.name, some, rows, k)))
-        return parts[0] if len(parts) == 1 else Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
+        return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
 
 
 class Predictor(Method):

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.base import Recommender, Run
+from tailor.cli.asking import opened
 from tailor.cli.showing import print_json, say, show_report, table
 from tailor.costs import Cost, Stopwatch, resident_bytes
 from tailor.data.folders import replaced_by
@@ -17,7 +18,6 @@ from tailor.evaluation.protocol import evaluate as measure
 from tailor.evaluation.report import write_per_user
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
-from tailor.saving import load
 from tailor.scale.processes import rank
 from tailor.specs import build, discover, find_class, read_pipeline
 
@@ -134,9 +134,7 @@ def evaluate_command(
         if folder.is_file():
             methods[folder.name] = GivenLists.read(folder)
             continue
-        method = load(folder)
-        if not isinstance(method, Recommender):
-            raise ModelError(f"{folder} holds a {method.name}, which does not recommend")
+        method = opened(folder)
         try:
             refuse_seen_targets(method, cut, part)
         except ModelError as error:

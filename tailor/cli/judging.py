@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from tailor.base import Recommender, Run
+from tailor.base import Run
+from tailor.cli.asking import opened
 from tailor.cli.showing import print_json, say, table
 from tailor.data.dataset import Dataset
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError
 from tailor.evaluation.off_policy import Estimate, Value, estimate
 from tailor.progress import terminal
-from tailor.saving import load
 
 
 def estimate_command(
@@ -25,16 +25,9 @@ def estimate_command(
     """See `tailor estimate --help`."""
     if most < 1:
         raise DataError(f"--most {most}: at least 1")
-    methods = {str(folder): load(folder) for folder in models}
-    for folder, method in methods.items():
-        if not isinstance(method, Recommender):
-            raise ModelError(f"{folder} holds a {method.name}, which does not recommend")
+    methods = {str(folder): opened(folder) for folder in models}
     data, run = _log(data_folder, database, tenant), Run(seed, progress=terminal)
-    found = {
-        folder: estimate(data, method, reward, keep_seen, most, run)
-        for folder, method in methods.items()
-        if isinstance(method, Recommender)
-    }
+    found = {folder: estimate(data, method, reward, keep_seen, most, run) for folder, method in methods.items()}
     if json:
         print_json({folder: one.to_dict() for folder, one in found.items()})
         return
@@ -74,10 +67,10 @@ def _log(data_folder: Path | None, database: str | None, tenant: str) -> Dataset
         return Dataset.open(data_folder)
     if database is None:
         raise DataError("name the log: --data FOLDER, or --database URL of the service")
-    from tailor.cli.serving import needs_service, opened
+    from tailor.cli import serving
 
-    needs_service()
+    serving.needs_service()
     from tailor.store.loading import stored_dataset
 
-    with opened(database) as engine:
+    with serving.opened(database) as engine:
         return stored_dataset(engine, tenant, with_lists=True)

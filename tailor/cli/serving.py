@@ -246,6 +246,7 @@ def prune_store(
 ) -> None:
     """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
     from tailor.cli.showing import say
+    from tailor.store.engine import now_ms
     from tailor.store.retention import prune
 
     if events is None and lists is None:
@@ -253,7 +254,7 @@ def prune_store(
     if min(one for one in (events, lists) if one is not None) <= 0:
         raise StoreError("days must be more than 0")
     with opened(database) as engine:
-        gone = prune(engine, int(time.time() * 1000), events, lists, dry_run)
+        gone = prune(engine, now_ms(), events, lists, dry_run)
     say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
 
 

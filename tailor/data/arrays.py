@@ -64,6 +64,8 @@ class Ragged:
 
     def keep(self, mask: np.ndarray) -> "Ragged":
         """The same rows holding only the values where `mask` (m,) is true."""
+        if mask.all():
+            return self
         counts = np.zeros(len(mask) + 1, dtype=np.int64)
         np.cumsum(mask, out=counts[1:])
         return Ragged(counts[self.offsets], self.values[mask])

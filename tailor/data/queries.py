@@ -87,6 +87,8 @@ class Queries(Sequence[Query]):
         if step != 1:
             raise DataError(f"queries[{start}:{stop}:{step}]: only a step of 1 is possible; use take(rows)")
         stop = max(start, stop)
+        if stop - start == len(self):
+            return self
         return replace(
             self,
             histories=self.histories.slice(start, stop),
@@ -161,14 +163,10 @@ class Queries(Sequence[Query]):
             return self if self.catalogue is catalogue else replace(self, catalogue=catalogue)
 
         def rows(ragged: Ragged) -> Ragged:
-            mapped = to[ragged.values]
-            known = mapped >= 0
-            return ragged.with_values(mapped) if known.all() else ragged.with_values(mapped).keep(known)
+            mapped = ragged.with_values(to[ragged.values])
+            return mapped.keep(mapped.values >= 0)
 
         known = to[self.histories.values] >= 0
-        if known.all():
-            histories = self.histories.with_values(to[self.histories.values])
-            return replace(self, catalogue=catalogue, histories=histories, exclude=None if self.exclude is None else rows(self.exclude))
         return replace(
             self,
             catalogue=catalogue,
@@ -216,6 +214,8 @@ class Rankings(Sequence[Ranking]):
     def stack(cls, parts: "Sequence[Rankings]") -> "Rankings":
         """The rankings of all parts (same catalogue and k), one after the other."""
         first = parts[0]
+        if len(parts) == 1:
+            return first
         if any(part.catalogue.mapping_to(first.catalogue) is not None for part in parts[1:]):
             raise ValueError("rankings of different catalogues cannot be stacked: put them over one first")
         starts = np.cumsum([0, *(len(p) for p in parts)])

@@ -116,9 +116,7 @@ class Fuse(Recommender):
         blocks = []
         for start in range(0, len(queries), BLOCK):
             some = None if candidates is None else candidates[start : start + BLOCK]
-            blocks.append(self._fused(queries[start : start + BLOCK] if len(queries) > BLOCK else queries, k, some))
-        if len(blocks) == 1:
-            return blocks[0]
+            blocks.append(self._fused(queries[start : start + BLOCK], k, some))
         return Rankings.stack([block.over(blocks[0].catalogue) for block in blocks]) if blocks else Rankings.empty(Vocabulary([]), 0, k)
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:

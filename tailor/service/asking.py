@@ -2,7 +2,6 @@
 
 import asyncio
 import secrets
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ from tailor.service.serving import LATE_S, Answering
 from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
 from tailor.service.shelf import Shelf, words_of
 from tailor.service.state import Service
+from tailor.store.engine import now_ms
 from tailor.store.keys import Caller
 from tailor.store.served import Served
 from tailor.text.bm25 import BM25
@@ -60,7 +60,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """What people who had an item went on to, or what is like it."""
         model, shelf = service.places.model(who.tenant), service.shelf(who.tenant)
         request_id = body.request_id or secrets.token_hex(12)
-        query = Query(None, History.of(body.item_id), time_ms=int(time.time() * 1000), exclude=(*body.exclude, body.item_id))
+        query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id))
         ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
@@ -108,9 +108,7 @@ class _Recommending:
         self.shelf, events, now = self.service.known(self.tenant, body.user_id)
         history = _history(body, events, now, self.notes)
         seen = () if body.keep_seen else history.item_ids
-        self.query = Query(
-            body.user_id, history, body.text, int(time.time() * 1000), self.chance, (*body.exclude, *seen), context=body.context
-        )
+        self.query = Query(body.user_id, history, body.text, now_ms(), self.chance, (*body.exclude, *seen), context=body.context)
         return self.query, _without(self.shelf, body)
 
 
@@ -169,5 +167,5 @@ def _answer(service: Service, tenant: str, surface: str, user_id: str | None, te
     """The answer, and a line for the log of what was served."""
     chances = ranking.columns[PROPENSITY].tolist() if PROPENSITY in ranking.columns else [1.0] * len(ranking)
     shown = tuple(zip(ranking.ids, ranking.scores.tolist(), chances, strict=True))
-    service.served.add(Served(tenant, request_id, user_id, int(time.time() * 1000), surface, text, model, shown))
+    service.served.add(Served(tenant, request_id, user_id, now_ms(), surface, text, model, shown))
     return JSONResponse({"request_id": request_id, "model": model, "items": items, "notes": [*notes, *ranking.notes]})

@@ -1,6 +1,5 @@
 """What a product sends: events, items, people."""
 
-import time
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +10,7 @@ from tailor.service.problems import ProblemError, fields
 from tailor.service.shapes import Event, Events, Id, Items, Person, Takedown
 from tailor.service.state import Service
 from tailor.store import catalogue, people
+from tailor.store.engine import now_ms
 from tailor.store.events import add_events
 from tailor.store.keys import Caller
 
@@ -22,11 +22,11 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     @api.post("/v1/events")
     def events(body: Events, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Store events; what is answered for is on the disk. Good events of a batch are kept, bad ones are named."""
-        now_ms = int(time.time() * 1000)
-        good, bad = _read(body.events, now_ms)
+        now = now_ms()
+        good, bad = _read(body.events, now)
         if body.events and not good:
             raise ProblemError(422, f"none of {len(bad)} events could be read: {bad[0]['field']} {bad[0]['problem']}", bad)
-        new = service.writer.do(lambda connection: add_events(connection, who.tenant, good, now_ms)) if good else set()
+        new = service.writer.do(lambda connection: add_events(connection, who.tenant, good, now)) if good else set()
         ids = dict.fromkeys(one["event_id"] for one in good)
         return {"accepted": len(new), "duplicates": [one for one in ids if one not in new], "rejected": bad}
 
@@ -92,7 +92,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     return api
 
 
-def _read(given: list[Any], now_ms: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _read(given: list[Any], now: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Events that can be stored, and what is wrong with the others: index, field, problem."""
     good, bad = [], []
     for index, one in enumerate(given):
@@ -103,5 +103,5 @@ def _read(given: list[Any], now_ms: int) -> tuple[list[dict[str, Any]], list[dic
             bad.append({"index": index, **first, "field": first["field"] or "(the event)"})
         else:
             row = event.model_dump()
-            good.append({**row, "time_ms": now_ms if row["time_ms"] is None else row["time_ms"]})
+            good.append({**row, "time_ms": now if row["time_ms"] is None else row["time_ms"]})
     return good, bad

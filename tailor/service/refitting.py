@@ -1,6 +1,5 @@
 """Learning anew from the store, beside the model that answers; it takes the place only where fresh data does not speak against it."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ from tailor.evaluation.protocol import compare, evaluate
 from tailor.saving import load
 from tailor.service.serving import digest_of
 from tailor.specs import build
-from tailor.store.engine import reading, writing
+from tailor.store.engine import now_ms, reading, writing
 from tailor.store.loading import stored_dataset
 from tailor.store.served import add_model, current_model, serve_model
 
@@ -42,7 +41,7 @@ def refit(engine: sa.Engine, tenant: str, pipeline: Mapping[str, Any], folder: P
     The comparison holds the fresh events back from the new model too; the model that takes the place has learned from everything. `force` swaps
     without comparing. Raises DataError where nothing is stored, ModelError for a pipeline that cannot be built.
     """
-    started_ms = int(time.time() * 1000)
+    started_ms = now_ms()
     method = cast(Recommender, build(pipeline))
     data = stored_dataset(engine, tenant, method.learns_from_impressions())
     with reading(engine) as connection:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,11 @@ from tailor.errors import MissingExtraError, StoreError
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
 WAIT_S = 5.0  # for another's write, and for a connection
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def connect(url: str) -> sa.Engine:

@@ -9,8 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
+from tailor.store.engine import now_ms
 from tailor.store.schema import events, experiments, models, requests
-from tailor.store.served import now_ms
 
 
 def start(connection: sa.Connection, tenant: str, name: str, arms: Sequence[dict[str, Any]], action: str | None) -> None:

@@ -3,12 +3,12 @@
 import hashlib
 import re
 import secrets
-import time
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from tailor.errors import StoreError, nearest
+from tailor.store.engine import now_ms
 from tailor.store.schema import keys
 
 ROLES = ("read", "write", "admin")  # each may what those before it may
@@ -39,7 +39,7 @@ def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> st
     if not name.strip():
         raise StoreError("a key needs a name")
     key = PREFIX + secrets.token_urlsafe(32)
-    row = {"digest": digest(key), "tenant": tenant, "role": role, "name": name, "made_ms": int(time.time() * 1000)}
+    row = {"digest": digest(key), "tenant": tenant, "role": role, "name": name, "made_ms": now_ms()}
     connection.execute(sa.insert(keys).values(row))
     return key
 
@@ -53,9 +53,7 @@ def caller(connection: sa.Connection, key: str) -> Caller | None:
 def revoke(connection: sa.Connection, tenant: str, name: str) -> int:
     """How many keys of that name end now."""
     found = connection.execute(
-        sa.update(keys)
-        .where(keys.c.tenant == tenant, keys.c.name == name, keys.c.revoked_ms.is_(None))
-        .values(revoked_ms=int(time.time() * 1000))
+        sa.update(keys).where(keys.c.tenant == tenant, keys.c.name == name, keys.c.revoked_ms.is_(None)).values(revoked_ms=now_ms())
     )
     return found.rowcount
 

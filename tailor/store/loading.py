@@ -1,7 +1,6 @@
 """From a data set into the store, and from the store to a data set."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
 from tailor.store.catalogue import CONTENT, upsert_items
-from tailor.store.engine import reading, writing
+from tailor.store.engine import now_ms, reading, writing
 from tailor.store.events import add_events
 from tailor.store.schema import events, impressions, items, requests
 
@@ -43,13 +42,13 @@ def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progre
     if "event_id" not in frame.columns:
         frame = frame.with_columns(pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id"))
     frame = frame.select([name for name in PLAIN if name in frame.columns])
-    new, now_ms = 0, int(time.time() * 1000)
+    new, now = 0, now_ms()
     for start in progress(range(0, len(rows), CHUNK), "items", -(-len(rows) // CHUNK)):
         with writing(engine) as connection:
             upsert_items(connection, tenant, rows[start : start + CHUNK])
     for start in progress(range(0, len(frame), CHUNK), "events", -(-len(frame) // CHUNK)):
         with writing(engine) as connection:
-            new += len(add_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now_ms))
+            new += len(add_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now))
     return {"items": len(rows), "events": len(frame), "new events": new}
 
 

@@ -8,7 +8,6 @@ import hashlib
 import hmac
 import json
 import secrets as random
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from tailor.store.engine import now_ms
 from tailor.store.events import inserting
 from tailor.store.schema import erasures, events, impressions, people, requests, secrets
 
@@ -88,7 +88,7 @@ ERASABLES: tuple[Erasable, ...] = (Shown(), Rows(requests), Rows(events), Rows(p
 
 def upsert_person(connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]) -> None:
     """What is known of a person besides events."""
-    row = {"tenant": tenant, "user_id": user_id, "more": dict(more), "changed_ms": int(time.time() * 1000)}
+    row = {"tenant": tenant, "user_id": user_id, "more": dict(more), "changed_ms": now_ms()}
     insert = inserting(connection, people).values(row)
     connection.execute(
         insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_={"more": row["more"], "changed_ms": row["changed_ms"]})
@@ -115,7 +115,7 @@ def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence
         "receipt_id": random.token_hex(16),
         "tenant": tenant,
         "subject": subject(key, tenant, user_id),
-        "time_ms": int(time.time() * 1000),
+        "time_ms": now_ms(),
         "rows": rows,
     }
     connection.execute(sa.insert(erasures).values(receipt))

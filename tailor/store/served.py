@@ -1,7 +1,6 @@
 """What was answered to whom: requests, and the items shown with their probabilities; and which model answers."""
 
 import threading
-import time
 from collections.abc import Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
+from tailor.store.engine import now_ms
 from tailor.store.events import inserting
 from tailor.store.people import signing_key, subject
 from tailor.store.schema import erasures, impressions, models, requests
@@ -144,8 +144,3 @@ def current_model(connection: sa.Connection, tenant: str) -> dict[str, Any] | No
 def tenants(connection: sa.Connection) -> list[str]:
     """Those with a model."""
     return list(connection.execute(sa.select(models.c.tenant).distinct()).scalars())
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970."""
-    return int(time.time() * 1000)
