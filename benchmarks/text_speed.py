@@ -91,11 +91,11 @@ def by_meaning() -> dict[str, float]:
 
     texts = real("beauty").item_texts[:512]
     peers = {f"{name}, {size} texts a batch": (SentenceTransformer(str(where("minilm")), device="cpu", model_kwargs={"dtype": dtype}), size)
-             for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)) for size in (32, 64, 128)}  # fmt: skip
+             for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)) for size in (16, 32, 64, 128)}  # fmt: skip
     mine = SentenceEncoder()
     mine.encode(texts[:8])
     taken: dict[str, list[float]] = {name: [] for name in (*peers, "tailor")}
-    for _ in range(2):
+    for _ in range(4):
         for name, (peer, size) in peers.items():
             taken[name].append(seconds(lambda peer=peer, size=size: peer.encode(texts, batch_size=size, show_progress_bar=False), 1))
         taken["tailor"].append(seconds(lambda: mine.encode(texts), 1))

@@ -119,6 +119,13 @@ class _List:
         self.rows, self.weights, self.n = rows, weights, n
         self.most = float(weights.max())
         self._all: np.ndarray | None = None
+        self._nth: dict[int, float] = {}
+
+    def nth(self, k: int) -> float:
+        """The k-th largest weight, 0 where fewer texts hold the word."""
+        if k not in self._nth:
+            self._nth[k] = nth_largest(self.weights, k) if len(self.weights) >= k else 0.0
+        return self._nth[k]
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """What the word adds to these texts, 0 where they lack it."""
@@ -133,6 +140,11 @@ class _List:
         return held
 
 
+def nth_largest(values: np.ndarray, k: int) -> float:
+    """The k-th largest of at least k values."""
+    return float(np.partition(values, len(values) - k)[len(values) - k])
+
+
 def _best(lists: list[tuple[_List, float]], k: int, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The k texts of the largest sums over word lists, each with its factor, which stand by falling largest weight.
 
@@ -141,7 +153,8 @@ def _best(lists: list[tuple[_List, float]], k: int, seen: np.ndarray) -> tuple[n
     """
     most = [factor * one.most for one, factor in lists]
     rest = (np.r_[np.cumsum(most[::-1])[::-1], 0] * (1 + SLACK)).tolist()  # by list: what it and all after it add at most
-    taken, values, least = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32), 0.0
+    least = max((factor * one.nth(k) for one, factor in lists), default=0.0) * (1 - SLACK)  # so much k texts have by one word alone
+    taken, values = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
     marked = []
     for at, (one, factor) in enumerate(lists):
         if len(taken):
@@ -155,8 +168,9 @@ def _best(lists: list[tuple[_List, float]], k: int, seen: np.ndarray) -> tuple[n
             taken, values = np.concatenate((taken, rows[fresh])), np.concatenate((values, np.float32(factor) * weights[fresh]))
             seen[rows] = True
             marked.append(rows)
-        if len(taken) >= k:
-            least = max(least, float(np.partition(values, len(values) - k)[len(values) - k]))
+        high = values[values >= least]
+        if len(high) >= k:
+            least = nth_largest(high, k)
     for rows in marked:
         seen[rows] = False
     kept = values >= least

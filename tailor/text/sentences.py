@@ -30,11 +30,11 @@ class SentenceEncoder(Encoder):
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the processor computes in it; cosine to float32 > .996
     dims: int | None = None  # the first so many numbers only, for models trained to allow it (Matryoshka)
     prefix: str = ""  # put before every text, for models that were trained with one ("query: ")
-    batch_size: int = 64
+    batch_size: int | None = None  # texts at once; none: 16 on a processor, whose caches that fits, 256 on a GPU
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or (self.dims is not None and self.dims < 1):
+        if (self.batch_size is not None and self.batch_size < 1) or (self.dims is not None and self.dims < 1):
             raise ModelError(f"batch_size is {self.batch_size}, dims {self.dims}: both from 1")
 
     @property
@@ -52,8 +52,8 @@ class SentenceEncoder(Encoder):
         if not len(texts):
             return np.zeros((0, self.dims or _loaded(self.model, self._number_format(), self.device).get_embedding_dimension()), np.float32)
         clean = [self.prefix + readable(text) for text in texts]
-        vectors = _loaded(self.model, self._number_format(), self.device).encode(clean, batch_size=self.batch_size, convert_to_numpy=True,
-                                                                              show_progress_bar=False)  # fmt: skip
+        vectors = _loaded(self.model, self._number_format(), self.device).encode(
+            clean, batch_size=self.batch_size or (16 if self.device == "cpu" else 256), convert_to_numpy=True, show_progress_bar=False)  # fmt: skip
         return unit_length(np.asarray(vectors, dtype=np.float32)[:, : self.dims])
 
     def _number_format(self) -> str:
