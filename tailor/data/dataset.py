@@ -5,7 +5,7 @@ import hashlib
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,10 @@ class Provenance:
     def chain(self) -> "list[Provenance]":
         """This, and all that it was cut from."""
         return [self, *(self.within.chain() if self.within else ())]
+
+    def after(self, other: "Provenance") -> "Provenance":
+        """This, of what has learned from `other` before."""
+        return replace(self, within=other if self.within is None else self.within.after(other))
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> "Provenance":

@@ -32,13 +32,15 @@ class SampledSoftmax:
     """Cross-entropy over the target and K negatives that all places of a batch share (Jean et al. 2015).
 
     Drawn uniformly and without repetition out of N - 1, each negative stands for (N - 1) / K items: `log((N - 1) / K)` is added to its logit. A negative that is
-    a place's own target is left out for that place. With K = N - 1 this is `FullSoftmax`.
+    a place's own target is left out for that place, or, with `same`, one of another row that is the same to the eye. With K = N - 1 this is `FullSoftmax`.
     """
 
-    def __call__(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor, items: int) -> Tensor:
-        """`states`, `positive` (M, D), `negative` (K, D), `targets` (M,) and `drawn` (K,) rows, ascending; `items` is N."""
+    def __call__(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor, items: int,
+                 same: Tensor | None = None) -> Tensor:  # fmt: skip
+        """`states`, `positive` (M, D), `negative` (K, D), `targets` (M,) and `drawn` (K,) rows, ascending; `items` is N; `same` (N,) numbers, alike for rows that are."""
         own = (states.float() * positive.float()).sum(dim=-1)
-        return _softmax_loss(own, states, negative, *clashes(targets, drawn), math.log(max(items - 1, 1) / max(len(drawn), 1)))
+        rows, columns = clashes(targets, drawn) if same is None else (same[targets][:, None] == same[drawn]).nonzero(as_tuple=True)
+        return _softmax_loss(own, states, negative, rows, columns, math.log(max(items - 1, 1) / max(len(drawn), 1)))
 
 
 @dataclass(frozen=True)

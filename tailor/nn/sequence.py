@@ -1,4 +1,4 @@
-"""A net over event sequences: one table of item vectors, read at the bottom and compared with at the top.
+"""A net over event sequences: one table of item vectors, read at the bottom and compared with at the top; texts may stand in for the table.
 
 Shapes: B sequences, T places, D width, N items.
 """
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.nn.dropout import Dropout
+from tailor.nn.fronts import TextFront
 
 
 class SequenceNet(nn.Module):
@@ -19,14 +20,15 @@ class SequenceNet(nn.Module):
     """
 
     def __init__(self, items: int, width: int, layers: Sequence[nn.Module], dropout: float = 0.0, temperature: float = 0.0,
-                 positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False) -> None:  # fmt: skip
+                 positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False, front: TextFront | None = None) -> None:  # fmt: skip
         super().__init__()
         self.items, self.temperature = items, temperature
         self._catalogue: Tensor | None = None
-        self.table = nn.Embedding(items + tokens, width, sparse=sparse)
+        self.table: nn.Embedding | TextFront = front or nn.Embedding(items + tokens, width, sparse=sparse)
         self.positions = positions
         self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
-        for part in self.modules():
+        theirs = set() if front is None else set(front.modules())  # begins as it was made
+        for part in (one for one in self.modules() if one not in theirs):
             if isinstance(part, nn.Linear | nn.Embedding):
                 nn.init.normal_(part.weight, std=0.02)
             if isinstance(part, nn.Linear) and part.bias is not None:
@@ -47,10 +49,13 @@ class SequenceNet(nn.Module):
     def catalogue(self) -> Tensor:
         """(N, D) all items, comparable; of a net that is ready for use made once, and made again after the next call of `train` or `eval`."""
         if self.training or torch.is_grad_enabled():
-            return self.comparable(self.table.weight[: self.items])
+            return self.comparable(self._vectors())
         if self._catalogue is None:
-            self._catalogue = self.comparable(self.table.weight[: self.items])
+            self._catalogue = self.comparable(self._vectors())
         return self._catalogue
+
+    def _vectors(self) -> Tensor:
+        return self.table.all() if isinstance(self.table, TextFront) else self.table.weight[: self.items]
 
     def train(self, mode: bool = True) -> "SequenceNet":
         self._catalogue = None
@@ -58,4 +63,4 @@ class SequenceNet(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.table.weight.device
+        return self.norm.weight.device

@@ -11,8 +11,8 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.defaults import DEFAULT
 from tailor.defaults import encoder as encoder_of
-from tailor.errors import DataError, ModelError
-from tailor.text.cached import CachedEncoder
+from tailor.errors import DataError
+from tailor.text.cached import asking, item_vectors
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import unit_length
 from tailor.text.vector_index import VectorIndex
@@ -51,23 +51,11 @@ class DenseRetriever(ScoringRecommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_, texts = data.catalogue, data.item_texts
         encoder = encoder_of(self.encoder)
-        cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
-        blank = np.array([not text.strip() for text in texts], dtype=bool)
-        self.vectors_ = cached.encode(texts, run.progress)
-        self.vectors_[blank] = 0
+        self.vectors_ = item_vectors(encoder, texts, run.progress)
         self.space_ = encoder.space
         made = VectorIndex(self.index, self.exact_upto).build(self.vectors_, run.seed)
         self.index_ = made.to_bytes()
-        self.fit_report_ = {"encoder": encoder.fingerprint, "items_without_text": int(blank.sum()), **made.report}
-
-    def _asking(self) -> Encoder:
-        """The encoder for queries. Raises ModelError where it is not the one that the items were encoded with."""
-        encoder = encoder_of(self.encoder)
-        if encoder.space != self.space_:
-            raise ModelError(
-                f"the items were encoded by [{self.space_}], the encoder is now [{encoder.space}]: name that encoder, or fit again"
-            )
-        return (encoder.inner if isinstance(encoder, CachedEncoder) else encoder).exact()
+        self.fit_report_ = {"encoder": encoder.fingerprint, "items_without_text": int((~self.vectors_.any(axis=1)).sum()), **made.report}
 
     def _asked(self, queries: Queries) -> np.ndarray:
         """(B, D) unit vectors of the queries; zero where a query says nothing."""
@@ -75,7 +63,7 @@ class DenseRetriever(ScoringRecommender):
         vectors = unit_length(np.asarray(weights @ self.vectors_, dtype=np.float32).reshape(len(queries), -1))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
-            vectors[list(texts)] = self._asking().encode(list(texts.values()))
+            vectors[list(texts)] = asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
         return vectors
 
     def _scores(self, queries: Queries) -> np.ndarray:

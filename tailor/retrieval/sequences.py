@@ -3,8 +3,6 @@
 Shapes: B queries, T places, D width, N items, K negatives, M places that predict.
 """
 
-import hashlib
-import json
 import math
 import time
 from abc import abstractmethod
@@ -28,14 +26,15 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fronts import TextFront
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.packing import cut, packed, padded
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
 from tailor.ranges import Choices, Range
 from tailor.retrieval.neighbours import by_cause
-from tailor.retrieval.validation import Validation
-from tailor.specs import check_settings, spec
+from tailor.retrieval.validation import Validation, training_key
+from tailor.specs import check_settings
 
 T = TypeVar("T")
 EXPLAINED = 20  # latest events that an explanation looks at
@@ -64,7 +63,8 @@ class Windows:
 class SequenceRecommender(ScoringRecommender):
     """Reads the history in order, and compares the last state with every item's vector; a score is the item's share of the softmax over all.
 
-    Strangers and new events need no refit: the history of the query is all that is read. Items without a training event are neither read nor scored.
+    Strangers and new events need no refit: the history of the query is all that is read. Items without a training event are neither read nor scored, but by
+    methods that know them by something else (`_readable`).
     """
 
     width: Annotated[int, Choices(32, 64, 128)] = 64  # of item vectors and states
@@ -107,10 +107,13 @@ class SequenceRecommender(ScoringRecommender):
         """What tells the layers where an event stands; None where they know by themselves."""
         return LearnedPositions(self.length, self.width)
 
+    def _front(self) -> TextFront | None:
+        """What item vectors are made from; None for a table of their own."""
+        return None
+
     def _make_net(self, items: int) -> SequenceNet:
-        return SequenceNet(
-            items, self.width, self._layers(), self.dropout, self.temperature, self._positions(), self.tokens, self._is_sparse(items)
-        )
+        return SequenceNet(items, self.width, self._layers(), self.dropout, self.temperature, self._positions(), self.tokens,
+                           self._is_sparse(items), self._front())  # fmt: skip
 
     def _is_sparse(self, items: int) -> bool:
         """Whether steps touch so few rows of the table that moving all of them would take longer."""
@@ -135,18 +138,25 @@ class SequenceRecommender(ScoringRecommender):
         validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
         learned = (data if validation is None else validation.learned).sequences
         has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
-        self.items_ = Vocabulary.of_items(data.catalogue.ids[has_event].tolist())
+        self.items_ = Vocabulary.of_items(data.catalogue.ids[has_event | self._readable(data)].tolist())
+        self._chosen = np.sort(self.items_.rows(data.catalogue.ids[has_event].tolist()))
+        self._read(data, run)
         times = None if learned.times_ms is None else learned.times_ms.values
         rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
         with computing(run.seed, run.workers):
             self._net = self._make_net(len(self.items_))
-        identity = [spec(self), data.content_hash, validation and validation.split.hash, run.seed]
-        key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-        trained = self._train(rows, times, validation, run, key)
+        trained = self._train(rows, times, validation, run, training_key(self, data, validation, run))
         self._net.cpu().eval()
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
-        self.fit_report_ = {"items_with_events": len(self.items_), "weights": sum(one.size for one in self.weights_.values()),
+        self.fit_report_ = {"items_with_events": len(self._chosen), "weights": sum(one.size for one in self.weights_.values()),
                             "validated_on": "valid" if valid else "own" if validation else "nothing", **trained}  # fmt: skip
+
+    def _readable(self, data: Dataset) -> np.ndarray:
+        """(N,) bool: the items of a data set that can be read and scored without an event."""
+        return np.zeros(len(data.catalogue), dtype=bool)
+
+    def _read(self, data: Dataset, run: Run) -> None:
+        """Take in what is known of `items_` besides events, before the net is made."""
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """An epoch broken off after some seconds, and one validation; `at_most`, since training may stop earlier."""
@@ -158,7 +168,8 @@ class SequenceRecommender(ScoringRecommender):
                 yield step
 
         short._fit(data, replace(run, deadline_s=REHEARSED_S, progress=noting), None)
-        self.items_, self.weights_, watch = short.items_, short.weights_, Stopwatch()
+        self.__dict__ |= short.state()
+        watch = Stopwatch()
         validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
         before = watch.lap()
         asking = 0.0
@@ -221,14 +232,14 @@ class SequenceRecommender(ScoringRecommender):
         return self._compared(states, net.comparable(positive), net.comparable(negative), as_tensor(targets, net), as_tensor(drawn, net))
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        """(K,) rows of the items that the targets of a batch are told from; none where it is all."""
-        return np.empty(0, np.int64) if self.negatives is None else uniform_negatives(self._net.items, self.negatives, rng)
+        """(K,) rows of the items, chosen by somebody, that the targets of a batch are told from; none where it is all."""
+        return np.empty(0, np.int64) if self.negatives is None else self._chosen[uniform_negatives(len(self._chosen), self.negatives, rng)]
 
     def _compared(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
         """The loss of states (M, D) that should lie near `positive` (M, D) and far from `negative` (K, D)."""
         if self.negatives is None:
             return FullSoftmax()(states, self._net.catalogue(), targets)
-        return SampledSoftmax()(states, positive, negative, targets, drawn, self._net.items)
+        return SampledSoftmax()(states, positive, negative, targets, drawn, len(self._chosen))
 
     # answering
 

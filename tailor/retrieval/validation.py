@@ -1,5 +1,7 @@
 """What a net is asked while it learns, so that it stops in time and keeps its best weights."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.splits import Split, inner_cut
 from tailor.metrics.ranking import hits, ndcg, relevant_counts
+from tailor.specs import spec
 
 OWN_TARGETS = 2_000  # users whose last event says when to stop, where no validation part is given
 VALID_USERS = 5_000  # of a validation part that are asked
@@ -43,3 +46,9 @@ class Validation:
         lists = method._recommend(self.queries, 10, None).over(self.queries.catalogue)
         found = hits(lists.rows, self.targets.offsets, self.targets.values)
         return float(np.nanmean(ndcg(found, relevant_counts(self.targets.offsets, self.targets.values), 10)))
+
+
+def training_key(method: Recommender, data: Dataset, validation: Validation | None, run: Run) -> str:
+    """A name for a training run that tells it from any other: of settings, data, validation and seed."""
+    identity = [spec(method), data.content_hash, validation and validation.split.hash, run.seed]
+    return f"{method.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"

@@ -9,7 +9,7 @@ import numpy as np
 from tailor.base import Encoder
 from tailor.cache import Cache
 from tailor.configuration import cache_folder
-from tailor.errors import DataError
+from tailor.errors import DataError, ModelError
 from tailor.progress import Progress, silent
 
 AT_ONCE = 1024  # texts between two writes: what a kill can cost
@@ -59,6 +59,27 @@ class CachedEncoder(Encoder):
     def forget(self, texts: Sequence[str]) -> int:
         """Delete what is kept of these texts, by whatever encoder; returns how many vectors that were."""
         return self.cache.forget(texts)
+
+
+def item_vectors(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
+    """(N, D) vectors of a catalogue's texts, kept in the cache; zero for an item without words."""
+    cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
+    vectors = cached.encode(texts, progress)
+    vectors[[not text.strip() for text in texts]] = 0
+    return vectors
+
+
+def known_encoder(encoder: Encoder, space: str) -> Encoder:
+    """The encoder that items were encoded with. Raises ModelError where it is another."""
+    if encoder.space != space:
+        raise ModelError(f"the items were encoded by [{space}], the encoder is now [{encoder.space}]: name that encoder, or fit again")
+    return encoder
+
+
+def asking(encoder: Encoder, space: str) -> Encoder:
+    """The same for what people write: in full precision, and nothing is kept."""
+    encoder = known_encoder(encoder, space)
+    return (encoder.inner if isinstance(encoder, CachedEncoder) else encoder).exact()
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -1,0 +1,53 @@
+"""Where nets get item vectors from when not from a table of their own: from vectors of texts, which a new item has too."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+
+class TextMap(nn.Module):
+    """Unit vectors of texts (..., D) -> (..., width): one linear map, or two with GELU between where there are `hidden` units."""
+
+    def __init__(self, dims: int, width: int, hidden: int = 0, bias: bool = True) -> None:
+        super().__init__()
+        self.scale = dims**0.5  # so that each number is about one
+        self.first = nn.Linear(dims, hidden, bias) if hidden else nn.Identity()
+        self.last = nn.Linear(hidden or dims, width, bias)
+
+    def forward(self, texts: Tensor) -> Tensor:
+        seen = self.first(texts * self.scale)
+        return cast(Tensor, self.last(seen if isinstance(self.first, nn.Identity) else nn.functional.gelu(seen)))
+
+
+class TextFront(nn.Module):
+    """Fixed vectors of texts seen through a small net, or as they are; read by row like an `nn.Embedding`.
+
+    The texts' vectors are no weights: they are given again whenever the net is built. A net that is ready for use maps all of them once.
+    """
+
+    def __init__(self, texts: Tensor, width: int | None, hidden: int = 0) -> None:
+        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden` units between, 0 for one linear map."""
+        super().__init__()
+        self.texts: Tensor
+        self.register_buffer("texts", texts, persistent=False)
+        self.map: TextMap | nn.Identity = nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden)
+        self._all: Tensor | None = None
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., width) of rows (...)."""
+        if self.training or torch.is_grad_enabled():
+            return cast(Tensor, self.map(self.texts[rows]))
+        return self.all()[rows]
+
+    def all(self) -> Tensor:
+        """(N, width) of all rows; while the net learns made anew for every call."""
+        if self.training or torch.is_grad_enabled():
+            return cast(Tensor, self.map(self.texts))
+        if self._all is None:
+            self._all = self.map(self.texts)
+        return self._all
+
+    def train(self, mode: bool = True) -> "TextFront":
+        self._all = None
+        return super().train(mode)
