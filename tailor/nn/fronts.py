@@ -26,26 +26,32 @@ class TextFront(nn.Module):
     The texts' vectors are no weights: they are given again whenever the net is built. A net that is ready for use maps all of them once.
     """
 
-    def __init__(self, texts: Tensor, width: int | None, hidden: int = 0) -> None:
-        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden` units between, 0 for one linear map."""
+    def __init__(self, texts: Tensor, width: int | None, hidden: int = 0, bias: bool = True, unit: bool = False) -> None:
+        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden` units between, 0 for one linear map; `unit`: of length one."""
         super().__init__()
+        self.unit = unit
         self.texts: Tensor
         self.register_buffer("texts", texts, persistent=False)
-        self.map: TextMap | nn.Identity = nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden)
+        self.map: TextMap | nn.Identity = nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden, bias)
         self._all: Tensor | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """(..., width) of rows (...)."""
         if self.training or torch.is_grad_enabled():
-            return cast(Tensor, self.map(self.texts[rows]))
+            return self.of(self.texts[rows])
         return self.all()[rows]
+
+    def of(self, texts: Tensor) -> Tensor:
+        """(..., width) of vectors of any texts (..., D)."""
+        out: Tensor = self.map(texts)
+        return nn.functional.normalize(out.float(), dim=-1) if self.unit else out
 
     def all(self) -> Tensor:
         """(N, width) of all rows; while the net learns made anew for every call."""
         if self.training or torch.is_grad_enabled():
-            return cast(Tensor, self.map(self.texts))
+            return self.of(self.texts)
         if self._all is None:
-            self._all = self.map(self.texts)
+            self._all = self.of(self.texts)
         return self._all
 
     def train(self, mode: bool = True) -> "TextFront":

@@ -1,12 +1,12 @@
 """AlphaRec: language vectors, smoothed along who chose what, and one small map."""
 
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tailor.base import Encoder, Paper, Run, ScoringRecommender
 from tailor.data.arrays import Ragged
@@ -19,7 +19,7 @@ from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
-from tailor.nn.fronts import TextMap
+from tailor.nn.fronts import TextFront
 from tailor.nn.losses import SampledSoftmax
 from tailor.ranges import Range
 from tailor.retrieval.validation import Validation, training_key
@@ -119,24 +119,21 @@ class AlphaRec(ScoringRecommender):
         """(B, D) what people with these items are like, of unit length; zero without items."""
         return unit_length(np.asarray(_means(rows, len(self.items_)) @ self.texts_ + self._steps(rows) @ self.first_))
 
-    def _made(self) -> TextMap:
-        return TextMap(self.texts_.shape[1], self.width, self.texts_.shape[1] // 2 if self.map == "net" else 0, bias=self.map == "net")
+    def _made(self) -> TextFront:
+        hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
+        return TextFront(torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True)
 
     def _loss(self, rows: Ragged, batch: np.ndarray, drawn: np.ndarray) -> Tensor:
         """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that is to be found."""
         owners, items = rows.owners[batch], rows.values[batch]
         others = rows.take(owners)
         others = others.keep(others.values != np.repeat(items, others.lengths))
-        device = next(self._net.parameters()).device
+        to = next(self._net.parameters()).device
+        people = self._net.of(torch.from_numpy(self._people(others)).to(to))
+        where, against = torch.from_numpy(items.astype(np.int64)).to(to), torch.from_numpy(drawn).to(to)
+        return SampledSoftmax()(people / self.temperature, self._net(where), self._net(against), where, against, items=len(drawn) + 1)
 
-        def compared(vectors: np.ndarray) -> Tensor:
-            return nn.functional.normalize(self._net(torch.from_numpy(vectors).to(device)).float(), dim=-1)
-
-        people, own, against = compared(self._people(others)), compared(self.smooth_[items]), compared(self.smooth_[drawn])
-        where = torch.from_numpy(items.astype(np.int64)).to(device), torch.from_numpy(drawn).to(device)
-        return SampledSoftmax()(people / self.temperature, own, against, *where, items=len(drawn) + 1)
-
-    def _ready(self) -> TextMap:
+    def _ready(self) -> TextFront:
         if "_net" not in self.__dict__:
             self._net = self._made()
             self._net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.map_.items()})
@@ -146,10 +143,11 @@ class AlphaRec(ScoringRecommender):
     def _mapped(self, vectors: np.ndarray) -> np.ndarray:
         """(n, D) -> (n, width) of unit length; zero where the vector is."""
         net = self._ready()
-        with torch.inference_mode():
-            mapped = net(torch.from_numpy(vectors.astype(np.float32, copy=False)).to(next(net.parameters()).device)).float().cpu().numpy()
-        return unit_length(mapped) * vectors.any(axis=1, keepdims=True)
+        mapped = net.of(torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)).cpu().numpy()
+        found: np.ndarray = mapped * vectors.any(axis=1, keepdims=True)
+        return found
 
+    @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
         people = self._mapped(self._people(_distinct(queries.histories)))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
@@ -157,7 +155,7 @@ class AlphaRec(ScoringRecommender):
             share = np.where(people[list(texts)].any(axis=1, keepdims=True), np.float32(self.text_share), np.float32(1))
             said = self._mapped(asking(encoder_of(self.encoder), self.space_).encode(list(texts.values())))
             people[list(texts)] = (1 - share) * people[list(texts)] + share * said
-        scores = cast(np.ndarray, people @ self._mapped(self.smooth_).T)
+        scores: np.ndarray = people @ self._ready().all().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
         scores[~people.any(axis=1)] = -np.inf
         return scores
