@@ -177,10 +177,12 @@ class Dataset:
     @cached_property
     def item_texts(self) -> list[str]:
         """(N,) title, categories and text of every item, joined; "" for an item without words."""
+        return self.texts_of("title", "categories", "text")
+
+    def texts_of(self, *names: str) -> list[str]:
+        """(N,) these columns of every item, joined; "" for an item without words."""
         frame = self.item_table
-        parts = [pl.col(column) for column in ("title", "text") if column in frame.columns]
-        if "categories" in frame.columns:
-            parts.insert(1, pl.col("categories").list.join(" "))
+        parts = [pl.col(name).list.join(" ") if name == "categories" else pl.col(name) for name in names if name in frame.columns]
         if not parts:
             return [""] * len(frame)
         return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()

@@ -94,7 +94,7 @@ class Ranking:
 class Evidence:
     """One reason for an item: what kind of thing it is, its id, and its share of the score."""
 
-    kind: str  # "item": of the history; "word": of the text; "popularity"; "part": a part of a pipeline that cannot say more
+    kind: str  # "item": of the history; "word": of the text; "concept"; "popularity"; "part": a part of a pipeline that cannot say more
     id: str
     share: float
 

@@ -47,14 +47,20 @@ class SampledSoftmax:
 class InBatchSoftmax:
     """Cross-entropy over the batch's own targets, each logit less log(popularity) (Yi et al. 2019, "Sampling-bias-corrected").
 
-    Popular items stand among the targets more often; without the correction they would be pushed down for it.
+    Popular items stand among the targets more often; without the correction they would be pushed down for it. Hard negatives, each place's own, come
+    beside them, as popular as a target is on average.
     """
 
-    def __call__(self, states: Tensor, positive: Tensor, targets: Tensor, log_share: Tensor) -> Tensor:
-        """`states`, `positive` (M, D); `targets` (M,) rows; `log_share` (M,) log of each target's share of all events."""
+    def __call__(
+        self, states: Tensor, positive: Tensor, targets: Tensor, log_share: Tensor, hard: Tensor | None = None, real: Tensor | None = None
+    ) -> Tensor:
+        """`states`, `positive` (M, D); `targets` (M,) rows; `log_share` (M,) log of each target's share of all events; `hard` (M, H, D), of which `real` (M, H) count."""
         logits = (states @ positive.T).float() - log_share
         same = targets[:, None] == targets
         logits = logits.masked_fill(same & ~torch.eye(len(same), dtype=torch.bool, device=same.device), float("-inf"))
+        if hard is not None and real is not None:
+            own = (hard @ states[:, :, None])[:, :, 0].float() - log_share.mean()
+            logits = torch.cat([logits, own.masked_fill(~real, float("-inf"))], dim=1)
         return nn.functional.cross_entropy(logits, torch.arange(len(targets), device=logits.device))
 
 
