@@ -45,7 +45,7 @@ def measure(run: Run) -> Claim:
 
 
 def on_feed(seed: int, run: Run) -> dict[str, object]:
-    world, per_seed = feed(seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
+    world, per_seed = feed(members=4_000, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
     split = last_out(world.data)
     model = LinkedInFeed(encoder=Remembering(), numbers=("views",), profile=("headline",))
     variants = {

@@ -122,7 +122,7 @@ def history_lines(
 ) -> list[str]:
     """One line an event, oldest first: the title, and where its number stands among all numbers, in words that a model understands.
 
-    Numbers like "4,213 views" say little to a language model; "views: percentile 71 of 100" does (LinkedIn's feed, 2025).
+    Numbers like "4,213 views" say little to a language model; "views: high, percentile 71 of 100" does (LinkedIn's feed, 2025).
     """
     if values is None:
         return list(titles)

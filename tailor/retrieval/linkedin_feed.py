@@ -56,7 +56,7 @@ class LinkedInFeed(ScoringRecommender):
     item_prompt: str = "{numbers}. {text}"
     member_prompt: str = "{profile}. {items}"
     length: int = 6  # latest posts in a member's prompt, the newest last
-    examples: int = 3  # latest events of every member that are learned from
+    examples: int = 10  # latest events of every member that are learned from
     hard: int = 4  # posts that were shown to the member and passed over, an example
     width: int = 128
     nested: tuple[int, ...] = (32, 64)  # first so many numbers, each trained to do alone

@@ -1,4 +1,4 @@
-"""Numbers as words: a language model understands "95th percentile" where 13,452 tells it nothing."""
+"""Numbers as words: a language model understands "very high" where 13,452 tells it nothing."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from tailor.errors import DataError
+
+LEVELS = (
+    "lowest",
+    "very low",
+    "low",
+    "rather low",
+    "below average",
+    "above average",
+    "rather high",
+    "high",
+    "very high",
+    "highest",
+)  # tenths
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,5 +47,5 @@ class Percentiles:
         return np.where(np.isnan(given), 0, (below + upto) // 2)
 
     def words(self, values: Sequence[float] | np.ndarray, name: str) -> list[str]:
-        """As in "views: percentile 71 of 100"; empty for a value that is NaN."""
-        return [f"{name}: percentile {rank} of 100" if rank else "" for rank in self.ranks(values).tolist()]
+        """As in "views: high, percentile 71 of 100"; empty for a value that is NaN. A sentence encoder follows the words, hardly the number (docs/log.md)."""
+        return [f"{name}: {LEVELS[(rank - 1) // 10]}, percentile {rank} of 100" if rank else "" for rank in self.ranks(values).tolist()]

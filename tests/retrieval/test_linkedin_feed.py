@@ -33,7 +33,7 @@ def test_a_post_s_prompt_tells_its_counters_in_words(fitted):
     prompts = fitted.item_prompts(WORLD.data)
     most = int(views.argmax())
     assert (
-        prompts[most].startswith("views: percentile 99 of 100. ") and WORLD.data.item_texts[most] in prompts[most]
+        prompts[most].startswith("views: highest, percentile 99 of 100. ") and WORLD.data.item_texts[most] in prompts[most]
     )  # 60 posts: its span is 98 to 100
     digits = model(wording="digits", epochs=0).fit(WORLD.data)
     assert digits.item_prompts(WORLD.data)[most] == f"views: {views[most]}. {WORLD.data.item_texts[most]}"
@@ -43,7 +43,7 @@ def test_a_post_s_prompt_tells_its_counters_in_words(fitted):
 def test_percentiles_are_those_of_the_fit(fitted):
     more = WORLD.data.tables["items"].with_columns((pl.col("views") + 1) * 1_000_000_000)
     grown = Dataset({"events": WORLD.data.events, "items": more})
-    assert all(one.startswith("views: percentile 100 of 100") for one in fitted.item_prompts(grown))
+    assert all(one.startswith("views: highest, percentile 100 of 100") for one in fitted.item_prompts(grown))
 
 
 def test_a_member_s_prompt_ends_with_the_newest_and_is_cut_at_the_oldest(fitted):

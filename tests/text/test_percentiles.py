@@ -25,7 +25,18 @@ def test_many_equal_values_stand_in_the_middle_of_their_span():
 
 def test_words_and_what_is_no_number():
     made = Percentiles.of([1, 2, np.nan, np.inf])
-    assert made.words([2, np.nan], "views")[1] == "" and made.words([2], "views")[0].startswith("views: percentile ")
+    assert made.words([2, np.nan], "views")[1] == "" and made.words([2], "views")[0].startswith("views: ")
     for nothing in ([], [np.nan]):
         with pytest.raises(DataError, match="no numbers"):
             Percentiles.of(nothing)
+
+
+def test_every_tenth_has_its_word():
+    made = Percentiles.of(np.arange(1, 101))
+    said = made.words(np.arange(1, 101), "views")
+    assert (
+        said[0] == "views: lowest, percentile 1 of 100"
+        and said[70] == "views: high, percentile 71 of 100"
+        and said[99] == "views: highest, percentile 100 of 100"
+    )
+    assert len({one.split(",")[0] for one in said}) == 10
