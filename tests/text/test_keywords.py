@@ -1,11 +1,10 @@
 """Phrases and what is said of them: by hand, and on real reviews."""
 
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import data_folder
 
 from tailor.errors import DataError
 from tailor.text.keywords import Keywords, mentions, phrases
@@ -70,7 +69,7 @@ def test_a_turn_within_a_sentence_keeps_what_is_said_apart():
 
 def test_polarity_follows_the_stars_of_real_reviews():
     pytest.importorskip("vaderSentiment")
-    folder = Path(os.environ.get("TAILOR_DATA", Path(__file__).parents[2].parent / "shared" / "data")) / "amazon-reviews"
+    folder = data_folder() / "amazon-reviews"
     if not folder.exists():
         pytest.skip(f"{folder} is not there: set TAILOR_DATA to the folder of the shared data")
     lines = [
