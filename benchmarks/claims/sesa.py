@@ -111,7 +111,8 @@ def micro_f1(said: np.ndarray, truth: np.ndarray) -> float:
 def deleted(amounts: np.ndarray, pairs: np.ndarray, rng: np.random.Generator) -> float:
     """Share of pairs whose score falls further without its three largest concepts than without three others that both have, lengths made whole again."""
     falls = []
-    for a, b in amounts[pairs[:1_000]]:
+    read = amounts[pairs].any(axis=2).all(axis=1)  # a few items have no title
+    for a, b in amounts[pairs[read][:1_000]]:
         parts = a * b
         best = np.argsort(-parts)[:DELETED]
         rest = rng.choice(np.setdiff1d(np.flatnonzero(parts > 0), best), DELETED, replace=False)
