@@ -26,7 +26,7 @@ from tailor.worlds.feed import Feed, feed
 
 SEEDS = [0, 1, 2]
 MEMBERS = 1_000  # that posts' mean scores are taken over
-PEOPLE = 6_000  # of Beauty
+PEOPLE = 5_000  # of Beauty
 SHORT = "history 1-5"
 
 
@@ -45,9 +45,9 @@ def measure(run: Run) -> Claim:
 
 
 def on_feed(seed: int, run: Run) -> dict[str, object]:
-    world, per_seed = feed(members=4_000, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
+    world, per_seed = feed(members=3_000, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
     split = last_out(world.data)
-    model = LinkedInFeed(encoder=Remembering(), numbers=("views",), profile=("headline",))
+    model = LinkedInFeed(encoder=Remembering(), numbers=("views",), profile=("headline",), examples=5)
     variants = {
         "percentiles": model,
         "digits": replace(model, wording="digits"),
