@@ -198,9 +198,12 @@ def serve(
     explore: Annotated[
         float, typer.Option(help="Share of the places of a list given away to chance, so that one can learn from it.")
     ] = 0.0,
+    meaning: Annotated[
+        bool, typer.Option("--meaning", help="Search items by meaning too, with the default encoder (tailor models pull minilm).")
+    ] = False,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
-    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models, explore)
+    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models, explore, meaning)
 
 
 @app.command()

@@ -67,10 +67,12 @@ def serve_command(
     rate: float,
     models: Path,
     explore: float,
+    meaning: bool,
 ) -> None:
     """See `tailor serve --help`."""
     needs_service()
     from tailor.cli.showing import say
+    from tailor.defaults import encoder
     from tailor.service.serving import digest_of
     from tailor.service.worker import serve
     from tailor.store import keys
@@ -81,6 +83,8 @@ def serve_command(
         raise StoreError(f"--workers {workers}: at least 1")
     if not 0 <= explore < 1:
         raise StoreError(f"--explore {explore:g}: a share from 0 to below 1")
+    if meaning:
+        encoder().encode(["a word"])  # what is missing for it is said now, not by every worker
     with opened(database) as engine, held(engine):
         if data is not None:
             _load(engine, tenant, data)
@@ -95,7 +99,7 @@ def serve_command(
         if running is None:
             say("No model answers yet: fit one, then start with --model FOLDER, or run `tailor refit` beside this server")
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
-        serve(engine, host, port, workers, rate, models, explore)
+        serve(engine, host, port, workers, rate, models, explore, meaning)
 
 
 def refit_command(

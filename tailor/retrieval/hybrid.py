@@ -50,11 +50,11 @@ class Hybrid(ScoringRecommender):
         by_words = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
         by_meaning = self.meaning_._scores(queries)
         named = (by_words != 0) | np.isfinite(by_meaning)
-        total = (1 - self.weight) * _standard(by_words) + self.weight * _standard(by_meaning)
+        total = (1 - self.weight) * in_deviations(by_words) + self.weight * in_deviations(by_meaning)
         return np.where(named, total, -np.inf).astype(np.float32)
 
 
-def _standard(scores: np.ndarray) -> np.ndarray:
+def in_deviations(scores: np.ndarray) -> np.ndarray:
     """Every row in standard deviations from its mean, over what is finite; 0 where there is nothing or no spread."""
     known = np.isfinite(scores)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)

@@ -67,13 +67,16 @@ def routes(service: Service, reader: Any) -> APIRouter:
 
     @api.post("/v1/search")
     def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
-        """Items whose words answer a text (BM25 over title, categories and text)."""
+        """Items that answer a text: by words (BM25 over title, categories and text), and by meaning where the server was started so."""
         shelf = service.shelf(who.tenant)
         found = shelf.search(body.text, body.k, (*_without(shelf, body), Vocabulary(dict.fromkeys(body.exclude))))
         ranking = Ranking(tuple(item_id for item_id, _ in found), np.array([score for _, score in found], dtype=np.float32))
         request_id = body.request_id or secrets.token_hex(12)
         notes = [] if found else ["no item shares a word with the text"]
-        return _answer(service, who.tenant, "search", body.user_id, body.text, "bm25", request_id, ranking, _listed(shelf, ranking), notes)
+        if waiting := shelf.unread:
+            notes.append(f"{waiting} items are not read for meaning yet: they are found by their words")
+        by = "bm25" if shelf.meaning is None else "bm25 and meaning"
+        return _answer(service, who.tenant, "search", body.user_id, body.text, by, request_id, ranking, _listed(shelf, ranking), notes)
 
     @api.post("/v1/rerank")
     @api.post("/v2/rerank")

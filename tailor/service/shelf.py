@@ -10,6 +10,8 @@ import sqlalchemy as sa
 
 from tailor.data.conditions import Condition
 from tailor.data.vocabulary import Vocabulary
+from tailor.retrieval.hybrid import in_deviations
+from tailor.service.meaning import Meaning
 from tailor.store.catalogue import items_since, version
 from tailor.store.loading import item_frame
 from tailor.text.bm25 import BM25
@@ -20,11 +22,13 @@ FILTERS = 64  # whose answers are remembered
 class Shelf:
     """The items of one tenant. `refresh` reads what changed since the last time; everything else needs no database."""
 
-    def __init__(self, tenant: str) -> None:
-        self.tenant, self.changed = tenant, -1  # -1: never read
+    def __init__(self, tenant: str, meaning: Meaning | None = None) -> None:
+        self.tenant, self.changed, self.meaning = tenant, -1, meaning  # -1: never read
         self.rows: dict[str, dict[str, Any]] = {}
         self.blocked = Vocabulary({})
         self._search, self._place, self._ids = BM25(language="english"), dict[str, int](), list[str]()  # the row of each item's latest text
+        self._vectors = np.zeros((0, 0), dtype=np.float32)  # (rows of texts, D), zero while a text is not read yet
+        self.unread = 0  # texts that are still to be read for search by meaning
         self._filters: dict[str, Vocabulary] = {}
         self._table: pl.DataFrame | None = None
         self._lock = threading.Lock()
@@ -49,10 +53,23 @@ class Shelf:
 
     def _index(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """A changed text stands behind the old one, which is passed over from then on."""
-        start = len(self._ids)
-        self._search.add([words_of(row) for row in rows])
+        start, texts = len(self._ids), [words_of(row) for row in rows]
+        self._search.add(texts)
         self._ids += [row["item_id"] for row in rows]
         self._place |= {row["item_id"]: start + i for i, row in enumerate(rows)}
+        if self.meaning is not None:
+            self.unread += len(texts)
+            self.meaning.read(texts, start, self._arrived)
+
+    def _arrived(self, start: int, vectors: np.ndarray) -> None:
+        with self._lock:
+            stop = start + len(vectors)
+            if self._vectors.shape[1] != vectors.shape[1] or len(self._vectors) < stop:
+                grown = np.zeros((max(stop, 2 * len(self._vectors), len(self._ids)), vectors.shape[1]), dtype=np.float32)
+                grown[: len(self._vectors), : self._vectors.shape[1]] = self._vectors
+                self._vectors = grown
+            self._vectors[start:stop] = vectors
+            self.unread -= len(vectors)
 
     def outside(self, condition: str) -> Vocabulary:
         """The items that do not meet a condition (docs: the language of `Filter`). Raises DataError for one that cannot be read."""
@@ -72,7 +89,9 @@ class Shelf:
         return self._table
 
     def search(self, text: str, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
-        """The k items whose words answer `text` best, and their BM25 scores."""
+        """The k items that answer `text` best, and their scores: by words (BM25), and where vectors are there also by meaning."""
+        if self.meaning is not None and len(self._vectors):
+            return self._by_both(text, self.meaning.of(text), k, without)
         with self._lock:
             passed_over = sum(len(one) for one in (*without, self.blocked)) + len(self._ids) - len(self._place)
             depth = min(k + passed_over, len(self._ids))
@@ -86,6 +105,26 @@ class Shelf:
             if place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)):
                 out.append((item_id, score))
         return out[:k]
+
+    def _by_both(self, text: str, asked: np.ndarray, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
+        """As `Hybrid` blends: words and meaning in standard deviations over all items, half and half; what is not read yet counts by its words."""
+        with self._lock:
+            ids, place, vectors = self._ids, self._place, self._vectors[: len(self._ids)]
+            words = np.asarray(self._search.scores([text]).todense(), dtype=np.float32)
+        read = np.zeros(words.shape[1], dtype=bool)
+        read[: len(vectors)] = vectors.any(axis=1)
+        near = np.full(words.shape, -np.inf, dtype=np.float32)
+        near[0, : len(vectors)][read[: len(vectors)]] = vectors[read[: len(vectors)]] @ asked
+        total = (in_deviations(words) + in_deviations(near))[0] / 2
+        named = read | (words[0] > 0)
+        out: list[tuple[str, float]] = []
+        for row in np.argsort(-np.where(named, total, -np.inf), kind="stable").tolist():
+            if len(out) == k or not named[row]:
+                break
+            item_id = ids[row]
+            if place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)):
+                out.append((item_id, float(total[row])))
+        return out
 
 
 def words_of(row: Mapping[str, Any]) -> str:

@@ -12,6 +12,8 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from tailor.defaults import encoder as default_encoder
+from tailor.service.meaning import Meaning
 from tailor.service.places import Places
 from tailor.service.shelf import Shelf
 from tailor.store import keys
@@ -37,6 +39,7 @@ class Settings:
     rate: float = 2_000.0  # requests a second of one key, on average
     burst: int = 4_000  # requests of one key at once
     explore: float = 0.0  # share of the places of recommended lists that are given away to chance
+    meaning: bool = False  # whether items are searched by meaning too, with the default encoder
 
 
 @dataclass(eq=False)
@@ -49,6 +52,7 @@ class Service:
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
         self.places = Places(self.engine, self.writer, self.settings.explore)
+        self.meaning = Meaning(default_encoder()) if self.settings.meaning else None
         self._shelves: dict[str, Shelf] = {}
         self.served = ServedLog(self.writer)
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
@@ -70,6 +74,8 @@ class Service:
         self.served.close()
         self.writer.close()
         self.places.stop()
+        if self.meaning is not None:
+            self.meaning.close()
 
     def read(self, job: Callable[[sa.Connection], T]) -> T:
         with reading(self.engine) as connection:
@@ -106,7 +112,7 @@ class Service:
 
     def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
         """The tenant's items, a person's latest events (item id, time), oldest first, and whether both are as of now: else they are as last seen."""
-        shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant))
+        shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant, self.meaning))
 
         def job(connection: sa.Connection) -> list[tuple[str, int]]:
             shelf.refresh(connection)

@@ -16,7 +16,7 @@ from tailor.service.guard import Lines
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 
-DATABASE, RATE, MODELS, EXPLORE = "TAILOR_DATABASE", "TAILOR_RATE", "TAILOR_SERVED_MODELS", "TAILOR_EXPLORE"
+DATABASE, RATE, MODELS, EXPLORE, MEANING = "TAILOR_DATABASE", "TAILOR_RATE", "TAILOR_SERVED_MODELS", "TAILOR_EXPLORE", "TAILOR_MEANING"
 FINISH_S = 30  # what runs may take this long when the server stops
 KEEP_S = 75  # an idle connection is kept
 
@@ -27,11 +27,15 @@ def app() -> FastAPI:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # answers are too small to share out among cores; workers are what cores are for
     rate = float(os.environ.get(RATE) or Settings().rate)
     explore = float(os.environ.get(EXPLORE) or 0)
-    settings = Settings(Path(os.environ.get(MODELS) or "models"), rate=rate, burst=int(2 * rate), explore=explore)
+    settings = Settings(
+        Path(os.environ.get(MODELS) or "models"), rate=rate, burst=int(2 * rate), explore=explore, meaning=os.environ.get(MEANING) == "1"
+    )
     return make_app(Service(connect(os.environ[DATABASE]), settings))
 
 
-def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float, models: Path, explore: float = 0.0) -> None:
+def serve(
+    engine: sa.Engine, host: str, port: int, workers: int, rate: float, models: Path, explore: float = 0.0, meaning: bool = False
+) -> None:
     """Serve until told to stop (SIGTERM, Ctrl-C). Raises StoreError for a port that is taken."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -41,6 +45,7 @@ def serve(engine: sa.Engine, host: str, port: int, workers: int, rate: float, mo
             raise StoreError(f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host") from None
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
     os.environ[RATE], os.environ[MODELS], os.environ[EXPLORE] = str(rate), str(models.resolve()), str(explore)
+    os.environ[MEANING] = str(int(meaning))
     uvicorn.run("tailor.service.worker:app", factory=True, host=host, port=port, workers=workers, access_log=False, log_config=None,
                 timeout_graceful_shutdown=FINISH_S, timeout_keep_alive=KEEP_S, server_header=False)  # fmt: skip
 

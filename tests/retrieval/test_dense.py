@@ -6,7 +6,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
 from tailor.retrieval.dense import DenseRetriever
-from tailor.retrieval.hybrid import Hybrid, _standard
+from tailor.retrieval.hybrid import Hybrid, in_deviations
 from tailor.retrieval.text_match import TextMatch
 from tailor.text.bm25 import BM25
 from tailor.text.cached import CachedEncoder
@@ -100,7 +100,7 @@ def test_the_blend_by_hand(data):
 
 
 def test_standard_scores_survive_nothing_and_no_spread():
-    made = _standard(np.array([[1.0, 1.0], [-np.inf, -np.inf], [0.0, 2.0], [-np.inf, 3.0]]))
+    made = in_deviations(np.array([[1.0, 1.0], [-np.inf, -np.inf], [0.0, 2.0], [-np.inf, 3.0]]))
     assert made.tolist() == [[0, 0], [0, 0], [-1, 1], [0, 0]]
 
 

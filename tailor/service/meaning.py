@@ -1,0 +1,44 @@
+"""Search by meaning: sentence vectors of items, made beside the answers, so that nobody waits for them."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tailor.base import Encoder
+from tailor.errors import TailorError
+from tailor.text.cached import CachedEncoder
+
+log = logging.getLogger("tailor.service")
+AT_ONCE = 64  # texts between two arrivals of vectors
+
+
+class Meaning:
+    """One encoder of a worker. Items' vectors are kept in the encoder's cache on disk; what people search for is encoded and kept nowhere."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
+        self._exact = self._cached.inner.exact()
+        self._pool = ThreadPoolExecutor(1, "tailor-meaning")
+
+    def read(self, texts: Sequence[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
+        """Have texts encoded in the background; `arrived(at, vectors)` is called for each part, whose first text is the at-th, counted from `start`."""
+        for at in range(0, len(texts), AT_ONCE):
+            self._pool.submit(self._part, list(texts[at : at + AT_ONCE]), start + at, arrived)
+
+    def _part(self, texts: list[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
+        try:
+            vectors = self._cached.encode(texts)
+            vectors[[not text.strip() for text in texts]] = 0
+            arrived(start, vectors)
+        except (TailorError, OSError) as error:
+            log.error("texts could not be read for search by meaning: %s", error)
+
+    def of(self, text: str) -> np.ndarray:
+        """(D,) what somebody searches for."""
+        vector: np.ndarray = self._exact.encode([text])[0]
+        return vector
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
