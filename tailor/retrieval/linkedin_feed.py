@@ -16,7 +16,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.defaults import DEFAULT
 from tailor.defaults import encoder as encoder_of
-from tailor.errors import DataError
+from tailor.errors import DataError, nearest
 from tailor.llm.prompts import SLOT
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
@@ -137,6 +137,10 @@ class LinkedInFeed(ScoringRecommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
         learned = data if validation is None else validation.learned
+        columns = data.tables["users"].columns[1:] if "users" in data.tables else []
+        for name in self.profile:
+            if name not in columns:
+                raise DataError(f'profile names "{name}", which is no column of the users.{nearest(name, columns)}')
         encoder, self.items_, self.texts_ = encoder_of(self.encoder), data.catalogue, data.item_texts
         finite = [row[np.isfinite(row)] for row in self._values(learned)]
         self.cuts_ = np.array([Percentiles.of(row).cuts if len(row) else np.zeros(99) for row in finite]).reshape(-1, 99)
@@ -155,7 +159,8 @@ class LinkedInFeed(ScoringRecommender):
         """Train on examples, places of events that have one before them."""
         rows = data.sequences.rows
         owners, targets = rows.owners[examples], rows.values[examples].astype(np.int64)
-        profiles = {name: values.tolist() for name, values in data.contexts(data.users.ids[owners]).items() if name in self.profile}
+        known = data.contexts(data.users.ids[owners])
+        profiles = {name: known[name].tolist() for name in self.profile}  # in the order in which they will be told
         before = Ragged.of(
             [rows.values[max(rows.offsets[owner], at - self.length) : at] for owner, at in zip(owners, examples, strict=True)]
         )

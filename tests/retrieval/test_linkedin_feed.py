@@ -49,9 +49,21 @@ def test_percentiles_are_those_of_the_fit(fitted):
 def test_a_member_s_prompt_ends_with_the_newest_and_is_cut_at_the_oldest(fitted):
     long = Dataset({"events": pl.DataFrame({"user_id": ["u"] * 3, "item_id": list("abc"), "time_ms": [1, 2, 3]}),
                     "items": pl.DataFrame({"item_id": list("abc"), "text": [mark * 300 for mark in "xyz"]})})  # fmt: skip
+    long = Dataset({**long.tables, "users": pl.DataFrame({"user_id": ["u"], "headline": ["cook"]})})
     made = model(numbers=("events",), epochs=0).fit(long)
     said = made.member_prompts({"headline": ["cook"]}, long.sequences.rows)[0]
     assert said.startswith("cook") and said.endswith("z" * 300) and "x" not in said and len(said) <= CHARACTERS + 20
+
+
+def test_a_profile_is_told_in_one_order_while_learning_and_serving(monkeypatch):
+    users = WORLD.data.tables["users"].select("user_id", "headline").with_columns(town=pl.lit("Oslo"))
+    said, prompts = [], LinkedInFeed.member_prompts
+    monkeypatch.setattr(LinkedInFeed, "member_prompts", lambda self, *given: said.append(prompts(self, *given)) or said[-1])
+    made = model(profile=("town", "headline"), epochs=1).fit(Dataset({**WORLD.data.tables, "users": users}))
+    made.recommend([Query(context={"headline": "law", "town": "Oslo"})], 3)
+    assert all(one.startswith("Oslo, ") for lists in said for one in lists) and len(said) > 1
+    with pytest.raises(DataError, match="no column of the users"):
+        model(profile=("twon",)).fit(WORLD.data)
 
 
 def test_braces_in_texts_mean_nothing():
@@ -61,7 +73,7 @@ def test_braces_in_texts_mean_nothing():
             "items": pl.DataFrame({"item_id": ["a"], "text": ["{numbers} {x}"]}),
         }
     )
-    assert model(numbers=("events",), wording="digits", epochs=0).fit(odd).item_prompts(odd) == ["events: 1. {numbers} {x}"]
+    assert model(numbers=("events",), profile=(), wording="digits", epochs=0).fit(odd).item_prompts(odd) == ["events: 1. {numbers} {x}"]
 
 
 def test_what_was_passed_over_was_shown_and_never_chosen():
