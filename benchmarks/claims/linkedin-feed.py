@@ -1,4 +1,4 @@
-"""LinkedIn's feed retriever on a planted feed, where what views are worth is known, and on Beauty; three seeds.
+"""LinkedIn's feed retriever on a planted feed, where what views are worth is known, and on Beauty; three seeds, differences over the people of all three.
 
 Feed: the same net on prompts that tell views as percentiles, as digits, and not at all, and with and without negatives that were shown and passed over. How closely posts' mean
 scores follow the true worth of their views is Spearman's correlation. Beauty: people with up to 5 events and the others, against TwoTower, which knows items by id.
@@ -7,11 +7,12 @@ scores follow the true worth of their views is Spearman's correlation. Beauty: p
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from claim_tools import lead, means
+from claim_tools import means
 from remembering import Remembering
 from scipy.stats import spearmanr
 from shared_data import real
@@ -20,32 +21,52 @@ from tailor.base import Run
 from tailor.bench.claims import Claim
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import evaluate
+from tailor.evaluation.significance import bootstrap
 from tailor.retrieval.linkedin_feed import LinkedInFeed
 from tailor.retrieval.two_tower import TwoTower
 from tailor.worlds.feed import Feed, feed
 
 SEEDS = [0, 1, 2]
 MEMBERS = 1_000  # that posts' mean scores are taken over
-PEOPLE = 5_000  # of Beauty
+PEOPLE = 4_000  # of Beauty
 SHORT = "history 1-5"
 
 
 def measure(run: Run) -> Claim:
-    rows = [on_feed(seed, run) for seed in SEEDS]
-    people = [on_beauty(seed, run) for seed in SEEDS]
+    rows, ahead = zip(*(on_feed(seed, run) for seed in SEEDS), strict=True)
+    people, gains = zip(*(on_beauty(seed, run) for seed in SEEDS), strict=True)
+    words, passed = (pooled([one[name] for one in ahead]) for name in ("HR@50, percentiles over digits", "HR@10, with passed over"))
+    short, longer = (np.concatenate([one[at] for one in gains]) for at in (0, 1))
+    gain = between(short, longer)
     checks = {
         "percentiles are followed more closely than digits": all(
             row["follows views"]["percentiles"] > row["follows views"]["digits"] for row in rows
         ),
-        "percentiles find more in 50 than digits": all(row["HR@50, percentiles over digits"]["low"] > 0 for row in rows),
-        "what was passed over finds more in 10": all(row["HR@10, with passed over"]["low"] > 0 for row in rows),
-        "people with up to 5 events gain more over TwoTower": all(row["gain, short less longer"]["low"] > 0 for row in people),
+        "percentiles find more in 50 than digits": words[1] > 0,
+        "what was passed over finds more in 10": passed[1] > 0,
+        "people with up to 5 events gain more over TwoTower": gain[1] > 0,
     }
-    return Claim(checks, {"feed": rows, "beauty": people}, SEEDS, ["worlds.feed", "beauty"])
+    figures = {"HR@50, percentiles over digits, all seeds": words, "HR@10, with passed over, all seeds": passed, "gain over TwoTower, short less longer, all seeds": gain,
+               "feed": rows, "beauty": people}  # fmt: skip
+    return Claim(checks, figures, SEEDS, ["worlds.feed", "beauty"])
 
 
-def on_feed(seed: int, run: Run) -> dict[str, object]:
-    world, per_seed = feed(members=3_000, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
+def pooled(parts: list[np.ndarray]) -> list[float]:
+    """Mean difference over the people of all seeds, with its 95 % interval."""
+    values = np.concatenate(parts)[:, None]
+    low, high = bootstrap(values)
+    return [round(float(one), 5) for one in (values.mean(), low[0], high[0])]
+
+
+def between(short: np.ndarray, longer: np.ndarray) -> list[float]:
+    """Difference of two means, with its 95 % interval."""
+    rng = np.random.default_rng(0)
+    drawn = [rng.choice(short, len(short)).mean() - rng.choice(longer, len(longer)).mean() for _ in range(2_000)]
+    return [round(float(one), 5) for one in (short.mean() - longer.mean(), *np.quantile(drawn, [0.025, 0.975]))]
+
+
+def on_feed(seed: int, run: Run) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    world, per_seed = feed(members=2_500, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
     split = last_out(world.data)
     model = LinkedInFeed(encoder=Remembering(), numbers=("views",), profile=("headline",), examples=5)
     variants = {
@@ -56,9 +77,11 @@ def on_feed(seed: int, run: Run) -> dict[str, object]:
     }
     fitted = {name: one.fit(split.train, per_seed, split) for name, one in variants.items()}
     report = evaluate(fitted, split, k=(10, 50), metrics=("HR",), run=per_seed)
-    return {"seed": seed, "means": means(report), "follows views": {name: follows(one, world, seed) for name, one in fitted.items()},
-            "HR@50, percentiles over digits": lead(report, "percentiles", "digits", "HR@50", seed),
-            "HR@10, with passed over": lead(report, "percentiles", "nothing passed over", "HR@10", seed)}  # fmt: skip
+    users = {name: report.results[name, "removed"].per_user for name in variants}
+    ahead = {"HR@50, percentiles over digits": users["percentiles"]["HR@50"] - users["digits"]["HR@50"],
+             "HR@10, with passed over": users["percentiles"]["HR@10"] - users["nothing passed over"]["HR@10"]}  # fmt: skip
+    row = {"seed": seed, "means": means(report), "follows views": {name: follows(one, world, seed) for name, one in fitted.items()}}
+    return {**row, **{name: round(float(one.mean()), 5) for name, one in ahead.items()}}, ahead
 
 
 def follows(model: LinkedInFeed, world: Feed, seed: int) -> float:
@@ -70,11 +93,9 @@ def follows(model: LinkedInFeed, world: Feed, seed: int) -> float:
     return round(float(spearmanr(scores.mean(axis=0), worth).statistic), 4)
 
 
-def on_beauty(seed: int, run: Run) -> dict[str, object]:
+def on_beauty(seed: int, run: Run) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     whole, per_seed = real("beauty"), Run(seed=seed, workers=run.workers, progress=run.progress)
-    some = np.random.default_rng(0).permutation(whole.users.ids)[
-        :PEOPLE
-    ]  # the same for all seeds: every prompt is read by the encoder once
+    some = np.random.default_rng(0).permutation(whole.users.ids)[:PEOPLE]  # the same for all seeds: every prompt is encoded once
     split = last_out(whole.cut(whole.events["user_id"].is_in(some.tolist()).to_numpy()))
     methods = {
         "feed": LinkedInFeed(encoder=Remembering(), examples=2).fit(split.train, per_seed, split),
@@ -83,10 +104,6 @@ def on_beauty(seed: int, run: Run) -> dict[str, object]:
     report = evaluate(methods, split, seen=("removed",), run=per_seed)
     gain = report.results["feed", "removed"].per_user["HR@10"] - report.results["two tower", "removed"].per_user["HR@10"]
     short = report.strata[SHORT]
-    between = np.array([np.nanmean(gain[short]) - np.nanmean(gain[~short])])
-    rng = np.random.default_rng(seed)
-    drawn = [np.nanmean(rng.choice(gain[short], short.sum())) - np.nanmean(rng.choice(gain[~short], (~short).sum())) for _ in range(2_000)]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return {"seed": seed, "means": means(report), "people with up to 5": int(short.sum()),
-            "gain": {"up to 5": round(float(np.nanmean(gain[short])), 5), "more": round(float(np.nanmean(gain[~short])), 5)},
-            "gain, short less longer": {"difference": round(float(between[0]), 5), "low": round(float(low), 5), "high": round(float(high), 5)}}  # fmt: skip
+    row = {"seed": seed, "means": means(report), "people with up to 5": int(short.sum()),
+           "gain": {"up to 5": round(float(gain[short].mean()), 5), "more": round(float(gain[~short].mean()), 5)}}  # fmt: skip
+    return row, (gain[short], gain[~short])
