@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tailor.base import Encoder
-from tailor.errors import TailorError
 from tailor.text.cached import CachedEncoder
 
 log = logging.getLogger("tailor.service")
@@ -32,8 +31,8 @@ class Meaning:
             vectors = self._cached.encode(texts)
             vectors[[not text.strip() for text in texts]] = 0
             arrived(start, vectors)
-        except (TailorError, OSError) as error:
-            log.error("texts could not be read for search by meaning: %s", error)
+        except Exception as error:  # of whatever package: the thread must go on, and nobody else would hear of it; no message, which may quote a text
+            log.error("texts could not be read for search by meaning: %s", type(error).__name__)
 
     def of(self, text: str) -> np.ndarray:
         """(D,) what somebody searches for."""

@@ -112,10 +112,11 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
 
 def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
     shelf = Shelf("shop", meaning)
-    monkeypatch.setattr(Meant, "encode", lambda self, texts: (_ for _ in ()).throw(OSError("no weights")))
+    monkeypatch.setattr(Meant, "encode", lambda self, texts: (_ for _ in ()).throw(RuntimeError("no weights for kettle")))
     shelf._index([{"item_id": "a", "title": "kettle", "categories": None, "text": None}])
     meaning._pool.submit(lambda: None).result()
     assert shelf.search("kettle", 5, ())[0][0] == "a" and shelf.unread == 1
+    assert "RuntimeError" in caplog.text and "kettle" not in caplog.text
 
 
 def test_a_server_started_without_it_never_loads_an_encoder(service):
