@@ -31,7 +31,8 @@ class Meaning:
             vectors = self._cached.encode(texts)
             vectors[[not text.strip() for text in texts]] = 0
             arrived(start, vectors)
-        except Exception as error:  # of whatever package: the thread must go on, and nobody else would hear of it; no message, which may quote a text
+        except Exception as error:  # of whatever package: the thread goes on, and nobody else would hear of it
+            # the kind alone: a message may quote a text
             log.error("texts could not be read for search by meaning: %s", type(error).__name__)
 
     def of(self, text: str) -> np.ndarray:

@@ -65,7 +65,9 @@ def test_explanations_name_the_triggers_and_their_shares_are_exact():
 
 def test_training_lowers_the_loss_and_one_seed_gives_one_model():
     split = last_out(DATA)
-    first, again = (PI2I(epochs=4, lr=2e-3, width=8, from_lists=8, from_all=4).fit(split.train, Run(seed=1, workers=1), split) for _ in range(2))
+    first, again = (
+        PI2I(epochs=4, lr=2e-3, width=8, from_lists=8, from_all=4).fit(split.train, Run(seed=1, workers=1), split) for _ in range(2)
+    )
     assert first.fit_report_["loss"][-1] < first.fit_report_["loss"][0]
     assert all(np.array_equal(first.net_[name], again.net_[name]) for name in first.net_)
 
