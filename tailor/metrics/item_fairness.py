@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import scipy.sparse as sp
 
+from tailor.metrics.lists import concentration, exposure
+from tailor.metrics.ranking import refuse_repeats
+
 PATIENCE = 0.8  # of who looks down a list: the share that goes on after each place
 CLICKS = 0.9  # the same for clicks in `HD`
 BAND = 0.1  # of the impact that an item has by chance: more than that above or below counts for IBO and IWO
@@ -35,11 +38,10 @@ def item_fairness(rows: np.ndarray, items: int, relevant: sp.csr_matrix | None =
         raise ValueError(f"lists have the shape {rows.shape}: there must be at least one list of at least one item")
     if rows.min() < 0 or rows.max() >= items:
         raise ValueError(f"rows go from {rows.min()} to {rows.max()}: lists must be of equal length, without -1, over {items} items")
-    if (np.diff(np.sort(rows, axis=1), axis=1) == 0).any():
-        raise ValueError("a list holds an item twice, which would be shown once")
+    refuse_repeats(rows)
     if relevant is not None and relevant.shape != (len(rows), items):
         raise ValueError(f"relevance has the shape {relevant.shape}, the lists ask for {(len(rows), items)}")
-    counts = np.bincount(rows.ravel(), minlength=items).astype(np.float64)
+    counts = exposure(rows, items).astype(np.float64)
     out = [*_of_counts(counts, *rows.shape), *_of_places(rows, items)]
     return out if relevant is None else out + _with_relevance(rows, sp.csr_matrix(relevant, dtype=np.float64))
 
@@ -62,7 +64,7 @@ def _of_counts(c: np.ndarray, m: int, k: int) -> list[Measure]:
         else -sum(count * share * np.log(share) for count, share in ((n - r, f / s), (r, (f + 1) / s)) if count) / base
     )
     covered = float((c > 0).mean())
-    gini = _gini(c)
+    gini = concentration(c)
     least = (n - r) * r / (n * s)
     satisfied = float((c >= f).mean()) if f else float("nan")
     return [
@@ -73,11 +75,6 @@ def _of_counts(c: np.ndarray, m: int, k: int) -> list[Measure]:
         Measure("FSat", satisfied, scaled(satisfied, k / n, 1.0) if f else float("nan"), "higher", only if f else "fewer places than items: every list would be perfectly fair"),
         _vocd(c),
     ]  # fmt: skip
-
-
-def _gini(amounts: np.ndarray) -> float:
-    ordered, n = np.sort(amounts), len(amounts)
-    return float(((2 * np.arange(1, n + 1) - n - 1) * ordered).sum() / (n * ordered.sum()))
 
 
 def _vocd(c: np.ndarray) -> Measure:
@@ -95,7 +92,7 @@ def _of_places(rows: np.ndarray, n: int) -> list[Measure]:
     m, k = rows.shape
     discount = 1 / np.log2(np.arange(2, k + 2))
     weights = np.bincount(rows.ravel(), np.tile(discount, m), minlength=n)
-    raw = _gini(weights)
+    raw = concentration(weights)
     place = np.arange(1, k + 1)
     high = float(((2 * (n - k + place) - n - 1) * discount[::-1]).sum() / (n * discount.sum()))
     low, note = 0.0, "its lower end is a bound that is not always reached"
@@ -105,10 +102,10 @@ def _of_places(rows: np.ndarray, n: int) -> list[Measure]:
             n * m * discount.sum()
         )
         note = ""
-    exposure = PATIENCE ** (place - 1)
+    looks = PATIENCE ** (place - 1)
     even = (1 - PATIENCE**k) / ((1 - PATIENCE) * n)
-    each = (((exposure - even) ** 2).sum() + (n - k) * even**2) / n
-    mean = np.bincount(rows.ravel(), np.tile(exposure, m), minlength=n) / m
+    each = (((looks - even) ** 2).sum() + (n - k) * even**2) / n
+    mean = np.bincount(rows.ravel(), np.tile(looks, m), minlength=n) / m
     return [
         Measure("Gini-w", raw, (raw - low) / (high - low) if high != low else float("nan"), "lower", note if high != low else "all lists are alike to it"),
         Measure("II-D", float(each), float("nan"), "lower", "the same for all lists of this length: it cannot see which items are shown"),
@@ -127,12 +124,12 @@ def _with_relevance(rows: np.ndarray, relevant: sp.csr_matrix) -> list[Measure]:
     discount = 1 / np.log2(place + 1)
     joint = rel * discount
     multiplied = float(((n * (joint**2).sum(axis=1) - joint.sum(axis=1) ** 2) / (n * (n - 1) / 2)).mean()) if n > 1 else float("nan")
-    exposure = PATIENCE ** (place - 1)
+    looks = PATIENCE ** (place - 1)
     wanted = np.divide(1 - PATIENCE**all_rel, (1 - PATIENCE) * all_rel, out=np.zeros(m), where=has)  # of each relevant item
-    of_shown = (exposure - rel * wanted[:, None]) ** 2
+    of_shown = (looks - rel * wanted[:, None]) ** 2
     rest = np.asarray(relevant.power(2).sum(axis=1)).ravel() - (rel**2).sum(axis=1)
     ii_f = float((of_shown.sum(axis=1) + rest * wanted**2).mean() / n)
-    mean = np.bincount(rows.ravel(), np.tile(exposure, m), minlength=n) / m - np.asarray(relevant.T @ wanted).ravel() / m
+    mean = np.bincount(rows.ravel(), np.tile(looks, m), minlength=n) / m - np.asarray(relevant.T @ wanted).ravel() / m
     by_rank = sp.csr_matrix((np.tile(1 / place, m), (np.repeat(users, k), rows.ravel())), shape=(m, n))
     better, worse = _impact(by_rank, relevant, k)
     note = "" if has.all() else f"{int((~has).sum())} lists without a relevant item are left out"

@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tailor.metrics.prediction import checked_labels, checked_probabilities
+from tailor.metrics.prediction import CLIP, checked_labels, checked_probabilities
 
-CLIP = 1e-7  # probabilities are kept so far from 0 and 1 before their log-odds are taken
 STEPS = 100  # of Newton's method at most
 
 

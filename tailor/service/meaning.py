@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from tailor.base import Encoder
-from tailor.text.cached import CachedEncoder
+from tailor.text.cached import item_vectors, plain
 
 log = logging.getLogger("tailor.service")
 AT_ONCE = 64  # texts between two arrivals of vectors
@@ -17,8 +17,7 @@ class Meaning:
     """One encoder of a worker. Items' vectors are kept in the encoder's cache on disk; what people search for is encoded and kept nowhere."""
 
     def __init__(self, encoder: Encoder) -> None:
-        self._cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
-        self._exact = self._cached.inner.exact()
+        self._encoder, self._asking = encoder, plain(encoder).exact()
         self._pool = ThreadPoolExecutor(1, "tailor-meaning")
 
     def read(self, texts: Sequence[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
@@ -28,16 +27,14 @@ class Meaning:
 
     def _part(self, texts: list[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
         try:
-            vectors = self._cached.encode(texts)
-            vectors[[not text.strip() for text in texts]] = 0
-            arrived(start, vectors)
+            arrived(start, item_vectors(self._encoder, texts))
         except Exception as error:  # of whatever package: the thread goes on, and nobody else would hear of it
             # the kind alone: a message may quote a text
             log.error("texts could not be read for search by meaning: %s", type(error).__name__)
 
     def of(self, text: str) -> np.ndarray:
         """(D,) what somebody searches for."""
-        vector: np.ndarray = self._exact.encode([text])[0]
+        vector: np.ndarray = self._asking.encode([text])[0]
         return vector
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """A tenant's items in memory: what is blocked, what meets a filter, what a search finds. Kept up to date by what changed."""
 
+import itertools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -96,35 +97,29 @@ class Shelf:
             passed_over = sum(len(one) for one in (*without, self.blocked)) + len(self._ids) - len(self._place)
             depth = min(k + passed_over, len(self._ids))
             rows, scores = self._search.search([text], depth) if depth else (np.zeros((1, 0), int), np.zeros((1, 0)))
-            ids, place = self._ids, self._place
-        out = []
-        for row, score in zip(rows[0].tolist(), scores[0].tolist(), strict=True):
-            if row < 0 or score <= 0:
-                break
-            item_id = ids[row]
-            if place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)):
-                out.append((item_id, score))
-        return out[:k]
+        found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
+        return self._shown(((row, score) for row, score in found if row >= 0 and score > 0), k, without)
 
     def _by_both(self, text: str, asked: np.ndarray, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
         """As `Hybrid` blends: words and meaning in standard deviations over all items, half and half; what is not read yet counts by its words."""
         with self._lock:
-            ids, place, vectors = self._ids, self._place, self._vectors[: len(self._ids)]
+            vectors = self._vectors[: len(self._ids)]
             words = np.asarray(self._search.scores([text]).todense(), dtype=np.float32)
         read = np.zeros(words.shape[1], dtype=bool)
         read[: len(vectors)] = vectors.any(axis=1)
         near = np.full(words.shape, -np.inf, dtype=np.float32)
         near[0, : len(vectors)][read[: len(vectors)]] = vectors[read[: len(vectors)]] @ asked
         total = (in_deviations(words) + in_deviations(near))[0] / 2
-        named = read | (words[0] > 0)
-        out: list[tuple[str, float]] = []
-        for row in np.argsort(-np.where(named, total, -np.inf), kind="stable").tolist():
-            if len(out) == k or not named[row]:
-                break
-            item_id = ids[row]
-            if place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)):
-                out.append((item_id, float(total[row])))
-        return out
+        named = np.flatnonzero(read | (words[0] > 0))
+        order = named[np.argsort(-total[named], kind="stable")]
+        return self._shown(zip(order.tolist(), total[order].tolist(), strict=True), k, without)
+
+    def _shown(self, found: Iterable[tuple[int, float]], k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
+        """The first k of rows of texts, best first, that are their item's latest text and may be shown."""
+        named = ((self._ids[row], row, score) for row, score in found)
+        may = ((item_id, score) for item_id, row, score in named
+               if self._place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)))  # fmt: skip
+        return list(itertools.islice(may, k))
 
 
 def words_of(row: Mapping[str, Any]) -> str:

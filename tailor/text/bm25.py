@@ -100,7 +100,7 @@ class BM25:
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """The k best texts: (Q, k) int32 rows, -1 where fewer share a word, and (Q, k) float32 scores; equal scores stand in row order."""
         counts, weights = self._asked(queries)
-        lists = [_List(weights.indices[start:stop], weights.data[start:stop], len(self))
+        lists = [_List(weights.indices[start:stop], weights.data[start:stop], len(self), k)
                  for start, stop in zip(weights.indptr, weights.indptr[1:])]  # fmt: skip
         rows, scores = np.full((len(queries), k), -1, dtype=np.int32), np.full((len(queries), k), -np.inf, dtype=np.float32)
         seen = np.zeros(len(self), dtype=bool)
@@ -115,17 +115,11 @@ class BM25:
 class _List:
     """The texts that hold a word, ascending, and what the word adds to each."""
 
-    def __init__(self, rows: np.ndarray, weights: np.ndarray, n: int) -> None:
+    def __init__(self, rows: np.ndarray, weights: np.ndarray, n: int, k: int) -> None:
         self.rows, self.weights, self.n = rows, weights, n
         self.most = float(weights.max())
         self._all: np.ndarray | None = None
-        self._nth: dict[int, float] = {}
-
-    def nth(self, k: int) -> float:
-        """The k-th largest weight, 0 where fewer texts hold the word."""
-        if k not in self._nth:
-            self._nth[k] = nth_largest(self.weights, k) if len(self.weights) >= k else 0.0
-        return self._nth[k]
+        self.nth = nth_largest(weights, k) if len(weights) >= k else 0.0  # the k-th largest weight
 
     def of(self, rows: np.ndarray) -> np.ndarray:
         """What the word adds to these texts, 0 where they lack it."""
@@ -153,7 +147,7 @@ def _best(lists: list[tuple[_List, float]], k: int, seen: np.ndarray) -> tuple[n
     """
     most = [factor * one.most for one, factor in lists]
     rest = (np.r_[np.cumsum(most[::-1])[::-1], 0] * (1 + SLACK)).tolist()  # by list: what it and all after it add at most
-    least = max((factor * one.nth(k) for one, factor in lists), default=0.0) * (1 - SLACK)  # so much k texts have by one word alone
+    least = max((factor * one.nth for one, factor in lists), default=0.0) * (1 - SLACK)  # so much k texts have by one word alone
     taken, values = np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.float32)
     marked = []
     for at, (one, factor) in enumerate(lists):

@@ -78,8 +78,12 @@ def known_encoder(encoder: Encoder, space: str) -> Encoder:
 
 def asking(encoder: Encoder, space: str) -> Encoder:
     """The same for what people write: in full precision, and nothing is kept."""
-    encoder = known_encoder(encoder, space)
-    return (encoder.inner if isinstance(encoder, CachedEncoder) else encoder).exact()
+    return plain(known_encoder(encoder, space)).exact()
+
+
+def plain(encoder: Encoder) -> Encoder:
+    """The encoder without its cache, for what must be kept nowhere."""
+    return encoder.inner if isinstance(encoder, CachedEncoder) else encoder
 
 
 def check_texts(texts: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from tailor.defaults import DEFAULT
 from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
-from tailor.text.cached import CachedEncoder
+from tailor.text.cached import plain
 from tailor.text.sentences import unit_length
 
 DAY_MS = 86_400_000
@@ -39,7 +39,7 @@ class UserTextEncoder:
         """(D,) of one person's texts, `ages_days` old each; zero where none says anything."""
         frame = pl.DataFrame({"user_id": [""] * len(texts), "text": texts, "age": ages_days or [0.0] * len(texts)},
                              schema={"user_id": pl.String, "text": pl.String, "age": pl.Float64})  # fmt: skip
-        vector: np.ndarray = self._pooled(frame.head(0) if not texts else frame, Vocabulary([""]), silent)[0]
+        vector: np.ndarray = self._pooled(frame, Vocabulary([""]), silent)[0]
         return vector
 
     def encode(self, data: Dataset, now_ms: int | None = None, progress: Progress = silent) -> np.ndarray:
@@ -67,18 +67,17 @@ class UserTextEncoder:
     def _pooled(self, frame: pl.DataFrame, users: Vocabulary, progress: Progress) -> np.ndarray:
         """(U, D) of rows user_id, text, age, the newest first."""
         frame = frame.filter(pl.col("text").str.contains(r"\S").fill_null(False)).group_by("user_id", maintain_order=True).head(self.latest)
-        encoder = encoder_of(self.encoder)
-        plain = encoder.inner if isinstance(encoder, CachedEncoder) else encoder
+        encoder = plain(encoder_of(self.encoder))
         owners, texts = users.rows(frame["user_id"].to_list()), frame["text"].to_list()
         ages = frame["age"].fill_null(frame["age"].max() or 0.0).to_numpy() if len(frame) else np.zeros(0)
         weights = np.ones(len(texts)) if self.half_life_days is None else 0.5 ** (np.maximum(ages, 0) / self.half_life_days)
         summed: np.ndarray | None = None
         starts = range(0, len(texts), ENCODED)
         for start in progress(starts, "reading what people wrote", len(starts)):
-            vectors = plain.encode(texts[start : start + ENCODED]) * weights[start : start + ENCODED, None]
+            vectors = encoder.encode(texts[start : start + ENCODED]) * weights[start : start + ENCODED, None]
             summed = np.zeros((len(users), vectors.shape[1])) if summed is None else summed
             known = owners[start : start + ENCODED] >= 0
             np.add.at(summed, owners[start : start + ENCODED][known], vectors[known])
         if summed is None:
-            return np.zeros((len(users), plain.encode([]).shape[1]), dtype=np.float32)
+            return np.zeros((len(users), encoder.encode([]).shape[1]), dtype=np.float32)
         return unit_length(summed.astype(np.float32))

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from retrieval.kind_shop import shop
 
 pytest.importorskip("torch")
 
@@ -13,20 +14,7 @@ from tailor.errors import DataError, ModelError
 from tailor.retrieval.alpharec import AlphaRec
 from tailor.text.hashing import HashingEncoder
 
-KINDS = ("tea kettle", "garden hose", "violin string", "snow boot")
 RUN = Run(workers=1, dtype="float32")
-
-
-def shop(mark="", users=120, each=8, seed=0):
-    """Everybody stays with one kind of thing; `mark` makes the ids another shop's."""
-    rng = np.random.default_rng(seed)
-    items = [(f"{mark}{kind.split()[0]}{i}", f"{kind} model {i}") for kind in KINDS for i in range(each)]
-    events = []
-    for user in range(users):
-        kind = KINDS[user % len(KINDS)].split()[0]
-        events += [(f"u{user}", f"{mark}{kind}{i}", 1000 * at) for at, i in enumerate(rng.permutation(each - 1)[:5])]
-    return Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"),
-                    "items": pl.DataFrame(items, schema=["item_id", "title"], orient="row")})  # fmt: skip
 
 
 def model(**settings):
@@ -86,7 +74,7 @@ def test_a_wish_without_a_history_is_answered_by_the_words(fitted):
 
 
 def test_another_shop_is_served_without_learning(fitted):
-    there = shop("x-", users=8, seed=1)
+    there = shop(mark="x-", users=8, seed=1)
     other = fitted.onto(there)
     ids = other.recommend([Query(history=History.of("x-garden0", "x-garden1"))], 8)[0].ids
     assert sum(one.startswith("x-garden") for one in ids) >= 7
@@ -100,7 +88,7 @@ def test_another_encoder_is_refused(fitted):
     other = model(encoder=HashingEncoder(32))
     other.__dict__ |= {name: value for name, value in fitted.state().items()}
     with pytest.raises(ModelError, match="name that encoder"):
-        other.onto(shop("x-"))
+        other.onto(shop(mark="x-"))
     with pytest.raises(ModelError, match="name that encoder"):
         other.recommend([Query(text="violin")], 3)
 

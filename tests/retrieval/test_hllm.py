@@ -1,31 +1,16 @@
 """HLLM: items nobody chose are found by their texts, twins are no negatives, and items join without a refit."""
 
 import numpy as np
-import polars as pl
 import pytest
+from retrieval.kind_shop import shop
 
 pytest.importorskip("torch")
 
 from tailor.base import Run
-from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
 from tailor.retrieval.hllm import HLLM, _alike
 from tailor.text.hashing import HashingEncoder
-
-KINDS = ("tea kettle", "garden hose", "violin string", "snow boot")
-
-
-def shop(users=120, each=8, extra=()):
-    """Who begins with one kind of thing stays with it; the last item of every kind was chosen by nobody."""
-    rng = np.random.default_rng(0)
-    items = [(f"{kind.split()[0]}{i}", f"{kind} model {i}") for kind in KINDS for i in range(each)] + list(extra)
-    events = []
-    for user in range(users):
-        kind = KINDS[user % len(KINDS)].split()[0]
-        events += [(f"u{user}", f"{kind}{i}", 1000 * at) for at, i in enumerate(rng.permutation(each - 1)[:5])]
-    return Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"),
-                    "items": pl.DataFrame(items, schema=["item_id", "title"], orient="row")})  # fmt: skip
 
 
 def model(**settings):

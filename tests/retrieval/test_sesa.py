@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from retrieval.kind_shop import shop as kinds
 
 pytest.importorskip("torch")
 
@@ -13,24 +14,15 @@ from tailor.errors import DataError, ModelError
 from tailor.retrieval.sesa import NAMED, SESA
 from tailor.text.hashing import HashingEncoder
 
-KINDS = ("tea kettle", "garden hose", "violin string", "snow boot")
 RUN = Run(workers=1, dtype="float32")
 
 
-def shop(users=160, each=8, hidden=()):
-    """Everybody stays with one kind of thing; every item has its kind and "goods" as categories, but for those hidden."""
-    rng = np.random.default_rng(0)
-    items = [
-        (f"{kind.split()[0]}{i}", f"{kind} model {i}", [] if f"{kind.split()[0]}{i}" in hidden else [kind.split()[1], "goods"])
-        for kind in KINDS
-        for i in range(each)
-    ]
-    events = []
-    for user in range(users):
-        kind = KINDS[user % len(KINDS)].split()[0]
-        events += [(f"u{user}", f"{kind}{i}", 1000 * at) for at, i in enumerate(rng.permutation(each - 1)[:5])]
-    return Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"),
-                    "items": pl.DataFrame(items, schema={"item_id": pl.String, "title": pl.String, "categories": pl.List(pl.String)}, orient="row")})  # fmt: skip
+def shop(hidden=()):
+    """The shop of four kinds with an item's kind and "goods" as its categories, but for those hidden."""
+    data = kinds(users=160)
+    items = data.tables["items"]
+    told = [[] if item_id in hidden else [title.split()[1], "goods"] for item_id, title in items.iter_rows()]
+    return Dataset({**data.tables, "items": items.with_columns(categories=pl.Series(told, dtype=pl.List(pl.String)))})
 
 
 def model(**settings):
