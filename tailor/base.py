@@ -218,6 +218,7 @@ class Recommender(Method):
     """Orders items for queries: the whole catalogue's, or those of given candidates."""
 
     uses_lists: ClassVar[bool] = False  # whether fit learns from `data.lists`, the lists of an earlier stage
+    needs_candidates: ClassVar[bool] = False  # whether it only orders what it is given
 
     def recommend(self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None) -> Sequence[Ranking]:
         """Up to k items a query, best first; only from `candidates` where given, never one of `Query.exclude`.
@@ -228,6 +229,10 @@ class Recommender(Method):
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
             raise DataError(f"k is {k!r}: ask for at least 1 item")
         asked = Queries.of(queries)
+        if candidates is None and self.needs_candidates:
+            raise DataError(
+                f"{self.name} orders lists and finds nothing by itself: pass candidates, or make it the second stage of a Cascade"
+            )
         given = None if candidates is None else Rankings.of(candidates)
         if given is not None and len(given) != len(asked):
             raise DataError(f"{len(given)} candidate lists for {len(asked)} queries: give one each")

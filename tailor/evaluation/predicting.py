@@ -53,7 +53,7 @@ class Difference:
 class Predictions:
     """What predictors said of n pairs, and what came of them; `report` has each person's figures and those over all pairs."""
 
-    report: Report  # per person: AUC within (NaN where all came out alike), log loss, Brier; over all, in `lists`: AUC, gAUC, ECE, ...
+    report: Report  # per person: AUC among a person's pairs ("user AUC", NaN where all came out alike), log loss, Brier; over all, in `lists`: AUC, gAUC, ECE, ...
     labels: np.ndarray  # (n,) 0 or 1
     users: np.ndarray  # (n,) places in report.user_ids
     said: dict[str, np.ndarray]  # method -> (n,) probabilities
@@ -155,7 +155,7 @@ def _per_user(labels: np.ndarray, said: np.ndarray, users: np.ndarray, n: int) -
     order = np.argsort(users, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(users, minlength=n))[:-1])
     within = np.array([auc(labels[some], said[some]) for some in parts])
-    return {"AUC": within, **{name: np.bincount(users, values, n) / rows for name, values in losses.items()}}
+    return {"user AUC": within, **{name: np.bincount(users, values, n) / rows for name, values in losses.items()}}
 
 
 def _over_all(labels: np.ndarray, said: np.ndarray, users: np.ndarray) -> dict[str, float]:

@@ -5,7 +5,7 @@ Each check takes the class, fits its `tiny()` setting on small data and raises A
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -33,6 +33,8 @@ def contracts(cls: type[Method]) -> list[Callable[[type[Method]], None]]:
                    everything_excluded, no_queries, bundle_names_nobody, a_bad_k_is_refused]  # fmt: skip
         if cls.explains():
             checks.append(explanations_add_up)
+        if cls.needs_candidates:
+            checks.append(says_that_it_only_orders)
     if issubclass(cls, ScoringRecommender):
         checks.append(ties_stand_in_hash_order)
     if issubclass(cls, Predictor):
@@ -56,6 +58,13 @@ def _queries() -> list[Query]:
     return [Query(q.user_id, q.history, exclude=("thing-000", *q.history.item_ids[:2]), request_id=str(i)) for i, q in enumerate(queries)]
 
 
+def _asked(method: Recommender, queries: Sequence[Query], k: int = K) -> Sequence[Ranking]:
+    """What it recommends; a method that only orders gets the whole catalogue to order."""
+    ids = tuple(tiny_data().catalogue.ids.tolist())
+    everything = Ranking(ids, np.arange(len(ids), 0, -1).astype(np.float32))
+    return method.recommend(queries, k, [everything] * len(queries) if method.needs_candidates else None)
+
+
 def _equal_lists(a: Ranking, b: Ranking) -> bool:
     """Same ids in the same order, except that neighbours in score may swap; scores to 1e-5."""
     if len(a) != len(b) or not np.allclose(a.scores, b.scores, atol=1e-5, rtol=1e-5):
@@ -71,6 +80,14 @@ def fit_returns_self_and_keeps_settings(cls: type[Method]) -> None:
     assert method.trained_on_.data_hash == tiny_data().content_hash
 
 
+def says_that_it_only_orders(cls: type[Method]) -> None:
+    try:
+        _fitted(cls).recommend([Query()], K)
+    except DataError:
+        return
+    raise AssertionError("a method that only orders answered without a list")
+
+
 def refuses_before_fit(cls: type[Method]) -> None:
     if not issubclass(cls, Recommender):
         return
@@ -83,7 +100,7 @@ def refuses_before_fit(cls: type[Method]) -> None:
 
 def same_seed_same_state(cls: type[Method]) -> None:
     if issubclass(cls, Recommender):
-        a, b = (_fitted(cls, seed=3).recommend(_queries(), K) for _ in range(2))
+        a, b = (_asked(_fitted(cls, seed=3), _queries()) for _ in range(2))
         assert all(same(x, y) for x, y in zip(a, b, strict=True)), "two fits with one seed differ"
 
 
@@ -101,7 +118,7 @@ def survives_saving(cls: type[Method]) -> None:
         again = load(Path(folder) / "model")
         assert spec(again) == spec(method) and again.trained_on_ == method.trained_on_
         if isinstance(method, Recommender):
-            old, new = method.recommend(_queries(), K), cast(Recommender, again).recommend(_queries(), K)
+            old, new = _asked(method, _queries()), _asked(cast(Recommender, again), _queries())
             assert all(same(x, y) for x, y in zip(old, new, strict=True)), "a loaded method answers differently"
 
 
@@ -144,7 +161,7 @@ def clones_unfitted(cls: type[Method]) -> None:
 
 def lists_are_lists(cls: type[Method]) -> None:
     known = set(tiny_data().catalogue.ids)
-    for query, ranking in zip(_queries(), _fitted(cls).recommend(_queries(), K), strict=True):
+    for query, ranking in zip(_queries(), _asked(_fitted(cls), _queries()), strict=True):
         assert len(ranking) <= K and len(set(ranking.ids)) == len(ranking) == len(ranking.scores)
         assert set(ranking.ids) <= known and not set(ranking.ids) & set(query.exclude), "an excluded or unknown item"
         assert np.isfinite(ranking.scores).all()
@@ -161,9 +178,9 @@ def only_from_candidates(cls: type[Method]) -> None:
 
 def one_by_one_equals_batch(cls: type[Method]) -> None:
     method = _fitted(cls)
-    batch = method.recommend(_queries(), K)
+    batch = _asked(method, _queries())
     for i, query in enumerate(_queries()):
-        alone = method.recommend([query], K)[0]
+        alone = _asked(method, [query])[0]
         assert _equal_lists(batch[i], alone), f"query {i} is answered differently alone"
         assert alone.notes == batch[i].notes
 
@@ -176,23 +193,23 @@ def strangers_are_served(cls: type[Method]) -> None:
         Query(history=History.of("no such item")),
         Query(text="copper kettle"),
     ]
-    answers = method.recommend(strangers, K)
+    answers = _asked(method, strangers)
     assert len(answers) == 4 and all(len(set(ranking.ids)) == len(ranking) for ranking in answers)
 
 
 def k_beyond_the_catalogue(cls: type[Method]) -> None:
     n = len(tiny_data().catalogue)
-    for ranking in _fitted(cls).recommend(_queries(), n + 50):
+    for ranking in _asked(_fitted(cls), _queries(), n + 50):
         assert len(set(ranking.ids)) == len(ranking) <= n
 
 
 def everything_excluded(cls: type[Method]) -> None:
-    ranking = _fitted(cls).recommend([Query(history=History.of("thing-001"), exclude=tuple(tiny_data().catalogue.ids))], K)[0]
+    ranking = _asked(_fitted(cls), [Query(history=History.of("thing-001"), exclude=tuple(tiny_data().catalogue.ids))])[0]
     assert len(ranking) == 0 and ranking.notes, "an empty list says why"
 
 
 def no_queries(cls: type[Method]) -> None:
-    assert len(_fitted(cls).recommend([], K)) == 0
+    assert len(_asked(_fitted(cls), [])) == 0
 
 
 def a_bad_k_is_refused(cls: type[Method]) -> None:
@@ -214,7 +231,7 @@ def bundle_names_nobody(cls: type[Method]) -> None:
 def explanations_add_up(cls: type[Method]) -> None:
     method = _fitted(cls)
     queries = _queries()
-    rankings = method.recommend(queries, K)
+    rankings = _asked(method, queries)
     explained = method.explain(queries, rankings)
     for query, ranking, reasons in zip(queries, rankings, explained, strict=True):
         assert [one.item_id for one in reasons] == list(ranking.ids)

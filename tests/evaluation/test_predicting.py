@@ -38,7 +38,7 @@ def test_figures_are_those_of_an_independent_program(split, fitted):
         per_user = judged.report.results[name, GIVEN].per_user
         assert per_user["Brier"][3] == pytest.approx(brier_score_loss(judged.labels[rows], said[rows]), abs=1e-12)
         within = roc_auc_score(judged.labels[rows], said[rows]) if 0 < judged.labels[rows].mean() < 1 else np.nan
-        assert per_user["AUC"][3] == pytest.approx(within, nan_ok=True)
+        assert per_user["user AUC"][3] == pytest.approx(within, nan_ok=True)
 
 
 def test_drawn_aucs_are_those_of_the_rows_drawn():
