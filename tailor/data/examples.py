@@ -34,10 +34,11 @@ class Examples:
     def take(self, rows: np.ndarray) -> "Examples":
         return Examples(self.queries.take(rows), self.items[rows], self.labels[rows])
 
-    @property
-    def users(self) -> np.ndarray:
-        """(n,) a number for each person, the same for pairs of the same one."""
-        return np.unique(self.queries.user_ids.astype(str), return_inverse=True)[1]
+    def people(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distinct ids of who asks, and (n,) the place of each pair's in them; everybody without an id is somebody else."""
+        names = [f"stranger {at}" if one is None else one for at, one in enumerate(self.queries.user_ids.tolist())]
+        ids, places = np.unique(np.array(names, dtype=str), return_inverse=True)
+        return ids, places
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,13 @@ class Outcome:
         now = data.events["time_ms"].to_numpy()[events] if data.has_times else None
         queries = _as_of(data, users, before, known, self.length, now)
         found = Examples(queries, data.sequences.rows.values[places], labels[events])
-        return found if self.source == "label" else self._with_drawn(found, data, known | chosen, rng)
+        return found if self.source == "label" else self._with_drawn(found, data, chosen, known, rng)
 
-    def _with_drawn(self, positive: Examples, data: Dataset, had: np.ndarray, rng: np.random.Generator) -> Examples:
-        """The pairs, and for each of them `negatives` more of the same query. People who had everything get fewer."""
+    def _with_drawn(self, positive: Examples, data: Dataset, chosen: np.ndarray, known: np.ndarray, rng: np.random.Generator) -> Examples:
+        """The pairs, and for each of them `negatives` more of the same query, by the popularity that is known. People who had everything get fewer."""
         n, rows = len(data.catalogue), data.sequences.rows
-        kept = had[data.sequences.events]
-        theirs = np.unique(rows.owners[kept] * n + rows.values[kept])
+        had, kept = (chosen | known)[data.sequences.events], known[data.sequences.events]
+        theirs = np.unique(rows.owners[had] * n + rows.values[had])
         owner = np.repeat(np.arange(len(positive)), self.negatives)
         person = data.users.rows(positive.queries.user_ids.tolist())[owner].astype(np.int64)
         counts = np.bincount(rows.values[kept], minlength=n) if self.by == "popularity" else np.ones(n)

@@ -111,7 +111,7 @@ def evaluate_predictions(methods: Predictor | Mapping[str, Predictor], split: Sp
         refuse_seen_targets(method, split, part)
     examples = outcome.judge(split, part, run.rng("judged", part))
     ids = examples.queries.catalogue.named(np.maximum(examples.items, 0))
-    user_ids, users = np.unique(examples.queries.user_ids.astype(str), return_inverse=True)
+    user_ids, users = examples.people()
     said, results = {}, {}
     for name, method in run.progress(list(named.items()), "evaluating", len(named)):
         started = time.perf_counter()

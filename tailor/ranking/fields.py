@@ -118,7 +118,8 @@ class FieldPredictor(Predictor):
         examples = self.outcome().learn(data, run.rng("examples"))
         if valid is not None and (self.source != "shown" or valid.kind == "time"):
             return examples, self.outcome().judge(valid, "valid", run.rng("validation")), "the validation part"
-        apart = run.rng("apart").integers(HELD_BACK, size=examples.users.max(initial=0) + 1)[examples.users] == 0
+        ids, who = examples.people()
+        apart = (run.rng("apart").integers(HELD_BACK, size=len(ids)) == 0)[who]
         if not apart.any() or apart.all():
             return examples, examples, "what was learned from, for want of people"
         return examples.take(np.flatnonzero(~apart)), examples.take(np.flatnonzero(apart)), f"one person of {HELD_BACK}"

@@ -105,6 +105,14 @@ def test_what_was_shown_is_a_one_where_it_was_chosen(shown):
     assert [label for user, _, item, label in sorted(bought)] == [0.0, 1.0, 0.0, 0.0]
 
 
+def test_strangers_are_not_one_person(shown):
+    requests = shown.tables["requests"].with_columns(user_id=pl.when(pl.col("user_id") == "bob").then(pl.col("user_id")))
+    examples = Outcome("shown").learn(Dataset({**dict(shown.tables), "requests": requests}, "shown"), RNG(0))
+    ids, places = examples.people()
+    assert len(ids) == 4 and "bob" in ids and sorted(np.bincount(places)) == [1, 1, 1, 1]
+    assert all(not query.history.item_ids for query in examples.queries if query.user_id is None)
+
+
 def test_what_was_shown_is_judged_after_the_cut_only(shown):
     split = by_time(shown, 0.3, 0.3)
     assert split.params["cuts_ms"] == [25, 31]
