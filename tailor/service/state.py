@@ -20,7 +20,8 @@ from tailor.store import keys
 from tailor.store.engine import AWAY, reading
 from tailor.store.events import history
 from tailor.store.served import ServedLog, tenants
-from tailor.store.writer import Writer
+from tailor.store.subjects import agree
+from tailor.store.writer import AwayError, Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
@@ -62,7 +63,9 @@ class Service:
     def start(self) -> "Service":
         """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
         found: list[str] = []
-        with suppress(*AWAY):
+        with suppress(*AWAY, AwayError):
+            if gone := self.writer.do(agree):
+                log.warning("rows without a person deleted", extra=gone)
             found = self.read(tenants)
             for tenant in found:
                 self.shelf(tenant)

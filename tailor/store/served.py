@@ -1,7 +1,7 @@
 """What was answered to whom: requests, and the items shown with their probabilities; and which model answers."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +9,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import now_ms
-from tailor.store.events import inserting
+from tailor.store.engine import inserting, now_ms
 from tailor.store.people import signing_key, subject
 from tailor.store.schema import erasures, impressions, models, requests
+from tailor.store.sealing import Subject
+from tailor.store.subjects import NOBODY, subjects_for
 from tailor.store.writer import AwayError, Writer
 
 
@@ -35,14 +36,29 @@ def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
     lists = _without_erased(connection, lists)
     if not lists:
         return
-    names = ("tenant", "request_id", "user_id", "time_ms", "surface", "text", "model")
     insert = inserting(connection, requests).on_conflict_do_nothing().returning(requests.c.tenant, requests.c.request_id)
     by_id = {(one.tenant, one.request_id): one for one in reversed(lists)}  # the first of an id
-    new = connection.execute(insert, [{name: getattr(one, name) for name in names} for one in by_id.values()])
+    whose: dict[str, set[str]] = {one.tenant: set() for one in lists}
+    for one in lists:
+        whose[one.tenant] |= _whose(one)
+    people = {tenant: subjects_for(connection, tenant, user_ids) for tenant, user_ids in whose.items()}
+    new = connection.execute(insert, [_request(one, people[one.tenant]) for one in by_id.values()])
     rows = [{"tenant": tenant, "request_id": request_id, "position": i, "item_id": item_id, "score": score, "propensity": chance}
             for tenant, request_id in new for i, (item_id, score, chance) in enumerate(by_id[tenant, request_id].shown, 1)]  # fmt: skip
     if rows:
         connection.execute(sa.insert(impressions), rows)
+
+
+def _whose(one: Served) -> set[str]:
+    """Who it is written of; of somebody without an id only words need a key."""
+    return {one.user_id} if one.user_id is not None else {NOBODY} if one.text is not None else set()
+
+
+def _request(one: Served, people: Mapping[str, Subject]) -> dict[str, Any]:
+    person, plain = people.get(NOBODY if one.user_id is None else one.user_id), ("tenant", "request_id", "time_ms", "surface", "model")
+    sealed = None if one.text is None or person is None else person.closed(one.text, "requests.text")
+    token = None if one.user_id is None or person is None else person.token
+    return {"user_id": token, "sealed": sealed, **{name: getattr(one, name) for name in plain}}
 
 
 def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[Served]:
