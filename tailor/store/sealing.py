@@ -72,6 +72,11 @@ class Seal:
         return hmac.digest(self._names, f"{tenant}\0{user_id}".encode(), "sha256").hex()
 
     @property
+    def is_closed(self) -> bool:
+        """Whether there is a master key."""
+        return self._box is not None
+
+    @property
     def check(self) -> str:
         """The same for every seal of one master key, and for no other."""
         return self.name("", "check")

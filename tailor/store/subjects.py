@@ -91,20 +91,28 @@ def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, in
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys"))))
-    here, there = _marks(connection, marks), _marks(connection, secrets)
-    if there.get(CHECK) != seal_of(connection).check:
-        raise StoreError(f"people's keys were put away under another master key: {MASTER} or {MASTER_FILE} must be what it was "
-                         "(`tailor store rekey` changes it)")  # fmt: skip
-    if here.get(STORE) == there[STORE] and here[CHANGES] == there[CHANGES]:
+    if not apart(connection, at_any_price):
         return {}
-    if not at_any_price and (here.get(STORE) != there[STORE] or int(here[CHANGES]) > int(there[CHANGES]) + 1):
-        raise StoreError("the key store is another one, or older than the store: people in the store are not known there. Put the right one back (SQLite: NAME.keys.db beside "
-                         "NAME.db), or let their rows go with `tailor store sweep --lose-people`")  # fmt: skip
+    here, there = _marks(connection, marks), _marks(connection, secrets)
     gone = _sweep(connection)
     together = {STORE: there[STORE], CHANGES: str(max(int(here.get(CHANGES, "0")), int(there[CHANGES])) + 1)}
     for table in (marks, secrets):
         _mark(connection, table, together)
     return gone
+
+
+def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
+    """Whether store and key store are of two moments. Raises StoreError as `agree` does."""
+    here, there = _marks(connection, marks), _marks(connection, secrets)
+    if there.get(CHECK) != seal_of(connection).check:
+        raise StoreError(f"people's keys were put away under another master key: {MASTER} or {MASTER_FILE} must be what it was "
+                         "(`tailor store rekey` changes it)")  # fmt: skip
+    if here.get(STORE) == there[STORE] and here[CHANGES] == there[CHANGES]:
+        return False
+    if not at_any_price and (here.get(STORE) != there[STORE] or int(here[CHANGES]) > int(there[CHANGES]) + 1):
+        raise StoreError("the key store is another one, or older than the store: people in the store are not known there. Put the right one back (SQLite: NAME.keys.db beside "
+                         "NAME.db), or let their rows go with `tailor store sweep --lose-people`")  # fmt: skip
+    return True
 
 
 def take_out_idle(connection: sa.Connection, most: int = 5_000) -> int:
