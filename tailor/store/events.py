@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from tailor.store.engine import inserting
 from tailor.store.schema import events
-from tailor.store.subjects import TOKEN, seal_of, subjects_for
+from tailor.store.subjects import TOKEN, everybody, seal_of, subjects_for
 
 LATEST = (  # built once: it is asked for every answer
     sa.select(events.c.item_id, events.c.time_ms)
@@ -33,6 +33,18 @@ def history(connection: sa.Connection, tenant: str, user_id: str, most: int = 20
     """Item ids and times of a person's latest events, oldest first."""
     asked = {"whose": tenant, "who": seal_of(connection).name(tenant, user_id), "most": most}
     return [(row.item_id, row.time_ms) for row in connection.execute(LATEST, asked)][::-1]
+
+
+def latest_histories(connection: sa.Connection, tenant: str, events_read: int, most: int) -> dict[str, list[tuple[str, int]]]:
+    """Of whoever is among the latest so many events to arrive, the last come last: item ids and times of those events, oldest first, `most` at most."""
+    wanted = sa.select(events.c.user_id, events.c.item_id, events.c.time_ms).where(events.c.tenant == tenant)
+    rows = connection.execute(wanted.order_by(events.c.number.desc()).limit(events_read)).all()
+    by_token: dict[str, list[tuple[str, int]]] = {}
+    for token, item_id, time_ms in rows:  # the latest first
+        by_token.setdefault(token, []).append((item_id, time_ms))
+    names = {one.token: one.user_id for one in everybody(connection, tenant)}
+    known = [(names[token], found) for token, found in reversed(by_token.items()) if token in names]
+    return {user_id: sorted(found[::-1], key=lambda one: one[1])[-most:] for user_id, found in known}
 
 
 def count(connection: sa.Connection, tenant: str, after: int = 0) -> tuple[int, int]:
