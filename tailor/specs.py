@@ -21,6 +21,7 @@ ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing
          "evaluation", "pipeline")  # fmt: skip
 TUNE = "tune"  # the table of a pipeline file that says which settings `tailor tune` searches
 PORT_ROOMS = ("text", "llm")  # where encoders and language models live
+STUDY_ROOMS = ("evaluation", "bench")  # where studies live
 SECRET = ("api_key", "key", "token", "password", "secret")
 NONE = "none"  # how a file says that a setting is None where its default is another
 
@@ -239,7 +240,7 @@ def discover() -> list[Found]:
 def discover_studies() -> list[Found]:
     """Every study of the rooms: what measures, and is not fitted."""
     out = []
-    for path in _class_paths(("evaluation",)):
+    for path in _class_paths(STUDY_ROOMS):
         cls = _import(path)
         if isinstance(cls, type) and issubclass(cls, Study):
             out.append(Found(path, cast(Any, cls), getattr(importlib.import_module(cls.__module__), "PAPER", None)))

@@ -16,13 +16,15 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run
+from tailor.base import Predictor, Recommender, Run
 from tailor.bench.claims import environment
-from tailor.bench.suites import Suite, split_of
+from tailor.bench.suites import JUDGEMENTS, Suite, split_of
 from tailor.data.folders import sha256_of, written_aside
 from tailor.data.splits import Split
 from tailor.errors import ModelError, TailorError
 from tailor.evaluation.diagnosis import Diagnosis, diagnose
+from tailor.evaluation.judged import Judged, evaluate_judged
+from tailor.evaluation.predicting import evaluate_predictions
 from tailor.evaluation.protocol import SEEN, evaluate
 from tailor.evaluation.report import Report, Result, read_per_user, write_per_user
 from tailor.specs import build
@@ -57,7 +59,7 @@ def run_suite(suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (
         missing = "; ".join(f"{name}: {why}" for name, why in suite.waiting.items())
         raise ModelError(f'nothing of the suite "{suite.name}" is built yet ({missing})')
     split = split_of(suite.data, suite.split)
-    diagnosis = diagnose(split, run=run)
+    diagnosis = diagnosed(split, run)
     if tell is not None:
         tell(diagnosis)
     jobs = [(label, seed) for label in suite.methods if not only or label in only for seed in suite.seeds]
@@ -67,9 +69,11 @@ def run_suite(suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (
     ]
 
 
-def inputs_of(suite: Suite, label: str, seed: int, split: Split) -> dict[str, Any]:
+def inputs_of(suite: Suite, label: str, seed: int, split: Split | Judged) -> dict[str, Any]:
     """All that decides a result."""
-    protocol = {"part": "test", "k": [10], "metrics": ["HR", "NDCG"], "seen": list(SEEN), **suite.protocol}
+    judged = isinstance(split, Judged)
+    usual = {"part": "judged", "metrics": ["NDCG", "recall"]} if judged else {"part": "test", "metrics": ["HR", "NDCG"], "seen": list(SEEN)}
+    protocol = {"k": [10], **usual, **suite.protocol}
     return {"suite": suite.name, "label": label, "data": {**suite.data, "content_hash": split.data.content_hash},
             "split": {**suite.split, "hash": split.hash}, "method": suite.methods[label], "protocol": protocol, "seed": seed,
             "code": code_hash()}  # fmt: skip
@@ -90,7 +94,7 @@ def code_hash() -> str:
     return digest.hexdigest()
 
 
-def make_card(inputs: dict[str, Any], split: Split, diagnosis: Diagnosis, out: Path, run: Run) -> Card:
+def make_card(inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosis, out: Path, run: Run) -> Card:
     """Measure and write one card; a method that fails leaves a card that says so. An intact card of the same inputs is returned as it is."""
     folder = out / inputs["suite"] / f"{inputs['label']}-{inputs['seed']}-{id_of(inputs)}"
     if folder.exists():
@@ -114,12 +118,24 @@ def make_card(inputs: dict[str, Any], split: Split, diagnosis: Diagnosis, out: P
     return read_card(folder)
 
 
-def measure(inputs: Mapping[str, Any], split: Split, run: Run) -> Report:
-    """Fit the method of a card on the split's training part and evaluate it."""
+def measure(inputs: Mapping[str, Any], split: Split | Judged, run: Run) -> Report:
+    """Fit the method of a card on the split's training part (or on a judged collection's items) and measure it by the protocol of its kind."""
     own = Run(seed=inputs["seed"], device=run.device, workers=run.workers, dtype=run.dtype)
-    method = cast(Recommender, build(inputs["method"])).fit(split.train, own, split)
-    how = inputs["protocol"]
-    return evaluate({inputs["label"]: method}, split, how["part"], how["k"], how["metrics"], how["seen"], own)
+    method, how = build(inputs["method"]), inputs["protocol"]
+    if isinstance(split, Judged):
+        fitted = cast(Recommender, method.fit(split.data, own))
+        return evaluate_judged({inputs["label"]: fitted}, split, how["k"], how["metrics"], own)
+    method.fit(split.train, own, split)
+    if isinstance(method, Predictor):
+        return evaluate_predictions({inputs["label"]: method}, split, how["part"], run=own).report
+    return evaluate({inputs["label"]: cast(Recommender, method)}, split, how["part"], how["k"], how["metrics"], how["seen"], own)
+
+
+def diagnosed(split: Split | Judged, run: Run) -> Diagnosis:
+    """What can be measured here, before anything is."""
+    if isinstance(split, Judged):
+        return Diagnosis(split.data.name, "judged", split.facts(), [], [], 0.0)
+    return diagnose(split, run=run)
 
 
 def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagnosis: Diagnosis, lines: Sequence[str]) -> None:
@@ -166,8 +182,10 @@ def results_csv(report: Report) -> str:
 
 
 def _readme(inputs: Mapping[str, Any], report: Report | None, outcome: str) -> str:
+    by = inputs["split"]["by"]
+    fitted = "Fitted on the items of a judged collection" if by == JUDGEMENTS else f"Fitted on the training part of a split by {by}"
     lines = [f"# {inputs['label']} on {inputs['data'].get('name', inputs['data'].get('world', 'data'))}, suite {inputs['suite']}", "",
-             f"Fitted on the training part of a split by {inputs['split']['by']}, random state {inputs['seed']}: {outcome}.", ""]  # fmt: skip
+             f"{fitted}, random state {inputs['seed']}: {outcome}.", ""]  # fmt: skip
     if report is not None:
         lines += [
             f"{len(report.user_ids):,} users, {report.ranked} ranked. 95 % intervals over users.",

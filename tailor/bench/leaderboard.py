@@ -52,7 +52,9 @@ def _board(cards: list[Card], baseline: str | None) -> Board:
     against = baseline if baseline in together.methods else None
     if baseline is not None and against is None:
         raise DataError(f'no card of "{baseline}" on {title}; there are {", ".join(together.methods)}')
-    return Board(title, rows, failed, compare(together, against) if against else [], together)
+    seen = dict.fromkeys(how for _, how in together.results)
+    tests = compare(together, against, seen="removed" if "removed" in seen else next(iter(seen))) if against else []
+    return Board(title, rows, failed, tests, together)
 
 
 def _called(report: Report, name: str) -> Report:

@@ -3,22 +3,26 @@
 import os
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tailor.base import Recommender
+from tailor.base import Predictor, Recommender
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
 from tailor.data.splits import Split, split_by
 from tailor.errors import DataError, ModelError, nearest
+from tailor.evaluation.judged import Judged
 from tailor.pipeline.default import pipeline_file
 from tailor.specs import build, spec
+from tailor.worlds.crossed import crossed
 from tailor.worlds.shop import shop
 
 FOLDER = Path(__file__).parent / "suites"
 KEYS = ("about", "seeds", "baseline", "data", "split", "protocol", "methods", "waiting")
+WORLDS: dict[str, Callable[..., Any]] = {"shop": shop, "crossed": crossed}
+JUDGEMENTS = "judgements"
 DATA_VARIABLE = "TAILOR_DATA"  # the folder that the paths of [data] import start from
 
 
@@ -73,26 +77,30 @@ def read_suite(name: str | Path) -> Suite:
                  about.get("protocol", {}), methods, about.get("waiting", {}))  # fmt: skip
 
 
-def _built(about: Mapping[str, Any]) -> Recommender:
+def _built(about: Mapping[str, Any]) -> Recommender | Predictor:
     method = build(pipeline_file(str(about["pipeline"]))) if "pipeline" in about else build(about)
-    if not isinstance(method, Recommender):
-        raise ModelError(f"a {method.name} does not recommend, and this protocol measures recommenders")
+    if not isinstance(method, Recommender | Predictor):
+        raise ModelError(f"a {method.name} neither recommends nor predicts, and suites measure what does")
     return method
 
 
-def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split:
-    """The split that [data] and [split] of a suite or a card describe. Raises DataError where the data are not there."""
+def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split | Judged:
+    """What [data] and [split] of a suite or a card describe: a split, or by "judgements" a judged collection. Raises DataError where the data are not there."""
     params = dict(split)
-    return split_by(data_of(data), params.pop("by"), **params)
+    by = params.pop("by")
+    try:
+        return Judged(data_of(data), **params) if by == JUDGEMENTS else split_by(data_of(data), by, **params)
+    except TypeError as error:
+        raise DataError(f"[split] by {by}: {error}") from None
 
 
 def data_of(about: Mapping[str, Any]) -> Dataset:
     """A planted world (`world = "shop"` and its knobs), a data set (`folder`), or files to import (`import`, under the folder TAILOR_DATA)."""
     if "world" in about:
-        if about["world"] != "shop":
-            raise DataError(f'there is no world "{about["world"]}": write world = "shop"')
+        if about["world"] not in WORLDS:
+            raise DataError(f'there is no world "{about["world"]}".{nearest(about["world"], WORLDS)}')
         try:
-            return shop(**{name: value for name, value in about.items() if name != "world"}).data
+            return cast(Dataset, WORLDS[about["world"]](**{name: value for name, value in about.items() if name != "world"}).data)
         except TypeError as error:
             raise DataError(f"the world of this suite: {error}") from None
     if "folder" in about:
@@ -100,10 +108,18 @@ def data_of(about: Mapping[str, Any]) -> Dataset:
     if "import" not in about:
         raise DataError(f"[data] says {dict(about)}: it needs world, folder or import")
     root = Path(os.environ.get(DATA_VARIABLE, "."))
-    if not (root / about["import"]).exists():
-        raise DataError(f"{root / about['import']} is not there: set the variable {DATA_VARIABLE} to the folder of the shared data")
+    files = [root / one for one in ([about["import"]] if isinstance(about["import"], str) else about["import"])]
+    for one in files:
+        if not one.exists():
+            raise DataError(f"{one} is not there: set the variable {DATA_VARIABLE} to the folder of the shared data")
     with tempfile.TemporaryDirectory() as out:
+        source = files[0]
+        if len(files) > 1:  # several files of a folder that holds others too
+            source = Path(out) / "files"
+            source.mkdir()
+            for one in files:
+                (source / one.name).symlink_to(one.resolve())
         items = {"items": root / about["items"]} if "items" in about else {}
-        import_data(root / about["import"], Path(out) / "data", format=about["format"], name=about["name"], **items)
+        import_data(source, Path(out) / "data", format=about["format"], name=about["name"], **items)
         data = Dataset.open(Path(out) / "data")
         return Dataset(dict(data.tables), about["name"])  # read now: the folder goes

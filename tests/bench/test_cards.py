@@ -219,7 +219,7 @@ def test_every_suite_that_comes_along_can_be_read(name):
 
 
 def test_the_suites_of_the_guide_are_there():
-    assert suite_names() == ["item-forms", "memory", "rerank", "sequential", "smoke"] and FOLDER.is_dir()
+    assert suite_names() == ["ctr", "item-forms", "memory", "rerank", "sequential", "smoke"] and FOLDER.is_dir()
 
 
 @pytest.mark.parametrize(("text", "says"), [

@@ -367,3 +367,28 @@ def test_hostile_json_is_refused_in_words(tmp_path):
         src = folder(tmp_path / "r", test_jsonl=talk, entity2id_json=names)
         with pytest.raises(DataError, match=r"entity2id\.json is no object of names"):
             import_data(src, tmp_path / "out", format="redial")
+
+
+def test_lists_of_hits_are_queries_passages_and_candidates(tmp_path):
+    hits = [
+        {"qid": 7, "docid": "d1", "rank": 1, "score": 9.5, "content": "one"},
+        {"qid": 7, "docid": "d2", "rank": 2, "score": 8, "content": "two"},
+    ]
+    again = [{"qid": 8, "docid": "d2", "rank": 1, "score": 3.5, "content": "two"}]
+    src = folder(
+        tmp_path / "t",
+        lists_jsonl=lines({"query": "what", "hits": hits}, {"query": "who", "hits": again}, {"query": "no hits"}),
+        qrels_txt="7 0 d1 2\n",
+    )
+    data = imported(src, tmp_path / "out", "trec")
+    assert data.tables["requests"].rows() == [("7", "what"), ("8", "who")]
+    assert data.tables["items"].rows() == [("d1", "one"), ("d2", "two")], "a passage that two queries found stands once"
+    assert data.tables["candidates"].rows() == [("7", "d1", 1, 9.5), ("7", "d2", 2, 8.0), ("8", "d2", 1, 3.5)]
+    assert [row[:3] for row in reasons(tmp_path / "out")] == [("requests", "lists.jsonl", 3)]
+
+
+def test_the_passages_of_the_shared_sample(tmp_path):
+    for name in ("dl19_bm25_top20.jsonl", "qrels.dl19-passage.txt"):
+        (tmp_path / name).symlink_to(shared(f"dl19-bm25-top20/{name}").resolve())
+    data = imported(tmp_path, tmp_path / "out", "trec", strict=True)
+    assert len(data.tables["requests"]) == 43 and len(data.tables["candidates"]) == 860

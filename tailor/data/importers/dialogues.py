@@ -30,7 +30,7 @@ def locomo(src: Path, encoding: str) -> dict[str, Source]:
     path = _file(src, "locomo10.json")
     tables: dict[str, tuple[str, Callable[[str, dict[str, Any]], Iterator[Any]]]] = {
         "turns": ("dialogue_id turn speaker text time_ms session_id source_id caption", _turns),
-        "items": ("item_id text created_ms", _passages),
+        "items": ("item_id dialogue_id text created_ms", _passages),
         "requests": ("request_id text context answer category", _questions),
         "judgements": ("query_id item_id grade source_id", _evidence),
     }
@@ -77,7 +77,7 @@ def _turns(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
 def _passages(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
     for turn, _, time_ms, one in _said(sample):
         words = [f"{one['speaker']}: {one.get('text') or ''}", f"[shares {one['blip_caption']}]" if one.get("blip_caption") else ""]
-        yield {"item_id": f"{dialogue}:{turn}", "text": " ".join(words).strip(), "created_ms": time_ms}
+        yield {"item_id": f"{dialogue}:{turn}", "dialogue_id": dialogue, "text": " ".join(words).strip(), "created_ms": time_ms}
 
 
 def _questions(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:

@@ -37,33 +37,66 @@ def trec(src: Path, encoding: str) -> dict[str, Source]:
     """A folder of files told apart by what their lines look like, or one of them.
 
     "qid 0 docid grade" are judgements, "qid Q0 docid rank score tag" a run (candidates), "id<TAB>text" or JSON topics (requests);
-    a file called collection, corpus or documents holds "id<TAB>text" of items.
+    a file called collection, corpus or documents holds "id<TAB>text" of items. JSON lines with "query" and "hits", as rerankers take them, are
+    requests, items and candidates at once.
     """
     files = sorted(path for path in src.iterdir() if path.is_file() and not path.name.startswith(".")) if src.is_dir() else [src]
     by_table: dict[str, list[Source]] = {}
     for path in files:
-        table, source = _recognised(path, encoding)
-        by_table.setdefault(table, []).append(source)
+        for table, source in _recognised(path, encoding).items():
+            by_table.setdefault(table, []).append(source)
     if not by_table:
         raise DataError(f"{src} holds no files: topics, qrels and runs are needed")
     return {table: together(src, sources) for table, sources in by_table.items()}
 
 
-def _recognised(path: Path, encoding: str) -> tuple[str, Source]:
+def _recognised(path: Path, encoding: str) -> dict[str, Source]:
     first = next((text for _, text in lines(path, encoding, silent)), "")
     of_items = any(word in path.name.lower() for word in ("collection", "corpus", "documents", "docs"))
     table = "items" if of_items else "requests"
     fields = first.split()
+    if first.lstrip().startswith("{") and '"hits"' in first:
+        return {"requests": converted(path, encoding, "request_id text", _asked, ("query", "hits")), "items": _passages(path, encoding),
+                "candidates": converted(path, encoding, "query_id item_id rank score", _hits, ("query", "hits"), quiet=True)}  # fmt: skip
     if first.lstrip().startswith("{"):
-        return table, converted(path, encoding, "item_id title text" if of_items else "request_id text", _document if of_items else _query)
+        return {
+            table: converted(path, encoding, "item_id title text" if of_items else "request_id text", _document if of_items else _query)
+        }
     if len(fields) == RUN and _is_number(fields[3]) and _is_number(fields[4]):
-        return "candidates", _by_line(path, encoding, "query_id item_id rank score tag", _run)
+        return {"candidates": _by_line(path, encoding, "query_id item_id rank score tag", _run)}
     if len(fields) == QRELS and _is_number(fields[3]):
-        return "judgements", _by_line(path, encoding, "query_id item_id grade", _judgement)
+        return {"judgements": _by_line(path, encoding, "query_id item_id grade", _judgement)}
     if "\t" in first:
-        return table, _by_line(path, encoding, "item_id text" if of_items else "request_id text", _item if of_items else _topic)
+        return {table: _by_line(path, encoding, "item_id text" if of_items else "request_id text", _item if of_items else _topic)}
     raise DataError(f"{path} is of no layout of TREC known here; its first line reads {first[:200]!r}: topics are id<TAB>text or JSON, "
                     "judgements qid 0 docid grade, runs qid Q0 docid rank score tag")  # fmt: skip
+
+
+def _asked(record: dict[str, Any]) -> Iterator[Fields]:
+    if record["hits"]:
+        yield {"request_id": str(record["hits"][0]["qid"]), "text": record["query"]}
+
+
+def _hits(record: dict[str, Any]) -> Iterator[Fields]:
+    for n, hit in enumerate(record["hits"], 1):
+        yield {"query_id": str(hit["qid"]), "item_id": str(hit["docid"]), "rank": hit.get("rank", n), "score": hit.get("score")}
+
+
+def _passages(path: Path, encoding: str) -> Records:
+    """The texts of all hits; a passage that several queries found, once."""
+
+    def read(progress: Progress) -> Iterator[Record]:
+        told: set[str] = set()
+
+        def texts(record: dict[str, Any]) -> Iterator[Fields]:
+            for hit in record["hits"]:
+                if str(hit["docid"]) not in told:
+                    told.add(str(hit["docid"]))
+                    yield {"item_id": str(hit["docid"]), "text": hit["content"]}
+
+        yield from converted(path, encoding, "item_id text", texts, ("query", "hits"), quiet=True).read(progress)
+
+    return Records(path, ("item_id", "text"), read)
 
 
 def _by_line(path: Path, encoding: str, columns: str, made: Made) -> Records:

@@ -1,0 +1,33 @@
+"""The order that a list came in: what every reranker must beat."""
+
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import numpy as np
+
+from tailor.base import Recommender, Run, short_notes
+from tailor.data.dataset import Dataset
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
+
+
+@dataclass(eq=False)
+class AsGiven(Recommender):
+    """Leaves candidates in their order, without what is excluded; learns nothing but which items there are."""
+
+    needs_candidates: ClassVar[bool] = True
+
+    items_: Vocabulary = field(init=False, repr=False)
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.items_ = data.catalogue
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        assert candidates is not None  # `recommend` refuses to go on without
+        queries, lists = queries.over(self.items_), candidates.over(self.items_)
+        allowed = queries.allowed()
+        kept = lists.only(allowed[np.arange(len(lists))[:, None], lists.rows]).first(k)
+        falling = -np.arange(kept.rows.shape[1], dtype=np.float32)  # a list need not come with scores that fall
+        scores = np.where(kept.rows >= 0, falling, -np.inf).astype(np.float32)
+        return replace(kept, scores=scores, score_kind="minus places", columns={}, notes=short_notes(self.name, queries, kept.rows, k))
