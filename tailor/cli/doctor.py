@@ -78,7 +78,7 @@ def _store(database: str) -> Iterator[Finding]:
     if missing(("sqlalchemy", "alembic")):
         return
     from tailor.store.engine import UNUSABLE, connect, reading
-    from tailor.store.migrating import BY_NAME, check_version, revision
+    from tailor.store.migrating import check_version, newest, revision
     from tailor.store.served import listed_models, tenants
 
     path = None if database.startswith("postgres") else Path(database.removeprefix("sqlite:///"))
@@ -97,12 +97,16 @@ def _store(database: str) -> Iterator[Finding]:
                   "" if writable and at else "tailor store migrate" if writable else "make the file and its folder writable")  # fmt: skip
     if at is None:
         return
-    if at not in BY_NAME:
-        yield _keys(engine)
+    if at != newest():
+        yield Finding("tables", f"of an older version (now {newest()})", True, "tailor store migrate; serve does so by itself")
+        return
+    yield _keys(engine)
     with reading(engine) as connection:
         rows = {tenant: listed_models(connection, tenant) for tenant in tenants(connection)}
     for tenant, versions in rows.items():
-        yield _served(tenant, versions)
+        for kind, what in (("recommends", f"model of {tenant}"), ("predicts", f"predictor of {tenant}")):
+            if of_kind := [one for one in versions if one["kind"] == kind]:
+                yield _served(what, of_kind)
 
 
 def _keys(engine: "sa.Engine") -> Finding:
@@ -121,11 +125,11 @@ def _keys(engine: "sa.Engine") -> Finding:
     return Finding("people's keys", how, True, "tailor store rekey FILE" if open_to_see else "")
 
 
-def _served(tenant: str, versions: list[dict[str, object]]) -> Finding:
+def _served(what: str, versions: list[dict[str, object]]) -> Finding:
     """Whether the model that should answer is the one in its folder."""
     from tailor.service.serving import digest_of
 
-    first, what = versions[0], f"model of {tenant}"
+    first = versions[0]
     if first["served_ms"] is None:
         return Finding(what, f"{len(versions)} registered, none put in place", False, "POST /v1/models/switch, or tailor refit --force")
     try:

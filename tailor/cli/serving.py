@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tailor.errors import MissingExtraError, StoreError
+from tailor.errors import MissingExtraError, ModelError, StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -65,6 +65,7 @@ def _counted(rows: Mapping[str, int]) -> str:
 
 def serve_command(
     model: Path | None,
+    predictor: Path | None,
     database: str,
     data: Path | None,
     tenant: str,
@@ -80,11 +81,11 @@ def serve_command(
     needs_service()
     from tailor.cli.showing import say
     from tailor.defaults import encoder
-    from tailor.service.serving import digest_of
+    from tailor.service.serving import digest_of, kind_of
     from tailor.service.worker import serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
-    from tailor.store.served import add_model, current_model, serve_model
+    from tailor.store.served import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
 
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
@@ -96,9 +97,13 @@ def serve_command(
         if data is not None:
             _load(engine, tenant, data)
         with writing(engine) as connection:
-            if model is not None:
-                folder = str(model.resolve())
-                serve_model(connection, tenant, add_model(connection, tenant, folder, digest_of(folder), "given to serve"))
+            for given, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
+                if given is not None:
+                    folder = str(given.resolve())
+                    if kind_of(folder) != kind:
+                        raise ModelError(f"{given} {kind_of(folder)}: give it as --{'model' if kind == PREDICTS else 'predictor'}")
+                    version = add_model(connection, tenant, folder, digest_of(folder), "given to serve", kind=kind)
+                    serve_model(connection, tenant, version)
             running = current_model(connection, tenant)
             first = None if keys.listed(connection) else keys.make_key(connection, tenant, "admin", "first")
         if first:

@@ -63,6 +63,11 @@ def revision(engine: sa.Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def newest() -> str:
+    """Where tables of this version stand."""
+    return ScriptDirectory.from_config(_config()).get_current_head() or ""
+
+
 def check_version(engine: sa.Engine) -> None:
     """Raises StoreError for tables of a version that is not known here."""
     found, known = revision(engine), {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}

@@ -89,8 +89,9 @@ models = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),  # from 1
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),  # of the saved model
+    sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),  # or "predicts"; each kind has a version that answers
     sa.Column("made_ms", sa.BigInteger, nullable=False),
-    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant answers now
+    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant and kind answers now
     sa.Column("note", sa.Text, nullable=False),
 )  # fmt: skip
 

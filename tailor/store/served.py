@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
@@ -16,6 +16,8 @@ from tailor.store.sealing import Subject
 from tailor.store.subjects import NOBODY, subjects_for
 from tailor.store.writer import AwayError, Writer
 
+RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
+PREDICTS: Literal["predicts"] = "predicts"
 # ten rows a list: by the driver alone they cost a third of what the expression language takes for them, while answers wait for the interpreter
 PLAIN_INSERT = {
     "sqlite": "INSERT INTO impressions (tenant, request_id, position, item_id, score, propensity) VALUES (?, ?, ?, ?, ?, ?)",
@@ -126,14 +128,24 @@ class ServedLog:
                 self._waiting = together[-self.most :]
 
 
-def add_model(connection: sa.Connection, tenant: str, folder: str, digest: str, note: str = "", made_ms: int | None = None) -> int:
+def add_model(
+    connection: sa.Connection, tenant: str, folder: str, digest: str, note: str = "", made_ms: int | None = None, kind: str = RECOMMENDS
+) -> int:
     """Register a saved model, made now unless said otherwise; its version. The same model again keeps its version."""
     there = connection.execute(sa.select(models.c.version).where(models.c.tenant == tenant, models.c.digest == digest)).scalar_one_or_none()
     if there is not None:
         connection.execute(sa.update(models).where(models.c.tenant == tenant, models.c.version == there).values(folder=folder))
         return int(there)
     latest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.version), 0)).where(models.c.tenant == tenant)).scalar_one()
-    row = {"tenant": tenant, "version": latest + 1, "folder": folder, "digest": digest, "made_ms": made_ms or now_ms(), "note": note}
+    row = {
+        "tenant": tenant,
+        "version": latest + 1,
+        "folder": folder,
+        "digest": digest,
+        "made_ms": made_ms or now_ms(),
+        "note": note,
+        "kind": kind,
+    }
     connection.execute(sa.insert(models).values(row))
     return int(latest) + 1
 
@@ -149,17 +161,15 @@ def serve_model(connection: sa.Connection, tenant: str, version: int) -> None:
 
 
 def listed_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
-    """All versions, the one that answers first, then the one that answered before it, and so on; then those that never did."""
+    """All versions of both kinds, the one that answers first, then the one that answered before it, and so on; then those that never did."""
     order = (models.c.served_ms.is_(None), models.c.served_ms.desc(), models.c.version.desc())
     return [dict(row) for row in connection.execute(sa.select(models).where(models.c.tenant == tenant).order_by(*order)).mappings()]
 
 
-def current_model(connection: sa.Connection, tenant: str) -> dict[str, Any] | None:
-    """The version that answers; None where none ever did."""
-    wanted = (
-        sa.select(models).where(models.c.tenant == tenant, models.c.served_ms.is_not(None)).order_by(models.c.served_ms.desc()).limit(1)
-    )
-    row = connection.execute(wanted).mappings().one_or_none()
+def current_model(connection: sa.Connection, tenant: str, kind: str = RECOMMENDS) -> dict[str, Any] | None:
+    """The version of a kind that answers; None where none ever did."""
+    here = (models.c.tenant == tenant, models.c.kind == kind, models.c.served_ms.is_not(None))
+    row = connection.execute(sa.select(models).where(*here).order_by(models.c.served_ms.desc()).limit(1)).mappings().one_or_none()
     return None if row is None else dict(row)
 
 
