@@ -26,6 +26,9 @@ class Remembered:
         ids = BETWEEN.join([item_id for item_id, _ in events])
         value = (ids, array("q", [time_ms for _, time_ms in events]).tobytes())
         with self._lock:
+            if self._kept.get((tenant, user_id)) == value:  # as most often: what stands where it stood leaves no holes
+                self._kept.move_to_end((tenant, user_id))
+                return
             self._drop((tenant, user_id))
             if ids.count(BETWEEN) == max(len(events) - 1, 0):
                 self._kept[tenant, user_id] = value

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ from tailor.store.sealing import Seal
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
 WAIT_S = 5.0  # for another's write, and for a connection
+ROWS = 16  # of an INSERT that returns something; each number of rows up to it is a statement that every connection keeps
+CACHE_KB = 512  # of a connection and a file: the system keeps pages too, once for all
+
+
+def padded(values: Sequence[str]) -> list[str]:
+    """The values of an IN list, the last repeated up to the next power of two: a connection keeps every statement that it prepared, and each length makes another."""
+    return [*values, *values[-1:] * ((1 << max(len(values) - 1, 0).bit_length()) - len(values))]
 
 
 def now_ms() -> int:
@@ -69,6 +76,7 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         max_overflow=24,
         pool_timeout=WAIT_S,
         hide_parameters=True,
+        insertmanyvalues_page_size=ROWS,
         connect_args={"timeout": WAIT_S, "check_same_thread": False},
     )
 
@@ -79,7 +87,7 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"ATTACH DATABASE ? AS {PERSONAL}", (beside,))
         for file in ("main", PERSONAL):
-            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON"):
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", f"cache_size = -{CACHE_KB}"):
                 connection.execute(f"PRAGMA {file}.{setting}")
 
     @sa.event.listens_for(engine, "begin")

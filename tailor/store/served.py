@@ -9,7 +9,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import inserting, now_ms
+from tailor.store.engine import inserting, now_ms, padded
 from tailor.store.people import signing_secret, subject
 from tailor.store.schema import erasures, models, requests
 from tailor.store.sealing import Subject
@@ -76,7 +76,7 @@ def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[
         (one.tenant, one.user_id): subject(secret, one.tenant, one.user_id) for one in lists if one.user_id is not None
     }
     wanted = sa.select(erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms)).where(
-        erasures.c.subject.in_(set(digests.values()))
+        erasures.c.subject.in_(padded(sorted(set(digests.values()))))
     )
     found = connection.execute(wanted.group_by(erasures.c.tenant, erasures.c.subject))
     last = {(tenant, digest): time_ms for tenant, digest, time_ms in found}

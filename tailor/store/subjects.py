@@ -10,12 +10,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import inserting
+from tailor.store.engine import inserting, padded
 from tailor.store.schema import events, impressions, marks, people, requests, secrets, subjects
 from tailor.store.sealing import MASTER, MASTER_FILE, Seal, Subject
 
 NOBODY = ""  # whose key closes the words of those without an id
-BATCH = 500  # people a statement
+BATCH = 512  # people a statement
 CHANGES, STORE, CHECK, SIGNING = "changes", "key store", "check", "signing"
 TOKEN = (  # of a person; built once: it is asked for every answer
     sa.select(subjects.c.token).where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who")).scalar_subquery()
@@ -54,7 +54,7 @@ def _held(connection: sa.Connection, tenant: str, user_ids: set[str]) -> dict[st
     seal, found = seal_of(connection), dict[str, Subject]()
     names = sorted(seal.name(tenant, one) for one in user_ids)
     for start in range(0, len(names), BATCH):
-        here = (subjects.c.tenant == tenant, subjects.c.name.in_(names[start : start + BATCH]))
+        here = (subjects.c.tenant == tenant, subjects.c.name.in_(padded(names[start : start + BATCH])))
         wanted = sa.select(subjects.c.token, subjects.c.sealed).where(*here)
         for row in connection.execute(wanted.order_by(subjects.c.name).with_for_update(read=True, key_share=True)):
             one = seal.taken_out(row.token, row.sealed)
