@@ -3,7 +3,7 @@
 import fcntl
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ ROWS = 16  # of an INSERT that returns something; each number of rows up to it i
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, once for all
 
 
-def padded(values: Sequence[str]) -> list[str]:
+def padded(values: list[str]) -> list[str]:
     """The values of an IN list, the last repeated up to the next power of two: a connection keeps every statement that it prepared, and each length makes another."""
     return [*values, *values[-1:] * ((1 << max(len(values) - 1, 0).bit_length()) - len(values))]
 

@@ -118,7 +118,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 
 def _frame(connection: sa.Connection, wanted: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Read in chunks: the driver's rows never stand in memory all at once."""
-    found = connection.execution_options(yield_per=50_000).execute(wanted)
+    found = connection.execute(wanted.execution_options(yield_per=50_000))
     parts = [pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()]
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 

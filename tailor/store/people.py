@@ -79,7 +79,7 @@ class Rows:
         """Opened row by row: nobody but the keys knows what stands there."""
         people = {None if one.user_id == NOBODY else one.token: one for one in everybody(connection, tenant)}
         wanted = sa.select(self.table.c.user_id, self.table.c.sealed).where(self.table.c.tenant == tenant, self.table.c.sealed.is_not(None))
-        rows = connection.execution_options(yield_per=10_000).execute(wanted)
+        rows = connection.execute(wanted.execution_options(yield_per=10_000))
         return sum(_holds(people[token].opened(sealed, self._where), needle) for token, sealed in rows if token in people)
 
 
@@ -132,8 +132,9 @@ def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence
 
     The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes the transaction, where the scan still finds the person.
     """
-    stores, person = (*ERASABLES, *others), subject_of(connection, tenant, user_id, for_erasure=True)
-    rows = {one.name: one.erase(connection, tenant, user_id) for one in stores}
+    person = subject_of(connection, tenant, user_id, for_erasure=True)
+    stores = (*(ERASABLES if person else ()), *others)  # of whom nothing is stored nothing can go; what comes meanwhile is somebody new
+    rows = dict.fromkeys((one.name for one in ERASABLES), 0) | {one.name: one.erase(connection, tenant, user_id) for one in stores}
     left = sum(len(one.export(connection, tenant, user_id)) for one in stores)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
@@ -148,7 +149,7 @@ def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence
         "rows": rows,
     }
     connection.execute(sa.insert(erasures).values(receipt))
-    scanned = {one.name: one.scan(connection, tenant, user_id) for one in stores}
+    scanned = {one.name: one.scan(connection, tenant, user_id) for one in (*ERASABLES, *others)}
     scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
     return {**receipt, "scanned": scanned,
             "signature": base64.b64encode(key.sign(canonical(receipt))).decode(), "public_key": public_key(key)}  # fmt: skip

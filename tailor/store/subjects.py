@@ -30,6 +30,8 @@ def seal_of(connection: sa.Connection) -> Seal:
 
 def subject_of(connection: sa.Connection, tenant: str, user_id: str, for_erasure: bool = False) -> Subject | None:
     """A person; None for one of whom nothing is stored. For erasure: waits for whoever writes of the person, and holds up whoever wants to."""
+    if for_erasure:
+        agree(connection)
     seal = seal_of(connection)
     wanted = sa.select(subjects).where(subjects.c.tenant == tenant, subjects.c.name == seal.name(tenant, user_id))
     row = connection.execute(wanted.with_for_update() if for_erasure else wanted).one_or_none()
@@ -37,26 +39,38 @@ def subject_of(connection: sa.Connection, tenant: str, user_id: str, for_erasure
 
 
 def subjects_for(connection: sa.Connection, tenant: str, user_ids: Iterable[str]) -> dict[str, Subject]:
-    """Of each id the person, for rows that are written now; who is not known yet is entered."""
+    """Of each id the person, for rows that are written now; who is not known yet is entered.
+
+    On PostgreSQL the lock of `agree` comes before any person's, as it does in an erasure: else the two could wait for each other.
+    """
     wanted = set(user_ids)
-    found = _held(connection, tenant, wanted)
-    if missing := wanted - set(found):
-        agree(connection)
-        insert = inserting(connection, subjects).on_conflict_do_nothing(index_elements=["tenant", "name"])
-        connection.execute(insert, [entry(connection, tenant, one) for one in sorted(missing)])
-        found |= _held(connection, tenant, missing)  # another may have entered some
-        _count_up(connection)
-    return found
+    while True:
+        found = _found(connection, tenant, wanted, held=False)
+        if missing := wanted - set(found):
+            _enter(connection, tenant, missing)
+            continue
+        if connection.dialect.name == "sqlite":
+            return found  # nobody else writes now
+        found = _found(connection, tenant, wanted, held=True)
+        if wanted <= set(found):
+            return found  # else somebody was erased in between
 
 
-def _held(connection: sa.Connection, tenant: str, user_ids: set[str]) -> dict[str, Subject]:
-    """Those who are known, held until the commit."""
+def _enter(connection: sa.Connection, tenant: str, user_ids: set[str]) -> None:
+    agree(connection)
+    insert = inserting(connection, subjects).on_conflict_do_nothing(index_elements=["tenant", "name"])
+    connection.execute(insert, [entry(connection, tenant, one) for one in sorted(user_ids)])
+    _count_up(connection)
+
+
+def _found(connection: sa.Connection, tenant: str, user_ids: set[str], held: bool) -> dict[str, Subject]:
+    """Those who are known; held: nobody erases them before the commit."""
     seal, found = seal_of(connection), dict[str, Subject]()
     names = sorted(seal.name(tenant, one) for one in user_ids)
     for start in range(0, len(names), BATCH):
         here = (subjects.c.tenant == tenant, subjects.c.name.in_(padded(names[start : start + BATCH])))
-        wanted = sa.select(subjects.c.token, subjects.c.sealed).where(*here)
-        for row in connection.execute(wanted.order_by(subjects.c.name).with_for_update(read=True, key_share=True)):
+        wanted = sa.select(subjects.c.token, subjects.c.sealed).where(*here).order_by(subjects.c.name)
+        for row in connection.execute(wanted.with_for_update(read=True, key_share=True) if held else wanted):
             one = seal.taken_out(row.token, row.sealed)
             found[one.user_id] = one
     return found
@@ -72,13 +86,12 @@ def everybody(connection: sa.Connection, tenant: str) -> Iterator[Subject]:
     """All people of a tenant, and nobody."""
     seal = seal_of(connection)
     wanted = sa.select(subjects.c.token, subjects.c.sealed).where(subjects.c.tenant == tenant)
-    for row in connection.execution_options(yield_per=10_000).execute(wanted):
+    for row in connection.execute(wanted.execution_options(yield_per=10_000)):
         yield seal.taken_out(row.token, row.sealed)
 
 
 def take_out(connection: sa.Connection, tenant: str, subject: Subject) -> None:
-    """The entry goes, and with it the key: what copies of the store hold of the person names nobody and opens no more."""
-    agree(connection)
+    """The entry goes, and with it the key: what copies of the store hold of the person names nobody and opens no more. `subject_of` for erasure came before."""
     connection.execute(sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token))
     _count_up(connection)
 
