@@ -2,11 +2,12 @@
 .PHONY: check test slow bench demo papers docs audit
 
 check:
-	ruff check tailor tests benchmarks examples
-	ruff format --check tailor tests benchmarks examples
+	ruff check tailor tests benchmarks examples .ci
+	ruff format --check tailor tests benchmarks examples .ci
 	mypy tailor
 	lint-imports
 	tailor bench claims --check
+	python .ci/dependencies.py
 
 test:
 	pytest
@@ -26,7 +27,8 @@ papers:
 docs:
 	mkdocs build --strict
 
-# Known weaknesses of the pinned packages. Asks an advisory service, which not every machine reaches: then it fails and says so, and is therefore no part of `check`.
+# Known weaknesses of the pinned packages. Asks an advisory service, which not every machine reaches: then it fails and says so. `check` does the same where one answers
+# (.ci/dependencies.py), and says loudly where none does; a release wants this one.
 audit:
 	@python -c "import pip_audit" 2> /dev/null || { echo "make audit needs: pip install pip-audit"; exit 1; }
 	python -m pip_audit -r constraints.txt --no-deps --disable-pip --strict

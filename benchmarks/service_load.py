@@ -5,6 +5,8 @@
 Beauty: 12,101 items, 22,363 people, the default pipeline (fitted on all first where no --model is given; it may take ten minutes). Requests come at random times at a
 given rate, whatever the answers take (an open loop): a latency is counted from when the request should have gone out, so that a server that stalls pays for all who
 wait. Then events in batches of 100, then both at once. Writes benchmarks/results/service.json.
+
+Where others are at work on the machine, `chrt -r 10 python benchmarks/service_load.py` gives the two programs their cores before anybody else; the result says so, and how busy the machine was.
 """
 
 import argparse
@@ -158,6 +160,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--database", help="of the store; left out: SQLite in a fresh folder")
     given = parser.parse_args()
+    others = {"load of the machine before": [round(one, 1) for one in os.getloadavg()],
+              "before everybody else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO)}  # fmt: skip
     os.sched_setaffinity(0, {1})
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and by the server
     with tempfile.TemporaryDirectory() as name:
@@ -194,7 +198,7 @@ def main() -> None:
                 "service",
                 0,
                 "python benchmarks/service_load.py",
-                figures | {"workers": given.workers, "database": given.database or "sqlite"},
+                figures | {"workers": given.workers, "database": given.database or "sqlite", **others},
             )
         )
 

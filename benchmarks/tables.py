@@ -187,7 +187,7 @@ def service(result: dict) -> list[str]:
     figures = result["figures"]
     names = ["asked a second", "answered a second", "p50_ms", "p95_ms", "p99_ms", "processor_ms a request", "not 200"]
     head = ["| " + " | ".join(names) + " |", "|---" * len(names) + "|"]
-    lines = ["", "## The service", "", f"`{result['command']}` · {figures['workers']} worker on one core, the generator on another, {figures['database']}; Beauty, default pipeline, a list of 10. The model's "
+    lines = ["", "## The service", "", f"`{result['command']}` · {figures['workers']} worker on one core, the generator on another, {figures['database']}; Beauty, default pipeline with its net, a list of 10{_others(figures)}. The model's "
              f"own call for one query: {figures['rank call alone']['p50_ms']} ms, 99 of 100 within {figures['rank call alone']['p99_ms']} ms.", ""]  # fmt: skip
     lines += ["Recommendations, at random times, latency from when each was due:", "", *head]
     lines += ["| " + " | ".join(str(one[name]) for name in names) + " |" for one in figures["recommendations"]]
@@ -196,6 +196,15 @@ def service(result: dict) -> list[str]:
     both = figures["100 recommendations and 1,000 events a second at once"]
     return [*lines, "", f"Both at once (100 recommendations and 1,000 events a second): p50 {both['recommendations']['p50_ms']} ms, p99 {both['recommendations']['p99_ms']} ms of recommendations. "
             f"Memory {figures['memory at start, GB']} GB at the start, {figures['memory at the end, GB']} GB at the end.", *memory()]  # fmt: skip
+
+
+def _others(figures: dict) -> str:
+    load = figures["load of the machine before"][0]
+    return (
+        f"; others kept the machine busy (load {load}), the two programs had their cores before them"
+        if figures["before everybody else"]
+        else f"; load {load} before"
+    )
 
 
 def memory() -> list[str]:

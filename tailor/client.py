@@ -77,6 +77,22 @@ class Client:
         body = {"user_id": user_id, "history": None if history is None else list(history), "k": k, **more}
         return self._ask("POST", "/v1/recommendations", {name: value for name, value in body.items() if value is not None})
 
+    def predict(
+        self,
+        item_ids: Sequence[str],
+        user_id: str | None = None,
+        history: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """What the model that predicts says of each item, for a person, a history, or a stranger."""
+        body = {
+            "item_ids": list(item_ids),
+            "user_id": user_id,
+            "history": None if history is None else list(history),
+            "context": dict(context or {}),
+        }
+        return self._ask("POST", "/v1/predict", {name: value for name, value in body.items() if value is not None})
+
     def similar(self, item_id: str, k: int = 10, **more: Any) -> dict[str, Any]:
         return self._ask("POST", "/v1/similar", {"item_id": item_id, "k": k, **more})
 
@@ -102,9 +118,9 @@ class Client:
     def serve_model(self, version: int) -> dict[str, Any]:
         return self._ask("POST", "/v1/models/switch", {"version": version})
 
-    def roll_back(self) -> dict[str, Any]:
-        """Let the version answer that did before this one."""
-        return self._ask("POST", "/v1/models/rollback")
+    def roll_back(self, kind: str = "recommends") -> dict[str, Any]:
+        """Let the version answer that did before this one; `kind`: "recommends" or "predicts"."""
+        return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}")
 
     def start_experiment(self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None) -> dict[str, Any]:
         """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...], the first what the others are compared with."""

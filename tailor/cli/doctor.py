@@ -6,10 +6,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tailor.cli.serving import missing
 from tailor.cli.showing import print_json, table
 from tailor.errors import TailorError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 EXTRAS = {"torch": ("torch", "safetensors", "optuna"), "text": ("sentence_transformers",), "llm": ("openai", "openvino_genai", "gguf"),
           "serve": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "cryptography", "httpx"), "scale": ("ray",)}  # fmt: skip
@@ -74,7 +78,7 @@ def _store(database: str) -> Iterator[Finding]:
     if missing(("sqlalchemy", "alembic")):
         return
     from tailor.store.engine import UNUSABLE, connect, reading
-    from tailor.store.migrating import check_version, revision
+    from tailor.store.migrating import check_version, newest, revision
     from tailor.store.served import listed_models, tenants
 
     path = None if database.startswith("postgres") else Path(database.removeprefix("sqlite:///"))
@@ -93,17 +97,39 @@ def _store(database: str) -> Iterator[Finding]:
                   "" if writable and at else "tailor store migrate" if writable else "make the file and its folder writable")  # fmt: skip
     if at is None:
         return
+    if at != newest():
+        yield Finding("tables", f"of an older version (now {newest()})", True, "tailor store migrate; serve does so by itself")
+        return
+    yield _keys(engine)
     with reading(engine) as connection:
         rows = {tenant: listed_models(connection, tenant) for tenant in tenants(connection)}
     for tenant, versions in rows.items():
-        yield _served(tenant, versions)
+        for kind, what in (("recommends", f"model of {tenant}"), ("predicts", f"predictor of {tenant}")):
+            if of_kind := [one for one in versions if one["kind"] == kind]:
+                yield _served(what, of_kind)
 
 
-def _served(tenant: str, versions: list[dict[str, object]]) -> Finding:
+def _keys(engine: "sa.Engine") -> Finding:
+    """Whether people's keys are there, and what lies open on the disk."""
+    from tailor.store.engine import AWAY, reading
+    from tailor.store.subjects import apart, seal_of
+
+    try:
+        with reading(engine) as connection:
+            old, open_to_see = apart(connection), not seal_of(connection).is_closed
+    except (*AWAY, TailorError) as error:
+        return Finding("people's keys", "do not fit the store", False, str(getattr(error, "orig", None) or error).splitlines()[0])
+    if old:
+        return Finding("people's keys", "newer than the store", False, "tailor store sweep")
+    how = "not under a master key: whoever has the disk has people's data" if open_to_see else "under a master key"
+    return Finding("people's keys", how, True, "tailor store rekey FILE" if open_to_see else "")
+
+
+def _served(what: str, versions: list[dict[str, object]]) -> Finding:
     """Whether the model that should answer is the one in its folder."""
     from tailor.service.serving import digest_of
 
-    first, what = versions[0], f"model of {tenant}"
+    first = versions[0]
     if first["served_ms"] is None:
         return Finding(what, f"{len(versions)} registered, none put in place", False, "POST /v1/models/switch, or tailor refit --force")
     try:

@@ -201,6 +201,9 @@ def tune(
 @app.command()
 def serve(
     model: Annotated[Path | None, typer.Option(help="Folder of a fitted model; left out: the one that answered last.")] = None,
+    predictor: Annotated[
+        Path | None, typer.Option(help="Folder of a fitted model that predicts, for /v1/predict; left out: the one that answered last.")
+    ] = None,
     database: serving.Database = serving.HERE,
     data_folder: Annotated[Path | None, typer.Option("--data", help="A data set to load first: people's events and the items.")] = None,
     tenant: serving.Tenant = "default",
@@ -219,7 +222,7 @@ def serve(
     ] = False,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
-    serving.serve_command(model, database, data_folder, tenant, host, port, workers, rate, models, explore, meaning)
+    serving.serve_command(model, predictor, database, data_folder, tenant, host, port, workers, rate, models, explore, meaning)
 
 
 @app.command()

@@ -2,14 +2,14 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tailor.errors import MissingExtraError, StoreError
+from tailor.errors import MissingExtraError, ModelError, StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -40,13 +40,16 @@ def needs_service() -> None:
 
 @contextmanager
 def opened(url: str) -> "Iterator[sa.Engine]":
-    """The engine of a database whose tables are of this version. Raises StoreError for one that cannot be used."""
+    """The engine of a database whose tables are of this version, and whose people's keys are there. Raises StoreError for one that cannot be used."""
+    from tailor.cli.showing import say
     from tailor.store.engine import UNUSABLE, connect
     from tailor.store.migrating import migrate
 
     engine = connect(url)
     try:
-        migrate(engine)
+        gone = migrate(engine)
+        if any(gone.values()):
+            say(f"This store is older than its keys: what it held of people who were erased since is deleted ({_counted(gone)})")
         yield engine
     except UNUSABLE as error:
         raise StoreError(
@@ -56,8 +59,13 @@ def opened(url: str) -> "Iterator[sa.Engine]":
         engine.dispose()
 
 
+def _counted(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{name}: {n:,}" for name, n in rows.items())
+
+
 def serve_command(
     model: Path | None,
+    predictor: Path | None,
     database: str,
     data: Path | None,
     tenant: str,
@@ -73,11 +81,11 @@ def serve_command(
     needs_service()
     from tailor.cli.showing import say
     from tailor.defaults import encoder
-    from tailor.service.serving import digest_of
+    from tailor.service.serving import digest_of, kind_of
     from tailor.service.worker import serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
-    from tailor.store.served import add_model, current_model, serve_model
+    from tailor.store.served import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
 
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
@@ -89,9 +97,13 @@ def serve_command(
         if data is not None:
             _load(engine, tenant, data)
         with writing(engine) as connection:
-            if model is not None:
-                folder = str(model.resolve())
-                serve_model(connection, tenant, add_model(connection, tenant, folder, digest_of(folder), "given to serve"))
+            for given, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
+                if given is not None:
+                    folder = str(given.resolve())
+                    if kind_of(folder) != kind:
+                        raise ModelError(f"{given} {kind_of(folder)}: give it as --{'model' if kind == PREDICTS else 'predictor'}")
+                    version = add_model(connection, tenant, folder, digest_of(folder), "given to serve", kind=kind)
+                    serve_model(connection, tenant, version)
             running = current_model(connection, tenant)
             first = None if keys.listed(connection) else keys.make_key(connection, tenant, "admin", "first")
         if first:
@@ -222,23 +234,84 @@ def migrate_store(database: Database = HERE) -> None:
 
 
 @store_app.command("backup")
-def backup(out: Annotated[Path, typer.Argument(help="File to write; must not be there.")], database: Database = HERE) -> None:
-    """Copy a SQLite store while it is being served. For PostgreSQL use pg_dump."""
-    import sqlite3
-    from contextlib import closing
-
+def backup(
+    out: Annotated[Path, typer.Argument(help="File to write; must not be there.")],
+    keys: Annotated[Path | None, typer.Option(help="A second file, for people's keys; left out, they are in no backup.")] = None,
+    database: Database = HERE,
+) -> None:
+    """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
     from tailor.cli.showing import say
+    from tailor.store.engine import key_file
 
     with opened(database) as engine:
         if engine.dialect.name != "sqlite" or engine.url.database is None:
-            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/service.md)")
-        if out.exists():
-            raise StoreError(f"{out} is there already: choose another name")
-        aside = out.with_name(f".{out.name}.partial")
-        with closing(sqlite3.connect(engine.url.database)) as source, closing(sqlite3.connect(aside)) as target:
-            source.backup(target)
-        aside.rename(out)
-        say(f"{out}: written; it holds people's data, and those erased later are in it until it is deleted")
+            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
+        for one in (out, *([keys] if keys else [])):
+            if one.exists():
+                raise StoreError(f"{one} is there already: choose another name")
+        _copy(Path(engine.url.database), out)
+        say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
+        if keys is not None:
+            _copy(key_file(engine.url.database), keys)  # after the store: all its people are in it
+            say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
+
+
+def _copy(file: Path, out: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    aside = out.with_name(f".{out.name}.partial")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
+        source.backup(target)
+    aside.rename(out)
+
+
+@store_app.command("sweep")
+def sweep_store(
+    lose_people: Annotated[
+        bool, typer.Option("--lose-people", help="Even where the key store is older than the store, or another's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    database: Database = HERE,
+) -> None:
+    """Delete rows of people whose keys are not there, after a store was put back from a backup; every start does so by itself where no living person can be lost by it."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import connect, held, reading, write_over, writing
+    from tailor.store.migrating import prepare
+    from tailor.store.subjects import agree, without_key
+
+    engine = connect(database)
+    with held(engine):
+        prepare(engine)
+        if dry_run:
+            with reading(engine) as connection:
+                gone = without_key(connection)
+        else:
+            with writing(engine) as connection:
+                gone = agree(connection, lose_people)
+            write_over(engine)
+    engine.dispose()
+    say(f"{_counted(gone) or 'nothing'} {'would go' if dry_run else 'deleted'}")
+
+
+@store_app.command("rekey")
+def rekey_store(
+    master_file: Annotated[Path | None, typer.Argument(help="File with the new master key; left out: none from now on.")] = None,
+    database: Database = HERE,
+) -> None:
+    """Put people's ids and keys away under another master key. Stop every server first; start them with TAILOR_MASTER_KEY_FILE naming the new one."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import held, write_over, writing
+    from tailor.store.sealing import Seal
+    from tailor.store.subjects import rekey
+
+    new = Seal() if master_file is None else Seal.of_file(master_file)
+    with opened(database) as engine, held(engine):
+        with writing(engine) as connection:
+            changed = rekey(connection, new)
+        write_over(engine)
+    needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
+    say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
 
 
 @store_app.command("prune")
@@ -250,8 +323,8 @@ def prune_store(
 ) -> None:
     """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
     from tailor.cli.showing import say
-    from tailor.store.engine import now_ms
-    from tailor.store.retention import prune
+    from tailor.store.engine import now_ms, write_over
+    from tailor.store.retention import prune, prune_people
 
     if events is None and lists is None:
         raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
@@ -259,6 +332,9 @@ def prune_store(
         raise StoreError("days must be more than 0")
     with opened(database) as engine:
         gone = prune(engine, now_ms(), events, lists, dry_run)
+        if not dry_run:
+            gone["people of whom nothing is left"] = prune_people(engine)
+            write_over(engine)
     say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
 
 
@@ -270,5 +346,10 @@ def erase_person(
     server itself (DELETE /v1/users/ID/data) where one runs."""
     from tailor.cli.showing import print_json
     from tailor.store import people
+    from tailor.store.engine import write_over, writing
 
-    print_json(_written(database, lambda connection: people.erase(connection, tenant, user_id)))
+    with opened(database) as engine:
+        with writing(engine) as connection:
+            receipt = people.erase(connection, tenant, user_id)
+        write_over(engine)
+    print_json(receipt)

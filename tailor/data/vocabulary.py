@@ -24,6 +24,7 @@ class Vocabulary:
         if len(set(self.ids.tolist())) != len(self.ids):
             raise DataError("an id stands twice in a vocabulary: ids are distinct")
         self._mapped: WeakKeyDictionary[Vocabulary, np.ndarray] = WeakKeyDictionary()  # the answers of `mapping_to`
+        self._joined: WeakKeyDictionary[Vocabulary, Vocabulary | None] = WeakKeyDictionary()  # those of `joined`; None: we are it
 
     @classmethod
     def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
@@ -79,6 +80,15 @@ class Vocabulary:
         """Whether `other` knows all of our ids."""
         to = self.mapping_to(other)
         return to is None or bool((to >= 0).all())
+
+    def joined(self, other: "Vocabulary") -> "Vocabulary":
+        """The catalogue of all items of both, made once: of methods that know different items it is asked for at every answer."""
+        if self.mapping_to(other) is None:
+            return self
+        if other not in self._joined:
+            union = Vocabulary.of_items([*self.ids, *other.ids])
+            self._joined[other] = None if union.fingerprint == self.fingerprint else union
+        return self._joined[other] or self
 
     def found_in(self, other: "Vocabulary") -> np.ndarray:
         """The rows in `other` of those of our ids that it knows."""

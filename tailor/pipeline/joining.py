@@ -12,10 +12,9 @@ from tailor.data.vocabulary import Vocabulary
 
 def one_catalogue(parts: Sequence[Rankings]) -> list[Rankings]:
     """The same rankings over one catalogue that knows the items of all."""
-    first = parts[0].catalogue
-    if all(part.catalogue.mapping_to(first) is None for part in parts[1:]):
-        return [part.over(first) for part in parts]
-    union = Vocabulary.of_items(one for part in parts for one in part.catalogue.ids)
+    union = parts[0].catalogue
+    for part in parts[1:]:
+        union = union.joined(part.catalogue)
     return [part.over(union) for part in parts]
 
 

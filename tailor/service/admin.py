@@ -1,6 +1,6 @@
 """Models, keys, and how the server is."""
 
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Response
@@ -8,13 +8,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from tailor.saving import version as tailor_version
 from tailor.service.problems import ProblemError
-from tailor.service.serving import digest_of
+from tailor.service.serving import digest_of, kind_of
 from tailor.service.shapes import Key, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, people
 from tailor.store.engine import AWAY
 from tailor.store.keys import Caller
-from tailor.store.served import add_model, listed_models
+from tailor.store.served import RECOMMENDS, add_model, listed_models
 
 
 def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
@@ -51,18 +51,19 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
     def models(who: Caller = Depends(admin)) -> dict[str, Any]:
         """All versions, the one that answers first."""
         found = service.read(lambda connection: listed_models(connection, who.tenant))
-        keep = ("version", "folder", "made_ms", "served_ms", "note")
+        keep = ("version", "kind", "folder", "made_ms", "served_ms", "note")
         return {"models": [{name: row[name] for name in keep} for row in found]}
 
     @api.post("/v1/models")
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Register a saved model, a folder within the server's models/TENANT, and let it answer once it is loaded; until then the one before it does."""
+        """Register a saved model, a folder within the server's models/TENANT, and let it answer once it is loaded; until then the one before it does. One that predicts takes the
+        place of the one that predicted."""
         home = (service.settings.models / who.tenant).resolve()
         folder = (home / body.folder).resolve()
         if not folder.is_relative_to(home):
             raise ProblemError(422, f"folder: it must lie within {service.settings.models / who.tenant} on the server")
-        digest = digest_of(folder)
-        version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note))
+        digest, kind = digest_of(folder), kind_of(folder)
+        version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note, kind=kind))
         return {"version": version, "model": service.places.place(who.tenant, version).name}
 
     @api.post("/v1/models/switch")
@@ -71,9 +72,10 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         return {"version": body.version, "model": service.places.place(who.tenant, body.version).name}
 
     @api.post("/v1/models/rollback")
-    def rollback(who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Let the version answer that did before this one."""
-        served = [row for row in service.read(lambda connection: listed_models(connection, who.tenant)) if row["served_ms"] is not None]
+    def rollback(kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Let the version answer that did before this one, of those that recommend, or with `?kind=predicts` of those that predict."""
+        every = service.read(lambda connection: listed_models(connection, who.tenant))
+        served = [row for row in every if row["kind"] == kind and row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
         return {"version": served[1]["version"], "model": service.places.place(who.tenant, served[1]["version"]).name}

@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 
 from tailor.saving import version
-from tailor.service import admin, asking, experiments, intake, problems
+from tailor.service import admin, asking, experiments, intake, predicting, problems
 from tailor.service.direct import Direct
 from tailor.service.guard import Guard, Rates, allowed
 from tailor.service.shapes import Recommend
@@ -38,6 +38,7 @@ def make_app(service: Service) -> FastAPI:
     app.include_router(intake.routes(service, may["write"], may["admin"]))
     asked = asking.routes(service, may["read"])
     app.include_router(asked)
+    app.include_router(predicting.routes(service, may["read"]))
     app.include_router(experiments.routes(service, may["admin"]))
     app.include_router(admin.routes(service, may["admin"], registry))
     recommend = next(one.endpoint for one in asked.routes if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS)

@@ -109,16 +109,17 @@ class _Recommending:
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
         self.shelf, events, now = self.service.known(self.tenant, body.user_id)
-        history = _history(body, events, now, self.notes)
+        history = history_of(body.user_id, body.history, events, now, self.notes)
         seen = () if body.keep_seen else history.item_ids
         self.query = Query(body.user_id, history, body.text, now_ms(), self.chance, (*body.exclude, *seen), context=body.context)
         return self.query, _without(self.shelf, body)
 
 
-def _history(body: Recommend, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:
-    if body.history is not None:
-        return History(tuple(body.history))
-    if body.user_id is None:
+def history_of(user_id: str | None, given: Sequence[str] | None, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:
+    """What was given, or what is stored of a person; a note says where that is not as of now, or nothing."""
+    if given is not None:
+        return History(tuple(given))
+    if user_id is None:
         return History()
     if not now:
         notes.append("the database is away: events as last seen" if events else "the database is away: answered as to a stranger")

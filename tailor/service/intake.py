@@ -10,7 +10,7 @@ from tailor.service.problems import ProblemError, fields
 from tailor.service.shapes import Event, Events, Id, Items, Person, Takedown
 from tailor.service.state import Service
 from tailor.store import catalogue, people
-from tailor.store.engine import now_ms
+from tailor.store.engine import now_ms, write_over
 from tailor.store.events import add_events
 from tailor.store.keys import Caller
 
@@ -87,6 +87,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
         receipt = service.writer.do(job)
         service.forget(who.tenant, user_id)  # what an answer that was under way has remembered since
+        write_over(service.engine)
         return receipt
 
     return api

@@ -11,10 +11,10 @@ import sqlalchemy as sa
 
 from tailor.errors import StoreError, TailorError
 from tailor.service.problems import ProblemError
-from tailor.service.serving import Answering, opened
+from tailor.service.serving import Answering, Predicting, opened, opened_predictor
 from tailor.store import experiments
 from tailor.store.engine import AWAY, reading
-from tailor.store.served import listed_models, serve_model
+from tailor.store.served import PREDICTS, RECOMMENDS, listed_models, serve_model
 from tailor.store.writer import Writer
 
 T = TypeVar("T")
@@ -38,8 +38,9 @@ class Places:
     def __init__(self, engine: sa.Engine, writer: Writer, explore: float) -> None:
         self.engine, self.writer, self.explore = engine, writer, explore
         self._models: dict[str, Answering] = {}
+        self._predictors: dict[str, Predicting] = {}
         self._trials: dict[str, Trial] = {}
-        self._failed: dict[str, str] = {}  # tenant -> why its newest model could not be put in place
+        self._failed: dict[tuple[str, str], str] = {}  # (tenant, kind) -> why its newest model could not be put in place
         self._untried: dict[str, str] = {}  # tenant -> an experiment that could not be
         self._tenants: set[str] = set()
         self._lock = threading.RLock()
@@ -71,7 +72,7 @@ class Places:
             self.look(tenant)
             found = self.placed(tenant, user_id)
         if found is None:
-            why = self._failed.get(tenant)
+            why = self._failed.get((tenant, RECOMMENDS))
             raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
                                retry_s=30)  # fmt: skip
         return found
@@ -84,6 +85,20 @@ class Places:
             return trial.arms[experiments.arm_of(tenant, trial.name, user_id, trial.shares)]
         return found
 
+    def predictor(self, tenant: str) -> Predicting:
+        """The model that predicts. Raises ProblemError where there is none."""
+        found = self._predictors.get(tenant)
+        if found is None:
+            with self._lock:
+                self._tenants.add(tenant)
+            self.look(tenant)
+            found = self._predictors.get(tenant)
+        if found is None:
+            why = self._failed.get((tenant, PREDICTS))
+            raise ProblemError(409, f"no model predicts here{f' ({why})' if why else ''}: fit one (`tailor fit FactorizationMachine`), then start with --predictor FOLDER or POST "
+                               "its folder to /v1/models")  # fmt: skip
+        return found
+
     def look(self, tenant: str) -> None:
         """Put in place what the store names, if it is another; what is in place answers until the new can.
 
@@ -91,17 +106,18 @@ class Places:
         """
         with self._loading:
             found, trial = self._read(lambda connection: (listed_models(connection, tenant), experiments.running(connection, tenant)))
-            for row in (one for one in found if one["served_ms"] is not None):
-                there = self._models.get(tenant)
-                if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
-                    break
+            for kind in (RECOMMENDS, PREDICTS):
+                there = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
+                for row in (one for one in found if one["kind"] == kind and one["served_ms"] is not None):
+                    if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
+                        break
             self._try_out(tenant, trial, {row["version"]: row for row in found})
 
-    def place(self, tenant: str, version: int) -> Answering:
+    def place(self, tenant: str, version: int) -> Answering | Predicting:
         """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""
         with self._loading:
             row = self._rows(tenant, [version])[0]
-            new = opened(version, row["folder"], row["digest"], self.explore)
+            new = self._opened(row)
             self.writer.do(lambda connection: serve_model(connection, tenant, version))
             self._put(tenant, new)
         return new
@@ -126,21 +142,31 @@ class Places:
         return [rows[version] for version in versions]
 
     def _try(self, tenant: str, row: dict[str, Any]) -> bool:
-        if self._failed.get(tenant, "").startswith(f"version {row['version']}:"):
+        at = (tenant, row["kind"])
+        if self._failed.get(at, "").startswith(f"version {row['version']}:"):
             return False  # said already
         try:
-            self._put(tenant, opened(row["version"], row["folder"], row["digest"], self.explore))
+            self._put(tenant, self._opened(row))
         except TailorError as error:
-            self._failed[tenant] = f"version {row['version']}: {error}"
+            self._failed[at] = f"version {row['version']}: {error}"
             log.error("model not in place", extra={"tenant": tenant, "version": row["version"], "error": str(error)})
             return False
         return True
 
-    def _put(self, tenant: str, new: Answering) -> None:
+    def _opened(self, row: dict[str, Any]) -> Answering | Predicting:
+        if row["kind"] == PREDICTS:
+            return opened_predictor(row["version"], row["folder"], row["digest"])
+        return opened(row["version"], row["folder"], row["digest"], self.explore)
+
+    def _put(self, tenant: str, new: Answering | Predicting) -> None:
+        old = None
         with self._lock:
-            old = self._models.get(tenant)
-            self._models[tenant] = new
-            self._failed.pop(tenant, None)
+            if isinstance(new, Predicting):
+                self._predictors[tenant] = new
+            else:
+                old = self._models.get(tenant)
+                self._models[tenant] = new
+            self._failed.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
             self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
         self._retire([old] if old else [], tenant)

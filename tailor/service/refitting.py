@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tailor.base import Recommender, Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split, by_time
+from tailor.errors import ModelError
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.saving import load
 from tailor.service.serving import digest_of
@@ -42,7 +43,11 @@ def refit(engine: sa.Engine, tenant: str, pipeline: Mapping[str, Any], folder: P
     without comparing. Raises DataError where nothing is stored, ModelError for a pipeline that cannot be built.
     """
     started_ms = now_ms()
-    method = cast(Recommender, build(pipeline))
+    method = build(pipeline)
+    if not isinstance(method, Recommender):
+        raise ModelError(
+            f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor fit`, then POST its folder to /v1/models"
+        )
     data = stored_dataset(engine, tenant, method.learns_from_impressions())
     with reading(engine) as connection:
         running = current_model(connection, tenant)

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tailor.base import Recommender
+from tailor.base import Method, Predictor, Recommender
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
 from tailor.saving import load
+from tailor.specs import find_class
+from tailor.store.served import PREDICTS, RECOMMENDS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
 LATE_S = 30.0  # after which nobody waits any more
@@ -104,17 +106,12 @@ class _Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Answering:
+class Placed:
     """A model in place."""
 
     version: int
     digest: str
-    asker: Asker
     method: str
-
-    @property
-    def model(self) -> Recommender:
-        return self.asker.model
 
     @property
     def name(self) -> str:
@@ -123,6 +120,24 @@ class Answering:
     def is_of(self, row: Mapping[str, Any]) -> bool:
         """Whether this is the model of a row of the store's models."""
         return (self.version, self.digest) == (row["version"], row["digest"])
+
+
+@dataclass(frozen=True, eq=False)
+class Answering(Placed):
+    """One that recommends."""
+
+    asker: Asker
+
+    @property
+    def model(self) -> Recommender:
+        return self.asker.model
+
+
+@dataclass(frozen=True, eq=False)
+class Predicting(Placed):
+    """One that predicts."""
+
+    model: Predictor
 
 
 def digest_of(folder: str | Path) -> str:
@@ -134,15 +149,45 @@ def digest_of(folder: str | Path) -> str:
         raise ModelError(f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`") from None
 
 
-def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
-    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so that what it builds on first use is built. Raises ModelError where it is not the one that was registered."""
+def kind_of(folder: str | Path) -> str:
+    """Whether a saved model recommends or predicts. Raises ModelError for one that does neither, or is none."""
+    digest_of(folder)
+    try:
+        found = find_class(json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["spec"]["class"])
+    except (KeyError, TypeError):
+        raise ModelError(f"{folder} holds no saved model: its spec.json names no class") from None
+    if issubclass(found, Predictor):
+        return PREDICTS
+    if not issubclass(found, Recommender):
+        raise ModelError(f"{folder} holds a {found.__name__}, which neither recommends nor predicts")
+    return RECOMMENDS
+
+
+def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
+    """Load a model that predicts and ask it once. Raises ModelError where it is not the one that was registered."""
+    model = _loaded(version, folder, digest)
+    if not isinstance(model, Predictor):
+        raise ModelError(f"{folder} holds a {model.name}, which does not predict")
+    try:
+        model.predict([Query(history=History.of("nothing"))], [["nothing"]])
+    except TailorError as error:
+        raise ModelError(f"{folder} cannot answer: {error}") from error
+    return Predicting(version, digest, model.name, model)
+
+
+def _loaded(version: int, folder: str, digest: str) -> Method:
     if digest_of(folder) != digest:
         raise ModelError(f"{folder} holds another model than the one registered as version {version}: register it anew")
-    model = load(folder)
+    return load(folder)
+
+
+def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
+    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so that what it builds on first use is built. Raises ModelError where it is not the one that was registered."""
+    model = _loaded(version, folder, digest)
     if not isinstance(model, Recommender):
         raise ModelError(f"{folder} holds a {model.name}, which does not recommend")
     try:
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(version, digest, Asker(Explore.around(model, epsilon=explore) if explore else model), model.name)
+    return Answering(version, digest, model.name, Asker(Explore.around(model, epsilon=explore) if explore else model))

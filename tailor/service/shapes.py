@@ -138,6 +138,17 @@ class Recommend(Asking):
     )
 
 
+class Predict(Shape):
+    """Who it is about: a user whose events are stored, or a history as it is; neither is a stranger."""
+
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_HISTORY)]
+    user_id: Id | None = None
+    history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
+        None, description="Item ids, oldest first, in place of stored events."
+    )
+    context: Plain = Field(default_factory=dict, description="What else is known of who asks, by the names that the model learned from.")
+
+
 class Similar(Asking):
     item_id: Id
 

@@ -1,9 +1,7 @@
 """What a worker holds: the store, its writer, the models in place, the shelves. No state of its own that a restart would lose."""
 
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,19 +13,21 @@ import sqlalchemy as sa
 from tailor.defaults import encoder as default_encoder
 from tailor.service.meaning import Meaning
 from tailor.service.places import Places
+from tailor.service.remembered import Remembered
 from tailor.service.shelf import Shelf
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
-from tailor.store.events import history
+from tailor.store.events import history, latest_histories
 from tailor.store.served import ServedLog, tenants
-from tailor.store.writer import Writer
+from tailor.store.subjects import agree
+from tailor.store.writer import AwayError, Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # how long a key is believed without asking the store
 KEY_AWAY_S = 3600.0  # the same while the store is away
-HISTORIES = 20_000  # of people, remembered for when the database is away
 MOST_EVENTS = 200  # of a history
+REMEMBERED_EVENTS = 200_000  # of a tenant, read at the start
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,25 @@ class Service:
         self._shelves: dict[str, Shelf] = {}
         self.served = ServedLog(self.writer)
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
-        self._histories: OrderedDict[tuple[str, str], list[tuple[str, int]]] = OrderedDict()
-        self._lock = threading.RLock()
+        self.remembered = Remembered()
 
     def start(self) -> "Service":
         """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
         found: list[str] = []
-        with suppress(*AWAY):
+        with suppress(*AWAY, AwayError):
+            if gone := self.writer.do(agree):
+                log.warning("rows without a person deleted", extra=gone)
             found = self.read(tenants)
             for tenant in found:
                 self.shelf(tenant)
+                self._remember_latest(tenant)
         self.places.start(found)
         return self
+
+    def _remember_latest(self, tenant: str) -> None:
+        """Who was there last is remembered from the start, so that memory does not grow as they come again."""
+        for user_id, events in self.read(lambda connection: latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)).items():
+            self.remembered.put(tenant, user_id, events)
 
     def stop(self) -> None:
         """Finish what waits."""
@@ -123,13 +130,9 @@ class Service:
         except AWAY:
             if shelf.changed < 0:
                 raise
-            return shelf, [] if user_id is None else self._histories.get((tenant, user_id), []), False
+            return shelf, [] if user_id is None else self.remembered.get(tenant, user_id), False
         if user_id is not None:
-            with self._lock:
-                self._histories[tenant, user_id] = found
-                self._histories.move_to_end((tenant, user_id))
-                while len(self._histories) > HISTORIES:
-                    self._histories.popitem(last=False)
+            self.remembered.put(tenant, user_id, found)
         return shelf, found, True
 
     # what a person may have erased
@@ -139,15 +142,14 @@ class Service:
         return "memory"
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, object]]:
-        return [{"item_id": item_id, "time_ms": time_ms} for item_id, time_ms in self._histories.get((tenant, user_id), [])]
+        return [{"item_id": item_id, "time_ms": time_ms} for item_id, time_ms in self.remembered.get(tenant, user_id)]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
         return self.forget(tenant, user_id)
 
     def forget(self, tenant: str, user_id: str) -> int:
         """Drop what this worker remembers of a person; how much it was."""
-        with self._lock:
-            return len(self._histories.pop((tenant, user_id), [])) + self.served.forget(tenant, user_id)
+        return self.remembered.forget(tenant, user_id) + self.served.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return sum(of == tenant and needle in (user, *(one for one, _ in rows)) for (of, user), rows in list(self._histories.items()))
+        return self.remembered.count_of(tenant, needle)

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.events import inserting
+from tailor.store.engine import inserting
 from tailor.store.schema import items
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"

@@ -9,12 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from tailor.errors import MissingExtraError, StoreError
+from tailor.store.schema import PERSONAL
+from tailor.store.sealing import Seal
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
 WAIT_S = 5.0  # for another's write, and for a connection
+ROWS = 16  # of an INSERT that returns something; each number of rows up to it is a statement that every connection keeps
+CACHE_KB = 512  # of a connection and a file: the system keeps pages too, once for all
+
+
+def padded(values: list[str]) -> list[str]:
+    """The values of an IN list, the last repeated up to the next power of two: a connection keeps every statement that it prepared, and each length makes another."""
+    return [*values, *values[-1:] * ((1 << max(len(values) - 1, 0).bit_length()) - len(values))]
 
 
 def now_ms() -> int:
@@ -22,11 +32,23 @@ def now_ms() -> int:
     return int(time.time() * 1000)
 
 
-def connect(url: str) -> sa.Engine:
-    """An engine for `sqlite:///file.db`, a path, or `postgresql://user@host/name`. Nothing is opened yet.
+def connect(url: str, seal: Seal | None = None) -> sa.Engine:
+    """An engine for `sqlite:///file.db`, a path, or `postgresql://user@host/name`. Nothing is opened yet. People's keys are read and written by `seal`; left out: that of the environment.
 
     SQLite: write-ahead log, every commit flushed (synchronous=FULL), deleted rows overwritten (secure_delete). Raises StoreError for another database.
     """
+    engine = _engine(url)
+    engine.update_execution_options(seal=seal or Seal.of_environment())
+    return engine
+
+
+def key_file(database: str) -> Path:
+    """Where the keys of the people of a SQLite file stand: shop.db, shop.keys.db."""
+    path = Path(database)
+    return path.with_name(f"{path.stem}.keys{path.suffix}")
+
+
+def _engine(url: str) -> sa.Engine:
     try:
         address = sa.make_url(url if "://" in url else f"sqlite:///{url}")
     except sa.exc.ArgumentError:
@@ -45,7 +67,7 @@ def connect(url: str) -> sa.Engine:
 def _sqlite(address: sa.URL) -> sa.Engine:
     if not address.database or address.database == ":memory:":
         raise StoreError("a store in memory would be lost with the process: name a file, such as sqlite:///shop.db")
-    folder = Path(address.database).parent
+    folder, beside = Path(address.database).parent, str(key_file(address.database))
     if not folder.is_dir():
         raise StoreError(f"the folder {folder} of the database is not there: make it first")
     engine = sa.create_engine(
@@ -54,20 +76,19 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         max_overflow=24,
         pool_timeout=WAIT_S,
         hide_parameters=True,
+        insertmanyvalues_page_size=ROWS,
         connect_args={"timeout": WAIT_S, "check_same_thread": False},
     )
 
     @sa.event.listens_for(engine, "connect")
     def prepare(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
-        for setting in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "secure_delete = ON",
-            "foreign_keys = ON",
-            f"busy_timeout = {int(WAIT_S * 1000)}",
-        ):
-            connection.execute(f"PRAGMA {setting}")
+        connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"ATTACH DATABASE ? AS {PERSONAL}", (beside,))
+        for file in ("main", PERSONAL):
+            for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", f"cache_size = -{CACHE_KB}"):
+                connection.execute(f"PRAGMA {file}.{setting}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -75,6 +96,11 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if connection.get_execution_options().get("writes") else "BEGIN")
 
     return engine
+
+
+def inserting(connection: sa.Connection, table: sa.Table) -> Any:
+    """INSERT in the dialect that knows ON CONFLICT."""
+    return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
 
 @contextmanager
@@ -89,6 +115,17 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A connection whose reads all see one state."""
     with engine.connect() as connection:
         yield connection
+
+
+def write_over(engine: sa.Engine) -> None:
+    """What was deleted stands in SQLite's write-ahead logs until they are written anew: do that now, unless somebody reads from them for longer (the next commits do it then)."""
+    if engine.dialect.name != "sqlite":
+        return
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout = 100")  # writers wait meanwhile
+        for file in (PERSONAL, "main"):
+            connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from tailor.errors import StoreError
 from tailor.store.engine import now_ms
 from tailor.store.schema import events, experiments, models, requests
+from tailor.store.subjects import everybody
 
 
 def start(connection: sa.Connection, tenant: str, name: str, arms: Sequence[dict[str, Any]], action: str | None) -> None:
@@ -63,4 +64,6 @@ def outcomes(connection: sa.Connection, tenant: str, experiment: dict[str, Any])
         of_list.append(events.c.action == experiment["action"])
     chosen = sa.exists().where(*of_list)
     wanted = sa.select(requests.c.user_id, sa.func.count(), sa.func.sum(sa.case((chosen, 1), else_=0))).where(*while_it_ran)
-    return [(user, int(shown), int(found)) for user, shown, found in connection.execute(wanted.group_by(requests.c.user_id))]
+    found = connection.execute(wanted.group_by(requests.c.user_id)).all()
+    names = {one.token: one.user_id for one in everybody(connection, tenant)}
+    return [(names[token], int(shown), int(chosen)) for token, shown, chosen in found if token in names]

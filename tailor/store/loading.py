@@ -14,6 +14,7 @@ from tailor.store.catalogue import CONTENT, upsert_items
 from tailor.store.engine import now_ms, reading, writing
 from tailor.store.events import add_events
 from tailor.store.schema import events, impressions, items, requests
+from tailor.store.subjects import everybody
 
 LOG = {"event_id": pl.String, "user_id": pl.String, "item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64,
        "request_id": pl.String}  # fmt: skip
@@ -64,10 +65,13 @@ def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> 
             events.c.value,
             events.c.request_id,
         )
+        known = [(one.token, one.user_id) for one in everybody(connection, tenant)]
+        names = pl.DataFrame(known, {"user_id": pl.String, "name": pl.String}, orient="row")
         log = _frame(connection, sa.select(*wanted).where(events.c.tenant == tenant).order_by(events.c.time_ms, events.c.number), LOG)
+        log = _named(log, names).filter(pl.col("user_id").is_not_null())
         if not len(log):
             raise DataError(f'tenant "{tenant}" has no events yet: send some to /v1/events, or start with `tailor serve --data DATA`')
-        lists = _lists(connection, tenant) if with_lists else {}
+        lists = _lists(connection, tenant, names) if with_lists else {}
         shelf = [dict(row) for row in connection.execute(sa.select(items).where(items.c.tenant == tenant)).mappings()]
     blocked = {row["item_id"] for row in shelf if row["blocked"]}
     log = log.filter(~pl.col("item_id").is_in(list(blocked))) if blocked else log
@@ -81,7 +85,7 @@ def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> 
     return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}", **lists)
 
 
-def _lists(connection: sa.Connection, tenant: str) -> dict[str, pl.DataFrame]:
+def _lists(connection: sa.Connection, tenant: str, names: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Recommended lists: the requests, and what was shown."""
     asked = sa.select(requests.c.request_id, requests.c.user_id, requests.c.time_ms, requests.c.surface)
     here = (requests.c.tenant == tenant, requests.c.surface == "recommendations")
@@ -95,9 +99,15 @@ def _lists(connection: sa.Connection, tenant: str) -> dict[str, pl.DataFrame]:
     )
     both = impressions.join(requests, (impressions.c.tenant == requests.c.tenant) & (impressions.c.request_id == requests.c.request_id))
     return {
-        "requests": _frame(connection, asked.where(*here), ASKED),
+        "requests": _named(_frame(connection, asked.where(*here), ASKED), names),
         "impressions": _frame(connection, shown.select_from(both).where(*here), SHOWN),
     }
+
+
+def _named(rows: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
+    """With the ids that people have outside; null for whom the key store does not know."""
+    found = rows.join(names, on="user_id", how="left", maintain_order="left")
+    return found.drop("user_id").rename({"name": "user_id"}).select(rows.columns)
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +118,7 @@ def _item(row: dict[str, Any]) -> dict[str, Any]:
 
 def _frame(connection: sa.Connection, wanted: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
     """Read in chunks: the driver's rows never stand in memory all at once."""
-    found = connection.execution_options(yield_per=50_000).execute(wanted)
+    found = connection.execute(wanted.execution_options(yield_per=50_000))
     parts = [pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()]
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 

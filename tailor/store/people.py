@@ -1,10 +1,10 @@
 """A person's data: see it, take it along, have it erased.
 
-Whatever may hold a person's words or ids is an `Erasable` of `ERASABLES`, or is given to `erase` by who holds it.
+Whatever may hold a person's words or ids is an `Erasable` of `ERASABLES`, or is given to `erase` by who holds it. Last goes the person's entry in the key
+store (`subjects`): what copies of the store hold of the person is nobody's then, and does not open.
 """
 
 import base64
-import hashlib
 import hmac
 import json
 import secrets as random
@@ -16,9 +16,10 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from tailor.store.engine import now_ms
-from tailor.store.events import inserting
-from tailor.store.schema import erasures, events, impressions, people, requests, secrets
+from tailor.store.engine import inserting, now_ms
+from tailor.store.schema import erasures, events, impressions, people, requests
+from tailor.store.sealing import Subject
+from tailor.store.subjects import NOBODY, SIGNING, everybody, keep_secret, secret, subject_of, subjects_for, take_out
 
 
 class Erasable(Protocol):
@@ -39,26 +40,47 @@ class Erasable(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table that name the person in the column user_id."""
+    """The rows of a table that stand under the person's token. What is sealed in them is shown under the name `holds`."""
 
     table: sa.Table
+    holds: str | None = None
 
     @property
     def name(self) -> str:
         return self.table.name
 
-    def _mine(self, tenant: str, user_id: str) -> sa.ColumnElement[bool]:
-        return sa.and_(self.table.c.tenant == tenant, self.table.c.user_id == user_id)
+    @property
+    def _where(self) -> str:
+        return f"{self.table.name}.{self.holds}"
+
+    def _mine(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
+        return sa.and_(self.table.c.tenant == tenant, self.table.c.user_id == person.token)
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
-        found = connection.execute(sa.select(self.table).where(self._mine(tenant, user_id)).order_by(*self.table.primary_key.columns))
-        return [{name: value for name, value in row.items() if name not in ("tenant", "number")} for row in found.mappings()]
+        person = subject_of(connection, tenant, user_id)
+        if person is None:
+            return []
+        wanted = sa.select(self.table).where(self._mine(tenant, person)).order_by(*self.table.primary_key.columns)
+        return [self._shown(dict(row), person) for row in connection.execute(wanted).mappings()]
+
+    def _shown(self, row: dict[str, Any], person: Subject) -> dict[str, Any]:
+        sealed = row.pop("sealed", None)
+        words = {} if self.holds is None else {self.holds: None if sealed is None else person.opened(sealed, self._where)}
+        return {name: value for name, value in row.items() if name not in ("tenant", "number")} | {"user_id": person.user_id} | words
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
-        return connection.execute(sa.delete(self.table).where(self._mine(tenant, user_id))).rowcount
+        person = subject_of(connection, tenant, user_id)
+        return 0 if person is None else connection.execute(sa.delete(self.table).where(self._mine(tenant, person))).rowcount
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return _scan(connection, self.table, tenant, needle)
+        return _scan(connection, self.table, tenant, needle) + (0 if self.holds is None else self._scan_sealed(connection, tenant, needle))
+
+    def _scan_sealed(self, connection: sa.Connection, tenant: str, needle: str) -> int:
+        """Opened row by row: nobody but the keys knows what stands there."""
+        people = {None if one.user_id == NOBODY else one.token: one for one in everybody(connection, tenant)}
+        wanted = sa.select(self.table.c.user_id, self.table.c.sealed).where(self.table.c.tenant == tenant, self.table.c.sealed.is_not(None))
+        rows = connection.execute(wanted.execution_options(yield_per=10_000))
+        return sum(_holds(people[token].opened(sealed, self._where), needle) for token, sealed in rows if token in people)
 
 
 @dataclass(frozen=True)
@@ -67,32 +89,37 @@ class Shown:
 
     name: str = "impressions"
 
-    def _mine(self, tenant: str, user_id: str) -> sa.ColumnElement[bool]:
-        mine = sa.select(requests.c.request_id).where(requests.c.tenant == tenant, requests.c.user_id == user_id)
+    def _mine(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
+        mine = sa.select(requests.c.request_id).where(requests.c.tenant == tenant, requests.c.user_id == person.token)
         return sa.and_(impressions.c.tenant == tenant, impressions.c.request_id.in_(mine))
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
+        person = subject_of(connection, tenant, user_id)
+        if person is None:
+            return []
         order = (impressions.c.request_id, impressions.c.position)
-        found = connection.execute(sa.select(impressions).where(self._mine(tenant, user_id)).order_by(*order))
+        found = connection.execute(sa.select(impressions).where(self._mine(tenant, person)).order_by(*order))
         return [{name: value for name, value in row.items() if name != "tenant"} for row in found.mappings()]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
-        return connection.execute(sa.delete(impressions).where(self._mine(tenant, user_id))).rowcount
+        person = subject_of(connection, tenant, user_id)
+        return 0 if person is None else connection.execute(sa.delete(impressions).where(self._mine(tenant, person))).rowcount
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
         return _scan(connection, impressions, tenant, needle)
 
 
-ERASABLES: tuple[Erasable, ...] = (Shown(), Rows(requests), Rows(events), Rows(people))  # lists before the requests that they are found by
+# lists before the requests that they are found by
+ERASABLES: tuple[Erasable, ...] = (Shown(), Rows(requests, "text"), Rows(events), Rows(people, "more"))
 
 
 def upsert_person(connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]) -> None:
     """What is known of a person besides events."""
-    row = {"tenant": tenant, "user_id": user_id, "more": dict(more), "changed_ms": now_ms()}
+    person = subjects_for(connection, tenant, [user_id])[user_id]
+    row = {"tenant": tenant, "user_id": person.token, "sealed": person.closed(dict(more), "people.more"), "changed_ms": now_ms()}
     insert = inserting(connection, people).values(row)
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_={"more": row["more"], "changed_ms": row["changed_ms"]})
-    )
+    kept = {"sealed": row["sealed"], "changed_ms": row["changed_ms"]}
+    connection.execute(insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept))
 
 
 def export(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, list[dict[str, Any]]]:
@@ -105,27 +132,32 @@ def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence
 
     The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes the transaction, where the scan still finds the person.
     """
-    stores = (*ERASABLES, *others)
-    rows = {one.name: one.erase(connection, tenant, user_id) for one in stores}
+    person = subject_of(connection, tenant, user_id, for_erasure=True)
+    stores = (*(ERASABLES if person else ()), *others)  # of whom nothing is stored nothing can go; what comes meanwhile is somebody new
+    rows = dict.fromkeys((one.name for one in ERASABLES), 0) | {one.name: one.erase(connection, tenant, user_id) for one in stores}
     left = sum(len(one.export(connection, tenant, user_id)) for one in stores)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
-    key = signing_key(connection)
+    if person is not None:
+        take_out(connection, tenant, person)
+    own, key = signing_secret(connection), signing_key(connection)
     receipt = {
         "receipt_id": random.token_hex(16),
         "tenant": tenant,
-        "subject": subject(key, tenant, user_id),
+        "subject": subject(own, tenant, user_id),
         "time_ms": now_ms(),
         "rows": rows,
     }
     connection.execute(sa.insert(erasures).values(receipt))
-    return {**receipt, "scanned": {one.name: one.scan(connection, tenant, user_id) for one in stores},
+    scanned = {one.name: one.scan(connection, tenant, user_id) for one in (*ERASABLES, *others)}
+    scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
+    return {**receipt, "scanned": scanned,
             "signature": base64.b64encode(key.sign(canonical(receipt))).decode(), "public_key": public_key(key)}  # fmt: skip
 
 
-def subject(key: Ed25519PrivateKey, tenant: str, user_id: str) -> str:
-    """What a receipt calls a person: nobody without the key can tell whom it means."""
-    return hmac.new(key.private_bytes_raw(), f"{tenant}\0{user_id}".encode(), hashlib.sha256).hexdigest()
+def subject(secret: bytes, tenant: str, user_id: str) -> str:
+    """What a receipt calls a person: nobody without the store's secret can tell whom it means."""
+    return hmac.digest(secret, f"{tenant}\0{user_id}".encode(), "sha256").hex()
 
 
 def receipt_holds(receipt: Mapping[str, Any], public: str) -> bool:
@@ -147,14 +179,17 @@ def public_key(key: Ed25519PrivateKey) -> str:
 
 
 def signing_key(connection: sa.Connection) -> Ed25519PrivateKey:
-    """The store's own key, made when first needed."""
-    wanted = sa.select(secrets.c.value).where(secrets.c.name == "signing")
-    kept = connection.execute(wanted).scalar_one_or_none()
+    """The store's own key. Making it out of its bytes takes a millisecond and a half."""
+    return Ed25519PrivateKey.from_private_bytes(signing_secret(connection))
+
+
+def signing_secret(connection: sa.Connection) -> bytes:
+    """The bytes of that key, made when first needed."""
+    kept = secret(connection, SIGNING)
     if kept is None:
-        new = Ed25519PrivateKey.generate().private_bytes_raw().hex()
-        connection.execute(inserting(connection, secrets).values(name="signing", value=new).on_conflict_do_nothing())
-        kept = connection.execute(wanted).scalar_one()  # another may have made it meanwhile
-    return Ed25519PrivateKey.from_private_bytes(bytes.fromhex(kept))
+        keep_secret(connection, SIGNING, Ed25519PrivateKey.generate().private_bytes_raw())
+        kept = secret(connection, SIGNING)  # another may have made it meanwhile
+    return kept or b""
 
 
 def _scan(connection: sa.Connection, table: sa.Table, tenant: str, needle: str) -> int:
@@ -164,3 +199,10 @@ def _scan(connection: sa.Connection, table: sa.Table, tenant: str, needle: str) 
     inside = [sa.cast(column, sa.Text).like(f"%{nested}%", escape="!") for column in table.columns if isinstance(column.type, sa.JSON)]
     anywhere = sa.or_(*plain, *inside)
     return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(table.c.tenant == tenant, anywhere)).scalar_one())
+
+
+def _holds(value: Any, needle: str) -> bool:
+    """Whether an opened value is the needle, or has it as a value or a name within."""
+    if isinstance(value, Mapping):
+        return any(_holds(one, needle) for one in (*value.keys(), *value.values()))
+    return any(_holds(one, needle) for one in value) if isinstance(value, list) else bool(value == needle)

@@ -4,6 +4,7 @@ import sqlalchemy as sa
 
 from tailor.store.engine import reading, writing
 from tailor.store.schema import events, impressions, requests
+from tailor.store.subjects import take_out_idle
 
 BATCH = 5_000  # rows a transaction, so that nobody waits long for it
 DAY_MS = 86_400_000
@@ -19,6 +20,17 @@ def prune(engine: sa.Engine, now_ms: int, events_days: float | None, lists_days:
         old = requests.c.time_ms < now_ms - lists_days * DAY_MS
         gone["requests"] = _count(engine, requests, old) if dry_run else _lists_deleted(engine, old)
     return gone
+
+
+def prune_people(engine: sa.Engine) -> int:
+    """Take people of whom nothing is left out of the key store; how many."""
+    total = 0
+    while True:
+        with writing(engine) as connection:
+            gone = take_out_idle(connection, BATCH)
+        total += gone
+        if not gone:
+            return total
 
 
 def _count(engine: sa.Engine, table: sa.Table, where: sa.ColumnElement[bool]) -> int:

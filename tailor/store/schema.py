@@ -1,10 +1,17 @@
-"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant whose rows they are."""
+"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant whose rows they are.
+
+`user_id` holds a person's token, never the id that the caller knows; `sealed` holds what the person's key closes. Ids and keys stand in tables of their own
+(`personal`: on SQLite in a file beside, on PostgreSQL in a schema of that name), which backups of the rest leave out.
+"""
 
 import sqlalchemy as sa
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # what SQLite counts up by itself must be called INTEGER there
+NAMES = {"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(table_name)s"}
+PERSONAL = "personal"
 
-metadata = sa.MetaData(naming_convention={"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(table_name)s"})
+metadata = sa.MetaData(naming_convention=NAMES)
+personal = sa.MetaData(schema=PERSONAL, naming_convention=NAMES)
 
 events = sa.Table(
     "events", metadata,
@@ -40,7 +47,7 @@ people = sa.Table(
     "people", metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text, primary_key=True),
-    sa.Column("more", sa.JSON, nullable=False),
+    sa.Column("sealed", sa.LargeBinary),  # what is known besides events
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
 )  # fmt: skip
 
@@ -51,7 +58,7 @@ requests = sa.Table(
     sa.Column("user_id", sa.Text),  # null: somebody without an id
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("surface", sa.Text, nullable=False),  # recommendations, similar, search
-    sa.Column("text", sa.Text),
+    sa.Column("sealed", sa.LargeBinary),  # the text; of somebody without an id it is closed by the key of nobody
     sa.Column("model", sa.Text, nullable=False),
     sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
 )  # fmt: skip
@@ -82,8 +89,9 @@ models = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),  # from 1
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),  # of the saved model
+    sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),  # or "predicts"; each kind has a version that answers
     sa.Column("made_ms", sa.BigInteger, nullable=False),
-    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant answers now
+    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant and kind answers now
     sa.Column("note", sa.Text, nullable=False),
 )  # fmt: skip
 
@@ -106,8 +114,23 @@ erasures = sa.Table(
     sa.Column("rows", sa.JSON, nullable=False),  # erased, by store
 )  # fmt: skip
 
+marks = sa.Table(
+    "marks", metadata,
+    sa.Column("name", sa.Text, primary_key=True),  # which key store this store belongs to, and how often that changed
+    sa.Column("value", sa.Text, nullable=False),
+)  # fmt: skip
+
+subjects = sa.Table(
+    "subjects", personal,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),  # a keyed digest of the caller's id
+    sa.Column("token", sa.Text, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),  # id and key
+    sa.UniqueConstraint("token"),
+)  # fmt: skip
+
 secrets = sa.Table(
-    "secrets", metadata,
-    sa.Column("name", sa.Text, primary_key=True),
+    "secrets", personal,
+    sa.Column("name", sa.Text, primary_key=True),  # the same two marks; the key that signs receipts; a check of the master key
     sa.Column("value", sa.Text, nullable=False),
 )  # fmt: skip

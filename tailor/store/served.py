@@ -1,19 +1,28 @@
 """What was answered to whom: requests, and the items shown with their probabilities; and which model answers."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import now_ms
-from tailor.store.events import inserting
-from tailor.store.people import signing_key, subject
-from tailor.store.schema import erasures, impressions, models, requests
+from tailor.store.engine import inserting, now_ms, padded
+from tailor.store.people import signing_secret, subject
+from tailor.store.schema import erasures, models, requests
+from tailor.store.sealing import Subject
+from tailor.store.subjects import NOBODY, subjects_for
 from tailor.store.writer import AwayError, Writer
+
+RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
+PREDICTS: Literal["predicts"] = "predicts"
+# ten rows a list: by the driver alone they cost a third of what the expression language takes for them, while answers wait for the interpreter
+PLAIN_INSERT = {
+    "sqlite": "INSERT INTO impressions (tenant, request_id, position, item_id, score, propensity) VALUES (?, ?, ?, ?, ?, ?)",
+    "postgresql": "INSERT INTO impressions (tenant, request_id, position, item_id, score, propensity) VALUES (%s, %s, %s, %s, %s, %s)",
+}
 
 
 @dataclass(frozen=True)
@@ -35,24 +44,39 @@ def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
     lists = _without_erased(connection, lists)
     if not lists:
         return
-    names = ("tenant", "request_id", "user_id", "time_ms", "surface", "text", "model")
     insert = inserting(connection, requests).on_conflict_do_nothing().returning(requests.c.tenant, requests.c.request_id)
     by_id = {(one.tenant, one.request_id): one for one in reversed(lists)}  # the first of an id
-    new = connection.execute(insert, [{name: getattr(one, name) for name in names} for one in by_id.values()])
-    rows = [{"tenant": tenant, "request_id": request_id, "position": i, "item_id": item_id, "score": score, "propensity": chance}
+    whose: dict[str, set[str]] = {one.tenant: set() for one in lists}
+    for one in lists:
+        whose[one.tenant] |= _whose(one)
+    people = {tenant: subjects_for(connection, tenant, user_ids) for tenant, user_ids in whose.items()}
+    new = connection.execute(insert, [_request(one, people[one.tenant]) for one in by_id.values()])
+    rows = [(tenant, request_id, i, item_id, score, chance)
             for tenant, request_id in new for i, (item_id, score, chance) in enumerate(by_id[tenant, request_id].shown, 1)]  # fmt: skip
     if rows:
-        connection.execute(sa.insert(impressions), rows)
+        connection.exec_driver_sql(PLAIN_INSERT[connection.dialect.name], rows)
+
+
+def _whose(one: Served) -> set[str]:
+    """Who it is written of; of somebody without an id only words need a key."""
+    return {one.user_id} if one.user_id is not None else {NOBODY} if one.text is not None else set()
+
+
+def _request(one: Served, people: Mapping[str, Subject]) -> dict[str, Any]:
+    person, plain = people.get(NOBODY if one.user_id is None else one.user_id), ("tenant", "request_id", "time_ms", "surface", "model")
+    sealed = None if one.text is None or person is None else person.closed(one.text, "requests.text")
+    token = None if one.user_id is None or person is None else person.token
+    return {"user_id": token, "sealed": sealed, **{name: getattr(one, name) for name in plain}}
 
 
 def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[Served]:
     """What waited, here or in another worker, while a person was erased, must not bring the person back."""
-    key = signing_key(connection)
+    secret = signing_secret(connection)
     digests: dict[tuple[str, str | None], str] = {
-        (one.tenant, one.user_id): subject(key, one.tenant, one.user_id) for one in lists if one.user_id is not None
+        (one.tenant, one.user_id): subject(secret, one.tenant, one.user_id) for one in lists if one.user_id is not None
     }
     wanted = sa.select(erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms)).where(
-        erasures.c.subject.in_(set(digests.values()))
+        erasures.c.subject.in_(padded(sorted(set(digests.values()))))
     )
     found = connection.execute(wanted.group_by(erasures.c.tenant, erasures.c.subject))
     last = {(tenant, digest): time_ms for tenant, digest, time_ms in found}
@@ -104,14 +128,24 @@ class ServedLog:
                 self._waiting = together[-self.most :]
 
 
-def add_model(connection: sa.Connection, tenant: str, folder: str, digest: str, note: str = "", made_ms: int | None = None) -> int:
+def add_model(
+    connection: sa.Connection, tenant: str, folder: str, digest: str, note: str = "", made_ms: int | None = None, kind: str = RECOMMENDS
+) -> int:
     """Register a saved model, made now unless said otherwise; its version. The same model again keeps its version."""
     there = connection.execute(sa.select(models.c.version).where(models.c.tenant == tenant, models.c.digest == digest)).scalar_one_or_none()
     if there is not None:
         connection.execute(sa.update(models).where(models.c.tenant == tenant, models.c.version == there).values(folder=folder))
         return int(there)
     latest = connection.execute(sa.select(sa.func.coalesce(sa.func.max(models.c.version), 0)).where(models.c.tenant == tenant)).scalar_one()
-    row = {"tenant": tenant, "version": latest + 1, "folder": folder, "digest": digest, "made_ms": made_ms or now_ms(), "note": note}
+    row = {
+        "tenant": tenant,
+        "version": latest + 1,
+        "folder": folder,
+        "digest": digest,
+        "made_ms": made_ms or now_ms(),
+        "note": note,
+        "kind": kind,
+    }
     connection.execute(sa.insert(models).values(row))
     return int(latest) + 1
 
@@ -127,17 +161,15 @@ def serve_model(connection: sa.Connection, tenant: str, version: int) -> None:
 
 
 def listed_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
-    """All versions, the one that answers first, then the one that answered before it, and so on; then those that never did."""
+    """All versions of both kinds, the one that answers first, then the one that answered before it, and so on; then those that never did."""
     order = (models.c.served_ms.is_(None), models.c.served_ms.desc(), models.c.version.desc())
     return [dict(row) for row in connection.execute(sa.select(models).where(models.c.tenant == tenant).order_by(*order)).mappings()]
 
 
-def current_model(connection: sa.Connection, tenant: str) -> dict[str, Any] | None:
-    """The version that answers; None where none ever did."""
-    wanted = (
-        sa.select(models).where(models.c.tenant == tenant, models.c.served_ms.is_not(None)).order_by(models.c.served_ms.desc()).limit(1)
-    )
-    row = connection.execute(wanted).mappings().one_or_none()
+def current_model(connection: sa.Connection, tenant: str, kind: str = RECOMMENDS) -> dict[str, Any] | None:
+    """The version of a kind that answers; None where none ever did."""
+    here = (models.c.tenant == tenant, models.c.kind == kind, models.c.served_ms.is_not(None))
+    row = connection.execute(sa.select(models).where(*here).order_by(models.c.served_ms.desc()).limit(1)).mappings().one_or_none()
     return None if row is None else dict(row)
 
 

@@ -16,6 +16,8 @@ T = TypeVar("T")
 Job = Callable[[sa.Connection], Any]
 MOST = 256  # jobs of one transaction
 RETRY_S = 5  # what a caller is told to wait when the database is away
+DEADLOCK = "40P01"  # PostgreSQL's word for two writers that wait for each other, one of which it has ended
+TRIES = 3  # of a transaction that was ended so
 
 
 class AwayError(StoreError):
@@ -68,13 +70,16 @@ class Writer:
             if last:
                 return
 
-    def _commit(self, jobs: list[tuple[Job, Future[Any], float]]) -> None:
+    def _commit(self, jobs: list[tuple[Job, Future[Any], float]], tries: int = TRIES) -> None:
         done: list[Callable[[], None]] = []
         try:
             with writing(self.engine) as connection:
                 for job, future, _ in jobs:
                     done.append(_run(connection, job, future))
         except AWAY as error:
+            if tries > 1 and getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK:
+                self._commit(jobs, tries - 1)  # nobody was told anything yet
+                return
             for _, future, _ in jobs:
                 future.set_exception(_away(error))
         except BaseException as error:  # whatever it is, nobody may wait for ever

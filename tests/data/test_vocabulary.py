@@ -73,3 +73,14 @@ def test_mapping_to_another_vocabulary():
 def test_ids_that_only_join_to_the_same_text_are_not_the_same_vocabulary():
     one, other = Vocabulary(["a\0b", "c"]), Vocabulary(["a", "b\0c"])
     assert one.mapping_to(other).tolist() == [-1, -1]
+
+
+def test_the_catalogue_of_two_is_that_of_all_their_items_and_made_once():
+    one, other = Vocabulary.of_items(["a", "b", "c"]), Vocabulary.of_items(["c", "d"])
+    both = one.joined(other)
+    assert both.ids.tolist() == Vocabulary.of_items(["a", "b", "c", "d"]).ids.tolist()
+    assert one.joined(other) is both and other.joined(one).ids.tolist() == both.ids.tolist()
+    assert both.joined(other) is both and other.joined(both).ids.tolist() == both.ids.tolist()
+    assert one.joined(Vocabulary.of_items(["c", "b", "a"])) is one
+    out_of_order = Vocabulary(both.ids[::-1])  # ties go by the hash, whoever comes first
+    assert out_of_order.joined(other).ids.tolist() == both.ids.tolist()
