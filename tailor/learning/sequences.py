@@ -27,6 +27,7 @@ from tailor.learning.validation import Validation, training_key
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.nn.packing import cut, packed, padded
+from tailor.nn.sequence import SequenceNet
 from tailor.ranges import Choices, Range
 from tailor.specs import check_settings
 
@@ -122,6 +123,7 @@ class SequenceLearner(Recommender):
         self._read(data, run)
         times = None if learned.times_ms is None else learned.times_ms.values
         rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
+        self._read_histories(rows, run)
         with computing(run.seed, run.workers):
             self._net = self._make_net(len(self.items_))
         trained = self._train(rows, times, validation, run, training_key(self, data, validation, run))
@@ -136,6 +138,9 @@ class SequenceLearner(Recommender):
 
     def _read(self, data: Dataset, run: Run) -> None:
         """Take in what is known of `items_` besides events, before the net is made."""
+
+    def _read_histories(self, rows: Ragged, run: Run) -> None:
+        """Take in what the histories that are learned from (rows of `items_`) say of items, before the net is made."""
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """An epoch broken off after some seconds, and one validation; `at_most`, since training may stop earlier."""
@@ -243,3 +248,10 @@ def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarr
 def as_tensor(values: np.ndarray, net: Any) -> Tensor:
     """Rows or places, where the net is."""
     return torch.from_numpy(values.astype(np.int64, copy=False)).to(net.device)
+
+
+def last_states(net: SequenceNet, batch: Windows, **known: Tensor) -> Tensor:
+    """(B, D) the state after each window's last event."""
+    shown, _ = padded(batch.rows, batch.starts, batch.lengths)
+    states = net.states(net.table(as_tensor(shown, net)), **known)
+    return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]

@@ -18,10 +18,9 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.errors import DataError
-from tailor.learning.sequences import SequenceLearner, Windows, as_tensor, check_blocks, whole_windows
+from tailor.learning.sequences import SequenceLearner, Windows, as_tensor, check_blocks, last_states, whole_windows
 from tailor.nn.fronts import TextFront
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
-from tailor.nn.packing import padded
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
 from tailor.ranges import Range
@@ -127,7 +126,4 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
 
     def _last_states(self, batch: Windows) -> Tensor:
         """(B, D) the state that answers for each window: the one after its last event."""
-        net = self._ready()
-        shown, _ = padded(batch.rows, batch.starts, batch.lengths)
-        states = net.states(net.table(as_tensor(shown, net)), **self._known(batch))
-        return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]
+        return last_states(self._ready(), batch, **self._known(batch))
