@@ -16,7 +16,7 @@ import polars as pl
 import scipy.sparse as sp
 
 from tailor.costs import Cost, Stopwatch, bytes_of, some_users
-from tailor.data.arrays import top_k
+from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset, Provenance
 from tailor.data.nouns import Explanation, Output, Profile, Query, Ranking, Turn
 from tailor.data.queries import Queries, Rankings
@@ -312,12 +312,28 @@ class ScoringRecommender(Recommender):
         return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
 
 
+@dataclass(eq=False)
 class Predictor(Method):
     """Calibrated numbers for given items: the probability of a click, a rating, a fit, a correct answer."""
 
-    @abstractmethod
+    items_: Vocabulary = field(init=False, repr=False)
+
     def predict(self, queries: Sequence[Query], item_ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """A (K,) or (K, C) array a query, in the order of its item ids."""
+        """A (K,) or (K, C) array a query, in the order of its item ids; each pair by itself, so company and order change nothing.
+
+        An item that is not known is answered by what is known of the query. Raises DataError unless there is one list of ids a query.
+        """
+        self._check_fitted()
+        asked = Queries.of(queries)
+        if isinstance(item_ids, str) or any(isinstance(ids, str) for ids in item_ids) or len(item_ids) != len(asked):
+            raise DataError(f"{len(item_ids)} lists of item ids for {len(asked)} queries: give a list of ids for each query")
+        rows = Ragged.of([self.items_.rows(ids) for ids in item_ids])
+        values = self._predict(asked.over(self.items_), rows)
+        return np.split(values, rows.offsets[1:-1]) if len(asked) else []
+
+    @abstractmethod
+    def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
+        """(m,) or (m, C) for the m values of `items`, rows of `items_` by query, -1 for an item that is not known; queries are over `items_`."""
 
 
 class Profiler(Method):

@@ -1,7 +1,8 @@
 """`tailor recommend` and `tailor explain`."""
 
 import contextlib
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,23 @@ def opened(folder: Path) -> Recommender:
     return method
 
 
-def _ids(given: list[str] | None) -> tuple[str, ...]:
+def ids_of(given: list[str] | None) -> tuple[str, ...]:
     return tuple(one.strip() for part in given or [] for one in part.split(",") if one.strip())
 
 
 def history_of(model: Path, history: list[str] | None, user: str | None, data_folder: Path | None) -> tuple[str, ...]:
     """The item ids of the person asked for. Raises DataError for a user that is not known."""
+    return query_of(model, history, user, data_folder).history.item_ids
+
+
+def query_of(
+    model: Path, history: list[str] | None, user: str | None, data_folder: Path | None, context: Mapping[str, object] | None = None
+) -> Query:
+    """A query of the person asked for, with what is known of them, and of `context`. Raises DataError for a user that is not known."""
     if history and user:
         raise DataError("give --history or --user, not both")
     if user is None:
-        return _ids(history)
+        return Query(history=History(ids_of(history)), context=context or {})
     if data_folder is not None:
         known = Dataset.open(data_folder).queries()
     else:
@@ -44,7 +52,8 @@ def history_of(model: Path, history: list[str] | None, user: str | None, data_fo
     at = np.flatnonzero(known.user_ids == user)
     if not len(at):
         raise DataError(f'there is no user "{user}"; a stranger is asked for with --history, or with neither option')
-    return known[int(at[0])].history.item_ids
+    found = known[int(at[0])]
+    return replace(found, context={**found.context, **(context or {})})
 
 
 def _query(method: Recommender, history: tuple[str, ...], text: str, exclude: tuple[str, ...]) -> Query:
@@ -62,7 +71,7 @@ def recommend_command(
 ) -> None:  # fmt: skip
     method = opened(model)
     items = history_of(model, history, user, data_folder)
-    query = _query(method, items, text, (*_ids(exclude), *(() if keep_seen else items)))
+    query = _query(method, items, text, (*ids_of(exclude), *(() if keep_seen else items)))
     ranking = method.recommend([query], k)[0]
     reasons: list[Explanation] = []
     if method.explains() and len(ranking):

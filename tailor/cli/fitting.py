@@ -6,6 +6,7 @@ from typing import Any
 
 from tailor.base import Recommender, Run
 from tailor.cli.asking import opened
+from tailor.cli.predicting import all_predict, evaluate_predictions_command
 from tailor.cli.showing import print_json, say, show_report, table
 from tailor.costs import Cost, Stopwatch, resident_bytes
 from tailor.data.folders import replaced_by
@@ -129,6 +130,9 @@ def evaluate_command(
     data_folder: Path | None, json: bool, candidates: str | None = None, html: Path | None = None,
 ) -> None:  # fmt: skip
     cut = Split.open(split, data_folder)
+    if predictors := all_predict(models):
+        evaluate_predictions_command(predictors, cut, part, baseline, per_user, json)
+        return
     methods: dict[str, Recommender | GivenLists] = {}
     for folder in models:
         if folder.is_file():

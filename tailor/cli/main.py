@@ -136,6 +136,22 @@ def recommend(
 
 
 @app.command()
+def predict(
+    model: Model,
+    items: Annotated[list[str] | None, typer.Option(help="Item ids to predict for, separated by commas.")] = None,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    context: Annotated[list[str] | None, typer.Option(help="What else is known of who asks: NAME=VALUE. Repeatable.")] = None,
+    json: Json = False,
+) -> None:
+    """Say how likely a person is to choose (click, like: what the model learned) each of these items."""
+    from tailor.cli.predicting import predict_command
+
+    predict_command(model, items, history, user, data_folder, context, json)
+
+
+@app.command()
 def explain(
     model: Model,
     item: Annotated[str | None, typer.Option(help="The item to explain; left out: the whole list, briefly.")] = None,

@@ -62,7 +62,7 @@ def evaluate(
         seconds = time.perf_counter() - started
         values = per_user(_rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics)
         of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
-        results[name, how] = Result(values, of_lists, seconds, _trained_on(named[name], split))
+        results[name, how] = Result(values, of_lists, seconds, trained_on(named[name], split))
     report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
                     strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values),
                     "the whole catalogue" if candidates is None else candidates.label, _reachable(given, targets))  # fmt: skip
@@ -91,7 +91,7 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
     return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
 
 
-def _trained_on(method: Method | GivenLists, split: Split) -> str:
+def trained_on(method: Method | GivenLists, split: Split) -> str:
     if isinstance(method, GivenLists):
         return "unknown"
     return next((one.part for one in method.trained_on_.chain() if one.split_hash == split.hash), "other data")

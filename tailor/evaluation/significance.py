@@ -44,7 +44,7 @@ def _drawn_means(
         strata = None if strata is None else np.asarray(strata)[first]
     even = bool((counts == counts[:, :1]).all())  # all columns are defined for the same rows: one divisor for all
     means = []
-    for times in _draw_counts(len(sums), draws, seed, strata):
+    for times in draw_counts(len(sums), draws, seed, strata):
         total = times @ counts[:, :1] if even else times @ counts
         means.append((times @ sums) / np.where(total > 0, total, np.nan))
     return np.concatenate(means)
@@ -54,11 +54,11 @@ def _summed(values: np.ndarray, code: np.ndarray, n: int) -> np.ndarray:
     return np.stack([np.bincount(code, column, n) for column in values.T], axis=1)
 
 
-def _draw_counts(n: int, draws: int, seed: int, strata: np.ndarray | None) -> Iterator[np.ndarray]:
-    """Blocks (b, n) of how often each row is drawn, `draws` of them in all."""
+def draw_counts(n: int, draws: int, seed: int, strata: np.ndarray | None, most: int | None = None) -> Iterator[np.ndarray]:
+    """Blocks (b, n) of how often each row is drawn, `draws` of them in all; b is at most `most`."""
     rng = np.random.default_rng(seed)
     groups = [np.arange(n)] if strata is None else [np.flatnonzero(strata == name) for name in np.unique(strata)]
-    size = max(1, CELLS // n)
+    size = max(1, min(CELLS // n, most or draws))
     for start in range(0, draws, size):
         block = min(size, draws - start)
         keys = [group[rng.integers(0, len(group), (block, len(group)))] + np.arange(block)[:, None] * n for group in groups]

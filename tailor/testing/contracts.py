@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import tomli_w
 
-from tailor.base import Method, Recommender, Run, ScoringRecommender
+from tailor.base import Method, Predictor, Recommender, Run, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking, same
 from tailor.data.queries import Queries
@@ -35,6 +35,9 @@ def contracts(cls: type[Method]) -> list[Callable[[type[Method]], None]]:
             checks.append(explanations_add_up)
     if issubclass(cls, ScoringRecommender):
         checks.append(ties_stand_in_hash_order)
+    if issubclass(cls, Predictor):
+        checks += [numbers_for_every_pair, pairs_stand_alone, strangers_and_unknown_items_are_answered, pairs_must_match, predictions_are_saved_and_repeat,
+                   bundle_names_nobody]  # fmt: skip
     return checks
 
 
@@ -229,3 +232,60 @@ def ties_stand_in_hash_order(cls: type[Method]) -> None:
         rows = method.items_.rows(ranking.ids)
         ties = ranking.scores[1:] == ranking.scores[:-1]
         assert (rows[1:][ties] > rows[:-1][ties]).all(), "equal scores out of their hash order"
+
+
+# ---- predictors
+
+
+def _predictor(cls: type[Method], seed: int = 0) -> Predictor:
+    return cast(Predictor, cls.tiny().fit(tiny_data(), Run(seed=seed)))
+
+
+PAIRS = [("thing-003", "thing-001", "nobody knows this"), (), ("thing-001",), *[("thing-005", "thing-007")] * 5]
+
+
+def numbers_for_every_pair(cls: type[Method]) -> None:
+    values = _predictor(cls).predict(_queries(), PAIRS)
+    assert [len(one) for one in values] == [len(ids) for ids in PAIRS], "not one answer an item"
+    assert all(np.isfinite(one).all() for one in values)
+
+
+def pairs_stand_alone(cls: type[Method]) -> None:
+    method = _predictor(cls)
+    batch = method.predict(_queries(), PAIRS)
+    for query, ids, values in zip(_queries(), PAIRS, batch, strict=True):
+        assert np.allclose(method.predict([query], [ids])[0], values, atol=1e-5), "a query is answered differently alone"
+        assert np.allclose(method.predict([query], [ids[::-1]])[0], values[::-1], atol=1e-5), "the order of the items changes their numbers"
+    assert method.predict([], []) == []
+
+
+def strangers_and_unknown_items_are_answered(cls: type[Method]) -> None:
+    strangers = [Query(), Query("never seen", History.of("thing-001")), Query(history=History.of("no such item"), context={"age": "odd"})]
+    values = _predictor(cls).predict(strangers, [["thing-001", "no such item"]] * 3)
+    assert all(one.shape[0] == 2 and np.isfinite(one).all() for one in values)
+
+
+def pairs_must_match(cls: type[Method]) -> None:
+    for queries, item_ids in ([Query()], [["thing-001"], ["thing-002"]]), ([Query()], ["thing-001"]), ([Query()], "thing-001"):
+        try:
+            _predictor(cls).predict(queries, item_ids)
+        except DataError:
+            continue
+        raise AssertionError(f"{item_ids!r} was taken for {len(queries)} query")
+    try:
+        cls.tiny().predict([Query()], [["thing-001"]])  # type: ignore[attr-defined]
+    except NotFittedError:
+        return
+    raise AssertionError("an unfitted method answered")
+
+
+def predictions_are_saved_and_repeat(cls: type[Method]) -> None:
+    first, second = _predictor(cls, 3), _predictor(cls, 3)
+    values = first.predict(_queries(), PAIRS)
+    assert all(same(a, b) for a, b in zip(values, second.predict(_queries(), PAIRS), strict=True)), "two fits with one seed differ"
+    with tempfile.TemporaryDirectory() as folder:
+        _saved(first, folder)
+        again = cast(Predictor, load(Path(folder) / "model"))
+        assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(values, again.predict(_queries(), PAIRS), strict=True)), (
+            "a loaded method answers differently"
+        )

@@ -1,0 +1,35 @@
+"""Factorization machines: values of fields meet as vectors."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from torch import nn
+
+from tailor.errors import DataError
+from tailor.nn.fields import CrossedFields
+from tailor.ranges import Choices
+from tailor.ranking.fields import FieldPredictor
+
+
+@dataclass(eq=False)
+class FactorizationMachine(FieldPredictor):
+    """Logistic regression in which every two fields also meet: what two values add together is the inner product of their vectors (Rendle 2010).
+
+    So a pair of values that was never seen together is told from what each met elsewhere. Differs from the paper: values within one field (an item's
+    categories, a history's items) are averaged to one vector first and do not meet each other.
+    """
+
+    width: Annotated[int, Choices(8, 16, 32)] = 16  # of the vectors
+    std: float = 0.01  # of the vectors at the beginning
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.width < 1 or not self.std > 0:
+            raise DataError(f"width is {self.width}, std {self.std}: at least 1, and above 0")
+
+    def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
+        return CrossedFields(codes, self.width, field_of, self.std)
+
+    @classmethod
+    def tiny(cls) -> "FactorizationMachine":
+        return cls(width=4, epochs=3, lr=1e-2)

@@ -1,0 +1,190 @@
+"""What predictors over fields share: how they learn, when they stop, and how their numbers become probabilities.
+
+Shapes: B examples, S slots.
+"""
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tailor.base import Predictor, Run
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
+from tailor.data.examples import Examples, Outcome, Source
+from tailor.data.queries import Queries
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.metrics.prediction import auc, log_loss
+from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
+from tailor.nn.devices import computing
+from tailor.nn.fitting import Recipe, fit_net
+from tailor.ranges import Range
+from tailor.ranking.features import Features
+from tailor.specs import check_settings, spec
+
+HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
+LABELS = 50  # of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
+ANSWERED = 65_536  # pairs answered at a time
+
+
+@dataclass(eq=False)
+class FieldPredictor(Predictor):
+    """The probability of an outcome from fields: the item and what its table says, who asks, when, and the latest items of the history.
+
+    With `user_ids` each person has a field value too, as published models do; then the model holds people's ids and is saved with histories only. Without,
+    a person is what they chose, so that strangers are served and nothing is learned about anybody by name.
+    """
+
+    source: Source = "drawn"  # of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and items never chosen)
+    label: str | None = None  # which events are a 1: a condition such as "value >= 4", or its name in dataset.toml
+    negatives: int = 1  # with "drawn": items never chosen for each that was
+    drawn_by: Literal["popularity", "uniform"] = "popularity"  # how those are drawn
+    fields: tuple[str, ...] = ()  # names of fields, such as "item_id", "item:categories", "user:age"; none: all there are
+    history: int = 10  # latest items of the history that count; 0: none
+    user_ids: bool = False  # whether each person is a value too
+    least: int = 2  # examples that a value must have to be known
+    bins: int = 10  # of numbers, each as full
+    lr: Annotated[float, Range(1e-4, 3e-2, log=True)] = 1e-3  # highest step
+    l2: Annotated[float, Range(1e-7, 1e-2, log=True)] = 1e-5  # of what an example uses
+    batch: int = 1024  # examples a step
+    epochs: int = 30  # at most
+    patience: int = 4  # validations without a better AUC before training stops
+    calibrate: Literal["platt", "isotonic", "none"] = "platt"  # on validation
+
+    features_: dict[str, Any] = field(init=False, repr=False)  # of `Features`
+    item_codes_: np.ndarray = field(init=False, repr=False)  # of `Features`
+    weights_: dict[str, np.ndarray] = field(init=False, repr=False)  # of the net, by name
+    calibration_: dict[str, list[float]] = field(init=False, repr=False)  # arguments of Platt or Isotonic
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        for name, least in {"history": 0, "least": 1, "bins": 2, "batch": 1, "epochs": 1, "patience": 1}.items():
+            if getattr(self, name) < least:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        if not self.lr > 0 or self.l2 < 0:
+            raise DataError(f"lr is {self.lr}, l2 {self.l2}: above 0, and at least 0")
+        self.outcome()
+
+    def outcome(self) -> Outcome:
+        """What it predicts, and where examples of that come from."""
+        return Outcome(self.source, self.label, self.negatives, self.drawn_by, self.history)
+
+    def keeps_people(self) -> bool:
+        return self.user_ids
+
+    def learns_from_impressions(self) -> bool:
+        return self.source == "shown"
+
+    @abstractmethod
+    def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
+        """Maps (B, S) codes and weights to (B,) logits and the size of what it used."""
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.items_ = data.catalogue
+        examples, judged, how = self._examples(data, run, valid)
+        features = Features.learned(data, examples, self.fields, self.history, self.user_ids, self.least, self.bins)
+        self.features_, self.item_codes_ = dict(features.about), features.items
+        with computing(run.seed, run.workers):
+            self._net = self._make_net(features.codes, features.field_of)
+        nn.init.constant_(_shift(self._net), _log_odds(examples.labels))
+        codes, weights = map(torch.from_numpy, features.encoded(examples.queries, examples.items))
+        labels = torch.from_numpy(examples.labels)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return np.array_split(rng.permutation(len(labels)), -(-len(labels) // self.batch))
+
+        def loss(some: np.ndarray, rng: np.random.Generator) -> Tensor:
+            to = _shift(self._net).device
+            logits, size = self._net(codes[some].to(to), weights[some].to(to))
+            return nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[some].to(to)) + self.l2 * size
+
+        said = fit_net(self._net, batches, loss, run, Recipe(self.epochs, self.lr, patience=self.patience), self._judge(judged, features),
+                       _key(self, data, valid, run))  # fmt: skip
+        self._net.cpu().eval()
+        self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
+        self.calibration_ = self._calibrated(judged)
+        self.fit_report_ = {"examples": len(examples), "share of ones": round(float(examples.labels.mean()), 4), "stopped by": how, "calibrated": bool(self.calibration_),
+                            "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)), **said}  # fmt: skip
+
+    def _examples(self, data: Dataset, run: Run, valid: Split | None) -> tuple[Examples, Examples, str]:
+        """What is learned from, what says when to stop, and where that comes from."""
+        examples = self.outcome().learn(data, run.rng("examples"))
+        if valid is not None and (self.source != "shown" or valid.kind == "time"):
+            return examples, self.outcome().judge(valid, "valid", run.rng("validation")), "the validation part"
+        apart = run.rng("apart").integers(HELD_BACK, size=examples.users.max(initial=0) + 1)[examples.users] == 0
+        if not apart.any() or apart.all():
+            return examples, examples, "what was learned from, for want of people"
+        return examples.take(np.flatnonzero(~apart)), examples.take(np.flatnonzero(apart)), f"one person of {HELD_BACK}"
+
+    def _judge(self, judged: Examples, features: Features) -> Callable[[], float]:
+        codes, weights = features.encoded(judged.queries, judged.items)
+        both = 0 < judged.labels.sum() < len(judged)
+
+        def value() -> float:
+            said = self._said(codes, weights)
+            return auc(judged.labels, said) if both else -log_loss(judged.labels, said)
+
+        return value
+
+    def _calibrated(self, judged: Examples) -> dict[str, list[float]]:
+        ones = int(judged.labels.sum())
+        if self.calibrate == "none" or min(ones, len(judged) - ones) < LABELS:
+            return {}
+        said = self._said(*self._ready_features().encoded(judged.queries, judged.items))
+        if self.calibrate == "platt":
+            found = platt(judged.labels, said)
+            return {"platt": list(found)} if found.slope > 0 else {}  # else what was likely would become unlikely
+        steps = isotonic(judged.labels, said)
+        return {"at": steps.at.tolist(), "values": steps.values.tolist()}
+
+    def _said(self, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """(n,) probabilities as the net has them."""
+        net, to = self._ready(), _shift(self._ready()).device
+        with torch.inference_mode():
+            parts = [net(torch.from_numpy(codes[at : at + ANSWERED]).to(to), torch.from_numpy(weights[at : at + ANSWERED]).to(to))[0].double().sigmoid().cpu().numpy()
+                     for at in range(0, len(codes), ANSWERED)]  # fmt: skip
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def _ready_features(self) -> Features:
+        if "_features" not in self.__dict__:
+            self._features = Features(self.features_, self.item_codes_)
+        return self._features
+
+    def _ready(self) -> nn.Module:
+        if "_net" not in self.__dict__:
+            features = self._ready_features()
+            self._net = self._make_net(features.codes, features.field_of)
+            self._net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()})
+            self._net.eval()
+        return self._net
+
+    def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
+        asked = queries.take(items.owners)
+        said = self._said(*self._ready_features().encoded(asked, items.values))
+        if "platt" in self.calibration_:
+            return Platt(*self.calibration_["platt"])(said)
+        if "at" in self.calibration_:
+            return Isotonic(np.array(self.calibration_["at"]), np.array(self.calibration_["values"]))(said)
+        return said
+
+
+def _shift(net: nn.Module) -> nn.Parameter:
+    """The number that every logit begins with."""
+    return next(param for name, param in net.named_parameters() if name.split(".")[-1] == "shift")
+
+
+def _log_odds(labels: np.ndarray) -> float:
+    share = (labels.sum() + 1) / (len(labels) + 2)
+    return float(np.log(share / (1 - share)))
+
+
+def _key(method: FieldPredictor, data: Dataset, valid: Split | None, run: Run) -> str:
+    identity = [spec(method), data.content_hash, valid and valid.hash, run.seed]
+    return f"{method.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
