@@ -63,6 +63,7 @@ class Grid:
     cells: list[Cell]
     report: Report  # next item: every user's values
     predictions: Predictions  # CTR: every pair's
+    seconds: dict[str, float]  # of the processor: "forms", and "language model"
     leaks: int  # requests to the language model that were left out, since the history held the target's title
 
     def cell(self, form: str, task: str, ranked: str = WHOLE) -> Cell:
@@ -76,7 +77,7 @@ class Grid:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return cast(dict[str, Any], without_nan({"cells": [asdict(one) for one in self.cells], "leaks": self.leaks,
+        return cast(dict[str, Any], without_nan({"cells": [asdict(one) for one in self.cells], "leaks": self.leaks, "seconds": self.seconds,
                                                  "next item": self.report.to_dict(), "CTR": self.predictions.to_dict()}))  # fmt: skip
 
 
@@ -97,6 +98,7 @@ class RecBench(Study):
 
     def run(self, data: Dataset, methods: Mapping[str, Method], run: Run = Run()) -> Grid:  # noqa: B008 (frozen)
         """Fit the methods (clones are not made) and measure. Raises ModelError for one that recommends nothing."""
+        begun = time.process_time()
         split, fitted, fit_s = split_by(data, "last"), dict[str, Recommender](), dict[str, float]()
         for form, method in run.progress(list(methods.items()), "fitting the forms", len(methods)):
             if not isinstance(method, Recommender):
@@ -109,8 +111,10 @@ class RecBench(Study):
         predictions = evaluate_predictions(clicks, split, "test", run=run)
         cells = [cell for form in fitted for cell in self._cells(form, fitted[form], clicks[form], split, report, predictions, run)]
         cells = [replace(cell, fit_s=round(fit_s[cell.form], 2)) for cell in cells]
+        seconds = {"forms": round(time.process_time() - begun, 1)}
         more, leaks = self._zero_shot(split, fitted, clicks, run) if self.language_model is not None else ([], 0)
-        return Grid([*cells, *more], report, predictions, leaks)
+        seconds["language model"] = round(time.process_time() - begun - seconds["forms"], 1)
+        return Grid([*cells, *more], report, predictions, seconds, leaks)
 
     def _cells(self, form: str, method: Recommender, clicks: CalibratedScore, split: Split, report: Report, predictions: Predictions,
                run: Run) -> list[Cell]:  # fmt: skip

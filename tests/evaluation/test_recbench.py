@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 from tailor.base import LanguageModel, Run
+from tailor.bench.suites import read_suite
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Rankings
 from tailor.data.splits import last_out
@@ -17,7 +18,7 @@ from tailor.evaluation.recbench import LISTS, ZERO_SHOT, RecBench, _valid, forms
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
-from tailor.specs import discover_studies
+from tailor.specs import discover_studies, spec
 from tailor.testing.data import tiny_data
 
 DATA = tiny_data(users=80, items=60, events=9)
@@ -125,6 +126,11 @@ def test_the_forms_differ_in_the_item_and_not_in_the_net():
     sizes = {name: sum(size.size for weight, size in one.weights_.items() if "layers" in weight) for name, one in four.items()}
     assert len(set(sizes.values())) == 1 and min(sizes.values()) > 0
     assert all(cell.valid == 1.0 for cell in found.cells if cell.task == "next item")
+
+
+def test_the_suite_holds_the_same_forms():
+    pytest.importorskip("torch")
+    assert read_suite("item-forms").methods == {name.replace(" ", "-"): spec(one) for name, one in forms().items()}
 
 
 def test_bad_methods_are_refused_and_the_study_is_found():
