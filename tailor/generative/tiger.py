@@ -60,7 +60,7 @@ class TIGER(SequenceLearner):
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.2  # share of values zeroed while training
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
     weight_decay: float = 0.01  # of matrices
-    epochs: int = 60  # at most
+    epochs: int = 30  # at most
 
     codes_: np.ndarray = field(init=False, repr=False)  # (N, levels + 1) int32
     vectors_: np.ndarray = field(init=False, repr=False)  # (N, D) that are read beside the digits; none where they are not
