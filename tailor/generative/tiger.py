@@ -1,6 +1,6 @@
 """TIGER: spell the next item."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Self
 
 import numpy as np
@@ -13,6 +13,7 @@ from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
 from tailor.defaults import DEFAULT
 from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
@@ -21,11 +22,11 @@ from tailor.nn.blocks import TransformerBlock
 from tailor.nn.decoding import Choosable, beam, exact
 from tailor.nn.fronts import CodeFront
 from tailor.nn.positions import LearnedPositions
-from tailor.nn.quantizers import ResidualKMeans, code_report, unit, with_last_digit
+from tailor.nn.quantizers import Codebooks, ResidualKMeans, code_report, unit, with_last_digit, with_next_digit
 from tailor.nn.sequence import SequenceNet
 from tailor.nn.spelling import SpellingNet
 from tailor.ranges import Range
-from tailor.text.cached import item_vectors
+from tailor.text.cached import item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.tfidf import svd_vectors
 
@@ -64,6 +65,10 @@ class TIGER(SequenceLearner):
 
     codes_: np.ndarray = field(init=False, repr=False)  # (N, levels + 1) int32
     vectors_: np.ndarray = field(init=False, repr=False)  # (N, D) that are read beside the digits; none where they are not
+    words_: np.ndarray = field(init=False, repr=False)  # (levels, K, D) of the codebooks
+    centre_: np.ndarray = field(init=False, repr=False)  # (D,) what is taken from a vector before it is coded
+    sizes_: np.ndarray = field(init=False, repr=False)  # (levels + 1,) digits that the net can say
+    space_: str = field(init=False, repr=False)  # which encoder's vectors codes are made from; "" for none
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -86,9 +91,10 @@ class TIGER(SequenceLearner):
     def _read(self, data: Dataset, run: Run) -> None:
         texts = data.item_texts
         own = [texts[row] for row in data.catalogue.rows(self.items_.ids.tolist()).tolist()]
-        self._texts = None
+        self._texts, self.space_ = None, ""
         if self.ids_from != "behaviour" and any(text.strip() for text in own):
-            self._texts = item_vectors(encoder_of(self.encoder), own, run.progress)
+            encoder = encoder_of(self.encoder)
+            self._texts, self.space_ = item_vectors(encoder, own, run.progress), encoder.space
 
     def _read_histories(self, rows: Ragged, run: Run) -> None:
         chosen = rows.keep(rows.values >= 0).matrix(len(self.items_))
@@ -99,16 +105,19 @@ class TIGER(SequenceLearner):
             dims = svd_vectors(chosen.T.tocsr(), BEHAVIOUR_DIMS, run.seed) if chosen.nnz else np.zeros((len(self.items_), 1), np.float32)
             parts.append(dims)
         vectors = np.hstack(parts)
-        self.codes_, self._report = self._coded(vectors, run.rng("codes"))
+        self.centre_ = vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], dtype=np.float32)
+        self.codes_, self._report = self._coded(vectors - self.centre_, run.rng("codes"))
+        self.sizes_ = self.codes_.max(axis=0, initial=0) + 1
         self.vectors_ = vectors if self.reads_vectors else np.zeros((len(vectors), 0), dtype=np.float32)
         del self._texts
 
     def _coded(self, vectors: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, object]]:
         """(N, levels + 1) digits that no two items share, and what the levels look like."""
         if not len(vectors):
+            self.words_ = np.zeros((self.levels, 0, vectors.shape[1]), dtype=np.float32)
             return np.zeros((0, self.levels + 1), dtype=np.int32), {}
-        books = ResidualKMeans(self.levels, self.words).fit(vectors - vectors.mean(axis=0), rng)
-        codes = books.encode(vectors - vectors.mean(axis=0))
+        books = ResidualKMeans(self.levels, self.words).fit(vectors, rng)
+        self.words_, codes = books.words, books.encode(vectors)
         return with_last_digit(codes, rng), code_report(codes, [books.words.shape[1]] * self.levels)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -116,7 +125,7 @@ class TIGER(SequenceLearner):
         self.fit_report_ |= self.__dict__.pop("_report")
 
     def _make_net(self, items: int) -> SpellingNet:
-        sizes = (self.codes_.max(axis=0, initial=0) + 1).tolist()
+        sizes = self.sizes_.tolist()
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
         front = CodeFront(torch.from_numpy(self.codes_.astype(np.int64)), sizes, self.width, vectors)
         layers = [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
@@ -158,6 +167,33 @@ class TIGER(SequenceLearner):
         net: SpellingNet = self._ready()
         values = exact(net, states, net.trie.to(states.device), self.closed).cpu().numpy()
         return top_k(values, k, queries.exclude, queries.blocked_rows, only)
+
+    def with_items(self, items: Dataset, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
+        """A copy that can answer the items of another data set too, by codes made from their texts; nothing is learned.
+
+        Each gets the next free last digit of its code; one whose code has none left that the net can say is left out, and counted in `fit_report_`.
+        Raises DataError where codes say who chose an item, ModelError for another encoder.
+        """
+        self._check_fitted()
+        if self.ids_from != "text" or not self.space_:
+            raise DataError(
+                f"codes were made from {self.ids_from if self.space_ else 'behaviour'}: only those made from text are known of an item that nobody chose"
+            )
+        encoder = known_encoder(encoder_of(self.encoder), self.space_)
+        rows = np.flatnonzero(self._readable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0))
+        vectors = unit(item_vectors(encoder, [items.item_texts[row] for row in rows.tolist()], run.progress))
+        books = Codebooks(self.words_, np.zeros(self.words_.shape[:2], dtype=np.float32))
+        codes = with_next_digit(books.encode(vectors - self.centre_), self.codes_)
+        kept = codes[:, -1] < self.sizes_[-1]
+        ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows[kept]].tolist()]
+        more = replace(self)
+        more.__dict__ |= self.state()
+        more.items_ = Vocabulary.of_items(ids)
+        order = np.argsort(more.items_.rows(ids))
+        more.codes_ = np.concatenate([self.codes_, codes[kept]]).astype(np.int32)[order]
+        more.vectors_ = np.concatenate([self.vectors_, vectors[kept][:, : self.vectors_.shape[1]]])[order]
+        more.fit_report_ = {**self.fit_report_, "left_out": int((~kept).sum())}
+        return more
 
     def code_of(self, item_id: str) -> tuple[int, ...]:
         """The digits of an item. Raises DataError for one that the method does not know."""

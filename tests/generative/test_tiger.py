@@ -133,6 +133,40 @@ def test_items_nobody_chose_are_answered_too():
     assert "new" not in model(epochs=1, ids_from="behaviour").fit(Dataset({"events": world.tables["events"], "items": items})).items_.ids
 
 
+def test_new_items_join_by_their_text(split, fitted, tmp_path):
+    fitted.save(tmp_path / "m")
+    arrived = Dataset.from_events(
+        {"user_id": ["-"], "item_id": ["new"], "time_ms": [0]}, items={"item_id": ["new"], "title": ["space winter long 9"]}
+    )
+    more = TIGER.load(tmp_path / "m").with_items(arrived)
+    titles = dict(split.train.item_table.select("item_id", "title").iter_rows())
+    same = [one for one in titles if more.code_of(one)[0] == more.code_of("new")[0]]
+    assert sum(titles[one].startswith("space") for one in same) / len(same) > 0.8
+    assert all(more.code_of(one) == fitted.code_of(one) for one in titles)
+    assert len({more.code_of(one) for one in [*titles, "new"]}) == 201
+    last = next(one for one in titles if titles[one].startswith("space harbour long"))
+    own = more.recommend([Query(history=History.of(last))], 201)[0]
+    assert len(own) == 201 and own.ids.index("new") < 100  # among what follows, of half the shop
+    assert "left_out" not in fitted.fit_report_ and more.fit_report_["left_out"] == 0
+
+
+def test_more_new_items_of_one_code_than_there_are_digits_are_left_out(split, fitted):
+    titles = dict(split.train.item_table.select("item_id", "title").iter_rows())
+    ids = [f"new{at}" for at in range(40)]
+    arrived = Dataset.from_events(
+        {"user_id": ["-"] * 40, "item_id": ids, "time_ms": [0] * 40}, items={"item_id": ids, "title": [next(iter(titles.values()))] * 40}
+    )
+    more = fitted.with_items(arrived)
+    assert more.fit_report_["left_out"] == 240 - len(more.items_) > 0
+    assert len({more.code_of(one) for one in more.items_.ids.tolist()}) == len(more.items_)
+    assert len(more.recommend([Query(history=History.of("b001"))], 240)[0]) == len(more.items_)
+
+
+def test_codes_of_behaviour_know_no_new_items(split):
+    with pytest.raises(DataError, match="codes were made from behaviour"):
+        model(epochs=1, ids_from="behaviour").fit(split.train).with_items(genre_world())
+
+
 @pytest.mark.parametrize("settings", [{"closed": False}, {"reads_vectors": False}, {"ids_from": "both"}, {"levels": 1}])
 def test_every_form_learns_and_is_loaded_as_it_was(split, settings, tmp_path):
     method = model(epochs=8, **settings).fit(split.train, Run(workers=1), split)
