@@ -25,7 +25,7 @@ from tailor.llm.local import LocalModel
 
 SEEDS = [0, 1, 2]
 PEOPLE = 5_000
-ASKED = 6  # of them by the language model, which takes half a minute for a list of 20
+ASKED = 5  # of them by the language model, which takes half a minute for a list of 20
 MINUTES = 10
 SLOWER = 20  # times that the language model takes for a request
 

@@ -200,7 +200,7 @@ class _Asked:
         return Cell(form, task, form != ZERO_SHOT, said, accuracy, None, *spent)
 
 
-def forms(width: int = 64, blocks: int = 2, epochs: int = 40) -> dict[str, Recommender]:
+def forms(width: int = 64, blocks: int = 2, epochs: int = 20) -> dict[str, Recommender]:
     """Four nets that differ in what an item is to them, and in nothing else that could be kept alike: one causal transformer of one size."""
     from tailor.generative.tiger import TIGER
     from tailor.retrieval.hllm import HLLM
