@@ -38,28 +38,36 @@ def platt(truth: np.ndarray, probabilities: np.ndarray) -> Platt:
     `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
     """
     truth, p = checked_labels(truth, probabilities)
+    slope, shift = logistic(truth, np.column_stack([_log_odds(p), np.ones(len(p))]))
+    return Platt(float(slope), float(shift))
+
+
+def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
+    """(p,) weights of `inputs` (n, p), whose sum gives log-odds, of largest likelihood; labels as in `platt`, found by Newton's method.
+
+    `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
+    """
     positive = float(truth.sum())
     if not 0 < positive < len(truth):
         raise ValueError(f"{len(truth)} labels, {positive:g} of them 1: both must occur to fit a calibration")
     wanted = np.where(truth > 0, (positive + 1) / (positive + 2), 1 / (len(truth) - positive + 2))
-    x = np.column_stack([_log_odds(p), np.ones(len(p))])
-    weights = np.array([1.0, 0.0])
+    weights = np.zeros(inputs.shape[1])
 
     def loss(of: np.ndarray) -> float:
-        z = x @ of
+        z = inputs @ of
         return float((np.logaddexp(0, z) - wanted * z).sum())
 
     for _ in range(STEPS):
-        said = _sigmoid(x @ weights)
-        gradient = x.T @ (said - wanted)
-        curve = (x * (said * (1 - said))[:, None]).T @ x + 1e-10 * np.eye(2)
+        said = _sigmoid(inputs @ weights)
+        gradient = inputs.T @ (said - wanted)
+        curve = (inputs * (said * (1 - said))[:, None]).T @ inputs + 1e-10 * np.eye(len(weights))
         step, size = np.linalg.solve(curve, gradient), 1.0
         while size > 1e-8 and loss(weights - size * step) > loss(weights):
             size /= 2
         weights = weights - size * step
         if np.abs(size * step).max() < 1e-10:
             break
-    return Platt(float(weights[0]), float(weights[1]))
+    return weights
 
 
 def isotonic(truth: np.ndarray, probabilities: np.ndarray) -> Isotonic:

@@ -1,7 +1,9 @@
-"""Where nets get item vectors from when not from a table of their own: from vectors of texts, which a new item has too."""
+"""Where nets get item vectors from when not from a table of their own: from vectors of texts or the digits of codes, which a new item has too."""
 
+from collections.abc import Sequence
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -57,3 +59,30 @@ class TextFront(nn.Module):
     def train(self, mode: bool = True) -> "TextFront":
         self._all = None
         return super().train(mode)
+
+
+class CodeFront(nn.Module):
+    """An item's vector is the sum of its digits' vectors, each level's its own; with `texts`, what a map makes of the item's text is added.
+
+    Codes and texts' vectors are no weights: they are given again whenever the net is built.
+    """
+
+    def __init__(self, codes: Tensor, sizes: Sequence[int], width: int, texts: Tensor | None = None) -> None:
+        """`codes` (N, L) digits, of a level all below its size of `sizes`; `texts` (N, D)."""
+        super().__init__()
+        self.codes: Tensor
+        self.texts: Tensor | None
+        offsets = torch.from_numpy(np.cumsum([0, *sizes[:-1]]))
+        self.register_buffer("codes", codes + offsets, persistent=False)
+        self.register_buffer("texts", texts, persistent=False)
+        self.digits = nn.Embedding(sum(sizes), width)
+        self.map = None if texts is None else TextMap(texts.shape[1], width)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """(..., width) of rows (...)."""
+        out = self.digits(self.codes[rows]).sum(dim=-2)
+        return out if self.map is None or self.texts is None else out + self.map(self.texts[rows])
+
+    def all(self) -> Tensor:
+        """(N, width) of all rows."""
+        return self(torch.arange(len(self.codes), device=self.codes.device))

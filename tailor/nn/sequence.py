@@ -1,4 +1,4 @@
-"""A net over event sequences: one table of item vectors, read at the bottom and compared with at the top; texts may stand in for the table.
+"""A net over event sequences: one table of item vectors, read at the bottom and compared with at the top; texts or codes may stand in for the table.
 
 Shapes: B sequences, T places, D width, N items.
 """
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.nn.dropout import Dropout
-from tailor.nn.fronts import TextFront
+from tailor.nn.fronts import CodeFront, TextFront
 
 
 class SequenceNet(nn.Module):
@@ -20,11 +20,11 @@ class SequenceNet(nn.Module):
     """
 
     def __init__(self, items: int, width: int, layers: Sequence[nn.Module], dropout: float = 0.0, temperature: float = 0.0,
-                 positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False, front: TextFront | None = None) -> None:  # fmt: skip
+                 positions: nn.Module | None = None, tokens: int = 0, sparse: bool = False, front: TextFront | CodeFront | None = None) -> None:  # fmt: skip
         super().__init__()
         self.items, self.temperature = items, temperature
         self._catalogue: Tensor | None = None
-        self.table: nn.Embedding | TextFront = front or nn.Embedding(items + tokens, width, sparse=sparse)
+        self.table: nn.Embedding | TextFront | CodeFront = front or nn.Embedding(items + tokens, width, sparse=sparse)
         self.positions = positions
         self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
         theirs = set() if front is None else set(front.modules())  # begins as it was made
@@ -55,7 +55,7 @@ class SequenceNet(nn.Module):
         return self._catalogue
 
     def _vectors(self) -> Tensor:
-        return self.table.all() if isinstance(self.table, TextFront) else self.table.weight[: self.items]
+        return self.table.weight[: self.items] if isinstance(self.table, nn.Embedding) else self.table.all()
 
     def train(self, mode: bool = True) -> "SequenceNet":
         self._catalogue = None

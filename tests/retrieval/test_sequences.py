@@ -18,8 +18,8 @@ from tailor.data.nouns import History, Query, Ranking  # noqa: E402
 from tailor.data.splits import last_out  # noqa: E402
 from tailor.errors import DataError, ModelError  # noqa: E402
 from tailor.evaluation.protocol import evaluate  # noqa: E402
+from tailor.learning import sequences  # noqa: E402
 from tailor.nn import fitting  # noqa: E402
-from tailor.retrieval import sequences  # noqa: E402
 from tailor.retrieval.bert4rec import BERT4Rec  # noqa: E402
 from tailor.retrieval.gru4rec import GRU4Rec  # noqa: E402
 from tailor.retrieval.hstu import HSTU  # noqa: E402
