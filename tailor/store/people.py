@@ -17,9 +17,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tailor.store.engine import inserting, now_ms
-from tailor.store.schema import erasures, events, impressions, people, requests
+from tailor.store.schema import erasures, events, impressions, people, requests, subjects
 from tailor.store.sealing import Subject
-from tailor.store.subjects import NOBODY, SIGNING, everybody, keep_secret, secret, subject_of, subjects_for, take_out
+from tailor.store.subjects import NOBODY, SIGNING, keep_secret, seal_of, secret, subject_of, subjects_for, take_out
 
 
 class Erasable(Protocol):
@@ -77,10 +77,16 @@ class Rows:
 
     def _scan_sealed(self, connection: sa.Connection, tenant: str, needle: str) -> int:
         """Opened row by row: nobody but the keys knows what stands there."""
-        people = {None if one.user_id == NOBODY else one.token: one for one in everybody(connection, tenant)}
-        wanted = sa.select(self.table.c.user_id, self.table.c.sealed).where(self.table.c.tenant == tenant, self.table.c.sealed.is_not(None))
-        rows = connection.execute(wanted.execution_options(yield_per=10_000))
-        return sum(_holds(people[token].opened(sealed, self._where), needle) for token, sealed in rows if token in people)
+        here, theirs = self.table.c, (subjects.c.tenant == self.table.c.tenant) & (subjects.c.token == self.table.c.user_id)
+        wanted = sa.select(here.user_id, here.sealed, subjects.c.sealed).select_from(self.table.outerjoin(subjects, theirs))
+        wanted = wanted.where(here.tenant == tenant, here.sealed.is_not(None)).order_by(here.user_id)
+        seal, nobody, last, found = seal_of(connection), subject_of(connection, tenant, NOBODY), None, 0
+        for token, words, key in connection.execute(wanted.execution_options(yield_per=10_000)):
+            if key is not None and (last is None or last.token != token):
+                last = seal.taken_out(token, key)
+            whose = nobody if token is None else None if key is None else last  # None: a row whose person is gone opens for nobody
+            found += whose is not None and _holds(whose.opened(words, self._where), needle)
+        return found
 
 
 @dataclass(frozen=True)

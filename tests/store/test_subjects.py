@@ -317,6 +317,21 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
         Seal("too short")
 
 
+def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
+    for user, more in (("bob", {"friends": ["ann", {"deep": "eve"}]}), ("cat", {"ann": 1}), ("dan", {"annex": "anna"})):
+        write(engine, people.upsert_person, "shop", user, more)
+    write(
+        engine,
+        log_served,
+        [served("r1", "bob", "ann"), served("r2", None, "ann"), served("r3", None, "ann and more"), served("r4", "cat", "ann")],
+    )
+    write(engine, people.upsert_person, "other", "bob", {"friend": "ann"})
+    stores = {one.name: one for one in people.ERASABLES}
+    assert read(engine, stores["people"].scan, "shop", "ann") == 2 and read(engine, stores["people"].scan, "shop", "eve") == 1
+    assert read(engine, stores["requests"].scan, "shop", "ann") == 3
+    assert write(engine, people.erase, "shop", "ann")["scanned"] == {"impressions": 0, "requests": 3, "events": 0, "people": 2, "keys": 0}
+
+
 def test_what_is_sealed_opens_for_its_person_at_its_place_alone():
     ann, bob = Subject.new("ann"), Subject.new("bob")
     closed = ann.closed({"a": [1, "ü"]}, "people.more")
