@@ -70,6 +70,11 @@ class TransformerBlock(nn.Module):
         x = self._add(x, self.attention(self.before(x), *seen), 0)
         return self._add(x, self.feed_forward(self.between(x)), 1)
 
+    def of_first(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) -> (B, 1, D): the first place alone, as `forward` makes it, for the last block of a net that is asked there only; not causal."""
+        first = self._add(x[:, :1], self.attention.of_first(self.before(x), padding_bias(lengths, x.shape[1])), 0)
+        return self._add(first, self.feed_forward(self.between(first)), 1)
+
     def _add(self, x: Tensor, part: Tensor, i: int) -> Tensor:
         part = self.drop(part)
         return x + part if self.gates is None else x + part * torch.sigmoid(self.gates[i](x))

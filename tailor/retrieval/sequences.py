@@ -316,6 +316,6 @@ def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarr
     return rows if table is None else np.r_[table, np.int32(-1)][rows]
 
 
-def as_tensor(values: np.ndarray, net: SequenceNet) -> Tensor:
+def as_tensor(values: np.ndarray, net: Any) -> Tensor:
     """Rows or places, where the net is."""
     return torch.from_numpy(values.astype(np.int64, copy=False)).to(net.device)
