@@ -44,7 +44,10 @@ def measure(data: Dataset, seed: int, progress) -> dict:
         fitted[name] = type(method)(**method.params()).fit(split.train, run, split)
         seconds[name] = round(time.perf_counter() - began, 1)
     report: Report = evaluate(fitted, split, seen=("removed",), run=run)
-    over = {reader: {other: lead(report, reader, other, "HR@10", seed) for other in (*BY_ID, "BM25", "text neighbours") if other != reader} for reader in READERS}
+    over = {
+        reader: {other: lead(report, reader, other, "HR@10", seed) for other in (*BY_ID, "BM25", "text neighbours") if other != reader}
+        for reader in READERS
+    }
     return {"users": len(report.user_ids), "means": means(report), "HR@10 over": over, "fit seconds": seconds}
 
 

@@ -32,7 +32,10 @@ def write_adapter(folder: Path, network: Any, record: Mapping[str, Any], overwri
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    weights = {name: one.detach().cpu().float().contiguous() for name, one in get_peft_model_state_dict(network, save_embedding_layers=False).items()}
+    weights = {
+        name: one.detach().cpu().float().contiguous()
+        for name, one in get_peft_model_state_dict(network, save_embedding_layers=False).items()
+    }
     with written_aside(folder, overwrite, ModelError) as aside:
         settings = {name: sorted(one) if isinstance(one, set) else one for name, one in network.peft_config["default"].to_dict().items()}
         (aside / SETTINGS).write_text(json.dumps(settings, indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
@@ -45,7 +48,9 @@ def with_adapter(network: Any, folder: Path, base: str) -> Any:
     """The network with an adapter on it, ready to be asked. Raises ModelError where it was taught to other weights than `base`, or does not fit."""
     taught_to = _recorded(folder)
     if taught_to not in (None, base):
-        raise ModelError(f"the adapter {folder} was taught to weights [{taught_to}], the model has [{base}]: name the model it was taught to, or teach it anew")
+        raise ModelError(
+            f"the adapter {folder} was taught to weights [{taught_to}], the model has [{base}]: name the model it was taught to, or teach it anew"
+        )
     try:
         from peft import PeftModel, get_peft_model_state_dict
         from safetensors import safe_open

@@ -5,7 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -39,7 +39,15 @@ class LoRA:
             raise ModelError(f"alpha is {self.alpha}, lr {self.lr}, dropout {self.dropout}, targets {self.targets}: "
                              "above 0, above 0, from 0 to below 1, at least one name")  # fmt: skip
 
-    def teach(self, model: TorchModel, prompts: Sequence[str], answers: Sequence[str], folder: str | Path, run: Run = Run(), overwrite: bool = False) -> dict[str, Any]:  # noqa: B008 (frozen)
+    def teach(
+        self,
+        model: TorchModel,
+        prompts: Sequence[str],
+        answers: Sequence[str],
+        folder: str | Path,
+        run: Run = Run(),  # noqa: B008 (frozen)
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
         """Teach `model` to answer as in the pairs and write the adapter to `folder`; returns what training reports, with the adapter's hash.
 
         The same pairs, settings and seed give the same adapter on one machine. A deadline ends training and keeps what was learned until then. Raises ModelError for no
@@ -57,7 +65,12 @@ class LoRA:
         pairs = [(asked, [*said, tokenizer.eos_token_id]) for asked, said in pairs]
         report = self._taught(network, pairs, tokenizer.eos_token_id, run)
         settings = dataclasses.asdict(self)
-        write_adapter(folder, network, {"base": model.base_digest(), "system": model.system, "pairs": len(pairs), "seed": run.seed, **settings, **report}, overwrite)
+        write_adapter(
+            folder,
+            network,
+            {"base": model.base_digest(), "system": model.system, "pairs": len(pairs), "seed": run.seed, **settings, **report},
+            overwrite,
+        )
         return {"adapter": adapter_digest(folder), **report}
 
     def _begun(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
@@ -72,7 +85,13 @@ class LoRA:
         unknown = [name for name in self.targets if name not in linear]
         if unknown:
             raise ModelError(f"targets names {unknown[0]!r}: the model's linear layers are {', '.join(sorted(linear))}")
-        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=list(self.targets), lora_dropout=self.dropout, task_type="CAUSAL_LM")
+        settings = LoraConfig(  # alpha is an int by its type and a number by its use
+            r=self.rank,
+            lora_alpha=cast(int, self.alpha),
+            target_modules=list(self.targets),
+            lora_dropout=self.dropout,
+            task_type="CAUSAL_LM",
+        )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             taught = get_peft_model(network, settings)

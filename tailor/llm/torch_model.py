@@ -102,7 +102,10 @@ class TorchModel(LanguageModel):
     def pairs(self, prompts: Sequence[str], answers: Sequence[str], more: int = 0) -> list[tuple[list[int], list[int]]]:
         """The tokens of each prompt and of its answer. Raises ModelError where an answer is empty, or the two with `more` tokens do not fit the context."""
         tokenizer = self._parts()[0]
-        pairs = [(self._asked(prompt), list(tokenizer(answer, add_special_tokens=False).input_ids)) for prompt, answer in zip(prompts, answers, strict=True)]
+        pairs = [
+            (self._asked(prompt), list(tokenizer(answer, add_special_tokens=False).input_ids))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
         for (asked, said), answer in zip(pairs, answers, strict=True):
             if not said or len(asked) + len(said) + more > self.context:
                 raise ModelError(

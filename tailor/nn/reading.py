@@ -5,6 +5,7 @@ Shapes: B texts, T places, D width.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ class WordReader(nn.Module):
             if isinstance(part, nn.Linear):
                 nn.init.zeros_(part.bias)
         for block in self.blocks:  # attention begins as a mean, so that texts of like words are near each other before anything is learned
-            attention = block.attention
-            nn.init.eye_(attention.inward.weight[2 * width :])  # type: ignore[union-attr, arg-type]
-            nn.init.eye_(attention.outward.weight)  # type: ignore[union-attr, arg-type]
+            attention: Any = block.attention
+            nn.init.eye_(attention.inward.weight[2 * width :])
+            nn.init.eye_(attention.outward.weight)
 
     def forward(self, text: Words) -> Tensor:
         """(B, D) the state of the mark in front."""
@@ -62,7 +63,7 @@ class WordReader(nn.Module):
     def _before_last(self, text: Words) -> Tensor:
         places = torch.arange(text.rows.shape[1], device=text.rows.device)
         x = self.words(text.rows) + self.place(places) + self.kind(text.kinds) + self.part(text.parts)
-        x = self.drop(torch.where((text.rows == FRONT)[..., None], x, self.inward(x)))  # the mark begins small, or all texts would look alike
+        x = self.drop(self.inward(x))
         for block in self.blocks[:-1]:
             x = block(x, text.lengths)
         return x

@@ -41,7 +41,8 @@ ANSWER_WORDS = 16_384  # places of a batch that is answered
 QUARTER = 4  # one history of so many has words hidden
 HIDDEN = 0.15  # share of its words
 WORDS_DRAWN = 512  # that a hidden word is told from
-PATIENCE = 3  # of the second part of tuning
+PATIENCE = 3  # of the second part of tuning,
+GENTLER = 0.2  # and its highest step as a share of the others': at the full one it loses what the first has found
 
 
 @dataclass(eq=False)
@@ -64,13 +65,13 @@ class RecFormer(SequenceRecommender):
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.05
     guessed: float = 0.1  # weight of the loss of hidden words
     sampler: str = "0,0,inf"  # of windows: every person as often, any event of theirs
-    lr: Annotated[float, Range(1e-4, 3e-3, log=True)] = 1e-3  # highest step of each part; falls in a straight line to a hundredth
+    lr: Annotated[float, Range(1e-4, 3e-3, log=True)] = 1e-3  # highest step of the first two parts; falls in a straight line to a hundredth
     weight_decay: float = 0.01  # of matrices
-    batch_places: int = 16_384  # words a batch
-    pretraining: int = 3  # epochs of the first part: in each as many windows as people with two events
-    epochs: int = 5  # of the second, at most
-    second: int = 3  # of the third, at most; 0: none
-    patience: int | None = 5  # validations (every epoch) without a better NDCG@10 before the second part stops; the third stops after 3
+    batch_places: int = 4096  # words a batch
+    pretraining: int = 4  # epochs of the first part: in each as many windows as people with two events
+    epochs: int = 2  # of the second, at most
+    second: int = 1  # of the third, at most; 0: none
+    patience: int | None = 5  # validations (every epoch) without a better NDCG@10 before the second part stops; the third after 3 at most
 
     words_: Vocabulary = field(init=False, repr=False)
     spans_: np.ndarray = field(init=False, repr=False)  # (N + 1,) where each item's sentence begins in said_
@@ -89,7 +90,18 @@ class RecFormer(SequenceRecommender):
 
     @classmethod
     def tiny(cls) -> "RecFormer":
-        return cls(encoder=HashingEncoder(32), words=6, length=4, width=8, blocks=2, pretraining=1, epochs=1, second=1, negatives=20, batch_places=2048)
+        return cls(
+            encoder=HashingEncoder(32),
+            words=6,
+            length=4,
+            width=8,
+            blocks=2,
+            pretraining=1,
+            epochs=1,
+            second=1,
+            negatives=20,
+            batch_places=2048,
+        )
 
     # what is read
 
@@ -110,7 +122,7 @@ class RecFormer(SequenceRecommender):
     def _keep(self, said: Sentences) -> None:
         self.spans_, self.said_, self.kinds_ = said.said.offsets, said.said.values, said.kinds
 
-    def _make_net(self, items: int) -> MatchingReader:  # type: ignore[override]
+    def _make_net(self, items: int) -> Any:
         return MatchingReader(self._make_reader(), items, self.width, self.temperature)
 
     def _make_reader(self) -> WordReader:
@@ -145,8 +157,8 @@ class RecFormer(SequenceRecommender):
 
     def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """Histories among all items, whose vectors stand still."""
-        net, targets, drawn = self._net, batch.rows[batch.starts + batch.lengths], self._drawn(rng)
-        targets, drawn = as_tensor(targets, net), as_tensor(drawn, net)
+        net: Any = self._net
+        targets, drawn = as_tensor(batch.rows[batch.starts + batch.lengths], net), as_tensor(self._drawn(rng), net)
         states = net.states(self._text(_newest_first(batch), net.reader))
         return SampledSoftmax()(states, net.matrix[targets], net.matrix[drawn], targets, drawn, len(self._chosen))
 
@@ -155,7 +167,8 @@ class RecFormer(SequenceRecommender):
 
     def _contrast(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """Histories among the next items of their batch, which are read beside them; and hidden words."""
-        net, targets = self._net, batch.rows[batch.starts + batch.lengths]
+        net: Any = self._net
+        targets = batch.rows[batch.starts + batch.lengths]
         histories, items = (net.reader(self._text(one, net.reader)) for one in (_newest_first(batch), _alone(targets)))
         same = as_tensor(targets, net)
         loss = InfoNCE(self.temperature)(histories, items, same[:, None] == same)
@@ -163,7 +176,8 @@ class RecFormer(SequenceRecommender):
 
     def _guesses(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """The loss of guessing HIDDEN of the words of values in a quarter of the batch's histories."""
-        net, some = self._net, max(1, len(batch.starts) // QUARTER)
+        net: Any = self._net
+        some = max(1, len(batch.starts) // QUARTER)
         text = self._text(_newest_first(replace(batch, starts=batch.starts[:some], lengths=batch.lengths[:some])), net.reader)
         hidden = (text.kinds == VALUE) & (as_tensor(rng.random(tuple(text.rows.shape)) < HIDDEN, net) == 1)
         if not hidden.any():
@@ -174,7 +188,8 @@ class RecFormer(SequenceRecommender):
         return SampledSoftmax()(states, table[targets], table[drawn], targets, drawn, len(self.words_))
 
     def _train(self, rows: Ragged, times_ms: np.ndarray | None, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
-        reader, started = self._net.reader, time.perf_counter()
+        net: Any = self._net
+        reader, started = net.reader, time.perf_counter()
         with torch.no_grad():
             reader.words.weight[MARKS:] = torch.from_numpy(self._beginning).to(reader.device)
         report: dict[str, Any] = {}
@@ -207,11 +222,12 @@ class RecFormer(SequenceRecommender):
         patience = {"pretraining": None, "first": self.patience, "second": self.patience and min(self.patience, PATIENCE)}[name]
         loss = self._contrast if name == "pretraining" else self._loss
         asked = None if validation is None or name == "pretraining" else validate
-        return fit_net(self._net, batches, loss, run, Recipe(epochs, self.lr, self.weight_decay, patience=patience), asked, key)
+        lr = self.lr * GENTLER if name == "second" else self.lr
+        return fit_net(self._net, batches, loss, run, Recipe(epochs, lr, self.weight_decay, patience=patience), asked, key)
 
     def _encode(self) -> None:
         """Every item's vector, by the reader as it is now."""
-        net = self._net
+        net: Any = self._net
         was = net.training
         net.eval()
         with torch.no_grad():
@@ -247,7 +263,9 @@ class RecFormer(SequenceRecommender):
         self._check_fitted()
         told = self._told(items)
         unknown = self.items_.rows(items.catalogue.ids.tolist()) < 0
-        rows = np.array([row for row in np.flatnonzero(unknown).tolist() if any(word in self.words_ for word, _ in told[row])], dtype=np.int64)
+        rows = np.array(
+            [row for row in np.flatnonzero(unknown).tolist() if any(word in self.words_ for word, _ in told[row])], dtype=np.int64
+        )
         ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
         more = self._with(items_=Vocabulary.of_items(ids))
         new = sentences([told[row] for row in rows.tolist()], self.words_)

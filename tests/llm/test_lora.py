@@ -6,9 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
+
+import torch
 
 from tailor.base import Run
 from tailor.errors import ModelError
@@ -16,7 +18,25 @@ from tailor.llm.adapters import RECORD, SETTINGS, WEIGHTS
 from tailor.llm.lora import LoRA
 from tailor.llm.torch_model import TorchModel, answer_log_probs
 
-WORDS = "<end> <unknown> what is a tent kettle boot hose kitchen garden snow shelf one two three four".split()
+WORDS = [
+    "<end>",
+    "<unknown>",
+    "what",
+    "is",
+    "a",
+    "tent",
+    "kettle",
+    "boot",
+    "hose",
+    "kitchen",
+    "garden",
+    "snow",
+    "shelf",
+    "one",
+    "two",
+    "three",
+    "four",
+]
 PLACES = {"kettle": "kitchen", "hose": "garden", "boot": "snow", "tent": "shelf"}
 PROMPTS, ANSWERS = [f"what is a {one}" for one in PLACES], list(PLACES.values())
 ONE = Run(workers=1, dtype="float32")
@@ -31,7 +51,16 @@ def tiny_llama(folder, seed=0, width=16):
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unknown>").save_pretrained(folder)
     torch.manual_seed(seed)
-    shape = LlamaConfig(vocab_size=len(WORDS), hidden_size=width, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, eos_token_id=0, bos_token_id=0, initializer_range=0.3)
+    shape = LlamaConfig(
+        vocab_size=len(WORDS),
+        hidden_size=width,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        eos_token_id=0,
+        bos_token_id=0,
+        initializer_range=0.3,
+    )
     LlamaForCausalLM(shape).save_pretrained(folder)
     return TorchModel(str(folder), context=32)
 
@@ -59,7 +88,7 @@ def test_answers_are_learned_and_the_model_itself_stays(model, taught):
     assert np.all(after > np.log(0.7)) and np.all(before < np.log(0.5))
     assert [one.text for one in with_adapter(model, folder).complete(PROMPTS, max_tokens=4)] == ANSWERS  # the end was taught too
     np.testing.assert_array_equal(model.score(PROMPTS, ANSWERS), before)
-    assert report["loss"][-1] < 0.2 < 2 < report["loss"][0]
+    assert report["loss"][-1] < 0.2 and report["loss"][0] > 2
 
 
 def test_the_loss_is_what_the_model_gives_the_answers_tokens():
@@ -75,7 +104,9 @@ def test_the_loss_is_what_the_model_gives_the_answers_tokens():
 
 def test_the_first_loss_is_minus_the_mean_log_probability(model, tmp_path):
     """A step this small changes nothing, so that the report's loss can be worked out from `score`, with the mark of the end as a further answer token."""
-    report = LoRA(lr=1e-12, epochs=1, batch_size=4).teach(model, PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"], tmp_path / "a", ONE)
+    report = LoRA(lr=1e-12, epochs=1, batch_size=4).teach(
+        model, PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"], tmp_path / "a", ONE
+    )
     pairs = [(asked, [*said, 0]) for asked, said in model.pairs(PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"])]
     by_hand = 0.0
     for asked, said in pairs:
@@ -87,7 +118,10 @@ def test_the_first_loss_is_minus_the_mean_log_probability(model, tmp_path):
 def test_same_seed_same_adapter_and_another_seed_another(model, tmp_path):
     few = LoRA(rank=4, lr=0.02, epochs=3, batch_size=2, dropout=0.1)
     seeds = {"one": 0, "again": 0, "other": 1}
-    made = {name: few.teach(model, PROMPTS, ANSWERS, tmp_path / name, Run(seed=seed, workers=1, dtype="float32"))["adapter"] for name, seed in seeds.items()}
+    made = {
+        name: few.teach(model, PROMPTS, ANSWERS, tmp_path / name, Run(seed=seed, workers=1, dtype="float32"))["adapter"]
+        for name, seed in seeds.items()
+    }
     assert made["one"] == made["again"] != made["other"]
 
 
@@ -114,7 +148,7 @@ def test_an_adapter_of_other_weights_is_refused(taught, tmp_path):
 
 
 def test_folders_that_are_no_adapter_are_refused(model, taught, tmp_path):
-    with pytest.raises(ModelError, match="adapter_config.json is not there"):
+    with pytest.raises(ModelError, match=r"adapter_config\.json is not there"):
         _ = with_adapter(model, tmp_path).fingerprint
     pickled = tmp_path / "pickled"
     shutil.copytree(taught[0], pickled)
@@ -150,10 +184,15 @@ def test_bad_pairs(model, prompts, answers, says, tmp_path):
 
 
 def test_bad_settings(model, taught, tmp_path):
-    for settings, says in (({"rank": 0}, "rank is 0"), ({"lr": 0.0}, "lr 0.0"), ({"targets": ()}, "at least one name"), ({"dropout": 1.0}, "dropout 1.0")):
+    for settings, says in (
+        ({"rank": 0}, "rank is 0"),
+        ({"lr": 0.0}, "lr 0.0"),
+        ({"targets": ()}, "at least one name"),
+        ({"dropout": 1.0}, "dropout 1.0"),
+    ):
         with pytest.raises(ModelError, match=says):
             LoRA(**settings)
-    with pytest.raises(ModelError, match='"nowhere"|nowhere.*q_proj'):
+    with pytest.raises(ModelError, match=r"nowhere.*q_proj"):
         LoRA(targets=("q_proj", "nowhere")).teach(model, PROMPTS, ANSWERS, tmp_path / "a", ONE)
     with pytest.raises(ModelError, match="is there already"):
         LoRA().teach(model, PROMPTS, ANSWERS, taught[0], ONE)
@@ -165,7 +204,13 @@ def test_a_deadline_keeps_what_was_learned_and_a_failure_leaves_nothing(model, t
     report = LoRA(epochs=1000).teach(model, PROMPTS, ANSWERS, tmp_path / "short", Run(workers=1, dtype="float32", deadline_s=0.0))
     assert report["stopped"] == "deadline" and with_adapter(model, tmp_path / "short").score(["what"], ["one"]).shape == (1,)
     steps = []
-    LoRA(epochs=3, batch_size=2).teach(model, PROMPTS, ANSWERS, tmp_path / "seen", Run(workers=1, dtype="float32", progress=lambda some, what, total: steps.append(total) or some))
+    LoRA(epochs=3, batch_size=2).teach(
+        model,
+        PROMPTS,
+        ANSWERS,
+        tmp_path / "seen",
+        Run(workers=1, dtype="float32", progress=lambda some, what, total: steps.append(total) or some),
+    )
     assert steps == [6]
     with pytest.raises(ModelError, match="lower lr"):
         LoRA(lr=1e30, epochs=20).teach(model, PROMPTS, ANSWERS, tmp_path / "gone", ONE)

@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from tailor.base import Run
 from tailor.data.nouns import History, Query
@@ -16,7 +18,10 @@ from tailor.retrieval.recformer import RecFormer
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.shop import shop
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator: torch.cuda.is_available() is False")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no accelerator: torch.cuda.is_available() is False"),
+]
 WORDS = HashingEncoder(768)  # as wide as a larger sentence encoder's vectors
 METHODS = [
     HLLM(encoder=WORDS, width=512, blocks=6, heads=8, length=50, epochs=2, patience=None, dropout=0.0),
@@ -29,7 +34,9 @@ METHODS = [
 @pytest.mark.timeout(600)
 def test_a_few_steps_there_are_a_few_steps_here(method):
     data = last_out(shop(users=400, items=300, seed=0).data).train
-    here, there = (dataclasses.replace(method).fit(data, Run(seed=0, device=device, dtype="float32", workers=4)) for device in ("cpu", "cuda"))
+    here, there = (
+        dataclasses.replace(method).fit(data, Run(seed=0, device=device, dtype="float32", workers=4)) for device in ("cpu", "cuda")
+    )
     asked = [Query(history=History.of(*data.catalogue.ids[data.sequences.rows[user]].tolist())) for user in range(50)]
     lists = [one.recommend(asked, 50) for one in (here, there)]
     same = [len(set(a.ids) & set(b.ids)) / max(len(a.ids), 1) for a, b in zip(*lists, strict=True)]

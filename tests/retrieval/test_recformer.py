@@ -110,7 +110,10 @@ def test_items_join_by_words_that_are_known(fitted):
     extra = [("new", "violin string model 99"), ("strange", "zyx"), ("blank", " ")]
     more = fitted.with_items(shop(extra=extra))
     assert "new" in asked(more, "violin0", "violin1", k=9)
-    assert set(asked(more, "tea0", k=36)) - set(asked(fitted, "tea0", k=36)) == {"new", "strange"}  # of a strange one its title is known to be there
+    assert set(asked(more, "tea0", k=36)) - set(asked(fitted, "tea0", k=36)) == {
+        "new",
+        "strange",
+    }  # of a strange one its title is known to be there
     assert "new" not in asked(fitted, "violin0", k=40)  # a copy was made
     old = fitted.items_.rows(["tea0", "snow7"])
     np.testing.assert_array_equal(more.weights_["matrix"][more.items_.rows(["tea0", "snow7"])], fitted.weights_["matrix"][old])
@@ -129,7 +132,13 @@ def test_attributes_are_told_in_the_order_asked_for():
     shown = type(data)({"events": data.tables["events"], "items": table})
     fitted = model(attributes=("brand", "title"), pretraining=0, epochs=1, second=0).fit(shown)
     row = fitted.items_.rows(["tea0"])[0]
-    assert [fitted.words_.ids[one] for one in fitted.said_[fitted.spans_[row] : fitted.spans_[row + 1]]] == ["brand", "tea", "title", "tea", "kettle"]
+    assert [fitted.words_.ids[one] for one in fitted.said_[fitted.spans_[row] : fitted.spans_[row + 1]]] == [
+        "brand",
+        "tea",
+        "title",
+        "tea",
+        "kettle",
+    ]
 
 
 def test_a_deadline_ends_all_parts():
@@ -137,7 +146,10 @@ def test_a_deadline_ends_all_parts():
     assert all(fitted.fit_report_[part]["stopped"] == "deadline" for part in ("pretraining", "first", "second")) and asked(fitted, "tea0")
 
 
-@pytest.mark.parametrize("settings", [{"words": 1}, {"second": -1}, {"guessed": -0.1}, {"heads": 3}, {"attributes": ()}, {"temperature": 0.0}, {"pretraining": -1}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"words": 1}, {"second": -1}, {"guessed": -0.1}, {"heads": 3}, {"attributes": ()}, {"temperature": 0.0}, {"pretraining": -1}],
+)
 def test_bad_settings(settings):
     with pytest.raises(DataError, match=r"\d"):
         model(**settings)
