@@ -218,7 +218,7 @@ def test_a_deadline_keeps_what_was_learned_and_a_failure_leaves_nothing(model, t
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_the_real_model_learns_a_format_from_a_few_dozen_pairs(pulled, tmp_path):
     pulled("smollm2-135m")
     model = TorchModel(system="", context=128)
