@@ -1,9 +1,10 @@
 """A language model in this process, by transformers: for accelerators, and as the reader that adapters are trained in."""
 
+import copy
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,8 +133,9 @@ class TorchModel(LanguageModel):
         return _base_digest(self._place())
 
     def fresh(self) -> tuple[Any, Any]:
-        """The tokenizer and the network, read anew and shared with nobody, without an adapter."""
-        return _read(self._place(), self.device, self.dtype)
+        """The tokenizer, and a copy of the network that is shared with nobody; without the adapter."""
+        tokenizer, network = replace(self, adapter=None)._parts()
+        return tokenizer, copy.deepcopy(network)
 
 
 def answer_log_probs(network: Any, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], filler: int) -> Any:
