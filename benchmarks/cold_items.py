@@ -31,8 +31,12 @@ from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_match import TextMatch
 from tailor.retrieval.text_neighbours import TextNeighbours
 
-READERS: dict[str, Recommender] = {"BM25": TextMatch(), "text neighbours": TextNeighbours(), "AlphaRec": AlphaRec(), "LinkedInFeed": LinkedInFeed(), "HLLM": HLLM(epochs=20), "RecFormer": RecFormer()}  # fmt: skip
-BY_ID: dict[str, Recommender] = {"SASRec": SASRec(), "EASE": EASE(), "co-visitation": CoVisitation(), "popularity": Popularity()}
+READERS: dict[str, Recommender] = {
+    "BM25": TextMatch(), "text neighbours": TextNeighbours(), "AlphaRec": AlphaRec(),
+    "LinkedInFeed": LinkedInFeed(examples=1),  # a prompt a member: every one is encoded
+    "HLLM": HLLM(epochs=20), "RecFormer": RecFormer(pretraining=2, epochs=1, second=1),  # as in their claims
+}  # fmt: skip
+BY_ID: dict[str, Recommender] = {"SASRec": SASRec(epochs=10), "EASE": EASE(), "co-visitation": CoVisitation(), "popularity": Popularity()}
 NAME = "cold-items"
 
 
