@@ -1,16 +1,19 @@
 """A language model in this process, by transformers: for accelerators, and as the reader that adapters are trained in."""
 
+import copy
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from tailor.base import Completion, LanguageModel
+from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
+from tailor.llm.adapters import adapter_digest, with_adapter
 from tailor.llm.chat import messages, unmarked
 from tailor.models import KNOWN, hub_answers, where
 from tailor.text.sentences import without_bars
@@ -22,7 +25,7 @@ _lock = threading.Lock()
 class TorchModel(LanguageModel):
     """A causal language model of transformers: a model of `tailor models list`, a GGUF file, a folder, or a name on the hub.
 
-    On a CPU it writes a few tokens a second (`LocalModel` is ten times faster); its scores are exact.
+    On a CPU it writes a few tokens a second (`LocalModel` is ten times faster); its scores are exact. An `adapter` changes what it says; models without it stay as they were.
     """
 
     model: str = "smollm2-135m"
@@ -31,6 +34,7 @@ class TorchModel(LanguageModel):
     system: str = "You are a helpful assistant."  # said before every prompt, where the model has roles
     context: int = 4096  # tokens of a prompt and its answer; a longer prompt is refused
     batch_size: int = 8
+    adapter: str | None = None  # folder of a LoRA in peft's format, as `llm.lora.LoRA` writes it; taught to this model and no other
 
     def __post_init__(self) -> None:
         if self.context < 16 or self.batch_size < 1:
@@ -38,7 +42,8 @@ class TorchModel(LanguageModel):
 
     @property
     def fingerprint(self) -> str:
-        return f"torch {self._place()} {self.dtype} {self.system!r} {self.context}"
+        taught = f" adapter {adapter_digest(Path(self.adapter))}" if self.adapter is not None else ""
+        return f"torch {self._place()} {self.dtype} {self.system!r} {self.context}{taught}"
 
     def _place(self) -> str:
         return str(where(self.model) / next(iter(KNOWN[self.model].files))) if self.model in KNOWN else self.model
@@ -86,30 +91,28 @@ class TorchModel(LanguageModel):
         import torch
 
         tokenizer, network = self._parts()
-        pairs = [
-            (self._asked(prompt), tokenizer(answer, add_special_tokens=False).input_ids)
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        for (asked, said), answer in zip(pairs, answers, strict=True):
-            if not said or len(asked) + len(said) > self.context:
-                raise ModelError(
-                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of {len(asked)}: at least 1, and at most {self.context} together"
-                )
+        pairs = self.pairs(prompts, answers)
         out = np.zeros(len(pairs))
         order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
         for start in range(0, len(order), self.batch_size):
             some = order[start : start + self.batch_size]
-            rows = [pairs[at][0] + pairs[at][1] for at in some]
-            longest = max(map(len, rows))
-            ids = torch.tensor([row + [tokenizer.eos_token_id] * (longest - len(row)) for row in rows], device=self.device)  # (B, T)
-            seen = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
             with _lock, torch.no_grad():
-                logits = network(ids, attention_mask=seen).logits.float().log_softmax(-1)  # (B, T, V)
-            found = logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0].cpu().numpy()
-            for i, at in enumerate(some):
-                asked, said = pairs[at]
-                out[at] = found[i, len(asked) - 1 : len(asked) + len(said) - 1].sum()
+                out[some] = answer_log_probs(network, [pairs[at] for at in some], tokenizer.eos_token_id).cpu().numpy()
         return out
+
+    def pairs(self, prompts: Sequence[str], answers: Sequence[str], more: int = 0) -> list[tuple[list[int], list[int]]]:
+        """The tokens of each prompt and of its answer. Raises ModelError where an answer is empty, or the two with `more` tokens do not fit the context."""
+        tokenizer = self._parts()[0]
+        pairs = [
+            (self._asked(prompt), list(tokenizer(answer, add_special_tokens=False).input_ids))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        for (asked, said), answer in zip(pairs, answers, strict=True):
+            if not said or len(asked) + len(said) + more > self.context:
+                raise ModelError(
+                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of {len(asked)}: at least 1, and at most {self.context - more} together"
+                )
+        return pairs
 
     def _asked(self, prompt: str) -> list[int]:
         """The prompt's tokens as the model was taught to see them; marks of roles inside it are taken apart."""
@@ -121,15 +124,45 @@ class TorchModel(LanguageModel):
         return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def _parts(self) -> tuple[Any, Any]:
+        taught = None if self.adapter is None else (self.adapter, adapter_digest(Path(self.adapter)))
         with _load_lock:
-            return _load(self._place(), self.device, self.dtype)
+            return _load(self._place(), self.device, self.dtype, taught)
+
+    def base_digest(self) -> str:
+        """What the weights are known by: a hash of their files where they lie here, else the name."""
+        return _base_digest(self._place())
+
+    def fresh(self) -> tuple[Any, Any]:
+        """The tokenizer, and a copy of the network that is shared with nobody; without the adapter."""
+        tokenizer, network = replace(self, adapter=None)._parts()
+        return tokenizer, copy.deepcopy(network)
+
+
+def answer_log_probs(network: Any, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], filler: int) -> Any:
+    """(B,) log-probability of each answer's tokens after its prompt's, as a tensor; `filler` is the token behind shorter ones, which nothing sees."""
+    import torch
+
+    rows = [[*asked, *said] for asked, said in pairs]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [filler] * (longest - len(row)) for row in rows], device=network.device)  # (B, T)
+    lengths, starts = torch.tensor([[len(row), len(asked)] for row, (asked, _) in zip(rows, pairs, strict=True)], device=network.device).T
+    place = torch.arange(longest, device=network.device)
+    logits = network(ids, attention_mask=(place < lengths[:, None]).long()).logits.float().log_softmax(-1)  # (B, T, V)
+    found = logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0]  # (B, T - 1): of the token after each place
+    said = (place[1:] >= starts[:, None]) & (place[1:] < lengths[:, None])
+    return found.masked_fill(~said, 0).sum(dim=1)
 
 
 _load_lock = threading.Lock()
 
 
 @functools.lru_cache(maxsize=2)
-def _load(place: str, device: str, dtype: str) -> tuple[Any, Any]:
+def _load(place: str, device: str, dtype: str, taught: tuple[str, str] | None) -> tuple[Any, Any]:
+    tokenizer, network = _read(place, device, dtype)
+    return tokenizer, network if taught is None else with_adapter(network, Path(taught[0]), _base_digest(place))
+
+
+def _read(place: str, device: str, dtype: str) -> tuple[Any, Any]:
     try:
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -147,3 +180,10 @@ def _load(place: str, device: str, dtype: str) -> tuple[Any, Any]:
     except Exception as error:  # many kinds, of several packages
         raise ModelError(f'the language model "{place}" cannot be loaded ({type(error).__name__}: {str(error)[:200]})') from error
     return tokenizer, network
+
+
+@functools.lru_cache(maxsize=8)
+def _base_digest(place: str) -> str:
+    path = Path(place)
+    files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
+    return " ".join(sha256_of(file)[:20] for file in files) or place

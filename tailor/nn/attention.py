@@ -53,6 +53,13 @@ class SelfAttention(nn.Module):
             query, key = rotary(query), rotary(key)
         return self.outward(_joined(attend(query, key, value, self.causal, bias), x))
 
+    def of_first(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, 1, D): what the first place gathers from all; the other places ask nothing, which spares a third of the products."""
+        width, first = x.shape[-1], x[:, :1]
+        query = _split(nn.functional.linear(first, self.inward.weight[:width], self.inward.bias[:width]), 1, self.heads)[0]
+        key, value = _split(nn.functional.linear(x, self.inward.weight[width:], self.inward.bias[width:]), 2, self.heads)
+        return self.outward(_joined(attend(query, key, value, bias=bias), first))
+
 
 class MultiQueryWindow(nn.Module):
     """Several queries a place, made from the means of its last 1, 2, 4, ... events, each looking back at everything before.

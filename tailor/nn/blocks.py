@@ -3,6 +3,8 @@
 Sequences are padded at the right; every causal block gives the same states whatever stands behind them.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -69,6 +71,12 @@ class TransformerBlock(nn.Module):
         seen = () if lengths is None else (padding_bias(lengths, x.shape[1]),)
         x = self._add(x, self.attention(self.before(x), *seen), 0)
         return self._add(x, self.feed_forward(self.between(x)), 1)
+
+    def of_first(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """(B, T, D) -> (B, 1, D): the first place alone, as `forward` makes it, for the last block of a net that is asked there only; not causal."""
+        attention = cast(SelfAttention, self.attention)
+        first = self._add(x[:, :1], attention.of_first(self.before(x), padding_bias(lengths, x.shape[1])), 0)
+        return self._add(first, self.feed_forward(self.between(first)), 1)
 
     def _add(self, x: Tensor, part: Tensor, i: int) -> Tensor:
         part = self.drop(part)

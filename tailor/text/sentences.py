@@ -72,6 +72,17 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return unit
 
 
+def leading(vectors: np.ndarray, dims: int) -> np.ndarray:
+    """(n, dims) the vectors (n, D) less their mean, seen along the directions in which they differ most, of mean length one; zeros behind where D is less."""
+    centred = (vectors - vectors.mean(axis=0)).astype(np.float64) if len(vectors) else vectors.astype(np.float64)
+    _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
+    seen = centred @ directions[:, ::-1][:, :dims]
+    lengths = np.linalg.norm(seen, axis=1)
+    out = np.zeros((len(vectors), dims), dtype=np.float32)
+    out[:, : seen.shape[1]] = seen / max(lengths.mean() if len(lengths) else 0.0, 1e-12)
+    return out
+
+
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
     """Weights are loaded without the bars of transformers, which come from within whatever the caller shows."""
