@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data, models, serving
+from tailor.cli import bench, data, models, serving, storing
 from tailor.cli.plain import shown
 from tailor.errors import DataError, TailorError
 
@@ -23,7 +23,7 @@ app.add_typer(data.app, name="data", help="Import, look at, make and split data 
 app.add_typer(bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers.")
 app.add_typer(models.app, name="models", help="Weights of encoders and language models: list, pull, check.")
 app.add_typer(serving.keys_app, name="keys", help="API keys of the service: make, list, revoke.")
-app.add_typer(serving.store_app, name="store", help="The service's database: load a data set, migrate, back up, erase a person.")
+app.add_typer(storing.store_app, name="store", help="The service's database: load a data set, migrate, back up, erase a person.")
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]

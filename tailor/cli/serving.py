@@ -1,4 +1,4 @@
-"""`tailor serve`, `tailor refit`, `tailor keys`, `tailor store`: running it for people."""
+"""`tailor serve`, `tailor refit`, `tailor keys`: running it for people."""
 
 import importlib.util
 import time
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 keys_app = typer.Typer(no_args_is_help=True)
-store_app = typer.Typer(no_args_is_help=True)
 Database = Annotated[
     str, typer.Option(help="sqlite:///FILE, a file's path, or postgresql://USER@HOST/NAME.", envvar="TAILOR_DATABASE", show_envvar=True)
 ]
@@ -31,7 +30,6 @@ def missing(packages: Iterable[str]) -> list[str]:
 
 
 @keys_app.callback()
-@store_app.callback()
 def needs_service() -> None:
     """Raises MissingExtraError where what the service is built on is not installed."""
     if lacking := missing(NEEDED):
@@ -49,7 +47,7 @@ def opened(url: str) -> "Iterator[sa.Engine]":
     try:
         gone = migrate(engine)
         if any(gone.values()):
-            say(f"This store is older than its keys: what it held of people who were erased since is deleted ({_counted(gone)})")
+            say(f"This store is older than its keys: what it held of people who were erased since is deleted ({counted(gone)})")
         yield engine
     except UNUSABLE as error:
         raise StoreError(
@@ -59,7 +57,8 @@ def opened(url: str) -> "Iterator[sa.Engine]":
         engine.dispose()
 
 
-def _counted(rows: Mapping[str, int]) -> str:
+def counted(rows: Mapping[str, int]) -> str:
+    """Rows by table, in words."""
     return ", ".join(f"{name}: {n:,}" for name, n in rows.items())
 
 
@@ -95,7 +94,7 @@ def serve_command(
         encoder().encode(["a word"])  # what is missing for it is said now, not by every worker
     with opened(database) as engine, held(engine):
         if data is not None:
-            _load(engine, tenant, data)
+            load(engine, tenant, data)
         with writing(engine) as connection:
             for given, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
                 if given is not None:
@@ -150,7 +149,8 @@ def refit_command(
             time.sleep(every * 60)
 
 
-def _load(engine: "sa.Engine", tenant: str, data: Path) -> None:
+def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
+    """Write a data set into the store, and say what was new."""
     from tailor.cli.showing import say
     from tailor.data.dataset import Dataset
     from tailor.progress import terminal
@@ -212,144 +212,3 @@ def revoke_key(name: Annotated[str, typer.Argument(help="Of the key.")], tenant:
     if not ended:
         raise StoreError(f'tenant "{tenant}" has no key "{name}" that is not revoked: `tailor keys list`')
     say(f"revoked: {ended}")
-
-
-@store_app.command("load")
-def load_data(
-    data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
-) -> None:
-    """Write a data set's items and events into the store; again, nothing changes."""
-    with opened(database) as engine:
-        _load(engine, tenant, data)
-
-
-@store_app.command("migrate")
-def migrate_store(database: Database = HERE) -> None:
-    """Bring the tables to this version's shape; `serve` does so by itself."""
-    from tailor.cli.showing import say
-    from tailor.store.migrating import revision
-
-    with opened(database) as engine:
-        say(f"the tables are at revision {revision(engine)}")
-
-
-@store_app.command("backup")
-def backup(
-    out: Annotated[Path, typer.Argument(help="File to write; must not be there.")],
-    keys: Annotated[Path | None, typer.Option(help="A second file, for people's keys; left out, they are in no backup.")] = None,
-    database: Database = HERE,
-) -> None:
-    """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
-    from tailor.cli.showing import say
-    from tailor.store.engine import key_file
-
-    with opened(database) as engine:
-        if engine.dialect.name != "sqlite" or engine.url.database is None:
-            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
-        for one in (out, *([keys] if keys else [])):
-            if one.exists():
-                raise StoreError(f"{one} is there already: choose another name")
-        _copy(Path(engine.url.database), out)
-        say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
-        if keys is not None:
-            _copy(key_file(engine.url.database), keys)  # after the store: all its people are in it
-            say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
-
-
-def _copy(file: Path, out: Path) -> None:
-    import sqlite3
-    from contextlib import closing
-
-    aside = out.with_name(f".{out.name}.partial")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
-        source.backup(target)
-    aside.rename(out)
-
-
-@store_app.command("sweep")
-def sweep_store(
-    lose_people: Annotated[
-        bool, typer.Option("--lose-people", help="Even where the key store is older than the store, or another's.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
-    database: Database = HERE,
-) -> None:
-    """Delete rows of people whose keys are not there, after a store was put back from a backup; every start does so by itself where no living person can be lost by it."""
-    from tailor.cli.showing import say
-    from tailor.store.engine import connect, held, reading, write_over, writing
-    from tailor.store.migrating import prepare
-    from tailor.store.subjects import agree, without_key
-
-    engine = connect(database)
-    with held(engine):
-        prepare(engine)
-        if dry_run:
-            with reading(engine) as connection:
-                gone = without_key(connection)
-        else:
-            with writing(engine) as connection:
-                gone = agree(connection, lose_people)
-            write_over(engine)
-    engine.dispose()
-    say(f"{_counted(gone) or 'nothing'} {'would go' if dry_run else 'deleted'}")
-
-
-@store_app.command("rekey")
-def rekey_store(
-    master_file: Annotated[Path | None, typer.Argument(help="File with the new master key; left out: none from now on.")] = None,
-    database: Database = HERE,
-) -> None:
-    """Put people's ids and keys away under another master key. Stop every server first; start them with TAILOR_MASTER_KEY_FILE naming the new one."""
-    from tailor.cli.showing import say
-    from tailor.store.engine import held, write_over, writing
-    from tailor.store.sealing import Seal
-    from tailor.store.subjects import rekey
-
-    new = Seal() if master_file is None else Seal.of_file(master_file)
-    with opened(database) as engine, held(engine):
-        with writing(engine) as connection:
-            changed = rekey(connection, new)
-        write_over(engine)
-    needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
-    say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
-
-
-@store_app.command("prune")
-def prune_store(
-    events: Annotated[float | None, typer.Option(help="Delete events older than so many days.")] = None,
-    lists: Annotated[float | None, typer.Option(help="Delete answered lists older than so many days.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
-    database: Database = HERE,
-) -> None:
-    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
-    from tailor.cli.showing import say
-    from tailor.store.engine import now_ms, write_over
-    from tailor.store.retention import prune, prune_people
-
-    if events is None and lists is None:
-        raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
-    if min(one for one in (events, lists) if one is not None) <= 0:
-        raise StoreError("days must be more than 0")
-    with opened(database) as engine:
-        gone = prune(engine, now_ms(), events, lists, dry_run)
-        if not dry_run:
-            gone["people of whom nothing is left"] = prune_people(engine)
-            write_over(engine)
-    say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
-
-
-@store_app.command("erase")
-def erase_person(
-    user_id: Annotated[str, typer.Argument(help="Whom to erase.")], tenant: Tenant = "default", database: Database = HERE
-) -> None:
-    """Erase a person from every table and print the signed receipt. A running server forgets what it remembers of the person with its next restart: ask the
-    server itself (DELETE /v1/users/ID/data) where one runs."""
-    from tailor.cli.showing import print_json
-    from tailor.store import people
-    from tailor.store.engine import write_over, writing
-
-    with opened(database) as engine:
-        with writing(engine) as connection:
-            receipt = people.erase(connection, tenant, user_id)
-        write_over(engine)
-    print_json(receipt)

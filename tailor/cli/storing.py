@@ -1,0 +1,153 @@
+"""`tailor store`: the service's database, its backups, people's keys, and what is kept for how long."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tailor.cli.serving import HERE, Database, Tenant, counted, load, needs_service, opened
+from tailor.errors import StoreError
+
+store_app = typer.Typer(no_args_is_help=True)
+store_app.callback()(needs_service)
+
+
+@store_app.command("load")
+def load_data(
+    data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
+) -> None:
+    """Write a data set's items and events into the store; again, nothing changes."""
+    with opened(database) as engine:
+        load(engine, tenant, data)
+
+
+@store_app.command("migrate")
+def migrate_store(database: Database = HERE) -> None:
+    """Bring the tables to this version's shape; `serve` does so by itself."""
+    from tailor.cli.showing import say
+    from tailor.store.migrating import revision
+
+    with opened(database) as engine:
+        say(f"the tables are at revision {revision(engine)}")
+
+
+@store_app.command("backup")
+def backup(
+    out: Annotated[Path, typer.Argument(help="File to write; must not be there.")],
+    keys: Annotated[Path | None, typer.Option(help="A second file, for people's keys; left out, they are in no backup.")] = None,
+    database: Database = HERE,
+) -> None:
+    """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import key_file
+
+    with opened(database) as engine:
+        if engine.dialect.name != "sqlite" or engine.url.database is None:
+            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
+        for one in (out, *([keys] if keys else [])):
+            if one.exists():
+                raise StoreError(f"{one} is there already: choose another name")
+        _copy(Path(engine.url.database), out)
+        say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
+        if keys is not None:
+            _copy(key_file(engine.url.database), keys)  # after the store: all its people are in it
+            say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
+
+
+def _copy(file: Path, out: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    aside = out.with_name(f".{out.name}.partial")
+    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
+        source.backup(target)
+    aside.rename(out)
+
+
+@store_app.command("sweep")
+def sweep_store(
+    lose_people: Annotated[
+        bool, typer.Option("--lose-people", help="Even where the key store is older than the store, or another's.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    database: Database = HERE,
+) -> None:
+    """Delete rows of people whose keys are not there, after a store was put back from a backup; every start does so by itself where no living person can be lost by it."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import connect, held, reading, write_over, writing
+    from tailor.store.migrating import prepare
+    from tailor.store.subjects import agree, without_key
+
+    engine = connect(database)
+    with held(engine):
+        prepare(engine)
+        if dry_run:
+            with reading(engine) as connection:
+                gone = without_key(connection)
+        else:
+            with writing(engine) as connection:
+                gone = agree(connection, lose_people)
+            write_over(engine)
+    engine.dispose()
+    say(f"{counted(gone) or 'nothing'} {'would go' if dry_run else 'deleted'}")
+
+
+@store_app.command("rekey")
+def rekey_store(
+    master_file: Annotated[Path | None, typer.Argument(help="File with the new master key; left out: none from now on.")] = None,
+    database: Database = HERE,
+) -> None:
+    """Put people's ids and keys away under another master key. Stop every server first; start them with TAILOR_MASTER_KEY_FILE naming the new one."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import held, write_over, writing
+    from tailor.store.sealing import Seal
+    from tailor.store.subjects import rekey
+
+    new = Seal() if master_file is None else Seal.of_file(master_file)
+    with opened(database) as engine, held(engine):
+        with writing(engine) as connection:
+            changed = rekey(connection, new)
+        write_over(engine)
+    needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
+    say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
+
+
+@store_app.command("prune")
+def prune_store(
+    events: Annotated[float | None, typer.Option(help="Delete events older than so many days.")] = None,
+    lists: Annotated[float | None, typer.Option(help="Delete answered lists older than so many days.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    database: Database = HERE,
+) -> None:
+    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import now_ms, write_over
+    from tailor.store.retention import prune, prune_people
+
+    if events is None and lists is None:
+        raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
+    if min(one for one in (events, lists) if one is not None) <= 0:
+        raise StoreError("days must be more than 0")
+    with opened(database) as engine:
+        gone = prune(engine, now_ms(), events, lists, dry_run)
+        if not dry_run:
+            gone["people of whom nothing is left"] = prune_people(engine)
+            write_over(engine)
+    say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
+
+
+@store_app.command("erase")
+def erase_person(
+    user_id: Annotated[str, typer.Argument(help="Whom to erase.")], tenant: Tenant = "default", database: Database = HERE
+) -> None:
+    """Erase a person from every table and print the signed receipt. A running server forgets what it remembers of the person with its next restart: ask the
+    server itself (DELETE /v1/users/ID/data) where one runs."""
+    from tailor.cli.showing import print_json
+    from tailor.store import people
+    from tailor.store.engine import write_over, writing
+
+    with opened(database) as engine:
+        with writing(engine) as connection:
+            receipt = people.erase(connection, tenant, user_id)
+        write_over(engine)
+    print_json(receipt)
