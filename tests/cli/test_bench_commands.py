@@ -60,11 +60,12 @@ def test_a_board_of_many_metrics_fits_and_brackets_of_a_title_are_no_markup(run,
     assert "[intervals: --json; ± between random states]" in " ".join(out.split()) and max(map(len, out.splitlines())) <= 100
 
 
-def test_suites_say_what_is_not_built(run):
+def test_suites_say_what_is_not_built(run, tmp_path):
     out = run("bench", "suites")
-    assert "smoke" in out and "not built: TIGER" in " ".join(out.split())
+    assert "smoke" in out and "not built: InsertRank" in " ".join(out.split())
+    (tmp_path / "later.toml").write_text('[waiting]\ndreams = "nobody has built them"\n')
     with pytest.raises(ModelError, match="nothing of the suite"):
-        run("bench", "run", "rerank")
+        run("bench", "run", str(tmp_path / "later.toml"))
 
 
 def test_evaluate_takes_lists_candidates_and_writes_a_page(run, tmp_path):

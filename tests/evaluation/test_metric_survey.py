@@ -77,5 +77,5 @@ def test_a_survey_of_one_or_by_an_unknown_accuracy_is_refused(study, methods):
 
 
 def test_the_study_is_found_with_its_paper():
-    assert [one.path for one in discover_studies()] == ["evaluation.metric_survey.MetricSurvey"]
+    assert "evaluation.metric_survey.MetricSurvey" in [one.path for one in discover_studies()]
     assert built_papers()["evaluation-survey"].path == "evaluation.metric_survey.MetricSurvey"
