@@ -1,12 +1,26 @@
-"""`tailor fit`, `evaluate` and `predict` with models that predict, as a person runs them."""
+"""`tailor fit`, `evaluate` and `predict` with models that predict."""
 
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from tailor.cli.main import app
+from tailor.data.dataset import Dataset
+from tailor.errors import TailorError
 from tailor.worlds.crossed import crossed
 
-from test_commands import fails, ok  # isort: skip
+
+def ok(*words):
+    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def fails(*words):
+    with pytest.raises(TailorError) as error:
+        ok(*words)
+    return str(error.value)
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +50,6 @@ def test_evaluate_judges_predictors_by_their_probabilities(log):
 def test_predict_answers_for_people_strangers_and_unknown_items(log):
     data = json.loads(ok("predict", log / "FactorizationMachine", "--items", "nope", "--context", "region=region 1", "--json"))
     assert data["items"][0]["known"] is False and 0 < data["items"][0]["value"] < 1
-    from tailor.data.dataset import Dataset
-
     held = Dataset.open(log / "data")
     user, item = held.users.ids[0], held.catalogue.ids[0]
     by_user = json.loads(ok("predict", log / "FactorizationMachine", "--items", item, "--user", user, "--data", log / "data", "--json"))
