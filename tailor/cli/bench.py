@@ -77,9 +77,14 @@ def suites() -> None:
     """List the suites: what each measures, and what of it is not built yet."""
     from tailor.bench.suites import read_suite, suite_names
     from tailor.cli.showing import say
+    from tailor.errors import MissingExtraError
 
     for name in suite_names():
-        suite = read_suite(name)
+        try:
+            suite = read_suite(name)
+        except MissingExtraError as error:  # the others can be run all the same
+            say(f"{name}: {error}")
+            continue
         say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}",
             *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()))  # fmt: skip
 

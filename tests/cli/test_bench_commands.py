@@ -5,8 +5,9 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from tailor.bench import suites
 from tailor.cli.main import app
-from tailor.errors import ModelError
+from tailor.errors import MissingExtraError, ModelError
 from tailor.testing.data import tiny_data
 
 SUITE = """
@@ -66,6 +67,19 @@ def test_suites_say_what_is_not_built(run, tmp_path):
     (tmp_path / "later.toml").write_text('[waiting]\ndreams = "nobody has built them"\n')
     with pytest.raises(ModelError, match="nothing of the suite"):
         run("bench", "run", str(tmp_path / "later.toml"))
+
+
+def test_a_suite_that_needs_an_extra_hides_no_other(run, monkeypatch):
+    whole = suites.read_suite
+
+    def without_nets(name):
+        if name == "ctr":
+            raise MissingExtraError("needs the package torch")
+        return whole(name)
+
+    monkeypatch.setattr(suites, "read_suite", without_nets)
+    out = run("bench", "suites")
+    assert "ctr: needs the package torch" in out and "smoke: " in out
 
 
 def test_evaluate_takes_lists_candidates_and_writes_a_page(run, tmp_path):
