@@ -8,8 +8,8 @@ from tailor.cli.asking import ids_of, query_of
 from tailor.cli.showing import FIGURES, print_json, say, table
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.predicting import GIVEN, Predictions, evaluate_predictions
-from tailor.evaluation.report import write_per_user
+from tailor.evaluation.predicting import Predictions, evaluate_predictions
+from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.evaluation.wording import cleaned
 from tailor.progress import terminal
 from tailor.saving import load, load_item_ids, load_titles

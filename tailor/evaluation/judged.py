@@ -18,12 +18,11 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query, Ranking
 from tailor.data.queries import Rankings
 from tailor.errors import DataError
-from tailor.evaluation.report import Report, Result, known_names, with_intervals
+from tailor.evaluation.report import GIVEN, Report, Result, known_names, with_intervals
 from tailor.metrics.battery import per_user
 from tailor.metrics.graded import GRADED
 from tailor.metrics.ranking import PER_USER
 
-GIVEN = "given"  # what stands in a report where recommenders have seen items removed or kept
 CANDIDATES = "candidates"
 
 

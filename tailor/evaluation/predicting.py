@@ -11,13 +11,12 @@ from tailor.base import Predictor, Run
 from tailor.data.examples import Examples, Outcome
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.evaluation.protocol import refuse_seen_targets, trained_on
-from tailor.evaluation.report import Report, Result, with_intervals, without_nan
+from tailor.evaluation.protocol import by_history, refuse_seen_targets, trained_on
+from tailor.evaluation.report import GIVEN, Report, Result, with_intervals, without_nan
 from tailor.evaluation.significance import draw_counts
 from tailor.metrics.calibration import clicks_over_predicted, expected_calibration_error
-from tailor.metrics.prediction import CLIP, auc, average_precision_of_scores, grouped_auc, normalised_entropy
+from tailor.metrics.prediction import CLIP, auc, average_precision_of_scores, grouped_auc, log_loss, normalised_entropy
 
-GIVEN = "given"  # what stands in a report where recommenders have seen items removed or kept
 CELLS = 2**21  # of rows drawn at a time
 DRAWS = 1000
 
@@ -160,9 +159,8 @@ def _per_user(labels: np.ndarray, said: np.ndarray, users: np.ndarray, n: int) -
 
 def _over_all(labels: np.ndarray, said: np.ndarray, users: np.ndarray) -> dict[str, float]:
     grouped = grouped_auc(labels, said, users)
-    p = np.clip(said, CLIP, 1 - CLIP)
     return {"AUC": auc(labels, said), "gAUC": grouped.value, "gAUC_users": grouped.kept / max(grouped.kept + grouped.left_out, 1),
-            "PR-AUC": average_precision_of_scores(labels, said), "log_loss": float(-np.where(labels == 1, np.log(p), np.log1p(-p)).mean()),
+            "PR-AUC": average_precision_of_scores(labels, said), "log_loss": log_loss(labels, said),
             "normalised_entropy": normalised_entropy(labels, said), "ECE": expected_calibration_error(labels, said),
             "COPC": clicks_over_predicted(labels, said), "share_of_ones": float(labels.mean())}  # fmt: skip
 
@@ -173,9 +171,7 @@ def _strata(split: Split, examples: Examples, users: np.ndarray, n: int) -> dict
     events = np.where(rows >= 0, split.train.sequences.rows.lengths[np.maximum(rows, 0)], 0)
     lengths = np.zeros(n, dtype=np.int64)
     lengths[users] = events
-    out = {"history 0": lengths == 0, "history 1-5": (lengths > 0) & (lengths <= 5), "history 6-20": (lengths > 5) & (lengths <= 20),
-           "history 21+": lengths > 20}  # fmt: skip
-    return {name: mask for name, mask in out.items() if mask.any()}
+    return {name: mask for name, mask in by_history(lengths).items() if mask.any()}
 
 
 def drawn_aucs(labels: np.ndarray, users: np.ndarray, scores: Sequence[np.ndarray], draws: int = DRAWS, seed: int = 0) -> np.ndarray:

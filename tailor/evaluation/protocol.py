@@ -120,14 +120,19 @@ def item_users(split: Split) -> np.ndarray:
     return np.bincount(pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue))
 
 
+def by_history(lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """(U,) masks of users by how many events (U,) they have."""
+    return {"history 0": lengths == 0, "history 1-5": (lengths > 0) & (lengths <= 5), "history 6-20": (lengths > 5) & (lengths <= 20),
+            "history 21+": lengths > 20}  # fmt: skip
+
+
 def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndarray]:
     """(U,) masks of users by the length of their history, and by how often their first target was chosen in training.
 
     Head, middle and tail items hold the top 20 %, the middle 60 % and the last 20 % of the training events.
     """
     lengths = queries.histories.lengths
-    out = {"history 0": lengths == 0, "history 1-5": (lengths > 0) & (lengths <= 5), "history 6-20": (lengths > 5) & (lengths <= 20),
-           "history 21+": lengths > 20}  # fmt: skip
+    out = by_history(lengths)
     counts = np.bincount(split.train.sequences.rows.values, minlength=len(split.data.catalogue))
     order = np.argsort(-counts, kind="stable")
     passed = np.cumsum(counts[order]) / max(counts.sum(), 1)

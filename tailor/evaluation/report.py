@@ -12,6 +12,7 @@ from tailor.errors import DataError, nearest
 from tailor.evaluation.significance import bootstrap
 
 SCHEMA = 1  # of Report.to_dict
+GIVEN = "given"  # in a report, where recommenders have seen items removed or kept: what is judged was given
 FEW = 30  # users of a stratum below which its figures say little
 Intervals = dict[str, tuple[float, float]]  # metric -> low and high
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor.base import Recommender, Run
+from tailor.base import Method, Recommender, Run
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
@@ -48,7 +48,12 @@ class Validation:
         return float(np.nanmean(ndcg(found, relevant_counts(self.targets.offsets, self.targets.values), 10)))
 
 
-def training_key(method: Recommender, data: Dataset, validation: Validation | None, run: Run) -> str:
+def training_key(method: Method, data: Dataset, validation: Validation | None, run: Run) -> str:
     """A name for a training run that tells it from any other: of settings, data, validation and seed."""
-    identity = [spec(method), data.content_hash, validation and validation.split.hash, run.seed]
+    return run_key(method, data, None if validation is None else validation.split, run)
+
+
+def run_key(method: Method, data: Dataset, split: Split | None, run: Run) -> str:
+    """The same, for who is judged on the split's validation part by other means than `Validation`."""
+    identity = [spec(method), data.content_hash, None if split is None else split.hash, run.seed]
     return f"{method.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"

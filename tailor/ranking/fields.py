@@ -3,8 +3,6 @@
 Shapes: B examples, S slots.
 """
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,13 +19,14 @@ from tailor.data.examples import Examples, Outcome, Source
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.learning.validation import run_key
 from tailor.metrics.prediction import auc, log_loss
 from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.ranges import Range
 from tailor.ranking.features import Features
-from tailor.specs import check_settings, spec
+from tailor.specs import check_settings
 
 HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
 LABELS = 50  # of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
@@ -95,6 +94,7 @@ class FieldPredictor(Predictor):
             self._net = self._make_net(features.codes, features.field_of)
         nn.init.constant_(_shift(self._net), _log_odds(examples.labels))
         codes, weights = map(torch.from_numpy, features.encoded(examples.queries, examples.items))
+        asked = features.encoded(judged.queries, judged.items)
         labels = torch.from_numpy(examples.labels)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
@@ -105,11 +105,11 @@ class FieldPredictor(Predictor):
             logits, size = self._net(codes[some].to(to), weights[some].to(to))
             return nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[some].to(to)) + self.l2 * size
 
-        said = fit_net(self._net, batches, loss, run, Recipe(self.epochs, self.lr, patience=self.patience), self._judge(judged, features),
-                       _key(self, data, valid, run))  # fmt: skip
+        said = fit_net(self._net, batches, loss, run, Recipe(self.epochs, self.lr, patience=self.patience), self._judge(judged.labels, asked),
+                       run_key(self, data, valid, run))  # fmt: skip
         self._net.cpu().eval()
         self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
-        self.calibration_ = self._calibrated(judged)
+        self.calibration_ = self._calibrated(judged.labels, asked)
         self.fit_report_ = {"examples": len(examples), "share of ones": round(float(examples.labels.mean()), 4), "stopped by": how, "calibrated": bool(self.calibration_),
                             "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)), **said}  # fmt: skip
 
@@ -124,25 +124,24 @@ class FieldPredictor(Predictor):
             return examples, examples, "what was learned from, for want of people"
         return examples.take(np.flatnonzero(~apart)), examples.take(np.flatnonzero(apart)), f"one person of {HELD_BACK}"
 
-    def _judge(self, judged: Examples, features: Features) -> Callable[[], float]:
-        codes, weights = features.encoded(judged.queries, judged.items)
-        both = 0 < judged.labels.sum() < len(judged)
+    def _judge(self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]) -> Callable[[], float]:
+        both = 0 < labels.sum() < len(labels)
 
         def value() -> float:
-            said = self._said(codes, weights)
-            return auc(judged.labels, said) if both else -log_loss(judged.labels, said)
+            said = self._said(*asked)
+            return auc(labels, said) if both else -log_loss(labels, said)
 
         return value
 
-    def _calibrated(self, judged: Examples) -> dict[str, list[float]]:
-        ones = int(judged.labels.sum())
-        if self.calibrate == "none" or min(ones, len(judged) - ones) < LABELS:
+    def _calibrated(self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]) -> dict[str, list[float]]:
+        ones = int(labels.sum())
+        if self.calibrate == "none" or min(ones, len(labels) - ones) < LABELS:
             return {}
-        said = self._said(*self._ready_features().encoded(judged.queries, judged.items))
+        said = self._said(*asked)
         if self.calibrate == "platt":
-            found = platt(judged.labels, said)
+            found = platt(labels, said)
             return {"platt": list(found)} if found.slope > 0 else {}  # else what was likely would become unlikely
-        steps = isotonic(judged.labels, said)
+        steps = isotonic(labels, said)
         return {"at": steps.at.tolist(), "values": steps.values.tolist()}
 
     def _said(self, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -184,8 +183,3 @@ def _shift(net: nn.Module) -> nn.Parameter:
 def _log_odds(labels: np.ndarray) -> float:
     share = (labels.sum() + 1) / (len(labels) + 2)
     return float(np.log(share / (1 - share)))
-
-
-def _key(method: FieldPredictor, data: Dataset, valid: Split | None, run: Run) -> str:
-    identity = [spec(method), data.content_hash, valid and valid.hash, run.seed]
-    return f"{method.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"

@@ -10,7 +10,8 @@ from tailor.base import Query
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Ranking
 from tailor.errors import DataError
-from tailor.evaluation.judged import GIVEN, Judged, evaluate_judged
+from tailor.evaluation.judged import Judged, evaluate_judged
+from tailor.evaluation.report import GIVEN
 from tailor.reranking.as_given import AsGiven
 from tailor.retrieval.text_match import TextMatch
 

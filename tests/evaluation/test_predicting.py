@@ -8,8 +8,9 @@ from tailor.base import Run
 from tailor.data.examples import Outcome
 from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.predicting import GIVEN, drawn_aucs, evaluate_predictions
+from tailor.evaluation.predicting import drawn_aucs, evaluate_predictions
 from tailor.evaluation.protocol import compare
+from tailor.evaluation.report import GIVEN
 from tailor.ranking.factorization_machine import FactorizationMachine
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.worlds.crossed import crossed
