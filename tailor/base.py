@@ -277,11 +277,11 @@ def _without_blocked(lists: Rankings, queries: Queries, name: str) -> Rankings:
 
 def short_notes(name: str, queries: Queries, rows: np.ndarray, k: int) -> dict[int, tuple[str, ...]]:
     """A note for every list of `rows` (B, k) that has empty places, saying why."""
-    filled = (rows >= 0).sum(axis=1)
     notes: dict[int, tuple[str, ...]] = {}
-    for i in np.flatnonzero(filled < k).tolist():
+    short = np.flatnonzero(rows[:, -1] < 0).tolist() if rows.shape[1] >= k else range(len(rows))
+    for i in short:
         unknown = not queries.histories.lengths[i] and not queries.text(i).strip()
-        reason = "no known item in the history" if unknown else f"{filled[i]} of {k} items could be scored"
+        reason = "no known item in the history" if unknown else f"{(rows[i] >= 0).sum()} of {k} items could be scored"
         notes[i] = (f"{name}: {reason}",)
     return notes
 

@@ -268,8 +268,10 @@ class Rankings(Sequence[Ranking]):
         to = self.catalogue.mapping_to(catalogue)
         if to is None:
             return replace(self, catalogue=catalogue)
-        rows = np.r_[to, np.int32(-1)][self.rows]  # the last entry serves the padding
-        return replace(self, catalogue=catalogue, rows=rows).only(rows >= 0)
+        there = self.rows >= 0
+        rows = np.where(there, to[self.rows], np.int32(-1)) if len(to) else self.rows
+        moved = replace(self, catalogue=catalogue, rows=rows)
+        return moved if np.array_equal(rows >= 0, there) else moved.only(rows >= 0)
 
     def only(self, kept: np.ndarray) -> "Rankings":
         """The same rankings without the places where `kept` (n, k) is false; what follows moves up."""

@@ -57,23 +57,23 @@ class ItemToItem(ScoringRecommender):
         recent, blocked = queries.histories.last(self.history_length), queries.blocked_rows
         for i in range(len(queries)):
             found, values = self._summed(recent[i], blocked, None if queries.exclude is None else queries.exclude[i])
-            best = best_first(values, found, k)
+            best = best_first(values, None, k)
             rows[i, : len(best)], scores[i, : len(best)] = found[best], values[best]
         return Rankings(self.items_, rows, scores, notes=short_notes(self.name, queries, rows, k))
 
     def _summed(self, events: np.ndarray, *without: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Rows that the events (n,), oldest first, speak for, and the fading sums."""
-        start, stop = self.weights_.indptr[events], self.weights_.indptr[events + 1]
-        lengths = stop - start
+        start = self.weights_.indptr[events]
+        lengths = self.weights_.indptr[events + 1] - start
         ends = lengths.cumsum()
         entries = np.arange(ends[-1] if len(ends) else 0) + np.repeat(start - ends + lengths, lengths)
-        fading = self.history_decay ** np.arange(len(events) - 1, -1, -1, dtype=np.float32)
-        summed = np.bincount(self.weights_.indices[entries], self.weights_.data[entries] * np.repeat(fading, lengths), len(self.items_))
+        fading = np.repeat(self.history_decay ** np.arange(len(events) - 1, -1, -1, dtype=np.float32), lengths)
+        summed = np.bincount(self.weights_.indices.take(entries), self.weights_.data.take(entries) * fading, len(self.items_))
         for rows in without:
             if rows is not None:
                 summed[rows] = 0
-        found = np.flatnonzero(summed)
-        return found, summed[found].astype(np.float32)
+        found = np.flatnonzero(summed != 0)  # of booleans: a third of the time that it takes of numbers
+        return found, summed.take(found).astype(np.float32)
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """Each item's score split exactly over the events of the history; shares sum to 1."""

@@ -17,7 +17,7 @@ from tailor.service.remembered import Remembered
 from tailor.service.shelf import Shelf
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
-from tailor.store.events import history, latest_histories
+from tailor.store.events import latest, latest_histories
 from tailor.store.served import ServedLog, tenants
 from tailor.store.subjects import agree
 from tailor.store.writer import AwayError, Writer
@@ -120,13 +120,10 @@ class Service:
     def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
         """The tenant's items, a person's latest events (item id, time), oldest first, and whether both are as of now: else they are as last seen."""
         shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant, self.meaning))
-
-        def job(connection: sa.Connection) -> list[tuple[str, int]]:
-            shelf.refresh(connection)
-            return [] if user_id is None else history(connection, tenant, user_id, MOST_EVENTS)
-
         try:
-            found = self.read(job)
+            changed, found = latest(self.engine, tenant, user_id, MOST_EVENTS)
+            if changed != shelf.changed:
+                self.read(shelf.refresh)
         except AWAY:
             if shelf.changed < 0:
                 raise

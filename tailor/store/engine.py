@@ -117,6 +117,39 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
+class Lookup:
+    """A statement that reads, asked of the driver itself and in no transaction: what many wait for a few rows of takes a third of the time. Sees one state, as every statement does."""
+
+    def __init__(self, statement: sa.Select[Any]) -> None:
+        self.statement = statement
+        self._compiled: dict[str, Any] = {}  # by dialect
+
+    def rows(self, engine: sa.Engine, **given: Any) -> list[tuple[Any, ...]]:
+        """Its rows, with these values in the places of its parameters. Raises what the engine's connections raise."""
+        dialect = engine.dialect
+        compiled = self._compiled.get(dialect.name) or self._compiled.setdefault(dialect.name, self.statement.compile(dialect=dialect))
+        values: Any = {**compiled.params, **given}
+        if compiled.positiontup is not None:
+            values = tuple(values[name] for name in compiled.positiontup)
+        dbapi, pooled = dialect.loaded_dbapi, None
+        try:
+            pooled = engine.raw_connection()
+            own: Any = pooled.driver_connection
+            if dialect.name == "postgresql":
+                own.autocommit = True
+            found = own.execute(str(compiled), values).fetchall()
+            if dialect.name == "postgresql":
+                own.autocommit = False
+        except dbapi.Error as error:
+            if pooled is not None:
+                pooled.invalidate(error)
+            raise sa.exc.DBAPIError.instance(None, None, error, dbapi.Error, hide_parameters=True, dialect=dialect) from error  # type: ignore[arg-type]
+        finally:
+            if pooled is not None:
+                pooled.close()
+        return list(found)
+
+
 def write_over(engine: sa.Engine) -> None:
     """What was deleted stands in SQLite's write-ahead logs until they are written anew: do that now, unless somebody reads from them for longer (the next commits do it then)."""
     if engine.dialect.name != "sqlite":

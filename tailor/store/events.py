@@ -5,15 +5,24 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.engine import inserting
+from tailor.store.catalogue import LAST_CHANGE
+from tailor.store.engine import Lookup, inserting
 from tailor.store.schema import events
-from tailor.store.subjects import TOKEN, everybody, seal_of, subjects_for
+from tailor.store.sealing import Seal
+from tailor.store.subjects import TOKEN, everybody, subjects_for
 
-LATEST = (  # built once: it is asked for every answer
-    sa.select(events.c.item_id, events.c.time_ms)
+_latest = (
+    sa.select(events.c.item_id, events.c.time_ms, events.c.number)
     .where(events.c.tenant == sa.bindparam("whose"), events.c.user_id == TOKEN)
     .order_by(events.c.time_ms.desc(), events.c.number.desc())
     .limit(sa.bindparam("most", type_=sa.Integer))
+    .subquery()
+)
+_always = sa.select(sa.literal_column("1").label("one")).subquery()  # a row even where there are no events
+LATEST = Lookup(
+    sa.select(LAST_CHANGE.scalar_subquery(), _latest.c.item_id, _latest.c.time_ms)
+    .select_from(_always.outerjoin(_latest, sa.true()))
+    .order_by(_latest.c.time_ms, _latest.c.number)
 )
 
 
@@ -29,10 +38,11 @@ def add_events(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[st
     return {row.event_id for row in connection.execute(insert, full)}
 
 
-def history(connection: sa.Connection, tenant: str, user_id: str, most: int = 200) -> list[tuple[str, int]]:
-    """Item ids and times of a person's latest events, oldest first."""
-    asked = {"whose": tenant, "who": seal_of(connection).name(tenant, user_id), "most": most}
-    return [(row.item_id, row.time_ms) for row in connection.execute(LATEST, asked)][::-1]
+def latest(engine: sa.Engine, tenant: str, user_id: str | None, most: int = 200) -> tuple[int, list[tuple[str, int]]]:
+    """The count of changes to the tenant's items, and item ids and times of a person's latest events, oldest first: what is asked for every answer, in one step."""
+    seal: Seal = engine.get_execution_options()["seal"]
+    rows = LATEST.rows(engine, whose=tenant, who=None if user_id is None else seal.name(tenant, user_id), most=most)
+    return int(rows[0][0] or 0), [(item_id, time_ms) for _, item_id, time_ms in rows if item_id is not None]
 
 
 def latest_histories(connection: sa.Connection, tenant: str, events_read: int, most: int) -> dict[str, list[tuple[str, int]]]:

@@ -127,6 +127,17 @@ def test_ties_at_the_edge_go_to_the_lower_column_whatever_the_order_stored():
     assert best_first(scores[::-1], np.array([9, 7, 5, 6, 0])[::-1], 3).tolist() == [0, 2, 1]
 
 
+@pytest.mark.parametrize("kinds", [3, 50, 10**6])
+@pytest.mark.parametrize("k", [1, 10, 255, 700])
+def test_long_rows_with_ties_and_gaps_are_as_sorted(kinds, k):
+    rng = np.random.default_rng(k)
+    scores = rng.integers(0, kinds, 5_003).astype(np.float32)
+    scores[rng.random(len(scores)) < (0.2 if k < 700 else 0.95)] = -np.inf  # sometimes fewer than k are left
+    expected = sorted(np.flatnonzero(scores > -np.inf).tolist(), key=lambda at: (-scores[at], at))[:k]
+    assert best_first(scores, None, k).tolist() == expected
+    assert best_first(scores[::-1], np.arange(len(scores))[::-1], k).tolist() == [len(scores) - 1 - at for at in expected]
+
+
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])
 def test_a_nan_is_refused(make):
     with pytest.raises(ModelError, match="NaN"):
