@@ -122,7 +122,11 @@ class Fuse(Recommender):
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         parts, weights = self._voters()
         lists, notes = self._lists(parts, queries, max(k, self.depth), candidates)
-        catalogue, rows, scores = lists[0].catalogue, _side_by_side([part.rows for part in lists], -1), _side_by_side([part.scores for part in lists], -np.inf)
+        catalogue, rows, scores = (
+            lists[0].catalogue,
+            _side_by_side([part.rows for part in lists], -1),
+            _side_by_side([part.scores for part in lists], -np.inf),
+        )
         votes, size = self._scaled(rows, scores), max(1, CELLS // max(len(catalogue), 1))
         found = [_together(rows[i : i + size], votes[i : i + size], weights, len(catalogue), k) for i in range(0, len(queries), size)]
         best, sums = (np.concatenate([one[i] for one in found]) for i in range(2))
@@ -164,7 +168,9 @@ class Fuse(Recommender):
             ranks = np.arange(1, rows.shape[-1] + 1, dtype=np.float32)
             return np.broadcast_to((self.rank_constant + 1) / (self.rank_constant + ranks), rows.shape)
         there = rows >= 0
-        low = np.where(there, scores, 0).min(axis=-1, initial=0, keepdims=True)  # 0 unless scores are negative: then they are moved up to 0 first
+        low = np.where(there, scores, 0).min(
+            axis=-1, initial=0, keepdims=True
+        )  # 0 unless scores are negative: then they are moved up to 0 first
         high = np.where(there, scores, -np.inf).max(axis=-1, initial=-np.inf, keepdims=True)
         spread = np.where(high > low, high - low, 1)
         return np.maximum((scores - low) / spread, LEAST).astype(np.float32)

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from tailor.defaults import encoder as default_encoder
 from tailor.service.meaning import Meaning
 from tailor.service.places import Places
-from tailor.service.remembered import Remembered
+from tailor.service.remembered import MOST_EVENTS, Latest, Remembered
 from tailor.service.shelf import Shelf
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
-from tailor.store.events import latest, latest_histories
+from tailor.store.events import STAMP, Stamp, latest_histories
 from tailor.store.served import ServedLog, tenants
 from tailor.store.subjects import agree
 from tailor.store.writer import AwayError, Writer
@@ -26,7 +26,6 @@ T = TypeVar("T")
 log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # how long a key is believed without asking the store
 KEY_AWAY_S = 3600.0  # the same while the store is away
-MOST_EVENTS = 200  # of a history
 REMEMBERED_EVENTS = 200_000  # of a tenant, read at the start
 
 
@@ -57,6 +56,7 @@ class Service:
         self.served = ServedLog(self.writer)
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self.remembered = Remembered()
+        self.latest = Latest(self.engine, self.remembered)
 
     def start(self) -> "Service":
         """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
@@ -73,8 +73,13 @@ class Service:
 
     def _remember_latest(self, tenant: str) -> None:
         """Who was there last is remembered from the start, so that memory does not grow as they come again."""
-        for user_id, events in self.read(lambda connection: latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)).items():
-            self.remembered.put(tenant, user_id, events)
+
+        def job(connection: sa.Connection) -> None:
+            now = Stamp.of(connection.execute(STAMP.statement, {"whose": tenant}).one())
+            found, are_all = latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)
+            self.latest.learn(tenant, {user_id: (token if are_all else None, events) for user_id, (token, events) in found.items()}, now)
+
+        self.read(job)
 
     def stop(self) -> None:
         """Finish what waits."""
@@ -121,15 +126,13 @@ class Service:
         """The tenant's items, a person's latest events (item id, time), oldest first, and whether both are as of now: else they are as last seen."""
         shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant, self.meaning))
         try:
-            changed, found = latest(self.engine, tenant, user_id, MOST_EVENTS)
+            changed, found = self.latest.of(tenant, user_id)
             if changed != shelf.changed:
                 self.read(shelf.refresh)
         except AWAY:
             if shelf.changed < 0:
                 raise
             return shelf, [] if user_id is None else self.remembered.get(tenant, user_id), False
-        if user_id is not None:
-            self.remembered.put(tenant, user_id, found)
         return shelf, found, True
 
     # what a person may have erased

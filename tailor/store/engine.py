@@ -140,10 +140,12 @@ class Lookup:
             found = own.execute(str(compiled), values).fetchall()
             if dialect.name == "postgresql":
                 own.autocommit = False
-        except dbapi.Error as error:
+        except BaseException as error:
             if pooled is not None:
-                pooled.invalidate(error)
-            raise sa.exc.DBAPIError.instance(None, None, error, dbapi.Error, hide_parameters=True, dialect=dialect) from error  # type: ignore[arg-type]
+                pooled.invalidate(error)  # nobody else gets it as it is
+            if not isinstance(error, dbapi.Error):
+                raise
+            raise sa.exc.DBAPIError.instance(None, None, error, dbapi.Error, hide_parameters=True, dialect=dialect) from error
         finally:
             if pooled is not None:
                 pooled.close()

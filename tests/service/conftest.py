@@ -3,6 +3,6 @@
 import importlib.util
 
 if all(importlib.util.find_spec(name) for name in ("fastapi", "sqlalchemy", "alembic")):
-    from service.served_shop import client, models, postgres, service, url  # noqa: F401
+    from service.served_shop import client, engine, models, postgres, service, url  # noqa: F401
 else:
     collect_ignore_glob = ["test_*.py"]

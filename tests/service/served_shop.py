@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
-from store.databases import postgres, url  # noqa: F401
+from store.databases import engine, postgres, url  # noqa: F401
 
 from tailor.data.splits import last_out
 from tailor.retrieval.covisitation import CoVisitation
@@ -50,13 +51,26 @@ class Client(TestClient):
 @pytest.fixture
 def service(url: str, models: dict[str, Path]) -> Iterator[Service]:  # noqa: F811
     """One worker on a store that holds the shop and answers by its first model."""
-    engine = connect(url)
-    migrate(engine)
-    load_dataset(engine, "shop", SHOP)
-    with writing(engine) as connection:
+    made = connect(url)
+    migrate(made)
+    load_dataset(made, "shop", SHOP)
+    with writing(made) as connection:
         serve_model(connection, "shop", add_model(connection, "shop", str(models["one"]), digest_of(models["one"])))
-    yield Service(engine, Settings(models["one"].parents[1], body_bytes=200_000))
-    engine.dispose()
+    yield Service(made, Settings(models["one"].parents[1], body_bytes=200_000))
+    made.dispose()
+
+
+def take_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on the database cannot be reached."""
+
+    def away(*_: object) -> None:
+        raise sa.exc.OperationalError("SELECT", None, Exception("connection refused"))
+
+    def gone() -> None:
+        raise service.engine.dialect.loaded_dbapi.OperationalError("connection refused")
+
+    monkeypatch.setattr(service.engine, "connect", away, raising=False)
+    monkeypatch.setattr(service.engine, "raw_connection", gone, raising=False)
 
 
 def key(service: Service, role: str, tenant: str = "shop") -> str:

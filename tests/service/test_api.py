@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import sqlalchemy as sa
-from service.served_shop import SHOP, Client, key
+from service.served_shop import SHOP, Client, key, take_away
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
@@ -135,7 +135,7 @@ def test_a_blocked_item_never_appears_whatever_fails(client, service, monkeypatc
     elif fault == "explain fails":
         monkeypatch.setattr(model, "explain", lambda *_: 1 / 0, raising=False)
     else:
-        _away(service, monkeypatch)
+        take_away(service, monkeypatch)
     body = {"user_id": USER, "k": 40, **({"explain": True} if fault == "explain fails" else {})}
     answer = client.post("/v1/recommendations", json=body)
     assert answer.status_code in (200, 500) and blocked not in answer.text
@@ -150,17 +150,10 @@ def _everything(queries, *ids):
     return Rankings.of([Ranking(ids, np.arange(len(ids), 0, -1)) for _ in range(len(queries))])
 
 
-def _away(service, monkeypatch):
-    def away(*_):
-        raise sa.exc.OperationalError("SELECT", None, Exception("connection refused"))
-
-    monkeypatch.setattr(service.engine, "connect", away, raising=False)
-
-
 def test_while_the_database_is_away_answers_go_on_and_nothing_is_accepted(client, service, monkeypatch):
     before = client.items(user_id=USER)
     with monkeypatch.context() as patch:
-        _away(service, patch)
+        take_away(service, patch)
         answer = client.ask("/v1/recommendations", user_id=USER)
         assert [one["item_id"] for one in answer["items"]] == before and "as last seen" in answer["notes"][0]
         refused = client.post("/v1/events", json={"events": [event("x1")]})

@@ -9,8 +9,7 @@ pytest.importorskip("fastapi")
 
 import httpx
 import numpy as np
-import sqlalchemy as sa
-from service.served_shop import SHOP, Client, key
+from service.served_shop import SHOP, Client, key, take_away
 from typer.testing import CliRunner
 
 from tailor.cli.main import app
@@ -148,11 +147,7 @@ def test_a_value_of_several_numbers_stays_several(predicting, service, monkeypat
 
 def test_while_the_database_is_away_it_answers_by_what_was_last_seen(predicting, service, monkeypatch):
     before = values(predicting, user_id=USER, item_ids=ITEMS)
-
-    def away(*_):
-        raise sa.exc.OperationalError("SELECT", None, Exception("connection refused"))
-
-    monkeypatch.setattr(service.engine, "connect", away, raising=False)
+    take_away(service, monkeypatch)
     answer = predicting.ask("/v1/predict", user_id=USER, item_ids=ITEMS)
     assert "as last seen" in answer["notes"][0] and [one["value"] for one in answer["items"]] == pytest.approx(before, abs=1e-5)
 

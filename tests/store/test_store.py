@@ -23,7 +23,7 @@ from tailor.store import (  # noqa: E402
     people,
     retention,
 )
-from tailor.store.engine import connect, held, reading, writing  # noqa: E402
+from tailor.store.engine import Lookup, connect, held, reading, writing  # noqa: E402
 from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
@@ -51,27 +51,65 @@ def write(engine, job, *given):
         return job(connection, *given)
 
 
+def test_a_lookup_that_fails_says_so_as_any_reading_does_and_leaves_a_sound_connection(engine):
+    wrong = Lookup(sa.select(sa.literal_column("no_such_column")).select_from(metadata.tables["events"]))
+    with pytest.raises(sa.exc.DBAPIError) as failed:
+        wrong.rows(engine)
+    assert not failed.value.params
+    with pytest.raises(KeyError):
+        Lookup(sa.select(sa.literal(1))).rows(_broken(engine))
+    events(engine, event("1"))
+    with writing(engine) as connection:
+        add_events(connection, "shop", [event("2")], 5_000)
+        connection.rollback()
+    assert len(latest(engine, "shop", "ann")[2]) == 1  # whoever writes still has a transaction
+
+
+def _broken(engine):
+    """The engine, whose connections cannot be read from."""
+
+    class Driver:
+        def __setattr__(self, name, value):
+            pass
+
+        def execute(self, *_):
+            raise KeyError("execute")
+
+    class Pooled:
+        driver_connection = Driver()
+
+        def __init__(self):
+            self.real = engine.raw_connection()
+            self.invalidate, self.close = self.real.invalidate, self.real.close
+
+    class Engine:
+        dialect = engine.dialect
+        raw_connection = staticmethod(Pooled)
+
+    return Engine()
+
+
 def test_an_event_counts_once_however_often_it_is_sent(engine):
     assert events(engine, event("1"), event("2"), event("1")) == {"1", "2"}
     assert events(engine, event("2", item="other"), event("3")) == {"3"}
     assert read(engine, count, "shop") == (3, read(engine, count, "shop")[1])
-    assert [one for one, _ in latest(engine, "shop", "ann")[1]] == ["tea"] * 3
+    assert [one for one, _ in latest(engine, "shop", "ann")[2]] == ["tea"] * 3
 
 
 def test_a_history_is_in_the_order_of_time_then_of_arrival_and_only_the_latest_are_read(engine):
     events(engine, event("c", item="third", time_ms=3), event("a", item="first", time_ms=1), event("b", item="second", time_ms=3))
-    assert latest(engine, "shop", "ann")[1] == [("first", 1), ("third", 3), ("second", 3)]
-    assert latest(engine, "shop", "ann", 2)[1] == [("third", 3), ("second", 3)]
+    assert latest(engine, "shop", "ann")[2] == [("first", 1), ("third", 3), ("second", 3)]
+    assert latest(engine, "shop", "ann", 2)[2] == [("third", 3), ("second", 3)]
 
 
 def test_tenants_share_nothing(engine):
     events(engine, event("1"), tenant="a")
     events(engine, event("1", item="own"), tenant="b")
-    assert latest(engine, "b", "ann")[1] == [("own", 1_000)]
+    assert latest(engine, "b", "ann")[2] == [("own", 1_000)]
     write(engine, catalogue.upsert_items, "a", [{"item_id": "tea", "title": "Tea"}])
     assert read(engine, catalogue.item, "b", "tea") is None and read(engine, catalogue.version, "b") == 0
     assert write(engine, people.erase, "a", "ann")["rows"]["events"] == 1
-    assert latest(engine, "b", "ann")[1] == [("own", 1_000)]
+    assert latest(engine, "b", "ann")[2] == [("own", 1_000)]
 
 
 def test_whoever_asks_what_changed_misses_nothing(engine):
@@ -367,7 +405,7 @@ def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
     assert retention.prune(engine, now, 35, 15, dry_run=True) == {"events": 4, "requests": 4} and left("events") == 8
     assert retention.prune(engine, now, 35, 15) == {"events": 4, "requests": 4}
     assert (left("events"), left("requests"), left("impressions")) == (4, 4, 8)
-    assert [item for item, _ in latest(engine, "shop", "ann")[1]] == ["tea"] * 4
+    assert [item for item, _ in latest(engine, "shop", "ann")[2]] == ["tea"] * 4
     assert retention.prune(engine, now, 35, None) == {"events": 0} and retention.prune(engine, now, None, None) == {}
 
 

@@ -120,10 +120,10 @@ def test_after_an_erasure_the_same_id_is_somebody_new_everywhere(engine):
     add(other, event("2"))
     first = token_of(other)
     write(engine, people.erase, "shop", ANN)
-    assert token_of(other) is None and latest(other, "shop", ANN)[1] == []
+    assert token_of(other) is None and latest(other, "shop", ANN)[2] == []
     add(other, event("3"))
     add(engine, event("4"))
-    assert token_of(engine) == token_of(other) != first and len(latest(engine, "shop", ANN)[1]) == 2
+    assert token_of(engine) == token_of(other) != first and len(latest(engine, "shop", ANN)[2]) == 2
     assert orphans(engine) == 0
     other.dispose()
 
@@ -144,7 +144,7 @@ def test_many_who_write_of_the_same_new_people_at_once_lose_nothing(engine):
     for one in (*writers, *engines):
         (one.close if isinstance(one, Writer) else one.dispose)()
     assert read(engine, count, "shop")[0] == 8 * 30 and orphans(engine) == 0
-    assert {user: len(latest(engine, "shop", user)[1]) for user in names} == dict.fromkeys(names, 8)
+    assert {user: len(latest(engine, "shop", user)[2]) for user in names} == dict.fromkeys(names, 8)
 
 
 def test_who_is_erased_while_others_write_leaves_no_rows_of_nobody(engine):
@@ -223,7 +223,7 @@ def test_an_older_backup_put_back_is_swept_of_those_erased_since_and_that_is_tol
     closed(engine)
     shutil.copy(tmp_path / "old.db", store)
     again = connect(str(store))
-    assert latest(again, "shop", ANN)[1] == []  # before anything is swept: nobody can say which rows were hers
+    assert latest(again, "shop", ANN)[2] == []  # before anything is swept: nobody can say which rows were hers
     assert ANN not in stored_dataset(again, "shop").events["user_id"]
     again.dispose()
     done = CliRunner().invoke(app, ["store", "sweep", "--dry-run", "--database", str(store)])
@@ -231,7 +231,7 @@ def test_an_older_backup_put_back_is_swept_of_those_erased_since_and_that_is_tol
     done = CliRunner().invoke(app, ["store", "migrate", "--database", str(store)])
     assert "events: 40, requests: 1, people: 1" in done.output.replace("\n", ""), done.output
     engine = connect(str(store))
-    assert migrate(engine) == {} and orphans(engine) == 0 and len(latest(engine, "shop", "other-1")[1]) == 10
+    assert migrate(engine) == {} and orphans(engine) == 0 and len(latest(engine, "shop", "other-1")[2]) == 10
     with reading(engine) as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM impressions")).scalar_one() == 1
     engine.dispose()
@@ -251,7 +251,7 @@ def test_a_crash_between_the_two_files_costs_only_what_was_not_acknowledged(tmp_
     engine = connect(str(store))  # another worker, which went on
     assert orphans(engine) == 1
     assert add(engine, event("2"), event("3", "bob")) == {"2"}  # sent again, as whoever gets no answer does
-    assert len(latest(engine, "shop", ANN)[1]) == 1 and len(latest(engine, "shop", "bob")[1]) == 2 and orphans(engine) == 0
+    assert len(latest(engine, "shop", ANN)[2]) == 1 and len(latest(engine, "shop", "bob")[2]) == 2 and orphans(engine) == 0
     assert migrate(engine) == {}
     engine.dispose()
 
@@ -282,7 +282,7 @@ def test_a_key_store_that_is_not_the_store_s_is_refused_before_anybody_is_lost(t
     done = CliRunner().invoke(app, ["store", "sweep", "--lose-people", "--database", str(store)])
     assert f"events: {4 if how == 'lost' else 3}" in done.output, done.output
     engine = connect(str(store))
-    assert migrate(engine) == {} and len(latest(engine, "shop", "bob")[1]) == (how == "older")
+    assert migrate(engine) == {} and len(latest(engine, "shop", "bob")[2]) == (how == "older")
     engine.dispose()
 
 
@@ -309,7 +309,7 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
     monkeypatch.delenv("TAILOR_MASTER_KEY")
     monkeypatch.setenv("TAILOR_MASTER_KEY_FILE", str(tmp_path / "new"))
     engine = connect(str(store))
-    assert migrate(engine) == {} and len(latest(engine, "shop", ANN)[1]) == 40
+    assert migrate(engine) == {} and len(latest(engine, "shop", ANN)[2]) == 40
     assert read(engine, people.export, "shop", ANN)["people"][0]["more"] == {"country": COUNTRY}
     assert people.public_key(write(engine, people.signing_key)) == receipts
     engine.dispose()
@@ -381,7 +381,7 @@ def older(engine):
 
 def as_before(engine):
     wanted = [(f"i{i}", i) for i in range(1_000) if i % 3 and i % 10 == 0]
-    assert latest(engine, "shop", ANN)[1] == wanted and len(latest(engine, "other", ANN)[1]) == 34
+    assert latest(engine, "shop", ANN)[2] == wanted and len(latest(engine, "other", ANN)[2]) == 34
     log = stored_dataset(engine, "shop", with_lists=True)
     assert log.events["event_id"].to_list() == [f"e{i}" for i in range(1_000) if i % 3]
     assert log.events["user_id"].to_list() == [ANN if i % 10 == 0 else f"u{i % 97}" for i in range(1_000) if i % 3]
@@ -437,7 +437,7 @@ def test_a_migration_that_is_broken_off_leaves_the_store_as_it_was_and_goes_on(u
         )
     migrate(engine)
     as_before(engine)
-    assert latest(engine, "third", "late")[1] == [("i", 1)]
+    assert latest(engine, "third", "late")[2] == [("i", 1)]
     engine.dispose()
 
 
