@@ -28,6 +28,7 @@ def make_app(service: Service) -> FastAPI:
         service.start()
         gc.collect()
         gc.freeze()  # models and shelves stay: whoever waits for an answer should not wait for them to be looked through
+        gc.set_threshold(10_000, 20, 50)  # and an answer makes hundreds of objects, hardly any of them in circles
         yield
         service.stop()
 

@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
+from pydantic_core import to_json
 
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
@@ -42,7 +43,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
             model = await run_in_threadpool(service.places.model, who.tenant, body.user_id)
         if body.text.strip() and not model.model.answers_text():
             raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
-        request_id = body.request_id or secrets.token_hex(12)
+        request_id = body.request_id or _new_id()
         asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
         found = await asyncio.wait_for(asyncio.wrap_future(model.asker.asked(asking.prepare, asking.depth)), LATE_S)
         ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))  # as it is now: what was blocked meanwhile goes too
@@ -59,7 +60,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
     def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
         """What people who had an item went on to, or what is like it."""
         model, shelf = service.places.model(who.tenant), service.shelf(who.tenant)
-        request_id = body.request_id or secrets.token_hex(12)
+        request_id = body.request_id or _new_id()
         query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id))
         ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
         notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
@@ -71,7 +72,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         shelf = service.shelf(who.tenant)
         found = shelf.search(body.text, body.k, (*_without(shelf, body), Vocabulary(dict.fromkeys(body.exclude))))
         ranking = Ranking(tuple(item_id for item_id, _ in found), np.array([score for _, score in found], dtype=np.float32))
-        request_id = body.request_id or secrets.token_hex(12)
+        request_id = body.request_id or _new_id()
         notes = [] if found else ["no item shares a word with the text"]
         if waiting := shelf.unread:
             notes.append(f"{waiting} items are not read for meaning yet: they are found by their words")
@@ -88,12 +89,24 @@ def routes(service: Service, reader: Any) -> APIRouter:
         order = np.argsort(-scores, kind="stable")[: body.top_n]
         results = [{"index": int(at), "relevance_score": round(float(scores[at] / (1 + scores[at])), 6)} for at in order]
         return {
-            "id": secrets.token_hex(12),
+            "id": _new_id(),
             "results": results,
             "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
         }
 
     return api
+
+
+def _new_id() -> str:
+    """Of a request: later ones stand behind earlier ones, so that what is written together stands together on the disk."""
+    return f"{now_ms():012x}{secrets.token_hex(6)}"
+
+
+class Plain(JSONResponse):
+    """JSON written by the validation library, in a quarter of the time."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content)
 
 
 class _Recommending:
@@ -104,7 +117,8 @@ class _Recommending:
         self.chance = chance  # what it is drawn from; none where the order is made after the model's
         self.depth = max(POOL, body.k) if body.diversity else body.k
         self.notes: list[str] = []
-        self.query, self.shelf = Query(), Shelf(tenant)
+        self.query = Query()
+        self.shelf: Shelf  # once prepared
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
@@ -172,4 +186,4 @@ def _answer(service: Service, tenant: str, surface: str, user_id: str | None, te
     chances = ranking.columns[PROPENSITY].tolist() if PROPENSITY in ranking.columns else [1.0] * len(ranking)
     shown = tuple(zip(ranking.ids, ranking.scores.tolist(), chances, strict=True))
     service.served.add(Served(tenant, request_id, user_id, now_ms(), surface, text, model, shown))
-    return JSONResponse({"request_id": request_id, "model": model, "items": items, "notes": [*notes, *ranking.notes]})
+    return Plain({"request_id": request_id, "model": model, "items": items, "notes": [*notes, *ranking.notes]})
