@@ -18,7 +18,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, bias
     """
     if query.device.type == "cpu":
         query, key, value = query.float(), key.float(), value.float()
-    if torch.is_autocast_enabled(query.device.type):  # asked first: leaving it where nothing was entered costs as much as the product for one query
+    if torch.is_autocast_enabled(
+        query.device.type
+    ):  # asked first: leaving it where nothing was entered costs as much as the product for one query
         with torch.autocast(query.device.type, enabled=False):
             return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
     return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
