@@ -475,7 +475,7 @@ def _problem(answer):
 def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
     model = service.places.model("shop").model
     with monkeypatch.context() as patch:
-        patch.setattr("tailor.service.asking.LATE_S", 0.05)
+        patch.setattr("tailor.service.serving.LATE_S", 0.05)
         patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
         started = time.monotonic()
         answers = [
