@@ -157,7 +157,7 @@ def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
     from tailor.store.loading import load_dataset
 
     found = load_dataset(engine, tenant, Dataset.open(data), terminal)
-    say(f"{data}: {found['items']} items, {found['events']} events, {found['new events']} of them new")
+    say(f"{data}: {found['items']} items, {found['new items']} of them new; {found['events']} events, {found['new events']} of them new")
 
 
 def _written(database: str, job: Callable[..., T]) -> T:

@@ -16,7 +16,7 @@ store_app.callback()(needs_service)
 def load_data(
     data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
 ) -> None:
-    """Write a data set's items and events into the store; again, nothing changes."""
+    """Write those of a data set's items and events into the store that it does not have; again, nothing changes."""
     with opened(database) as engine:
         load(engine, tenant, data)
 

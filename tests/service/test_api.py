@@ -324,6 +324,18 @@ def test_a_person_can_see_take_and_erase_everything(client, service):
     assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith("nothing is known")
 
 
+def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
+    sent = [event("again", "eve", time_ms=5), event("other", "bob")]
+    client.ask("/v1/events", events=sent)
+    client.ask("/v1/users/eve/data", method="DELETE")
+    assert client.ask("/v1/events", events=sent) == {
+        "accepted": 0, "duplicates": ["other"],
+        "rejected": [{"index": 0, "field": "time_ms", "problem": "lies before the erasure of this person: what was erased is not taken in again"}]}  # fmt: skip
+    assert client.ask("/v1/events", events=sent[:1])["rejected"][0]["index"] == 0
+    assert not any(client.get("/v1/users/eve/data").json()["stores"].values())
+    assert client.ask("/v1/events", events=[event("new", "eve")])["accepted"] == 1
+
+
 def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
     secret = {"user": "user-of-secrets", "text": "words of a secret", "item": "item-of-secrets"}
     log = logging.getLogger("tailor")

@@ -29,6 +29,7 @@ from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
 from tailor.store.schema import metadata  # noqa: E402
 from tailor.store.served import Served, ServedLog, add_model, current_model, listed_models, log_served, serve_model, tenants  # noqa: E402
+from tailor.store.subjects import subject_of  # noqa: E402
 from tailor.store.writer import AwayError, Writer  # noqa: E402
 
 
@@ -133,9 +134,27 @@ def test_a_deleted_item_comes_back_when_written_and_one_taken_down_does_not(engi
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
     write(engine, catalogue.block, "shop", "tea", catalogue.TAKEN_DOWN)
     write(engine, catalogue.upsert_items, "shop", tea)
-    write(engine, catalogue.block, "shop", "tea", catalogue.DELETED)
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
     assert write(engine, catalogue.restore, "shop", "tea") and not write(engine, catalogue.restore, "shop", "tea")
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
+
+
+@pytest.mark.parametrize("order", [(catalogue.DELETED, catalogue.TAKEN_DOWN), (catalogue.TAKEN_DOWN, catalogue.DELETED)])
+def test_an_item_both_deleted_and_taken_down_needs_both_undone(engine, order):
+    tea = [{"item_id": "tea", "title": "Tea"}]
+
+    def both():
+        write(engine, catalogue.upsert_items, "shop", tea)
+        for why in order:
+            write(engine, catalogue.block, "shop", "tea", why)
+
+    both()
+    assert write(engine, catalogue.restore, "shop", "tea")
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "deleted"
+    both()
+    write(engine, catalogue.upsert_items, "shop", tea)
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
+    assert write(engine, catalogue.restore, "shop", "tea")
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
 
 
@@ -292,7 +311,7 @@ def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
 def test_a_data_set_goes_into_the_store_and_comes_out(engine):
     data = Dataset.from_events({"user_id": ["a", "b", "a"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30], "value": [1.0, None, 2.5]},
                                {"item_id": ["x", "y", "z"], "title": ["X", None, "Zed"], "colour": ["red", None, "blue"]}, name="small")  # fmt: skip
-    assert load_dataset(engine, "shop", data) == {"items": 3, "events": 3, "new events": 3}
+    assert load_dataset(engine, "shop", data) == {"items": 3, "new items": 3, "events": 3, "new events": 3}
     assert load_dataset(engine, "shop", data)["new events"] == 0
     out = stored_dataset(engine, "shop")
     assert out.events.select("user_id", "item_id", "time_ms", "value").equals(data.events.select("user_id", "item_id", "time_ms", "value"))
@@ -303,6 +322,56 @@ def test_a_data_set_goes_into_the_store_and_comes_out(engine):
         stored_dataset(engine, "nobody")
     with pytest.raises(DataError, match="no times"):
         load_dataset(engine, "shop", Dataset.from_events({"user_id": ["a"], "item_id": ["x"]}))
+
+
+def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(engine):
+    """As at every restart of `tailor serve --data`: items that were written, deleted or taken down stay so, and who was erased stays away."""
+    data = Dataset.from_events({"user_id": ["ann", "bob", "ann"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30]},
+                               {"item_id": ["x", "y", "z", "w"], "title": ["X", "Y", "Z", "W"]}, name="small")  # fmt: skip
+    load_dataset(engine, "shop", data)
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "w", "title": "Better words"}])
+    write(engine, catalogue.block, "shop", "x", catalogue.DELETED)
+    write(engine, catalogue.block, "shop", "y", catalogue.TAKEN_DOWN)
+    write(engine, people.erase, "shop", "ann")
+    before = read(engine, catalogue.items_since, "shop")
+    assert load_dataset(engine, "shop", data) == {"items": 4, "new items": 0, "events": 3, "new events": 0}
+    assert read(engine, catalogue.items_since, "shop") == before
+    assert not any(read(engine, people.export, "shop", "ann").values()) and not known(engine, "ann")
+    assert load_dataset(engine, "else", data) == {"items": 4, "new items": 4, "events": 3, "new events": 3}
+
+
+def known(engine, user_id, tenant="shop"):
+    """Whether the key store knows the person."""
+    return read(engine, subject_of, tenant, user_id) is not None
+
+
+def test_what_happened_before_an_erasure_is_not_taken_in_again(engine):
+    events(engine, event("1"), event("2", "bob"))
+    erased_ms = write(engine, people.erase, "shop", "ann")["time_ms"]
+    sent = [event("1"), event("3", time_ms=erased_ms), event("4", time_ms=erased_ms + 1), event("5", "bob"), event("2", "bob")]
+    assert write(engine, people.take_in, "shop", sent, 0) == ({"4", "5"}, {"1", "3"})
+    assert [one["event_id"] for one in read(engine, people.export, "shop", "ann")["events"]] == ["4"]
+    assert write(engine, people.take_in, "else", sent, 0) == ({"1", "2", "3", "4", "5"}, set())
+    write(engine, people.erase, "shop", "eve")  # of whom nothing was stored
+    assert write(engine, people.take_in, "shop", [event("6", "eve")], 0) == (set(), {"6"}) and not known(engine, "eve")
+
+
+def test_who_is_erased_while_events_arrive_does_not_come_back_with_them(engine, url, monkeypatch):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    events(engine, event("1"))
+    other = connect(url)
+
+    def meanwhile(*given):
+        with writing(other) as connection:
+            people.erase(connection, "shop", "ann")
+        return add_events(*given)
+
+    monkeypatch.setattr(people, "add_events", meanwhile)
+    with pytest.raises(AwayError, match="ask again"):
+        write(engine, people.take_in, "shop", [event("2")], 0)
+    assert not known(engine, "ann")
+    other.dispose()
 
 
 def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
