@@ -27,7 +27,7 @@ from tailor.store.engine import Lookup, connect, held, reading, writing  # noqa:
 from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
-from tailor.store.schema import metadata  # noqa: E402
+from tailor.store.schema import items, metadata  # noqa: E402
 from tailor.store.served import Served, ServedLog, add_model, current_model, listed_models, log_served, serve_model, tenants  # noqa: E402
 from tailor.store.subjects import subject_of  # noqa: E402
 from tailor.store.writer import AwayError, Writer  # noqa: E402
@@ -294,6 +294,82 @@ def test_a_database_that_is_away_is_said_to_be_and_comes_back(engine, monkeypatc
     monkeypatch.setattr(engine, "connect", real, raising=False)
     assert writer.do(lambda connection: 1) == 1
     writer.close()
+
+
+class DeadlockError(Exception):
+    """As the driver of PostgreSQL says it."""
+
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, "well"), (2, "well"), (3, "away")])
+def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, times, ends):
+    writer, left, begun = Writer(engine), [times], []
+
+    def stopped(connection):
+        begun.append("stopped")
+        events_in(connection, "2")
+        if left[0]:
+            left[0] -= 1
+            raise sa.exc.OperationalError("INSERT", None, DeadlockError("deadlock detected"))
+        return "done"
+
+    begins, waits = threading.Event(), threading.Event()
+    first = writer.later(lambda connection: begins.set() or waits.wait(5))
+    assert begins.wait(5)  # so that what follows stands in one transaction
+    jobs = [writer.later(lambda connection: events_in(connection, "1")), writer.later(stopped), writer.later(lambda connection: 1 / 0)]
+    waits.set()
+    assert first.result(5)
+    if ends == "well":
+        assert [jobs[0].result(5), jobs[1].result(5)] == [{"1"}, "done"]
+        with pytest.raises(ZeroDivisionError):
+            jobs[2].result(5)
+    else:
+        for job in jobs:
+            with pytest.raises(AwayError, match="deadlock"):
+                job.result(5)
+    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (2 if ends == "well" else 0)
+    assert writer.do(lambda connection: events_in(connection, "3")) == {"3"}
+    writer.close()
+
+
+def events_in(connection, event_id):
+    return add_events(connection, "shop", [event(event_id)], 0)
+
+
+def test_two_who_wait_for_each_other_both_end_well(engine, url):
+    """The database ends one of them, which begins again."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "tea"}, {"item_id": "cup"}])
+    writer, other, tries = Writer(engine), connect(url), []
+    mine, theirs = threading.Event(), threading.Event()
+
+    def held(connection, item_id):
+        connection.execute(sa.update(items).where(items.c.item_id == item_id).values(price=items.c.price + 1, title="held"))
+
+    def job(connection):
+        tries.append(len(tries))
+        held(connection, "tea")
+        mine.set()
+        assert theirs.wait(10)
+        held(connection, "cup")
+        return "done"
+
+    def meanwhile():
+        with writing(other) as connection:
+            connection.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")  # so that it is not this one that is ended
+            held(connection, "cup")
+            theirs.set()
+            assert mine.wait(10)
+            held(connection, "tea")
+
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    assert writer.do(job) == "done" and tries == [0, 1]
+    thread.join()
+    writer.close()
+    other.dispose()
 
 
 def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
