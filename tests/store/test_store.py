@@ -1,9 +1,12 @@
 """What is stored stays, once; what is erased goes, from everywhere; nobody sees another's."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +26,8 @@ from tailor.store import (  # noqa: E402
     people,
     retention,
 )
-from tailor.store.engine import Lookup, connect, held, reading, writing  # noqa: E402
+from tailor.store import engine as engine_module  # noqa: E402
+from tailor.store.engine import Lookup, Outage, connect, held, reading, writing  # noqa: E402
 from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
@@ -294,6 +298,67 @@ def test_a_database_that_is_away_is_said_to_be_and_comes_back(engine, monkeypatc
     monkeypatch.setattr(engine, "connect", real, raising=False)
     assert writer.do(lambda connection: 1) == 1
     writer.close()
+
+
+def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
+    pytest.importorskip("psycopg")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        engine = connect(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(sa.exc.OperationalError):
+                engine.connect()
+            took.append(time.monotonic() - began)
+    assert took[0] > 1 and max(took[1:]) < 0.5, took
+
+
+def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(monkeypatch):
+    monkeypatch.setattr(engine_module, "UNANSWERED_S", 0.02)
+    asked, state = [], ["silent"]
+
+    class Dialect:
+        loaded_dbapi = sqlite3
+
+        @staticmethod
+        def connect(database):
+            asked.append(threading.current_thread())
+            if state[0] != "well":
+                time.sleep(0.04 if state[0] == "silent" else 0)
+                raise sqlite3.OperationalError(state[0])
+            return sqlite3.connect(database, check_same_thread=False)
+
+    outage = Outage()
+
+    def ask():
+        return outage.connected(Dialect, None, (":memory:",), {})
+
+    for _ in range(5):
+        with pytest.raises(sqlite3.OperationalError):
+            ask()
+    assert asked.count(threading.current_thread()) == 1
+    state[0] = "well"
+    for _ in range(100):
+        with suppress(sqlite3.OperationalError):
+            ask().close()
+            break
+        time.sleep(0.02)
+    ask().close()
+    state[0], before = "refused", len(asked)
+    for _ in range(3):
+        with pytest.raises(sqlite3.OperationalError, match="refused"):
+            ask()
+    assert len(asked) == before + 3
+
+
+def test_a_connection_gives_up_a_machine_that_is_gone(engine):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("a file has no machine of its own")
+    with engine.connect() as connection:
+        said = connection.connection.driver_connection.info.get_parameters()
+    assert int(said["tcp_user_timeout"]) <= 10_000 and int(said["keepalives_idle"]) <= 10
 
 
 class DeadlockError(Exception):
