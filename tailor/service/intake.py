@@ -1,5 +1,6 @@
 """What a product sends: events, items, people."""
 
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +11,8 @@ from tailor.service.problems import ProblemError, fields
 from tailor.service.shapes import Event, Events, Id, Items, Person, Takedown
 from tailor.service.state import Service
 from tailor.store import catalogue, people
-from tailor.store.engine import now_ms, write_over
+from tailor.store.engine import AWAY, now_ms, write_over
 from tailor.store.keys import Caller
-
 
 ERASED = {"field": "time_ms", "problem": "lies before the erasure of this person: what was erased is not taken in again"}
 
@@ -29,7 +29,9 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
         if body.events and not good:
             raise ProblemError(422, f"none of {len(bad)} events could be read: {bad[0]['field']} {bad[0]['problem']}", bad)
         rows = list(good.values())
-        new, erased = service.writer.do(lambda connection: people.take_in(connection, who.tenant, rows, now)) if rows else (set[str](), set[str]())
+        new, erased = (
+            service.writer.do(lambda connection: people.take_in(connection, who.tenant, rows, now)) if rows else (set[str](), set[str]())
+        )
         bad += [{"index": index, **ERASED} for index, row in good.items() if row["event_id"] in erased]
         ids = dict.fromkeys(row["event_id"] for row in rows)
         return {
@@ -100,7 +102,8 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
         receipt = service.writer.do(job)
         service.forget(who.tenant, user_id)  # what an answer that was under way has remembered since
-        write_over(service.engine)
+        with suppress(*AWAY):  # erased it is, and later commits write over it: the receipt must not be lost
+            write_over(service.engine)
         return receipt
 
     return api

@@ -5,7 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +130,10 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
         connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
+        with suppress(
+            OSError
+        ):  # it is there, and must not be opened and closed (SQLite's locks would go), or cannot be made, which the next line says
+            os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # else who may read the store may read people's keys
         connection.execute(f"ATTACH DATABASE ? AS {PERSONAL}", (beside,))
         for file in ("main", PERSONAL):
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", f"cache_size = -{CACHE_KB}"):
@@ -203,9 +207,11 @@ def write_over(engine: sa.Engine) -> None:
         return
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 100")  # writers wait meanwhile
-        for file in (PERSONAL, "main"):
-            connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+        try:
+            for file in (PERSONAL, "main"):
+                connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
 
 
 @contextmanager

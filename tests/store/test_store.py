@@ -596,6 +596,49 @@ def test_a_backup_of_a_served_file_can_be_read(tmp_path):
         assert copy.execute("SELECT event_id FROM events").fetchall() == [("1",)]
 
 
+def test_a_backup_leaves_the_store_as_it_is_and_is_never_one_of_nothing(tmp_path):
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    def backup(*words, database="store.db"):
+        return CliRunner().invoke(app, ["store", "backup", *(f"{tmp_path}/{one}" for one in words), "--database", f"{tmp_path}/{database}"])
+
+    done = backup("copy.db", database="misspelt.db")
+    assert isinstance(done.exception, StoreError) and "misspelt.db is not there" in str(done.exception) and not list(tmp_path.iterdir())
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    write(
+        engine, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
+    )  # as an older Tailor left it
+    engine.dispose()
+    assert backup("copy.db").exit_code == 0
+    for file in ("store.db", "copy.db"):
+        with sqlite3.connect(tmp_path / file) as found:
+            assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)], file
+    with sqlite3.connect(tmp_path / "text.db") as other:
+        other.execute("CREATE TABLE t (x)")
+    (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
+    done = backup("copy2.db", database="text.db")
+    assert isinstance(done.exception, StoreError) and "could not be copied" in str(done.exception)
+    assert not [one for one in tmp_path.iterdir() if "copy2" in one.name]
+
+
+def test_only_the_owner_may_read_people_s_keys(tmp_path):
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    words = ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/copy.keys.db", "--database", f"{tmp_path}/store.db"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    found = {one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir() if ".keys.db" in one.name}
+    assert len(found) >= 2 and not any(found.values()), found
+
+
 def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
     monkeypatch.setattr(retention, "BATCH", 2)
     day = retention.DAY_MS
