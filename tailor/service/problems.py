@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 
 from tailor.errors import TailorError
 from tailor.store.engine import AWAY
+from tailor.store.sealing import KeysError
 from tailor.store.writer import RETRY_S, AwayError
 
 log = logging.getLogger("tailor.service")
+UNFIT_S = 30  # what a caller is told to wait for somebody to mend something
 TITLES = {400: "Bad request", 401: "Who asks is not known", 403: "Not allowed", 404: "Not found", 409: "Conflict", 413: "Too large",
           422: "A field is wrong", 429: "Too many requests", 500: "Broken", 503: "Not now"}  # fmt: skip
 
@@ -85,6 +87,17 @@ def install(app: FastAPI) -> None:
         @app.exception_handler(kind)
         def unread(request: Request, error: Exception) -> JSONResponse:
             return answer(request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S)
+
+    @app.exception_handler(KeysError)
+    def unfit(request: Request, error: KeysError) -> JSONResponse:
+        """Not the caller's fault, who must keep what was sent."""
+        log.error("people's keys do not fit the store", extra={"error": str(error)})
+        return answer(
+            request,
+            503,
+            "the server cannot tell people apart now; nothing of this was kept: ask again, once `tailor doctor` finds nothing there",
+            retry_s=UNFIT_S,
+        )
 
     @app.exception_handler(TailorError)
     def refused(request: Request, error: TailorError) -> JSONResponse:

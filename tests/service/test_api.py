@@ -22,7 +22,9 @@ from tailor.service.direct import Direct
 from tailor.service.guard import Lines, Rates
 from tailor.service.serving import Asker
 from tailor.service.state import Service
-from tailor.store import people
+from tailor.store import people, subjects
+from tailor.store.engine import writing
+from tailor.store.sealing import Seal
 
 USER = SHOP.users.ids[0]
 SEEN = set(SHOP.queries([USER])[0].history.item_ids)
@@ -383,6 +385,15 @@ def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
     assert client.ask("/v1/events", events=[event("new", "eve")])["accepted"] == 1
 
 
+def test_keys_that_do_not_fit_the_store_are_not_the_sender_s_fault(client, service):
+    """As after `tailor store rekey` beside a server that runs: what is sent must be sent again, not thrown away."""
+    with writing(service.engine) as connection:
+        subjects.rekey(connection, Seal("another master key of 32 characters"))
+    answer = client.post("/v1/events", json={"events": [event("e", "somebody new")]})
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0, answer.text
+    assert client.items(history=[SHOP.catalogue.ids[0]])
+
+
 def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
     secret = {"user": "user-of-secrets", "text": "words of a secret", "item": "item-of-secrets"}
     log = logging.getLogger("tailor")
@@ -455,6 +466,21 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
     for thread in threads:
         thread.join()
     assert {status for status, _ in seen} == {200} and {model for _, model in seen} == {"CoVisitation@1", "CoVisitation@2"}
+
+
+def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
+    """Each who waited would hold a thread, and the threads are everybody's."""
+    empty = Client(client.app, key(service, "admin", "empty"))
+    with service.places._loading:
+        began = time.monotonic()
+        for path, body, status in (
+            ("/v1/recommendations", {}, 503),
+            ("/v1/similar", {"item_id": "x"}, 503),
+            ("/v1/predict", {"item_ids": ["x"]}, 409),
+        ):
+            empty.ask(path, status, **body)
+        assert time.monotonic() - began < 3
+        assert client.items(user_id=USER)
 
 
 def test_an_empty_system_says_what_to_do_and_answers_nothing_false(service, client):
