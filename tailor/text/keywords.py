@@ -17,7 +17,7 @@ from tailor.text.words import COMMON, WORD
 
 LONGEST = 3  # words of a phrase
 SENTENCE = re.compile(
-    r"(?<=[.!?;\n])\s+|<br\s*/?>|\s+(?:but|however|although|though|yet)\s+", re.IGNORECASE
+    r"(?<=[.!?;\n])\s+|<br\s*/?>|\s(?:but|however|although|though|yet)\s+", re.IGNORECASE
 )  # these words turn what is said
 EMPTY = frozenset([  # words that stand in reviews of anything, praise among them; with COMMON they end a phrase
     "able", "again", "always", "am", "amazing", "another", "anything", "around", "awesome", "back", "bad", "because", "best", "better", "bit", "bought", "buy", "buying",
