@@ -16,6 +16,7 @@ from tailor.text.keywords import Keywords, mentions, phrases
     [
         ("The battery life is great, and it charges fast!", ["battery life", "charges fast"]),
         ("", []),
+        ("अच्छी बैटरी, तेज़ चार्जर", ["अच्छी बैटरी", "तेज़ चार्जर"]),
         ("It is. And so?", []),
         ("USB-C cable 2 m<br />red case", ["usb", "cable", "red case"]),
         ("soft thick warm winter coat", ["soft thick warm", "thick warm winter", "warm winter coat"]),
