@@ -41,7 +41,7 @@ def marks() -> str:
 
 @functools.cache
 def _marked_word() -> re.Pattern[str]:
-    letters = rf"[^\W{UNSPACED}]+(?:[{marks()}]+[^\W{UNSPACED}]*)*"
+    letters = rf"[^\W{UNSPACED}]+(?:(?![\x00-\u02ff])[{marks()}]+[^\W{UNSPACED}]*)*"
     return re.compile(rf"[{UNSPACED}]|{letters}(?:'{letters})?")
 
 
