@@ -191,7 +191,9 @@ def environment(root: Path) -> dict[str, Any]:
 
     try:
         commit, changed = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "tailor"))
-        if Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve():  # installed into somebody else's project: their commit says nothing
+        if (
+            Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve()
+        ):  # installed into somebody else's project: their commit says nothing
             commit, changed = "unknown", True
     except (OSError, subprocess.CalledProcessError):
         commit, changed = "unknown", True

@@ -242,9 +242,8 @@ def test_a_claim_that_fails_with_any_error_does_not_cost_a_sweep_the_others(root
 
 
 def test_a_second_sweep_beside_one_that_runs_is_refused(root):
-    with sweeping(root):
-        with pytest.raises(ModelError, match="another sweep"), sweeping(root):
-            pass
+    with sweeping(root), pytest.raises(ModelError, match="another sweep"), sweeping(root):
+        pass
     with sweeping(root):  # and the first one's end frees it
         pass
 
