@@ -110,19 +110,33 @@ class Cache:
         known[key] = (connection, path.stat().st_ino)
         return connection
 
-    def _remove(self) -> None:
+    def _remove(self, name: str = FILE) -> None:
         known = _open.__dict__.setdefault("files", {})
-        connection = known.pop((os.getpid(), self.folder / FILE), None)
+        connection = known.pop((os.getpid(), self.folder / name), None)
         if connection is not None:
             connection[0].close()
         for ending in ("", "-wal", "-shm"):
-            (self.folder / f"{FILE}{ending}").unlink(missing_ok=True)
+            (self.folder / f"{name}{ending}").unlink(missing_ok=True)
+
+    def _taken(self) -> sqlite3.Connection:
+        """The connection that holds the turn."""
+        for _ in range(2):
+            connection = self._connected(TURN)
+            try:
+                connection.execute("BEGIN EXCLUSIVE")
+                return connection
+            except sqlite3.OperationalError as error:
+                raise ModelError(
+                    f"the cache {self.folder} is held by another process, or cannot be written ({error}): wait for it, or name another folder"
+                ) from error
+            except sqlite3.DatabaseError:  # damaged; nothing stands in it
+                self._remove(TURN)
+        raise ModelError(f"{self.folder / TURN} is damaged again and again: name another folder")
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
         """Held by one thread of one process at a time; a killed holder frees it."""
-        connection = self._connected(TURN)
-        connection.execute("BEGIN EXCLUSIVE")
+        connection = self._taken()
         try:
             yield
         finally:

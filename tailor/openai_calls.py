@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import threading
 import urllib.parse
 from collections.abc import Callable
@@ -12,13 +13,18 @@ from tailor.remote import Refused
 
 T = TypeVar("T")
 AGAIN = (408, 409, 425, 429)  # and all from 500
+VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _lock = threading.Lock()
 
 
 def check_address(base_url: str) -> None:
     """Raise ModelError for an address that is none, or that holds a password: settings are saved and shown."""
-    parts = urllib.parse.urlsplit(base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(base_url)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that none can be
+        is_address = False
+    if not is_address:
         raise ModelError(f'base_url is "{base_url}": it must be an address such as "http://localhost:8000/v1"')
     if parts.username or parts.password or parts.query:
         raise ModelError(
@@ -26,8 +32,16 @@ def check_address(base_url: str) -> None:
         )
 
 
+def check_variable(name: str) -> None:
+    """Raise ModelError for what is no name of a variable: it may be the key itself, so that it is not repeated."""
+    if name and not VARIABLE.fullmatch(name):
+        raise ModelError(
+            "api_key_env must be the name of an environment variable in capitals, such as OPENAI_API_KEY: put the key into the variable, not into a setting"
+        )
+
+
 def key_of(variable: str) -> str:
-    """The key in the environment variable; a placeholder where no variable is named. Raises ModelError where it is empty."""
+    """The key in the environment variable; a placeholder where no variable is named. Raises ModelError where it is empty, or no request can carry it."""
     if not variable:
         return "none"
     key = os.environ.get(variable, "").strip()
@@ -35,6 +49,8 @@ def key_of(variable: str) -> str:
         raise ModelError(
             f'the environment variable {variable} is empty: put the key into it, or set api_key_env = "" for a server without keys'
         )
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(f"the environment variable {variable} holds a character that no key has, such as a line break: copy the key again")
     return key
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -9,7 +10,7 @@ import time
 
 import pytest
 
-from tailor.cache import FILE, Cache
+from tailor.cache import FILE, TURN, Cache
 from tailor.errors import ModelError
 
 
@@ -131,3 +132,18 @@ def test_a_folder_that_cannot_be_written_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(ModelError, match="name another"):
         Cache(tmp_path / "file" / "cache").get("m", ["a"])
+
+
+def test_a_damaged_file_of_turns_is_replaced(tmp_path):
+    cache = Cache(tmp_path)
+    (tmp_path / TURN).write_bytes(b"no database at all " * 500)
+    assert cache.make("m", ["a"], made) == made(["a"]) and cache.make("m", ["b"], made) == made(["b"])
+
+
+def test_a_turn_that_does_not_come_is_an_error_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr("tailor.cache.WAIT_S", 0.05)
+    other = sqlite3.connect(tmp_path / TURN, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(ModelError, match="another process"):
+        Cache(tmp_path).make("m", ["a"], made)
+    other.close()

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -95,11 +96,14 @@ def code_hash() -> str:
 
 
 def make_card(inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosis, out: Path, run: Run) -> Card:
-    """Measure and write one card; a method that fails leaves a card that says so. An intact card of the same inputs is returned as it is."""
+    """Measure and write one card; a method that fails leaves a card that says so. An intact card of a result of the same inputs is returned as it is.
+
+    What failed is tried again: a package may have been missing, or memory.
+    """
     folder = out / inputs["suite"] / f"{inputs['label']}-{inputs['seed']}-{id_of(inputs)}"
     if folder.exists():
         card = read_card(folder)
-        if not changed_files(card):
+        if card.status == "done" and not changed_files(card):
             return card
     started = time.perf_counter()
     lines = [f"fit and evaluate {inputs['label']} with random state {inputs['seed']}"]
@@ -109,6 +113,9 @@ def make_card(inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosi
         lines += [f"{method}, seen {seen}: {result.seconds:.2f} s to recommend" for (method, seen), result in report.results.items()]
     except TailorError as error:
         status = f"failed: {error}"
+    except Exception as error:  # of any package that a method uses; the other methods are measured all the same
+        status = f"failed: {type(error).__name__}: {error}"
+        lines += traceback.format_exc().splitlines()
     lines.append(f"{status} after {time.perf_counter() - started:.1f} s")
     with written_aside(folder, overwrite=True, error=ModelError) as aside:
         _write(aside, inputs, report, diagnosis, lines)
@@ -148,7 +155,7 @@ def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagn
     plain("data.json", {"data": inputs["data"], "split": inputs["split"]})
     plain("config.json", {"method": inputs["method"], "protocol": inputs["protocol"]})
     text("random_state", str(inputs["seed"]))
-    text("environment.txt", "\n".join(sorted({f"{one.name}=={one.version}" for one in distributions()})))
+    text("environment.txt", "\n".join(installed()))
     plain(
         "machine.json",
         {**machine_of(), "threads": {name: os.environ.get(name, "not set") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}},
@@ -159,6 +166,11 @@ def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagn
         text("results.csv", results_csv(report))
         write_per_user(report, folder / "per_user.npz")
     text("README.md", _readme(inputs, report, lines[-1]))
+
+
+def installed() -> list[str]:
+    """Every package and its version, as in "numpy==2.4.0"."""
+    return sorted({f"{one.name}=={one.version}" for one in distributions()})
 
 
 def machine_of() -> dict[str, Any]:

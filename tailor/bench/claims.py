@@ -1,5 +1,6 @@
 """Claims: every built paper's promise is a program, and what it measured is a record that goes stale with the method's file."""
 
+import fcntl
 import importlib
 import importlib.util
 import json
@@ -8,7 +9,8 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -149,8 +151,21 @@ def sweep(root: Path, fresh: bool = False) -> tuple[list[str], list[str]]:
         began = float(json.loads(mark.read_text(encoding="utf-8"))["began"])
     except (ValueError, KeyError, TypeError):
         raise ModelError(f"{mark} is damaged: begin again with --fresh") from None
-    done = [slug for slug in built_papers() if (path := claims_folder(root) / f"{slug}.json").exists() and path.stat().st_mtime >= began]
+    stale = {line.partition(":")[0] for line in stale_records(root)}
+    done = [slug for slug in built_papers()
+            if slug not in stale and (path := claims_folder(root) / f"{slug}.json").exists() and path.stat().st_mtime >= began]  # fmt: skip
     return [slug for slug in built_papers() if slug not in done], done
+
+
+@contextmanager
+def sweeping(root: Path) -> Iterator[None]:
+    """Held by one sweep at a time: two would measure everything twice. A killed one frees it. Raises ModelError where one is under way."""
+    with (claims_folder(root) / ".sweep.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ModelError("another sweep over all claims is under way here: wait for it, or end it first") from None
+        yield
 
 
 def end_sweep(root: Path) -> None:
@@ -176,6 +191,10 @@ def environment(root: Path) -> dict[str, Any]:
 
     try:
         commit, changed = git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "tailor"))
+        if (
+            Path(git("rev-parse", "--show-toplevel")).resolve() != root.resolve()
+        ):  # installed into somebody else's project: their commit says nothing
+            commit, changed = "unknown", True
     except (OSError, subprocess.CalledProcessError):
         commit, changed = "unknown", True
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -20,6 +20,7 @@ class Board:
     failed: list[str]
     tests: list[Comparison]  # of the first random state that all methods have, against the baseline
     report: Report  # of that random state
+    random_state: int
 
 
 def boards(cards: Sequence[Card], baseline: str | None = None) -> list[Board]:
@@ -41,20 +42,25 @@ def _board(cards: list[Card], baseline: str | None) -> Board:
     labels = [label for label, _ in codes]
     named = {(label, about): label if labels.count(label) == 1 else f"{label} ({blake2b(about.encode(), digest_size=3).hexdigest()})"
              for label, about in codes}  # of other settings or other code: `bench diff` tells which  # fmt: skip
-    reports = {named[key]: [_called(report_of(card), named[key]) for card in group] for key, group in codes.items()}
+    reports = {
+        named[key]: {int(card.inputs["seed"]): _called(report_of(card), named[key]) for card in group} for key, group in codes.items()
+    }
     failed = [f"{card.label}, random state {card.inputs['seed']}: {card.status}" for card in cards if card.status != "done"]
     first = cards[0].inputs
     title = f"{first['data'].get('name', first['data'].get('world', 'data'))}, split by {first['split']['by']}, {first['protocol']['part']} part"
     if not reports:
         raise DataError(f"{title}: all cards are of failures, the first: {failed[0]}")
-    together = joined([of[0] for of in reports.values()])
-    rows = [row for of in reports.values() for row in over_seeds(of)]
+    common = set.intersection(*(set(of) for of in reports.values()))
+    if not common:
+        raise DataError(f"{title}: there is no random state that all methods have: run the suite again, or remove the cards of some")
+    together = joined([of[min(common)] for of in reports.values()])
+    rows = [row for of in reports.values() for row in over_seeds(list(of.values()))]
     against = baseline if baseline in together.methods else None
     if baseline is not None and against is None:
         raise DataError(f'no card of "{baseline}" on {title}; there are {", ".join(together.methods)}')
     seen = dict.fromkeys(how for _, how in together.results)
     tests = compare(together, against, seen="removed" if "removed" in seen else next(iter(seen))) if against else []
-    return Board(title, rows, failed, tests, together)
+    return Board(title, rows, failed, tests, together, min(common))
 
 
 def _called(report: Report, name: str) -> Report:

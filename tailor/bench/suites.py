@@ -59,6 +59,7 @@ def read_suite(name: str | Path) -> Suite:
     for key in about:
         if key not in KEYS:
             raise ModelError(f'{path}: a suite has no "{key}".{nearest(key, KEYS)}')
+    _check_shape(path, about)
     methods = {}
     for label, one in about.get("methods", {}).items():
         try:
@@ -67,14 +68,43 @@ def read_suite(name: str | Path) -> Suite:
             raise ModelError(f"{path}, [methods.{label}]: {error}") from None
     if methods and not ("data" in about and "split" in about):
         raise ModelError(f"{path}: a suite with methods needs [data] and [split]")
+    if methods and "by" not in about["split"]:
+        raise ModelError(f'{path}: [split] needs a line by, such as by = "last"')
     baseline = about.get("baseline")
     if baseline is not None and baseline not in methods:
         raise ModelError(f'{path}: the baseline "{baseline}" is none of its methods.{nearest(baseline, methods)}')
     seeds = about.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(isinstance(one, int) for one in seeds):
-        raise ModelError(f"{path}: seeds is {seeds!r}: give a list of whole numbers")
+    if not isinstance(seeds, list) or not seeds or not all(type(one) is int and one >= 0 for one in seeds):
+        raise ModelError(f"{path}: seeds is {seeds!r}: give a list of whole numbers from 0")
     return Suite(path.stem, about.get("about", ""), seeds, baseline, about.get("data", {}), about.get("split", {}),
                  about.get("protocol", {}), methods, about.get("waiting", {}))  # fmt: skip
+
+
+def _check_shape(path: Path, about: Mapping[str, Any]) -> None:
+    """Raise ModelError for what is no table, for a line of [protocol] that nothing would read, and for labels that are no names of folders."""
+    for key in ("data", "split", "protocol", "methods", "waiting"):
+        if not isinstance(about.get(key, {}), Mapping):
+            raise ModelError(f"{path}: {key} is {about[key]!r}: it must be a table")
+    for key, value in about.get("protocol", {}).items():
+        if key not in PROTOCOL:
+            raise ModelError(f'{path}: [protocol] has no "{key}".{nearest(key, PROTOCOL)}')
+        if not PROTOCOL[key](value):
+            raise ModelError(f"{path}: {key} is {value!r}: k is a list of depths from 1, metrics and seen lists of names, part a name")
+    for label in about.get("methods", {}):
+        if not label or set(label) & set("/\\\0") or label.startswith("."):
+            raise ModelError(f'{path}: a method is called "{label}": it must do as the name of a folder')
+
+
+def _names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(one, str) for one in value)
+
+
+PROTOCOL: dict[str, Callable[[Any], bool]] = {
+    "k": lambda value: isinstance(value, list) and bool(value) and all(type(one) is int and one > 0 for one in value),
+    "metrics": _names,
+    "seen": _names,
+    "part": lambda value: isinstance(value, str),
+}
 
 
 def _built(about: Mapping[str, Any]) -> Recommender | Predictor:
@@ -107,6 +137,8 @@ def data_of(about: Mapping[str, Any]) -> Dataset:
         return Dataset.open(about["folder"])
     if "import" not in about:
         raise DataError(f"[data] says {dict(about)}: it needs world, folder or import")
+    if not {"format", "name"} <= set(about):
+        raise DataError(f"[data] says {dict(about)}: an import needs format and name")
     root = Path(os.environ.get(DATA_VARIABLE, "."))
     files = [root / one for one in ([about["import"]] if isinstance(about["import"], str) else about["import"])]
     for one in files:

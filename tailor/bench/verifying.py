@@ -1,12 +1,15 @@
 """Verifying a card: the result is made again, and everything that is not as the card says is named."""
 
 import json
+import re
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, requires
 from typing import Any
 
 import numpy as np
 
 from tailor.base import Run
-from tailor.bench.cards import Card, changed_files, code_hash, machine_of, measure, report_of
+from tailor.bench.cards import Card, changed_files, code_hash, installed, machine_of, measure, report_of
 from tailor.bench.suites import split_of
 from tailor.errors import ModelError
 from tailor.evaluation.report import Report
@@ -22,8 +25,8 @@ def differences(a: Any, b: Any, where: str = "") -> list[str]:
 def verify(card: Card, run: Run = Run()) -> list[str]:  # noqa: B008 (frozen)
     """Make the result again and compare; one line for everything that is not as the card says, none where all is.
 
-    Named are: files changed after the run (with the settings in them that differ), other data, another split, other code, and per-user values that
-    differ: at all on the same machine, by more than 1e-6 on another one. Raises DataError where the data are not there, ModelError for a card of a failure.
+    Named are: files changed after the run (with the settings in them that differ), other data, another split, other code, other versions of Python and of the packages
+    that Tailor uses, and per-user values that differ: at all on the same machine, by more than 1e-6 on another one. Raises DataError where the data are not there, ModelError for a card of a failure.
     """
     if card.status != "done":
         raise ModelError(f"{card.folder} {card.status}; there is no result to make again")
@@ -37,7 +40,7 @@ def verify(card: Card, run: Run = Run()) -> list[str]:  # noqa: B008 (frozen)
         lines.append(f"split: hash {split.hash}, the card was made with {inputs['split']['hash']}")
     if code_hash() != inputs["code"]:
         lines.append(f"code: Tailor's files have changed since (hash {code_hash()}, then {inputs['code']})")
-    return lines + _values_that_differ(card, measure(inputs, split, run))
+    return lines + _changed_environment(card) + _values_that_differ(card, measure(inputs, split, run))
 
 
 def _changed_settings(card: Card) -> list[str]:
@@ -52,6 +55,37 @@ def _changed_settings(card: Card) -> list[str]:
             continue  # told by changed_files
         lines += [f"{name}: {line} when it was run" for line in differences(now, then)]
     return lines
+
+
+def _changed_environment(card: Card) -> list[str]:
+    """Python and the packages that Tailor uses where their versions are others now; what else is installed decides no figure."""
+    try:
+        told = (card.folder / "environment.txt").read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []  # told by changed_files
+    then, now = _versions(told), _versions(installed())
+    used = sorted({*then, *now} & _used())
+    python = machine_of()["python"], card.machine.get("python")
+    pairs = [("python", *python), *((name, now.get(name, "not there"), then.get(name, "not there")) for name in used)]
+    return [f"environment: {name} {present}, then {past}" for name, present, past in pairs if present != past]
+
+
+def _versions(lines: Sequence[str]) -> dict[str, str]:
+    return {_canonical(name): version for name, _, version in (line.partition("==") for line in lines) if version}
+
+
+def _used() -> set[str]:
+    """Packages that some room of Tailor uses, as its own description says; tests and documentation change no figure."""
+    try:
+        told = requires("tailor-engine") or []
+    except PackageNotFoundError:  # the source alone, without an installation: what does not need an extra
+        told = ["numpy", "scipy", "polars", "pyarrow"]
+    lines = [line for line in told if not re.search(r"extra == .(test|docs)\b", line)]
+    return {_canonical(found.group()) for line in lines if (found := re.match(r"[\w.-]+", line))} - {"tailor-engine"}
+
+
+def _canonical(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _values_that_differ(card: Card, again: Report) -> list[str]:

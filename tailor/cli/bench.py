@@ -31,7 +31,7 @@ def claims(
     seed: int = 0,
 ) -> None:
     """Measure what a paper promises, and write the record that docs/papers.md shows."""
-    from tailor.bench.claims import end_sweep, stale_records, sweep, verdicts
+    from tailor.bench.claims import end_sweep, stale_records, sweep, sweeping, verdicts
     from tailor.cli.showing import say, table
     from tailor.errors import TailorError
 
@@ -44,17 +44,20 @@ def claims(
         for one in [slug] if slug else [line.partition(":")[0] for line in stale]:
             _measure(one, root, seed)
         return
-    left, done = sweep(root, fresh)
-    if done:
-        say(f"going on: {len(done)} of {len(done) + len(left)} are measured already")
     failed = []
-    for one in left:
-        try:
-            _measure(one, root, seed)
-        except TailorError as error:  # one claim that fails must not cost the others their hours
-            failed.append(f"{one}: {error}")
-    if not failed:
-        end_sweep(root)
+    with sweeping(root):
+        left, done = sweep(root, fresh)
+        if done:
+            say(f"going on: {len(done)} of {len(done) + len(left)} are measured already")
+        for one in left:
+            try:
+                _measure(one, root, seed)
+            except TailorError as error:  # one claim that fails must not cost the others their hours
+                failed.append(f"{one}: {error}")
+            except Exception as error:  # programs are anybody's
+                failed.append(f"{one}: {type(error).__name__}: {error}")
+        if not failed:
+            end_sweep(root)
     table(["paper", "verdict", "promises", "seconds", "date", "commit"],
           [[row["paper"], row["verdict"], row["promises"], row["seconds"] or 0.0, row["date"], row["commit"]] for row in verdicts(root)])  # fmt: skip
     say(*failed)

@@ -11,6 +11,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import TRAIN, Split
+from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 COLUMNS = ("user_id", "item_id", "score")
@@ -74,13 +75,18 @@ class GivenLists:
         return cls(pl.DataFrame(rows, schema=dict(zip(COLUMNS, (pl.String, pl.String, pl.Float64), strict=True)), orient="row"))
 
     def answer(self, queries: Queries, k: int) -> Rankings:
-        """The k best of each query's user that are not excluded; users without a list get none. Raises DataError where no user is known."""
-        table = self.table.with_columns(row=pl.Series(queries.catalogue.codes(self.table["item_id"])))
+        """The k best of each query's user that are not excluded; users without a list get none. Raises DataError where no user, or no item of theirs, is known.
+
+        The answer's catalogue holds the items that the queries' lacks besides: they were shown, and keep their places.
+        """
+        is_known = pl.Series(queries.catalogue.codes(self.table["item_id"]) >= 0)
+        queries = queries.over(queries.catalogue.joined(Vocabulary.of_items(self.table["item_id"].filter(~is_known).unique())))
+        table = self.table.with_columns(row=pl.Series(queries.catalogue.codes(self.table["item_id"])), is_known=is_known)
         users = pl.DataFrame(
             {"user_id": queries.user_ids.tolist(), "at": np.arange(len(queries))}, schema={"user_id": pl.String, "at": pl.Int64}
         )
-        table = table.join(users, on="user_id").filter(pl.col("row") >= 0).sort("at", "score", "row", descending=[False, True, False])
-        if not len(table):
+        table = table.join(users, on="user_id").sort("at", "score", "row", descending=[False, True, False])
+        if not table["is_known"].any():
             some = self.table["user_id"][0]
             raise DataError(
                 f'these lists name none of the users and items of this part; their first user is "{some}", ours "{users["user_id"][0]}"'

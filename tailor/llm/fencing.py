@@ -10,8 +10,9 @@ LONGEST = 100_000  # characters of one text that are looked at; the rest is cut 
 INVISIBLE = re.compile("[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0"
                        "\U000e0000-\U000e0fff]")  # fmt: skip
 CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+GAP = r"[^\S\n]*+"  # within a line and given back never: a run of white space is read once, however long
 MARKS = re.compile(r"<\|[^|>\n]{0,40}\|?>?|</?s>|\[/?(?:INST|SYS)\]|<</?SYS>>|</?(?:system|assistant|user|human|tool|instructions?|prompt)>|"
-                   r"(?:^|\n)\s*#{0,4}\s*(?:system|assistant|user|human|developer|ai|new instructions?)\s*(?:prompt|message)?\s*:", re.IGNORECASE)  # fmt: skip
+                   rf"(?:^|\n){GAP}#{{0,4}}+{GAP}(?:system|assistant|user|human|developer|ai|new instructions?)\s*+(?:prompt|message)?\s*+:", re.IGNORECASE)  # fmt: skip
 SENTENCE = re.compile(r"[^.!?\n;。！？]+(?:[.!?;。！？]+|\n|$)|[.!?\n;。！？]+")
 HOMOGLYPHS = str.maketrans("аеорсухіјѕԁɡαοινκτρυ", "aeopcyxijsdgaoivktpu")  # Cyrillic and Greek letters that look Latin
 LEET = str.maketrans("013457@$", "oieastas")
@@ -74,8 +75,14 @@ def fenced(text: str, is_kept: bool = False) -> Fenced:
     if commands(whole) and not is_kept:  # an order spread over sentences
         removed.append(whole.strip())
         whole = REMOVED
-    whole = re.sub(r"(?:\s*\[removed\]\s*)+", f" {REMOVED} ", whole).strip()
+    whole = _once(whole)
     return Fenced(OPEN + _without_fences(whole.replace("\n", " ")) + CLOSE, tuple(removed))
+
+
+def _once(text: str) -> str:
+    """The text with one mark for removals that follow each other, and single spaces around it."""
+    first, *others = (one.strip() for one in text.split(REMOVED))
+    return f" {REMOVED} ".join([first, *filter(None, others[:-1]), *others[-1:]]).strip()
 
 
 def _without_fences(text: str) -> str:

@@ -9,8 +9,8 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
-from tailor.llm.chat import messages, sendable
-from tailor.openai_calls import called, check_address, client
+from tailor.llm.chat import check_asked, messages, sendable
+from tailor.openai_calls import called, check_address, check_variable, client
 from tailor.remote import Calls, Refused
 
 
@@ -34,6 +34,7 @@ class HTTPModel(LanguageModel):
 
     def __post_init__(self) -> None:
         check_address(self.base_url)
+        check_variable(self.api_key_env)
         if min(self.concurrency, 1 + self.retries) < 1 or self.deadline_s <= 0:
             raise ModelError(
                 f"concurrency is {self.concurrency}, retries {self.retries}, deadline_s {self.deadline_s}: from 1, from 0, above 0"
@@ -49,6 +50,7 @@ class HTTPModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """Raises ModelError where no prompt at all was answered; otherwise the completions of those that failed say why."""
+        check_asked(max_tokens, temperature, n)
         server = client(self.base_url, self.api_key_env)
         asked: dict[str, Any] = {
             "model": self.model,
@@ -87,7 +89,7 @@ class HTTPModel(LanguageModel):
                 model=self.model, prompt=pair[0] + pair[1], max_tokens=1, echo=True, logprobs=1, temperature=0), len(pair[0]), len("".join(pair))),
                 self.api_key_env)  # fmt: skip
 
-        found = self._calls().all(one, list(zip(prompts, answers, strict=True)))
+        found = self._calls().all(one, [(sendable(prompt), sendable(answer)) for prompt, answer in zip(prompts, answers, strict=True)])
         for value in found:
             if isinstance(value, ModelError):
                 raise value

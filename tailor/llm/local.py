@@ -13,7 +13,7 @@ import numpy as np
 from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.llm.chat import messages, unmarked
+from tailor.llm.chat import check_asked, messages, unmarked
 from tailor.llm.gguf_files import rewritten
 from tailor.models import KNOWN, where
 
@@ -62,6 +62,7 @@ class LocalModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """A prompt that does not fit the context gets an error. With a schema a text that ends with "stop" is JSON that meets it."""
+        check_asked(max_tokens, temperature, n)
         if images:
             raise ModelError("LocalModel reads no images: use an HTTPModel of a server that does")
         ready = [self._chat(prompt) for prompt in prompts]
@@ -73,7 +74,10 @@ class LocalModel(LanguageModel):
             some = fitting[start : start + AT_ONCE]
             settings = [self._settings(max_tokens, temperature, n, seed, schema) for _ in some]
             with _lock:
-                found = self._pipeline().generate([ready[at] for at in some], settings)
+                try:
+                    found = self._pipeline().generate([ready[at] for at in some], settings)
+                except RuntimeError as error:  # a schema that it does not know, above all
+                    raise ModelError(f"openvino-genai refuses what is asked: {str(error).strip().splitlines()[-1][:300]}") from error
             for at, one in zip(some, found, strict=True):
                 texts = tuple(one.m_generation_ids)
                 written = [len(self._ids(text)) for text in texts]

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
+from tailor.llm.chat import check_asked
 from tailor.llm.prompts import estimated_tokens
 
 
@@ -31,7 +33,7 @@ class Metered(LanguageModel):
     """Counts calls, tokens, money and seconds; a prompt that could pass a cap is not asked, and its completion says so.
 
     Before a prompt is asked, the most it can cost is set aside: its tokens as estimated, and an answer of full length. What it did cost replaces that afterwards,
-    so however many threads ask, no cap is passed by more than an estimate was wrong.
+    so however many threads ask, no cap is passed by more than an estimate was wrong, and `max_seconds` by no more than one call. Tokens that a server does not count are estimated.
     """
 
     inner: LanguageModel
@@ -40,11 +42,12 @@ class Metered(LanguageModel):
     max_usd: float | None = None
     max_tokens_all: int | None = None  # read and written, of all calls
     max_calls: int | None = None
-    max_seconds: float | None = None  # of calls, one after the other
+    max_seconds: float | None = None  # of calls; threads then wait for each other
     dry_run: bool = False  # ask nothing; `spent` then holds the most it would cost
 
     spent: Spent = field(init=False, default_factory=Spent, compare=False)
     _lock: Any = field(init=False, default_factory=threading.Lock, compare=False, repr=False)
+    _one_by_one: Any = field(init=False, default_factory=threading.Lock, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         caps = (self.usd_per_million_in, self.usd_per_million_out, self.max_usd, self.max_tokens_all, self.max_calls, self.max_seconds)
@@ -65,16 +68,23 @@ class Metered(LanguageModel):
 
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
+        check_asked(max_tokens, temperature, n)
         most = [self.estimate([prompt], max_tokens, n) for prompt in prompts]
-        why = [self._set_aside(one) for one in most]
+        with self._turn():
+            why = [self._set_aside(one) for one in most]
+            return self._asked(
+                prompts, most, why, max_tokens=max_tokens, temperature=temperature, n=n, seed=seed, schema=schema, images=images
+            )
+
+    def _asked(self, prompts: Sequence[str], most: Sequence[Spent], why: Sequence[str], **how: Any) -> list[Completion]:
+        """The completions of the prompts that nothing stands in the way of, and of the others why not."""
         asked = [at for at, reason in enumerate(why) if not reason]
         out = [Completion((), error=reason or "dry run: nothing was asked") for reason in why]
         if not asked or self.dry_run:
             return out
         started, answers = time.perf_counter(), None
         try:
-            answers = self.inner.complete([prompts[at] for at in asked], max_tokens=max_tokens, temperature=temperature, n=n, seed=seed,
-                                          schema=schema, images=images)  # fmt: skip
+            answers = self.inner.complete([prompts[at] for at in asked], **how)
         finally:
             self._settle([most[at] for at in asked], answers, time.perf_counter() - started)
         for at, answer in zip(asked, answers, strict=True):
@@ -84,15 +94,21 @@ class Metered(LanguageModel):
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Raises ModelError, before anything is asked, where a cap would be passed: half of the scores are of no use."""
         most = self.estimate([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], 0)
-        if reason := self._set_aside(most):
-            raise ModelError(reason)
-        if self.dry_run:
-            raise ModelError("dry run: nothing was asked")
-        started = time.perf_counter()
-        found = self.inner.score(prompts, answers)
-        with self._lock:
-            self.spent.seconds += time.perf_counter() - started
-        return found
+        with self._turn():
+            if reason := self._set_aside(most):
+                raise ModelError(reason)
+            if self.dry_run:
+                raise ModelError("dry run: nothing was asked")
+            started = time.perf_counter()
+            try:
+                return self.inner.score(prompts, answers)
+            finally:
+                with self._lock:
+                    self.spent.seconds += time.perf_counter() - started
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """Where seconds are limited, calls wait for each other: what one takes is known only when it has ended."""
+        return nullcontext() if self.max_seconds is None else self._one_by_one
 
     def _usd(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
@@ -124,8 +140,15 @@ class Metered(LanguageModel):
         with self._lock:
             self.spent.seconds += seconds
             for one, answer in zip(most, answers or (), strict=False):
-                read, written = (0, 0) if answer.is_cached or answer.error else (answer.tokens_in or one.tokens_in, answer.tokens_out)
+                read, written = (0, 0) if answer.is_cached or answer.error else _used(answer, one)
                 self.spent.cached += answer.is_cached
                 self.spent.tokens_in += read - one.tokens_in
                 self.spent.tokens_out += written - one.tokens_out
                 self.spent.usd += self._usd(read, written) - one.usd
+
+
+def _used(answer: Completion, most: Spent) -> tuple[int, int]:
+    """Tokens read and written, as the model counts them; estimated where it counts none."""
+    if answer.tokens_in or answer.tokens_out:
+        return answer.tokens_in, answer.tokens_out
+    return most.tokens_in, min(most.tokens_out, sum(map(estimated_tokens, answer.texts)))

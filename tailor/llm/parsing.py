@@ -14,7 +14,7 @@ FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 BRACKETS = re.compile(r"\[\s*([0-9]{1,6})\s*\]")
 NUMBERED = re.compile(r"(?<![\w.])([0-9]{1,6})(?![\w]|\.[0-9])")
 LETTER = re.compile(r"(?<![^\s\[(,;:>=])([A-Za-z])(?=[\s\]),.;:>=]|\Z)")
-PLACE = re.compile(r"^\s*(?:[0-9]{1,4}[.):]\s+|[-*]\s+)", re.MULTILINE)  # "1. " before the lines of a list
+PLACE = re.compile(r"^[^\S\n]*(?:[0-9]{1,4}[.):]\s+|[-*]\s+)", re.MULTILINE)  # "1. " before the lines of a list
 
 
 @dataclass(frozen=True)

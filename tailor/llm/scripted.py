@@ -13,6 +13,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError, nearest
+from tailor.llm.chat import check_asked
 from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
 
@@ -69,6 +70,7 @@ class ScriptedModel(LanguageModel):
 
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
+        check_asked(max_tokens, temperature, n)
         return [self._answered(prompt, max_tokens, n, seed) for prompt in prompts]
 
     def _answered(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:

@@ -14,7 +14,7 @@ from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, with_adapter
-from tailor.llm.chat import messages, unmarked
+from tailor.llm.chat import check_asked, messages, unmarked
 from tailor.models import KNOWN, hub_answers, where
 from tailor.text.sentences import without_bars
 
@@ -58,6 +58,7 @@ class TorchModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """One prompt after the other, so that an answer does not depend on its company."""
+        check_asked(max_tokens, temperature, n)
         if schema is not None or images:
             raise ModelError(
                 f"TorchModel offers no {'schema' if schema is not None else 'images'}: LocalModel keeps schemas, an HTTPModel may read images"

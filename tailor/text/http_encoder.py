@@ -7,7 +7,7 @@ import numpy as np
 
 from tailor.base import Encoder
 from tailor.errors import ModelError
-from tailor.openai_calls import called, check_address, client
+from tailor.openai_calls import called, check_address, check_variable, client
 from tailor.remote import Calls, Refused
 from tailor.text.cached import check_texts
 from tailor.text.sentences import readable, unit_length
@@ -29,6 +29,7 @@ class HTTPEncoder(Encoder):
 
     def __post_init__(self) -> None:
         check_address(self.base_url)
+        check_variable(self.api_key_env)
 
     @property
     def space(self) -> str:

@@ -13,12 +13,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.errors import DataError, MissingExtraError
-from tailor.text.words import COMMON, WORD
+from tailor.text.words import COMMON, joined, marks, split_words
 
 LONGEST = 3  # words of a phrase
 SENTENCE = re.compile(
-    r"(?<=[.!?;\n])\s+|<br\s*/?>|\s+(?:but|however|although|though|yet)\s+", re.IGNORECASE
+    r"(?<=[.!?;\n])\s+|<br\s*/?>|\s(?:but|however|although|though|yet)\s+", re.IGNORECASE
 )  # these words turn what is said
+BREAK = re.compile(r"<[^<>]*>|[^\w\s'-]+|--+")
 EMPTY = frozenset([  # words that stand in reviews of anything, praise among them; with COMMON they end a phrase
     "able", "again", "always", "am", "amazing", "another", "anything", "around", "awesome", "back", "bad", "because", "best", "better", "bit", "bought", "buy", "buying",
     "came", "can't", "come", "day", "days", "definitely", "didn't", "doesn't", "don't", "done", "down", "easy", "enough", "even", "ever", "every", "everything", "excellent",
@@ -39,9 +40,10 @@ def phrases(text: str, language: str = "english") -> list[str]:
     """
     common = COMMON.get(language, frozenset()) | EMPTY
     out: list[str] = []
-    for clause in re.split(r"<[^<>]*>|[^\w\s'-]+|--+", html.unescape(text).lower()):
+    told = joined(html.unescape(text).lower())
+    for clause in (BREAK if told.isascii() else _marked_break()).split(told):
         run: list[str] = []
-        for word in [*WORD.findall(clause), ""]:
+        for word in [*split_words(clause), ""]:
             if word and word not in common and not word[0].isdigit() and len(word) > 1:
                 run.append(word)
                 continue
@@ -99,6 +101,11 @@ class Keywords:
         column, out = {name: i for i, name in enumerate(self.names)}, np.zeros(len(self.names), dtype=np.float32)
         out[[column[name] for text in said for name in _with_words(phrases(text, language)) if name in column]] = 1
         return out
+
+
+@cache
+def _marked_break() -> re.Pattern[str]:
+    return re.compile(rf"<[^<>]*>|[^\w\s'{marks()}-]+|--+")
 
 
 def _with_words(found: Sequence[str]) -> set[str]:

@@ -3,17 +3,46 @@
 import functools
 import html
 import re
+import sys
+import unicodedata
 from typing import Any
 
 from tailor.errors import DataError, nearest
 
 UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # kana and Chinese characters stand without spaces: each counts as a word
 WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+(?:'[^\W{UNSPACED}]+)?", re.UNICODE)
+UNSEEN = "\u00ad", "\u200d"  # hyphens for the end of a line, and joiners, which only tell how letters are drawn
 
 
 def words(text: str) -> list[str]:
     """Lower-case words and numbers in order, HTML entities decoded: `words("Salt &amp; 0.5-Ounce")` is ["salt", "0", "5", "ounce"]."""
-    return WORD.findall(html.unescape(text).lower())
+    return split_words(joined(html.unescape(text).lower()))
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text that is `joined`, as they are."""
+    return (WORD if text.isascii() else _marked_word()).findall(text)
+
+
+def joined(text: str) -> str:
+    """The text with letters and their accents as one character where there is one, without characters that nobody sees."""
+    if text.isascii():
+        return text
+    for one in UNSEEN:
+        text = text.replace(one, "")
+    return unicodedata.normalize("NFC", text)
+
+
+@functools.cache
+def marks() -> str:
+    """All characters that are written onto the letter before them, as a class of a regular expression: vowels of Indian scripts, points of Hebrew and Arabic, accents."""
+    return "".join(f"\\U{at:08x}" for at in range(0x300, sys.maxunicode + 1) if unicodedata.category(chr(at))[0] == "M")
+
+
+@functools.cache
+def _marked_word() -> re.Pattern[str]:
+    letters = rf"[^\W{UNSPACED}]+(?:(?![\x00-\u02ff])[{marks()}]+[^\W{UNSPACED}]*)*"
+    return re.compile(rf"[{UNSPACED}]|{letters}(?:'{letters})?")
 
 
 COMMON = {"english": frozenset(

@@ -1,7 +1,10 @@
 """Cards: made again they are the same to the last bit; one byte, one setting or another random state is noticed and named."""
 
 import json
+import platform
+import re
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +18,7 @@ from tailor.bench.leaderboard import apart, boards
 from tailor.bench.suites import FOLDER, read_suite, split_of, suite_names
 from tailor.bench.verifying import verify
 from tailor.data.dataset import Dataset
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError, MissingExtraError, ModelError
 from tailor.testing.data import tiny_data
 
 SUITE = """
@@ -175,6 +178,58 @@ def test_a_failure_is_kept_as_a_card(bench, monkeypatch):
         boards(cards_in(bench / "other"))
 
 
+def test_a_failure_is_tried_again_when_the_suite_is(bench, monkeypatch):
+    def fails(*_):
+        raise MissingExtraError("needs wings: pip install wings")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(cards_module, "measure", fails)
+        run_suite(read_suite(bench / "tiny.toml"), bench / "other", only=["popular"])
+    (first, _) = run_suite(read_suite(bench / "tiny.toml"), bench / "other", only=["popular"])
+    assert first.status == "done"
+
+
+def test_whatever_a_method_fails_with_costs_the_others_nothing(bench, monkeypatch):
+    measured = cards_module.measure
+
+    def fails(inputs, *more):
+        if inputs["label"] == "popular":
+            raise ZeroDivisionError("by hand")
+        return measured(inputs, *more)
+
+    monkeypatch.setattr(cards_module, "measure", fails)
+    cards = run_suite(read_suite(bench / "tiny.toml"), bench / "other")
+    assert [card.status for card in cards] == ["failed: ZeroDivisionError: by hand"] * 2 + ["done"] * 2
+    assert "in fails" in (cards[0].folder / "run.log").read_text(), "where it failed stands in the log"
+
+
+def test_another_version_of_a_package_is_named(bench):
+    card = card_of(bench)
+    path = card.folder / "environment.txt"
+    path.write_text(re.sub(r"(?m)^numpy==.*$", "numpy==1.0", path.read_text()).replace("polars==", "polarbears=="))
+    about = json.loads((card.folder / "card.json").read_text())
+    about["files"]["environment.txt"] = cards_module.sha256_of(path)
+    about["machine"]["python"] = "3.9.1"
+    (card.folder / "card.json").write_text(json.dumps(about))
+    said = verify(read_card(card.folder))
+    assert said == [f"environment: python {platform.python_version()}, then 3.9.1", f"environment: numpy {np.__version__}, then 1.0",
+                    f"environment: polars {version('polars')}, then not there"]  # fmt: skip
+
+
+def test_tests_are_of_a_random_state_that_all_methods_have(bench):
+    shutil.rmtree(card_of(bench, "popular", 0).folder)
+    (board,) = boards(cards_in(bench / "runs"), "popular")
+    assert len({card.inputs["seed"] for card in cards_in(bench / "runs") if card.label == "popular"}) == 1
+    np.testing.assert_array_equal(
+        board.report.results["visits", "removed"].per_user["NDCG@5"],
+        report_of(card_of(bench, "visits", 1)).results["visits", "removed"].per_user["NDCG@5"],
+    )
+    assert board.random_state == 1
+    shutil.rmtree(card_of(bench, "visits", 1).folder)
+    with pytest.raises(DataError, match="no random state that all methods have"):
+        boards(cards_in(bench / "runs"), "popular")
+
+
 # --- tables ----------------------------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +280,11 @@ def test_the_suites_of_the_guide_are_there():
 @pytest.mark.parametrize(("text", "says"), [
     ("about = ", "is no TOML"), ('abuot = "x"', 'no "abuot". Did you mean "about"'), ("[methods.a]\nclass = 'nothing.Nothing'", r"\[methods.a\]"),
     (SUITE.replace("window", "windwo"), 'no setting "windwo"'), (SUITE.replace('"popular"', '"best"'), 'baseline "best"'),
+    (SUITE.replace("k = [5]", "kk = [5]"), r'\[protocol\] has no "kk".*Did you mean "k"'), (SUITE.replace("k = [5]", "k = [0]"), "k is .0."),
+    (SUITE.replace("k = [5]", "k = ['5']"), "k is "), (SUITE.replace("k = [5]", "metrics = 'NDCG'"), "metrics is 'NDCG'"), (SUITE.replace('by = "last"', ""), "needs a line by"),
+    (SUITE.replace("[split]\nby", "[split.x]\nby"), "needs a line by"), ("split = 'last'", "split is 'last'"), ("methods = 3", "methods is 3"),
+    (SUITE.replace("seeds = [0, 1]", "seeds = [true]"), "seeds is .True"), (SUITE.replace("seeds = [0, 1]", "seeds = [-1]"), "seeds is .-1"),
+    (SUITE.replace("methods.visits", 'methods."../visits"'), r'"\.\./visits".*name of a folder'),
     (SUITE.replace("seeds = [0, 1]", "seeds = 3"), "seeds is 3"), ("[methods.a]\nclass = 'retrieval.popularity.Popularity'", "needs .data. and .split."),
 ])  # fmt: skip
 def test_a_mistake_in_a_suite_is_named_with_its_file(tmp_path, text, says):
@@ -237,8 +297,8 @@ def test_a_mistake_in_a_suite_is_named_with_its_file(tmp_path, text, says):
         read_suite("smok")
 
 
-@pytest.mark.parametrize(("data", "says"), [({"world": "mars"}, 'no world "mars"'), ({"world": "shop", "peple": 3}, "peple"), ({}, "needs world, folder or import"),
-                                            ({"import": "a/b", "format": "csv"}, "set the variable TAILOR_DATA")])  # fmt: skip
+@pytest.mark.parametrize(("data", "says"), [({"world": "mars"}, 'no world "mars"'), ({"world": "shop", "peple": 3}, "peple"), ({}, "needs world, folder or import"), ({"import": "a/b"}, "needs format and name"),
+                                            ({"import": "a/b", "format": "csv", "name": "b"}, "set the variable TAILOR_DATA")])  # fmt: skip
 def test_data_that_are_not_there_are_named(data, says):
     with pytest.raises(DataError, match=says):
         split_of(data, {"by": "last"})

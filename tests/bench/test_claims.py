@@ -2,15 +2,28 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from tailor.base import Run
-from tailor.bench.claims import built_papers, claims_folder, end_sweep, run_claim, stale_records, sweep, verdicts
+from tailor.bench.claims import (
+    built_papers,
+    claims_folder,
+    end_sweep,
+    environment,
+    run_claim,
+    stale_records,
+    sweep,
+    sweeping,
+    verdicts,
+)
 from tailor.bench.papers import papers_table
+from tailor.cli.bench import app
 from tailor.errors import ModelError
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +217,44 @@ def test_a_sweep_goes_on_where_it_was_and_begins_anew_when_told(root):
     (claims_folder(root) / ".sweep.json").write_text("{")
     with pytest.raises(ModelError, match="begin again with --fresh"):
         sweep(root)
+
+
+def test_a_record_that_went_stale_within_a_sweep_is_measured_again(root):
+    sweep(root)
+    run_claim(SLUG, root, Run())
+    with (root / "site" / "planted_paper.py").open("a") as file:
+        file.write("\n# changed meanwhile\n")
+    left, done = sweep(root)
+    assert SLUG in left and not done
+
+
+def test_a_claim_that_fails_with_any_error_does_not_cost_a_sweep_the_others(root, monkeypatch):
+    (root / "docs").mkdir()
+    (root / "docs" / "papers.toml").write_text("")
+    built = built_papers()
+    other = "aaa-planted"  # its program fails with an error that is none of ours, before the planted one is asked
+    (claims_folder(root) / f"{other}.py").write_text("def measure(run):\n    return {}['nothing']\n")
+    monkeypatch.setattr("tailor.bench.claims.built_papers", lambda: {other: built[SLUG], SLUG: built[SLUG]})
+    done = CliRunner().invoke(app, ["claims", "--all", "--root", str(root)])
+    assert done.exit_code == 1 and f"{other}: KeyError: 'nothing'" in done.output
+    assert json.loads((claims_folder(root) / f"{SLUG}.json").read_text())["verdict"] == "held"
+    assert (claims_folder(root) / ".sweep.json").exists(), "the sweep is not over"
+
+
+def test_a_second_sweep_beside_one_that_runs_is_refused(root):
+    with sweeping(root), pytest.raises(ModelError, match="another sweep"), sweeping(root):
+        pass
+    with sweeping(root):  # and the first one's end frees it
+        pass
+
+
+def test_the_commit_is_that_of_the_root_and_not_of_a_repository_around_it(tmp_path):
+    inner = tmp_path / "venv" / "site-packages"
+    inner.mkdir(parents=True)
+    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert environment(tmp_path)["commit"] != "unknown"
+    assert environment(inner)["commit"] == "unknown"
 
 
 def test_the_verdicts_count_the_promises_that_came_out(root):

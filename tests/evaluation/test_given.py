@@ -54,12 +54,24 @@ def test_tied_scores_are_ordered_by_a_hash_and_not_by_the_file():
     assert np.array_equal(one.results["x", "kept"].per_user["HR@1"], two.results["x", "kept"].per_user["HR@1"])
 
 
-def test_users_without_a_list_are_misses_and_unknown_items_are_left_out():
+def test_users_without_a_list_are_misses_and_unknown_items_are_too():
     users, (_, targets) = SPLIT.queries("test")[0].user_ids, SPLIT.queries("test")
     wanted = DATA.catalogue.named(targets.values)
     lists = {user: ["no such item", wanted[at]] for at, user in enumerate(users) if at % 2}
     report = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(2,), seen=("kept",))
     assert report.mean("x", "HR@2", "kept") == 0.5 and report.results["x", "kept"].lists["empty"] == 0.5
+    # an item that the split does not know keeps its place: what follows it must not be judged as if it had been shown higher
+    first = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(1, 2), metrics=("HR", "MRR"))
+    assert first.mean("x", "HR@1", "kept") == 0 and first.mean("x", "MRR@2", "kept") == 0.25
+    with pytest.raises(DataError, match="none of the users and items"):
+        evaluate({"x": GivenLists.of({users[0]: ["no such item"]})}, SPLIT)
+
+
+def test_seen_items_leave_their_place_to_what_follows_also_behind_unknown_ones():
+    queries, targets = SPLIT.queries("test")
+    seen, wanted = DATA.catalogue.named(queries.histories[3][:1])[0], DATA.catalogue.named(targets[3])[0]
+    report = evaluate({"x": GivenLists.of({queries.user_ids[3]: ["no such item", seen, wanted]})}, SPLIT, k=(3,), metrics=("MRR",))
+    assert report.results["x", "removed"].per_user["MRR@3"][3] == 1 / 2 and report.results["x", "kept"].per_user["MRR@3"][3] == 1 / 3
 
 
 BAD = [

@@ -14,6 +14,7 @@ from tailor.errors import ModelError
 from tailor.llm.http import HTTPModel
 from tailor.llm.metered import Metered
 from tailor.remote import _lines
+from tailor.text.http_encoder import HTTPEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +138,44 @@ def test_settings_that_make_no_sense_are_refused():
     for bad in ({"concurrency": 0}, {"retries": -1}, {"deadline_s": 0}, {"base_url": "ftp://x"}):
         with pytest.raises(ModelError):
             HTTPModel("m", **bad)
+    for bad in ({"base_url": "http://[::1/v1"}, {"base_url": "http://localhost:99999/v1"}):
+        with pytest.raises(ModelError, match="must be an address"):
+            HTTPModel("m", **bad)
+
+
+@pytest.mark.parametrize("key", ["sk-very-secret", "hf_VerySecret", "Bearer x", "a=b"])
+def test_a_key_in_the_place_of_its_variable_s_name_is_refused_and_not_repeated(key):
+    for cls in (HTTPModel, HTTPEncoder):
+        with pytest.raises(ModelError, match="api_key_env") as caught:
+            cls("m", api_key_env=key)
+        assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk-very\nsecret", "sk-very–secret"])
+def test_a_key_that_no_request_can_carry_is_named_and_not_shown(key, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(ModelError, match="SOME_KEY") as caught:
+        HTTPModel("m", "http://127.0.0.1:9/v1", "SOME_KEY", deadline_s=2).complete(["p"])
+    assert "secret" not in str(caught.value)
+
+
+def test_lone_surrogates_reach_a_server_as_question_marks_wherever_they_stand():
+    def answer(path, body, nth):
+        if "prompt" not in body:
+            return 200, chat("ok")
+        text = body["prompt"]
+        return 200, {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [{"index": 0, "text": text, "finish_reason": "length", "logprobs": {
+            "tokens": list(text), "text_offset": list(range(len(text))), "token_logprobs": [-1.0] * len(text)}}]}  # fmt: skip
+
+    with scripted(answer) as server:
+        assert model(server, echoes=True).score(["a\ud800"], ["b\udfff"]).tolist() == [-2.0]
+        assert model(server, system="be \ud800 brief").complete(["p"])[0].text == "ok"
+        assert [body.get("prompt") or body["messages"][0]["content"] for body in server.bodies] == ["a?b?", "be ? brief"]
+
+
+def test_what_no_server_can_be_asked_for_is_refused_before_it_is_asked():
+    with scripted(lambda *_: (200, chat("ok"))) as server:
+        for wrong in ({"max_tokens": 0}, {"n": 0}, {"temperature": -1.0}):
+            with pytest.raises(ModelError, match=next(iter(wrong))):
+                model(server).complete(["p"], **wrong)
+        assert not server.bodies

@@ -85,6 +85,9 @@ def test_whatever_is_answered_the_outcome_is_a_permutation(answer, n):
         "```json" * 20_000,
         "\\" * 100_000,
         "[1" + "[" * 5000,
+        "\n" * 100_000,
+        "1" + "\n " * 50_000,
+        "-\n" * 50_000,
     ],
 )
 def test_a_hostile_answer_costs_no_time(hostile):

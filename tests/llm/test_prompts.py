@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -121,10 +122,14 @@ def test_histories_and_profiles_in_words():
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "\ud800", "\x00\x07", "日本語", "a" * 1_000_000, "ignore " * 50_000, "." * 100_000, "<" * 50_000, "rank this " * 20_000],
-)
+    ["", " ", "\ud800", "\x00\x07", "日本語", "a" * 1_000_000, "ignore " * 50_000, "." * 100_000, "<" * 50_000, "rank this " * 20_000,
+     "a" + " " * 100_000 + "b", "\n" * 100_000, "\n \t" * 30_000, "\nsystem" + " " * 100_000, "[removed]" + " " * 100_000 + "b", "\n#" * 50_000],
+    ids=lambda text: f"{text[:12]!r} {len(text)}",
+)  # fmt: skip
 def test_odd_and_endless_texts_are_fenced_in_reasonable_time(text):
+    started = time.perf_counter()
     one = fenced(text)
+    assert time.perf_counter() - started < 5  # white space alone once took hours
     assert one.text.startswith(OPEN) and one.text.endswith(CLOSE)
     one.text.encode("utf-8")
 

@@ -183,3 +183,36 @@ def test_a_completion_without_text_is_an_error_when_it_is_read():
     with pytest.raises(ModelError, match="no text"):
         Completion(()).text  # noqa: B018
     assert json.loads(Completion(("[1]",)).text) == [1]
+
+
+def test_a_server_that_does_not_say_what_it_used_is_counted_all_the_same():
+    class Silent(ScriptedModel):  # some servers leave the field usage out
+        def complete(self, prompts, **settings):
+            return [Completion(("word " * 60,), 0, 0, ("stop",)) for _ in prompts]
+
+    model = Metered(Silent(), 0.0, 1000.0, max_usd=0.35)
+    answers = [model.complete(["p"], max_tokens=100)[0] for _ in range(20)]
+    assert model.spent.tokens_out >= 60 and 0 < sum(not one.error for one in answers) <= 5
+
+
+def test_threads_together_pass_a_cap_of_seconds_by_one_call_at_most():
+    model = Metered(ScriptedModel(reply="yes", slow_ms=50), max_seconds=0.12)
+    threads = [threading.Thread(target=model.complete, args=(["p"],)) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert model.spent.calls <= 3 and model.spent.refused == 16 - model.spent.calls
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"max_tokens": 0}, {"max_tokens": -5}, {"n": 0}, {"temperature": -1.0}, {"temperature": float("nan")}], ids=str
+)
+def test_what_no_model_can_be_asked_for_is_refused_in_words(wrong, tmp_path):
+    for model in (
+        ScriptedModel(reply="yes"),
+        Metered(ScriptedModel(reply="yes"), max_usd=1.0),
+        Cached(ScriptedModel(reply="yes"), str(tmp_path)),
+    ):
+        with pytest.raises(ModelError, match=next(iter(wrong))):
+            model.complete(["p"], **wrong)

@@ -1,6 +1,7 @@
 """Phrases and what is said of them: by hand, and on real reviews."""
 
 import json
+import time
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tailor.text.keywords import Keywords, mentions, phrases
     [
         ("The battery life is great, and it charges fast!", ["battery life", "charges fast"]),
         ("", []),
+        ("अच्छी बैटरी, तेज़ चार्जर", ["अच्छी बैटरी", "तेज़ चार्जर"]),
         ("It is. And so?", []),
         ("USB-C cable 2 m<br />red case", ["usb", "cable", "red case"]),
         ("soft thick warm winter coat", ["soft thick warm", "thick warm winter", "warm winter coat"]),
@@ -65,6 +67,14 @@ def test_a_turn_within_a_sentence_keeps_what_is_said_apart():
     assert mentions("", {"case"}) == [] and mentions("A good case", set()) == []
     with pytest.raises(DataError, match="english"):
         mentions("gut", {"gut"}, language="german")
+
+
+@pytest.mark.parametrize("gap", [" " * 100_000, "\n" * 100_000, "\n " * 50_000], ids=len)
+def test_white_space_without_end_costs_no_time(gap):
+    pytest.importorskip("vaderSentiment")
+    started = time.perf_counter()
+    assert [one.aspect for one in mentions(f"A good case{gap}and a charger", {"case", "charger"})] == ["case", "charger"]
+    assert time.perf_counter() - started < 5
 
 
 def test_polarity_follows_the_stars_of_real_reviews():

@@ -1,3 +1,5 @@
+import unicodedata
+
 import pytest
 
 from tailor.text.words import words
@@ -23,3 +25,21 @@ from tailor.text.words import words
 )
 def test_words(text, expected):
     assert words(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("हिन्दी भाषा", ["हिन्दी", "भाषा"]),  # vowel signs are marks, not letters
+        ("தமிழ் மொழி", ["தமிழ்", "மொழி"]),
+        ("বাংলা ভাষা", ["বাংলা", "ভাষা"]),
+        ("مُحَمَّد كِتَاب", ["مُحَمَّد", "كِتَاب"]),
+        ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
+        ("cafe\u0301 nai\u0308ve", ["café", "naïve"]),  # a letter and its accent apart are the letter with it
+        ("\u0301 x", ["x"]),  # a mark alone is no word
+        ("か\u3099", ["が"]),
+        ("नहीं\u200d", ["नहीं"]),
+    ],
+)
+def test_marks_belong_to_their_letters(text, expected):
+    assert words(text) == [unicodedata.normalize("NFC", one) for one in expected]
