@@ -18,7 +18,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query, Ranking
 from tailor.data.queries import Rankings
 from tailor.errors import DataError
-from tailor.evaluation.report import GIVEN, Report, Result, known_names, with_intervals
+from tailor.evaluation.report import GIVEN, Report, Result, known_depths, known_names, with_intervals
 from tailor.metrics.battery import per_user
 from tailor.metrics.graded import GRADED
 from tailor.metrics.ranking import PER_USER
@@ -133,8 +133,7 @@ def evaluate_judged(methods: Mapping[str, Recommender], judged: Judged, k: Seque
     known_names("metrics", metrics, {**PER_USER, **GRADED, "bpref": None})
     if not methods:
         raise DataError("there is no method to evaluate")
-    if not k or min(k) < 1:
-        raise DataError(f"k is {k!r}: give a list of depths, each at least 1, such as (10,)")
+    known_depths(k)
     queries = [Query(text=text, request_id=one) for one, text in judged.asked.select("request_id", "text").iter_rows()]
     rows, grades = judged.judgements
     results = {}

@@ -13,7 +13,7 @@ from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.comparing import Comparison, compare, joined
 from tailor.evaluation.given import Candidates, GivenLists
-from tailor.evaluation.report import Report, Result, known_names, mean_of_defined, with_intervals
+from tailor.evaluation.report import Report, Result, known_depths, known_names, mean_of_defined, with_intervals
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
@@ -42,8 +42,7 @@ def evaluate(
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
     if not named:
         raise DataError("there is no method to evaluate")
-    if isinstance(k, int) or not k or min(k) < 1:
-        raise DataError(f"k is {k!r}: give a list of depths, each at least 1, such as (10,)")
+    known_depths(k)
     known_names("metrics", metrics, PER_USER)
     known_names("seen", seen, SEEN)
     for method in named.values():

@@ -126,6 +126,12 @@ def known_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
             raise DataError(f"{what} holds {one!r}.{nearest(one, known)}")
 
 
+def known_depths(k: object) -> None:
+    """Raise DataError for what is no list of depths."""
+    if not isinstance(k, Sequence) or isinstance(k, str) or not k or not all(isinstance(one, int | np.integer) and one >= 1 for one in k):
+        raise DataError(f"k is {k!r}: give a list of depths, each at least 1, such as (10,)")
+
+
 def without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: without_nan(one) for name, one in value.items()}

@@ -21,18 +21,22 @@ def bootstrap(values: np.ndarray, draws: int = 2000, level: float = 0.95, seed: 
 
     Users are drawn with replacement (Efron 1979). `clusters` (U,): rows that belong together (of one user, of one session) are drawn together.
     `strata` (U,): as many are drawn from each stratum as it has, so that its share is no chance. Both: clusters within strata, those of a cluster's
-    first row. Raises DataError where their lengths do not fit.
+    first row. A column that is defined for nobody has NaN. Raises DataError where their lengths do not fit, and for infinite values.
     """
     if not len(values):
         return np.full(values.shape[1], np.nan), np.full(values.shape[1], np.nan)
-    low, high = np.nanquantile(_drawn_means(values, draws, seed, clusters, strata), [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return low, high
+    means = _drawn_means(values, draws, seed, clusters, strata)
+    defined = ~np.isnan(means).all(axis=0)
+    ends = np.full((2, values.shape[1]), np.nan)
+    ends[:, defined] = np.nanquantile(means[:, defined], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return ends[0], ends[1]
 
 
 def _drawn_means(
     values: np.ndarray, draws: int, seed: int, clusters: np.ndarray | None = None, strata: np.ndarray | None = None
 ) -> np.ndarray:
     """(draws, M) means of the columns over rows drawn with replacement."""
+    _refuse_infinite(values)
     for what, given in (("clusters", clusters), ("strata", strata)):
         if given is not None and len(given) != len(values):
             raise DataError(f"{len(given)} {what} for {len(values)} rows: give one each")
@@ -48,6 +52,11 @@ def _drawn_means(
         total = times @ counts[:, :1] if even else times @ counts
         means.append((times @ sums) / np.where(total > 0, total, np.nan))
     return np.concatenate(means)
+
+
+def _refuse_infinite(values: np.ndarray) -> None:
+    if np.isinf(values).any():
+        raise DataError("a value is infinite: what it would be averaged with would not count")
 
 
 def _summed(values: np.ndarray, code: np.ndarray, n: int) -> np.ndarray:
@@ -70,6 +79,8 @@ def bootstrap_over_seeds(values: np.ndarray, draws: int = 2000, level: float = 0
 
     With fewer than about 5 repeats the spread between them is hardly known; the table of seeds shows each.
     """
+    if np.isnan(values).all():
+        return float("nan"), float("nan")
     rng = np.random.default_rng(seed)
     repeats, users = values.shape
     means = np.empty(draws)
@@ -84,6 +95,8 @@ def wilson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
     """Interval of a rate from few cases (Wilson 1927): never empty, never outside 0 to 1. NaN for n = 0."""
     if not n:
         return float("nan"), float("nan")
+    if not 0 <= successes <= n:
+        raise DataError(f"{successes} of {n} cases: the share must lie between 0 and 1")
     z = float(stats.norm.ppf((1 + level) / 2))
     rate, z2 = successes / n, z * z / n
     middle, half = (rate + z2 / 2) / (1 + z2), z / (1 + z2) * np.sqrt(rate * (1 - rate) / n + z2 / (4 * n))
@@ -109,10 +122,15 @@ def paired_tests(differences: np.ndarray, draws: int = 10_000, seed: int = 0, ki
     """(M,) p-values that the mean of each column of differences (U, M) is 0; see `paired_test`. All columns share the draws."""
     if kind not in KINDS:
         raise DataError(f'no paired test "{kind}".{nearest(kind, KINDS)}')
+    _refuse_infinite(differences)
     if kind in ("t", "wilcoxon"):
         return np.array([_textbook(column[~np.isnan(column)], kind) for column in differences.T])
     known = np.where(np.isnan(differences), 0.0, differences)
     nothing = ~(known != 0).any(axis=0)
+    if kind == "bootstrap":
+        nothing |= (~np.isnan(differences)).sum(axis=0) < 2  # one user drawn again and again differs in nothing
+    if nothing.all():
+        return np.ones(differences.shape[1])
     if kind == "bootstrap":
         mean = np.nanmean(np.where(nothing, 0.0, differences), axis=0)
         extreme = (np.abs(_drawn_means(differences - mean, draws, seed)) >= np.abs(mean)).sum(axis=0)
@@ -124,6 +142,8 @@ def paired_tests(differences: np.ndarray, draws: int = 10_000, seed: int = 0, ki
 def _textbook(column: np.ndarray, kind: str) -> float:
     if len(column) < 2 or not (column != 0).any():
         return 1.0
+    if kind == "t" and np.ptp(column) == 0:
+        return 0.0
     found = stats.ttest_1samp(column, 0.0) if kind == "t" else stats.wilcoxon(column)
     return float(found.pvalue)
 

@@ -4,11 +4,12 @@ import numpy as np
 from scipy.stats import kendalltau
 
 from tailor.metrics.candidates import shared_items
+from tailor.metrics.ranking import first_places
 
 
 def overlap(a: np.ndarray, b: np.ndarray, k: int) -> np.ndarray:
-    """Items in both lists' first k / k. Range 0 to 1; NaN where both lists are empty."""
-    a, b = a[:, :k], b[:, :k]
+    """Items in both lists' first k / k. Range 0 to 1; NaN where both lists are empty. Raises ValueError for k below 1."""
+    a, b = first_places(a, k), first_places(b, k)
     empty = ~(a >= 0).any(axis=1) & ~(b >= 0).any(axis=1)
     return np.where(empty, np.nan, shared_items(a, b) / k)
 
@@ -20,6 +21,8 @@ def rank_biased_overlap(a: np.ndarray, b: np.ndarray, p: float = 0.9) -> np.ndar
     """
     depth = min(a.shape[1], b.shape[1])
     empty = ~(a >= 0).any(axis=1) & ~(b >= 0).any(axis=1)
+    if not depth:
+        return np.full(len(a), np.nan)
     agreed = np.stack([shared_items(a[:, :d], b[:, :d]) / d for d in range(1, depth + 1)], axis=1)
     weights = p ** np.arange(1.0, depth + 1)
     return np.where(empty, np.nan, (1 - p) / p * (agreed @ weights) + agreed[:, -1] * p**depth)

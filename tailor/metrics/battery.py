@@ -28,6 +28,14 @@ def per_user(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray, k: Sequ
             raise ValueError(f'there is no metric "{name}"{needs}; known: {", ".join(known)}')
     if len(offsets) != len(rows) + 1:
         raise ValueError(f"{len(rows)} lists, but offsets for {len(offsets) - 1} users")
+    if offsets[0] != 0 or offsets[-1] != len(targets) or (np.diff(offsets) < 0).any():
+        raise ValueError(
+            f"offsets go from {offsets[0]} to {offsets[-1]}: they must rise from 0 to the {len(targets)} relevant items there are"
+        )
+    if grades is not None and (len(grades) != len(targets) or not np.isfinite(grades).all()):
+        raise ValueError(
+            f"{len(grades)} grades for {len(targets)} judged items, of which one is {np.max(grades, initial=0)}: give one finite number each"
+        )
     if not k or min(k) < 1:
         raise ValueError(f"k is {k!r}: give depths of at least 1")
     out = {f"{name}@{depth}": np.empty(len(rows)) for name in metrics for depth in k}

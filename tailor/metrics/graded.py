@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tailor.metrics.ranking import hits, places_of
+from tailor.metrics.ranking import first_places, hits, places_of
 
 
 def grades_of(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray, grades: np.ndarray) -> np.ndarray:
@@ -74,7 +74,7 @@ def ndcg_exponential(grades: np.ndarray, best: np.ndarray, k: int) -> np.ndarray
 
 def rank_biased_precision(grades: np.ndarray, best: np.ndarray, k: int, p: float = 0.8) -> np.ndarray:
     """(1 - p) * sum of grade * p^(rank - 1) (Moffat and Zobel 2008). Below 1 where grades are at most 1."""
-    top = grades[:, :k]
+    top = first_places(grades, k)
     return _defined((1 - p) * np.asarray(top @ p ** np.arange(float(top.shape[1]))), best)
 
 
@@ -83,7 +83,7 @@ def expected_reciprocal_rank(grades: np.ndarray, best: np.ndarray, k: int, highe
 
     Range 0 to 1. Raises ValueError for a grade above `highest`, the highest of the scale (not of the data).
     """
-    top = grades[:, :k]
+    top = first_places(grades, k)
     if (top > highest).any():
         raise ValueError(f"a grade of {top.max():g} is above the highest of the scale, {highest}")
     content = (np.exp2(top) - 1) / 2.0**highest

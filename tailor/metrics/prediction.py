@@ -71,13 +71,13 @@ def r_squared(truth: np.ndarray, predicted: np.ndarray) -> float:
     """1 - squared error / squared distance of the truth to its mean. 1 best, 0 the mean's, below 0 worse. NaN for a constant truth."""
     truth, predicted = _checked(truth, predicted)
     spread = ((truth - _mean(truth)) ** 2).sum()
-    return float(1 - ((truth - predicted) ** 2).sum() / spread) if spread > 0 else float("nan")
+    return float(1 - ((truth - predicted) ** 2).sum() / spread) if spread > 0 and np.ptp(truth) > 0 else float("nan")
 
 
 def explained_variance(truth: np.ndarray, predicted: np.ndarray) -> float:
     """1 - variance of the error / variance of the truth: R squared that forgives a constant shift. NaN for a constant truth."""
     truth, predicted = _checked(truth, predicted)
-    return float(1 - np.var(truth - predicted) / np.var(truth)) if len(truth) and np.var(truth) > 0 else float("nan")
+    return float(1 - np.var(truth - predicted) / np.var(truth)) if len(truth) and np.ptp(truth) > 0 else float("nan")
 
 
 def max_error(truth: np.ndarray, predicted: np.ndarray) -> float:

@@ -73,7 +73,7 @@ def _defined(values: np.ndarray | np.floating, relevant: np.ndarray) -> np.ndarr
     return np.where(relevant > 0, values, np.nan)
 
 
-def _first(hits: np.ndarray, k: int) -> np.ndarray:
+def first_places(hits: np.ndarray, k: int) -> np.ndarray:
     """The places up to rank k. Raises ValueError for k below 1."""
     if k < 1:
         raise ValueError(f"k is {k}: a list has at least one place")
@@ -82,7 +82,7 @@ def _first(hits: np.ndarray, k: int) -> np.ndarray:
 
 def places_of(hits: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """(h,) user and (h,) place from 0 of every hit among the first k: hits are few, so what follows costs no (U, K) numbers."""
-    top = np.ascontiguousarray(_first(hits, k))
+    top = np.ascontiguousarray(first_places(hits, k))
     at = np.flatnonzero(top)
     width = max(top.shape[1], 1)
     owners = at // width
@@ -100,7 +100,7 @@ def hit_count(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 
 def hit_rate(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """1 where any of the first k is relevant (success@k). Equals recall where each user has one relevant item."""
-    return _defined(_first(hits, k).any(axis=1).astype(np.float64), relevant)
+    return _defined(first_places(hits, k).any(axis=1).astype(np.float64), relevant)
 
 
 def recall(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def f1(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 
 def reciprocal_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """1 / rank of the first relevant item among the first k, else 0; its mean is MRR@k (Voorhees 1999)."""
-    top = _first(hits, k)
+    top = first_places(hits, k)
     if not top.shape[1]:
         return _defined(np.zeros(len(top)), relevant)
     return _defined(top.any(axis=1) / (top.argmax(axis=1) + 1.0), relevant)

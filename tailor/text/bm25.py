@@ -26,7 +26,7 @@ class BM25:
 
     def __init__(self, k1: float = 1.5, b: float = 0.75, language: str | None = None) -> None:
         check_language(language)
-        if k1 < 0 or not 0 <= b <= 1:
+        if not k1 >= 0 or not 0 <= b <= 1:
             raise DataError(f"k1 is {k1}, b {b}: k1 from 0, b between 0 and 1")
         self.k1, self.b, self.language = k1, b, language
         self.vocabulary: dict[str, int] = {}
@@ -35,7 +35,9 @@ class BM25:
         self._lengths = array("f")  # words in each text
 
     def add(self, texts: Sequence[str]) -> None:
-        """Append texts; the first text added is row 0."""
+        """Append texts; the first text added is row 0. Raises DataError for one string in their place."""
+        if isinstance(texts, str):
+            raise DataError(f"texts must be a sequence of texts, got one string {texts[:60]!r}: write [text]")
         start = len(self)
         if len(texts) <= FEW:
             for at, text in enumerate(texts, start):
@@ -98,7 +100,9 @@ class BM25:
         return (counts @ weights).tocsr()
 
     def search(self, queries: Sequence[str], k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k best texts: (Q, k) int32 rows, -1 where fewer share a word, and (Q, k) float32 scores; equal scores stand in row order."""
+        """The k best texts: (Q, k) int32 rows, -1 where fewer share a word, and (Q, k) float32 scores; equal scores stand in row order. Raises DataError for k below 1."""
+        if k < 1:
+            raise DataError(f"k is {k}: ask for at least 1 text")
         counts, weights = self._asked(queries)
         lists = [_List(weights.indices[start:stop], weights.data[start:stop], len(self), k)
                  for start, stop in zip(weights.indptr, weights.indptr[1:])]  # fmt: skip

@@ -246,6 +246,8 @@ def test_items_that_the_data_does_not_know_take_their_places_and_are_misses():
         ({"k": ()}, "k is"),
         ({"k": (0,)}, "k is"),
         ({"k": 10}, "k is"),
+        ({"k": ("10",)}, "k is"),
+        ({"k": "10"}, "k is"),
         ({"seen": ("remove",)}, "remove"),
         ({"seen": "removed"}, "seen"),
         ({"seen": ()}, "seen"),

@@ -128,11 +128,11 @@ def test_each_column_gets_what_it_gets_alone():
         assert (lows[at], highs[at]) == (pytest.approx(low[0]), pytest.approx(high[0]))
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_column_without_any_value_is_undefined_and_spoils_no_other():
     values = np.stack([np.full(40, np.nan), np.random.default_rng(0).random(40)], axis=1)
-    with pytest.warns(RuntimeWarning, match="All-NaN"):
-        low, high = bootstrap(values)
-    assert np.isnan(low[0]) and 0.3 < low[1] < high[1] < 0.7
+    low, high = bootstrap(values)
+    assert np.isnan([low[0], high[0]]).all() and 0.3 < low[1] < high[1] < 0.7
 
 
 def test_the_kinds_of_test_agree_with_scipy_and_with_one_another():
@@ -201,3 +201,35 @@ def test_what_is_called_detectable_is_found_in_four_of_five_cases():
     found = [paired_test(rng.normal(effect, 1, 100), np.zeros(100), draws=400, seed=at) < 0.05 for at in range(500)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
     assert np.isnan(detectable(np.array([1.0, np.nan])))
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_is_defined_for_nobody_has_no_interval_and_no_warning():
+    nothing, some = np.full((5, 1), np.nan), np.arange(5.0)[:, None]
+    low, high = bootstrap(np.concatenate([nothing, some], axis=1))
+    assert np.isnan(low[0]) and np.isnan(high[0]) and low[1] < 2 < high[1]
+    assert np.isnan(bootstrap_over_seeds(np.full((2, 3), np.nan))).all() and np.isnan(bootstrap_over_seeds(np.zeros((2, 0)))).all()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_user_or_none_shows_nothing(kind):
+    assert paired_test(np.array([1.0]), np.array([0.0]), kind=kind) == 1
+    assert paired_test(np.array([1.0, np.nan]), np.array([0.0, 1.0]), kind=kind) == 1
+    assert paired_test(np.zeros(0), np.zeros(0), kind=kind) == 1
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_difference_for_everybody_is_no_chance(kind):
+    assert paired_test(np.ones(50), np.zeros(50), kind=kind) < 0.001
+
+
+def test_values_without_bound_are_refused():
+    for values in (np.array([[np.inf], [1.0]]), np.array([[1.0], [-np.inf]])):
+        with pytest.raises(DataError, match="infinite"):
+            bootstrap(values)
+        with pytest.raises(DataError, match="infinite"):
+            paired_tests(values)
+    with pytest.raises(DataError, match="6 of 5"):
+        wilson(6, 5)

@@ -80,3 +80,13 @@ def test_memory_grows_with_the_answer_only():
     tracemalloc.stop()
     assert all((one > 0).all() for one in values.values())
     assert peak < 120e6, f"{peak / 1e6:.0f} MB for {rows.nbytes / 1e6:.0f} MB of lists"
+
+
+@pytest.mark.parametrize(("offsets", "targets", "grades", "says"), [
+    ([0, 1, 0], [2], None, "offsets"), ([0, 1, 3], [2], None, "offsets"), ([1, 1, 1], [2], None, "offsets"),
+    ([0, 1, 1], [2], [np.nan], "nan"), ([0, 1, 1], [2], [np.inf], "inf"), ([0, 1, 1], [2], [1.0, 2.0], "2 grades"),
+])  # fmt: skip
+def test_offsets_and_grades_that_do_not_fit_are_named(offsets, targets, grades, says):
+    rows = np.array([[1, 2, 3], [4, 5, 6]])
+    with pytest.raises(ValueError, match=says):
+        per_user(rows, np.array(offsets), np.array(targets), (3,), ("NDCG",), grades=None if grades is None else np.array(grades))

@@ -12,6 +12,7 @@ from ir_measures import AP, RR, Bpref, P, R, Rprec, Success, nDCG
 
 from tailor.metrics.battery import per_user
 from tailor.metrics.graded import (
+    GRADED,
     best_grades,
     dcg,
     dcg_exponential,
@@ -138,3 +139,10 @@ def test_expected_reciprocal_rank_equals_its_loop():
     best = -np.sort(-grades, axis=1)
     expected = [stop_loop(row.tolist(), 6) if row.any() else math.nan for row in grades]
     np.testing.assert_allclose(expected_reciprocal_rank(grades, best, 6), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("k", [0, -1])
+@pytest.mark.parametrize("name", GRADED)
+def test_a_list_has_at_least_one_place(name, k):
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        GRADED[name](np.array([[1.0, 2.0]]), np.array([[2.0, 1.0]]), k)

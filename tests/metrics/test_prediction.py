@@ -161,3 +161,9 @@ def test_a_list_is_calibrated_when_its_categories_are_the_history_s():
     assert values[0] == pytest.approx(0)
     assert values[1] == pytest.approx(0.5 * math.log(0.5 / (0.99 + 0.005)) + 0.5 * math.log(0.5 / 0.005))
     assert values[2] == pytest.approx(-math.log(0.01)) and np.isnan(values[3:]).all()
+
+
+@pytest.mark.parametrize("constant", [0.1, 1 / 3, 1e9 + 0.1])
+def test_a_constant_truth_that_rounds_has_no_share_explained(constant):
+    truth, said = np.full(7, constant), np.arange(7.0)
+    assert np.isnan(p.r_squared(truth, said)) and np.isnan(p.explained_variance(truth, said))

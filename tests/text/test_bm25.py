@@ -96,7 +96,7 @@ def test_one_text_added_to_many_is_found_at_once_and_costs_no_reindexing():
     assert np.median(seconds) < 1e-3, "budget: 1 ms"
 
 
-@pytest.mark.parametrize(("k1", "b"), [(-1, 0.5), (1, 1.5), (1, -0.1)])
+@pytest.mark.parametrize(("k1", "b"), [(-1, 0.5), (1, 1.5), (1, -0.1), (float("nan"), 0.5)])
 def test_settings_that_are_no_bm25_are_refused(k1, b):
     with pytest.raises(DataError, match=f"k1 is {k1}"):
         BM25(k1, b)
@@ -108,3 +108,13 @@ def test_odd_texts_are_indexed_and_searched(text):
     index.add([text, "plain"])
     rows, _ = index.search([text, "plain"], 2)
     assert 1 in rows[1] and len(index) == 2
+
+
+def test_what_cannot_be_asked_is_refused_in_words():
+    index = BM25()
+    index.add(["a b", "b"])
+    for k in (0, -1):
+        with pytest.raises(DataError, match=f"k is {k}"):
+            index.search(["b"], k)
+    with pytest.raises(DataError, match="one string"):
+        index.add("a b")
