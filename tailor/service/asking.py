@@ -50,7 +50,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
             ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
         items = _listed(asking.shelf, ranking)
         if body.explain:
-            await run_in_threadpool(_explain, model, asking.query, ranking, items)
+            await run_in_threadpool(_explain, model, asking.query, ranking, items, asking.shelf)
         return _answer(
             service, who.tenant, "recommendations", body.user_id, body.text or None, model.name, request_id, ranking, items, asking.notes
         )
@@ -105,7 +105,7 @@ class Plain(JSONResponse):
     """JSON written by the validation library, in a quarter of the time."""
 
     def render(self, content: Any) -> bytes:
-        return to_json(content)
+        return to_json(content, inf_nan_mode="null")
 
 
 class _Recommending:
@@ -172,11 +172,13 @@ def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
             for at, (item_id, score) in enumerate(zip(ranking.ids, ranking.scores.tolist(), strict=True), 1)]  # fmt: skip
 
 
-def _explain(model: Answering, query: Query, ranking: Ranking, items: list[dict[str, Any]]) -> None:
+def _explain(model: Answering, query: Query, ranking: Ranking, items: list[dict[str, Any]], shelf: Shelf) -> None:
+    """Reasons name no item that must not be answered."""
     if not model.model.explains():
         raise ProblemError(422, f"explain: {model.name} cannot explain its lists")
     for one, found in zip(items, model.model.explain([query], [ranking])[0], strict=True):
-        one["reasons"] = [{"kind": part.kind, "id": part.id, "share": round(part.share, 4)} for part in found.evidence[:5]]
+        named = [part for part in found.evidence if part.kind != "item" or part.id not in shelf.blocked]
+        one["reasons"] = [{"kind": part.kind, "id": part.id, "share": round(part.share, 4)} for part in named[:5]]
 
 
 def _answer(service: Service, tenant: str, surface: str, user_id: str | None, text: str | None, model: str, request_id: str, ranking: Ranking,

@@ -4,11 +4,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pydantic import BaseModel
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailor.service.problems import late
+from tailor.service.problems import answer, late
 from tailor.store.keys import Caller
 
 
@@ -31,7 +31,12 @@ class Direct:
             await self.app(scope, receive, send)
             return
         request = Request(scope, receive)
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            scope["route"] = self.route
+            await answer(request, 400, "the body ended before its end")(scope, receive, send)
+            return
         response = await self._answered(request, body)
         if response is None:
             await self.app(scope, _again(body, receive), send)

@@ -74,20 +74,19 @@ class Shelf:
 
     def outside(self, condition: str) -> Vocabulary:
         """The items that do not meet a condition (docs: the language of `Filter`). Raises DataError for one that cannot be read."""
-        found = self._filters.get(condition)
-        if found is None:
-            table = self._frame()
-            holds = Condition(condition, "filter").holds(table)
-            found = Vocabulary(dict.fromkeys(table["item_id"].filter(pl.Series(~holds)).to_list()))
-            if len(self._filters) >= FILTERS:
-                self._filters.clear()
-            self._filters[condition] = found
+        with self._lock:
+            found, rows, table = self._filters.get(condition), self.rows, self._table
+        if found is not None:
+            return found
+        table = item_frame(list(rows.values())) if table is None else table
+        holds = Condition(condition, "filter").holds(table)
+        found = Vocabulary(dict.fromkeys(table["item_id"].filter(pl.Series(~holds)).to_list()))
+        with self._lock:
+            if self.rows is rows:  # else items came meanwhile that were not looked at
+                if len(self._filters) >= FILTERS:
+                    self._filters.clear()
+                self._filters[condition], self._table = found, table
         return found
-
-    def _frame(self) -> pl.DataFrame:
-        if self._table is None:
-            self._table = item_frame(list(self.rows.values()))
-        return self._table
 
     def search(self, text: str, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
         """The k items that answer `text` best, and their scores: by words (BM25), and where vectors are there also by meaning."""

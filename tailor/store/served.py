@@ -1,5 +1,6 @@
 """What was answered to whom: requests, and the items shown with their probabilities; and which model answers."""
 
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -12,10 +13,11 @@ from tailor.errors import StoreError
 from tailor.store.engine import inserting, now_ms, padded
 from tailor.store.people import signing_secret, subject
 from tailor.store.schema import erasures, models, requests
-from tailor.store.sealing import Subject
+from tailor.store.sealing import KeysError, Subject
 from tailor.store.subjects import NOBODY, subjects_for
 from tailor.store.writer import AwayError, Writer
 
+log = logging.getLogger("tailor.store")
 RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
 PREDICTS: Literal["predicts"] = "predicts"
 # ten rows a list: by the driver alone they cost a third of what the expression language takes for them, while answers wait for the interpreter
@@ -118,14 +120,24 @@ class ServedLog:
     def _write(self) -> None:
         with self._lock:
             lists, self._waiting = self._waiting, []
+        if lists:
+            self._put(lists)
+
+    def _put(self, lists: list[Served]) -> None:
         try:
-            if lists:
-                self.writer.do(lambda connection: log_served(connection, lists))
-        except (AwayError, FutureTimeoutError):
+            self.writer.do(lambda connection: log_served(connection, lists))
+        except (AwayError, KeysError, FutureTimeoutError):
             with self._lock:
                 together = lists + self._waiting
                 self.lost += max(0, len(together) - self.most)
                 self._waiting = together[-self.most :]
+        except Exception as error:  # one of them is what no table holds: the others are written each by itself
+            if len(lists) > 1:
+                for one in lists:
+                    self._put([one])
+            else:
+                self.lost += 1
+                log.error("a list cannot be logged", extra={"error": type(error).__name__, "model": lists[0].model})
 
 
 def add_model(
