@@ -11,6 +11,7 @@ Where others are at work on the machine, `chrt -r 10 python benchmarks/service_l
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -134,6 +135,8 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
         return [json.dumps({"events": [{"event_id": f"{mark}-{b}-{i}", "user_id": users[int(rng.integers(len(users)))], "item_id": items[int(rng.integers(len(items)))]}
                                        for i in range(100)]}).encode() for b in range(int(rate / 100 * given.seconds))]  # fmt: skip
 
+    gc.collect()
+    gc.freeze()  # a collection of the data that is held here would count as the server's
     await offered(lines, "/v1/recommendations", asked(20)[:200], 20, pid)  # warm
     out: dict[str, Any] = {"memory at start, GB": memory_gb(pid), "recommendations": [], "events, batches of 100": []}
     for rate in given.rates:

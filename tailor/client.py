@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -10,7 +12,8 @@ import httpx
 from tailor.errors import ServiceError
 
 AT_ONCE = 1_000  # events or items of one request
-AGAIN = (429, 502, 503, 504)  # answers after which the same request may be sent again: events have ids, so that none counts twice
+BUSY = 429
+AGAIN = (BUSY, 502, 503, 504)  # answers after which the same request may be sent again: events have ids, so that none counts twice
 
 
 class Client:
@@ -119,8 +122,8 @@ class Client:
         return self._ask("POST", "/v1/models/switch", {"version": version})
 
     def roll_back(self, kind: str = "recommends") -> dict[str, Any]:
-        """Let the version answer that did before this one; `kind`: "recommends" or "predicts"."""
-        return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}")
+        """Let the version answer that did before this one; `kind`: "recommends" or "predicts". Never sent twice: the second time would undo the first."""
+        return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
 
     def start_experiment(self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None) -> dict[str, Any]:
         """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...], the first what the others are compared with."""
@@ -133,7 +136,8 @@ class Client:
     def end_experiment(self, name: str) -> dict[str, Any]:
         return self._ask("DELETE", f"/v1/experiments/{quote(name, safe='')}")
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False) -> dict[str, Any]:
+        """`once`: sent again only where it is sure that it was not done."""
         give_up, wait_s = time.monotonic() + self.patience_s, 0.5
         while True:
             try:
@@ -143,16 +147,25 @@ class Client:
                     ServiceError(f"{self._http.base_url} does not answer ({type(error).__name__}): is the server running?"),
                     wait_s,
                 )
+                may_again = not once or isinstance(error, httpx.ConnectError)
             else:
                 if answer.is_success:
                     return dict(answer.json())
-                problem, after = _problem(answer), float(answer.headers.get("retry-after") or wait_s)
-                if answer.status_code not in AGAIN:
-                    raise problem
-            if time.monotonic() + after > give_up:
+                problem, after = _problem(answer), _wait(answer.headers.get("retry-after", ""), wait_s)
+                may_again = answer.status_code in AGAIN and (not once or answer.status_code == BUSY)
+            if not may_again or time.monotonic() + after > give_up:
                 raise problem
             time.sleep(after)
             wait_s = min(2 * wait_s, 10.0)
+
+
+def _wait(said: str, otherwise: float) -> float:
+    """Seconds to wait as a Retry-After says: a number, or the moment, which proxies write."""
+    with suppress(ValueError):
+        return max(float(said), 0.0)
+    with suppress(ValueError):
+        return max(parsedate_to_datetime(said).timestamp() - time.time(), 0.0)
+    return otherwise
 
 
 def _problem(answer: httpx.Response) -> ServiceError:

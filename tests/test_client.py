@@ -1,5 +1,8 @@
 """The client: against the real application, and against a server that fails."""
 
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
 import pytest
 
 httpx = pytest.importorskip("httpx")
@@ -75,3 +78,39 @@ def test_what_cannot_be_taken_now_is_sent_again_and_given_up_in_the_end(monkeypa
         with pytest.raises(ServiceError, match="503") as problem:
             client.models()
     assert "secret-key" not in str(problem.value)
+
+
+def answering(monkeypatch, *answers, patience_s=60):
+    """A client of a server that answers so, and what it waited."""
+    waits, left = [], list(answers)
+
+    def answered(_):
+        one = left.pop(0)
+        if isinstance(one, Exception):
+            raise one
+        return one
+
+    monkeypatch.setattr("tailor.client.time.sleep", waits.append)
+    return Client("http://nowhere", "k", transport=httpx.MockTransport(answered), patience_s=patience_s), waits, left
+
+
+def test_a_rollback_is_never_sent_twice(monkeypatch):
+    """Its answer may be late, since a model is loaded first: sent again, it would bring back what was rolled back."""
+    done = httpx.Response(200, json={"version": 1})
+    for lost in (httpx.ReadTimeout("slow"), httpx.Response(503, json={"detail": "the answer took too long"}), httpx.Response(502)):
+        client, _, left = answering(monkeypatch, lost, done)
+        with pytest.raises(ServiceError):
+            client.roll_back()
+        assert left == [done]
+    client, _, _ = answering(monkeypatch, httpx.ConnectError("refused"), httpx.Response(429), done)
+    assert client.roll_back() == {"version": 1}
+
+
+@pytest.mark.parametrize(("said", "low", "high"), [
+    ("3", 3, 3), ("0.5", 0.5, 0.5), ("in 20 s", 15, 20),
+    ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("-4", 0, 0), ("soon", 0.5, 0.5), ("", 0.5, 0.5),
+])  # fmt: skip
+def test_retry_after_is_a_number_or_a_date(monkeypatch, said, low, high):
+    said = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True) if said == "in 20 s" else said
+    client, waits, _ = answering(monkeypatch, httpx.Response(503, headers={"retry-after": said}), httpx.Response(200, json={"models": []}))
+    assert client.models() == [] and low <= waits[0] <= high

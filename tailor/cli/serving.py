@@ -1,6 +1,7 @@
 """`tailor serve`, `tailor refit`, `tailor keys`: running it for people."""
 
 import importlib.util
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -88,6 +89,10 @@ def serve_command(
 
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
+    if not 0 < rate < math.inf:
+        raise StoreError(f"--rate {rate:g}: requests a second, more than 0")
+    if not 0 < port < 2**16:
+        raise StoreError(f"--port {port}: from 1 to {2**16 - 1:,}")
     if not 0 <= explore < 1:
         raise StoreError(f"--explore {explore:g}: a share from 0 to below 1")
     if meaning:
@@ -157,7 +162,7 @@ def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
     from tailor.store.loading import load_dataset
 
     found = load_dataset(engine, tenant, Dataset.open(data), terminal)
-    say(f"{data}: {found['items']} items, {found['events']} events, {found['new events']} of them new")
+    say(f"{data}: {found['items']} items, {found['new items']} of them new; {found['events']} events, {found['new events']} of them new")
 
 
 def _written(database: str, job: Callable[..., T]) -> T:

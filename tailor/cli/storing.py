@@ -16,7 +16,7 @@ store_app.callback()(needs_service)
 def load_data(
     data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
 ) -> None:
-    """Write a data set's items and events into the store; again, nothing changes."""
+    """Write those of a data set's items and events into the store that it does not have; again, nothing changes."""
     with opened(database) as engine:
         load(engine, tenant, data)
 
@@ -39,29 +39,39 @@ def backup(
 ) -> None:
     """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
     from tailor.cli.showing import say
-    from tailor.store.engine import key_file
+    from tailor.store.engine import connect, key_file
 
-    with opened(database) as engine:
-        if engine.dialect.name != "sqlite" or engine.url.database is None:
-            raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
-        for one in (out, *([keys] if keys else [])):
-            if one.exists():
-                raise StoreError(f"{one} is there already: choose another name")
-        _copy(Path(engine.url.database), out)
-        say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
-        if keys is not None:
-            _copy(key_file(engine.url.database), keys)  # after the store: all its people are in it
-            say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
+    engine = connect(database)  # the tables stay of the version that they are: a backup may be what one wants before they change
+    if engine.dialect.name != "sqlite" or engine.url.database is None:
+        raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
+    store, people = Path(engine.url.database), key_file(engine.url.database)
+    for one in (out, *([keys] if keys else [])):
+        if one.exists():
+            raise StoreError(f"{one} is there already: choose another name")
+    for one in (store, *([people] if keys else [])):
+        if not one.is_file():
+            raise StoreError(f"{one} is not there: name the store by --database or TAILOR_DATABASE")
+    _copy(store, out)
+    say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
+    if keys is not None:
+        _copy(people, keys)  # after the store: all its people are in it
+        say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
 
 
 def _copy(file: Path, out: Path) -> None:
+    import os
     import sqlite3
     from contextlib import closing
 
     aside = out.with_name(f".{out.name}.partial")
-    with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
-        source.backup(target)
-    aside.rename(out)
+    try:
+        os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
+            source.backup(target)
+        aside.rename(out)
+    except (OSError, sqlite3.Error) as error:
+        aside.unlink(missing_ok=True)
+        raise StoreError(f"{file} could not be copied to {out} ({error})") from None
 
 
 @store_app.command("sweep")

@@ -16,10 +16,14 @@ def attend(query: Tensor, key: Tensor, value: Tensor, causal: bool = False, bias
 
     On CPUs always in float32: SDPA's backward pass in bfloat16 takes eight times as long there.
     """
-    with torch.autocast(query.device.type, enabled=False):
-        if query.device.type == "cpu":
-            query, key, value = query.float(), key.float(), value.float()
-        return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
+    if query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
+    if torch.is_autocast_enabled(
+        query.device.type
+    ):  # asked first: leaving it where nothing was entered costs as much as the product for one query
+        with torch.autocast(query.device.type, enabled=False):
+            return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
+    return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
 
 
 def padding_bias(lengths: Tensor, places: int) -> Tensor:

@@ -4,10 +4,13 @@ Shapes: B sequences, T places, D width, N items.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tailor.nn.alone import Alone
 from tailor.nn.dropout import Dropout
 from tailor.nn.fronts import CodeFront, TextFront
 
@@ -24,6 +27,7 @@ class SequenceNet(nn.Module):
         super().__init__()
         self.items, self.temperature = items, temperature
         self._catalogue: Tensor | None = None
+        self._alone: Alone | Literal[False] | None = False  # not looked for yet
         self.table: nn.Embedding | TextFront | CodeFront = front or nn.Embedding(items + tokens, width, sparse=sparse)
         self.positions = positions
         self.drop, self.layers, self.norm = Dropout(dropout), nn.ModuleList(layers), nn.LayerNorm(width)
@@ -54,11 +58,23 @@ class SequenceNet(nn.Module):
             self._catalogue = self.comparable(self._vectors())
         return self._catalogue
 
+    def compared(self, state: np.ndarray) -> np.ndarray:
+        """(D,) a state that `alone` has made, as `states` would give it."""
+        if not self.temperature:
+            return state
+        return state / np.float32(max(float(np.sqrt(state @ state)), 1e-12) * self.temperature)
+
+    def alone(self) -> Alone | None:
+        """The net for one sequence at a time, where there is such a form of it; made once, as `catalogue` is."""
+        if self._alone is False:
+            self._alone = None if self.training else Alone.of(self)
+        return self._alone
+
     def _vectors(self) -> Tensor:
         return self.table.weight[: self.items] if isinstance(self.table, nn.Embedding) else self.table.all()
 
     def train(self, mode: bool = True) -> "SequenceNet":
-        self._catalogue = None
+        self._catalogue, self._alone = None, False
         return super().train(mode)
 
     @property

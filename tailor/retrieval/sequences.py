@@ -28,6 +28,7 @@ from tailor.retrieval.neighbours import by_cause
 
 __all__ = ["SequenceRecommender", "Windows", "as_tensor", "check_blocks", "whole_windows"]  # the last four for whoever looks for them here
 EXPLAINED = 20  # latest events that an explanation looks at
+FEW = 2  # queries that are read one by one, where there is a form of the net for that (`nn/alone.py`)
 SPARSE = 20  # times as many items as a step touches, from which on only those touched are moved (docs/log.md)
 
 
@@ -100,9 +101,20 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         out = np.full((len(queries), len(self.items_)), -np.inf, dtype=np.float32)
         with torch.inference_mode():
             catalogue = net.catalogue()
+            if len(queries) <= FEW and self._reads_histories_alone and (alone := net.alone()) is not None:
+                recent, items = queries.histories.last(self.length), catalogue.numpy()
+                for i in np.flatnonzero(recent.lengths).tolist():
+                    out[i] = _shares(items @ net.compared(alone.state(recent[i])))
+                return out
             for some, windows in self._asked(queries):
                 out[some] = (self._last_states(windows) @ catalogue.T).softmax(dim=1).cpu().numpy()
         return out
+
+    @property
+    def _reads_histories_alone(self) -> bool:
+        """Whether a state is the net's last one, made of nothing but the items."""
+        own = type(self)
+        return own._last_states is SequenceRecommender._last_states and own._known is SequenceLearner._known
 
     def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
         """What of an item's score goes when one of the last EXPLAINED events is left out, as a share of what goes in all; no events where nothing goes."""
@@ -127,3 +139,10 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
     def _last_states(self, batch: Windows) -> Tensor:
         """(B, D) the state that answers for each window: the one after its last event."""
         return last_states(self._ready(), batch, **self._known(batch))
+
+
+def _shares(logits: np.ndarray) -> np.ndarray:
+    """(N,) the softmax."""
+    raised = np.exp(logits - logits.max())
+    out: np.ndarray = raised / raised.sum()
+    return out

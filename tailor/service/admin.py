@@ -25,7 +25,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
                "writer_behind_seconds": "How long the oldest job of the last commit had waited.", "served_lost": "Answered lists that were never logged."}.items()}  # fmt: skip
 
     @api.get("/health")
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:
         """The process answers."""
         return {"status": "alive", "version": tailor_version()}
 
@@ -39,7 +39,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         return {"status": "ready"}
 
     @api.get("/metrics")
-    def metrics() -> Response:
+    async def metrics() -> Response:
         """For Prometheus. Counts and times; nobody's data."""
         writer = service.writer
         for name, value in {"writer_waiting": writer.waiting(), "writer_commits": writer.commits, "writer_jobs": writer.jobs,

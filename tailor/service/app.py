@@ -1,12 +1,14 @@
 """The application: every route with its guard."""
 
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp
 
 from tailor.saving import version
 from tailor.service import admin, asking, experiments, intake, predicting, problems
@@ -32,7 +34,7 @@ def make_app(service: Service) -> FastAPI:
         yield
         service.stop()
 
-    app = FastAPI(title="Tailor", version=version(), description=ABOUT, lifespan=life, docs_url=None, redoc_url=None)
+    app = Guarded(title="Tailor", version=version(), description=ABOUT, lifespan=life, docs_url=None, redoc_url=None)
     registry, rates = CollectorRegistry(), Rates(service.settings.rate, service.settings.burst)
     may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
     problems.install(app)
@@ -43,6 +45,20 @@ def make_app(service: Service) -> FastAPI:
     app.include_router(experiments.routes(service, may["admin"]))
     app.include_router(admin.routes(service, may["admin"], registry))
     recommend = next(one.endpoint for one in asked.routes if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS)
-    app.add_middleware(Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend)
-    app.add_middleware(Guard, body_bytes=service.settings.body_bytes, registry=registry)
+    app.fronts = (
+        partial(Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend),
+        partial(Guard, body_bytes=service.settings.body_bytes, registry=registry),
+    )
     return app
+
+
+class Guarded(FastAPI):
+    """An application within others of ours: outside of the framework's own, so that errors pass the guard too, and what goes past the routes goes past them."""
+
+    fronts: Sequence[Callable[[ASGIApp], ASGIApp]] = ()  # the last is outermost
+
+    def build_middleware_stack(self) -> ASGIApp:
+        app = super().build_middleware_stack()
+        for front in self.fronts:
+            app = front(app)
+        return app

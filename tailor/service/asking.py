@@ -1,6 +1,5 @@
 """What people ask: recommendations, similar items, search, and the order of documents."""
 
-import asyncio
 import secrets
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
 from tailor.reranking.mmr import marginal_order
 from tailor.service.problems import ProblemError
-from tailor.service.serving import LATE_S, Answering
+from tailor.service.serving import Answering
 from tailor.service.shapes import Asking, Recommend, Rerank, Search, Similar
 from tailor.service.shelf import Shelf, words_of
 from tailor.service.state import Service
@@ -45,7 +44,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
             raise ProblemError(422, f"text: {model.name} reads no text; POST /v1/search finds items by words")
         request_id = body.request_id or _new_id()
         asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
-        found = await asyncio.wait_for(asyncio.wrap_future(model.asker.asked(asking.prepare, asking.depth)), LATE_S)
+        found = await model.asker.answer(asking.prepare, asking.depth)
         ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))  # as it is now: what was blocked meanwhile goes too
         if body.diversity:
             ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)

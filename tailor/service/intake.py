@@ -1,5 +1,6 @@
 """What a product sends: events, items, people."""
 
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,9 +11,10 @@ from tailor.service.problems import ProblemError, fields
 from tailor.service.shapes import Event, Events, Id, Items, Person, Takedown
 from tailor.service.state import Service
 from tailor.store import catalogue, people
-from tailor.store.engine import now_ms, write_over
-from tailor.store.events import add_events
+from tailor.store.engine import AWAY, now_ms, write_over
 from tailor.store.keys import Caller
+
+ERASED = {"field": "time_ms", "problem": "lies before the erasure of this person: what was erased is not taken in again"}
 
 
 def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
@@ -26,9 +28,17 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
         good, bad = _read(body.events, now)
         if body.events and not good:
             raise ProblemError(422, f"none of {len(bad)} events could be read: {bad[0]['field']} {bad[0]['problem']}", bad)
-        new = service.writer.do(lambda connection: add_events(connection, who.tenant, good, now)) if good else set()
-        ids = dict.fromkeys(one["event_id"] for one in good)
-        return {"accepted": len(new), "duplicates": [one for one in ids if one not in new], "rejected": bad}
+        rows = list(good.values())
+        new, erased = (
+            service.writer.do(lambda connection: people.take_in(connection, who.tenant, rows, now)) if rows else (set[str](), set[str]())
+        )
+        bad += [{"index": index, **ERASED} for index, row in good.items() if row["event_id"] in erased]
+        ids = dict.fromkeys(row["event_id"] for row in rows)
+        return {
+            "accepted": len(new),
+            "duplicates": [one for one in ids if one not in new and one not in erased],
+            "rejected": sorted(bad, key=lambda one: int(one["index"])),
+        }
 
     @api.put("/v1/items")
     def items(body: Items, who: Caller = Depends(writer)) -> dict[str, int]:
@@ -46,10 +56,15 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
     @api.delete("/v1/items/{item_id:path}/takedown")
     def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Let an item that was taken down be answered again."""
-        if not service.writer.do(lambda connection: catalogue.restore(connection, who.tenant, item_id)):
-            raise ProblemError(404, "no such item is taken down")
-        return {"item_id": item_id, "blocked": None}
+        """Let an item that was taken down be answered again; one that was deleted too stays so until it is written."""
+
+        def job(connection: sa.Connection) -> str | None:
+            if not catalogue.restore(connection, who.tenant, item_id):
+                raise ProblemError(404, "no such item is taken down")
+            left = catalogue.item(connection, who.tenant, item_id)
+            return left["blocked"] if left else None
+
+        return {"item_id": item_id, "blocked": service.writer.do(job)}
 
     @api.get("/v1/items/{item_id:path}")
     def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
@@ -87,15 +102,16 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
         receipt = service.writer.do(job)
         service.forget(who.tenant, user_id)  # what an answer that was under way has remembered since
-        write_over(service.engine)
+        with suppress(*AWAY):  # erased it is, and later commits write over it: the receipt must not be lost
+            write_over(service.engine)
         return receipt
 
     return api
 
 
-def _read(given: list[Any], now: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Events that can be stored, and what is wrong with the others: index, field, problem."""
-    good, bad = [], []
+def _read(given: list[Any], now: int) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Events that can be stored, by index, and what is wrong with the others: index, field, problem."""
+    good, bad = dict[int, dict[str, Any]](), list[dict[str, Any]]()
     for index, one in enumerate(given):
         try:
             event = Event.model_validate(one)
@@ -104,5 +120,5 @@ def _read(given: list[Any], now: int) -> tuple[list[dict[str, Any]], list[dict[s
             bad.append({"index": index, **first, "field": first["field"] or "(the event)"})
         else:
             row = event.model_dump()
-            good.append({**row, "time_ms": now if row["time_ms"] is None else row["time_ms"]})
+            good[index] = {**row, "time_ms": now if row["time_ms"] is None else row["time_ms"]}
     return good, bad

@@ -19,6 +19,7 @@ from tailor.store.writer import Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
+SOON_S = 0.1  # that somebody without a model waits while others' models are loaded
 LOOK_S = 1.0  # between looks for another model
 GRACE_S = 30  # that a model is kept for those who hold it still
 
@@ -67,9 +68,7 @@ class Places:
         """The model that answers; to a person in an experiment, that of the person's arm. Raises ProblemError where there is none: nothing is made up."""
         found = self.placed(tenant, user_id)
         if found is None:
-            with self._lock:
-                self._tenants.add(tenant)
-            self.look(tenant)
+            self._look_soon(tenant)
             found = self.placed(tenant, user_id)
         if found is None:
             why = self._failed.get((tenant, RECOMMENDS))
@@ -89,9 +88,7 @@ class Places:
         """The model that predicts. Raises ProblemError where there is none."""
         found = self._predictors.get(tenant)
         if found is None:
-            with self._lock:
-                self._tenants.add(tenant)
-            self.look(tenant)
+            self._look_soon(tenant)
             found = self._predictors.get(tenant)
         if found is None:
             why = self._failed.get((tenant, PREDICTS))
@@ -105,13 +102,26 @@ class Places:
         Where a model cannot be loaded the one in place stays; where there is none, the latest that can be loaded answers.
         """
         with self._loading:
-            found, trial = self._read(lambda connection: (listed_models(connection, tenant), experiments.running(connection, tenant)))
-            for kind in (RECOMMENDS, PREDICTS):
-                there = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
-                for row in (one for one in found if one["kind"] == kind and one["served_ms"] is not None):
-                    if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
-                        break
-            self._try_out(tenant, trial, {row["version"]: row for row in found})
+            self._looked(tenant)
+
+    def _look_soon(self, tenant: str) -> None:
+        """The same for somebody who asks; not where another model is being loaded, however long that takes: who waited for it would take the threads of all."""
+        with self._lock:
+            self._tenants.add(tenant)
+        if self._loading.acquire(timeout=SOON_S):
+            try:
+                self._looked(tenant)
+            finally:
+                self._loading.release()
+
+    def _looked(self, tenant: str) -> None:
+        found, trial = self._read(lambda connection: (listed_models(connection, tenant), experiments.running(connection, tenant)))
+        for kind in (RECOMMENDS, PREDICTS):
+            there = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
+            for row in (one for one in found if one["kind"] == kind and one["served_ms"] is not None):
+                if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
+                    break
+        self._try_out(tenant, trial, {row["version"]: row for row in found})
 
     def place(self, tenant: str, version: int) -> Answering | Predicting:
         """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""

@@ -11,9 +11,11 @@ from starlette.exceptions import HTTPException
 
 from tailor.errors import TailorError
 from tailor.store.engine import AWAY
+from tailor.store.sealing import KeysError
 from tailor.store.writer import RETRY_S, AwayError
 
 log = logging.getLogger("tailor.service")
+UNFIT_S = 30  # what a caller is told to wait for somebody to mend something
 TITLES = {400: "Bad request", 401: "Who asks is not known", 403: "Not allowed", 404: "Not found", 409: "Conflict", 413: "Too large",
           422: "A field is wrong", 429: "Too many requests", 500: "Broken", 503: "Not now"}  # fmt: skip
 
@@ -42,6 +44,13 @@ def fields(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
     return [{"field": ".".join(map(str, one["loc"])), "problem": str(one["msg"]).removeprefix("Value error, ")} for one in errors]
 
 
+def _of_body(error: dict[str, Any]) -> dict[str, Any]:
+    """Without the part of the request; of a body that is no JSON the place is a character, not a field."""
+    if error["type"] == "json_invalid":
+        return {"loc": ["body"], "msg": f"is no JSON, at character {error['loc'][-1]}: {error['ctx']['error']}"}
+    return {**error, "loc": error["loc"][1:] or error["loc"]}
+
+
 def late(request: Request, error: Exception) -> JSONResponse:
     """Nobody waits any longer."""
     return answer(request, 503, "the answer took too long: what was sent may have been kept; ask again", retry_s=RETRY_S)
@@ -59,13 +68,15 @@ def install(app: FastAPI) -> None:
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
         if not request.headers.get("content-type", "").startswith("application/json") and request.method in ("POST", "PUT"):
             return answer(request, 422, "the body must be JSON, and say so: Content-Type: application/json")
-        found = fields([{**one, "loc": one["loc"][1:] or one["loc"]} for one in error.errors()])
+        found = fields([_of_body(one) for one in error.errors()])
         detail = "; ".join(f"{one['field']}: {one['problem']}" for one in found[:5])
         return answer(request, 422, detail, found)
 
     @app.exception_handler(HTTPException)
     def http(request: Request, error: HTTPException) -> JSONResponse:
-        return answer(request, error.status_code, str(error.detail))
+        found = answer(request, error.status_code, str(error.detail))
+        found.headers.update(error.headers or {})  # such as which methods there are
+        return found
 
     @app.exception_handler(AwayError)
     def away(request: Request, error: AwayError) -> JSONResponse:
@@ -76,6 +87,17 @@ def install(app: FastAPI) -> None:
         @app.exception_handler(kind)
         def unread(request: Request, error: Exception) -> JSONResponse:
             return answer(request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S)
+
+    @app.exception_handler(KeysError)
+    def unfit(request: Request, error: KeysError) -> JSONResponse:
+        """Not the caller's fault, who must keep what was sent."""
+        log.error("people's keys do not fit the store", extra={"error": str(error)})
+        return answer(
+            request,
+            503,
+            "the server cannot tell people apart now; nothing of this was kept: ask again, once `tailor doctor` finds nothing there",
+            retry_s=UNFIT_S,
+        )
 
     @app.exception_handler(TailorError)
     def refused(request: Request, error: TailorError) -> JSONResponse:

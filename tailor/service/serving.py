@@ -1,10 +1,12 @@
 """The model that answers: loaded aside, put in place in one step, asked by one thread for all who wait."""
 
+import asyncio
 import json
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,13 +37,16 @@ class Asker:
 
     def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
         """The model's answer, with nothing of `without` in it. Raises what the model raised for this query, never for another one's."""
-        return self.asked(lambda: (query, without), k).result(LATE_S)
+        future: Future[Ranking] = Future()
+        self._queue.put(_Asked(lambda: (query, without), k, future))
+        return future.result(LATE_S)
 
-    def asked(self, prepare: Prepare, k: int) -> "Future[Ranking]":
-        """The same for later. `prepare` makes the query and what must not be answered, just before the model is asked, in its thread."""
-        one = _Asked(prepare, k)
-        self._queue.put(one)
-        return one.future
+    async def answer(self, prepare: Prepare, k: int) -> Ranking:
+        """The same on an event loop. `prepare` makes the query and what must not be answered, just before the model is asked, in its thread."""
+        awaited = _Awaited()
+        self._queue.put(_Asked(prepare, k, awaited))
+        async with asyncio.timeout(LATE_S):
+            return await awaited.ours
 
     def close(self) -> None:
         """Answer those who wait, then end."""
@@ -79,13 +84,39 @@ class Asker:
                     self._answer([one])
 
 
+class _Awaited:
+    """What stands in a future's place for one who waits on an event loop: no locks, and one call of the loop in the place of two futures tied together."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.ours: asyncio.Future[Ranking] = self.loop.create_future()
+        self._told = False
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return not self.ours.done()
+
+    def done(self) -> bool:
+        return self._told
+
+    def set_result(self, ranking: Ranking) -> None:
+        self._tell(self.ours.set_result, ranking)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._tell(self.ours.set_exception, error)
+
+    def _tell(self, how: Callable[[Any], None], what: Any) -> None:
+        self._told = True
+        with suppress(RuntimeError):  # the loop has ended, and nobody waits
+            self.loop.call_soon_threadsafe(lambda: None if self.ours.done() else how(what))
+
+
 @dataclass(eq=False)
 class _Asked:
     prepare: Prepare
     k: int
+    future: "Future[Ranking] | _Awaited"
     query: Query = field(default_factory=Query)
     without: tuple[Vocabulary, ...] = ()
-    future: "Future[Ranking]" = field(default_factory=Future)
 
     def is_ready(self) -> bool:
         """Prepare; where that fails, the one who asked is told. False too for one who has stopped waiting."""

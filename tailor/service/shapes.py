@@ -30,6 +30,12 @@ def _filled(text: str) -> str:
     return storable(text)
 
 
+def _named(text: str) -> str:
+    if text in (".", ".."):
+        raise ValueError("is a step in an address, which senders leave out: it could never be asked for")
+    return _filled(text)
+
+
 def _now_or_before(time_ms: int) -> int:
     if time_ms > time.time() * 1000 + AHEAD_MS:
         raise ValueError("lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's clock must be right")
@@ -57,7 +63,7 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_filled)]
+Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_named)]
 Words = Annotated[str, Field(max_length=1_000_000), AfterValidator(storable)]
 Short = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
 Plain = Annotated[dict[str, Any], AfterValidator(_plain)]

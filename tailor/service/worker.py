@@ -28,7 +28,11 @@ def app() -> FastAPI:
     rate = float(os.environ.get(RATE) or Settings().rate)
     explore = float(os.environ.get(EXPLORE) or 0)
     settings = Settings(
-        Path(os.environ.get(MODELS) or "models"), rate=rate, burst=int(2 * rate), explore=explore, meaning=os.environ.get(MEANING) == "1"
+        Path(os.environ.get(MODELS) or "models"),
+        rate=rate,
+        burst=max(1, int(2 * rate)),
+        explore=explore,
+        meaning=os.environ.get(MEANING) == "1",
     )
     return make_app(Service(connect(os.environ[DATABASE]), settings))
 

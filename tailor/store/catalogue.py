@@ -9,6 +9,8 @@ from tailor.store.engine import inserting
 from tailor.store.schema import items
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"
+BOTH = "deleted and taken down"
+DOWN = (TAKEN_DOWN, BOTH)  # until restored
 CONTENT = ("title", "text", "categories", "price", "more")
 BATCH = 500  # rows a statement: SQLite takes so many values and no more
 
@@ -18,12 +20,19 @@ LAST_CHANGE = (
 )  # one step in the index
 
 
+def add_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write items that are not there; how many. Those that are stay as they are, blocked or changed since."""
+    full = _full(tenant, rows, _next_change(connection, tenant))
+    insert = inserting(connection, items).on_conflict_do_nothing(index_elements=["tenant", "item_id"]).returning(items.c.item_id)
+    return sum(len(connection.execute(insert, full[start : start + BATCH]).all()) for start in range(0, len(full), BATCH))
+
+
 def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
     """Write items (item_id and content); the tenant's new count of changes. A deleted item comes back, one taken down stays down."""
     changed = _next_change(connection, tenant)
-    full = [{"tenant": tenant, "blocked": None, "changed": changed, **dict.fromkeys(CONTENT), **row} for row in rows]
+    full = _full(tenant, rows, changed)
     insert = inserting(connection, items)
-    new, stays = insert.excluded, sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=None)
+    new, stays = insert.excluded, sa.case((sa.or_(*(items.c.blocked == one for one in DOWN)), TAKEN_DOWN), else_=None)
     kept = {**{name: new[name] for name in CONTENT}, "changed": new.changed, "blocked": stays}
     upsert = insert.on_conflict_do_update(index_elements=["tenant", "item_id"], set_=kept)
     for start in range(0, len(full), BATCH):
@@ -35,7 +44,7 @@ def block(connection: sa.Connection, tenant: str, item_id: str, why: str) -> int
     """From now on the item is not answered, whether it was known or not; of a deleted one the content goes."""
     changed = _next_change(connection, tenant)
     kept = dict.fromkeys(CONTENT) if why == DELETED else {}
-    stays = sa.case((items.c.blocked == TAKEN_DOWN, TAKEN_DOWN), else_=why)
+    stays = sa.case((items.c.blocked.is_not(None) & (items.c.blocked != why), BOTH), else_=why)
     connection.execute(
         inserting(connection, items)
         .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed)
@@ -45,12 +54,12 @@ def block(connection: sa.Connection, tenant: str, item_id: str, why: str) -> int
 
 
 def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
-    """Let an item that was taken down be answered again; whether there was one."""
+    """Let an item that was taken down be answered again, unless it was deleted too; whether there was one."""
     changed = _next_change(connection, tenant)
     found = connection.execute(
         sa.update(items)
-        .where(items.c.tenant == tenant, items.c.item_id == item_id, items.c.blocked == TAKEN_DOWN)
-        .values(blocked=None, changed=changed)
+        .where(items.c.tenant == tenant, items.c.item_id == item_id, items.c.blocked.in_(DOWN))
+        .values(blocked=sa.case((items.c.blocked == BOTH, DELETED), else_=None), changed=changed)
     )
     return found.rowcount > 0
 
@@ -69,6 +78,10 @@ def items_since(connection: sa.Connection, tenant: str, changed: int = 0) -> lis
 def item(connection: sa.Connection, tenant: str, item_id: str) -> dict[str, Any] | None:
     row = connection.execute(sa.select(items).where(items.c.tenant == tenant, items.c.item_id == item_id)).mappings().one_or_none()
     return None if row is None else dict(row)
+
+
+def _full(tenant: str, rows: Sequence[Mapping[str, Any]], changed: int) -> list[dict[str, Any]]:
+    return [{"tenant": tenant, "blocked": None, "changed": changed, **dict.fromkeys(CONTENT), **row} for row in rows]
 
 
 def _next_change(connection: sa.Connection, tenant: str) -> int:

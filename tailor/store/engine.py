@@ -2,9 +2,10 @@
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,50 @@ from tailor.store.sealing import Seal
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
 WAIT_S = 5.0  # for another's write, and for a connection
+GONE_S = 5  # after which a machine that answers nothing is taken for gone, with all that was asked of it
+UNANSWERED_S = 1.0  # a connection that fails sooner was refused: the machine is there
 ROWS = 16  # of an INSERT that returns something; each number of rows up to it is a statement that every connection keeps
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, once for all
+
+
+# without these the system waits a quarter of an hour for a machine whose cable was pulled
+PROMPT = {"keepalives_idle": GONE_S, "keepalives_interval": 1, "keepalives_count": 3, "tcp_user_timeout": GONE_S * 1000}
+
+
+class Outage:
+    """Whether the database's machine is silent. While it is, one thread asks for it again and again, and nobody waits for that: who wants a connection is told at once."""
+
+    def __init__(self) -> None:
+        self._lasts, self._lock = False, threading.Lock()
+
+    def connected(self, dialect: Any, record: Any, given: Any, named: Any) -> Any:
+        """A connection. Raises what the driver raises."""
+        if self._lasts:
+            raise dialect.loaded_dbapi.OperationalError("nobody answers at the address of the database")
+        began = time.monotonic()
+        try:
+            return dialect.connect(*given, **named)
+        except dialect.loaded_dbapi.OperationalError:
+            if time.monotonic() - began > UNANSWERED_S:
+                self._begin(dialect, given, named)
+            raise
+
+    def _begin(self, dialect: Any, given: Any, named: Any) -> None:
+        with self._lock:
+            if not self._lasts:
+                self._lasts = True
+                threading.Thread(target=self._ask, args=(dialect, given, named), name="tailor-outage", daemon=True).start()
+
+    def _ask(self, dialect: Any, given: Any, named: Any) -> None:
+        while self._lasts:
+            began = time.monotonic()
+            try:
+                dialect.connect(*given, **named).close()
+            except dialect.loaded_dbapi.OperationalError:
+                self._lasts = time.monotonic() - began > UNANSWERED_S  # else it refuses, and so is there
+                time.sleep(UNANSWERED_S)
+            else:
+                self._lasts = False
 
 
 def padded(values: list[str]) -> list[str]:
@@ -57,10 +100,12 @@ def _engine(url: str) -> sa.Engine:
         return _sqlite(address)
     if address.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         try:
-            return sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=24, pool_timeout=WAIT_S, pool_pre_ping=True, hide_parameters=True,
-                                    connect_args={"connect_timeout": 3, "application_name": "tailor"})  # fmt: skip
+            engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=24, pool_timeout=WAIT_S, pool_pre_ping=True, hide_parameters=True,
+                                      connect_args={"connect_timeout": 3, "application_name": "tailor", **PROMPT})  # fmt: skip
         except ModuleNotFoundError:
             raise MissingExtraError('PostgreSQL needs psycopg: pip install "tailor-engine[serve]"') from None
+        sa.event.listen(engine, "do_connect", Outage().connected)
+        return engine
     raise StoreError(f'the database "{address.drivername}" is not known: sqlite or postgresql')
 
 
@@ -85,6 +130,10 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
         connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
+        with suppress(
+            OSError
+        ):  # it is there, and must not be opened and closed (SQLite's locks would go), or cannot be made, which the next line says
+            os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # else who may read the store may read people's keys
         connection.execute(f"ATTACH DATABASE ? AS {PERSONAL}", (beside,))
         for file in ("main", PERSONAL):
             for setting in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", f"cache_size = -{CACHE_KB}"):
@@ -158,9 +207,11 @@ def write_over(engine: sa.Engine) -> None:
         return
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA busy_timeout = 100")  # writers wait meanwhile
-        for file in (PERSONAL, "main"):
-            connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+        try:
+            for file in (PERSONAL, "main"):
+                connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
 
 
 @contextmanager

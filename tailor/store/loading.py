@@ -10,9 +10,9 @@ import sqlalchemy as sa
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
-from tailor.store.catalogue import CONTENT, upsert_items
+from tailor.store.catalogue import CONTENT, add_items
 from tailor.store.engine import now_ms, reading, writing
-from tailor.store.events import add_events
+from tailor.store.people import take_in
 from tailor.store.schema import events, impressions, items, requests
 from tailor.store.subjects import everybody
 
@@ -32,7 +32,8 @@ PLAIN = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "reques
 
 
 def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progress = silent) -> dict[str, int]:
-    """Write a data set's items and events; how many events were new. Loading the same again changes nothing; broken off, it goes on.
+    """Write those of a data set's items and events that the store does not have; how many. Loading the same again changes nothing, whatever became of them
+    since: items stay as they were changed, deleted or taken down, and events of before their person's erasure stay out. Broken off, it goes on.
 
     Events without an id get one made of the data set's name and their place. Raises DataError for events without times.
     """
@@ -43,14 +44,14 @@ def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progre
     if "event_id" not in frame.columns:
         frame = frame.with_columns(pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id"))
     frame = frame.select([name for name in PLAIN if name in frame.columns])
-    new, now = 0, now_ms()
+    new_items, new, now = 0, 0, now_ms()
     for start in progress(range(0, len(rows), CHUNK), "items", -(-len(rows) // CHUNK)):
         with writing(engine) as connection:
-            upsert_items(connection, tenant, rows[start : start + CHUNK])
+            new_items += add_items(connection, tenant, rows[start : start + CHUNK])
     for start in progress(range(0, len(frame), CHUNK), "events", -(-len(frame) // CHUNK)):
         with writing(engine) as connection:
-            new += len(add_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now))
-    return {"items": len(rows), "events": len(frame), "new events": new}
+            new += len(take_in(connection, tenant, frame[start : start + CHUNK].to_dicts(), now)[0])
+    return {"items": len(rows), "new items": new_items, "events": len(frame), "new events": new}
 
 
 def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> Dataset:

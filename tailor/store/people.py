@@ -16,10 +16,12 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from tailor.store.engine import inserting, now_ms
+from tailor.store.engine import inserting, now_ms, padded
+from tailor.store.events import add_events
 from tailor.store.schema import erasures, events, impressions, people, requests, subjects
 from tailor.store.sealing import Subject
-from tailor.store.subjects import NOBODY, SIGNING, keep_secret, seal_of, secret, subject_of, subjects_for, take_out
+from tailor.store.subjects import BATCH, NOBODY, SIGNING, keep_secret, seal_of, secret, subject_of, subjects_for, take_out
+from tailor.store.writer import AwayError
 
 
 class Erasable(Protocol):
@@ -126,6 +128,29 @@ def upsert_person(connection: sa.Connection, tenant: str, user_id: str, more: Ma
     insert = inserting(connection, people).values(row)
     kept = {"sealed": row["sealed"], "changed_ms": row["changed_ms"]}
     connection.execute(insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept))
+
+
+def take_in(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> tuple[set[str], set[str]]:
+    """Add events (`add_events`) but those that lie before their person's erasure, which would bring the person back: ids of what was new, and of what was not taken in."""
+    kept = _since_erasure(connection, tenant, rows)
+    new = add_events(connection, tenant, kept, now_ms)
+    if connection.dialect.name != "sqlite" and len(_since_erasure(connection, tenant, kept)) < len(kept):
+        raise AwayError("a person was erased while events of theirs arrived: ask again")  # from here on nobody can: their entries are held
+    return new, {row["event_id"] for row in rows} - {row["event_id"] for row in kept}
+
+
+def _since_erasure(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Those that lie after the last erasure of their person."""
+    if connection.execute(sa.select(erasures.c.receipt_id).where(erasures.c.tenant == tenant).limit(1)).first() is None:
+        return rows
+    own = signing_secret(connection)
+    users = {subject(own, tenant, one): one for one in {row["user_id"] for row in rows} - {None}}
+    digests, last = sorted(users), dict[str, int]()
+    for start in range(0, len(digests), BATCH):
+        here = (erasures.c.tenant == tenant, erasures.c.subject.in_(padded(digests[start : start + BATCH])))
+        wanted = sa.select(erasures.c.subject, sa.func.max(erasures.c.time_ms)).where(*here).group_by(erasures.c.subject)
+        last |= {users[digest]: time_ms for digest, time_ms in connection.execute(wanted)}
+    return [row for row in rows if row["time_ms"] > last.get(row["user_id"], -1)]
 
 
 def export(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, list[dict[str, Any]]]:

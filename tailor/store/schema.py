@@ -38,7 +38,7 @@ items = sa.Table(
     sa.Column("categories", sa.JSON),
     sa.Column("price", sa.Float),
     sa.Column("more", sa.JSON),  # further columns, by name
-    sa.Column("blocked", sa.Text),  # why it must not be answered: "deleted", "taken down"; null: it may
+    sa.Column("blocked", sa.Text),  # why it must not be answered: "deleted", "taken down", or both; null: it may
     sa.Column("changed", sa.BigInteger, nullable=False),  # the tenant's count of changes to items, when this one changed last
     sa.Index("ix_items_changed", "tenant", "changed"),
 )  # fmt: skip

@@ -18,6 +18,10 @@ NONCE, KEY = 12, 32  # bytes
 LEAST = 32  # characters of a master key
 
 
+class KeysError(StoreError):
+    """People's keys do not fit the store: whoever runs it must mend that; no caller can."""
+
+
 @dataclass(frozen=True)
 class Subject:
     """A person as the store knows one: rows hold the token, and what the key closes."""
@@ -35,13 +39,11 @@ class Subject:
         return _closed(self.key, json.dumps(value).encode(), f"{self.token} {where}")
 
     def opened(self, sealed: bytes, where: str) -> Any:
-        """What was closed. Raises StoreError where it is another's, or damaged."""
+        """What was closed. Raises KeysError where it is another's, or damaged."""
         try:
             return json.loads(_opened(self.key, sealed, f"{self.token} {where}"))
         except InvalidTag:
-            raise StoreError(
-                f"{where}: a value does not open with its person's key: the row is damaged, or was put there by hand"
-            ) from None
+            raise KeysError(f"{where}: a value does not open with its person's key: the row is damaged, or was put there by hand") from None
 
 
 class Seal:
@@ -85,11 +87,11 @@ class Seal:
         return plain if self._box is None else _closed(self._box, plain, where)
 
     def opened(self, sealed: bytes, where: str) -> bytes:
-        """Raises StoreError where another master key closed it."""
+        """Raises KeysError where another master key closed it."""
         try:
             return sealed if self._box is None else _opened(self._box, sealed, where)
         except InvalidTag:
-            raise StoreError(f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must be what it was") from None
+            raise KeysError(f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must be what it was") from None
 
     def put_away(self, subject: Subject) -> bytes:
         """A subject's id and key, as the key store holds them."""

@@ -9,10 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.errors import StoreError
 from tailor.store.engine import inserting, padded
 from tailor.store.schema import events, impressions, marks, people, requests, secrets, subjects
-from tailor.store.sealing import MASTER, MASTER_FILE, Seal, Subject
+from tailor.store.sealing import MASTER, MASTER_FILE, KeysError, Seal, Subject
 
 NOBODY = ""  # whose key closes the words of those without an id
 BATCH = 512  # people a statement
@@ -100,7 +99,7 @@ def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, in
     """Where store and key store are not of one moment, rows of people whom the key store does not know are deleted; how many, by table.
 
     So it is after an older backup of the store was put back (the people were erased since), and after a crash between the commits of the two files (nobody was told that
-    those rows are kept). Raises StoreError where it is the key store that is older, or another store's, unless `at_any_price`: people would be lost that way.
+    those rows are kept). Raises KeysError where it is the key store that is older, or another store's, unless `at_any_price`: people would be lost that way.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys"))))
@@ -115,15 +114,15 @@ def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, in
 
 
 def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
-    """Whether store and key store are of two moments. Raises StoreError as `agree` does."""
+    """Whether store and key store are of two moments. Raises KeysError as `agree` does."""
     here, there = _marks(connection, marks), _marks(connection, secrets)
     if there.get(CHECK) != seal_of(connection).check:
-        raise StoreError(f"people's keys were put away under another master key: {MASTER} or {MASTER_FILE} must be what it was "
+        raise KeysError(f"people's keys were put away under another master key: {MASTER} or {MASTER_FILE} must be what it was "
                          "(`tailor store rekey` changes it)")  # fmt: skip
     if here.get(STORE) == there[STORE] and here[CHANGES] == there[CHANGES]:
         return False
     if not at_any_price and (here.get(STORE) != there[STORE] or int(here[CHANGES]) > int(there[CHANGES]) + 1):
-        raise StoreError("the key store is another one, or older than the store: people in the store are not known there. Put the right one back (SQLite: NAME.keys.db beside "
+        raise KeysError("the key store is another one, or older than the store: people in the store are not known there. Put the right one back (SQLite: NAME.keys.db beside "
                          "NAME.db), or let their rows go with `tailor store sweep --lose-people`")  # fmt: skip
     return True
 

@@ -35,6 +35,27 @@ def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_refused(m
     assert isinstance(done.exception, StoreError) and "make it first" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    "words", [["--rate", "0"], ["--rate", "nan"], ["--rate", "-3"], ["--port", "0"], ["--port", "70000"], ["--workers", "0"]]
+)
+def test_numbers_that_nobody_could_be_served_by_are_refused(words, monkeypatch, tmp_path):
+    monkeypatch.setattr(pytest.importorskip("tailor.service.worker"), "serve", lambda *_: None)
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["serve", *words])
+    assert isinstance(done.exception, StoreError) and words[0] in str(done.exception) and not list(tmp_path.iterdir())
+
+
+def test_a_rate_below_one_lets_somebody_pass(monkeypatch, tmp_path):
+    worker = pytest.importorskip("tailor.service.worker")
+    seen = []
+    monkeypatch.setattr(worker, "make_app", lambda service: seen.append(service.settings) or service.writer.close())
+    monkeypatch.setattr(worker, "_log_lines", lambda: None)
+    monkeypatch.setenv("TAILOR_DATABASE", str(tmp_path / "x.db"))
+    monkeypatch.setenv("TAILOR_RATE", "0.3")
+    worker.app()
+    assert seen[0].burst == 1
+
+
 def test_a_port_that_is_taken_is_named(monkeypatch, tmp_path):
     pytest.importorskip("uvicorn")
     pytest.importorskip("alembic")

@@ -1,6 +1,7 @@
 """A small shop that is served."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,13 @@ def take_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(service.engine, "connect", away, raising=False)
     monkeypatch.setattr(service.engine, "raw_connection", gone, raising=False)
+
+
+def until(holds: Callable[[], bool], wait_s: float = 3.0) -> None:
+    end = time.monotonic() + wait_s
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def key(service: Service, role: str, tenant: str = "shop") -> str:

@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("fastapi")
 
 import sqlalchemy as sa
-from service.served_shop import SHOP, Client, key, take_away
+from anyio import to_thread
+from service.served_shop import SHOP, Client, key, take_away, until
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
@@ -21,7 +22,9 @@ from tailor.service.direct import Direct
 from tailor.service.guard import Lines, Rates
 from tailor.service.serving import Asker
 from tailor.service.state import Service
-from tailor.store import people
+from tailor.store import people, subjects
+from tailor.store.engine import writing
+from tailor.store.sealing import Seal
 
 USER = SHOP.users.ids[0]
 SEEN = set(SHOP.queries([USER])[0].history.item_ids)
@@ -213,6 +216,44 @@ def test_what_cannot_be_read_is_refused_and_the_field_named(client, path, body, 
     assert field is None or problem["errors"][0]["field"].split(".")[0] == field
 
 
+def test_a_body_that_is_no_json_is_told_where(client):
+    for path in ("/v1/events", "/v1/recommendations"):
+        problem = client.post(path, content=b'{"k": }', headers={"content-type": "application/json"}).json()
+        assert problem["errors"] == [{"field": "body", "problem": "is no JSON, at character 6: Expecting value"}]
+
+
+def test_what_a_route_does_not_do_says_what_it_does(client):
+    answer = client.request("PATCH", "/v1/events")
+    assert answer.status_code == 405 and answer.headers["allow"] == "POST"
+
+
+def test_an_id_that_no_address_can_hold_is_refused(client):
+    for one in (".", ".."):
+        assert client.ask("/v1/events", 422, events=[event("e", one)])["errors"][0]["field"] == "user_id"
+    assert client.ask("/v1/events", events=[event("e", "...")])["accepted"] == 1
+
+
+def test_the_process_says_that_it_is_there_while_every_thread_waits(client, service):
+    async def threads(n):
+        to_thread.current_default_thread_limiter().total_tokens = n
+
+    goes_on = threading.Event()
+    client.portal.call(threads, 1)
+    waits = service.writer.later(lambda connection: goes_on.wait(10))
+    sender = threading.Thread(target=client.post, args=("/v1/events",), kwargs={"json": {"events": [event("e")]}})
+    sender.start()
+    until(service.writer.waiting)
+    health = threading.Thread(target=lambda: [client.get(path) for path in ("/health", "/metrics")])
+    health.start()
+    health.join(3)
+    answered = not health.is_alive()
+    goes_on.set()
+    for one in (sender, health):
+        one.join()
+    client.portal.call(threads, 40)
+    assert answered and waits.result(1)
+
+
 def test_a_body_that_is_too_large_is_refused_however_it_is_sent(client):
     assert client.post("/v1/events", content=b"x" * 300_000).status_code == 413
     assert client.post("/v1/events", content=iter([b"[" * 50_000] * 8)).status_code == 413
@@ -324,6 +365,35 @@ def test_a_person_can_see_take_and_erase_everything(client, service):
     assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith("nothing is known")
 
 
+def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(client, monkeypatch):
+    def locked(_):
+        raise sa.exc.OperationalError("PRAGMA", None, Exception("database is locked"))
+
+    monkeypatch.setattr("tailor.service.intake.write_over", locked)
+    assert client.ask(f"/v1/users/{USER}/data", method="DELETE")["rows"]["events"]
+
+
+def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
+    sent = [event("again", "eve", time_ms=5), event("other", "bob")]
+    client.ask("/v1/events", events=sent)
+    client.ask("/v1/users/eve/data", method="DELETE")
+    assert client.ask("/v1/events", events=sent) == {
+        "accepted": 0, "duplicates": ["other"],
+        "rejected": [{"index": 0, "field": "time_ms", "problem": "lies before the erasure of this person: what was erased is not taken in again"}]}  # fmt: skip
+    assert client.ask("/v1/events", events=sent[:1])["rejected"][0]["index"] == 0
+    assert not any(client.get("/v1/users/eve/data").json()["stores"].values())
+    assert client.ask("/v1/events", events=[event("new", "eve")])["accepted"] == 1
+
+
+def test_keys_that_do_not_fit_the_store_are_not_the_sender_s_fault(client, service):
+    """As after `tailor store rekey` beside a server that runs: what is sent must be sent again, not thrown away."""
+    with writing(service.engine) as connection:
+        subjects.rekey(connection, Seal("another master key of 32 characters"))
+    answer = client.post("/v1/events", json={"events": [event("e", "somebody new")]})
+    assert answer.status_code == 503 and int(answer.headers["retry-after"]) > 0, answer.text
+    assert client.items(history=[SHOP.catalogue.ids[0]])
+
+
 def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
     secret = {"user": "user-of-secrets", "text": "words of a secret", "item": "item-of-secrets"}
     log = logging.getLogger("tailor")
@@ -396,6 +466,21 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
     for thread in threads:
         thread.join()
     assert {status for status, _ in seen} == {200} and {model for _, model in seen} == {"CoVisitation@1", "CoVisitation@2"}
+
+
+def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
+    """Each who waited would hold a thread, and the threads are everybody's."""
+    empty = Client(client.app, key(service, "admin", "empty"))
+    with service.places._loading:
+        began = time.monotonic()
+        for path, body, status in (
+            ("/v1/recommendations", {}, 503),
+            ("/v1/similar", {"item_id": "x"}, 503),
+            ("/v1/predict", {"item_ids": ["x"]}, 409),
+        ):
+            empty.ask(path, status, **body)
+        assert time.monotonic() - began < 3
+        assert client.items(user_id=USER)
 
 
 def test_an_empty_system_says_what_to_do_and_answers_nothing_false(service, client):
@@ -475,7 +560,7 @@ def _problem(answer):
 def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
     model = service.places.model("shop").model
     with monkeypatch.context() as patch:
-        patch.setattr("tailor.service.asking.LATE_S", 0.05)
+        patch.setattr("tailor.service.serving.LATE_S", 0.05)
         patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
         started = time.monotonic()
         answers = [

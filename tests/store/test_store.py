@@ -1,9 +1,12 @@
 """What is stored stays, once; what is erased goes, from everywhere; nobody sees another's."""
 
+import socket
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +26,14 @@ from tailor.store import (  # noqa: E402
     people,
     retention,
 )
-from tailor.store.engine import Lookup, connect, held, reading, writing  # noqa: E402
+from tailor.store import engine as engine_module  # noqa: E402
+from tailor.store.engine import Lookup, Outage, connect, held, reading, writing  # noqa: E402
 from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
-from tailor.store.schema import metadata  # noqa: E402
+from tailor.store.schema import items, metadata  # noqa: E402
 from tailor.store.served import Served, ServedLog, add_model, current_model, listed_models, log_served, serve_model, tenants  # noqa: E402
+from tailor.store.subjects import subject_of  # noqa: E402
 from tailor.store.writer import AwayError, Writer  # noqa: E402
 
 
@@ -133,9 +138,27 @@ def test_a_deleted_item_comes_back_when_written_and_one_taken_down_does_not(engi
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
     write(engine, catalogue.block, "shop", "tea", catalogue.TAKEN_DOWN)
     write(engine, catalogue.upsert_items, "shop", tea)
-    write(engine, catalogue.block, "shop", "tea", catalogue.DELETED)
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
     assert write(engine, catalogue.restore, "shop", "tea") and not write(engine, catalogue.restore, "shop", "tea")
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
+
+
+@pytest.mark.parametrize("order", [(catalogue.DELETED, catalogue.TAKEN_DOWN), (catalogue.TAKEN_DOWN, catalogue.DELETED)])
+def test_an_item_both_deleted_and_taken_down_needs_both_undone(engine, order):
+    tea = [{"item_id": "tea", "title": "Tea"}]
+
+    def both():
+        write(engine, catalogue.upsert_items, "shop", tea)
+        for why in order:
+            write(engine, catalogue.block, "shop", "tea", why)
+
+    both()
+    assert write(engine, catalogue.restore, "shop", "tea")
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "deleted"
+    both()
+    write(engine, catalogue.upsert_items, "shop", tea)
+    assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
+    assert write(engine, catalogue.restore, "shop", "tea")
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
 
 
@@ -277,6 +300,143 @@ def test_a_database_that_is_away_is_said_to_be_and_comes_back(engine, monkeypatc
     writer.close()
 
 
+def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
+    pytest.importorskip("psycopg")
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        engine = connect(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
+        took = []
+        for _ in range(3):
+            began = time.monotonic()
+            with pytest.raises(sa.exc.OperationalError):
+                engine.connect()
+            took.append(time.monotonic() - began)
+    assert took[0] > 1 and max(took[1:]) < 0.5, took
+
+
+def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(monkeypatch):
+    monkeypatch.setattr(engine_module, "UNANSWERED_S", 0.02)
+    asked, state = [], ["silent"]
+
+    class Dialect:
+        loaded_dbapi = sqlite3
+
+        @staticmethod
+        def connect(database):
+            asked.append(threading.current_thread())
+            if state[0] != "well":
+                time.sleep(0.04 if state[0] == "silent" else 0)
+                raise sqlite3.OperationalError(state[0])
+            return sqlite3.connect(database, check_same_thread=False)
+
+    outage = Outage()
+
+    def ask():
+        return outage.connected(Dialect, None, (":memory:",), {})
+
+    for _ in range(5):
+        with pytest.raises(sqlite3.OperationalError):
+            ask()
+    assert asked.count(threading.current_thread()) == 1
+    state[0] = "well"
+    for _ in range(100):
+        with suppress(sqlite3.OperationalError):
+            ask().close()
+            break
+        time.sleep(0.02)
+    ask().close()
+    state[0], before = "refused", len(asked)
+    for _ in range(3):
+        with pytest.raises(sqlite3.OperationalError, match="refused"):
+            ask()
+    assert len(asked) == before + 3
+
+
+def test_a_connection_gives_up_a_machine_that_is_gone(engine):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("a file has no machine of its own")
+    with engine.connect() as connection:
+        said = connection.connection.driver_connection.info.get_parameters()
+    assert int(said["tcp_user_timeout"]) <= 10_000 and int(said["keepalives_idle"]) <= 10
+
+
+class DeadlockError(Exception):
+    """As the driver of PostgreSQL says it."""
+
+    sqlstate = "40P01"
+
+
+@pytest.mark.parametrize(("times", "ends"), [(1, "well"), (2, "well"), (3, "away")])
+def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, times, ends):
+    writer, left, begun = Writer(engine), [times], []
+
+    def stopped(connection):
+        begun.append("stopped")
+        events_in(connection, "2")
+        if left[0]:
+            left[0] -= 1
+            raise sa.exc.OperationalError("INSERT", None, DeadlockError("deadlock detected"))
+        return "done"
+
+    begins, waits = threading.Event(), threading.Event()
+    first = writer.later(lambda connection: begins.set() or waits.wait(5))
+    assert begins.wait(5)  # so that what follows stands in one transaction
+    jobs = [writer.later(lambda connection: events_in(connection, "1")), writer.later(stopped), writer.later(lambda connection: 1 / 0)]
+    waits.set()
+    assert first.result(5)
+    if ends == "well":
+        assert [jobs[0].result(5), jobs[1].result(5)] == [{"1"}, "done"]
+        with pytest.raises(ZeroDivisionError):
+            jobs[2].result(5)
+    else:
+        for job in jobs:
+            with pytest.raises(AwayError, match="deadlock"):
+                job.result(5)
+    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (2 if ends == "well" else 0)
+    assert writer.do(lambda connection: events_in(connection, "3")) == {"3"}
+    writer.close()
+
+
+def events_in(connection, event_id):
+    return add_events(connection, "shop", [event(event_id)], 0)
+
+
+def test_two_who_wait_for_each_other_both_end_well(engine, url):
+    """The database ends one of them, which begins again."""
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "tea"}, {"item_id": "cup"}])
+    writer, other, tries = Writer(engine), connect(url), []
+    mine, theirs = threading.Event(), threading.Event()
+
+    def held(connection, item_id):
+        connection.execute(sa.update(items).where(items.c.item_id == item_id).values(price=items.c.price + 1, title="held"))
+
+    def job(connection):
+        tries.append(len(tries))
+        held(connection, "tea")
+        mine.set()
+        assert theirs.wait(10)
+        held(connection, "cup")
+        return "done"
+
+    def meanwhile():
+        with writing(other) as connection:
+            connection.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")  # so that it is not this one that is ended
+            held(connection, "cup")
+            theirs.set()
+            assert mine.wait(10)
+            held(connection, "tea")
+
+    thread = threading.Thread(target=meanwhile)
+    thread.start()
+    assert writer.do(job) == "done" and tries == [0, 1]
+    thread.join()
+    writer.close()
+    other.dispose()
+
+
 def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
     writer = Writer(engine)
     log, real = ServedLog(writer, every_s=0.02), writer.do
@@ -292,7 +452,7 @@ def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
 def test_a_data_set_goes_into_the_store_and_comes_out(engine):
     data = Dataset.from_events({"user_id": ["a", "b", "a"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30], "value": [1.0, None, 2.5]},
                                {"item_id": ["x", "y", "z"], "title": ["X", None, "Zed"], "colour": ["red", None, "blue"]}, name="small")  # fmt: skip
-    assert load_dataset(engine, "shop", data) == {"items": 3, "events": 3, "new events": 3}
+    assert load_dataset(engine, "shop", data) == {"items": 3, "new items": 3, "events": 3, "new events": 3}
     assert load_dataset(engine, "shop", data)["new events"] == 0
     out = stored_dataset(engine, "shop")
     assert out.events.select("user_id", "item_id", "time_ms", "value").equals(data.events.select("user_id", "item_id", "time_ms", "value"))
@@ -303,6 +463,56 @@ def test_a_data_set_goes_into_the_store_and_comes_out(engine):
         stored_dataset(engine, "nobody")
     with pytest.raises(DataError, match="no times"):
         load_dataset(engine, "shop", Dataset.from_events({"user_id": ["a"], "item_id": ["x"]}))
+
+
+def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(engine):
+    """As at every restart of `tailor serve --data`: items that were written, deleted or taken down stay so, and who was erased stays away."""
+    data = Dataset.from_events({"user_id": ["ann", "bob", "ann"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30]},
+                               {"item_id": ["x", "y", "z", "w"], "title": ["X", "Y", "Z", "W"]}, name="small")  # fmt: skip
+    load_dataset(engine, "shop", data)
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "w", "title": "Better words"}])
+    write(engine, catalogue.block, "shop", "x", catalogue.DELETED)
+    write(engine, catalogue.block, "shop", "y", catalogue.TAKEN_DOWN)
+    write(engine, people.erase, "shop", "ann")
+    before = read(engine, catalogue.items_since, "shop")
+    assert load_dataset(engine, "shop", data) == {"items": 4, "new items": 0, "events": 3, "new events": 0}
+    assert read(engine, catalogue.items_since, "shop") == before
+    assert not any(read(engine, people.export, "shop", "ann").values()) and not known(engine, "ann")
+    assert load_dataset(engine, "else", data) == {"items": 4, "new items": 4, "events": 3, "new events": 3}
+
+
+def known(engine, user_id, tenant="shop"):
+    """Whether the key store knows the person."""
+    return read(engine, subject_of, tenant, user_id) is not None
+
+
+def test_what_happened_before_an_erasure_is_not_taken_in_again(engine):
+    events(engine, event("1"), event("2", "bob"))
+    erased_ms = write(engine, people.erase, "shop", "ann")["time_ms"]
+    sent = [event("1"), event("3", time_ms=erased_ms), event("4", time_ms=erased_ms + 1), event("5", "bob"), event("2", "bob")]
+    assert write(engine, people.take_in, "shop", sent, 0) == ({"4", "5"}, {"1", "3"})
+    assert [one["event_id"] for one in read(engine, people.export, "shop", "ann")["events"]] == ["4"]
+    assert write(engine, people.take_in, "else", sent, 0) == ({"1", "2", "3", "4", "5"}, set())
+    write(engine, people.erase, "shop", "eve")  # of whom nothing was stored
+    assert write(engine, people.take_in, "shop", [event("6", "eve")], 0) == (set(), {"6"}) and not known(engine, "eve")
+
+
+def test_who_is_erased_while_events_arrive_does_not_come_back_with_them(engine, url, monkeypatch):
+    if engine.dialect.name == "sqlite":
+        pytest.skip("SQLite has one writer at a time")
+    events(engine, event("1"))
+    other = connect(url)
+
+    def meanwhile(*given):
+        with writing(other) as connection:
+            people.erase(connection, "shop", "ann")
+        return add_events(*given)
+
+    monkeypatch.setattr(people, "add_events", meanwhile)
+    with pytest.raises(AwayError, match="ask again"):
+        write(engine, people.take_in, "shop", [event("2")], 0)
+    assert not known(engine, "ann")
+    other.dispose()
 
 
 def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
@@ -384,6 +594,49 @@ def test_a_backup_of_a_served_file_can_be_read(tmp_path):
     assert done.exit_code == 0
     with sqlite3.connect(tmp_path / "copy.db") as copy:
         assert copy.execute("SELECT event_id FROM events").fetchall() == [("1",)]
+
+
+def test_a_backup_leaves_the_store_as_it_is_and_is_never_one_of_nothing(tmp_path):
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    def backup(*words, database="store.db"):
+        return CliRunner().invoke(app, ["store", "backup", *(f"{tmp_path}/{one}" for one in words), "--database", f"{tmp_path}/{database}"])
+
+    done = backup("copy.db", database="misspelt.db")
+    assert isinstance(done.exception, StoreError) and "misspelt.db is not there" in str(done.exception) and not list(tmp_path.iterdir())
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    write(
+        engine, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
+    )  # as an older Tailor left it
+    engine.dispose()
+    assert backup("copy.db").exit_code == 0
+    for file in ("store.db", "copy.db"):
+        with sqlite3.connect(tmp_path / file) as found:
+            assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)], file
+    with sqlite3.connect(tmp_path / "text.db") as other:
+        other.execute("CREATE TABLE t (x)")
+    (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
+    done = backup("copy2.db", database="text.db")
+    assert isinstance(done.exception, StoreError) and "could not be copied" in str(done.exception)
+    assert not [one for one in tmp_path.iterdir() if "copy2" in one.name]
+
+
+def test_only_the_owner_may_read_people_s_keys(tmp_path):
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    words = ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/copy.keys.db", "--database", f"{tmp_path}/store.db"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    found = {one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir() if ".keys.db" in one.name}
+    assert len(found) >= 2 and not any(found.values()), found
 
 
 def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):

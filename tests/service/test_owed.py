@@ -1,0 +1,67 @@
+"""What the service must hold where callers hang up, models answer nonsense, and two requests meet."""
+
+import logging
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+
+from service.served_shop import SHOP, until
+
+from tailor.data.nouns import Ranking
+
+USER = SHOP.users.ids[0]
+
+
+def test_an_item_written_while_a_filter_is_worked_out_is_filtered_too(client, service, monkeypatch):
+    from tailor.service import shelf as shelf_module
+
+    shelf, holds = service.shelf("shop"), shelf_module.Condition.holds
+
+    def slowly(self, frame):
+        found = holds(self, frame)
+        if "dear" not in shelf.rows:
+            client.ask("/v1/items", method="PUT", items=[{"item_id": "dear", "title": "Zanzibar", "price": 1e6}])
+            service.shelf("shop")  # another request of this worker reads it meanwhile
+        return found
+
+    monkeypatch.setattr(shelf_module.Condition, "holds", slowly)
+    client.ask("/v1/search", text="zanzibar", filter="price <= 50")
+    assert client.ask("/v1/search", text="zanzibar", filter="price <= 50")["items"] == []
+
+
+def test_reasons_do_not_name_what_was_taken_down(client):
+    had = client.ask("/v1/recommendations", user_id=USER, k=5, explain=True)["items"][0]["reasons"][0]["id"]
+    client.ask(f"/v1/items/{had}/takedown")
+    assert had not in client.post("/v1/recommendations", json={"user_id": USER, "k": 5, "explain": True}).text
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/recommendations"])
+def test_who_hangs_up_in_the_middle_of_a_body_breaks_nothing(client, caplog, path):
+    sent = [{"type": "http.request", "body": b'{"user', "more_body": True}, {"type": "http.disconnect"}]
+    headers = [(b"content-type", b"application/json"), (b"authorization", client.headers["authorization"].encode())]
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": headers,
+             "http_version": "1.1", "scheme": "http", "root_path": "", "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 2)}  # fmt: skip
+
+    async def receive():
+        return sent.pop(0) if len(sent) > 1 else sent[0]
+
+    async def send(_):
+        pass
+
+    with caplog.at_level(logging.INFO, logger="tailor"):
+        client.portal.call(client.app, scope, receive, send)
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert [record.status for record in caplog.records if record.name == "tailor.access"] != [500]
+
+
+def test_a_list_that_cannot_be_logged_does_not_end_the_log(client, service, monkeypatch):
+    """A model that answers what is no number: SQLite and PostgreSQL refuse such a score, or keep it; what is answered afterwards is logged all the same."""
+    model = service.places.model("shop").model
+    with monkeypatch.context() as patch:
+        patch.setattr(model, "recommend", lambda queries, k: [Ranking((SHOP.catalogue.ids[0],), [np.nan]) for _ in queries], raising=False)
+        client.post("/v1/recommendations", json={"user_id": USER, "keep_seen": True, "request_id": "no number"})
+        until(lambda: not service.served._waiting)
+    client.ask("/v1/recommendations", user_id=USER, request_id="sound")
+    until(lambda: "sound" in client.get(f"/v1/users/{USER}/data").text)
