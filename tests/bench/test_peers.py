@@ -51,3 +51,8 @@ def test_ratios_are_found_wherever_they_stand(tmp_path):
     rows = [(row["peer"], row["figure"], row["value"]) for row in race_table(tmp_path)]
     assert ("ranx", "ranx's seconds over ours", 3.5) in rows and ("ranx", "fit: theirs over ours, b", 2.0) in rows
     assert ("implicit", "never raced here", None) in rows
+
+
+def test_every_race_that_was_run_stands_in_the_table():
+    raced = {row["peer"] for row in race_table(ROOT) if row["value"] is not None}
+    assert raced == {peer.name for peer in PEERS}

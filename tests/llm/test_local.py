@@ -136,6 +136,11 @@ def test_what_is_too_long_or_not_offered_is_said(model):
         model.complete(["a"], n=2)
     with pytest.raises(ModelError, match="GGUF"):
         LocalModel("nowhere.gguf").complete(["a"])
+    with pytest.raises(ModelError, match="refuses what is asked"):
+        model.complete(["a"], schema={"type": "nonsense"})
+    for wrong in ({"max_tokens": 0}, {"n": 0}, {"temperature": -1.0}):
+        with pytest.raises(ModelError, match=next(iter(wrong))):
+            model.complete(["a"], **wrong)
 
 
 def test_prompts_stand_as_the_model_was_taught_and_roles_cannot_be_forged(model):
