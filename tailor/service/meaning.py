@@ -20,14 +20,14 @@ class Meaning:
         self._encoder, self._asking = encoder, plain(encoder).exact()
         self._pool = ThreadPoolExecutor(1, "tailor-meaning")
 
-    def read(self, texts: Sequence[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
-        """Have texts encoded in the background; `arrived(at, vectors)` is called for each part, whose first text is the at-th, counted from `start`."""
+    def read(self, texts: Sequence[str], arrived: Callable[[int, np.ndarray], None]) -> None:
+        """Have texts encoded in the background; `arrived(at, vectors)` is called for each part, whose first text is the at-th."""
         for at in range(0, len(texts), AT_ONCE):
-            self._pool.submit(self._part, list(texts[at : at + AT_ONCE]), start + at, arrived)
+            self._pool.submit(self._part, list(texts[at : at + AT_ONCE]), at, arrived)
 
-    def _part(self, texts: list[str], start: int, arrived: Callable[[int, np.ndarray], None]) -> None:
+    def _part(self, texts: list[str], at: int, arrived: Callable[[int, np.ndarray], None]) -> None:
         try:
-            arrived(start, item_vectors(self._encoder, texts))
+            arrived(at, item_vectors(self._encoder, texts))
         except Exception as error:  # of whatever package: the thread goes on, and nobody else would hear of it
             # the kind alone: a message may quote a text
             log.error("texts could not be read for search by meaning: %s", type(error).__name__)

@@ -3,6 +3,7 @@
 import itertools
 import threading
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,16 @@ from tailor.store.loading import item_frame
 from tailor.text.bm25 import BM25
 
 FILTERS = 64  # whose answers are remembered
+STALE = 4  # one text in so many may be an item's former one before those are forgotten
+
+
+@dataclass(eq=False, slots=True)
+class _Text:
+    """An item's words at one time."""
+
+    item_id: str
+    row: int
+    now: bool = True  # False once the item has others, or is blocked
 
 
 class Shelf:
@@ -27,7 +38,7 @@ class Shelf:
         self.tenant, self.changed, self.meaning = tenant, -1, meaning  # -1: never read
         self.rows: dict[str, dict[str, Any]] = {}
         self.blocked = Vocabulary({})
-        self._search, self._place, self._ids = BM25(language="english"), dict[str, int](), list[str]()  # the row of each item's latest text
+        self._search, self._texts, self._of = BM25(language="english"), list[_Text](), dict[str, _Text]()  # by row, and each item's own
         self._vectors = np.zeros((0, 0), dtype=np.float32)  # (rows of texts, D), zero while a text is not read yet
         self.unread = 0  # texts that are still to be read for search by meaning
         self._filters: dict[str, Vocabulary] = {}
@@ -46,30 +57,50 @@ class Shelf:
             fresh = dict(self.rows)
             for row in rows:
                 fresh[row["item_id"]] = row
+            self._index(rows)
             self.blocked = Vocabulary(dict.fromkeys(one for one, row in fresh.items() if row["blocked"]))
             self.rows = fresh
-            self._index([row for row in rows if not row["blocked"]])
             self._filters, self._table = {}, None
             self.changed = max(row["changed"] for row in rows)
 
     def _index(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """A changed text stands behind the old one, which is passed over from then on."""
-        start, texts = len(self._ids), [words_of(row) for row in rows]
+        """Follow changed items. A new text stands behind the old one, which is passed over from then on, and forgotten with others of its kind."""
+        changed = [
+            row for row in rows if row["blocked"] or row["item_id"] not in self._of or words_of(row) != words_of(self.rows[row["item_id"]])
+        ]
+        for row in changed:
+            if (had := self._of.pop(row["item_id"], None)) is not None:
+                had.now = False
+        new = [row for row in changed if not row["blocked"]]
+        texts, added = [words_of(row) for row in new], [_Text(row["item_id"], at) for at, row in enumerate(new, len(self._texts))]
         self._search.add(texts)
-        self._ids += [row["item_id"] for row in rows]
-        self._place |= {row["item_id"]: start + i for i, row in enumerate(rows)}
+        self._texts += added
+        self._of |= {text.item_id: text for text in added}
+        if (len(self._texts) - len(self._of)) * STALE > len(self._texts):
+            self._forget()
         if self.meaning is not None:
             self.unread += len(texts)
-            self.meaning.read(texts, start, self._arrived)
+            self.meaning.read(texts, lambda at, vectors: self._arrived(added[at : at + len(vectors)], vectors))
 
-    def _arrived(self, start: int, vectors: np.ndarray) -> None:
+    def _forget(self) -> None:
+        """Let go of the texts that are no item's any more."""
+        kept = [text for text in self._texts if text.now]
+        rows = np.array([text.row for text in kept], dtype=np.int64)
+        self._search.keep(rows)
+        read = rows[rows < len(self._vectors)]  # a text behind the last vector is not read yet
+        self._vectors = self._vectors[read]
+        for row, text in enumerate(kept):
+            text.row = row
+        self._texts = kept
+
+    def _arrived(self, texts: Sequence[_Text], vectors: np.ndarray) -> None:
         with self._lock:
-            stop = start + len(vectors)
-            if self._vectors.shape[1] != vectors.shape[1] or len(self._vectors) < stop:
-                grown = np.zeros((max(stop, 2 * len(self._vectors), len(self._ids)), vectors.shape[1]), dtype=np.float32)
+            if self._vectors.shape[1] != vectors.shape[1] or len(self._vectors) < len(self._texts):
+                grown = np.zeros((max(len(self._texts), len(self._vectors) * 5 // 4), vectors.shape[1]), dtype=np.float32)
                 grown[: len(self._vectors), : self._vectors.shape[1]] = self._vectors
                 self._vectors = grown
-            self._vectors[start:stop] = vectors
+            now = [i for i, text in enumerate(texts) if text.now]
+            self._vectors[[texts[i].row for i in now]] = vectors[now]
             self.unread -= len(vectors)
 
     def outside(self, condition: str) -> Vocabulary:
@@ -93,16 +124,17 @@ class Shelf:
         if self.meaning is not None and len(self._vectors):
             return self._by_both(text, self.meaning.of(text), k, without)
         with self._lock:
-            passed_over = sum(len(one) for one in (*without, self.blocked)) + len(self._ids) - len(self._place)
-            depth = min(k + passed_over, len(self._ids))
+            texts = self._texts
+            passed_over = sum(map(len, without)) + len(texts) - len(self._of)
+            depth = min(k + passed_over, len(texts))
             rows, scores = self._search.search([text], depth) if depth else (np.zeros((1, 0), int), np.zeros((1, 0)))
         found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
-        return self._shown(((row, score) for row, score in found if row >= 0 and score > 0), k, without)
+        return self._shown(((texts[row], score) for row, score in found if row >= 0 and score > 0), k, without)
 
     def _by_both(self, text: str, asked: np.ndarray, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
         """As `Hybrid` blends: words and meaning in standard deviations over all items, half and half; what is not read yet counts by its words."""
         with self._lock:
-            vectors = self._vectors[: len(self._ids)]
+            texts, vectors = self._texts, self._vectors[: len(self._texts)]
             words = np.asarray(self._search.scores([text]).todense(), dtype=np.float32)
         read = np.zeros(words.shape[1], dtype=bool)
         read[: len(vectors)] = vectors.any(axis=1)
@@ -111,14 +143,12 @@ class Shelf:
         total = (in_deviations(words) + in_deviations(near))[0] / 2
         named = np.flatnonzero(read | (words[0] > 0))
         order = named[np.argsort(-total[named], kind="stable")]
-        return self._shown(zip(order.tolist(), total[order].tolist(), strict=True), k, without)
+        return self._shown(((texts[row], score) for row, score in zip(order.tolist(), total[order].tolist(), strict=True)), k, without)
 
-    def _shown(self, found: Iterable[tuple[int, float]], k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
-        """The first k of rows of texts, best first, that are their item's latest text and may be shown."""
-        named = ((self._ids[row], row, score) for row, score in found)
-        may = ((item_id, score) for item_id, row, score in named
-               if self._place[item_id] == row and not any(item_id in one for one in (*without, self.blocked)))  # fmt: skip
-        return list(itertools.islice(may, k))
+    def _shown(self, found: Iterable[tuple[_Text, float]], k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
+        """The first k of texts, best first, that are their item's own and may be shown."""
+        named = ((text.item_id, score) for text, score in found if text.now)
+        return list(itertools.islice((one for one in named if not any(one[0] in ids for ids in (*without, self.blocked))), k))
 
 
 def words_of(row: Mapping[str, Any]) -> str:

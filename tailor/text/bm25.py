@@ -56,6 +56,25 @@ class BM25:
             self._counts[mine].frombytes(by_word.data[span].astype(np.float32).tobytes())
         self._lengths.frombytes(np.asarray(counts.sum(axis=1), dtype=np.float32).tobytes())
 
+    def keep(self, rows: np.ndarray) -> None:
+        """Forget all texts but these (K,), ascending, which become rows 0 to K - 1; words that nobody uses any more go too."""
+        new = np.full(len(self), -1, dtype=np.int32)
+        new[rows] = np.arange(len(rows), dtype=np.int32)
+        columns = list(self.vocabulary.values())
+        ends = np.cumsum([0, *(len(self._rows[column]) for column in columns)])
+        places = new[np.frombuffer(b"".join(self._rows[column].tobytes() for column in columns), dtype=np.int32)]
+        counts = np.frombuffer(b"".join(self._counts[column].tobytes() for column in columns), dtype=np.float32)
+        held = places >= 0
+        offsets = np.r_[0, np.cumsum(held)][ends].tolist()
+        places, counts = places[held], counts[held]
+        words, self.vocabulary, self._rows, self._counts = list(self.vocabulary), {}, [], []
+        for word, start, stop in zip(words, offsets, offsets[1:]):
+            if start < stop:
+                column = self._column(word)
+                self._rows[column].frombytes(places[start:stop].tobytes())
+                self._counts[column].frombytes(counts[start:stop].tobytes())
+        self._lengths = array("f", np.asarray(self._lengths)[rows].tobytes())
+
     def _column(self, word: str) -> int:
         column = self.vocabulary.setdefault(word, len(self.vocabulary))
         if column == len(self._rows):

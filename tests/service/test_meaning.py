@@ -110,10 +110,29 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
         assert client.ask("/v1/search", text="kettle", k=1)["notes"] == []
 
 
+def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(meaning, monkeypatch):
+    made, late = Shelf("shop", meaning), []
+    monkeypatch.setattr(meaning, "read", lambda texts, arrived: late.append((texts, arrived)))
+
+    def write(*items):
+        rows = [{"item_id": one, "title": title, "categories": None, "text": None, "blocked": None} for one, title in items]
+        made._index(rows)
+        made.rows |= {row["item_id"]: row for row in rows}
+
+    write(*((f"i{n}", "teapot") for n in range(4)), ("h", "hose"))
+    for turn in range(3):
+        write(*((f"i{n}", f"rug {turn}") for n in range(4)))
+    for texts, arrived in reversed(late):
+        arrived(0, Meant().encode(texts))
+    assert len(made._texts) < 10 and made.unread == 0
+    assert [one for one, score in made.search("garden", 5, ()) if score > 0] == ["h"]
+    assert {one for one, _ in made.search("tapestry", 4, ())} == {"i0", "i1", "i2", "i3"}
+
+
 def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
     shelf = Shelf("shop", meaning)
     monkeypatch.setattr(Meant, "encode", lambda self, texts: (_ for _ in ()).throw(RuntimeError("no weights for kettle")))
-    shelf._index([{"item_id": "a", "title": "kettle", "categories": None, "text": None}])
+    shelf._index([{"item_id": "a", "title": "kettle", "categories": None, "text": None, "blocked": None}])
     meaning._pool.submit(lambda: None).result()
     assert shelf.search("kettle", 5, ())[0][0] == "a" and shelf.unread == 1
     assert "RuntimeError" in caplog.text and "kettle" not in caplog.text

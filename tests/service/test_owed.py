@@ -65,3 +65,27 @@ def test_a_list_that_cannot_be_logged_does_not_end_the_log(client, service, monk
         until(lambda: not service.served._waiting)
     client.ask("/v1/recommendations", user_id=USER, request_id="sound")
     until(lambda: "sound" in client.get(f"/v1/users/{USER}/data").text)
+
+
+def test_items_written_again_and_again_take_no_more_memory(client, service):
+    """Prices change every hour and texts every week: what an item was once called must not stay for as long as the server runs."""
+    client.ask("/v1/items", method="PUT", items=[{"item_id": f"w{i}", "title": f"wok {i}"} for i in range(40)])
+    for price in range(5):
+        client.ask("/v1/items", method="PUT", items=[{"item_id": f"w{i}", "title": f"wok {i}", "price": price} for i in range(40)])
+        service.shelf("shop")
+    live = len(service.shelf("shop").rows)
+    assert len(service.shelf("shop")._search) == live
+    for turn in range(20):
+        client.ask("/v1/items", method="PUT", items=[{"item_id": f"w{i}", "title": f"wok {i} turn{turn}"} for i in range(40)])
+        service.shelf("shop")
+    assert len(service.shelf("shop")._search) <= live * 4 / 3
+    assert client.ask("/v1/search", text="turn19", k=100)["items"] and not client.ask("/v1/search", text="turn18", k=100)["items"]
+
+
+def test_an_item_taken_down_and_restored_is_found_again(client):
+    client.ask("/v1/items", method="PUT", items=[{"item_id": "w", "title": "wok"}])
+    for _ in range(3):
+        client.ask("/v1/items/w/takedown")
+        assert client.ask("/v1/search", text="wok")["items"] == []
+        client.ask("/v1/items/w/takedown", method="DELETE")
+        assert [one["item_id"] for one in client.ask("/v1/search", text="wok")["items"]] == ["w"]

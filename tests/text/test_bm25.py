@@ -118,3 +118,28 @@ def test_what_cannot_be_asked_is_refused_in_words():
             index.search(["b"], k)
     with pytest.raises(DataError, match="one string"):
         index.add("a b")
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_what_is_kept_is_searched_as_if_nothing_else_had_ever_been_there(few):
+    random = np.random.default_rng(0)
+    texts = [" ".join(f"word{i}" for i in random.zipf(1.5, 12) % 300) for _ in range(400)] + ["quince", ""]
+    kept = np.flatnonzero(random.random(len(texts)) < 0.4)
+    index, never = BM25(), BM25()
+    index.add(texts)
+    index.keep(kept)
+    never.add([texts[i] for i in kept])
+    for one in (index, never):
+        one.add(texts[: 3 if few else 100])
+    assert sorted(index.vocabulary) == sorted(never.vocabulary)
+    for mine, theirs in zip(index.search(texts[::7], 20), never.search(texts[::7], 20), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_nothing_can_be_kept():
+    index = BM25()
+    index.add(["one", "two"])
+    index.keep(np.zeros(0, dtype=np.int64))
+    assert len(index) == 0 and not index.vocabulary
+    index.add(["two"])
+    assert index.search(["two"], 1)[0].tolist() == [[0]]
