@@ -1,6 +1,6 @@
 """The service under load: a generator on one core, the server on another, over the loopback.
 
-    python benchmarks/service_load.py [--model FOLDER] [--rates 50 100 200 300 400] [--seconds 30] [--workers 1]
+    python benchmarks/service_load.py [--model FOLDER] [--rates 50 100 200 300 400 600 800] [--seconds 30] [--workers 1]
 
 Beauty: 12,101 items, 22,363 people, the default pipeline (fitted on all first where no --model is given; it may take ten minutes). Requests come at random times at a
 given rate, whatever the answers take (an open loop): a latency is counted from when the request should have gone out, so that a server that stalls pays for all who
@@ -157,7 +157,7 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 200, 300, 400])
+    parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 200, 300, 400, 600, 800])
     parser.add_argument("--events", type=float, nargs="+", default=[2000, 5000])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--workers", type=int, default=1)

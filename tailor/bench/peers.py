@@ -1,10 +1,12 @@
 """Other projects' programs, raced beside ours: which there are, what they need, and what the last race gave."""
 
 import json
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from tailor.errors import ModelError, nearest
@@ -17,13 +19,27 @@ class Peer:
     name: str
     needs: tuple[str, ...]  # requirements of the environment
     program: str
-    result: str  # benchmarks/results/NAME.json
+    result: str  # file of benchmarks/results
+    option: str = "--peers"  # of the program: the environment's python
+    settings: tuple[str, ...] = ()  # of the race
 
+
+LINES = "sequence-peers.jsonl"  # a line a run, over all time
+NETS = ("--cpu", "--minutes", "5.6")  # of the processor: what the SASRec here takes on Beauty
 
 PEERS = (
-    Peer("ranx", ("ranx==0.3.21",), "metrics.py", "metrics"),
-    Peer("implicit", ("implicit==0.7.3",), "item_knn.py", "item-knn"),
-    Peer("pagerank", ("networkx==3.6.1", "scikit-network==0.33.5"), "pagerank.py", "pagerank"),
+    Peer("ranx", ("ranx==0.3.21",), "metrics.py", "metrics.json"),
+    Peer("implicit", ("implicit==0.7.3",), "item_knn.py", "item-knn.json"),
+    Peer("pagerank", ("networkx==3.6.1", "scikit-network==0.33.5"), "pagerank.py", "pagerank.json"),
+    Peer(
+        "rectools",
+        ("torch==2.13.0", "rectools[torch]==0.19.0", "numpy<2"),
+        "sequence_peers.py",
+        LINES,
+        "--rectools",
+        (*NETS, "--loss", "BCE"),
+    ),
+    Peer("recbole", ("torch==2.13.0", "recbole==1.2.1", "setuptools<80", "pandas<3"), "sequence_peers.py", LINES, "--recbole", NETS),
 )
 
 RATIOS = "over ours", "ours is faster"  # in the name of a figure: how many times as long the other program takes
@@ -44,32 +60,53 @@ def race(root: Path, environments: Path, names: list[str]) -> list[str]:
         if not python.exists():
             folder = environments / peer.name
             lines.append(
-                f"{peer.name}: no environment; make it: python3 -m venv {folder} && {folder}/bin/pip install {' '.join(peer.needs)}"
+                f"{peer.name}: no environment; make it: python3 -m venv {folder} && {folder}/bin/pip install {shlex.join(peer.needs)}"
             )
             continue
         done = subprocess.run(
-            [sys.executable, root / "benchmarks" / peer.program, "--peers", python], cwd=root, capture_output=True, text=True, check=False
+            [sys.executable, root / "benchmarks" / peer.program, peer.option, python, *peer.settings],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             raise ModelError(f"benchmarks/{peer.program} failed: {(done.stderr.strip().splitlines() or ['without a word'])[-1]}")
-        lines.append(f"{peer.name}: raced, see benchmarks/results/{peer.result}.json")
+        lines.append(f"{peer.name}: raced, see benchmarks/results/{peer.result}")
     return lines
 
 
 def race_table(root: Path) -> list[dict[str, Any]]:
-    """What the last races gave: for every figure that names a ratio ("their seconds over ours", "ours is faster"), its value, date and machine."""
+    """What the last races gave: for every figure that names a ratio ("their seconds over ours", "ours is faster"), its value, date and machine; of nets the accuracy reached in equal time."""
     rows: list[dict[str, Any]] = []
     for peer in PEERS:
-        path = root / "benchmarks" / "results" / f"{peer.result}.json"
-        if not path.exists():
-            rows.append({"peer": peer.name, "figure": "never raced here", "value": None, "date": "", "machine": ""})
-            continue
-        about = json.loads(path.read_text(encoding="utf-8"))
-        for figure, value in _ratios(about["figures"]):
-            rows.append(
-                {"peer": peer.name, "figure": figure, "value": value, "date": about["date"], "machine": about["machine"]["processor"]}
-            )
+        path = root / "benchmarks" / "results" / peer.result
+        found = []
+        if path.exists():
+            found = _nets(peer.name, path) if peer.result == LINES else _record(json.loads(path.read_text(encoding="utf-8")))
+        rows += [
+            {"peer": peer.name, "figure": figure, "value": value, "date": date, "machine": machine}
+            for figure, value, date, machine in found
+        ] or [{"peer": peer.name, "figure": "never raced here", "value": None, "date": "", "machine": ""}]
     return rows
+
+
+def _record(about: dict[str, Any]) -> list[tuple[str, float, str, str]]:
+    return [(figure, value, about["date"], about["machine"]["processor"]) for figure, value in _ratios(about["figures"])]
+
+
+def _nets(name: str, path: Path) -> list[tuple[str, float, str, str]]:
+    """The last run on each data set that counted time of the processor, against the mean of our SASRec's seeds."""
+    ours: dict[str, list[float]] = {}
+    beside = path.with_name("sequences.json")
+    for key, run in (json.loads(beside.read_text(encoding="utf-8"))["runs"] if beside.exists() else {}).items():
+        data, method, _ = key.split(" | ")
+        if method == "SASRec":
+            ours.setdefault(data, []).append(run["figures"]["HR@10, seen removed"]["mean"])
+    lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+    last = {line["data"]: line for line in lines if line["name"].startswith(f"{name}-") and line.get("minutes_of") == "processor"}
+    return [(f"SASRec's HR@10 on {data}, ours over theirs after {line['minutes']:g} minutes", mean(ours[data]) / line["HR@10"], line["date"], line["machine"]["processor"])
+            for data, line in last.items() if data in ours and line["HR@10"]]  # fmt: skip
 
 
 def _ratios(figures: Any, where: str = "") -> list[tuple[str, float]]:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_every_race_has_its_program_and_its_recipe():
     readme = (ROOT / "benchmarks" / "peers" / "README.md").read_text()
     for peer in PEERS:
-        assert (ROOT / "benchmarks" / peer.program).exists() and (ROOT / "benchmarks" / "results" / f"{peer.result}.json").exists()
+        assert (ROOT / "benchmarks" / peer.program).exists() and (ROOT / "benchmarks" / "results" / peer.result).exists()
         assert all(need in readme for need in peer.needs), peer.name
 
 
@@ -51,6 +51,36 @@ def test_ratios_are_found_wherever_they_stand(tmp_path):
     rows = [(row["peer"], row["figure"], row["value"]) for row in race_table(tmp_path)]
     assert ("ranx", "ranx's seconds over ours", 3.5) in rows and ("ranx", "fit: theirs over ours, b", 2.0) in rows
     assert ("implicit", "never raced here", None) in rows
+
+
+def test_a_net_is_compared_with_ours_by_its_last_run_in_time_of_the_processor(tmp_path):
+    folder = tmp_path / "benchmarks" / "results"
+    folder.mkdir(parents=True)
+    line = {
+        "data": "beauty",
+        "minutes": 5.0,
+        "minutes_of": "processor",
+        "name": "recbole-CE",
+        "HR@10": 0.01,
+        "date": "2026-11-21",
+        "machine": {"processor": "p"},
+    }
+    lines = [
+        line,
+        line | {"HR@10": 0.02},
+        line | {"minutes_of": "wall", "HR@10": 0.09},
+        line | {"name": "rectools-BCE", "HR@10": 0.03},
+        line | {"data": "sports"},
+    ]
+    (folder / "sequence-peers.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    runs = {
+        f"beauty | {method} | {seed}": {"figures": {"HR@10, seen removed": {"mean": value}}}
+        for method, seed, value in (("SASRec", 0, 0.05), ("SASRec", 1, 0.07), ("HSTU", 0, 9))
+    }
+    (folder / "sequences.json").write_text(json.dumps({"runs": runs}))
+    rows = {row["peer"]: (row["figure"], row["value"]) for row in race_table(tmp_path)}
+    assert rows["recbole"] == ("SASRec's HR@10 on beauty, ours over theirs after 5 minutes", pytest.approx(3.0))
+    assert rows["rectools"][1] == pytest.approx(2.0)
 
 
 def test_every_race_that_was_run_stands_in_the_table():
