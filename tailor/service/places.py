@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from tailor.store.writer import Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
+TRIES = "tries"  # beside RECOMMENDS and PREDICTS
 SOON_S = 0.1  # that somebody without a model waits while others' models are loaded
 LOOK_S = 1.0  # between looks for another model
+AGAIN_S = 30.0  # until what could not be loaded is tried again: its folder may have been away
 GRACE_S = 30  # that a model is kept for those who hold it still
 
 
@@ -41,8 +44,10 @@ class Places:
         self._models: dict[str, Answering] = {}
         self._predictors: dict[str, Predicting] = {}
         self._trials: dict[str, Trial] = {}
-        self._failed: dict[tuple[str, str], str] = {}  # (tenant, kind) -> why its newest model could not be put in place
-        self._untried: dict[str, str] = {}  # tenant -> an experiment that could not be
+        self._failed: dict[
+            tuple[str, str], str
+        ] = {}  # (tenant, kind) -> why its newest model, or its experiment, could not be put in place
+        self._tried: dict[tuple[str, str], tuple[str, float]] = {}  # the same -> what could not be, and when that was found
         self._tenants: set[str] = set()
         self._lock = threading.RLock()
         self._loading = threading.Lock()  # one model at a time
@@ -153,15 +158,26 @@ class Places:
 
     def _try(self, tenant: str, row: dict[str, Any]) -> bool:
         at = (tenant, row["kind"])
-        if self._failed.get(at, "").startswith(f"version {row['version']}:"):
-            return False  # said already
+        if self._was_tried(at, what := f"version {row['version']}"):
+            return False
         try:
             self._put(tenant, self._opened(row))
         except TailorError as error:
-            self._failed[at] = f"version {row['version']}: {error}"
-            log.error("model not in place", extra={"tenant": tenant, "version": row["version"], "error": str(error)})
+            self._say_failed(at, what, error, "model not in place")
             return False
         return True
+
+    def _was_tried(self, at: tuple[str, str], what: str) -> bool:
+        """Whether it failed so lately that it would again."""
+        name, when = self._tried.get(at, ("", 0.0))
+        return name == what and time.monotonic() - when < AGAIN_S
+
+    def _say_failed(self, at: tuple[str, str], what: str, error: TailorError, message: str) -> None:
+        """Told once for every reason."""
+        self._tried[at], why = (what, time.monotonic()), f"{what}: {error}"
+        if self._failed.get(at) != why:
+            self._failed[at] = why
+            log.error(message, extra={"tenant": at[0], "what": what, "error": str(error)})
 
     def _opened(self, row: dict[str, Any]) -> Answering | Predicting:
         if row["kind"] == PREDICTS:
@@ -176,23 +192,24 @@ class Places:
             else:
                 old = self._models.get(tenant)
                 self._models[tenant] = new
-            self._failed.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
+            for found in (self._failed, self._tried):
+                found.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
             self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
         self._retire([old] if old else [], tenant)
 
     def _try_out(self, tenant: str, found: dict[str, Any] | None, rows: dict[int, dict[str, Any]]) -> None:
-        """Put an experiment that another worker began in place, and take one away that has ended. Where a model of it cannot be loaded nobody is in it here; that is told once."""
+        """Put an experiment that another worker began in place, and take one away that has ended. Where a model of it cannot be loaded nobody is in it here."""
         there, name = self._trials.get(tenant), found["name"] if found else None
-        if (there.name if there else None) == name or (name is not None and self._untried.get(tenant) == name):
+        at, what = (tenant, TRIES), f"experiment {name}"
+        if (there.name if there else None) == name or (name is not None and self._was_tried(at, what)):
             return
         trial = None
         if found is not None:
             try:
                 trial = self._trial(tenant, found["name"], found["arms"], [rows[arm["version"]] for arm in found["arms"]])
             except TailorError as error:
-                self._untried[tenant] = found["name"]
-                log.error("experiment not in place", extra={"tenant": tenant, "error": str(error)})
+                self._say_failed(at, what, error, "experiment not in place")
         with self._lock:
             self._trials.pop(tenant, None)
             if trial is not None:

@@ -18,6 +18,7 @@ from tailor.store.sealing import Seal
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
+POOL = 8  # connections that a worker keeps; twice as many while it is busy: a PostgreSQL as it comes gives a hundred to all
 WAIT_S = 5.0  # for another's write, and for a connection
 GONE_S = 5  # after which a machine that answers nothing is taken for gone, with all that was asked of it
 UNANSWERED_S = 1.0  # a connection that fails sooner was refused: the machine is there
@@ -100,7 +101,7 @@ def _engine(url: str) -> sa.Engine:
         return _sqlite(address)
     if address.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         try:
-            engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_size=8, max_overflow=24, pool_timeout=WAIT_S, pool_pre_ping=True, hide_parameters=True,
+            engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_size=POOL, max_overflow=POOL, pool_timeout=WAIT_S, pool_pre_ping=True, hide_parameters=True,
                                       connect_args={"connect_timeout": 3, "application_name": "tailor", **PROMPT})  # fmt: skip
         except ModuleNotFoundError:
             raise MissingExtraError('PostgreSQL needs psycopg: pip install "tailor-engine[serve]"') from None

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -119,6 +120,8 @@ def _digest(model: str) -> str:
     """What the weights are known by: their hash where they lie in a folder, else the name."""
     folder = where(model) if model in KNOWN else Path(model)
     found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if len(found) > 1:  # weights in several files
+        return hashlib.sha256(" ".join(map(sha256_of, found)).encode()).hexdigest()[:20]
     return sha256_of(found[0])[:20] if found else model
 
 

@@ -121,6 +121,22 @@ def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_i
     assert sum("experiment not in place" in one.message for one in caplog.records) == 1
 
 
+def test_a_model_whose_folder_was_away_answers_once_it_is_back(service, models, monkeypatch, caplog):
+    """A network drive that is mounted a minute after the server starts must not leave it without a model until somebody restarts it."""
+    from tailor.service import places
+
+    folder, aside = models["one"], models["one"].with_name("aside")
+    folder.rename(aside)
+    with Client(make_app(service), key(service, "admin")) as client:
+        for _ in range(3):
+            assert "version 1" in client.ask("/v1/recommendations", 503, user_id=PEOPLE[0])["detail"]
+        assert sum("model not in place" in one.message for one in caplog.records) == 1
+        aside.rename(folder)
+        client.ask("/v1/recommendations", 503, user_id=PEOPLE[0])  # not tried again so soon
+        monkeypatch.setattr(places, "AGAIN_S", 0.0)
+        assert client.ask("/v1/recommendations", user_id=PEOPLE[0])["model"] == "CoVisitation@1"
+
+
 def test_what_cannot_be_begun_is_refused_and_changes_nothing(client, models):
     client.ask("/v1/models", folder="two")
     arms = [{"version": 1}, {"version": 2}]

@@ -85,3 +85,13 @@ def test_a_model_that_is_not_there_is_named_with_what_can_be_had(monkeypatch, tm
     sentences._load.cache_clear()  # weights that other tests loaded in this process stay usable without their files
     with pytest.raises(ModelError, match="tailor models pull minilm"):
         SentenceEncoder("minilm", dims=5).encode(["a"])
+
+
+def test_weights_in_several_files_are_known_by_all_of_them(tmp_path):
+    from tailor.text.sentences import _digest
+
+    for folder, second in (("a", b"two"), ("b", b"three")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model-1.safetensors").write_bytes(b"one")
+        (tmp_path / folder / "model-2.safetensors").write_bytes(second)
+    assert _digest(str(tmp_path / "a")) != _digest(str(tmp_path / "b"))
