@@ -85,6 +85,13 @@ def test_the_site_builds_without_a_dead_link(tmp_path):
     assert (tmp_path / "site" / "index.html").exists()
 
 
+def test_what_the_page_of_checks_names_is_there():
+    page = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    tests, programs = re.findall(r"(tests/[\w/]+\.py)::(\w+)", page), re.findall(r"python (benchmarks/[\w/]+\.py)", page)
+    gone = [f"{file}::{name}" for file, name in tests if f"def {name}(" not in (ROOT / file).read_text(encoding="utf-8")]
+    assert len(tests) > 60 and not gone and all((ROOT / program).exists() for program in programs)
+
+
 def test_the_recommenders_page_is_up_to_date():
     from recommenders_page import page
 
