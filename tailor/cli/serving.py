@@ -82,7 +82,7 @@ def serve_command(
     from tailor.cli.showing import say
     from tailor.defaults import encoder
     from tailor.service.serving import digest_of, kind_of
-    from tailor.service.worker import serve
+    from tailor.service.worker import refuse_taken, serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
     from tailor.store.served import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
@@ -95,6 +95,7 @@ def serve_command(
         raise StoreError(f"--port {port}: from 1 to {2**16 - 1:,}")
     if not 0 <= explore < 1:
         raise StoreError(f"--explore {explore:g}: a share from 0 to below 1")
+    refuse_taken(host, port)  # before anything is written, and before a key is shown
     if meaning:
         encoder().encode(["a word"])  # what is missing for it is said now, not by every worker
     with opened(database) as engine, held(engine):

@@ -37,16 +37,20 @@ def app() -> FastAPI:
     return make_app(Service(connect(os.environ[DATABASE]), settings))
 
 
-def serve(
-    engine: sa.Engine, host: str, port: int, workers: int, rate: float, models: Path, explore: float = 0.0, meaning: bool = False
-) -> None:
-    """Serve until told to stop (SIGTERM, Ctrl-C). Raises StoreError for a port that is taken."""
+def refuse_taken(host: str, port: int) -> None:
+    """Raises StoreError for an address that cannot be listened on."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
             raise StoreError(f"{host}:{port} cannot be listened on ({error.strerror}): give another --port or --host") from None
+
+
+def serve(
+    engine: sa.Engine, host: str, port: int, workers: int, rate: float, models: Path, explore: float = 0.0, meaning: bool = False
+) -> None:
+    """Serve until told to stop (SIGTERM, Ctrl-C)."""
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
     os.environ[RATE], os.environ[MODELS], os.environ[EXPLORE] = str(rate), str(models.resolve()), str(explore)
     os.environ[MEANING] = str(int(meaning))

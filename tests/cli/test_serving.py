@@ -66,3 +66,4 @@ def test_a_port_that_is_taken_is_named(monkeypatch, tmp_path):
         port = str(taken.getsockname()[1])
         done = CliRunner().invoke(app, ["serve", "--port", port])
     assert isinstance(done.exception, StoreError) and f"127.0.0.1:{port}" in str(done.exception)
+    assert "Serving on" not in done.output and not (tmp_path / "tailor.db").exists()  # no key was shown that nobody will see again
