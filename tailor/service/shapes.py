@@ -36,6 +36,12 @@ def _named(text: str) -> str:
     return _filled(text)
 
 
+def _addressed(item_id: str) -> str:
+    if item_id.endswith("/takedown"):
+        raise ValueError("ends like the address that takes an item down: deleting it would restore another")
+    return item_id
+
+
 def _now_or_before(time_ms: int) -> int:
     if time_ms > time.time() * 1000 + AHEAD_MS:
         raise ValueError("lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's clock must be right")
@@ -97,7 +103,7 @@ class Events(Shape):
 class Item(Shape):
     """An item of the catalogue."""
 
-    item_id: Id
+    item_id: Annotated[Id, AfterValidator(_addressed)]
     title: Short | None = None
     text: Words | None = None
     categories: Annotated[list[Short], Field(max_length=100)] | None = None

@@ -231,6 +231,9 @@ def test_an_id_that_no_address_can_hold_is_refused(client):
     for one in (".", ".."):
         assert client.ask("/v1/events", 422, events=[event("e", one)])["errors"][0]["field"] == "user_id"
     assert client.ask("/v1/events", events=[event("e", "...")])["accepted"] == 1
+    refused = client.put("/v1/items", json={"items": [{"item_id": "mug/takedown"}]})  # DELETE of it would restore "mug"
+    assert refused.status_code == 422 and "item_id" in refused.text
+    client.ask("/v1/items", method="PUT", items=[{"item_id": "mugs/takedowns"}])
 
 
 def test_the_process_says_that_it_is_there_while_every_thread_waits(client, service):
