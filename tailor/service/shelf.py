@@ -125,7 +125,9 @@ class Shelf:
             return self._by_both(text, self.meaning.of(text), k, without)
         with self._lock:
             texts = self._texts
-            passed_over = sum(map(len, without)) + len(texts) - len(self._of)
+            passed_over = (
+                sum(len(one) for one in without if one is not self.blocked) + len(texts) - len(self._of)
+            )  # what is blocked has no text here
             depth = min(k + passed_over, len(texts))
             rows, scores = self._search.search([text], depth) if depth else (np.zeros((1, 0), int), np.zeros((1, 0)))
         found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
