@@ -42,7 +42,8 @@ class Shelf:
         self._vectors = np.zeros((0, 0), dtype=np.float32)  # (rows of texts, D), zero while a text is not read yet
         self.unread = 0  # texts that are still to be read for search by meaning
         self._filters: dict[str, Vocabulary] = {}
-        self._table: pl.DataFrame | None = None
+        self._table: pl.DataFrame | None = None  # what filters ask, once one has
+        self._behind: set[str] = set()  # items that changed since it was made
         self._lock = threading.Lock()
 
     def refresh(self, connection: sa.Connection) -> None:
@@ -58,9 +59,12 @@ class Shelf:
             for row in rows:
                 fresh[row["item_id"]] = row
             self._index(rows)
-            self.blocked = Vocabulary(dict.fromkeys(one for one, row in fresh.items() if row["blocked"]))
+            if any(
+                bool(row["blocked"]) != (row["item_id"] in self.blocked) for row in rows
+            ):  # else the same, whose rows models have looked up
+                self.blocked = Vocabulary(dict.fromkeys(one for one, row in fresh.items() if row["blocked"]))
             self.rows = fresh
-            self._filters, self._table = {}, None
+            self._filters, self._behind = {}, self._behind | {row["item_id"] for row in rows}
             self.changed = max(row["changed"] for row in rows)
 
     def _index(self, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -106,17 +110,17 @@ class Shelf:
     def outside(self, condition: str) -> Vocabulary:
         """The items that do not meet a condition (docs: the language of `Filter`). Raises DataError for one that cannot be read."""
         with self._lock:
-            found, rows, table = self._filters.get(condition), self.rows, self._table
+            found, rows, table, behind = self._filters.get(condition), self.rows, self._table, self._behind
         if found is not None:
             return found
-        table = item_frame(list(rows.values())) if table is None else table
+        table = _brought_up(table, rows, behind)
         holds = Condition(condition, "filter").holds(table)
         found = Vocabulary(dict.fromkeys(table["item_id"].filter(pl.Series(~holds)).to_list()))
         with self._lock:
             if self.rows is rows:  # else items came meanwhile that were not looked at
                 if len(self._filters) >= FILTERS:
                     self._filters.clear()
-                self._filters[condition], self._table = found, table
+                self._filters[condition], self._table, self._behind = found, table, set()
         return found
 
     def search(self, text: str, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
@@ -151,6 +155,30 @@ class Shelf:
         """The first k of texts, best first, that are their item's own and may be shown."""
         named = ((text.item_id, score) for text, score in found if text.now)
         return list(itertools.islice((one for one in named if not any(one[0] in ids for ids in (*without, self.blocked))), k))
+
+
+def _brought_up(table: pl.DataFrame | None, rows: Mapping[str, Mapping[str, Any]], behind: set[str]) -> pl.DataFrame:
+    """The table of all items, from one made before `behind` changed: making it anew takes a second for 100,000 items, and prices change all day."""
+    if table is not None and not behind:
+        return table
+    fresh = None if table is None else item_frame([rows[one] for one in behind])
+    mended = None if table is None or fresh is None else _mended(table, fresh)
+    return item_frame(list(rows.values())) if mended is None else mended
+
+
+def _mended(table: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame | None:
+    """The table with the rows of `fresh` in the place of the same items' old ones; None where a column is new or its type may be another now."""
+    is_old = table["item_id"].is_in(fresh["item_id"].implode())
+    old, kinds = table.filter(is_old), fresh.schema
+    if any(name not in table.columns for name in kinds):
+        return None
+    for name, kind in table.schema.items():
+        new = kinds.get(name, pl.Null())
+        said = old[name].null_count() < len(old)
+        if new != kind and not (new == pl.Null and not said) and not (new == pl.Int64 and kind == pl.Float64):
+            return None
+    columns = [(pl.col(name) if name in kinds else pl.lit(None)).cast(kind).alias(name) for name, kind in table.schema.items()]
+    return pl.concat([table.filter(~is_old), fresh.select(columns)], rechunk=True)
 
 
 def words_of(row: Mapping[str, Any]) -> str:

@@ -89,3 +89,47 @@ def test_an_item_taken_down_and_restored_is_found_again(client):
         assert client.ask("/v1/search", text="wok")["items"] == []
         client.ask("/v1/items/w/takedown", method="DELETE")
         assert [one["item_id"] for one in client.ask("/v1/search", text="wok")["items"]] == ["w"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
+    """Columns come and go, and what one item says by a word another says by a number."""
+    from tailor.errors import DataError
+    from tailor.service.shelf import Shelf
+
+    rng, shelf, rows = np.random.default_rng(seed), Shelf("shop"), {}
+    odd = [1, 2, 7, 2.5, "many", None, True, ["a", "b"]]
+    conditions = [
+        "price <= 50",
+        "stock > 1",
+        "stock = 'many'",
+        "categories has 'cup'",
+        "stock missing",
+        "title contains 'a' or price > 90",
+        "late",
+    ]
+
+    def outside(one, condition):
+        try:
+            return set(one.outside(condition).ids)
+        except DataError as error:
+            return str(error)
+
+    def put(one, some):
+        one._index(list(some.values()))
+        one.rows = {**one.rows, **some}
+        one._filters, one._behind = {}, one._behind | set(some)
+
+    for _ in range(25):
+        some = {}
+        for i in rng.integers(0, 30, rng.integers(1, 4)):
+            stock = odd[rng.integers(3 if rng.random() < 0.8 else len(odd))]
+            more = {} if rng.random() < 0.2 else {"stock": stock} | ({"late": bool(rng.integers(2))} if rng.random() < 0.1 else {})
+            some[f"i{i}"] = {"item_id": f"i{i}", "title": "abcdef"[rng.integers(6)], "text": None, "categories": [["cup"], None, []][rng.integers(3)],
+                             "price": float(rng.integers(100)), "more": more, "blocked": None, "changed": 1}  # fmt: skip
+        put(shelf, some)
+        rows |= some
+        anew = Shelf("shop")
+        put(anew, rows)
+        for condition in rng.permutation(conditions)[:4].tolist():
+            assert outside(shelf, condition) == outside(anew, condition), condition
