@@ -4,7 +4,7 @@
 
 Beauty: 12,101 items, 22,363 people, the default pipeline (fitted on all first where no --model is given; it may take ten minutes). Requests come at random times at a
 given rate, whatever the answers take (an open loop): a latency is counted from when the request should have gone out, so that a server that stalls pays for all who
-wait. Then events in batches of 100, then both at once. Writes benchmarks/results/service.json.
+wait. Then events in batches of 100, both at once, and filtered recommendations while prices change. Writes benchmarks/results/service.json.
 
 Where others are at work on the machine, `chrt -r 10 python benchmarks/service_load.py` gives the two programs their cores before anybody else; the result says so, and how busy the machine was.
 """
@@ -43,17 +43,17 @@ class Line:
         self.reader: Any = None
         self.writer: Any = None
 
-    async def post(self, path: str, body: bytes) -> int:
+    async def send(self, verb: str, path: str, body: bytes) -> int:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-        head = f"POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self.key}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = f"{verb} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self.key}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
         self.writer.write(head.encode() + body)
         answer = await self.reader.readuntil(b"\r\n\r\n")
         await self.reader.readexactly(int(re.search(rb"content-length: (\d+)", answer)[1]))  # type: ignore[index]
         return int(answer[9:12])
 
 
-async def offered(lines: list[Line], path: str, bodies: list[bytes], rate: float, pid: int) -> dict[str, Any]:
+async def offered(lines: list[Line], path: str, bodies: list[bytes], rate: float, pid: int, verb: str = "POST") -> dict[str, Any]:
     """Send `bodies` at random times, `rate` a second; latencies in ms from when each was due."""
     free: asyncio.Queue[Line] = asyncio.Queue()
     for line in lines:
@@ -64,7 +64,7 @@ async def offered(lines: list[Line], path: str, bodies: list[bytes], rate: float
 
     async def one(i: int) -> None:
         line = await free.get()
-        statuses[i] = await line.post(path, bodies[i])
+        statuses[i] = await line.send(verb, path, bodies[i])
         took[i] = (time.perf_counter() - begun - due[i]) * 1000
         free.put_nowait(line)
 
@@ -128,8 +128,11 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
     users, items = data.users.ids, data.catalogue.ids
     lines = [Line("127.0.0.1", port, key) for _ in range(CONNECTIONS)]
 
-    def asked(rate: float) -> list[bytes]:
-        return [json.dumps({"user_id": users[int(rng.integers(len(users)))], "k": 10}).encode() for _ in range(int(rate * given.seconds))]
+    def asked(rate: float, **more: str) -> list[bytes]:
+        return [
+            json.dumps({"user_id": users[int(rng.integers(len(users)))], "k": 10, **more}).encode()
+            for _ in range(int(rate * given.seconds))
+        ]
 
     def events(rate: float, mark: str) -> list[bytes]:
         return [json.dumps({"events": [{"event_id": f"{mark}-{b}-{i}", "user_id": users[int(rng.integers(len(users)))], "item_id": items[int(rng.integers(len(items)))]}
@@ -150,6 +153,20 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
         offered(lines[:48], "/v1/recommendations", asked(100), 100, pid), offered(lines[48:], "/v1/events", events(1000, "both"), 10, pid)
     )
     out["100 recommendations and 1,000 events a second at once"] = {"recommendations": both[0], "events": both[1]}
+    prices = [
+        json.dumps(
+            {"items": [{"item_id": items[int(rng.integers(len(items)))], "title": "a thing", "price": float(rng.integers(1, 100))}]}
+        ).encode()
+        for _ in range(int(5 * given.seconds))
+    ]
+    while_changed = await asyncio.gather(
+        offered(lines[:48], "/v1/recommendations", asked(100, filter="price <= 50"), 100, pid),
+        offered(lines[48:], "/v1/items", prices, 5, pid, "PUT"),
+    )
+    out["100 filtered recommendations a second while 5 items a second change"] = {
+        "recommendations": while_changed[0],
+        "items": while_changed[1],
+    }
     out["memory at the end, GB"] = memory_gb(pid)
     return out
 
