@@ -51,7 +51,8 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     @api.post("/v1/items/{item_id:path}/takedown")
     def take_down(item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)) -> dict[str, str]:
         """Take an item down: it is answered no more, from the next answer on, whoever writes it again, until it is restored."""
-        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.TAKEN_DOWN))
+        reason = body.reason if body else None
+        service.writer.do(lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.TAKEN_DOWN, reason or None))
         return {"item_id": item_id, "blocked": catalogue.TAKEN_DOWN}
 
     @api.delete("/v1/items/{item_id:path}/takedown")

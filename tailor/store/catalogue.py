@@ -40,14 +40,14 @@ def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     return changed
 
 
-def block(connection: sa.Connection, tenant: str, item_id: str, why: str) -> int:
-    """From now on the item is not answered, whether it was known or not; of a deleted one the content goes."""
+def block(connection: sa.Connection, tenant: str, item_id: str, why: str, reason: str | None = None) -> int:
+    """From now on the item is not answered, whether it was known or not; of a deleted one the content goes, of one taken down the reason is kept."""
     changed = _next_change(connection, tenant)
-    kept = dict.fromkeys(CONTENT) if why == DELETED else {}
+    kept: dict[str, Any] = dict.fromkeys(CONTENT) if why == DELETED else {"reason": reason}
     stays = sa.case((items.c.blocked.is_not(None) & (items.c.blocked != why), BOTH), else_=why)
     connection.execute(
         inserting(connection, items)
-        .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed)
+        .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed, reason=reason)
         .on_conflict_do_update(index_elements=["tenant", "item_id"], set_={**kept, "blocked": stays, "changed": changed})
     )
     return changed
@@ -59,7 +59,7 @@ def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
     found = connection.execute(
         sa.update(items)
         .where(items.c.tenant == tenant, items.c.item_id == item_id, items.c.blocked.in_(DOWN))
-        .values(blocked=sa.case((items.c.blocked == BOTH, DELETED), else_=None), changed=changed)
+        .values(blocked=sa.case((items.c.blocked == BOTH, DELETED), else_=None), reason=None, changed=changed)
     )
     return found.rowcount > 0
 

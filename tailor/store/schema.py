@@ -39,6 +39,7 @@ items = sa.Table(
     sa.Column("price", sa.Float),
     sa.Column("more", sa.JSON),  # further columns, by name
     sa.Column("blocked", sa.Text),  # why it must not be answered: "deleted", "taken down", or both; null: it may
+    sa.Column("reason", sa.Text),  # why it was taken down, in the words of who did it
     sa.Column("changed", sa.BigInteger, nullable=False),  # the tenant's count of changes to items, when this one changed last
     sa.Index("ix_items_changed", "tenant", "changed"),
 )  # fmt: skip

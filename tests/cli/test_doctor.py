@@ -53,7 +53,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     with writing(engine) as connection:
         serve_model(connection, "shop", version)
     code, found = looked("--database", "shop.db")
-    assert code == 0 and found["store"]["found"] == "sqlite, revision 0005" and "version 1" in found["model of shop"]["found"]
+    assert code == 0 and found["store"]["found"] == "sqlite, revision 0006" and "version 1" in found["model of shop"]["found"]
     assert found["people's keys"]["good"] and "not under a master key" in found["people's keys"]["found"]
     with monkeypatch.context() as patch:
         patch.setenv("TAILOR_MASTER_KEY", "x" * 40)
@@ -63,7 +63,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
     assert "migrate" in looked("--database", "shop.db")[1]["tables"]["remedy"]
     with writing(engine) as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0005'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0006'")
     shutil.rmtree(folder)
     code, found = looked("--database", "shop.db")
     assert code == 1 and "no saved model" in found["model of shop"]["remedy"]

@@ -82,6 +82,18 @@ def test_items_written_again_and_again_take_no_more_memory(client, service):
     assert client.ask("/v1/search", text="turn19", k=100)["items"] and not client.ask("/v1/search", text="turn18", k=100)["items"]
 
 
+def test_the_reason_of_a_takedown_is_kept_until_it_is_undone(client):
+    """Whoever must answer for a takedown asks later why it was done: a reason that is asked for must not be dropped."""
+    client.ask("/v1/items", method="PUT", items=[{"item_id": "w", "title": "wok"}])
+    client.ask("/v1/items/w/takedown", reason="handle comes off: recall 17")
+    client.ask("/v1/items", method="PUT", items=[{"item_id": "w", "title": "better wok"}])
+    assert client.get("/v1/items/w").json()["reason"] == "handle comes off: recall 17"
+    client.ask("/v1/items/w", method="DELETE")
+    assert client.get("/v1/items/w").json()["reason"] == "handle comes off: recall 17"
+    client.ask("/v1/items/w/takedown", method="DELETE")
+    assert client.get("/v1/items/w").json()["reason"] is None
+
+
 def test_an_item_taken_down_and_restored_is_found_again(client):
     client.ask("/v1/items", method="PUT", items=[{"item_id": "w", "title": "wok"}])
     for _ in range(3):
