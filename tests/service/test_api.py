@@ -200,6 +200,13 @@ def test_good_events_of_a_batch_are_kept_and_bad_ones_named(client):
     assert client.ask("/v1/events", events=[]) == {"accepted": 0, "duplicates": [], "rejected": []}
 
 
+def test_a_moment_in_seconds_is_not_taken_for_one_in_1970(client):
+    now = int(time.time())
+    answer = client.ask("/v1/events", events=[event("s", time_ms=now), event("m", time_ms=1000 * now), event("old", time_ms=1_000)])
+    assert answer["accepted"] == 2 and [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "time_ms")]
+    assert "milliseconds" in answer["rejected"][0]["problem"]
+
+
 @pytest.mark.parametrize(("path", "body", "field"), [
     ("/v1/recommendations", b'{"k": 0}', "k"), ("/v1/recommendations", b'{"k": 1e3}', "k"), ("/v1/recommendations", b'{"kk": 3}', "kk"),
     ("/v1/recommendations", b'{"k": "3"}', "k"), ("/v1/recommendations", b'{"user_id": ""}', "user_id"), ("/v1/recommendations", b'{"user_id": "\\ud800"}', "user_id"),
