@@ -55,6 +55,14 @@ def test_a_history_given_is_answered_as_the_same_history_stored(client):
     assert set(client.items(history=history, k=40, keep_seen=True)) & SEEN
 
 
+def test_items_of_a_history_that_nobody_knows_are_named(client):
+    known = SHOP.catalogue.ids[0]
+    answer = client.ask("/v1/recommendations", history=["7", known, "7"])
+    assert answer["notes"] == ["not among the stored items: 7"] and answer["items"]
+    assert client.ask("/v1/recommendations", history=[known])["notes"] == []
+    assert client.ask("/v1/recommendations", history=[f"x{i}" for i in range(9)])["notes"][0].endswith("x0, x1, x2, x3, x4 and 4 more")
+
+
 def test_a_new_event_changes_the_next_answer(client):
     fresh = "a person of today"
     assert client.ask("/v1/recommendations", user_id=fresh)["notes"][0].startswith("nothing is known of this user yet")
