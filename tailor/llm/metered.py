@@ -53,6 +53,10 @@ class Metered(LanguageModel):
         caps = (self.usd_per_million_in, self.usd_per_million_out, self.max_usd, self.max_tokens_all, self.max_calls, self.max_seconds)
         if any(one is not None and not one >= 0 for one in caps):
             raise ModelError(f"prices and caps must not be negative, got {caps}")
+        if self.max_usd is not None and not (self.usd_per_million_in or self.usd_per_million_out):
+            raise ModelError(
+                f"max_usd is {self.max_usd:g} and tokens cost nothing, so that it would never be reached: give usd_per_million_in and usd_per_million_out"
+            )
 
     @property
     def fingerprint(self) -> str:

@@ -70,7 +70,7 @@ def test_failing_and_slow_answers_are_what_they_are_told_to_be():
 
 
 def test_models_nest_in_files_and_default_can_be_set(monkeypatch, tmp_path):
-    model = Metered(Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"), max_usd=2.0)
+    model = Metered(Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"), usd_per_million_out=0.4, max_usd=2.0)
     again = build_part(spec(model))
     assert again == model and spec(again) == spec(model)
     (tmp_path / "model.toml").write_text('class = "llm.scripted.ScriptedModel"\nreply = "hello"\n')
@@ -132,6 +132,12 @@ def test_a_cap_is_checked_before_a_call_and_what_was_set_aside_comes_back():
     assert model.spent.usd == pytest.approx(1000 / 1e6 * (model.spent.tokens_in + model.spent.tokens_out)) and model.spent.usd < 0.1
     assert model.spent.calls == 9 and model.spent.refused == 11
     assert not model.complete(["short"], max_tokens=100)[0].error, "what the first answers did not use is free again"
+
+
+def test_a_cap_of_money_without_a_price_is_refused():
+    with pytest.raises(ModelError, match="usd_per_million_in"):
+        Metered(ScriptedModel(), max_usd=1.0)
+    assert Metered(ScriptedModel(), usd_per_million_out=0.4, max_usd=1.0).max_usd == 1.0
 
 
 @pytest.mark.parametrize("cap", ["max_usd", "max_tokens_all", "max_calls", "max_seconds"])
@@ -211,7 +217,7 @@ def test_threads_together_pass_a_cap_of_seconds_by_one_call_at_most():
 def test_what_no_model_can_be_asked_for_is_refused_in_words(wrong, tmp_path):
     for model in (
         ScriptedModel(reply="yes"),
-        Metered(ScriptedModel(reply="yes"), max_usd=1.0),
+        Metered(ScriptedModel(reply="yes"), 1.0, 1.0, max_usd=1.0),
         Cached(ScriptedModel(reply="yes"), str(tmp_path)),
     ):
         with pytest.raises(ModelError, match=next(iter(wrong))):
