@@ -11,9 +11,13 @@ from tailor.base import Completion
 from tailor.defaults import language_model
 from tailor.errors import ModelError
 from tailor.llm.cached import Cached
+from tailor.llm.http import HTTPModel
+from tailor.llm.local import LocalModel
 from tailor.llm.metered import Metered
 from tailor.llm.parsing import read_order
+from tailor.llm.prompts import Template
 from tailor.llm.scripted import MALFORMED, ScriptedModel
+from tailor.llm.torch_model import TorchModel
 from tailor.specs import build_part, spec
 
 KNOWS = {f"fact {n}": float(n) for n in range(12)}
@@ -209,6 +213,19 @@ def test_threads_together_pass_a_cap_of_seconds_by_one_call_at_most():
     for thread in threads:
         thread.join()
     assert model.spent.calls <= 3 and model.spent.refused == 16 - model.spent.calls
+
+
+def test_one_text_is_not_asked_letter_by_letter(tmp_path):
+    scripted = ScriptedModel(reply="yes")
+    server = HTTPModel("m", "http://127.0.0.1:9/v1", echoes=True)
+    for model in (scripted, Metered(scripted), Cached(scripted, str(tmp_path)), LocalModel(), TorchModel(), server):
+        for ask in (lambda m: m.complete("hello"), lambda m: m.score("hello", ["a"] * 5), lambda m: m.score(["hello"], "a")):
+            with pytest.raises(ModelError, match=r"is one text, '.*': give a list"):
+                ask(model)
+        with pytest.raises(ModelError, match="2 prompts and 1 answers"):
+            model.score(["a", "b"], ["x"])
+    with pytest.raises(ModelError, match="slot documents is one text"):
+        Template("{documents}", listed=("documents",)).filled(100, documents="a kettle")
 
 
 @pytest.mark.parametrize(
