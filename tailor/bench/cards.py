@@ -6,9 +6,11 @@ import io
 import json
 import os
 import platform
+import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import distributions
@@ -28,7 +30,7 @@ from tailor.evaluation.judged import Judged, evaluate_judged
 from tailor.evaluation.predicting import evaluate_predictions
 from tailor.evaluation.protocol import SEEN, evaluate
 from tailor.evaluation.report import Report, Result, read_per_user, write_per_user
-from tailor.specs import build
+from tailor.specs import build, find_class
 
 SCHEMA = 1
 ROOT = Path(__file__).parents[1]
@@ -77,16 +79,45 @@ def inputs_of(suite: Suite, label: str, seed: int, split: Split | Judged) -> dic
     protocol = {"k": [10], **usual, **suite.protocol}
     return {"suite": suite.name, "label": label, "data": {**suite.data, "content_hash": split.data.content_hash},
             "split": {**suite.split, "hash": split.hash}, "method": suite.methods[label], "protocol": protocol, "seed": seed,
-            "code": code_hash()}  # fmt: skip
+            "code": code_hash(suite.methods[label])}  # fmt: skip
 
 
 def id_of(inputs: Mapping[str, Any]) -> str:
     return hashlib.blake2b(json.dumps(inputs, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def code_hash(method: Mapping[str, Any]) -> str:
+    """Of all of Tailor's source files but those of commands, which change no figure, and of the files of plug-ins that a method is made of."""
+    files = sorted({file for name in _classes(method) for file in _plugin_files(name)})
+    if not files:
+        return _own_hash()
+    return hashlib.blake2b("\n".join([_own_hash(), *map(sha256_of, files)]).encode(), digest_size=16).hexdigest()
+
+
+def _classes(value: Any) -> Iterator[str]:
+    """The classes that a method's settings name, itself first."""
+    if isinstance(value, Mapping):
+        if "class" in value:
+            yield str(value["class"])
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from _classes(one)
+
+
+def _plugin_files(name: str) -> list[Path]:
+    """The source files of the package, or of the one file, that a class outside of Tailor stands in."""
+    with suppress(TailorError):  # of a class that cannot be had now: measuring says so
+        module = find_class(name).__module__
+        top = module.split(".")[0]
+        place = sys.modules[top].__file__
+        if top != "tailor" and place is not None:
+            return sorted(Path(place).parent.rglob("*.py")) if Path(place).name == "__init__.py" else [Path(place)]
+    return []
+
+
 @cache
-def code_hash() -> str:
-    """Of all of Tailor's source files but those of commands, which change no figure."""
+def _own_hash() -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(ROOT.rglob("*.py")):
         place = path.relative_to(ROOT)

@@ -38,8 +38,8 @@ def verify(card: Card, run: Run = Run()) -> list[str]:  # noqa: B008 (frozen)
         lines.append(f"data: hash {split.data.content_hash}, the card was made with {inputs['data']['content_hash']}")
     elif split.hash != inputs["split"]["hash"]:
         lines.append(f"split: hash {split.hash}, the card was made with {inputs['split']['hash']}")
-    if code_hash() != inputs["code"]:
-        lines.append(f"code: Tailor's files have changed since (hash {code_hash()}, then {inputs['code']})")
+    if (code := code_hash(inputs["method"])) != inputs["code"]:
+        lines.append(f"code: Tailor's files, or those of a plug-in, have changed since (hash {code}, then {inputs['code']})")
     return lines + _changed_environment(card) + _values_that_differ(card, measure(inputs, split, run))
 
 

@@ -45,6 +45,7 @@ def import_(
     time_unit: Annotated[
         str | None, typer.Option(help="s, ms, us or ns where guessing by size would go wrong; day-first or month-first for written dates.")
     ] = None,
+    decimal: Annotated[str, typer.Option(help='"," where numbers are written 1.299,50.')] = ".",
     encoding: Annotated[str, typer.Option(help="Encoding of the files.")] = "utf-8",
     strict: Annotated[bool, typer.Option(help="Stop at the first bad row instead of putting it aside.")] = False,
     name: Annotated[str | None, typer.Option(help="Name of the data set (default: the file's).")] = None,
@@ -62,7 +63,7 @@ def import_(
     if out is None and not dry_run:
         raise DataError("name the folder to write (--out FOLDER), or look first (--dry-run)")
     report = import_data(src, out or "data", format=format, items=items, users=users, texts=texts, tables=_tables(table),
-                         columns=_mapping(columns), time_unit=time_unit, encoding=encoding, strict=strict, overwrite=overwrite,
+                         columns=_mapping(columns), time_unit=time_unit, decimal=decimal, encoding=encoding, strict=strict, overwrite=overwrite,
                          dry_run=dry_run, name=name, progress=terminal)  # fmt: skip
     if json:
         print_json(report.to_dict())

@@ -89,8 +89,12 @@ def _store(database: str) -> Iterator[Finding]:
         engine = connect(database)
         at = revision(engine)
         check_version(engine)
+        damage = _damage(engine)
     except (*UNUSABLE, TailorError) as error:
         yield Finding("store", "cannot be read", False, str(getattr(error, "orig", None) or error).splitlines()[0])
+        return
+    if damage:
+        yield Finding("store", f"is damaged: {damage}", False, "stop the server, tailor store restore COPY")
         return
     writable = path is None or (os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK))
     yield Finding("store", f"{engine.dialect.name}, revision {at}", writable and at is not None,
@@ -107,6 +111,17 @@ def _store(database: str) -> Iterator[Finding]:
         for kind, what in (("recommends", f"model of {tenant}"), ("predicts", f"predictor of {tenant}")):
             if of_kind := [one for one in versions if one["kind"] == kind]:
                 yield _served(what, of_kind)
+
+
+def _damage(engine: "sa.Engine") -> str:
+    """What SQLite finds wrong in the file; it reads all of it."""
+    from tailor.store.engine import reading
+
+    if engine.dialect.name != "sqlite":
+        return ""
+    with reading(engine) as connection:
+        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    return "" if found == "ok" else found.splitlines()[-1]
 
 
 def _keys(engine: "sa.Engine") -> Finding:

@@ -58,16 +58,67 @@ def backup(
         say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
 
 
+@store_app.command("restore")
+def restore(
+    copy: Annotated[Path, typer.Argument(help="What `tailor store backup` wrote.")],
+    keys: Annotated[Path | None, typer.Option(help="The copy of people's keys too, where they were lost; left out, they stay.")] = None,
+    database: Database = HERE,
+) -> None:
+    """Put a backup of a SQLite store in its place: what was there goes. Stop every server and refit first. For PostgreSQL use psql."""
+    from tailor.cli.showing import say
+    from tailor.store.engine import connect, held, key_file
+
+    engine = connect(database)
+    if engine.dialect.name != "sqlite" or engine.url.database is None:
+        raise StoreError("backups of PostgreSQL are put back with psql (docs/guide/operations.md)")
+    store = Path(engine.url.database)
+    _holds(copy, "events", "a store")
+    if keys is not None:
+        _holds(keys, "subjects", "people's keys")
+    with held(engine):
+        if keys is not None:
+            _copy(keys, key_file(str(store)))
+        _copy(copy, store)
+    if keys is not None:
+        say(
+            f"{key_file(str(store))}: as {keys} has it; who was erased since is in it again: erase them anew (tailor store erase) before you start"
+        )
+    say(f"{store}: as {copy} has it; what it holds of people who were erased since, or of whom nothing was left, goes with the next start")
+
+
+def _holds(copy: Path, table: str, what: str) -> None:
+    """Raises StoreError where a copy is not whole, or of something else."""
+    import sqlite3
+    from contextlib import closing
+
+    if not copy.is_file():
+        raise StoreError(f"{copy} is not there: name what `tailor store backup` wrote")
+    try:
+        with closing(sqlite3.connect(copy)) as found:
+            whole = found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            named = found.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
+    except sqlite3.Error as error:
+        raise StoreError(f"{copy} cannot be read ({error}): nothing was put back") from None
+    if not whole or not named:
+        raise StoreError(f"{copy} {'is damaged' if not whole else f'does not hold {what}'}: nothing was put back")
+
+
 def _copy(file: Path, out: Path) -> None:
     import os
     import sqlite3
-    from contextlib import closing
+    from contextlib import closing, suppress
 
     aside = out.with_name(f".{out.name}.partial")
     try:
         os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
             source.backup(target)
+        if out.exists():  # whoever serves it must be able to read it
+            aside.chmod(out.stat().st_mode & 0o777)
+            with suppress(OSError):
+                os.chown(aside, out.stat().st_uid, out.stat().st_gid)
+        for log in ("-wal", "-shm"):  # of what was called so before: SQLite would write it into the copy
+            out.with_name(out.name + log).unlink(missing_ok=True)
         aside.rename(out)
     except (OSError, sqlite3.Error) as error:
         aside.unlink(missing_ok=True)

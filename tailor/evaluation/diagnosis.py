@@ -262,11 +262,15 @@ def _next_ids(case: _Case, numbers: np.ndarray) -> np.ndarray:
 
 def _chance(case: _Case) -> Floor:
     """What random lists of unseen items reach on average, by calculation."""
-    unseen = np.maximum(case.items - case.histories.lengths[:, None] - np.arange(K), 1)
-    wanted = np.minimum(case.relevant, unseen[:, -1])
-    hit = 1 - np.prod(1 - np.minimum(wanted[:, None] / unseen, 1), axis=1)
+    had = case.histories.matrix(case.items) > 0  # once, however often somebody chose it
+    wanted = case.targets.keep(case.targets.values >= 0).matrix(case.items) > 0
+    unseen = case.items - np.asarray(had.sum(axis=1)).ravel()
+    found = np.asarray((wanted > had).sum(axis=1)).ravel()  # what is asked for again is in no list of unseen items
+    left = unseen[:, None] - np.arange(K)
+    hit = 1 - np.prod(1 - np.clip(found[:, None] / np.maximum(left, 1), 0, 1), axis=1)
     discounts = 1 / np.log2(np.arange(2, K + 2))
-    gain = wanted / unseen[:, 0] * discounts.sum() / np.cumsum(discounts)[np.clip(wanted, 1, K) - 1]
+    shown = ((left > 0) * discounts).sum(axis=1)
+    gain = found / np.maximum(unseen, 1) * shown / np.cumsum(discounts)[np.clip(case.relevant, 1, K) - 1]
     mean = float(hit.mean())
     return Floor("random", mean, mean, mean, float(gain.mean()), len(hit))
 

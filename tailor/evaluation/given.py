@@ -1,6 +1,6 @@
 """Lists that were not made here, and lists of what may be chosen: read from files or tables, checked, laid over a split's users."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +15,9 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 COLUMNS = ("user_id", "item_id", "score")
-READERS = {
-    ".csv": pl.scan_csv,
-    ".tsv": lambda path: pl.scan_csv(path, separator="\t"),
+READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
+    ".csv": lambda path: pl.scan_csv(path, infer_schema=False),  # "007" is an id, and not 7
+    ".tsv": lambda path: pl.scan_csv(path, separator="\t", infer_schema=False),
     ".parquet": pl.scan_parquet,
     ".jsonl": pl.scan_ndjson,
 }
@@ -87,9 +87,10 @@ class GivenLists:
         )
         table = table.join(users, on="user_id").sort("at", "score", "row", descending=[False, True, False])
         if not table["is_known"].any():
-            some = self.table["user_id"][0]
+            user, item = self.table.row(0)[:2]
             raise DataError(
-                f'these lists name none of the users and items of this part; their first user is "{some}", ours "{users["user_id"][0]}"'
+                f'these lists name none of the users and items of this part; they begin with user "{user}" and item "{item}", '
+                f'ours are such as "{users["user_id"][0]}" and "{queries.catalogue.ids[0]}"'
             )
         lengths = np.bincount(table["at"].to_numpy(), minlength=len(queries))
         rows, scores = Ragged.of_lengths(lengths, table["row"].to_numpy()), table["score"].to_numpy()

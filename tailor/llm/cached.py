@@ -12,6 +12,7 @@ import numpy as np
 from tailor.base import Completion, LanguageModel
 from tailor.cache import Cache
 from tailor.configuration import cache_folder
+from tailor.llm.chat import check_asked, check_texts
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Cached(LanguageModel):
 
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
+        check_asked(prompts, max_tokens, temperature, n)
         asked = {"max_tokens": max_tokens, "temperature": temperature, "n": n, "seed": seed if temperature else 0, "schema": schema,
                  "images": [hashlib.sha256(one).hexdigest() for one in images]}  # fmt: skip
         maker, distinct = f"{self.fingerprint} {json.dumps(asked, sort_keys=True)}", list(dict.fromkeys(prompts))
@@ -51,6 +53,7 @@ class Cached(LanguageModel):
         return [answer for answer in (found[one] for one in prompts) if answer is not None]
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        check_texts(prompts, answers)
         pairs = [json.dumps(pair) for pair in zip(prompts, answers, strict=True)]
         maker, distinct = f"{self.fingerprint} score", list(dict.fromkeys(pairs))
         found = dict(zip(distinct, self.cache.get(maker, distinct), strict=True))
@@ -65,6 +68,7 @@ class Cached(LanguageModel):
 
     def forget(self, prompts: Sequence[str], answers: Sequence[str] | None = None) -> int:
         """Delete what was answered to these prompts (and, with `answers`, the scores of the pairs); returns how many values that were."""
+        check_texts(prompts, answers)
         pairs = [] if answers is None else [json.dumps(pair) for pair in zip(prompts, answers, strict=True)]
         return self.cache.forget([*prompts, *pairs])
 

@@ -1,5 +1,6 @@
 """A prompt as one turn of a chat."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from tailor.errors import ModelError
@@ -15,8 +16,18 @@ def unmarked(prompt: str) -> str:
     return sendable(prompt).replace("<|", "< |")
 
 
-def check_asked(max_tokens: int, temperature: float, n: int) -> None:
+def check_texts(prompts: Sequence[str], answers: Sequence[str] | None = None) -> None:
+    """Raise ModelError for one text where a list of them is meant, which would be asked letter by letter, and for lists that do not go together."""
+    for name, given in (("prompts", prompts), ("answers", answers)):
+        if isinstance(given, str):
+            raise ModelError(f"{name} is one text, {given[:40]!r}: give a list of texts")
+    if answers is not None and len(prompts) != len(answers):
+        raise ModelError(f"there are {len(prompts)} prompts and {len(answers)} answers: one answer for each prompt")
+
+
+def check_asked(prompts: Sequence[str], max_tokens: int, temperature: float, n: int) -> None:
     """Raise ModelError for what no model can be asked for."""
+    check_texts(prompts)
     if max_tokens < 1 or n < 1 or not temperature >= 0:
         raise ModelError(f"max_tokens is {max_tokens}, n {n}, temperature {temperature}: from 1, from 1, from 0")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
-from tailor.llm.chat import check_asked, messages, sendable
+from tailor.llm.chat import check_asked, check_texts, messages, sendable
 from tailor.openai_calls import called, check_address, check_variable, client
 from tailor.remote import Calls, Refused
 
@@ -50,7 +50,7 @@ class HTTPModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """Raises ModelError where no prompt at all was answered; otherwise the completions of those that failed say why."""
-        check_asked(max_tokens, temperature, n)
+        check_asked(prompts, max_tokens, temperature, n)
         server = client(self.base_url, self.api_key_env)
         asked: dict[str, Any] = {
             "model": self.model,
@@ -78,6 +78,7 @@ class HTTPModel(LanguageModel):
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Raises ModelError where the server does not echo, or one pair could not be scored."""
+        check_texts(prompts, answers)
         if not self.echoes:
             raise ModelError(
                 f"{self.base_url} gives no log-probs of given answers: set echoes = true for a server that does (vLLM), or use LocalModel"

@@ -13,7 +13,7 @@ import numpy as np
 from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.llm.chat import check_asked, messages, unmarked
+from tailor.llm.chat import check_asked, check_texts, messages, unmarked
 from tailor.llm.gguf_files import rewritten
 from tailor.models import KNOWN, where
 
@@ -62,7 +62,7 @@ class LocalModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """A prompt that does not fit the context gets an error. With a schema a text that ends with "stop" is JSON that meets it."""
-        check_asked(max_tokens, temperature, n)
+        check_asked(prompts, max_tokens, temperature, n)
         if images:
             raise ModelError("LocalModel reads no images: use an HTTPModel of a server that does")
         ready = [self._chat(prompt) for prompt in prompts]
@@ -100,6 +100,7 @@ class LocalModel(LanguageModel):
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """(n,) log-probability of all tokens of each answer, put after the prompt as the assistant's words. Raises ModelError for an empty answer."""
+        check_texts(prompts, answers)
         import openvino
 
         genai, pairs = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
-from tailor.llm.chat import check_asked
+from tailor.llm.chat import check_asked, check_texts
 from tailor.llm.prompts import estimated_tokens
 
 
@@ -53,6 +53,10 @@ class Metered(LanguageModel):
         caps = (self.usd_per_million_in, self.usd_per_million_out, self.max_usd, self.max_tokens_all, self.max_calls, self.max_seconds)
         if any(one is not None and not one >= 0 for one in caps):
             raise ModelError(f"prices and caps must not be negative, got {caps}")
+        if self.max_usd is not None and not (self.usd_per_million_in or self.usd_per_million_out):
+            raise ModelError(
+                f"max_usd is {self.max_usd:g} and tokens cost nothing, so that it would never be reached: give usd_per_million_in and usd_per_million_out"
+            )
 
     @property
     def fingerprint(self) -> str:
@@ -63,12 +67,13 @@ class Metered(LanguageModel):
 
     def estimate(self, prompts: Sequence[str], max_tokens: int = 256, n: int = 1) -> Spent:
         """The most that asking these prompts can cost, by estimated tokens; nothing is asked."""
+        check_texts(prompts)
         read, written = sum(map(estimated_tokens, prompts)), max_tokens * n * len(prompts)
         return Spent(len(prompts), read, written, self._usd(read, written))
 
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
-        check_asked(max_tokens, temperature, n)
+        check_asked(prompts, max_tokens, temperature, n)
         most = [self.estimate([prompt], max_tokens, n) for prompt in prompts]
         with self._turn():
             why = [self._set_aside(one) for one in most]
@@ -93,6 +98,7 @@ class Metered(LanguageModel):
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Raises ModelError, before anything is asked, where a cap would be passed: half of the scores are of no use."""
+        check_texts(prompts, answers)
         most = self.estimate([prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], 0)
         with self._turn():
             if reason := self._set_aside(most):

@@ -57,6 +57,9 @@ class Template:
         names = {*self.trusted, *self.foreign, *self.listed}
         for name in names ^ set(given):
             raise ModelError(f"slot {name} is {'not given' if name in names else f'unknown.{nearest(name, names)}'}")
+        for name in self.listed:
+            if isinstance(given[name], str):
+                raise ModelError(f"slot {name} is one text, {given[name][:40]!r}: give a list of texts")
         pieces = {name: fenced(str(given[name])) for name in self.foreign}
         pieces |= {f"{name}[{at}]": fenced(text) for name in self.listed for at, text in enumerate(given[name], start=1)}
         own = self._with({name: str(given[name]) for name in self.trusted}, dict.fromkeys(pieces, f"<<{CUT}>>"))

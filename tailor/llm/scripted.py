@@ -13,7 +13,7 @@ import numpy as np
 
 from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError, nearest
-from tailor.llm.chat import check_asked
+from tailor.llm.chat import check_asked, check_texts
 from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
 
@@ -70,7 +70,7 @@ class ScriptedModel(LanguageModel):
 
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
-        check_asked(max_tokens, temperature, n)
+        check_asked(prompts, max_tokens, temperature, n)
         return [self._answered(prompt, max_tokens, n, seed) for prompt in prompts]
 
     def _answered(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:
@@ -112,6 +112,7 @@ class ScriptedModel(LanguageModel):
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """(n,) log-probabilities: of labels by a softmax over what the lines are worth, of yes and no by a logistic function."""
+        check_texts(prompts, answers)
         return np.array([self._log_prob(prompt, answer) for prompt, answer in zip(prompts, answers, strict=True)])
 
     def _log_prob(self, prompt: str, answer: str) -> float:

@@ -14,7 +14,7 @@ from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, with_adapter
-from tailor.llm.chat import check_asked, messages, unmarked
+from tailor.llm.chat import check_asked, check_texts, messages, unmarked
 from tailor.models import KNOWN, hub_answers, where
 from tailor.text.sentences import without_bars
 
@@ -58,7 +58,7 @@ class TorchModel(LanguageModel):
     def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
                  schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
         """One prompt after the other, so that an answer does not depend on its company."""
-        check_asked(max_tokens, temperature, n)
+        check_asked(prompts, max_tokens, temperature, n)
         if schema is not None or images:
             raise ModelError(
                 f"TorchModel offers no {'schema' if schema is not None else 'images'}: LocalModel keeps schemas, an HTTPModel may read images"
@@ -89,6 +89,7 @@ class TorchModel(LanguageModel):
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """(n,) log-probability of all tokens of each answer, put after the prompt as the assistant's words. Raises ModelError for an empty answer."""
+        check_texts(prompts, answers)
         import torch
 
         tokenizer, network = self._parts()
@@ -103,6 +104,7 @@ class TorchModel(LanguageModel):
 
     def pairs(self, prompts: Sequence[str], answers: Sequence[str], more: int = 0) -> list[tuple[list[int], list[int]]]:
         """The tokens of each prompt and of its answer. Raises ModelError where an answer is empty, or the two with `more` tokens do not fit the context."""
+        check_texts(prompts, answers)
         tokenizer = self._parts()[0]
         pairs = [
             (self._asked(prompt), list(tokenizer(answer, add_special_tokens=False).input_ids))

@@ -26,6 +26,7 @@ from tailor.text.bm25 import BM25
 from tailor.text.tfidf import tfidf
 
 POOL = 50  # items that a varied list is chosen from
+NAMED = 5  # unknown items of a history, in a note
 
 
 def routes(service: Service, reader: Any) -> APIRouter:
@@ -122,10 +123,18 @@ class _Recommending:
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
         self.shelf, events, now = self.service.known(self.tenant, body.user_id)
+        self.notes += unknown(self.shelf, body.history or ())
         history = history_of(body.user_id, body.history, events, now, self.notes)
         seen = () if body.keep_seen else history.item_ids
         self.query = Query(body.user_id, history, body.text, now_ms(), self.chance, (*body.exclude, *seen), context=body.context)
         return self.query, _without(self.shelf, body)
+
+
+def unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
+    """A note of items that were given and are not stored: a misspelt id counts for nothing, without a word."""
+    lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows]
+    more = f" and {len(lacking) - NAMED:,} more" if len(lacking) > NAMED else ""
+    return [f"not among the stored items: {', '.join(lacking[:NAMED])}{more}"] if lacking else []
 
 
 def history_of(user_id: str | None, given: Sequence[str] | None, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:

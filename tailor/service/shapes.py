@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
+SECONDS = 10**9  # what a clock of seconds has shown since 2001
 AHEAD_MS = 24 * 3600 * 1000  # how far a caller's clock may run ahead
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
@@ -45,6 +46,8 @@ def _addressed(item_id: str) -> str:
 def _now_or_before(time_ms: int) -> int:
     if time_ms > time.time() * 1000 + AHEAD_MS:
         raise ValueError("lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's clock must be right")
+    if SECONDS <= time_ms <= time.time() + AHEAD_MS / 1000:
+        raise ValueError("lies in January 1970, and is a moment since 2001 as seconds: milliseconds since 1970 are asked for")
     return time_ms
 
 

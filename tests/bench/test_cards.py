@@ -137,9 +137,27 @@ def test_values_changed_with_their_hash_are_still_noticed(bench):
 
 
 def test_other_code_is_named(bench, monkeypatch):
-    monkeypatch.setattr(verifying, "code_hash", lambda: "other")
+    monkeypatch.setattr(verifying, "code_hash", lambda method: "other")
     (said,) = verify(card_of(bench))
-    assert said.startswith("code: Tailor's files have changed since (hash other")
+    assert said.startswith("code: Tailor's files, or those of a plug-in, have changed since (hash other")
+
+
+def test_a_changed_plug_in_is_measured_again_and_named(bench, monkeypatch):
+    site = bench / "site"
+    (site / "mine-1.0.dist-info").mkdir(parents=True)
+    (site / "mine-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    (site / "mine-1.0.dist-info" / "entry_points.txt").write_text("[tailor.methods]\nmine = planted_mine:Mine\n")
+    code = "from tailor.retrieval.popularity import Popularity\n\n\nclass Mine(Popularity):\n    pass\n"
+    (site / "planted_mine.py").write_text(code)
+    monkeypatch.syspath_prepend(str(site))
+    text = (bench / "tiny.toml").read_text()
+    (bench / "own.toml").write_text(text.replace('"retrieval.covisitation.CoVisitation"\nwindow = 5', '"mine"'))
+    before = {card.label: card for card in run_suite(read_suite(bench / "own.toml"), bench / "own")}
+    assert verify(before["visits"]) == [] and before["popular"].inputs["code"] == card_of(bench, "popular").inputs["code"]
+    (site / "planted_mine.py").write_text(code + "    # another idea\n")
+    assert any(line.startswith("code: ") for line in verify(before["visits"]))
+    after = {card.label: card for card in run_suite(read_suite(bench / "own.toml"), bench / "own")}
+    assert after["visits"].id != before["visits"].id and after["popular"].id == before["popular"].id
 
 
 def test_a_random_state_a_setting_and_the_data_are_part_of_the_id(made):

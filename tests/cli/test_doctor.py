@@ -70,3 +70,20 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
     code, found = looked("--database", "broken.db")
     assert code == 1 and not found["store"]["good"]
+
+
+def test_a_damaged_store_is_not_called_well(tmp_path, monkeypatch):
+    pytest.importorskip("alembic")
+    from tailor.store.engine import connect, write_over
+    from tailor.store.migrating import migrate
+
+    monkeypatch.chdir(tmp_path)
+    engine = connect("shop.db")
+    migrate(engine)
+    write_over(engine)
+    engine.dispose()
+    whole = (tmp_path / "shop.db").read_bytes()
+    half = len(whole) // 2 // 4096 * 4096
+    (tmp_path / "shop.db").write_bytes(whole[:half] + b"\xff" * 8192 + whole[half + 8192 :])
+    code, found = looked("--database", "shop.db")
+    assert code == 1 and not found["store"]["good"] and "tailor store restore" in found["store"]["remedy"]

@@ -274,10 +274,24 @@ def test_categories(tmp_path):
     assert lists("a\t[broken, 'x']\n") == [["broken", "x"]]
 
 
+def test_a_comma_may_part_decimals(tmp_path):
+    events = "user_id;item_id;rating\nu;a;4,5\nu;b;-3\nu;c;1.299,50\nu;d;4.5\n"
+    items = "item_id;price\na;7,00\nb;1.299,50\nc;1299.50\nd;12.50,3\n"
+    got = Imported(tmp_path, events, items=items, decimal=",")
+    assert got.column("value") == [4.5, -3.0, 1299.5] and [one[1] for one in got.rejected] == ['value is not a number: "4.5"']
+    assert got.column("price", "items") == [7.0, 1299.5, None, None]  # not 129950, nor 125
+    assert any("could not be read in 2 rows" in one and "1.299,50" in one for one in got.report.notes)
+    with pytest.raises(DataError, match="decimals are parted by"):
+        Imported(tmp_path, events, overwrite=True, decimal=";")
+
+
 def test_numbers_of_items_that_cannot_be_read_are_left_empty_and_told(tmp_path):
     got = Imported(tmp_path, GOOD, items="item_id,price,created\na,9.5,2014-05-01\nb,$3,soon\n")
     assert got.data.tables["items"].select("price", "created_ms").rows() == [(9.5, 1398902400000), (None, None)]
-    assert 'items.price could not be read in 1 rows and was left empty: "$3" is not a number such as 1299.50' in got.report.notes
+    assert (
+        'items.price could not be read in 1 rows and was left empty: "$3" is not a number such as 1299.50 (--decimal , reads 1.299,50)'
+        in got.report.notes
+    )
     assert 'items.created_ms could not be read in 1 rows and was left empty: "soon" is not a time' in got.report.notes
 
 

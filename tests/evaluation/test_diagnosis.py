@@ -57,6 +57,24 @@ def test_floors_are_those_of_the_methods():
     assert found.facts["users"] == 80 and floors(found)["random"] == pytest.approx(10 / (60 - 8), abs=0.02)
 
 
+def test_random_lists_are_said_to_reach_what_they_reach_where_people_repeat_themselves():
+    repeating = world(300, 30, step=lambda row, rng: np.where(rng.random(len(row)) < 0.7, row, rng.integers(0, 30, len(row))))
+    for split in (last_out(repeating), by_time(repeating)):
+        queries, targets = split.queries("test")
+        rng, hit, gain = np.random.default_rng(1), [], []
+        for at in range(len(queries)):
+            wanted = set(targets[at].tolist())
+            unseen = np.array(sorted(set(range(30)) - set(queries.histories[at].tolist())))
+            ideal = sum(1 / np.log2(np.arange(2, min(len(wanted), 10) + 2)))
+            for _ in range(100):
+                found = np.isin(rng.permutation(unseen)[:10], list(wanted))
+                hit.append(found.any())
+                gain.append((found / np.log2(np.arange(2, 12))).sum() / ideal)
+        random = diagnose(split).floors[-1]
+        assert random.name == "random" and random.hit == pytest.approx(np.mean(hit), abs=0.01)
+        assert random.ndcg == pytest.approx(np.mean(gain), abs=0.01)
+
+
 def test_chance_alone_is_chance_and_nothing_is_wrong():
     found = diagnose(last_out(world(800)))
     assert not found.wrong

@@ -26,6 +26,15 @@ def as_table(method, split) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=["user_id", "item_id", "score"], orient="row").sample(fraction=1, shuffle=True, seed=0)
 
 
+@pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t")])
+def test_ids_of_digits_stay_the_strings_they_are(tmp_path, ending, mark):
+    file = tmp_path / f"lists{ending}"
+    file.write_text(
+        "\n".join(mark.join(row) for row in (("user_id", "item_id", "score"), ("01", "007", "2"), ("01", "1.0", "1"), ("1", "7", "0.5")))
+    )
+    assert GivenLists.read(file).table.rows() == [("01", "007", 2.0), ("01", "1.0", 1.0), ("1", "7", 0.5)]
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet", ".run"])
 def test_lists_from_a_file_get_the_figures_of_the_method_that_made_them(tmp_path, ending):
     method = CoVisitation().fit(SPLIT.train)
@@ -105,7 +114,7 @@ def test_bad_files_are_named(tmp_path, name, content, says):
 
 
 def test_lists_of_other_users_are_no_misses():
-    with pytest.raises(DataError, match='their first user is "stranger"'):
+    with pytest.raises(DataError, match='begin with user "stranger"'):
         evaluate({"x": GivenLists.of({"stranger": ["thing-001"]})}, SPLIT)
 
 

@@ -11,9 +11,13 @@ from tailor.base import Completion
 from tailor.defaults import language_model
 from tailor.errors import ModelError
 from tailor.llm.cached import Cached
+from tailor.llm.http import HTTPModel
+from tailor.llm.local import LocalModel
 from tailor.llm.metered import Metered
 from tailor.llm.parsing import read_order
+from tailor.llm.prompts import Template
 from tailor.llm.scripted import MALFORMED, ScriptedModel
+from tailor.llm.torch_model import TorchModel
 from tailor.specs import build_part, spec
 
 KNOWS = {f"fact {n}": float(n) for n in range(12)}
@@ -70,7 +74,7 @@ def test_failing_and_slow_answers_are_what_they_are_told_to_be():
 
 
 def test_models_nest_in_files_and_default_can_be_set(monkeypatch, tmp_path):
-    model = Metered(Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"), max_usd=2.0)
+    model = Metered(Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"), usd_per_million_out=0.4, max_usd=2.0)
     again = build_part(spec(model))
     assert again == model and spec(again) == spec(model)
     (tmp_path / "model.toml").write_text('class = "llm.scripted.ScriptedModel"\nreply = "hello"\n')
@@ -132,6 +136,12 @@ def test_a_cap_is_checked_before_a_call_and_what_was_set_aside_comes_back():
     assert model.spent.usd == pytest.approx(1000 / 1e6 * (model.spent.tokens_in + model.spent.tokens_out)) and model.spent.usd < 0.1
     assert model.spent.calls == 9 and model.spent.refused == 11
     assert not model.complete(["short"], max_tokens=100)[0].error, "what the first answers did not use is free again"
+
+
+def test_a_cap_of_money_without_a_price_is_refused():
+    with pytest.raises(ModelError, match="usd_per_million_in"):
+        Metered(ScriptedModel(), max_usd=1.0)
+    assert Metered(ScriptedModel(), usd_per_million_out=0.4, max_usd=1.0).max_usd == 1.0
 
 
 @pytest.mark.parametrize("cap", ["max_usd", "max_tokens_all", "max_calls", "max_seconds"])
@@ -205,13 +215,26 @@ def test_threads_together_pass_a_cap_of_seconds_by_one_call_at_most():
     assert model.spent.calls <= 3 and model.spent.refused == 16 - model.spent.calls
 
 
+def test_one_text_is_not_asked_letter_by_letter(tmp_path):
+    scripted = ScriptedModel(reply="yes")
+    server = HTTPModel("m", "http://127.0.0.1:9/v1", echoes=True)
+    for model in (scripted, Metered(scripted), Cached(scripted, str(tmp_path)), LocalModel(), TorchModel(), server):
+        for ask in (lambda m: m.complete("hello"), lambda m: m.score("hello", ["a"] * 5), lambda m: m.score(["hello"], "a")):
+            with pytest.raises(ModelError, match=r"is one text, '.*': give a list"):
+                ask(model)
+        with pytest.raises(ModelError, match="2 prompts and 1 answers"):
+            model.score(["a", "b"], ["x"])
+    with pytest.raises(ModelError, match="slot documents is one text"):
+        Template("{documents}", listed=("documents",)).filled(100, documents="a kettle")
+
+
 @pytest.mark.parametrize(
     "wrong", [{"max_tokens": 0}, {"max_tokens": -5}, {"n": 0}, {"temperature": -1.0}, {"temperature": float("nan")}], ids=str
 )
 def test_what_no_model_can_be_asked_for_is_refused_in_words(wrong, tmp_path):
     for model in (
         ScriptedModel(reply="yes"),
-        Metered(ScriptedModel(reply="yes"), max_usd=1.0),
+        Metered(ScriptedModel(reply="yes"), 1.0, 1.0, max_usd=1.0),
         Cached(ScriptedModel(reply="yes"), str(tmp_path)),
     ):
         with pytest.raises(ModelError, match=next(iter(wrong))):

@@ -55,6 +55,14 @@ def test_a_history_given_is_answered_as_the_same_history_stored(client):
     assert set(client.items(history=history, k=40, keep_seen=True)) & SEEN
 
 
+def test_items_of_a_history_that_nobody_knows_are_named(client):
+    known = SHOP.catalogue.ids[0]
+    answer = client.ask("/v1/recommendations", history=["7", known, "7"])
+    assert answer["notes"] == ["not among the stored items: 7"] and answer["items"]
+    assert client.ask("/v1/recommendations", history=[known])["notes"] == []
+    assert client.ask("/v1/recommendations", history=[f"x{i}" for i in range(9)])["notes"][0].endswith("x0, x1, x2, x3, x4 and 4 more")
+
+
 def test_a_new_event_changes_the_next_answer(client):
     fresh = "a person of today"
     assert client.ask("/v1/recommendations", user_id=fresh)["notes"][0].startswith("nothing is known of this user yet")
@@ -198,6 +206,13 @@ def test_good_events_of_a_batch_are_kept_and_bad_ones_named(client):
     assert client.ask("/v1/events", events=[event("a"), event("f")]) == {"accepted": 1, "duplicates": ["a"], "rejected": []}
     assert client.ask("/v1/events", 422, events=[{"event_id": "z"}])["errors"][0]["index"] == 0
     assert client.ask("/v1/events", events=[]) == {"accepted": 0, "duplicates": [], "rejected": []}
+
+
+def test_a_moment_in_seconds_is_not_taken_for_one_in_1970(client):
+    now = int(time.time())
+    answer = client.ask("/v1/events", events=[event("s", time_ms=now), event("m", time_ms=1000 * now), event("old", time_ms=1_000)])
+    assert answer["accepted"] == 2 and [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "time_ms")]
+    assert "milliseconds" in answer["rejected"][0]["problem"]
 
 
 @pytest.mark.parametrize(("path", "body", "field"), [

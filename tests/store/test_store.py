@@ -625,6 +625,43 @@ def test_a_backup_leaves_the_store_as_it_is_and_is_never_one_of_nothing(tmp_path
     assert not [one for one in tmp_path.iterdir() if "copy2" in one.name]
 
 
+def test_a_backup_is_put_back_over_what_a_killed_server_left(tmp_path):
+    import shutil
+
+    from typer.testing import CliRunner
+
+    from tailor.cli.main import app
+
+    def store(*words):
+        return CliRunner().invoke(app, ["store", *words, "--database", f"{tmp_path}/killed.db"])
+
+    engine = connect(f"{tmp_path}/store.db")
+    migrate(engine)
+    events(engine, event("1"))
+    words = ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/copy.keys.db", "--database", f"{tmp_path}/store.db"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    events(engine, *(event(str(i), f"person-{i}") for i in range(2, 500)))
+    for log in ("", "-wal", "-shm"):  # as a kill leaves them: the log is not in the file yet
+        shutil.copy(tmp_path / f"store.db{log}", tmp_path / f"killed.db{log}")
+        shutil.copy(tmp_path / f"store.keys.db{log}", tmp_path / f"killed.keys.db{log}")
+    engine.dispose()
+    assert (tmp_path / "killed.db-wal").stat().st_size
+    (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
+    for wrong in ("copy.keys.db", "text.db", "misspelt.db"):
+        done = store("restore", f"{tmp_path}/{wrong}")
+        assert isinstance(done.exception, StoreError) and wrong in str(done.exception) and (tmp_path / "killed.db-wal").exists()
+    other = connect(f"{tmp_path}/killed.db")
+    with held(other):
+        assert "served already" in str(store("restore", f"{tmp_path}/copy.db").exception)
+    for more in ([], ["--keys", f"{tmp_path}/copy.keys.db"]):
+        done = store("restore", f"{tmp_path}/copy.db", *more)
+        assert done.exit_code == 0 and ("erase them anew" in " ".join(done.output.split())) == bool(more)
+        assert store("migrate").exit_code == 0
+        with sqlite3.connect(tmp_path / "killed.db") as found:
+            assert found.execute("SELECT event_id FROM events").fetchall() == [("1",)]
+            assert found.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
 def test_only_the_owner_may_read_people_s_keys(tmp_path):
     from typer.testing import CliRunner
 

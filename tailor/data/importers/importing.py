@@ -20,7 +20,7 @@ from tailor.data.importers.movielens import movielens
 from tailor.data.importers.open_bandit import open_bandit
 from tailor.data.importers.reading import LINE, Bad, text_file
 from tailor.data.importers.report import PREVIEW, ImportReport, by_reason
-from tailor.data.importers.rows import Rows, beside, read_rows, reject, split_lists
+from tailor.data.importers.rows import Rows, beside, known_decimal, read_rows, reject, split_lists
 from tailor.data.importers.sequences import read_sequences
 from tailor.data.importers.sources import NTH, Parts, Source, placed
 from tailor.data.importers.times import Times
@@ -74,6 +74,7 @@ def import_data(
     tables: Mapping[str, str | Path] | None = None,
     columns: Mapping[str, str] | None = None,
     time_unit: str | None = None,
+    decimal: str = ".",
     encoding: str = "utf-8",
     strict: bool = False,
     overwrite: bool = False,
@@ -85,7 +86,7 @@ def import_data(
 
     `tables` adds or replaces tables by name (items, users and texts are short for three of them), each a CSV, JSON Lines or Parquet file
     or a folder of such parts. `columns` maps our column, bare or as "items.text", to the file's. `time_unit` is s, ms, us or ns, or
-    day-first or month-first for written dates; without it the column tells. Raises DataError for a file that cannot be used and, when
+    day-first or month-first for written dates; without it the column tells. `decimal` is "," where numbers are written 1.299,50. Raises DataError for a file that cannot be used and, when
     `strict`, at the first bad row; nothing is written then. Events are sorted by time at full precision, ties in file order; without
     times file order stays. `dry_run` reads everything, writes nothing and puts the first rows of every table into the report.
     """
@@ -94,6 +95,7 @@ def import_data(
     if Path(out).exists() and not overwrite and not dry_run:  # before an hour of reading, not after it
         raise DataError(f"{out} is there already: choose another name, remove it, or pass overwrite (--overwrite)")
     times.known_unit(time_unit)
+    known_decimal(decimal)
     given = {table: path for table, path in {"items": items, "users": users, "texts": texts, **(tables or {})}.items() if path is not None}
     sources = _sources(src, format, given, encoding)
     wanted = names.by_table(columns, {table: (one.path, one.columns) for table, one in sources.items()})
@@ -103,7 +105,7 @@ def import_data(
         read["events"] = Read(*read_sequences(paths["events"], encoding, strict, progress), {})
         _not_all_rejected(read["events"], paths["events"])
     for table, source in sources.items():
-        read[table] = _read_table(table, source, wanted[table], time_unit, strict, progress)
+        read[table] = _read_table(table, source, wanted[table], time_unit, strict, progress, decimal)
         _not_all_rejected(read[table], source.path)
     data = Dataset({table: one.frame for table, one in read.items()}, name or Path(out).name)
     counts = {"exact_duplicates": read["events"].copies} | _strangers(data) if "events" in read else {}
@@ -133,14 +135,16 @@ def _place(table: str, bad: Bad, sources: Mapping[str, Source], paths: Mapping[s
     return path.name, line
 
 
-def _read_table(table: str, file: Source, wanted: Mapping[str, str], unit: str | None, strict: bool, progress: Progress) -> Read:
+def _read_table(
+    table: str, file: Source, wanted: Mapping[str, str], unit: str | None, strict: bool, progress: Progress, decimal: str
+) -> Read:
     objects = {name for name, kind in zip(file.columns, file.kinds) if kind == "object"}
     found = names.recognised(table, [name for name in file.columns if name not in objects], wanted)
     if table == "events" and "time_ms" in found and "order" not in wanted:
         found.pop("order", None)  # with times, a column of that name may be anything
     names.complete(table, file.path, file.line - 1, file.columns, found)
     file = file.asked(found.values())
-    rows = read_rows(table, file, found, strict, progress)
+    rows = read_rows(table, file, found, strict, progress, decimal)
     moments, column = None, next((name for name in found if TABLES[table].columns[name] == TIME and name != "order"), None)
     if column is not None:
         rows, moments = _with_times(table, column, rows, file, unit, strict)

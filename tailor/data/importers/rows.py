@@ -20,6 +20,7 @@ from tailor.progress import Progress, silent
 Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and the values to quote
 MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
 LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
+NUMBERS = {".": "a number such as 1299.50 (--decimal , reads 1.299,50)", ",": "a number such as 1.299,50"}
 MOST_BAD = 1_000_000  # rejected rows, each of which is held, beyond which most rows must be good
 ENTITY = rf"(&(?:#\d+|#[xX][0-9a-fA-F]+|{'|'.join(html.entities.name2codepoint)}));"  # such as &amp;
 TIMED = ("events", "texts")  # a file of these that has times has one in every row
@@ -35,13 +36,18 @@ class Rows:
     notes: list[str] = field(default_factory=list)
 
 
-def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, progress: Progress) -> Rows:
-    """All rows of a file. Raises DataError at the first bad one when `strict`."""
+def known_decimal(mark: str) -> None:
+    if mark not in (".", ","):
+        raise DataError(f'decimals are parted by "." or ",", not by "{mark}"')
+
+
+def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, progress: Progress, decimal: str = ".") -> Rows:
+    """All rows of a file; `decimal` is "," where numbers are written 1.299,50. Raises DataError at the first bad one when `strict`."""
     frames: list[pl.DataFrame] = []
     rejected: list[Bad] = []
     emptied, firsts, names, kept = Counter[str](), dict[str, str](), set[str](), 0
     for block in file.blocks(progress):
-        frame, bad, lost = _typed(table, block, found)
+        frame, bad, lost = _typed(table, block, found, decimal)
         if strict and bad:
             raise refused(file, min(bad))
         frames.append(frame)
@@ -57,7 +63,7 @@ def read_rows(table: str, file: Source, found: Mapping[str, str], strict: bool, 
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
     frame = _stacked(frames)
-    wanted = {name: "a time" if TABLES[table].columns[name] == TIME else "a number such as 1299.50" for name in emptied}
+    wanted = {name: "a time" if TABLES[table].columns[name] == TIME else NUMBERS[decimal] for name in emptied}
     notes = [f'{table}.{name} could not be read in {n:,} rows and was left empty: "{firsts[name][:80]}" is not {wanted[name]}'
              for name, n in emptied.items()]  # fmt: skip
     return Rows(frame, rejected, [*file.notes, *notes])
@@ -95,7 +101,7 @@ def reject(rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], s
     return Rows(rows.frame.filter(~where), rows.rejected + bad, rows.notes)
 
 
-def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataFrame, list[Bad], dict[str, pl.Series]]:
+def _typed(table: str, block: Block, found: Mapping[str, str], decimal: str) -> tuple[pl.DataFrame, list[Bad], dict[str, pl.Series]]:
     """The block's good rows with our names and types, its bad ones, and the values that had to be emptied, by column."""
     raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
     extra = [name for name in raw.columns if name not in found.values() and name != LINE]
@@ -112,7 +118,11 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
             if table in TIMED:
                 checks.append((before.is_null(), f"no {name}", None))
         elif kinds[name] in (NUMBER, TIME):
-            number = before.str.replace(r"\.0+$", "").cast(TIME, strict=False) if name == "order" else before.cast(NUMBER, strict=False)
+            number = (
+                before.str.replace(r"\.0+$", "").cast(TIME, strict=False)
+                if name == "order"
+                else _plain(before, decimal).cast(NUMBER, strict=False)
+            )
             number = number.set(~number.is_finite().fill_null(True), None)
             frame, understood, problem = frame.with_columns(number), number.is_not_null(), "is not a number"
         elif kinds[name] == ROW:
@@ -131,6 +141,14 @@ def _typed(table: str, block: Block, found: Mapping[str, str]) -> tuple[pl.DataF
             checks.append((unread, f"{name} {problem}", before))
     bad = _judged(checks, frame[LINE], block)
     return frame.filter(~pl.col(LINE).is_in([one.line for one in bad])) if bad else frame, block.bad + bad, emptied
+
+
+def _plain(numbers: pl.Series, decimal: str) -> pl.Series:
+    """1.299,50 as 1299.50 where a comma parts decimals; what is not written so is null, since 1299.50 would be read as a hundred times as much."""
+    if decimal == ".":
+        return numbers
+    fits = numbers.str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$").fill_null(False)
+    return numbers.set(~fits, None).str.replace_all(".", "", literal=True).str.replace(",", ".", literal=True)
 
 
 def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
