@@ -77,8 +77,8 @@ def restore(
         _holds(keys, "subjects", "people's keys")
     with held(engine):
         if keys is not None:
-            _copy(keys, key_file(str(store)))
-        _copy(copy, store)
+            _copy(keys, key_file(str(store)), owned=True)
+        _copy(copy, store, owned=True)
     if keys is not None:
         say(
             f"{key_file(str(store))}: as {keys} has it; who was erased since is in it again: erase them anew (tailor store erase) before you start"
@@ -103,20 +103,19 @@ def _holds(copy: Path, table: str, what: str) -> None:
         raise StoreError(f"{copy} {'is damaged' if not whole else f'does not hold {what}'}: nothing was put back")
 
 
-def _copy(file: Path, out: Path) -> None:
+def _copy(file: Path, out: Path, owned: bool = False) -> None:
+    """A whole copy that its owner alone may read; with `owned` of whom `out` belongs to, who must be able to serve it."""
     import os
     import sqlite3
-    from contextlib import closing, suppress
+    from contextlib import closing
 
     aside = out.with_name(f".{out.name}.partial")
     try:
         os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
         with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
             source.backup(target)
-        if out.exists():  # whoever serves it must be able to read it
-            aside.chmod(out.stat().st_mode & 0o777)
-            with suppress(OSError):
-                os.chown(aside, out.stat().st_uid, out.stat().st_gid)
+        if owned and out.exists():
+            os.chown(aside, out.stat().st_uid, out.stat().st_gid)
         for log in ("-wal", "-shm"):  # of what was called so before: SQLite would write it into the copy
             out.with_name(out.name + log).unlink(missing_ok=True)
         aside.rename(out)

@@ -131,8 +131,8 @@ class _Recommending:
 
 
 def unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
-    """A note of items that were given and are not stored: a misspelt id counts for nothing, without a word."""
-    lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows]
+    """A note of items that were given and are not stored, as a misspelt one is not; none where no items are stored at all."""
+    lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows] if shelf.rows else []
     more = f" and {len(lacking) - NAMED:,} more" if len(lacking) > NAMED else ""
     return [f"not among the stored items: {', '.join(lacking[:NAMED])}{more}"] if lacking else []
 
