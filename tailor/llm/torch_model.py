@@ -178,7 +178,12 @@ def _read(place: str, device: str, dtype: str) -> tuple[Any, Any]:
             network: Any = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **more)
             network = network.to(device).eval()
     except Exception as error:  # many kinds, of several packages
-        raise ModelError(f'the language model "{place}" cannot be loaded ({type(error).__name__}: {str(error)[:200]})') from error
+        lacking = (
+            ""
+            if Path(place).exists()
+            else "; it is nothing here, and the hub may be out of reach: `tailor models list` shows what can be had offline"
+        )
+        raise ModelError(f'the language model "{place}" cannot be loaded ({type(error).__name__}: {str(error)[:200]}){lacking}') from error
     return tokenizer, network
 
 

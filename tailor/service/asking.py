@@ -49,6 +49,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
         ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))  # as it is now: what was blocked meanwhile goes too
         if body.diversity:
             ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
+        if asking.query.history.item_ids:
+            asking.notes += fallen_back(found, "the history")
         items = _listed(asking.shelf, ranking)
         if body.explain:
             await run_in_threadpool(_explain, model, asking.query, ranking, items, asking.shelf)
@@ -63,7 +65,11 @@ def routes(service: Service, reader: Any) -> APIRouter:
         request_id = body.request_id or _new_id()
         query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id))
         ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
-        notes = [] if body.item_id in shelf.rows else ["the item is not known: what it is like is not, either"]
+        notes = (
+            ["the item is not known: what it is like is not, either"]
+            if body.item_id not in shelf.rows
+            else fallen_back(ranking, "the item")
+        )
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
 
     @api.post("/v1/search")
@@ -135,6 +141,12 @@ def unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
     lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows] if shelf.rows else []
     more = f" and {len(lacking) - NAMED:,} more" if len(lacking) > NAMED else ""
     return [f"not among the stored items: {', '.join(lacking[:NAMED])}{more}"] if lacking else []
+
+
+def fallen_back(ranking: Ranking, what: str) -> list[str]:
+    """A note where the first model of a `Fallback` had nothing to say, and another filled the list."""
+    stages = ranking.columns.get("stage", np.zeros(1))
+    return [f"the model knows nothing of {what}: the list is what it falls back to"] if len(stages) and (stages > 0).all() else []
 
 
 def history_of(user_id: str | None, given: Sequence[str] | None, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:

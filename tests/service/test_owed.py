@@ -145,3 +145,20 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
         put(anew, rows)
         for condition in rng.permutation(conditions)[:4].tolist():
             assert outside(shelf, condition) == outside(anew, condition), condition
+
+
+def test_a_list_that_the_model_fell_back_to_says_so(client, models):
+    """Items that nobody chose are like nothing to a model of choices: the popular list that comes instead must not look like an answer."""
+    from tailor.data.splits import last_out
+    from tailor.pipeline.fallback import Fallback
+    from tailor.retrieval.covisitation import CoVisitation
+    from tailor.retrieval.popularity import Popularity
+
+    Fallback([CoVisitation(), Popularity()]).fit(last_out(SHOP).train).save(models["one"].parent / "falls-back", overwrite=True)
+    client.ask("/v1/models", folder="falls-back")
+    client.ask("/v1/items", method="PUT", items=[{"item_id": "fresh", "title": "wok"}])
+    for path, body in (("similar", {"item_id": "fresh"}), ("recommendations", {"history": ["fresh"]})):
+        answer = client.ask(f"/v1/{path}", k=3, **body)
+        assert len(answer["items"]) == 3 and any("falls back to" in note for note in answer["notes"])
+    for path, body in (("similar", {"item_id": SHOP.catalogue.ids[0]}), ("recommendations", {"user_id": USER})):
+        assert not any("falls back" in note for note in client.ask(f"/v1/{path}", k=3, **body)["notes"])
