@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from tailor.data.conditions import Condition
 from tailor.data.vocabulary import Vocabulary
 from tailor.retrieval.hybrid import in_deviations
+from tailor.service.item_table import ItemTable
 from tailor.service.meaning import Meaning
 from tailor.store.catalogue import items_since, version
-from tailor.store.loading import item_frame
 from tailor.text.bm25 import BM25
 
 FILTERS = 64  # whose answers are remembered
@@ -42,7 +42,7 @@ class Shelf:
         self._vectors = np.zeros((0, 0), dtype=np.float32)  # (rows of texts, D), zero while a text is not read yet
         self.unread = 0  # texts that are still to be read for search by meaning
         self._filters: dict[str, Vocabulary] = {}
-        self._table: pl.DataFrame | None = None  # what filters ask, once one has
+        self._table: ItemTable | None = None  # what filters ask, once one has
         self._behind: set[str] = set()  # items that changed since it was made
         self._lock = threading.Lock()
 
@@ -113,14 +113,18 @@ class Shelf:
             found, rows, table, behind = self._filters.get(condition), self.rows, self._table, self._behind
         if found is not None:
             return found
-        table = _brought_up(table, rows, behind)
-        holds = Condition(condition, "filter").holds(table)
-        found = Vocabulary(dict.fromkeys(table["item_id"].filter(pl.Series(~holds)).to_list()))
+        asked = Condition(condition, "filter")  # what cannot be read needs no table
+        table = ItemTable.of(list(rows.values())) if table is None else table.followed(rows, behind)
         with self._lock:
-            if self.rows is rows:  # else items came meanwhile that were not looked at
+            if self.rows is rows:  # else items came meanwhile; kept before it is asked, since who asks what cannot be read asks again
+                self._table, self._behind = table, set()
+        holds = asked.holds(table.frame)
+        found = Vocabulary(dict.fromkeys(table.frame["item_id"].filter(pl.Series(~holds)).to_list()))
+        with self._lock:
+            if self.rows is rows:
                 if len(self._filters) >= FILTERS:
                     self._filters.clear()
-                self._filters[condition], self._table, self._behind = found, table, set()
+                self._filters[condition] = found
         return found
 
     def search(self, text: str, k: int, without: Sequence[Vocabulary]) -> list[tuple[str, float]]:
@@ -155,30 +159,6 @@ class Shelf:
         """The first k of texts, best first, that are their item's own and may be shown."""
         named = ((text.item_id, score) for text, score in found if text.now)
         return list(itertools.islice((one for one in named if not any(one[0] in ids for ids in (*without, self.blocked))), k))
-
-
-def _brought_up(table: pl.DataFrame | None, rows: Mapping[str, Mapping[str, Any]], behind: set[str]) -> pl.DataFrame:
-    """The table of all items, from one made before `behind` changed: making it anew takes a second for 100,000 items, and prices change all day."""
-    if table is not None and not behind:
-        return table
-    fresh = None if table is None else item_frame([rows[one] for one in behind])
-    mended = None if table is None or fresh is None else _mended(table, fresh)
-    return item_frame(list(rows.values())) if mended is None else mended
-
-
-def _mended(table: pl.DataFrame, fresh: pl.DataFrame) -> pl.DataFrame | None:
-    """The table with the rows of `fresh` in the place of the same items' old ones; None where a column is new or its type may be another now."""
-    is_old = table["item_id"].is_in(fresh["item_id"].implode())
-    old, kinds = table.filter(is_old), fresh.schema
-    if any(name not in table.columns for name in kinds):
-        return None
-    for name, kind in table.schema.items():
-        new = kinds.get(name, pl.Null())
-        said = old[name].null_count() < len(old)
-        if new != kind and not (new == pl.Null and not said) and not (new == pl.Int64 and kind == pl.Float64):
-            return None
-    columns = [(pl.col(name) if name in kinds else pl.lit(None)).cast(kind).alias(name) for name, kind in table.schema.items()]
-    return pl.concat([table.filter(~is_old), fresh.select(columns)], rechunk=True)
 
 
 def words_of(row: Mapping[str, Any]) -> str:

@@ -116,7 +116,7 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
         "stock > 1",
         "stock = 'many'",
         "categories has 'cup'",
-        "stock missing",
+        "stock is missing",
         "title contains 'a' or price > 90",
         "late",
     ]
@@ -162,3 +162,14 @@ def test_a_list_that_the_model_fell_back_to_says_so(client, models):
         assert len(answer["items"]) == 3 and any("falls back to" in note for note in answer["notes"])
     for path, body in (("similar", {"item_id": SHOP.catalogue.ids[0]}), ("recommendations", {"user_id": USER})):
         assert not any("falls back" in note for note in client.ask(f"/v1/{path}", k=3, **body)["notes"])
+
+
+def test_a_filter_that_does_not_fit_costs_no_more_than_one_that_does(client, service, monkeypatch):
+    """Who misspells a column asks again and again; the items must not be read anew for each."""
+    from tailor.service import item_table
+
+    made, frame = [], item_table.item_frame
+    monkeypatch.setattr(item_table, "item_frame", lambda rows: made.append(len(rows)) or frame(rows))
+    for _ in range(5):
+        assert "pric" in client.ask("/v1/recommendations", 422, user_id=USER, filter="pric <= 50")["detail"]
+    assert len(made) == 1
