@@ -65,11 +65,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
         request_id = body.request_id or _new_id()
         query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id))
         ranking = _kept(model.asker.ask(query, body.k, _without(shelf, body)), query.exclude, _without(shelf, body))
-        notes = (
-            ["the item is not known: what it is like is not, either"]
-            if body.item_id not in shelf.rows
-            else fallen_back(ranking, "the item")
-        )
+        stranger = ["the item is not known: what it is like is not, either"]
+        notes = fallen_back(ranking, "the item") if body.item_id in shelf.rows else stranger
         return _answer(service, who.tenant, "similar", None, None, model.name, request_id, ranking, _listed(shelf, ranking), notes)
 
     @api.post("/v1/search")

@@ -44,9 +44,7 @@ class Places:
         self._models: dict[str, Answering] = {}
         self._predictors: dict[str, Predicting] = {}
         self._trials: dict[str, Trial] = {}
-        self._failed: dict[
-            tuple[str, str], str
-        ] = {}  # (tenant, kind) -> why its newest model, or its experiment, could not be put in place
+        self._failed: dict[tuple[str, str], str] = {}  # (tenant, kind) -> why its newest could not be put in place
         self._tried: dict[tuple[str, str], tuple[str, float]] = {}  # the same -> what could not be, and when that was found
         self._tenants: set[str] = set()
         self._lock = threading.RLock()

@@ -59,9 +59,7 @@ class Shelf:
             for row in rows:
                 fresh[row["item_id"]] = row
             self._index(rows)
-            if any(
-                bool(row["blocked"]) != (row["item_id"] in self.blocked) for row in rows
-            ):  # else the same, whose rows models have looked up
+            if any(bool(row["blocked"]) != (row["item_id"] in self.blocked) for row in rows):  # else it stays, looked up already
                 self.blocked = Vocabulary(dict.fromkeys(one for one, row in fresh.items() if row["blocked"]))
             self.rows = fresh
             self._filters, self._behind = {}, self._behind | {row["item_id"] for row in rows}
@@ -69,9 +67,8 @@ class Shelf:
 
     def _index(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Follow changed items. A new text stands behind the old one, which is passed over from then on, and forgotten with others of its kind."""
-        changed = [
-            row for row in rows if row["blocked"] or row["item_id"] not in self._of or words_of(row) != words_of(self.rows[row["item_id"]])
-        ]
+        said = {row["item_id"]: words_of(self.rows[row["item_id"]]) for row in rows if row["item_id"] in self._of}
+        changed = [row for row in rows if row["blocked"] or said.get(row["item_id"]) != words_of(row)]
         for row in changed:
             if (had := self._of.pop(row["item_id"], None)) is not None:
                 had.now = False
@@ -133,9 +130,8 @@ class Shelf:
             return self._by_both(text, self.meaning.of(text), k, without)
         with self._lock:
             texts = self._texts
-            passed_over = (
-                sum(len(one) for one in without if one is not self.blocked) + len(texts) - len(self._of)
-            )  # what is blocked has no text here
+            shown_not = sum(len(one) for one in without if one is not self.blocked)  # what is blocked has no text here
+            passed_over = shown_not + len(texts) - len(self._of)
             depth = min(k + passed_over, len(texts))
             rows, scores = self._search.search([text], depth) if depth else (np.zeros((1, 0), int), np.zeros((1, 0)))
         found = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
