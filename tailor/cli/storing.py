@@ -1,12 +1,15 @@
 """`tailor store`: the service's database, its backups, people's keys, and what is kept for how long."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tailor.cli.serving import HERE, Database, Tenant, counted, load, needs_service, opened
 from tailor.errors import StoreError
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 store_app = typer.Typer(no_args_is_help=True)
 store_app.callback()(needs_service)
@@ -39,12 +42,8 @@ def backup(
 ) -> None:
     """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
     from tailor.cli.showing import say
-    from tailor.store.engine import connect, key_file
 
-    engine = connect(database)  # the tables stay of the version that they are: a backup may be what one wants before they change
-    if engine.dialect.name != "sqlite" or engine.url.database is None:
-        raise StoreError("backups of PostgreSQL are made with pg_dump (docs/guide/operations.md)")
-    store, people = Path(engine.url.database), key_file(engine.url.database)
+    _, store, people = _files(database, "made with pg_dump")
     for one in (out, *([keys] if keys else [])):
         if one.exists():
             raise StoreError(f"{one} is there already: choose another name")
@@ -66,24 +65,29 @@ def restore(
 ) -> None:
     """Put a backup of a SQLite store in its place: what was there goes. Stop every server and refit first. For PostgreSQL use psql."""
     from tailor.cli.showing import say
-    from tailor.store.engine import connect, held, key_file
+    from tailor.store.engine import held
 
-    engine = connect(database)
-    if engine.dialect.name != "sqlite" or engine.url.database is None:
-        raise StoreError("backups of PostgreSQL are put back with psql (docs/guide/operations.md)")
-    store = Path(engine.url.database)
+    engine, store, people = _files(database, "put back with psql")
     _holds(copy, "events", "a store")
     if keys is not None:
         _holds(keys, "subjects", "people's keys")
     with held(engine):
         if keys is not None:
-            _copy(keys, key_file(str(store)), owned=True)
+            _copy(keys, people, owned=True)
         _copy(copy, store, owned=True)
     if keys is not None:
-        say(
-            f"{key_file(str(store))}: as {keys} has it; who was erased since is in it again: erase them anew (tailor store erase) before you start"
-        )
+        say(f"{people}: as {keys} has it; who was erased since is in it again: erase them anew (tailor store erase) before you start")
     say(f"{store}: as {copy} has it; what it holds of people who were erased since, or of whom nothing was left, goes with the next start")
+
+
+def _files(database: str, otherwise: str) -> "tuple[sa.Engine, Path, Path]":
+    """A SQLite store, its file and that of people's keys. Its tables stay of the version that they are: a backup may be what one wants before they change."""
+    from tailor.store.engine import connect, key_file
+
+    engine = connect(database)
+    if engine.dialect.name != "sqlite" or engine.url.database is None:
+        raise StoreError(f"backups of PostgreSQL are {otherwise} (docs/guide/operations.md)")
+    return engine, Path(engine.url.database), key_file(engine.url.database)
 
 
 def _holds(copy: Path, table: str, what: str) -> None:

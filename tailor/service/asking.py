@@ -126,14 +126,13 @@ class _Recommending:
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
         self.shelf, events, now = self.service.known(self.tenant, body.user_id)
-        self.notes += unknown(self.shelf, body.history or ())
-        history = history_of(body.user_id, body.history, events, now, self.notes)
+        history = history_of(self.shelf, body.user_id, body.history, events, now, self.notes)
         seen = () if body.keep_seen else history.item_ids
         self.query = Query(body.user_id, history, body.text, now_ms(), self.chance, (*body.exclude, *seen), context=body.context)
         return self.query, _without(self.shelf, body)
 
 
-def unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
+def _unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
     """A note of items that were given and are not stored, as a misspelt one is not; none where no items are stored at all."""
     lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows] if shelf.rows else []
     more = f" and {len(lacking) - NAMED:,} more" if len(lacking) > NAMED else ""
@@ -146,9 +145,10 @@ def fallen_back(ranking: Ranking, what: str) -> list[str]:
     return [f"the model knows nothing of {what}: the list is what it falls back to"] if len(stages) and (stages > 0).all() else []
 
 
-def history_of(user_id: str | None, given: Sequence[str] | None, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:
-    """What was given, or what is stored of a person; a note says where that is not as of now, or nothing."""
+def history_of(shelf: Shelf, user_id: str | None, given: Sequence[str] | None, events: list[tuple[str, int]], now: bool, notes: list[str]) -> History:  # fmt: skip
+    """What was given, or what is stored of a person; notes say where that names what is not stored, is not as of now, or is nothing."""
     if given is not None:
+        notes += _unknown(shelf, given)
         return History(tuple(given))
     if user_id is None:
         return History()

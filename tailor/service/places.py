@@ -36,6 +36,18 @@ class Trial:
     shares: tuple[float, ...]
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What could not be put in place, why, and when that was found."""
+
+    what: str
+    why: str
+    at: float
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.why}"
+
+
 class Places:
     """The models of one worker, as the store names them; looked at anew every LOOK_S."""
 
@@ -44,8 +56,7 @@ class Places:
         self._models: dict[str, Answering] = {}
         self._predictors: dict[str, Predicting] = {}
         self._trials: dict[str, Trial] = {}
-        self._failed: dict[tuple[str, str], str] = {}  # (tenant, kind) -> why its newest could not be put in place
-        self._tried: dict[tuple[str, str], tuple[str, float]] = {}  # the same -> what could not be, and when that was found
+        self._failed: dict[tuple[str, str], Failure] = {}  # (tenant, kind) -> why its newest could not be put in place
         self._tenants: set[str] = set()
         self._lock = threading.RLock()
         self._loading = threading.Lock()  # one model at a time
@@ -167,14 +178,13 @@ class Places:
 
     def _was_tried(self, at: tuple[str, str], what: str) -> bool:
         """Whether it failed so lately that it would again."""
-        name, when = self._tried.get(at, ("", 0.0))
-        return name == what and time.monotonic() - when < AGAIN_S
+        last = self._failed.get(at)
+        return last is not None and last.what == what and time.monotonic() - last.at < AGAIN_S
 
     def _say_failed(self, at: tuple[str, str], what: str, error: TailorError, message: str) -> None:
         """Told once for every reason."""
-        self._tried[at], why = (what, time.monotonic()), f"{what}: {error}"
-        if self._failed.get(at) != why:
-            self._failed[at] = why
+        last, self._failed[at] = self._failed.get(at), Failure(what, str(error), time.monotonic())
+        if last is None or (last.what, last.why) != (what, str(error)):
             log.error(message, extra={"tenant": at[0], "what": what, "error": str(error)})
 
     def _opened(self, row: dict[str, Any]) -> Answering | Predicting:
@@ -190,8 +200,7 @@ class Places:
             else:
                 old = self._models.get(tenant)
                 self._models[tenant] = new
-            for found in (self._failed, self._tried):
-                found.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
+            self._failed.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
             self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
         self._retire([old] if old else [], tenant)

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
-from tailor.service.asking import history_of, unknown
+from tailor.service.asking import history_of
 from tailor.service.problems import ProblemError
 from tailor.service.serving import Predicting
 from tailor.service.shapes import Predict
@@ -30,8 +30,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
             raise ProblemError(422, "history: give user_id or history, not both")
         model, notes = service.places.predictor(who.tenant), list[str]()
         shelf, events, now = service.known(who.tenant, body.user_id)
-        notes += unknown(shelf, body.history or ())
-        query = Query(body.user_id, history_of(body.user_id, body.history, events, now, notes), time_ms=now_ms(), context=body.context)
+        history = history_of(shelf, body.user_id, body.history, events, now, notes)
+        query = Query(body.user_id, history, time_ms=now_ms(), context=body.context)
         may = [one for one in dict.fromkeys(body.item_ids) if one not in shelf.blocked]
         said = dict(zip(may, _values(model, query, may), strict=True))
         blocked = service.shelf(who.tenant).blocked  # as it is now: what was blocked meanwhile goes too

@@ -67,13 +67,17 @@ class Shelf:
 
     def _index(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Follow changed items. A new text stands behind the old one, which is passed over from then on, and forgotten with others of its kind."""
-        said = {row["item_id"]: words_of(self.rows[row["item_id"]]) for row in rows if row["item_id"] in self._of}
-        changed = [row for row in rows if row["blocked"] or said.get(row["item_id"]) != words_of(row)]
-        for row in changed:
-            if (had := self._of.pop(row["item_id"], None)) is not None:
+        new: list[tuple[str, str]] = []
+        for row in rows:
+            item_id, text = row["item_id"], words_of(row)
+            had = self._of.get(item_id)
+            if had is not None and (row["blocked"] or text != words_of(self.rows[item_id])):
                 had.now = False
-        new = [row for row in changed if not row["blocked"]]
-        texts, added = [words_of(row) for row in new], [_Text(row["item_id"], at) for at, row in enumerate(new, len(self._texts))]
+                had = None
+                del self._of[item_id]
+            if had is None and not row["blocked"]:
+                new.append((item_id, text))
+        texts, added = [text for _, text in new], [_Text(item_id, at) for at, (item_id, _) in enumerate(new, len(self._texts))]
         self._search.add(texts)
         self._texts += added
         self._of |= {text.item_id: text for text in added}

@@ -131,9 +131,8 @@ def _sqlite(address: sa.URL) -> sa.Engine:
         connection.isolation_level = None  # the driver begins no transactions by itself; `begin` below does
         connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
         connection.execute("PRAGMA foreign_keys = ON")
-        with suppress(
-            OSError
-        ):  # it is there, and must not be opened and closed (SQLite's locks would go), or cannot be made, which the next line says
+        # it is there, and must not be opened and closed (SQLite's locks would go), or cannot be made, which the next line says
+        with suppress(OSError):
             os.close(os.open(beside, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))  # else who may read the store may read people's keys
         connection.execute(f"ATTACH DATABASE ? AS {PERSONAL}", (beside,))
         for file in ("main", PERSONAL):

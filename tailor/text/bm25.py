@@ -60,12 +60,10 @@ class BM25:
         """Forget all texts but these (K,), ascending, which become rows 0 to K - 1; words that nobody uses any more go too."""
         new = np.full(len(self), -1, dtype=np.int32)
         new[rows] = np.arange(len(rows), dtype=np.int32)
-        columns = list(self.vocabulary.values())
-        ends = np.cumsum([0, *(len(self._rows[column]) for column in columns)])
-        places = new[np.frombuffer(b"".join(self._rows[column].tobytes() for column in columns), dtype=np.int32)]
-        counts = np.frombuffer(b"".join(self._counts[column].tobytes() for column in columns), dtype=np.float32)
+        texts_with, places, counts = self._postings(list(self.vocabulary.values()))
+        places = new[places]
         held = places >= 0
-        offsets = np.r_[0, np.cumsum(held)][ends].tolist()
+        offsets = np.r_[0, np.cumsum(held)][np.r_[0, np.cumsum(texts_with)]].tolist()
         places, counts = places[held], counts[held]
         words, self.vocabulary, self._rows, self._counts = list(self.vocabulary), {}, [], []
         for word, start, stop in zip(words, offsets, offsets[1:]):
@@ -93,15 +91,20 @@ class BM25:
     def _weighed(self, columns: Sequence[int]) -> sp.csr_matrix:
         """(W, n) the weights of some words."""
         n = len(self)
-        texts_with = np.array([len(self._rows[column]) for column in columns], dtype=np.int64)
-        rows = np.frombuffer(b"".join(self._rows[column].tobytes() for column in columns), dtype=np.int32)
-        counts = np.frombuffer(b"".join(self._counts[column].tobytes() for column in columns), dtype=np.float32)
+        texts_with, rows, counts = self._postings(columns)
         lengths = np.frombuffer(self._lengths.tobytes(), dtype=np.float32)
         share = lengths / max(float(lengths.mean(dtype=np.float64)) if n else 0.0, 1e-12)
         idf = np.log1p((n - texts_with + 0.5) / (texts_with + 0.5)).astype(np.float32)
         saturation = np.float32(self.k1) * (np.float32(1 - self.b) + np.float32(self.b) * share)
         data = np.repeat(idf, texts_with) * counts / (counts + saturation[rows])
         return sp.csr_matrix((data, rows, np.r_[0, np.cumsum(texts_with)]), shape=(len(columns), n))
+
+    def _postings(self, columns: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(W,) how many texts hold each of some words, and, one word behind the other, which texts and how often."""
+        texts_with = np.array([len(self._rows[column]) for column in columns], dtype=np.int64)
+        rows = np.frombuffer(b"".join(self._rows[column].tobytes() for column in columns), dtype=np.int32)
+        counts = np.frombuffer(b"".join(self._counts[column].tobytes() for column in columns), dtype=np.float32)
+        return texts_with, rows, counts
 
     def _asked(self, queries: Sequence[str]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """(Q, W) counts of the known words of the queries, and (W, n) their weights."""
