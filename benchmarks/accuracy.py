@@ -11,8 +11,9 @@ import time
 from shared_data import SOURCES, real, real_split
 from writing import write_result
 
-from tailor.base import Run
 from tailor.bench.choose import choose
+from tailor.core.run import Run
+from tailor.core.specs import clone, spec
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.pipeline.default import counting_pipeline
@@ -25,7 +26,6 @@ from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.retrieval.two_step import TwoStep
-from tailor.specs import clone, spec
 
 GRID = {
     "CoVisitation": [CoVisitation(distance_power=power, reverse=reverse, history_decay=decay)

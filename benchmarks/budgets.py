@@ -92,7 +92,7 @@ def write_log(given: argparse.Namespace) -> dict:
 
 def covisitation(given: argparse.Namespace) -> dict:
     """Window 5, top 100 kept; unit weights in one direction, then the default setting. The data set is open before the clock starts."""
-    from tailor.base import Run
+    from tailor.core.run import Run
     from tailor.data.dataset import Dataset
     from tailor.retrieval.covisitation import CoVisitation
 

@@ -14,19 +14,20 @@ from claim_tools import lead, means
 from shared_data import real
 from writing import ROOT, write_result
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import Report
+from tailor.papers.retrieval.alpharec import AlphaRec
+from tailor.papers.retrieval.hllm import HLLM
+from tailor.papers.retrieval.linkedin_feed import LinkedInFeed
+from tailor.papers.retrieval.recformer import RecFormer
 from tailor.progress import terminal
-from tailor.retrieval.alpharec import AlphaRec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
-from tailor.retrieval.hllm import HLLM
-from tailor.retrieval.linkedin_feed import LinkedInFeed
 from tailor.retrieval.popularity import Popularity
-from tailor.retrieval.recformer import RecFormer
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_match import TextMatch
 from tailor.retrieval.text_neighbours import TextNeighbours

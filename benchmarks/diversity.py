@@ -7,7 +7,7 @@ the strength would be chosen on validation, so both parts are shown. Variety is 
 import numpy as np
 from writing import write_result
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.evaluation.significance import bootstrap

@@ -54,13 +54,13 @@ def in_a_process(what: str, name: str, data: Path, threads: int) -> dict:
 
 
 def job(what: str, name: str, data: str, threads: str) -> dict:
-    from tailor.base import Run
-    from tailor.costs import resident_bytes
+    from tailor.core.costs import resident_bytes
+    from tailor.core.run import Run
+    from tailor.core.specs import build, read_pipeline
     from tailor.data.dataset import Dataset
     from tailor.data.splits import last_out
     from tailor.pipeline.default import FILES, pipeline_file
     from tailor.retrieval.sasrec import SASRec
-    from tailor.specs import build, read_pipeline
 
     split = last_out(Dataset.open(data))
     train, run = split.train, Run(workers=int(threads))

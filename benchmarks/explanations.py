@@ -11,9 +11,10 @@ import numpy as np
 from shared_data import real_split
 from writing import write_result
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.nouns import Evidence, Explanation, History, Query
-from tailor.evaluation.explaining import DEPTH, DRAWS, Fall, counterfactual, explained, falls
+from tailor.evaluation.explanations import DEPTH, DRAWS, Fall, counterfactual, explained, falls
 from tailor.evaluation.significance import bootstrap, paired_test
 from tailor.pipeline.default import counting_pipeline
 from tailor.retrieval.covisitation import CoVisitation

@@ -15,7 +15,7 @@ import polars as pl
 from shared_data import data_folder
 from writing import write_result
 
-from tailor.base import Recommender
+from tailor.core.methods import Recommender
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import compare, evaluate

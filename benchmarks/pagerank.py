@@ -18,8 +18,8 @@ from pagerank_oracle import exact_pagerank, precision
 from shared_data import real
 from writing import write_result
 
-from tailor.base import Run
-from tailor.retrieval.personalized_pagerank import PersonalizedPageRank
+from tailor.core.run import Run
+from tailor.papers.retrieval.personalized_pagerank import PersonalizedPageRank
 
 PEER = Path(__file__).parent / "peers" / "pageranks.py"
 ASKED, FEW = 100, 5  # people; networkx is asked for a few only

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor.base import Encoder
+from tailor.ports.base import Encoder
 
 
 @dataclass(frozen=True)

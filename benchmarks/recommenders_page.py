@@ -9,8 +9,8 @@ import re
 import typing
 from pathlib import Path
 
-from tailor.ranges import Choices, Range
-from tailor.specs import discover
+from tailor.core.search_space import Choices, Range
+from tailor.core.specs import discover
 
 ROOT = Path(__file__).parents[1]
 

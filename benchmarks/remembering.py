@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tailor.base import Encoder
+from tailor.ports.base import Encoder
 from tailor.text.sentences import SentenceEncoder
 
 _known: dict[tuple[str, str], np.ndarray] = {}

@@ -16,8 +16,10 @@ from shared_data import real_split
 from tables import net_table
 from writing import ROOT
 
-from tailor.base import Recommender, Run
 from tailor.bench.claims import environment
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import spec
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.pipeline.default import counting_pipeline, default_pipeline
@@ -28,7 +30,6 @@ from tailor.retrieval.gru4rec import GRU4Rec
 from tailor.retrieval.hstu import HSTU
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.two_tower import TwoTower
-from tailor.specs import spec
 
 METHODS = {
     "pipelines": default_pipeline,

@@ -27,7 +27,7 @@ import numpy as np
 from shared_data import real
 from writing import write_result
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
 from tailor.pipeline.default import default_pipeline
@@ -92,7 +92,7 @@ def memory_gb(pid: int) -> float:
 
 def rank_call(model: Path) -> dict[str, Any]:
     """The model's own call for one query at a time, without a server."""
-    from tailor.saving import load
+    from tailor.core.saving import load
 
     queries, method = real("beauty").queries(), load(model)
     some = [queries[int(i)] for i in np.random.default_rng(1).permutation(len(queries))[:500]]

@@ -12,16 +12,17 @@ import time
 from shared_data import real_split
 from writing import write_result
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.splits import Split
 from tailor.evaluation.comparing import compare
 from tailor.evaluation.protocol import evaluate
+from tailor.papers.retrieval.alpharec import AlphaRec
+from tailor.papers.retrieval.hllm import HLLM
 from tailor.pipeline.fuse import Fuse
 from tailor.progress import terminal
-from tailor.retrieval.alpharec import AlphaRec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
-from tailor.retrieval.hllm import HLLM
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.retrieval.two_step import TwoStep

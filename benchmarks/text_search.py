@@ -14,7 +14,7 @@ import numpy as np
 from shared_data import data_folder
 from writing import write_result
 
-from tailor.base import ScoringRecommender
+from tailor.core.methods import ScoringRecommender
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data

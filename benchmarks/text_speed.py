@@ -87,7 +87,7 @@ def by_meaning() -> dict[str, float]:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from tailor.models import where
+    from tailor.ports.weights import where
 
     texts = real("beauty").item_texts[:512]
     peers = {f"{name}, {size} texts a batch": (SentenceTransformer(str(where("minilm")), device="cpu", model_kwargs={"dtype": dtype}), size)

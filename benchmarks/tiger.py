@@ -12,13 +12,14 @@ import numpy as np
 from shared_data import real_split
 from writing import write_result
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import compare, evaluate
 from tailor.generative.tiger import TIGER
+from tailor.papers.retrieval.graph_heuristic import GraphHeuristic
 from tailor.progress import terminal
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.graph_heuristic import GraphHeuristic
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.sasrec import SASRec
 

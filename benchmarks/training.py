@@ -19,14 +19,14 @@ import torch
 from shared_data import real_split
 from writing import write_result
 
-from tailor.base import Run
+from tailor.core.run import Run
+from tailor.core.specs import clone
 from tailor.data.dataset import Dataset
 from tailor.retrieval.bert4rec import BERT4Rec
 from tailor.retrieval.gru4rec import GRU4Rec
 from tailor.retrieval.hstu import HSTU
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.sequences import SequenceRecommender, whole_windows
-from tailor.specs import clone
 from tailor.worlds.shop_log import shop_log
 
 REPEATS = 5  # fits of one epoch each; the fastest counts, since others on the machine only make them slower

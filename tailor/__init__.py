@@ -7,9 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "tailor.base": "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Study Paper",
-    "tailor.specs": "build spec discover clone",
-    "tailor.saving": "save load",
+    "tailor.core.methods": "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Study Paper",
+    "tailor.core.specs": "build spec discover clone",
+    "tailor.core.saving": "save load",
     "tailor.data.dataset": "Dataset",
     "tailor.data.nouns": "History Query Ranking Explanation Evidence Profile Turn Output same",
     "tailor.data.splits": "Split split_by last_out by_time by_ratio new_users",

@@ -26,7 +26,7 @@ def real():
 def pulled():
     """`pulled("minilm")` is the folder of a model; the test is skipped where it was not pulled."""
     from tailor.errors import ModelError
-    from tailor.models import where
+    from tailor.ports.weights import where
 
     def folder(name):
         try:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailor.specs import discover
+from tailor.core.specs import discover
 from tailor.testing.contracts import contracts
 
 FOUND = [found for found in discover() if found.cls is not None]

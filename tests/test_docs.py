@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tailor.specs import build
+from tailor.core.specs import build
 from tailor.testing.data import tiny_data
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Rankings
 from tailor.data.splits import last_out

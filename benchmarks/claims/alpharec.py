@@ -16,15 +16,15 @@ from claim_tools import lead, means
 from random_vectors import RandomVectors
 from shared_data import real_split
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.ranking import hits
-from tailor.retrieval.alpharec import AlphaRec
+from tailor.papers.retrieval.alpharec import AlphaRec
 from tailor.retrieval.popularity import Popularity
 from tailor.text.words import words
 

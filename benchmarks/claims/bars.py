@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from shared_data import real
 
-from tailor.base import Run
-from tailor.bench.bars import OpenBenchmark
 from tailor.bench.cards import id_of, read_card
 from tailor.bench.claims import Claim
 from tailor.bench.verifying import verify
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import by_ratio, by_time
-from tailor.evaluation.predicting import evaluate_predictions
+from tailor.evaluation.predictions import evaluate_predictions
+from tailor.papers.evaluation.bars import OpenBenchmark
 from tailor.ranking.factorization_machine import FactorizationMachine
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.retrieval.covisitation import CoVisitation

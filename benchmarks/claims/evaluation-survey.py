@@ -10,13 +10,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from shared_data import real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.splits import last_out
 from tailor.evaluation.comparing import compare
-from tailor.evaluation.given import GivenLists
-from tailor.evaluation.metric_survey import MetricSurvey
+from tailor.evaluation.runs import GivenLists
 from tailor.metrics import candidates, discovery, lists, prediction, ranking, similarity
+from tailor.papers.evaluation.evaluation_survey import MetricSurvey
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.item_knn import ItemKNN
 from tailor.retrieval.popularity import Popularity

@@ -11,10 +11,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from shared_data import real_split
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.evaluation.protocol import evaluate
-from tailor.retrieval.genpas import GenPAS
+from tailor.papers.retrieval.genpas import GenPAS
 from tailor.retrieval.gru4rec import GRU4Rec
 
 SEEDS = [0, 1, 2]

@@ -10,13 +10,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from shared_data import real_split
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
+from tailor.core.specs import clone, spec
 from tailor.data.splits import Split
 from tailor.evaluation.protocol import compare, evaluate
+from tailor.papers.retrieval.graph_heuristic import GraphHeuristic
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.graph_heuristic import GraphHeuristic
-from tailor.specs import clone, spec
 
 TGH_1 = {"last_budget": (7, 2, 1), "previous_budget": ()}
 VARIANTS = [TGH_1, {}, {"last_budget": (6, 1), "previous_budget": (3,)}, {"last_budget": (7,), "previous_budget": (3,)}]

@@ -12,11 +12,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from claim_tools import lead, means
 from shared_data import real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import evaluate
-from tailor.retrieval.hllm import HLLM
+from tailor.papers.retrieval.hllm import HLLM
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.sasrec import SASRec
 from tailor.text.hashing import HashingEncoder

@@ -17,12 +17,12 @@ from remembering import Remembering
 from scipy.stats import spearmanr
 from shared_data import real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.splits import last_out
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.significance import bootstrap
-from tailor.retrieval.linkedin_feed import LinkedInFeed
+from tailor.papers.retrieval.linkedin_feed import LinkedInFeed
 from tailor.retrieval.two_tower import TwoTower
 from tailor.worlds.feed import Feed, feed
 

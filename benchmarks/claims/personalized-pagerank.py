@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from pagerank_oracle import exact_pagerank, precision
 from shared_data import real, real_split
 
-from tailor.base import Run
 from tailor.bench.choose import choose
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.evaluation.protocol import compare, evaluate
+from tailor.papers.retrieval.personalized_pagerank import PersonalizedPageRank
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.personalized_pagerank import PersonalizedPageRank
 from tailor.retrieval.popularity import Popularity
 
 # The error is judged from 1,000 walks, the paper's default: with fewer walks than nodes that matter it nears its bound, 2, and cannot fall so fast.

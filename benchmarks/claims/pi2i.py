@@ -11,11 +11,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from shared_data import real_split
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.evaluation.protocol import compare, evaluate
+from tailor.papers.retrieval.pi2i import PI2I
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.pi2i import PI2I
 from tailor.retrieval.two_tower import TwoTower
 
 SEEDS = [0, 1, 2]

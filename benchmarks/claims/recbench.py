@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from claim_tools import means
 from shared_data import real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
 from tailor.evaluation.protocol import evaluate
-from tailor.evaluation.recbench import ZERO_SHOT, RecBench, forms
 from tailor.evaluation.significance import bootstrap
 from tailor.llm.local import LocalModel
+from tailor.papers.evaluation.recbench import ZERO_SHOT, RecBench, forms
 
 SEEDS = [0, 1, 2]
 PEOPLE = 5_000

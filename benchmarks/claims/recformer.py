@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from claim_tools import lead, means
 from shared_data import real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import CONTEXT, DROPPED, TEST, TRAIN, Split, split_by
 from tailor.evaluation.protocol import evaluate
-from tailor.retrieval.recformer import RecFormer
+from tailor.papers.retrieval.recformer import RecFormer
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_match import TextMatch
 

@@ -14,11 +14,11 @@ import numpy as np
 import polars as pl
 from shared_data import data_folder, real
 
-from tailor.base import Run
 from tailor.bench.claims import Claim
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.evaluation.significance import bootstrap
-from tailor.retrieval.sesa import SESA
+from tailor.papers.retrieval.sesa import SESA
 from tailor.text.tfidf import tfidf
 
 SEEDS = [0, 1, 2]

@@ -19,18 +19,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Predictor, Recommender, Run
 from tailor.bench.claims import environment
 from tailor.bench.suites import JUDGEMENTS, Suite, split_of
+from tailor.core.methods import Predictor, Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, find_class
 from tailor.data.folders import sha256_of, written_aside
 from tailor.data.splits import Split
 from tailor.errors import ModelError, TailorError
 from tailor.evaluation.diagnosis import Diagnosis, diagnose
-from tailor.evaluation.judged import Judged, evaluate_judged
-from tailor.evaluation.predicting import evaluate_predictions
+from tailor.evaluation.predictions import evaluate_predictions
 from tailor.evaluation.protocol import SEEN, evaluate
+from tailor.evaluation.relevance import Judged, evaluate_judged
 from tailor.evaluation.report import Report, Result, read_per_user, write_per_user
-from tailor.specs import build, find_class
 
 SCHEMA = 1
 ROOT = Path(__file__).parents[1]

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import clone, spec
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.evaluation.protocol import evaluate
-from tailor.specs import clone, spec
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,10 +18,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Run
+from tailor.core.run import Run
+from tailor.core.specs import Found, discover, discover_studies
 from tailor.data.folders import replaced_by, sha256_of
 from tailor.errors import ModelError, nearest
-from tailor.specs import Found, discover, discover_studies
 
 VERDICTS = ("held", "not reproduced")
 FIELDS = ("verdict", "checks", "figures", "seeds", "data", "method_hash", "program_hash")  # of a record; none may be empty

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from tailor.base import Run
 from tailor.bench.space import Dimension
 from tailor.bench.study import Trial
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.errors import MissingExtraError
-from tailor.ranges import Range
 
 RANDOM = 10  # trials before the estimator has something to go by
 

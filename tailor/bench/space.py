@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tailor.core.search_space import Choices, Range
+from tailor.core.specs import TUNE, build, find_class
 from tailor.errors import ModelError, TailorError, nearest
-from tailor.ranges import Choices, Range
-from tailor.specs import TUNE, build, find_class
 
 Path = tuple[str | int, ...]
 

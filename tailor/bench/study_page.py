@@ -8,8 +8,8 @@ from typing import Any
 
 from tailor.bench.space import Dimension, placed, short_names
 from tailor.bench.study import Study
+from tailor.core.search_space import Choices
 from tailor.data.folders import replaced_by
-from tailor.ranges import Choices
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 900, 300, 70, 34, 14, 16
 SMALL_WIDTH, SMALL_HEIGHT = 290, 190

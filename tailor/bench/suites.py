@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from tailor.base import Predictor, Recommender
+from tailor.core.methods import Predictor, Recommender
+from tailor.core.specs import build, spec
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
 from tailor.data.splits import Split, split_by
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.judged import Judged
+from tailor.evaluation.relevance import Judged
 from tailor.pipeline.default import pipeline_file
-from tailor.specs import build, spec
 from tailor.worlds.crossed import crossed
 from tailor.worlds.shop import shop
 
@@ -28,7 +28,7 @@ DATA_VARIABLE = "TAILOR_DATA"  # the folder that the paths of [data] import star
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite file says; `methods` are specs as `tailor.specs` writes them, `waiting` what is not built and why."""
+    """What a suite file says; `methods` are specs as `tailor.core.specs` writes them, `waiting` what is not built and why."""
 
     name: str
     about: str

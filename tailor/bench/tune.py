@@ -11,16 +11,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Method, Recommender, Run
 from tailor.bench.choose import attempt
 from tailor.bench.once import Once
 from tailor.bench.sampler import need_optuna, proposed
 from tailor.bench.space import Dimension, part_at, placed, space_of, untouched
 from tailor.bench.study import Study, StudyFile, Trial, open_study
 from tailor.bench.study_page import write_results
+from tailor.core.methods import Method, Recommender
+from tailor.core.run import Run
+from tailor.core.specs import TUNE, build
 from tailor.data.splits import DROPPED, Split
 from tailor.errors import DataError, ModelError, TailorError
-from tailor.specs import TUNE, build
 
 LEAST = 5  # complete trials before any is pruned
 MEDIAN, UPPER_THIRD = 1 / 2, 2 / 3  # of the complete trials: what a fit under way must reach, and what a screened setting must

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Run
 from tailor.bench.cards import Card, changed_files, code_hash, installed, machine_of, measure, report_of
 from tailor.bench.suites import split_of
+from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.evaluation.report import Report
 

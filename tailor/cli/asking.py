@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Recommender
 from tailor.cli.showing import print_json, say, table
+from tailor.core.methods import Recommender
+from tailor.core.saving import load, load_histories, load_item_ids, load_titles
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explaining import DEPTH, Counterfactual, Fall, counterfactual, explained, faithfulness, falls
-from tailor.evaluation.wording import cleaned, listed, quoted, sentence
-from tailor.saving import load, load_histories, load_item_ids, load_titles
+from tailor.evaluation.explanation_text import cleaned, listed, quoted, sentence
+from tailor.evaluation.explanations import DEPTH, Counterfactual, Fall, counterfactual, explained, faithfulness, falls
 
 
 def opened(folder: Path) -> Recommender:

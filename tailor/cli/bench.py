@@ -65,9 +65,9 @@ def claims(
 
 
 def _measure(slug: str, root: Path, seed: int) -> None:
-    from tailor.base import Run
     from tailor.bench.claims import run_claim
     from tailor.cli.showing import say
+    from tailor.core.run import Run
     from tailor.progress import terminal
 
     record = run_claim(slug, root, Run(seed=seed, progress=terminal))
@@ -99,10 +99,10 @@ def run(
     only: Annotated[list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")] = None,
 ) -> None:
     """Measure a suite: a card (a folder) for every method and random state. What is there already is kept, so a stopped run goes on."""
-    from tailor.base import Run
     from tailor.bench.cards import run_suite
     from tailor.bench.suites import read_suite
     from tailor.cli.showing import say, show_diagnosis
+    from tailor.core.run import Run
     from tailor.errors import nearest
     from tailor.progress import terminal
 
@@ -119,10 +119,10 @@ def run(
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of cards.")]) -> None:
     """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
-    from tailor.base import Run
     from tailor.bench.cards import cards_in
     from tailor.bench.verifying import verify as verified
     from tailor.cli.showing import say
+    from tailor.core.run import Run
     from tailor.errors import TailorError
 
     wrong = False

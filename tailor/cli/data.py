@@ -230,8 +230,8 @@ def diagnose(
     json: Json = False,
 ) -> None:
     """Say what a split can measure: how far the next item can be foreseen, what shortcuts reach, what leaks (exit code 1 then)."""
-    from tailor.base import Run
     from tailor.cli.showing import print_json, show_diagnosis
+    from tailor.core.run import Run
     from tailor.data.dataset import Dataset
     from tailor.data.splits import Split, last_out
     from tailor.evaluation.diagnosis import diagnose

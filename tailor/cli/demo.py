@@ -5,10 +5,11 @@ from pathlib import Path
 
 import polars as pl
 
-from tailor.base import Method, Recommender, Run
 from tailor.cli.asking import reason_text
 from tailor.cli.fitting import report_lines
 from tailor.cli.showing import say, show_report, table
+from tailor.core.methods import Method, Recommender
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
 from tailor.data.nouns import History, Query

@@ -12,9 +12,9 @@ from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
-from tailor.base import Run
 from tailor.cli.serving import needs_service
 from tailor.cli.showing import say
+from tailor.core.run import Run
 from tailor.data.splits import last_out
 from tailor.errors import DataError, ServiceError
 from tailor.pipeline.default import counting_pipeline

@@ -65,7 +65,7 @@ def _extras() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from tailor.models import KNOWN, where
+    from tailor.ports.weights import KNOWN, where
 
     for name in KNOWN:
         try:
@@ -142,7 +142,7 @@ def _keys(engine: "sa.Engine") -> Finding:
 
 def _served(what: str, versions: list[dict[str, object]]) -> Finding:
     """Whether the model that should answer is the one in its folder."""
-    from tailor.service.serving import digest_of
+    from tailor.service.batcher import digest_of
 
     first = versions[0]
     if first["served_ms"] is None:

@@ -4,23 +4,24 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from tailor.base import Recommender, Run
 from tailor.cli.asking import opened
 from tailor.cli.predicting import all_predict, evaluate_predictions_command
 from tailor.cli.showing import print_json, say, show_report, table
-from tailor.costs import Cost, Stopwatch, resident_bytes
+from tailor.core.costs import Cost, Stopwatch, resident_bytes
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, discover, find_class, read_pipeline
 from tailor.data.folders import replaced_by
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.given import Candidates, GivenLists, candidates_of, only_new_items, sampled
 from tailor.evaluation.pages import page
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
 from tailor.evaluation.report import write_per_user
+from tailor.evaluation.runs import Candidates, GivenLists, candidates_of, only_new_items, sampled
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
 from tailor.scale.processes import rank
-from tailor.specs import build, discover, find_class, read_pipeline
 
 MOST_VALUES = 8  # of a list in a fit report that are shown
 

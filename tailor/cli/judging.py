@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tailor.base import Run
 from tailor.cli.asking import opened
 from tailor.cli.showing import print_json, say, table
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.evaluation.off_policy import Estimate, Value, estimate

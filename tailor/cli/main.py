@@ -79,8 +79,8 @@ def fit(
     json: Json = False,
 ) -> None:
     """Fit a recommender on a split's data and save it; or, with --dry-run, say what that takes."""
-    from tailor.base import Run
     from tailor.cli.fitting import dry_run_command, fit_command
+    from tailor.core.run import Run
     from tailor.progress import terminal
 
     run = Run(seed, device, progress=terminal, deadline_s=None if minutes is None else minutes * 60, dtype=dtype, checkpoints=checkpoints)
@@ -189,9 +189,9 @@ def tune(
     json: Json = False,
 ) -> None:
     """Search a pipeline's settings on the validation part, and write the best pipeline. The test part is not looked at."""
-    from tailor.base import Run
     from tailor.bench.tune import Search
     from tailor.cli.tuning import tune_command
+    from tailor.core.run import Run
     from tailor.progress import terminal
 
     run = Run(seed, device, progress=terminal, dtype=dtype)

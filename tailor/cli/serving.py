@@ -80,8 +80,8 @@ def serve_command(
     """See `tailor serve --help`."""
     needs_service()
     from tailor.cli.showing import say
-    from tailor.defaults import encoder
-    from tailor.service.serving import digest_of, kind_of
+    from tailor.core.defaults import encoder
+    from tailor.service.batcher import digest_of, kind_of
     from tailor.service.worker import refuse_taken, serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
@@ -126,11 +126,11 @@ def refit_command(
     needs_service()
     from dataclasses import asdict
 
-    from tailor.base import Run
     from tailor.cli.fitting import described
     from tailor.cli.showing import print_json, say
+    from tailor.core.run import Run
     from tailor.progress import terminal
-    from tailor.service.refitting import refit
+    from tailor.service.refit import refit
     from tailor.store.engine import reading
     from tailor.store.events import count
 

@@ -163,8 +163,8 @@ def rekey_store(
 ) -> None:
     """Put people's ids and keys away under another master key. Stop every server first; start them with TAILOR_MASTER_KEY_FILE naming the new one."""
     from tailor.cli.showing import say
+    from tailor.store.encryption import Seal
     from tailor.store.engine import held, write_over, writing
-    from tailor.store.sealing import Seal
     from tailor.store.subjects import rekey
 
     new = Seal() if master_file is None else Seal.of_file(master_file)

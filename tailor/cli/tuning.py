@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tailor.base import Run
 from tailor.bench.space import short_names
 from tailor.bench.space import space_of as search_space
 from tailor.bench.study import Study, Trial
@@ -15,6 +14,7 @@ from tailor.bench.tune import tune as search_settings
 from tailor.cli.fitting import described
 from tailor.cli.plain import shown
 from tailor.cli.showing import print_json, say, table
+from tailor.core.run import Run
 from tailor.data.splits import Split
 
 SHOWN = 5  # best trials in the table

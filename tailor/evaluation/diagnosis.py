@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run, blocks
+from tailor.core.methods import blocks
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.checks import Finding, check
 from tailor.data.graphs import transitions
@@ -18,7 +19,7 @@ from tailor.evaluation.report import without_nan
 from tailor.evaluation.significance import wilson
 from tailor.metrics.agreement import rank_correlation
 from tailor.metrics.ranking import hits, ndcg, relevant_counts
-from tailor.retrieval.text_neighbours import telling_words
+from tailor.text.tfidf import rare_word_vectors
 
 K = 10
 MOST = 10_000  # users whom floors are measured on
@@ -158,7 +159,7 @@ def _texts(case: _Case) -> dict[str, float | None]:
     texts = case.split.data.item_texts
     if not any(text.strip() for text in texts):
         return {"text likeness of next items": None, "text likeness of any two items": None}
-    case.words = telling_words(texts, 0.1)
+    case.words = rare_word_vectors(texts, 0.1)
     here, there = case.next.nonzero()
     rng = case.run.rng("diagnose", "pairs")
     if len(here) > PAIRS:

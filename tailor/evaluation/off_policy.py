@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings

@@ -6,14 +6,15 @@ from typing import cast
 
 import numpy as np
 
-from tailor.base import Method, Recommender, Run, may_hold_targets
+from tailor.core.methods import Method, Recommender, may_hold_targets
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.comparing import Comparison, compare, joined
-from tailor.evaluation.given import Candidates, GivenLists
 from tailor.evaluation.report import Report, Result, known_depths, known_names, mean_of_defined, with_intervals
+from tailor.evaluation.runs import Candidates, GivenLists
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tailor.base import LanguageModel
 from tailor.llm.prompts import Template
+from tailor.ports.base import LanguageModel
 
 CHOICE = Template("A person chose these things, the latest last:\n{history}\nWould this person choose the following thing next?\n{item}\nAnswer yes or no.",
                   foreign=("item",), listed=("history",))  # fmt: skip

@@ -8,27 +8,29 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from tailor.base import Encoder, Run, blocks, short_notes
+from tailor.core.defaults import DEFAULT
+from tailor.core.defaults import encoder as encoder_of
+from tailor.core.methods import blocks, short_notes
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
-from tailor.defaults import DEFAULT
-from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
-from tailor.learning.sequences import SequenceLearner, Windows, as_tensor, check_blocks, last_states
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.decoding import Choosable, beam, exact
-from tailor.nn.fronts import CodeFront
+from tailor.nn.item_encoders import CodeFront
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.quantizers import Codebooks, ResidualKMeans, code_report, unit, with_last_digit, with_next_digit
+from tailor.nn.semantic_id_decoder import SpellingNet
 from tailor.nn.sequence import SequenceNet
-from tailor.nn.spelling import SpellingNet
-from tailor.ranges import Range
+from tailor.ports.base import Encoder
 from tailor.text.cached import item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.tfidf import svd_vectors
+from tailor.training.sequences import SequenceLearner, Windows, as_tensor, check_blocks, last_states
 
 BEHAVIOUR_DIMS = 128  # of vectors made from who chose what
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
-from tailor.cache import Cache
-from tailor.configuration import cache_folder
 from tailor.llm.chat import check_asked, check_texts
+from tailor.ports.base import Completion, LanguageModel
+from tailor.ports.cache import Cache
+from tailor.ports.configuration import cache_folder
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
 from tailor.llm.chat import check_asked, check_texts, messages, sendable
-from tailor.openai_calls import called, check_address, check_variable, client
-from tailor.remote import Calls, Refused
+from tailor.ports.base import Completion, LanguageModel
+from tailor.ports.calls import Calls, Refused
+from tailor.ports.openai import called, check_address, check_variable, client
 
 
 @dataclass(frozen=True)

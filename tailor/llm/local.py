@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.chat import check_asked, check_texts, messages, unmarked
 from tailor.llm.gguf_files import rewritten
-from tailor.models import KNOWN, where
+from tailor.ports.base import Completion, LanguageModel
+from tailor.ports.weights import KNOWN, where
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 AT_ONCE = 64  # prompts handed over together

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, write_adapter
 from tailor.llm.torch_model import TorchModel, answer_log_probs

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError
 from tailor.llm.chat import check_asked, check_texts
 from tailor.llm.prompts import estimated_tokens
+from tailor.ports.base import Completion, LanguageModel
 
 
 @dataclass

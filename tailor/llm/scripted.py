@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
 from tailor.errors import ModelError, nearest
 from tailor.llm.chat import check_asked, check_texts
 from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
+from tailor.ports.base import Completion, LanguageModel
 
 LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
 MALFORMED: dict[str, Callable[[list[int]], str]] = {

@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tailor.base import Completion, LanguageModel
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, with_adapter
 from tailor.llm.chat import check_asked, check_texts, messages, unmarked
-from tailor.models import KNOWN, hub_answers, where
+from tailor.ports.base import Completion, LanguageModel
+from tailor.ports.weights import KNOWN, hub_answers, where
 from tailor.text.sentences import without_bars
 
 _lock = threading.Lock()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.nn.checkpoints import read_checkpoint, write_checkpoint
 from tailor.nn.devices import FORMATS, computing, device_for, format_for

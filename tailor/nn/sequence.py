@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.nn.alone import Alone
 from tailor.nn.dropout import Dropout
-from tailor.nn.fronts import CodeFront, TextFront
+from tailor.nn.item_encoders import CodeFront, TextFront
+from tailor.nn.numpy_inference import Alone
 
 
 class SequenceNet(nn.Module):

@@ -6,14 +6,15 @@ from typing import Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Predictor, Recommender, Run, blocks, short_notes
-from tailor.costs import Cost
+from tailor.core.costs import Cost
+from tailor.core.methods import Predictor, Recommender, blocks, short_notes
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.specs import build, clone
 
 
 @dataclass(eq=False)

@@ -6,14 +6,15 @@ from typing import Self, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.dataset import Dataset, Lists
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.errors import DataError, ModelError
 from tailor.pipeline.joining import followed_by, one_catalogue
-from tailor.specs import build, clone
 
 
 @dataclass(eq=False)

@@ -4,9 +4,9 @@ import importlib.util
 from pathlib import Path
 from typing import cast
 
-from tailor.base import Recommender
+from tailor.core.methods import Recommender
+from tailor.core.specs import build
 from tailor.errors import ModelError, nearest
-from tailor.specs import build
 
 FILES = {name: Path(__file__).with_name(f"{name}.toml") for name in ("default", "counting")}
 

@@ -8,15 +8,16 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run
-from tailor.costs import Cost
+from tailor.core.costs import Cost
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
-from tailor.specs import build, clone
 
 PROPENSITY = "propensity"  # the column of an answer that holds the probability that this item stood at this place
 

@@ -6,15 +6,16 @@ from typing import Self, cast
 
 import numpy as np
 
-from tailor.base import Recommender, Run
-from tailor.costs import Cost
+from tailor.core.costs import Cost
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.pipeline.joining import followed_by, scattered
-from tailor.specs import build, clone
 
 
 @dataclass(eq=False)

@@ -6,8 +6,10 @@ from typing import Any, Self, cast
 
 import polars as pl
 
-from tailor.base import Recommender, Run
-from tailor.costs import Cost
+from tailor.core.costs import Cost
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, check_settings, clone
 from tailor.data.conditions import Condition
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
@@ -15,7 +17,6 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
-from tailor.specs import build, check_settings, clone
 
 
 @dataclass(eq=False)

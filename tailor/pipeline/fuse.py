@@ -8,8 +8,10 @@ from typing import Literal, Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Recommender, Run, ScoringRecommender
-from tailor.costs import Cost, Stopwatch
+from tailor.core.costs import Cost, Stopwatch
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
@@ -18,7 +20,6 @@ from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
-from tailor.specs import build, clone
 
 BLOCK = 2048  # queries fused at a time
 REHEARSED = 512  # queries that a rehearsal asks

@@ -7,7 +7,9 @@ from typing import Any, Self, cast
 import numpy as np
 import polars as pl
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, check_settings, clone
 from tailor.data.conditions import Condition, Kind
 from tailor.data.dataset import Dataset
 from tailor.data.expressions import Test
@@ -18,7 +20,6 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.metrics.ranking import hits, ndcg, relevant_counts
 from tailor.pipeline.joining import part_names, scattered
-from tailor.specs import build, check_settings, clone
 
 ASKED: dict[str, Kind] = {
     "history_length": pl.Int64(),

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tailor.base import Recommender
+from tailor.core.methods import Recommender
 from tailor.data.queries import Rankings
 from tailor.data.vocabulary import Vocabulary
 

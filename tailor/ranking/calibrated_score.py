@@ -5,8 +5,10 @@ from typing import Literal, Self, cast
 
 import numpy as np
 
-from tailor.base import Predictor, Recommender, Run
-from tailor.costs import Cost
+from tailor.core.costs import Cost
+from tailor.core.methods import Predictor, Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
@@ -15,7 +17,6 @@ from tailor.data.splits import Split, inner_cut
 from tailor.errors import ModelError
 from tailor.metrics.recalibration import logistic
 from tailor.nn.packing import padded
-from tailor.specs import build, clone
 
 LENGTH = 50  # latest events of a history that a recommender is asked with while it is calibrated
 OWN_TARGETS = 2_000  # people whose last event calibrates, where no validation part is given

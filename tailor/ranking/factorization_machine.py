@@ -5,9 +5,9 @@ from typing import Annotated
 
 from torch import nn
 
+from tailor.core.search_space import Choices
 from tailor.errors import DataError
 from tailor.nn.fields import CrossedFields
-from tailor.ranges import Choices
 from tailor.ranking.fields import FieldPredictor
 
 

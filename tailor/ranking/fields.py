@@ -12,21 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.base import Predictor, Run
+from tailor.core.methods import Predictor
+from tailor.core.run import Run
+from tailor.core.search_space import Range
+from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples, Outcome, Source
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.learning.validation import run_key
 from tailor.metrics.prediction import auc, log_loss
 from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
-from tailor.ranges import Range
 from tailor.ranking.features import Features
-from tailor.specs import check_settings
+from tailor.training.validation import run_key
 
 HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
 LABELS = 50  # of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none

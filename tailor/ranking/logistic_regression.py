@@ -5,8 +5,8 @@ from typing import Annotated
 
 from torch import nn
 
+from tailor.core.search_space import Range
 from tailor.nn.fields import LinearFields
-from tailor.ranges import Range
 from tailor.ranking.fields import FieldPredictor
 
 

@@ -5,7 +5,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from tailor.base import Recommender, Run, short_notes
+from tailor.core.methods import Recommender, short_notes
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split

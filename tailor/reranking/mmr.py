@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from tailor.base import Recommender, Run
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Query, Ranking
@@ -16,7 +18,6 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
-from tailor.specs import build, clone
 from tailor.text.tfidf import tfidf, unit_rows
 
 PLACES = 40_000  # of lists that are reordered at a time

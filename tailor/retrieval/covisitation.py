@@ -6,12 +6,12 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest, transitions
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 from tailor.retrieval.neighbours import ItemToItem
 
 

@@ -5,13 +5,15 @@ from typing import ClassVar, Literal, Self
 
 import numpy as np
 
-from tailor.base import Encoder, Run, ScoringRecommender, short_notes
+from tailor.core.defaults import DEFAULT
+from tailor.core.defaults import encoder as encoder_of
+from tailor.core.methods import ScoringRecommender, short_notes
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
-from tailor.defaults import DEFAULT
-from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
+from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import unit_length

@@ -7,13 +7,13 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.linalg import lapack
 
-from tailor.base import Run
-from tailor.costs import Cost, Stopwatch, bytes_of
+from tailor.core.costs import Cost, Stopwatch, bytes_of
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 from tailor.retrieval.neighbours import ItemToItem, repeated
 
 REHEARSED = 2_000  # items whose counts are made and inverted by a rehearsal

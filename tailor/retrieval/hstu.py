@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.base import Run
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.queries import NO_TIME
 from tailor.data.splits import Split
 from tailor.nn.blocks import HSTUBlock
 from tailor.nn.packing import padded
-from tailor.ranges import Range
 from tailor.retrieval.sequences import SequenceRecommender, Windows, check_blocks
 
 

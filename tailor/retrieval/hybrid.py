@@ -5,14 +5,15 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
-from tailor.base import Run, ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.specs import clone
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.retrieval.dense import DenseRetriever
 from tailor.retrieval.text_match import TextMatch
-from tailor.specs import clone
 
 
 @dataclass(eq=False)

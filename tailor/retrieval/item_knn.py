@@ -6,13 +6,13 @@ from typing import Annotated, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run
-from tailor.costs import Cost, Stopwatch, bytes_of
+from tailor.core.costs import Cost, Stopwatch, bytes_of
+from tailor.core.run import Run
+from tailor.core.search_space import Choices, Range
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Choices, Range
 from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
 
 SIMILARITIES = ("cosine", "tfidf", "bm25")

@@ -8,13 +8,14 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run, ScoringRecommender, short_notes
+from tailor.core.methods import ScoringRecommender, short_notes
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.arrays import best_first
 from tailor.data.graphs import heaviest
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
-from tailor.ranges import Range
 
 FEW = 4  # queries that are added up one by one
 REHEARSED = 4  # blocks of rows of a matrix that a rehearsal makes

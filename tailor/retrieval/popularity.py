@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tailor.base import Run, ScoringRecommender, short_notes
+from tailor.core.methods import ScoringRecommender, short_notes
+from tailor.core.run import Run
 from tailor.data.arrays import best_first
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking

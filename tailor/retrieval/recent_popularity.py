@@ -7,7 +7,9 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run, ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
@@ -15,7 +17,6 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
-from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 

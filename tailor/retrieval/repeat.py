@@ -7,14 +7,15 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run, ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 FIRST_DAYS = 0.25  # length of the first span of time

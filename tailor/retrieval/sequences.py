@@ -12,23 +12,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.base import ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.errors import DataError
-from tailor.learning.sequences import SequenceLearner, Windows, as_tensor, check_blocks, last_states, whole_windows
-from tailor.nn.fronts import TextFront
+from tailor.nn.item_encoders import TextFront
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
-from tailor.ranges import Range
 from tailor.retrieval.neighbours import by_cause
+from tailor.training.sequences import SequenceLearner, Windows, as_tensor, check_blocks, last_states, whole_windows
 
 __all__ = ["SequenceRecommender", "Windows", "as_tensor", "check_blocks", "whole_windows"]  # the last four for whoever looks for them here
 EXPLAINED = 20  # latest events that an explanation looks at
-FEW = 2  # queries that are read one by one, where there is a form of the net for that (`nn/alone.py`)
+FEW = 2  # queries that are read one by one, where there is a form of the net for that (`nn/numpy_inference.py`)
 SPARSE = 20  # times as many items as a step touches, from which on only those touched are moved (docs/log.md)
 
 

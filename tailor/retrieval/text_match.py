@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run, ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking

@@ -1,22 +1,19 @@
 """Neighbours by text: items whose words resemble those of the history's items."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run
-from tailor.costs import Cost, Stopwatch, bytes_of
+from tailor.core.costs import Cost, Stopwatch, bytes_of
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
-from tailor.text.tfidf import svd_vectors, tfidf
-
-FEW = 50  # a word in no more texts than these is never too frequent, or a small catalogue would lose every telling word
+from tailor.text.tfidf import rare_word_vectors, svd_vectors, tfidf
 
 
 @dataclass(eq=False)
@@ -40,14 +37,14 @@ class TextNeighbours(ItemToItem):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         texts = data.item_texts
-        words = tfidf(texts) if self.dims else telling_words(texts, self.max_share)
+        words = tfidf(texts) if self.dims else rare_word_vectors(texts, self.max_share)
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
         self.fit_report_ = {"items_without_words": int(sum(not text.strip() for text in texts)), "pairs": self.weights_.nnz}
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         self.items_, watch = data.catalogue, Stopwatch()
-        words = tfidf(data.item_texts) if self.dims else telling_words(data.item_texts, self.max_share)
+        words = tfidf(data.item_texts) if self.dims else rare_word_vectors(data.item_texts, self.max_share)
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         read = watch.lap()
         some = nearest(vectors, self.top_n, run, most=REHEARSED)
@@ -55,11 +52,6 @@ class TextNeighbours(ItemToItem):
         share = len(self.items_) / max(some.shape[0], 1)
         kept = bytes_of(self.weights_)
         return Cost(read + watch.lap() * share, kept, 2 * kept + bytes_of(vectors) * 3)
-
-
-def telling_words(texts: Sequence[str], max_share: float) -> sp.csr_matrix:
-    """TF-IDF rows of the words in at most `max_share` of the texts, or in few of them."""
-    return tfidf(texts, max(max_share, FEW / max(len(texts), 1)))
 
 
 def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:

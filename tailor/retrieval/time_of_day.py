@@ -5,12 +5,13 @@ from typing import Annotated
 
 import numpy as np
 
-from tailor.base import Run, ScoringRecommender
+from tailor.core.methods import ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 
 DAY_MS = 86_400_000
 HOURS = 4  # of a bucket of the day

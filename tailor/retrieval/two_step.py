@@ -6,16 +6,17 @@ from typing import Annotated, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.base import Run
-from tailor.costs import Cost, Stopwatch, bytes_of
+from tailor.core.costs import Cost, Stopwatch, bytes_of
+from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.ranges import Range
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.neighbours import repeated
-from tailor.retrieval.text_neighbours import TextNeighbours, nearest_by_cosine, telling_words
+from tailor.retrieval.text_neighbours import TextNeighbours, nearest_by_cosine
+from tailor.text.tfidf import rare_word_vectors
 
 ROWS = 1_000  # of the product that are held whole, before the heaviest are kept
 
@@ -44,7 +45,7 @@ class TwoStep(CoVisitation):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         then = _shares(self.weights_)
-        to = then if self.first == "visits" else _shares(nearest_by_cosine(telling_words(data.item_texts, self.max_share), self.twins, run))
+        to = then if self.first == "visits" else _shares(nearest_by_cosine(rare_word_vectors(data.item_texts, self.max_share), self.twins, run))
         kept = self.top_n or len(self.items_)
         blocks = [heaviest(to[start : start + ROWS] @ then, kept) for start in range(0, to.shape[0], ROWS)]
         self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else then

@@ -6,10 +6,10 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
-from tailor.saving import version as tailor_version
+from tailor.core.saving import version as tailor_version
+from tailor.service.batcher import digest_of, kind_of
 from tailor.service.problems import ProblemError
-from tailor.service.serving import digest_of, kind_of
-from tailor.service.shapes import Key, Model, Short, Version
+from tailor.service.schemas import Key, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, people
 from tailor.store.engine import AWAY
@@ -64,12 +64,12 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
             raise ProblemError(422, f"folder: it must lie within {service.settings.models / who.tenant} on the server")
         digest, kind = digest_of(folder), kind_of(folder)
         version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note, kind=kind))
-        return {"version": version, "model": service.places.place(who.tenant, version).name}
+        return {"version": version, "model": service.model_registry.place(who.tenant, version).name}
 
     @api.post("/v1/models/switch")
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let another version answer, once it is loaded."""
-        return {"version": body.version, "model": service.places.place(who.tenant, body.version).name}
+        return {"version": body.version, "model": service.model_registry.place(who.tenant, body.version).name}
 
     @api.post("/v1/models/rollback")
     def rollback(kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         served = [row for row in every if row["kind"] == kind and row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
-        return {"version": served[1]["version"], "model": service.places.place(who.tenant, served[1]["version"]).name}
+        return {"version": served[1]["version"], "model": service.model_registry.place(who.tenant, served[1]["version"]).name}
 
     @api.get("/v1/keys")
     def listed(who: Caller = Depends(admin)) -> dict[str, Any]:

@@ -10,11 +10,11 @@ from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
-from tailor.saving import version
+from tailor.core.saving import version
 from tailor.service import admin, asking, experiments, intake, predicting, problems
-from tailor.service.direct import Direct
-from tailor.service.guard import Guard, Rates, allowed
-from tailor.service.shapes import Recommend
+from tailor.service.fast_path import Direct
+from tailor.service.middleware import Guard, Rates, allowed
+from tailor.service.schemas import Recommend
 from tailor.service.state import Service
 
 RECOMMENDATIONS = "/v1/recommendations"

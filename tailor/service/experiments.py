@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from scipy import stats
 
 from tailor.service.problems import ProblemError
-from tailor.service.shapes import Experiment, Id
+from tailor.service.schemas import Experiment, Id
 from tailor.service.state import Service
 from tailor.store import experiments
 from tailor.store.keys import Caller
@@ -25,7 +25,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         versions = [arm.version for arm in body.arms]
         if len(set(versions)) < len(versions):
             raise ProblemError(422, "arms: every arm needs a version of its own")
-        service.places.begin(who.tenant, body.name, [arm.model_dump() for arm in body.arms], body.action)
+        service.model_registry.begin(who.tenant, body.name, [arm.model_dump() for arm in body.arms], body.action)
         return {"name": body.name, "arms": [arm.model_dump() for arm in body.arms]}
 
     @api.get("/v1/experiments")
@@ -51,7 +51,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         """End it: the version that answered before answers everybody again."""
         if not service.writer.do(lambda connection: experiments.end(connection, who.tenant, name)):
             raise ProblemError(404, "no experiment of that name runs")
-        service.places.look(who.tenant)
+        service.model_registry.look(who.tenant)
         return {"ended": name}
 
     return api

@@ -10,8 +10,8 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from tailor.errors import TailorError
+from tailor.store.encryption import KeysError
 from tailor.store.engine import AWAY
-from tailor.store.sealing import KeysError
 from tailor.store.writer import RETRY_S, AwayError
 
 log = logging.getLogger("tailor.service")

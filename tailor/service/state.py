@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from tailor.defaults import encoder as default_encoder
-from tailor.service.meaning import Meaning
-from tailor.service.places import Places
-from tailor.service.remembered import MOST_EVENTS, Latest, Remembered
-from tailor.service.shelf import Shelf
+from tailor.core.defaults import encoder as default_encoder
+from tailor.service.catalogue import Shelf
+from tailor.service.history_cache import MOST_EVENTS, Latest, Remembered
+from tailor.service.model_registry import Places
+from tailor.service.semantic_search import Meaning
 from tailor.store import keys
 from tailor.store.engine import AWAY, reading
 from tailor.store.events import STAMP, Stamp, latest_histories

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from tailor.errors import StoreError
 from tailor.service.app import make_app
-from tailor.service.guard import Lines
+from tailor.service.middleware import Lines
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tailor.errors import MissingExtraError, StoreError
+from tailor.store.encryption import Seal
 from tailor.store.schema import PERSONAL
-from tailor.store.sealing import Seal
 
 AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)  # the database cannot be reached, or cannot write now
 UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from tailor.store.catalogue import LAST_CHANGE
+from tailor.store.encryption import Seal
 from tailor.store.engine import Lookup, inserting
 from tailor.store.schema import events, marks
-from tailor.store.sealing import Seal
 from tailor.store.subjects import TOKEN, everybody, subjects_for
 
 _latest = (

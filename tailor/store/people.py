@@ -16,10 +16,10 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from tailor.store.encryption import Subject
 from tailor.store.engine import inserting, now_ms, padded
 from tailor.store.events import add_events
 from tailor.store.schema import erasures, events, impressions, people, requests, subjects
-from tailor.store.sealing import Subject
 from tailor.store.subjects import BATCH, NOBODY, SIGNING, keep_secret, seal_of, secret, subject_of, subjects_for, take_out
 from tailor.store.writer import AwayError
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
+from tailor.store.encryption import KeysError, Subject
 from tailor.store.engine import inserting, now_ms, padded
 from tailor.store.people import signing_secret, subject
 from tailor.store.schema import erasures, models, requests
-from tailor.store.sealing import KeysError, Subject
 from tailor.store.subjects import NOBODY, subjects_for
 from tailor.store.writer import AwayError, Writer
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
 from tailor.store.engine import inserting, padded
 from tailor.store.schema import events, impressions, marks, people, requests, secrets, subjects
-from tailor.store.sealing import MASTER, MASTER_FILE, KeysError, Seal, Subject
 
 NOBODY = ""  # whose key closes the words of those without an id
 BATCH = 512  # people a statement

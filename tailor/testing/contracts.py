@@ -12,13 +12,14 @@ from typing import cast
 import numpy as np
 import tomli_w
 
-from tailor.base import Method, Predictor, Recommender, Run, ScoringRecommender
+from tailor.core.methods import Method, Predictor, Recommender, ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.saving import load
+from tailor.core.specs import build, clone, spec
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking, same
 from tailor.data.queries import Queries
 from tailor.errors import DataError, NotFittedError
-from tailor.saving import load
-from tailor.specs import build, clone, spec
 from tailor.testing.data import tiny_data
 
 K = 7

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tailor.base import Encoder
-from tailor.cache import Cache
-from tailor.configuration import cache_folder
 from tailor.errors import DataError, ModelError
+from tailor.ports.base import Encoder
+from tailor.ports.cache import Cache
+from tailor.ports.configuration import cache_folder
 from tailor.progress import Progress, silent
 
 AT_ONCE = 1024  # texts between two writes: what a kill can cost

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from tailor.base import Encoder
 from tailor.errors import ModelError
+from tailor.ports.base import Encoder
 from tailor.text.sentences import unit_length
 from tailor.text.words import words
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor.base import Encoder
 from tailor.errors import ModelError
-from tailor.openai_calls import called, check_address, check_variable, client
-from tailor.remote import Calls, Refused
+from tailor.ports.base import Encoder
+from tailor.ports.calls import Calls, Refused
+from tailor.ports.openai import called, check_address, check_variable, client
 from tailor.text.cached import check_texts
 from tailor.text.sentences import readable, unit_length
 

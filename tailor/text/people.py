@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from tailor.base import Encoder
+from tailor.core.defaults import DEFAULT
+from tailor.core.defaults import encoder as encoder_of
 from tailor.data.dataset import Dataset
 from tailor.data.vocabulary import Vocabulary
-from tailor.defaults import DEFAULT
-from tailor.defaults import encoder as encoder_of
 from tailor.errors import DataError
+from tailor.ports.base import Encoder
 from tailor.progress import Progress, silent
 from tailor.text.cached import plain
 from tailor.text.sentences import unit_length

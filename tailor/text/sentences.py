@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tailor.base import Encoder
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.models import KNOWN, hub_answers, where
+from tailor.ports.base import Encoder
+from tailor.ports.weights import KNOWN, hub_answers, where
 
 MOST_CHARACTERS = 16_384  # of a text; encoders read a few hundred tokens
 _lock = threading.Lock()

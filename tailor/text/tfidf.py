@@ -8,6 +8,8 @@ from scipy.sparse.linalg import svds
 
 from tailor.text.words import telling
 
+MIN_TEXTS = 50  # a word in no more texts than these is never too frequent, or a small catalogue would lose its rare words
+
 
 def count_words(
     texts: Sequence[str], vocabulary: dict[str, int] | None = None, language: str | None = None
@@ -41,6 +43,11 @@ def tfidf(texts: Sequence[str], max_share: float = 1.0) -> sp.csr_matrix:
     weighted = (counts @ sp.diags(idf.astype(np.float32))).tocsr()
     weighted.eliminate_zeros()
     return unit_rows(weighted)
+
+
+def rare_word_vectors(texts: Sequence[str], max_share: float) -> sp.csr_matrix:
+    """Return TF-IDF rows of the words in at most `max_share` of the texts, or in at most MIN_TEXTS."""
+    return tfidf(texts, max(max_share, MIN_TEXTS / max(len(texts), 1)))
 
 
 def unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tailor.base import Run
 from tailor.bench import cards as cards_module
 from tailor.bench import verifying
 from tailor.bench.cards import cards_in, changed_files, id_of, inputs_of, read_card, report_of, run_suite
 from tailor.bench.leaderboard import apart, boards
 from tailor.bench.suites import FOLDER, read_suite, split_of, suite_names
 from tailor.bench.verifying import verify
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError, MissingExtraError, ModelError
 from tailor.testing.data import tiny_data

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tailor.base import Run
 from tailor.bench.choose import attempt, choose
+from tailor.core.run import Run
 from tailor.data.splits import last_out
 from tailor.errors import DataError
 from tailor.evaluation.protocol import evaluate

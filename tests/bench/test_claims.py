@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from tailor.base import Run
 from tailor.bench.claims import (
     built_papers,
     claims_folder,
@@ -24,13 +23,14 @@ from tailor.bench.claims import (
 )
 from tailor.bench.papers import papers_table
 from tailor.cli.bench import app
+from tailor.core.run import Run
 from tailor.errors import ModelError
 
 ROOT = Path(__file__).parents[2]
 SLUG = "planted-2026"
 METHOD = """
 from dataclasses import dataclass
-from tailor.base import Paper
+from tailor.core.methods import Paper
 from tailor.retrieval.popularity import Popularity
 
 PAPER = Paper("planted-2026", "Planted", "https://example.org", "it beats nothing")

@@ -5,10 +5,10 @@ import tomllib
 import pytest
 
 from tailor.bench.space import placed, short_names, space_of, untouched
+from tailor.core.search_space import Choices, Range
+from tailor.core.specs import build, read_pipeline
 from tailor.errors import ModelError
 from tailor.pipeline.default import FILES
-from tailor.ranges import Choices, Range
-from tailor.specs import build, read_pipeline
 
 FUSE = """
 class = "Fuse"

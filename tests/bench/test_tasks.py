@@ -4,13 +4,13 @@ import os
 
 import pytest
 
-from tailor.base import Run
-from tailor.bench.bars import OpenBenchmark
 from tailor.bench.cards import cards_in, report_of, run_suite
 from tailor.bench.leaderboard import boards
 from tailor.bench.suites import read_suite
 from tailor.bench.verifying import verify
+from tailor.core.run import Run
 from tailor.errors import DataError
+from tailor.papers.evaluation.bars import OpenBenchmark
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity

@@ -8,17 +8,17 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Run
 from tailor.bench import tune as tuning
 from tailor.bench.choose import attempt
 from tailor.bench.space import placed, space_of
 from tailor.bench.tune import LEAST, Search, some_users, tune
+from tailor.core.run import Run
+from tailor.core.specs import build
 from tailor.data.dataset import Dataset
 from tailor.data.splits import DROPPED, Split, last_out
 from tailor.errors import DataError, MissingExtraError, ModelError
 from tailor.evaluation.protocol import evaluate
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.specs import build
 from tailor.testing.data import tiny_data
 
 pytest.importorskip("optuna", reason="the search needs the extra torch")
@@ -36,7 +36,7 @@ reverse = { low = 0.0, high = 1.0 }
 LEARNER = """
 from dataclasses import dataclass
 from typing import Annotated
-from tailor.ranges import Range
+from tailor.core.search_space import Range
 from tailor.errors import DataError
 from tailor.retrieval.covisitation import CoVisitation
 

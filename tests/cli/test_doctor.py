@@ -37,7 +37,7 @@ def test_a_disk_that_is_nearly_full_is_told(monkeypatch, tmp_path):
 def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     pytest.importorskip("alembic")
     from tailor.retrieval.popularity import Popularity
-    from tailor.service.serving import digest_of
+    from tailor.service.batcher import digest_of
     from tailor.store.engine import connect, writing
     from tailor.store.migrating import migrate
     from tailor.store.served import add_model, serve_model

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.splits import by_ratio, last_out
 from tailor.errors import DataError
 from tailor.evaluation.comparing import compare, joined, over_seeds

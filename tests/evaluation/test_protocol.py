@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Recommender, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Rankings
 from tailor.data.splits import by_ratio, by_time, inner_cut, last_out, new_users
@@ -125,7 +125,7 @@ def test_a_method_that_saw_the_larger_data_set_is_refused_on_a_split_of_a_part_o
 
 
 def test_a_loaded_method_is_refused_as_the_fitted_one(tmp_path):
-    from tailor.saving import load
+    from tailor.core.saving import load
 
     with pytest.raises(ModelError, match="was fitted on"):
         evaluate(load(Popularity().fit(DATA).save(tmp_path / "model")), SPLIT)

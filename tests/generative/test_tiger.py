@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from genre_world import GENRES, genre_world  # noqa: E402
 
-from tailor.base import Run  # noqa: E402
+from tailor.core.run import Run  # noqa: E402
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.nouns import History, Query, Ranking  # noqa: E402
 from tailor.data.splits import last_out  # noqa: E402

@@ -13,7 +13,7 @@ from scripted_server import chat, scripted
 from tailor.errors import ModelError
 from tailor.llm.http import HTTPModel
 from tailor.llm.metered import Metered
-from tailor.remote import _lines
+from tailor.ports.calls import _lines
 from tailor.text.http_encoder import HTTPEncoder
 
 
@@ -94,7 +94,7 @@ def test_a_server_that_hangs_or_sends_half_a_body_is_left_at_the_deadline():
 
 
 def test_after_many_failures_in_a_row_the_server_is_left_alone(monkeypatch):
-    monkeypatch.setattr("tailor.remote.PAUSE_S", 0.001)
+    monkeypatch.setattr("tailor.ports.calls.PAUSE_S", 0.001)
     with scripted(lambda *_: (500, {})) as server:
         with pytest.raises(ModelError):
             model(server, retries=20, deadline_s=8, concurrency=1).complete(["p"])

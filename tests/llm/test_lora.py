@@ -12,7 +12,7 @@ pytest.importorskip("peft")
 
 import torch
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.llm.adapters import RECORD, SETTINGS, WEIGHTS
 from tailor.llm.lora import LoRA

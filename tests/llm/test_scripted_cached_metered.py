@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from tailor.base import Completion
-from tailor.defaults import language_model
+from tailor.core.defaults import language_model
+from tailor.core.specs import build_part, spec
 from tailor.errors import ModelError
 from tailor.llm.cached import Cached
 from tailor.llm.http import HTTPModel
@@ -18,7 +18,7 @@ from tailor.llm.parsing import read_order
 from tailor.llm.prompts import Template
 from tailor.llm.scripted import MALFORMED, ScriptedModel
 from tailor.llm.torch_model import TorchModel
-from tailor.specs import build_part, spec
+from tailor.ports.base import Completion
 
 KNOWS = {f"fact {n}": float(n) for n in range(12)}
 

@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
 
-from tailor.base import Run  # noqa: E402
+from tailor.core.run import Run  # noqa: E402
 from tailor.errors import ModelError  # noqa: E402
 from tailor.nn import fitting  # noqa: E402
 from tailor.nn.checkpoints import read_checkpoint  # noqa: E402
@@ -253,7 +253,7 @@ sys.path[:0] = [{tests!r}]
 from pathlib import Path
 import torch
 import test_fitting as t
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.nn import fitting
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.scale.processes import rank

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tailor.base import ScoringRecommender
+from tailor.core.methods import ScoringRecommender
 from tailor.data.vocabulary import Vocabulary
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tailor.base import Query, Run
+from tailor.core.methods import Query
+from tailor.core.run import Run
 from tailor.data.nouns import History
 from tailor.errors import ModelError
 from tailor.pipeline.by_prediction import ByPrediction

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 from says import Says
 
-from tailor.base import Recommender, Run, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.splits import last_out

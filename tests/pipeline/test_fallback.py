@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from says import Says
 
-from tailor.base import Recommender
+from tailor.core.methods import Recommender
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries, Rankings

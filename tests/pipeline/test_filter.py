@@ -6,7 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Recommender, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.specs import build
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries, Rankings
@@ -18,7 +19,6 @@ from tailor.pipeline.fuse import Fuse
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_match import TextMatch
-from tailor.specs import build
 
 ITEMS = pl.DataFrame(
     {

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Recommender, Run, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.specs import build
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.splits import by_ratio, last_out
@@ -20,7 +22,6 @@ from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
-from tailor.specs import build
 from tailor.testing.data import tiny_data
 
 

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 from says import Says
 
-from tailor.base import Recommender, Run, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.specs import build, spec
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
@@ -18,7 +20,6 @@ from tailor.pipeline.filter import Filter
 from tailor.pipeline.gate import Gate
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
-from tailor.specs import build, spec
 from tailor.testing.data import tiny_data
 
 DATA = Dataset({"events": pl.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabd")})})

@@ -4,12 +4,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.splits import last_out
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.predicting import evaluate_predictions
+from tailor.evaluation.predictions import evaluate_predictions
 from tailor.metrics.recalibration import logistic
 from tailor.ranking.calibrated_score import CalibratedScore
 from tailor.retrieval.covisitation import CoVisitation

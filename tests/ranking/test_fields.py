@@ -7,12 +7,13 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression as Independent
 
-from tailor.base import Query, Run
+from tailor.core.methods import Query
+from tailor.core.run import Run
 from tailor.data.examples import Outcome
 from tailor.data.nouns import History
 from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.predicting import evaluate_predictions
+from tailor.evaluation.predictions import evaluate_predictions
 from tailor.metrics.prediction import auc
 from tailor.nn.fields import CrossedFields
 from tailor.ranking.factorization_machine import FactorizationMachine

@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Recommender, Run, ScoringRecommender
+from tailor.core.methods import Recommender, ScoringRecommender
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Rankings

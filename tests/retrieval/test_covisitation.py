@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError

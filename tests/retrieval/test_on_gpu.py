@@ -9,12 +9,12 @@ pytest.importorskip("torch")
 
 import torch
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.nouns import History, Query
 from tailor.data.splits import last_out
-from tailor.retrieval.hllm import HLLM
-from tailor.retrieval.linkedin_feed import LinkedInFeed
-from tailor.retrieval.recformer import RecFormer
+from tailor.papers.retrieval.hllm import HLLM
+from tailor.papers.retrieval.linkedin_feed import LinkedInFeed
+from tailor.papers.retrieval.recformer import RecFormer
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.shop import shop
 

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.base import Run
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, same
 from tailor.data.splits import split_by

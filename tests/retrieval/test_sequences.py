@@ -12,13 +12,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.base import Run  # noqa: E402
+from tailor.core.run import Run  # noqa: E402
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.nouns import History, Query, Ranking  # noqa: E402
 from tailor.data.splits import last_out  # noqa: E402
 from tailor.errors import DataError, ModelError  # noqa: E402
 from tailor.evaluation.protocol import evaluate  # noqa: E402
-from tailor.learning import sequences  # noqa: E402
 from tailor.nn import fitting  # noqa: E402
 from tailor.retrieval.bert4rec import BERT4Rec  # noqa: E402
 from tailor.retrieval.gru4rec import GRU4Rec  # noqa: E402
@@ -27,6 +26,7 @@ from tailor.retrieval.sasrec import SASRec  # noqa: E402
 from tailor.retrieval.sequences import whole_windows  # noqa: E402
 from tailor.retrieval.two_tower import TwoTower  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
+from tailor.training import sequences  # noqa: E402
 
 NETS = [SASRec, GRU4Rec, HSTU, BERT4Rec]
 RING = 30  # items in a ring: after i comes i + 1, or i + 2 for those who began with two steps

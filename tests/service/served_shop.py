@@ -12,7 +12,7 @@ from store.databases import engine, postgres, url  # noqa: F401
 from tailor.data.splits import last_out
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.service.app import make_app
-from tailor.service.serving import digest_of
+from tailor.service.batcher import digest_of
 from tailor.service.state import Service, Settings
 from tailor.store import keys
 from tailor.store.engine import connect, writing

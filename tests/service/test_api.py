@@ -18,13 +18,13 @@ from service.served_shop import SHOP, Client, key, take_away, until
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
-from tailor.service.direct import Direct
-from tailor.service.guard import Lines, Rates
-from tailor.service.serving import Asker
+from tailor.service.batcher import Asker
+from tailor.service.fast_path import Direct
+from tailor.service.middleware import Lines, Rates
 from tailor.service.state import Service
 from tailor.store import people, subjects
+from tailor.store.encryption import Seal
 from tailor.store.engine import writing
-from tailor.store.sealing import Seal
 
 USER = SHOP.users.ids[0]
 SEEN = set(SHOP.queries([USER])[0].history.item_ids)
@@ -138,7 +138,7 @@ def test_a_blocked_item_never_appears_whatever_fails(client, service, monkeypatc
     blocked, mine = client.items(user_id=USER)[0], client.items(user_id=USER)[1]
     client.ask(f"/v1/items/{blocked}/takedown")
     client.items(user_id=USER)  # this worker has seen it
-    model = service.places.model("shop").model
+    model = service.model_registry.model("shop").model
     if fault == "the model answers it":
         monkeypatch.setattr(model, "recommend", lambda queries, k: [Ranking((blocked, mine), [2.0, 1.0]) for _ in queries], raising=False)
     elif fault == "the model forgets what is excluded":
@@ -387,7 +387,7 @@ def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(clien
     def locked(_):
         raise sa.exc.OperationalError("PRAGMA", None, Exception("database is locked"))
 
-    monkeypatch.setattr("tailor.service.intake.write_over", locked)
+    monkeypatch.setattr("tailor.service.ingest.write_over", locked)
     assert client.ask(f"/v1/users/{USER}/data", method="DELETE")["rows"]["events"]
 
 
@@ -422,7 +422,7 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
         client.ask("/v1/search", text=secret["text"], user_id=secret["user"])
         client.ask("/v1/recommendations", user_id=secret["user"])
         client.get(f"/v1/users/{secret['user']}/data")
-        service.places.model("shop").model.__dict__["explain"] = lambda *_: (_ for _ in ()).throw(ValueError(secret["text"]))
+        service.model_registry.model("shop").model.__dict__["explain"] = lambda *_: (_ for _ in ()).throw(ValueError(secret["text"]))
         assert client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code == 500
     lines = "\n".join(Lines().format(record) for record in caplog.records)
     assert (
@@ -537,7 +537,7 @@ def test_one_bad_query_of_a_batch_fails_alone():
 
 def test_what_is_blocked_while_the_model_answers_is_taken_out(client, service, monkeypatch):
     first = client.items(user_id=USER)[0]
-    model = service.places.model("shop").model
+    model = service.model_registry.model("shop").model
     answer = model.recommend
 
     def slowly(queries, k):
@@ -576,9 +576,9 @@ def _problem(answer):
 
 
 def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
-    model = service.places.model("shop").model
+    model = service.model_registry.model("shop").model
     with monkeypatch.context() as patch:
-        patch.setattr("tailor.service.serving.LATE_S", 0.05)
+        patch.setattr("tailor.service.batcher.LATE_S", 0.05)
         patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
         started = time.monotonic()
         answers = [

@@ -18,7 +18,7 @@ from service.served_shop import SHOP, Client, key
 from store.databases import Cluster
 
 from tailor.service.app import make_app
-from tailor.service.serving import digest_of
+from tailor.service.batcher import digest_of
 from tailor.service.state import Service
 from tailor.store.engine import connect, writing
 from tailor.store.loading import load_dataset, stored_dataset

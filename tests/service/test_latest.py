@@ -8,7 +8,7 @@ import pytest
 sa = pytest.importorskip("sqlalchemy")
 
 from tailor.service import remembered  # noqa: E402
-from tailor.service.remembered import Latest, Remembered  # noqa: E402
+from tailor.service.history_cache import Latest, Remembered  # noqa: E402
 from tailor.store import people, retention  # noqa: E402
 from tailor.store.engine import connect, writing  # noqa: E402
 from tailor.store.events import add_events, latest  # noqa: E402

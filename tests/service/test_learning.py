@@ -19,7 +19,7 @@ from tailor.cli.main import app
 from tailor.retrieval.popularity import Popularity
 from tailor.service.app import make_app
 from tailor.service.experiments import judged
-from tailor.service.refitting import refit
+from tailor.service.refit import refit
 from tailor.service.state import Service
 from tailor.store.engine import connect, reading
 from tailor.store.experiments import arm_of
@@ -100,10 +100,10 @@ def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it
     with Client(make_app(other), key(service, "admin")) as second:
         user = next(user for user in PEOPLE if arm_of("shop", "x", user, (1, 3)) == 0)
         client.ask("/v1/experiments", name="x", arms=[{"version": 1, "share": 1}, {"version": 2, "share": 3}])
-        other.places.look("shop")
+        other.model_registry.look("shop")
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@1"
         client.ask("/v1/experiments/x", method="DELETE")
-        other.places.look("shop")
+        other.model_registry.look("shop")
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@2"
 
 
@@ -116,14 +116,13 @@ def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_i
     other = Service(service.engine, service.settings)
     with Client(make_app(other), key(service, "admin")) as second:
         for _ in range(3):
-            other.places.look("shop")
+            other.model_registry.look("shop")
         assert {second.ask("/v1/recommendations", user_id=user)["model"] for user in PEOPLE[:10]} == {"CoVisitation@1"}
     assert sum("experiment not in place" in one.message for one in caplog.records) == 1
 
 
 def test_a_model_whose_folder_was_away_answers_once_it_is_back(service, models, monkeypatch, caplog):
     """A network drive that is mounted a minute after the server starts must not leave it without a model until somebody restarts it."""
-    from tailor.service import places
 
     folder, aside = models["one"], models["one"].with_name("aside")
     folder.rename(aside)
@@ -207,9 +206,9 @@ def test_a_refit_of_what_learns_from_showings_reads_them(exploring, tmp_path):
     outcome = refit(exploring.service.engine, "shop", pipeline, tmp_path, force=True)
     assert outcome.swapped
     with reading(exploring.service.engine):
-        exploring.service.places.look("shop")
+        exploring.service.model_registry.look("shop")
     assert exploring.ask("/v1/recommendations", user_id=PEOPLE[0])["model"].startswith("Thompson@")
-    assert exploring.service.places.model("shop").model.inner_.fit_report_["showings"] == 80
+    assert exploring.service.model_registry.model("shop").model.inner_.fit_report_["showings"] == 80
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_who_hangs_up_in_the_middle_of_a_body_breaks_nothing(client, caplog, pat
 
 def test_a_list_that_cannot_be_logged_does_not_end_the_log(client, service, monkeypatch):
     """A model that answers what is no number: SQLite and PostgreSQL refuse such a score, or keep it; what is answered afterwards is logged all the same."""
-    model = service.places.model("shop").model
+    model = service.model_registry.model("shop").model
     with monkeypatch.context() as patch:
         patch.setattr(model, "recommend", lambda queries, k: [Ranking((SHOP.catalogue.ids[0],), [np.nan]) for _ in queries], raising=False)
         client.post("/v1/recommendations", json={"user_id": USER, "keep_seen": True, "request_id": "no number"})
@@ -107,7 +107,7 @@ def test_an_item_taken_down_and_restored_is_found_again(client):
 def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
     """Columns come and go, and what one item says by a word another says by a number."""
     from tailor.errors import DataError
-    from tailor.service.shelf import Shelf
+    from tailor.service.catalogue import Shelf
 
     rng, shelf, rows = np.random.default_rng(seed), Shelf("shop"), {}
     odd = [1, 2, 7, 2.5, "many", None, True, ["a", "b"]]

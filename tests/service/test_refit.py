@@ -13,8 +13,8 @@ from tailor.cli.main import app
 from tailor.data.splits import by_time
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
-from tailor.service.refitting import fresh_split, refit
-from tailor.service.serving import digest_of
+from tailor.service.batcher import digest_of
+from tailor.service.refit import fresh_split, refit
 from tailor.store import catalogue
 from tailor.store.engine import connect, reading, writing
 from tailor.store.loading import load_dataset
@@ -88,8 +88,8 @@ def test_a_refit_answers_nothing_that_is_blocked(engine, tmp_path):
     with writing(engine) as connection:
         catalogue.block(connection, "shop", item, catalogue.TAKEN_DOWN)
     refit(engine, "shop", {"class": "Popularity"}, tmp_path / "models")
+    from tailor.core.saving import load
     from tailor.data.nouns import Query
-    from tailor.saving import load
 
     assert item not in load(answering(engine)["folder"]).recommend([Query()], 80)[0].ids
 

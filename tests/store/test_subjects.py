@@ -17,11 +17,11 @@ from typer.testing import CliRunner  # noqa: E402
 from tailor.cli.main import app  # noqa: E402
 from tailor.errors import StoreError  # noqa: E402
 from tailor.store import migrating, people, retention, subjects  # noqa: E402
+from tailor.store.encryption import Seal, Subject  # noqa: E402
 from tailor.store.engine import connect, key_file, reading, write_over, writing  # noqa: E402
 from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate, prepare  # noqa: E402
-from tailor.store.sealing import Seal, Subject  # noqa: E402
 from tailor.store.served import Served, log_served  # noqa: E402
 from tailor.store.writer import Writer  # noqa: E402
 

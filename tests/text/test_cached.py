@@ -3,8 +3,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from tailor.base import Encoder
 from tailor.errors import DataError
+from tailor.ports.base import Encoder
 from tailor.text.cached import AT_ONCE, CachedEncoder
 
 

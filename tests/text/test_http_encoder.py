@@ -8,7 +8,7 @@ pytest.importorskip("openai")
 from scripted_server import embeddings, scripted
 
 from tailor.errors import ModelError
-from tailor.remote import _lines
+from tailor.ports.calls import _lines
 from tailor.text.http_encoder import HTTPEncoder
 
 

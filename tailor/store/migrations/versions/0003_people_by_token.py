@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 from tailor.errors import StoreError
-from tailor.store.sealing import Subject
+from tailor.store.encryption import Subject
 
 revision = "0003"
 down_revision = "0002"
