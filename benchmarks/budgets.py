@@ -1,8 +1,10 @@
-"""Budgets: start-up, co-visitation on five million events, evaluation and exact top-10 on Beauty, import of ten million rows.
+"""Budgets: start-up, co-visitation on five million events, evaluation and exact top-10 on Beauty,
+import of ten million rows.
 
     python benchmarks/budgets.py [--rows 10000000]
 
-Every timed job runs in a process of its own; memory is the peak above that process's start. Times are the median of `--repeats`.
+Every timed job runs in a process of its own; memory is the peak above that process's start. Times
+are the median of `--repeats`.
 """
 
 import argparse
@@ -59,14 +61,22 @@ def start_up(repeats: int) -> dict:
         subprocess.run(command, check=True, capture_output=True)
         return time.perf_counter() - started
 
-    commands = {"nothing": [sys.executable, "-c", "pass"], "import numpy": [sys.executable, "-c", "import numpy"],
-                "import tailor": [sys.executable, "-c", "import tailor"],
-                "tailor --help": [str(Path(sys.executable).with_name("tailor")), "--help"]}  # fmt: skip
+    commands = {
+        "nothing": [sys.executable, "-c", "pass"],
+        "import numpy": [sys.executable, "-c", "import numpy"],
+        "import tailor": [sys.executable, "-c", "import tailor"],
+        "tailor --help": [str(Path(sys.executable).with_name("tailor")), "--help"],
+    }
     for command in commands.values():  # warm the disk cache
         seconds(command)
-    rounds = [{name: seconds(command) for name, command in commands.items()} for _ in range(repeats * 2)]
+    rounds = [
+        {name: seconds(command) for name, command in commands.items()} for _ in range(repeats * 2)
+    ]
     times = {name: round(statistics.median(one[name] for one in rounds), 4) for name in commands}
-    return {"start_up_s": times, "import_tailor_over_numpy": round(times["import tailor"] / times["import numpy"], 3)}
+    return {
+        "start_up_s": times,
+        "import_tailor_over_numpy": round(times["import tailor"] / times["import numpy"], 3),
+    }
 
 
 def memory_gb(field: str) -> float:
@@ -82,7 +92,9 @@ def forget_peak() -> float:
 
 
 def write_log(given: argparse.Namespace) -> dict:
-    """The log that the next job opens, in a process of its own, so that its memory does not count there."""
+    """The log that the next job opens, in a process of its own, so that its memory does not count
+    there.
+    """
     from tailor.worlds.shop_log import shop_log
 
     started = time.perf_counter()
@@ -91,26 +103,37 @@ def write_log(given: argparse.Namespace) -> dict:
 
 
 def covisitation(given: argparse.Namespace) -> dict:
-    """Window 5, top 100 kept; unit weights in one direction, then the default setting. The data set is open before the clock starts."""
+    """Window 5, top 100 kept; unit weights in one direction, then the default setting. The data set
+    is open before the clock starts.
+    """
     from tailor.core.run import Run
     from tailor.data.dataset import Dataset
     from tailor.retrieval.covisitation import CoVisitation
 
     data = Dataset.open(Path(given.folder) / "log")
     out = {}
-    for name, method in (("plain", CoVisitation(distance_power=0.0, reverse=0.0)), ("default", CoVisitation())):
+    for name, method in (
+        ("plain", CoVisitation(distance_power=0.0, reverse=0.0)),
+        ("default", CoVisitation()),
+    ):
         times, start = [], forget_peak()
         for _ in range(given.repeats):
             started = time.perf_counter()
             method.fit(data, Run())
             times.append(round(time.perf_counter() - started, 3))
-        out[name] = {"median_s": statistics.median(times), "all_s": times, "peak_above_start_gb": round(memory_gb("VmHWM") - start, 3),
-                     "report": method.fit_report_}  # fmt: skip
+        out[name] = {
+            "median_s": statistics.median(times),
+            "all_s": times,
+            "peak_above_start_gb": round(memory_gb("VmHWM") - start, 3),
+            "report": method.fit_report_,
+        }
     return out
 
 
 def evaluation(given: argparse.Namespace) -> dict:
-    """One fitted method over all Beauty users, seen items removed and kept, with intervals; and its exact top-10 alone."""
+    """One fitted method over all Beauty users, seen items removed and kept, with intervals; and its
+    exact top-10 alone.
+    """
     from tailor.evaluation.protocol import evaluate
     from tailor.retrieval.covisitation import CoVisitation
 
@@ -125,7 +148,11 @@ def evaluation(given: argparse.Namespace) -> dict:
         started = time.perf_counter()
         method.recommend(queries, 10)
         out["top_10_s"].append(round(time.perf_counter() - started, 3))
-    return {"users": len(queries), **{name: statistics.median(times) for name, times in out.items()}, "all": out}
+    return {
+        "users": len(queries),
+        **{name: statistics.median(times) for name, times in out.items()},
+        "all": out,
+    }
 
 
 def import_rows(given: argparse.Namespace) -> dict:
@@ -139,8 +166,15 @@ def import_rows(given: argparse.Namespace) -> dict:
         started = time.perf_counter()
         report = import_data(path, Path(folder) / "data")
         seconds = time.perf_counter() - started
-    return {"rows": given.rows, "file_gb": round(size / 2**30, 3), "seconds": round(seconds, 2), "peak_gb": round(memory_gb("VmHWM"), 2),
-            "peak_above_start_gb": round(memory_gb("VmHWM") - start, 2), "kept": report.rows, "rejected": report.rejected}  # fmt: skip
+    return {
+        "rows": given.rows,
+        "file_gb": round(size / 2**30, 3),
+        "seconds": round(seconds, 2),
+        "peak_gb": round(memory_gb("VmHWM"), 2),
+        "peak_above_start_gb": round(memory_gb("VmHWM") - start, 2),
+        "kept": report.rows,
+        "rejected": report.rejected,
+    }
 
 
 def _write_rows(path: Path, rows: int) -> None:
@@ -150,12 +184,22 @@ def _write_rows(path: Path, rows: int) -> None:
     with path.open("wb") as file:
         for start in range(0, rows, 1_000_000):
             n = min(1_000_000, rows - start)
-            frame = pl.DataFrame({"user_id": rng.integers(0, 500_000, n), "item_id": rng.zipf(1.2, n) % 100_000,
-                                  "timestamp": 1_600_000_000 + np.sort(rng.integers(0, 30_000_000, n))})  # fmt: skip
+            frame = pl.DataFrame(
+                {
+                    "user_id": rng.integers(0, 500_000, n),
+                    "item_id": rng.zipf(1.2, n) % 100_000,
+                    "timestamp": 1_600_000_000 + np.sort(rng.integers(0, 30_000_000, n)),
+                }
+            )
             frame.write_csv(file, include_header=start == 0)
 
 
-JOBS = {"log_5m": write_log, "covisitation_5m": covisitation, "evaluation_beauty": evaluation, "import_csv": import_rows}
+JOBS = {
+    "log_5m": write_log,
+    "covisitation_5m": covisitation,
+    "evaluation_beauty": evaluation,
+    "import_csv": import_rows,
+}
 
 if __name__ == "__main__":
     main()

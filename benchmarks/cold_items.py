@@ -1,9 +1,12 @@
-"""Items that nobody has chosen: what methods that read texts find of them, beside methods that know items by their events; paired over users.
+"""Items that nobody has chosen: what methods that read texts find of them, beside methods that know
+items by their events; paired over users.
 
     python benchmarks/cold_items.py [SEED ...]
 
-Beauty; a tenth of the items is learned from by nobody (another tenth is for validation), and every user who ends with one is asked, over the whole catalogue. Methods by id find none by
-construction, which is measured too. Needs `tailor models pull minilm`; some 20 minutes of a core a seed. Seeds measured before stay in the result.
+Beauty; a tenth of the items is learned from by nobody (another tenth is for validation), and every
+user who ends with one is asked, over the whole catalogue. Methods by id find none by construction,
+which is measured too. Needs `tailor models pull minilm`; some 20 minutes of a core a seed. Seeds
+measured before stay in the result.
 """
 
 import argparse
@@ -33,16 +36,29 @@ from tailor.retrieval.text_match import TextMatch
 from tailor.retrieval.text_neighbours import TextNeighbours
 
 READERS: dict[str, Recommender] = {
-    "BM25": TextMatch(), "text neighbours": TextNeighbours(), "AlphaRec": AlphaRec(),
+    "BM25": TextMatch(),
+    "text neighbours": TextNeighbours(),
+    "AlphaRec": AlphaRec(),
     "LinkedInFeed": LinkedInFeed(examples=1),  # a prompt a member: every one is encoded
-    "HLLM": HLLM(epochs=20), "RecFormer": RecFormer(pretraining=2, epochs=1, second=1),  # as in their claims
-}  # fmt: skip
-BY_ID: dict[str, Recommender] = {"SASRec": SASRec(epochs=10), "EASE": EASE(), "co-visitation": CoVisitation(), "popularity": Popularity()}
+    # as in their claims
+    "HLLM": HLLM(epochs=20),
+    "RecFormer": RecFormer(pretraining=2, epochs=1, second=1),
+}
+BY_ID: dict[str, Recommender] = {
+    "SASRec": SASRec(epochs=10),
+    "EASE": EASE(),
+    "co-visitation": CoVisitation(),
+    "popularity": Popularity(),
+}
 NAME = "cold-items"
 
 
 def measure(data: Dataset, seed: int, progress) -> dict:
-    split, run, seconds = split_by(data, "new-items", seed=seed), Run(seed=seed, progress=progress), {}
+    split, run, seconds = (
+        split_by(data, "new-items", seed=seed),
+        Run(seed=seed, progress=progress),
+        {},
+    )
     fitted = {}
     for name, method in (READERS | BY_ID).items():
         began = time.perf_counter()
@@ -50,10 +66,19 @@ def measure(data: Dataset, seed: int, progress) -> dict:
         seconds[name] = round(time.perf_counter() - began, 1)
     report: Report = evaluate(fitted, split, seen=("removed",), run=run)
     over = {
-        reader: {other: lead(report, reader, other, "HR@10", seed) for other in (*BY_ID, "BM25", "text neighbours") if other != reader}
+        reader: {
+            other: lead(report, reader, other, "HR@10", seed)
+            for other in (*BY_ID, "BM25", "text neighbours")
+            if other != reader
+        }
         for reader in READERS
     }
-    return {"users": len(report.user_ids), "means": means(report), "HR@10 over": over, "fit seconds": seconds}
+    return {
+        "users": len(report.user_ids),
+        "means": means(report),
+        "HR@10 over": over,
+        "fit seconds": seconds,
+    }
 
 
 def main() -> None:
@@ -65,7 +90,11 @@ def main() -> None:
     data = real("beauty")
     for seed in seeds:
         found[str(seed)] = measure(data, seed, terminal)
-        print(write_result(NAME, seed, "python benchmarks/cold_items.py " + " ".join(sorted(found)), found))
+        print(
+            write_result(
+                NAME, seed, "python benchmarks/cold_items.py " + " ".join(sorted(found)), found
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Diversify on the planted shop: how much more varied lists become, and what it costs.
 
-`python benchmarks/diversity.py` writes benchmarks/results/diversity.json. 3,000 people, 800 items, default pipeline, views only, fitted on train;
-the strength would be chosen on validation, so both parts are shown. Variety is the mean 1 - cosine of the items' words over the pairs of a list of ten.
+`python benchmarks/diversity.py` writes benchmarks/results/diversity.json. 3,000 people, 800 items,
+default pipeline, views only, fitted on train; the strength would be chosen on validation, so both
+parts are shown. Variety is the mean 1 - cosine of the items' words over the pairs of a list of ten.
 """
 
 import numpy as np
@@ -24,19 +25,37 @@ def main() -> None:
     split = split_by(data, "last", "view")
     vectors = tfidf(data.item_texts)
     methods = {"as it is": counting_pipeline().fit(split.train, run, split)}
-    for similarity, strength in (("texts", 0.1), ("texts", 0.2), ("texts", 0.3), ("texts", 0.5), ("categories", 0.1), ("categories", 0.2)):
-        methods[f"{similarity} {strength}"] = Diversify(counting_pipeline(), strength, similarity=similarity).fit(split.train, run, split)
+    for similarity, strength in (
+        ("texts", 0.1),
+        ("texts", 0.2),
+        ("texts", 0.3),
+        ("texts", 0.5),
+        ("categories", 0.1),
+        ("categories", 0.2),
+    ):
+        methods[f"{similarity} {strength}"] = Diversify(
+            counting_pipeline(), strength, similarity=similarity
+        ).fit(split.train, run, split)
     figures: dict[str, object] = {"split": split.report["kind"]}
     for part in ("valid", "test"):
         asked = split.queries(part)[0].without_history()
         report = evaluate(methods, split, part, run=run)
-        tests = {(one.b, one.metric): one for one in compare(report, "as it is") if one.seen == "removed"}
+        tests = {
+            (one.b, one.metric): one for one in compare(report, "as it is") if one.seen == "removed"
+        }
         rows = []
         for name, method in methods.items():
-            variety = intra_list_diversity(method.recommend(asked, 10).over(data.catalogue).rows, vectors)
+            variety = intra_list_diversity(
+                method.recommend(asked, 10).over(data.catalogue).rows, vectors
+            )
             low, high = bootstrap(variety[:, None], seed=run.seed)
-            row = {"method": name, "NDCG@10": round(report.mean(name, "NDCG@10"), 4), "HR@10": round(report.mean(name, "HR@10"), 4),
-                   "diversity": round(float(np.nanmean(variety)), 4), "diversity_interval": [round(low[0], 4), round(high[0], 4)]}  # fmt: skip
+            row = {
+                "method": name,
+                "NDCG@10": round(report.mean(name, "NDCG@10"), 4),
+                "HR@10": round(report.mean(name, "HR@10"), 4),
+                "diversity": round(float(np.nanmean(variety)), 4),
+                "diversity_interval": [round(low[0], 4), round(high[0], 4)],
+            }
             if (name, "NDCG@10") in tests:
                 one = tests[name, "NDCG@10"]
                 row |= {

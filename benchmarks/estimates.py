@@ -1,4 +1,5 @@
-"""What `tailor fit --dry-run` says against what the fit then takes, on three sizes of the planted shop; each in a process of its own.
+"""What `tailor fit --dry-run` says against what the fit then takes, on three sizes of the planted
+shop; each in a process of its own.
 
 python benchmarks/estimates.py [--threads 1]
 """
@@ -15,8 +16,18 @@ from pathlib import Path
 from budgets import memory_gb
 from writing import write_result
 
-SIZES = {"small": (5_000, 1_500), "middle": (20_000, 5_000), "large": (60_000, 12_000)}  # users, items
-METHODS = ("counting", "CoVisitation", "TwoStep", "EASE", "ItemKNN", "TextNeighbours", "GraphHeuristic", "SASRec, 3 epochs")
+# users, items
+SIZES = {"small": (5_000, 1_500), "middle": (20_000, 5_000), "large": (60_000, 12_000)}
+METHODS = (
+    "counting",
+    "CoVisitation",
+    "TwoStep",
+    "EASE",
+    "ItemKNN",
+    "TextNeighbours",
+    "GraphHeuristic",
+    "SASRec, 3 epochs",
+)
 
 
 def main() -> None:
@@ -32,20 +43,49 @@ def main() -> None:
         for size, (users, items) in SIZES.items():
             data = Path(folder) / size
             subprocess.run(
-                [sys.executable, "-c", f"from tailor.worlds.shop import shop; shop({users}, {items}).data.save({str(data)!r})"], check=True
+                [
+                    sys.executable,
+                    "-c",
+                    (
+                        f"from tailor.worlds.shop import shop; shop({users},"
+                        f" {items}).data.save({str(data)!r})"
+                    ),
+                ],
+                check=True,
             )
             for name in METHODS:
-                said, was = (in_a_process(what, name, data, given.threads) for what in ("dry", "fit"))
-                one = {"size": size, "method": name, "events": was["events"], "estimate_s": said["seconds"], "fit_s": was["seconds"], "dry_run_s": said["took"],
-                       "estimate_gb": said["gb"], "fit_gb": was["gb"], "guessed": said["guessed"],
-                       "seconds_ratio": round(said["seconds"] / was["seconds"], 2), "memory_ratio": round(said["gb"] / was["gb"], 2)}  # fmt: skip
+                said, was = (
+                    in_a_process(what, name, data, given.threads) for what in ("dry", "fit")
+                )
+                one = {
+                    "size": size,
+                    "method": name,
+                    "events": was["events"],
+                    "estimate_s": said["seconds"],
+                    "fit_s": was["seconds"],
+                    "dry_run_s": said["took"],
+                    "estimate_gb": said["gb"],
+                    "fit_gb": was["gb"],
+                    "guessed": said["guessed"],
+                    "seconds_ratio": round(said["seconds"] / was["seconds"], 2),
+                    "memory_ratio": round(said["gb"] / was["gb"], 2),
+                }
                 figures.append(one)
                 print(one, flush=True)
-    print(write_result("estimates", 0, "python benchmarks/estimates.py", {"threads": given.threads, "runs": figures}))
+    print(
+        write_result(
+            "estimates",
+            0,
+            "python benchmarks/estimates.py",
+            {"threads": given.threads, "runs": figures},
+        )
+    )
 
 
 def in_a_process(what: str, name: str, data: Path, threads: int) -> dict:
-    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads))
+    environment = os.environ | dict.fromkeys(
+        ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"), str(threads)
+    )
     command = [sys.executable, __file__, "--job", what, name, str(data), str(threads)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -73,10 +113,18 @@ def job(what: str, name: str, data: str, threads: str) -> dict:
     before, started = resident_bytes(), time.perf_counter()
     if what == "dry":
         cost = method.rehearse(train, run, split)
-        return {"took": round(time.perf_counter() - started, 2), "seconds": round(cost.seconds, 3), "gb": round((before + cost.peak_bytes) / 2**30, 3),
-                "guessed": list(cost.guessed)}  # fmt: skip
+        return {
+            "took": round(time.perf_counter() - started, 2),
+            "seconds": round(cost.seconds, 3),
+            "gb": round((before + cost.peak_bytes) / 2**30, 3),
+            "guessed": list(cost.guessed),
+        }
     method.fit(train, run, split)
-    return {"seconds": round(time.perf_counter() - started, 3), "gb": round(memory_gb("VmHWM"), 3), "events": len(train.events)}
+    return {
+        "seconds": round(time.perf_counter() - started, 3),
+        "gb": round(memory_gb("VmHWM"), 3),
+        "events": len(train.events),
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""ItemKNN against the item-to-item recommenders of implicit on Beauty, in one run: seconds and accuracy.
+"""ItemKNN against the item-to-item recommenders of implicit on Beauty, in one run: seconds and
+accuracy.
 
     python benchmarks/item_knn.py --peers /tmp/peers/bin/python
 
-How the peers' environment is made: benchmarks/peers/README.md. Both learn from train, keep 200 neighbours and are asked with train and
-validation; "plain" counts all events of a history alike, "fading" halves the weight of each earlier one; seen items are removed.
+How the peers' environment is made: benchmarks/peers/README.md. Both learn from train, keep 200
+neighbours and are asked with train and validation; "plain" counts all events of a history alike,
+"fading" halves the weight of each earlier one; seen items are removed.
 """
 
 import argparse
@@ -49,7 +51,13 @@ def our_figures(split: Split) -> dict:
         for kind, decay in DECAYS.items():
             settings = [("", 0.0)] if name == "bm25" else [("", 0.0), (", shrink 10", 10.0)]
             for label, shrink in settings:
-                method, fit, answer = ItemKNN(similarity=name, shrink=shrink, history_decay=decay, history_length=10_000), [], []
+                method, fit, answer = (
+                    ItemKNN(
+                        similarity=name, shrink=shrink, history_decay=decay, history_length=10_000
+                    ),
+                    [],
+                    [],
+                )
                 for _ in range(REPEATS):
                     started = time.perf_counter()
                     method.fit(split.train)
@@ -57,8 +65,11 @@ def our_figures(split: Split) -> dict:
                     started = time.perf_counter()
                     lists = method.recommend(queries, 10)
                     answer.append(time.perf_counter() - started)
-                out[f"{name}, {kind}{label}"] = {**judged(split, lists.rows), "fit_s": round(float(np.median(fit)), 3),
-                                                 "answer_s": round(float(np.median(answer)), 3)}  # fmt: skip
+                out[f"{name}, {kind}{label}"] = {
+                    **judged(split, lists.rows),
+                    "fit_s": round(float(np.median(fit)), 3),
+                    "answer_s": round(float(np.median(answer)), 3),
+                }
     return out
 
 
@@ -67,21 +78,32 @@ def implicit_figures(split: Split, peers: str) -> dict:
     task = {"shape": np.array([len(queries), n]), "histories": np.array(list(DECAYS))}
     matrices = {"train": split.train.sequences.rows.matrix(n)}
     for kind, decay in DECAYS.items():
-        matrices[kind] = queries.histories.matrix(n, decay ** queries.histories.from_end.astype(np.float32))
+        matrices[kind] = queries.histories.matrix(
+            n, decay ** queries.histories.from_end.astype(np.float32)
+        )
     for name, matrix in matrices.items():
         whole = sp.csr_matrix(matrix)
         whole.sum_duplicates()
         task |= {f"{name}_{part}": getattr(whole, part) for part in ("data", "indices", "indptr")}
     with tempfile.TemporaryDirectory() as folder:
         np.savez(Path(folder) / "task.npz", **task)
-        done = subprocess.run([peers, str(PEER), folder], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+        done = subprocess.run(
+            [peers, str(PEER), folder],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin"},
+        )
         if done.returncode:
             raise SystemExit(done.stderr)
         about = json.loads(done.stdout.splitlines()[-1])
         with np.load(Path(folder) / "implicit.npz") as answers:
             out: dict = {name: judged(split, rows) for name, rows in answers.items()}
     for name in out:
-        out[name] |= {"fit_s": round(about["seconds"][f"{name.partition(',')[0]}, fit"], 3), "answer_s": round(about["seconds"][name], 3)}
+        out[name] |= {
+            "fit_s": round(about["seconds"][f"{name.partition(',')[0]}, fit"], 3),
+            "answer_s": round(about["seconds"][name], 3),
+        }
     return {**out, "versions": about["versions"]}
 
 

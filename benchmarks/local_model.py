@@ -1,4 +1,5 @@
-"""The small local model: speed, agreement of scores, schemas kept. Needs `tailor models pull smollm2-135m`.
+"""The small local model: speed, agreement of scores, schemas kept. Needs `tailor models pull
+smollm2-135m`.
 
 python benchmarks/local_model.py
 """
@@ -11,8 +12,15 @@ from writing import write_result
 
 from tailor.llm.local import LocalModel
 
-SCHEMA = {"type": "object", "properties": {"colour": {"type": "string", "enum": ["red", "blue", "green"]}, "score": {"type": "integer", "minimum": 0, "maximum": 10}},
-          "required": ["colour", "score"], "additionalProperties": False}  # fmt: skip
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "colour": {"type": "string", "enum": ["red", "blue", "green"]},
+        "score": {"type": "integer", "minimum": 0, "maximum": 10},
+    },
+    "required": ["colour", "score"],
+    "additionalProperties": False,
+}
 CALLS = 200
 
 
@@ -29,20 +37,42 @@ def measured(precision: str) -> dict:
         started = time.perf_counter()
         model.complete([f"Name one colour, {turn} {n}." for n in range(32)], max_tokens=8)
         shorts.append(time.perf_counter() - started)
-    prompts = [f"Is item {n} a good tent for {n % 5} people? Answer yes or no." + " It is light." * (n % 7) for n in range(32)]
+    prompts = [
+        f"Is item {n} a good tent for {n % 5} people? Answer yes or no." + " It is light." * (n % 7)
+        for n in range(32)
+    ]
     answers = ["Yes" if n % 2 else "No" for n in range(32)]
     together = model.score(prompts, answers)
-    alone = np.array([model.score([prompt], [answer])[0] for prompt, answer in zip(prompts, answers, strict=True)])
-    return {**out, "tokens_per_s": round(max(speeds), 1), "32_short_prompts_s": round(min(shorts), 2),
-            "scores, batch against one by one, largest difference": float(np.abs(together - alone).max())}  # fmt: skip
+    alone = np.array(
+        [
+            model.score([prompt], [answer])[0]
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+    )
+    return {
+        **out,
+        "tokens_per_s": round(max(speeds), 1),
+        "32_short_prompts_s": round(min(shorts), 2),
+        "scores, batch against one by one, largest difference": float(
+            np.abs(together - alone).max()
+        ),
+    }
 
 
 def schema_kept() -> dict:
-    found = LocalModel().complete([f"Describe tent {n} as JSON with colour and score." for n in range(CALLS)], max_tokens=48, schema=SCHEMA)
+    found = LocalModel().complete(
+        [f"Describe tent {n} as JSON with colour and score." for n in range(CALLS)],
+        max_tokens=48,
+        schema=SCHEMA,
+    )
     kept = 0
     for one in found:
         value = json.loads(one.text)
-        kept += set(value) == {"colour", "score"} and value["colour"] in ("red", "blue", "green") and 0 <= value["score"] <= 10
+        kept += (
+            set(value) == {"colour", "score"}
+            and value["colour"] in ("red", "blue", "green")
+            and 0 <= value["score"] <= 10
+        )
     return {"calls": CALLS, "valid": kept}
 
 

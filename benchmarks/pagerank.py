@@ -1,8 +1,10 @@
-"""Personalised PageRank: our walks against networkx and scikit-network in one run, judged by exact power iteration.
+"""Personalised PageRank: our walks against networkx and scikit-network in one run, judged by exact
+power iteration.
 
     python benchmarks/pagerank.py --peers /tmp/peers/bin/python [ml-100k beauty]
 
-How the peers' environment is made: benchmarks/peers/README.md. The task of all three: restart .15, restarts lead to a person's items by weight.
+How the peers' environment is made: benchmarks/peers/README.md. The task of all three: restart .15,
+restarts lead to a person's items by weight.
 """
 
 import argparse
@@ -34,7 +36,11 @@ def main() -> None:
     for name in given.names:
         figures[name] = measure(name, given.peers)
         print(json.dumps(figures[name], indent=1), flush=True)
-    print(write_result("pagerank", 0, f"python benchmarks/pagerank.py {' '.join(given.names)}", figures))
+    print(
+        write_result(
+            "pagerank", 0, f"python benchmarks/pagerank.py {' '.join(given.names)}", figures
+        )
+    )
 
 
 def measure(name: str, peers: str) -> dict:
@@ -42,12 +48,20 @@ def measure(name: str, peers: str) -> dict:
     method = PersonalizedPageRank(walks=10_000).fit(data)
     queries = data.queries().take(Run().rng("asked").permutation(len(data.users))[:ASKED])
     recent = queries.histories.last(method.history_length)
-    starts = recent.matrix(len(method.items_), method.history_decay ** recent.from_end.astype(float))
+    starts = recent.matrix(
+        len(method.items_), method.history_decay ** recent.from_end.astype(float)
+    )
     exact = exact_pagerank(method.items_of_, starts)
-    out: dict = {"nodes": sum(method.items_of_.shape), "edges": method.items_of_.nnz, "people": len(queries)}
+    out: dict = {
+        "nodes": sum(method.items_of_.shape),
+        "edges": method.items_of_.nnz,
+        "people": len(queries),
+    }
     for walks in (500, 10_000, 100_000):
         for read in ("users", "ends"):
-            out[f"ours, {walks} walks, {read}"] = ours(PersonalizedPageRank(walks=walks, read=read).fit(data), queries, exact)
+            out[f"ours, {walks} walks, {read}"] = ours(
+                PersonalizedPageRank(walks=walks, read=read).fit(data), queries, exact
+            )
     answers, about = peers_answers(peers, method.items_of_, starts)
     for peer, scores in answers.items():
         out[peer] = judged(scores, exact[: len(scores)], about["seconds"][peer])
@@ -66,20 +80,41 @@ def ours(method: PersonalizedPageRank, queries, exact: np.ndarray) -> dict:
         found = method.near(queries, workers=1)
         seconds.append(time.perf_counter() - started)
     best = float(np.median(seconds))
-    return {**judged(found.toarray(), exact, best), "walks a second": round(len(queries) * method.walks / best)}
+    return {
+        **judged(found.toarray(), exact, best),
+        "walks a second": round(len(queries) * method.walks / best),
+    }
 
 
 def judged(scores: np.ndarray, exact: np.ndarray, seconds: float) -> dict:
     total = scores.sum(axis=1, keepdims=True)
-    return {"ms a person": round(1e3 * seconds / len(scores), 3), "precision@20": round(float(precision(scores, exact, 20).mean()), 4),
-            "mean L1": round(float(np.abs(scores / total - exact).sum(axis=1).mean()), 5)}  # fmt: skip
+    return {
+        "ms a person": round(1e3 * seconds / len(scores), 3),
+        "precision@20": round(float(precision(scores, exact, 20).mean()), 4),
+        "mean L1": round(float(np.abs(scores / total - exact).sum(axis=1).mean()), 5),
+    }
 
 
-def peers_answers(peers: str, items_of: sp.csr_matrix, starts: sp.csr_matrix) -> tuple[dict[str, np.ndarray], dict]:
+def peers_answers(
+    peers: str, items_of: sp.csr_matrix, starts: sp.csr_matrix
+) -> tuple[dict[str, np.ndarray], dict]:
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / "task.npz", data=items_of.data.astype(float), indices=items_of.indices, indptr=items_of.indptr,
-                 shape=items_of.shape, starts=starts.toarray(), few=FEW)  # fmt: skip
-        done = subprocess.run([peers, str(PEER), folder], capture_output=True, text=True, check=False, env={"PATH": "/usr/bin:/bin"})
+        np.savez(
+            Path(folder) / "task.npz",
+            data=items_of.data.astype(float),
+            indices=items_of.indices,
+            indptr=items_of.indptr,
+            shape=items_of.shape,
+            starts=starts.toarray(),
+            few=FEW,
+        )
+        done = subprocess.run(
+            [peers, str(PEER), folder],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={"PATH": "/usr/bin:/bin"},
+        )
         if done.returncode:
             raise SystemExit(done.stderr)
         about = json.loads(done.stdout)

@@ -1,4 +1,6 @@
-"""Vectors that know nothing of their texts but whether they are the same: what claims about language vectors are held against."""
+"""Vectors that know nothing of their texts but whether they are the same: what claims about
+language vectors are held against.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -20,8 +22,15 @@ class RandomVectors(Encoder):
         return f"random {self.dims}"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        seeds = [int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") for text in texts]
-        vectors = np.array([np.random.default_rng(seed).standard_normal(self.dims) for seed in seeds], dtype=np.float32).reshape(
-            len(texts), -1
-        )
+        seeds = [
+            int.from_bytes(
+                hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(),
+                "little",
+            )
+            for text in texts
+        ]
+        vectors = np.array(
+            [np.random.default_rng(seed).standard_normal(self.dims) for seed in seeds],
+            dtype=np.float32,
+        ).reshape(len(texts), -1)
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

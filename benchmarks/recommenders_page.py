@@ -5,34 +5,54 @@ python benchmarks/recommenders_page.py
 
 import dataclasses
 import inspect
-import re
 import typing
 from pathlib import Path
 
 from tailor.core.search_space import Choices, Range
+from tailor.core.settings import setting_descriptions
 from tailor.core.specs import discover
 
 ROOT = Path(__file__).parents[1]
 
 
 def page() -> str:
-    parts = ["# Recommenders", "", "Made by `python benchmarks/recommenders_page.py` from the classes; do not edit."]
+    parts = [
+        "# Recommenders",
+        "",
+        "Made by `python benchmarks/recommenders_page.py` from the classes; do not edit.",
+    ]
     for found in discover():
         if found.cls is None:
             continue
-        parts += ["", f"## {found.cls.__name__}", "", f"`{found.path}`", "", inspect.cleandoc(found.cls.__doc__ or ""), "",
-                  "| setting | default | what it is |", "|---|---|---|"]  # fmt: skip
-        comments = field_comments(found.cls)
+        parts += [
+            "",
+            f"## {found.cls.__name__}",
+            "",
+            f"`{found.path}`",
+            "",
+            inspect.cleandoc(found.cls.__doc__ or ""),
+            "",
+            "| setting | default | what it is |",
+            "|---|---|---|",
+        ]
+        descriptions = setting_descriptions(found.cls)
         for one in dataclasses.fields(found.cls):
             if one.init:
-                parts.append(f"| `{one.name}` | {default(one)} | {comments.get(one.name, '')}{searched(found.cls, one.name)} |")
+                parts.append(
+                    f"| `{one.name}` | {default(one)} |"
+                    f" {descriptions.get(one.name, '').replace('|', chr(92) + '|')}{searched(found.cls, one.name)} |"
+                )
     return "\n".join([*parts, ""])
 
 
 def default(one: dataclasses.Field) -> str:
     if one.default is not dataclasses.MISSING:
         return f"`{one.default!r}`"
-    return f"`{one.default_factory()!r}`" if one.default_factory is not dataclasses.MISSING else "needed"
+    return (
+        f"`{one.default_factory()!r}`"
+        if one.default_factory is not dataclasses.MISSING
+        else "needed"
+    )
 
 
 def searched(cls: type, name: str) -> str:
@@ -43,18 +63,6 @@ def searched(cls: type, name: str) -> str:
         if isinstance(one, Choices):
             return f" (tuned: {', '.join(map(str, one.values))})"
     return ""
-
-
-def field_comments(cls: type) -> dict[str, str]:
-    """The comment behind each field, of the class or of the nearest one above it that has the field."""
-    found: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if base is not object and dataclasses.is_dataclass(base):
-            for line in inspect.getsource(base).splitlines():
-                match = re.match(r"    (\w+): [^#]*# (.*)", line)
-                if match:
-                    found[match[1]] = match[2].replace("|", "\\|")
-    return found
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""An encoder that remembers within one process: claims ask for the same people's prompts again and again."""
+"""An encoder that remembers within one process: claims ask for the same people's prompts again and
+again.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -31,5 +33,11 @@ class Remembering(Encoder):
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         new = [text for text in dict.fromkeys(texts) if (self.fingerprint, text) not in _known]
         if new:
-            _known.update(zip([(self.fingerprint, text) for text in new], self.inner.encode(new), strict=True))
-        return np.array([_known[self.fingerprint, text] for text in texts]) if len(texts) else self.inner.encode([])
+            _known.update(
+                zip([(self.fingerprint, text) for text in new], self.inner.encode(new), strict=True)
+            )
+        return (
+            np.array([_known[self.fingerprint, text] for text in texts])
+            if len(texts)
+            else self.inner.encode([])
+        )

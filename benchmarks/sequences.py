@@ -1,9 +1,12 @@
-"""Accuracy of the sequence nets on Beauty and Sports: several seeds, fitted on train only, the best weights by validation, both treatments of seen items.
+"""Accuracy of the sequence nets on Beauty and Sports: several seeds, fitted on train only, the best
+weights by validation, both treatments of seen items.
 
-    python benchmarks/sequences.py [beauty sports] [--methods pipelines HSTU] [--seeds 0 1 2] [--threads 2]
+    python benchmarks/sequences.py [beauty sports] [--methods pipelines HSTU] [--seeds 0 1 2]
+    [--threads 2]
 
-Every run is written into benchmarks/results/sequences.json as it ends, and is not repeated unless --again is given. What was learned from is the same for all:
-`fit(split.train, valid=split)`. The default pipeline is compared with the one without a net, user by user.
+Every run is written into benchmarks/results/sequences.json as it ends, and is not repeated unless
+--again is given. What was learned from is the same for all: `fit(split.train, valid=split)`. The
+default pipeline is compared with the one without a net, user by user.
 """
 
 import argparse
@@ -44,7 +47,9 @@ RESULTS = ROOT / "benchmarks" / "results" / "sequences.json"
 
 
 def measure(label: str, split: Split, run: Run) -> dict[str, dict]:
-    """Figures by method; "pipelines" are the default one, its SASRec (fitted as it would be alone: same data, seed and validation) and the counting one."""
+    """Figures by method; "pipelines" are the default one, its SASRec (fitted as it would be alone:
+    same data, seed and validation) and the counting one.
+    """
     method = METHODS[label]()
     started = time.perf_counter()
     method.fit(split.train, run, split)
@@ -63,8 +68,14 @@ def measure(label: str, split: Split, run: Run) -> dict[str, dict]:
     report = evaluate(named, split, run=run)
     out = {}
     for name, one in named.items():
-        figures = {f"{metric}, seen {seen}": {"mean": report.mean(name, metric, seen), "interval": report.interval[name, seen][metric]}
-                   for seen in ("removed", "kept") for metric in report.metrics}  # fmt: skip
+        figures = {
+            f"{metric}, seen {seen}": {
+                "mean": report.mean(name, metric, seen),
+                "interval": report.interval[name, seen][metric],
+            }
+            for seen in ("removed", "kept")
+            for metric in report.metrics
+        }
         out[name] = {
             "seconds to fit": round(seconds[name], 1),
             "threads": run.workers,
@@ -74,8 +85,11 @@ def measure(label: str, split: Split, run: Run) -> dict[str, dict]:
         }
     if label == "pipelines":
         out["default pipeline"]["weights"] = fuse_of(method).fit_report_
-        out["default pipeline"]["against the counting pipeline"] = [dataclasses.asdict(one) for seen in ("removed", "kept")
-                                                                    for one in compare(report, "counting pipeline", seen=seen)]  # fmt: skip
+        out["default pipeline"]["against the counting pipeline"] = [
+            dataclasses.asdict(one)
+            for seen in ("removed", "kept")
+            for one in compare(report, "counting pipeline", seen=seen)
+        ]
     return out
 
 
@@ -85,9 +99,13 @@ def fuse_of(pipeline: Recommender) -> Fuse:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", nargs="*", default=["beauty", "sports"])
-    parser.add_argument("--methods", nargs="+", default=["pipelines", "HSTU"], choices=list(METHODS))
+    parser.add_argument(
+        "--methods", nargs="+", default=["pipelines", "HSTU"], choices=list(METHODS)
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--again", action="store_true")
@@ -96,7 +114,10 @@ def main() -> None:
         split = real_split(name)
         for label in given.methods:
             for seed in given.seeds:
-                if f"{name} | {'SASRec' if label == 'pipelines' else label} | {seed}" in runs() and not given.again:
+                if (
+                    f"{name} | {'SASRec' if label == 'pipelines' else label} | {seed}" in runs()
+                    and not given.again
+                ):
                     continue
                 run = Run(seed=seed, workers=given.threads, progress=terminal)
                 for method, found in measure(label, split, run).items():
@@ -121,7 +142,10 @@ def keep(key: str, found: dict) -> None:
     """Written aside and renamed, with the machine and commit of this run."""
     every = runs() | {key: {**found, **environment(ROOT)}}
     aside = Path(f"{RESULTS}.new")
-    aside.write_text(json.dumps({"command": "python benchmarks/sequences.py", "runs": every}, indent=1) + "\n", encoding="utf-8")
+    aside.write_text(
+        json.dumps({"command": "python benchmarks/sequences.py", "runs": every}, indent=1) + "\n",
+        encoding="utf-8",
+    )
     aside.replace(RESULTS)
 
 

@@ -1,12 +1,16 @@
 """The service under load: a generator on one core, the server on another, over the loopback.
 
-    python benchmarks/service_load.py [--model FOLDER] [--rates 50 100 200 300 400 600 800] [--seconds 30] [--workers 1]
+    python benchmarks/service_load.py [--model FOLDER] [--rates 50 100 200 300 400 600 800]
+    [--seconds 30] [--workers 1]
 
-Beauty: 12,101 items, 22,363 people, the default pipeline (fitted on all first where no --model is given; it may take ten minutes). Requests come at random times at a
-given rate, whatever the answers take (an open loop): a latency is counted from when the request should have gone out, so that a server that stalls pays for all who
-wait. Then events in batches of 100, both at once, and filtered recommendations while prices change. Writes benchmarks/results/service.json.
+Beauty: 12,101 items, 22,363 people, the default pipeline (fitted on all first where no --model is
+given; it may take ten minutes). Requests come at random times at a given rate, whatever the answers
+take (an open loop): a latency is counted from when the request should have gone out, so that a
+server that stalls pays for all who wait. Then events in batches of 100, both at once, and filtered
+recommendations while prices change. Writes benchmarks/results/service.json.
 
-Where others are at work on the machine, `chrt -r 10 python benchmarks/service_load.py` gives the two programs their cores before anybody else; the result says so, and how busy the machine was.
+Where others are at work on the machine, `chrt -r 10 python benchmarks/service_load.py` gives the
+two programs their cores before anybody else; the result says so, and how busy the machine was.
 """
 
 import argparse
@@ -33,7 +37,8 @@ from tailor.data.splits import split_by
 from tailor.pipeline.default import default_pipeline
 
 CONNECTIONS = 64
-SOME = "not (title contains 'Hair') and (price is missing or price <= 50)"  # nine of ten items of Beauty
+# nine of ten items of Beauty
+SOME = "not (title contains 'Hair') and (price is missing or price <= 50)"
 
 
 class Line:
@@ -47,14 +52,19 @@ class Line:
     async def send(self, verb: str, path: str, body: bytes) -> int:
         if self.writer is None:
             self.reader, self.writer = await asyncio.open_connection(self.host, self.port)
-        head = f"{verb} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {self.key}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        head = (
+            f"{verb} {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer"
+            f" {self.key}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        )
         self.writer.write(head.encode() + body)
         answer = await self.reader.readuntil(b"\r\n\r\n")
         await self.reader.readexactly(int(re.search(rb"content-length: (\d+)", answer)[1]))  # type: ignore[index]
         return int(answer[9:12])
 
 
-async def offered(lines: list[Line], path: str, bodies: list[bytes], rate: float, pid: int, verb: str = "POST") -> dict[str, Any]:
+async def offered(
+    lines: list[Line], path: str, bodies: list[bytes], rate: float, pid: int, verb: str = "POST"
+) -> dict[str, Any]:
     """Send `bodies` at random times, `rate` a second; latencies in ms from when each was due."""
     free: asyncio.Queue[Line] = asyncio.Queue()
     for line in lines:
@@ -76,8 +86,17 @@ async def offered(lines: list[Line], path: str, bodies: list[bytes], rate: float
     await asyncio.gather(*tasks)
     seconds = time.perf_counter() - begun
     p50, p95, p99 = np.percentile(took, (50, 95, 99)).round(1).tolist()
-    return {"asked a second": rate, "answered a second": round(len(bodies) / seconds, 1), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "worst_ms": round(float(took.max()), 1),
-            "processor_ms a request": round(1000 * (processor_s(pid) - busy) / len(bodies), 2), "not 200": int((statuses != 200).sum()), "requests": len(bodies)}  # fmt: skip
+    return {
+        "asked a second": rate,
+        "answered a second": round(len(bodies) / seconds, 1),
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "worst_ms": round(float(took.max()), 1),
+        "processor_ms a request": round(1000 * (processor_s(pid) - busy) / len(bodies), 2),
+        "not 200": int((statuses != 200).sum()),
+        "requests": len(bodies),
+    }
 
 
 def processor_s(pid: int) -> float:
@@ -102,11 +121,16 @@ def rank_call(model: Path) -> dict[str, Any]:
         started = time.perf_counter()
         method.recommend([query], 10)
         took.append((time.perf_counter() - started) * 1000)
-    return {name: round(float(np.percentile(took, q)), 2) for name, q in (("p50_ms", 50), ("p99_ms", 99))}
+    return {
+        name: round(float(np.percentile(took, q)), 2)
+        for name, q in (("p50_ms", 50), ("p99_ms", 99))
+    }
 
 
 def timed() -> Dataset:
-    """Beauty with times, which it lacks: one second from event to event of a person, as they are ordered."""
+    """Beauty with times, which it lacks: one second from event to event of a person, as they are
+    ordered.
+    """
     data = real("beauty")
     rows = data.sequences.rows
     place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
@@ -136,27 +160,58 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
         ]
 
     def events(rate: float, mark: str) -> list[bytes]:
-        return [json.dumps({"events": [{"event_id": f"{mark}-{b}-{i}", "user_id": users[int(rng.integers(len(users)))], "item_id": items[int(rng.integers(len(items)))]}
-                                       for i in range(100)]}).encode() for b in range(int(rate / 100 * given.seconds))]  # fmt: skip
+        return [
+            json.dumps(
+                {
+                    "events": [
+                        {
+                            "event_id": f"{mark}-{b}-{i}",
+                            "user_id": users[int(rng.integers(len(users)))],
+                            "item_id": items[int(rng.integers(len(items)))],
+                        }
+                        for i in range(100)
+                    ]
+                }
+            ).encode()
+            for b in range(int(rate / 100 * given.seconds))
+        ]
 
     gc.collect()
     gc.freeze()  # a collection of the data that is held here would count as the server's
     await offered(lines, "/v1/recommendations", asked(20)[:200], 20, pid)  # warm
-    out: dict[str, Any] = {"memory at start, GB": memory_gb(pid), "recommendations": [], "events, batches of 100": []}
+    out: dict[str, Any] = {
+        "memory at start, GB": memory_gb(pid),
+        "recommendations": [],
+        "events, batches of 100": [],
+    }
     for rate in given.rates:
-        out["recommendations"].append(await offered(lines, "/v1/recommendations", asked(rate), rate, pid))
+        out["recommendations"].append(
+            await offered(lines, "/v1/recommendations", asked(rate), rate, pid)
+        )
         print(json.dumps(out["recommendations"][-1]), flush=True)
     for rate in given.events:
         found = await offered(lines, "/v1/events", events(rate, f"alone{rate}"), rate / 100, pid)
         out["events, batches of 100"].append({"events a second": rate, **found})
         print(json.dumps(out["events, batches of 100"][-1]), flush=True)
     both = await asyncio.gather(
-        offered(lines[:48], "/v1/recommendations", asked(100), 100, pid), offered(lines[48:], "/v1/events", events(1000, "both"), 10, pid)
+        offered(lines[:48], "/v1/recommendations", asked(100), 100, pid),
+        offered(lines[48:], "/v1/events", events(1000, "both"), 10, pid),
     )
-    out["100 recommendations and 1,000 events a second at once"] = {"recommendations": both[0], "events": both[1]}
+    out["100 recommendations and 1,000 events a second at once"] = {
+        "recommendations": both[0],
+        "events": both[1],
+    }
     prices = [
         json.dumps(
-            {"items": [{"item_id": items[int(rng.integers(len(items)))], "title": "a thing", "price": float(rng.integers(1, 100))}]}
+            {
+                "items": [
+                    {
+                        "item_id": items[int(rng.integers(len(items)))],
+                        "title": "a thing",
+                        "price": float(rng.integers(1, 100)),
+                    }
+                ]
+            }
         ).encode()
         for _ in range(int(5 * given.seconds))
     ]
@@ -173,16 +228,22 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path)
-    parser.add_argument("--rates", type=float, nargs="+", default=[50, 100, 200, 300, 400, 600, 800])
+    parser.add_argument(
+        "--rates", type=float, nargs="+", default=[50, 100, 200, 300, 400, 600, 800]
+    )
     parser.add_argument("--events", type=float, nargs="+", default=[2000, 5000])
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--database", help="of the store; left out: SQLite in a fresh folder")
     given = parser.parse_args()
-    others = {"load of the machine before": [round(one, 1) for one in os.getloadavg()],
-              "before everybody else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO)}  # fmt: skip
+    others = {
+        "load of the machine before": [round(one, 1) for one in os.getloadavg()],
+        "before everybody else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
+    }
     os.sched_setaffinity(0, {1})
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and by the server
     with tempfile.TemporaryDirectory() as name:
@@ -192,8 +253,22 @@ def main() -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "tailor", "serve", "--model", str(model), "--data", str(folder / "data"), "--port", str(port), "--workers", str(given.workers),
-                   "--database", given.database or str(folder / "store.db")]  # fmt: skip
+        command = [
+            sys.executable,
+            "-m",
+            "tailor",
+            "serve",
+            "--model",
+            str(model),
+            "--data",
+            str(folder / "data"),
+            "--port",
+            str(port),
+            "--workers",
+            str(given.workers),
+            "--database",
+            given.database or str(folder / "store.db"),
+        ]
         server = subprocess.Popen(
             ["taskset", "-c", "0", *command],
             stdout=subprocess.PIPE,
@@ -210,7 +285,10 @@ def main() -> None:
             key = re.search(r"tailor_[\w-]+", said)[0]  # type: ignore[index]
             while socket.socket().connect_ex(("127.0.0.1", port)):
                 time.sleep(0.2)
-            figures = {"rank call alone": rank_call(model), **asyncio.run(measured(port, key, server.pid, given))}
+            figures = {
+                "rank call alone": rank_call(model),
+                **asyncio.run(measured(port, key, server.pid, given)),
+            }
         finally:
             server.terminate()
             server.wait(30)
@@ -219,7 +297,12 @@ def main() -> None:
                 "service",
                 0,
                 "python benchmarks/service_load.py",
-                figures | {"workers": given.workers, "database": given.database or "sqlite", **others},
+                figures
+                | {
+                    "workers": given.workers,
+                    "database": given.database or "sqlite",
+                    **others,
+                },
             )
         )
 

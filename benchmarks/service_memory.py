@@ -1,4 +1,5 @@
-"""Whether the service's memory stays as it is: ten minutes of recommendations and events, looked at every minute.
+"""Whether the service's memory stays as it is: ten minutes of recommendations and events, looked at
+every minute.
 
     python benchmarks/service_memory.py --model FOLDER [--minutes 10] [--rate 50]
 
@@ -29,21 +30,45 @@ async def watched(port: int, key: str, pid: int, minutes: int, rate: float) -> l
     users, items = data.users.ids, data.catalogue.ids
     lines = [Line("127.0.0.1", port, key) for _ in range(CONNECTIONS)]
     for minute in range(minutes + 1):  # the first warms up
-        asked = [json.dumps({"user_id": users[int(rng.integers(len(users)))], "k": 10}).encode() for _ in range(int(rate * 60))]
-        sent = [json.dumps({"events": [{"event_id": f"{minute}-{b}-{i}", "user_id": users[int(rng.integers(len(users)))], "item_id": items[int(rng.integers(len(items)))]}
-                                       for i in range(10)]}).encode() for b in range(60)]  # fmt: skip
+        asked = [
+            json.dumps({"user_id": users[int(rng.integers(len(users)))], "k": 10}).encode()
+            for _ in range(int(rate * 60))
+        ]
+        sent = [
+            json.dumps(
+                {
+                    "events": [
+                        {
+                            "event_id": f"{minute}-{b}-{i}",
+                            "user_id": users[int(rng.integers(len(users)))],
+                            "item_id": items[int(rng.integers(len(items)))],
+                        }
+                        for i in range(10)
+                    ]
+                }
+            ).encode()
+            for b in range(60)
+        ]
         lists, events = await asyncio.gather(
-            offered(lines[:48], "/v1/recommendations", asked, rate, pid), offered(lines[48:], "/v1/events", sent, 1, pid)
+            offered(lines[:48], "/v1/recommendations", asked, rate, pid),
+            offered(lines[48:], "/v1/events", sent, 1, pid),
         )
         out.append(
-            {"minute": minute, "memory, GB": memory_gb(pid), "p99_ms": lists["p99_ms"], "not 200": lists["not 200"] + events["not 200"]}
+            {
+                "minute": minute,
+                "memory, GB": memory_gb(pid),
+                "p99_ms": lists["p99_ms"],
+                "not 200": lists["not 200"] + events["not 200"],
+            }
         )
         print(out[-1], flush=True)
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--minutes", type=int, default=10)
     parser.add_argument("--rate", type=float, default=50)
@@ -69,20 +94,37 @@ def main() -> None:
             str(folder / "s.db"),
         ]
         with (folder / "log").open("w") as log:
-            server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+            server = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
         try:
             said = ""
             while "Serving on" not in said:
                 said += server.stdout.readline()  # type: ignore[union-attr]
             while socket.socket().connect_ex(("127.0.0.1", port)):
                 time.sleep(0.2)
-            found = asyncio.run(watched(port, re.search(r"tailor_[\w-]+", said)[0], server.pid, given.minutes, given.rate))  # type: ignore[index]
+            found = asyncio.run(
+                watched(
+                    port,
+                    re.search(r"tailor_[\w-]+", said)[0],
+                    server.pid,
+                    given.minutes,
+                    given.rate,
+                )
+            )  # type: ignore[index]
         finally:
             server.terminate()
             server.wait(30)
     print(
         write_result(
-            "service-memory", 0, "python benchmarks/service_memory.py", {"rate": given.rate, "events a second": 10, "minutes": found}
+            "service-memory",
+            0,
+            "python benchmarks/service_memory.py",
+            {"rate": given.rate, "events a second": 10, "minutes": found},
         )
     )
 

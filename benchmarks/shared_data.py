@@ -1,4 +1,6 @@
-"""The real data sets that benchmarks and tests read; they live outside the repository, in the folder named by TAILOR_DATA."""
+"""The real data sets that benchmarks and tests read; they live outside the repository, in the
+folder named by TAILOR_DATA.
+"""
 
 import os
 import tempfile
@@ -10,10 +12,28 @@ from tailor.data.splits import Split, split_by
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {  # name -> events, format, further files, columns, the split methods are judged on
-    "beauty": ("amazon/beauty/sequences.txt", "sequences", {"items": "amazon/beauty/items.csv"}, {}, "last"),
-    "sports": ("amazon/sports/sequences.txt", "sequences", {"items": "amazon/sports/items.csv"}, {}, "last"),
+    "beauty": (
+        "amazon/beauty/sequences.txt",
+        "sequences",
+        {"items": "amazon/beauty/items.csv"},
+        {},
+        "last",
+    ),
+    "sports": (
+        "amazon/sports/sequences.txt",
+        "sequences",
+        {"items": "amazon/sports/items.csv"},
+        {},
+        "last",
+    ),
     "ml-100k": ("movielens/ml-100k", "recbole", {}, {}, "time"),
-    "ml-latest-small": ("movielens/ml-latest-small/ratings.csv", "csv", {"items": "movielens/ml-latest-small/movies.csv"}, {}, "time"),
+    "ml-latest-small": (
+        "movielens/ml-latest-small/ratings.csv",
+        "csv",
+        {"items": "movielens/ml-latest-small/movies.csv"},
+        {},
+        "time",
+    ),
 }
 
 
@@ -26,10 +46,14 @@ def real(name: str) -> Dataset:
     events, format, files, columns, _ = SOURCES[name]
     folder = data_folder()
     if not (folder / events).exists():
-        raise FileNotFoundError(f"{folder / events} is not there: set TAILOR_DATA to the folder of the shared data")
+        raise FileNotFoundError(
+            f"{folder / events} is not there: set TAILOR_DATA to the folder of the shared data"
+        )
     with tempfile.TemporaryDirectory() as out:
         more = {table: folder / path for table, path in files.items()}
-        import_data(folder / events, Path(out) / name, format=format, columns=columns, name=name, **more)
+        import_data(
+            folder / events, Path(out) / name, format=format, columns=columns, name=name, **more
+        )
         data = Dataset.open(Path(out) / name)
         return Dataset(dict(data.tables), name)  # read now: the folder goes
 

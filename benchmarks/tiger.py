@@ -1,8 +1,10 @@
-"""TIGER on Beauty beside what it must be seen beside: accuracy, what the beam loses against scoring every item, answers that are none, codes dealt out anew.
+"""TIGER on Beauty beside what it must be seen beside: accuracy, what the beam loses against scoring
+every item, answers that are none, codes dealt out anew.
 
     OMP_NUM_THREADS=1 taskset -c 1 python benchmarks/tiger.py [beauty] [--seed 0]
 
-Fitted on train only, the best weights by validation, settings chosen on validation; all test users, the whole catalogue, seen items removed and kept.
+Fitted on train only, the best weights by validation, settings chosen on validation; all test users,
+the whole catalogue, seen items removed and kept.
 """
 
 import argparse
@@ -24,11 +26,18 @@ from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.sasrec import SASRec
 
 EXACT = 2_000  # people whose every item is scored
-RIVALS = {"popularity": Popularity, "co-visitation": CoVisitation, "graph heuristic": GraphHeuristic, "SASRec": SASRec}
+RIVALS = {
+    "popularity": Popularity,
+    "co-visitation": CoVisitation,
+    "graph heuristic": GraphHeuristic,
+    "SASRec": SASRec,
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", nargs="?", default="beauty")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
@@ -49,13 +58,22 @@ def main() -> None:
         "TIGER against": [one.to_dict() for one in compare(report, "TIGER", ["HR@10", "NDCG@10"])],
         "beam": beam_and_exact(fitted["TIGER"], split, run),
         "answers": answers(fitted["TIGER"], split),
-        "lost by shuffled codes": {metric: round(1 - report.mean("TIGER, shuffled codes", metric) / report.mean("TIGER", metric), 4)
-                                   for metric in report.metrics},
-    }  # fmt: skip
+        "lost by shuffled codes": {
+            metric: round(
+                1 - report.mean("TIGER, shuffled codes", metric) / report.mean("TIGER", metric), 4
+            )
+            for metric in report.metrics
+        },
+    }
     for row in figures["accuracy"]:
         print(row["method"], row["seen"], row["metric"], round(row["mean"], 4))
     print(figures["beam"], figures["answers"], figures["lost by shuffled codes"])
-    write_result(f"tiger-{given.data}", given.seed, f"python benchmarks/tiger.py {given.data} --seed {given.seed}", figures)
+    write_result(
+        f"tiger-{given.data}",
+        given.seed,
+        f"python benchmarks/tiger.py {given.data} --seed {given.seed}",
+        figures,
+    )
 
 
 CODED = TIGER._coded
@@ -73,7 +91,9 @@ def shuffled() -> TIGER:
 
 
 def beam_and_exact(method: TIGER, split: Split, run: Run) -> dict[str, float]:
-    """Hits among the ten best of all items, and how many of those the beam finds; milliseconds of processor a person for each way."""
+    """Hits among the ten best of all items, and how many of those the beam finds; milliseconds of
+    processor a person for each way.
+    """
     queries, targets = split.queries("test")
     some = np.sort(run.rng("exact").permutation(len(queries))[:EXACT])
     asked, wanted = queries.take(some).without_history(), targets.take(some)
@@ -84,22 +104,42 @@ def beam_and_exact(method: TIGER, split: Split, run: Run) -> dict[str, float]:
         lists[exact] = method.recommend(asked, 10).over(queries.catalogue).rows
         spent[exact] = 1000 * (time.process_time() - started) / len(some)
     method.exact = False
-    hit = {exact: (rows == wanted.values[wanted.offsets[:-1], None]).any(axis=1) for exact, rows in lists.items()}
-    shared = np.mean([len(np.intersect1d(a, b)) for a, b in zip(lists[False], lists[True], strict=True)]) / 10
-    return {"people": len(some), "exact hits": int(hit[True].sum()), "found by the beam": int((hit[True] & hit[False]).sum()),
-            "share found": round(float((hit[True] & hit[False]).sum() / max(hit[True].sum(), 1)), 4), "beam's own hits": int(hit[False].sum()),
-            "share of the ten alike": round(float(shared), 4), "beam_ms": round(spent[False], 2), "exact_ms": round(spent[True], 2)}  # fmt: skip
+    hit = {
+        exact: (rows == wanted.values[wanted.offsets[:-1], None]).any(axis=1)
+        for exact, rows in lists.items()
+    }
+    shared = (
+        np.mean([len(np.intersect1d(a, b)) for a, b in zip(lists[False], lists[True], strict=True)])
+        / 10
+    )
+    return {
+        "people": len(some),
+        "exact hits": int(hit[True].sum()),
+        "found by the beam": int((hit[True] & hit[False]).sum()),
+        "share found": round(float((hit[True] & hit[False]).sum() / max(hit[True].sum(), 1)), 4),
+        "beam's own hits": int(hit[False].sum()),
+        "share of the ten alike": round(float(shared), 4),
+        "beam_ms": round(spent[False], 2),
+        "exact_ms": round(spent[True], 2),
+    }
 
 
 def answers(method: TIGER, split: Split) -> dict[str, int]:
-    """How many answers name no item of the catalogue, an item twice, or one that was excluded; and how many lists are short."""
+    """How many answers name no item of the catalogue, an item twice, or one that was excluded; and
+    how many lists are short.
+    """
     queries = split.queries("test")[0].without_history()
     rows = method.recommend(queries, 10).over(queries.catalogue).rows
     n, given = len(queries.catalogue), rows >= 0
     keys = (np.arange(len(rows))[:, None] * n + rows)[given]
     barred = queries.exclude.owners * n + queries.exclude.values
-    return {"answers": int(given.sum()), "no item": int((rows >= n).sum()), "twice": int(len(keys) - len(np.unique(keys))),
-            "excluded": int(np.isin(keys, barred).sum()), "short lists": int((~given).any(axis=1).sum())}  # fmt: skip
+    return {
+        "answers": int(given.sum()),
+        "no item": int((rows >= n).sum()),
+        "twice": int(len(keys) - len(np.unique(keys))),
+        "excluded": int(np.isin(keys, barred).sum()),
+        "short lists": int((~given).any(axis=1).sum()),
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""Speed and memory of training sequence nets: seconds an epoch, the share of the machine's matrix rate that a step reaches, memory at ten million events.
+"""Speed and memory of training sequence nets: seconds an epoch, the share of the machine's matrix
+rate that a step reaches, memory at ten million events.
 
     python benchmarks/training.py [--threads 2] [--jobs beauty long ten-million]
 
-Every job runs in a process of its own. FLOPs are counted from the shapes of the batches: 24 D^2 a place and block, 4 T D a place for attention, 2 K D a
-predicting place for the loss, three times that for forward and backward pass. The matrix rate is that of a product of the loss's shape in the
+Every job runs in a process of its own. FLOPs are counted from the shapes of the batches: 24 D^2 a
+place and block, 4 T D a place for attention, 2 K D a predicting place for the loss, three times
+that for forward and backward pass. The matrix rate is that of a product of the loss's shape in the
 number format that training uses.
 """
 
@@ -29,7 +31,8 @@ from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.sequences import SequenceRecommender, whole_windows
 from tailor.worlds.shop_log import shop_log
 
-REPEATS = 5  # fits of one epoch each; the fastest counts, since others on the machine only make them slower
+# fits of one epoch each; the fastest counts, since others on the machine only make them slower
+REPEATS = 5
 
 
 def matrix_rate(threads: int) -> dict[str, float]:
@@ -57,28 +60,52 @@ def flops(method: SequenceRecommender, data: Dataset) -> tuple[float, float]:
         longest = int(batch.lengths.max())
         padded, predicting = len(batch.lengths) * longest, int(batch.lengths.sum())
         layers = padded * blocks * (24 * width**2 + 4 * longest * width)
-        total += 3 * (layers + predicting * 2 * min(method.negatives or method._net.items, method._net.items) * width)
+        total += 3 * (
+            layers
+            + predicting * 2 * min(method.negatives or method._net.items, method._net.items) * width
+        )
         places, real = places + padded, real + predicting
     return total, places / real
 
 
-def epochs(method: SequenceRecommender, data: Dataset, threads: int, repeats: int = REPEATS) -> dict:
-    clone(method).fit(data, Run(workers=threads, deadline_s=1.0))  # what only the first steps of a process pay for
+def epochs(
+    method: SequenceRecommender, data: Dataset, threads: int, repeats: int = REPEATS
+) -> dict:
+    # what only the first steps of a process pay for
+    clone(method).fit(data, Run(workers=threads, deadline_s=1.0))
     every = [method.fit(data, Run(workers=threads)).fit_report_["seconds"] for _ in range(repeats)]
     seconds = min(every)
     rate = matrix_rate(threads)
     work, padding = flops(method, data)
     kind = method.fit_report_["dtype"]
-    return {"s an epoch": round(seconds, 2), "of": every, "events": len(data.events), "GFLOP an epoch": round(work / 1e9, 1), "padded places a real one": round(padding, 3),
-            "dtype": kind, "matrix rate, GFLOP/s": {name: round(one) for name, one in rate.items()},
-            "share of the matrix rate": round(work / 1e9 / seconds / rate[kind], 3), "loss": method.fit_report_["loss"]}  # fmt: skip
+    return {
+        "s an epoch": round(seconds, 2),
+        "of": every,
+        "events": len(data.events),
+        "GFLOP an epoch": round(work / 1e9, 1),
+        "padded places a real one": round(padding, 3),
+        "dtype": kind,
+        "matrix rate, GFLOP/s": {name: round(one) for name, one in rate.items()},
+        "share of the matrix rate": round(work / 1e9 / seconds / rate[kind], 3),
+        "loss": method.fit_report_["loss"],
+    }
 
 
 def beauty(threads: int) -> dict:
     data = real_split("beauty").train
-    nets = {"SASRec": SASRec, "SASRec, gated blocks": SASRec, "HSTU": HSTU, "GRU4Rec": GRU4Rec, "BERT4Rec": BERT4Rec}
+    nets = {
+        "SASRec": SASRec,
+        "SASRec, gated blocks": SASRec,
+        "HSTU": HSTU,
+        "GRU4Rec": GRU4Rec,
+        "BERT4Rec": BERT4Rec,
+    }
     return {
-        name: epochs(net(epochs=1, patience=None, **({"gated": True} if "gated" in name else {})), data, threads)
+        name: epochs(
+            net(epochs=1, patience=None, **({"gated": True} if "gated" in name else {})),
+            data,
+            threads,
+        )
         for name, net in nets.items()
     }
 
@@ -86,7 +113,11 @@ def beauty(threads: int) -> dict:
 def long(threads: int) -> dict:
     """Planted, the size of MovieLens 1M, histories of up to 200 events."""
     data = shop_log(users=6_040, items=3_706, events=1_000_209, seed=0)
-    return {"SASRec, length 200": epochs(SASRec(epochs=1, patience=None, length=200), data, threads, repeats=2)}
+    return {
+        "SASRec, length 200": epochs(
+            SASRec(epochs=1, patience=None, length=200), data, threads, repeats=2
+        )
+    }
 
 
 def ten_million(threads: int) -> dict:
@@ -99,17 +130,29 @@ def ten_million(threads: int) -> dict:
     report = method.fit_report_
     per_epoch = sum(
         len(batch.lengths) > 0
-        for batch in method._batches(whole_windows(data.sequences.rows, method.length), data.sequences.rows, np.random.default_rng(0))
+        for batch in method._batches(
+            whole_windows(data.sequences.rows, method.length),
+            data.sequences.rows,
+            np.random.default_rng(0),
+        )
     )
-    return {"GB before": round(before, 2), "GB above": round(peak - before, 2), "GB of item vectors": round(method.weights_["table.weight"].nbytes / 2**30, 4),
-            "steps": report["steps"], "s an epoch at this rate": round(report["seconds"] / max(report["steps"], 1) * per_epoch), "stopped": report["stopped"]}  # fmt: skip
+    return {
+        "GB before": round(before, 2),
+        "GB above": round(peak - before, 2),
+        "GB of item vectors": round(method.weights_["table.weight"].nbytes / 2**30, 4),
+        "steps": report["steps"],
+        "s an epoch at this rate": round(report["seconds"] / max(report["steps"], 1) * per_epoch),
+        "stopped": report["stopped"],
+    }
 
 
 JOBS = {"beauty": beauty, "long": long, "ten-million": ten_million}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--jobs", nargs="+", default=list(JOBS), choices=list(JOBS))
     parser.add_argument("--job", help="one job, in this process")
@@ -120,7 +163,10 @@ def main() -> None:
     figures: dict = {"threads": given.threads}
     for job in given.jobs:
         done = subprocess.run(
-            [sys.executable, __file__, "--job", job, "--threads", str(given.threads)], capture_output=True, text=True, check=False
+            [sys.executable, __file__, "--job", job, "--threads", str(given.threads)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode:
             sys.exit(done.stderr)

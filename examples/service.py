@@ -1,4 +1,6 @@
-"""A shop is served: events go in, answers change at once, a person is erased. `python examples/service.py`"""
+"""A shop is served: events go in, answers change at once, a person is erased. `python
+examples/service.py`
+"""
 
 import re
 import socket
@@ -20,19 +22,42 @@ CoVisitation().fit(tailor.last_out(data).train).save(folder / "model")
 with socket.socket() as free:
     free.bind(("127.0.0.1", 0))
     port = str(free.getsockname()[1])
-serve = [sys.executable, "-m", "tailor", "serve", "--model", "model", "--data", "data", "--port", port]
-server = subprocess.Popen(serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-key = next(found[0] for line in server.stdout or () if (found := re.search(r"tailor_\S+", line)))  # shown on the first start, once
+serve = [
+    sys.executable,
+    "-m",
+    "tailor",
+    "serve",
+    "--model",
+    "model",
+    "--data",
+    "data",
+    "--port",
+    port,
+]
+server = subprocess.Popen(
+    serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+)
+# shown on the first start, once
+key = next(found[0] for line in server.stdout or () if (found := re.search(r"tailor_\S+", line)))
 
 with Client(f"http://127.0.0.1:{port}", key) as service:  # waits until the server answers
     before = service.recommend("somebody new", k=3)
     print(before["notes"][0])
     bought = data.catalogue.ids[0]
-    service.send_events([{"event_id": "order-1", "user_id": "somebody new", "item_id": bought, "action": "buy"}])
+    service.send_events(
+        [{"event_id": "order-1", "user_id": "somebody new", "item_id": bought, "action": "buy"}]
+    )
     after = service.recommend("somebody new", k=3, explain=True)
     for item in after["items"]:
-        print(item["item_id"], item["title"], "because of", [reason["id"] for reason in item["reasons"]])
+        print(
+            item["item_id"],
+            item["title"],
+            "because of",
+            [reason["id"] for reason in item["reasons"]],
+        )
     assert after["items"] and bought not in [item["item_id"] for item in after["items"]]
     receipt = service.erase("somebody new")
-    print("erased:", receipt["rows"], "receipt holds:", receipt_holds(receipt, receipt["public_key"]))
+    print(
+        "erased:", receipt["rows"], "receipt holds:", receipt_holds(receipt, receipt["public_key"])
+    )
 server.terminate()

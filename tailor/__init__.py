@@ -7,7 +7,9 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "tailor.core.methods": "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Study Paper",
+    "tailor.core.methods": (
+        "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Study Paper"
+    ),
     "tailor.core.specs": "build spec discover clone",
     "tailor.core.saving": "save load",
     "tailor.data.dataset": "Dataset",

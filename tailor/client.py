@@ -13,7 +13,8 @@ from tailor.errors import ServiceError
 
 AT_ONCE = 1_000  # events or items of one request
 BUSY = 429
-AGAIN = (BUSY, 502, 503, 504)  # answers after which the same request may be sent again: events have ids, so that none counts twice
+# answers after which the same request may be sent again: events have ids, so that none counts twice
+AGAIN = (BUSY, 502, 503, 504)
 
 
 class Client:
@@ -23,14 +24,26 @@ class Client:
             tailor.send_events([{"event_id": "1", "user_id": "ann", "item_id": "tea"}])
             tailor.recommend(user_id="ann", k=5)["items"]
 
-    What the server refuses raises ServiceError with its reason and the field; what it cannot take now is sent again for up to `patience_s`.
+    What the server refuses raises ServiceError with its reason and the field; what it cannot take
+    now is sent again for up to `patience_s`.
     """
 
     def __init__(
-        self, url: str, key: str, *, timeout_s: float = 30.0, patience_s: float = 60.0, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        key: str,
+        *,
+        timeout_s: float = 30.0,
+        patience_s: float = 60.0,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.patience_s = patience_s
-        self._http = httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=timeout_s, transport=transport)
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=timeout_s,
+            transport=transport,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -42,13 +55,17 @@ class Client:
         self._http.close()
 
     def send_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Store events; accepted (a count), duplicates (ids) and rejected (index, field, problem) over all of them. Sent again, none counts twice."""
+        """Store events; accepted (a count), duplicates (ids) and rejected (index, field, problem)
+        over all of them. Sent again, none counts twice.
+        """
         out: dict[str, Any] = {"accepted": 0, "duplicates": [], "rejected": []}
         for start in range(0, len(events), AT_ONCE):
             answer = self._batch(events[start : start + AT_ONCE])
             out["accepted"] += answer["accepted"]
             out["duplicates"] += answer["duplicates"]
-            out["rejected"] += [{**one, "index": one["index"] + start} for one in answer["rejected"]]
+            out["rejected"] += [
+                {**one, "index": one["index"] + start} for one in answer["rejected"]
+            ]
         return out
 
     def _batch(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -57,12 +74,16 @@ class Client:
         except ServiceError as error:
             if error.status != 422 or not any("index" in one for one in error.errors):
                 raise
-            return {"accepted": 0, "duplicates": [], "rejected": list(error.errors)}  # none of this batch, perhaps some of the next
+            # none of this batch, perhaps some of the next
+            return {"accepted": 0, "duplicates": [], "rejected": list(error.errors)}
 
     def put_items(self, items: Sequence[Mapping[str, Any]]) -> int:
         """Write items; how many."""
         batches = [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]
-        return sum(int(self._ask("PUT", "/v1/items", {"items": [dict(one) for one in some]})["written"]) for some in batches)
+        return sum(
+            int(self._ask("PUT", "/v1/items", {"items": [dict(one) for one in some]})["written"])
+            for some in batches
+        )
 
     def delete_item(self, item_id: str) -> None:
         """It is answered no more, until it is written again."""
@@ -75,10 +96,27 @@ class Client:
     def restore(self, item_id: str) -> None:
         self._ask("DELETE", f"/v1/items/{quote(item_id, safe='')}/takedown")
 
-    def recommend(self, user_id: str | None = None, history: Sequence[str] | None = None, k: int = 10, **more: Any) -> dict[str, Any]:
-        """Items for a person, a history, or a stranger; `more`: exclude, filter, text, context, keep_seen, explain, request_id."""
-        body = {"user_id": user_id, "history": None if history is None else list(history), "k": k, **more}
-        return self._ask("POST", "/v1/recommendations", {name: value for name, value in body.items() if value is not None})
+    def recommend(
+        self,
+        user_id: str | None = None,
+        history: Sequence[str] | None = None,
+        k: int = 10,
+        **more: Any,
+    ) -> dict[str, Any]:
+        """Items for a person, a history, or a stranger; `more`: exclude, filter, text, context,
+        keep_seen, explain, request_id.
+        """
+        body = {
+            "user_id": user_id,
+            "history": None if history is None else list(history),
+            "k": k,
+            **more,
+        }
+        return self._ask(
+            "POST",
+            "/v1/recommendations",
+            {name: value for name, value in body.items() if value is not None},
+        )
 
     def predict(
         self,
@@ -94,7 +132,11 @@ class Client:
             "history": None if history is None else list(history),
             "context": dict(context or {}),
         }
-        return self._ask("POST", "/v1/predict", {name: value for name, value in body.items() if value is not None})
+        return self._ask(
+            "POST",
+            "/v1/predict",
+            {name: value for name, value in body.items() if value is not None},
+        )
 
     def similar(self, item_id: str, k: int = 10, **more: Any) -> dict[str, Any]:
         return self._ask("POST", "/v1/similar", {"item_id": item_id, "k": k, **more})
@@ -122,12 +164,22 @@ class Client:
         return self._ask("POST", "/v1/models/switch", {"version": version})
 
     def roll_back(self, kind: str = "recommends") -> dict[str, Any]:
-        """Let the version answer that did before this one; `kind`: "recommends" or "predicts". Never sent twice: the second time would undo the first."""
+        """Let the version answer that did before this one; `kind`: "recommends" or "predicts".
+        Never sent twice: the second time would undo the first.
+        """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
 
-    def start_experiment(self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None) -> dict[str, Any]:
-        """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...], the first what the others are compared with."""
-        return self._ask("POST", "/v1/experiments", {"name": name, "arms": [dict(one) for one in arms], "action": action})
+    def start_experiment(
+        self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None
+    ) -> dict[str, Any]:
+        """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...],
+        the first what the others are compared with.
+        """
+        return self._ask(
+            "POST",
+            "/v1/experiments",
+            {"name": name, "arms": [dict(one) for one in arms], "action": action},
+        )
 
     def experiment(self, name: str) -> dict[str, Any]:
         """What came of it so far."""
@@ -136,7 +188,9 @@ class Client:
     def end_experiment(self, name: str) -> dict[str, Any]:
         return self._ask("DELETE", f"/v1/experiments/{quote(name, safe='')}")
 
-    def _ask(self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False) -> dict[str, Any]:
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
+    ) -> dict[str, Any]:
         """`once`: sent again only where it is sure that it was not done."""
         give_up, wait_s = time.monotonic() + self.patience_s, 0.5
         while True:
@@ -144,14 +198,20 @@ class Client:
                 answer = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
                 problem, after = (
-                    ServiceError(f"{self._http.base_url} does not answer ({type(error).__name__}): is the server running?"),
+                    ServiceError(
+                        f"{self._http.base_url} does not answer ({type(error).__name__}): is the"
+                        " server running?"
+                    ),
                     wait_s,
                 )
                 may_again = not once or isinstance(error, httpx.ConnectError)
             else:
                 if answer.is_success:
                     return dict(answer.json())
-                problem, after = _problem(answer), _wait(answer.headers.get("retry-after", ""), wait_s)
+                problem, after = (
+                    _problem(answer),
+                    _wait(answer.headers.get("retry-after", ""), wait_s),
+                )
                 may_again = answer.status_code in AGAIN and (not once or answer.status_code == BUSY)
             if not may_again or time.monotonic() + after > give_up:
                 raise problem

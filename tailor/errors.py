@@ -30,9 +30,12 @@ class StoreError(TailorError):
 class ServiceError(TailorError):
     """What a server answered that is not what was asked for."""
 
-    def __init__(self, message: str, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self, message: str, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
         super().__init__(message)
-        self.status, self.errors = status, tuple(errors)  # 0: no answer at all; fields and what is wrong with them
+        # 0: no answer at all; fields and what is wrong with them
+        self.status, self.errors = status, tuple(errors)
 
 
 class MissingExtraError(TailorError):
@@ -40,7 +43,9 @@ class MissingExtraError(TailorError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean "x"?` for the closest of `known`, or a list of them when nothing is close and they are few."""
+    """` Did you mean "x"?` for the closest of `known`, or a list of them when nothing is close and
+    they are few.
+    """
     known = [str(name) for name in known]
     close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
     if close:

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-MODELS = Path(os.environ.get("TAILOR_MODELS", Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")) / "tailor" / "models")).expanduser()
+MODELS = Path(
+    os.environ.get(
+        "TAILOR_MODELS",
+        Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")) / "tailor" / "models",
+    )
+).expanduser()
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(ROOT / "tests" / "llm")]
 
 
@@ -18,7 +23,9 @@ def real():
     from shared_data import real as read
 
     if not data_folder().exists():
-        pytest.skip(f"{data_folder()} is not there: set TAILOR_DATA to the folder of the shared data")
+        pytest.skip(
+            f"{data_folder()} is not there: set TAILOR_DATA to the folder of the shared data"
+        )
     return read
 
 

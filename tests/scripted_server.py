@@ -1,4 +1,6 @@
-"""A server on this machine that speaks as OpenAI's does, well or badly: `with scripted(answer) as server: server.url`."""
+"""A server on this machine that speaks as OpenAI's does, well or badly: `with scripted(answer) as
+server: server.url`.
+"""
 
 import json
 import threading
@@ -8,7 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Server:
-    """`answer(path, body, nth)` returns (status, dict or bytes[, headers]) or a number of seconds to hang for."""
+    """`answer(path, body, nth)` returns (status, dict or bytes[, headers]) or a number of seconds
+    to hang for.
+    """
 
     def __init__(self, answer):
         self.answer, self.bodies, self.keys, self.lock = answer, [], [], threading.Lock()
@@ -72,13 +76,26 @@ def scripted(answer):
 def chat(text, **more):
     """A chat completion of one or several texts."""
     texts = [text] if isinstance(text, str) else text
-    choices = [{"index": i, "message": {"role": "assistant", "content": one}, "finish_reason": "stop"} for i, one in enumerate(texts)]
-    return {"id": "x", "object": "chat.completion", "created": 0, "model": "m", "choices": choices,
-            "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}, **more}  # fmt: skip
+    choices = [
+        {"index": i, "message": {"role": "assistant", "content": one}, "finish_reason": "stop"}
+        for i, one in enumerate(texts)
+    ]
+    return {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "m",
+        "choices": choices,
+        "usage": {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10},
+        **more,
+    }
 
 
 def embeddings(vectors, order=None):
-    data = [{"object": "embedding", "index": i, "embedding": list(map(float, vector))} for i, vector in enumerate(vectors)]
+    data = [
+        {"object": "embedding", "index": i, "embedding": list(map(float, vector))}
+        for i, vector in enumerate(vectors)
+    ]
     return {
         "object": "list",
         "model": "m",

@@ -8,12 +8,25 @@ from tailor.testing.contracts import contracts
 FOUND = [found for found in discover() if found.cls is not None]
 
 
-@pytest.mark.parametrize(("found", "check"), [(found, check) for found in FOUND for check in contracts(found.cls)],
-                         ids=lambda one: one.__name__ if callable(one) else one.path.rpartition(".")[2])  # fmt: skip
+@pytest.mark.parametrize(
+    ("found", "check"),
+    [(found, check) for found in FOUND for check in contracts(found.cls)],
+    ids=lambda one: one.__name__ if callable(one) else one.path.rpartition(".")[2],
+)
 def test_contract(found, check):
     check(found.cls)
 
 
 def test_everything_built_is_found():
     names = {found.path.rpartition(".")[2] for found in FOUND}
-    assert {"CoVisitation", "EASE", "Popularity", "TextMatch", "TextNeighbours", "Cascade", "Fallback", "Filter", "Fuse"} <= names
+    assert {
+        "CoVisitation",
+        "EASE",
+        "Popularity",
+        "TextMatch",
+        "TextNeighbours",
+        "Cascade",
+        "Fallback",
+        "Filter",
+        "Fuse",
+    } <= names

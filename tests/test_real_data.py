@@ -35,7 +35,10 @@ class NextIds(Recommender):
         for i in range(len(queries)):
             top = numbers[queries.histories[i]].max()
             following = [number[top + step] for step in range(1, k + 1) if top + step in number]
-            out.rows[i, : len(following)], out.scores[i, : len(following)] = following, -np.arange(len(following))
+            out.rows[i, : len(following)], out.scores[i, : len(following)] = (
+                following,
+                -np.arange(len(following)),
+            )
         return out
 
 
@@ -48,28 +51,43 @@ def renumbered(data, seed=0):
     """The same data set under a random permutation of the item ids."""
     ids = data.catalogue.ids.tolist()
     new = dict(zip(ids, np.random.default_rng(seed).permutation(ids).tolist(), strict=True))
-    tables = {name: frame.with_columns(pl.col("item_id").replace_strict(new)) for name, frame in data.tables.items()}
+    tables = {
+        name: frame.with_columns(pl.col("item_id").replace_strict(new))
+        for name, frame in data.tables.items()
+    }
     return Dataset(tables, data.name)
 
 
-@pytest.mark.parametrize(("name", "popularity", "visits", "visits_valid"), [
-    ("beauty", (0.0115, 0.0054), (0.0813, 0.0504), (0.0931, 0.0588)),
-    ("sports", (0.0091, 0.0052), (0.0526, 0.0321), (0.0588, 0.0358)),
-    ("ml-100k", (0.0842, 0.0438), (0.1835, 0.0991), (0.1856, 0.1005)),
-    ("ml-latest-small", (0.0426, 0.0196), (0.1100, 0.0655), (0.1085, 0.0662)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "popularity", "visits", "visits_valid"),
+    [
+        ("beauty", (0.0115, 0.0054), (0.0813, 0.0504), (0.0931, 0.0588)),
+        ("sports", (0.0091, 0.0052), (0.0526, 0.0321), (0.0588, 0.0358)),
+        ("ml-100k", (0.0842, 0.0438), (0.1835, 0.0991), (0.1856, 0.1005)),
+        ("ml-latest-small", (0.0426, 0.0196), (0.1100, 0.0655), (0.1085, 0.0662)),
+    ],
+)
 def test_simple_counters_reach_the_known_floors(real, name, popularity, visits, visits_valid):
     split = last_out(real(name))
-    report = evaluate({"popularity": Popularity().fit(split.train), "visits": plain().fit(split.train)}, split, seen=("removed",))
+    report = evaluate(
+        {"popularity": Popularity().fit(split.train), "visits": plain().fit(split.train)},
+        split,
+        seen=("removed",),
+    )
     more = evaluate({"visits": plain().fit(split.train_valid)}, split, seen=("removed",))
-    found = [(r.mean(method, "HR@10"), r.mean(method, "NDCG@10"))
-             for r, method in ((report, "popularity"), (report, "visits"), (more, "visits"))]  # fmt: skip
-    # the floors are means over five random orders of ties, ours is one hashed order: a few users' difference
+    found = [
+        (r.mean(method, "HR@10"), r.mean(method, "NDCG@10"))
+        for r, method in ((report, "popularity"), (report, "visits"), (more, "visits"))
+    ]
+    # the floors are means over five random orders of ties, ours is one hashed order: a few users'
+    # difference
     assert np.allclose(found, [popularity, visits, visits_valid], atol=0.0015)
 
 
 def test_the_leak_probe_gains_nothing_from_renumbered_ids(beauty):
-    """Ids in order of first appearance give .046 without learning; under a random renumbering that is gone."""
+    """Ids in order of first appearance give .046 without learning; under a random renumbering that
+    is gone.
+    """
     split, other = last_out(beauty), last_out(renumbered(beauty))
     leak = evaluate(NextIds().fit(split.train), split, seen=("removed",)).mean("NextIds", "HR@10")
     gone = evaluate(NextIds().fit(other.train), other, seen=("removed",)).mean("NextIds", "HR@10")

@@ -1,7 +1,10 @@
-"""AlphaRec on Beauty and, without learning there, on Sports; three seeds, recall at 20, seen removed, paired differences over users.
+"""AlphaRec on Beauty and, without learning there, on Sports; three seeds, recall at 20, seen
+removed, paired differences over users.
 
-The linear map, which shows what the vectors know, on MiniLM's vectors and on random ones of the same width; the map learned on Beauty, put onto Sports' log; and people
-who say two words that are common in titles and stand in the title of what they chose next. Further maps and SASRec's figures are printed beside them.
+The linear map, which shows what the vectors know, on MiniLM's vectors and on random ones of the
+same width; the map learned on Beauty, put onto Sports' log; and people who say two words that are
+common in titles and stand in the title of what they chose next. Further maps and SASRec's figures
+are printed beside them.
 """
 
 import sys
@@ -39,47 +42,97 @@ def measure(run: Run) -> Claim:
     rows = []
     for seed in SEEDS:
         per_seed = Run(seed=seed, workers=run.workers, progress=run.progress)
-        maps = {"linear": AlphaRec(map="linear"), "linear on random": AlphaRec(map="linear", encoder=RandomVectors()), "net": AlphaRec(),
-                "popularity": Popularity()}  # fmt: skip
-        first = evaluate({name: one.fit(beauty.train, per_seed, beauty) for name, one in maps.items()}, beauty, k=(K,), run=per_seed)
-        there = {name: maps[name].onto(sports.train, per_seed) for name in ("linear", "linear on random", "net")}
-        second = evaluate(there | {"popularity": Popularity().fit(sports.train, per_seed)}, sports, k=(K,), run=per_seed)
+        maps = {
+            "linear": AlphaRec(map="linear"),
+            "linear on random": AlphaRec(map="linear", encoder=RandomVectors()),
+            "net": AlphaRec(),
+            "popularity": Popularity(),
+        }
+        first = evaluate(
+            {name: one.fit(beauty.train, per_seed, beauty) for name, one in maps.items()},
+            beauty,
+            k=(K,),
+            run=per_seed,
+        )
+        there = {
+            name: maps[name].onto(sports.train, per_seed)
+            for name in ("linear", "linear on random", "net")
+        }
+        second = evaluate(
+            there | {"popularity": Popularity().fit(sports.train, per_seed)},
+            sports,
+            k=(K,),
+            run=per_seed,
+        )
         wish = wishes(maps["net"], beauty, seed)
-        rows.append({"seed": seed, "beauty": means(first), "sports, nothing learned there": means(second), "wish": wish,
-                     "linear over random": lead(first, "linear", "linear on random", f"HR@{K}", seed),
-                     "on sports over": {name: lead(second, "linear", name, f"HR@{K}", seed) for name in ("popularity", "linear on random")}})  # fmt: skip
+        rows.append(
+            {
+                "seed": seed,
+                "beauty": means(first),
+                "sports, nothing learned there": means(second),
+                "wish": wish,
+                "linear over random": lead(first, "linear", "linear on random", f"HR@{K}", seed),
+                "on sports over": {
+                    name: lead(second, "linear", name, f"HR@{K}", seed)
+                    for name in ("popularity", "linear on random")
+                },
+            }
+        )
     checks = {
-        "a linear map of language vectors beats one of random vectors": all(row["linear over random"]["low"] > 0 for row in rows),
-        "without learning on Sports it beats popularity": all(row["on sports over"]["popularity"]["low"] > 0 for row in rows),
-        "without learning on Sports it beats random vectors": all(row["on sports over"]["linear on random"]["low"] > 0 for row in rows),
+        "a linear map of language vectors beats one of random vectors": all(
+            row["linear over random"]["low"] > 0 for row in rows
+        ),
+        "without learning on Sports it beats popularity": all(
+            row["on sports over"]["popularity"]["low"] > 0 for row in rows
+        ),
+        "without learning on Sports it beats random vectors": all(
+            row["on sports over"]["linear on random"]["low"] > 0 for row in rows
+        ),
         "a wish in words raises recall": all(row["wish"]["gain"][1] > 0 for row in rows),
     }
     return Claim(checks, {"runs": rows}, SEEDS, ["beauty", "sports"])
 
 
 def wishes(model: AlphaRec, split: Split, seed: int) -> dict[str, object]:
-    """Recall of people who say a wish, by its share; the share is chosen on validation, the gain over no wish measured on the test part."""
-    by_share = {share: recall(model, share, split, *said(split, "valid", seed)).mean() for share in SHARES}
+    """Recall of people who say a wish, by its share; the share is chosen on validation, the gain
+    over no wish measured on the test part.
+    """
+    by_share = {
+        share: recall(model, share, split, *said(split, "valid", seed)).mean() for share in SHARES
+    }
     best = max(SHARES[1:], key=lambda share: by_share[share])
     asked = said(split, "test", seed)
     gain = recall(model, best, split, *asked) - recall(model, 0.0, split, *asked)
     low, high = bootstrap(gain[:, None], seed=seed)
-    return {"validation": {f"{share:g}": round(float(value), 5) for share, value in by_share.items()}, "share": best,
-            "gain": [round(float(one), 5) for one in (gain.mean(), low[0], high[0])]}  # fmt: skip
+    return {
+        "validation": {f"{share:g}": round(float(value), 5) for share, value in by_share.items()},
+        "share": best,
+        "gain": [round(float(one), 5) for one in (gain.mean(), low[0], high[0])],
+    }
 
 
 def said(split: Split, part: str, seed: int) -> tuple[Queries, Ragged]:
-    """Some people of a part, with two words each: of their target's title, those that most titles have."""
+    """Some people of a part, with two words each: of their target's title, those that most titles
+    have.
+    """
     queries, targets = split.queries(part)
     some = np.sort(np.random.default_rng(seed).permutation(len(queries))[:ASKED])
     queries, targets = queries.take(some).without_history(), targets.take(some)
     titles = [list(dict.fromkeys(words(text))) for text in split.data.item_texts]
     common = Counter(word for title in titles for word in title)
-    wish = [" ".join(sorted(titles[row], key=lambda word: -common[word])[:2]) for row in targets.values[targets.offsets[:-1]].tolist()]
-    return Queries.of([replace(query, text=text) for query, text in zip(queries, wish, strict=True)]), targets
+    wish = [
+        " ".join(sorted(titles[row], key=lambda word: -common[word])[:2])
+        for row in targets.values[targets.offsets[:-1]].tolist()
+    ]
+    return (
+        Queries.of([replace(query, text=text) for query, text in zip(queries, wish, strict=True)]),
+        targets,
+    )
 
 
-def recall(model: AlphaRec, share: float, split: Split, queries: Queries, targets: Ragged) -> np.ndarray:
+def recall(
+    model: AlphaRec, share: float, split: Split, queries: Queries, targets: Ragged
+) -> np.ndarray:
     """(U,) whether the target stands in the first 20."""
     moved = AlphaRec(**model.params() | {"text_share": share})
     moved.__dict__ |= model.state()

@@ -1,7 +1,9 @@
-"""The claim of `bars`: cards can be made again to the bit, notice every change, and tell a factorization machine from logistic regression where pairs decide.
+"""The claim of `bars`: cards can be made again to the bit, notice every change, and tell a
+factorization machine from logistic regression where pairs decide.
 
-Five planted logs of 50,000 rows, each with a random state of its own, judge the two methods (paired over people); on the first, cards are made, made again twice, and spoilt. A quarter of an
-hour of a core.
+Five planted logs of 50,000 rows, each with a random state of its own, judge the two methods (paired
+over people); on the first, cards are made, made again twice, and spoilt. A quarter of an hour of a
+core.
 """
 
 import json
@@ -32,25 +34,38 @@ LIKED = {"source": "label", "label": "liked"}
 def measure(run: Run) -> Claim:
     repeats = [planted(run.seed + at, run) for at in range(REPEATS)]
     cards = spoilt(run)
-    matching = OpenBenchmark(seeds=(run.seed,)).run(real("beauty"), {"co-visitation": CoVisitation(), "item-knn": ItemKNN()}, run)
+    matching = OpenBenchmark(seeds=(run.seed,)).run(
+        real("beauty"), {"co-visitation": CoVisitation(), "item-knn": ItemKNN()}, run
+    )
     checks = {
         "a factorization machine is above logistic regression by AUC on every planted log (95 % interval over people)": all(
             one["difference"]["low"] > 0 for one in repeats
         ),
         "cards made again twice have the same values to the bit": cards["made again"] == [[], []],
-        "a setting, a byte of the data and the random state each change the id": all(cards["other id"].values()),
-        "a changed results.csv is noticed and named": any("results.csv" in line for line in cards["tampered"]),
+        "a setting, a byte of the data and the random state each change the id": all(
+            cards["other id"].values()
+        ),
+        "a changed results.csv is noticed and named": any(
+            "results.csv" in line for line in cards["tampered"]
+        ),
         "cards of matching on Beauty are the same when made again": matching.holds,
     }
-    ratings = {"where": "ml-100k, rating of 4 and more, the last tenth of each person's", **rated(run)}
+    ratings = {
+        "where": "ml-100k, rating of 4 and more, the last tenth of each person's",
+        **rated(run),
+    }
     table = {
         row.method: {row.metric: round(row.mean, 5)}
         for board in matching.boards
         for row in board.rows
         if row.metric == "recall@20" and row.seen == "removed"
     }
-    return Claim(checks, {"planted": repeats, "cards": cards, "beauty, recall@20": table, "ratings": ratings}, [run.seed + at for at in range(REPEATS)],
-                 ["crossed", "beauty", "ml-100k"])  # fmt: skip
+    return Claim(
+        checks,
+        {"planted": repeats, "cards": cards, "beauty, recall@20": table, "ratings": ratings},
+        [run.seed + at for at in range(REPEATS)],
+        ["crossed", "beauty", "ml-100k"],
+    )
 
 
 def planted(seed: int, run: Run) -> dict:
@@ -78,16 +93,26 @@ def spoilt(run: Run) -> dict:
         card = made.cards[0]
         again = [verify(card), verify(card)]
         frame = data.events
-        moved = frame.with_columns(time_ms=frame["time_ms"] + (np.arange(len(frame)) == len(frame) - 1))
+        moved = frame.with_columns(
+            time_ms=frame["time_ms"] + (np.arange(len(frame)) == len(frame) - 1)
+        )
         other = Dataset({**dict(data.tables), "events": moved}, data.name, data.labels)
         inputs = card.inputs
-        changed = {"setting": {**inputs, "method": {**inputs["method"], "width": 8}}, "data": {**inputs, "data": {**inputs["data"], "content_hash": other.content_hash}},
-                   "random state": {**inputs, "seed": inputs["seed"] + 1}}  # fmt: skip
+        changed = {
+            "setting": {**inputs, "method": {**inputs["method"], "width": 8}},
+            "data": {**inputs, "data": {**inputs["data"], "content_hash": other.content_hash}},
+            "random state": {**inputs, "seed": inputs["seed"] + 1},
+        }
         path = card.folder / "results.csv"
         path.write_text(path.read_text().replace("0.", "0.9", 1))
         told = verify(read_card(card.folder))
-        return {"made again": again, "other id": {what: id_of(json.loads(json.dumps(one))) != card.id for what, one in changed.items()},
-                "tampered": [line.replace(str(Path(out)), "CARDS") for line in told]}  # fmt: skip
+        return {
+            "made again": again,
+            "other id": {
+                what: id_of(json.loads(json.dumps(one))) != card.id for what, one in changed.items()
+            },
+            "tampered": [line.replace(str(Path(out)), "CARDS") for line in told],
+        }
 
 
 def rated(run: Run) -> dict:
@@ -99,5 +124,13 @@ def rated(run: Run) -> dict:
         "FM": FactorizationMachine(**settings, width=10).fit(split.train, run, split),
     }
     found = evaluate_predictions(fitted, split, run=run)
-    return {**{name: {figure: round(found.of_all(name, figure), 5) for figure in ("AUC", "gAUC", "log_loss", "ECE")} for name in fitted},
-            "difference": found.auc_differences("LR")[0].to_dict()}  # fmt: skip
+    return {
+        **{
+            name: {
+                figure: round(found.of_all(name, figure), 5)
+                for figure in ("AUC", "gAUC", "log_loss", "ECE")
+            }
+            for name in fitted
+        },
+        "difference": found.auc_differences("LR")[0].to_dict(),
+    }

@@ -1,7 +1,10 @@
-"""HLLM on Beauty: items without any event, and what pretraining and the projection are worth; three seeds, paired differences over users.
+"""HLLM on Beauty: items without any event, and what pretraining and the projection are worth; three
+seeds, paired differences over users.
 
-Cold: a tenth of the items is learned from by nobody (another tenth is for validation), and every user who ends with one is asked, over the whole catalogue.
-Warm: everybody's last event, the same net on MiniLM's vectors, on hashed words of the same width, and on MiniLM's vectors as they are. All train for as many epochs.
+Cold: a tenth of the items is learned from by nobody (another tenth is for validation), and every
+user who ends with one is asked, over the whole catalogue. Warm: everybody's last event, the same
+net on MiniLM's vectors, on hashed words of the same width, and on MiniLM's vectors as they are. All
+train for as many epochs.
 """
 
 import sys
@@ -34,16 +37,49 @@ def measure(run: Run) -> Claim:
         per_seed = Run(seed=seed, workers=run.workers, progress=run.progress)
         cold = split_by(data, "new-items", seed=seed)
         known = {"HLLM": HLLM(epochs=EPOCHS), "SASRec": SASRec(), "Popularity": Popularity()}
-        first = evaluate({name: one.fit(cold.train, per_seed, cold) for name, one in known.items()}, cold, run=per_seed)
-        variants = {"HLLM": HLLM(epochs=EPOCHS), "hashed words": HLLM(encoder=HashingEncoder(DIMS), epochs=EPOCHS), "no projection": HLLM(projection="none", width=DIMS, epochs=EPOCHS)}  # fmt: skip
-        second = evaluate({name: one.fit(warm.train, per_seed, warm) for name, one in variants.items()}, warm, run=per_seed)
-        rows.append({"seed": seed, "cold users": len(first.user_ids), "cold": means(first), "warm": means(second),
-                     "cold HR@10 over": {name: lead(first, "HLLM", name, "HR@10", seed) for name in ("SASRec", "Popularity")},
-                     "warm HR@10 over": {name: lead(second, "HLLM", name, "HR@10", seed) for name in ("hashed words", "no projection")}})  # fmt: skip
+        first = evaluate(
+            {name: one.fit(cold.train, per_seed, cold) for name, one in known.items()},
+            cold,
+            run=per_seed,
+        )
+        variants = {
+            "HLLM": HLLM(epochs=EPOCHS),
+            "hashed words": HLLM(encoder=HashingEncoder(DIMS), epochs=EPOCHS),
+            "no projection": HLLM(projection="none", width=DIMS, epochs=EPOCHS),
+        }
+        second = evaluate(
+            {name: one.fit(warm.train, per_seed, warm) for name, one in variants.items()},
+            warm,
+            run=per_seed,
+        )
+        rows.append(
+            {
+                "seed": seed,
+                "cold users": len(first.user_ids),
+                "cold": means(first),
+                "warm": means(second),
+                "cold HR@10 over": {
+                    name: lead(first, "HLLM", name, "HR@10", seed)
+                    for name in ("SASRec", "Popularity")
+                },
+                "warm HR@10 over": {
+                    name: lead(second, "HLLM", name, "HR@10", seed)
+                    for name in ("hashed words", "no projection")
+                },
+            }
+        )
     checks = {
-        "new items are found above SASRec": all(row["cold HR@10 over"]["SASRec"]["low"] > 0 for row in rows),
-        "new items are found above popularity": all(row["cold HR@10 over"]["Popularity"]["low"] > 0 for row in rows),
-        "pretrained vectors beat hashed words": all(row["warm HR@10 over"]["hashed words"]["low"] > 0 for row in rows),
-        "a learned projection beats none": all(row["warm HR@10 over"]["no projection"]["low"] > 0 for row in rows),
+        "new items are found above SASRec": all(
+            row["cold HR@10 over"]["SASRec"]["low"] > 0 for row in rows
+        ),
+        "new items are found above popularity": all(
+            row["cold HR@10 over"]["Popularity"]["low"] > 0 for row in rows
+        ),
+        "pretrained vectors beat hashed words": all(
+            row["warm HR@10 over"]["hashed words"]["low"] > 0 for row in rows
+        ),
+        "a learned projection beats none": all(
+            row["warm HR@10 over"]["no projection"]["low"] > 0 for row in rows
+        ),
     }
     return Claim(checks, {"seen": "removed", "epochs": EPOCHS, "runs": rows}, SEEDS, ["beauty"])

@@ -1,7 +1,10 @@
-"""LinkedIn's feed retriever on a planted feed, where what views are worth is known, and on Beauty; three seeds, differences over the people of all three.
+"""LinkedIn's feed retriever on a planted feed, where what views are worth is known, and on Beauty;
+three seeds, differences over the people of all three.
 
-Feed: the same net on prompts that tell views as percentiles, as digits, and not at all, and with and without negatives that were shown and passed over. How closely posts' mean
-scores follow the true worth of their views is Spearman's correlation. Beauty: people with up to 5 events and the others, against TwoTower, which knows items by id.
+Feed: the same net on prompts that tell views as percentiles, as digits, and not at all, and with
+and without negatives that were shown and passed over. How closely posts' mean scores follow the
+true worth of their views is Spearman's correlation. Beauty: people with up to 5 events and the
+others, against TwoTower, which knows items by id.
 """
 
 import sys
@@ -35,7 +38,10 @@ SHORT = "history 1-5"
 def measure(run: Run) -> Claim:
     rows, ahead = zip(*(on_feed(seed, run) for seed in SEEDS), strict=True)
     people, gains = zip(*(on_beauty(seed, run) for seed in SEEDS), strict=True)
-    words, passed = (pooled([one[name] for one in ahead]) for name in ("HR@50, percentiles over digits", "HR@10, with passed over"))
+    words, passed = (
+        pooled([one[name] for one in ahead])
+        for name in ("HR@50, percentiles over digits", "HR@10, with passed over")
+    )
     short, longer = (np.concatenate([one[at] for one in gains]) for at in (0, 1))
     gain = between(short, longer)
     checks = {
@@ -46,8 +52,13 @@ def measure(run: Run) -> Claim:
         "what was passed over finds more in 10": passed[1] > 0,
         "people with up to 5 events gain more over TwoTower": gain[1] > 0,
     }
-    figures = {"HR@50, percentiles over digits, all seeds": words, "HR@10, with passed over, all seeds": passed, "gain over TwoTower, short less longer, all seeds": gain,
-               "feed": rows, "beauty": people}  # fmt: skip
+    figures = {
+        "HR@50, percentiles over digits, all seeds": words,
+        "HR@10, with passed over, all seeds": passed,
+        "gain over TwoTower, short less longer, all seeds": gain,
+        "feed": rows,
+        "beauty": people,
+    }
     return Claim(checks, figures, SEEDS, ["worlds.feed", "beauty"])
 
 
@@ -61,14 +72,25 @@ def pooled(parts: list[np.ndarray]) -> list[float]:
 def between(short: np.ndarray, longer: np.ndarray) -> list[float]:
     """Difference of two means, with its 95 % interval."""
     rng = np.random.default_rng(0)
-    drawn = [rng.choice(short, len(short)).mean() - rng.choice(longer, len(longer)).mean() for _ in range(2_000)]
-    return [round(float(one), 5) for one in (short.mean() - longer.mean(), *np.quantile(drawn, [0.025, 0.975]))]
+    drawn = [
+        rng.choice(short, len(short)).mean() - rng.choice(longer, len(longer)).mean()
+        for _ in range(2_000)
+    ]
+    return [
+        round(float(one), 5)
+        for one in (short.mean() - longer.mean(), *np.quantile(drawn, [0.025, 0.975]))
+    ]
 
 
 def on_feed(seed: int, run: Run) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    world, per_seed = feed(members=2_500, seed=seed), Run(seed=seed, workers=run.workers, progress=run.progress)
+    world, per_seed = (
+        feed(members=2_500, seed=seed),
+        Run(seed=seed, workers=run.workers, progress=run.progress),
+    )
     split = last_out(world.data)
-    model = LinkedInFeed(encoder=Remembering(), numbers=("views",), profile=("headline",), examples=5)
+    model = LinkedInFeed(
+        encoder=Remembering(), numbers=("views",), profile=("headline",), examples=5
+    )
     variants = {
         "percentiles": model,
         "digits": replace(model, wording="digits"),
@@ -78,9 +100,17 @@ def on_feed(seed: int, run: Run) -> tuple[dict[str, Any], dict[str, np.ndarray]]
     fitted = {name: one.fit(split.train, per_seed, split) for name, one in variants.items()}
     report = evaluate(fitted, split, k=(10, 50), metrics=("HR",), run=per_seed)
     users = {name: report.results[name, "removed"].per_user for name in variants}
-    ahead = {"HR@50, percentiles over digits": users["percentiles"]["HR@50"] - users["digits"]["HR@50"],
-             "HR@10, with passed over": users["percentiles"]["HR@10"] - users["nothing passed over"]["HR@10"]}  # fmt: skip
-    row = {"seed": seed, "means": means(report), "follows views": {name: follows(one, world, seed) for name, one in fitted.items()}}
+    ahead = {
+        "HR@50, percentiles over digits": users["percentiles"]["HR@50"] - users["digits"]["HR@50"],
+        "HR@10, with passed over": (
+            users["percentiles"]["HR@10"] - users["nothing passed over"]["HR@10"]
+        ),
+    }
+    row = {
+        "seed": seed,
+        "means": means(report),
+        "follows views": {name: follows(one, world, seed) for name, one in fitted.items()},
+    }
     return {**row, **{name: round(float(one.mean()), 5) for name, one in ahead.items()}}, ahead
 
 
@@ -95,15 +125,26 @@ def follows(model: LinkedInFeed, world: Feed, seed: int) -> float:
 
 def on_beauty(seed: int, run: Run) -> tuple[dict[str, Any], tuple[np.ndarray, np.ndarray]]:
     whole, per_seed = real("beauty"), Run(seed=seed, workers=run.workers, progress=run.progress)
-    some = np.random.default_rng(0).permutation(whole.users.ids)[:PEOPLE]  # the same for all seeds: every prompt is encoded once
+    # the same for all seeds: every prompt is encoded once
+    some = np.random.default_rng(0).permutation(whole.users.ids)[:PEOPLE]
     split = last_out(whole.cut(whole.events["user_id"].is_in(some.tolist()).to_numpy()))
     methods = {
         "feed": LinkedInFeed(encoder=Remembering(), examples=2).fit(split.train, per_seed, split),
         "two tower": TwoTower().fit(split.train, per_seed, split),
     }
     report = evaluate(methods, split, seen=("removed",), run=per_seed)
-    gain = report.results["feed", "removed"].per_user["HR@10"] - report.results["two tower", "removed"].per_user["HR@10"]
+    gain = (
+        report.results["feed", "removed"].per_user["HR@10"]
+        - report.results["two tower", "removed"].per_user["HR@10"]
+    )
     short = report.strata[SHORT]
-    row = {"seed": seed, "means": means(report), "people with up to 5": int(short.sum()),
-           "gain": {"up to 5": round(float(gain[short].mean()), 5), "more": round(float(gain[~short].mean()), 5)}}  # fmt: skip
+    row = {
+        "seed": seed,
+        "means": means(report),
+        "people with up to 5": int(short.sum()),
+        "gain": {
+            "up to 5": round(float(gain[short].mean()), 5),
+            "more": round(float(gain[~short].mean()), 5),
+        },
+    }
     return row, (gain[short], gain[~short])

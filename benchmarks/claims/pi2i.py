@@ -1,4 +1,5 @@
-"""PI2I on Beauty and Sports against its own lists ranked by their counts, three seeds; on Beauty against TwoTower and against random negatives alone.
+"""PI2I on Beauty and Sports against its own lists ranked by their counts, three seeds; on Beauty
+against TwoTower and against random negatives alone.
 
 Settings were chosen on Beauty's validation part with one seed; the test parts are looked at once.
 """
@@ -31,20 +32,48 @@ def measure(run: Run) -> Claim:
             per_seed = Run(seed=seed, workers=run.workers, progress=run.progress)
             methods = {"lists": lists, "PI2I": PI2I().fit(split.train, per_seed, split)}
             if name == "beauty" and seed == SEEDS[0]:
-                methods["random negatives"] = PI2I(from_lists=0, from_all=60).fit(split.train, per_seed, split)
+                methods["random negatives"] = PI2I(from_lists=0, from_all=60).fit(
+                    split.train, per_seed, split
+                )
                 methods["TwoTower"] = TwoTower().fit(split.train, per_seed, split)
             report = evaluate(methods, split, k=(10, 50), seen=("removed",), run=per_seed)
             tests = {(one.b, one.metric): one for one in compare(report, "lists")}
             gain = tests["PI2I", "HR@50"]
-            rows.append({"seed": seed, "test": {one: {metric: round(report.mean(one, metric, "removed"), 5) for metric in report.metrics} for one in methods},
-                         "HR@50 above the lists": [round(value, 5) for value in (gain.difference, gain.low, gain.high)], "p, Holm": round(gain.p_holm, 4)})  # fmt: skip
+            rows.append(
+                {
+                    "seed": seed,
+                    "test": {
+                        one: {
+                            metric: round(report.mean(one, metric, "removed"), 5)
+                            for metric in report.metrics
+                        }
+                        for one in methods
+                    },
+                    "HR@50 above the lists": [
+                        round(value, 5) for value in (gain.difference, gain.low, gain.high)
+                    ],
+                    "p, Holm": round(gain.p_holm, 4),
+                }
+            )
         figures[name] = rows
         checks[f"{name}: HR@50 is above that of the lists, every seed, by a paired test"] = all(
             row["HR@50 above the lists"][1] > 0 for row in rows
         )
     first = figures["beauty"][0]["test"]
-    checks["beauty: HR@50 is above TwoTower's"] = first["PI2I"]["HR@50"] > first["TwoTower"]["HR@50"]
-    checks["beauty: random negatives alone are lower"] = first["PI2I"]["HR@50"] > first["random negatives"]["HR@50"]
-    means = {name: {method: {metric: round(float(np.mean([row["test"][method][metric] for row in rows])), 5) for metric in ("HR@10", "NDCG@10", "HR@50")}
-                    for method in ("lists", "PI2I")} for name, rows in figures.items()}  # fmt: skip
+    checks["beauty: HR@50 is above TwoTower's"] = (
+        first["PI2I"]["HR@50"] > first["TwoTower"]["HR@50"]
+    )
+    checks["beauty: random negatives alone are lower"] = (
+        first["PI2I"]["HR@50"] > first["random negatives"]["HR@50"]
+    )
+    means = {
+        name: {
+            method: {
+                metric: round(float(np.mean([row["test"][method][metric] for row in rows])), 5)
+                for metric in ("HR@10", "NDCG@10", "HR@50")
+            }
+            for method in ("lists", "PI2I")
+        }
+        for name, rows in figures.items()
+    }
     return Claim(checks, {"means of seeds": means, "runs": figures}, SEEDS, ["beauty", "sports"])

@@ -1,7 +1,9 @@
-"""RecBench on Beauty cut to 5,000 people: nets of one size for four forms of an item, in two tasks, and a small language model asked zero-shot.
+"""RecBench on Beauty cut to 5,000 people: nets of one size for four forms of an item, in two tasks,
+and a small language model asked zero-shot.
 
-Repeats draw other people and other random states; the first measures the whole grid, all of them the id and the embedding form on the people whose last item
-nobody had chosen in training ("target new"): differences paired over users, seen items removed.
+Repeats draw other people and other random states; the first measures the whole grid, all of them
+the id and the embedding form on the people whose last item nobody had chosen in training ("target
+new"): differences paired over users, seen items removed.
 """
 
 import sys
@@ -39,20 +41,40 @@ def measure(run: Run) -> Claim:
     for seed in SEEDS[1:]:
         split = split_by(cut(data, seed), "last")
         own = Run(seed=seed, workers=run.workers, progress=run.progress)
-        fitted = {form: one.fit(split.train, own, split) for form, one in forms().items() if form in ("id", "embedding")}
+        fitted = {
+            form: one.fit(split.train, own, split)
+            for form, one in forms().items()
+            if form in ("id", "embedding")
+        }
         report = evaluate(fitted, split, seen=("removed",), run=own)
         rows.append({"seed": seed, "means": means(report), "new": cold(report, seed)})
-    slower = {task: grid.cell(ZERO_SHOT, task, "lists").p50_ms / grid.cell("id", task, "lists").p50_ms for task in ("CTR", "next item")}
+    slower = {
+        task: grid.cell(ZERO_SHOT, task, "lists").p50_ms / grid.cell("id", task, "lists").p50_ms
+        for task in ("CTR", "next item")
+    }
     nets = [cell for cell in grid.cells if cell.trained and not cell.ranked.startswith("lists")]
     checks = {
-        "eight cells of four forms and two tasks": len(nets) == 8 and all(np.isfinite(cell.accuracy) for cell in nets),
-        f"the grid takes at most {MINUTES} minutes of a processor": grid.seconds["forms"] <= 60 * MINUTES,
-        "new items: the embedding form above the id form, every repeat": all(row["new"]["low"] > 0 for row in rows),
-        f"the language model takes at least {SLOWER} times as long as the id form": min(slower.values()) >= SLOWER,
+        "eight cells of four forms and two tasks": (
+            len(nets) == 8 and all(np.isfinite(cell.accuracy) for cell in nets)
+        ),
+        f"the grid takes at most {MINUTES} minutes of a processor": (
+            grid.seconds["forms"] <= 60 * MINUTES
+        ),
+        "new items: the embedding form above the id form, every repeat": all(
+            row["new"]["low"] > 0 for row in rows
+        ),
+        f"the language model takes at least {SLOWER} times as long as the id form": (
+            min(slower.values()) >= SLOWER
+        ),
         "every answer is valid": all(cell.valid == 1 for cell in nets if cell.task == "next item"),
     }
-    figures = {"people": PEOPLE, "slower": {task: round(value, 1) for task, value in slower.items()},
-               "runs": rows, "grid": grid.to_dict(), "settings": "the defaults of forms(): none was tried on these people"}  # fmt: skip
+    figures = {
+        "people": PEOPLE,
+        "slower": {task: round(value, 1) for task, value in slower.items()},
+        "runs": rows,
+        "grid": grid.to_dict(),
+        "settings": "the defaults of forms(): none was tried on these people",
+    }
     return Claim(checks, figures, SEEDS, ["beauty"])
 
 
@@ -65,8 +87,18 @@ def cut(data: Dataset, seed: int) -> Dataset:
 
 
 def cold(report, seed: int) -> dict[str, float]:
-    """HR@10 of both forms for people whose target is new, and the difference with its 95 % interval over them."""
+    """HR@10 of both forms for people whose target is new, and the difference with its 95 % interval
+    over them.
+    """
     mask = report.strata["target new"]
-    own = {form: report.results[form, "removed"].per_user["HR@10"][mask] for form in ("id", "embedding")}
+    own = {
+        form: report.results[form, "removed"].per_user["HR@10"][mask]
+        for form in ("id", "embedding")
+    }
     low, high = bootstrap((own["embedding"] - own["id"])[:, None], seed=seed)
-    return {"people": int(mask.sum()), **{form: round(float(one.mean()), 5) for form, one in own.items()}, "low": round(float(low[0]), 5), "high": round(float(high[0]), 5)}  # fmt: skip
+    return {
+        "people": int(mask.sum()),
+        **{form: round(float(one.mean()), 5) for form, one in own.items()},
+        "low": round(float(low[0]), 5),
+        "high": round(float(high[0]), 5),
+    }

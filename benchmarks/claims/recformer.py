@@ -1,8 +1,11 @@
-"""RecFormer on Beauty: items without any event, and few people to learn from; three seeds, paired differences over users.
+"""RecFormer on Beauty: items without any event, and few people to learn from; three seeds, paired
+differences over users.
 
-Cold: a tenth of the items is learned from by nobody (another tenth is for validation), and every user who ends with one is asked, over the whole catalogue.
-Few: a tenth of the people is learned from and validated on, everybody whose last item one of them has chosen is asked, with all of their own history. SASRec trains until its own
-validation stops it, for no more seconds than RecFormer took. 45 minutes of a core.
+Cold: a tenth of the items is learned from by nobody (another tenth is for validation), and every
+user who ends with one is asked, over the whole catalogue. Few: a tenth of the people is learned
+from and validated on, everybody whose last item one of them has chosen is asked, with all of their
+own history. SASRec trains until its own validation stops it, for no more seconds than RecFormer
+took. 45 minutes of a core.
 """
 
 import sys
@@ -26,14 +29,17 @@ from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_match import TextMatch
 
 SEEDS = [0, 1, 2]
-COLD, BY_ID = RecFormer(pretraining=2, epochs=1, second=1), SASRec(epochs=10)  # SASRec finds no such item however long it trains
+# SASRec finds no such item however long it trains
+COLD, BY_ID = RecFormer(pretraining=2, epochs=1, second=1), SASRec(epochs=10)
 FEW = RecFormer(pretraining=4, epochs=2, second=1)  # epochs of a tenth of the windows
 SHARE = 0.1  # of the people
 ASKED = 5_000  # of the people whose last item one of the few has chosen
 
 
 def few_people(data: Dataset, seed: int) -> Split:
-    """Leave-last-out of which only SHARE of the people is learned from; the others' events are known when they ask, targets are items that the few have chosen."""
+    """Leave-last-out of which only SHARE of the people is learned from; the others' events are
+    known when they ask, targets are items that the few have chosen.
+    """
     whole = split_by(data, "last")
     codes = np.random.default_rng(seed).permutation(len(data.users)) < SHARE * len(data.users)
     few = codes[data.users.rows(data.events["user_id"].to_list())]
@@ -48,10 +54,20 @@ def few_people(data: Dataset, seed: int) -> Split:
 def one(split: Split, settings: RecFormer, rival: SASRec, run: Run) -> dict:
     """RecFormer, its first stage, SASRec and BM25 on the targets of a split."""
     model = replace(settings).fit(split.train, run, split)
-    by_id = replace(rival).fit(split.train, replace(run, deadline_s=model.fit_report_["seconds"]), split)
-    named = {"RecFormer": model, "first stage": model.first_stage(), "SASRec": by_id, "BM25": TextMatch().fit(split.train, run)}
+    by_id = replace(rival).fit(
+        split.train, replace(run, deadline_s=model.fit_report_["seconds"]), split
+    )
+    named = {
+        "RecFormer": model,
+        "first stage": model.first_stage(),
+        "SASRec": by_id,
+        "BM25": TextMatch().fit(split.train, run),
+    }
     report = evaluate(named, split, seen=("removed",), run=run)
-    over = {other: lead(report, "RecFormer", other, "HR@10", run.seed) for other in ("SASRec", "BM25", "first stage")}
+    over = {
+        other: lead(report, "RecFormer", other, "HR@10", run.seed)
+        for other in ("SASRec", "BM25", "first stage")
+    }
     return {
         "users": len(report.user_ids),
         "means": means(report),
@@ -66,12 +82,34 @@ def measure(run: Run) -> Claim:
     for seed in SEEDS:
         per_seed = replace(run, seed=seed)
         cold, few = split_by(data, "new-items", seed=seed), few_people(data, seed)
-        rows.append({"seed": seed, "cold": one(cold, COLD, BY_ID, per_seed), "few": one(few, FEW, SASRec(), per_seed)})
-        print({name: {method: found["HR@10"] for method, found in rows[-1][name]["means"].items()} for name in ("cold", "few")}, flush=True)
+        rows.append(
+            {
+                "seed": seed,
+                "cold": one(cold, COLD, BY_ID, per_seed),
+                "few": one(few, FEW, SASRec(), per_seed),
+            }
+        )
+        print(
+            {
+                name: {method: found["HR@10"] for method, found in rows[-1][name]["means"].items()}
+                for name in ("cold", "few")
+            },
+            flush=True,
+        )
     checks = {
-        "new items are found above SASRec": all(row["cold"]["HR@10 over"]["SASRec"]["low"] > 0 for row in rows),
-        "new items are found above BM25 by titles": all(row["cold"]["HR@10 over"]["BM25"]["low"] > 0 for row in rows),
-        "with a tenth of the people, more is found than by SASRec": all(row["few"]["HR@10 over"]["SASRec"]["low"] > 0 for row in rows),
-        "the second stage does not lose what the first found": all(row[name]["HR@10 over"]["first stage"]["high"] >= 0 for row in rows for name in ("cold", "few")),
-    }  # fmt: skip
+        "new items are found above SASRec": all(
+            row["cold"]["HR@10 over"]["SASRec"]["low"] > 0 for row in rows
+        ),
+        "new items are found above BM25 by titles": all(
+            row["cold"]["HR@10 over"]["BM25"]["low"] > 0 for row in rows
+        ),
+        "with a tenth of the people, more is found than by SASRec": all(
+            row["few"]["HR@10 over"]["SASRec"]["low"] > 0 for row in rows
+        ),
+        "the second stage does not lose what the first found": all(
+            row[name]["HR@10 over"]["first stage"]["high"] >= 0
+            for row in rows
+            for name in ("cold", "few")
+        ),
+    }
     return Claim(checks, {"seen": "removed", "runs": rows}, SEEDS, ["beauty"])

@@ -1,7 +1,10 @@
-"""SESA on Beauty with the catalogue's attributes as concepts: pairs of items that followed each other, of which one item was never learned from; three seeds.
+"""SESA on Beauty with the catalogue's attributes as concepts: pairs of items that followed each
+other, of which one item was never learned from; three seeds.
 
-A tenth of the items has no events and no attributes while learning. Pairs of its items are told from random ones (share of right orders, AUC), by TF-IDF cosines of the titles, by
-SESA, and by the same net in a space without names. Attributes of the hidden items are read off their titles, against the best set of common ones for all.
+A tenth of the items has no events and no attributes while learning. Pairs of its items are told
+from random ones (share of right orders, AUC), by TF-IDF cosines of the titles, by SESA, and by the
+same net in a space without names. Attributes of the hidden items are read off their titles, against
+the best set of common ones for all.
 """
 
 import json
@@ -29,14 +32,23 @@ DELETED = 3  # concepts
 
 def measure(run: Run) -> Claim:
     data, listed = with_attributes()
-    rows = [one_seed(data, listed, Run(seed=seed, workers=run.workers, progress=run.progress)) for seed in SEEDS]
+    rows = [
+        one_seed(data, listed, Run(seed=seed, workers=run.workers, progress=run.progress))
+        for seed in SEEDS
+    ]
     checks = {
-        "pairs are told apart better than by words": all(row["AUC over TF-IDF"][1] > 0 for row in rows),
-        "and within .02 of a space without names": all(row["AUC"]["SESA"] > row["AUC"]["without names"] - 0.02 for row in rows),
+        "pairs are told apart better than by words": all(
+            row["AUC over TF-IDF"][1] > 0 for row in rows
+        ),
+        "and within .02 of a space without names": all(
+            row["AUC"]["SESA"] > row["AUC"]["without names"] - 0.02 for row in rows
+        ),
         "attributes are read off titles above the best common set": all(
             row["micro F1"]["SESA"] > row["micro F1"]["common ones for all"] for row in rows
         ),
-        "the named concepts carry the score in nine pairs of ten": all(row["top concepts matter more"] >= 0.9 for row in rows),
+        "the named concepts carry the score in nine pairs of ten": all(
+            row["top concepts matter more"] >= 0.9 for row in rows
+        ),
     }
     return Claim(checks, {"hidden": HIDDEN, "runs": rows}, SEEDS, ["beauty"])
 
@@ -44,10 +56,15 @@ def measure(run: Run) -> Claim:
 def with_attributes() -> tuple[Dataset, list[list[str]]]:
     """Beauty with its numbered attributes as categories, and those by row."""
     data = real("beauty")
-    known = json.loads((data_folder() / "amazon/beauty/item2attributes.json").read_text(encoding="utf-8"))
+    known = json.loads(
+        (data_folder() / "amazon/beauty/item2attributes.json").read_text(encoding="utf-8")
+    )
     of = {item: [f"attribute {one}" for one in values] for item, values in known.items()}
     items = data.tables["items"].with_columns(
-        categories=pl.Series([of.get(one, []) for one in data.tables["items"]["item_id"].to_list()], dtype=pl.List(pl.String))
+        categories=pl.Series(
+            [of.get(one, []) for one in data.tables["items"]["item_id"].to_list()],
+            dtype=pl.List(pl.String),
+        )
     )
     data = Dataset({**data.tables, "items": items}, "beauty")
     return data, [of.get(one, []) for one in data.catalogue.ids.tolist()]
@@ -58,8 +75,13 @@ def one_seed(data: Dataset, listed: list[list[str]], run: Run) -> dict[str, obje
     items = len(data.catalogue)
     hidden = rng.random(items) < HIDDEN
     ids = data.catalogue.ids[hidden].tolist()
-    shown = data.tables["items"].with_columns(categories=pl.when(pl.col("item_id").is_in(ids)).then(None).otherwise(pl.col("categories")))
-    learned = Dataset({"events": data.events.filter(~pl.col("item_id").is_in(ids)), "items": shown}, "beauty, some items hidden")
+    shown = data.tables["items"].with_columns(
+        categories=pl.when(pl.col("item_id").is_in(ids)).then(None).otherwise(pl.col("categories"))
+    )
+    learned = Dataset(
+        {"events": data.events.filter(~pl.col("item_id").is_in(ids)), "items": shown},
+        "beauty, some items hidden",
+    )
     named, free = SESA().fit(learned, run), SESA(free=True).fit(learned, run)
     pairs = hidden_pairs(data, hidden, rng)
     others = rng.integers(items, size=(len(pairs), OTHERS))
@@ -78,12 +100,28 @@ def one_seed(data: Dataset, listed: list[list[str]], run: Run) -> dict[str, obje
     for row, mine in enumerate(listed):
         truth[row, [column[one] for one in mine if one in column]] = True
     counts = np.argsort(-truth[~hidden].sum(axis=0))
-    common = max(range(1, 11), key=lambda n: micro_f1(np.isin(np.arange(len(column)), counts[:n])[None], truth[~hidden]))
-    return {"seed": run.seed, "pairs": len(pairs), "concepts": len(column), "AUC": {name: round(float(one.mean()), 5) for name, one in right.items()},
-            "AUC over TF-IDF": [round(float(one), 5) for one in ((right["SESA"] - right["TF-IDF"]).mean(), low[0], high[0])],
-            "micro F1": {"SESA": round(micro_f1(logits > 0, truth[hidden]), 4),
-                         "common ones for all": round(micro_f1(np.isin(np.arange(len(column)), counts[:common])[None], truth[hidden]), 4)},
-            "top concepts matter more": round(deleted(by["SESA"], pairs, rng), 4), "epochs": named.fit_report_["epochs"]}  # fmt: skip
+    common = max(
+        range(1, 11),
+        key=lambda n: micro_f1(np.isin(np.arange(len(column)), counts[:n])[None], truth[~hidden]),
+    )
+    return {
+        "seed": run.seed,
+        "pairs": len(pairs),
+        "concepts": len(column),
+        "AUC": {name: round(float(one.mean()), 5) for name, one in right.items()},
+        "AUC over TF-IDF": [
+            round(float(one), 5)
+            for one in ((right["SESA"] - right["TF-IDF"]).mean(), low[0], high[0])
+        ],
+        "micro F1": {
+            "SESA": round(micro_f1(logits > 0, truth[hidden]), 4),
+            "common ones for all": round(
+                micro_f1(np.isin(np.arange(len(column)), counts[:common])[None], truth[hidden]), 4
+            ),
+        },
+        "top concepts matter more": round(deleted(by["SESA"], pairs, rng), 4),
+        "epochs": named.fit_report_["epochs"],
+    }
 
 
 def hidden_pairs(data: Dataset, hidden: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -99,7 +137,9 @@ def told(vectors: np.ndarray, pairs: np.ndarray, others: np.ndarray) -> np.ndarr
     """(P,) share of the others that a pair's right item stands before, ties half."""
     left = vectors[pairs[:, 0]]
     own = (left * vectors[pairs[:, 1]]).sum(axis=1)
-    scores = np.stack([(left * vectors[others[:, i]]).sum(axis=1) for i in range(others.shape[1])], axis=1)
+    scores = np.stack(
+        [(left * vectors[others[:, i]]).sum(axis=1) for i in range(others.shape[1])], axis=1
+    )
     return (own[:, None] > scores).mean(axis=1) + 0.5 * (own[:, None] == scores).mean(axis=1)
 
 
@@ -109,7 +149,9 @@ def micro_f1(said: np.ndarray, truth: np.ndarray) -> float:
 
 
 def deleted(amounts: np.ndarray, pairs: np.ndarray, rng: np.random.Generator) -> float:
-    """Share of pairs whose score falls further without its three largest concepts than without three others that both have, lengths made whole again."""
+    """Share of pairs whose score falls further without its three largest concepts than without
+    three others that both have, lengths made whole again.
+    """
     falls = []
     read = amounts[pairs].any(axis=2).all(axis=1)  # a few items have no title
     for a, b in amounts[pairs[read][:1_000]]:

@@ -1,4 +1,6 @@
-"""Cohere's own client (package `cohere`, in an environment of its own) against a running server: `python cohere_client.py KEY http://127.0.0.1:8000`."""
+"""Cohere's own client (package `cohere`, in an environment of its own) against a running server:
+`python cohere_client.py KEY http://127.0.0.1:8000`.
+"""
 
 import json
 import sys

@@ -1,6 +1,7 @@
 """Item-to-item recommenders of implicit: `python implicit_items.py FOLDER`, see README.md.
 
-The task holds `train` (users by items, what is learned from) and, under each name of `histories`, users by items with the weights to ask with.
+The task holds `train` (users by items, what is learned from) and, under each name of `histories`,
+users by items with the weights to ask with.
 """
 
 import json
@@ -19,10 +20,18 @@ K = 200  # neighbours kept
 def main(folder: Path) -> None:
     with np.load(folder / "task.npz") as task:
         shape = tuple(task["shape"])
-        train, *histories = (sp.csr_matrix((task[f"{name}_data"], task[f"{name}_indices"], task[f"{name}_indptr"]), shape=shape)
-                             for name in ("train", *task["histories"]))  # fmt: skip
+        train, *histories = (
+            sp.csr_matrix(
+                (task[f"{name}_data"], task[f"{name}_indices"], task[f"{name}_indptr"]), shape=shape
+            )
+            for name in ("train", *task["histories"])
+        )
         names = task["histories"].tolist()
-    models = {"cosine": CosineRecommender(K=K), "tfidf": TFIDFRecommender(K=K), "bm25": BM25Recommender(K=K)}
+    models = {
+        "cosine": CosineRecommender(K=K),
+        "tfidf": TFIDFRecommender(K=K),
+        "bm25": BM25Recommender(K=K),
+    }
     answers, seconds = {}, {}
     for similarity, model in models.items():
         started = time.perf_counter()
@@ -30,7 +39,9 @@ def main(folder: Path) -> None:
         seconds[f"{similarity}, fit"] = time.perf_counter() - started
         for name, history in zip(names, histories, strict=True):
             started = time.perf_counter()
-            rows, _ = model.recommend(np.arange(shape[0]), history, N=10, filter_already_liked_items=True)
+            rows, _ = model.recommend(
+                np.arange(shape[0]), history, N=10, filter_already_liked_items=True
+            )
             seconds[f"{similarity}, {name}"] = time.perf_counter() - started
             answers[f"{similarity}, {name}"] = rows
     np.savez(folder / "implicit.npz", **answers)

@@ -1,7 +1,9 @@
-"""ranx's metrics on arrays: `python ranx_metrics.py FOLDER`, see README.md. It reads and writes NAME.npy files, which the other side maps.
+"""ranx's metrics on arrays: `python ranx_metrics.py FOLDER`, see README.md. It reads and writes
+NAME.npy files, which the other side maps.
 
-`rows.npy` (U, K) item rows, `targets.npy` (U, R) relevant item rows, `grades.npy` (U, R) their grades, `metrics.json` the names. ranx gets float arrays
-of (item, score) pairs, the form it evaluates fastest; its compilers are warmed up on the first 100 users before the clock starts.
+`rows.npy` (U, K) item rows, `targets.npy` (U, R) relevant item rows, `grades.npy` (U, R) their
+grades, `metrics.json` the names. ranx gets float arrays of (item, score) pairs, the form it
+evaluates fastest; its compilers are warmed up on the first 100 users before the clock starts.
 """
 
 import json
@@ -15,7 +17,9 @@ from ranx import evaluate
 
 
 def main(folder: Path) -> None:
-    rows, targets, grades = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "targets", "grades"))
+    rows, targets, grades = (
+        np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("rows", "targets", "grades")
+    )
     names = json.loads((folder / "metrics.json").read_text())
     run = np.empty((*rows.shape, 2))
     run[:, :, 0], run[:, :, 1] = rows, np.arange(rows.shape[1], 0, -1)
@@ -28,7 +32,15 @@ def main(folder: Path) -> None:
     found = evaluate(qrels, run, names, return_mean=False)
     seconds = time.perf_counter() - started
     np.savez(folder / "ranx.npz", **{name: np.asarray(found[name]) for name in names})
-    print(json.dumps({"seconds": seconds, "first_call_s": first, "versions": {"ranx": version("ranx"), "numba": version("numba")}}))
+    print(
+        json.dumps(
+            {
+                "seconds": seconds,
+                "first_call_s": first,
+                "versions": {"ranx": version("ranx"), "numba": version("numba")},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""SASRec of RecBole: `python recbole_sasrec.py FOLDER --minutes 10`, see README.md. Loss: CE, over all items."""
+"""SASRec of RecBole: `python recbole_sasrec.py FOLDER --minutes 10`, see README.md. Loss: CE, over
+all items.
+"""
 
 import time
 import warnings
@@ -21,7 +23,8 @@ for gone, now in (
     ("complex_", np.complex128),
     ("unicode_", np.str_),
 ):
-    if gone not in np.__dict__:  # names that numpy took away and RecBole 1.2.1, or what it imports, still uses
+    # names that numpy took away and RecBole 1.2.1, or what it imports, still uses
+    if gone not in np.__dict__:
         setattr(np, gone, now)
 
 import torch  # noqa: E402
@@ -55,18 +58,41 @@ class Watched:
 
 
 def configured(task: Task, folder: str) -> Config:
-    """Writes the training data as RecBole's atomic file (places stand in for times), and describes the run."""
+    """Writes the training data as RecBole's atomic file (places stand in for times), and describes
+    the run.
+    """
     offsets, values = task.train
     users = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     places = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
     (Path(folder) / NAME).mkdir()
-    lines = "".join(f"{user}\t{item}\t{place}\n" for user, item, place in zip(users, values, places, strict=True))
-    (Path(folder) / NAME / f"{NAME}.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + lines, encoding="utf-8")
-    return Config(model="SASRec", dataset=NAME, config_dict={
-        "data_path": folder, "checkpoint_dir": folder, "seed": task.seed, "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
-        "n_layers": 1, "n_heads": 1, "hidden_size": 64, "inner_size": 64, "loss_type": "CE", "MAX_ITEM_LIST_LENGTH": LENGTH,
-        "train_neg_sample_args": None, "use_gpu": False, "show_progress": False, "state": "ERROR", "topk": [K],
-    })  # fmt: skip
+    lines = "".join(
+        f"{user}\t{item}\t{place}\n"
+        for user, item, place in zip(users, values, places, strict=True)
+    )
+    (Path(folder) / NAME / f"{NAME}.inter").write_text(
+        "user_id:token\titem_id:token\ttimestamp:float\n" + lines, encoding="utf-8"
+    )
+    return Config(
+        model="SASRec",
+        dataset=NAME,
+        config_dict={
+            "data_path": folder,
+            "checkpoint_dir": folder,
+            "seed": task.seed,
+            "load_col": {"inter": ["user_id", "item_id", "timestamp"]},
+            "n_layers": 1,
+            "n_heads": 1,
+            "hidden_size": 64,
+            "inner_size": 64,
+            "loss_type": "CE",
+            "MAX_ITEM_LIST_LENGTH": LENGTH,
+            "train_neg_sample_args": None,
+            "use_gpu": False,
+            "show_progress": False,
+            "state": "ERROR",
+            "topk": [K],
+        },
+    )
 
 
 def main(task: Task) -> None:
@@ -75,7 +101,8 @@ def main(task: Task) -> None:
         config = configured(task, folder)
         init_seed(config["seed"], config["reproducibility"])
         dataset = create_dataset(config)
-        dataset._change_feat_format()  # what dataset.build() does before it holds events back: nothing is held back here
+        # what dataset.build() does before it holds events back: nothing is held back here
+        dataset._change_feat_format()
         loader = Watched(TrainDataLoader(config, dataset, None, shuffle=True), clock)
         model = SASRec(config, dataset).to(config["device"])
         trainer = Trainer(config, model)
@@ -88,11 +115,29 @@ def main(task: Task) -> None:
         figures = clock.figures()
         started = time.perf_counter()
         rows = answers(model, dataset, task)
-    write_answer(task, "recbole-CE", rows, {
-        **figures, "targets_an_epoch": targets(task), "answer_s": round(time.perf_counter() - started, 2), "loss": "CE", "threads": torch.get_num_threads(),
-        "settings": {"width": 64, "blocks": 1, "heads": 1, "length": LENGTH, "batch": config["train_batch_size"], "negatives": "all",
-                     "dropout": config["hidden_dropout_prob"], "lr": config["learning_rate"]},
-        "versions": {name: version(name) for name in ("recbole", "torch", "numpy")}})  # fmt: skip
+    write_answer(
+        task,
+        "recbole-CE",
+        rows,
+        {
+            **figures,
+            "targets_an_epoch": targets(task),
+            "answer_s": round(time.perf_counter() - started, 2),
+            "loss": "CE",
+            "threads": torch.get_num_threads(),
+            "settings": {
+                "width": 64,
+                "blocks": 1,
+                "heads": 1,
+                "length": LENGTH,
+                "batch": config["train_batch_size"],
+                "negatives": "all",
+                "dropout": config["hidden_dropout_prob"],
+                "lr": config["learning_rate"],
+            },
+            "versions": {name: version(name) for name in ("recbole", "torch", "numpy")},
+        },
+    )
 
 
 @torch.no_grad()
@@ -106,12 +151,23 @@ def answers(model: SASRec, dataset: object, task: Task) -> np.ndarray:
     offsets, values = task.asked
     rows = np.full((len(offsets) - 1, K), -1, dtype=np.int32)
     for start in range(0, len(rows), BLOCK):
-        histories = [to_theirs[values[offsets[i] : offsets[i + 1]]] for i in range(start, min(start + BLOCK, len(rows)))]
+        histories = [
+            to_theirs[values[offsets[i] : offsets[i + 1]]]
+            for i in range(start, min(start + BLOCK, len(rows)))
+        ]
         histories = [one[one > 0] for one in histories]
-        padded, lengths = np.zeros((len(histories), LENGTH), dtype=np.int64), np.array([min(len(one), LENGTH) for one in histories])
+        padded, lengths = (
+            np.zeros((len(histories), LENGTH), dtype=np.int64),
+            np.array([min(len(one), LENGTH) for one in histories]),
+        )
         for at, one in enumerate(histories):
             padded[at, : lengths[at]] = one[-LENGTH:]
-        asked = Interaction({"item_id_list": torch.from_numpy(padded), "item_length": torch.from_numpy(np.maximum(lengths, 1))})
+        asked = Interaction(
+            {
+                "item_id_list": torch.from_numpy(padded),
+                "item_length": torch.from_numpy(np.maximum(lengths, 1)),
+            }
+        )
         scores = model.full_sort_predict(asked).numpy()
         scores[:, 0] = -np.inf
         for at, one in enumerate(histories):

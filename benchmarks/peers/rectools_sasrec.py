@@ -1,4 +1,6 @@
-"""SASRec of RecTools: `python rectools_sasrec.py FOLDER --minutes 10`, see README.md. Losses: softmax, BCE, gBCE, sampled_softmax."""
+"""SASRec of RecTools: `python rectools_sasrec.py FOLDER --minutes 10`, see README.md. Losses:
+softmax, BCE, gBCE, sampled_softmax.
+"""
 
 import time
 import warnings
@@ -43,8 +45,14 @@ def interactions(sequences: tuple[np.ndarray, np.ndarray]) -> pd.DataFrame:
     """One row an event; days stand in for times, so that the order is that of the sequence."""
     offsets, values = sequences
     places = np.arange(len(values)) - np.repeat(offsets[:-1], np.diff(offsets))
-    return pd.DataFrame({Columns.User: np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)), Columns.Item: values, Columns.Weight: 1.0,
-                         Columns.Datetime: pd.Timestamp("2000-01-01") + pd.to_timedelta(places, unit="D")})  # fmt: skip
+    return pd.DataFrame(
+        {
+            Columns.User: np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
+            Columns.Item: values,
+            Columns.Weight: 1.0,
+            Columns.Datetime: pd.Timestamp("2000-01-01") + pd.to_timedelta(places, unit="D"),
+        }
+    )
 
 
 def main(task: Task) -> None:
@@ -53,20 +61,55 @@ def main(task: Task) -> None:
     clock = Clock(60 * GIVEN.minutes, GIVEN.cpu)
 
     def trainer() -> Trainer:
-        return Trainer(max_epochs=GIVEN.epochs, callbacks=[Watch(clock)], accelerator="cpu", devices=1, logger=False, enable_progress_bar=False,
-                       enable_model_summary=False, enable_checkpointing=False)  # fmt: skip
+        return Trainer(
+            max_epochs=GIVEN.epochs,
+            callbacks=[Watch(clock)],
+            accelerator="cpu",
+            devices=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+        )
 
-    model = SASRecModel(n_blocks=1, n_heads=1, n_factors=64, session_max_len=50, loss=loss, n_negatives=NEGATIVES.get(loss, 1),
-                        get_trainer_func=trainer, recommend_torch_device="cpu")  # fmt: skip
+    model = SASRecModel(
+        n_blocks=1,
+        n_heads=1,
+        n_factors=64,
+        session_max_len=50,
+        loss=loss,
+        n_negatives=NEGATIVES.get(loss, 1),
+        get_trainer_func=trainer,
+        recommend_torch_device="cpu",
+    )
     model.fit(Dataset.construct(interactions(task.train)))
     watch = next(one for one in model.fit_trainer.callbacks if isinstance(one, Watch))
     figures = watch.clock.figures()
     started = time.perf_counter()
     rows = answers(model, task)
-    write_answer(task, f"rectools-{loss}", rows, {
-        **figures, "targets_an_epoch": targets(task, 50), "answer_s": round(time.perf_counter() - started, 2), "loss": loss, "threads": torch.get_num_threads(),
-        "settings": {"width": 64, "blocks": 1, "heads": 1, "length": 50, "batch": 128, "negatives": NEGATIVES.get(loss, 0), "dropout": 0.2, "lr": 0.001},
-        "versions": {name: version(name) for name in ("rectools", "torch")}})  # fmt: skip
+    write_answer(
+        task,
+        f"rectools-{loss}",
+        rows,
+        {
+            **figures,
+            "targets_an_epoch": targets(task, 50),
+            "answer_s": round(time.perf_counter() - started, 2),
+            "loss": loss,
+            "threads": torch.get_num_threads(),
+            "settings": {
+                "width": 64,
+                "blocks": 1,
+                "heads": 1,
+                "length": 50,
+                "batch": 128,
+                "negatives": NEGATIVES.get(loss, 0),
+                "dropout": 0.2,
+                "lr": 0.001,
+            },
+            "versions": {name: version(name) for name in ("rectools", "torch")},
+        },
+    )
 
 
 def answers(model: SASRecModel, task: Task) -> np.ndarray:

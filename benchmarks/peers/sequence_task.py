@@ -1,4 +1,6 @@
-"""What the sequence models of other projects share: reading the task, the clock of a budget, writing the answer. numpy alone; see README.md."""
+"""What the sequence models of other projects share: reading the task, the clock of a budget,
+writing the answer. numpy alone; see README.md.
+"""
 
 import argparse
 import json
@@ -14,7 +16,9 @@ K = 10  # items answered
 
 @dataclass
 class Task:
-    """Item rows of all people to learn from, and of all histories to answer, oldest first; each a pair (offsets, values)."""
+    """Item rows of all people to learn from, and of all histories to answer, oldest first; each a
+    pair (offsets, values).
+    """
 
     folder: Path
     items: int
@@ -26,8 +30,14 @@ class Task:
 def arguments(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about)
     parser.add_argument("folder", type=Path, help="holds task.npz; the answer is written there")
-    parser.add_argument("--minutes", type=float, required=True, help="for preparing the data and training")
-    parser.add_argument("--cpu", action="store_true", help="minutes of the processor, not on the wall: on a machine that others use")
+    parser.add_argument(
+        "--minutes", type=float, required=True, help="for preparing the data and training"
+    )
+    parser.add_argument(
+        "--cpu",
+        action="store_true",
+        help="minutes of the processor, not on the wall: on a machine that others use",
+    )
     parser.add_argument("--epochs", type=int, default=10_000, help="epochs at most")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--loss", help="one of the library's; its own default where left out")
@@ -38,13 +48,17 @@ def arguments(about: str) -> argparse.Namespace:
 
 def read_task(folder: Path) -> Task:
     with np.load(folder / "task.npz") as task:
-        train, asked = ((task[f"{name}_offsets"], task[f"{name}_values"]) for name in ("train", "asked"))
+        train, asked = (
+            (task[f"{name}_offsets"], task[f"{name}_values"]) for name in ("train", "asked")
+        )
         return Task(folder, int(task["items"]), train, asked, int(task["seed"]))
 
 
 @dataclass
 class Clock:
-    """Counts a budget from its making, in seconds on the wall or of the processor, and the epochs that fit into it."""
+    """Counts a budget from its making, in seconds on the wall or of the processor, and the epochs
+    that fit into it.
+    """
 
     budget_s: float
     in_cpu_time: bool = False
@@ -64,7 +78,11 @@ class Clock:
         return time.process_time() if self.in_cpu_time else time.perf_counter()
 
     def begin_training(self, batches_an_epoch: int) -> None:
-        self.trained_from, self.cpu_from, self.batches_an_epoch = time.perf_counter(), time.process_time(), batches_an_epoch
+        self.trained_from, self.cpu_from, self.batches_an_epoch = (
+            time.perf_counter(),
+            time.process_time(),
+            batches_an_epoch,
+        )
 
     def begin_epoch(self) -> None:
         self._epoch_from = time.perf_counter()
@@ -80,16 +98,28 @@ class Clock:
             self.epoch_s.append(time.perf_counter() - self._epoch_from)
 
     def figures(self) -> dict:
-        train_s, cpu_s = time.perf_counter() - self.trained_from, time.process_time() - self.cpu_from
+        train_s, cpu_s = (
+            time.perf_counter() - self.trained_from,
+            time.process_time() - self.cpu_from,
+        )
         share = self.batches / self.batches_an_epoch
         whole = len(self.epoch_s) > 0
-        return {"prepare_s": round(self.trained_from - self.started, 2), "train_s": round(train_s, 2), "epochs": round(share, 3),
-                "seconds_an_epoch": round(float(np.median(self.epoch_s)) if whole else train_s / share, 2), "from_whole_epochs": whole,
-                "cpu_seconds_an_epoch": round(cpu_s / share, 2)}  # fmt: skip
+        return {
+            "prepare_s": round(self.trained_from - self.started, 2),
+            "train_s": round(train_s, 2),
+            "epochs": round(share, 3),
+            "seconds_an_epoch": round(
+                float(np.median(self.epoch_s)) if whole else train_s / share, 2
+            ),
+            "from_whole_epochs": whole,
+            "cpu_seconds_an_epoch": round(cpu_s / share, 2),
+        }
 
 
 def targets(task: Task, most: int | None = None) -> int:
-    """Events that one epoch learns to predict: all but each person's first, the latest `most` of each where given."""
+    """Events that one epoch learns to predict: all but each person's first, the latest `most` of
+    each where given.
+    """
     lengths = np.maximum(np.diff(task.train[0]) - 1, 0)
     return int((lengths if most is None else np.minimum(lengths, most)).sum())
 

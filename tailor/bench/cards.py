@@ -1,4 +1,6 @@
-"""Benchmark cards: one folder a result, with all that is needed to make it again, and to notice that something is not as it was."""
+"""Benchmark cards: one folder a result, with all that is needed to make it again, and to notice
+that something is not as it was.
+"""
 
 import csv
 import hashlib
@@ -40,12 +42,16 @@ COMMANDS = ("cli", "console")  # rooms whose code changes no figure
 
 @dataclass(frozen=True)
 class Card:
-    """What a folder holds. `inputs` decide the result and make its id; `files` are the hashes that the folder's files had when it was written."""
+    """What a folder holds. `inputs` decide the result and make its id; `files` are the hashes that
+    the folder's files had when it was written.
+    """
 
     folder: Path
     id: str
-    inputs: dict[str, Any]  # data, split, config and code, each with its hash; suite and label of the method; seed
-    status: str  # "done", or "failed: why"
+    inputs: dict[str, Any]
+    """Data, split, config and code, each with its hash; suite and label of the method; seed."""
+    status: str
+    """"done", or "failed: why"."""
     files: dict[str, str]
     machine: dict[str, Any]
 
@@ -54,10 +60,14 @@ class Card:
         return str(self.inputs["label"])
 
 
-def run_suite(suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (), tell: Any = None) -> list[Card]:  # noqa: B008 (frozen)
-    """A card for every method and random state of the suite; those that are there already are kept, so that a stopped run goes on where it was.
+def run_suite(
+    suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (), tell: Any = None
+) -> list[Card]:
+    """A card for every method and random state of the suite; those that are there already are kept,
+    so that a stopped run goes on where it was.
 
-    `tell(diagnosis)` is called before anything is measured. Raises ModelError where nothing of the suite is built yet.
+    `tell(diagnosis)` is called before anything is measured. Raises ModelError where nothing of the
+    suite is built yet.
     """
     if not suite.methods:
         missing = "; ".join(f"{name}: {why}" for name, why in suite.waiting.items())
@@ -66,7 +76,12 @@ def run_suite(suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (
     diagnosis = diagnosed(split, run)
     if tell is not None:
         tell(diagnosis)
-    jobs = [(label, seed) for label in suite.methods if not only or label in only for seed in suite.seeds]
+    jobs = [
+        (label, seed)
+        for label in suite.methods
+        if not only or label in only
+        for seed in suite.seeds
+    ]
     return [
         make_card(inputs_of(suite, label, seed, split), split, diagnosis, out, run)
         for label, seed in run.progress(jobs, "measuring", len(jobs))
@@ -76,11 +91,22 @@ def run_suite(suite: Suite, out: Path, run: Run = Run(), only: Sequence[str] = (
 def inputs_of(suite: Suite, label: str, seed: int, split: Split | Judged) -> dict[str, Any]:
     """All that decides a result."""
     judged = isinstance(split, Judged)
-    usual = {"part": "judged", "metrics": ["NDCG", "recall"]} if judged else {"part": "test", "metrics": ["HR", "NDCG"], "seen": list(SEEN)}
+    usual = (
+        {"part": "judged", "metrics": ["NDCG", "recall"]}
+        if judged
+        else {"part": "test", "metrics": ["HR", "NDCG"], "seen": list(SEEN)}
+    )
     protocol = {"k": [10], **usual, **suite.protocol}
-    return {"suite": suite.name, "label": label, "data": {**suite.data, "content_hash": split.data.content_hash},
-            "split": {**suite.split, "hash": split.hash}, "method": suite.methods[label], "protocol": protocol, "seed": seed,
-            "code": code_hash(suite.methods[label])}  # fmt: skip
+    return {
+        "suite": suite.name,
+        "label": label,
+        "data": {**suite.data, "content_hash": split.data.content_hash},
+        "split": {**suite.split, "hash": split.hash},
+        "method": suite.methods[label],
+        "protocol": protocol,
+        "seed": seed,
+        "code": code_hash(suite.methods[label]),
+    }
 
 
 def id_of(inputs: Mapping[str, Any]) -> str:
@@ -88,11 +114,15 @@ def id_of(inputs: Mapping[str, Any]) -> str:
 
 
 def code_hash(method: Mapping[str, Any]) -> str:
-    """Of all of Tailor's source files but those of commands, which change no figure, and of the files of plug-ins that a method is made of."""
+    """Of all of Tailor's source files but those of commands, which change no figure, and of the
+    files of plug-ins that a method is made of.
+    """
     files = sorted({file for name in _classes(method) for file in _plugin_files(name)})
     if not files:
         return _own_hash()
-    return hashlib.blake2b("\n".join([_own_hash(), *map(sha256_of, files)]).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(
+        "\n".join([_own_hash(), *map(sha256_of, files)]).encode(), digest_size=16
+    ).hexdigest()
 
 
 def _classes(value: Any) -> Iterator[str]:
@@ -107,13 +137,19 @@ def _classes(value: Any) -> Iterator[str]:
 
 
 def _plugin_files(name: str) -> list[Path]:
-    """The source files of the package, or of the one file, that a class outside of Tailor stands in."""
+    """The source files of the package, or of the one file, that a class outside of Tailor stands
+    in.
+    """
     with suppress(TailorError):  # of a class that cannot be had now: measuring says so
         module = find_class(name).__module__
         top = module.split(".")[0]
         place = sys.modules[top].__file__
         if top != "tailor" and place is not None:
-            return sorted(Path(place).parent.rglob("*.py")) if Path(place).name == "__init__.py" else [Path(place)]
+            return (
+                sorted(Path(place).parent.rglob("*.py"))
+                if Path(place).name == "__init__.py"
+                else [Path(place)]
+            )
     return []
 
 
@@ -127,8 +163,11 @@ def _own_hash() -> str:
     return digest.hexdigest()
 
 
-def make_card(inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosis, out: Path, run: Run) -> Card:
-    """Measure and write one card; a method that fails leaves a card that says so. An intact card of a result of the same inputs is returned as it is.
+def make_card(
+    inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosis, out: Path, run: Run
+) -> Card:
+    """Measure and write one card; a method that fails leaves a card that says so. An intact card of
+    a result of the same inputs is returned as it is.
 
     What failed is tried again: a package may have been missing, or memory.
     """
@@ -142,23 +181,38 @@ def make_card(inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosi
     report, status = None, "done"
     try:
         report = measure(inputs, split, run)
-        lines += [f"{method}, seen {seen}: {result.seconds:.2f} s to recommend" for (method, seen), result in report.results.items()]
+        lines += [
+            f"{method}, seen {seen}: {result.seconds:.2f} s to recommend"
+            for (method, seen), result in report.results.items()
+        ]
     except TailorError as error:
         status = f"failed: {error}"
-    except Exception as error:  # of any package that a method uses; the other methods are measured all the same
+    # of any package that a method uses; the other methods are measured all the same
+    except Exception as error:
         status = f"failed: {type(error).__name__}: {error}"
         lines += traceback.format_exc().splitlines()
     lines.append(f"{status} after {time.perf_counter() - started:.1f} s")
     with written_aside(folder, overwrite=True, error=ModelError) as aside:
         _write(aside, inputs, report, diagnosis, lines)
         files = {path.name: sha256_of(path) for path in sorted(aside.iterdir())}
-        about = {"schema": SCHEMA, "id": id_of(inputs), "status": status, "inputs": inputs, "files": files, **environment(ROOT.parent)}
-        (aside / "card.json").write_text(json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        about = {
+            "schema": SCHEMA,
+            "id": id_of(inputs),
+            "status": status,
+            "inputs": inputs,
+            "files": files,
+            **environment(ROOT.parent),
+        }
+        (aside / "card.json").write_text(
+            json.dumps(about, indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
     return read_card(folder)
 
 
 def measure(inputs: Mapping[str, Any], split: Split | Judged, run: Run) -> Report:
-    """Fit the method of a card on the split's training part (or on a judged collection's items) and measure it by the protocol of its kind."""
+    """Fit the method of a card on the split's training part (or on a judged collection's items) and
+    measure it by the protocol of its kind.
+    """
     own = Run(seed=inputs["seed"], device=run.device, workers=run.workers, dtype=run.dtype)
     method, how = build(inputs["method"]), inputs["protocol"]
     if isinstance(split, Judged):
@@ -167,7 +221,15 @@ def measure(inputs: Mapping[str, Any], split: Split | Judged, run: Run) -> Repor
     method.fit(split.train, own, split)
     if isinstance(method, Predictor):
         return evaluate_predictions({inputs["label"]: method}, split, how["part"], run=own).report
-    return evaluate({inputs["label"]: cast(Recommender, method)}, split, how["part"], how["k"], how["metrics"], how["seen"], own)
+    return evaluate(
+        {inputs["label"]: cast(Recommender, method)},
+        split,
+        how["part"],
+        how["k"],
+        how["metrics"],
+        how["seen"],
+        own,
+    )
 
 
 def diagnosed(split: Split | Judged, run: Run) -> Diagnosis:
@@ -177,7 +239,13 @@ def diagnosed(split: Split | Judged, run: Run) -> Diagnosis:
     return diagnose(split, run=run)
 
 
-def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagnosis: Diagnosis, lines: Sequence[str]) -> None:
+def _write(
+    folder: Path,
+    inputs: Mapping[str, Any],
+    report: Report | None,
+    diagnosis: Diagnosis,
+    lines: Sequence[str],
+) -> None:
     def text(name: str, content: str) -> None:
         (folder / name).write_text(content.rstrip("\n") + "\n", encoding="utf-8")
 
@@ -190,7 +258,13 @@ def _write(folder: Path, inputs: Mapping[str, Any], report: Report | None, diagn
     text("environment.txt", "\n".join(installed()))
     plain(
         "machine.json",
-        {**machine_of(), "threads": {name: os.environ.get(name, "not set") for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}},
+        {
+            **machine_of(),
+            "threads": {
+                name: os.environ.get(name, "not set")
+                for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+            },
+        },
     )
     plain("diagnosis.json", diagnosis.to_dict())
     text("run.log", "\n".join(lines))
@@ -206,7 +280,11 @@ def installed() -> list[str]:
 
 
 def machine_of() -> dict[str, Any]:
-    return {**environment(ROOT.parent)["machine"], "system": platform.system(), "numpy": np.__version__}
+    return {
+        **environment(ROOT.parent)["machine"],
+        "system": platform.system(),
+        "numpy": np.__version__,
+    }
 
 
 def results_csv(report: Report) -> str:
@@ -218,7 +296,15 @@ def results_csv(report: Report) -> str:
         for metric, values in result.per_user.items():
             low, high = report.interval[method, seen][metric]
             writer.writerow(
-                [method, seen, metric, repr(report.mean(method, metric, seen)), repr(low), repr(high), int((~np.isnan(values)).sum())]
+                [
+                    method,
+                    seen,
+                    metric,
+                    repr(report.mean(method, metric, seen)),
+                    repr(low),
+                    repr(high),
+                    int((~np.isnan(values)).sum()),
+                ]
             )
         for name, value in result.lists.items():
             writer.writerow([method, seen, name, repr(value), "", "", len(report.user_ids)])
@@ -227,9 +313,21 @@ def results_csv(report: Report) -> str:
 
 def _readme(inputs: Mapping[str, Any], report: Report | None, outcome: str) -> str:
     by = inputs["split"]["by"]
-    fitted = "Fitted on the items of a judged collection" if by == JUDGEMENTS else f"Fitted on the training part of a split by {by}"
-    lines = [f"# {inputs['label']} on {inputs['data'].get('name', inputs['data'].get('world', 'data'))}, suite {inputs['suite']}", "",
-             f"{fitted}, random state {inputs['seed']}: {outcome}.", ""]  # fmt: skip
+    fitted = (
+        "Fitted on the items of a judged collection"
+        if by == JUDGEMENTS
+        else f"Fitted on the training part of a split by {by}"
+    )
+    lines = [
+        (
+            f"# {inputs['label']} on"
+            f" {inputs['data'].get('name', inputs['data'].get('world', 'data'))}, suite"
+            f" {inputs['suite']}"
+        ),
+        "",
+        f"{fitted}, random state {inputs['seed']}: {outcome}.",
+        "",
+    ]
     if report is not None:
         lines += [
             f"{len(report.user_ids):,} users, {report.ranked} ranked. 95 % intervals over users.",
@@ -239,10 +337,17 @@ def _readme(inputs: Mapping[str, Any], report: Report | None, outcome: str) -> s
         ]
         for (method, seen), found in report.interval.items():
             lines += [
-                f"| {seen} | {metric} | {report.mean(method, metric, seen):.4f} | {low:.4f} to {high:.4f} |"
+                f"| {seen} | {metric} | {report.mean(method, metric, seen):.4f} | {low:.4f} to"
+                f" {high:.4f} |"
                 for metric, (low, high) in found.items()
             ]
-    lines += ["", f"Made by `tailor bench run {inputs['suite']}`; made again and compared by `tailor bench verify FOLDER`."]
+    lines += [
+        "",
+        (
+            f"Made by `tailor bench run {inputs['suite']}`; made again and compared by `tailor"
+            " bench verify FOLDER`."
+        ),
+    ]
     return "\n".join(lines)
 
 
@@ -261,19 +366,28 @@ def read_card(folder: Path) -> Card:
     if not isinstance(about, dict) or about.get("schema") != SCHEMA:
         version = about.get("schema") if isinstance(about, dict) else None
         raise ModelError(
-            f"{folder} is a card of version {version!r}, this Tailor reads version {SCHEMA}: read it with the Tailor that wrote it"
+            f"{folder} is a card of version {version!r}, this Tailor reads version {SCHEMA}: read"
+            " it with the Tailor that wrote it"
         )
     missing = [name for name in ("id", "inputs", "status", "files", "machine") if name not in about]
     if missing:
         raise ModelError(f"{path} lacks {missing[0]}: run its suite again")
-    return Card(folder, about["id"], about["inputs"], about["status"], about["files"], about["machine"])
+    return Card(
+        folder, about["id"], about["inputs"], about["status"], about["files"], about["machine"]
+    )
 
 
 def cards_in(folder: Path) -> list[Card]:
     """All cards at or under a folder. Raises ModelError where there are none."""
-    found = [read_card(path.parent) for path in sorted(folder.rglob("card.json")) if not path.parent.name.startswith(".")]
+    found = [
+        read_card(path.parent)
+        for path in sorted(folder.rglob("card.json"))
+        if not path.parent.name.startswith(".")
+    ]
     if not found:
-        raise ModelError(f"there is no card in {folder}: make some with `tailor bench run SUITE --out {folder}`")
+        raise ModelError(
+            f"there is no card in {folder}: make some with `tailor bench run SUITE --out {folder}`"
+        )
     return found
 
 
@@ -292,13 +406,17 @@ def changed_files(card: Card) -> list[str]:
 
 
 def report_of(card: Card) -> Report:
-    """The report a card holds, with its values and no strata. Raises ModelError for a card of a failure or a damaged file."""
+    """The report a card holds, with its values and no strata. Raises ModelError for a card of a
+    failure or a damaged file.
+    """
     if card.status != "done":
         raise ModelError(f"{card.folder} {card.status}")
     try:
         users, values = read_per_user(card.folder / "per_user.npz")
     except (OSError, ValueError, EOFError) as error:
-        raise ModelError(f"{card.folder}/per_user.npz cannot be read ({error}): run its suite again") from None
+        raise ModelError(
+            f"{card.folder}/per_user.npz cannot be read ({error}): run its suite again"
+        ) from None
     results = {key: Result(found, {}, 0.0, "train") for key, found in values.items()}
     split = {"kind": card.inputs["split"]["by"], "hash": card.inputs["split"]["hash"]}
     return Report(split, card.inputs["protocol"]["part"], users, {}, results, 0.0)

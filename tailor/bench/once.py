@@ -15,9 +15,11 @@ from tailor.data.splits import Split
 
 @dataclass(eq=False)
 class Once(Recommender):
-    """Stands in a pipeline for `inner` and gives back its earlier fit where the data, the seed and `valid` are the same.
+    """Stands in a pipeline for `inner` and gives back its earlier fit where the data, the seed and
+    `valid` are the same.
 
-    Clones share `fits`. Lists of an earlier stage change from trial to trial, so what learns from them is fitted every time.
+    Clones share `fits`. Lists of an earlier stage change from trial to trial, so what learns from
+    them is fitted every time.
     """
 
     inner: Recommender
@@ -48,5 +50,7 @@ class Once(Recommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         return Rankings.of(self.fitted_.recommend(queries, k, candidates))
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         return self.fitted_.explain(queries, rankings)

@@ -1,4 +1,6 @@
-"""A search for settings on disk: a file of lines, one a trial, that a killed process leaves whole up to its last trial."""
+"""A search for settings on disk: a file of lines, one a trial, that a killed process leaves whole
+up to its last trial.
+"""
 
 import json
 import os
@@ -16,18 +18,27 @@ FILE = "study.jsonl"
 
 @dataclass(frozen=True)
 class Trial:
-    """One setting tried. A pruned trial was given up before its end, a failed one was refused by its class or its data."""
+    """One setting tried. A pruned trial was given up before its end, a failed one was refused by
+    its class or its data.
+    """
 
-    number: int  # 0 is the pipeline as it was written
+    number: int
+    """0 is the pipeline as it was written."""
     state: Literal["complete", "pruned", "failed"]
-    settings: dict[str, Any]  # by the names of the dimensions
+    settings: dict[str, Any]
+    """By the names of the dimensions."""
     seconds: float
-    value: float | None = None  # on validation
-    low: float | None = None  # 95 % interval over users
+    value: float | None = None
+    """On validation."""
+    low: float | None = None
+    """95 % interval over users."""
     high: float | None = None
-    screened: float | None = None  # the figure on a share of the users
-    watched: tuple[tuple[int, float], ...] = ()  # (step, figure) that the method told of while it was fitted
-    reason: str = ""  # why it failed
+    screened: float | None = None
+    """The figure on a share of the users."""
+    watched: tuple[tuple[int, float], ...] = ()
+    """(step, figure) that the method told of while it was fitted."""
+    reason: str = ""
+    """Why it failed."""
 
     @property
     def figure(self) -> str:
@@ -43,7 +54,10 @@ class Trial:
 class Study:
     """What is searched, and every trial so far."""
 
-    about: dict[str, Any]  # pipeline, space, split, metric, seen, seed, screen; the same for every run that goes on with it
+    about: dict[str, Any]
+    """Pipeline, space, split, metric, seen, seed, screen; the same for every run that goes on with
+    it.
+    """
     trials: list[Trial] = field(default_factory=list)
 
     def of_state(self, state: str) -> list[Trial]:
@@ -58,7 +72,12 @@ class Study:
         return max(complete, key=lambda one: one.value or 0.0)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": FORMAT, **self.about, "best": asdict(self.best), "trials": [asdict(one) for one in self.trials]}
+        return {
+            "schema": FORMAT,
+            **self.about,
+            "best": asdict(self.best),
+            "trials": [asdict(one) for one in self.trials],
+        }
 
 
 class StudyFile:
@@ -77,7 +96,8 @@ class StudyFile:
 def open_study(folder: Path, about: Mapping[str, Any]) -> Iterator[StudyFile]:
     """The study of this folder, begun or gone on with.
 
-    Raises ModelError where the folder holds another study or other things, a line is damaged, or another process has it open.
+    Raises ModelError where the folder holds another study or other things, a line is damaged, or
+    another process has it open.
     """
     path = folder / FILE
     if folder.exists() and not path.exists() and any(folder.iterdir()):
@@ -99,20 +119,27 @@ def open_study(folder: Path, about: Mapping[str, Any]) -> Iterator[StudyFile]:
 
 
 def _trial(line: Mapping[str, Any]) -> Trial:
-    return Trial(**{**line, "watched": tuple((int(step), float(figure)) for step, figure in line["watched"])})
+    return Trial(
+        **{**line, "watched": tuple((int(step), float(figure)) for step, figure in line["watched"])}
+    )
 
 
 def _lock(file: IO[bytes], path: Path) -> None:
     import fcntl  # POSIX only
 
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel lets go of it however the process ends
+        # the kernel lets go of it however the process ends
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise ModelError(f"another process works on {path}: wait for it, or choose another --out") from None
+        raise ModelError(
+            f"another process works on {path}: wait for it, or choose another --out"
+        ) from None
 
 
 def _whole_lines(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
-    """All lines; a last one without its end was being written when the process died, and is taken away."""
+    """All lines; a last one without its end was being written when the process died, and is taken
+    away.
+    """
     file.seek(0)
     raw = file.read()
     end = raw.rfind(b"\n") + 1
@@ -123,20 +150,28 @@ def _whole_lines(file: IO[bytes], path: Path) -> list[dict[str, Any]]:
         try:
             found = json.loads(line)
         except ValueError as error:  # also of bytes that are no UTF-8
-            raise ModelError(f"{path}:{number} is damaged ({error}): remove the file to begin anew") from None
+            raise ModelError(
+                f"{path}:{number} is damaged ({error}): remove the file to begin anew"
+            ) from None
         if not isinstance(found, dict):
-            raise ModelError(f"{path}:{number} is damaged ({line[:40]!r}): remove the file to begin anew")
+            raise ModelError(
+                f"{path}:{number} is damaged ({line[:40]!r}): remove the file to begin anew"
+            )
         out.append(found)
     return out
 
 
 def _refuse_other(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
     if found.get("format") != FORMAT:
-        raise ModelError(f"{folder}/{FILE} has format {found.get('format')!r}, this version reads {FORMAT}: choose another --out")
+        raise ModelError(
+            f"{folder}/{FILE} has format {found.get('format')!r}, this version reads {FORMAT}:"
+            " choose another --out"
+        )
     differing = [name for name in wanted if found.get(name) != wanted[name]]
     if differing:
         raise ModelError(
-            f"{folder} holds a study with another {' and another '.join(differing)}: go on with those settings, or choose another --out"
+            f"{folder} holds a study with another {' and another '.join(differing)}: go on with"
+            " those settings, or choose another --out"
         )
 
 

@@ -1,4 +1,6 @@
-"""Suites: files that say which methods are measured on what, by which protocol, with which random states."""
+"""Suites: files that say which methods are measured on what, by which protocol, with which random
+states.
+"""
 
 import os
 import tempfile
@@ -28,7 +30,9 @@ DATA_VARIABLE = "TAILOR_DATA"  # the folder that the paths of [data] import star
 
 @dataclass(frozen=True)
 class Suite:
-    """What a suite file says; `methods` are specs as `tailor.core.specs` writes them, `waiting` what is not built and why."""
+    """What a suite file says; `methods` are specs as `tailor.core.specs` writes them, `waiting`
+    what is not built and why.
+    """
 
     name: str
     about: str
@@ -46,7 +50,9 @@ def suite_names() -> list[str]:
 
 
 def read_suite(name: str | Path) -> Suite:
-    """By its name, or by the path of a file. Raises ModelError naming the file and what is wrong with it."""
+    """By its name, or by the path of a file. Raises ModelError naming the file and what is wrong
+    with it.
+    """
     path = Path(name)
     if path.suffix != ".toml":
         path = FOLDER / f"{name}.toml"
@@ -72,16 +78,33 @@ def read_suite(name: str | Path) -> Suite:
         raise ModelError(f'{path}: [split] needs a line by, such as by = "last"')
     baseline = about.get("baseline")
     if baseline is not None and baseline not in methods:
-        raise ModelError(f'{path}: the baseline "{baseline}" is none of its methods.{nearest(baseline, methods)}')
+        raise ModelError(
+            f'{path}: the baseline "{baseline}" is none of its methods.{nearest(baseline, methods)}'
+        )
     seeds = about.get("seeds", [0])
-    if not isinstance(seeds, list) or not seeds or not all(type(one) is int and one >= 0 for one in seeds):
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or not all(type(one) is int and one >= 0 for one in seeds)
+    ):
         raise ModelError(f"{path}: seeds is {seeds!r}: give a list of whole numbers from 0")
-    return Suite(path.stem, about.get("about", ""), seeds, baseline, about.get("data", {}), about.get("split", {}),
-                 about.get("protocol", {}), methods, about.get("waiting", {}))  # fmt: skip
+    return Suite(
+        path.stem,
+        about.get("about", ""),
+        seeds,
+        baseline,
+        about.get("data", {}),
+        about.get("split", {}),
+        about.get("protocol", {}),
+        methods,
+        about.get("waiting", {}),
+    )
 
 
 def _check_shape(path: Path, about: Mapping[str, Any]) -> None:
-    """Raise ModelError for what is no table, for a line of [protocol] that nothing would read, and for labels that are no names of folders."""
+    """Raise ModelError for what is no table, for a line of [protocol] that nothing would read, and
+    for labels that are no names of folders.
+    """
     for key in ("data", "split", "protocol", "methods", "waiting"):
         if not isinstance(about.get(key, {}), Mapping):
             raise ModelError(f"{path}: {key} is {about[key]!r}: it must be a table")
@@ -89,10 +112,15 @@ def _check_shape(path: Path, about: Mapping[str, Any]) -> None:
         if key not in PROTOCOL:
             raise ModelError(f'{path}: [protocol] has no "{key}".{nearest(key, PROTOCOL)}')
         if not PROTOCOL[key](value):
-            raise ModelError(f"{path}: {key} is {value!r}: k is a list of depths from 1, metrics and seen lists of names, part a name")
+            raise ModelError(
+                f"{path}: {key} is {value!r}: k is a list of depths from 1, metrics and seen lists"
+                " of names, part a name"
+            )
     for label in about.get("methods", {}):
         if not label or set(label) & set("/\\\0") or label.startswith("."):
-            raise ModelError(f'{path}: a method is called "{label}": it must do as the name of a folder')
+            raise ModelError(
+                f'{path}: a method is called "{label}": it must do as the name of a folder'
+            )
 
 
 def _names(value: Any) -> bool:
@@ -100,7 +128,13 @@ def _names(value: Any) -> bool:
 
 
 PROTOCOL: dict[str, Callable[[Any], bool]] = {
-    "k": lambda value: isinstance(value, list) and bool(value) and all(type(one) is int and one > 0 for one in value),
+    "k": (
+        lambda value: (
+            isinstance(value, list)
+            and bool(value)
+            and all(type(one) is int and one > 0 for one in value)
+        )
+    ),
     "metrics": _names,
     "seen": _names,
     "part": lambda value: isinstance(value, str),
@@ -110,27 +144,44 @@ PROTOCOL: dict[str, Callable[[Any], bool]] = {
 def _built(about: Mapping[str, Any]) -> Recommender | Predictor:
     method = build(pipeline_file(str(about["pipeline"]))) if "pipeline" in about else build(about)
     if not isinstance(method, Recommender | Predictor):
-        raise ModelError(f"a {method.name} neither recommends nor predicts, and suites measure what does")
+        raise ModelError(
+            f"a {method.name} neither recommends nor predicts, and suites measure what does"
+        )
     return method
 
 
 def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split | Judged:
-    """What [data] and [split] of a suite or a card describe: a split, or by "judgements" a judged collection. Raises DataError where the data are not there."""
+    """What [data] and [split] of a suite or a card describe: a split, or by "judgements" a judged
+    collection. Raises DataError where the data are not there.
+    """
     params = dict(split)
     by = params.pop("by")
     try:
-        return Judged(data_of(data), **params) if by == JUDGEMENTS else split_by(data_of(data), by, **params)
+        return (
+            Judged(data_of(data), **params)
+            if by == JUDGEMENTS
+            else split_by(data_of(data), by, **params)
+        )
     except TypeError as error:
         raise DataError(f"[split] by {by}: {error}") from None
 
 
 def data_of(about: Mapping[str, Any]) -> Dataset:
-    """A planted world (`world = "shop"` and its knobs), a data set (`folder`), or files to import (`import`, under the folder TAILOR_DATA)."""
+    """A planted world (`world = "shop"` and its knobs), a data set (`folder`), or files to import
+    (`import`, under the folder TAILOR_DATA).
+    """
     if "world" in about:
         if about["world"] not in WORLDS:
-            raise DataError(f'there is no world "{about["world"]}".{nearest(about["world"], WORLDS)}')
+            raise DataError(
+                f'there is no world "{about["world"]}".{nearest(about["world"], WORLDS)}'
+            )
         try:
-            return cast(Dataset, WORLDS[about["world"]](**{name: value for name, value in about.items() if name != "world"}).data)
+            return cast(
+                Dataset,
+                WORLDS[about["world"]](
+                    **{name: value for name, value in about.items() if name != "world"}
+                ).data,
+            )
         except TypeError as error:
             raise DataError(f"the world of this suite: {error}") from None
     if "folder" in about:
@@ -140,10 +191,16 @@ def data_of(about: Mapping[str, Any]) -> Dataset:
     if not {"format", "name"} <= set(about):
         raise DataError(f"[data] says {dict(about)}: an import needs format and name")
     root = Path(os.environ.get(DATA_VARIABLE, "."))
-    files = [root / one for one in ([about["import"]] if isinstance(about["import"], str) else about["import"])]
+    files = [
+        root / one
+        for one in ([about["import"]] if isinstance(about["import"], str) else about["import"])
+    ]
     for one in files:
         if not one.exists():
-            raise DataError(f"{one} is not there: set the variable {DATA_VARIABLE} to the folder of the shared data")
+            raise DataError(
+                f"{one} is not there: set the variable {DATA_VARIABLE} to the folder of the shared"
+                " data"
+            )
     with tempfile.TemporaryDirectory() as out:
         source = files[0]
         if len(files) > 1:  # several files of a folder that holds others too

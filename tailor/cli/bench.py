@@ -14,7 +14,10 @@ Root = Annotated[Path, typer.Option(help="The repository, which holds benchmarks
 
 def _repository(root: Path) -> None:
     if not (root / "docs" / "papers.toml").is_file():
-        raise DataError(f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root")
+        raise DataError(
+            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone"
+            " of it with --root"
+        )
 
 
 Out = Annotated[Path, typer.Option(help="Folder of the cards.")]
@@ -23,11 +26,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def claims(
-    slug: Annotated[str | None, typer.Argument(help="A paper; left out: all whose record is missing or stale.")] = None,
+    slug: Annotated[
+        str | None, typer.Argument(help="A paper; left out: all whose record is missing or stale.")
+    ] = None,
     root: Root = Path(),
-    check: Annotated[bool, typer.Option("--check", help="Run nothing; say which records are missing or stale.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Measure every paper again; a stopped sweep goes on where it was.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run nothing; say which records are missing or stale.")
+    ] = False,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Measure every paper again; a stopped sweep goes on where it was."
+        ),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")
+    ] = False,
     seed: int = 0,
 ) -> None:
     """Measure what a paper promises, and write the record that docs/papers.md shows."""
@@ -52,14 +66,27 @@ def claims(
         for one in left:
             try:
                 _measure(one, root, seed)
-            except TailorError as error:  # one claim that fails must not cost the others their hours
+            # one claim that fails must not cost the others their hours
+            except TailorError as error:
                 failed.append(f"{one}: {error}")
             except Exception as error:  # programs are anybody's
                 failed.append(f"{one}: {type(error).__name__}: {error}")
         if not failed:
             end_sweep(root)
-    table(["paper", "verdict", "promises", "seconds", "date", "commit"],
-          [[row["paper"], row["verdict"], row["promises"], row["seconds"] or 0.0, row["date"], row["commit"]] for row in verdicts(root)])  # fmt: skip
+    table(
+        ["paper", "verdict", "promises", "seconds", "date", "commit"],
+        [
+            [
+                row["paper"],
+                row["verdict"],
+                row["promises"],
+                row["seconds"] or 0.0,
+                row["date"],
+                row["commit"],
+            ]
+            for row in verdicts(root)
+        ],
+    )
     say(*failed)
     raise typer.Exit(bool(failed))
 
@@ -71,8 +98,13 @@ def _measure(slug: str, root: Path, seed: int) -> None:
     from tailor.progress import terminal
 
     record = run_claim(slug, root, Run(seed=seed, progress=terminal))
-    say(f"{slug}: {record['verdict']} in {record['seconds']} s",
-        *[f"  {'yes' if came_out else 'no '}  {what}" for what, came_out in record["checks"].items()])  # fmt: skip
+    say(
+        f"{slug}: {record['verdict']} in {record['seconds']} s",
+        *[
+            f"  {'yes' if came_out else 'no '}  {what}"
+            for what, came_out in record["checks"].items()
+        ],
+    )
 
 
 @app.command()
@@ -88,17 +120,24 @@ def suites() -> None:
         except MissingExtraError as error:  # the others can be run all the same
             say(f"{name}: {error}")
             continue
-        say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}",
-            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()))  # fmt: skip
+        say(
+            f"{name}: {suite.about}",
+            f"    methods: {', '.join(suite.methods) or 'none yet'}",
+            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()),
+        )
 
 
 @app.command()
 def run(
     suite: Annotated[str, typer.Argument(help="Name of a suite, or a file of one (TOML).")],
     out: Out = Path("runs"),
-    only: Annotated[list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")
+    ] = None,
 ) -> None:
-    """Measure a suite: a card (a folder) for every method and random state. What is there already is kept, so a stopped run goes on."""
+    """Measure a suite: a card (a folder) for every method and random state. What is there already
+    is kept, so a stopped run goes on.
+    """
     from tailor.bench.cards import run_suite
     from tailor.bench.suites import read_suite
     from tailor.cli.showing import say, show_diagnosis
@@ -111,14 +150,20 @@ def run(
         if one not in asked.methods:
             raise DataError(f'the suite has no method "{one}".{nearest(one, asked.methods)}')
     cards = run_suite(asked, out, Run(progress=terminal), only or [], show_diagnosis)
-    say(*(f"{card.folder}: {card.status}" for card in cards), *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
-        f"Next: tailor bench table {out / asked.name}" + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""))  # fmt: skip
+    say(
+        *(f"{card.folder}: {card.status}" for card in cards),
+        *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
+        f"Next: tailor bench table {out / asked.name}"
+        + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""),
+    )
     raise typer.Exit(any(card.status != "done" for card in cards))
 
 
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of cards.")]) -> None:
-    """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
+    """Make every card's result again and compare it, value by value; say what is not as it was
+    (exit code 1 then).
+    """
     from tailor.bench.cards import cards_in
     from tailor.bench.verifying import verify as verified
     from tailor.cli.showing import say
@@ -132,13 +177,21 @@ def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of c
         except TailorError as error:
             lines = [str(error)]
         wrong |= bool(lines)
-        say(f"{card.folder}: {'not as it was' if lines else 'the same, value by value'}", *(f"    {line}" for line in lines))
+        say(
+            f"{card.folder}: {'not as it was' if lines else 'the same, value by value'}",
+            *(f"    {line}" for line in lines),
+        )
     raise typer.Exit(wrong)
 
 
 @app.command()
-def diff(first: Annotated[Path, typer.Argument(help="A card.")], second: Annotated[Path, typer.Argument(help="Another.")]) -> None:
-    """Say what differs between two cards: settings, data, code, random state, and the results where they are comparable."""
+def diff(
+    first: Annotated[Path, typer.Argument(help="A card.")],
+    second: Annotated[Path, typer.Argument(help="Another.")],
+) -> None:
+    """Say what differs between two cards: settings, data, code, random state, and the results where
+    they are comparable.
+    """
     from tailor.bench.cards import read_card
     from tailor.bench.leaderboard import apart
     from tailor.cli.showing import say
@@ -150,10 +203,14 @@ def diff(first: Annotated[Path, typer.Argument(help="A card.")], second: Annotat
 def table(
     folder: Annotated[Path, typer.Argument(help="A folder of cards.")] = Path("runs"),
     baseline: Annotated[str | None, typer.Option(help="Method to test the others against.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page of its own with plots to this file.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page of its own with plots to this file.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Build the leaderboards of cards, from their folders alone: means over random states with intervals, and paired tests."""
+    """Build the leaderboards of cards, from their folders alone: means over random states with
+    intervals, and paired tests.
+    """
     from tailor.bench.cards import cards_in
     from tailor.bench.leaderboard import boards
     from tailor.cli.showing import print_json, say, show_board
@@ -163,12 +220,26 @@ def table(
     found = boards(cards_in(folder), baseline)
     if html is not None:
         if len(found) > 1:
-            raise DataError(f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one suite for a page")
+            raise DataError(
+                f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one"
+                " suite for a page"
+            )
         with replaced_by(html) as aside:
-            aside.write_text(page(found[0].report, found[0].tests, title=found[0].title), encoding="utf-8")
+            aside.write_text(
+                page(found[0].report, found[0].tests, title=found[0].title), encoding="utf-8"
+            )
     if json:
-        print_json([{"title": one.title, "rows": [row.to_dict() for row in one.rows], "failed": one.failed,
-                     "comparisons": [test.to_dict() for test in one.tests]} for one in found])  # fmt: skip
+        print_json(
+            [
+                {
+                    "title": one.title,
+                    "rows": [row.to_dict() for row in one.rows],
+                    "failed": one.failed,
+                    "comparisons": [test.to_dict() for test in one.tests],
+                }
+                for one in found
+            ]
+        )
         return
     for one in found:
         show_board(one.title, one.rows, one.failed, one.tests)
@@ -181,10 +252,15 @@ def peers(
     names: Annotated[list[str] | None, typer.Argument(help="Which; left out: all.")] = None,
     root: Root = Path(),
     environments: Annotated[
-        Path | None, typer.Option(help="Folder with a virtual environment for each peer; left out: run nothing.")
+        Path | None,
+        typer.Option(
+            help="Folder with a virtual environment for each peer; left out: run nothing."
+        ),
     ] = None,
 ) -> None:
-    """Race other projects' programs where their environments are, and print what the last races gave."""
+    """Race other projects' programs where their environments are, and print what the last races
+    gave.
+    """
     from tailor.bench.peers import race, race_table
     from tailor.cli.showing import say
     from tailor.cli.showing import table as show
@@ -195,7 +271,15 @@ def peers(
     rows = race_table(root)
     show(
         ["peer", "figure", "ratio", "date"],
-        [[row["peer"], row["figure"], "" if row["value"] is None else f"{row['value']:.2f}", row["date"]] for row in rows],
+        [
+            [
+                row["peer"],
+                row["figure"],
+                "" if row["value"] is None else f"{row['value']:.2f}",
+                row["date"],
+            ]
+            for row in rows
+        ],
     )
 
 

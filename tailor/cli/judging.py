@@ -27,17 +27,42 @@ def estimate_command(
         raise DataError(f"--most {most}: at least 1")
     methods = {str(folder): opened(folder) for folder in models}
     data, run = _log(data_folder, database, tenant), Run(seed, progress=terminal)
-    found = {folder: estimate(data, method, reward, keep_seen, most, run) for folder, method in methods.items()}
+    found = {
+        folder: estimate(data, method, reward, keep_seen, most, run)
+        for folder, method in methods.items()
+    }
     if json:
         print_json({folder: one.to_dict() for folder, one in found.items()})
         return
     first = next(iter(found.values()))
-    say(f"{first.requests:,} lists shown to known people; what was shown earned {_shown(first.logged)} a list")
+    say(
+        f"{first.requests:,} lists shown to known people; what was shown earned"
+        f" {_shown(first.logged)} a list"
+    )
     rows = [
-        (folder, _shown(one.dr), _shown(one.ips), f"{one.snips:.4f}", f"{one.agreement:.0%}", f"{one.covered:.0%}", f"{one.sample:.0f}")
+        (
+            folder,
+            _shown(one.dr),
+            _shown(one.ips),
+            f"{one.snips:.4f}",
+            f"{one.agreement:.0%}",
+            f"{one.covered:.0%}",
+            f"{one.sample:.0f}",
+        )
         for folder, one in found.items()
     ]
-    table(["model", "would earn a list", "without a baseline", "normalised", "agrees", "covered", "worth places"], rows)
+    table(
+        [
+            "model",
+            "would earn a list",
+            "without a baseline",
+            "normalised",
+            "agrees",
+            "covered",
+            "worth places",
+        ],
+        rows,
+    )
     for folder, one in found.items():
         say(*(f"note: {folder}: {note}" for note in one.notes))
     say(*_verdicts(found))
@@ -54,9 +79,11 @@ def _verdicts(found: dict[str, Estimate]) -> list[str]:
         what = (
             "would have earned more than what was shown"
             if better
-            else "would have earned less than what was shown"
-            if worse
-            else "cannot be told from what was shown"
+            else (
+                "would have earned less than what was shown"
+                if worse
+                else "cannot be told from what was shown"
+            )
         )
         out.append(f"{folder}: {what}")
     return out

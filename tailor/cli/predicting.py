@@ -19,21 +19,36 @@ SHOWN = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
 
 
 def all_predict(folders: Sequence[Path]) -> dict[str, Predictor] | None:
-    """The models by folder where all of them predict, None where none does. Raises ModelError for a mixture."""
-    methods: dict[str, Method] = {folder.name: load(folder) for folder in folders if folder.is_dir()}
+    """The models by folder where all of them predict, None where none does. Raises ModelError for a
+    mixture.
+    """
+    methods: dict[str, Method] = {
+        folder.name: load(folder) for folder in folders if folder.is_dir()
+    }
     found = {name: one for name, one in methods.items() if isinstance(one, Predictor)}
     if found and len(found) < len(folders):
         others = [folder.name for folder in folders if folder.name not in found]
-        raise ModelError(f"{', '.join(found)} predict, {', '.join(others)} do not: judge them by commands of their own")
+        raise ModelError(
+            f"{', '.join(found)} predict, {', '.join(others)} do not: judge them by commands of"
+            " their own"
+        )
     return found or None
 
 
 def evaluate_predictions_command(
-    methods: dict[str, Predictor], split: Split, part: str, baseline: str | None, per_user: Path | None, json: bool
+    methods: dict[str, Predictor],
+    split: Split,
+    part: str,
+    baseline: str | None,
+    per_user: Path | None,
+    json: bool,
 ) -> None:
     baseline = baseline or next(iter(methods))
     if baseline not in methods:
-        raise DataError(f"--baseline {baseline}: name one of the models by its folder.{nearest(baseline, methods)}")
+        raise DataError(
+            f"--baseline {baseline}: name one of the models by its"
+            f" folder.{nearest(baseline, methods)}"
+        )
     found = evaluate_predictions(methods, split, part, run=Run(progress=terminal))
     if per_user is not None:
         write_per_user(found.report, per_user)
@@ -45,8 +60,11 @@ def evaluate_predictions_command(
 
 def show_predictions(found: Predictions, baseline: str) -> None:
     """A line a model, then the differences in AUC to the baseline."""
-    say(f"{len(found.labels):,} pairs of {len(found.report.user_ids):,} users of the {found.report.part} part, split by {found.report.split['kind']}: "
-        f"{found.report.ranked}; {found.labels.mean():.1%} of them are a 1. [95 % interval over users]")  # fmt: skip
+    say(
+        f"{len(found.labels):,} pairs of {len(found.report.user_ids):,} users of the"
+        f" {found.report.part} part, split by {found.report.split['kind']}: {found.report.ranked};"
+        f" {found.labels.mean():.1%} of them are a 1. [95 % interval over users]"
+    )
     rows = []
     for name in found.said:
         low, high = found.auc_interval(name)
@@ -60,7 +78,10 @@ def show_predictions(found: Predictions, baseline: str) -> None:
         )
     table(["method", *SHOWN, "seconds"], rows, width=FIGURES)
     kept = found.of_all(baseline, "gAUC_users")
-    say(f"gAUC is over the {kept:.0%} of users with pairs of both kinds; ECE is how far probabilities are from what happens")
+    say(
+        f"gAUC is over the {kept:.0%} of users with pairs of both kinds; ECE is how far"
+        " probabilities are from what happens"
+    )
     if len(found.said) > 1:
         tests = [
             [
@@ -85,7 +106,10 @@ def predict_command(
 ) -> None:
     method = load(model)
     if not isinstance(method, Predictor):
-        raise ModelError(f"{model} holds a {method.name}, which does not predict; `tailor recommend` asks it for a list")
+        raise ModelError(
+            f"{model} holds a {method.name}, which does not predict; `tailor recommend` asks it for"
+            " a list"
+        )
     asked = ids_of(items)
     if not asked:
         raise DataError("name the items to predict for: --items ID,ID")
@@ -94,15 +118,25 @@ def predict_command(
     titles, known = load_titles(model), load_item_ids(model)
     unknown = [one for one in asked if one not in (known if known is not None else method.items_)]
     if json:
-        items_out = [{"item_id": one, "title": titles.get(one), "value": value, "known": one not in unknown}
-                     for one, value in zip(asked, values.tolist(), strict=True)]  # fmt: skip
-        print_json({"model": method.name, "history": list(query.history.item_ids), "items": items_out})
+        items_out = [
+            {"item_id": one, "title": titles.get(one), "value": value, "known": one not in unknown}
+            for one, value in zip(asked, values.tolist(), strict=True)
+        ]
+        print_json(
+            {"model": method.name, "history": list(query.history.item_ids), "items": items_out}
+        )
         return
     if unknown:
-        say(f"Not known to the model, and answered by what is known of the person: {', '.join(unknown)}")
+        say(
+            "Not known to the model, and answered by what is known of the person:"
+            f" {', '.join(unknown)}"
+        )
     table(
         ["item", "title", "predicted"],
-        [[one, cleaned(titles.get(one, "")), value] for one, value in zip(asked, values.tolist(), strict=True)],
+        [
+            [one, cleaned(titles.get(one, "")), value]
+            for one, value in zip(asked, values.tolist(), strict=True)
+        ],
     )
 
 

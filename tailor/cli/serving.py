@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 keys_app = typer.Typer(no_args_is_help=True)
 Database = Annotated[
-    str, typer.Option(help="sqlite:///FILE, a file's path, or postgresql://USER@HOST/NAME.", envvar="TAILOR_DATABASE", show_envvar=True)
+    str,
+    typer.Option(
+        help="sqlite:///FILE, a file's path, or postgresql://USER@HOST/NAME.",
+        envvar="TAILOR_DATABASE",
+        show_envvar=True,
+    ),
 ]
 Tenant = Annotated[str, typer.Option(help="Whose data and models.")]
 HERE = "tailor.db"
@@ -34,12 +39,16 @@ def missing(packages: Iterable[str]) -> list[str]:
 def needs_service() -> None:
     """Raises MissingExtraError where what the service is built on is not installed."""
     if lacking := missing(NEEDED):
-        raise MissingExtraError(f'the service needs {", ".join(lacking)}: pip install "tailor-engine[serve]"')
+        raise MissingExtraError(
+            f'the service needs {", ".join(lacking)}: pip install "tailor-engine[serve]"'
+        )
 
 
 @contextmanager
 def opened(url: str) -> "Iterator[sa.Engine]":
-    """The engine of a database whose tables are of this version, and whose people's keys are there. Raises StoreError for one that cannot be used."""
+    """The engine of a database whose tables are of this version, and whose people's keys are there.
+    Raises StoreError for one that cannot be used.
+    """
     from tailor.cli.showing import say
     from tailor.store.engine import UNUSABLE, connect
     from tailor.store.migrating import migrate
@@ -48,11 +57,15 @@ def opened(url: str) -> "Iterator[sa.Engine]":
     try:
         gone = migrate(engine)
         if any(gone.values()):
-            say(f"This store is older than its keys: what it held of people who were erased since is deleted ({counted(gone)})")
+            say(
+                "This store is older than its keys: what it held of people who were erased since"
+                f" is deleted ({counted(gone)})"
+            )
         yield engine
     except UNUSABLE as error:
         raise StoreError(
-            f"the database {engine.url.render_as_string()} cannot be used: {str(error.orig if hasattr(error, 'orig') else error).strip()}"
+            f"the database {engine.url.render_as_string()} cannot be used:"
+            f" {str(error.orig if hasattr(error, 'orig') else error).strip()}"
         ) from None
     finally:
         engine.dispose()
@@ -106,21 +119,41 @@ def serve_command(
                 if given is not None:
                     folder = str(given.resolve())
                     if kind_of(folder) != kind:
-                        raise ModelError(f"{given} {kind_of(folder)}: give it as --{'model' if kind == PREDICTS else 'predictor'}")
-                    version = add_model(connection, tenant, folder, digest_of(folder), "given to serve", kind=kind)
+                        raise ModelError(
+                            f"{given} {kind_of(folder)}: give it as"
+                            f" --{'model' if kind == PREDICTS else 'predictor'}"
+                        )
+                    version = add_model(
+                        connection, tenant, folder, digest_of(folder), "given to serve", kind=kind
+                    )
                     serve_model(connection, tenant, version)
             running = current_model(connection, tenant)
-            first = None if keys.listed(connection) else keys.make_key(connection, tenant, "admin", "first")
+            first = (
+                None
+                if keys.listed(connection)
+                else keys.make_key(connection, tenant, "admin", "first")
+            )
         if first:
             say("First start. This key may do everything; it is shown this once:", f"  {first}")
         if running is None:
-            say("No model answers yet: fit one, then start with --model FOLDER, or run `tailor refit` beside this server")
+            say(
+                "No model answers yet: fit one, then start with --model FOLDER, or run `tailor"
+                " refit` beside this server"
+            )
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
         serve(engine, host, port, workers, rate, models, explore, meaning)
 
 
 def refit_command(
-    pipeline: str, database: str, tenant: str, out: Path, every: float | None, after: int, force: bool, seed: int, json: bool
+    pipeline: str,
+    database: str,
+    tenant: str,
+    out: Path,
+    every: float | None,
+    after: int,
+    force: bool,
+    seed: int,
+    json: bool,
 ) -> None:
     """See `tailor refit --help`."""
     needs_service()
@@ -146,7 +179,11 @@ def refit_command(
                 if json:
                     print_json(asdict(outcome))
                 else:
-                    say(f"version {outcome.version} answers: {outcome.why}" if outcome.swapped else f"nothing changed: {outcome.why}")
+                    say(
+                        f"version {outcome.version} answers: {outcome.why}"
+                        if outcome.swapped
+                        else f"nothing changed: {outcome.why}"
+                    )
                 last = latest
             elif every is None:
                 say(f"nothing changed: {new} events, --after {after} were asked for")
@@ -163,7 +200,10 @@ def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
     from tailor.store.loading import load_dataset
 
     found = load_dataset(engine, tenant, Dataset.open(data), terminal)
-    say(f"{data}: {found['items']} items, {found['new items']} of them new; {found['events']} events, {found['new events']} of them new")
+    say(
+        f"{data}: {found['items']} items, {found['new items']} of them new; {found['events']}"
+        f" events, {found['new events']} of them new"
+    )
 
 
 def _written(database: str, job: Callable[..., T]) -> T:
@@ -176,7 +216,9 @@ def _written(database: str, job: Callable[..., T]) -> T:
 @keys_app.command("make")
 def make_key(
     name: Annotated[str, typer.Argument(help="What it is for; keys are revoked by name.")],
-    role: Annotated[str, typer.Option(help="read (answers), write (events and items too), admin (everything).")] = "read",
+    role: Annotated[
+        str, typer.Option(help="read (answers), write (events and items too), admin (everything).")
+    ] = "read",
     tenant: Tenant = "default",
     database: Database = HERE,
 ) -> None:
@@ -209,12 +251,18 @@ def list_keys(database: Database = HERE) -> None:
 
 
 @keys_app.command("revoke")
-def revoke_key(name: Annotated[str, typer.Argument(help="Of the key.")], tenant: Tenant = "default", database: Database = HERE) -> None:
+def revoke_key(
+    name: Annotated[str, typer.Argument(help="Of the key.")],
+    tenant: Tenant = "default",
+    database: Database = HERE,
+) -> None:
     """End every key of a name; running servers believe it within seconds."""
     from tailor.cli.showing import say
     from tailor.store import keys
 
     ended = _written(database, lambda connection: keys.revoke(connection, tenant, name))
     if not ended:
-        raise StoreError(f'tenant "{tenant}" has no key "{name}" that is not revoked: `tailor keys list`')
+        raise StoreError(
+            f'tenant "{tenant}" has no key "{name}" that is not revoked: `tailor keys list`'
+        )
     say(f"revoked: {ended}")

@@ -1,4 +1,6 @@
-"""`tailor store`: the service's database, its backups, people's keys, and what is kept for how long."""
+"""`tailor store`: the service's database, its backups, people's keys, and what is kept for how
+long.
+"""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,9 +19,13 @@ store_app.callback()(needs_service)
 
 @store_app.command("load")
 def load_data(
-    data: Annotated[Path, typer.Argument(help="Folder of a data set.")], tenant: Tenant = "default", database: Database = HERE
+    data: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    tenant: Tenant = "default",
+    database: Database = HERE,
 ) -> None:
-    """Write those of a data set's items and events into the store that it does not have; again, nothing changes."""
+    """Write those of a data set's items and events into the store that it does not have; again,
+    nothing changes.
+    """
     with opened(database) as engine:
         load(engine, tenant, data)
 
@@ -37,10 +43,15 @@ def migrate_store(database: Database = HERE) -> None:
 @store_app.command("backup")
 def backup(
     out: Annotated[Path, typer.Argument(help="File to write; must not be there.")],
-    keys: Annotated[Path | None, typer.Option(help="A second file, for people's keys; left out, they are in no backup.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(help="A second file, for people's keys; left out, they are in no backup."),
+    ] = None,
     database: Database = HERE,
 ) -> None:
-    """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and shows no texts. For PostgreSQL use pg_dump."""
+    """Copy a SQLite store while it is being served. Without people's keys the copy names nobody and
+    shows no texts. For PostgreSQL use pg_dump.
+    """
     from tailor.cli.showing import say
 
     _, store, people = _files(database, "made with pg_dump")
@@ -51,19 +62,32 @@ def backup(
         if not one.is_file():
             raise StoreError(f"{one} is not there: name the store by --database or TAILOR_DATABASE")
     _copy(store, out)
-    say(f"{out}: written; without the keys it names nobody, and those erased later are in it as rows of nobody")
+    say(
+        f"{out}: written; without the keys it names nobody, and those erased later are in it as"
+        " rows of nobody"
+    )
     if keys is not None:
         _copy(people, keys)  # after the store: all its people are in it
-        say(f"{keys}: written; with it that backup is people's data: keep it apart, and no longer than erasures may wait")
+        say(
+            f"{keys}: written; with it that backup is people's data: keep it apart, and no longer"
+            " than erasures may wait"
+        )
 
 
 @store_app.command("restore")
 def restore(
     copy: Annotated[Path, typer.Argument(help="What `tailor store backup` wrote.")],
-    keys: Annotated[Path | None, typer.Option(help="The copy of people's keys too, where they were lost; left out, they stay.")] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="The copy of people's keys too, where they were lost; left out, they stay."
+        ),
+    ] = None,
     database: Database = HERE,
 ) -> None:
-    """Put a backup of a SQLite store in its place: what was there goes. Stop every server and refit first. For PostgreSQL use psql."""
+    """Put a backup of a SQLite store in its place: what was there goes. Stop every server and refit
+    first. For PostgreSQL use psql.
+    """
     from tailor.cli.showing import say
     from tailor.store.engine import held
 
@@ -76,12 +100,20 @@ def restore(
             _copy(keys, people, owned=True)
         _copy(copy, store, owned=True)
     if keys is not None:
-        say(f"{people}: as {keys} has it; who was erased since is in it again: erase them anew (tailor store erase) before you start")
-    say(f"{store}: as {copy} has it; what it holds of people who were erased since, or of whom nothing was left, goes with the next start")
+        say(
+            f"{people}: as {keys} has it; who was erased since is in it again: erase them anew"
+            " (tailor store erase) before you start"
+        )
+    say(
+        f"{store}: as {copy} has it; what it holds of people who were erased since, or of whom"
+        " nothing was left, goes with the next start"
+    )
 
 
 def _files(database: str, otherwise: str) -> "tuple[sa.Engine, Path, Path]":
-    """A SQLite store, its file and that of people's keys. Its tables stay of the version that they are: a backup may be what one wants before they change."""
+    """A SQLite store, its file and that of people's keys. Its tables stay of the version that they
+    are: a backup may be what one wants before they change.
+    """
     from tailor.store.engine import connect, key_file
 
     engine = connect(database)
@@ -100,15 +132,21 @@ def _holds(copy: Path, table: str, what: str) -> None:
     try:
         with closing(sqlite3.connect(copy)) as found:
             whole = found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-            named = found.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone()
+            named = found.execute(
+                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
+            ).fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"{copy} cannot be read ({error}): nothing was put back") from None
     if not whole or not named:
-        raise StoreError(f"{copy} {'is damaged' if not whole else f'does not hold {what}'}: nothing was put back")
+        raise StoreError(
+            f"{copy} {'is damaged' if not whole else f'does not hold {what}'}: nothing was put back"
+        )
 
 
 def _copy(file: Path, out: Path, owned: bool = False) -> None:
-    """A whole copy that its owner alone may read; with `owned` of whom `out` belongs to, who must be able to serve it."""
+    """A whole copy that its owner alone may read; with `owned` of whom `out` belongs to, who must
+    be able to serve it.
+    """
     import os
     import sqlite3
     from contextlib import closing
@@ -120,7 +158,8 @@ def _copy(file: Path, out: Path, owned: bool = False) -> None:
             source.backup(target)
         if owned and out.exists():
             os.chown(aside, out.stat().st_uid, out.stat().st_gid)
-        for log in ("-wal", "-shm"):  # of what was called so before: SQLite would write it into the copy
+        # of what was called so before: SQLite would write it into the copy
+        for log in ("-wal", "-shm"):
             out.with_name(out.name + log).unlink(missing_ok=True)
         aside.rename(out)
     except (OSError, sqlite3.Error) as error:
@@ -131,12 +170,19 @@ def _copy(file: Path, out: Path, owned: bool = False) -> None:
 @store_app.command("sweep")
 def sweep_store(
     lose_people: Annotated[
-        bool, typer.Option("--lose-people", help="Even where the key store is older than the store, or another's.")
+        bool,
+        typer.Option(
+            "--lose-people", help="Even where the key store is older than the store, or another's."
+        ),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")
+    ] = False,
     database: Database = HERE,
 ) -> None:
-    """Delete rows of people whose keys are not there, after a store was put back from a backup; every start does so by itself where no living person can be lost by it."""
+    """Delete rows of people whose keys are not there, after a store was put back from a backup;
+    every start does so by itself where no living person can be lost by it.
+    """
     from tailor.cli.showing import say
     from tailor.store.engine import connect, held, reading, write_over, writing
     from tailor.store.migrating import prepare
@@ -158,10 +204,15 @@ def sweep_store(
 
 @store_app.command("rekey")
 def rekey_store(
-    master_file: Annotated[Path | None, typer.Argument(help="File with the new master key; left out: none from now on.")] = None,
+    master_file: Annotated[
+        Path | None,
+        typer.Argument(help="File with the new master key; left out: none from now on."),
+    ] = None,
     database: Database = HERE,
 ) -> None:
-    """Put people's ids and keys away under another master key. Stop every server first; start them with TAILOR_MASTER_KEY_FILE naming the new one."""
+    """Put people's ids and keys away under another master key. Stop every server first; start them
+    with TAILOR_MASTER_KEY_FILE naming the new one.
+    """
     from tailor.cli.showing import say
     from tailor.store.encryption import Seal
     from tailor.store.engine import held, write_over, writing
@@ -178,12 +229,20 @@ def rekey_store(
 
 @store_app.command("prune")
 def prune_store(
-    events: Annotated[float | None, typer.Option(help="Delete events older than so many days.")] = None,
-    lists: Annotated[float | None, typer.Option(help="Delete answered lists older than so many days.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")] = False,
+    events: Annotated[
+        float | None, typer.Option(help="Delete events older than so many days.")
+    ] = None,
+    lists: Annotated[
+        float | None, typer.Option(help="Delete answered lists older than so many days.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")
+    ] = False,
     database: Database = HERE,
 ) -> None:
-    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may run meanwhile."""
+    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may
+    run meanwhile.
+    """
     from tailor.cli.showing import say
     from tailor.store.engine import now_ms, write_over
     from tailor.store.retention import prune, prune_people
@@ -202,10 +261,14 @@ def prune_store(
 
 @store_app.command("erase")
 def erase_person(
-    user_id: Annotated[str, typer.Argument(help="Whom to erase.")], tenant: Tenant = "default", database: Database = HERE
+    user_id: Annotated[str, typer.Argument(help="Whom to erase.")],
+    tenant: Tenant = "default",
+    database: Database = HERE,
 ) -> None:
-    """Erase a person from every table and print the signed receipt. A running server forgets what it remembers of the person with its next restart: ask the
-    server itself (DELETE /v1/users/ID/data) where one runs."""
+    """Erase a person from every table and print the signed receipt. A running server forgets what
+    it remembers of the person with its next restart: ask the server itself (DELETE
+    /v1/users/ID/data) where one runs.
+    """
     from tailor.cli.showing import print_json
     from tailor.store import people
     from tailor.store.engine import write_over, writing

@@ -1,4 +1,6 @@
-"""What a fit will take: told before it is begun, from a slice of the real work done and timed here, and from counts of the rest."""
+"""What a fit will take: told before it is begun, from a slice of the real work done and timed here,
+and from counts of the rest.
+"""
 
 import os
 import resource
@@ -19,10 +21,14 @@ class Cost:
     """What fitting takes on this machine, as it is now."""
 
     seconds: float
-    kept_bytes: float = 0  # of what is learned
-    peak_bytes: float = 0  # at the worst moment, beside the data and what was there before
-    at_most: bool = False  # training may stop earlier by itself
-    guessed: tuple[str, ...] = ()  # methods whose work is taken to grow with the events, because they say nothing else of it
+    kept_bytes: float = 0
+    """Of what is learned."""
+    peak_bytes: float = 0
+    """At the worst moment, beside the data and what was there before."""
+    at_most: bool = False
+    """Training may stop earlier by itself."""
+    guessed: tuple[str, ...] = ()
+    """Methods whose work is taken to grow with the events, because they say nothing else of it."""
     parts: tuple[tuple[str, "Cost"], ...] = ()
 
     @classmethod
@@ -32,7 +38,14 @@ class Cost:
         for _, one in parts:
             peak, kept = max(peak, kept + one.peak_bytes), kept + one.kept_bytes
         guessed = dict.fromkeys(name for _, one in parts for name in one.guessed)
-        return cls(sum(one.seconds for _, one in parts), kept, peak, any(one.at_most for _, one in parts), tuple(guessed), tuple(parts))
+        return cls(
+            sum(one.seconds for _, one in parts),
+            kept,
+            peak,
+            any(one.at_most for _, one in parts),
+            tuple(guessed),
+            tuple(parts),
+        )
 
     def times(self, n: float) -> Self:
         """The same done `n` times, what is learned replaced each time."""
@@ -40,8 +53,13 @@ class Cost:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        own = {name: getattr(self, name) for name in ("seconds", "kept_bytes", "peak_bytes", "at_most")}
-        return own | {"guessed": list(self.guessed), "parts": [{"part": name, **one.to_dict()} for name, one in self.parts]}
+        own = {
+            name: getattr(self, name) for name in ("seconds", "kept_bytes", "peak_bytes", "at_most")
+        }
+        return own | {
+            "guessed": list(self.guessed),
+            "parts": [{"part": name, **one.to_dict()} for name, one in self.parts],
+        }
 
 
 class Stopwatch:
@@ -57,7 +75,9 @@ class Stopwatch:
 
 
 def some_users(data: Dataset, events: int, seed: int = 0) -> Dataset:
-    """`data` with users drawn at random, whole, until they have about as many events; the data itself where it has no more."""
+    """`data` with users drawn at random, whole, until they have about as many events; the data
+    itself where it has no more.
+    """
     rows = data.sequences.rows
     if len(rows.values) <= events:
         return data

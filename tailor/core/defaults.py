@@ -16,15 +16,19 @@ LANGUAGE_MODEL: dict[str, Any] = {"class": "llm.local.LocalModel", "model": "smo
 
 
 def encoder(setting: Encoder | str = DEFAULT) -> Encoder:
-    """The encoder of a setting: itself, or for "default" the one of TAILOR_ENCODER, of tailor.toml, or the offline MiniLM.
+    """The encoder of a setting: itself, or for "default" the one of TAILOR_ENCODER, of tailor.toml,
+    or the offline MiniLM.
 
-    The variable holds the path of a TOML file or of a class. Raises ModelError for what is no encoder.
+    The variable holds the path of a TOML file or of a class. Raises ModelError for what is no
+    encoder.
     """
     return _part(setting, Encoder, "encoder", ENCODER)  # type: ignore[type-abstract]
 
 
 def language_model(setting: LanguageModel | str = DEFAULT) -> LanguageModel:
-    """The language model of a setting: itself, or for "default" the one of TAILOR_LANGUAGE_MODEL, of tailor.toml, or the small local one."""
+    """The language model of a setting: itself, or for "default" the one of TAILOR_LANGUAGE_MODEL,
+    of tailor.toml, or the small local one.
+    """
     return _part(setting, LanguageModel, "language_model", LANGUAGE_MODEL)  # type: ignore[type-abstract]
 
 
@@ -32,9 +36,15 @@ def _part(setting: P | str, kind: type[P], name: str, otherwise: Mapping[str, An
     if isinstance(setting, kind):
         return setting
     if setting != DEFAULT:
-        raise ModelError(f'{name} = {setting!r}: it must be "{DEFAULT}" or a table with a line class, such as {otherwise["class"]}')
+        raise ModelError(
+            f'{name} = {setting!r}: it must be "{DEFAULT}" or a table with a line class, such as'
+            f" {otherwise['class']}"
+        )
     variable = f"TAILOR_{name.upper()}"
     made = build_part(os.environ.get(variable) or configured(name, dict) or otherwise)
     if not isinstance(made, kind):
-        raise ModelError(f"{variable} or {name} in tailor.toml names {type(made).__name__}, which is no {name.replace('_', ' ')}")
+        raise ModelError(
+            f"{variable} or {name} in tailor.toml names {type(made).__name__}, which is no"
+            f" {name.replace('_', ' ')}"
+        )
     return made

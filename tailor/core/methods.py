@@ -1,4 +1,6 @@
-"""The verbs: what every method can do, written once; a new method fills in `_fit` and `_recommend` or `_scores`."""
+"""The verbs: what every method can do, written once; a new method fills in `_fit` and `_recommend`
+or `_scores`.
+"""
 
 import copy
 import dataclasses
@@ -23,7 +25,8 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError, NotFittedError
 
 SCORES_BYTES = 64 * 2**20  # of one dense block of scores
-REHEARSED_EVENTS, REHEARSED_S = (20_000, 80_000, 320_000, 1_280_000), 0.4  # that a rehearsal fits on, until one takes so long
+# that a rehearsal fits on, until one takes so long
+REHEARSED_EVENTS, REHEARSED_S = (20_000, 80_000, 320_000, 1_280_000), 0.4
 EVENT_BYTES = 40  # an event, while what is counted of it is sorted
 
 
@@ -34,38 +37,54 @@ class Paper:
     slug: str
     title: str
     url: str
-    claim: str  # what must be measured for the paper to count as working
+    claim: str
+    """What must be measured for the paper to count as working."""
 
 
 def may_hold_targets(seen: Provenance, split: Split) -> bool:
-    """Whether what was learned from is the data that was split, or the larger data that this was itself cut from."""
+    """Whether what was learned from is the data that was split, or the larger data that this was
+    itself cut from.
+    """
     theirs = {split.data.content_hash, *(one.data_hash for one in split.data.provenance.chain())}
     return any(one.data_hash in theirs for one in seen.chain())
 
 
 def _goes_with(kind: type, name: str, other: str) -> bool:
-    """Whether `kind` has its `name` from the class that it has its `other` from, or from one below: what stands above speaks of something else."""
+    """Whether `kind` has its `name` from the class that it has its `other` from, or from one below:
+    what stands above speaks of something else.
+    """
     owner, than = (next(one for one in kind.__mro__ if each in vars(one)) for each in (name, other))
     return issubclass(owner, than)
 
 
 @dataclass(eq=False)
 class Method(ABC):
-    """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in `_`."""
+    """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in
+    `_`.
+    """
 
-    holds_histories: ClassVar[bool] = False  # whether what is learned holds single people's events, be it without their names
-    reads_text: ClassVar[bool] = False  # whether it answers `Query.text`
-    reads_impressions: ClassVar[bool] = False  # whether it learns from what was shown
+    holds_histories: ClassVar[bool] = False
+    """Whether what is learned holds single people's events, be it without their names."""
+    reads_text: ClassVar[bool] = False
+    """Whether it answers `Query.text`."""
+    reads_impressions: ClassVar[bool] = False
+    """Whether it learns from what was shown."""
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
 
-        An interrupted or failed fit leaves the method as it was. Raises DataError where `data` holds the targets of `valid`.
+        An interrupted or failed fit leaves the method as it was. Raises DataError where `data`
+        holds the targets of `valid`.
         """
         seen = data.provenance
-        is_train = valid is not None and any((one.split_hash, one.part) == (valid.hash, "train") for one in seen.chain())
+        is_train = valid is not None and any(
+            (one.split_hash, one.part) == (valid.hash, "train") for one in seen.chain()
+        )
         if valid is not None and may_hold_targets(seen, valid) and not is_train:
-            raise DataError(f'the data to fit (part "{seen.part}") holds the validation targets: fit on valid.train, or pass no valid')
+            raise DataError(
+                f'the data to fit (part "{seen.part}") holds the validation targets: fit on'
+                " valid.train, or pass no valid"
+            )
         fresh = copy.copy(self)
         fresh.__dict__ = self.params()  # nothing learned or remembered before
         fresh.fit_report_ = {}
@@ -79,33 +98,46 @@ class Method(ABC):
         """Set the learned attributes."""
 
     def rehearse(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Cost:
-        """What `fit` with the same arguments takes here, found out in a fraction of the time; the method stays as it was."""
+        """What `fit` with the same arguments takes here, found out in a fraction of the time; the
+        method stays as it was.
+        """
         return self._rehearsed(data, run, valid)[1]
 
     def _rehearsed(self, data: Dataset, run: Run, valid: Split | None) -> tuple[Self, Cost]:
-        """A copy that answers about as fast as the fitted method would, but not what it would; and what fitting takes."""
+        """A copy that answers about as fast as the fitted method would, but not what it would; and
+        what fitting takes.
+        """
         fresh = copy.copy(self)
         fresh.__dict__ = self.params() | {"fit_report_": {}}
         run = replace(run, checkpoints=None, watch=unwatched)
         own = _goes_with(type(self), "_rehearse", "_fit")
-        cost = fresh._rehearse(data, run, valid) if own else Method._rehearse(fresh, data, run, valid)
+        cost = (
+            fresh._rehearse(data, run, valid) if own else Method._rehearse(fresh, data, run, valid)
+        )
         fresh.trained_on_ = data.provenance
         return fresh, cost
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """By default fits on more and more users until one takes a while, prolonged as `_work` grows. Methods whose work is of another kind time a slice of it."""
+        """By default fits on more and more users until one takes a while, prolonged as `_work`
+        grows. Methods whose work is of another kind time a slice of it.
+        """
         stated = _goes_with(type(self), "_work", "_fit")
         known: list[tuple[float, float]] = []  # work and seconds
         for events in REHEARSED_EVENTS:
             some, watch = some_users(data, events, run.seed), Stopwatch()
-            self.__dict__ = self.params() | {"fit_report_": {}}  # nothing remembered from fewer users
+            # nothing remembered from fewer users
+            self.__dict__ = self.params() | {"fit_report_": {}}
             self._fit(some, run, valid if some is data else None)
             known.append((self._work(some) if stated else len(some.events), watch.lap()))
             if some is data or (len(known) > 1 and known[-1][1] > REHEARSED_S):
                 break
         (less, sooner), (work, seconds) = known[-2:] if len(known) > 1 else [(0.0, 0.0), *known]
         if some is not data:  # what does not grow is in both
-            seconds += max(seconds - sooner, 0) / max(work - less, 1) * ((self._work(data) if stated else len(data.events)) - work)
+            seconds += (
+                max(seconds - sooner, 0)
+                / max(work - less, 1)
+                * ((self._work(data) if stated else len(data.events)) - work)
+            )
         kept = bytes_of(self.state())
         guessed = () if some is data or stated else (self.name,)
         return Cost(seconds, kept, 2 * kept + EVENT_BYTES * len(data.events), guessed=guessed)
@@ -114,7 +146,8 @@ class Method(ABC):
         """What fitting on `data` takes, in any unit: a rehearsal on some users is prolonged by it."""
         return float(len(data.events))
 
-    fit_report_: dict[str, Any] = field(init=False, repr=False)  # what fitting did: sizes, choices, what was left out
+    fit_report_: dict[str, Any] = field(init=False, repr=False)
+    """What fitting did: sizes, choices, what was left out."""
     trained_on_: Provenance = field(init=False, repr=False)
 
     @property
@@ -127,7 +160,9 @@ class Method(ABC):
 
     def _check_fitted(self) -> None:
         if not self.is_fitted:
-            raise NotFittedError(f"{self.name} is not fitted: call fit(data) first, or load a saved one")
+            raise NotFittedError(
+                f"{self.name} is not fitted: call fit(data) first, or load a saved one"
+            )
 
     def params(self) -> dict[str, Any]:
         """The settings, by field name."""
@@ -143,15 +178,25 @@ class Method(ABC):
 
     def learns_from_impressions(self) -> bool:
         """Whether this method or one among its settings learns from what was shown."""
-        return self.reads_impressions or any(one.learns_from_impressions() for one in self._methods_inside())
+        return self.reads_impressions or any(
+            one.learns_from_impressions() for one in self._methods_inside()
+        )
 
     def _methods_inside(self) -> "list[Method]":
-        inside = [one for value in self.params().values() for one in (value if isinstance(value, list | tuple) else [value])]
+        inside = [
+            one
+            for value in self.params().values()
+            for one in (value if isinstance(value, list | tuple) else [value])
+        ]
         return [one for one in inside if isinstance(one, Method)]
 
     def state(self) -> dict[str, Any]:
         """What was learned, by attribute name."""
-        return {name: value for name, value in self.__dict__.items() if name.endswith("_") and not name.startswith("_")}
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name.endswith("_") and not name.startswith("_")
+        }
 
     @classmethod
     def tiny(cls) -> Self:
@@ -159,13 +204,18 @@ class Method(ABC):
         return cls()
 
     def save(
-        self, folder: str | Path, overwrite: bool = False, histories: Queries | None = None, titles: pl.DataFrame | None = None
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        histories: Queries | None = None,
+        titles: pl.DataFrame | None = None,
     ) -> Path:
         """Write a folder that `load` reads back without the training data.
 
-        It holds nobody's events unless `histories` are given, which go into a part of their own, `personal/`; a method that cannot work without
-        people's events (`keeps_people`) is saved with them only.
-        `titles` (item_id, title) may go along, so that lists can be shown with names.
+        It holds nobody's events unless `histories` are given, which go into a part of their own,
+        `personal/`; a method that cannot work without people's events (`keeps_people`) is saved
+        with them only. `titles` (item_id, title) may go along, so that lists can be shown with
+        names.
         """
         from tailor.core.saving import save
 
@@ -173,7 +223,9 @@ class Method(ABC):
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read a saved method. Raises ModelError where the folder is damaged or holds another class."""
+        """Read a saved method. Raises ModelError where the folder is damaged or holds another
+        class.
+        """
         from tailor.core.saving import load
 
         method = load(folder)
@@ -186,13 +238,19 @@ class Method(ABC):
 class Recommender(Method):
     """Orders items for queries: the whole catalogue's, or those of given candidates."""
 
-    uses_lists: ClassVar[bool] = False  # whether fit learns from `data.lists`, the lists of an earlier stage
-    needs_candidates: ClassVar[bool] = False  # whether it only orders what it is given
+    uses_lists: ClassVar[bool] = False
+    """Whether fit learns from `data.lists`, the lists of an earlier stage."""
+    needs_candidates: ClassVar[bool] = False
+    """Whether it only orders what it is given."""
 
-    def recommend(self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None) -> Sequence[Ranking]:
-        """Up to k items a query, best first; only from `candidates` where given, never one of `Query.exclude`.
+    def recommend(
+        self, queries: Sequence[Query], k: int = 10, candidates: Sequence[Ranking] | None = None
+    ) -> Sequence[Ranking]:
+        """Up to k items a query, best first; only from `candidates` where given, never one of
+        `Query.exclude`.
 
-        Where fewer can be recommended, `Ranking.notes` says why. Where a filter among the parts fails, nothing is recommended.
+        Where fewer can be recommended, `Ranking.notes` says why. Where a filter among the parts
+        fails, nothing is recommended.
         """
         self._check_fitted()
         if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
@@ -200,26 +258,39 @@ class Recommender(Method):
         asked = Queries.of(queries)
         if candidates is None and self.needs_candidates:
             raise DataError(
-                f"{self.name} orders lists and finds nothing by itself: pass candidates, or make it the second stage of a Cascade"
+                f"{self.name} orders lists and finds nothing by itself: pass candidates, or make it"
+                " the second stage of a Cascade"
             )
         given = None if candidates is None else Rankings.of(candidates)
         if given is not None and len(given) != len(asked):
             raise DataError(f"{len(given)} candidate lists for {len(asked)} queries: give one each")
         try:
             asked = self.restrict(asked)
-        except Exception as error:  # whatever went wrong, a list that was not filtered must not leave
-            return Rankings.empty(asked.catalogue, len(asked), int(k), f"Filter failed, nothing is recommended: {error}")
-        return _without_blocked(self._recommend(asked, int(k), given), asked, self.name).first(int(k))
+        # whatever went wrong, a list that was not filtered must not leave
+        except Exception as error:
+            return Rankings.empty(
+                asked.catalogue,
+                len(asked),
+                int(k),
+                f"Filter failed, nothing is recommended: {error}",
+            )
+        return _without_blocked(self._recommend(asked, int(k), given), asked, self.name).first(
+            int(k)
+        )
 
     @abstractmethod
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         """`recommend` on arrays, for queries that are restricted already."""
 
     def restrict(self, queries: Queries) -> Queries:
-        """The queries with everything excluded that this recommender must never return, whoever answers in its place."""
+        """The queries with everything excluded that this recommender must never return, whoever
+        answers in its place.
+        """
         return queries
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         """For every ranking, one explanation an item, in the ranking's order."""
         raise ModelError(f"{self.name} cannot explain its rankings")
 
@@ -229,41 +300,59 @@ class Recommender(Method):
 
 
 def _without_blocked(lists: Rankings, queries: Queries, name: str) -> Rankings:
-    """The same rankings, should a method have answered what a filter forbids; a list that loses items says so."""
+    """The same rankings, should a method have answered what a filter forbids; a list that loses
+    items says so.
+    """
     if not queries.blocked:
         return lists
-    forbidden = np.zeros(len(lists.catalogue) + 1, dtype=bool)  # the last place is that of row -1, no item
+    # the last place is that of row -1, no item
+    forbidden = np.zeros(len(lists.catalogue) + 1, dtype=bool)
     for ids in queries.blocked:
         forbidden[ids.found_in(lists.catalogue)] = True
     bad = forbidden[lists.rows]
     if not bad.any():
         return lists
     kept = lists.only(~bad)
-    taken = {i: f"{name} answered {int(bad[i].sum())} items that a filter forbids; they were taken out"
-             for i in np.flatnonzero(bad.any(axis=1)).tolist()}  # fmt: skip
-    return replace(kept, notes={**kept.notes, **{i: (*kept.notes.get(i, ()), note) for i, note in taken.items()}})
+    taken = {
+        i: f"{name} answered {int(bad[i].sum())} items that a filter forbids; they were taken out"
+        for i in np.flatnonzero(bad.any(axis=1)).tolist()
+    }
+    return replace(
+        kept,
+        notes={**kept.notes, **{i: (*kept.notes.get(i, ()), note) for i, note in taken.items()}},
+    )
 
 
-def short_notes(name: str, queries: Queries, rows: np.ndarray, k: int) -> dict[int, tuple[str, ...]]:
+def short_notes(
+    name: str, queries: Queries, rows: np.ndarray, k: int
+) -> dict[int, tuple[str, ...]]:
     """A note for every list of `rows` (B, k) that has empty places, saying why."""
     notes: dict[int, tuple[str, ...]] = {}
     short = np.flatnonzero(rows[:, -1] < 0).tolist() if rows.shape[1] >= k else range(len(rows))
     for i in short:
         unknown = not queries.histories.lengths[i] and not queries.text(i).strip()
-        reason = "no known item in the history" if unknown else f"{(rows[i] >= 0).sum()} of {k} items could be scored"
+        reason = (
+            "no known item in the history"
+            if unknown
+            else f"{(rows[i] >= 0).sum()} of {k} items could be scored"
+        )
         notes[i] = (f"{name}: {reason}",)
     return notes
 
 
 def blocks(queries: int, items: int) -> list[tuple[int, int]]:
-    """Start and stop of blocks of queries whose dense scores over all items stay within SCORES_BYTES."""
+    """Start and stop of blocks of queries whose dense scores over all items stay within
+    SCORES_BYTES.
+    """
     size = max(1, min(2048, SCORES_BYTES // (4 * max(items, 1))))
     return [(start, min(start + size, queries)) for start in range(0, queries, size)]
 
 
 @dataclass(eq=False)
 class ScoringRecommender(Recommender):
-    """A recommender that gives every item a number; exclusion, candidates, ties, top-k and notes are done here, once."""
+    """A recommender that gives every item a number; exclusion, candidates, ties, top-k and notes
+    are done here, once.
+    """
 
     items_: Vocabulary = field(init=False, repr=False)
 
@@ -282,32 +371,49 @@ class ScoringRecommender(Recommender):
             some = queries[start:stop]
             only = None if lists is None else lists.slice(start, stop)
             rows, scores = top_k(self._scores(some), k, some.exclude, some.blocked_rows, only)
-            parts.append(Rankings(self.items_, rows, scores, notes=short_notes(self.name, some, rows, k)))
+            parts.append(
+                Rankings(self.items_, rows, scores, notes=short_notes(self.name, some, rows, k))
+            )
         return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
 
 
 @dataclass(eq=False)
 class Predictor(Method):
-    """Calibrated numbers for given items: the probability of a click, a rating, a fit, a correct answer."""
+    """Calibrated numbers for given items: the probability of a click, a rating, a fit, a correct
+    answer.
+    """
 
     items_: Vocabulary = field(init=False, repr=False)
 
-    def predict(self, queries: Sequence[Query], item_ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """A (K,) or (K, C) array a query, in the order of its item ids; each pair by itself, so company and order change nothing.
+    def predict(
+        self, queries: Sequence[Query], item_ids: Sequence[Sequence[str]]
+    ) -> list[np.ndarray]:
+        """A (K,) or (K, C) array a query, in the order of its item ids; each pair by itself, so
+        company and order change nothing.
 
-        An item that is not known is answered by what is known of the query. Raises DataError unless there is one list of ids a query.
+        An item that is not known is answered by what is known of the query. Raises DataError unless
+        there is one list of ids a query.
         """
         self._check_fitted()
         asked = Queries.of(queries)
-        if isinstance(item_ids, str) or any(isinstance(ids, str) for ids in item_ids) or len(item_ids) != len(asked):
-            raise DataError(f"{len(item_ids)} lists of item ids for {len(asked)} queries: give a list of ids for each query")
+        if (
+            isinstance(item_ids, str)
+            or any(isinstance(ids, str) for ids in item_ids)
+            or len(item_ids) != len(asked)
+        ):
+            raise DataError(
+                f"{len(item_ids)} lists of item ids for {len(asked)} queries: give a list of ids"
+                " for each query"
+            )
         rows = Ragged.of([self.items_.rows(ids) for ids in item_ids])
         values = self._predict(asked.over(self.items_), rows)
         return np.split(values, rows.offsets[1:-1]) if len(asked) else []
 
     @abstractmethod
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        """(m,) or (m, C) for the m values of `items`, rows of `items_` by query, -1 for an item that is not known; queries are over `items_`."""
+        """(m,) or (m, C) for the m values of `items`, rows of `items_` by query, -1 for an item
+        that is not known; queries are over `items_`.
+        """
 
 
 class Profiler(Method):

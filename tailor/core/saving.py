@@ -27,44 +27,82 @@ FORMAT = 1  # of saved models
 
 
 def save(
-    method: Method, folder: str | Path, overwrite: bool = False, histories: Queries | None = None, titles: pl.DataFrame | None = None
+    method: Method,
+    folder: str | Path,
+    overwrite: bool = False,
+    histories: Queries | None = None,
+    titles: pl.DataFrame | None = None,
 ) -> Path:
-    """`Method.save`. Raises ModelError, before anything is written, for a method that `load` could not find again."""
+    """`Method.save`. Raises ModelError, before anything is written, for a method that `load` could
+    not find again.
+    """
     method._check_fitted()
     if histories is None and method.keeps_people():
-        raise ModelError(f"{method.name} holds people's events and cannot work without them: save it with histories (--with-histories)")
+        raise ModelError(
+            f"{method.name} holds people's events and cannot work without them: save it with"
+            " histories (--with-histories)"
+        )
     described = spec(method)
     try:
         build(described)
         json.dumps(described)
     except (ModelError, TypeError, ValueError) as error:
-        raise ModelError(f"{method.name} could not be loaded again ({error}): put its class into an installed package that names it "
-                         'in the entry points "tailor.methods", and give it plain settings') from error  # fmt: skip
+        raise ModelError(
+            f"{method.name} could not be loaded again ({error}): put its class into an installed"
+            ' package that names it in the entry points "tailor.methods", and give it plain'
+            " settings"
+        ) from error
     with written_aside(folder, overwrite, ModelError) as aside:
         _write_state(method, aside / "state")
         if histories is not None:
-            times = {"times_ms_": histories.columns["times_ms"]} if "times_ms" in histories.columns else {}
-            _write_values({"users_": Vocabulary(histories.user_ids), "items_": histories.catalogue, "rows_": histories.histories, **times},
-                          aside / "personal")  # fmt: skip
+            times = (
+                {"times_ms_": histories.columns["times_ms"]}
+                if "times_ms" in histories.columns
+                else {}
+            )
+            _write_values(
+                {
+                    "users_": Vocabulary(histories.user_ids),
+                    "items_": histories.catalogue,
+                    "rows_": histories.histories,
+                    **times,
+                },
+                aside / "personal",
+            )
         if titles is not None:
             titles.select("item_id", "title").write_parquet(aside / "titles.parquet")
-        files = {path.relative_to(aside).as_posix(): sha256_of(path) for path in sorted(aside.rglob("*")) if path.is_file()}
-        about = {"format": FORMAT, "tailor": version(), "spec": described, "trained_on": dataclasses.asdict(method.trained_on_),
-                 "files": files}  # fmt: skip
+        files = {
+            path.relative_to(aside).as_posix(): sha256_of(path)
+            for path in sorted(aside.rglob("*"))
+            if path.is_file()
+        }
+        about = {
+            "format": FORMAT,
+            "tailor": version(),
+            "spec": described,
+            "trained_on": dataclasses.asdict(method.trained_on_),
+            "files": files,
+        }
         (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
-        (aside / "spec.json").write_text(json.dumps({**about, "digest": _digest(about)}, indent=1), encoding="utf-8")
+        (aside / "spec.json").write_text(
+            json.dumps({**about, "digest": _digest(about)}, indent=1), encoding="utf-8"
+        )
     return Path(folder)
 
 
 def load(folder: str | Path) -> Method:
-    """A saved model. Raises ModelError where a file is missing, changed, of a newer version, or replaced while it is read."""
+    """A saved model. Raises ModelError where a file is missing, changed, of a newer version, or
+    replaced while it is read.
+    """
     folder = Path(folder)
     about = _read_about(folder)
     _check_files(folder, about["files"])
     try:
         method = build(about["spec"])
     except ModelError as error:
-        raise ModelError(f"{folder}, saved by tailor {about['tailor']}, cannot be loaded: {error}") from error
+        raise ModelError(
+            f"{folder}, saved by tailor {about['tailor']}, cannot be loaded: {error}"
+        ) from error
     try:
         _read_state(method, folder / "state")
         replaced = _read_about(folder) != about
@@ -78,7 +116,11 @@ def load(folder: str | Path) -> Method:
 def load_histories(folder: str | Path) -> Queries | None:
     """The histories saved with a model, or None where it was saved without."""
     folder = Path(folder)
-    files = {name: digest for name, digest in _read_about(folder)["files"].items() if name.startswith("personal/")}
+    files = {
+        name: digest
+        for name, digest in _read_about(folder)["files"].items()
+        if name.startswith("personal/")
+    }
     if not files:
         return None
     _check_files(folder, files)
@@ -94,7 +136,9 @@ def load_titles(folder: str | Path) -> dict[str, str]:
 
 
 def load_item_ids(folder: str | Path) -> set[str] | None:
-    """All items of the catalogue that the model was fitted on, with a title or without; None where it was saved without titles."""
+    """All items of the catalogue that the model was fitted on, with a title or without; None where
+    it was saved without titles.
+    """
     found = _titles(Path(folder))
     return None if found is None else set(found["item_id"].to_list())
 
@@ -119,15 +163,22 @@ def _read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`") from None
+        raise ModelError(
+            f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}/spec.json is damaged: {error}") from None
     if not isinstance(about, dict) or not isinstance(about.get("format"), int):
         raise ModelError(f"{folder}/spec.json is damaged: it names no format; fit and save again")
     if about["format"] > FORMAT:
-        raise ModelError(f"{folder} has format {about['format']}, this version reads up to {FORMAT}: update tailor")
+        raise ModelError(
+            f"{folder} has format {about['format']}, this version reads up to {FORMAT}: update"
+            " tailor"
+        )
     if about.pop("digest", "") != _digest(about):
-        raise ModelError(f"{folder} is damaged: spec.json is not what was saved; fit and save again")
+        raise ModelError(
+            f"{folder} is damaged: spec.json is not what was saved; fit and save again"
+        )
     return about
 
 
@@ -142,9 +193,13 @@ def _check_files(folder: Path, files: Mapping[str, str]) -> None:
         try:
             is_same = sha256_of(path) == digest
         except FileNotFoundError:
-            raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again") from None
+            raise ModelError(
+                f"{folder} is damaged: {name} is missing; fit and save again"
+            ) from None
         if not is_same:
-            raise ModelError(f"{folder} is damaged: {name} is not what was saved; fit and save again")
+            raise ModelError(
+                f"{folder} is damaged: {name} is not what was saved; fit and save again"
+            )
 
 
 def _write_state(method: Method, folder: Path) -> None:
@@ -160,14 +215,22 @@ def _write_values(state: Mapping[str, Any], folder: Path) -> None:
             arrays[name] = value
         elif sp.issparse(value):
             matrix = value.tocsr()
-            arrays |= {f"{name}:{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")}
+            arrays |= {
+                f"{name}:{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")
+            }
             arrays[f"{name}:shape"] = np.array(matrix.shape)
-        elif isinstance(value, Mapping) and value and all(isinstance(one, np.ndarray) for one in value.values()):
+        elif (
+            isinstance(value, Mapping)
+            and value
+            and all(isinstance(one, np.ndarray) for one in value.values())
+        ):
             arrays |= {f"{name}:in:{key}": one for key, one in value.items()}
         elif isinstance(value, Ragged):
             arrays |= {f"{name}:offsets": value.offsets, f"{name}:values": value.values}
         elif isinstance(value, Vocabulary):
-            pl.DataFrame({"id": value.ids.tolist()}, schema={"id": pl.String}).write_parquet(folder / f"{name}.vocabulary")
+            pl.DataFrame({"id": value.ids.tolist()}, schema={"id": pl.String}).write_parquet(
+                folder / f"{name}.vocabulary"
+            )
         elif isinstance(value, Method):
             _write_state(value, folder / name)
         elif isinstance(value, list) and value and all(isinstance(one, Method) for one in value):
@@ -182,7 +245,10 @@ def _write_values(state: Mapping[str, Any], folder: Path) -> None:
         _check_keys(plain)
         (folder / "values.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
     except TypeError as error:
-        raise ModelError(f"{', '.join(plain)}: {error}; learned state is arrays, vocabularies, methods and plain values") from None
+        raise ModelError(
+            f"{', '.join(plain)}: {error}; learned state is arrays, vocabularies, methods and plain"
+            " values"
+        ) from None
 
 
 def _check_keys(value: Any) -> None:
@@ -202,7 +268,8 @@ def _read_state(method: Method, folder: Path) -> None:
         setattr(method, name, value)
     for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
         name, _, index = sub.name.partition(".")
-        setting = getattr(method, name.removesuffix("_"))  # parts_ are fitted copies of the setting parts
+        # parts_ are fitted copies of the setting parts
+        setting = getattr(method, name.removesuffix("_"))
         if index:
             learned = method.__dict__.setdefault(name, [None] * len(setting))
             learned[int(index)] = copy.copy(setting[int(index)])
@@ -237,8 +304,23 @@ def _read_values(folder: Path) -> dict[str, Any]:
 def _card(method: Method, with_histories: bool) -> str:
     """The model card: what it is, what it learned from, whether it holds anybody's events."""
     seen = method.trained_on_
-    lines = [f"# {method.name}", "", f"Trained on: {seen.part} of data {seen.data_hash}, split {seen.split_hash or 'none'}.",
-             f"Holds people's histories: {'yes, in personal/' if with_histories else 'no'}.", "", "## Settings", "",
-             "```json", json.dumps(spec(method), indent=1), "```", "", "## Fit report", "", "```json",
-             json.dumps(method.fit_report_, indent=1, default=str), "```", ""]  # fmt: skip
+    lines = [
+        f"# {method.name}",
+        "",
+        f"Trained on: {seen.part} of data {seen.data_hash}, split {seen.split_hash or 'none'}.",
+        f"Holds people's histories: {'yes, in personal/' if with_histories else 'no'}.",
+        "",
+        "## Settings",
+        "",
+        "```json",
+        json.dumps(spec(method), indent=1),
+        "```",
+        "",
+        "## Fit report",
+        "",
+        "```json",
+        json.dumps(method.fit_report_, indent=1, default=str),
+        "```",
+        "",
+    ]
     return "\n".join(lines)

@@ -13,14 +13,19 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`, both included; with `log`, every doubling counts alike. Raises ValueError where there are none."""
+    """Numbers from `low` to `high`, both included; with `log`, every doubling counts alike. Raises
+    ValueError where there are none.
+    """
 
     low: float
     high: float
     log: bool = False
 
     def __post_init__(self) -> None:
-        if not all(isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one) for one in (self.low, self.high)):
+        if not all(
+            isinstance(one, int | float) and not isinstance(one, bool) and math.isfinite(one)
+            for one in (self.low, self.high)
+        ):
             raise ValueError(f"low is {self.low!r}, high {self.high!r}: both must be numbers")
         if not self.low < self.high:
             raise ValueError(f"low is {self.low}, high {self.high}: low must be below high")

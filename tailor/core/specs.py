@@ -1,4 +1,6 @@
-"""Methods as plain values: describing them in a file, building them from one, finding what there is."""
+"""Methods as plain values: describing them in a file, building them from one, finding what there
+is.
+"""
 
 import ast
 import dataclasses
@@ -18,15 +20,41 @@ from tailor.core.methods import Method, Paper, Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
-ROOMS = ("retrieval", "ranking", "reranking", "generative", "profiles", "writing", "images", "conversation", "simulation",
-         "evaluation", "pipeline", "papers")  # fmt: skip
+ROOMS = (
+    "retrieval",
+    "ranking",
+    "reranking",
+    "generative",
+    "profiles",
+    "writing",
+    "images",
+    "conversation",
+    "simulation",
+    "evaluation",
+    "pipeline",
+    "papers",
+)
 TUNE = "tune"  # the table of a pipeline file that says which settings `tailor tune` searches
 PORT_ROOMS = ("text", "llm")  # where encoders and language models live
 STUDY_ROOMS = ("evaluation", "bench", "papers")  # where studies live
 SECRET = ("api_key", "key", "token", "password", "secret")
-MOVED = {  # module of an earlier version -> where its classes are now; saved models and pipeline files of then still open
-    **{f"retrieval.{name}": f"papers.retrieval.{name}" for name in (
-        "alpharec", "genpas", "graph_heuristic", "hllm", "linkedin_feed", "personalized_pagerank", "pi2i", "recformer", "sesa")},
+# module of an earlier version -> where its classes are now; saved models and pipeline files of then
+# still open
+MOVED = {
+    **{
+        f"retrieval.{name}": f"papers.retrieval.{name}"
+        for name in (
+            "alpharec",
+            "genpas",
+            "graph_heuristic",
+            "hllm",
+            "linkedin_feed",
+            "personalized_pagerank",
+            "pi2i",
+            "recformer",
+            "sesa",
+        )
+    },
     "bench.bars": "papers.evaluation.bars",
     "evaluation.recbench": "papers.evaluation.recbench",
     "evaluation.metric_survey": "papers.evaluation.evaluation_survey",
@@ -35,10 +63,12 @@ NONE = "none"  # how a file says that a setting is None where its default is ano
 
 
 def spec(method: Method | Port) -> dict[str, Any]:
-    """A method, an encoder or a language model and its settings as plain values, nested where settings are such themselves.
+    """A method, an encoder or a language model and its settings as plain values, nested where
+    settings are such themselves.
 
-    A field that is None is left out where that is its default, else it is written as "none", since TOML knows no null.
-    Raises ModelError for a setting that is named like a secret: keys belong into environment variables.
+    A field that is None is left out where that is its default, else it is written as "none", since
+    TOML knows no null. Raises ModelError for a setting that is named like a secret: keys belong
+    into environment variables.
     """
 
     def plain(value: Any) -> Any:
@@ -51,29 +81,50 @@ def spec(method: Method | Port) -> dict[str, Any]:
         return value.item() if isinstance(value, np.generic) else value
 
     defaults = {one.name: one.default for one in dataclasses.fields(_described(method)) if one.init}
-    if isinstance(method, Port) and (secret := next((name for name in defaults if name in SECRET), None)):
-        raise ModelError(f"{type(method).__name__}.{secret} would be saved: settings hold the name of an environment variable, never a key")
-    about = {name: NONE if value is None else plain(value) for name, value in ((name, getattr(method, name)) for name in defaults)
-             if value is not None or defaults[name] is not None}  # fmt: skip
-    return {"class": f"{type(method).__module__.removeprefix('tailor.')}.{type(method).__qualname__}", **about}
+    if isinstance(method, Port) and (
+        secret := next((name for name in defaults if name in SECRET), None)
+    ):
+        raise ModelError(
+            f"{type(method).__name__}.{secret} would be saved: settings hold the name of an"
+            " environment variable, never a key"
+        )
+    about = {
+        name: NONE if value is None else plain(value)
+        for name, value in ((name, getattr(method, name)) for name in defaults)
+        if value is not None or defaults[name] is not None
+    }
+    return {
+        "class": f"{type(method).__module__.removeprefix('tailor.')}.{type(method).__qualname__}",
+        **about,
+    }
 
 
 def _described(part: Method | Port) -> Any:
     if not dataclasses.is_dataclass(part):
-        raise ModelError(f"{type(part).__name__} is no dataclass, so that its settings cannot be written down: make it one")
+        raise ModelError(
+            f"{type(part).__name__} is no dataclass, so that its settings cannot be written down:"
+            " make it one"
+        )
     return part
 
 
 def build(about: Mapping[str, Any] | str | Path) -> Method:
-    """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what is wrong and the nearest valid name."""
+    """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what
+    is wrong and the nearest valid name.
+    """
     made = build_part(about)
     if not isinstance(made, Method):
-        raise ModelError(f"{type(made).__name__} is a part that methods are given, not a method that can be fitted")
+        raise ModelError(
+            f"{type(made).__name__} is a part that methods are given, not a method that can be"
+            " fitted"
+        )
     return made
 
 
 def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:
-    """The method, encoder or language model that a spec, a TOML file or a class name describes. Raises ModelError as `build` does."""
+    """The method, encoder or language model that a spec, a TOML file or a class name describes.
+    Raises ModelError as `build` does.
+    """
     if isinstance(about, str | Path):
         about = read_pipeline(about)
     return _made({name: value for name, value in about.items() if name != TUNE})
@@ -81,7 +132,9 @@ def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:
 
 def _made(about: Mapping[str, Any]) -> Method | Port:
     if "class" not in about:
-        raise ModelError(f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}')
+        raise ModelError(
+            f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}'
+        )
     cls: Any = find_class(str(about["class"]))
     known = {one.name: one for one in dataclasses.fields(cls) if one.init}
     settings = {}
@@ -106,21 +159,38 @@ def _built(value: Any) -> Any:
 
 
 def _checked(cls: type, name: str, value: Any, hint: Any) -> Any:
-    """The value as the field wants it: "none" as None, a list as a tuple. Raises ModelError where it is of another type."""
+    """The value as the field wants it: "none" as None, a list as a tuple. Raises ModelError where
+    it is of another type.
+    """
     union = typing.get_origin(hint) in (typing.Union, type(int | str))
     options = typing.get_args(hint) if union else (hint,)
     if isinstance(value, str) and value == NONE and type(None) in options and str not in options:
         value = None
     if not any(_fits(value, option) for option in options):
-        names = [getattr(one, "__name__", str(one)) if isinstance(one, type) and not typing.get_args(one) else str(one)
-                 for one in options if one is not type(None)]  # fmt: skip
+        names = [
+            (
+                getattr(one, "__name__", str(one))
+                if isinstance(one, type) and not typing.get_args(one)
+                else str(one)
+            )
+            for one in options
+            if one is not type(None)
+        ]
         none = f' or "{NONE}"' if type(None) in options else ""
-        raise ModelError(f"{cls.__name__}.{name} = {value!r}: it must be {' or '.join(names)}{none}")
-    return tuple(value) if isinstance(value, list) and any(typing.get_origin(one) is tuple for one in options) else value
+        raise ModelError(
+            f"{cls.__name__}.{name} = {value!r}: it must be {' or '.join(names)}{none}"
+        )
+    return (
+        tuple(value)
+        if isinstance(value, list) and any(typing.get_origin(one) is tuple for one in options)
+        else value
+    )
 
 
 def check_settings(method: Method) -> None:
-    """Raise ModelError for a setting of another type than its field has; what `build` does for files, for a `__post_init__`."""
+    """Raise ModelError for a setting of another type than its field has; what `build` does for
+    files, for a `__post_init__`.
+    """
     hints = typing.get_type_hints(type(method))
     for name, value in method.params().items():
         _checked(type(method), name, value, hints[name])
@@ -135,18 +205,29 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         return isinstance(value, Mapping) and all(_fits(one, inside[1]) for one in value.values())
     if hint is float:  # NaN is no number
-        return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool) and not np.isnan(value)
+        return (
+            isinstance(value, int | float | np.integer | np.floating)
+            and not isinstance(value, bool)
+            and not np.isnan(value)
+        )
     if hint is int:
         return isinstance(value, int | np.integer) and not isinstance(value, bool)
     if hint in (str, bool):
         return isinstance(value, hint)
     if hint is type(None):
         return value is None
-    return isinstance(value, hint) if isinstance(hint, type) and issubclass(hint, Method | Port) else True  # the class itself checks
+    # the class itself checks
+    return (
+        isinstance(value, hint)
+        if isinstance(hint, type) and issubclass(hint, Method | Port)
+        else True
+    )
 
 
 def read_pipeline(source: str | Path) -> dict[str, Any]:
-    """What a TOML file holds, or a class by its name alone, as `build` takes it, with the table [tune] where there is one."""
+    """What a TOML file holds, or a class by its name alone, as `build` takes it, with the table
+    [tune] where there is one.
+    """
     path = Path(source)
     if path.suffix != ".toml":
         return {"class": str(source)}
@@ -159,11 +240,15 @@ def read_pipeline(source: str | Path) -> dict[str, Any]:
 
 
 def find_class(path: str) -> type[Method] | type[Port]:
-    """The class of an import path inside tailor (`retrieval.ease.EASE`), of a bare class name, or of a plug-in.
+    """The class of an import path inside tailor (`retrieval.ease.EASE`), of a bare class name, or
+    of a plug-in.
 
-    Nothing outside tailor and the installed entry points of the group `tailor.methods` is ever imported.
+    Nothing outside tailor and the installed entry points of the group `tailor.methods` is ever
+    imported.
     """
-    plugins = {point.name: point for point in importlib.metadata.entry_points(group="tailor.methods")}
+    plugins = {
+        point.name: point for point in importlib.metadata.entry_points(group="tailor.methods")
+    }
     paths = {point.value.replace(":", "."): point for point in plugins.values()}
     point = plugins.get(path) or paths.get(path)
     if point is not None:
@@ -172,7 +257,9 @@ def find_class(path: str) -> type[Method] | type[Port]:
     name = _present_path(path.removeprefix("tailor."))
     matches = [full for full in known if full == name or full.rsplit(".", 1)[1] == name]
     if len(matches) > 1:
-        raise ModelError(f'several classes are called "{path}": {", ".join(matches)}; write the whole path')
+        raise ModelError(
+            f'several classes are called "{path}": {", ".join(matches)}; write the whole path'
+        )
     if not matches:
         names = [full.rsplit(".", 1)[1] for full in known] if "." not in name else known
         raise ModelError(f'there is no class "{path}".{nearest(name, [*names, *plugins])}')
@@ -195,9 +282,13 @@ def _loaded(point: importlib.metadata.EntryPoint) -> Any:
     try:
         return point.load()
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f'the plug-in "{point.name}" ({point.value}) needs the package {error.name}: install it') from error
+        raise MissingExtraError(
+            f'the plug-in "{point.name}" ({point.value}) needs the package {error.name}: install it'
+        ) from error
     except Exception as error:  # what a stranger's module does when imported is not ours to foresee
-        raise ModelError(f'the plug-in "{point.name}" ({point.value}) cannot be imported: {error!r}') from error
+        raise ModelError(
+            f'the plug-in "{point.name}" ({point.value}) cannot be imported: {error!r}'
+        ) from error
 
 
 def _import(path: str) -> Any:
@@ -207,7 +298,9 @@ def _import(path: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and error.name.startswith("tailor"):
             raise
-        raise MissingExtraError(f"{name} needs the package {error.name}: pip install 'tailor-engine[all]'") from error
+        raise MissingExtraError(
+            f"{name} needs the package {error.name}: pip install 'tailor-engine[all]'"
+        ) from error
 
 
 @functools.cache
@@ -219,7 +312,11 @@ def _class_paths(rooms: tuple[str, ...]) -> tuple[str, ...]:
         for file in sorted((root / room).rglob("*.py")):
             module = ".".join(file.relative_to(root).with_suffix("").parts)
             tree = ast.parse(file.read_text(encoding="utf-8"))
-            found += [f"{module}.{node.name}" for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
+            found += [
+                f"{module}.{node.name}"
+                for node in tree.body
+                if isinstance(node, ast.ClassDef) and node.name[0] != "_"
+            ]
     return tuple(found)
 
 
@@ -237,15 +334,23 @@ def discover() -> list[Found]:
     """Every concrete method class of the rooms and of installed plug-ins."""
     out = []
     points = importlib.metadata.entry_points(group="tailor.methods")
-    loaders: list[tuple[str, Callable[[], Any]]] = [(path, functools.partial(_import, path)) for path in _class_paths(ROOMS)]
-    loaders += [(point.value.replace(":", "."), functools.partial(_loaded, point)) for point in points]
+    loaders: list[tuple[str, Callable[[], Any]]] = [
+        (path, functools.partial(_import, path)) for path in _class_paths(ROOMS)
+    ]
+    loaders += [
+        (point.value.replace(":", "."), functools.partial(_loaded, point)) for point in points
+    ]
     for path, loader in loaders:
         try:
             cls = loader()
         except (MissingExtraError, ModelError, ImportError) as error:
             out.append(Found(path, None, missing=str(error)))
             continue
-        if isinstance(cls, type) and issubclass(cls, Method) and not getattr(cls, "__abstractmethods__", None):
+        if (
+            isinstance(cls, type)
+            and issubclass(cls, Method)
+            and not getattr(cls, "__abstractmethods__", None)
+        ):
             paper = getattr(importlib.import_module(cls.__module__), "PAPER", None)
             out.append(Found(path, cls, paper))
     return out
@@ -257,7 +362,13 @@ def discover_studies() -> list[Found]:
     for path in _class_paths(STUDY_ROOMS):
         cls = _import(path)
         if isinstance(cls, type) and issubclass(cls, Study):
-            out.append(Found(path, cast(Any, cls), getattr(importlib.import_module(cls.__module__), "PAPER", None)))
+            out.append(
+                Found(
+                    path,
+                    cast(Any, cls),
+                    getattr(importlib.import_module(cls.__module__), "PAPER", None),
+                )
+            )
     return out
 
 
@@ -267,6 +378,8 @@ def clone(method: Method) -> Method:
     def fresh(value: Any) -> Any:
         if isinstance(value, Method):
             return clone(value)
-        return type(value)(fresh(one) for one in value) if isinstance(value, list | tuple) else value
+        return (
+            type(value)(fresh(one) for one in value) if isinstance(value, list | tuple) else value
+        )
 
     return type(method)(**{name: fresh(value) for name, value in method.params().items()})

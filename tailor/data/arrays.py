@@ -1,4 +1,6 @@
-"""Rows of different lengths in flat arrays, and the exact top-k that every method and metric shares."""
+"""Rows of different lengths in flat arrays, and the exact top-k that every method and metric
+shares.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,8 +19,10 @@ GROUPS = 256  # at least, whose maxima tell about where the k-th largest value i
 class Ragged:
     """Row i is `values[offsets[i]:offsets[i + 1]]` (the layout of a CSR matrix without its data)."""
 
-    offsets: np.ndarray  # (n + 1,) int64
-    values: np.ndarray  # (m,)
+    offsets: np.ndarray
+    """(n + 1,) int64."""
+    values: np.ndarray
+    """(m,)."""
 
     @classmethod
     def of(cls, rows: Sequence[Iterable[int]], dtype: type = np.int32) -> "Ragged":
@@ -63,7 +67,9 @@ class Ragged:
     def take(self, rows: np.ndarray) -> "Ragged":
         lengths = self.lengths[rows]
         shift = self.offsets[:-1][rows] - np.r_[0, np.cumsum(lengths)][:-1]
-        return Ragged.of_lengths(lengths, self.values[np.arange(lengths.sum()) + np.repeat(shift, lengths)])
+        return Ragged.of_lengths(
+            lengths, self.values[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
+        )
 
     def keep(self, mask: np.ndarray) -> "Ragged":
         """The same rows holding only the values where `mask` (m,) is true."""
@@ -77,38 +83,57 @@ class Ragged:
         return Ragged(self.offsets, values)
 
     def last(self, n: int) -> "Ragged":
-        return self if not len(self) or self.lengths.max(initial=0) <= n else self.keep(self.from_end < n)
+        return (
+            self
+            if not len(self) or self.lengths.max(initial=0) <= n
+            else self.keep(self.from_end < n)
+        )
 
     def matrix(self, columns: int, data: np.ndarray | None = None) -> sp.csr_matrix:
-        """(n, columns) sparse, of its own memory; repeated values of one row stay separate entries, which products add up."""
+        """(n, columns) sparse, of its own memory; repeated values of one row stay separate entries,
+        which products add up.
+        """
         data = np.ones(len(self.values), dtype=np.float32) if data is None else data
-        return sp.csr_matrix((data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns))
+        return sp.csr_matrix(
+            (data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns)
+        )
 
     def faded(self, columns: int, decay: float, length: int) -> sp.csr_matrix:
-        """(n, columns) of the last `length` values of each row, each weighing `decay` times as much as the one after it."""
+        """(n, columns) of the last `length` values of each row, each weighing `decay` times as much
+        as the one after it.
+        """
         recent = self.last(length)
         return recent.matrix(columns, decay ** recent.from_end.astype(np.float32))
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
     """The rows of all parts, one part after the other."""
-    return Ragged.of_lengths(np.concatenate([p.lengths for p in parts]), np.concatenate([p.values for p in parts]))
+    return Ragged.of_lengths(
+        np.concatenate([p.lengths for p in parts]), np.concatenate([p.values for p in parts])
+    )
 
 
 def best_first(scores: np.ndarray, columns: np.ndarray | None, k: int) -> np.ndarray:
-    """Positions of the k highest of `scores` (n,), highest first, equal ones by `columns` (n,) ascending, None: by position. What scores -inf is left out."""
+    """Positions of the k highest of `scores` (n,), highest first, equal ones by `columns` (n,)
+    ascending, None: by position. What scores -inf is left out.
+    """
     least = _at_most_kth(scores, k)
     kept = np.flatnonzero(scores >= least if least > -np.inf else scores > least)
     some = scores[kept]
     if len(kept) > k:
-        sure = np.flatnonzero(some >= np.partition(some, len(some) - k)[len(some) - k])  # more than k where scores tie at the edge
+        # more than k where scores tie at the edge
+        sure = np.flatnonzero(some >= np.partition(some, len(some) - k)[len(some) - k])
         kept, some = kept[sure], some[sure]
-    order = np.argsort(-some, kind="stable") if columns is None else np.lexsort((columns[kept], -some))
+    order = (
+        np.argsort(-some, kind="stable") if columns is None else np.lexsort((columns[kept], -some))
+    )
     return kept[order[:k]]
 
 
 def _at_most_kth(scores: np.ndarray, k: int) -> Any:
-    """The k-th largest or a little less, in a sixth of the time that finding it takes: the k-th largest of the maxima of many groups."""
+    """The k-th largest or a little less, in a sixth of the time that finding it takes: the k-th
+    largest of the maxima of many groups.
+    """
     groups = max(2 * k, GROUPS)
     size = len(scores) // groups
     if size < 4:  # as many maxima as values, nearly
@@ -124,11 +149,13 @@ def top_k(
     blocked: np.ndarray | None = None,
     candidates: Ragged | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact k best columns of every row: (B, k) int32 columns, -1 where there are no more, and (B, k) float32 scores.
+    """The exact k best columns of every row: (B, k) int32 columns, -1 where there are no more, and
+    (B, k) float32 scores.
 
-    `scores` is (B, N): dense, where -inf means "not scored", or sparse, where a missing entry does. `exclude` and
-    `candidates` hold columns a row; `blocked` columns hold for all rows. Equal scores stand in column order, which is
-    the seeded hash order of the outside ids (`Vocabulary.of_items`). Raises ModelError on NaN.
+    `scores` is (B, N): dense, where -inf means "not scored", or sparse, where a missing entry does.
+    `exclude` and `candidates` hold columns a row; `blocked` columns hold for all rows. Equal scores
+    stand in column order, which is the seeded hash order of the outside ids
+    (`Vocabulary.of_items`). Raises ModelError on NaN.
     """
     rows_n, columns_n = scores.shape
     out_columns = np.full((rows_n, k), -1, dtype=np.int32)
@@ -139,9 +166,15 @@ def top_k(
         scores = scores.astype(np.float64)
     sparse = scores if isinstance(scores, sp.csr_matrix) else None
     if np.isnan(scores if sparse is None else sparse.data).any():
-        raise ModelError("a score is NaN: the method that made it is broken or was fitted on NaN values")
+        raise ModelError(
+            "a score is NaN: the method that made it is broken or was fitted on NaN values"
+        )
     for row in range(rows_n):
-        banned = [some[row] if isinstance(some, Ragged) else some for some in (exclude, blocked) if some is not None]
+        banned = [
+            some[row] if isinstance(some, Ragged) else some
+            for some in (exclude, blocked)
+            if some is not None
+        ]
         only = None if candidates is None else candidates[row]
         if sparse is None:
             columns, values = None, _dense_allowed(scores[row], banned, only)
@@ -155,7 +188,9 @@ def top_k(
     return out_columns, out_scores
 
 
-def _dense_allowed(scores: np.ndarray, banned: Sequence[np.ndarray], only: np.ndarray | None) -> np.ndarray:
+def _dense_allowed(
+    scores: np.ndarray, banned: Sequence[np.ndarray], only: np.ndarray | None
+) -> np.ndarray:
     """(N,) a copy with -inf where a column is banned, or is none of `only`."""
     if only is None:
         out = scores.copy()

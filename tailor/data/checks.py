@@ -1,4 +1,6 @@
-"""What is wrong with a data set, and what looks odd: each with how often, examples, and what to do about it."""
+"""What is wrong with a data set, and what looks odd: each with how often, examples, and what to do
+about it.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,25 +17,34 @@ from tailor.data.stats import exact_duplicates, tied
 
 EXAMPLES = 3
 DAY = 86_400_000
-FIRST, LAST = (int(np.datetime64(year, "ms").astype(np.int64)) for year in ("1971-01-01", "2101-01-01"))
+FIRST, LAST = (
+    int(np.datetime64(year, "ms").astype(np.int64)) for year in ("1971-01-01", "2101-01-01")
+)
 BUSY = 10_000  # events of one user
 LONG = 100_000  # characters
-PROBED, CHANCES = 0.02, 3  # hits of the next ten ids that chance does not explain: this much above it, and this many times it
-CORRELATED, DEVIATIONS = 0.3, 4  # a rank correlation worth telling: this high, and so many standard deviations off none
+# hits of the next ten ids that chance does not explain: this much above it, and this many times it
+PROBED, CHANCES = 0.02, 3
+# a rank correlation worth telling: this high, and so many standard deviations off none
+CORRELATED, DEVIATIONS = 0.3, 4
 ENOUGH = 20  # rows below which nothing is said about shares
 ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
-COUNTER = re.compile(r"(?i)^(average_?rating|(avg|mean)_?(rating|score)|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
-                     r"|(num|n|count|number)_?(of_)?(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)|popularity|sales_?rank)$")  # fmt: skip
+COUNTER = re.compile(
+    r"(?i)^(average_?rating|(avg|mean)_?(rating|score)|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
+    r"|(num|n|count|number)_?(of_)?(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)|popularity|sales_?rank)$"
+)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`wrong` means that results on these data would not be true; else it is odd: a person should look."""
+    """`wrong` means that results on these data would not be true; else it is odd: a person should
+    look.
+    """
 
     name: str
     wrong: bool
     table: str
-    count: int  # rows, or what `says` counts
+    count: int
+    """Rows, or what `says` counts."""
     says: str
     remedy: str
     examples: list[Any] = field(default_factory=list)
@@ -51,7 +62,8 @@ def check(data: Dataset) -> list[Finding]:
 def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
     """The first rows, long texts cut short."""
     short = [
-        {name: value[:80] if isinstance(value, str) else value for name, value in row.items()} for row in frame.head(EXAMPLES).to_dicts()
+        {name: value[:80] if isinstance(value, str) else value for name, value in row.items()}
+        for row in frame.head(EXAMPLES).to_dicts()
     ]
     return [{name: value for name, value in row.items() if value is not None} for row in short]
 
@@ -62,23 +74,51 @@ def _rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
 def _duplicates(data: Dataset) -> Iterator[Finding]:
     if count := exact_duplicates(data.events):
         frame = data.events.drop("event_id", "order", strict=False)
-        yield Finding("exact_duplicates", False, "events", count, f"{count:,} events equal an earlier one in everything",
-                      "if they were logged twice, drop them before the import; if people repeat themselves, leave them",
-                      _rows(frame.filter(~frame.hash_rows().is_first_distinct())))  # fmt: skip
+        yield Finding(
+            "exact_duplicates",
+            False,
+            "events",
+            count,
+            f"{count:,} events equal an earlier one in everything",
+            "if they were logged twice, drop them before the import; if people repeat themselves,"
+            " leave them",
+            _rows(frame.filter(~frame.hash_rows().is_first_distinct())),
+        )
 
 
 def _users(data: Dataset) -> Iterator[Finding]:
     lengths = data.sequences.rows.lengths
     if len(lengths) == 1 and len(data.events) >= ENOUGH:
-        yield Finding("one_user", True, "events", len(data.events), "all events belong to one user",
-                      "the column read as user_id is none: name the right one (--columns user_id=NAME)", data.users.ids[:1].tolist())  # fmt: skip
+        yield Finding(
+            "one_user",
+            True,
+            "events",
+            len(data.events),
+            "all events belong to one user",
+            "the column read as user_id is none: name the right one (--columns user_id=NAME)",
+            data.users.ids[:1].tolist(),
+        )
     if len(single := np.flatnonzero(lengths == 1)):
-        yield Finding("one_event_users", False, "events", len(single), f"{len(single):,} of {len(lengths):,} users have one event",
-                      "they have no history to learn from and are never a target of leave-last-out", data.users.named(single[:EXAMPLES]))  # fmt: skip
+        yield Finding(
+            "one_event_users",
+            False,
+            "events",
+            len(single),
+            f"{len(single):,} of {len(lengths):,} users have one event",
+            "they have no history to learn from and are never a target of leave-last-out",
+            data.users.named(single[:EXAMPLES]),
+        )
     if len(busy := np.flatnonzero(lengths > BUSY)):
-        yield Finding("busy_users", False, "events", len(busy), f"{len(busy):,} users have more than {BUSY:,} events each",
-                      "look whether they are robots, shops or shared accounts, and drop them before the import if so",
-                      [f"{data.users.ids[row]}: {lengths[row]:,} events" for row in busy[:EXAMPLES]])  # fmt: skip
+        yield Finding(
+            "busy_users",
+            False,
+            "events",
+            len(busy),
+            f"{len(busy):,} users have more than {BUSY:,} events each",
+            "look whether they are robots, shops or shared accounts, and drop them before the"
+            " import if so",
+            [f"{data.users.ids[row]}: {lengths[row]:,} events" for row in busy[:EXAMPLES]],
+        )
 
 
 def _times(data: Dataset) -> Iterator[Finding]:
@@ -87,14 +127,35 @@ def _times(data: Dataset) -> Iterator[Finding]:
     times = data.events["time_ms"]
     early, late = times < FIRST, times > LAST
     if early.all():
-        yield Finding("times_too_small", True, "events", len(times), "all times lie before 1971: seconds were taken for milliseconds",
-                      "import again with --time-unit s (times of a data set are milliseconds)", _rows(data.events))  # fmt: skip
+        yield Finding(
+            "times_too_small",
+            True,
+            "events",
+            len(times),
+            "all times lie before 1971: seconds were taken for milliseconds",
+            "import again with --time-unit s (times of a data set are milliseconds)",
+            _rows(data.events),
+        )
     elif late.all():
-        yield Finding("times_too_large", True, "events", len(times), "all times lie after 2100: milliseconds or less were taken for seconds",
-                      "import again with --time-unit ms, us or ns", _rows(data.events))  # fmt: skip
+        yield Finding(
+            "times_too_large",
+            True,
+            "events",
+            len(times),
+            "all times lie after 2100: milliseconds or less were taken for seconds",
+            "import again with --time-unit ms, us or ns",
+            _rows(data.events),
+        )
     elif count := int((early | late).sum()):
-        yield Finding("absurd_times", True, "events", count, f"{count:,} times lie before 1971 or after 2100 beside others that do not",
-                      "mend or drop these rows: splits by time put them at one end", _rows(data.events.filter(early | late)))  # fmt: skip
+        yield Finding(
+            "absurd_times",
+            True,
+            "events",
+            count,
+            f"{count:,} times lie before 1971 or after 2100 beside others that do not",
+            "mend or drop these rows: splits by time put them at one end",
+            _rows(data.events.filter(early | late)),
+        )
     yield from _gaps(times.to_numpy())
     yield from _ties(data, data.sequences.times_ms)
 
@@ -104,9 +165,20 @@ def _gaps(times: np.ndarray) -> Iterator[Finding]:
     between = np.diff(days)
     least = max(7.0, 0.1 * float(days[-1] - days[0]))  # a week, or a tenth of the whole
     if len(days) >= ENOUGH and len(gaps := np.flatnonzero(between > least)):
-        spans = [f"{days[row].astype('M8[D]')} to {days[row + 1].astype('M8[D]')}" for row in gaps[:EXAMPLES]]
-        yield Finding("gaps", False, "events", len(gaps), f"{len(gaps):,} stretches of {int(between[gaps].min())} days and more hold no event",
-                      "look whether a part of the log is missing; a split by time across a gap measures something else", spans)  # fmt: skip
+        spans = [
+            f"{days[row].astype('M8[D]')} to {days[row + 1].astype('M8[D]')}"
+            for row in gaps[:EXAMPLES]
+        ]
+        yield Finding(
+            "gaps",
+            False,
+            "events",
+            len(gaps),
+            f"{len(gaps):,} stretches of {int(between[gaps].min())} days and more hold no event",
+            "look whether a part of the log is missing; a split by time across a gap measures"
+            " something else",
+            spans,
+        )
 
 
 def _ties(data: Dataset, times: Ragged | None) -> Iterator[Finding]:
@@ -114,22 +186,36 @@ def _ties(data: Dataset, times: Ragged | None) -> Iterator[Finding]:
         return
     last = times.from_end == 0
     decided = same & last
-    yield Finding("tied_times", False, "events", int(same.sum()),
-                  f"{same.mean():.1%} of events share their time with another one of the same user; "
-                  f"file order decides {decided.sum() / last.sum():.1%} of the targets of leave-last-out",
-                  "prefer a split by time; keep finer times if the source has them",
-                  data.users.named(times.owners[decided][:EXAMPLES]))  # fmt: skip
+    yield Finding(
+        "tied_times",
+        False,
+        "events",
+        int(same.sum()),
+        f"{same.mean():.1%} of events share their time with another one of the same user; "
+        f"file order decides {decided.sum() / last.sum():.1%} of the targets of leave-last-out",
+        "prefer a split by time; keep finer times if the source has them",
+        data.users.named(times.owners[decided][:EXAMPLES]),
+    )
 
 
 def _items(data: Dataset) -> Iterator[Finding]:
     counts = np.bincount(data.sequences.rows.values, minlength=len(data.catalogue))
     if len(never := np.flatnonzero(counts == 0)):
-        yield Finding("items_never_seen", False, "items", len(never), f"{len(never):,} of {len(data.catalogue):,} items have no event",
-                      "they can only be found by their words; drop them if they cannot be recommended", data.catalogue.named(never[:EXAMPLES]))  # fmt: skip
+        yield Finding(
+            "items_never_seen",
+            False,
+            "items",
+            len(never),
+            f"{len(never):,} of {len(data.catalogue):,} items have no event",
+            "they can only be found by their words; drop them if they cannot be recommended",
+            data.catalogue.named(never[:EXAMPLES]),
+        )
 
 
 def _id_order(data: Dataset) -> Iterator[Finding]:
-    """Whether an item's id tells when it first came or how popular it is, and what the ten ids after a history's largest would score."""
+    """Whether an item's id tells when it first came or how popular it is, and what the ten ids
+    after a history's largest would score.
+    """
     rows, events = data.sequences.rows.values, data.sequences.events
     counts = np.bincount(rows, minlength=len(data.catalogue))
     seen = np.flatnonzero(counts)
@@ -143,16 +229,29 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
         numbers[seen] = [int(one) for one in ids]
     place = rankdata(ids.astype(str) if numbers is None else numbers[seen])
     when, often = _correlation(place, first[seen]), _correlation(place, counts[seen])
-    says = f"rank correlation of item ids with their first event {when:+.2f}, with their popularity {often:+.2f}"
+    says = (
+        f"rank correlation of item ids with their first event {when:+.2f}, with their popularity"
+        f" {often:+.2f}"
+    )
     leaks = False
     if numbers is not None:
         hits, chance = _next_ten(data.sequences.rows, numbers)
         leaks = hits - chance > PROBED and hits > CHANCES * chance
-        says += f"; the ten ids after a history's largest hold the last event of {hits:.2%} of users (by chance {chance:.2%})"
+        says += (
+            f"; the ten ids after a history's largest hold the last event of {hits:.2%} of users"
+            f" (by chance {chance:.2%})"
+        )
     if leaks or max(abs(when), abs(often)) > max(CORRELATED, DEVIATIONS / len(seen) ** 0.5):
-        yield Finding("id_order", leaks, "events", len(seen), says,
-                      "never let an id be a feature, an order or a tie-break (no method of Tailor does); renumber the items by chance "
-                      "before other tools see them", ids[np.argsort(place)][:EXAMPLES].tolist())  # fmt: skip
+        yield Finding(
+            "id_order",
+            leaks,
+            "events",
+            len(seen),
+            says,
+            "never let an id be a feature, an order or a tie-break (no method of Tailor does);"
+            " renumber the items by chance before other tools see them",
+            ids[np.argsort(place)][:EXAMPLES].tolist(),
+        )
 
 
 def _correlation(ranks: np.ndarray, values: np.ndarray) -> float:
@@ -161,7 +260,9 @@ def _correlation(ranks: np.ndarray, values: np.ndarray) -> float:
 
 
 def _next_ten(sequences: Ragged, numbers: np.ndarray) -> tuple[float, float]:
-    """Share of users with 3 events or more whose last item is one of the ten next ids, and what chance would give."""
+    """Share of users with 3 events or more whose last item is one of the ten next ids, and what
+    chance would give.
+    """
     long = np.flatnonzero(sequences.lengths >= 3)
     if not len(long):
         return 0.0, 1.0
@@ -182,16 +283,29 @@ def _ids(data: Dataset) -> Iterator[Finding]:
         ids = _distinct(data, column)
         yield from _floats(ids, column, what)
         plain = ids.str.strip_chars().str.to_lowercase()
-        alike = pl.DataFrame({"id": ids, "plain": plain}).filter(plain.is_duplicated()).sort("plain")
+        alike = (
+            pl.DataFrame({"id": ids, "plain": plain}).filter(plain.is_duplicated()).sort("plain")
+        )
         if len(alike):
             n = alike["plain"].n_unique()
-            yield Finding("ids_alike", False, what, n, f"{n:,} {what} have ids that differ from another only by case or blanks",
-                          "if they are the same, write them alike in all files before the import",
-                          alike.group_by("plain", maintain_order=True).agg("id")["id"].head(EXAMPLES).to_list())  # fmt: skip
+            yield Finding(
+                "ids_alike",
+                False,
+                what,
+                n,
+                f"{n:,} {what} have ids that differ from another only by case or blanks",
+                "if they are the same, write them alike in all files before the import",
+                alike.group_by("plain", maintain_order=True)
+                .agg("id")["id"]
+                .head(EXAMPLES)
+                .to_list(),
+            )
 
 
 def _floats(ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
-    """Where a column of whole numbers went through a table of floats, "12" became "12.0": the other tables know it as "12"."""
+    """Where a column of whole numbers went through a table of floats, "12" became "12.0": the other
+    tables know it as "12".
+    """
     floats = ids.filter(ids.str.contains(r"^[0-9]+\.0+$"))
     if not len(floats):
         return
@@ -199,13 +313,24 @@ def _floats(ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
     says = f"{len(floats):,} {what} have ids such as {floats[0]}" + (
         f", {len(both):,} of which stand elsewhere without the .0" if len(both) else ""
     )
-    yield Finding("ids_like_floats", bool(len(both)), what, len(floats), says,
-                  f"a tool read whole numbers as floats: write {column} as whole numbers or text in all files, and import again",
-                  (both if len(both) else floats).head(EXAMPLES).to_list())  # fmt: skip
+    yield Finding(
+        "ids_like_floats",
+        bool(len(both)),
+        what,
+        len(floats),
+        says,
+        f"a tool read whole numbers as floats: write {column} as whole numbers or text in all"
+        " files, and import again",
+        (both if len(both) else floats).head(EXAMPLES).to_list(),
+    )
 
 
 def _distinct(data: Dataset, column: str) -> pl.Series:
-    parts = [frame[column].drop_nulls().unique() for frame in data.tables.values() if column in frame.columns]
+    parts = [
+        frame[column].drop_nulls().unique()
+        for frame in data.tables.values()
+        if column in frame.columns
+    ]
     return pl.concat(parts).unique().sort() if parts else pl.Series(column, [], dtype=pl.String)
 
 
@@ -214,13 +339,31 @@ def _words(data: Dataset) -> Iterator[Finding]:
         for column in [name for name in ("title", "text") if name in frame.columns]:
             entities = frame.filter(frame[column].str.contains(ENTITY).fill_null(False))
             if len(entities) and table == "items":
-                yield Finding("html_entities", False, table, len(entities), f"{len(entities):,} rows of {table}.{column} hold HTML entities such as &amp;",
-                              "unescape them before the import (html.unescape in Python): they count as words",
-                              entities[column].str.extract(f"(.{{0,30}}{ENTITY}.{{0,30}})", 1).head(EXAMPLES).to_list())  # fmt: skip
+                yield Finding(
+                    "html_entities",
+                    False,
+                    table,
+                    len(entities),
+                    f"{len(entities):,} rows of {table}.{column} hold HTML entities such as &amp;",
+                    "unescape them before the import (html.unescape in Python): they count as"
+                    " words",
+                    entities[column]
+                    .str.extract(f"(.{{0,30}}{ENTITY}.{{0,30}})", 1)
+                    .head(EXAMPLES)
+                    .to_list(),
+                )
             long = frame.filter((frame[column].str.len_chars() > LONG).fill_null(False))
             if len(long):
-                yield Finding("long_texts", False, table, len(long), f"{len(long):,} rows of {table}.{column} are longer than {LONG:,} characters",
-                              "look whether several records ran together; cut them if only their beginning matters", _rows(long))  # fmt: skip
+                yield Finding(
+                    "long_texts",
+                    False,
+                    table,
+                    len(long),
+                    f"{len(long):,} rows of {table}.{column} are longer than {LONG:,} characters",
+                    "look whether several records ran together; cut them if only their beginning"
+                    " matters",
+                    _rows(long),
+                )
 
 
 # ---- between tables
@@ -240,16 +383,28 @@ REFERENCES = (  # a table's column, and where its values should be known
 
 def _strangers(data: Dataset) -> Iterator[Finding]:
     for table, column, known_table, known in REFERENCES:
-        if table not in data.tables or known_table not in data.tables or column not in data.tables[table].columns:
+        if (
+            table not in data.tables
+            or known_table not in data.tables
+            or column not in data.tables[table].columns
+        ):
             continue
         values = data.tables[table][column].drop_nulls()
         strange = values.filter(~values.is_in(data.tables[known_table][known].implode()))
         if len(strange):
-            nobody = len(strange) == len(values) >= ENOUGH  # two tables that share no id at all were written by different systems
-            yield Finding("unknown_ids", nobody, table, len(strange),
-                          f"{len(strange):,} of {len(values):,} rows of {table} name a {column} that the table {known_table} lacks",
-                          f"look whether {column} is written alike in both files, or complete the table {known_table}",
-                          strange.unique(maintain_order=True).head(EXAMPLES).to_list())  # fmt: skip
+            # two tables that share no id at all were written by different systems
+            nobody = len(strange) == len(values) >= ENOUGH
+            yield Finding(
+                "unknown_ids",
+                nobody,
+                table,
+                len(strange),
+                f"{len(strange):,} of {len(values):,} rows of {table} name a {column} that the"
+                f" table {known_table} lacks",
+                f"look whether {column} is written alike in both files, or complete the table"
+                f" {known_table}",
+                strange.unique(maintain_order=True).head(EXAMPLES).to_list(),
+            )
 
 
 def _later(data: Dataset) -> Iterator[Finding]:
@@ -257,11 +412,28 @@ def _later(data: Dataset) -> Iterator[Finding]:
     if "events" not in data.tables or not data.has_times or not len(data.events):
         return
     last = data.events["time_ms"].max()
-    for table, column in (("texts", "time_ms"), ("items", "created_ms"), ("requests", "time_ms"), ("relations", "time_ms")):
+    for table, column in (
+        ("texts", "time_ms"),
+        ("items", "created_ms"),
+        ("requests", "time_ms"),
+        ("relations", "time_ms"),
+    ):
         frame = data.tables.get(table)
-        if frame is not None and column in frame.columns and len(late := frame.filter((pl.col(column) > last).fill_null(False))):
-            yield Finding("dated_after_events", False, table, len(late), f"{len(late):,} rows of {table} are dated after the last event",
-                          "splits cut tables by time, so they reach no training part; look whether the log ends too early", _rows(late))  # fmt: skip
+        if (
+            frame is not None
+            and column in frame.columns
+            and len(late := frame.filter((pl.col(column) > last).fill_null(False)))
+        ):
+            yield Finding(
+                "dated_after_events",
+                False,
+                table,
+                len(late),
+                f"{len(late):,} rows of {table} are dated after the last event",
+                "splits cut tables by time, so they reach no training part; look whether the log"
+                " ends too early",
+                _rows(late),
+            )
     yield from _before_creation(data)
 
 
@@ -271,28 +443,64 @@ def _before_creation(data: Dataset) -> Iterator[Finding]:
     created = data.item_table.select("item_id", "created_ms").drop_nulls()
     early = data.events.join(created, on="item_id").filter(pl.col("time_ms") < pl.col("created_ms"))
     if len(early):
-        yield Finding("events_before_creation", False, "events", len(early), f"{len(early):,} events happened before their item was created",
-                      "created_ms may be the day of the last change or of the crawl: leave it out if so (it would leak)", _rows(early))  # fmt: skip
+        yield Finding(
+            "events_before_creation",
+            False,
+            "events",
+            len(early),
+            f"{len(early):,} events happened before their item was created",
+            "created_ms may be the day of the last change or of the crawl: leave it out if so (it"
+            " would leak)",
+            _rows(early),
+        )
 
 
 def _counters(data: Dataset) -> Iterator[Finding]:
-    told = [(table, name) for table in ("items", "users") if table in data.tables for name in data.tables[table].columns]
+    told = [
+        (table, name)
+        for table in ("items", "users")
+        if table in data.tables
+        for name in data.tables[table].columns
+    ]
     for table, name in [(table, name) for table, name in told if COUNTER.fullmatch(name)]:
         held = data.tables[table][name].drop_nulls()
-        yield Finding(f"{table[:-1]}_counters", False, table, len(held), f'the column "{name}" of {table} looks like a counter made of all events, test events included',
-                      "do not use it as a feature; count as of a time from the events instead", held.head(EXAMPLES).to_list())  # fmt: skip
+        yield Finding(
+            f"{table[:-1]}_counters",
+            False,
+            table,
+            len(held),
+            f'the column "{name}" of {table} looks like a counter made of all events, test events'
+            " included",
+            "do not use it as a feature; count as of a time from the events instead",
+            held.head(EXAMPLES).to_list(),
+        )
 
 
 def _numbers(data: Dataset) -> Iterator[Finding]:
     impressions = data.tables.get("impressions")
     if impressions is not None and "propensity" in impressions.columns:
-        bad = impressions.filter(((pl.col("propensity") <= 0) | (pl.col("propensity") > 1)).fill_null(False))
+        bad = impressions.filter(
+            ((pl.col("propensity") <= 0) | (pl.col("propensity") > 1)).fill_null(False)
+        )
         if len(bad):
-            yield Finding("propensities", True, "impressions", len(bad), f"{len(bad):,} propensities are not above 0 and at most 1",
-                          "a propensity is the probability with which the item was shown there: mend the log", _rows(bad))  # fmt: skip
+            yield Finding(
+                "propensities",
+                True,
+                "impressions",
+                len(bad),
+                f"{len(bad):,} propensities are not above 0 and at most 1",
+                "a propensity is the probability with which the item was shown there: mend the log",
+                _rows(bad),
+            )
 
 
-OF_EVENTS: tuple[Callable[[Dataset], Iterable[Finding]], ...] = (_duplicates, _users, _times, _items, _id_order)
+OF_EVENTS: tuple[Callable[[Dataset], Iterable[Finding]], ...] = (
+    _duplicates,
+    _users,
+    _times,
+    _items,
+    _id_order,
+)
 
 
 def _events(data: Dataset) -> Iterator[Finding]:
@@ -301,4 +509,12 @@ def _events(data: Dataset) -> Iterator[Finding]:
             yield from one(data)
 
 
-CHECKS: tuple[Callable[[Dataset], Iterable[Finding]], ...] = (_events, _ids, _words, _strangers, _later, _counters, _numbers)
+CHECKS: tuple[Callable[[Dataset], Iterable[Finding]], ...] = (
+    _events,
+    _ids,
+    _words,
+    _strangers,
+    _later,
+    _counters,
+    _numbers,
+)

@@ -23,36 +23,48 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 SCHEMA_VERSION = 1
-SUBJECTS = ("events", "judgements", "turns", "impressions")  # what a data set is about: one of these it must have
+# what a data set is about: one of these it must have
+SUBJECTS = ("events", "judgements", "turns", "impressions")
 NAMING_ITEMS = ("events", "items", "judgements", "candidates", "impressions")
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Every user's events, oldest first, ties in file order; row u of the arrays is user `users.ids[u]`."""
+    """Every user's events, oldest first, ties in file order; row u of the arrays is user
+    `users.ids[u]`.
+    """
 
-    rows: Ragged  # item rows
-    events: np.ndarray  # (m,) int64: the row of each in the events table
+    rows: Ragged
+    """Item rows."""
+    events: np.ndarray
+    """(m,) int64: the row of each in the events table."""
     times_ms: Ragged | None
 
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """What a stage after retrieval learns from: queries, the lists an earlier stage made for them, and what came next."""
+    """What a stage after retrieval learns from: queries, the lists an earlier stage made for them,
+    and what came next.
+    """
 
     queries: Queries
     rankings: Rankings
-    targets: Ragged  # item rows of the queries' catalogue
+    targets: Ragged
+    """Item rows of the queries' catalogue."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which part of which data a model may have seen: the whole set's hash, and the split and part it was cut by."""
+    """Which part of which data a model may have seen: the whole set's hash, and the split and part
+    it was cut by.
+    """
 
     data_hash: str
     split_hash: str | None = None
-    part: str = "all"  # train, train+valid or all
-    within: "Provenance | None" = None  # where the data that was split came from, if it was itself a cut
+    part: str = "all"
+    """Train, train+valid or all."""
+    within: "Provenance | None" = None
+    """Where the data that was split came from, if it was itself a cut."""
 
     def chain(self) -> "list[Provenance]":
         """This, and all that it was cut from."""
@@ -66,15 +78,21 @@ class Provenance:
     def of(cls, about: Mapping[str, Any]) -> "Provenance":
         """From what `dataclasses.asdict` made of one."""
         within = about.get("within")
-        return cls(about["data_hash"], about["split_hash"], about["part"], cls.of(within) if within else None)
+        return cls(
+            about["data_hash"],
+            about["split_hash"],
+            about["part"],
+            cls.of(within) if within else None,
+        )
 
 
 class Dataset:
-    """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the catalogue of the whole.
+    """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the
+    catalogue of the whole.
 
-    The rows of the events table stand in order of `time_ms` (full precision, ties as given), of each user's `order` where
-    there are no times, and as given where there is neither. Outside ids are strings. One of
-    events, judgements, turns and impressions is required.
+    The rows of the events table stand in order of `time_ms` (full precision, ties as given), of
+    each user's `order` where there are no times, and as given where there is neither. Outside ids
+    are strings. One of events, judgements, turns and impressions is required.
     """
 
     def __init__(
@@ -90,20 +108,35 @@ class Dataset:
     ) -> None:
         if not any(table in tables for table in SUBJECTS):
             raise DataError(
-                f"a data set needs a table of events or of judgements, turns or impressions; given: {', '.join(tables) or 'none'}"
+                "a data set needs a table of events or of judgements, turns or impressions; given:"
+                f" {', '.join(tables) or 'none'}"
             )
-        self.tables = tables if isinstance(tables, Tables) else Tables({table: _ready(table, frame) for table, frame in tables.items()})
+        self.tables = (
+            tables
+            if isinstance(tables, Tables)
+            else Tables({table: _ready(table, frame) for table, frame in tables.items()})
+        )
         self.name = name
         self.labels = dict(labels or {})
         self.lists = lists
         self._catalogue, self._users, self._provenance = catalogue, users, provenance
-        self._files: dict[Path, str] = {}  # of a data set in a folder: each file of a table and its hash
+        # of a data set in a folder: each file of a table and its hash
+        self._files: dict[Path, str] = {}
 
     @classmethod
-    def from_events(cls, events: Any, items: Any = None, name: str = "data", **tables: Any) -> "Dataset":
+    def from_events(
+        cls, events: Any, items: Any = None, name: str = "data", **tables: Any
+    ) -> "Dataset":
         """From data frames (Polars, pandas, Arrow) or mappings of columns with our column names."""
         given = {"events": events, "items": items, **tables}
-        return cls({table: _frame(table, columns) for table, columns in given.items() if columns is not None}, name)
+        return cls(
+            {
+                table: _frame(table, columns)
+                for table, columns in given.items()
+                if columns is not None
+            },
+            name,
+        )
 
     @property
     def events(self) -> pl.DataFrame:
@@ -122,23 +155,35 @@ class Dataset:
         """All items of the tables that name one; rows in seeded hash order of their ids."""
         if self._catalogue is not None:
             return self._catalogue
-        ids = [self.tables[table]["item_id"].unique() for table in NAMING_ITEMS if table in self.tables]
+        ids = [
+            self.tables[table]["item_id"].unique() for table in NAMING_ITEMS if table in self.tables
+        ]
         return Vocabulary.of_items(one for column in ids for one in column.to_list())
 
     @cached_property
     def users(self) -> Vocabulary:
         if self._users is not None:
             return self._users
-        return Vocabulary.of_users(self.events["user_id"].unique().to_list() if "events" in self.tables else ())
+        return Vocabulary.of_users(
+            self.events["user_id"].unique().to_list() if "events" in self.tables else ()
+        )
 
     @cached_property
     def sequences(self) -> Sequences:
-        users, items = self.users.codes(self.events["user_id"]), self.catalogue.codes(self.events["item_id"])
+        users, items = (
+            self.users.codes(self.events["user_id"]),
+            self.catalogue.codes(self.events["item_id"]),
+        )
         n = len(users)
         # coo -> csr is a stable counting sort by user
-        by_user = sp.coo_matrix((np.arange(n, dtype=np.int64), (users, np.arange(n))), shape=(len(self.users), max(n, 1))).tocsr()
+        by_user = sp.coo_matrix(
+            (np.arange(n, dtype=np.int64), (users, np.arange(n))),
+            shape=(len(self.users), max(n, 1)),
+        ).tocsr()
         order, offsets = by_user.data, by_user.indptr.astype(np.int64)
-        times = Ragged(offsets, self.events["time_ms"].to_numpy()[order]) if self.has_times else None
+        times = (
+            Ragged(offsets, self.events["time_ms"].to_numpy()[order]) if self.has_times else None
+        )
         return Sequences(Ragged(offsets, items[order]), order, times)
 
     @cached_property
@@ -154,8 +199,12 @@ class Dataset:
         return digest.hexdigest()
 
     def is_intact(self) -> bool:
-        """Whether the files of the tables are still those that were saved; true for a data set that was not opened from a folder."""
-        return all(path.exists() and sha256_of(path) == digest for path, digest in self._files.items())
+        """Whether the files of the tables are still those that were saved; true for a data set that
+        was not opened from a folder.
+        """
+        return all(
+            path.exists() and sha256_of(path) == digest for path, digest in self._files.items()
+        )
 
     @property
     def cut_from(self) -> Provenance | None:
@@ -168,8 +217,12 @@ class Dataset:
 
     @cached_property
     def item_table(self) -> pl.DataFrame:
-        """The items table in catalogue order, one row an item, nulls where the table does not know it."""
-        frame = pl.DataFrame({"item_id": self.catalogue.ids.tolist()}, schema={"item_id": pl.String})
+        """The items table in catalogue order, one row an item, nulls where the table does not know
+        it.
+        """
+        frame = pl.DataFrame(
+            {"item_id": self.catalogue.ids.tolist()}, schema={"item_id": pl.String}
+        )
         if "items" not in self.tables:
             return frame
         return frame.join(self.tables["items"], on="item_id", how="left", maintain_order="left")
@@ -182,54 +235,99 @@ class Dataset:
     def texts_of(self, *names: str) -> list[str]:
         """(N,) these columns of every item, joined; "" for an item without words."""
         frame = self.item_table
-        parts = [pl.col(name).list.join(" ") if name == "categories" else pl.col(name) for name in names if name in frame.columns]
+        parts = [
+            pl.col(name).list.join(" ") if name == "categories" else pl.col(name)
+            for name in names
+            if name in frame.columns
+        ]
         if not parts:
             return [""] * len(frame)
-        return frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0].fill_null("").to_list()
+        return (
+            frame.select(pl.concat_str(parts, separator=" ", ignore_nulls=True))[:, 0]
+            .fill_null("")
+            .to_list()
+        )
 
     @cached_property
     def finest_categories(self) -> np.ndarray:
-        """(N,) int64 number of each item's finest category, the last of its list; items without one share a number."""
+        """(N,) int64 number of each item's finest category, the last of its list; items without one
+        share a number.
+        """
         if "categories" not in self.item_table.columns:
             return np.zeros(len(self.catalogue), np.int64)
-        finest = [str(one) if one is not None else "" for one in self.item_table["categories"].list.last().to_list()]
+        finest = [
+            str(one) if one is not None else ""
+            for one in self.item_table["categories"].list.last().to_list()
+        ]
         return Vocabulary(dict.fromkeys(finest)).rows(finest).astype(np.int64)
 
     def where(self, condition: str) -> np.ndarray:
-        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such a condition itself, holds.
+        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such a
+        condition itself, holds.
 
-        Conditions are those of `data/expressions.py`; a label may come with somebody else's data set and reaches nothing but the events.
+        Conditions are those of `data/expressions.py`; a label may come with somebody else's data
+        set and reaches nothing but the events.
         """
-        if condition not in self.labels and condition not in self.events.columns and not set(condition) & set("=<>( `"):
+        if (
+            condition not in self.labels
+            and condition not in self.events.columns
+            and not set(condition) & set("=<>( `")
+        ):
             raise DataError(
-                f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)} A condition compares, as in "action = \'buy\'"'
+                f'no label "{condition}" in dataset.toml.{nearest(condition, self.labels)} A'
+                " condition compares, as in \"action = 'buy'\""
             )
         return Condition(self.labels.get(condition, condition)).holds(self.events)
 
-    def cut(self, events: np.ndarray, others: Mapping[str, np.ndarray] | None = None, provenance: Provenance | None = None) -> "Dataset":
-        """The same data set with only these events (mask), and only these rows of `others` (table -> mask); catalogue and users stay."""
+    def cut(
+        self,
+        events: np.ndarray,
+        others: Mapping[str, np.ndarray] | None = None,
+        provenance: Provenance | None = None,
+    ) -> "Dataset":
+        """The same data set with only these events (mask), and only these rows of `others` (table
+        -> mask); catalogue and users stay.
+        """
         masks = {"events": events, **(others or {})}
-        part = Dataset(self.tables.filtered({table: pl.Series(mask) for table, mask in masks.items()}), self.name, self.labels, catalogue=self.catalogue, users=self.users,
-                       provenance=provenance or self.provenance)  # fmt: skip
+        part = Dataset(
+            self.tables.filtered({table: pl.Series(mask) for table, mask in masks.items()}),
+            self.name,
+            self.labels,
+            catalogue=self.catalogue,
+            users=self.users,
+            provenance=provenance or self.provenance,
+        )
         whole, mask = self.sequences, events[self.sequences.events]
         new_row = np.cumsum(events) - 1
         times = None if whole.times_ms is None else whole.times_ms.keep(mask)
-        part.__dict__["sequences"] = Sequences(whole.rows.keep(mask), new_row[whole.events[mask]], times)
+        part.__dict__["sequences"] = Sequences(
+            whole.rows.keep(mask), new_row[whole.events[mask]], times
+        )
         return part
 
     def with_lists(self, lists: Lists) -> "Dataset":
         """The same data set carrying training lists for a later stage."""
-        other = Dataset(self.tables, self.name, self.labels, catalogue=self.catalogue, users=self.users,
-                        provenance=self.provenance, lists=lists)  # fmt: skip
+        other = Dataset(
+            self.tables,
+            self.name,
+            self.labels,
+            catalogue=self.catalogue,
+            users=self.users,
+            provenance=self.provenance,
+            lists=lists,
+        )
         other.__dict__["sequences"] = self.sequences
         return other
 
     def queries(self, user_ids: list[str] | None = None) -> Queries:
         """One query a user with everything the user did; unknown users get an empty history."""
-        if user_ids is not None and (isinstance(user_ids, str) or not all(isinstance(one, str) for one in user_ids)):
+        if user_ids is not None and (
+            isinstance(user_ids, str) or not all(isinstance(one, str) for one in user_ids)
+        ):
             raise DataError(f"user ids are a list of strings, got {user_ids!r}")
         rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
-        known = np.where(rows >= 0, rows, len(self.users))  # one empty row at the end serves the unknown
+        # one empty row at the end serves the unknown
+        known = np.where(rows >= 0, rows, len(self.users))
         sequences = self.sequences
 
         def histories(ragged: Ragged) -> Ragged:
@@ -237,20 +335,38 @@ class Dataset:
 
         columns = {} if sequences.times_ms is None else {"times_ms": histories(sequences.times_ms)}
         ids = self.users.ids if user_ids is None else np.array(user_ids, dtype=object)
-        return Queries(self.catalogue, histories(sequences.rows), ids, columns, contexts=self.contexts(ids))
+        return Queries(
+            self.catalogue, histories(sequences.rows), ids, columns, contexts=self.contexts(ids)
+        )
 
     def contexts(self, user_ids: np.ndarray) -> dict[str, np.ndarray]:
-        """Column of the users table -> (n,) object: its values for these users, None for a user it does not know."""
+        """Column of the users table -> (n,) object: its values for these users, None for a user it
+        does not know.
+        """
         if "users" not in self.tables:
             return {}
         asked = pl.DataFrame({"user_id": user_ids.tolist()}, schema={"user_id": pl.String})
-        known = asked.join(self.tables["users"].unique("user_id", keep="first"), on="user_id", how="left", maintain_order="left")
+        known = asked.join(
+            self.tables["users"].unique("user_id", keep="first"),
+            on="user_id",
+            how="left",
+            maintain_order="left",
+        )
         return {
-            name: np.array([*known[name].to_list(), None], dtype=object)[:-1] for name in known.columns[1:] if known.schema[name] != pl.List
+            name: np.array([*known[name].to_list(), None], dtype=object)[:-1]
+            for name in known.columns[1:]
+            if known.schema[name] != pl.List
         }
 
-    def save(self, folder: str | Path, overwrite: bool = False, beside: Mapping[str, pl.DataFrame] | None = None) -> Path:
-        """Write the folder aside and put it in place whole; frames `beside` (rejected rows) go in without being tables."""
+    def save(
+        self,
+        folder: str | Path,
+        overwrite: bool = False,
+        beside: Mapping[str, pl.DataFrame] | None = None,
+    ) -> Path:
+        """Write the folder aside and put it in place whole; frames `beside` (rejected rows) go in
+        without being tables.
+        """
         import tomli_w
 
         with written_aside(folder, overwrite) as aside:
@@ -264,42 +380,79 @@ class Dataset:
                 if self.sequences.times_ms is not None:
                     np.save(aside / "sequences" / "times_ms.npy", self.sequences.times_ms.values)
             for name, ids in (("catalogue", self.catalogue), ("users", self.users)):
-                _write_parquet(pl.DataFrame({"id": ids.ids.tolist()}, schema={"id": pl.String}), aside / "sequences" / f"{name}.parquet")
-            about = {"name": self.name, "schema": SCHEMA_VERSION, "content_hash": self.content_hash, "labels": self.labels,
-                     "rows": {table: len(frame) for table, frame in self.tables.items()},
-                     "sha256": {table: sha256_of(aside / f"{table}.parquet") for table in self.tables}}  # fmt: skip
+                _write_parquet(
+                    pl.DataFrame({"id": ids.ids.tolist()}, schema={"id": pl.String}),
+                    aside / "sequences" / f"{name}.parquet",
+                )
+            about = {
+                "name": self.name,
+                "schema": SCHEMA_VERSION,
+                "content_hash": self.content_hash,
+                "labels": self.labels,
+                "rows": {table: len(frame) for table, frame in self.tables.items()},
+                "sha256": {table: sha256_of(aside / f"{table}.parquet") for table in self.tables},
+            }
             (aside / "dataset.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
         return Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path) -> "Dataset":
-        """Read a saved data set; its sequences are memory-mapped. Raises DataError where a file is missing or damaged."""
+        """Read a saved data set; its sequences are memory-mapped. Raises DataError where a file is
+        missing or damaged.
+        """
         folder = Path(folder)
-        about = read_toml(folder / "dataset.toml", "a data set", "make one with `tailor data import`")
-        for key, kind in {"schema": int, "name": str, "content_hash": str, "labels": dict, "rows": dict}.items():
+        about = read_toml(
+            folder / "dataset.toml", "a data set", "make one with `tailor data import`"
+        )
+        for key, kind in {
+            "schema": int,
+            "name": str,
+            "content_hash": str,
+            "labels": dict,
+            "rows": dict,
+        }.items():
             if not isinstance(about.get(key), kind):
-                raise DataError(f"{folder}/dataset.toml holds {key} = {about.get(key)!r}: import again")
+                raise DataError(
+                    f"{folder}/dataset.toml holds {key} = {about.get(key)!r}: import again"
+                )
         if about["schema"] > SCHEMA_VERSION:
-            raise DataError(f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}: update tailor")
+            raise DataError(
+                f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}:"
+                " update tailor"
+            )
         if not all(isinstance(one, str) for one in about["labels"].values()):
-            raise DataError(f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}")
+            raise DataError(
+                f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}"
+            )
         if not isinstance(about.get("sha256", {}), dict):
-            raise DataError(f"{folder}/dataset.toml holds sha256 = {about['sha256']!r}: import again")
+            raise DataError(
+                f"{folder}/dataset.toml holds sha256 = {about['sha256']!r}: import again"
+            )
         tables: dict[str, Callable[[], pl.DataFrame]] = {}
         for table, rows in about["rows"].items():
             if table not in TABLES:
-                raise DataError(f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}')
+                raise DataError(
+                    f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
+                )
             path = folder / f"{table}.parquet"
             if (held := count_rows(path)) != rows:
                 raise DataError(f"{path} holds {held} rows, dataset.toml says {rows}: import again")
             tables[table] = functools.partial(_read_table, table, path, _mark(path))
-        catalogue, users = (Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"]) for name in ("catalogue", "users"))
+        catalogue, users = (
+            Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"])
+            for name in ("catalogue", "users")
+        )
         data = cls(Tables(tables), about["name"], about["labels"], catalogue=catalogue, users=users)
         if "events" in tables:
             has_times = "time_ms" in pl.read_parquet_schema(folder / "events.parquet")
-            data.__dict__["sequences"] = _mapped_sequences(folder / "sequences", about["rows"]["events"], has_times)
+            data.__dict__["sequences"] = _mapped_sequences(
+                folder / "sequences", about["rows"]["events"], has_times
+            )
         data.__dict__["content_hash"] = about["content_hash"]
-        data._files = {folder / f"{table}.parquet": str(digest) for table, digest in about.get("sha256", {}).items()}
+        data._files = {
+            folder / f"{table}.parquet": str(digest)
+            for table, digest in about.get("sha256", {}).items()
+        }
         return data
 
 
@@ -308,7 +461,9 @@ def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path.parent} is not {what} (there is no {path.name}): {remedy}") from None
+        raise DataError(
+            f"{path.parent} is not {what} (there is no {path.name}): {remedy}"
+        ) from None
     except NotADirectoryError:
         raise DataError(f"{path.parent} is not {what} (it is a file): {remedy}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
@@ -317,7 +472,9 @@ def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raises DataError, in place of what Polars raises, for a file that is missing, forbidden or damaged."""
+    """Raises DataError, in place of what Polars raises, for a file that is missing, forbidden or
+    damaged.
+    """
     try:
         yield
     except FileNotFoundError:
@@ -325,7 +482,9 @@ def _readable(path: Path) -> Iterator[None]:
     except PermissionError:
         raise DataError(f"{path} may not be read: permission denied") from None
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise DataError(f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again") from None
+        raise DataError(
+            f"{path} is damaged or cut short ({str(error).splitlines()[0]}): import again"
+        ) from None
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
@@ -345,7 +504,9 @@ def _mark(path: Path) -> tuple[int, int, int]:
 
 
 def _read_table(table: str, path: Path, mark: tuple[int, int, int]) -> pl.DataFrame:
-    """The table of the file that was there when the data set was opened, whose sequences are in use; not of one put in its place since."""
+    """The table of the file that was there when the data set was opened, whose sequences are in
+    use; not of one put in its place since.
+    """
     frame = read_parquet(path)
     if _mark(path) != mark:
         raise DataError(f"{path} was replaced after the data set was opened: open it again")
@@ -356,7 +517,8 @@ def _ready(table: str, frame: pl.DataFrame) -> pl.DataFrame:
     """The checked table; events oldest first."""
     if table != "events":
         return checked(table, frame)
-    return _oldest_first(checked(table, _oldest_first(frame)))  # twice: times given as texts are numbers only once checked
+    # twice: times given as texts are numbers only once checked
+    return _oldest_first(checked(table, _oldest_first(frame)))
 
 
 def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
@@ -370,17 +532,27 @@ def _frame(table: str, columns: Any) -> pl.DataFrame:
     try:
         return pl.DataFrame(columns)
     except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise DataError(f'table "{table}" cannot be made of the columns given: {" ".join(str(error).split())}') from None
+        raise DataError(
+            f'table "{table}" cannot be made of the columns given: {" ".join(str(error).split())}'
+        ) from None
 
 
 def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
     by = next((name for name in ("time_ms", "order") if name in events.columns), None)
-    if by is None or "user_id" not in events.columns or not (events.schema[by].is_numeric() or events.schema[by].is_temporal()):
+    if (
+        by is None
+        or "user_id" not in events.columns
+        or not (events.schema[by].is_numeric() or events.schema[by].is_temporal())
+    ):
         return events
     if empty := events[by].null_count():
-        raise DataError(f"events.{by} is empty in {empty} rows: give it for every event, or for none of them")
+        raise DataError(
+            f"events.{by} is empty in {empty} rows: give it for every event, or for none of them"
+        )
     if by == "order":  # may count from 0 for every user
-        is_sorted = not events.select((pl.col(by) < pl.col(by).shift().over("user_id")).any()).item()
+        is_sorted = not events.select(
+            (pl.col(by) < pl.col(by).shift().over("user_id")).any()
+        ).item()
     else:
         is_sorted = events[by].is_sorted()
     return events if is_sorted else events.sort(by, maintain_order=True)
@@ -388,17 +560,41 @@ def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
 
 def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:
     try:
-        offsets, rows, order = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("offsets", "item_rows", "events"))
-        times_ms = Ragged(offsets, np.load(folder / "times_ms.npy", mmap_mode="r")) if has_times else None
+        offsets, rows, order = (
+            np.load(folder / f"{name}.npy", mmap_mode="r")
+            for name in ("offsets", "item_rows", "events")
+        )
+        times_ms = (
+            Ragged(offsets, np.load(folder / "times_ms.npy", mmap_mode="r")) if has_times else None
+        )
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder} is damaged ({error}): import again") from None
-    counts = {len(rows), len(order), int(offsets[-1]), len(rows if times_ms is None else times_ms.values)}
+    counts = {
+        len(rows),
+        len(order),
+        int(offsets[-1]),
+        len(rows if times_ms is None else times_ms.values),
+    }
     if counts != {events}:
-        raise DataError(f"{folder} holds {max(counts - {events})} events, the table {events}: import again")
+        raise DataError(
+            f"{folder} holds {max(counts - {events})} events, the table {events}: import again"
+        )
     return Sequences(Ragged(offsets, rows), order, times_ms)
 
 
-FIXED = (pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64)
+FIXED = (
+    pl.Boolean,
+    pl.Int8,
+    pl.Int16,
+    pl.Int32,
+    pl.Int64,
+    pl.UInt8,
+    pl.UInt16,
+    pl.UInt32,
+    pl.UInt64,
+    pl.Float32,
+    pl.Float64,
+)
 
 
 def _buffers(column: pl.Series) -> list[Any]:
@@ -409,9 +605,16 @@ def _buffers(column: pl.Series) -> list[Any]:
         return [nulls, lengths, *_buffers(column.explode(empty_as_null=False, keep_nulls=False))]
     if column.dtype == pl.String:
         lengths = column.str.len_bytes().fill_null(0).to_numpy().tobytes()
-        return [nulls, lengths, "".join(column.drop_nulls().to_list()).encode("utf-8", "surrogatepass")]
+        return [
+            nulls,
+            lengths,
+            "".join(column.drop_nulls().to_list()).encode("utf-8", "surrogatepass"),
+        ]
     if column.dtype.is_temporal():
         column = column.to_physical()
     if column.dtype in FIXED:
-        return [nulls, column.fill_null(False if column.dtype == pl.Boolean else 0).to_numpy().tobytes()]
+        return [
+            nulls,
+            column.fill_null(False if column.dtype == pl.Boolean else 0).to_numpy().tobytes(),
+        ]
     return [nulls, "\0".join(map(repr, column.to_list())).encode()]

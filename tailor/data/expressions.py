@@ -1,16 +1,20 @@
-"""Conditions on the rows of a table, as people write them: `price <= 200 and not (categories has 'adult')`.
+"""Conditions on the rows of a table, as people write them: `price <= 200 and not (categories has
+'adult')`.
 
     condition   either [or either ...]
     either      fact [and fact ...]
     fact        not fact | ( condition ) | column | column TEST
-    TEST        = == != <> < <= > >=  value or column      has value | (value, ...)      is [not] missing | null
+    TEST        = == != <> < <= > >=  value or column      has value | (value, ...)      is [not]
+    missing | null
                 [not] in (value, ...)                      contains 'text'
     value       'text' or "text" (a doubled quote stands for one), number, true, false
 
-Words of the language count in any case; a column whose name is one of them, or is no plain word, stands in backticks. A bare column is one of
-true and false. `has` is for columns of lists (any of the values), `contains` looks for a text in a text, in any case. What is missing (null, NaN)
-makes a comparison neither true nor false; `not`, `and` and `or` keep that where it matters, and a row where the whole stays undecided does not
-pass: a condition fails closed. Nothing is ever evaluated but these tests: no function, no file, no other table can be reached.
+Words of the language count in any case; a column whose name is one of them, or is no plain word,
+stands in backticks. A bare column is one of true and false. `has` is for columns of lists (any of
+the values), `contains` looks for a text in a text, in any case. What is missing (null, NaN) makes a
+comparison neither true nor false; `not`, `and` and `or` keep that where it matters, and a row where
+the whole stays undecided does not pass: a condition fails closed. Nothing is ever evaluated but
+these tests: no function, no file, no other table can be reached.
 """
 
 import re
@@ -24,9 +28,12 @@ LONGEST = 160  # characters of a condition that an error quotes
 DEEPEST = 50  # brackets and nots within each other
 TOKENS = re.compile(  # possessive: a hostile text costs no more than its length
     r"""\s*+(?:(?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+") | (?P<name>`[^`]++`) | (?P<word>[^\W\d][\w.]*+)
-         | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.])) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>\Z) | (?P<bad>.))""", re.VERBOSE | re.DOTALL,
-)  # fmt: skip
-WORDS = frozenset(["and", "or", "not", "in", "has", "contains", "is", "missing", "null", "true", "false"])
+         | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.])) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>\Z) | (?P<bad>.))""",
+    re.VERBOSE | re.DOTALL,
+)
+WORDS = frozenset(
+    ["and", "or", "not", "in", "has", "contains", "is", "missing", "null", "true", "false"]
+)
 SAME = {"==": "=", "<>": "!="}
 Value = str | int | float | bool
 
@@ -35,7 +42,8 @@ Value = str | int | float | bool
 class Token:
     kind: str
     text: str
-    at: int  # its first character, from 0
+    at: int
+    """Its first character, from 0."""
 
 
 @dataclass(frozen=True)
@@ -43,14 +51,17 @@ class Test:
     """One fact about a column."""
 
     column: Token
-    sign: str  # = != < <= > >=, in, has, contains, missing, or "" for a bare column
+    sign: str
+    """= != < <= > >=, in, has, contains, missing, or "" for a bare column."""
     values: tuple[Value, ...] = ()
-    other: Token | None = None  # the column compared with
+    other: Token | None = None
+    """The column compared with."""
 
 
 @dataclass(frozen=True)
 class Joined:
-    word: str  # and, or, not
+    word: str
+    """And, or, not."""
     parts: "tuple[Test | Joined, ...]"
 
 
@@ -58,14 +69,26 @@ Tree = Test | Joined
 
 
 def read(text: str, what: str = "condition") -> Tree:
-    """The tree of a condition. Raises DataError that quotes the place where it cannot be read; `what` is what the error calls it."""
+    """The tree of a condition. Raises DataError that quotes the place where it cannot be read;
+    `what` is what the error calls it.
+    """
     return _Reader(text, what).all()
 
 
 def refuse(text: str, what: str, problem: str, token: Token | None = None) -> NoReturn:
     at = token.at if token else 0
-    shown = text if len(text) <= LONGEST else f"...{text[max(at - LONGEST // 2, 0) : at + LONGEST // 2]}..."
-    place = "" if token is None else f', at "{token.text[:LONGEST]}" (character {at + 1})' if token.text else ", at its end"
+    shown = (
+        text
+        if len(text) <= LONGEST
+        else f"...{text[max(at - LONGEST // 2, 0) : at + LONGEST // 2]}..."
+    )
+    place = (
+        ""
+        if token is None
+        else f', at "{token.text[:LONGEST]}" (character {at + 1})'
+        if token.text
+        else ", at its end"
+    )
     raise DataError(f'the {what} "{shown}" cannot be used{place}: {problem}')
 
 
@@ -79,7 +102,14 @@ class _Reader:
             kind = str(found.lastgroup)
             self.tokens.append(Token(kind, found[kind], found.start(kind)))
             if kind == "bad":
-                self.refuse("a quotation mark is not closed" if found[kind] in "'\"`" else "this sign has no meaning here", self.tokens[-1])
+                self.refuse(
+                    (
+                        "a quotation mark is not closed"
+                        if found[kind] in "'\"`"
+                        else "this sign has no meaning here"
+                    ),
+                    self.tokens[-1],
+                )
             if kind == "end":
                 break
         self.at = 0
@@ -93,7 +123,9 @@ class _Reader:
         return self.tokens[self.at]
 
     def taken(self, *texts: str) -> str:
-        """The next token's text, and past it, where it is one of these words or signs; else nothing."""
+        """The next token's text, and past it, where it is one of these words or signs; else
+        nothing.
+        """
         found = self.next.text.lower() if self.next.kind in ("word", "sign") else ""
         self.at += found in texts
         return found if found in texts else ""
@@ -155,7 +187,9 @@ class _Reader:
 
     def column(self) -> Token | None:
         token = self.next
-        is_column = token.kind == "name" or (token.kind == "word" and token.text.lower() not in WORDS)
+        is_column = token.kind == "name" or (
+            token.kind == "word" and token.text.lower() not in WORDS
+        )
         self.at += is_column
         return token if is_column else None
 
@@ -173,12 +207,19 @@ class _Reader:
         if token.kind == "text":
             found = token.text[1:-1].replace(token.text[0] * 2, token.text[0])
         elif token.kind == "number" and kind is None:
-            found = int(token.text) if re.fullmatch(r"[-+]?\d{1,18}", token.text) else float(token.text)
+            found = (
+                int(token.text) if re.fullmatch(r"[-+]?\d{1,18}", token.text) else float(token.text)
+            )
         elif token.kind == "word" and token.text.lower() in ("true", "false") and kind is None:
             found = token.text.lower() == "true"
         if found is None:
             self.refuse(
-                "a text in quotation marks is expected here" if kind else "a value is expected here; texts stand in quotation marks", token
+                (
+                    "a text in quotation marks is expected here"
+                    if kind
+                    else "a value is expected here; texts stand in quotation marks"
+                ),
+                token,
             )
         self.at += 1
         return found

@@ -21,12 +21,15 @@ def sha256_of(path: Path) -> str:
 
 
 @contextmanager
-def written_aside(target: str | Path, overwrite: bool = False, error: type[TailorError] = DataError) -> Iterator[Path]:
-    """A fresh folder beside `target` to write into; it takes target's place when the block ends well, else it is removed.
+def written_aside(
+    target: str | Path, overwrite: bool = False, error: type[TailorError] = DataError
+) -> Iterator[Path]:
+    """A fresh folder beside `target` to write into; it takes target's place when the block ends
+    well, else it is removed.
 
-    A killed process leaves at most a hidden folder `.name.partial-TOKEN-PID`, which the next write of the same target removes.
-    Raises `error` where the target exists (or came to exist meanwhile) and `overwrite` is not set, or where the disk refuses
-    (nothing is changed then).
+    A killed process leaves at most a hidden folder `.name.partial-TOKEN-PID`, which the next write
+    of the same target removes. Raises `error` where the target exists (or came to exist meanwhile)
+    and `overwrite` is not set, or where the disk refuses (nothing is changed then).
     """
     target = Path(target)
     try:
@@ -35,7 +38,10 @@ def written_aside(target: str | Path, overwrite: bool = False, error: type[Tailo
     except OSError as problem:
         raise error(f"cannot write {target}: {problem.strerror or problem}") from problem
     if target.exists() and not overwrite:
-        raise error(f"{target} is there already: choose another name, remove it, or pass overwrite (--overwrite)")
+        raise error(
+            f"{target} is there already: choose another name, remove it, or pass overwrite"
+            " (--overwrite)"
+        )
     if target.exists() and not target.is_dir():
         raise error(f"{target} is a file, a folder is to be written there: choose another name")
     mark = f"{secrets.token_hex(4)}-{os.getpid()}"  # two threads may write at once
@@ -47,9 +53,13 @@ def written_aside(target: str | Path, overwrite: bool = False, error: type[Tailo
     try:
         yield aside
         _flush(aside)
-        if target.exists():  # asked once: where it comes to exist after this, the second rename fails
+        # asked once: where it comes to exist after this, the second rename fails
+        if target.exists():
             if not overwrite:
-                raise error(f"{target} was written by somebody else meanwhile: choose another name, or pass overwrite (--overwrite)")
+                raise error(
+                    f"{target} was written by somebody else meanwhile: choose another name, or pass"
+                    " overwrite (--overwrite)"
+                )
             target.rename(old)
         try:
             aside.rename(target)
@@ -58,14 +68,20 @@ def written_aside(target: str | Path, overwrite: bool = False, error: type[Tailo
                 old.rename(target)
             shutil.rmtree(old, ignore_errors=True)
     except OSError as problem:
-        raise error(f"writing {target} failed ({problem.strerror or problem}); nothing was left there") from problem
+        raise error(
+            f"writing {target} failed ({problem.strerror or problem}); nothing was left there"
+        ) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
 def _clear_leftovers(target: Path) -> None:
-    """Remove what killed writes of this target left; a target that a kill between two renames cost its place gets it back."""
-    left = re.compile(re.escape(f".{target.name}{PARTIAL}") + r"(old-)?(?:[0-9a-f]{8}-)?([0-9]{1,9})")
+    """Remove what killed writes of this target left; a target that a kill between two renames cost
+    its place gets it back.
+    """
+    left = re.compile(
+        re.escape(f".{target.name}{PARTIAL}") + r"(old-)?(?:[0-9a-f]{8}-)?([0-9]{1,9})"
+    )
     for path in list(target.parent.iterdir()):
         found = left.fullmatch(path.name)
         if found is None or _alive(int(found[2])):
@@ -97,7 +113,9 @@ def _alive(pid: int) -> bool:
 
 @contextmanager
 def replaced_by(path: str | Path) -> Iterator[Path]:
-    """A path beside `path` to write a file to; it takes the place of `path` when the block ends well, else it is removed."""
+    """A path beside `path` to write a file to; it takes the place of `path` when the block ends
+    well, else it is removed.
+    """
     path = Path(path)
     aside = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
     try:

@@ -1,4 +1,6 @@
-"""Graphs of items: which item follows which, counted over all users' sequences; random steps along weighted edges."""
+"""Graphs of items: which item follows which, counted over all users' sequences; random steps along
+weighted edges.
+"""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -10,34 +12,59 @@ import scipy.sparse as sp
 from tailor.data.arrays import Ragged
 from tailor.errors import DataError
 
-BLOCK_PAIRS = 500_000  # pairs held at a time by a thread: their working set stays in the second-level cache
+# pairs held at a time by a thread: their working set stays in the second-level cache
+BLOCK_PAIRS = 500_000
 FARTHEST = 127  # places between the two items of a pair: what a byte holds
 
 
-def transitions(sequences: Ragged, items: int, steps: Mapping[int, float], top_n: int | None = None, threads: int = 2) -> sp.csr_matrix:
-    """(N, N) sparse float32: entry (i, j) is the sum of `steps[d]` over all places where j stands d places after i.
+def transitions(
+    sequences: Ragged,
+    items: int,
+    steps: Mapping[int, float],
+    top_n: int | None = None,
+    threads: int = 2,
+) -> sp.csr_matrix:
+    """(N, N) sparse float32: entry (i, j) is the sum of `steps[d]` over all places where j stands d
+    places after i.
 
-    `steps` maps a distance (-127 to 127, not 0; negative: before i) to its weight, all positive. `top_n` keeps the heaviest per row, equal
-    weights in column order. A row's entries stand heaviest first. Pairs are counted item by item: each item's few
-    hundred followers are sorted inside the cache, which beats one sort over all pairs five times; memory is that of the
-    result and of one block a thread. Raises DataError for a step or a weight out of range.
+    `steps` maps a distance (-127 to 127, not 0; negative: before i) to its weight, all positive.
+    `top_n` keeps the heaviest per row, equal weights in column order. A row's entries stand
+    heaviest first. Pairs are counted item by item: each item's few hundred followers are sorted
+    inside the cache, which beats one sort over all pairs five times; memory is that of the result
+    and of one block a thread. Raises DataError for a step or a weight out of range.
     """
     for step, weight in steps.items():
         if not (1 <= abs(step) <= FARTHEST and weight > 0):
-            raise DataError(f"step {step} with weight {weight}: steps go from 1 to {FARTHEST} places either way, weights are above 0")
+            raise DataError(
+                f"step {step} with weight {weight}: steps go from 1 to {FARTHEST} places either"
+                " way, weights are above 0"
+            )
     if not steps or not items:
         return sp.csr_matrix((items, items), dtype=np.float32)
     rows, events = sequences.values, len(sequences.values)
     # a counting sort: the places where each item stands, item by item
-    places = sp.csr_matrix((np.empty(events, np.int8), rows, np.arange(events + 1)), shape=(events, items)).tocsc()
-    after = np.minimum(sequences.from_end, FARTHEST).astype(np.int8)  # how many events follow in the same sequence
-    before = np.minimum(np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), FARTHEST).astype(np.int8)
+    places = sp.csr_matrix(
+        (np.empty(events, np.int8), rows, np.arange(events + 1)), shape=(events, items)
+    ).tocsc()
+    # how many events follow in the same sequence
+    after = np.minimum(sequences.from_end, FARTHEST).astype(np.int8)
+    before = np.minimum(
+        np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), FARTHEST
+    ).astype(np.int8)
     room = {step: after if step > 0 else before for step in steps}
-    narrow = rows.astype(np.uint32 if items * len(steps) < 2**32 else np.uint64)  # a key holds an item and a step
+    # a key holds an item and a step
+    narrow = rows.astype(np.uint32 if items * len(steps) < 2**32 else np.uint64)
 
     def block(first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         start, stop = places.indptr[first], places.indptr[last]
-        return _block(places.indices[start:stop], places.indptr[first : last + 1] - start, narrow, room, steps, top_n)
+        return _block(
+            places.indices[start:stop],
+            places.indptr[first : last + 1] - start,
+            narrow,
+            room,
+            steps,
+            top_n,
+        )
 
     edges = _block_edges(places.indptr, max(1, BLOCK_PAIRS // max(len(steps), 1)))
     with ThreadPoolExecutor(threads) as pool:
@@ -47,7 +74,9 @@ def transitions(sequences: Ragged, items: int, steps: Mapping[int, float], top_n
 
 
 def _block_edges(indptr: np.ndarray, size: int) -> np.ndarray:
-    """Items 0 = e0 < e1 < ... = N such that each block holds about `size` events (one item may hold more)."""
+    """Items 0 = e0 < e1 < ... = N such that each block holds about `size` events (one item may hold
+    more).
+    """
     cuts = np.searchsorted(indptr, np.arange(size, indptr[-1], size))
     return np.unique(np.r_[0, cuts, len(indptr) - 1])
 
@@ -60,14 +89,17 @@ def _block(
     steps: Mapping[int, float],
     top_n: int | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lengths, columns and weights of the result's rows for one block of items, whose events stand at `places`."""
+    """Lengths, columns and weights of the result's rows for one block of items, whose events stand
+    at `places`.
+    """
     fits = np.stack([room[step][places] >= abs(step) for step in steps], axis=1)  # (events, steps)
     at = (places[:, None] + np.array(list(steps), dtype=places.dtype))[fits]
     bounds = np.r_[0, np.cumsum(fits.sum(axis=1))][indptr]
     weight_of = np.array(list(steps.values()), dtype=np.float32)
     even = len(set(steps.values())) == 1
     keys = rows[at]
-    if not even:  # the low digits carry which step it was, so that sorting keeps the weight beside the pair
+    # the low digits carry which step it was, so that sorting keeps the weight beside the pair
+    if not even:
         keys = keys * keys.dtype.type(len(steps)) + np.nonzero(fits)[1].astype(keys.dtype)
     _sort_within(keys, bounds)
     columns = keys if even else keys // keys.dtype.type(len(steps))
@@ -77,7 +109,11 @@ def _block(
     if even:
         weights = np.diff(np.r_[first, len(columns)]).astype(np.float32) * weight_of[0]
     else:
-        weights = np.add.reduceat(weight_of[keys % keys.dtype.type(len(steps))], first) if len(first) else np.zeros(0, np.float32)
+        weights = (
+            np.add.reduceat(weight_of[keys % keys.dtype.type(len(steps))], first)
+            if len(first)
+            else np.zeros(0, np.float32)
+        )
     return _heaviest_first(columns[first], weights, np.searchsorted(first, bounds), top_n)
 
 
@@ -91,7 +127,8 @@ def _sort_within(keys: np.ndarray, bounds: np.ndarray) -> None:
 def _heaviest_first(
     columns: np.ndarray, weights: np.ndarray, bounds: np.ndarray, top_n: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # bits of positive floats order as the floats do: one key holds "heavier first, then column ascending"
+    # bits of positive floats order as the floats do: one key holds "heavier first, then column
+    # ascending"
     keys = ((~weights.view(np.uint32)).astype(np.uint64) << np.uint64(32)) | columns
     _sort_within(keys, bounds)
     lengths = np.diff(bounds)
@@ -109,32 +146,46 @@ def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:
     matrix.sum_duplicates()
     matrix.data[matrix.data < 0] = 0
     matrix.eliminate_zeros()
-    lengths, columns, weights = _heaviest_first(matrix.indices.astype(np.uint64), matrix.data, matrix.indptr.astype(np.int64), top_n)
+    lengths, columns, weights = _heaviest_first(
+        matrix.indices.astype(np.uint64), matrix.data, matrix.indptr.astype(np.int64), top_n
+    )
     return sp.csr_matrix((weights, columns, np.r_[0, np.cumsum(lengths)]), shape=matrix.shape)
 
 
 @dataclass(frozen=True, eq=False)
 class AliasSteps:
-    """Random steps along the edges of a weighted graph in constant time, whatever the degree (Walker's alias method).
+    """Random steps along the edges of a weighted graph in constant time, whatever the degree
+    (Walker's alias method).
 
-    Edge e of a node with d edges stands for a d-th of the draws: it goes to `targets[e]` where the draw's remainder is below `keep[e]`, else
-    to `aliases[e]`. 8 bytes an edge more than the graph itself; none where all edges of each node weigh the same.
+    Edge e of a node with d edges stands for a d-th of the draws: it goes to `targets[e]` where the
+    draw's remainder is below `keep[e]`, else to `aliases[e]`. 8 bytes an edge more than the graph
+    itself; none where all edges of each node weigh the same.
     """
 
-    offsets: np.ndarray  # (n + 1,) int64
-    targets: np.ndarray  # (edges,) int32
-    keep: np.ndarray | None  # (edges,) float32; None: always 1
-    aliases: np.ndarray | None  # (edges,) int32
+    offsets: np.ndarray
+    """(n + 1,) int64."""
+    targets: np.ndarray
+    """(edges,) int32."""
+    keep: np.ndarray | None
+    """(edges,) float32; None: always 1."""
+    aliases: np.ndarray | None
+    """(edges,) int32."""
 
     @classmethod
     def of(cls, graph: sp.csr_matrix) -> "AliasSteps":
-        """From edge weights, exact to about 1e-7. Raises DataError for a weight that is not above 0 or not finite."""
+        """From edge weights, exact to about 1e-7. Raises DataError for a weight that is not above 0
+        or not finite.
+        """
         if not (graph.data > 0).all() or not np.isfinite(graph.data).all():
-            raise DataError("a weight of the graph is not above 0 or not finite: leave such edges out")
+            raise DataError(
+                "a weight of the graph is not above 0 or not finite: leave such edges out"
+            )
         offsets, targets = graph.indptr.astype(np.int64), graph.indices.astype(np.int32, copy=False)
         keep, alias = _alias_tables(graph.data.astype(np.float64), offsets)
         return (
-            cls(offsets, targets, None, None) if (keep > 1 - 1e-6).all() else cls(offsets, targets, keep.astype(np.float32), targets[alias])
+            cls(offsets, targets, None, None)
+            if (keep > 1 - 1e-6).all()
+            else cls(offsets, targets, keep.astype(np.float32), targets[alias])
         )
 
     @property
@@ -143,7 +194,9 @@ class AliasSteps:
         return np.diff(self.offsets)
 
     def step(self, nodes: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """(m,) int32 where a step from each of `nodes` (m,), all with edges, leads; `draws` (m,) are uniform in [0, 1)."""
+        """(m,) int32 where a step from each of `nodes` (m,), all with edges, leads; `draws` (m,)
+        are uniform in [0, 1).
+        """
         first = self.offsets[nodes]
         place = draws * (self.offsets[nodes + 1] - first)
         edge = place.astype(np.int64)
@@ -155,11 +208,14 @@ class AliasSteps:
 
 
 def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(edges,) share each edge keeps of its place, and (edges,) the edge that takes the rest; for all nodes at once.
+    """(edges,) share each edge keeps of its place, and (edges,) the edge that takes the rest; for
+    all nodes at once.
 
-    Scaled to mean 1, light edges (below 1) leave room that heavy ones fill, in order. A light edge is filled by the heavy one whose surplus
-    is not used up by the lights before it; a heavy edge used up by a light one keeps what is left and hands on to the next heavy one. So
-    running sums of room and surplus say it all (Huebschle-Schneider and Sanders, arXiv:1903.00227, give this order for parallel machines).
+    Scaled to mean 1, light edges (below 1) leave room that heavy ones fill, in order. A light edge
+    is filled by the heavy one whose surplus is not used up by the lights before it; a heavy edge
+    used up by a light one keeps what is left and hands on to the next heavy one. So running sums of
+    room and surplus say it all (Huebschle-Schneider and Sanders, arXiv:1903.00227, give this order
+    for parallel machines).
     """
     degrees = np.diff(offsets)
     node = np.repeat(np.arange(len(degrees)), degrees)
@@ -170,17 +226,21 @@ def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
     if not len(light) or not len(heavy):
         return keep, alias
     room, surplus = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
-    last = np.cumsum(np.bincount(node[heavy], minlength=len(degrees))) - 1  # place in `heavy` of each node's last one
+    # place in `heavy` of each node's last one
+    last = np.cumsum(np.bincount(node[heavy], minlength=len(degrees))) - 1
     first = np.r_[0, last[:-1] + 1]
     filler = np.searchsorted(surplus, np.r_[0, room[:-1]], side="right")
-    filler = np.minimum(np.maximum(filler, first[node[light]]), last[node[light]])  # rounding must not reach into the next node
+    # rounding must not reach into the next node
+    filler = np.minimum(np.maximum(filler, first[node[light]]), last[node[light]])
     has_heavy = last[node[light]] >= first[node[light]]
     keep[light] = np.where(has_heavy, scaled[light], 1)
     alias[light] = np.where(has_heavy, heavy[np.minimum(filler, len(heavy) - 1)], light)
-    emptied_by: np.ndarray = np.searchsorted(room, surplus, side="right")  # the first light edge that takes more than is there
+    # the first light edge that takes more than is there
+    emptied_by: np.ndarray = np.searchsorted(room, surplus, side="right")
     place = np.arange(len(heavy))
     used_up = (place < last[node[heavy]]) & (emptied_by < len(room))
-    by = emptied_by[used_up]  # one whose surplus was gone exactly, or that had none, is not touched by it
+    # one whose surplus was gone exactly, or that had none, is not touched by it
+    by = emptied_by[used_up]
     used_up[used_up] = (node[light[by]] == node[heavy[used_up]]) & (filler[by] <= place[used_up])
     who = np.flatnonzero(used_up)
     keep[heavy[who]] = np.clip(1 + surplus[who] - room[emptied_by[who]], 0, 1)
@@ -189,7 +249,9 @@ def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
 
 
 def mixed(keys: np.ndarray) -> np.ndarray:
-    """(m,) uint64 scrambled so that keys of any pattern come out as if drawn by chance (the finaliser of splitmix64)."""
+    """(m,) uint64 scrambled so that keys of any pattern come out as if drawn by chance (the
+    finaliser of splitmix64).
+    """
     out = keys ^ (keys >> np.uint64(30))
     out *= np.uint64(0xBF58476D1CE4E5B9)
     out ^= out >> np.uint64(27)
@@ -199,7 +261,9 @@ def mixed(keys: np.ndarray) -> np.ndarray:
 
 
 def draws_of(keys: np.ndarray, number: int) -> np.ndarray:
-    """(m,) float64 in [0, 1): draw `number` of the stream of each key (uint64): the same whoever asks, in whatever block or thread."""
+    """(m,) float64 in [0, 1): draw `number` of the stream of each key (uint64): the same whoever
+    asks, in whatever block or thread.
+    """
     shifted = keys + np.uint64((number + 1) * 0x9E3779B97F4A7C15 % 2**64)
     draws: np.ndarray = (mixed(shifted) >> np.uint64(11)) * 2.0**-53
     return draws

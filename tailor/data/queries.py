@@ -1,4 +1,6 @@
-"""Many queries, and many rankings, as arrays: sequences of nouns that make a noun only when one is asked for."""
+"""Many queries, and many rankings, as arrays: sequences of nouns that make a noun only when one is
+asked for.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,20 +20,25 @@ NO_TIME = int(np.iinfo(np.int64).min)  # stands where one query of several gives
 class Queries(Sequence[Query]):
     """Queries over one catalogue, in arrays; reading `queries[i]` makes the `Query`.
 
-    `blocked` items are excluded for everybody (filters' rules, one vocabulary each), `exclude` rows for one query.
+    `blocked` items are excluded for everybody (filters' rules, one vocabulary each), `exclude` rows
+    for one query.
     """
 
     catalogue: Vocabulary
-    histories: Ragged  # item rows of the catalogue, oldest first
-    user_ids: np.ndarray  # (n,) object: str or None
-    columns: Mapping[str, Ragged] = field(
-        default_factory=dict
-    )  # times_ms (NO_TIME where not given), actions, values, texts: parallel to histories
+    histories: Ragged
+    """Item rows of the catalogue, oldest first."""
+    user_ids: np.ndarray
+    """(n,) object: str or None."""
+    columns: Mapping[str, Ragged] = field(default_factory=dict)
+    """times_ms (NO_TIME where not given), actions, values, texts: parallel to histories."""
     exclude: Ragged | None = None
     blocked: tuple[Vocabulary, ...] = ()
-    now_ms: np.ndarray | None = None  # (n,) int64, NO_TIME where not given
-    given: Sequence[Query] | None = None  # the nouns these arrays were made from; they hold text, context, profile
-    contexts: Mapping[str, np.ndarray] = field(default_factory=dict)  # (n,) each, what is known of who asks; not where `given`
+    now_ms: np.ndarray | None = None
+    """(n,) int64, NO_TIME where not given."""
+    given: Sequence[Query] | None = None
+    """The nouns these arrays were made from; they hold text, context, profile."""
+    contexts: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """(n,) each, what is known of who asks; not where `given`."""
 
     @classmethod
     def of(cls, queries: Sequence[Query]) -> "Queries":
@@ -40,18 +47,27 @@ class Queries(Sequence[Query]):
             return queries
         for query in queries:
             if not isinstance(query, Query):
-                raise DataError(f"recommend takes queries, got {query!r}: write Query(history=History.of('an id'))")
+                raise DataError(
+                    f"recommend takes queries, got {query!r}: write Query(history=History.of('an"
+                    " id'))"
+                )
         ids = {one: None for q in queries for one in (*q.history.item_ids, *q.exclude)}
         catalogue = Vocabulary.of_items(ids)
         histories = Ragged.of([catalogue.rows(q.history.item_ids) for q in queries])
         exclude = Ragged.of([catalogue.rows(q.exclude) for q in queries])
         users = np.array([q.user_id for q in queries], dtype=object)
         columns = {}
-        if any(q.history.times_ms is not None for q in queries):  # one without times takes none from the others
-            parts = [[NO_TIME] * len(q.history) if q.history.times_ms is None else q.history.times_ms for q in queries]
+        # one without times takes none from the others
+        if any(q.history.times_ms is not None for q in queries):
+            parts = [
+                [NO_TIME] * len(q.history) if q.history.times_ms is None else q.history.times_ms
+                for q in queries
+            ]
             columns["times_ms"] = Ragged.of(parts, np.int64)
         asked = [NO_TIME if q.time_ms is None else q.time_ms for q in queries]
-        now = np.array(asked, dtype=np.int64) if any(q.time_ms is not None for q in queries) else None
+        now = (
+            np.array(asked, dtype=np.int64) if any(q.time_ms is not None for q in queries) else None
+        )
         return cls(catalogue, histories, users, columns, exclude, now_ms=now, given=list(queries))
 
     def __len__(self) -> int:
@@ -74,18 +90,28 @@ class Queries(Sequence[Query]):
             known = set(query.exclude)
             more = [one for one in dict.fromkeys(excluded) if one not in known]
             return replace(query, exclude=(*query.exclude, *more)) if more else query
-        extra = {name: tuple(column[i].tolist()) for name, column in self.columns.items() if NO_TIME not in column[i]}
+        extra = {
+            name: tuple(column[i].tolist())
+            for name, column in self.columns.items()
+            if NO_TIME not in column[i]
+        }
         return Query(
             user_id=self.user_ids[i],
             history=History(tuple(self.catalogue.named(self.histories[i])), **extra),
-            time_ms=None if self.now_ms is None or self.now_ms[i] == NO_TIME else int(self.now_ms[i]),
+            time_ms=(
+                None if self.now_ms is None or self.now_ms[i] == NO_TIME else int(self.now_ms[i])
+            ),
             exclude=tuple(excluded),
-            context={name: values[i] for name, values in self.contexts.items() if values[i] is not None},
+            context={
+                name: values[i] for name, values in self.contexts.items() if values[i] is not None
+            },
         )
 
     def _part(self, start: int, stop: int, step: int) -> "Queries":
         if step != 1:
-            raise DataError(f"queries[{start}:{stop}:{step}]: only a step of 1 is possible; use take(rows)")
+            raise DataError(
+                f"queries[{start}:{stop}:{step}]: only a step of 1 is possible; use take(rows)"
+            )
         stop = max(start, stop)
         if stop - start == len(self):
             return self
@@ -118,7 +144,9 @@ class Queries(Sequence[Query]):
 
     def request_ids(self) -> list[str | None]:
         """Of each query, None where it has none."""
-        return [None] * len(self) if self.given is None else [query.request_id for query in self.given]
+        return (
+            [None] * len(self) if self.given is None else [query.request_id for query in self.given]
+        )
 
     def context(self, name: str) -> list[Any]:
         """What `Query.context` of each query says under this name; None where it says nothing."""
@@ -127,7 +155,9 @@ class Queries(Sequence[Query]):
         return self.contexts[name].tolist() if name in self.contexts else [None] * len(self)
 
     def without(self, item_ids: Iterable[str] | Vocabulary) -> "Queries":
-        """The same queries with these items excluded for everybody; a vocabulary is kept as it is, so that its rows are looked up once."""
+        """The same queries with these items excluded for everybody; a vocabulary is kept as it is,
+        so that its rows are looked up once.
+        """
         if isinstance(item_ids, Vocabulary) and any(ids is item_ids for ids in self.blocked):
             return self
         ids = item_ids if isinstance(item_ids, Vocabulary) else Vocabulary(dict.fromkeys(item_ids))
@@ -136,10 +166,16 @@ class Queries(Sequence[Query]):
     @property
     def blocked_rows(self) -> np.ndarray | None:
         """The rows of the catalogue that are excluded for everybody; None where there are none."""
-        return np.concatenate([ids.found_in(self.catalogue) for ids in self.blocked]) if self.blocked else None
+        return (
+            np.concatenate([ids.found_in(self.catalogue) for ids in self.blocked])
+            if self.blocked
+            else None
+        )
 
     def allowed(self, candidates: Ragged | None = None) -> np.ndarray:
-        """(n, N) bool: what may be recommended to each query; only `candidates` (rows of the catalogue) where given."""
+        """(n, N) bool: what may be recommended to each query; only `candidates` (rows of the
+        catalogue) where given.
+        """
         mask = np.full((len(self), len(self.catalogue)), candidates is None)
         if candidates is not None:
             mask[candidates.owners, candidates.values] = True
@@ -181,34 +217,56 @@ class Rankings(Sequence[Ranking]):
     """One ranking a query, in arrays over one catalogue; reading `rankings[i]` makes the `Ranking`."""
 
     catalogue: Vocabulary
-    rows: np.ndarray  # (n, k) int32 item rows, best first, -1 after the last
-    scores: np.ndarray  # (n, k) float32
+    rows: np.ndarray
+    """(n, k) int32 item rows, best first, -1 after the last."""
+    scores: np.ndarray
+    """(n, k) float32."""
     score_kind: str = "score"
-    columns: Mapping[str, np.ndarray] = field(default_factory=dict)  # name of a stage -> (n, k); NaN: it did not score the item
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Name of a stage -> (n, k); NaN: it did not score the item."""
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, rankings: Sequence[Ranking], catalogue: Vocabulary | None = None) -> "Rankings":
-        """Arrays of the rankings given, over `catalogue` or over the items they hold; arrays already made pass through."""
+        """Arrays of the rankings given, over `catalogue` or over the items they hold; arrays
+        already made pass through.
+        """
         if isinstance(rankings, Rankings):
             return rankings if catalogue is None else rankings.over(catalogue)
         if catalogue is not None:
             return cls.of(rankings).over(catalogue)
         catalogue = Vocabulary.of_items(one for r in rankings for one in r.ids)
         out = cls.empty(catalogue, len(rankings), max(map(len, rankings), default=0))
-        columns = {name: np.full(out.rows.shape, np.nan, np.float32) for r in rankings for name in r.columns}
+        columns = {
+            name: np.full(out.rows.shape, np.nan, np.float32)
+            for r in rankings
+            for name in r.columns
+        }
         for i, ranking in enumerate(rankings):
-            out.rows[i, : len(ranking)], out.scores[i, : len(ranking)] = catalogue.rows(ranking.ids), ranking.scores
+            out.rows[i, : len(ranking)], out.scores[i, : len(ranking)] = (
+                catalogue.rows(ranking.ids),
+                ranking.scores,
+            )
             for name, values in ranking.columns.items():
                 columns[name][i, : len(ranking)] = values
         kinds = {r.score_kind for r in rankings if len(r)}
         notes = {i: r.notes for i, r in enumerate(rankings) if r.notes}
-        return replace(out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score")
+        return replace(
+            out,
+            columns=columns,
+            notes=notes,
+            score_kind=kinds.pop() if len(kinds) == 1 else "score",
+        )
 
     @classmethod
     def empty(cls, catalogue: Vocabulary, n: int, k: int, note: str = "") -> "Rankings":
         notes = dict.fromkeys(range(n), (note,)) if note else {}
-        return cls(catalogue, np.full((n, k), -1, np.int32), np.full((n, k), -np.inf, np.float32), notes=notes)
+        return cls(
+            catalogue,
+            np.full((n, k), -1, np.int32),
+            np.full((n, k), -np.inf, np.float32),
+            notes=notes,
+        )
 
     @classmethod
     def stack(cls, parts: "Sequence[Rankings]") -> "Rankings":
@@ -217,11 +275,20 @@ class Rankings(Sequence[Ranking]):
         if len(parts) == 1:
             return first
         if any(part.catalogue.mapping_to(first.catalogue) is not None for part in parts[1:]):
-            raise ValueError("rankings of different catalogues cannot be stacked: put them over one first")
+            raise ValueError(
+                "rankings of different catalogues cannot be stacked: put them over one first"
+            )
         starts = np.cumsum([0, *(len(p) for p in parts)])
-        notes = {int(start) + i: note for p, start in zip(parts, starts, strict=False) for i, note in p.notes.items()}
+        notes = {
+            int(start) + i: note
+            for p, start in zip(parts, starts, strict=False)
+            for i, note in p.notes.items()
+        }
         columns = {name: np.concatenate([p.columns[name] for p in parts]) for name in first.columns}
-        rows, scores = np.concatenate([p.rows for p in parts]), np.concatenate([p.scores for p in parts])
+        rows, scores = (
+            np.concatenate([p.rows for p in parts]),
+            np.concatenate([p.scores for p in parts]),
+        )
         return replace(first, rows=rows, scores=scores, columns=columns, notes=notes)
 
     def __len__(self) -> int:
@@ -254,7 +321,9 @@ class Rankings(Sequence[Ranking]):
         rows = _numbers(rows)
         notes = {new: self.notes[old] for new, old in enumerate(rows.tolist()) if old in self.notes}
         columns = {name: column[rows] for name, column in self.columns.items()}
-        return replace(self, rows=self.rows[rows], scores=self.scores[rows], columns=columns, notes=notes)
+        return replace(
+            self, rows=self.rows[rows], scores=self.scores[rows], columns=columns, notes=notes
+        )
 
     def first(self, k: int) -> "Rankings":
         """The k best of every ranking."""
@@ -264,7 +333,9 @@ class Rankings(Sequence[Ranking]):
         return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], columns=columns)
 
     def over(self, catalogue: Vocabulary) -> "Rankings":
-        """The same rankings in the rows of another catalogue; items it does not know are dropped and the rest moves up."""
+        """The same rankings in the rows of another catalogue; items it does not know are dropped
+        and the rest moves up.
+        """
         to = self.catalogue.mapping_to(catalogue)
         if to is None:
             return replace(self, catalogue=catalogue)
@@ -278,8 +349,12 @@ class Rankings(Sequence[Ranking]):
         kept = kept & (self.rows >= 0)
         order = np.argsort(~kept, axis=1, kind="stable")
         rows = np.take_along_axis(np.where(kept, self.rows, -1), order, 1)
-        scores = np.take_along_axis(np.where(kept, self.scores, -np.inf), order, 1).astype(np.float32)
-        columns = {name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()}
+        scores = np.take_along_axis(np.where(kept, self.scores, -np.inf), order, 1).astype(
+            np.float32
+        )
+        columns = {
+            name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()
+        }
         return replace(self, rows=rows, scores=scores, columns=columns)
 
     def ragged(self) -> Ragged:

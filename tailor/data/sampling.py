@@ -9,10 +9,13 @@ from tailor.errors import DataError
 
 @dataclass(frozen=True)
 class WindowSampler:
-    """Draws training windows in three steps, each with one exponent (GenPAS, 2509.13648; exponent form reconstructed).
+    """Draws training windows in three steps, each with one exponent (GenPAS, 2509.13648; exponent
+    form reconstructed).
 
-    1. A sequence of m + 1 events, with probability ~ m ** alpha. 2. Its target, the event that t others precede (t = 1..m), with ~ t ** beta.
-    3. How many of those t to show, w = 1..t, the last ones, with ~ w ** gamma. Infinite exponents take the largest. Sequences
+    1. A sequence of m + 1 events, with probability ~ m ** alpha. 2. Its target, the event that t
+    others precede (t = 1..m), with ~ t ** beta.
+    3. How many of those t to show, w = 1..t, the last ones, with ~ w ** gamma. Infinite exponents
+    take the largest. Sequences
     without a second event are never drawn.
     """
 
@@ -25,22 +28,31 @@ class WindowSampler:
             value = getattr(self, name)
             if np.isnan(value) or value == -np.inf or (name == "alpha" and np.isinf(value)):
                 raise DataError(
-                    f"{name} is {value}: it must be a finite number{'' if name == 'alpha' else ', or infinity for the largest'}"
+                    f"{name} is {value}: it must be a finite"
+                    f" number{'' if name == 'alpha' else ', or infinity for the largest'}"
                 )
 
-    def draw(self, lengths: np.ndarray, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`size` windows out of sequences of `lengths` (U,): rows (size,), where each target stands, and how many events before it are shown."""
+    def draw(
+        self, lengths: np.ndarray, size: int, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`size` windows out of sequences of `lengths` (U,): rows (size,), where each target
+        stands, and how many events before it are shown.
+        """
         before = np.maximum(lengths - 1, 0)
         if not before.any():
             raise DataError("no sequence has two events: there is nothing to learn from")
-        rows = _one_of(np.where(before > 0, np.power(np.maximum(before, 1), float(self.alpha)), 0), size, rng)
+        rows = _one_of(
+            np.where(before > 0, np.power(np.maximum(before, 1), float(self.alpha)), 0), size, rng
+        )
         targets = _up_to(before[rows], self.beta, rng)
         return rows, targets, _up_to(targets, self.gamma, rng)
 
 
 PRESETS = {
-    "last": WindowSampler(0, np.inf, np.inf),  # only the last event of each sequence, with all before it
-    "prefix": WindowSampler(1, 0, np.inf),  # every event but the first, each as often, with all before it
+    # only the last event of each sequence, with all before it
+    "last": WindowSampler(0, np.inf, np.inf),
+    # every event but the first, each as often, with all before it
+    "prefix": WindowSampler(1, 0, np.inf),
     "window": WindowSampler(2, 1, 0),  # nearly every contiguous piece as often as every other
 }
 
@@ -56,7 +68,9 @@ def _up_to(most: np.ndarray, exponent: float, rng: np.random.Generator) -> np.nd
     if exponent == np.inf:
         return most.copy()
     ends = np.cumsum(np.power(np.arange(1, most.max() + 1, dtype=np.float64), float(exponent)))
-    return np.minimum(np.searchsorted(ends, rng.random(len(most)) * ends[most - 1], side="right") + 1, most)
+    return np.minimum(
+        np.searchsorted(ends, rng.random(len(most)) * ends[most - 1], side="right") + 1, most
+    )
 
 
 def uniform_negatives(items: int, size: int, rng: np.random.Generator) -> np.ndarray:
@@ -64,6 +78,8 @@ def uniform_negatives(items: int, size: int, rng: np.random.Generator) -> np.nda
     return np.sort(rng.choice(items, min(size, items), replace=False, shuffle=False))
 
 
-def popular_negatives(counts: np.ndarray, size: int, rng: np.random.Generator, power: float = 0.75) -> np.ndarray:
+def popular_negatives(
+    counts: np.ndarray, size: int, rng: np.random.Generator, power: float = 0.75
+) -> np.ndarray:
     """`size` rows, with repetition, in proportion to counts ** power (Mikolov et al. 2013)."""
     return _one_of(np.power(counts.astype(np.float64), power), size, rng)

@@ -8,15 +8,27 @@ import polars as pl
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 
-QUANTILES = {"min": 0.0, "p10": 0.1, "p25": 0.25, "median": 0.5, "p75": 0.75, "p90": 0.9, "p99": 0.99, "max": 1.0}
+QUANTILES = {
+    "min": 0.0,
+    "p10": 0.1,
+    "p25": 0.25,
+    "median": 0.5,
+    "p75": 0.75,
+    "p90": 0.9,
+    "p99": 0.99,
+    "max": 1.0,
+}
 
 
 def stats(data: Dataset) -> dict[str, Any]:
-    """Plain JSON values; shares are between 0 and 1. Raises DataError for a data set without events.
+    """Plain JSON values; shares are between 0 and 1. Raises DataError for a data set without
+    events.
 
-    `items` is the whole catalogue; `events_per_item` and `top_items_share` (what the most frequent tenth of them holds) are of items with
-    events. `repeats_share`: events of an item the user had before. `tied_times_share`: events at the time of another one of the same user;
-    `tied_last_share`: users whose last event is decided by file order. Both are None without times, as is `time_range`.
+    `items` is the whole catalogue; `events_per_item` and `top_items_share` (what the most frequent
+    tenth of them holds) are of items with events. `repeats_share`: events of an item the user had
+    before. `tied_times_share`: events at the time of another one of the same user;
+    `tied_last_share`: users whose last event is decided by file order. Both are None without times,
+    as is `time_range`.
     """
     rows, times = data.sequences.rows, data.sequences.times_ms
     per_item = np.bincount(rows.values, minlength=len(data.catalogue))
@@ -35,7 +47,13 @@ def stats(data: Dataset) -> dict[str, Any]:
         "repeats_share": 1 - len(np.unique(pairs)) / events if events else 0.0,
         "exact_duplicates": exact_duplicates(data.events),
         "tied_times_share": None if times is None else float(tied(times).mean()) if events else 0.0,
-        "tied_last_share": None if times is None else float(tied(times)[times.from_end == 0].mean()) if events else 0.0,
+        "tied_last_share": (
+            None
+            if times is None
+            else float(tied(times)[times.from_end == 0].mean())
+            if events
+            else 0.0
+        ),
         "items_without_events": int((per_item == 0).sum()),
         "items_without_words": wordless(data),
         "top_items_share": float(top.sum() / events) if events else 0.0,
@@ -58,7 +76,9 @@ def time_range(data: Dataset) -> list[str] | None:
 
 
 def tied(times: Ragged) -> np.ndarray:
-    """(m,) bool: whether an event shares its time with the event before or after it of the same user."""
+    """(m,) bool: whether an event shares its time with the event before or after it of the same
+    user.
+    """
     same = (times.values[1:] == times.values[:-1]) & (times.owners[1:] == times.owners[:-1])
     return np.r_[False, same] | np.r_[same, False]
 
@@ -72,5 +92,9 @@ def exact_duplicates(events: pl.DataFrame) -> int:
 def wordless(data: Dataset) -> int:
     """Items of the catalogue that have neither a title nor a text."""
     table = data.item_table
-    words = [pl.col(name).fill_null("").str.strip_chars() != "" for name in ("title", "text") if name in table.columns]
+    words = [
+        pl.col(name).fill_null("").str.strip_chars() != ""
+        for name in ("title", "text")
+        if name in table.columns
+    ]
     return len(table) if not words else int(table.select(~pl.any_horizontal(words))[:, 0].sum())

@@ -1,4 +1,6 @@
-"""The tables of a data set: their columns, types and what each must have. Further columns are kept as they are."""
+"""The tables of a data set: their columns, types and what each must have. Further columns are kept
+as they are.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,10 +17,12 @@ class Table:
     columns: dict[str, pl.DataType]
     required: tuple[str, ...]
     never_null: tuple[str, ...]
-    key: str | None = None  # a column whose values are distinct
+    key: str | None = None
+    """A column whose values are distinct."""
 
 
-TEXT, NUMBER, TIME, ROW = pl.String(), pl.Float64(), pl.Int64(), pl.Int32()  # TIME is milliseconds since 1970
+# TIME is milliseconds since 1970
+TEXT, NUMBER, TIME, ROW = pl.String(), pl.Float64(), pl.Int64(), pl.Int32()
 ITEMS = pl.List(pl.String())
 
 
@@ -28,43 +32,112 @@ def _table(required: str, key: str | None = None, **columns: pl.DataType) -> Tab
 
 
 TABLES = {
-    "events": _table("user_id item_id", event_id=TEXT, user_id=TEXT, item_id=TEXT, time_ms=TIME, order=TIME, action=TEXT,
-                     value=NUMBER, session_id=TEXT, request_id=TEXT),
-    "items": _table("item_id", key="item_id", item_id=TEXT, title=TEXT, text=TEXT, categories=ITEMS, price=NUMBER,
-                    created_ms=TIME, lat=NUMBER, lon=NUMBER, asset=TEXT),
+    "events": _table(
+        "user_id item_id",
+        event_id=TEXT,
+        user_id=TEXT,
+        item_id=TEXT,
+        time_ms=TIME,
+        order=TIME,
+        action=TEXT,
+        value=NUMBER,
+        session_id=TEXT,
+        request_id=TEXT,
+    ),
+    "items": _table(
+        "item_id",
+        key="item_id",
+        item_id=TEXT,
+        title=TEXT,
+        text=TEXT,
+        categories=ITEMS,
+        price=NUMBER,
+        created_ms=TIME,
+        lat=NUMBER,
+        lon=NUMBER,
+        asset=TEXT,
+    ),
     "users": _table("user_id", key="user_id", user_id=TEXT),
-    "texts": _table("user_id text", text_id=TEXT, user_id=TEXT, item_id=TEXT, kind=TEXT, text=TEXT, time_ms=TIME),
-    "turns": _table("dialogue_id turn speaker", dialogue_id=TEXT, turn=ROW, speaker=TEXT, text=TEXT, items=ITEMS, time_ms=TIME),
-    "requests": _table("request_id", key="request_id", request_id=TEXT, user_id=TEXT, session_id=TEXT, time_ms=TIME, text=TEXT,
-                       surface=TEXT, context=TEXT),
-    "impressions": _table("request_id position item_id", request_id=TEXT, position=ROW, item_id=TEXT, score=NUMBER,
-                          propensity=NUMBER, model=TEXT, shown=pl.Boolean()),
+    "texts": _table(
+        "user_id text", text_id=TEXT, user_id=TEXT, item_id=TEXT, kind=TEXT, text=TEXT, time_ms=TIME
+    ),
+    "turns": _table(
+        "dialogue_id turn speaker",
+        dialogue_id=TEXT,
+        turn=ROW,
+        speaker=TEXT,
+        text=TEXT,
+        items=ITEMS,
+        time_ms=TIME,
+    ),
+    "requests": _table(
+        "request_id",
+        key="request_id",
+        request_id=TEXT,
+        user_id=TEXT,
+        session_id=TEXT,
+        time_ms=TIME,
+        text=TEXT,
+        surface=TEXT,
+        context=TEXT,
+    ),
+    "impressions": _table(
+        "request_id position item_id",
+        request_id=TEXT,
+        position=ROW,
+        item_id=TEXT,
+        score=NUMBER,
+        propensity=NUMBER,
+        model=TEXT,
+        shown=pl.Boolean(),
+    ),
     "judgements": _table("query_id item_id grade", query_id=TEXT, item_id=TEXT, grade=NUMBER),
-    "candidates": _table("query_id item_id rank", query_id=TEXT, item_id=TEXT, rank=ROW, score=NUMBER),
-    "preferences": _table("user_id prompt_id a b choice", user_id=TEXT, prompt_id=TEXT, a=TEXT, b=TEXT, choice=TEXT, time_ms=TIME),
-    "relations": _table("head relation tail", head=TEXT, relation=TEXT, tail=TEXT, weight=NUMBER, time_ms=TIME),
-    "assets": _table("asset_id path sha256", key="asset_id", asset_id=TEXT, path=TEXT, sha256=TEXT, kind=TEXT),
-}  # fmt: skip
+    "candidates": _table(
+        "query_id item_id rank", query_id=TEXT, item_id=TEXT, rank=ROW, score=NUMBER
+    ),
+    "preferences": _table(
+        "user_id prompt_id a b choice",
+        user_id=TEXT,
+        prompt_id=TEXT,
+        a=TEXT,
+        b=TEXT,
+        choice=TEXT,
+        time_ms=TIME,
+    ),
+    "relations": _table(
+        "head relation tail", head=TEXT, relation=TEXT, tail=TEXT, weight=NUMBER, time_ms=TIME
+    ),
+    "assets": _table(
+        "asset_id path sha256", key="asset_id", asset_id=TEXT, path=TEXT, sha256=TEXT, kind=TEXT
+    ),
+}
 
 
 def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its known columns cast to their types. Raises DataError naming table, column and row.
+    """The frame with its known columns cast to their types. Raises DataError naming table, column
+    and row.
 
-    Importers put bad rows aside before; here, where frames come from code or from a folder, a bad row is an error.
+    Importers put bad rows aside before; here, where frames come from code or from a folder, a bad
+    row is an error.
     """
     if name not in TABLES:
         raise DataError(f'there is no table "{name}".{nearest(name, TABLES)}')
     table = TABLES[name]
     for column in table.required:
         if column not in frame.columns:
-            raise DataError(f'table "{name}" lacks the column "{column}"; it has {", ".join(frame.columns)}')
+            raise DataError(
+                f'table "{name}" lacks the column "{column}"; it has {", ".join(frame.columns)}'
+            )
     for column, kind in table.columns.items():
         if column in frame.columns and frame.schema[column] != kind:
             frame = frame.with_columns(_cast(f"{name}.{column}", frame[column], kind))
     for column in table.never_null:
         bad = frame[column].is_null()
         if bad.any():
-            raise DataError(f"{name}.{column} is empty in {bad.sum()} rows, the first is row {bad.arg_max()}: every row needs one")
+            raise DataError(
+                f"{name}.{column} is empty in {bad.sum()} rows, the first is row {bad.arg_max()}:"
+                " every row needs one"
+            )
     if table.key and frame[table.key].is_duplicated().any():
         twice = frame.filter(pl.col(table.key).is_duplicated())[table.key][0]
         raise DataError(f'{name}.{table.key} "{twice}" stands in several rows: one row each')
@@ -74,22 +147,32 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
 def _cast(where: str, values: pl.Series, kind: pl.DataType) -> pl.Series:
     given = values.dtype
     if kind == TEXT and (given.is_float() or given.is_decimal()):
-        raise DataError(f"{where} holds numbers with a decimal point: ids are strings; cast them to text yourself")
+        raise DataError(
+            f"{where} holds numbers with a decimal point: ids are strings; cast them to text"
+            " yourself"
+        )
     if (kind == TEXT and given.is_nested()) or (kind == TIME and given in (pl.Duration, pl.Time)):
-        raise DataError(f"{where} is of type {given}: give {'text' if kind == TEXT else 'milliseconds since 1970, or moments'}")
+        raise DataError(
+            f"{where} is of type {given}: give"
+            f" {'text' if kind == TEXT else 'milliseconds since 1970, or moments'}"
+        )
     if kind == TIME and given.is_temporal():
         return values.dt.timestamp("ms")
     try:
         cast = values.cast(kind)
     except pl.exceptions.PolarsError as error:
-        raise DataError(f"{where} has values of the wrong type: {str(error).splitlines()[0]}") from None
+        raise DataError(
+            f"{where} has values of the wrong type: {str(error).splitlines()[0]}"
+        ) from None
     if kind == ROW and given.is_float() and (cast != values).any():
         raise DataError(f"{where} holds {values.filter(cast != values)[0]}: give whole numbers")
     return cast
 
 
 class Tables(Mapping[str, pl.DataFrame]):
-    """Tables by name; one given as a function is made when first asked for, so that who needs no texts never reads them."""
+    """Tables by name; one given as a function is made when first asked for, so that who needs no
+    texts never reads them.
+    """
 
     def __init__(self, given: Mapping[str, pl.DataFrame | Callable[[], pl.DataFrame]]) -> None:
         self._given = dict(given)

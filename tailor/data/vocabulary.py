@@ -12,23 +12,33 @@ from tailor.errors import DataError
 
 
 def tie_hash(item_id: str, seed: int = 0) -> bytes:
-    """The key by which equal scores are ordered: a seeded hash, so that neither position nor the id's own value counts."""
-    return hashlib.blake2b(item_id.encode("utf-8", "surrogatepass"), digest_size=8, key=seed.to_bytes(8, "little")).digest()
+    """The key by which equal scores are ordered: a seeded hash, so that neither position nor the
+    id's own value counts.
+    """
+    return hashlib.blake2b(
+        item_id.encode("utf-8", "surrogatepass"), digest_size=8, key=seed.to_bytes(8, "little")
+    ).digest()
 
 
 class Vocabulary:
-    """Distinct outside ids and the row (int32) of each; the order of the ids given is the order of the rows."""
+    """Distinct outside ids and the row (int32) of each; the order of the ids given is the order of
+    the rows.
+    """
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids = np.array(list(ids), dtype=object)
         if len(set(self.ids.tolist())) != len(self.ids):
             raise DataError("an id stands twice in a vocabulary: ids are distinct")
-        self._mapped: WeakKeyDictionary[Vocabulary, np.ndarray] = WeakKeyDictionary()  # the answers of `mapping_to`
-        self._joined: WeakKeyDictionary[Vocabulary, Vocabulary | None] = WeakKeyDictionary()  # those of `joined`; None: we are it
+        # the answers of `mapping_to`
+        self._mapped: WeakKeyDictionary[Vocabulary, np.ndarray] = WeakKeyDictionary()
+        # those of `joined`; None: we are it
+        self._joined: WeakKeyDictionary[Vocabulary, Vocabulary | None] = WeakKeyDictionary()
 
     @classmethod
     def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
-        """A catalogue: rows in the order of a seeded hash of the ids, so that ordering ties by row is ordering them by chance."""
+        """A catalogue: rows in the order of a seeded hash of the ids, so that ordering ties by row
+        is ordering them by chance.
+        """
         return cls(sorted(set(ids), key=lambda one: (tie_hash(one, seed), one)))
 
     @classmethod
@@ -67,7 +77,9 @@ class Vocabulary:
         return coded.cast(pl.Int32).fill_null(-1).to_numpy()
 
     def mapping_to(self, other: "Vocabulary") -> np.ndarray | None:
-        """(len(self),) row of each of our ids in `other`, -1 where unknown; None when both are the same."""
+        """(len(self),) row of each of our ids in `other`, -1 where unknown; None when both are the
+        same.
+        """
         if other is self or (len(other) == len(self) and other.fingerprint == self.fingerprint):
             return None
         rows = self._mapped.get(other)
@@ -82,7 +94,9 @@ class Vocabulary:
         return to is None or bool((to >= 0).all())
 
     def joined(self, other: "Vocabulary") -> "Vocabulary":
-        """The catalogue of all items of both, made once: of methods that know different items it is asked for at every answer."""
+        """The catalogue of all items of both, made once: of methods that know different items it is
+        asked for at every answer.
+        """
         if self.mapping_to(other) is None:
             return self
         if other not in self._joined:

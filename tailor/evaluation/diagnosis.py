@@ -1,4 +1,6 @@
-"""What a data set and its split can measure: how far next items can be foreseen, which shortcuts solve the test, what leaks."""
+"""What a data set and its split can measure: how far next items can be foreseen, which shortcuts
+solve the test, what leaks.
+"""
 
 import time
 from collections.abc import Iterator
@@ -31,11 +33,14 @@ SOLVED = 0.5  # share of users that one shortcut may solve before a benchmark me
 
 @dataclass(frozen=True)
 class Floor:
-    """What a way of answering that understands nothing reaches: share of users whose target is among the first ten, and NDCG@10."""
+    """What a way of answering that understands nothing reaches: share of users whose target is
+    among the first ten, and NDCG@10.
+    """
 
     name: str
     hit: float
-    low: float  # 95 % interval of the hits (Wilson); of random lists, by calculation, the same
+    low: float
+    """95 % interval of the hits (Wilson); of random lists, by calculation, the same."""
     high: float
     ndcg: float
     users: int
@@ -58,13 +63,20 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        about = {"name": self.name, "part": self.part, "facts": self.facts, "floors": [asdict(one) for one in self.floors],
-                 "findings": [one.to_dict() for one in self.findings], "seconds": round(self.seconds, 2)}  # fmt: skip
+        about = {
+            "name": self.name,
+            "part": self.part,
+            "facts": self.facts,
+            "floors": [asdict(one) for one in self.floors],
+            "findings": [one.to_dict() for one in self.findings],
+            "seconds": round(self.seconds, 2),
+        }
         return dict(without_nan(about))
 
 
-def diagnose(split: Split, part: str = "test", run: Run = Run()) -> Diagnosis:  # noqa: B008 (frozen)
-    """Measure everything on the users of a split's part, with seen items removed; floors on at most 10,000 users, drawn by the run's seed.
+def diagnose(split: Split, part: str = "test", run: Run = Run()) -> Diagnosis:
+    """Measure everything on the users of a split's part, with seen items removed; floors on at most
+    10,000 users, drawn by the run's seed.
 
     Raises DataError where the part has no users.
     """
@@ -79,16 +91,34 @@ def diagnose(split: Split, part: str = "test", run: Run = Run()) -> Diagnosis:  
     for name, found in _answers(case, facts):
         solved[name] = np.asarray(found.any(axis=1))
         low, high = wilson(int(solved[name].sum()), len(found))
-        floors.append(Floor(name, float(solved[name].mean()), low, high, float(np.nanmean(ndcg(found, case.relevant, K))), len(found)))
+        floors.append(
+            Floor(
+                name,
+                float(solved[name].mean()),
+                low,
+                high,
+                float(np.nanmean(ndcg(found, case.relevant, K))),
+                len(found),
+            )
+        )
     facts |= _dependence(floors)
     floors.append(_chance(case))
     facts["solved by any shortcut"] = float(np.stack(list(solved.values())).any(axis=0).mean())
     findings = [*check(split.data), *_judged(facts, floors, case)]
-    return Diagnosis(split.data.name, part, facts, floors, sorted(findings, key=lambda one: not one.wrong), time.perf_counter() - started)
+    return Diagnosis(
+        split.data.name,
+        part,
+        facts,
+        floors,
+        sorted(findings, key=lambda one: not one.wrong),
+        time.perf_counter() - started,
+    )
 
 
 class _Case:
-    """What the steps share: training sequences, and the queries, last items and targets of the users measured on."""
+    """What the steps share: training sequences, and the queries, last items and targets of the
+    users measured on.
+    """
 
     def __init__(self, split: Split, part: str, run: Run) -> None:
         self.split, self.run, self.items = split, run, len(split.data.catalogue)
@@ -122,23 +152,37 @@ class _Case:
         """(U, K) the items of largest weight after the last one of each history."""
         known = self.last >= 0
         rows = sp.csr_matrix(
-            (np.ones(known.sum(), np.float32), (np.flatnonzero(known), self.last[known])), shape=(len(self.last), self.items)
+            (np.ones(known.sum(), np.float32), (np.flatnonzero(known), self.last[known])),
+            shape=(len(self.last), self.items),
         )
         return top_k(rows @ weights, K, exclude=self.histories)[0]
 
 
 def _sizes(case: _Case) -> dict[str, float | None]:
     found = stats(case.split.data)
-    names = {"users": "users", "items": "items", "events": "events", "repeats": "repeats_share", "exact duplicates": "exact_duplicates",
-             "tied times": "tied_times_share", "targets decided by a tie": "tied_last_share"}  # fmt: skip
+    names = {
+        "users": "users",
+        "items": "items",
+        "events": "events",
+        "repeats": "repeats_share",
+        "exact duplicates": "exact_duplicates",
+        "tied times": "tied_times_share",
+        "targets decided by a tie": "tied_last_share",
+    }
     learned = case.counts > 0
     targets = case.all_targets.values
-    return {**{name: found[key] for name, key in names.items()}, "events a user (median)": found["events_per_user"]["median"],
-            "held by the top tenth of items": found["top_items_share"], "targets of items not in training": float((~learned[targets]).mean())}  # fmt: skip
+    return {
+        **{name: found[key] for name, key in names.items()},
+        "events a user (median)": found["events_per_user"]["median"],
+        "held by the top tenth of items": found["top_items_share"],
+        "targets of items not in training": float((~learned[targets]).mean()),
+    }
 
 
 def _next_items(case: _Case) -> dict[str, float | None]:
-    """How many items could come next: e to the entropy of what followed an item, over all steps; and how much of it is seen twice."""
+    """How many items could come next: e to the entropy of what followed an item, over all steps;
+    and how much of it is seen twice.
+    """
     counts = case.next
     if not counts.nnz:
         return {"branching": None, "steps seen once": None, "test steps seen in training": None}
@@ -150,12 +194,17 @@ def _next_items(case: _Case) -> dict[str, float | None]:
     known = case.last >= 0
     first = case.targets.values[case.targets.offsets[:-1]][known]
     seen = np.asarray(steps[case.last[known], first]).ravel() > 0 if known.any() else np.zeros(0)
-    return {"branching": float(np.exp(entropy)), "steps seen once": float((counts.data == 1).sum() / counts.data.sum()),
-            "test steps seen in training": float(seen.mean()) if len(seen) else None}  # fmt: skip
+    return {
+        "branching": float(np.exp(entropy)),
+        "steps seen once": float((counts.data == 1).sum() / counts.data.sum()),
+        "test steps seen in training": float(seen.mean()) if len(seen) else None,
+    }
 
 
 def _texts(case: _Case) -> dict[str, float | None]:
-    """Feature smoothness: the cosine of the words of items that follow one another, beside that of any two."""
+    """Feature smoothness: the cosine of the words of items that follow one another, beside that of
+    any two.
+    """
     texts = case.split.data.item_texts
     if not any(text.strip() for text in texts):
         return {"text likeness of next items": None, "text likeness of any two items": None}
@@ -174,11 +223,17 @@ def _texts(case: _Case) -> dict[str, float | None]:
 
 def _likeness(words: sp.csr_matrix, a: np.ndarray, b: np.ndarray) -> float | None:
     apart = a != b
-    return float(np.asarray(words[a[apart]].multiply(words[b[apart]]).sum(axis=1)).mean()) if apart.any() else None
+    return (
+        float(np.asarray(words[a[apart]].multiply(words[b[apart]]).sum(axis=1)).mean())
+        if apart.any()
+        else None
+    )
 
 
 def _drift(case: _Case) -> dict[str, float | None]:
-    """Whether what is popular stays so: rank correlation of the items' events in the two halves of the training time."""
+    """Whether what is popular stays so: rank correlation of the items' events in the two halves of
+    the training time.
+    """
     data = case.split.train
     if not data.has_times or len(data.events) < 2:
         return {"popularity kept over time": None}
@@ -187,7 +242,11 @@ def _drift(case: _Case) -> dict[str, float | None]:
     late[:] = events >= len(rows) // 2  # the events table stands in order of time
     halves = [np.bincount(rows[part], minlength=case.items) for part in (~late, late)]
     seen = (halves[0] + halves[1]) > 0
-    return {"popularity kept over time": rank_correlation(halves[0][seen].astype(float), halves[1][seen].astype(float))}
+    return {
+        "popularity kept over time": rank_correlation(
+            halves[0][seen].astype(float), halves[1][seen].astype(float)
+        )
+    }
 
 
 # ---- floors
@@ -197,17 +256,31 @@ def _answers(case: _Case, facts: dict[str, float | None]) -> Iterator[tuple[str,
     """Name and (U, K) hits of every shortcut the data allow."""
     yield "most popular", case.found(_popular(case, case.counts))
     if case.split.train.has_times:
-        lately = case.split.train.sequences.rows.values[case.split.train.sequences.events >= 0.9 * len(case.train.values)]
-        yield "most popular lately", case.found(_popular(case, np.bincount(lately, minlength=case.items)))
+        lately = case.split.train.sequences.rows.values[
+            case.split.train.sequences.events >= 0.9 * len(case.train.values)
+        ]
+        yield (
+            "most popular lately",
+            case.found(_popular(case, np.bincount(lately, minlength=case.items))),
+        )
     if facts["repeats"]:
-        yield "the last item again", case.found(np.where(np.arange(K) == 0, case.last[:, None], -1).astype(np.int32))
-    window = transitions(case.train, case.items, {step: 1.0 for step in range(1, WINDOW + 1)}, None, case.run.workers)
+        yield (
+            "the last item again",
+            case.found(np.where(np.arange(K) == 0, case.last[:, None], -1).astype(np.int32)),
+        )
+    window = transitions(
+        case.train, case.items, {step: 1.0 for step in range(1, WINDOW + 1)}, None, case.run.workers
+    )
     yield "co-visitation", case.found(case.by_weights(window))
     yield "co-visitation, last item only", case.found(case.after_last(window))
     shuffled = case.train.with_values(_shuffled(case.train, case.run.rng("diagnose", "order")))
     yield (
         "co-visitation, order shuffled",
-        case.found(case.after_last(transitions(shuffled, case.items, {step: 1.0 for step in range(1, WINDOW + 1)}))),
+        case.found(
+            case.after_last(
+                transitions(shuffled, case.items, {step: 1.0 for step in range(1, WINDOW + 1)})
+            )
+        ),
     )
     if case.words is not None:
         yield "most similar text to the last item", case.found(_similar(case, case.words))
@@ -247,7 +320,11 @@ def _similar(case: _Case, words: sp.csr_matrix) -> np.ndarray:
 def _numbers(case: _Case) -> np.ndarray | None:
     """(N,) the ids as numbers, where all are."""
     ids = case.split.data.catalogue.ids
-    return np.array([int(one) for one in ids]) if all(one.isascii() and one.isdigit() and len(one) <= 15 for one in ids) else None
+    return (
+        np.array([int(one) for one in ids])
+        if all(one.isascii() and one.isdigit() and len(one) <= 15 for one in ids)
+        else None
+    )
 
 
 def _next_ids(case: _Case, numbers: np.ndarray) -> np.ndarray:
@@ -258,7 +335,9 @@ def _next_ids(case: _Case, numbers: np.ndarray) -> np.ndarray:
     largest = np.full(len(case.histories), -1)
     np.maximum.at(largest, case.histories.owners, place[case.histories.values])
     after = largest[:, None] + np.arange(1, K + 1)
-    return np.where((after < len(order)) & (largest >= 0)[:, None], order[np.minimum(after, len(order) - 1)], -1).astype(np.int32)
+    return np.where(
+        (after < len(order)) & (largest >= 0)[:, None], order[np.minimum(after, len(order) - 1)], -1
+    ).astype(np.int32)
 
 
 def _chance(case: _Case) -> Floor:
@@ -266,12 +345,18 @@ def _chance(case: _Case) -> Floor:
     had = case.histories.matrix(case.items) > 0  # once, however often somebody chose it
     wanted = case.targets.keep(case.targets.values >= 0).matrix(case.items) > 0
     unseen = case.items - np.asarray(had.sum(axis=1)).ravel()
-    found = np.asarray((wanted > had).sum(axis=1)).ravel()  # what is asked for again is in no list of unseen items
+    # what is asked for again is in no list of unseen items
+    found = np.asarray((wanted > had).sum(axis=1)).ravel()
     left = unseen[:, None] - np.arange(K)
     hit = 1 - np.prod(1 - np.clip(found[:, None] / np.maximum(left, 1), 0, 1), axis=1)
     discounts = 1 / np.log2(np.arange(2, K + 2))
     shown = ((left > 0) * discounts).sum(axis=1)
-    gain = found / np.maximum(unseen, 1) * shown / np.cumsum(discounts)[np.clip(case.relevant, 1, K) - 1]
+    gain = (
+        found
+        / np.maximum(unseen, 1)
+        * shown
+        / np.cumsum(discounts)[np.clip(case.relevant, 1, K) - 1]
+    )
     mean = float(hit.mean())
     return Floor("random", mean, mean, mean, float(gain.mean()), len(hit))
 
@@ -282,16 +367,35 @@ def _chance(case: _Case) -> Floor:
 def _dependence(floors: list[Floor]) -> dict[str, float | None]:
     """How much the whole history says beside the last item, and the order beside the set."""
     hit = {floor.name: floor.hit for floor in floors}
-    whole, last, shuffled = (hit[f"co-visitation{more}"] for more in ("", ", last item only", ", order shuffled"))
-    return {"history beside last item": whole / last if last else None, "order beside shuffled": last / shuffled if shuffled else None}
+    whole, last, shuffled = (
+        hit[f"co-visitation{more}"] for more in ("", ", last item only", ", order shuffled")
+    )
+    return {
+        "history beside last item": whole / last if last else None,
+        "order beside shuffled": last / shuffled if shuffled else None,
+    }
 
 
 def _judged(facts: dict[str, float | None], floors: list[Floor], case: _Case) -> Iterator[Finding]:
     best = max((one for one in floors if one.name != "random"), key=lambda one: one.hit)
     if best.hit > SOLVED:
-        yield Finding("shortcut", False, "events", round(best.hit * best.users), f'"{best.name}" alone puts the target of {best.hit:.1%} of the users in the first ten',
-                      "report figures on the users it does not solve beside those on all", [])  # fmt: skip
+        yield Finding(
+            "shortcut",
+            False,
+            "events",
+            round(best.hit * best.users),
+            f'"{best.name}" alone puts the target of {best.hit:.1%} of the users in the first ten',
+            "report figures on the users it does not solve beside those on all",
+            [],
+        )
     overlap = facts["targets of items not in training"]
     if overlap and overlap > SOLVED:
-        yield Finding("new_targets", False, "events", round(overlap * len(case.all_targets.values)), f"{overlap:.1%} of the targets are of items never learned from",
-                      "most methods cannot name them: use methods that read texts, or another split", [])  # fmt: skip
+        yield Finding(
+            "new_targets",
+            False,
+            "events",
+            round(overlap * len(case.all_targets.values)),
+            f"{overlap:.1%} of the targets are of items never learned from",
+            "most methods cannot name them: use methods that read texts, or another split",
+            [],
+        )

@@ -1,4 +1,6 @@
-"""Explanations in plain English, from templates. Titles and ids are data: they are cleaned, quoted and never read as a format."""
+"""Explanations in plain English, from templates. Titles and ids are data: they are cleaned, quoted
+and never read as a format.
+"""
 
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -12,7 +14,9 @@ COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine
 
 
 def cleaned(title: str) -> str:
-    """One line without control characters, direction marks and half surrogates, cut after `LONGEST` characters."""
+    """One line without control characters, direction marks and half surrogates, cut after `LONGEST`
+    characters.
+    """
     spaced = " ".join("".join(" " if one.isspace() else one for one in title).split())
     seen = "".join(one for one in spaced if one in JOINERS or unicodedata.category(one)[0] != "C")
     return seen if len(seen) <= LONGEST else seen[: LONGEST - 1].rstrip() + "…"
@@ -39,9 +43,11 @@ def sentence(
     most: int = 2,
     verb: str = "looked at",
 ) -> str:
-    """Why an item is recommended, as one would say it; the `most` strongest pieces of evidence of each kind are named.
+    """Why an item is recommended, as one would say it; the `most` strongest pieces of evidence of
+    each kind are named.
 
-    Because you looked at "A" and "B" (together 78 % of the score); without them it would not be among the first ten.
+    Because you looked at "A" and "B" (together 78 % of the score); without them it would not be
+    among the first ten.
     """
     kinds: dict[str, list[Evidence]] = {}
     for one in explanation.evidence:
@@ -52,8 +58,12 @@ def sentence(
     if not clauses:
         return "Nothing is known that speaks for it" + (f"; {last}." if last else ".")
     shares = [percent(sum(one.share for one in evidence[:most])) for evidence in kinds.values()]
-    told = [clause + _share(share, len(evidence[:most]), at == 0)
-            for at, (clause, share, evidence) in enumerate(zip(clauses, shares, kinds.values(), strict=True))]  # fmt: skip
+    told = [
+        clause + _share(share, len(evidence[:most]), at == 0)
+        for at, (clause, share, evidence) in enumerate(
+            zip(clauses, shares, kinds.values(), strict=True)
+        )
+    ]
     return "Because " + ", and because ".join(told) + (f"; {last}." if last else ".")
 
 
@@ -65,7 +75,11 @@ def _clause(kind: str, evidence: Sequence[Evidence], titles: Mapping[str, str], 
         return "you " + verb + " " + listed([quoted(one.id, titles) for one in evidence])
     names = listed([quoted(one.id, {}) for one in evidence])
     if kind == "word":
-        return ("the words " if several else "the word ") + names + (" speak for it" if several else " speaks for it")
+        return (
+            ("the words " if several else "the word ")
+            + names
+            + (" speak for it" if several else " speaks for it")
+        )
     if kind == "part":
         return (
             ("the parts " if several else "the part ")
@@ -76,15 +90,28 @@ def _clause(kind: str, evidence: Sequence[Evidence], titles: Mapping[str, str], 
 
 
 def _share(share: str, n: int, is_first: bool) -> str:
-    return " (" + ("together " if n > 1 else "") + share + (" of the score" if is_first else "") + ")"
+    return (
+        " (" + ("together " if n > 1 else "") + share + (" of the score" if is_first else "") + ")"
+    )
 
 
 def _without(found: Counterfactual, named: set[str], titles: Mapping[str, str]) -> str:
-    place = "the first" if found.k == 1 else "among the first " + (COUNTS[found.k] if found.k < len(COUNTS) else str(found.k))
+    place = (
+        "the first"
+        if found.k == 1
+        else "among the first " + (COUNTS[found.k] if found.k < len(COUNTS) else str(found.k))
+    )
     if found.rank is None:
         return "it is not " + place
     if not found.is_found:
         return "it would be " + place + " even without your history"
     if set(found.removed) == named:
-        return ("without them it" if len(named) > 1 else "without it this") + " would not be " + place
-    return "without " + listed([quoted(one, titles) for one in found.removed]) + " it would not be " + place
+        return (
+            ("without them it" if len(named) > 1 else "without it this") + " would not be " + place
+        )
+    return (
+        "without "
+        + listed([quoted(one, titles) for one in found.removed])
+        + " it would not be "
+        + place
+    )

@@ -1,4 +1,6 @@
-"""A report as one page that needs nothing else: no script, no font, no picture from elsewhere; plots are drawn into it."""
+"""A report as one page that needs nothing else: no script, no font, no picture from elsewhere;
+plots are drawn into it.
+"""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -22,12 +24,23 @@ svg .rule { stroke: var(--rule); } svg .bar { stroke: var(--mark); stroke-width:
 
 
 def page(
-    report: Report, comparisons: Sequence[Comparison] = (), diagnosis: Diagnosis | None = None, title: str = "What was measured"
+    report: Report,
+    comparisons: Sequence[Comparison] = (),
+    diagnosis: Diagnosis | None = None,
+    title: str = "What was measured",
 ) -> str:
-    """HTML of a report: means with intervals drawn and in a table, paired differences, strata (pale where below 30 users), floors and findings."""
+    """HTML of a report: means with intervals drawn and in a table, paired differences, strata (pale
+    where below 30 users), floors and findings.
+    """
     seen = next(iter(report.results))[1]
-    parts = [f"<h1>{escape(title)}</h1>", f"<p>{len(report.user_ids):,} users of the {escape(report.part)} part, split by {escape(str(report.split['kind']))}, "
-             f"{escape(report.ranked)} ranked. Bars are 95 % bootstrap intervals over users.</p>"]  # fmt: skip
+    parts = [
+        f"<h1>{escape(title)}</h1>",
+        (
+            f"<p>{len(report.user_ids):,} users of the {escape(report.part)} part, split by"
+            f" {escape(str(report.split['kind']))}, {escape(report.ranked)} ranked. Bars are 95 %"
+            " bootstrap intervals over users.</p>"
+        ),
+    ]
     for metric in report.metrics:
         rows = [
             (method, report.mean(method, metric, how), *report.interval[method, how][metric])
@@ -40,19 +53,27 @@ def page(
         rows = [(f"{c.b} - {c.a}, {c.metric}", c.difference, c.low, c.high) for c in comparisons]
         parts += ["<h2>Paired differences</h2>", plot(rows, zero=True), _differences(comparisons)]
     if report.strata:
-        parts += [f"<h2>{escape(report.metrics[-1])} by kind of user and target</h2>", _strata(report, seen)]
+        parts += [
+            f"<h2>{escape(report.metrics[-1])} by kind of user and target</h2>",
+            _strata(report, seen),
+        ]
     if diagnosis is not None:
         parts += [
             "<h2>Floors of what understands nothing (HR@10)</h2>",
             plot([(one.name, one.hit, one.low, one.high) for one in diagnosis.floors]),
             _findings(diagnosis),
         ]
-    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(title)}</title>' \
-           f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport"'
+        f' content="width=device-width"><title>{escape(title)}</title>'
+        f"<style>{STYLE}</style>\n<body>\n" + "\n".join(parts) + "\n</body></html>\n"
+    )
 
 
 def plot(rows: Sequence[tuple[str, float, float, float]], zero: bool = False) -> str:
-    """An SVG of names, means and intervals, one line each, on an axis from 0 (or around it) to the largest value; undefined ones have no mark."""
+    """An SVG of names, means and intervals, one line each, on an axis from 0 (or around it) to the
+    largest value; undefined ones have no mark.
+    """
     known = [value for _, *values in rows for value in values if isfinite(value)]
     low, high = min([0.0, *known]) if zero else 0.0, max([0.0, *known]) or 1.0
     span = (high - low) or 1.0
@@ -61,16 +82,28 @@ def plot(rows: Sequence[tuple[str, float, float, float]], zero: bool = False) ->
         return round(NAMES + (WIDTH - NAMES - 70) * (value - low) / span, 1)
 
     height = LINE * len(rows) + 24
-    parts = [f'<svg viewBox="0 0 {WIDTH} {height}" role="img">', f'<line class="rule" x1="{x(0)}" x2="{x(0)}" y1="0" y2="{height - 20}"/>']
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img">',
+        f'<line class="rule" x1="{x(0)}" x2="{x(0)}" y1="0" y2="{height - 20}"/>',
+    ]
     for at, (name, mean, left, right) in enumerate(rows):
         y = LINE * at + LINE // 2
-        parts.append(f'<text x="{NAMES - 10}" y="{y + 4}" text-anchor="end">{escape(name if len(name) < 34 else name[:32] + "…")}</text>')
+        parts.append(
+            f'<text x="{NAMES - 10}" y="{y + 4}"'
+            f' text-anchor="end">{escape(name if len(name) < 34 else name[:32] + "…")}</text>'
+        )
         if all(map(isfinite, (mean, left, right))):
-            parts.append(f"<g><title>{escape(name)}: {mean:.4f} [{left:.4f}, {right:.4f}]</title>"
-                         f'<line class="bar" x1="{x(left)}" x2="{x(right)}" y1="{y}" y2="{y}"/><circle class="dot" cx="{x(mean)}" cy="{y}" r="4"/></g>')  # fmt: skip
-            parts.append(f'<text class="soft" x="{x(max(right, mean)) + 8}" y="{y + 4}">{mean:.4f}</text>')
+            parts.append(
+                f"<g><title>{escape(name)}: {mean:.4f} [{left:.4f}, {right:.4f}]</title>"
+                f'<line class="bar" x1="{x(left)}" x2="{x(right)}" y1="{y}" y2="{y}"/><circle'
+                f' class="dot" cx="{x(mean)}" cy="{y}" r="4"/></g>'
+            )
+            parts.append(
+                f'<text class="soft" x="{x(max(right, mean)) + 8}" y="{y + 4}">{mean:.4f}</text>'
+            )
     parts.append(
-        f'<text class="soft" x="{x(low)}" y="{height - 4}">{low:.3g}</text><text class="soft" x="{x(high)}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
+        f'<text class="soft" x="{x(low)}" y="{height - 4}">{low:.3g}</text><text class="soft"'
+        f' x="{x(high)}" y="{height - 4}" text-anchor="end">{high:.3g}</text>'
     )
     return "\n".join([*parts, "</svg>"])
 
@@ -79,12 +112,20 @@ def _table(head: Iterable[str], rows: Iterable[tuple[Iterable[object], str]]) ->
     """Rows are cells and the class of the row."""
     lines = ["<table><tr>" + "".join(f"<th>{escape(one)}</th>" for one in head) + "</tr>"]
     for cells, kind in rows:
-        lines.append(f'<tr class="{kind}">' + "".join(f"<td>{escape(_shown(cell))}</td>" for cell in cells) + "</tr>")
+        lines.append(
+            f'<tr class="{kind}">'
+            + "".join(f"<td>{escape(_shown(cell))}</td>" for cell in cells)
+            + "</tr>"
+        )
     return "\n".join([*lines, "</table>"])
 
 
 def _shown(cell: object) -> str:
-    return (f"{cell:.4f}" if isfinite(cell) else "not defined") if isinstance(cell, float) else str(cell)
+    return (
+        (f"{cell:.4f}" if isfinite(cell) else "not defined")
+        if isinstance(cell, float)
+        else str(cell)
+    )
 
 
 def _figures(report: Report) -> str:
@@ -96,15 +137,55 @@ def _figures(report: Report) -> str:
         ]
         rows.append(([method, seen, result.trained_on, *means, *result.lists.values()], ""))
     lists = list(next(iter(report.results.values())).lists)
-    return _table(["method", "seen", "trained on", *report.metrics, *(name.replace("_", " ") for name in lists)], rows)
+    return _table(
+        [
+            "method",
+            "seen",
+            "trained on",
+            *report.metrics,
+            *(name.replace("_", " ") for name in lists),
+        ],
+        rows,
+    )
 
 
 def _differences(found: Sequence[Comparison]) -> str:
     return _table(
-        ["difference", "seen", "metric", "mean", "p", "p (Holm)", "p (BH)", "won / lost", "verdict"],
-        [([f"{c.b} - {c.a}", c.seen, c.metric, f"{c.difference:+.4f}", c.p, c.p_holm, c.p_bh, f"{c.wins} / {c.losses}",
-           "differs" if c.is_significant else f"none found; {c.detectable:.4f} would have been, in four of five cases"], "") for c in found],
-    )  # fmt: skip
+        [
+            "difference",
+            "seen",
+            "metric",
+            "mean",
+            "p",
+            "p (Holm)",
+            "p (BH)",
+            "won / lost",
+            "verdict",
+        ],
+        [
+            (
+                [
+                    f"{c.b} - {c.a}",
+                    c.seen,
+                    c.metric,
+                    f"{c.difference:+.4f}",
+                    c.p,
+                    c.p_holm,
+                    c.p_bh,
+                    f"{c.wins} / {c.losses}",
+                    (
+                        "differs"
+                        if c.is_significant
+                        else (
+                            f"none found; {c.detectable:.4f} would have been, in four of five cases"
+                        )
+                    ),
+                ],
+                "",
+            )
+            for c in found
+        ],
+    )
 
 
 def _strata(report: Report, seen: str) -> str:
@@ -116,7 +197,13 @@ def _strata(report: Report, seen: str) -> str:
                 low, high = report.strata_interval[method, how, name][metric]
                 rows.append(
                     (
-                        [name, users, method, report.mean(method, metric, how, name), f"{low:.4f} to {high:.4f}"],
+                        [
+                            name,
+                            users,
+                            method,
+                            report.mean(method, metric, how, name),
+                            f"{low:.4f} to {high:.4f}",
+                        ],
                         "few" if users < FEW else "",
                     )
                 )
@@ -125,7 +212,18 @@ def _strata(report: Report, seen: str) -> str:
 
 def _findings(diagnosis: Diagnosis) -> str:
     facts = _table(
-        ["figure", "value"], [([name, "not known" if value is None else float(value)], "") for name, value in diagnosis.facts.items()]
+        ["figure", "value"],
+        [
+            ([name, "not known" if value is None else float(value)], "")
+            for name, value in diagnosis.facts.items()
+        ],
     )
-    found = [([("wrong" if one.wrong else "odd"), one.name, one.says], "wrong" if one.wrong else "") for one in diagnosis.findings]
-    return facts + (_table(["", "finding", "what was found"], found) if found else "<p>Nothing wrong or odd was found.</p>")
+    found = [
+        ([("wrong" if one.wrong else "odd"), one.name, one.says], "wrong" if one.wrong else "")
+        for one in diagnosis.findings
+    ]
+    return facts + (
+        _table(["", "finding", "what was found"], found)
+        if found
+        else "<p>Nothing wrong or odd was found.</p>"
+    )

@@ -1,4 +1,6 @@
-"""The one protocol: full ranking over the whole catalogue, with and without the items already seen, every user's values kept."""
+"""The one protocol: full ranking over the whole catalogue, with and without the items already seen,
+every user's values kept.
+"""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +15,14 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.comparing import Comparison, compare, joined
-from tailor.evaluation.report import Report, Result, known_depths, known_names, mean_of_defined, with_intervals
+from tailor.evaluation.report import (
+    Report,
+    Result,
+    known_depths,
+    known_names,
+    mean_of_defined,
+    with_intervals,
+)
 from tailor.evaluation.runs import Candidates, GivenLists
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
@@ -21,7 +30,8 @@ from tailor.metrics.lists import coverage, gini, novelty
 from tailor.metrics.ranking import PER_USER, hits
 
 SEEN = ("removed", "kept")
-__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]  # what people ask for together
+# what people ask for together
+__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]
 
 
 def evaluate(
@@ -31,14 +41,16 @@ def evaluate(
     k: Sequence[int] = (10,),
     metrics: Sequence[str] = ("HR", "NDCG"),
     seen: Sequence[str] = SEEN,
-    run: Run = Run(),  # noqa: B008 (frozen)
+    run: Run = Run(),
     candidates: Candidates | None = None,
 ) -> Report:
-    """Measure fitted recommenders on the users of a split's part ("test", or "valid" while settings are chosen).
+    """Measure fitted recommenders on the users of a split's part ("test", or "valid" while settings
+    are chosen).
 
-    The whole catalogue is ranked, once with the items of the user's history removed and once with them kept; lists too
-    short count as misses. `candidates` (`given.candidates_of`, `sampled`, `only_new_items`) restricts what may be chosen, and the report
-    says so. `GivenLists` are judged as they are. Raises ModelError for a method that learned from the events it would be judged by.
+    The whole catalogue is ranked, once with the items of the user's history removed and once with
+    them kept; lists too short count as misses. `candidates` (`given.candidates_of`, `sampled`,
+    `only_new_items`) restricts what may be chosen, and the report says so. `GivenLists` are judged
+    as they are. Raises ModelError for a method that learned from the events it would be judged by.
     """
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
     if not named:
@@ -60,20 +72,36 @@ def evaluate(
         started = time.perf_counter()
         lists = _answer(named[name], asked, max(k), given)
         seconds = time.perf_counter() - started
-        values = per_user(_rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics)
-        of_lists = _of_lists(lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k))
+        values = per_user(
+            _rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics
+        )
+        of_lists = _of_lists(
+            lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k)
+        )
         results[name, how] = Result(values, of_lists, seconds, trained_on(named[name], split))
-    report = Report({name: value for name, value in split.report.items() if name != "cuts_ms"}, part, queries.user_ids.tolist(),
-                    strata(split, queries, targets), results, _repeat_share(queries, targets.owners, targets.values),
-                    "the whole catalogue" if candidates is None else candidates.label, _reachable(given, targets))  # fmt: skip
+    report = Report(
+        {name: value for name, value in split.report.items() if name != "cuts_ms"},
+        part,
+        queries.user_ids.tolist(),
+        strata(split, queries, targets),
+        results,
+        _repeat_share(queries, targets.owners, targets.values),
+        "the whole catalogue" if candidates is None else candidates.label,
+        _reachable(given, targets),
+    )
     return with_intervals(report, run.seed)
 
 
-def _answer(method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+def _answer(
+    method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None
+) -> Rankings:
     if isinstance(method, Recommender):
         return cast(Rankings, method.recommend(queries, k, candidates))
     if candidates is not None:
-        raise DataError("lists that were made elsewhere cannot be restricted to candidates: give methods, or judge the lists as they are")
+        raise DataError(
+            "lists that were made elsewhere cannot be restricted to candidates: give methods, or"
+            " judge the lists as they are"
+        )
     return method.answer(queries, k)
 
 
@@ -86,7 +114,9 @@ def _reachable(candidates: Rankings | None, targets: Ragged) -> float:
 
 
 def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
-    """(U, K) rows of the queries' catalogue; an item that it does not know leaves its place empty, so that it is a miss."""
+    """(U, K) rows of the queries' catalogue; an item that it does not know leaves its place empty,
+    so that it is a miss.
+    """
     to = lists.catalogue.mapping_to(queries.catalogue)
     return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
 
@@ -94,7 +124,10 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
 def trained_on(method: Method | GivenLists, split: Split) -> str:
     if isinstance(method, GivenLists):
         return "unknown"
-    return next((one.part for one in method.trained_on_.chain() if one.split_hash == split.hash), "other data")
+    return next(
+        (one.part for one in method.trained_on_.chain() if one.split_hash == split.hash),
+        "other data",
+    )
 
 
 def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
@@ -106,30 +139,48 @@ def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
     parts = [one.part for one in method.trained_on_.chain() if one.split_hash == split.hash]
     if not parts:
         is_whole = method.trained_on_.split_hash is None
-        which = "the whole data set" if is_whole else "another split of the same data or of the data it was cut from"
-        raise ModelError(f"{method.name} was fitted on {which}, which may hold this split's targets: fit it on this split's train part")
+        which = (
+            "the whole data set"
+            if is_whole
+            else "another split of the same data or of the data it was cut from"
+        )
+        raise ModelError(
+            f"{method.name} was fitted on {which}, which may hold this split's targets: fit it on"
+            " this split's train part"
+        )
     for seen in parts:
         if seen not in allowed:
-            raise ModelError(f'{method.name} was fitted on "{seen}", which holds the {part} targets: fit it on "{allowed[0]}"')
+            raise ModelError(
+                f'{method.name} was fitted on "{seen}", which holds the {part} targets: fit it on'
+                f' "{allowed[0]}"'
+            )
 
 
 def item_users(split: Split) -> np.ndarray:
     """(N,) number of users of the training part who have each item."""
     rows = split.train.sequences.rows
     pairs = np.unique(rows.owners * len(split.data.catalogue) + rows.values)
-    return np.bincount(pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue))
+    return np.bincount(
+        pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue)
+    )
 
 
 def by_history(lengths: np.ndarray) -> dict[str, np.ndarray]:
     """(U,) masks of users by how many events (U,) they have."""
-    return {"history 0": lengths == 0, "history 1-5": (lengths > 0) & (lengths <= 5), "history 6-20": (lengths > 5) & (lengths <= 20),
-            "history 21+": lengths > 20}  # fmt: skip
+    return {
+        "history 0": lengths == 0,
+        "history 1-5": (lengths > 0) & (lengths <= 5),
+        "history 6-20": (lengths > 5) & (lengths <= 20),
+        "history 21+": lengths > 20,
+    }
 
 
 def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndarray]:
-    """(U,) masks of users by the length of their history, and by how often their first target was chosen in training.
+    """(U,) masks of users by the length of their history, and by how often their first target was
+    chosen in training.
 
-    Head, middle and tail items hold the top 20 %, the middle 60 % and the last 20 % of the training events.
+    Head, middle and tail items hold the top 20 %, the middle 60 % and the last 20 % of the training
+    events.
     """
     lengths = queries.histories.lengths
     out = by_history(lengths)
@@ -137,7 +188,9 @@ def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndar
     order = np.argsort(-counts, kind="stable")
     passed = np.cumsum(counts[order]) / max(counts.sum(), 1)
     group = np.empty(len(counts), dtype=np.int8)
-    group[order] = np.searchsorted([0.2, 0.8], passed - counts[order] / max(counts.sum(), 1), side="right")
+    group[order] = np.searchsorted(
+        [0.2, 0.8], passed - counts[order] / max(counts.sum(), 1), side="right"
+    )
     group[counts == 0] = 3
     first = targets.values[targets.offsets[:-1]]
     names = ("target head", "target middle", "target tail", "target new")
@@ -145,13 +198,20 @@ def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndar
     return {name: mask for name, mask in out.items() if mask.any()}
 
 
-def _of_lists(lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: int, k: int) -> dict[str, float]:
+def _of_lists(
+    lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: int, k: int
+) -> dict[str, float]:
     items = len(known)
     bits = novelty(lists.rows, known, users)
-    return {"coverage": coverage(lists.rows, items), "gini": gini(lists.rows, items),
-            "novelty_bits": mean_of_defined(bits), "tail_share": mean_of_defined(long_tail_share(lists.rows, long_tail(known))),
-            "personalisation": personalisation(lists.rows),
-            "empty": float((lengths == 0).mean()), "short": float((lengths < k).mean())}  # fmt: skip
+    return {
+        "coverage": coverage(lists.rows, items),
+        "gini": gini(lists.rows, items),
+        "novelty_bits": mean_of_defined(bits),
+        "tail_share": mean_of_defined(long_tail_share(lists.rows, long_tail(known))),
+        "personalisation": personalisation(lists.rows),
+        "empty": float((lengths == 0).mean()),
+        "short": float((lengths < k).mean()),
+    }
 
 
 def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:

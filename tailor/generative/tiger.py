@@ -23,7 +23,14 @@ from tailor.nn.blocks import TransformerBlock
 from tailor.nn.decoding import Choosable, beam, exact
 from tailor.nn.item_encoders import CodeFront
 from tailor.nn.positions import LearnedPositions
-from tailor.nn.quantizers import Codebooks, ResidualKMeans, code_report, unit, with_last_digit, with_next_digit
+from tailor.nn.quantizers import (
+    Codebooks,
+    ResidualKMeans,
+    code_report,
+    unit,
+    with_last_digit,
+    with_next_digit,
+)
 from tailor.nn.semantic_id_decoder import SpellingNet
 from tailor.nn.sequence import SequenceNet
 from tailor.ports.base import Encoder
@@ -37,40 +44,66 @@ BEHAVIOUR_DIMS = 128  # of vectors made from who chose what
 
 @dataclass(eq=False)
 class TIGER(SequenceLearner):
-    """Every item has a code whose digits go from coarse to fine meaning, and a net spells the next item's code digit by digit (Rajput et al. 2023).
+    """Every item has a code whose digits go from coarse to fine meaning, and a net spells the next
+    item's code digit by digit (Rajput et al. 2023).
 
-    Codes are residual k-means of the items' vectors and a last digit that tells those of one code apart. A causal transformer reads the history; a beam keeps the
-    likeliest beginnings and never leaves the codes there are, so that no answer is invented. A score is the logarithm of the item's probability.
-    Differs from the paper (form for a processor): an item of the history is one token, the sum of its digits' vectors, not four; a small net a digit stands for the
-    decoder, and reads the history through its last state alone; residual k-means for a residual autoencoder; a digit's probability is shared by the continuations
-    that exist (`closed`); no token for the user.
+    Codes are residual k-means of the items' vectors and a last digit that tells those of one code
+    apart. A causal transformer reads the history; a beam keeps the likeliest beginnings and never
+    leaves the codes there are, so that no answer is invented. A score is the logarithm of the
+    item's probability. Differs from the paper (form for a processor): an item of the history is one
+    token, the sum of its digits' vectors, not four; a small net a digit stands for the decoder, and
+    reads the history through its last state alone; residual k-means for a residual autoencoder; a
+    digit's probability is shared by the continuations that exist (`closed`); no token for the user.
     """
 
-    encoder: Encoder | str = DEFAULT  # of items' texts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM
+    encoder: Encoder | str = DEFAULT
+    """Of items' texts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     ids_from: Literal["text", "behaviour", "both"] = (
-        "text"  # what codes say: what is written of an item, who chose it, or both; without any text behaviour
+        # what codes say: what is written of an item, who chose it, or both; without any text
+        # behaviour
+        "text"
     )
-    levels: int = 3  # digits before the last one
-    words: int = 256  # of a level at most; one for eight items in a small catalogue
-    reads_vectors: bool = True  # whether an item of the history is read by its vector too, beside its digits
-    closed: bool = True  # whether a digit's probability is shared by the continuations there are, else by all digits
-    beams: int = 30  # beginnings kept, and never fewer than twice the items asked for
-    exact: bool = False  # whether every item is scored instead: slow, and the same list but for what the beam loses
-    width: int = 128  # of item vectors and states
-    length: int = 50  # most recent events read
-    blocks: int = 2  # of the history's net
+    levels: int = 3
+    """Digits before the last one."""
+    words: int = 256
+    """Of a level at most; one for eight items in a small catalogue."""
+    reads_vectors: bool = True
+    """Whether an item of the history is read by its vector too, beside its digits."""
+    closed: bool = True
+    """Whether a digit's probability is shared by the continuations there are, else by all digits.
+    """
+    beams: int = 30
+    """Beginnings kept, and never fewer than twice the items asked for."""
+    exact: bool = False
+    """Whether every item is scored instead: slow, and the same list but for what the beam loses."""
+    width: int = 128
+    """Of item vectors and states."""
+    length: int = 50
+    """Most recent events read."""
+    blocks: int = 2
+    """Of the history's net."""
     heads: int = 2
-    dropout: Annotated[float, Range(0.05, 0.5)] = 0.2  # share of values zeroed while training
-    lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
-    weight_decay: float = 0.01  # of matrices
-    epochs: int = 30  # at most
+    dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
+    """Share of values zeroed while training."""
+    lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3
+    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    weight_decay: float = 0.01
+    """Of matrices."""
+    epochs: int = 30
+    """At most."""
 
-    codes_: np.ndarray = field(init=False, repr=False)  # (N, levels + 1) int32
-    vectors_: np.ndarray = field(init=False, repr=False)  # (N, D) that are read beside the digits; none where they are not
-    words_: np.ndarray = field(init=False, repr=False)  # (levels, K, D) of the codebooks
-    centre_: np.ndarray = field(init=False, repr=False)  # (D,) what is taken from a vector before it is coded
-    sizes_: np.ndarray = field(init=False, repr=False)  # (levels + 1,) digits that the net can say
-    space_: str = field(init=False, repr=False)  # which encoder's vectors codes are made from; "" for none
+    codes_: np.ndarray = field(init=False, repr=False)
+    """(N, levels + 1) int32."""
+    vectors_: np.ndarray = field(init=False, repr=False)
+    """(N, D) that are read beside the digits; none where they are not."""
+    words_: np.ndarray = field(init=False, repr=False)
+    """(levels, K, D) of the codebooks."""
+    centre_: np.ndarray = field(init=False, repr=False)
+    """(D,) what is taken from a vector before it is coded."""
+    sizes_: np.ndarray = field(init=False, repr=False)
+    """(levels + 1,) digits that the net can say."""
+    space_: str = field(init=False, repr=False)
+    """Which encoder's vectors codes are made from; "" for none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -104,16 +137,26 @@ class TIGER(SequenceLearner):
         if self._texts is not None:
             parts.append(unit(_completed(self._texts, chosen)))
         if self._texts is None or self.ids_from == "both":
-            dims = svd_vectors(chosen.T.tocsr(), BEHAVIOUR_DIMS, run.seed) if chosen.nnz else np.zeros((len(self.items_), 1), np.float32)
+            dims = (
+                svd_vectors(chosen.T.tocsr(), BEHAVIOUR_DIMS, run.seed)
+                if chosen.nnz
+                else np.zeros((len(self.items_), 1), np.float32)
+            )
             parts.append(dims)
         vectors = np.hstack(parts)
-        self.centre_ = vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], dtype=np.float32)
+        self.centre_ = (
+            vectors.mean(axis=0) if len(vectors) else np.zeros(vectors.shape[1], dtype=np.float32)
+        )
         self.codes_, self._report = self._coded(vectors - self.centre_, run.rng("codes"))
         self.sizes_ = self.codes_.max(axis=0, initial=0) + 1
-        self.vectors_ = vectors if self.reads_vectors else np.zeros((len(vectors), 0), dtype=np.float32)
+        self.vectors_ = (
+            vectors if self.reads_vectors else np.zeros((len(vectors), 0), dtype=np.float32)
+        )
         del self._texts
 
-    def _coded(self, vectors: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, object]]:
+    def _coded(
+        self, vectors: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, object]]:
         """(N, levels + 1) digits that no two items share, and what the levels look like."""
         if not len(vectors):
             self.words_ = np.zeros((self.levels, 0, vectors.shape[1]), dtype=np.float32)
@@ -129,9 +172,20 @@ class TIGER(SequenceLearner):
     def _make_net(self, items: int) -> SpellingNet:
         sizes = self.sizes_.tolist()
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        front = CodeFront(torch.from_numpy(self.codes_.astype(np.int64)), sizes, self.width, vectors)
-        layers = [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
-        body = SequenceNet(items, self.width, layers, self.dropout, positions=LearnedPositions(self.length, self.width), front=front)
+        front = CodeFront(
+            torch.from_numpy(self.codes_.astype(np.int64)), sizes, self.width, vectors
+        )
+        layers = [
+            TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)
+        ]
+        body = SequenceNet(
+            items,
+            self.width,
+            layers,
+            self.dropout,
+            positions=LearnedPositions(self.length, self.width),
+            front=front,
+        )
         return SpellingNet(body, self.codes_, sizes, self.width, self.dropout)
 
     def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
@@ -145,45 +199,71 @@ class TIGER(SequenceLearner):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         queries = queries.over(self.items_)
         lists = None if candidates is None else candidates.over(self.items_).ragged()
-        rows, scores = np.full((len(queries), k), -1, np.int32), np.full((len(queries), k), -np.inf, np.float32)
+        rows, scores = (
+            np.full((len(queries), k), -1, np.int32),
+            np.full((len(queries), k), -np.inf, np.float32),
+        )
         answer = self._every if self.exact else self._beamed
         with torch.inference_mode():
             for some, windows in self._asked(queries):
                 states = last_states(self._ready().body, windows, **self._known(windows))
-                each = self.width * len(self.items_) if self.exact else max(self.beams, 2 * k) * max(self.width, self.words)
+                each = (
+                    self.width * len(self.items_)
+                    if self.exact
+                    else max(self.beams, 2 * k) * max(self.width, self.words)
+                )
                 for start, stop in blocks(len(some), each):
                     of = some[start:stop]
                     only = None if lists is None else lists.take(of)
                     found, values = answer(states[start:stop], k, queries.take(of), only)
                     rows[of, : found.shape[1]], scores[of, : found.shape[1]] = found, values
-        return Rankings(self.items_, rows, scores, "log-probability", notes=short_notes(self.name, queries, rows, k))
+        return Rankings(
+            self.items_,
+            rows,
+            scores,
+            "log-probability",
+            notes=short_notes(self.name, queries, rows, k),
+        )
 
-    def _beamed(self, states: Tensor, k: int, queries: Queries, only: Ragged | None) -> tuple[np.ndarray, np.ndarray]:
+    def _beamed(
+        self, states: Tensor, k: int, queries: Queries, only: Ragged | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         net: SpellingNet = self._ready()
         trie = net.trie.to(states.device)
         choosable = Choosable(trie, queries.exclude, queries.blocked_rows, only)
-        found, values = beam(net, states, trie, min(max(self.beams, 2 * k), len(self.items_)), choosable, self.closed)
+        found, values = beam(
+            net, states, trie, min(max(self.beams, 2 * k), len(self.items_)), choosable, self.closed
+        )
         return found[:, :k].cpu().numpy(), values[:, :k].cpu().numpy()
 
-    def _every(self, states: Tensor, k: int, queries: Queries, only: Ragged | None) -> tuple[np.ndarray, np.ndarray]:
+    def _every(
+        self, states: Tensor, k: int, queries: Queries, only: Ragged | None
+    ) -> tuple[np.ndarray, np.ndarray]:
         net: SpellingNet = self._ready()
         values = exact(net, states, net.trie.to(states.device), self.closed).cpu().numpy()
         return top_k(values, k, queries.exclude, queries.blocked_rows, only)
 
-    def with_items(self, items: Dataset, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
-        """A copy that can answer the items of another data set too, by codes made from their texts; nothing is learned.
+    def with_items(self, items: Dataset, run: Run = Run()) -> Self:
+        """A copy that can answer the items of another data set too, by codes made from their texts;
+        nothing is learned.
 
-        Each gets the next free last digit of its code; one whose code has none left that the net can say is left out, and counted in `fit_report_`.
-        Raises DataError where codes say who chose an item, ModelError for another encoder.
+        Each gets the next free last digit of its code; one whose code has none left that the net
+        can say is left out, and counted in `fit_report_`. Raises DataError where codes say who
+        chose an item, ModelError for another encoder.
         """
         self._check_fitted()
         if self.ids_from != "text" or not self.space_:
             raise DataError(
-                f"codes were made from {self.ids_from if self.space_ else 'behaviour'}: only those made from text are known of an item that nobody chose"
+                f"codes were made from {self.ids_from if self.space_ else 'behaviour'}: only those"
+                " made from text are known of an item that nobody chose"
             )
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        rows = np.flatnonzero(self._readable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0))
-        vectors = unit(item_vectors(encoder, [items.item_texts[row] for row in rows.tolist()], run.progress))
+        rows = np.flatnonzero(
+            self._readable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0)
+        )
+        vectors = unit(
+            item_vectors(encoder, [items.item_texts[row] for row in rows.tolist()], run.progress)
+        )
         books = Codebooks(self.words_, np.zeros(self.words_.shape[:2], dtype=np.float32))
         codes = with_next_digit(books.encode(vectors - self.centre_), self.codes_)
         kept = codes[:, -1] < self.sizes_[-1]
@@ -193,7 +273,9 @@ class TIGER(SequenceLearner):
         more.items_ = Vocabulary.of_items(ids)
         order = np.argsort(more.items_.rows(ids))
         more.codes_ = np.concatenate([self.codes_, codes[kept]]).astype(np.int32)[order]
-        more.vectors_ = np.concatenate([self.vectors_, vectors[kept][:, : self.vectors_.shape[1]]])[order]
+        more.vectors_ = np.concatenate([self.vectors_, vectors[kept][:, : self.vectors_.shape[1]]])[
+            order
+        ]
         more.fit_report_ = {**self.fit_report_, "left_out": int((~kept).sum())}
         return more
 
@@ -202,12 +284,17 @@ class TIGER(SequenceLearner):
         self._check_fitted()
         row = int(self.items_.rows([item_id])[0])
         if row < 0:
-            raise DataError(f"{item_id!r} has no code: it was not in the data that {self.name} was fitted on, or is told by nothing there")
+            raise DataError(
+                f"{item_id!r} has no code: it was not in the data that {self.name} was fitted on,"
+                " or is told by nothing there"
+            )
         return tuple(self.codes_[row].tolist())
 
 
 def _completed(vectors: np.ndarray, chosen: sp.csr_matrix) -> np.ndarray:
-    """The same; an item without words (a zero row) gets the sum of what its choosers (U, N) chose besides, which tells it from others without words."""
+    """The same; an item without words (a zero row) gets the sum of what its choosers (U, N) chose
+    besides, which tells it from others without words.
+    """
     silent = np.flatnonzero(~vectors.any(axis=1))
     if not len(silent):
         return vectors

@@ -17,13 +17,16 @@ from tailor.ports.configuration import cache_folder
 
 @dataclass(frozen=True)
 class Cached(LanguageModel):
-    """Keeps answers on disk under hashes of the model, the settings and the prompt; failures are not kept.
+    """Keeps answers on disk under hashes of the model, the settings and the prompt; failures are
+    not kept.
 
-    The same question gets the same answer, sampled ones too as long as the seed is the same. `forget(prompts)` deletes what was answered to a prompt.
+    The same question gets the same answer, sampled ones too as long as the seed is the same.
+    `forget(prompts)` deletes what was answered to a prompt.
     """
 
     inner: LanguageModel
-    folder: str | None = None  # none: `answers` in TAILOR_CACHE or the user's cache folder
+    folder: str | None = None
+    """None: `answers` in TAILOR_CACHE or the user's cache folder."""
 
     @property
     def fingerprint(self) -> str:
@@ -36,17 +39,51 @@ class Cached(LanguageModel):
     def capabilities(self) -> frozenset[str]:
         return self.inner.capabilities()
 
-    def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
-                 schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        n: int = 1,
+        seed: int = 0,
+        schema: Mapping[str, Any] | None = None,
+        images: Sequence[bytes] = (),
+    ) -> list[Completion]:
         check_asked(prompts, max_tokens, temperature, n)
-        asked = {"max_tokens": max_tokens, "temperature": temperature, "n": n, "seed": seed if temperature else 0, "schema": schema,
-                 "images": [hashlib.sha256(one).hexdigest() for one in images]}  # fmt: skip
-        maker, distinct = f"{self.fingerprint} {json.dumps(asked, sort_keys=True)}", list(dict.fromkeys(prompts))
-        found = {one: None if raw is None else _answer(raw) for one, raw in zip(distinct, self.cache.get(maker, distinct), strict=True)}
+        asked = {
+            "max_tokens": max_tokens,
+            "temperature": temperature,
+            "n": n,
+            "seed": seed if temperature else 0,
+            "schema": schema,
+            "images": [hashlib.sha256(one).hexdigest() for one in images],
+        }
+        maker, distinct = (
+            f"{self.fingerprint} {json.dumps(asked, sort_keys=True)}",
+            list(dict.fromkeys(prompts)),
+        )
+        found = {
+            one: None if raw is None else _answer(raw)
+            for one, raw in zip(distinct, self.cache.get(maker, distinct), strict=True)
+        }
         missing = [one for one, answer in found.items() if answer is None]
         if missing:
-            made = dict(zip(missing, self.inner.complete(missing, max_tokens=max_tokens, temperature=temperature, n=n, seed=seed, schema=schema,
-                                                         images=images), strict=True))  # fmt: skip
+            made = dict(
+                zip(
+                    missing,
+                    self.inner.complete(
+                        missing,
+                        max_tokens=max_tokens,
+                        temperature=temperature,
+                        n=n,
+                        seed=seed,
+                        schema=schema,
+                        images=images,
+                    ),
+                    strict=True,
+                )
+            )
             good = {one: answer for one, answer in made.items() if not answer.error}
             self.cache.put(maker, list(good), [_raw(answer) for answer in good.values()])
             found |= made
@@ -60,16 +97,27 @@ class Cached(LanguageModel):
         missing = [one for one, raw in found.items() if raw is None]
         if missing:
             asked = [json.loads(one) for one in missing]
-            made = self.inner.score([prompt for prompt, _ in asked], [answer for _, answer in asked])
+            made = self.inner.score(
+                [prompt for prompt, _ in asked], [answer for _, answer in asked]
+            )
             raws = [np.float64(one).tobytes() for one in made]
             self.cache.put(maker, missing, raws)
             found |= dict(zip(missing, raws, strict=True))
-        return np.frombuffer(b"".join(raw for raw in (found[one] for one in pairs) if raw is not None), dtype=np.float64).copy()
+        return np.frombuffer(
+            b"".join(raw for raw in (found[one] for one in pairs) if raw is not None),
+            dtype=np.float64,
+        ).copy()
 
     def forget(self, prompts: Sequence[str], answers: Sequence[str] | None = None) -> int:
-        """Delete what was answered to these prompts (and, with `answers`, the scores of the pairs); returns how many values that were."""
+        """Delete what was answered to these prompts (and, with `answers`, the scores of the pairs);
+        returns how many values that were.
+        """
         check_texts(prompts, answers)
-        pairs = [] if answers is None else [json.dumps(pair) for pair in zip(prompts, answers, strict=True)]
+        pairs = (
+            []
+            if answers is None
+            else [json.dumps(pair) for pair in zip(prompts, answers, strict=True)]
+        )
         return self.cache.forget([*prompts, *pairs])
 
 

@@ -12,10 +12,12 @@ Kind = Literal["float16", "int8"]
 
 
 def rewritten(source: Path, kind: Kind) -> Path:
-    """The same weights as float16, or rounded to 8 bits (Q8_0), in a file beside `source` that is written once.
+    """The same weights as float16, or rounded to 8 bits (Q8_0), in a file beside `source` that is
+    written once.
 
-    openvino-genai reads 4-bit weights with a minimum (Q4_1) wrongly: its log-probs differ by nats from those of two other readers. Float16 and Q8_0 it reads as
-    they stand (docs/log.md); float16 holds what the file says, 8 bits are faster.
+    openvino-genai reads 4-bit weights with a minimum (Q4_1) wrongly: its log-probs differ by nats
+    from those of two other readers. Float16 and Q8_0 it reads as they stand (docs/log.md); float16
+    holds what the file says, 8 bits are faster.
     """
     made = source.with_name(f"{source.stem}.{kind}.gguf")
     if made.exists():
@@ -23,13 +25,16 @@ def rewritten(source: Path, kind: Kind) -> Path:
     try:
         import gguf
     except ModuleNotFoundError as error:
-        raise MissingExtraError("local language models need the package gguf: pip install 'tailor-engine[llm]'") from error
+        raise MissingExtraError(
+            "local language models need the package gguf: pip install 'tailor-engine[llm]'"
+        ) from error
     try:
         with replaced_by(made) as aside:
             _rewrite(gguf, source, aside, kind)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{source} cannot be rewritten as {made.name} ({error}): fetch it again, and look at the room on the disk"
+            f"{source} cannot be rewritten as {made.name} ({error}): fetch it again, and look at"
+            " the room on the disk"
         ) from error
     return made
 
@@ -42,7 +47,11 @@ def _rewrite(gguf: Any, source: Path, target: Path, kind: Kind) -> None:
             continue
         form, value = one.types[0], one.contents()
         if name == "general.file_type":
-            value = int(gguf.LlamaFileType.MOSTLY_F16 if kind == "float16" else gguf.LlamaFileType.MOSTLY_Q8_0)
+            value = int(
+                gguf.LlamaFileType.MOSTLY_F16
+                if kind == "float16"
+                else gguf.LlamaFileType.MOSTLY_Q8_0
+            )
         if form == gguf.GGUFValueType.ARRAY:
             writer.add_array(name, value)
         else:

@@ -17,24 +17,33 @@ from tailor.llm.gguf_files import rewritten
 from tailor.ports.base import Completion, LanguageModel
 from tailor.ports.weights import KNOWN, where
 
-EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+EXACT = {
+    "INFERENCE_PRECISION_HINT": "f32",
+    "KV_CACHE_PRECISION": "f32",
+    "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
+}
 AT_ONCE = 64  # prompts handed over together
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class LocalModel(LanguageModel):
-    """A GGUF model in this process, by openvino-genai; without a name SmolLM2-135M-Instruct, which `tailor models pull smollm2-135m` fetches.
+    """A GGUF model in this process, by openvino-genai; without a name SmolLM2-135M-Instruct, which
+    `tailor models pull smollm2-135m` fetches.
 
-    At "exact" precision scores are those of the file's weights, and depend on nothing else, to 1e-3; "fast" rounds weights to 8 bits and computes in shorter
-    numbers, so that texts come sooner and scores are off by tenths.
-    Such a small model writes fluently and judges poorly: measure before you rely on it.
+    At "exact" precision scores are those of the file's weights, and depend on nothing else, to
+    1e-3; "fast" rounds weights to 8 bits and computes in shorter numbers, so that texts come sooner
+    and scores are off by tenths. Such a small model writes fluently and judges poorly: measure
+    before you rely on it.
     """
 
-    model: str = "smollm2-135m"  # a name of `tailor models list`, or the path of a GGUF file
+    model: str = "smollm2-135m"
+    """A name of `tailor models list`, or the path of a GGUF file."""
     precision: Literal["exact", "fast"] = "exact"
-    system: str = "You are a helpful assistant."  # said before every prompt
-    context: int = 4096  # tokens of a prompt and its answer; a longer prompt is refused
+    system: str = "You are a helpful assistant."
+    """Said before every prompt."""
+    context: int = 4096
+    """Tokens of a prompt and its answer; a longer prompt is refused."""
 
     def __post_init__(self) -> None:
         if self.context < 16:
@@ -49,7 +58,10 @@ class LocalModel(LanguageModel):
             return where(self.model) / next(iter(KNOWN[self.model].files))
         path = Path(self.model)
         if path.suffix != ".gguf" or not path.is_file():
-            raise ModelError(f'model is "{self.model}": it must be a model of `tailor models list` or a GGUF file that is there')
+            raise ModelError(
+                f'model is "{self.model}": it must be a model of `tailor models list` or a GGUF'
+                " file that is there"
+            )
         return path
 
     def capabilities(self) -> frozenset[str]:
@@ -59,16 +71,36 @@ class LocalModel(LanguageModel):
         """How many tokens a text has."""
         return len(self._ids(text))
 
-    def complete(self, prompts: Sequence[str], *, max_tokens: int = 256, temperature: float = 0.0, n: int = 1, seed: int = 0,
-                 schema: Mapping[str, Any] | None = None, images: Sequence[bytes] = ()) -> list[Completion]:  # fmt: skip
-        """A prompt that does not fit the context gets an error. With a schema a text that ends with "stop" is JSON that meets it."""
+    def complete(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        n: int = 1,
+        seed: int = 0,
+        schema: Mapping[str, Any] | None = None,
+        images: Sequence[bytes] = (),
+    ) -> list[Completion]:
+        """A prompt that does not fit the context gets an error. With a schema a text that ends with
+        "stop" is JSON that meets it.
+        """
         check_asked(prompts, max_tokens, temperature, n)
         if images:
             raise ModelError("LocalModel reads no images: use an HTTPModel of a server that does")
         ready = [self._chat(prompt) for prompt in prompts]
         lengths = [len(self._ids(text)) for text in ready]
-        out = [Completion((), length, error=f"the prompt has {length} tokens, {max_tokens} more are asked for, and the context is {self.context}")
-               for length in lengths]  # fmt: skip
+        out = [
+            Completion(
+                (),
+                length,
+                error=(
+                    f"the prompt has {length} tokens, {max_tokens} more are asked for, and the"
+                    f" context is {self.context}"
+                ),
+            )
+            for length in lengths
+        ]
         fitting = [at for at, length in enumerate(lengths) if length + max_tokens <= self.context]
         for start in range(0, len(fitting), AT_ONCE):
             some = fitting[start : start + AT_ONCE]
@@ -77,7 +109,10 @@ class LocalModel(LanguageModel):
                 try:
                     found = self._pipeline().generate([ready[at] for at in some], settings)
                 except RuntimeError as error:  # a schema that it does not know, above all
-                    raise ModelError(f"openvino-genai refuses what is asked: {str(error).strip().splitlines()[-1][:300]}") from error
+                    raise ModelError(
+                        "openvino-genai refuses what is asked:"
+                        f" {str(error).strip().splitlines()[-1][:300]}"
+                    ) from error
             for at, one in zip(some, found, strict=True):
                 texts = tuple(one.m_generation_ids)
                 written = [len(self._ids(text)) for text in texts]
@@ -85,32 +120,53 @@ class LocalModel(LanguageModel):
                 out[at] = Completion(texts, lengths[at], sum(written), finish)
         return out
 
-    def _settings(self, max_tokens: int, temperature: float, n: int, seed: int, schema: Mapping[str, Any] | None) -> Any:
+    def _settings(
+        self,
+        max_tokens: int,
+        temperature: float,
+        n: int,
+        seed: int,
+        schema: Mapping[str, Any] | None,
+    ) -> Any:
         genai = _genai()
         made = genai.GenerationConfig()
-        made.max_new_tokens, made.num_return_sequences, made.apply_chat_template = max_tokens, n, False
+        made.max_new_tokens, made.num_return_sequences, made.apply_chat_template = (
+            max_tokens,
+            n,
+            False,
+        )
         made.do_sample = temperature > 0
         if temperature > 0:
             made.temperature, made.rng_seed = temperature, seed
         elif n > 1:
-            raise ModelError(f"n is {n} at temperature 0: all answers would be the same; set a temperature")
+            raise ModelError(
+                f"n is {n} at temperature 0: all answers would be the same; set a temperature"
+            )
         if schema is not None:
-            made.structured_output_config = genai.StructuredOutputConfig(json_schema=json.dumps(schema))
+            made.structured_output_config = genai.StructuredOutputConfig(
+                json_schema=json.dumps(schema)
+            )
         return made
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) log-probability of all tokens of each answer, put after the prompt as the assistant's words. Raises ModelError for an empty answer."""
+        """(n,) log-probability of all tokens of each answer, put after the prompt as the
+        assistant's words. Raises ModelError for an empty answer.
+        """
         check_texts(prompts, answers)
         import openvino
 
         genai, pairs = (
             _genai(),
-            [(self._ids(self._chat(prompt)), self._ids(answer)) for prompt, answer in zip(prompts, answers, strict=True)],
+            [
+                (self._ids(self._chat(prompt)), self._ids(answer))
+                for prompt, answer in zip(prompts, answers, strict=True)
+            ],
         )
         for (asked, said), answer in zip(pairs, answers, strict=True):
             if not said or len(asked) + len(said) >= self.context:
                 raise ModelError(
-                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of {len(asked)}: at least 1, and fewer than {self.context} together"
+                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of"
+                    f" {len(asked)}: at least 1, and fewer than {self.context} together"
                 )
         out = np.zeros(len(pairs))
         for start in range(0, len(pairs), AT_ONCE):
@@ -118,8 +174,19 @@ class LocalModel(LanguageModel):
                 pipeline, handles = self._pipeline(), []
                 for at, (asked, said) in enumerate(pairs[start : start + AT_ONCE]):
                     settings = genai.GenerationConfig()
-                    settings.max_new_tokens, settings.echo, settings.logprobs, settings.ignore_eos = 1, True, 1, True
-                    handles.append(pipeline.add_request(start + at, openvino.Tensor(np.array([asked + said], dtype=np.int64)), settings))
+                    (
+                        settings.max_new_tokens,
+                        settings.echo,
+                        settings.logprobs,
+                        settings.ignore_eos,
+                    ) = (1, True, 1, True)
+                    handles.append(
+                        pipeline.add_request(
+                            start + at,
+                            openvino.Tensor(np.array([asked + said], dtype=np.int64)),
+                            settings,
+                        )
+                    )
                 while pipeline.has_non_finished_requests():
                     pipeline.step()
                 for at, handle in enumerate(handles, start=start):
@@ -131,11 +198,19 @@ class LocalModel(LanguageModel):
     def _chat(self, prompt: str) -> str:
         """The prompt as the model was taught to see it; marks of roles inside it are taken apart."""
         said = messages(self.system, unmarked(prompt))
-        text: str = self._pipeline().get_tokenizer().apply_chat_template(said, add_generation_prompt=True)
+        text: str = (
+            self._pipeline().get_tokenizer().apply_chat_template(said, add_generation_prompt=True)
+        )
         return text
 
     def _ids(self, text: str) -> list[int]:
-        found: list[int] = self._pipeline().get_tokenizer().encode(text, add_special_tokens=False).input_ids.data[0].tolist()
+        found: list[int] = (
+            self._pipeline()
+            .get_tokenizer()
+            .encode(text, add_special_tokens=False)
+            .input_ids.data[0]
+            .tolist()
+        )
         return found
 
     def _pipeline(self) -> Any:
@@ -146,7 +221,10 @@ def _genai() -> Any:
     try:
         import openvino_genai
     except ModuleNotFoundError as error:
-        raise MissingExtraError("local language models need the package openvino-genai: pip install 'tailor-engine[llm]'") from error
+        raise MissingExtraError(
+            "local language models need the package openvino-genai: pip install"
+            " 'tailor-engine[llm]'"
+        ) from error
     return openvino_genai
 
 
@@ -170,6 +248,10 @@ def _load(path: str, precision: str) -> Any:
     settings.cache_size = 2
     try:
         file = rewritten(Path(path), "float16" if precision == "exact" else "int8")
-        return genai.ContinuousBatchingPipeline(str(file), settings, "CPU", EXACT if precision == "exact" else {})
+        return genai.ContinuousBatchingPipeline(
+            str(file), settings, "CPU", EXACT if precision == "exact" else {}
+        )
     except RuntimeError as error:
-        raise ModelError(f"{path} cannot be loaded by openvino-genai: {str(error)[:300]}") from error
+        raise ModelError(
+            f"{path} cannot be loaded by openvino-genai: {str(error)[:300]}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Teaching a language model from pairs of prompt and answer, by low-rank additions to some of its matrices."""
+"""Teaching a language model from pairs of prompt and answer, by low-rank additions to some of its
+matrices.
+"""
 
 import dataclasses
 import math
@@ -17,27 +19,38 @@ from tailor.llm.torch_model import TorchModel, answer_log_probs
 
 @dataclass(frozen=True)
 class LoRA:
-    """Two thin matrices beside each of some matrices learn what is new, and the model itself stays as it is (Hu et al. 2022).
+    """Two thin matrices beside each of some matrices learn what is new, and the model itself stays
+    as it is (Hu et al. 2022).
 
-    The loss is the mean cross-entropy of the answers' tokens, and of the mark that ends them; prompts are read as `TorchModel` asks them. What comes out is a folder for
-    `TorchModel(adapter=...)`: it belongs to the weights it was taught to, and to this reader of them (`LocalModel` takes none).
+    The loss is the mean cross-entropy of the answers' tokens, and of the mark that ends them;
+    prompts are read as `TorchModel` asks them. What comes out is a folder for
+    `TorchModel(adapter=...)`: it belongs to the weights it was taught to, and to this reader of
+    them (`LocalModel` takes none).
     """
 
-    rank: int = 8  # width of the thin matrices
-    alpha: float = 16.0  # what they add is multiplied by alpha / rank
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")  # names of the linear layers that they stand beside
-    dropout: float = 0.0  # share of their input zeroed while learning
-    lr: float = 1e-3  # highest step; falls in a straight line to a hundredth
+    rank: int = 8
+    """Width of the thin matrices."""
+    alpha: float = 16.0
+    """What they add is multiplied by alpha / rank."""
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    """Names of the linear layers that they stand beside."""
+    dropout: float = 0.0
+    """Share of their input zeroed while learning."""
+    lr: float = 1e-3
+    """Highest step; falls in a straight line to a hundredth."""
     epochs: int = 5
-    batch_size: int = 4  # pairs a step
+    batch_size: int = 4
+    """Pairs a step."""
 
     def __post_init__(self) -> None:
         for name in ("rank", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if not (self.alpha > 0 and self.lr > 0 and 0 <= self.dropout < 1 and self.targets):
-            raise ModelError(f"alpha is {self.alpha}, lr {self.lr}, dropout {self.dropout}, targets {self.targets}: "
-                             "above 0, above 0, from 0 to below 1, at least one name")  # fmt: skip
+            raise ModelError(
+                f"alpha is {self.alpha}, lr {self.lr}, dropout {self.dropout}, targets"
+                f" {self.targets}: above 0, above 0, from 0 to below 1, at least one name"
+            )
 
     def teach(
         self,
@@ -45,21 +58,31 @@ class LoRA:
         prompts: Sequence[str],
         answers: Sequence[str],
         folder: str | Path,
-        run: Run = Run(),  # noqa: B008 (frozen)
+        run: Run = Run(),
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Teach `model` to answer as in the pairs and write the adapter to `folder`; returns what training reports, with the adapter's hash.
+        """Teach `model` to answer as in the pairs and write the adapter to `folder`; returns what
+        training reports, with the adapter's hash.
 
-        The same pairs, settings and seed give the same adapter on one machine. A deadline ends training and keeps what was learned until then. Raises ModelError for no
-        pairs, for answers that are empty or do not fit the model's context, for targets that the model lacks, and where the folder is there already.
+        The same pairs, settings and seed give the same adapter on one machine. A deadline ends
+        training and keeps what was learned until then. Raises ModelError for no pairs, for answers
+        that are empty or do not fit the model's context, for targets that the model lacks, and
+        where the folder is there already.
         """
         folder = Path(folder)
         if not len(prompts) or len(prompts) != len(answers):
-            raise ModelError(f"{len(prompts)} prompts and {len(answers)} answers: as many of both are needed, and at least one")
+            raise ModelError(
+                f"{len(prompts)} prompts and {len(answers)} answers: as many of both are needed,"
+                " and at least one"
+            )
         if folder.exists() and not overwrite:
-            raise ModelError(f"{folder} is there already: choose another name, remove it, or pass overwrite")
+            raise ModelError(
+                f"{folder} is there already: choose another name, remove it, or pass overwrite"
+            )
         if model.adapter is not None:
-            raise ModelError(f"the model has the adapter {model.adapter!r} already: teach the model without one")
+            raise ModelError(
+                f"the model has the adapter {model.adapter!r} already: teach the model without one"
+            )
         pairs = model.pairs(prompts, answers, more=1)
         tokenizer, network = self._begun(model, run.seed)
         pairs = [(asked, [*said, tokenizer.eos_token_id]) for asked, said in pairs]
@@ -68,7 +91,14 @@ class LoRA:
         write_adapter(
             folder,
             network,
-            {"base": model.base_digest(), "system": model.system, "pairs": len(pairs), "seed": run.seed, **settings, **report},
+            {
+                "base": model.base_digest(),
+                "system": model.system,
+                "pairs": len(pairs),
+                "seed": run.seed,
+                **settings,
+                **report,
+            },
             overwrite,
         )
         return {"adapter": adapter_digest(folder), **report}
@@ -79,12 +109,21 @@ class LoRA:
             import torch
             from peft import LoraConfig, get_peft_model
         except ModuleNotFoundError as error:
-            raise MissingExtraError("adapters need the package peft: pip install 'tailor-engine[llm]'") from error
+            raise MissingExtraError(
+                "adapters need the package peft: pip install 'tailor-engine[llm]'"
+            ) from error
         tokenizer, network = model.fresh()
-        linear = {name.rpartition(".")[2] for name, part in network.named_modules() if isinstance(part, torch.nn.Linear)}
+        linear = {
+            name.rpartition(".")[2]
+            for name, part in network.named_modules()
+            if isinstance(part, torch.nn.Linear)
+        }
         unknown = [name for name in self.targets if name not in linear]
         if unknown:
-            raise ModelError(f"targets names {unknown[0]!r}: the model's linear layers are {', '.join(sorted(linear))}")
+            raise ModelError(
+                f"targets names {unknown[0]!r}: the model's linear layers are"
+                f" {', '.join(sorted(linear))}"
+            )
         settings = LoraConfig(  # alpha is an int by its type and a number by its use
             r=self.rank,
             lora_alpha=cast(int, self.alpha),
@@ -98,14 +137,21 @@ class LoRA:
         taught.peft_config["default"].base_model_name_or_path = model.model
         return tokenizer, taught
 
-    def _taught(self, network: Any, pairs: list[tuple[list[int], list[int]]], filler: int, run: Run) -> dict[str, Any]:
+    def _taught(
+        self, network: Any, pairs: list[tuple[list[int], list[int]]], filler: int, run: Run
+    ) -> dict[str, Any]:
         from tailor.nn.fitting import Recipe, fit_net
 
         def batches(rng: np.random.Generator) -> list[list[tuple[list[int], list[int]]]]:
             order = rng.permutation(len(pairs))
-            return [[pairs[at] for at in some] for some in np.array_split(order, math.ceil(len(order) / self.batch_size))]
+            return [
+                [pairs[at] for at in some]
+                for some in np.array_split(order, math.ceil(len(order) / self.batch_size))
+            ]
 
         def loss(batch: list[tuple[list[int], list[int]]], rng: np.random.Generator) -> Any:
-            return -answer_log_probs(network, batch, filler).sum() / sum(len(said) for _, said in batch)
+            return -answer_log_probs(network, batch, filler).sum() / sum(
+                len(said) for _, said in batch
+            )
 
         return fit_net(network, batches, loss, run, Recipe(self.epochs, self.lr), key="lora")

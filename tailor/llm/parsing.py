@@ -1,4 +1,6 @@
-"""Reading what a language model answered: strictly first, then with growing patience, and never losing or inventing an item."""
+"""Reading what a language model answered: strictly first, then with growing patience, and never
+losing or inventing an item.
+"""
 
 import json
 import re
@@ -14,26 +16,34 @@ FENCE = re.compile(r"```(?:json)?\s*(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 BRACKETS = re.compile(r"\[\s*([0-9]{1,6})\s*\]")
 NUMBERED = re.compile(r"(?<![\w.])([0-9]{1,6})(?![\w]|\.[0-9])")
 LETTER = re.compile(r"(?<![^\s\[(,;:>=])([A-Za-z])(?=[\s\]),.;:>=]|\Z)")
-PLACE = re.compile(r"^[^\S\n]*(?:[0-9]{1,4}[.):]\s+|[-*]\s+)", re.MULTILINE)  # "1. " before the lines of a list
+# "1. " before the lines of a list
+PLACE = re.compile(r"^[^\S\n]*(?:[0-9]{1,4}[.):]\s+|[-*]\s+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Order:
-    """An order of n things: always each exactly once; `statuses` by place say how it came there, `level` what had to be done to read the answer.
+    """An order of n things: always each exactly once; `statuses` by place say how it came there,
+    `level` what had to be done to read the answer.
 
-    Levels: 1 strict JSON, 2 JSON out of a fence or repaired, 3 [n], 4 other numerals, letters, ids or titles, 5 a repeated question, 6 nothing to be read.
+    Levels: 1 strict JSON, 2 JSON out of a fence or repaired, 3 [n], 4 other numerals, letters, ids
+    or titles, 5 a repeated question, 6 nothing to be read.
     """
 
-    places: tuple[int, ...]  # from 0, best first
+    places: tuple[int, ...]
+    """From 0, best first."""
     statuses: tuple[Status, ...]
     level: int
 
 
-def read_order(answer: str, n: int, names: Sequence[str] = (), again: Callable[[str], str] | None = None) -> Order:
-    """The order of n things numbered from 1, out of an answer; `names` (n,) are ids or titles it may use instead.
+def read_order(
+    answer: str, n: int, names: Sequence[str] = (), again: Callable[[str], str] | None = None
+) -> Order:
+    """The order of n things numbered from 1, out of an answer; `names` (n,) are ids or titles it
+    may use instead.
 
-    What is out of range is dropped, of repetitions the first counts, what is missing follows in the order in which it was shown. `again` is asked once, with the
-    faulty answer, where nothing can be read.
+    What is out of range is dropped, of repetitions the first counts, what is missing follows in the
+    order in which it was shown. `again` is asked once, with the faulty answer, where nothing can be
+    read.
     """
     found, level = _first(answer, n, names)
     if not found and n and again is not None:
@@ -42,7 +52,9 @@ def read_order(answer: str, n: int, names: Sequence[str] = (), again: Callable[[
     kept = list(dict.fromkeys(one for one in found if 0 <= one < n))
     missing = [one for one in range(n) if one not in set(kept)]
     is_clean = level in (1, 3)
-    statuses: list[Status] = ["ranked" if is_clean else "repaired" for _ in kept] + ["fallback" for _ in missing]
+    statuses: list[Status] = ["ranked" if is_clean else "repaired" for _ in kept] + [
+        "fallback" for _ in missing
+    ]
     return Order((*kept, *missing), tuple(statuses), level if kept or not n else 6)
 
 
@@ -71,7 +83,11 @@ CHINESE = {ord(one): f" {at} " for at, one in enumerate("一二三四五六七�
 
 def _plain_digit(one: str) -> str:
     if one.isascii() or not one.isdigit():
-        return unicodedata.normalize("NFKC", one) if "\uff01" <= one <= "\uff5e" or one == "\u3000" else one
+        return (
+            unicodedata.normalize("NFKC", one)
+            if "\uff01" <= one <= "\uff5e" or one == "\u3000"
+            else one
+        )
     return str(unicodedata.digit(one))
 
 
@@ -85,7 +101,8 @@ def _strict(text: str, n: int, names: Sequence[str]) -> list[int]:
 def _mended(text: str, n: int, names: Sequence[str]) -> list[int]:
     value = read_json(text)
     found = [] if value is None else _numbers(value, names)
-    return [] if len(found) == 1 and len(BRACKETS.findall(text)) > 1 else found  # "[3] > [1]" is no JSON, though its "[3]" is
+    # "[3] > [1]" is no JSON, though its "[3]" is
+    return [] if len(found) == 1 and len(BRACKETS.findall(text)) > 1 else found
 
 
 def _bracketed(text: str, n: int, names: Sequence[str]) -> list[int]:
@@ -93,7 +110,11 @@ def _bracketed(text: str, n: int, names: Sequence[str]) -> list[int]:
 
 
 def _by_number(text: str, n: int, names: Sequence[str]) -> list[int]:
-    lines = PLACE.sub("", text) if len(PLACE.findall(text)) > 1 and NUMBERED.search(PLACE.sub("", text)) else text
+    lines = (
+        PLACE.sub("", text)
+        if len(PLACE.findall(text)) > 1 and NUMBERED.search(PLACE.sub("", text))
+        else text
+    )
     return [int(one) - 1 for one in NUMBERED.findall(lines)]
 
 
@@ -101,11 +122,14 @@ def _by_letter(text: str, n: int, names: Sequence[str]) -> list[int]:
     if n > 26:
         return []
     found = [ord(one.upper()) - ord("A") for one in LETTER.findall(text)]
-    return found if len(text) <= 8 * max(len(found), 1) else []  # "A" and "I" are words too: mostly letters, or none
+    # "A" and "I" are words too: mostly letters, or none
+    return found if len(text) <= 8 * max(len(found), 1) else []
 
 
 def _by_name(text: str, n: int, names: Sequence[str]) -> list[int]:
-    """Names that stand for one thing only, by where each first occurs; a name within a longer one that occurs there does not count."""
+    """Names that stand for one thing only, by where each first occurs; a name within a longer one
+    that occurs there does not count.
+    """
     low = " ".join(text.lower().split())
     keys = [" ".join(name.lower().split()) for name in names]
     places = []
@@ -123,12 +147,22 @@ def _by_name(text: str, n: int, names: Sequence[str]) -> list[int]:
 
 
 def _numbers(value: Any, names: Sequence[str]) -> list[int]:
-    """Places in a JSON value: the first list in it that names things, by number, by "[3]", or by name; scores by number are sorted."""
+    """Places in a JSON value: the first list in it that names things, by number, by "[3]", or by
+    name; scores by number are sorted.
+    """
     for one in _lists(value):
         if isinstance(one, dict):
-            scored = [(key, number) for key, number in one.items() if _is_number(number) and _place(key, names) is not None]
+            scored = [
+                (key, number)
+                for key, number in one.items()
+                if _is_number(number) and _place(key, names) is not None
+            ]
             if scored and len(scored) == len(one):
-                return [place for key, _ in sorted(scored, key=lambda pair: -pair[1]) if (place := _place(key, names)) is not None]
+                return [
+                    place
+                    for key, _ in sorted(scored, key=lambda pair: -pair[1])
+                    if (place := _place(key, names)) is not None
+                ]
             continue
         found = [_place(item, names) for item in one]
         if any(place is not None for place in found):
@@ -140,13 +174,22 @@ def _lists(value: Any, depth: int = 0) -> Iterator[Any]:
     if isinstance(value, list | dict):
         yield value
     if depth < 5:
-        for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        for inner in (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        ):
             yield from _lists(inner, depth + 1)
 
 
 def _place(item: Any, names: Sequence[str]) -> int | None:
     if isinstance(item, dict):
-        item = next((item[key] for key in ("index", "id", "item", "document", "number", "title") if key in item), None)
+        item = next(
+            (
+                item[key]
+                for key in ("index", "id", "item", "document", "number", "title")
+                if key in item
+            ),
+            None,
+        )
     if _is_number(item):
         return int(item) - 1 if item == int(item) else None
     if not isinstance(item, str):
@@ -163,7 +206,9 @@ def _is_number(value: Any) -> bool:
 
 
 def read_json(answer: str) -> Any | None:
-    """The first JSON object or list of an answer: out of a fence, out of prose, with what was cut off closed; None where there is none."""
+    """The first JSON object or list of an answer: out of a fence, out of prose, with what was cut
+    off closed; None where there is none.
+    """
     text = THINKING.sub(" ", answer[:LONGEST])
     for part in [one.group(1) for one in FENCE.finditer(text)] + [text]:
         for start in [at for at, one in enumerate(part) if one in "[{"][:50]:
@@ -179,7 +224,9 @@ def read_json(answer: str) -> Any | None:
 
 
 def _closed(part: str) -> Any | None:
-    """A value that was cut off, with its open strings, lists and objects closed; cut back comma by comma until it can be read."""
+    """A value that was cut off, with its open strings, lists and objects closed; cut back comma by
+    comma until it can be read.
+    """
     for _ in range(50):
         try:
             return json.loads(part.rstrip(", \n\t") + _ending(part))
@@ -209,17 +256,27 @@ def _ending(part: str) -> str:
 
 
 def read_choice(answer: str, choices: Sequence[str]) -> int | None:
-    """Which of the choices an answer means: the one it begins with, else the only one that it names; None where it is neither."""
+    """Which of the choices an answer means: the one it begins with, else the only one that it
+    names; None where it is neither.
+    """
     low = spoken(answer).strip().strip("\"'*.:[]() \n").lower()
-    starts = [at for at, one in enumerate(choices) if re.match(rf"{re.escape(one.lower())}(?!\w)", low)]
+    starts = [
+        at for at, one in enumerate(choices) if re.match(rf"{re.escape(one.lower())}(?!\w)", low)
+    ]
     if starts:
         return max(starts, key=lambda at: len(choices[at]))
-    named = [at for at, one in enumerate(choices) if re.search(rf"(?<!\w){re.escape(one.lower())}(?!\w)", low)]
+    named = [
+        at
+        for at, one in enumerate(choices)
+        if re.search(rf"(?<!\w){re.escape(one.lower())}(?!\w)", low)
+    ]
     return named[0] if len(named) == 1 else None
 
 
 def read_number(answer: str, low: float, high: float) -> float | None:
-    """The first number of an answer that lies between low and high, of "7/10" the 7; None where there is none."""
+    """The first number of an answer that lies between low and high, of "7/10" the 7; None where
+    there is none.
+    """
     for one in re.findall(r"(?<![\w.])-?[0-9]{1,9}(?:[.,][0-9]{1,9})?", spoken(answer)):
         value = float(one.replace(",", "."))
         if low <= value <= high:

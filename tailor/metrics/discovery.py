@@ -1,6 +1,8 @@
-"""What lists let people discover: new, surprising, varied, not only the popular. U users, K list length, N items.
+"""What lists let people discover: new, surprising, varied, not only the popular. U users, K list
+length, N items.
 
-rows (U, K) int item rows, -1 for none; hits (U, K) bool. Per-user figures are (U,) float64, NaN for an empty list unless said otherwise.
+rows (U, K) int item rows, -1 for none; hits (U, K) bool. Per-user figures are (U,) float64, NaN for
+an empty list unless said otherwise.
 """
 
 import numpy as np
@@ -13,7 +15,9 @@ PAIRS = 10_000  # of users, sampled for `personalisation`
 
 def _mean_over(values: np.ndarray, shown: np.ndarray) -> np.ndarray:
     counts = shown.sum(axis=1)
-    return np.where(counts > 0, np.where(shown, values, 0.0).sum(axis=1) / np.maximum(counts, 1), np.nan)
+    return np.where(
+        counts > 0, np.where(shown, values, 0.0).sum(axis=1) / np.maximum(counts, 1), np.nan
+    )
 
 
 def _discounts(width: int) -> np.ndarray:
@@ -21,17 +25,23 @@ def _discounts(width: int) -> np.ndarray:
 
 
 def average_popularity(rows: np.ndarray, item_users: np.ndarray) -> np.ndarray:
-    """Mean number of users who know the items shown (ARP; Yin et al. 2012). `item_users` (N,). Range 0 to the number of users."""
+    """Mean number of users who know the items shown (ARP; Yin et al. 2012). `item_users` (N,).
+    Range 0 to the number of users.
+    """
     return _mean_over(item_users[rows], rows >= 0)
 
 
 def long_tail_share(rows: np.ndarray, is_tail: np.ndarray) -> np.ndarray:
-    """Share of a list that is of the long tail (APLT; Abdollahpouri et al. 2019). `is_tail` (N,) bool. Range 0 to 1."""
+    """Share of a list that is of the long tail (APLT; Abdollahpouri et al. 2019). `is_tail` (N,)
+    bool. Range 0 to 1.
+    """
     return _mean_over(is_tail[rows], rows >= 0)
 
 
 def long_tail(item_users: np.ndarray, share: float = 0.2) -> np.ndarray:
-    """(N,) bool: the least known items that together hold the last `share` of all known pairs, unknown ones among them."""
+    """(N,) bool: the least known items that together hold the last `share` of all known pairs,
+    unknown ones among them.
+    """
     order = np.argsort(-item_users, kind="stable")
     before = np.cumsum(item_users[order]) - item_users[order]
     out = np.empty(len(item_users), dtype=bool)
@@ -39,33 +49,50 @@ def long_tail(item_users: np.ndarray, share: float = 0.2) -> np.ndarray:
     return out | (item_users == 0)
 
 
-def expected_popularity_complement(rows: np.ndarray, hits: np.ndarray, item_users: np.ndarray) -> np.ndarray:
-    """Sum over hits of discount * (1 - popularity / highest popularity) / sum of discounts (EPC; Vargas and Castells 2011). Range 0 to 1."""
+def expected_popularity_complement(
+    rows: np.ndarray, hits: np.ndarray, item_users: np.ndarray
+) -> np.ndarray:
+    """Sum over hits of discount * (1 - popularity / highest popularity) / sum of discounts (EPC;
+    Vargas and Castells 2011). Range 0 to 1.
+    """
     return _discounted_hits(rows, hits, 1 - item_users / max(item_users.max(initial=0), 1))
 
 
-def expected_free_discovery(rows: np.ndarray, hits: np.ndarray, item_users: np.ndarray) -> np.ndarray:
-    """Sum over hits of discount * -log2(share of known pairs that are of the item) / sum of discounts, in bits (EFD; same source).
+def expected_free_discovery(
+    rows: np.ndarray, hits: np.ndarray, item_users: np.ndarray
+) -> np.ndarray:
+    """Sum over hits of discount * -log2(share of known pairs that are of the item) / sum of
+    discounts, in bits (EFD; same source).
 
     An item nobody knows counts as known by one.
     """
-    return _discounted_hits(rows, hits, -np.log2(np.maximum(item_users, 1) / max(item_users.sum(), 1)))
+    return _discounted_hits(
+        rows, hits, -np.log2(np.maximum(item_users, 1) / max(item_users.sum(), 1))
+    )
 
 
 def _discounted_hits(rows: np.ndarray, hits: np.ndarray, worth: np.ndarray) -> np.ndarray:
     shown, discounts = rows >= 0, _discounts(rows.shape[1])
     total = shown @ discounts
-    return np.where(total > 0, np.where(hits & shown, worth[rows], 0.0) @ discounts / np.where(total > 0, total, 1), np.nan)
+    return np.where(
+        total > 0,
+        np.where(hits & shown, worth[rows], 0.0) @ discounts / np.where(total > 0, total, 1),
+        np.nan,
+    )
 
 
 def unexpectedness(rows: np.ndarray, obvious: np.ndarray) -> np.ndarray:
-    """Share of a list outside the obvious one, `obvious` (U, any) item rows of a primitive method named beside the figure (Ge et al. 2010)."""
+    """Share of a list outside the obvious one, `obvious` (U, any) item rows of a primitive method
+    named beside the figure (Ge et al. 2010).
+    """
     lengths = (rows >= 0).sum(axis=1)
     return np.where(lengths > 0, 1 - shared_items(rows, obvious) / np.maximum(lengths, 1), np.nan)
 
 
 def serendipity(rows: np.ndarray, hits: np.ndarray, obvious: np.ndarray) -> np.ndarray:
-    """Share of a list that is outside the obvious one and relevant (Ge et al. 2010). Range 0 to `unexpectedness`."""
+    """Share of a list that is outside the obvious one and relevant (Ge et al. 2010). Range 0 to
+    `unexpectedness`.
+    """
     lengths = (rows >= 0).sum(axis=1)
     relevant = np.where(hits, rows, -1)
     found = (relevant >= 0).sum(axis=1) - shared_items(relevant, obvious)
@@ -73,12 +100,15 @@ def serendipity(rows: np.ndarray, hits: np.ndarray, obvious: np.ndarray) -> np.n
 
 
 def temporal_diversity(rows: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Share of a list that was not in the list of the visit before, `before` (U, any) item rows (Lathia et al. 2010). Range 0 to 1."""
+    """Share of a list that was not in the list of the visit before, `before` (U, any) item rows
+    (Lathia et al. 2010). Range 0 to 1.
+    """
     return unexpectedness(rows, before)
 
 
 def personalisation(rows: np.ndarray, seed: int = 0, pairs: int = PAIRS) -> float:
-    """1 - mean share of a list that also stands in another user's, over random pairs of users with lists. Range 0 to 1; NaN for fewer than 2.
+    """1 - mean share of a list that also stands in another user's, over random pairs of users with
+    lists. Range 0 to 1; NaN for fewer than 2.
 
     The share is of the shorter list; all pairs are taken where there are no more than `pairs`.
     """
@@ -103,12 +133,16 @@ def category_counts(rows: np.ndarray, categories: np.ndarray | sp.spmatrix) -> n
     """(U, C) how many of a list's items have each category."""
     shown = rows >= 0
     owners = np.repeat(np.arange(len(rows)), shown.sum(axis=1))
-    picks = sp.csr_matrix((np.ones(len(owners)), (owners, rows[shown])), shape=(len(rows), categories.shape[0]))
+    picks = sp.csr_matrix(
+        (np.ones(len(owners)), (owners, rows[shown])), shape=(len(rows), categories.shape[0])
+    )
     return np.asarray((picks @ sp.csr_matrix(categories)).todense())
 
 
 def category_entropy(rows: np.ndarray, categories: np.ndarray | sp.spmatrix) -> np.ndarray:
-    """Entropy in bits of a list's shares of categories. Range 0 to log2 C; NaN where no item has a category."""
+    """Entropy in bits of a list's shares of categories. Range 0 to log2 C; NaN where no item has a
+    category.
+    """
     counts = category_counts(rows, categories)
     total = counts.sum(axis=1, keepdims=True)
     p = counts / np.where(total > 0, total, 1)
@@ -116,20 +150,32 @@ def category_entropy(rows: np.ndarray, categories: np.ndarray | sp.spmatrix) -> 
     return np.where(total[:, 0] > 0, bits, np.nan)
 
 
-def subtopic_recall(rows: np.ndarray, hits: np.ndarray, categories: np.ndarray | sp.spmatrix, wanted: np.ndarray) -> np.ndarray:
-    """Share of the categories a user wants, `wanted` (U, C) bool, that a relevant item of the list has (Zhai et al. 2003). NaN: none wanted."""
+def subtopic_recall(
+    rows: np.ndarray, hits: np.ndarray, categories: np.ndarray | sp.spmatrix, wanted: np.ndarray
+) -> np.ndarray:
+    """Share of the categories a user wants, `wanted` (U, C) bool, that a relevant item of the list
+    has (Zhai et al. 2003). NaN: none wanted.
+    """
     found = category_counts(np.where(hits, rows, -1), categories) > 0
     counts = wanted.sum(axis=1)
     return np.where(counts > 0, (found & wanted).sum(axis=1) / np.maximum(counts, 1), np.nan)
 
 
-def alpha_ndcg(rows: np.ndarray, aspects: sp.csr_matrix | np.ndarray, wanted: sp.csr_matrix | np.ndarray, candidates: list[np.ndarray], k: int,
-               alpha: float = 0.5) -> np.ndarray:  # fmt: skip
-    """NDCG@k in which an aspect seen j times before gains (1 - alpha)^j (Clarke et al. 2008). Range 0 to 1; NaN where nothing can be gained.
+def alpha_ndcg(
+    rows: np.ndarray,
+    aspects: sp.csr_matrix | np.ndarray,
+    wanted: sp.csr_matrix | np.ndarray,
+    candidates: list[np.ndarray],
+    k: int,
+    alpha: float = 0.5,
+) -> np.ndarray:
+    """NDCG@k in which an aspect seen j times before gains (1 - alpha)^j (Clarke et al. 2008). Range
+    0 to 1; NaN where nothing can be gained.
 
-    `aspects` (N, C) above 0 where an item has an aspect, `wanted` (U, C) above 0 where a user wants it, `candidates` each user's relevant item
-    rows, from which the ideal list is made greedily, as is usual: the true best is hard to find, so that values a little above 1 are possible.
-    Loops over users: for judged sets, not for millions.
+    `aspects` (N, C) above 0 where an item has an aspect, `wanted` (U, C) above 0 where a user wants
+    it, `candidates` each user's relevant item rows, from which the ideal list is made greedily, as
+    is usual: the true best is hard to find, so that values a little above 1 are possible. Loops
+    over users: for judged sets, not for millions.
     """
     has = np.asarray(sp.csr_matrix(aspects).todense()) > 0
     wants = np.asarray(sp.csr_matrix(wanted).todense()) > 0
@@ -138,7 +184,9 @@ def alpha_ndcg(rows: np.ndarray, aspects: sp.csr_matrix | np.ndarray, wanted: sp
         pool = candidates[user]
         ideal = _greedy(has[pool] & wants[user], k, alpha)
         if ideal > 0:
-            gained = has[row[row >= 0][:k]] & wants[user] & np.isin(row[row >= 0][:k], pool)[:, None]
+            gained = (
+                has[row[row >= 0][:k]] & wants[user] & np.isin(row[row >= 0][:k], pool)[:, None]
+            )
             out[user] = _alpha_dcg(gained, alpha) / ideal
     return out
 

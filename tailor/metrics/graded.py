@@ -1,6 +1,8 @@
-"""How good an ordered list is where relevance has grades. U users, K list length; grades (U, K) float, 0 for what is not relevant.
+"""How good an ordered list is where relevance has grades. U users, K list length; grades (U, K)
+float, 0 for what is not relevant.
 
-Every function returns (U,) float64, NaN for a user without an item of a grade above 0. Lists shorter than K gain nothing at the places they do not fill.
+Every function returns (U,) float64, NaN for a user without an item of a grade above 0. Lists
+shorter than K gain nothing at the places they do not fill.
 """
 
 from collections.abc import Callable
@@ -11,11 +13,14 @@ import numpy as np
 from tailor.metrics.ranking import first_places, hits, places_of
 
 
-def grades_of(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray, grades: np.ndarray) -> np.ndarray:
+def grades_of(
+    rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray, grades: np.ndarray
+) -> np.ndarray:
     """(U, K) float64 grade of the item at each rank, 0 where it was not judged.
 
-    `rows` (U, K) int item rows, -1 for none; user u's judged rows are `targets[offsets[u]:offsets[u + 1]]`, with `grades` parallel to them.
-    Raises ValueError where a list holds an item twice, or a user's judgements do.
+    `rows` (U, K) int item rows, -1 for none; user u's judged rows are `targets[offsets[u]:offsets[u
+    + 1]]`, with `grades` parallel to them. Raises ValueError where a list holds an item twice, or a
+    user's judgements do.
     """
     out = np.zeros(rows.shape)
     base = int(max(rows.max(initial=0), targets.max(initial=0))) + 1
@@ -30,7 +35,9 @@ def grades_of(rows: np.ndarray, offsets: np.ndarray, targets: np.ndarray, grades
 
 
 def best_grades(offsets: np.ndarray, grades: np.ndarray, k: int) -> np.ndarray:
-    """(U, k or fewer) float64 the grades of a perfect list: each user's, highest first, then 0; no wider than the longest."""
+    """(U, k or fewer) float64 the grades of a perfect list: each user's, highest first, then 0; no
+    wider than the longest.
+    """
     users, k = len(offsets) - 1, min(k, int(np.diff(offsets).max(initial=1)))
     owners = np.repeat(np.arange(users), np.diff(offsets))
     order = np.lexsort((-grades, owners))
@@ -53,7 +60,9 @@ def _discounted(grades: np.ndarray, k: int, exponential: bool = False) -> np.nda
 
 
 def dcg(grades: np.ndarray, best: np.ndarray, k: int) -> np.ndarray:
-    """Sum over ranks j of grade / log2(j + 1), linear gain (Järvelin and Kekäläinen 2002). Range 0 upwards."""
+    """Sum over ranks j of grade / log2(j + 1), linear gain (Järvelin and Kekäläinen 2002). Range 0
+    upwards.
+    """
     return _defined(_discounted(grades, k), best)
 
 
@@ -63,7 +72,9 @@ def dcg_exponential(grades: np.ndarray, best: np.ndarray, k: int) -> np.ndarray:
 
 
 def ndcg(grades: np.ndarray, best: np.ndarray, k: int) -> np.ndarray:
-    """DCG@k with linear gain, divided by that of the perfect list. Range 0 to 1. `best` is `best_grades` for k or more."""
+    """DCG@k with linear gain, divided by that of the perfect list. Range 0 to 1. `best` is
+    `best_grades` for k or more.
+    """
     return dcg(grades, best, k) / dcg(best, best, k)
 
 
@@ -72,26 +83,41 @@ def ndcg_exponential(grades: np.ndarray, best: np.ndarray, k: int) -> np.ndarray
     return dcg_exponential(grades, best, k) / dcg_exponential(best, best, k)
 
 
-def rank_biased_precision(grades: np.ndarray, best: np.ndarray, k: int, p: float = 0.8) -> np.ndarray:
-    """(1 - p) * sum of grade * p^(rank - 1) (Moffat and Zobel 2008). Below 1 where grades are at most 1."""
+def rank_biased_precision(
+    grades: np.ndarray, best: np.ndarray, k: int, p: float = 0.8
+) -> np.ndarray:
+    """(1 - p) * sum of grade * p^(rank - 1) (Moffat and Zobel 2008). Below 1 where grades are at
+    most 1.
+    """
     top = first_places(grades, k)
     return _defined((1 - p) * np.asarray(top @ p ** np.arange(float(top.shape[1]))), best)
 
 
-def expected_reciprocal_rank(grades: np.ndarray, best: np.ndarray, k: int, highest: int = 4) -> np.ndarray:
-    """Expected 1 / rank at which a reader stops, who is content at each item with chance (2^grade - 1) / 2^highest (Chapelle et al. 2009).
+def expected_reciprocal_rank(
+    grades: np.ndarray, best: np.ndarray, k: int, highest: int = 4
+) -> np.ndarray:
+    """Expected 1 / rank at which a reader stops, who is content at each item with chance (2^grade -
+    1) / 2^highest (Chapelle et al. 2009).
 
-    Range 0 to 1. Raises ValueError for a grade above `highest`, the highest of the scale (not of the data).
+    Range 0 to 1. Raises ValueError for a grade above `highest`, the highest of the scale (not of
+    the data).
     """
     top = first_places(grades, k)
     if (top > highest).any():
         raise ValueError(f"a grade of {top.max():g} is above the highest of the scale, {highest}")
     content = (np.exp2(top) - 1) / 2.0**highest
-    reached = np.cumprod(np.concatenate([np.ones((len(top), 1)), 1 - content], axis=1), axis=1)[:, :-1]
+    reached = np.cumprod(np.concatenate([np.ones((len(top), 1)), 1 - content], axis=1), axis=1)[
+        :, :-1
+    ]
     return _defined((content * reached / np.arange(1, top.shape[1] + 1)).sum(axis=1), best)
 
 
 GRADED: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "DCG": dcg, "DCG-exp": dcg_exponential, "NDCG": ndcg, "NDCG-exp": ndcg_exponential, "RBP": rank_biased_precision,
-    "RBP.95": partial(rank_biased_precision, p=0.95), "ERR": expected_reciprocal_rank,
-}  # fmt: skip
+    "DCG": dcg,
+    "DCG-exp": dcg_exponential,
+    "NDCG": ndcg,
+    "NDCG-exp": ndcg_exponential,
+    "RBP": rank_biased_precision,
+    "RBP.95": partial(rank_biased_precision, p=0.95),
+    "ERR": expected_reciprocal_rank,
+}

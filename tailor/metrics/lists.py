@@ -18,12 +18,16 @@ def coverage(rows: np.ndarray, items: int) -> float:
 
 
 def gini(rows: np.ndarray, items: int) -> float:
-    """Concentration of exposure over the catalogue: 0 when all items are shown equally, (N - 1) / N when one is. NaN for empty lists."""
+    """Concentration of exposure over the catalogue: 0 when all items are shown equally, (N - 1) / N
+    when one is. NaN for empty lists.
+    """
     return concentration(exposure(rows, items))
 
 
 def concentration(amounts: np.ndarray) -> float:
-    """Gini coefficient of (N,) amounts, exposure or sales: 0 where all are equal, (N - 1) / N where one has all. NaN where all are 0."""
+    """Gini coefficient of (N,) amounts, exposure or sales: 0 where all are equal, (N - 1) / N where
+    one has all. NaN where all are 0.
+    """
     ordered = np.sort(amounts)
     n = len(ordered)
     if not ordered.sum():
@@ -32,21 +36,27 @@ def concentration(amounts: np.ndarray) -> float:
 
 
 def novelty(rows: np.ndarray, item_users: np.ndarray, users: int) -> np.ndarray:
-    """(U,) mean of -log2(share of the users who know the item), in bits; an item nobody knows counts as known by one. NaN: empty list."""
+    """(U,) mean of -log2(share of the users who know the item), in bits; an item nobody knows
+    counts as known by one. NaN: empty list.
+    """
     bits = -np.log2(np.maximum(item_users, 1) / max(users, 1))
     shown = rows >= 0
     return _mean(np.where(shown, bits[rows], 0.0).sum(axis=1), shown.sum(axis=1))
 
 
 def intra_list_diversity(rows: np.ndarray, vectors: np.ndarray | sp.csr_matrix) -> np.ndarray:
-    """(U,) mean of 1 - cosine over the pairs of a list; `vectors` (N, D) of unit length, dense or sparse. NaN: fewer than 2 items.
+    """(U,) mean of 1 - cosine over the pairs of a list; `vectors` (N, D) of unit length, dense or
+    sparse. NaN: fewer than 2 items.
 
     Uses |sum of vectors|^2 = sum of squares + twice the sum over pairs, so no pair is visited.
     """
     shown = rows >= 0
     counts = shown.sum(axis=1)
     owners = np.repeat(np.arange(len(rows)), counts)
-    picks = sp.csr_matrix((np.ones(len(owners), np.float64), (owners, rows[shown])), shape=(len(rows), vectors.shape[0]))
+    picks = sp.csr_matrix(
+        (np.ones(len(owners), np.float64), (owners, rows[shown])),
+        shape=(len(rows), vectors.shape[0]),
+    )
     summed = picks @ vectors
     total, own = _squared_lengths(summed), picks @ _squared_lengths(vectors)
     pairs = counts * (counts - 1) / 2
@@ -54,7 +64,9 @@ def intra_list_diversity(rows: np.ndarray, vectors: np.ndarray | sp.csr_matrix) 
 
 
 def _squared_lengths(rows: np.ndarray | sp.csr_matrix) -> np.ndarray:
-    return np.asarray((rows.multiply(rows) if isinstance(rows, sp.csr_matrix) else rows**2).sum(axis=1)).ravel()
+    return np.asarray(
+        (rows.multiply(rows) if isinstance(rows, sp.csr_matrix) else rows**2).sum(axis=1)
+    ).ravel()
 
 
 def _mean(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:

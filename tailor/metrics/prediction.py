@@ -1,6 +1,8 @@
-"""How good predicted numbers are: ratings, probabilities, classes. All arrays (n,) of one length; NaN where a figure is undefined.
+"""How good predicted numbers are: ratings, probabilities, classes. All arrays (n,) of one length;
+NaN where a figure is undefined.
 
-Every function raises ValueError for arrays of different lengths and for NaN or infinite predictions: a figure over what happened to be finite would be wrong.
+Every function raises ValueError for arrays of different lengths and for NaN or infinite
+predictions: a figure over what happened to be finite would be wrong.
 """
 
 from typing import NamedTuple
@@ -22,10 +24,15 @@ class Counted(NamedTuple):
 def _checked(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     truth, predicted = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)")
+        raise ValueError(
+            f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)"
+        )
     for what, values in (("truth", truth), ("prediction", predicted)):
         if not np.isfinite(values).all():
-            raise ValueError(f"a {what} is {values[~np.isfinite(values)][0]}: leave such rows out, and say how many")
+            raise ValueError(
+                f"a {what} is {values[~np.isfinite(values)][0]}: leave such rows out, and say how"
+                " many"
+            )
     return truth, predicted
 
 
@@ -61,23 +68,39 @@ def root_mean_squared_error(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mean_absolute_percentage_error(truth: np.ndarray, predicted: np.ndarray) -> Counted:
-    """Mean of |truth - predicted| / |truth|; rows whose truth is 0 are left out and counted. Lower is better."""
+    """Mean of |truth - predicted| / |truth|; rows whose truth is 0 are left out and counted. Lower
+    is better.
+    """
     truth, predicted = _checked(truth, predicted)
     kept = truth != 0
-    return Counted(_mean(np.abs((truth - predicted)[kept] / truth[kept])), int(kept.sum()), int((~kept).sum()))
+    return Counted(
+        _mean(np.abs((truth - predicted)[kept] / truth[kept])), int(kept.sum()), int((~kept).sum())
+    )
 
 
 def r_squared(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - squared error / squared distance of the truth to its mean. 1 best, 0 the mean's, below 0 worse. NaN for a constant truth."""
+    """1 - squared error / squared distance of the truth to its mean. 1 best, 0 the mean's, below 0
+    worse. NaN for a constant truth.
+    """
     truth, predicted = _checked(truth, predicted)
     spread = ((truth - _mean(truth)) ** 2).sum()
-    return float(1 - ((truth - predicted) ** 2).sum() / spread) if spread > 0 and np.ptp(truth) > 0 else float("nan")
+    return (
+        float(1 - ((truth - predicted) ** 2).sum() / spread)
+        if spread > 0 and np.ptp(truth) > 0
+        else float("nan")
+    )
 
 
 def explained_variance(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - variance of the error / variance of the truth: R squared that forgives a constant shift. NaN for a constant truth."""
+    """1 - variance of the error / variance of the truth: R squared that forgives a constant shift.
+    NaN for a constant truth.
+    """
     truth, predicted = _checked(truth, predicted)
-    return float(1 - np.var(truth - predicted) / np.var(truth)) if len(truth) and np.ptp(truth) > 0 else float("nan")
+    return (
+        float(1 - np.var(truth - predicted) / np.var(truth))
+        if len(truth) and np.ptp(truth) > 0
+        else float("nan")
+    )
 
 
 def max_error(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -90,7 +113,8 @@ def max_error(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Chance that a row of label 1 has a higher score than one of label 0, ties counted half. NaN where a class is missing.
+    """Chance that a row of label 1 has a higher score than one of label 0, ties counted half. NaN
+    where a class is missing.
 
     From the mid-ranks of the scores (Hanley and McNeil 1982).
     """
@@ -103,9 +127,11 @@ def auc(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def grouped_auc(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> Counted:
-    """Mean AUC within each group (user), weighted by its rows; groups with one class only are left out and counted (Zhu et al. 2017).
+    """Mean AUC within each group (user), weighted by its rows; groups with one class only are left
+    out and counted (Zhu et al. 2017).
 
-    `groups` (n,) integers. All groups at once: the rank within a group is the rank among all rows less that of its first.
+    `groups` (n,) integers. All groups at once: the rank within a group is the rank among all rows
+    less that of its first.
     """
     truth, scores = checked_labels(truth, scores)
     names, group, rows = np.unique(groups, return_inverse=True, return_counts=True)
@@ -136,7 +162,8 @@ def _mid_ranks_within(group: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def average_precision_of_scores(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under precision and recall as the sum over thresholds of (recall gained) * precision; tied scores share a threshold.
+    """Area under precision and recall as the sum over thresholds of (recall gained) * precision;
+    tied scores share a threshold.
 
     Range 0 to 1; the share of label 1 by chance. NaN without a row of label 1.
     """
@@ -150,14 +177,18 @@ def average_precision_of_scores(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean of -log of the probability given to what happened, in nats; probabilities are clipped to [1e-7, 1 - 1e-7]. Lower is better."""
+    """Mean of -log of the probability given to what happened, in nats; probabilities are clipped to
+    [1e-7, 1 - 1e-7]. Lower is better.
+    """
     truth, p = checked_labels(truth, probabilities)
     p = np.clip(checked_probabilities(p), CLIP, 1 - CLIP)
     return _mean(-np.where(truth == 1, np.log(p), np.log1p(-p)))
 
 
 def normalised_entropy(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Log loss / entropy of the share of label 1: 1 is that of always saying the share (He et al. 2014). NaN where a class is missing."""
+    """Log loss / entropy of the share of label 1: 1 is that of always saying the share (He et al.
+    2014). NaN where a class is missing.
+    """
     truth, p = checked_labels(truth, probabilities)
     share = _mean(truth)
     if not 0 < share < 1:
@@ -173,7 +204,9 @@ def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 def checked_probabilities(p: np.ndarray) -> np.ndarray:
     if len(p) and (p.min() < 0 or p.max() > 1):
-        raise ValueError(f"probabilities are between 0 and 1, these go from {p.min():g} to {p.max():g}")
+        raise ValueError(
+            f"probabilities are between 0 and 1, these go from {p.min():g} to {p.max():g}"
+        )
     return p
 
 
@@ -181,10 +214,14 @@ def checked_probabilities(p: np.ndarray) -> np.ndarray:
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes (C,), sorted, and (C, C) counts: entry (i, j) is how often class i was called class j."""
+    """The classes (C,), sorted, and (C, C) counts: entry (i, j) is how often class i was called
+    class j.
+    """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)")
+        raise ValueError(
+            f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)"
+        )
     classes, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
     table = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(table, (codes[: len(truth)], codes[len(truth) :]), 1)
@@ -198,6 +235,12 @@ def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over classes of 2 * right / (rows of the class + rows called it). Range 0 to 1; NaN for no rows."""
+    """Mean over classes of 2 * right / (rows of the class + rows called it). Range 0 to 1; NaN for
+    no rows.
+    """
     _, table = confusion(truth, predicted)
-    return float((2 * np.diag(table) / (table.sum(axis=0) + table.sum(axis=1))).mean()) if len(table) else float("nan")
+    return (
+        float((2 * np.diag(table) / (table.sum(axis=0) + table.sum(axis=1))).mean())
+        if len(table)
+        else float("nan")
+    )

@@ -22,18 +22,25 @@ class Platt(NamedTuple):
 
 
 class Isotonic(NamedTuple):
-    """A rising line through steps: whatever shape the error has, for thousands of labels (Zadrozny and Elkan 2002)."""
+    """A rising line through steps: whatever shape the error has, for thousands of labels (Zadrozny
+    and Elkan 2002).
+    """
 
-    at: np.ndarray  # (b,) ascending probabilities
-    values: np.ndarray  # (b,) what happened there, never falling
+    at: np.ndarray
+    """(b,) ascending probabilities."""
+    values: np.ndarray
+    """(b,) what happened there, never falling."""
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
         """(n,) probabilities -> (n,); straight lines between the steps, flat beyond them."""
-        return np.interp(checked_probabilities(np.asarray(probabilities, dtype=np.float64)), self.at, self.values)
+        return np.interp(
+            checked_probabilities(np.asarray(probabilities, dtype=np.float64)), self.at, self.values
+        )
 
 
 def platt(truth: np.ndarray, probabilities: np.ndarray) -> Platt:
-    """The slope and shift of largest likelihood, found by Newton's method; labels are drawn in a little, as Platt does, so that nothing becomes certain.
+    """The slope and shift of largest likelihood, found by Newton's method; labels are drawn in a
+    little, as Platt does, so that nothing becomes certain.
 
     `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
     """
@@ -43,13 +50,16 @@ def platt(truth: np.ndarray, probabilities: np.ndarray) -> Platt:
 
 
 def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """(p,) weights of `inputs` (n, p), whose sum gives log-odds, of largest likelihood; labels as in `platt`, found by Newton's method.
+    """(p,) weights of `inputs` (n, p), whose sum gives log-odds, of largest likelihood; labels as
+    in `platt`, found by Newton's method.
 
     `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
     """
     positive = float(truth.sum())
     if not 0 < positive < len(truth):
-        raise ValueError(f"{len(truth)} labels, {positive:g} of them 1: both must occur to fit a calibration")
+        raise ValueError(
+            f"{len(truth)} labels, {positive:g} of them 1: both must occur to fit a calibration"
+        )
     wanted = np.where(truth > 0, (positive + 1) / (positive + 2), 1 / (len(truth) - positive + 2))
     weights = np.zeros(inputs.shape[1])
 
@@ -71,7 +81,9 @@ def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
 
 def isotonic(truth: np.ndarray, probabilities: np.ndarray) -> Isotonic:
-    """The rising function of least squared error, by pooling neighbours that fall (pool adjacent violators). Raises ValueError for no rows."""
+    """The rising function of least squared error, by pooling neighbours that fall (pool adjacent
+    violators). Raises ValueError for no rows.
+    """
     truth, p = checked_labels(truth, probabilities)
     if not len(p):
         raise ValueError("no labels: there is nothing to fit a calibration to")

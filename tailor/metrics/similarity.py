@@ -1,6 +1,8 @@
-"""How alike two vectors or sets are, pair by pair. P pairs, D entries; x and y (P, D) float, NaN where an entry was not observed.
+"""How alike two vectors or sets are, pair by pair. P pairs, D entries; x and y (P, D) float, NaN
+where an entry was not observed.
 
-Only entries observed in both count. Every function returns (P,) float64, NaN where the figure is undefined.
+Only entries observed in both count. Every function returns (P,) float64, NaN where the figure is
+undefined.
 """
 
 import numpy as np
@@ -21,7 +23,9 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def shrunk(similarity: np.ndarray, observed: np.ndarray, beta: float) -> np.ndarray:
-    """similarity * n / (n + beta) for n entries observed in both: little evidence counts less (Bell and Koren 2007)."""
+    """similarity * n / (n + beta) for n entries observed in both: little evidence counts less (Bell
+    and Koren 2007).
+    """
     return similarity * observed / (observed + beta)
 
 
@@ -32,7 +36,9 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def adjusted_cosine(x: np.ndarray, y: np.ndarray, user_means: np.ndarray) -> np.ndarray:
-    """Cosine of two items' ratings less each user's mean `user_means` (D,), the entries being users (Sarwar et al. 2001). Range -1 to 1."""
+    """Cosine of two items' ratings less each user's mean `user_means` (D,), the entries being users
+    (Sarwar et al. 2001). Range -1 to 1.
+    """
     return cosine(x - user_means, y - user_means)
 
 
@@ -56,9 +62,16 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def kendall(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Tau-b: (pairs in the same order - in the other) / root of the products of pairs untied in each. Range -1 to 1; NaN as for `pearson`."""
+    """Tau-b: (pairs in the same order - in the other) / root of the products of pairs untied in
+    each. Range -1 to 1; NaN as for `pearson`.
+    """
     x, y, seen = _both(x, y)
-    return np.array([kendalltau(a[s], b[s]).statistic if s.sum() > 1 else np.nan for a, b, s in zip(x, y, seen, strict=True)])
+    return np.array(
+        [
+            kendalltau(a[s], b[s]).statistic if s.sum() > 1 else np.nan
+            for a, b, s in zip(x, y, seen, strict=True)
+        ]
+    )
 
 
 def jaccard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -68,7 +81,9 @@ def jaccard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def weighted_jaccard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Sum of the smaller / sum of the larger weights. Range 0 to 1; NaN where all are 0. Raises ValueError for a negative weight."""
+    """Sum of the smaller / sum of the larger weights. Range 0 to 1; NaN where all are 0. Raises
+    ValueError for a negative weight.
+    """
     x, y, _ = _both(x, y)
     if min(x.min(initial=0), y.min(initial=0)) < 0:
         raise ValueError(f"weights are not below 0, one is {min(x.min(), y.min()):g}")
@@ -81,7 +96,9 @@ def _distance(x: np.ndarray, y: np.ndarray, order: float) -> np.ndarray:
 
 
 def euclidean(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Distance: root of the sum of squared differences. Range 0 upwards; NaN without a shared entry."""
+    """Distance: root of the sum of squared differences. Range 0 upwards; NaN without a shared
+    entry.
+    """
     return _distance(x, y, 2)
 
 

@@ -14,10 +14,16 @@ from tailor.errors import ModelError
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Write aside, then rename: whoever reads, and whatever happens, sees the old state or the new one."""
+    """Write aside, then rename: whoever reads, and whatever happens, sees the old state or the new
+    one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, aside, metadata={"state": json.dumps(plain)})
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        aside,
+        metadata={"state": json.dumps(plain)},
+    )
     with open(aside, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(aside, path)
@@ -27,6 +33,9 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Tensors and plain values. Raises ModelError where the file cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["state"])  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return tensors, json.loads(file.metadata()["state"])
     except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"the checkpoint {path} cannot be read ({error}): delete it to begin anew") from None
+        raise ModelError(
+            f"the checkpoint {path} cannot be read ({error}): delete it to begin anew"
+        ) from None

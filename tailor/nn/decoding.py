@@ -1,6 +1,8 @@
-"""Spelling items: the tree of all code words, a beam that never leaves it, and the exact answer that the beam is held against.
+"""Spelling items: the tree of all code words, a beam that never leaves it, and the exact answer
+that the beam is held against.
 
-Shapes: N items, L levels, P prefixes of a level, B queries, W beams, M prefixes in hand, V digits of a level, D width.
+Shapes: N items, L levels, P prefixes of a level, B queries, W beams, M prefixes in hand, V digits
+of a level, D width.
 """
 
 from dataclasses import dataclass
@@ -25,12 +27,18 @@ class Speller(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """All code words as a tree: a level's prefixes stand in order, so the continuations of each, and the items below it, are a range."""
+    """All code words as a tree: a level's prefixes stand in order, so the continuations of each,
+    and the items below it, are a range.
+    """
 
-    digits: tuple[Tensor, ...]  # by level, (P,) the last digit of each prefix
-    children: tuple[Tensor, ...]  # by level, (P before + 1,) where the continuations of each prefix one shorter begin
-    leaves: tuple[Tensor, ...]  # by level, (P + 1,) where the items below each prefix begin
-    items: Tensor  # (N,) the item at each leaf
+    digits: tuple[Tensor, ...]
+    """By level, (P,) the last digit of each prefix."""
+    children: tuple[Tensor, ...]
+    """By level, (P before + 1,) where the continuations of each prefix one shorter begin."""
+    leaves: tuple[Tensor, ...]
+    """By level, (P + 1,) where the items below each prefix begin."""
+    items: Tensor
+    """(N,) the item at each leaf."""
 
     @classmethod
     def of(cls, codes: np.ndarray) -> "Trie":
@@ -48,8 +56,13 @@ class Trie:
             leaves.append(torch.from_numpy(begins))
             above = begins
         if len(above) - 1 < len(codes):
-            raise ValueError(f"{len(codes)} items, {len(above) - 1} codes: no two items may share one; add a last digit")
-        return cls(tuple(digits), tuple(children), tuple(leaves), torch.from_numpy(order.astype(np.int64)))
+            raise ValueError(
+                f"{len(codes)} items, {len(above) - 1} codes: no two items may share one; add a"
+                " last digit"
+            )
+        return cls(
+            tuple(digits), tuple(children), tuple(leaves), torch.from_numpy(order.astype(np.int64))
+        )
 
     @property
     def levels(self) -> int:
@@ -59,11 +72,16 @@ class Trie:
         """The same on another device."""
         if self.items.device == device:
             return self
-        parts = [tuple(one.to(device) for one in part) for part in (self.digits, self.children, self.leaves)]
+        parts = [
+            tuple(one.to(device) for one in part)
+            for part in (self.digits, self.children, self.leaves)
+        ]
         return Trie(parts[0], parts[1], parts[2], self.items.to(device))
 
     def continuations(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Of prefixes (M,) of `level` digits (0: the empty one): which of them each continuation belongs to, and its number among the prefixes one longer."""
+        """Of prefixes (M,) of `level` digits (0: the empty one): which of them each continuation
+        belongs to, and its number among the prefixes one longer.
+        """
         first = self.children[level][nodes]
         counts = self.children[level][nodes + 1] - first
         owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
@@ -82,14 +100,22 @@ class Trie:
         """(N, L) for each item the numbers of its prefixes, of one digit and more."""
         place = torch.empty_like(self.items)
         place[self.items] = torch.arange(len(self.items), device=self.items.device)
-        return torch.stack([torch.searchsorted(begins, place, right=True) - 1 for begins in self.leaves], dim=1)
+        return torch.stack(
+            [torch.searchsorted(begins, place, right=True) - 1 for begins in self.leaves], dim=1
+        )
 
 
 class Choosable:
-    """Which items may be answered, by query: all but what is excluded, or only candidates. A prefix is asked for by the range of its leaves."""
+    """Which items may be answered, by query: all but what is excluded, or only candidates. A prefix
+    is asked for by the range of its leaves.
+    """
 
     def __init__(
-        self, trie: Trie, exclude: Ragged | None = None, blocked: np.ndarray | None = None, candidates: Ragged | None = None
+        self,
+        trie: Trie,
+        exclude: Ragged | None = None,
+        blocked: np.ndarray | None = None,
+        candidates: Ragged | None = None,
     ) -> None:
         """`exclude` and `candidates` hold items a query, `blocked` items for all queries."""
         n, device = len(trie.items), trie.items.device
@@ -106,7 +132,9 @@ class Choosable:
 
     def any(self, query: Tensor, start: Tensor, stop: Tensor) -> Tensor:
         """(M,) bool: whether a leaf from `start` to before `stop` may be answered to this query."""
-        listed = torch.searchsorted(self.keys, query * self.size + stop) - torch.searchsorted(self.keys, query * self.size + start)
+        listed = torch.searchsorted(self.keys, query * self.size + stop) - torch.searchsorted(
+            self.keys, query * self.size + start
+        )
         return listed > 0 if self.only else self.free[stop] - self.free[start] > listed
 
 
@@ -115,12 +143,20 @@ def _keys(lists: Ragged, place: np.ndarray, n: int) -> np.ndarray:
 
 
 def beam(
-    speller: Speller, states: Tensor, trie: Trie, width: int, choosable: Choosable | None = None, closed: bool = True
+    speller: Speller,
+    states: Tensor,
+    trie: Trie,
+    width: int,
+    choosable: Choosable | None = None,
+    closed: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """(B, W) items, likeliest first, -1 after the last, and (B, W) the log-probability of each: the sum over its digits.
+    """(B, W) items, likeliest first, -1 after the last, and (B, W) the log-probability of each: the
+    sum over its digits.
 
-    Only what the trie holds is spelled, and no prefix is entered below which nothing may be answered: there are W items wherever so many may be, whatever
-    is excluded. `closed`: a digit's probability is shared by the continuations there are, else by all digits. What is excluded keeps its share.
+    Only what the trie holds is spelled, and no prefix is entered below which nothing may be
+    answered: there are W items wherever so many may be, whatever is excluded. `closed`: a digit's
+    probability is shared by the continuations there are, else by all digits. What is excluded keeps
+    its share.
     """
     query, nodes, totals = _spell(speller, states, trie, width, choosable, closed)
     rows = torch.full((len(states), width), -1, dtype=torch.long, device=states.device)
@@ -134,16 +170,26 @@ def beam(
 
 
 def exact(speller: Speller, states: Tensor, trie: Trie, closed: bool = True) -> Tensor:
-    """(B, N) the log-probability of every item, each prefix looked at once. Memory is B * N * D: give few queries at a time."""
+    """(B, N) the log-probability of every item, each prefix looked at once. Memory is B * N * D:
+    give few queries at a time.
+    """
     query, nodes, totals = _spell(speller, states, trie, None, None, closed)
     out = torch.full((len(states), len(trie.items)), float("-inf"), device=states.device)
     out[query, trie.items[nodes]] = totals
     return out
 
 
-def _spell(speller: Speller, state: Tensor, trie: Trie, width: int | None, choosable: Choosable | None,
-           closed: bool) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Query, leaf and log-probability of what is left after the last digit, by query; `width` None: everything is."""
+def _spell(
+    speller: Speller,
+    state: Tensor,
+    trie: Trie,
+    width: int | None,
+    choosable: Choosable | None,
+    closed: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, leaf and log-probability of what is left after the last digit, by query; `width` None:
+    everything is.
+    """
     query = torch.arange(len(state), device=state.device)
     nodes, totals = torch.zeros_like(query), torch.zeros(len(state), device=state.device)
     for level in range(trie.levels):
@@ -163,8 +209,12 @@ def _spell(speller: Speller, state: Tensor, trie: Trie, width: int | None, choos
     return query, nodes, totals
 
 
-def _shares(speller: Speller, state: Tensor, trie: Trie, level: int, nodes: Tensor, closed: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Owner, number and log-share of every continuation of prefixes (M,); where there is but one its share is 1, and the net is not asked."""
+def _shares(
+    speller: Speller, state: Tensor, trie: Trie, level: int, nodes: Tensor, closed: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Owner, number and log-share of every continuation of prefixes (M,); where there is but one
+    its share is 1, and the net is not asked.
+    """
     owner, child = trie.continuations(level, nodes)
     counts = torch.bincount(owner, minlength=len(nodes))
     shares = torch.zeros(len(owner), device=state.device)
@@ -174,24 +224,49 @@ def _shares(speller: Speller, state: Tensor, trie: Trie, level: int, nodes: Tens
         some = asked[owner]
         of = (asked.cumsum(0) - 1)[owner[some]]
         own = logits[of, trie.digits[level][child[some]]]
-        shares[some] = own - (_log_sums(own, of, len(logits)) if closed else logits.logsumexp(dim=1))[of]
+        shares[some] = (
+            own - (_log_sums(own, of, len(logits)) if closed else logits.logsumexp(dim=1))[of]
+        )
     return owner, child, shares
 
 
-def _followed(speller: Speller, state: Tensor, trie: Trie, level: int, owner: Tensor, nodes: Tensor, closed: bool) -> Tensor:
-    """(M, D) states after each prefix's digit; of a prefix with one item below nothing more is asked, and its state stays zero."""
+def _followed(
+    speller: Speller,
+    state: Tensor,
+    trie: Trie,
+    level: int,
+    owner: Tensor,
+    nodes: Tensor,
+    closed: bool,
+) -> Tensor:
+    """(M, D) states after each prefix's digit; of a prefix with one item below nothing more is
+    asked, and its state stays zero.
+    """
     out = state.new_zeros(len(nodes), state.shape[1])
     begins = trie.leaves[level]
-    asked = (begins[nodes + 1] - begins[nodes] > 1) if closed else torch.ones_like(nodes, dtype=torch.bool)
+    asked = (
+        (begins[nodes + 1] - begins[nodes] > 1)
+        if closed
+        else torch.ones_like(nodes, dtype=torch.bool)
+    )
     if asked.any():
-        out[asked] = speller.follow(level, state[owner[asked]], trie.digits[level][nodes[asked]]).to(out.dtype)
+        out[asked] = speller.follow(
+            level, state[owner[asked]], trie.digits[level][nodes[asked]]
+        ).to(out.dtype)
     return out
 
 
 def _log_sums(values: Tensor, groups: Tensor, n: int) -> Tensor:
     """(n,) log of the sum of exponentials of each group's values."""
-    most = torch.full((n,), float("-inf"), device=values.device).scatter_reduce(0, groups, values, "amax")
-    return most + torch.zeros(n, device=values.device).index_add(0, groups, (values - most[groups]).exp()).log()
+    most = torch.full((n,), float("-inf"), device=values.device).scatter_reduce(
+        0, groups, values, "amax"
+    )
+    return (
+        most
+        + torch.zeros(n, device=values.device)
+        .index_add(0, groups, (values - most[groups]).exp())
+        .log()
+    )
 
 
 def _best_first(groups: Tensor, scores: Tensor) -> Tensor:

@@ -17,18 +17,24 @@ TRIM = -1  # mallopt's names for: free bytes that are given back;
 TOP_PAD = -2  # bytes asked for in advance;
 MAPPED = -3  # blocks kept apart from the heap
 KEPT = {TRIM: 2**30, TOP_PAD: 2**26, MAPPED: 2**25}
-GIVEN_BACK = {TRIM: 2**17, TOP_PAD: 2**17, MAPPED: 2**25}  # glibc's own, but for MAPPED, which it raises by itself as it goes
+# glibc's own, but for MAPPED, which it raises by itself as it goes
+GIVEN_BACK = {TRIM: 2**17, TOP_PAD: 2**17, MAPPED: 2**25}
 
 
 def device_for(name: str) -> torch.device:
-    """The device of that name. Raises ModelError where it is not there: nothing else is taken in its place."""
+    """The device of that name. Raises ModelError where it is not there: nothing else is taken in
+    its place.
+    """
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + (["mps"] if torch.backends.mps.is_available() else [])
+        found = [f"cuda:{i}" for i in range(torch.cuda.device_count())] + (
+            ["mps"] if torch.backends.mps.is_available() else []
+        )
         raise ModelError(
-            f'device "{name}" cannot be used ({str(error).splitlines()[0]}): take one of {", ".join(["cpu", *found])}'
+            f'device "{name}" cannot be used ({str(error).splitlines()[0]}): take one of'
+            f" {', '.join(['cpu', *found])}"
         ) from None
     return device
 
@@ -44,10 +50,15 @@ def format_for(name: str, device: torch.device) -> torch.dtype:
 
 @lru_cache
 def _gain_of_bfloat16(device: str) -> float:
-    """How many times faster a product of the size of a training step is in bfloat16: 2-4 where the processor has instructions for it, else below 1."""
+    """How many times faster a product of the size of a training step is in bfloat16: 2-4 where the
+    processor has instructions for it, else below 1.
+    """
     seconds = {}
     for name, kind in FORMATS.items():
-        left, right = torch.ones(2048, 64, dtype=kind, device=device), torch.ones(64, 1024, dtype=kind, device=device)
+        left, right = (
+            torch.ones(2048, 64, dtype=kind, device=device),
+            torch.ones(64, 1024, dtype=kind, device=device),
+        )
         tries = []
         for _ in range(7):
             started = time.perf_counter()
@@ -73,7 +84,8 @@ def computing(seed: int, workers: int) -> Iterator[None]:
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """What a step frees stays with the process for the next step: given back to the system and asked for again, it takes a third of the time of training.
+    """What a step frees stays with the process for the next step: given back to the system and
+    asked for again, it takes a third of the time of training.
 
     With another C library than glibc nothing is changed.
     """

@@ -5,9 +5,11 @@ from torch import Tensor, nn
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """`x` with each value zeroed with probability p (to the nearest 1/256 on CPUs) and the rest scaled up to keep the mean.
+    """`x` with each value zeroed with probability p (to the nearest 1/256 on CPUs) and the rest
+    scaled up to keep the mean.
 
-    One random byte a value, eight out of every random word: PyTorch's own draws a float a value, and on CPUs that is a sixth of a training step.
+    One random byte a value, eight out of every random word: PyTorch's own draws a float a value,
+    and on CPUs that is a sixth of a training step.
     """
     threshold = min(round(p * 256), 255)
     if not training or threshold == 0:

@@ -1,4 +1,5 @@
-"""Nets over fields: an example is a row of slots, each with a code and a weight, and each slot belongs to a field.
+"""Nets over fields: an example is a row of slots, each with a code and a weight, and each slot
+belongs to a field.
 
 Shapes: B examples, S slots, F fields, V codes of all fields together, D width.
 """
@@ -26,7 +27,9 @@ class FieldVectors(nn.Module):
     def forward(self, codes: Tensor, weights: Tensor) -> Tensor:
         """(B, S), (B, S) -> (B, F, D)."""
         slots = self.table(codes) * weights[..., None]  # B, S, D
-        return slots.new_zeros(len(codes), self.fields, slots.shape[-1]).index_add_(1, self.field_of, slots)
+        return slots.new_zeros(len(codes), self.fields, slots.shape[-1]).index_add_(
+            1, self.field_of, slots
+        )
 
 
 class LinearFields(nn.Module):
@@ -38,13 +41,17 @@ class LinearFields(nn.Module):
         self.numbers = FieldVectors(codes, 1, field_of, 0.0)
 
     def forward(self, codes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, S), (B, S) -> (B,) logits, and () the mean over examples of what to hold small: the squares of the numbers used."""
+        """(B, S), (B, S) -> (B,) logits, and () the mean over examples of what to hold small: the
+        squares of the numbers used.
+        """
         numbers = self.numbers(codes, weights)[..., 0]  # B, F
         return self.shift + numbers.sum(dim=1), numbers.square().sum(dim=1).mean()
 
 
 class CrossedFields(nn.Module):
-    """LinearFields, and the inner product of the vectors of every two fields, as (square of the sum - sum of the squares) / 2."""
+    """LinearFields, and the inner product of the vectors of every two fields, as (square of the sum
+    - sum of the squares) / 2.
+    """
 
     def __init__(self, codes: int, width: int, field_of: Sequence[int], std: float) -> None:
         super().__init__()

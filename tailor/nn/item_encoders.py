@@ -1,4 +1,6 @@
-"""Where nets get item vectors from when not from a table of their own: from vectors of texts or the digits of codes, which a new item has too."""
+"""Where nets get item vectors from when not from a table of their own: from vectors of texts or the
+digits of codes, which a new item has too.
+"""
 
 from collections.abc import Sequence
 from typing import cast
@@ -9,7 +11,9 @@ from torch import Tensor, nn
 
 
 class TextMap(nn.Module):
-    """Unit vectors of texts (..., D) -> (..., width): one linear map, or two with GELU between where there are `hidden` units."""
+    """Unit vectors of texts (..., D) -> (..., width): one linear map, or two with GELU between
+    where there are `hidden` units.
+    """
 
     def __init__(self, dims: int, width: int, hidden: int = 0, bias: bool = True) -> None:
         super().__init__()
@@ -19,22 +23,38 @@ class TextMap(nn.Module):
 
     def forward(self, texts: Tensor) -> Tensor:
         seen = self.first(texts * self.scale)
-        return cast(Tensor, self.last(seen if isinstance(self.first, nn.Identity) else nn.functional.gelu(seen)))
+        return cast(
+            Tensor,
+            self.last(seen if isinstance(self.first, nn.Identity) else nn.functional.gelu(seen)),
+        )
 
 
 class TextFront(nn.Module):
-    """Fixed vectors of texts seen through a small net, or as they are; read by row like an `nn.Embedding`.
+    """Fixed vectors of texts seen through a small net, or as they are; read by row like an
+    `nn.Embedding`.
 
-    The texts' vectors are no weights: they are given again whenever the net is built. A net that is ready for use maps all of them once.
+    The texts' vectors are no weights: they are given again whenever the net is built. A net that is
+    ready for use maps all of them once.
     """
 
-    def __init__(self, texts: Tensor, width: int | None, hidden: int = 0, bias: bool = True, unit: bool = False) -> None:
-        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden` units between, 0 for one linear map; `unit`: of length one."""
+    def __init__(
+        self,
+        texts: Tensor,
+        width: int | None,
+        hidden: int = 0,
+        bias: bool = True,
+        unit: bool = False,
+    ) -> None:
+        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden`
+        units between, 0 for one linear map; `unit`: of length one.
+        """
         super().__init__()
         self.unit = unit
         self.texts: Tensor
         self.register_buffer("texts", texts, persistent=False)
-        self.map: TextMap | nn.Identity = nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden, bias)
+        self.map: TextMap | nn.Identity = (
+            nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden, bias)
+        )
         self._all: Tensor | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
@@ -62,12 +82,15 @@ class TextFront(nn.Module):
 
 
 class CodeFront(nn.Module):
-    """An item's vector is the sum of its digits' vectors, each level's its own; with `texts`, what a map makes of the item's text is added.
+    """An item's vector is the sum of its digits' vectors, each level's its own; with `texts`, what
+    a map makes of the item's text is added.
 
     Codes and texts' vectors are no weights: they are given again whenever the net is built.
     """
 
-    def __init__(self, codes: Tensor, sizes: Sequence[int], width: int, texts: Tensor | None = None) -> None:
+    def __init__(
+        self, codes: Tensor, sizes: Sequence[int], width: int, texts: Tensor | None = None
+    ) -> None:
         """`codes` (N, L) digits, of a level all below its size of `sizes`; `texts` (N, D)."""
         super().__init__()
         self.codes: Tensor

@@ -8,7 +8,9 @@ from torch import Tensor, nn
 
 
 class LearnedPositions(nn.Module):
-    """A vector a place, added to the item's (Vaswani et al. 2017, learned form); the first event of a window stands at place 0."""
+    """A vector a place, added to the item's (Vaswani et al. 2017, learned form); the first event of
+    a window stands at place 0.
+    """
 
     def __init__(self, length: int, width: int) -> None:
         super().__init__()
@@ -20,7 +22,9 @@ class LearnedPositions(nn.Module):
 
 
 class PositionsFromEnd(LearnedPositions):
-    """The same counted from each sequence's last event, for nets that are asked about the end and see both sides."""
+    """The same counted from each sequence's last event, for nets that are asked about the end and
+    see both sides.
+    """
 
     def forward(self, x: Tensor, **known: Tensor) -> Tensor:
         """`lengths` (B,) of what is not padding must be among what is known."""
@@ -29,20 +33,25 @@ class PositionsFromEnd(LearnedPositions):
 
 
 def rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
-    """(B, H, T, D) queries or keys, each pair of values turned by its place times a frequency (Su et al. 2021, "RoFormer"); D even.
+    """(B, H, T, D) queries or keys, each pair of values turned by its place times a frequency (Su
+    et al. 2021, "RoFormer"); D even.
 
-    The product of a turned query and a turned key depends on how far apart they stand, not on where.
+    The product of a turned query and a turned key depends on how far apart they stand, not on
+    where.
     """
     half = x.shape[-1] // 2
     frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency  # T, D / 2
+    # T, D / 2
+    angle = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)[:, None] * frequency
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[..., :half], x[..., half:]
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 class DistanceBias(nn.Module):
-    """A learned number for each distance in places, added to the attention logits (the position part of HSTU's bias)."""
+    """A learned number for each distance in places, added to the attention logits (the position
+    part of HSTU's bias).
+    """
 
     def __init__(self, length: int) -> None:
         super().__init__()
@@ -56,7 +65,8 @@ class DistanceBias(nn.Module):
 
 
 class TimeBias(nn.Module):
-    """A learned number for each order of magnitude of the time between two events (the time part of HSTU's bias).
+    """A learned number for each order of magnitude of the time between two events (the time part of
+    HSTU's bias).
 
     Buckets are floor(log2(1 + seconds)).
     """

@@ -21,7 +21,8 @@ from tailor.errors import ModelError
 class ByPrediction(Recommender):
     """Orders items by the probability that a predictor gives each of them, which is their score.
 
-    As the second stage of a `Cascade` it orders what the first found; alone it asks the predictor about the whole catalogue, one answer an item.
+    As the second stage of a `Cascade` it orders what the first found; alone it asks the predictor
+    about the whole catalogue, one answer an item.
     """
 
     predictor: Predictor
@@ -30,11 +31,19 @@ class ByPrediction(Recommender):
 
     def __post_init__(self) -> None:
         if not isinstance(self.predictor, Predictor):
-            raise ModelError(f"ByPrediction.predictor is {self.predictor!r}: it must be a predictor, such as FactorizationMachine()")
+            raise ModelError(
+                f"ByPrediction.predictor is {self.predictor!r}: it must be a predictor, such as"
+                " FactorizationMachine()"
+            )
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}}))
+        return cast(
+            Self,
+            build(
+                {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}}
+            ),
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.predictor_ = cast(Predictor, clone(self.predictor).fit(data, run, valid))
@@ -51,15 +60,29 @@ class ByPrediction(Recommender):
         parts = []
         for start, stop in blocks(len(queries), len(items)):
             some = queries[start:stop]
-            pairs = _everything(stop - start, len(items)) if lists is None else lists.slice(start, stop)
+            pairs = (
+                _everything(stop - start, len(items)) if lists is None else lists.slice(start, stop)
+            )
             values = self.predictor_._predict(some, pairs)
             if values.ndim > 1:
-                raise ModelError(f"{self.predictor_.name} predicts {values.shape[1]} numbers an item: a list needs one")
-            scores = sp.csr_matrix((values.astype(np.float32), pairs.values, pairs.offsets), shape=(len(some), len(items)))
+                raise ModelError(
+                    f"{self.predictor_.name} predicts {values.shape[1]} numbers an item: a list"
+                    " needs one"
+                )
+            scores = sp.csr_matrix(
+                (values.astype(np.float32), pairs.values, pairs.offsets),
+                shape=(len(some), len(items)),
+            )
             rows, best = top_k(scores, k, some.exclude, some.blocked_rows)
-            parts.append(Rankings(items, rows, best, "probability", notes=short_notes(self.name, some, rows, k)))
+            parts.append(
+                Rankings(
+                    items, rows, best, "probability", notes=short_notes(self.name, some, rows, k)
+                )
+            )
         return Rankings.stack(parts) if parts else Rankings.empty(items, 0, k)
 
 
 def _everything(queries: int, items: int) -> Ragged:
-    return Ragged.of_lengths(np.full(queries, items), np.tile(np.arange(items, dtype=np.int32), queries))
+    return Ragged.of_lengths(
+        np.full(queries, items), np.tile(np.arange(items, dtype=np.int32), queries)
+    )

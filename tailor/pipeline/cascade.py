@@ -19,15 +19,18 @@ from tailor.pipeline.joining import followed_by, one_catalogue
 
 @dataclass(eq=False)
 class Cascade(Recommender):
-    """The first stage retrieves `depth` items, the second orders them; what the second leaves out follows in the first's order.
+    """The first stage retrieves `depth` items, the second orders them; what the second leaves out
+    follows in the first's order.
 
-    A second stage that learns from lists is fitted on lists of a first stage that never saw their targets: the first is
-    fitted before an inner cut, makes the lists for what came after, and is then refitted on everything.
+    A second stage that learns from lists is fitted on lists of a first stage that never saw their
+    targets: the first is fitted before an inner cut, makes the lists for what came after, and is
+    then refitted on everything.
     """
 
     retrieve: Recommender
     rank: Recommender
-    depth: int = 100  # items retrieved
+    depth: int = 100
+    """Items retrieved."""
 
     retrieve_: Recommender = field(init=False, repr=False)
     rank_: Recommender = field(init=False, repr=False)
@@ -40,22 +43,42 @@ class Cascade(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "Cascade", "retrieve": {"class": "CoVisitation"}, "rank": {"class": "TextNeighbours"}}))
+        return cast(
+            Self,
+            build(
+                {
+                    "class": "Cascade",
+                    "retrieve": {"class": "CoVisitation"},
+                    "rank": {"class": "TextNeighbours"},
+                }
+            ),
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         if not self.rank.uses_lists:
-            self.retrieve_, self.rank_ = (cast(Recommender, clone(stage).fit(data, run, valid)) for stage in (self.retrieve, self.rank))
+            self.retrieve_, self.rank_ = (
+                cast(Recommender, clone(stage).fit(data, run, valid))
+                for stage in (self.retrieve, self.rank)
+            )
             return
         cut = inner_cut(data, run.seed)
         if cut is None:
-            raise DataError("Cascade: nobody has the 3 events needed to make lists for the second stage")
+            raise DataError(
+                "Cascade: nobody has the 3 events needed to make lists for the second stage"
+            )
         first = cast(Recommender, clone(self.retrieve).fit(cut.train, run))
         queries, targets = cut.queries("valid")
         lists = Lists(queries, cast(Rankings, first.recommend(queries, self.depth)), targets)
         self.rank_ = cast(Recommender, clone(self.rank).fit(cut.train.with_lists(lists), run))
         self.retrieve_ = cast(Recommender, clone(self.retrieve).fit(data, run, valid))
-        listed = np.isin(targets.owners * len(data.catalogue) + targets.values, _keys(lists.rankings.over(data.catalogue)))
-        self.fit_report_ = {"lists": len(queries), "share_of_targets_in_the_lists": round(float(listed.mean()), 4)}
+        listed = np.isin(
+            targets.owners * len(data.catalogue) + targets.values,
+            _keys(lists.rankings.over(data.catalogue)),
+        )
+        self.fit_report_ = {
+            "lists": len(queries),
+            "share_of_targets_in_the_lists": round(float(listed.mean()), 4),
+        }
 
     def restrict(self, queries: Queries) -> Queries:
         return self.rank_.restrict(self.retrieve_.restrict(queries))
@@ -66,9 +89,15 @@ class Cascade(Recommender):
         ordered = cast(Rankings, self.rank_.recommend(queries, depth, found))
         joined = followed_by(replace(ordered, columns={}), replace(found, columns={}), k)
         joined, found = one_catalogue([joined, found])
-        return replace(joined, columns={**joined.columns, self.retrieve_.name: _scores_of(joined, found)}, score_kind=ordered.score_kind)
+        return replace(
+            joined,
+            columns={**joined.columns, self.retrieve_.name: _scores_of(joined, found)},
+            score_kind=ordered.score_kind,
+        )
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         """The second stage's explanations where it has any, else the first's."""
         self._check_fitted()
         for stage in (self.rank_, self.retrieve_):
@@ -82,7 +111,9 @@ def _keys(lists: Rankings) -> np.ndarray:
 
 
 def _scores_of(joined: Rankings, found: Rankings) -> np.ndarray:
-    """(Q, k) the scores that `found` gave to the items of `joined`; NaN where it did not score them."""
+    """(Q, k) the scores that `found` gave to the items of `joined`; NaN where it did not score
+    them.
+    """
     base = len(found.catalogue) + 1
     keys, shown = np.arange(len(found))[:, None] * base, found.rows >= 0
     known, scores = (keys + found.rows)[shown], found.scores[shown]
@@ -91,4 +122,6 @@ def _scores_of(joined: Rankings, found: Rankings) -> np.ndarray:
     at = np.searchsorted(known[order], wanted).clip(max=max(len(known) - 1, 0))
     if not len(known):
         return np.full(joined.rows.shape, np.nan, np.float32)
-    return np.where((joined.rows >= 0) & (known[order][at] == wanted), scores[order][at], np.nan).astype(np.float32)
+    return np.where(
+        (joined.rows >= 0) & (known[order][at] == wanted), scores[order][at], np.nan
+    ).astype(np.float32)

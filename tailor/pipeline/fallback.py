@@ -22,7 +22,8 @@ from tailor.pipeline.joining import followed_by, scattered
 class Fallback(Recommender):
     """Asks the first recommender, and the following ones for the places it leaves empty.
 
-    What any part's filters exclude, no later part may fill in; where a filter fails, the list stays empty.
+    What any part's filters exclude, no later part may fill in; where a filter fails, the list stays
+    empty.
     """
 
     parts: list[Recommender] = field(default_factory=list)
@@ -31,11 +32,18 @@ class Fallback(Recommender):
 
     def __post_init__(self) -> None:
         if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
-            raise ModelError(f"Fallback.parts is {self.parts!r}: it must be recommenders, at least one")
+            raise ModelError(
+                f"Fallback.parts is {self.parts!r}: it must be recommenders, at least one"
+            )
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}))
+        return cast(
+            Self,
+            build(
+                {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}
+            ),
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]
@@ -62,19 +70,25 @@ class Fallback(Recommender):
             lists = _filled(lists, short, fill, k)
         return lists
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         """For every item, the explanation of the first part that has evidence for it."""
         self._check_fitted()
         asked = self.restrict(Queries.of(queries))
         by_part = [part.explain(asked, rankings) for part in self.parts_ if part.explains()]
         if not by_part:
             raise ModelError("Fallback: none of its parts can explain its rankings")
-        return [[next((e for e in one if e.evidence), one[0]) for one in zip(*reasons, strict=True)]
-                for reasons in zip(*by_part, strict=True)]  # fmt: skip
+        return [
+            [next((e for e in one if e.evidence), one[0]) for one in zip(*reasons, strict=True)]
+            for reasons in zip(*by_part, strict=True)
+        ]
 
 
 def _filled(lists: Rankings, short: np.ndarray, fill: Rankings, k: int) -> Rankings:
     """The rankings at `short` followed by `fill`; the others as they are, in their old order."""
     full = np.setdiff1d(np.arange(len(lists)), short)
     rest = followed_by(lists.take(full), Rankings.empty(lists.catalogue, len(full), 0), k)
-    return scattered([(short, followed_by(lists.take(short), fill, k)), (full, rest)], len(lists), k)
+    return scattered(
+        [(short, followed_by(lists.take(short), fill, k)), (full, rest)], len(lists), k
+    )

@@ -25,7 +25,9 @@ BLOCK = 2048  # queries fused at a time
 REHEARSED = 512  # queries that a rehearsal asks
 CELLS = 2_000_000  # queries times items whose sums are found at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
-LEAST = 1e-9  # the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that it is not named
+# the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that
+# it is not named
+LEAST = 1e-9
 STEP = 20  # weights are learned in steps of 1 / STEP
 
 
@@ -33,38 +35,58 @@ STEP = 20  # weights are learned in steps of 1 / STEP
 class Fuse(Recommender):
     """Adds up what several recommenders say, each scaled to at most 1 per query and given a weight.
 
-    "score" fusion divides each part's scores by its best one for the query (CombSUM, Fox and Shaw 1994, with weights);
-    "rank" fusion uses 1 / (rank_constant + rank) (reciprocal rank fusion, Cormack et al. 2009). Weights are learned on
-    validation by NDCG@10: a walk over weights in steps of .05, or given.
+    "score" fusion divides each part's scores by its best one for the query (CombSUM, Fox and Shaw
+    1994, with weights); "rank" fusion uses 1 / (rank_constant + rank) (reciprocal rank fusion,
+    Cormack et al. 2009). Weights are learned on validation by NDCG@10: a walk over weights in steps
+    of .05, or given.
     """
 
     parts: list[Recommender] = field(default_factory=list)
     kind: Literal["score", "rank"] = "score"
-    weights: tuple[float, ...] | None = None  # one a part; left out: learned
-    depth: int = 200  # items asked of each part
+    weights: tuple[float, ...] | None = None
+    """One a part; left out: learned."""
+    depth: int = 200
+    """Items asked of each part."""
     rank_constant: float = 60.0
-    exclude_history: bool = True  # while weights are learned: whether items of the history may be answered
+    exclude_history: bool = True
+    """While weights are learned: whether items of the history may be answered."""
 
     parts_: list[Recommender] = field(init=False, repr=False)
-    weights_: list[float] = field(init=False, repr=False)  # sums to 1
+    weights_: list[float] = field(init=False, repr=False)
+    """Sums to 1."""
 
     def __post_init__(self) -> None:
         if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
             raise ModelError(f"Fuse.parts is {self.parts!r}: it must be recommenders, at least one")
         given = self.weights
-        if given is not None and not (len(given) == len(self.parts) and min(given) >= 0 and sum(given) > 0):
-            raise ModelError(f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not all 0")
+        if given is not None and not (
+            len(given) == len(self.parts) and min(given) >= 0 and sum(given) > 0
+        ):
+            raise ModelError(
+                f"Fuse.weights {self.weights}: one a part ({len(self.parts)}), none negative, not"
+                " all 0"
+            )
         if self.depth < 1:
             raise ModelError(f"Fuse.depth is {self.depth}: it must be at least 1")
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}))
+        return cast(
+            Self,
+            build(
+                {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
+            ),
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         def fitted(on: Dataset) -> list[Recommender]:
-            steps = run.progress([clone(part) for part in self.parts], "fitting parts", len(self.parts))
-            return [cast(Recommender, part.fit(on, run, valid if on is data else None)) for part in steps]
+            steps = run.progress(
+                [clone(part) for part in self.parts], "fitting parts", len(self.parts)
+            )
+            return [
+                cast(Recommender, part.fit(on, run, valid if on is data else None))
+                for part in steps
+            ]
 
         if self.weights is not None:
             self.parts_, given = fitted(data), np.array(self.weights) / sum(self.weights)
@@ -78,19 +100,30 @@ class Fuse(Recommender):
         self.parts_ = fitted(data if valid else cut.train)
         self.weights_, score = self._learned(cut, run)
         names = part_names(self.parts)
-        self.fit_report_ = {"weights": dict(zip(names, self.weights_, strict=True)), "validation_ndcg@10": round(score, 5),
-                            "learned_on": "validation" if valid else "an inner cut, then refitted"}  # fmt: skip
+        self.fit_report_ = {
+            "weights": dict(zip(names, self.weights_, strict=True)),
+            "validation_ndcg@10": round(score, 5),
+            "learned_on": "validation" if valid else "an inner cut, then refitted",
+        }
         if valid is None:
             self.parts_ = fitted(data)
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """The parts in turn, twice where weights are learned on an inner cut, and the learning by the time that it takes of a few queries."""
-        rehearsed = [cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts]
-        self.parts_, self.weights_ = [part for part, _ in rehearsed], list(self.weights or [1 / len(self.parts)] * len(self.parts))
+        """The parts in turn, twice where weights are learned on an inner cut, and the learning by
+        the time that it takes of a few queries.
+        """
+        rehearsed = [
+            cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts
+        ]
+        self.parts_, self.weights_ = (
+            [part for part, _ in rehearsed],
+            list(self.weights or [1 / len(self.parts)] * len(self.parts)),
+        )
         names = part_names(self.parts)
         cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
         costs = [
-            (name, cost.times(2 if cut is not None and valid is None else 1)) for name, (_, cost) in zip(names, rehearsed, strict=True)
+            (name, cost.times(2 if cut is not None and valid is None else 1))
+            for name, (_, cost) in zip(names, rehearsed, strict=True)
         ]
         if cut is not None:
             costs.append(("weights", self._rehearse_learning(cut, run)))
@@ -102,7 +135,10 @@ class Fuse(Recommender):
         before = watch.lap()
         some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:REHEARSED]), _Problem()
         self._ask(queries, _distinct(targets), some, problem)
-        share = min(len(queries) / max(len(some), 1), (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1))
+        share = min(
+            len(queries) / max(len(some), 1),
+            (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1),
+        )
         asking = watch.lap() * share
         problem.best_weights(len(self.parts))
         held = (problem.pairs * share) * (4 * len(self.parts) + 9)
@@ -118,7 +154,11 @@ class Fuse(Recommender):
         for start in range(0, len(queries), BLOCK):
             some = None if candidates is None else candidates[start : start + BLOCK]
             blocks.append(self._fused(queries[start : start + BLOCK], k, some))
-        return Rankings.stack([block.over(blocks[0].catalogue) for block in blocks]) if blocks else Rankings.empty(Vocabulary([]), 0, k)
+        return (
+            Rankings.stack([block.over(blocks[0].catalogue) for block in blocks])
+            if blocks
+            else Rankings.empty(Vocabulary([]), 0, k)
+        )
 
     def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         parts, weights = self._voters()
@@ -129,45 +169,80 @@ class Fuse(Recommender):
             _side_by_side([part.scores for part in lists], -np.inf),
         )
         votes, size = self._scaled(rows, scores), max(1, CELLS // max(len(catalogue), 1))
-        found = [_together(rows[i : i + size], votes[i : i + size], weights, len(catalogue), k) for i in range(0, len(queries), size)]
+        found = [
+            _together(rows[i : i + size], votes[i : i + size], weights, len(catalogue), k)
+            for i in range(0, len(queries), size)
+        ]
         best, sums = (np.concatenate([one[i] for one in found]) for i in range(2))
-        columns = dict(zip(part_names(parts), np.concatenate([own for _, _, own in found], axis=1), strict=True))
-        short = {i: notes[i] for i in np.flatnonzero(best[:, -1] < 0).tolist() if i in notes} if notes else {}
+        columns = dict(
+            zip(
+                part_names(parts), np.concatenate([own for _, _, own in found], axis=1), strict=True
+            )
+        )
+        short = (
+            {i: notes[i] for i in np.flatnonzero(best[:, -1] < 0).tolist() if i in notes}
+            if notes
+            else {}
+        )
         return Rankings(catalogue, best, sums, f"fused {self.kind}", columns, short)
 
     def _voters(self) -> tuple[list[Recommender], list[float]]:
         """The parts that have a weight, and their weights."""
-        voting = [(part, weight) for part, weight in zip(self.parts_, self.weights_, strict=True) if weight > 0]
+        voting = [
+            (part, weight)
+            for part, weight in zip(self.parts_, self.weights_, strict=True)
+            if weight > 0
+        ]
         return [part for part, _ in voting], [weight for _, weight in voting]
 
     def _lists(
-        self, parts: Sequence[Recommender], queries: Queries, depth: int, candidates: Rankings | None
+        self,
+        parts: Sequence[Recommender],
+        queries: Queries,
+        depth: int,
+        candidates: Rankings | None,
     ) -> tuple[list[Rankings], dict[int, tuple[str, ...]]]:
         """The parts' lists over one catalogue, and what the parts say of each query."""
         first = parts[0]
         if isinstance(first, ScoringRecommender) and all(
-            isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_) for part in parts
+            isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_)
+            for part in parts
         ):
             queries = queries.over(first.items_)  # looked up once, not by every part
-        lists = one_catalogue([cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts])
+        lists = one_catalogue(
+            [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
+        )
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
             notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}
         return lists, notes
 
     def _votes(
-        self, parts: Sequence[Recommender], queries: Queries, depth: int, candidates: Rankings | None
+        self,
+        parts: Sequence[Recommender],
+        queries: Queries,
+        depth: int,
+        candidates: Rankings | None,
     ) -> tuple[Vocabulary, list[sp.csr_matrix]]:
         """The catalogue, and one (Q, N) sparse matrix of scaled scores a part."""
         lists, _ = self._lists(parts, queries, depth, candidates)
         catalogue = lists[0].catalogue
-        return catalogue, [part.ragged().matrix(len(catalogue), self._scaled(part.rows, part.scores)[part.rows >= 0]) for part in lists]
+        return catalogue, [
+            part.ragged().matrix(
+                len(catalogue), self._scaled(part.rows, part.scores)[part.rows >= 0]
+            )
+            for part in lists
+        ]
 
     def _scaled(self, rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
-        """(..., K) float32: the best item of every list at 1; what stands where a list has no item means nothing."""
+        """(..., K) float32: the best item of every list at 1; what stands where a list has no item
+        means nothing.
+        """
         if self.kind == "rank":
             ranks = np.arange(1, rows.shape[-1] + 1, dtype=np.float32)
-            return np.broadcast_to((self.rank_constant + 1) / (self.rank_constant + ranks), rows.shape)
+            return np.broadcast_to(
+                (self.rank_constant + 1) / (self.rank_constant + ranks), rows.shape
+            )
         there = rows >= 0
         low = np.where(there, scores, 0).min(
             axis=-1, initial=0, keepdims=True
@@ -181,14 +256,20 @@ class Fuse(Recommender):
         targets = _distinct(targets)
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
-        for start in run.progress(range(0, len(chosen), BLOCK), "learning weights", -(-len(chosen) // BLOCK)):
+        for start in run.progress(
+            range(0, len(chosen), BLOCK), "learning weights", -(-len(chosen) // BLOCK)
+        ):
             self._ask(queries, targets, np.sort(chosen[start : start + BLOCK]), problem)
             if problem.pairs > TUNING_PAIRS:
                 break
         return problem.best_weights(len(self.parts))
 
-    def _ask(self, queries: Queries, targets: Ragged, some: np.ndarray, problem: "_Problem") -> None:
-        """Add to `problem` what the parts say to `some` of the queries, and what they should have said."""
+    def _ask(
+        self, queries: Queries, targets: Ragged, some: np.ndarray, problem: "_Problem"
+    ) -> None:
+        """Add to `problem` what the parts say to `some` of the queries, and what they should have
+        said.
+        """
         asked = queries.take(some)
         if self.exclude_history:
             asked = asked.without_history()
@@ -197,10 +278,14 @@ class Fuse(Recommender):
         to = queries.catalogue.mapping_to(catalogue)
         problem.add(votes, moved if to is None else moved.with_values(to[moved.values]))
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
-        """The parts' explanations, weighted by what each part adds to the item's score in a ranking of the whole catalogue.
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
+        """The parts' explanations, weighted by what each part adds to the item's score in a ranking
+        of the whole catalogue.
 
-        An item that stands in no part's first `depth` is weighed among the items of its ranking instead.
+        An item that stands in no part's first `depth` is weighed among the items of its ranking
+        instead.
         """
         self._check_fitted()
         asked = self.restrict(Queries.of(queries))
@@ -208,16 +293,31 @@ class Fuse(Recommender):
         shares = self._shares(asked, rankings, None)
         if any((one.sum(axis=0) == 0).any() for one in shares):
             deeper = self._shares(asked, rankings, Rankings.of(rankings))
-            shares = [np.where(one.sum(axis=0) > 0, one, other) for one, other in zip(shares, deeper, strict=True)]
+            shares = [
+                np.where(one.sum(axis=0) > 0, one, other)
+                for one, other in zip(shares, deeper, strict=True)
+            ]
         by_part = [part.explain(asked, rankings) if part.explains() else None for part in parts]
         out = []
         for i, ranking in enumerate(rankings):
-            reasons = [[explained[i][k] if explained else None for explained in by_part] for k in range(len(ranking))]
-            out.append([_weighted(one, reasons[k], shares[i][:, k], part_names(parts)) for k, one in enumerate(ranking.ids)])
+            reasons = [
+                [explained[i][k] if explained else None for explained in by_part]
+                for k in range(len(ranking))
+            ]
+            out.append(
+                [
+                    _weighted(one, reasons[k], shares[i][:, k], part_names(parts))
+                    for k, one in enumerate(ranking.ids)
+                ]
+            )
         return out
 
-    def _shares(self, queries: Queries, rankings: Sequence[Ranking], candidates: Rankings | None) -> list[np.ndarray]:
-        """For every ranking (parts, K): the share of each item's score that each part brings; 0 where no part names the item."""
+    def _shares(
+        self, queries: Queries, rankings: Sequence[Ranking], candidates: Rankings | None
+    ) -> list[np.ndarray]:
+        """For every ranking (parts, K): the share of each item's score that each part brings; 0
+        where no part names the item.
+        """
         parts, weights = self._voters()
         depth = self.depth if candidates is None else max(self.depth, candidates.rows.shape[1])
         catalogue, votes = self._votes(parts, queries, depth, candidates)
@@ -231,7 +331,9 @@ class Fuse(Recommender):
         return out
 
 
-def _weighted(item_id: str, parts: Sequence[Explanation | None], shares: np.ndarray, names: Sequence[str]) -> Explanation:
+def _weighted(
+    item_id: str, parts: Sequence[Explanation | None], shares: np.ndarray, names: Sequence[str]
+) -> Explanation:
     found: dict[tuple[str, str], float] = {}
     for part, share, name in zip(parts, shares, names, strict=True):
         if share <= 0:
@@ -253,7 +355,11 @@ def _distinct(targets: Ragged) -> Ragged:
 
 def _side_by_side(lists: Sequence[np.ndarray], nothing: float) -> np.ndarray:
     """P lists (Q, K or fewer) as (Q, P, K), filled up with `nothing`."""
-    out = np.full((len(lists[0]), len(lists), max(one.shape[1] for one in lists)), nothing, dtype=lists[0].dtype)
+    out = np.full(
+        (len(lists[0]), len(lists), max(one.shape[1] for one in lists)),
+        nothing,
+        dtype=lists[0].dtype,
+    )
     for at, one in enumerate(lists):
         out[:, at, : one.shape[1]] = one
     return out
@@ -262,9 +368,11 @@ def _side_by_side(lists: Sequence[np.ndarray], nothing: float) -> np.ndarray:
 def _together(
     rows: np.ndarray, votes: np.ndarray, weights: Sequence[float], width: int, k: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The k items (Q, k) of the highest sums over lists (Q, P, K) of rows and their votes, the sums, and (P, Q, k) each list's own part, NaN where it has none.
+    """The k items (Q, k) of the highest sums over lists (Q, P, K) of rows and their votes, the
+    sums, and (P, Q, k) each list's own part, NaN where it has none.
 
-    Sums stand in a cell for each of Q * `width` items: for few queries that costs a tenth of adding sparse matrices.
+    Sums stand in a cell for each of Q * `width` items: for few queries that costs a tenth of adding
+    sparse matrices.
     """
     n, parts, _ = rows.shape
     there = rows >= 0
@@ -282,12 +390,16 @@ def _together(
 
 
 class _Problem:
-    """NDCG@10 on validation as a function of the weights: for every target, the parts' votes on it and on its rivals."""
+    """NDCG@10 on validation as a function of the weights: for every target, the parts' votes on it
+    and on its rivals.
+    """
 
     def __init__(self) -> None:
         self.targets: list[np.ndarray] = []  # (T, parts) votes on the target
-        self.rivals: list[np.ndarray] = []  # (pairs, parts) votes on every item of the target's query
-        self.is_ahead: list[np.ndarray] = []  # (pairs,) whether the item stands before the target where the two tie
+        # (pairs, parts) votes on every item of the target's query
+        self.rivals: list[np.ndarray] = []
+        # (pairs,) whether the item stands before the target where the two tie
+        self.is_ahead: list[np.ndarray] = []
         self.rivals_n: list[np.ndarray] = []  # (T,)
         self.worth: list[np.ndarray] = []  # (T,) 1 / (ideal DCG of the query)
         self.queries_n = 0
@@ -298,22 +410,38 @@ class _Problem:
         owners = np.repeat(np.arange(some.shape[0]), np.diff(some.indptr))
         every = np.stack([np.asarray(vote[owners, some.indices]).ravel() for vote in votes], axis=1)
         known = targets.values >= 0  # a target that is in no part's catalogue is missed by all
-        on_target = np.stack([np.asarray(vote[targets.owners, targets.values * known]).ravel() * known for vote in votes], axis=1)
+        on_target = np.stack(
+            [
+                np.asarray(vote[targets.owners, targets.values * known]).ravel() * known
+                for vote in votes
+            ],
+            axis=1,
+        )
         ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
         named = on_target.any(axis=1)  # the others are misses whatever the weights
-        items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(targets.owners[named])
+        items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(
+            targets.owners[named]
+        )
         self.targets.append(on_target[named])
         self.rivals.append(every[items.values])
-        self.is_ahead.append(some.indices[items.values] < np.repeat(targets.values[named], items.lengths))
+        self.is_ahead.append(
+            some.indices[items.values] < np.repeat(targets.values[named], items.lengths)
+        )
         self.rivals_n.append(items.lengths)
         self.worth.append(1 / ideal[targets.owners[named]])
         self.queries_n += len(targets)
         self.pairs += len(items.values)
 
     def best_weights(self, parts: int) -> tuple[list[float], float]:
-        """The best found by moving one step of weight from one part to another, from the even start and from each part alone."""
+        """The best found by moving one step of weight from one part to another, from the even start
+        and from each part alone.
+        """
         targets, rivals = np.concatenate(self.targets), np.concatenate(self.rivals)
-        counts, worth, ahead = np.concatenate(self.rivals_n), np.concatenate(self.worth), np.concatenate(self.is_ahead)
+        counts, worth, ahead = (
+            np.concatenate(self.rivals_n),
+            np.concatenate(self.worth),
+            np.concatenate(self.is_ahead),
+        )
         if not len(targets):
             return [1 / parts] * parts, 0.0
         starts = np.r_[0, np.cumsum(counts)[:-1]]
@@ -323,17 +451,26 @@ class _Problem:
             if steps not in known:
                 weights = (np.array(steps) / STEP).astype(np.float32)
                 own = targets @ weights
-                bar = np.repeat(own, counts) * np.where(ahead, np.float32(1 - 1e-6), np.float32(1 + 1e-6))
+                bar = np.repeat(own, counts) * np.where(
+                    ahead, np.float32(1 - 1e-6), np.float32(1 + 1e-6)
+                )
                 above = np.add.reduceat(((rivals @ weights) > bar).astype(np.int32), starts)
                 gains = np.where((above < 10) & (own > 0), 1 / np.log2(above + 2), 0.0)
                 known[steps] = float((gains * worth).sum() / self.queries_n)
             return known[steps]
 
         even = [STEP // parts + (i < STEP % parts) for i in range(parts)]
-        best = max((tuple(even), *(tuple(STEP * (i == j) for i in range(parts)) for j in range(parts))), key=quality)
+        best = max(
+            (tuple(even), *(tuple(STEP * (i == j) for i in range(parts)) for j in range(parts))),
+            key=quality,
+        )
         for size in (4, 2, 1):
             while True:
-                moves = [_moved(best, i, j, size) for i, j in itertools.permutations(range(parts), 2) if best[i] >= size]
+                moves = [
+                    _moved(best, i, j, size)
+                    for i, j in itertools.permutations(range(parts), 2)
+                    if best[i] >= size
+                ]
                 top = max(moves, key=quality, default=best)
                 if quality(top) <= quality(best):
                     break

@@ -21,7 +21,8 @@ def one_catalogue(parts: Sequence[Rankings]) -> list[Rankings]:
 def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
     """Each ranking of `first`, then the items of `second` that it lacks, k at most.
 
-    The column "stage" says which of the two an item came from (0, 1); scores keep the scale of their own stage.
+    The column "stage" says which of the two an item came from (0, 1); scores keep the scale of
+    their own stage.
     """
     first, second = one_catalogue([first, second])
     n, base = len(first), len(first.catalogue) + 1
@@ -37,22 +38,36 @@ def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
 
     names = dict.fromkeys([*first.columns, *second.columns])
     nothing = [np.full(part.rows.shape, np.nan, np.float32) for part in (first, second)]
-    columns = {name: joined(first.columns.get(name, nothing[0]), second.columns.get(name, nothing[1]), np.nan) for name in names}
+    columns = {
+        name: joined(
+            first.columns.get(name, nothing[0]), second.columns.get(name, nothing[1]), np.nan
+        )
+        for name in names
+    }
     columns["stage"] = joined(np.zeros(first.rows.shape), np.ones(second.rows.shape), np.nan)
     scores = joined(first.scores, second.scores, -np.inf)
-    short = set(np.flatnonzero((taken >= 0).sum(axis=1) < k).tolist())  # a list that was filled has nothing to excuse
-    notes = {i: (*first.notes.get(i, ()), *second.notes.get(i, ())) for i in {*first.notes, *second.notes} & short}
+    # a list that was filled has nothing to excuse
+    short = set(np.flatnonzero((taken >= 0).sum(axis=1) < k).tolist())
+    notes = {
+        i: (*first.notes.get(i, ()), *second.notes.get(i, ()))
+        for i in {*first.notes, *second.notes} & short
+    }
     return replace(first, rows=taken, scores=scores, columns=columns, notes=notes)
 
 
 def part_names(parts: Sequence[Recommender]) -> list[str]:
     """A distinct name for every part: its class, numbered where several share it."""
     names = [part.name for part in parts]
-    return [name if names.count(name) == 1 else f"{name} {names[:i].count(name) + 1}" for i, name in enumerate(names)]
+    return [
+        name if names.count(name) == 1 else f"{name} {names[:i].count(name) + 1}"
+        for i, name in enumerate(names)
+    ]
 
 
 def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> Rankings:
-    """n rankings of at most k items: those of each part stand at the places (numbers from 0 to n - 1) that it is given with."""
+    """n rankings of at most k items: those of each part stand at the places (numbers from 0 to n -
+    1) that it is given with.
+    """
     if not parts:
         return Rankings.empty(Vocabulary([]), n, k)
     lists = one_catalogue([part.first(k) for _, part in parts])
@@ -66,4 +81,6 @@ def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> R
             columns[name][places, :width] = values
         notes |= {int(places[i]): note for i, note in part.notes.items()}
     kinds = {part.score_kind for part in lists}
-    return replace(out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score")
+    return replace(
+        out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score"
+    )

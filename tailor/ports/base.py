@@ -11,9 +11,11 @@ from tailor.errors import ModelError
 
 
 class Port(ABC):
-    """A part that methods are given: a frozen dataclass of settings, which stand in pipeline files and saved models and so hold no secret.
+    """A part that methods are given: a frozen dataclass of settings, which stand in pipeline files
+    and saved models and so hold no secret.
 
-    Keys are read from environment variables when a call is made; weights are loaded when first needed.
+    Keys are read from environment variables when a call is made; weights are loaded when first
+    needed.
     """
 
     @property
@@ -24,13 +26,17 @@ class Port(ABC):
 
 @dataclass(frozen=True)
 class Completion:
-    """What a language model answered to one prompt: `n` texts, and what they cost; or, where `error` says so, nothing."""
+    """What a language model answered to one prompt: `n` texts, and what they cost; or, where
+    `error` says so, nothing.
+    """
 
     texts: tuple[str, ...]
     tokens_in: int = 0
     tokens_out: int = 0
-    finish: tuple[str, ...] = ()  # by text: "stop", or "length" where it was cut off at max_tokens
-    error: str = ""  # why there is no answer
+    finish: tuple[str, ...] = ()
+    """By text: "stop", or "length" where it was cut off at max_tokens."""
+    error: str = ""
+    """Why there is no answer."""
     is_cached: bool = False
 
     @property
@@ -58,12 +64,15 @@ class LanguageModel(Port):
     ) -> list[Completion]:
         """One completion a prompt, in order; `schema` is a JSON schema that the texts must meet.
 
-        A prompt that could not be answered has a completion with an `error`; what concerns all of them raises ModelError.
-        """  # fmt: skip
+        A prompt that could not be answered has a completion with an `error`; what concerns all of
+        them raises ModelError.
+        """
 
     @abstractmethod
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) float64 log-probability of each answer after its prompt. Raises ModelError where "score" is no capability."""
+        """(n,) float64 log-probability of each answer after its prompt. Raises ModelError where
+        "score" is no capability.
+        """
 
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
@@ -76,7 +85,9 @@ class Encoder(Port):
     @property
     @abstractmethod
     def space(self) -> str:
-        """Which vectors these are: vectors of two encoders may be compared where their spaces are equal."""
+        """Which vectors these are: vectors of two encoders may be compared where their spaces are
+        equal.
+        """
 
     @property
     def fingerprint(self) -> str:  # the space and, where an encoder has several, the number format
@@ -87,5 +98,7 @@ class Encoder(Port):
         """(n, D) float32 of unit length."""
 
     def exact(self) -> "Encoder":
-        """The same space without approximation: a text's vector does not depend on what it is encoded with, to 1e-6."""
+        """The same space without approximation: a text's vector does not depend on what it is
+        encoded with, to 1e-6.
+        """
         return self

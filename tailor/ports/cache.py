@@ -1,4 +1,6 @@
-"""A cache on disk, by content: what was made from which text by whom, so that nothing is computed twice."""
+"""A cache on disk, by content: what was made from which text by whom, so that nothing is computed
+twice.
+"""
 
 import contextlib
 import hashlib
@@ -16,7 +18,10 @@ T = TypeVar("T")
 FILE, TURN = "cache.sqlite", "turn.sqlite"
 WAIT_S = 600.0  # for another process that is writing, or making
 CHECK = 8  # bytes of checksum before every value
-TABLE = "CREATE TABLE IF NOT EXISTS made (content BLOB, maker BLOB, value BLOB, PRIMARY KEY (content, maker)) WITHOUT ROWID"
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS made (content BLOB, maker BLOB, value BLOB, PRIMARY KEY (content,"
+    " maker)) WITHOUT ROWID"
+)
 _open = threading.local()  # connections of this thread, by file; a fork must not use its parent's
 
 
@@ -24,8 +29,9 @@ _open = threading.local()  # connections of this thread, by file; a fork must no
 class Cache:
     """Values under the hash of their content and of their maker, in one SQLite file of `folder`.
 
-    Several threads and processes may share it. A write that is cut off leaves nothing; a damaged file, or a damaged value, counts as absent.
-    Contents are kept as hashes only; `forget` overwrites what was made from a content, whoever made it.
+    Several threads and processes may share it. A write that is cut off leaves nothing; a damaged
+    file, or a damaged value, counts as absent. Contents are kept as hashes only; `forget`
+    overwrites what was made from a content, whoever made it.
     """
 
     folder: Path
@@ -36,14 +42,25 @@ class Cache:
         return self._tried(lambda file: [_checked(file, key, _hash(maker)) for key in keys])
 
     def put(self, maker: str, contents: Sequence[str], values: Sequence[bytes]) -> None:
-        """Store what `maker` made of the contents, all or nothing; what was stored before is replaced."""
-        rows = [(_hash(one), _hash(maker), _sum(value) + value) for one, value in zip(contents, values, strict=True)]
-        self._tried(lambda file: _all_or_nothing(file, "INSERT OR REPLACE INTO made VALUES (?, ?, ?)", rows))
+        """Store what `maker` made of the contents, all or nothing; what was stored before is
+        replaced.
+        """
+        rows = [
+            (_hash(one), _hash(maker), _sum(value) + value)
+            for one, value in zip(contents, values, strict=True)
+        ]
+        self._tried(
+            lambda file: _all_or_nothing(file, "INSERT OR REPLACE INTO made VALUES (?, ?, ?)", rows)
+        )
 
-    def make(self, maker: str, contents: Sequence[str], work: Callable[[list[str]], Sequence[bytes]]) -> list[bytes]:
-        """The values of all contents; `work` is called with the distinct ones that are missing, while nobody else makes any in this cache.
+    def make(
+        self, maker: str, contents: Sequence[str], work: Callable[[list[str]], Sequence[bytes]]
+    ) -> list[bytes]:
+        """The values of all contents; `work` is called with the distinct ones that are missing,
+        while nobody else makes any in this cache.
 
-        What is missing is looked up again once the turn has come, so that no two processes or threads make the same.
+        What is missing is looked up again once the turn has come, so that no two processes or
+        threads make the same.
         """
         found = dict(zip(contents, self.get(maker, contents), strict=True))
         if None in found.values():
@@ -57,10 +74,15 @@ class Cache:
         return [value for value in (found[one] for one in contents) if value is not None]
 
     def forget(self, contents: Sequence[str]) -> int:
-        """Overwrite what was made from these contents, whoever made it; returns how many values that were."""
+        """Overwrite what was made from these contents, whoever made it; returns how many values
+        that were.
+        """
         rows = [(_hash(one),) for one in set(contents)]
-        gone = self._tried(lambda file: _all_or_nothing(file, "DELETE FROM made WHERE content = ?", rows))
-        self._tried(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())  # the log holds the old pages
+        gone = self._tried(
+            lambda file: _all_or_nothing(file, "DELETE FROM made WHERE content = ?", rows)
+        )
+        # the log holds the old pages
+        self._tried(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
         return gone
 
     def clear(self) -> None:
@@ -69,7 +91,9 @@ class Cache:
         self._tried(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
 
     def __len__(self) -> int:
-        return self._tried(lambda file: int(file.execute("SELECT count(*) FROM made").fetchone()[0]))
+        return self._tried(
+            lambda file: int(file.execute("SELECT count(*) FROM made").fetchone()[0])
+        )
 
     def holds(self, needle: bytes) -> bool:
         """Whether a stored value contains these bytes: the check after an erasure."""
@@ -82,16 +106,20 @@ class Cache:
         except sqlite3.OperationalError as error:
             if "malformed" not in str(error) and "no such table" not in str(error):
                 raise ModelError(
-                    f"the cache {self.folder / FILE} cannot be used: {error}; free the disk, or name another folder"
+                    f"the cache {self.folder / FILE} cannot be used: {error}; free the disk, or"
+                    " name another folder"
                 ) from error
-        except sqlite3.DatabaseError:  # damaged: nothing in it can be trusted, and all of it can be made again
+        # damaged: nothing in it can be trusted, and all of it can be made again
+        except sqlite3.DatabaseError:
             pass
         self._remove()
         return work(self._connected(FILE))
 
     def _connected(self, name: str) -> sqlite3.Connection:
         path = self.folder / name
-        known: dict[tuple[int, Path], tuple[sqlite3.Connection, int]] = _open.__dict__.setdefault("files", {})
+        known: dict[tuple[int, Path], tuple[sqlite3.Connection, int]] = _open.__dict__.setdefault(
+            "files", {}
+        )
         key = (os.getpid(), path)
         if key in known:
             connection, inode = known[key]
@@ -103,9 +131,16 @@ class Cache:
             self.folder.mkdir(parents=True, exist_ok=True)
             connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
         except (OSError, sqlite3.OperationalError) as error:
-            raise ModelError(f"the cache folder {self.folder} cannot be used: {error}; name another one") from error
+            raise ModelError(
+                f"the cache folder {self.folder} cannot be used: {error}; name another one"
+            ) from error
         if name == FILE:
-            for line in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA secure_delete=ON", TABLE):
+            for line in (
+                "PRAGMA journal_mode=WAL",
+                "PRAGMA synchronous=NORMAL",
+                "PRAGMA secure_delete=ON",
+                TABLE,
+            ):
                 connection.execute(line)
         known[key] = (connection, path.stat().st_ino)
         return connection
@@ -127,7 +162,8 @@ class Cache:
                 return connection
             except sqlite3.OperationalError as error:
                 raise ModelError(
-                    f"the cache {self.folder} is held by another process, or cannot be written ({error}): wait for it, or name another folder"
+                    f"the cache {self.folder} is held by another process, or cannot be written"
+                    f" ({error}): wait for it, or name another folder"
                 ) from error
             except sqlite3.DatabaseError:  # damaged; nothing stands in it
                 self._remove(TURN)
@@ -152,14 +188,18 @@ def _sum(value: bytes) -> bytes:
 
 
 def _checked(file: sqlite3.Connection, content: bytes, maker: bytes) -> bytes | None:
-    row = file.execute("SELECT value FROM made WHERE content = ? AND maker = ?", (content, maker)).fetchone()
+    row = file.execute(
+        "SELECT value FROM made WHERE content = ? AND maker = ?", (content, maker)
+    ).fetchone()
     if row is None or _sum(row[0][CHECK:]) != row[0][:CHECK]:
         return None
     value: bytes = row[0][CHECK:]
     return value
 
 
-def _all_or_nothing(file: sqlite3.Connection, command: str, rows: Sequence[tuple[object, ...]]) -> int:
+def _all_or_nothing(
+    file: sqlite3.Connection, command: str, rows: Sequence[tuple[object, ...]]
+) -> int:
     file.execute("BEGIN IMMEDIATE")
     try:
         count = file.executemany(command, rows).rowcount

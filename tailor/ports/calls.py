@@ -1,4 +1,6 @@
-"""Calls to servers that may be slow, busy or gone: at most so many at once, again after a pause, never past a deadline."""
+"""Calls to servers that may be slow, busy or gone: at most so many at once, again after a pause,
+never past a deadline.
+"""
 
 import random
 import threading
@@ -17,7 +19,9 @@ LONGEST_S = 20.0
 
 
 class Refused(Exception):
-    """A call that failed; `again` says whether it may succeed when repeated, `after_s` how long the server wants to be left alone."""
+    """A call that failed; `again` says whether it may succeed when repeated, `after_s` how long the
+    server wants to be left alone.
+    """
 
     def __init__(self, why: str, again: bool, after_s: float = 0.0) -> None:
         super().__init__(why)
@@ -26,11 +30,14 @@ class Refused(Exception):
 
 @dataclass
 class Line:
-    """The way to one server, shared by all who call it: a limit on calls at once, and a breaker that opens after failures in a row."""
+    """The way to one server, shared by all who call it: a limit on calls at once, and a breaker
+    that opens after failures in a row.
+    """
 
     at_once: threading.BoundedSemaphore
     failures: int = 0
-    closed_until: float = 0.0  # of time.monotonic(): until then nothing is called
+    closed_until: float = 0.0
+    """Of time.monotonic(): until then nothing is called."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -41,22 +48,30 @@ _lines_lock = threading.Lock()
 def line_to(server: str, concurrency: int) -> Line:
     """The one line to a server in this process."""
     with _lines_lock:
-        return _lines.setdefault((server, concurrency), Line(threading.BoundedSemaphore(concurrency)))
+        return _lines.setdefault(
+            (server, concurrency), Line(threading.BoundedSemaphore(concurrency))
+        )
 
 
 @dataclass(frozen=True)
 class Calls:
-    """How a server is called: how often a call is repeated, how long all of them may take, when to stop asking a server that only fails."""
+    """How a server is called: how often a call is repeated, how long all of them may take, when to
+    stop asking a server that only fails.
+    """
 
     server: str
     concurrency: int = 8
     retries: int = 4
-    deadline_s: float = 120.0  # for a batch of calls, repetitions and waiting included
-    break_after: int = 8  # failed calls in a row, after which nothing is called for `break_s`
+    deadline_s: float = 120.0
+    """For a batch of calls, repetitions and waiting included."""
+    break_after: int = 8
+    """Failed calls in a row, after which nothing is called for `break_s`."""
     break_s: float = 30.0
 
     def all(self, work: Callable[[T, float], U], given: Sequence[T]) -> list[U | ModelError]:
-        """`work(one, seconds left)` for each, in order; where a call failed for good, a ModelError stands in the place of its answer."""
+        """`work(one, seconds left)` for each, in order; where a call failed for good, a ModelError
+        stands in the place of its answer.
+        """
         until = time.monotonic() + self.deadline_s
         if not given:
             return []
@@ -71,7 +86,10 @@ class Calls:
                 return ModelError(f"{self.server}: no answer within {self.deadline_s:g} s ({said})")
             try:
                 if time.monotonic() < line.closed_until:
-                    return ModelError(f"{self.server} is not asked for now: {self.break_after} calls in a row failed ({said})")
+                    return ModelError(
+                        f"{self.server} is not asked for now: {self.break_after} calls in a row"
+                        f" failed ({said})"
+                    )
                 answer = work(one, max(until - time.monotonic(), 0.001))
                 self._note(line, True)
                 return answer

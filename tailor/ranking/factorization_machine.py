@@ -13,14 +13,18 @@ from tailor.ranking.fields import FieldPredictor
 
 @dataclass(eq=False)
 class FactorizationMachine(FieldPredictor):
-    """Logistic regression in which every two fields also meet: what two values add together is the inner product of their vectors (Rendle 2010).
+    """Logistic regression in which every two fields also meet: what two values add together is the
+    inner product of their vectors (Rendle 2010).
 
-    So a pair of values that was never seen together is told from what each met elsewhere. Differs from the paper: values within one field (an item's
-    categories, a history's items) are averaged to one vector first and do not meet each other.
+    So a pair of values that was never seen together is told from what each met elsewhere. Differs
+    from the paper: values within one field (an item's categories, a history's items) are averaged
+    to one vector first and do not meet each other.
     """
 
-    width: Annotated[int, Choices(8, 16, 32)] = 16  # of the vectors
-    std: float = 0.01  # of the vectors at the beginning
+    width: Annotated[int, Choices(8, 16, 32)] = 16
+    """Of the vectors."""
+    std: float = 0.01
+    """Of the vectors at the beginning."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,4 +1,5 @@
-"""What predictors over fields share: how they learn, when they stop, and how their numbers become probabilities.
+"""What predictors over fields share: how they learn, when they stop, and how their numbers become
+probabilities.
 
 Shapes: B examples, S slots.
 """
@@ -30,42 +31,73 @@ from tailor.ranking.features import Features
 from tailor.training.validation import run_key
 
 HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
-LABELS = 50  # of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
+# of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
+LABELS = 50
 ANSWERED = 65_536  # pairs answered at a time
 
 
 @dataclass(eq=False)
 class FieldPredictor(Predictor):
-    """The probability of an outcome from fields: the item and what its table says, who asks, when, and the latest items of the history.
+    """The probability of an outcome from fields: the item and what its table says, who asks, when,
+    and the latest items of the history.
 
-    With `user_ids` each person has a field value too, as published models do; then the model holds people's ids and is saved with histories only. Without,
-    a person is what they chose, so that strangers are served and nothing is learned about anybody by name.
+    With `user_ids` each person has a field value too, as published models do; then the model holds
+    people's ids and is saved with histories only. Without, a person is what they chose, so that
+    strangers are served and nothing is learned about anybody by name.
     """
 
-    source: Source = "drawn"  # of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and items never chosen)
-    label: str | None = None  # which events are a 1: a condition such as "value >= 4", or its name in dataset.toml
-    negatives: int = 1  # with "drawn": items never chosen for each that was
-    drawn_by: Literal["popularity", "uniform"] = "popularity"  # how those are drawn
-    fields: tuple[str, ...] = ()  # names of fields, such as "item_id", "item:categories", "user:age"; none: all there are
-    history: int = 10  # latest items of the history that count; 0: none
-    user_ids: bool = False  # whether each person is a value too
-    least: int = 2  # examples that a value must have to be known
-    bins: int = 10  # of numbers, each as full
-    lr: Annotated[float, Range(1e-4, 3e-2, log=True)] = 1e-3  # highest step
-    l2: Annotated[float, Range(1e-7, 1e-2, log=True)] = 1e-5  # of what an example uses
-    batch: int = 1024  # examples a step
-    epochs: int = 30  # at most
-    patience: int = 4  # validations without a better AUC before training stops
-    calibrate: Literal["platt", "isotonic", "none"] = "platt"  # on validation
+    source: Source = "drawn"
+    """Of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and items
+    never chosen).
+    """
+    label: str | None = None
+    """Which events are a 1: a condition such as "value >= 4", or its name in dataset.toml."""
+    negatives: int = 1
+    """With "drawn": items never chosen for each that was."""
+    drawn_by: Literal["popularity", "uniform"] = "popularity"
+    """How those are drawn."""
+    fields: tuple[str, ...] = ()
+    """Names of fields, such as "item_id", "item:categories", "user:age"; none: all there are."""
+    history: int = 10
+    """Latest items of the history that count; 0: none."""
+    user_ids: bool = False
+    """Whether each person is a value too."""
+    least: int = 2
+    """Examples that a value must have to be known."""
+    bins: int = 10
+    """Of numbers, each as full."""
+    lr: Annotated[float, Range(1e-4, 3e-2, log=True)] = 1e-3
+    """Highest step."""
+    l2: Annotated[float, Range(1e-7, 1e-2, log=True)] = 1e-5
+    """Of what an example uses."""
+    batch: int = 1024
+    """Examples a step."""
+    epochs: int = 30
+    """At most."""
+    patience: int = 4
+    """Validations without a better AUC before training stops."""
+    calibrate: Literal["platt", "isotonic", "none"] = "platt"
+    """On validation."""
 
-    features_: dict[str, Any] = field(init=False, repr=False)  # of `Features`
-    item_codes_: np.ndarray = field(init=False, repr=False)  # of `Features`
-    weights_: dict[str, np.ndarray] = field(init=False, repr=False)  # of the net, by name
-    calibration_: dict[str, list[float]] = field(init=False, repr=False)  # arguments of Platt or Isotonic
+    features_: dict[str, Any] = field(init=False, repr=False)
+    """Of `Features`."""
+    item_codes_: np.ndarray = field(init=False, repr=False)
+    """Of `Features`."""
+    weights_: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Of the net, by name."""
+    calibration_: dict[str, list[float]] = field(init=False, repr=False)
+    """Arguments of Platt or Isotonic."""
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name, least in {"history": 0, "least": 1, "bins": 2, "batch": 1, "epochs": 1, "patience": 1}.items():
+        for name, least in {
+            "history": 0,
+            "least": 1,
+            "bins": 2,
+            "batch": 1,
+            "epochs": 1,
+            "patience": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if not self.lr > 0 or self.l2 < 0:
@@ -89,7 +121,9 @@ class FieldPredictor(Predictor):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         examples, judged, how = self._examples(data, run, valid)
-        features = Features.learned(data, examples, self.fields, self.history, self.user_ids, self.least, self.bins)
+        features = Features.learned(
+            data, examples, self.fields, self.history, self.user_ids, self.least, self.bins
+        )
         self.features_, self.item_codes_ = dict(features.about), features.items
         with computing(run.seed, run.workers):
             self._net = self._make_net(features.codes, features.field_of)
@@ -104,28 +138,59 @@ class FieldPredictor(Predictor):
         def loss(some: np.ndarray, rng: np.random.Generator) -> Tensor:
             to = _shift(self._net).device
             logits, size = self._net(codes[some].to(to), weights[some].to(to))
-            return nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[some].to(to)) + self.l2 * size
+            return (
+                nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[some].to(to))
+                + self.l2 * size
+            )
 
-        said = fit_net(self._net, batches, loss, run, Recipe(self.epochs, self.lr, patience=self.patience), self._judge(judged.labels, asked),
-                       run_key(self, data, valid, run))  # fmt: skip
+        said = fit_net(
+            self._net,
+            batches,
+            loss,
+            run,
+            Recipe(self.epochs, self.lr, patience=self.patience),
+            self._judge(judged.labels, asked),
+            run_key(self, data, valid, run),
+        )
         self._net.cpu().eval()
-        self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
+        self.weights_ = {
+            name: weight.detach().float().numpy().copy()
+            for name, weight in self._net.state_dict().items()
+        }
         self.calibration_ = self._calibrated(judged.labels, asked)
-        self.fit_report_ = {"examples": len(examples), "share of ones": round(float(examples.labels.mean()), 4), "stopped by": how, "calibrated": bool(self.calibration_),
-                            "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)), **said}  # fmt: skip
+        self.fit_report_ = {
+            "examples": len(examples),
+            "share of ones": round(float(examples.labels.mean()), 4),
+            "stopped by": how,
+            "calibrated": bool(self.calibration_),
+            "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)),
+            **said,
+        }
 
-    def _examples(self, data: Dataset, run: Run, valid: Split | None) -> tuple[Examples, Examples, str]:
+    def _examples(
+        self, data: Dataset, run: Run, valid: Split | None
+    ) -> tuple[Examples, Examples, str]:
         """What is learned from, what says when to stop, and where that comes from."""
         examples = self.outcome().learn(data, run.rng("examples"))
         if valid is not None and (self.source != "shown" or valid.kind == "time"):
-            return examples, self.outcome().judge(valid, "valid", run.rng("validation")), "the validation part"
+            return (
+                examples,
+                self.outcome().judge(valid, "valid", run.rng("validation")),
+                "the validation part",
+            )
         ids, who = examples.people()
         apart = (run.rng("apart").integers(HELD_BACK, size=len(ids)) == 0)[who]
         if not apart.any() or apart.all():
             return examples, examples, "what was learned from, for want of people"
-        return examples.take(np.flatnonzero(~apart)), examples.take(np.flatnonzero(apart)), f"one person of {HELD_BACK}"
+        return (
+            examples.take(np.flatnonzero(~apart)),
+            examples.take(np.flatnonzero(apart)),
+            f"one person of {HELD_BACK}",
+        )
 
-    def _judge(self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]) -> Callable[[], float]:
+    def _judge(
+        self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
+    ) -> Callable[[], float]:
         both = 0 < labels.sum() < len(labels)
 
         def value() -> float:
@@ -134,14 +199,17 @@ class FieldPredictor(Predictor):
 
         return value
 
-    def _calibrated(self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]) -> dict[str, list[float]]:
+    def _calibrated(
+        self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
+    ) -> dict[str, list[float]]:
         ones = int(labels.sum())
         if self.calibrate == "none" or min(ones, len(labels) - ones) < LABELS:
             return {}
         said = self._said(*asked)
         if self.calibrate == "platt":
             found = platt(labels, said)
-            return {"platt": list(found)} if found.slope > 0 else {}  # else what was likely would become unlikely
+            # else what was likely would become unlikely
+            return {"platt": list(found)} if found.slope > 0 else {}
         steps = isotonic(labels, said)
         return {"at": steps.at.tolist(), "values": steps.values.tolist()}
 
@@ -149,8 +217,17 @@ class FieldPredictor(Predictor):
         """(n,) probabilities as the net has them."""
         net, to = self._ready(), _shift(self._ready()).device
         with torch.inference_mode():
-            parts = [net(torch.from_numpy(codes[at : at + ANSWERED]).to(to), torch.from_numpy(weights[at : at + ANSWERED]).to(to))[0].double().sigmoid().cpu().numpy()
-                     for at in range(0, len(codes), ANSWERED)]  # fmt: skip
+            parts = [
+                net(
+                    torch.from_numpy(codes[at : at + ANSWERED]).to(to),
+                    torch.from_numpy(weights[at : at + ANSWERED]).to(to),
+                )[0]
+                .double()
+                .sigmoid()
+                .cpu()
+                .numpy()
+                for at in range(0, len(codes), ANSWERED)
+            ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def _ready_features(self) -> Features:
@@ -162,7 +239,9 @@ class FieldPredictor(Predictor):
         if "_net" not in self.__dict__:
             features = self._ready_features()
             self._net = self._make_net(features.codes, features.field_of)
-            self._net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()})
+            self._net.load_state_dict(
+                {name: torch.from_numpy(weight) for name, weight in self.weights_.items()}
+            )
             self._net.eval()
         return self._net
 
@@ -172,7 +251,9 @@ class FieldPredictor(Predictor):
         if "platt" in self.calibration_:
             return Platt(*self.calibration_["platt"])(said)
         if "at" in self.calibration_:
-            return Isotonic(np.array(self.calibration_["at"]), np.array(self.calibration_["values"]))(said)
+            return Isotonic(
+                np.array(self.calibration_["at"]), np.array(self.calibration_["values"])
+            )(said)
         return said
 
 

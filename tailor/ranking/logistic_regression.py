@@ -12,12 +12,15 @@ from tailor.ranking.fields import FieldPredictor
 
 @dataclass(eq=False)
 class LogisticRegression(FieldPredictor):
-    """Every value of every field has one number; what an example's values add up to is its log-odds.
+    """Every value of every field has one number; what an example's values add up to is its
+    log-odds.
 
-    It knows which items are chosen more often and who chooses more, but not who chooses what: for that, values must meet (`FactorizationMachine`).
+    It knows which items are chosen more often and who chooses more, but not who chooses what: for
+    that, values must meet (`FactorizationMachine`).
     """
 
-    lr: Annotated[float, Range(1e-3, 0.1, log=True)] = 1e-2  # highest step
+    lr: Annotated[float, Range(1e-3, 0.1, log=True)] = 1e-2
+    """Highest step."""
 
     def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
         return LinearFields(codes, field_of)

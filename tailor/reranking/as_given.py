@@ -15,7 +15,9 @@ from tailor.data.vocabulary import Vocabulary
 
 @dataclass(eq=False)
 class AsGiven(Recommender):
-    """Leaves candidates in their order, without what is excluded; learns nothing but which items there are."""
+    """Leaves candidates in their order, without what is excluded; learns nothing but which items
+    there are.
+    """
 
     needs_candidates: ClassVar[bool] = True
 
@@ -29,6 +31,13 @@ class AsGiven(Recommender):
         queries, lists = queries.over(self.items_), candidates.over(self.items_)
         allowed = queries.allowed()
         kept = lists.only(allowed[np.arange(len(lists))[:, None], lists.rows]).first(k)
-        falling = -np.arange(kept.rows.shape[1], dtype=np.float32)  # a list need not come with scores that fall
+        # a list need not come with scores that fall
+        falling = -np.arange(kept.rows.shape[1], dtype=np.float32)
         scores = np.where(kept.rows >= 0, falling, -np.inf).astype(np.float32)
-        return replace(kept, scores=scores, score_kind="minus places", columns={}, notes=short_notes(self.name, queries, kept.rows, k))
+        return replace(
+            kept,
+            scores=scores,
+            score_kind="minus places",
+            columns={},
+            notes=short_notes(self.name, queries, kept.rows, k),
+        )

@@ -17,16 +17,22 @@ from tailor.retrieval.neighbours import ItemToItem
 
 @dataclass(eq=False)
 class CoVisitation(ItemToItem):
-    """Items that followed the items of your history in other people's histories, the latest of yours counting most.
+    """Items that followed the items of your history in other people's histories, the latest of
+    yours counting most.
 
-    Counts, over all sequences, how often j stands at most `window` places after i, nearer pairs counting more, and
-    adds up the counts of the history's items. No paper of its own: the counter that sequence models must beat.
+    Counts, over all sequences, how often j stands at most `window` places after i, nearer pairs
+    counting more, and adds up the counts of the history's items. No paper of its own: the counter
+    that sequence models must beat.
     """
 
-    window: Annotated[int, Range(1, 15)] = 5  # places between the two items of a pair
-    distance_power: Annotated[float, Range(0.0, 2.0)] = 1.0  # a pair at distance d weighs 1 / d ** power; 0: all the same
-    reverse: Annotated[float, Range(0.0, 1.0)] = 0.3  # weight of j before i, relative to j after i
-    popularity_power: Annotated[float, Range(0.0, 0.6)] = 0.0  # counts of j are divided by its number of events to this power
+    window: Annotated[int, Range(1, 15)] = 5
+    """Places between the two items of a pair."""
+    distance_power: Annotated[float, Range(0.0, 2.0)] = 1.0
+    """A pair at distance d weighs 1 / d ** power; 0: all the same."""
+    reverse: Annotated[float, Range(0.0, 1.0)] = 0.3
+    """Weight of j before i, relative to j after i."""
+    popularity_power: Annotated[float, Range(0.0, 0.6)] = 0.0
+    """Counts of j are divided by its number of events to this power."""
     top_n: int | None = 100
 
     def __post_init__(self) -> None:
@@ -52,7 +58,12 @@ class CoVisitation(ItemToItem):
             self.weights_ = transitions(rows, len(self.items_), steps, self.top_n, run.workers)
         else:
             counts = np.bincount(rows.values, minlength=len(self.items_))
-            scale = sp.diags((1 / np.maximum(counts, 1) ** self.popularity_power).astype(np.float32))
+            scale = sp.diags(
+                (1 / np.maximum(counts, 1) ** self.popularity_power).astype(np.float32)
+            )
             every = (transitions(rows, len(self.items_), steps, None, run.workers) @ scale).tocsr()
             self.weights_ = every if self.top_n is None else heaviest(every, self.top_n)
-        self.fit_report_ = {"items_with_neighbours": int((np.diff(self.weights_.indptr) > 0).sum()), "pairs": self.weights_.nnz}
+        self.fit_report_ = {
+            "items_with_neighbours": int((np.diff(self.weights_.indptr) > 0).sum()),
+            "pairs": self.weights_.nnz,
+        }

@@ -22,16 +22,20 @@ ROWS = 1_024  # of the matrix that are worked on at a time
 
 @dataclass(eq=False)
 class EASE(ItemToItem):
-    """Predicts each item of a user from all the others by ridge regression, with no item predicting itself.
+    """Predicts each item of a user from all the others by ridge regression, with no item predicting
+    itself.
 
-    B = -P / diag(P) with P = inverse(X'X + l2 I), zero diagonal (Steck 2019, "Embarrassingly Shallow Autoencoders for
-    Sparse Data"). Differs from the paper: histories fade, and only the `top_n` positive weights per item are kept, which
-    makes serving sparse and explanations sums of positive parts; set history_decay=1 and top_n=None for the plain form
-    (then without its negative weights). Cost is the cube of the items: beyond `max_items`, the most popular ones are used.
+    B = -P / diag(P) with P = inverse(X'X + l2 I), zero diagonal (Steck 2019, "Embarrassingly
+    Shallow Autoencoders for Sparse Data"). Differs from the paper: histories fade, and only the
+    `top_n` positive weights per item are kept, which makes serving sparse and explanations sums of
+    positive parts; set history_decay=1 and top_n=None for the plain form (then without its negative
+    weights). Cost is the cube of the items: beyond `max_items`, the most popular ones are used.
     """
 
-    l2: Annotated[float, Range(20.0, 2000.0, log=True)] = 250.0  # ridge penalty; larger: fewer, more popular neighbours
-    max_items: int = 15_000  # an array of 4 * max_items ** 2 bytes while fitting: .9 GB at 15,000
+    l2: Annotated[float, Range(20.0, 2000.0, log=True)] = 250.0
+    """Ridge penalty; larger: fewer, more popular neighbours."""
+    max_items: int = 15_000
+    """An array of 4 * max_items ** 2 bytes while fitting: .9 GB at 15,000."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,11 +49,15 @@ class EASE(ItemToItem):
         seen, kept, left_out = _kept(data, self.max_items)
         weights = _positive(_inverse(_gram(seen), self.l2), self.top_n)
         entries, n = weights.tocoo(), len(self.items_)
-        self.weights_ = sp.csr_matrix((entries.data, (kept[entries.row], kept[entries.col])), shape=(n, n))
+        self.weights_ = sp.csr_matrix(
+            (entries.data, (kept[entries.row], kept[entries.col])), shape=(n, n)
+        )
         self.fit_report_ = {"items_used": len(kept), "items_with_events_left_out": left_out}
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """Counting, by the rows of some items; inverting, by the cube of the items; keeping the heaviest, by their square."""
+        """Counting, by the rows of some items; inverting, by the cube of the items; keeping the
+        heaviest, by their square.
+        """
         self.items_ = data.catalogue
         seen, kept, _ = _kept(data, self.max_items)
         n, by_item, watch = len(kept), seen.T.tocsr(), Stopwatch()
@@ -63,13 +71,24 @@ class EASE(ItemToItem):
         some = _positive(inverse, self.top_n)
         rest = watch.lap() * share**2
         every = len(self.items_)
-        self.weights_ = repeated(sp.csr_matrix((some.data, kept[drawn][some.indices], some.indptr), shape=(len(drawn), every)), every)
+        self.weights_ = repeated(
+            sp.csr_matrix(
+                (some.data, kept[drawn][some.indices], some.indptr), shape=(len(drawn), every)
+            ),
+            every,
+        )
         held = bytes_of(self.weights_)
-        return Cost(counting + inverting + rest, held, 4.0 * n**2 + 24 * ROWS * n + 2 * bytes_of(seen) + held)
+        return Cost(
+            counting + inverting + rest,
+            held,
+            4.0 * n**2 + 24 * ROWS * n + 2 * bytes_of(seen) + held,
+        )
 
 
 def _kept(data: Dataset, most: int) -> tuple[sp.csr_matrix, np.ndarray, int]:
-    """Who has which of the items kept, as (U, n) ones; the items' rows, at most so many, the most popular; how many with events are left out."""
+    """Who has which of the items kept, as (U, n) ones; the items' rows, at most so many, the most
+    popular; how many with events are left out.
+    """
     seen = data.sequences.rows.matrix(len(data.catalogue))
     seen.sum_duplicates()
     seen.data[:] = 1
@@ -80,7 +99,9 @@ def _kept(data: Dataset, most: int) -> tuple[sp.csr_matrix, np.ndarray, int]:
 
 
 def _gram(seen: sp.csr_matrix) -> np.ndarray:
-    """(n, n) how many users have both items, laid out as LAPACK reads it, so that the inverse can take its place."""
+    """(n, n) how many users have both items, laid out as LAPACK reads it, so that the inverse can
+    take its place.
+    """
     n = seen.shape[1]
     gram, by_item = np.empty((n, n), dtype=np.float32), seen.T.tocsr()
     for start in range(0, n, ROWS):  # a row stands for a column: the matrix is symmetric
@@ -108,7 +129,8 @@ def _inverse(gram: np.ndarray, l2: float) -> np.ndarray:
 def _positive(inverse: np.ndarray, top_n: int | None) -> sp.csr_matrix:
     """(n, n) the `top_n` largest positive entries of each row of B."""
     n, diagonal, out = len(inverse), inverse.diagonal().copy(), []
-    for start in range(0, n, ROWS):  # only the lower triangle is filled: read a block of rows, and mirror what lies above
+    # only the lower triangle is filled: read a block of rows, and mirror what lies above
+    for start in range(0, n, ROWS):
         stop = min(start + ROWS, n)
         block = np.zeros((stop - start, n), dtype=np.float32)
         block[:, :start] = inverse[start:stop, :start]

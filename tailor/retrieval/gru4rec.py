@@ -13,8 +13,9 @@ from tailor.retrieval.sequences import SequenceRecommender
 class GRU4Rec(SequenceRecommender):
     """A state that each event changes, and that predicts the next one (Hidasi et al. 2016).
 
-    Differs from the paper: item vectors are the same at the bottom and at the top, histories are people's and not sessions', and the loss is a softmax over many
-    shared negatives for BPR or TOP1 over those of the batch.
+    Differs from the paper: item vectors are the same at the bottom and at the top, histories are
+    people's and not sessions', and the loss is a softmax over many shared negatives for BPR or TOP1
+    over those of the batch.
     """
 
     recurrent_layers: int = 1

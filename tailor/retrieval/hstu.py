@@ -19,17 +19,24 @@ from tailor.retrieval.sequences import SequenceRecommender, Windows, check_block
 
 @dataclass(eq=False)
 class HSTU(SequenceRecommender):
-    """Attention that adds like events up in place of averaging them, with biases by distance and by time (Zhai et al. 2024).
+    """Attention that adds like events up in place of averaging them, with biases by distance and by
+    time (Zhai et al. 2024).
 
-    States and item vectors are compared by cosine over a temperature. Differs from the paper: one stream of items, without actions, and a softmax over
-    negatives that the batch shares. Where the events learned from have no times there is no bias by time; a query without times counts as all at once.
+    States and item vectors are compared by cosine over a temperature. Differs from the paper: one
+    stream of items, without actions, and a softmax over negatives that the batch shares. Where the
+    events learned from have no times there is no bias by time; a query without times counts as all
+    at once.
     """
 
-    dropout: Annotated[float, Range(0.05, 0.5)] = 0.2  # share of values zeroed while training
-    blocks: int = 1  # one upon the other
-    heads: int = 1  # must divide the width
+    dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
+    """Share of values zeroed while training."""
+    blocks: int = 1
+    """One upon the other."""
+    heads: int = 1
+    """Must divide the width."""
 
-    timed_: bool = field(init=False, repr=False)  # whether the events learned from have times
+    timed_: bool = field(init=False, repr=False)
+    """Whether the events learned from have times."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -40,13 +47,21 @@ class HSTU(SequenceRecommender):
         super()._fit(data, run, valid)
 
     def _layers(self) -> list[nn.Module]:
-        return [HSTUBlock(self.width, self.length, self.heads, self.dropout) for _ in range(self.blocks)]
+        return [
+            HSTUBlock(self.width, self.length, self.heads, self.dropout) for _ in range(self.blocks)
+        ]
 
     def _known(self, batch: Windows) -> dict[str, Tensor]:
         if not self.timed_:
             return {}
-        times, _ = padded(np.zeros(len(batch.rows), np.int64) if batch.times_ms is None else batch.times_ms, batch.starts, batch.lengths)
-        return {"times_ms": torch.from_numpy(np.where(times == NO_TIME, 0, times)).to(self._net.device)}
+        times, _ = padded(
+            np.zeros(len(batch.rows), np.int64) if batch.times_ms is None else batch.times_ms,
+            batch.starts,
+            batch.lengths,
+        )
+        return {
+            "times_ms": torch.from_numpy(np.where(times == NO_TIME, 0, times)).to(self._net.device)
+        }
 
     @classmethod
     def tiny(cls) -> "HSTU":

@@ -18,17 +18,20 @@ from tailor.retrieval.text_match import TextMatch
 
 @dataclass(eq=False)
 class Hybrid(ScoringRecommender):
-    """Words find names and numbers, vectors find what is meant: both scores, each in standard deviations over the catalogue, are added up.
+    """Words find names and numbers, vectors find what is meant: both scores, each in standard
+    deviations over the catalogue, are added up.
 
-    The two are on no common scale, so each query's scores are shifted to mean 0 and divided by their spread first (Lee 1997). The weight is the
-    best on CACM; Cranfield and NPL then judged it (docs/log.md).
+    The two are on no common scale, so each query's scores are shifted to mean 0 and divided by
+    their spread first (Lee 1997). The weight is the best on CACM; Cranfield and NPL then judged it
+    (docs/log.md).
     """
 
     reads_text: ClassVar[bool] = True
 
     words: TextMatch = field(default_factory=lambda: TextMatch(language="english"))
     meaning: DenseRetriever = field(default_factory=DenseRetriever)
-    weight: float = 0.5  # of meaning; words have the rest
+    weight: float = 0.5
+    """Of meaning; words have the rest."""
 
     words_: TextMatch = field(init=False, repr=False)
     meaning_: DenseRetriever = field(init=False, repr=False)
@@ -51,15 +54,21 @@ class Hybrid(ScoringRecommender):
         by_words = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
         by_meaning = self.meaning_._scores(queries)
         named = (by_words != 0) | np.isfinite(by_meaning)
-        total = (1 - self.weight) * in_deviations(by_words) + self.weight * in_deviations(by_meaning)
+        total = (1 - self.weight) * in_deviations(by_words) + self.weight * in_deviations(
+            by_meaning
+        )
         return np.where(named, total, -np.inf).astype(np.float32)
 
 
 def in_deviations(scores: np.ndarray) -> np.ndarray:
-    """Every row in standard deviations from its mean, over what is finite; 0 where there is nothing or no spread."""
+    """Every row in standard deviations from its mean, over what is finite; 0 where there is nothing
+    or no spread.
+    """
     known = np.isfinite(scores)
     count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    centred = np.where(known, scores, 0) - np.where(known, scores, 0).sum(axis=1, keepdims=True) / count
+    centred = (
+        np.where(known, scores, 0) - np.where(known, scores, 0).sum(axis=1, keepdims=True) / count
+    )
     centred = np.where(known, centred, 0)
     spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
     out: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)

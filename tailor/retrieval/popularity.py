@@ -19,30 +19,44 @@ DAY_MS = 86_400_000
 
 @dataclass(eq=False)
 class Popularity(ScoringRecommender):
-    """The items with the most events, the same for everybody; serves people of whom nothing is known.
+    """The items with the most events, the same for everybody; serves people of whom nothing is
+    known.
 
-    Counts events, recent ones more where `half_life_days` is set. Items without an event come last, in no particular order.
+    Counts events, recent ones more where `half_life_days` is set. Items without an event come last,
+    in no particular order.
     """
 
-    half_life_days: float | None = None  # an event this much older than the newest counts half
+    half_life_days: float | None = None
+    """An event this much older than the newest counts half."""
 
-    counts_: np.ndarray = field(init=False, repr=False)  # (N,) float32
-    order_: np.ndarray = field(init=False, repr=False)  # (N,) item rows, most popular first
+    counts_: np.ndarray = field(init=False, repr=False)
+    """(N,) float32."""
+    order_: np.ndarray = field(init=False, repr=False)
+    """(N,) item rows, most popular first."""
 
     def __post_init__(self) -> None:
         if self.half_life_days is not None and not self.half_life_days > 0:
-            raise DataError(f"half_life_days is {self.half_life_days}: it must be above 0; leave it out to count all events the same")
+            raise DataError(
+                f"half_life_days is {self.half_life_days}: it must be above 0; leave it out to"
+                " count all events the same"
+            )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         sequences, weights = data.sequences, None
         if self.half_life_days is not None:
             if sequences.times_ms is None:
-                raise DataError(f'half_life_days needs times, data set "{data.name}" has none: leave it out')
+                raise DataError(
+                    f'half_life_days needs times, data set "{data.name}" has none: leave it out'
+                )
             times = sequences.times_ms.values
             weights = 0.5 ** ((times.max(initial=0) - times) / (self.half_life_days * DAY_MS))
-        self.counts_ = np.bincount(sequences.rows.values, weights, minlength=len(self.items_)).astype(np.float32)
-        self.order_ = best_first(self.counts_, np.arange(len(self.items_)), len(self.items_)).astype(np.int32)
+        self.counts_ = np.bincount(
+            sequences.rows.values, weights, minlength=len(self.items_)
+        ).astype(np.float32)
+        self.order_ = best_first(
+            self.counts_, np.arange(len(self.items_)), len(self.items_)
+        ).astype(np.int32)
 
     def _scores(self, queries: Queries) -> np.ndarray:
         return np.broadcast_to(self.counts_, (len(queries), len(self.items_)))
@@ -66,7 +80,12 @@ class Popularity(ScoringRecommender):
             out.rows[i, : len(best)], out.scores[i, : len(best)] = best, self.counts_[best]
         return replace(out, notes=short_notes(self.name, queries, out.rows, k))
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         """The one reason is popularity."""
         self._check_fitted()
-        return [[Explanation(one, (Evidence("popularity", one, 1.0),)) for one in ranking.ids] for ranking in rankings]
+        return [
+            [Explanation(one, (Evidence("popularity", one, 1.0),)) for one in ranking.ids]
+            for ranking in rankings
+        ]

@@ -22,21 +22,28 @@ from tailor.text.words import check_language, telling
 
 @dataclass(eq=False)
 class TextMatch(ScoringRecommender):
-    """BM25 of a query's words over the items' title, categories and text; without a query, the words of the latest items.
+    """BM25 of a query's words over the items' title, categories and text; without a query, the
+    words of the latest items.
 
     Robertson et al. (1994); serves search, and people of whom only words are known.
     """
 
     reads_text: ClassVar[bool] = True
 
-    k1: float = 1.5  # how soon a repeated word stops counting
-    b: float = 0.75  # how much long texts are held back
-    language: str | None = None  # such as "english": words count by their stems, and its commonest words not at all
-    history_length: int = 5  # latest items whose texts stand in for a missing query
+    k1: float = 1.5
+    """How soon a repeated word stops counting."""
+    b: float = 0.75
+    """How much long texts are held back."""
+    language: str | None = None
+    """Such as "english": words count by their stems, and its commonest words not at all."""
+    history_length: int = 5
+    """Latest items whose texts stand in for a missing query."""
 
-    weights_: sp.csr_matrix = field(init=False, repr=False)  # (V, N) what each word adds to each item
+    weights_: sp.csr_matrix = field(init=False, repr=False)
+    """(V, N) what each word adds to each item."""
     words_: Vocabulary = field(init=False, repr=False)
-    texts_: list[str] = field(init=False, repr=False)  # (N,)
+    texts_: list[str] = field(init=False, repr=False)
+    """(N,)."""
 
     def __post_init__(self) -> None:
         check_language(self.language)
@@ -53,26 +60,43 @@ class TextMatch(ScoringRecommender):
         return queries.text(i).strip() or " ".join(self.texts_[row] for row in latest)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
-        asked = Ragged.of([self.words_.rows(telling(self._text(queries, i), self.language)) for i in range(len(queries))])
+        asked = Ragged.of(
+            [
+                self.words_.rows(telling(self._text(queries, i), self.language))
+                for i in range(len(queries))
+            ]
+        )
         return asked.keep(asked.values >= 0).matrix(len(self.words_)) @ self.weights_
 
-    def explain(self, queries: Sequence[Query], rankings: Sequence[Ranking]) -> list[list[Explanation]]:
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
         """Each item's score split exactly over the query's words."""
         self._check_fitted()
         asked = Queries.of(queries).over(self.items_)
         out = []
         for i, ranking in enumerate(rankings):
             rows = self.items_.rows(ranking.ids)
-            counts = Counter(word for word in telling(self._text(asked, i), self.language) if word in self.words_)
+            counts = Counter(
+                word for word in telling(self._text(asked, i), self.language) if word in self.words_
+            )
             found = list(counts)
             parts = self.weights_[self.words_.rows(found)][:, np.maximum(rows, 0)].toarray()
             parts[:, rows < 0] = 0  # an item that is not known here
             parts *= np.array(list(counts.values()), dtype=np.float32)[:, None]
             shares = parts / np.maximum(parts.sum(axis=0), 1e-12)
-            out.append([_explanation(item_id, found, shares[:, k]) for k, item_id in enumerate(ranking.ids)])
+            out.append(
+                [
+                    _explanation(item_id, found, shares[:, k])
+                    for k, item_id in enumerate(ranking.ids)
+                ]
+            )
         return out
 
 
 def _explanation(item_id: str, found: list[str], shares: np.ndarray) -> Explanation:
     order = np.argsort(-shares, kind="stable")
-    return Explanation(item_id, tuple(Evidence("word", found[at], float(shares[at])) for at in order if shares[at] > 0))
+    return Explanation(
+        item_id,
+        tuple(Evidence("word", found[at], float(shares[at])) for at in order if shares[at] > 0),
+    )

@@ -28,13 +28,17 @@ class _Tower(nn.Module):
 
 @dataclass(eq=False)
 class TwoTower(SequenceRecommender):
-    """Item vectors on one side, on the other the mean of the history's through a net; the order of events does not count (Covington et al. 2016, Yi et al. 2019).
+    """Item vectors on one side, on the other the mean of the history's through a net; the order of
+    events does not count (Covington et al. 2016, Yi et al. 2019).
 
-    Told apart from the other targets of its batch, with their popularity corrected for. Differs from the papers: the item tower is the item's vector alone, since catalogues
-    differ in what they know of items, and popularity is counted, not estimated as it streams by. The classical net that retrieval methods must beat.
+    Told apart from the other targets of its batch, with their popularity corrected for. Differs
+    from the papers: the item tower is the item's vector alone, since catalogues differ in what they
+    know of items, and popularity is counted, not estimated as it streams by. The classical net that
+    retrieval methods must beat.
     """
 
-    log_share_: np.ndarray = field(init=False, repr=False)  # (N,) log of each item's share of the events
+    log_share_: np.ndarray = field(init=False, repr=False)
+    """(N,) log of each item's share of the events."""
 
     def _positions(self) -> None:
         return None
@@ -50,7 +54,9 @@ class TwoTower(SequenceRecommender):
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         return np.empty(0, np.int64)  # the batch's other targets take their place
 
-    def _compared(self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor) -> Tensor:
+    def _compared(
+        self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor
+    ) -> Tensor:
         share = torch.from_numpy(self.log_share_).to(targets.device)[targets]
         return InBatchSoftmax()(states, positive, targets, share)
 

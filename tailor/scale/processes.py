@@ -1,6 +1,7 @@
 """Several processes that train one net: who am I, how many are we, and sums over all of us.
 
-Started by `torchrun --nproc-per-node N -m tailor fit ...` (on several machines with its `--nnodes`), which sets RANK and WORLD_SIZE.
+Started by `torchrun --nproc-per-node N -m tailor fit ...` (on several machines with its
+`--nnodes`), which sets RANK and WORLD_SIZE.
 """
 
 import os
@@ -31,8 +32,12 @@ def join(device: str) -> None:
 
 
 def device_of(name: str) -> str:
-    """The device of that name for this process: of several on one machine, each takes a GPU of its own for "cuda"."""
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and world_size() > 1 else name
+    """The device of that name for this process: of several on one machine, each takes a GPU of its
+    own for "cuda".
+    """
+    return (
+        f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and world_size() > 1 else name
+    )
 
 
 def add_up(tensors: "Iterable[Tensor]") -> None:
@@ -51,10 +56,16 @@ def add_up(tensors: "Iterable[Tensor]") -> None:
 
 
 def sum_of_rows(own: "Tensor | None", like: "Tensor") -> "Tensor":
-    """The sum over all processes of sparse tensors of the shape of `like`, None for one without rows: only the rows that any of them has are sent."""
+    """The sum over all processes of sparse tensors of the shape of `like`, None for one without
+    rows: only the rows that any of them has are sent.
+    """
     import torch
 
-    rows = torch.empty(0, dtype=torch.long, device=like.device) if own is None else own.coalesce().indices()[0]
+    rows = (
+        torch.empty(0, dtype=torch.long, device=like.device)
+        if own is None
+        else own.coalesce().indices()[0]
+    )
     values = like.detach()[:0] if own is None else own.coalesce().values()
     counts = torch.zeros(world_size(), dtype=torch.long, device=like.device)
     counts[rank()] = len(rows)
@@ -78,6 +89,7 @@ def first_says(value: float, device: "torch.device") -> float:
         return value
     import torch
 
-    told = torch.tensor(float(value), dtype=torch.float32, device=device)  # one size for all, whatever was given
+    # one size for all, whatever was given
+    told = torch.tensor(float(value), dtype=torch.float32, device=device)
     torch.distributed.broadcast(told, 0)
     return float(told)

@@ -20,9 +20,16 @@ from tailor.store.served import RECOMMENDS, add_model, listed_models
 def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
     """`admin` is a dependency that gives the caller."""
     api = APIRouter(tags=["running it"])
-    gauges = {name: Gauge(f"tailor_{name}", about, registry=registry) for name, about in
-              {"writer_waiting": "Jobs that wait for the writer.", "writer_commits": "Transactions written.", "writer_jobs": "Jobs written.",
-               "writer_behind_seconds": "How long the oldest job of the last commit had waited.", "served_lost": "Answered lists that were never logged."}.items()}  # fmt: skip
+    gauges = {
+        name: Gauge(f"tailor_{name}", about, registry=registry)
+        for name, about in {
+            "writer_waiting": "Jobs that wait for the writer.",
+            "writer_commits": "Transactions written.",
+            "writer_jobs": "Jobs written.",
+            "writer_behind_seconds": "How long the oldest job of the last commit had waited.",
+            "served_lost": "Answered lists that were never logged.",
+        }.items()
+    }
 
     @api.get("/health")
     async def health() -> dict[str, str]:
@@ -35,15 +42,24 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         try:
             service.read(lambda connection: connection.execute(sa.text("SELECT 1")))
         except AWAY:
-            raise ProblemError(503, "the database is away: what is remembered is answered, nothing is accepted", retry_s=5) from None
+            raise ProblemError(
+                503,
+                "the database is away: what is remembered is answered, nothing is accepted",
+                retry_s=5,
+            ) from None
         return {"status": "ready"}
 
     @api.get("/metrics")
     async def metrics() -> Response:
         """For Prometheus. Counts and times; nobody's data."""
         writer = service.writer
-        for name, value in {"writer_waiting": writer.waiting(), "writer_commits": writer.commits, "writer_jobs": writer.jobs,
-                            "writer_behind_seconds": writer.behind_s, "served_lost": service.served.lost}.items():  # fmt: skip
+        for name, value in {
+            "writer_waiting": writer.waiting(),
+            "writer_commits": writer.commits,
+            "writer_jobs": writer.jobs,
+            "writer_behind_seconds": writer.behind_s,
+            "served_lost": service.served.lost,
+        }.items():
             gauges[name].set(value)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -56,29 +72,48 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
 
     @api.post("/v1/models")
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Register a saved model, a folder within the server's models/TENANT, and let it answer once it is loaded; until then the one before it does. One that predicts takes the
-        place of the one that predicted."""
+        """Register a saved model, a folder within the server's models/TENANT, and let it answer
+        once it is loaded; until then the one before it does. One that predicts takes the place of
+        the one that predicted.
+        """
         home = (service.settings.models / who.tenant).resolve()
         folder = (home / body.folder).resolve()
         if not folder.is_relative_to(home):
-            raise ProblemError(422, f"folder: it must lie within {service.settings.models / who.tenant} on the server")
+            raise ProblemError(
+                422,
+                f"folder: it must lie within {service.settings.models / who.tenant} on the server",
+            )
         digest, kind = digest_of(folder), kind_of(folder)
-        version = service.writer.do(lambda connection: add_model(connection, who.tenant, str(folder), digest, body.note, kind=kind))
+        version = service.writer.do(
+            lambda connection: add_model(
+                connection, who.tenant, str(folder), digest, body.note, kind=kind
+            )
+        )
         return {"version": version, "model": service.model_registry.place(who.tenant, version).name}
 
     @api.post("/v1/models/switch")
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let another version answer, once it is loaded."""
-        return {"version": body.version, "model": service.model_registry.place(who.tenant, body.version).name}
+        return {
+            "version": body.version,
+            "model": service.model_registry.place(who.tenant, body.version).name,
+        }
 
     @api.post("/v1/models/rollback")
-    def rollback(kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Let the version answer that did before this one, of those that recommend, or with `?kind=predicts` of those that predict."""
+    def rollback(
+        kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)
+    ) -> dict[str, Any]:
+        """Let the version answer that did before this one, of those that recommend, or with
+        `?kind=predicts` of those that predict.
+        """
         every = service.read(lambda connection: listed_models(connection, who.tenant))
         served = [row for row in every if row["kind"] == kind and row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
-        return {"version": served[1]["version"], "model": service.model_registry.place(who.tenant, served[1]["version"]).name}
+        return {
+            "version": served[1]["version"],
+            "model": service.model_registry.place(who.tenant, served[1]["version"]).name,
+        }
 
     @api.get("/v1/keys")
     def listed(who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -88,7 +123,12 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
     @api.post("/v1/keys")
     def make(body: Key, who: Caller = Depends(admin)) -> dict[str, str]:
         """Make a key. It is shown this once."""
-        return {"key": service.writer.do(lambda connection: keys.make_key(connection, who.tenant, body.role, body.name)), "role": body.role}
+        return {
+            "key": service.writer.do(
+                lambda connection: keys.make_key(connection, who.tenant, body.role, body.name)
+            ),
+            "role": body.role,
+        }
 
     @api.delete("/v1/keys/{name:path}")
     def revoke(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
@@ -101,6 +141,10 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
     @api.get("/v1/receipts/key")
     def receipts() -> dict[str, str]:
         """The public key (Ed25519, hexadecimal) that receipts of erasure are signed with."""
-        return {"public_key": service.writer.do(lambda connection: people.public_key(people.signing_key(connection)))}
+        return {
+            "public_key": service.writer.do(
+                lambda connection: people.public_key(people.signing_key(connection))
+            )
+        }
 
     return api

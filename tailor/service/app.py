@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.types import ASGIApp
 
 from tailor.core.saving import version
-from tailor.service import admin, asking, experiments, intake, predicting, problems
+from tailor.service import admin, answers, experiments, ingest, predictions, problems
 from tailor.service.fast_path import Direct
 from tailor.service.middleware import Guard, Rates, allowed
 from tailor.service.schemas import Recommend
@@ -29,33 +29,52 @@ def make_app(service: Service) -> FastAPI:
     async def life(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         gc.collect()
-        gc.freeze()  # models and shelves stay: whoever waits for an answer should not wait for them to be looked through
-        gc.set_threshold(10_000, 20, 50)  # and an answer makes hundreds of objects, hardly any of them in circles
+        # models and shelves stay: whoever waits for an answer should not wait for them to be looked
+        # through
+        gc.freeze()
+        # and an answer makes hundreds of objects, hardly any of them in circles
+        gc.set_threshold(10_000, 20, 50)
         yield
         service.stop()
 
-    app = Guarded(title="Tailor", version=version(), description=ABOUT, lifespan=life, docs_url=None, redoc_url=None)
+    app = Guarded(
+        title="Tailor",
+        version=version(),
+        description=ABOUT,
+        lifespan=life,
+        docs_url=None,
+        redoc_url=None,
+    )
     registry, rates = CollectorRegistry(), Rates(service.settings.rate, service.settings.burst)
     may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
     problems.install(app)
-    app.include_router(intake.routes(service, may["write"], may["admin"]))
-    asked = asking.routes(service, may["read"])
+    app.include_router(ingest.routes(service, may["write"], may["admin"]))
+    asked = answers.routes(service, may["read"])
     app.include_router(asked)
-    app.include_router(predicting.routes(service, may["read"]))
+    app.include_router(predictions.routes(service, may["read"]))
     app.include_router(experiments.routes(service, may["admin"]))
     app.include_router(admin.routes(service, may["admin"], registry))
-    recommend = next(one.endpoint for one in asked.routes if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS)
+    recommend = next(
+        one.endpoint
+        for one in asked.routes
+        if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS
+    )
     app.fronts = (
-        partial(Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend),
+        partial(
+            Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend
+        ),
         partial(Guard, body_bytes=service.settings.body_bytes, registry=registry),
     )
     return app
 
 
 class Guarded(FastAPI):
-    """An application within others of ours: outside of the framework's own, so that errors pass the guard too, and what goes past the routes goes past them."""
+    """An application within others of ours: outside of the framework's own, so that errors pass the
+    guard too, and what goes past the routes goes past them.
+    """
 
-    fronts: Sequence[Callable[[ASGIApp], ASGIApp]] = ()  # the last is outermost
+    fronts: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
+    """The last is outermost."""
 
     def build_middleware_stack(self) -> ASGIApp:
         app = super().build_middleware_stack()

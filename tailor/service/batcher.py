@@ -1,4 +1,6 @@
-"""The model that answers: loaded aside, put in place in one step, asked by one thread for all who wait."""
+"""The model that answers: loaded aside, put in place in one step, asked by one thread for all who
+wait.
+"""
 
 import asyncio
 import json
@@ -27,7 +29,9 @@ MOST = 32  # queries answered at once
 
 
 class Asker:
-    """Answers in batches: who comes while a batch is answered waits for the next one, so that load makes batches longer and each answer cheaper."""
+    """Answers in batches: who comes while a batch is answered waits for the next one, so that load
+    makes batches longer and each answer cheaper.
+    """
 
     def __init__(self, model: Recommender) -> None:
         self.model = model
@@ -36,13 +40,17 @@ class Asker:
         self._thread.start()
 
     def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
-        """The model's answer, with nothing of `without` in it. Raises what the model raised for this query, never for another one's."""
+        """The model's answer, with nothing of `without` in it. Raises what the model raised for
+        this query, never for another one's.
+        """
         future: Future[Ranking] = Future()
         self._queue.put(_Asked(lambda: (query, without), k, future))
         return future.result(LATE_S)
 
     async def answer(self, prepare: Prepare, k: int) -> Ranking:
-        """The same on an event loop. `prepare` makes the query and what must not be answered, just before the model is asked, in its thread."""
+        """The same on an event loop. `prepare` makes the query and what must not be answered, just
+        before the model is asked, in its thread.
+        """
         awaited = _Awaited()
         self._queue.put(_Asked(prepare, k, awaited))
         async with asyncio.timeout(LATE_S):
@@ -85,7 +93,9 @@ class Asker:
 
 
 class _Awaited:
-    """What stands in a future's place for one who waits on an event loop: no locks, and one call of the loop in the place of two futures tied together."""
+    """What stands in a future's place for one who waits on an event loop: no locks, and one call of
+    the loop in the place of two futures tied together.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -119,8 +129,11 @@ class _Asked:
     without: tuple[Vocabulary, ...] = ()
 
     def is_ready(self) -> bool:
-        """Prepare; where that fails, the one who asked is told. False too for one who has stopped waiting."""
-        if not self.future.set_running_or_notify_cancel():  # from here on it cannot be cancelled, and what is answered can be handed over
+        """Prepare; where that fails, the one who asked is told. False too for one who has stopped
+        waiting.
+        """
+        # from here on it cannot be cancelled, and what is answered can be handed over
+        if not self.future.set_running_or_notify_cancel():
             return False
         try:
             self.query, without = self.prepare()
@@ -177,25 +190,35 @@ def digest_of(folder: str | Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
     except (OSError, ValueError, KeyError):
-        raise ModelError(f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`") from None
+        raise ModelError(
+            f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`"
+        ) from None
 
 
 def kind_of(folder: str | Path) -> str:
-    """Whether a saved model recommends or predicts. Raises ModelError for one that does neither, or is none."""
+    """Whether a saved model recommends or predicts. Raises ModelError for one that does neither, or
+    is none.
+    """
     digest_of(folder)
     try:
-        found = find_class(json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["spec"]["class"])
+        found = find_class(
+            json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["spec"]["class"]
+        )
     except (KeyError, TypeError):
         raise ModelError(f"{folder} holds no saved model: its spec.json names no class") from None
     if issubclass(found, Predictor):
         return PREDICTS
     if not issubclass(found, Recommender):
-        raise ModelError(f"{folder} holds a {found.__name__}, which neither recommends nor predicts")
+        raise ModelError(
+            f"{folder} holds a {found.__name__}, which neither recommends nor predicts"
+        )
     return RECOMMENDS
 
 
 def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
-    """Load a model that predicts and ask it once. Raises ModelError where it is not the one that was registered."""
+    """Load a model that predicts and ask it once. Raises ModelError where it is not the one that
+    was registered.
+    """
     model = _loaded(version, folder, digest)
     if not isinstance(model, Predictor):
         raise ModelError(f"{folder} holds a {model.name}, which does not predict")
@@ -208,12 +231,18 @@ def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
 
 def _loaded(version: int, folder: str, digest: str) -> Method:
     if digest_of(folder) != digest:
-        raise ModelError(f"{folder} holds another model than the one registered as version {version}: register it anew")
+        raise ModelError(
+            f"{folder} holds another model than the one registered as version {version}: register"
+            " it anew"
+        )
     return load(folder)
 
 
 def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
-    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so that what it builds on first use is built. Raises ModelError where it is not the one that was registered."""
+    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so
+    that what it builds on first use is built. Raises ModelError where it is not the one that was
+    registered.
+    """
     model = _loaded(version, folder, digest)
     if not isinstance(model, Recommender):
         raise ModelError(f"{folder} holds a {model.name}, which does not recommend")
@@ -221,4 +250,9 @@ def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answ
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(version, digest, model.name, Asker(Explore.around(model, epsilon=explore) if explore else model))
+    return Answering(
+        version,
+        digest,
+        model.name,
+        Asker(Explore.around(model, epsilon=explore) if explore else model),
+    )

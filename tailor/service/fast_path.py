@@ -1,4 +1,6 @@
-"""The one route that is asked most, without the framework's way to it, which costs as much as the model's answer."""
+"""The one route that is asked most, without the framework's way to it, which costs as much as the
+model's answer.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -20,11 +22,25 @@ class Named:
 
 
 class Direct:
-    """POSTs of `path` whose body `shape` holds go straight to `answer`; all else, and all that goes wrong, goes the long way, which says the same and knows how to say why not."""
+    """POSTs of `path` whose body `shape` holds go straight to `answer`; all else, and all that goes
+    wrong, goes the long way, which says the same and knows how to say why not.
+    """
 
-    def __init__(self, app: ASGIApp, path: str, shape: type[BaseModel], caller: Callable[[Request], Awaitable[Caller]],
-                 answer: Callable[..., Awaitable[Response]]) -> None:  # fmt: skip
-        self.app, self.route, self.shape, self.caller, self.answer = app, Named(path), shape, caller, answer
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        shape: type[BaseModel],
+        caller: Callable[[Request], Awaitable[Caller]],
+        answer: Callable[..., Awaitable[Response]],
+    ) -> None:
+        self.app, self.route, self.shape, self.caller, self.answer = (
+            app,
+            Named(path),
+            shape,
+            caller,
+            answer,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != self.route.path or scope["method"] != "POST":
@@ -48,7 +64,9 @@ class Direct:
         if not request.headers.get("content-type", "").startswith("application/json"):
             return None
         try:
-            return await self.answer(self.shape.model_validate_json(body), await self.caller(request))
+            return await self.answer(
+                self.shape.model_validate_json(body), await self.caller(request)
+            )
         except TimeoutError as error:
             return late(request, error)
         except Exception:  # whatever it is, it is met again on the long way, and told from there
@@ -60,6 +78,10 @@ def _again(body: bytes, receive: Receive) -> Receive:
     left = [body]
 
     async def next_message() -> Message:
-        return {"type": "http.request", "body": left.pop(), "more_body": False} if left else await receive()
+        return (
+            {"type": "http.request", "body": left.pop(), "more_body": False}
+            if left
+            else await receive()
+        )
 
     return next_message

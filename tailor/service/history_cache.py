@@ -1,4 +1,6 @@
-"""What people did last, in memory: as plain texts and bytes, which the garbage collector passes over, and no more of them than so many."""
+"""What people did last, in memory: as plain texts and bytes, which the garbage collector passes
+over, and no more of them than so many.
+"""
 
 import threading
 from array import array
@@ -14,7 +16,9 @@ MOST_BYTES = 24 * 2**20  # some 40,000 people of a shop
 OVERHEAD = 500  # bytes of a person besides ids and times
 BETWEEN = "\0"  # which no id that comes in over HTTP holds
 MOST_EVENTS = 200  # of a history
-MOST_ADDED = 5_000  # new events taken in one by one; where more came at once, as in an import, everybody is asked for anew
+# new events taken in one by one; where more came at once, as in an import, everybody is asked for
+# anew
+MOST_ADDED = 5_000
 
 
 class Remembered:
@@ -29,12 +33,21 @@ class Remembered:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def put(self, tenant: str, user_id: str, events: Sequence[tuple[str, int]], token: str | None = None) -> None:
-        """Remember events (item id, time), oldest first, in place of what was. With a token: these are all, and `add` keeps them so."""
+    def put(
+        self, tenant: str, user_id: str, events: Sequence[tuple[str, int]], token: str | None = None
+    ) -> None:
+        """Remember events (item id, time), oldest first, in place of what was. With a token: these
+        are all, and `add` keeps them so.
+        """
         ids = BETWEEN.join([item_id for item_id, _ in events])
-        value = (ids, array("q", [time_ms for _, time_ms in events]).tobytes(), token if events else None)
+        value = (
+            ids,
+            array("q", [time_ms for _, time_ms in events]).tobytes(),
+            token if events else None,
+        )
         with self._lock:
-            if self._kept.get((tenant, user_id)) == value:  # as most often: what stands where it stood leaves no holes
+            # as most often: what stands where it stood leaves no holes
+            if self._kept.get((tenant, user_id)) == value:
                 self._kept.move_to_end((tenant, user_id))
                 return
             self._drop((tenant, user_id))
@@ -44,7 +57,9 @@ class Remembered:
                 self._drop(next(iter(self._kept)))
 
     def add(self, token: str, item_id: str, time_ms: int) -> None:
-        """An event that came after all that is remembered; of somebody who is not kept current, nothing."""
+        """An event that came after all that is remembered; of somebody who is not kept current,
+        nothing.
+        """
         with self._lock:
             whose = self._by_token.get(token)
             if whose is None:
@@ -57,7 +72,9 @@ class Remembered:
             at = bisect_right(moments, time_ms)
             items.insert(at, item_id)
             moments.insert(at, time_ms)
-            self._keep(whose, (BETWEEN.join(items[-MOST_EVENTS:]), moments[-MOST_EVENTS:].tobytes(), token))
+            self._keep(
+                whose, (BETWEEN.join(items[-MOST_EVENTS:]), moments[-MOST_EVENTS:].tobytes(), token)
+            )
 
     def get(self, tenant: str, user_id: str) -> list[tuple[str, int]]:
         """As they were put; empty for who is not remembered."""
@@ -88,7 +105,8 @@ class Remembered:
     def count_of(self, tenant: str, needle: str) -> int:
         """Histories of the tenant that are the needle's or name it."""
         return sum(
-            of == tenant and (needle == user or needle in ids.split(BETWEEN)) for (of, user), (ids, _, _) in list(self._kept.items())
+            of == tenant and (needle == user or needle in ids.split(BETWEEN))
+            for (of, user), (ids, _, _) in list(self._kept.items())
         )
 
     def _keep(self, whose: tuple[str, str], value: tuple[str, bytes, str | None]) -> None:
@@ -114,9 +132,10 @@ def _size(user_id: str, value: tuple[str, bytes, str | None]) -> int:
 class Latest:
     """A person's latest events as of now, and the tenant's count of changes to items.
 
-    PostgreSQL is asked. SQLite numbers events in the order in which they become visible, so there what was asked once is kept current by reading what was added since:
-    the newest page of one table, which is in memory, where a person's own pages may have to wait for the disk. Where anything was taken away, by whomever,
-    everything is asked for anew.
+    PostgreSQL is asked. SQLite numbers events in the order in which they become visible, so there
+    what was asked once is kept current by reading what was added since: the newest page of one
+    table, which is in memory, where a person's own pages may have to wait for the disk. Where
+    anything was taken away, by whomever, everything is asked for anew.
     """
 
     def __init__(self, engine: sa.Engine, remembered: Remembered) -> None:
@@ -139,8 +158,15 @@ class Latest:
         self.learn(tenant, {user_id: (token, found)}, now)
         return now.changed, found
 
-    def learn(self, tenant: str, histories: dict[str, tuple[str | None, list[tuple[str, int]]]], now: Stamp) -> None:
-        """Remember people's events by user id, each with a token where these are all: as they were at that moment."""
+    def learn(
+        self,
+        tenant: str,
+        histories: dict[str, tuple[str | None, list[tuple[str, int]]]],
+        now: Stamp,
+    ) -> None:
+        """Remember people's events by user id, each with a token where these are all: as they were
+        at that moment.
+        """
         if not self.follows:
             histories = {user_id: (None, events) for user_id, (_, events) in histories.items()}
         with self._lock:

@@ -9,15 +9,20 @@ import polars as pl
 from tailor.store.loading import item_frame
 
 Rows = Sequence[Mapping[str, Any]]
-PLAIN = (float, str, bool)  # kinds of values whose column has one type, whatever comes and goes; of lists it hangs on what is in them
+# kinds of values whose column has one type, whatever comes and goes; of lists it hangs on what is
+# in them
+PLAIN = (float, str, bool)
 
 
 @dataclass(frozen=True, eq=False)
 class ItemTable:
-    """`store.loading.item_frame` of all items. Making it takes a second for 100,000 of them, putting some in the place of their former selves milliseconds."""
+    """`store.loading.item_frame` of all items. Making it takes a second for 100,000 of them,
+    putting some in the place of their former selves milliseconds.
+    """
 
     frame: pl.DataFrame
-    kinds: Mapping[str, frozenset[type]]  # of the values in each further column, or that were once
+    kinds: Mapping[str, frozenset[type]]
+    """Of the values in each further column, or that were once."""
 
     @classmethod
     def of(cls, rows: Rows) -> "ItemTable":
@@ -39,10 +44,18 @@ class ItemTable:
             kinds[name] = kinds.get(name, frozenset()) | found
         for name, found in kinds.items():
             touched = name in fresh.columns or former[name].null_count() < len(former)
-            if name not in self.frame.columns or (touched and not (len(found) == 1 and found <= set(PLAIN))):
+            if name not in self.frame.columns or (
+                touched and not (len(found) == 1 and found <= set(PLAIN))
+            ):
                 return None
-        columns = [pl.col(name) if name in fresh.columns and fresh[name].dtype != pl.Null else pl.lit(None, kind).alias(name)
-                   for name, kind in self.frame.schema.items()]  # fmt: skip
+        columns = [
+            (
+                pl.col(name)
+                if name in fresh.columns and fresh[name].dtype != pl.Null
+                else pl.lit(None, kind).alias(name)
+            )
+            for name, kind in self.frame.schema.items()
+        ]
         frame = pl.concat(
             [self.frame.filter(~old), fresh.select(columns)], how="vertical_relaxed", rechunk=True
         )  # whole numbers join others

@@ -1,4 +1,6 @@
-"""What every request passes: a size limit, a trace id, headers, a line in the log, counters. Plain ASGI, so that nothing is read twice."""
+"""What every request passes: a size limit, a trace id, headers, a line in the log, counters. Plain
+ASGI, so that nothing is read twice.
+"""
 
 import json
 import logging
@@ -19,13 +21,20 @@ from tailor.service.state import Service
 from tailor.store.keys import Caller
 
 log = logging.getLogger("tailor.access")
-HEADERS = {b"x-content-type-options": b"nosniff", b"x-frame-options": b"DENY", b"referrer-policy": b"no-referrer", b"cache-control": b"no-store",
-           b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'"}  # fmt: skip
+HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
 class TooLargeError(HTTPException):
-    """A body that is longer than is taken, or does not say how long it is: noticed before it is read, or while it is."""
+    """A body that is longer than is taken, or does not say how long it is: noticed before it is
+    read, or while it is.
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__(413, f"a body may have {most:,} bytes: send less at once")
@@ -36,8 +45,16 @@ class Guard:
 
     def __init__(self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry) -> None:
         self.app, self.body_bytes = app, body_bytes
-        self.answers = Counter("tailor_requests", "Requests answered.", ("route", "status"), registry=registry)
-        self.seconds = Histogram("tailor_request_seconds", "From request to answer.", ("route",), buckets=BUCKETS, registry=registry)
+        self.answers = Counter(
+            "tailor_requests", "Requests answered.", ("route", "status"), registry=registry
+        )
+        self.seconds = Histogram(
+            "tailor_request_seconds",
+            "From request to answer.",
+            ("route",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -69,7 +86,13 @@ class Guard:
             took, route = time.perf_counter() - started, getattr(scope.get("route"), "path", "none")
             self.answers.labels(route, str(status)).inc()
             self.seconds.labels(route).observe(took)
-            extra = {"trace_id": trace_id, "method": scope["method"], "route": route, "status": status, "ms": round(took * 1000, 2)}
+            extra = {
+                "trace_id": trace_id,
+                "method": scope["method"],
+                "route": route,
+                "status": status,
+                "ms": round(took * 1000, 2),
+            }
             log.info("request", extra=extra)
 
     def _counted(self, receive: Receive) -> Receive:
@@ -86,12 +109,23 @@ class Guard:
         return counted
 
     async def _refuse(self, send: Send, trace_id: str, detail: str) -> None:
-        body = json.dumps({"type": "about:blank", "title": TITLES[413], "status": 413, "detail": detail, "trace_id": trace_id}).encode()
+        body = json.dumps(
+            {
+                "type": "about:blank",
+                "title": TITLES[413],
+                "status": 413,
+                "detail": detail,
+                "trace_id": trace_id,
+            }
+        ).encode()
         await send(
             {
                 "type": "http.response.start",
                 "status": 413,
-                "headers": [(b"content-type", b"application/problem+json"), (b"connection", b"close")],
+                "headers": [
+                    (b"content-type", b"application/problem+json"),
+                    (b"connection", b"close"),
+                ],
             }
         )
         await send({"type": "http.response.body", "body": body})
@@ -116,31 +150,53 @@ class Rates:
 
 
 def allowed(service: Service, rates: Rates, role: str) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: who asks, who must be allowed as much as `role`. A key seen lately costs no thread and no query."""
+    """A dependency: who asks, who must be allowed as much as `role`. A key seen lately costs no
+    thread and no query.
+    """
 
     async def caller(request: Request) -> Caller:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not key.strip():
-            raise ProblemError(401, "an API key is needed: send the header Authorization: Bearer KEY (`tailor keys make` makes one)")
+            raise ProblemError(
+                401,
+                "an API key is needed: send the header Authorization: Bearer KEY (`tailor keys"
+                " make` makes one)",
+            )
         found = service.lately(key.strip()) or await run_in_threadpool(service.caller, key.strip())
         if found is None:
             raise ProblemError(401, "this API key is not known, or was revoked")
         if not found.may(role):
-            raise ProblemError(403, f'this key may "{found.role}"; what was asked for needs "{role}"')
+            raise ProblemError(
+                403, f'this key may "{found.role}"; what was asked for needs "{role}"'
+            )
         wait = rates.take((found.tenant, found.name))
         if wait:
-            raise ProblemError(429, f"more than {rates.rate:g} requests a second with this key", retry_s=max(1, round(wait)))
+            raise ProblemError(
+                429,
+                f"more than {rates.rate:g} requests a second with this key",
+                retry_s=max(1, round(wait)),
+            )
         return found
 
     return caller
 
 
-ALWAYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}  # of a record, whoever logs it
+# of a record, whoever logs it
+ALWAYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
 
 
 class Lines(logging.Formatter):
-    """Log records as lines of JSON. What is logged is named by who logs it: no texts, no keys, no person's id."""
+    """Log records as lines of JSON. What is logged is named by who logs it: no texts, no keys, no
+    person's id.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {"time": self.formatTime(record), "level": record.levelname.lower(), "what": record.getMessage()}
-        return json.dumps(line | {name: value for name, value in record.__dict__.items() if name not in ALWAYS}, default=str)
+        line: dict[str, Any] = {
+            "time": self.formatTime(record),
+            "level": record.levelname.lower(),
+            "what": record.getMessage(),
+        }
+        return json.dumps(
+            line | {name: value for name, value in record.__dict__.items() if name not in ALWAYS},
+            default=str,
+        )

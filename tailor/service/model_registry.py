@@ -1,4 +1,6 @@
-"""Which model answers whom: the one in place of each tenant, and those of its experiment. No state of its own that a restart would lose."""
+"""Which model answers whom: the one in place of each tenant, and those of its experiment. No state
+of its own that a restart would lose.
+"""
 
 import logging
 import threading
@@ -56,7 +58,8 @@ class Places:
         self._models: dict[str, Answering] = {}
         self._predictors: dict[str, Predicting] = {}
         self._trials: dict[str, Trial] = {}
-        self._failed: dict[tuple[str, str], Failure] = {}  # (tenant, kind) -> why its newest could not be put in place
+        # (tenant, kind) -> why its newest could not be put in place
+        self._failed: dict[tuple[str, str], Failure] = {}
         self._tenants: set[str] = set()
         self._lock = threading.RLock()
         self._loading = threading.Lock()  # one model at a time
@@ -74,20 +77,29 @@ class Places:
     def stop(self) -> None:
         """Answer those who wait, then end."""
         self._stop.set()
-        every = (*self._models.values(), *(arm for trial in self._trials.values() for arm in trial.arms))
+        every = (
+            *self._models.values(),
+            *(arm for trial in self._trials.values() for arm in trial.arms),
+        )
         for one in {id(one): one for one in every}.values():
             one.asker.close()
 
     def model(self, tenant: str, user_id: str | None = None) -> Answering:
-        """The model that answers; to a person in an experiment, that of the person's arm. Raises ProblemError where there is none: nothing is made up."""
+        """The model that answers; to a person in an experiment, that of the person's arm. Raises
+        ProblemError where there is none: nothing is made up.
+        """
         found = self.placed(tenant, user_id)
         if found is None:
             self._look_soon(tenant)
             found = self.placed(tenant, user_id)
         if found is None:
             why = self._failed.get((tenant, RECOMMENDS))
-            raise ProblemError(503, f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with --model, or POST a folder to /v1/models",
-                               retry_s=30)  # fmt: skip
+            raise ProblemError(
+                503,
+                f"no model answers yet{f' ({why})' if why else ''}: run `tailor refit`, start with"
+                " --model, or POST a folder to /v1/models",
+                retry_s=30,
+            )
         return found
 
     def placed(self, tenant: str, user_id: str | None = None) -> Answering | None:
@@ -106,20 +118,28 @@ class Places:
             found = self._predictors.get(tenant)
         if found is None:
             why = self._failed.get((tenant, PREDICTS))
-            raise ProblemError(409, f"no model predicts here{f' ({why})' if why else ''}: fit one (`tailor fit FactorizationMachine`), then start with --predictor FOLDER or POST "
-                               "its folder to /v1/models")  # fmt: skip
+            raise ProblemError(
+                409,
+                f"no model predicts here{f' ({why})' if why else ''}: fit one (`tailor fit"
+                " FactorizationMachine`), then start with --predictor FOLDER or POST its folder to"
+                " /v1/models",
+            )
         return found
 
     def look(self, tenant: str) -> None:
-        """Put in place what the store names, if it is another; what is in place answers until the new can.
+        """Put in place what the store names, if it is another; what is in place answers until the
+        new can.
 
-        Where a model cannot be loaded the one in place stays; where there is none, the latest that can be loaded answers.
+        Where a model cannot be loaded the one in place stays; where there is none, the latest that
+        can be loaded answers.
         """
         with self._loading:
             self._looked(tenant)
 
     def _look_soon(self, tenant: str) -> None:
-        """The same for somebody who asks; not where another model is being loaded, however long that takes: who waited for it would take the threads of all."""
+        """The same for somebody who asks; not where another model is being loaded, however long
+        that takes: who waited for it would take the threads of all.
+        """
         with self._lock:
             self._tenants.add(tenant)
         if self._loading.acquire(timeout=SOON_S):
@@ -129,16 +149,29 @@ class Places:
                 self._loading.release()
 
     def _looked(self, tenant: str) -> None:
-        found, trial = self._read(lambda connection: (listed_models(connection, tenant), experiments.running(connection, tenant)))
+        found, trial = self._read(
+            lambda connection: (
+                listed_models(connection, tenant),
+                experiments.running(connection, tenant),
+            )
+        )
         for kind in (RECOMMENDS, PREDICTS):
             there = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
-            for row in (one for one in found if one["kind"] == kind and one["served_ms"] is not None):
-                if (there is not None and there.is_of(row)) or self._try(tenant, row) or there is not None:
+            for row in (
+                one for one in found if one["kind"] == kind and one["served_ms"] is not None
+            ):
+                if (
+                    (there is not None and there.is_of(row))
+                    or self._try(tenant, row)
+                    or there is not None
+                ):
                     break
         self._try_out(tenant, trial, {row["version"]: row for row in found})
 
     def place(self, tenant: str, version: int) -> Answering | Predicting:
-        """Load a registered version, and only then let it answer, here and in every worker. Raises ModelError or StoreError where it cannot: nothing changes then."""
+        """Load a registered version, and only then let it answer, here and in every worker. Raises
+        ModelError or StoreError where it cannot: nothing changes then.
+        """
         with self._loading:
             row = self._rows(tenant, [version])[0]
             new = self._opened(row)
@@ -147,10 +180,16 @@ class Places:
         return new
 
     def begin(self, tenant: str, name: str, arms: list[dict[str, Any]], action: str | None) -> None:
-        """Load the models of an experiment, and only then begin it. Raises StoreError or ModelError where it cannot: nothing changes then."""
+        """Load the models of an experiment, and only then begin it. Raises StoreError or ModelError
+        where it cannot: nothing changes then.
+        """
         with self._loading:
-            trial = self._trial(tenant, name, arms, self._rows(tenant, [arm["version"] for arm in arms]))
-            self.writer.do(lambda connection: experiments.start(connection, tenant, name, arms, action))
+            trial = self._trial(
+                tenant, name, arms, self._rows(tenant, [arm["version"] for arm in arms])
+            )
+            self.writer.do(
+                lambda connection: experiments.start(connection, tenant, name, arms, action)
+            )
             with self._lock:
                 self._trials[tenant] = trial
 
@@ -159,7 +198,10 @@ class Places:
             return job(connection)
 
     def _rows(self, tenant: str, versions: list[int]) -> list[dict[str, Any]]:
-        rows = {row["version"]: row for row in self._read(lambda connection: listed_models(connection, tenant))}
+        rows = {
+            row["version"]: row
+            for row in self._read(lambda connection: listed_models(connection, tenant))
+        }
         for version in versions:
             if version not in rows:
                 raise StoreError(f"there is no model version {version}")
@@ -200,21 +242,34 @@ class Places:
             else:
                 old = self._models.get(tenant)
                 self._models[tenant] = new
-            self._failed.pop((tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None)
+            self._failed.pop(
+                (tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None
+            )
             self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
         self._retire([old] if old else [], tenant)
 
-    def _try_out(self, tenant: str, found: dict[str, Any] | None, rows: dict[int, dict[str, Any]]) -> None:
-        """Put an experiment that another worker began in place, and take one away that has ended. Where a model of it cannot be loaded nobody is in it here."""
+    def _try_out(
+        self, tenant: str, found: dict[str, Any] | None, rows: dict[int, dict[str, Any]]
+    ) -> None:
+        """Put an experiment that another worker began in place, and take one away that has ended.
+        Where a model of it cannot be loaded nobody is in it here.
+        """
         there, name = self._trials.get(tenant), found["name"] if found else None
         at, what = (tenant, TRIES), f"experiment {name}"
-        if (there.name if there else None) == name or (name is not None and self._was_tried(at, what)):
+        if (there.name if there else None) == name or (
+            name is not None and self._was_tried(at, what)
+        ):
             return
         trial = None
         if found is not None:
             try:
-                trial = self._trial(tenant, found["name"], found["arms"], [rows[arm["version"]] for arm in found["arms"]])
+                trial = self._trial(
+                    tenant,
+                    found["name"],
+                    found["arms"],
+                    [rows[arm["version"]] for arm in found["arms"]],
+                )
             except TailorError as error:
                 self._say_failed(at, what, error, "experiment not in place")
         with self._lock:
@@ -223,10 +278,16 @@ class Places:
                 self._trials[tenant] = trial
         self._retire(there.arms if there else [], tenant)
 
-    def _trial(self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Trial:
+    def _trial(
+        self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[dict[str, Any]]
+    ) -> Trial:
         there = self._models.get(tenant)
         made = (
-            there if there is not None and there.is_of(row) else opened(row["version"], row["folder"], row["digest"], self.explore)
+            (
+                there
+                if there is not None and there.is_of(row)
+                else opened(row["version"], row["folder"], row["digest"], self.explore)
+            )
             for row in rows
         )
         return Trial(name, tuple(made), tuple(arm["share"] for arm in arms))

@@ -1,4 +1,6 @@
-"""Errors as application/problem+json (RFC 9457): what is wrong, where, and what to do. Nothing of the inside, nothing of anybody's data."""
+"""Errors as application/problem+json (RFC 9457): what is wrong, where, and what to do. Nothing of
+the inside, nothing of anybody's data.
+"""
 
 import logging
 import traceback
@@ -16,22 +18,47 @@ from tailor.store.writer import RETRY_S, AwayError
 
 log = logging.getLogger("tailor.service")
 UNFIT_S = 30  # what a caller is told to wait for somebody to mend something
-TITLES = {400: "Bad request", 401: "Who asks is not known", 403: "Not allowed", 404: "Not found", 409: "Conflict", 413: "Too large",
-          422: "A field is wrong", 429: "Too many requests", 500: "Broken", 503: "Not now"}  # fmt: skip
+TITLES = {
+    400: "Bad request",
+    401: "Who asks is not known",
+    403: "Not allowed",
+    404: "Not found",
+    409: "Conflict",
+    413: "Too large",
+    422: "A field is wrong",
+    429: "Too many requests",
+    500: "Broken",
+    503: "Not now",
+}
 
 
 class ProblemError(Exception):
     """An answer that is not the one hoped for."""
 
-    def __init__(self, status: int, detail: str, errors: list[dict[str, Any]] | None = None, retry_s: int | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: list[dict[str, Any]] | None = None,
+        retry_s: int | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status, self.detail, self.errors, self.retry_s = status, detail, errors, retry_s
 
 
 def answer(
-    request: Request, status: int, detail: str, errors: list[dict[str, Any]] | None = None, retry_s: int | None = None
+    request: Request,
+    status: int,
+    detail: str,
+    errors: list[dict[str, Any]] | None = None,
+    retry_s: int | None = None,
 ) -> JSONResponse:
-    body: dict[str, Any] = {"type": "about:blank", "title": TITLES.get(status, "Error"), "status": status, "detail": detail}
+    body: dict[str, Any] = {
+        "type": "about:blank",
+        "title": TITLES.get(status, "Error"),
+        "status": status,
+        "detail": detail,
+    }
     body |= {"errors": errors} if errors else {}
     body |= {"trace_id": request.state.trace_id} if hasattr(request.state, "trace_id") else {}
     headers = {"Retry-After": str(retry_s)} if retry_s else {}
@@ -40,20 +67,38 @@ def answer(
 
 
 def fields(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The place of each error and what is wrong there, without the value, which may be somebody's words."""
-    return [{"field": ".".join(map(str, one["loc"])), "problem": str(one["msg"]).removeprefix("Value error, ")} for one in errors]
+    """The place of each error and what is wrong there, without the value, which may be somebody's
+    words.
+    """
+    return [
+        {
+            "field": ".".join(map(str, one["loc"])),
+            "problem": str(one["msg"]).removeprefix("Value error, "),
+        }
+        for one in errors
+    ]
 
 
 def _of_body(error: dict[str, Any]) -> dict[str, Any]:
-    """Without the part of the request; of a body that is no JSON the place is a character, not a field."""
+    """Without the part of the request; of a body that is no JSON the place is a character, not a
+    field.
+    """
     if error["type"] == "json_invalid":
-        return {"loc": ["body"], "msg": f"is no JSON, at character {error['loc'][-1]}: {error['ctx']['error']}"}
+        return {
+            "loc": ["body"],
+            "msg": f"is no JSON, at character {error['loc'][-1]}: {error['ctx']['error']}",
+        }
     return {**error, "loc": error["loc"][1:] or error["loc"]}
 
 
 def late(request: Request, error: Exception) -> JSONResponse:
     """Nobody waits any longer."""
-    return answer(request, 503, "the answer took too long: what was sent may have been kept; ask again", retry_s=RETRY_S)
+    return answer(
+        request,
+        503,
+        "the answer took too long: what was sent may have been kept; ask again",
+        retry_s=RETRY_S,
+    )
 
 
 def install(app: FastAPI) -> None:
@@ -66,8 +111,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if not request.headers.get("content-type", "").startswith("application/json") and request.method in ("POST", "PUT"):
-            return answer(request, 422, "the body must be JSON, and say so: Content-Type: application/json")
+        if not request.headers.get("content-type", "").startswith(
+            "application/json"
+        ) and request.method in ("POST", "PUT"):
+            return answer(
+                request, 422, "the body must be JSON, and say so: Content-Type: application/json"
+            )
         found = fields([_of_body(one) for one in error.errors()])
         detail = "; ".join(f"{one['field']}: {one['problem']}" for one in found[:5])
         return answer(request, 422, detail, found)
@@ -80,13 +129,20 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(AwayError)
     def away(request: Request, error: AwayError) -> JSONResponse:
-        return answer(request, 503, "the database is away; nothing of this was kept: ask again", retry_s=RETRY_S)
+        return answer(
+            request,
+            503,
+            "the database is away; nothing of this was kept: ask again",
+            retry_s=RETRY_S,
+        )
 
     for kind in AWAY:
 
         @app.exception_handler(kind)
         def unread(request: Request, error: Exception) -> JSONResponse:
-            return answer(request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S)
+            return answer(
+                request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S
+            )
 
     @app.exception_handler(KeysError)
     def unfit(request: Request, error: KeysError) -> JSONResponse:
@@ -95,7 +151,8 @@ def install(app: FastAPI) -> None:
         return answer(
             request,
             503,
-            "the server cannot tell people apart now; nothing of this was kept: ask again, once `tailor doctor` finds nothing there",
+            "the server cannot tell people apart now; nothing of this was kept: ask again, once"
+            " `tailor doctor` finds nothing there",
             retry_s=UNFIT_S,
         )
 
@@ -106,8 +163,16 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(Exception)
     def broken(request: Request, error: Exception) -> JSONResponse:
         trace = getattr(request.state, "trace_id", "")
-        frames = traceback.extract_tb(error.__traceback__)[-8:]  # where, not what: messages may quote somebody's words
+        # where, not what: messages may quote somebody's words
+        frames = traceback.extract_tb(error.__traceback__)[-8:]
         log.error(
-            "broken", extra={"trace_id": trace, "error": type(error).__name__, "at": [f"{one.filename}:{one.lineno}" for one in frames]}
+            "broken",
+            extra={
+                "trace_id": trace,
+                "error": type(error).__name__,
+                "at": [f"{one.filename}:{one.lineno}" for one in frames],
+            },
         )
-        return answer(request, 500, "something broke that should not have; the log has it under the trace_id")
+        return answer(
+            request, 500, "something broke that should not have; the log has it under the trace_id"
+        )

@@ -1,4 +1,6 @@
-"""What callers may send, field by field. An unknown field is an error: a misspelt one would be ignored without a word."""
+"""What callers may send, field by field. An unknown field is an error: a misspelt one would be
+ignored without a word.
+"""
 
 import math
 import time
@@ -33,21 +35,31 @@ def _filled(text: str) -> str:
 
 def _named(text: str) -> str:
     if text in (".", ".."):
-        raise ValueError("is a step in an address, which senders leave out: it could never be asked for")
+        raise ValueError(
+            "is a step in an address, which senders leave out: it could never be asked for"
+        )
     return _filled(text)
 
 
 def _addressed(item_id: str) -> str:
     if item_id.endswith("/takedown"):
-        raise ValueError("ends like the address that takes an item down: deleting it would restore another")
+        raise ValueError(
+            "ends like the address that takes an item down: deleting it would restore another"
+        )
     return item_id
 
 
 def _now_or_before(time_ms: int) -> int:
     if time_ms > time.time() * 1000 + AHEAD_MS:
-        raise ValueError("lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's clock must be right")
+        raise ValueError(
+            "lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's"
+            " clock must be right"
+        )
     if SECONDS <= time_ms <= time.time() + AHEAD_MS / 1000:
-        raise ValueError("lies in January 1970, and is a moment since 2001 as seconds: milliseconds since 1970 are asked for")
+        raise ValueError(
+            "lies in January 1970, and is a moment since 2001 as seconds: milliseconds since 1970"
+            " are asked for"
+        )
     return time_ms
 
 
@@ -65,7 +77,13 @@ def _plain(value: dict[str, Any]) -> dict[str, Any]:
             raise ValueError("holds a whole number of more than 63 bits")
         if isinstance(one, str):
             storable(one)
-        for part in (*one.keys(), *one.values()) if isinstance(one, dict) else one if isinstance(one, list) else ():
+        for part in (
+            (*one.keys(), *one.values())
+            if isinstance(one, dict)
+            else one
+            if isinstance(one, list)
+            else ()
+        ):
             look(part, depth + 1)
 
     look(value, 0)
@@ -86,7 +104,11 @@ class Shape(BaseModel):
 class Event(Shape):
     """Something a person did with an item."""
 
-    event_id: Id = Field(description="Any id of yours. The same id again is the same event: sending twice counts once.")
+    event_id: Id = Field(
+        description=(
+            "Any id of yours. The same id again is the same event: sending twice counts once."
+        )
+    )
     user_id: Id
     item_id: Id
     time_ms: Annotated[int, Field(ge=0), AfterValidator(_now_or_before)] | None = Field(
@@ -123,7 +145,9 @@ class Takedown(Shape):
 
 
 class Person(Shape):
-    more: Plain = Field(default_factory=dict, description="What is known besides events, such as a country.")
+    more: Plain = Field(
+        default_factory=dict, description="What is known besides events, such as a country."
+    )
 
 
 class Asking(Shape):
@@ -133,8 +157,18 @@ class Asking(Shape):
     exclude: Annotated[list[Id], Field(max_length=MOST_HISTORY)] = Field(
         default_factory=list, description="Items that must not be answered."
     )
-    filter: Short | None = Field(None, description="A condition that items must meet, such as: price <= 50 and categories has 'tea'")
-    request_id: Id | None = Field(None, description="Left out: one is made. The same id gives the same answer where chance plays a part.")
+    filter: Short | None = Field(
+        None,
+        description=(
+            "A condition that items must meet, such as: price <= 50 and categories has 'tea'"
+        ),
+    )
+    request_id: Id | None = Field(
+        None,
+        description=(
+            "Left out: one is made. The same id gives the same answer where chance plays a part."
+        ),
+    )
 
 
 class Recommend(Asking):
@@ -149,19 +183,28 @@ class Recommend(Asking):
     keep_seen: bool = Field(False, description="Whether items of the history may be answered.")
     explain: bool = Field(False, description="Whether each item comes with its reasons.")
     diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(
-        0.0, description="How much an item counts for being unlike those before it; such lists are not left to chance."
+        0.0,
+        description=(
+            "How much an item counts for being unlike those before it; such lists are not left to"
+            " chance."
+        ),
     )
 
 
 class Predict(Shape):
-    """Who it is about: a user whose events are stored, or a history as it is; neither is a stranger."""
+    """Who it is about: a user whose events are stored, or a history as it is; neither is a
+    stranger.
+    """
 
     item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_HISTORY)]
     user_id: Id | None = None
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description="Item ids, oldest first, in place of stored events."
     )
-    context: Plain = Field(default_factory=dict, description="What else is known of who asks, by the names that the model learned from.")
+    context: Plain = Field(
+        default_factory=dict,
+        description="What else is known of who asks, by the names that the model learned from.",
+    )
 
 
 class Similar(Asking):
@@ -189,15 +232,22 @@ class Version(Shape):
 
 class Arm(Shape):
     version: Annotated[int, Field(ge=1, lt=2**31)]
-    share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(1.0, description="Of the people, relative to the other arms' shares.")
+    share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(
+        1.0, description="Of the people, relative to the other arms' shares."
+    )
 
 
 class Experiment(Shape):
-    """Which versions answer which share of the people; the first arm is what the others are compared with."""
+    """Which versions answer which share of the people; the first arm is what the others are
+    compared with.
+    """
 
     name: Id
     arms: Annotated[list[Arm], Field(min_length=2, max_length=10)]
-    action: Short | None = Field(None, description="Of events that count as success; left out: any event that names the list.")
+    action: Short | None = Field(
+        None,
+        description="Of events that count as success; left out: any event that names the list.",
+    )
 
 
 class Rerank(BaseModel):

@@ -1,4 +1,6 @@
-"""Search by meaning: sentence vectors of items, made beside the answers, so that nobody waits for them."""
+"""Search by meaning: sentence vectors of items, made beside the answers, so that nobody waits for
+them.
+"""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -14,21 +16,26 @@ AT_ONCE = 64  # texts between two arrivals of vectors
 
 
 class Meaning:
-    """One encoder of a worker. Items' vectors are kept in the encoder's cache on disk; what people search for is encoded and kept nowhere."""
+    """One encoder of a worker. Items' vectors are kept in the encoder's cache on disk; what people
+    search for is encoded and kept nowhere.
+    """
 
     def __init__(self, encoder: Encoder) -> None:
         self._encoder, self._asking = encoder, plain(encoder).exact()
         self._pool = ThreadPoolExecutor(1, "tailor-meaning")
 
     def read(self, texts: Sequence[str], arrived: Callable[[int, np.ndarray], None]) -> None:
-        """Have texts encoded in the background; `arrived(at, vectors)` is called for each part, whose first text is the at-th."""
+        """Have texts encoded in the background; `arrived(at, vectors)` is called for each part,
+        whose first text is the at-th.
+        """
         for at in range(0, len(texts), AT_ONCE):
             self._pool.submit(self._part, list(texts[at : at + AT_ONCE]), at, arrived)
 
     def _part(self, texts: list[str], at: int, arrived: Callable[[int, np.ndarray], None]) -> None:
         try:
             arrived(at, item_vectors(self._encoder, texts))
-        except Exception as error:  # of whatever package: the thread goes on, and nobody else would hear of it
+        # of whatever package: the thread goes on, and nobody else would hear of it
+        except Exception as error:
             # the kind alone: a message may quote a text
             log.error("texts could not be read for search by meaning: %s", type(error).__name__)
 

@@ -1,4 +1,6 @@
-"""What a worker holds: the store, its writer, the models in place, the shelves. No state of its own that a restart would lose."""
+"""What a worker holds: the store, its writer, the models in place, the shelves. No state of its own
+that a restart would lose.
+"""
 
 import logging
 import time
@@ -33,17 +35,25 @@ REMEMBERED_EVENTS = 200_000  # of a tenant, read at the start
 class Settings:
     """How a worker behaves."""
 
-    models: Path = Path("models")  # tenants register models out of the folders in it that have their names
-    body_bytes: int = 8 * 2**20  # of a request, at most
-    rate: float = 2_000.0  # requests a second of one key, on average
-    burst: int = 4_000  # requests of one key at once
-    explore: float = 0.0  # share of the places of recommended lists that are given away to chance
-    meaning: bool = False  # whether items are searched by meaning too, with the default encoder
+    models: Path = Path("models")
+    """Tenants register models out of the folders in it that have their names."""
+    body_bytes: int = 8 * 2**20
+    """Of a request, at most."""
+    rate: float = 2_000.0
+    """Requests a second of one key, on average."""
+    burst: int = 4_000
+    """Requests of one key at once."""
+    explore: float = 0.0
+    """Share of the places of recommended lists that are given away to chance."""
+    meaning: bool = False
+    """Whether items are searched by meaning too, with the default encoder."""
 
 
 @dataclass(eq=False)
 class Service:
-    """One worker. Answers need memory alone; what a person did last is read from the store, or remembered while it is away."""
+    """One worker. Answers need memory alone; what a person did last is read from the store, or
+    remembered while it is away.
+    """
 
     engine: sa.Engine
     settings: Settings = field(default_factory=Settings)
@@ -59,7 +69,9 @@ class Service:
         self.latest = Latest(self.engine, self.remembered)
 
     def start(self) -> "Service":
-        """Put in place what the store names; an unreachable store is looked at again once it is asked for."""
+        """Put in place what the store names; an unreachable store is looked at again once it is
+        asked for.
+        """
         found: list[str] = []
         with suppress(*AWAY, AwayError):
             if gone := self.writer.do(agree):
@@ -72,12 +84,21 @@ class Service:
         return self
 
     def _remember_latest(self, tenant: str) -> None:
-        """Who was there last is remembered from the start, so that memory does not grow as they come again."""
+        """Who was there last is remembered from the start, so that memory does not grow as they
+        come again.
+        """
 
         def job(connection: sa.Connection) -> None:
             now = Stamp.of(connection.execute(STAMP.statement, {"whose": tenant}).one())
             found, are_all = latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)
-            self.latest.learn(tenant, {user_id: (token if are_all else None, events) for user_id, (token, events) in found.items()}, now)
+            self.latest.learn(
+                tenant,
+                {
+                    user_id: (token if are_all else None, events)
+                    for user_id, (token, events) in found.items()
+                },
+                now,
+            )
 
         self.read(job)
 
@@ -101,7 +122,9 @@ class Service:
         return known if known is not None and time.monotonic() - at < KEY_S else None
 
     def caller(self, key: str) -> keys.Caller | None:
-        """Whose key it is. A revoked key opens nothing after KEY_S; while the store is away keys seen in the last hour are believed."""
+        """Whose key it is. A revoked key opens nothing after KEY_S; while the store is away keys
+        seen in the last hour are believed.
+        """
         digest, now = keys.digest(key), time.monotonic()
         at, known = self._keys.get(digest, (0.0, None))
         try:
@@ -119,12 +142,18 @@ class Service:
     # what is known
 
     def shelf(self, tenant: str) -> Shelf:
-        """The tenant's items, as they are now, or as they were last seen while the store is away. Never seen: an error, since nothing would be blocked."""
+        """The tenant's items, as they are now, or as they were last seen while the store is away.
+        Never seen: an error, since nothing would be blocked.
+        """
         return self.known(tenant, None)[0]
 
     def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
-        """The tenant's items, a person's latest events (item id, time), oldest first, and whether both are as of now: else they are as last seen."""
-        shelf = self._shelves.get(tenant) or self._shelves.setdefault(tenant, Shelf(tenant, self.meaning))
+        """The tenant's items, a person's latest events (item id, time), oldest first, and whether
+        both are as of now: else they are as last seen.
+        """
+        shelf = self._shelves.get(tenant) or self._shelves.setdefault(
+            tenant, Shelf(tenant, self.meaning)
+        )
         try:
             changed, found = self.latest.of(tenant, user_id)
             if changed != shelf.changed:
@@ -141,8 +170,13 @@ class Service:
     def name(self) -> str:
         return "memory"
 
-    def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, object]]:
-        return [{"item_id": item_id, "time_ms": time_ms} for item_id, time_ms in self.remembered.get(tenant, user_id)]
+    def export(
+        self, connection: sa.Connection, tenant: str, user_id: str
+    ) -> list[dict[str, object]]:
+        return [
+            {"item_id": item_id, "time_ms": time_ms}
+            for item_id, time_ms in self.remembered.get(tenant, user_id)
+        ]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
         return self.forget(tenant, user_id)

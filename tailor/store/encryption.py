@@ -1,4 +1,6 @@
-"""What makes a person's rows theirs: a name for looking up, a token and a key. AES-256-GCM and HMAC-SHA256 (package cryptography, hmac)."""
+"""What makes a person's rows theirs: a name for looking up, a token and a key. AES-256-GCM and
+HMAC-SHA256 (package cryptography, hmac).
+"""
 
 import hmac
 import json
@@ -43,22 +45,32 @@ class Subject:
         try:
             return json.loads(_opened(self.key, sealed, f"{self.token} {where}"))
         except InvalidTag:
-            raise KeysError(f"{where}: a value does not open with its person's key: the row is damaged, or was put there by hand") from None
+            raise KeysError(
+                f"{where}: a value does not open with its person's key: the row is damaged, or was"
+                " put there by hand"
+            ) from None
 
 
 class Seal:
-    """How people stand in the key store: under a master key ids and keys are closed, and looked up by a keyed digest; without one they lie open there."""
+    """How people stand in the key store: under a master key ids and keys are closed, and looked up
+    by a keyed digest; without one they lie open there.
+    """
 
     def __init__(self, master: str | None = None) -> None:
         if master is not None and len(master) < LEAST:
-            raise StoreError(f"the master key has {len(master)} characters: give at least {LEAST}, such as `openssl rand -hex 32` prints")
+            raise StoreError(
+                f"the master key has {len(master)} characters: give at least {LEAST}, such as"
+                " `openssl rand -hex 32` prints"
+            )
         given = b"tailor" if master is None else master.encode()
         self._names = hmac.digest(given, b"names", "sha256")
         self._box = None if master is None else hmac.digest(given, b"keys", "sha256")
 
     @classmethod
     def of_environment(cls) -> "Seal":
-        """By TAILOR_MASTER_KEY, or what the file holds that TAILOR_MASTER_KEY_FILE names; without both, none."""
+        """By TAILOR_MASTER_KEY, or what the file holds that TAILOR_MASTER_KEY_FILE names; without
+        both, none.
+        """
         path = os.environ.get(MASTER_FILE)
         return cls.of_file(Path(path)) if path else cls(os.environ.get(MASTER) or None)
 
@@ -67,7 +79,9 @@ class Seal:
         try:
             return cls(path.read_text(encoding="utf-8").strip())
         except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(f"the file of the master key, {path}, cannot be read ({error})") from None
+            raise StoreError(
+                f"the file of the master key, {path}, cannot be read ({error})"
+            ) from None
 
     def name(self, tenant: str, user_id: str) -> str:
         """By which a person is looked up."""
@@ -91,7 +105,10 @@ class Seal:
         try:
             return sealed if self._box is None else _opened(self._box, sealed, where)
         except InvalidTag:
-            raise KeysError(f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must be what it was") from None
+            raise KeysError(
+                f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must"
+                " be what it was"
+            ) from None
 
     def put_away(self, subject: Subject) -> bytes:
         """A subject's id and key, as the key store holds them."""

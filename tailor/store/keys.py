@@ -34,7 +34,8 @@ def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> st
         raise StoreError(f'there is no role "{role}".{nearest(role, ROLES)}')
     if not TENANT.fullmatch(tenant):
         raise StoreError(
-            f'"{tenant}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and underscores, no dot first (it names a folder too)'
+            f'"{tenant}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and'
+            " underscores, no dot first (it names a folder too)"
         )
     if not name.strip():
         raise StoreError("a key needs a name")
@@ -46,14 +47,18 @@ def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> st
 
 def caller(connection: sa.Connection, key: str) -> Caller | None:
     """Whose key it is; None for one that is not known or was revoked."""
-    row = connection.execute(sa.select(keys).where(keys.c.digest == digest(key), keys.c.revoked_ms.is_(None))).one_or_none()
+    row = connection.execute(
+        sa.select(keys).where(keys.c.digest == digest(key), keys.c.revoked_ms.is_(None))
+    ).one_or_none()
     return None if row is None else Caller(row.tenant, row.role, row.name)
 
 
 def revoke(connection: sa.Connection, tenant: str, name: str) -> int:
     """How many keys of that name end now."""
     found = connection.execute(
-        sa.update(keys).where(keys.c.tenant == tenant, keys.c.name == name, keys.c.revoked_ms.is_(None)).values(revoked_ms=now_ms())
+        sa.update(keys)
+        .where(keys.c.tenant == tenant, keys.c.name == name, keys.c.revoked_ms.is_(None))
+        .values(revoked_ms=now_ms())
     )
     return found.rowcount
 
@@ -62,7 +67,12 @@ def listed(connection: sa.Connection, tenant: str | None = None) -> list[dict[st
     """All keys but for what opens anything."""
     columns = (keys.c.tenant, keys.c.name, keys.c.role, keys.c.made_ms, keys.c.revoked_ms)
     wanted = sa.select(*columns).order_by(keys.c.tenant, keys.c.made_ms)
-    return [dict(row) for row in connection.execute(wanted if tenant is None else wanted.where(keys.c.tenant == tenant)).mappings()]
+    return [
+        dict(row)
+        for row in connection.execute(
+            wanted if tenant is None else wanted.where(keys.c.tenant == tenant)
+        ).mappings()
+    ]
 
 
 def digest(key: str) -> str:

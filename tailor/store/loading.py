@@ -16,8 +16,15 @@ from tailor.store.people import take_in
 from tailor.store.schema import events, impressions, items, requests
 from tailor.store.subjects import everybody
 
-LOG = {"event_id": pl.String, "user_id": pl.String, "item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64,
-       "request_id": pl.String}  # fmt: skip
+LOG = {
+    "event_id": pl.String,
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "time_ms": pl.Int64,
+    "action": pl.String,
+    "value": pl.Float64,
+    "request_id": pl.String,
+}
 ASKED = {"request_id": pl.String, "user_id": pl.String, "time_ms": pl.Int64, "surface": pl.String}
 SHOWN = {
     "request_id": pl.String,
@@ -31,18 +38,27 @@ CHUNK = 10_000  # rows a transaction
 PLAIN = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
 
 
-def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progress = silent) -> dict[str, int]:
-    """Write those of a data set's items and events that the store does not have; how many. Loading the same again changes nothing, whatever became of them
-    since: items stay as they were changed, deleted or taken down, and events of before their person's erasure stay out. Broken off, it goes on.
+def load_dataset(
+    engine: sa.Engine, tenant: str, data: Dataset, progress: Progress = silent
+) -> dict[str, int]:
+    """Write those of a data set's items and events that the store does not have; how many. Loading
+    the same again changes nothing, whatever became of them since: items stay as they were changed,
+    deleted or taken down, and events of before their person's erasure stay out. Broken off, it goes
+    on.
 
-    Events without an id get one made of the data set's name and their place. Raises DataError for events without times.
+    Events without an id get one made of the data set's name and their place. Raises DataError for
+    events without times.
     """
     if not data.has_times:
-        raise DataError(f'data set "{data.name}" has no times: a store needs to know when its events happened')
+        raise DataError(
+            f'data set "{data.name}" has no times: a store needs to know when its events happened'
+        )
     rows = [_item(row) for row in data.item_table.iter_rows(named=True)]
     frame = data.events
     if "event_id" not in frame.columns:
-        frame = frame.with_columns(pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id"))
+        frame = frame.with_columns(
+            pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id")
+        )
     frame = frame.select([name for name in PLAIN if name in frame.columns])
     new_items, new, now = 0, 0, now_ms()
     for start in progress(range(0, len(rows), CHUNK), "items", -(-len(rows) // CHUNK)):
@@ -55,7 +71,9 @@ def load_dataset(engine: sa.Engine, tenant: str, data: Dataset, progress: Progre
 
 
 def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> Dataset:
-    """All events, and the items that may be answered; with lists, also what was answered to whom. Raises DataError where there is no event."""
+    """All events, and the items that may be answered; with lists, also what was answered to whom.
+    Raises DataError where there is no event.
+    """
     with reading(engine) as connection:
         wanted = (
             events.c.event_id,
@@ -68,27 +86,49 @@ def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> 
         )
         known = [(one.token, one.user_id) for one in everybody(connection, tenant)]
         names = pl.DataFrame(known, {"user_id": pl.String, "name": pl.String}, orient="row")
-        log = _frame(connection, sa.select(*wanted).where(events.c.tenant == tenant).order_by(events.c.time_ms, events.c.number), LOG)
+        log = _frame(
+            connection,
+            sa.select(*wanted)
+            .where(events.c.tenant == tenant)
+            .order_by(events.c.time_ms, events.c.number),
+            LOG,
+        )
         log = _named(log, names).filter(pl.col("user_id").is_not_null())
         if not len(log):
-            raise DataError(f'tenant "{tenant}" has no events yet: send some to /v1/events, or start with `tailor serve --data DATA`')
+            raise DataError(
+                f'tenant "{tenant}" has no events yet: send some to /v1/events, or start with'
+                " `tailor serve --data DATA`"
+            )
         lists = _lists(connection, tenant, names) if with_lists else {}
-        shelf = [dict(row) for row in connection.execute(sa.select(items).where(items.c.tenant == tenant)).mappings()]
+        shelf = [
+            dict(row)
+            for row in connection.execute(
+                sa.select(items).where(items.c.tenant == tenant)
+            ).mappings()
+        ]
     blocked = {row["item_id"] for row in shelf if row["blocked"]}
     log = log.filter(~pl.col("item_id").is_in(list(blocked))) if blocked else log
     if lists:
         lists["impressions"] = lists["impressions"].filter(~pl.col("item_id").is_in(list(blocked)))
     log = log.drop(
-        [name for name in ("action", "value", "request_id") if log[name].is_null().all() and not (lists and name == "request_id")]
+        [
+            name
+            for name in ("action", "value", "request_id")
+            if log[name].is_null().all() and not (lists and name == "request_id")
+        ]
     )
     table = item_frame([row for row in shelf if not row["blocked"]])
-    table = table.drop([name for name in ("title", "text", "categories", "price") if table[name].is_null().all()])
+    table = table.drop(
+        [name for name in ("title", "text", "categories", "price") if table[name].is_null().all()]
+    )
     return Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}", **lists)
 
 
 def _lists(connection: sa.Connection, tenant: str, names: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """Recommended lists: the requests, and what was shown."""
-    asked = sa.select(requests.c.request_id, requests.c.user_id, requests.c.time_ms, requests.c.surface)
+    asked = sa.select(
+        requests.c.request_id, requests.c.user_id, requests.c.time_ms, requests.c.surface
+    )
     here = (requests.c.tenant == tenant, requests.c.surface == "recommendations")
     shown = sa.select(
         impressions.c.request_id,
@@ -98,7 +138,11 @@ def _lists(connection: sa.Connection, tenant: str, names: pl.DataFrame) -> dict[
         impressions.c.propensity,
         requests.c.model,
     )
-    both = impressions.join(requests, (impressions.c.tenant == requests.c.tenant) & (impressions.c.request_id == requests.c.request_id))
+    both = impressions.join(
+        requests,
+        (impressions.c.tenant == requests.c.tenant)
+        & (impressions.c.request_id == requests.c.request_id),
+    )
     return {
         "requests": _named(_frame(connection, asked.where(*here), ASKED), names),
         "impressions": _frame(connection, shown.select_from(both).where(*here), SHOWN),
@@ -112,15 +156,27 @@ def _named(rows: pl.DataFrame, names: pl.DataFrame) -> pl.DataFrame:
 
 
 def _item(row: dict[str, Any]) -> dict[str, Any]:
-    more = {name: value for name, value in row.items() if name not in ("item_id", *CONTENT) and value is not None}
+    more = {
+        name: value
+        for name, value in row.items()
+        if name not in ("item_id", *CONTENT) and value is not None
+    }
     plain = json.loads(json.dumps(more, default=str))  # dates and the like as texts
-    return {"item_id": row["item_id"], **{name: row.get(name) for name in CONTENT if name != "more"}, "more": plain or None}
+    return {
+        "item_id": row["item_id"],
+        **{name: row.get(name) for name in CONTENT if name != "more"},
+        "more": plain or None,
+    }
 
 
-def _frame(connection: sa.Connection, wanted: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
+def _frame(
+    connection: sa.Connection, wanted: sa.Select[Any], schema: Mapping[str, Any]
+) -> pl.DataFrame:
     """Read in chunks: the driver's rows never stand in memory all at once."""
     found = connection.execute(wanted.execution_options(yield_per=50_000))
-    parts = [pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()]
+    parts = [
+        pl.DataFrame(_columns(part, list(schema)), schema=schema) for part in found.partitions()
+    ]
     return pl.concat(parts) if parts else pl.DataFrame(schema=schema)
 
 
@@ -129,7 +185,9 @@ def _columns(rows: Sequence[Any], names: list[str]) -> dict[str, list[Any]]:
 
 
 def item_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Stored items as a table: item_id, title, text, categories, price, and a column for each name that `more` has somewhere."""
+    """Stored items as a table: item_id, title, text, categories, price, and a column for each name
+    that `more` has somewhere.
+    """
     schema: dict[str, Any] = {
         "item_id": pl.String,
         "title": pl.String,
@@ -137,6 +195,13 @@ def item_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
         "categories": pl.List(pl.String),
         "price": pl.Float64,
     }
-    table = pl.DataFrame({name: [row[name] for row in rows] for name in schema}, schema=schema, strict=False)
+    table = pl.DataFrame(
+        {name: [row[name] for row in rows] for name in schema}, schema=schema, strict=False
+    )
     more = sorted({name for row in rows for name in row["more"] or {}} - set(schema))
-    return table.with_columns([pl.Series(name, [(row["more"] or {}).get(name) for row in rows], strict=False) for name in more])
+    return table.with_columns(
+        [
+            pl.Series(name, [(row["more"] or {}).get(name) for row in rows], strict=False)
+            for name in more
+        ]
+    )

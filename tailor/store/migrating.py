@@ -1,4 +1,6 @@
-"""From one shape of the tables to the next. A database of a newer Tailor is refused, not guessed at."""
+"""From one shape of the tables to the next. A database of a newer Tailor is refused, not guessed
+at.
+"""
 
 import secrets as random
 from pathlib import Path
@@ -12,15 +14,31 @@ from alembic.script import ScriptDirectory
 from tailor.errors import StoreError
 from tailor.store.engine import inserting, reading, writing
 from tailor.store.schema import PERSONAL, personal, secrets, subjects
-from tailor.store.subjects import BATCH, CHANGES, CHECK, NOBODY, SIGNING, STORE, agree, entry, keep_secret, seal_of
+from tailor.store.subjects import (
+    BATCH,
+    CHANGES,
+    CHECK,
+    NOBODY,
+    SIGNING,
+    STORE,
+    agree,
+    entry,
+    keep_secret,
+    seal_of,
+)
 
 SCRIPTS = Path(__file__).parent / "migrations"
 BY_NAME = ("0001", "0002")  # revisions whose tables hold people's ids
-NAMED = "SELECT tenant, user_id FROM events UNION SELECT tenant, user_id FROM requests UNION SELECT tenant, user_id FROM people"
+NAMED = (
+    "SELECT tenant, user_id FROM events UNION SELECT tenant, user_id FROM requests UNION SELECT"
+    " tenant, user_id FROM people"
+)
 
 
 def migrate(engine: sa.Engine) -> dict[str, int]:
-    """Bring the tables to this version's shape, all or nothing; data stays. Then see to it that store and key store belong together: how many rows went, by table (`subjects.agree`)."""
+    """Bring the tables to this version's shape, all or nothing; data stays. Then see to it that
+    store and key store belong together: how many rows went, by table (`subjects.agree`).
+    """
     config = _config()
     check_version(engine)
     prepare(engine)
@@ -32,27 +50,43 @@ def migrate(engine: sa.Engine) -> dict[str, int]:
 
 
 def prepare(engine: sa.Engine) -> None:
-    """Make the key store where there is none, and enter those whom an older store knows by their ids. It is on the disk before the store itself changes: killed in between, nobody is lost."""
+    """Make the key store where there is none, and enter those whom an older store knows by their
+    ids. It is on the disk before the store itself changes: killed in between, nobody is lost.
+    """
     at = revision(engine)
     with writing(engine) as connection:
         if connection.dialect.name == "postgresql":
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys"))))
+            connection.execute(
+                sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys")))
+            )
             connection.execute(sa.schema.CreateSchema(PERSONAL, if_not_exists=True))
         personal.create_all(connection)
         first = {STORE: random.token_hex(16), CHANGES: "1", CHECK: seal_of(connection).check}
         insert = inserting(connection, secrets).on_conflict_do_nothing()
-        connection.execute(insert, [{"name": name, "value": value} for name, value in first.items()])
+        connection.execute(
+            insert, [{"name": name, "value": value} for name, value in first.items()]
+        )
         if at in BY_NAME:
             _enter_all(connection)
 
 
 def _enter_all(connection: sa.Connection) -> None:
     """All people of an older store, and the key that it signed receipts with."""
-    insert = inserting(connection, subjects).on_conflict_do_nothing(index_elements=["tenant", "name"])
+    insert = inserting(connection, subjects).on_conflict_do_nothing(
+        index_elements=["tenant", "name"]
+    )
     found = connection.execute(sa.text(NAMED)).all()
     for start in range(0, len(found), BATCH):
-        connection.execute(insert, [entry(connection, tenant, user_id or NOBODY) for tenant, user_id in found[start : start + BATCH]])
-    signing = connection.execute(sa.text("SELECT value FROM secrets WHERE name = 'signing'")).scalar_one_or_none()
+        connection.execute(
+            insert,
+            [
+                entry(connection, tenant, user_id or NOBODY)
+                for tenant, user_id in found[start : start + BATCH]
+            ],
+        )
+    signing = connection.execute(
+        sa.text("SELECT value FROM secrets WHERE name = 'signing'")
+    ).scalar_one_or_none()
     if signing is not None:
         keep_secret(connection, SIGNING, bytes.fromhex(signing))
 
@@ -70,10 +104,14 @@ def newest() -> str:
 
 def check_version(engine: sa.Engine) -> None:
     """Raises StoreError for tables of a version that is not known here."""
-    found, known = revision(engine), {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+    found, known = (
+        revision(engine),
+        {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()},
+    )
     if found is not None and found not in known:
         raise StoreError(
-            f"the database is at revision {found}, which this version of Tailor does not know: install the newer Tailor that wrote it"
+            f"the database is at revision {found}, which this version of Tailor does not know:"
+            " install the newer Tailor that wrote it"
         )
 
 

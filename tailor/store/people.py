@@ -1,7 +1,8 @@
 """A person's data: see it, take it along, have it erased.
 
-Whatever may hold a person's words or ids is an `Erasable` of `ERASABLES`, or is given to `erase` by who holds it. Last goes the person's entry in the key
-store (`subjects`): what copies of the store hold of the person is nobody's then, and does not open.
+Whatever may hold a person's words or ids is an `Erasable` of `ERASABLES`, or is given to `erase` by
+who holds it. Last goes the person's entry in the key store (`subjects`): what copies of the store
+hold of the person is nobody's then, and does not open.
 """
 
 import base64
@@ -20,7 +21,17 @@ from tailor.store.encryption import Subject
 from tailor.store.engine import inserting, now_ms, padded
 from tailor.store.events import add_events
 from tailor.store.schema import erasures, events, impressions, people, requests, subjects
-from tailor.store.subjects import BATCH, NOBODY, SIGNING, keep_secret, seal_of, secret, subject_of, subjects_for, take_out
+from tailor.store.subjects import (
+    BATCH,
+    NOBODY,
+    SIGNING,
+    keep_secret,
+    seal_of,
+    secret,
+    subject_of,
+    subjects_for,
+    take_out,
+)
 from tailor.store.writer import AwayError
 
 
@@ -42,7 +53,9 @@ class Erasable(Protocol):
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of a table that stand under the person's token. What is sealed in them is shown under the name `holds`."""
+    """The rows of a table that stand under the person's token. What is sealed in them is shown
+    under the name `holds`.
+    """
 
     table: sa.Table
     holds: str | None = None
@@ -62,31 +75,64 @@ class Rows:
         person = subject_of(connection, tenant, user_id)
         if person is None:
             return []
-        wanted = sa.select(self.table).where(self._mine(tenant, person)).order_by(*self.table.primary_key.columns)
+        wanted = (
+            sa.select(self.table)
+            .where(self._mine(tenant, person))
+            .order_by(*self.table.primary_key.columns)
+        )
         return [self._shown(dict(row), person) for row in connection.execute(wanted).mappings()]
 
     def _shown(self, row: dict[str, Any], person: Subject) -> dict[str, Any]:
         sealed = row.pop("sealed", None)
-        words = {} if self.holds is None else {self.holds: None if sealed is None else person.opened(sealed, self._where)}
-        return {name: value for name, value in row.items() if name not in ("tenant", "number")} | {"user_id": person.user_id} | words
+        words = (
+            {}
+            if self.holds is None
+            else {self.holds: None if sealed is None else person.opened(sealed, self._where)}
+        )
+        return (
+            {name: value for name, value in row.items() if name not in ("tenant", "number")}
+            | {"user_id": person.user_id}
+            | words
+        )
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
         person = subject_of(connection, tenant, user_id)
-        return 0 if person is None else connection.execute(sa.delete(self.table).where(self._mine(tenant, person))).rowcount
+        return (
+            0
+            if person is None
+            else connection.execute(
+                sa.delete(self.table).where(self._mine(tenant, person))
+            ).rowcount
+        )
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return _scan(connection, self.table, tenant, needle) + (0 if self.holds is None else self._scan_sealed(connection, tenant, needle))
+        return _scan(connection, self.table, tenant, needle) + (
+            0 if self.holds is None else self._scan_sealed(connection, tenant, needle)
+        )
 
     def _scan_sealed(self, connection: sa.Connection, tenant: str, needle: str) -> int:
         """Opened row by row: nobody but the keys knows what stands there."""
-        here, theirs = self.table.c, (subjects.c.tenant == self.table.c.tenant) & (subjects.c.token == self.table.c.user_id)
-        wanted = sa.select(here.user_id, here.sealed, subjects.c.sealed).select_from(self.table.outerjoin(subjects, theirs))
-        wanted = wanted.where(here.tenant == tenant, here.sealed.is_not(None)).order_by(here.user_id)
-        seal, nobody, last, found = seal_of(connection), subject_of(connection, tenant, NOBODY), None, 0
+        here, theirs = (
+            self.table.c,
+            (subjects.c.tenant == self.table.c.tenant) & (subjects.c.token == self.table.c.user_id),
+        )
+        wanted = sa.select(here.user_id, here.sealed, subjects.c.sealed).select_from(
+            self.table.outerjoin(subjects, theirs)
+        )
+        wanted = wanted.where(here.tenant == tenant, here.sealed.is_not(None)).order_by(
+            here.user_id
+        )
+        seal, nobody, last, found = (
+            seal_of(connection),
+            subject_of(connection, tenant, NOBODY),
+            None,
+            0,
+        )
         for token, words, key in connection.execute(wanted.execution_options(yield_per=10_000)):
             if key is not None and (last is None or last.token != token):
                 last = seal.taken_out(token, key)
-            whose = nobody if token is None else None if key is None else last  # None: a row whose person is gone opens for nobody
+            # None: a row whose person is gone opens for nobody
+            whose = nobody if token is None else None if key is None else last
             found += whose is not None and _holds(whose.opened(words, self._where), needle)
         return found
 
@@ -98,7 +144,9 @@ class Shown:
     name: str = "impressions"
 
     def _mine(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
-        mine = sa.select(requests.c.request_id).where(requests.c.tenant == tenant, requests.c.user_id == person.token)
+        mine = sa.select(requests.c.request_id).where(
+            requests.c.tenant == tenant, requests.c.user_id == person.token
+        )
         return sa.and_(impressions.c.tenant == tenant, impressions.c.request_id.in_(mine))
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
@@ -106,49 +154,95 @@ class Shown:
         if person is None:
             return []
         order = (impressions.c.request_id, impressions.c.position)
-        found = connection.execute(sa.select(impressions).where(self._mine(tenant, person)).order_by(*order))
-        return [{name: value for name, value in row.items() if name != "tenant"} for row in found.mappings()]
+        found = connection.execute(
+            sa.select(impressions).where(self._mine(tenant, person)).order_by(*order)
+        )
+        return [
+            {name: value for name, value in row.items() if name != "tenant"}
+            for row in found.mappings()
+        ]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
         person = subject_of(connection, tenant, user_id)
-        return 0 if person is None else connection.execute(sa.delete(impressions).where(self._mine(tenant, person))).rowcount
+        return (
+            0
+            if person is None
+            else connection.execute(
+                sa.delete(impressions).where(self._mine(tenant, person))
+            ).rowcount
+        )
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
         return _scan(connection, impressions, tenant, needle)
 
 
 # lists before the requests that they are found by
-ERASABLES: tuple[Erasable, ...] = (Shown(), Rows(requests, "text"), Rows(events), Rows(people, "more"))
+ERASABLES: tuple[Erasable, ...] = (
+    Shown(),
+    Rows(requests, "text"),
+    Rows(events),
+    Rows(people, "more"),
+)
 
 
-def upsert_person(connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]) -> None:
+def upsert_person(
+    connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]
+) -> None:
     """What is known of a person besides events."""
     person = subjects_for(connection, tenant, [user_id])[user_id]
-    row = {"tenant": tenant, "user_id": person.token, "sealed": person.closed(dict(more), "people.more"), "changed_ms": now_ms()}
+    row = {
+        "tenant": tenant,
+        "user_id": person.token,
+        "sealed": person.closed(dict(more), "people.more"),
+        "changed_ms": now_ms(),
+    }
     insert = inserting(connection, people).values(row)
     kept = {"sealed": row["sealed"], "changed_ms": row["changed_ms"]}
-    connection.execute(insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept))
+    connection.execute(
+        insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept)
+    )
 
 
-def take_in(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int) -> tuple[set[str], set[str]]:
-    """Add events (`add_events`) but those that lie before their person's erasure, which would bring the person back: ids of what was new, and of what was not taken in."""
+def take_in(
+    connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int
+) -> tuple[set[str], set[str]]:
+    """Add events (`add_events`) but those that lie before their person's erasure, which would bring
+    the person back: ids of what was new, and of what was not taken in.
+    """
     kept = _since_erasure(connection, tenant, rows)
     new = add_events(connection, tenant, kept, now_ms)
-    if connection.dialect.name != "sqlite" and len(_since_erasure(connection, tenant, kept)) < len(kept):
-        raise AwayError("a person was erased while events of theirs arrived: ask again")  # from here on nobody can: their entries are held
+    if connection.dialect.name != "sqlite" and len(_since_erasure(connection, tenant, kept)) < len(
+        kept
+    ):
+        # from here on nobody can: their entries are held
+        raise AwayError("a person was erased while events of theirs arrived: ask again")
     return new, {row["event_id"] for row in rows} - {row["event_id"] for row in kept}
 
 
-def _since_erasure(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _since_erasure(
+    connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
     """Those that lie after the last erasure of their person."""
-    if connection.execute(sa.select(erasures.c.receipt_id).where(erasures.c.tenant == tenant).limit(1)).first() is None:
+    if (
+        connection.execute(
+            sa.select(erasures.c.receipt_id).where(erasures.c.tenant == tenant).limit(1)
+        ).first()
+        is None
+    ):
         return rows
     own = signing_secret(connection)
     users = {subject(own, tenant, one): one for one in {row["user_id"] for row in rows} - {None}}
     digests, last = sorted(users), dict[str, int]()
     for start in range(0, len(digests), BATCH):
-        here = (erasures.c.tenant == tenant, erasures.c.subject.in_(padded(digests[start : start + BATCH])))
-        wanted = sa.select(erasures.c.subject, sa.func.max(erasures.c.time_ms)).where(*here).group_by(erasures.c.subject)
+        here = (
+            erasures.c.tenant == tenant,
+            erasures.c.subject.in_(padded(digests[start : start + BATCH])),
+        )
+        wanted = (
+            sa.select(erasures.c.subject, sa.func.max(erasures.c.time_ms))
+            .where(*here)
+            .group_by(erasures.c.subject)
+        )
         last |= {users[digest]: time_ms for digest, time_ms in connection.execute(wanted)}
     return [row for row in rows if row["time_ms"] > last.get(row["user_id"], -1)]
 
@@ -158,14 +252,20 @@ def export(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, li
     return {one.name: one.export(connection, tenant, user_id) for one in ERASABLES}
 
 
-def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence[Erasable] = ()) -> dict[str, Any]:
+def erase(
+    connection: sa.Connection, tenant: str, user_id: str, others: Sequence[Erasable] = ()
+) -> dict[str, Any]:
     """Erase a person from every store, look whether anything is left, and sign what was done.
 
-    The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes the transaction, where the scan still finds the person.
+    The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes
+    the transaction, where the scan still finds the person.
     """
     person = subject_of(connection, tenant, user_id, for_erasure=True)
-    stores = (*(ERASABLES if person else ()), *others)  # of whom nothing is stored nothing can go; what comes meanwhile is somebody new
-    rows = dict.fromkeys((one.name for one in ERASABLES), 0) | {one.name: one.erase(connection, tenant, user_id) for one in stores}
+    # of whom nothing is stored nothing can go; what comes meanwhile is somebody new
+    stores = (*(ERASABLES if person else ()), *others)
+    rows = dict.fromkeys((one.name for one in ERASABLES), 0) | {
+        one.name: one.erase(connection, tenant, user_id) for one in stores
+    }
     left = sum(len(one.export(connection, tenant, user_id)) for one in stores)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
@@ -182,8 +282,12 @@ def erase(connection: sa.Connection, tenant: str, user_id: str, others: Sequence
     connection.execute(sa.insert(erasures).values(receipt))
     scanned = {one.name: one.scan(connection, tenant, user_id) for one in (*ERASABLES, *others)}
     scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
-    return {**receipt, "scanned": scanned,
-            "signature": base64.b64encode(key.sign(canonical(receipt))).decode(), "public_key": public_key(key)}  # fmt: skip
+    return {
+        **receipt,
+        "scanned": scanned,
+        "signature": base64.b64encode(key.sign(canonical(receipt))).decode(),
+        "public_key": public_key(key),
+    }
 
 
 def subject(secret: bytes, tenant: str, user_id: str) -> str:
@@ -193,9 +297,13 @@ def subject(secret: bytes, tenant: str, user_id: str) -> str:
 
 def receipt_holds(receipt: Mapping[str, Any], public: str) -> bool:
     """Whether a receipt of `erase` is signed by the holder of that public key."""
-    signed = {name: receipt[name] for name in ("receipt_id", "tenant", "subject", "time_ms", "rows")}
+    signed = {
+        name: receipt[name] for name in ("receipt_id", "tenant", "subject", "time_ms", "rows")
+    }
     try:
-        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(base64.b64decode(receipt["signature"]), canonical(signed))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
+            base64.b64decode(receipt["signature"]), canonical(signed)
+        )
     except (InvalidSignature, ValueError):
         return False
     return True
@@ -226,14 +334,30 @@ def signing_secret(connection: sa.Connection) -> bytes:
 def _scan(connection: sa.Connection, table: sa.Table, tenant: str, needle: str) -> int:
     """Not where it is part of a longer word: person "1" is not person "12"."""
     nested = json.dumps(needle).replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    plain = [column == needle for column in table.columns if isinstance(column.type, sa.Text) and column.name != "tenant"]
-    inside = [sa.cast(column, sa.Text).like(f"%{nested}%", escape="!") for column in table.columns if isinstance(column.type, sa.JSON)]
+    plain = [
+        column == needle
+        for column in table.columns
+        if isinstance(column.type, sa.Text) and column.name != "tenant"
+    ]
+    inside = [
+        sa.cast(column, sa.Text).like(f"%{nested}%", escape="!")
+        for column in table.columns
+        if isinstance(column.type, sa.JSON)
+    ]
     anywhere = sa.or_(*plain, *inside)
-    return int(connection.execute(sa.select(sa.func.count()).select_from(table).where(table.c.tenant == tenant, anywhere)).scalar_one())
+    return int(
+        connection.execute(
+            sa.select(sa.func.count()).select_from(table).where(table.c.tenant == tenant, anywhere)
+        ).scalar_one()
+    )
 
 
 def _holds(value: Any, needle: str) -> bool:
     """Whether an opened value is the needle, or has it as a value or a name within."""
     if isinstance(value, Mapping):
         return any(_holds(one, needle) for one in (*value.keys(), *value.values()))
-    return any(_holds(one, needle) for one in value) if isinstance(value, list) else bool(value == needle)
+    return (
+        any(_holds(one, needle) for one in value)
+        if isinstance(value, list)
+        else bool(value == needle)
+    )

@@ -1,12 +1,15 @@
-"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant whose rows they are.
+"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant
+whose rows they are.
 
-`user_id` holds a person's token, never the id that the caller knows; `sealed` holds what the person's key closes. Ids and keys stand in tables of their own
-(`personal`: on SQLite in a file beside, on PostgreSQL in a schema of that name), which backups of the rest leave out.
+`user_id` holds a person's token, never the id that the caller knows; `sealed` holds what the
+person's key closes. Ids and keys stand in tables of their own (`personal`: on SQLite in a file
+beside, on PostgreSQL in a schema of that name), which backups of the rest leave out.
 """
 
 import sqlalchemy as sa
 
-NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # what SQLite counts up by itself must be called INTEGER there
+# what SQLite counts up by itself must be called INTEGER there
+NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 NAMES = {"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(table_name)s"}
 PERSONAL = "personal"
 
@@ -14,7 +17,8 @@ metadata = sa.MetaData(naming_convention=NAMES)
 personal = sa.MetaData(schema=PERSONAL, naming_convention=NAMES)
 
 events = sa.Table(
-    "events", metadata,
+    "events",
+    metadata,
     sa.Column("number", NUMBER, primary_key=True, autoincrement=True),  # in the order of arrival
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("event_id", sa.Text, nullable=False),
@@ -27,10 +31,11 @@ events = sa.Table(
     sa.Column("received_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("tenant", "event_id"),
     sa.Index("ix_events_of_person", "tenant", "user_id", "time_ms"),
-)  # fmt: skip
+)
 
 items = sa.Table(
-    "items", metadata,
+    "items",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("item_id", sa.Text, primary_key=True),
     sa.Column("title", sa.Text),
@@ -38,100 +43,118 @@ items = sa.Table(
     sa.Column("categories", sa.JSON),
     sa.Column("price", sa.Float),
     sa.Column("more", sa.JSON),  # further columns, by name
-    sa.Column("blocked", sa.Text),  # why it must not be answered: "deleted", "taken down", or both; null: it may
+    # why it must not be answered: "deleted", "taken down", or both; null: it may
+    sa.Column("blocked", sa.Text),
     sa.Column("reason", sa.Text),  # why it was taken down, in the words of who did it
-    sa.Column("changed", sa.BigInteger, nullable=False),  # the tenant's count of changes to items, when this one changed last
+    # the tenant's count of changes to items, when this one changed last
+    sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Index("ix_items_changed", "tenant", "changed"),
-)  # fmt: skip
+)
 
 people = sa.Table(
-    "people", metadata,
+    "people",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text, primary_key=True),
     sa.Column("sealed", sa.LargeBinary),  # what is known besides events
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
-)  # fmt: skip
+)
 
 requests = sa.Table(
-    "requests", metadata,
+    "requests",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("request_id", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text),  # null: somebody without an id
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("surface", sa.Text, nullable=False),  # recommendations, similar, search
-    sa.Column("sealed", sa.LargeBinary),  # the text; of somebody without an id it is closed by the key of nobody
+    # the text; of somebody without an id it is closed by the key of nobody
+    sa.Column("sealed", sa.LargeBinary),
     sa.Column("model", sa.Text, nullable=False),
     sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
-)  # fmt: skip
+)
 
 impressions = sa.Table(
-    "impressions", metadata,
+    "impressions",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("request_id", sa.Text, primary_key=True),
     sa.Column("position", sa.Integer, primary_key=True),  # from 1
     sa.Column("item_id", sa.Text, nullable=False),
     sa.Column("score", sa.Float, nullable=False),
-    sa.Column("propensity", sa.Float, nullable=False),  # probability that this item stood here; 1 without exploration
-)  # fmt: skip
+    # probability that this item stood here; 1 without exploration
+    sa.Column("propensity", sa.Float, nullable=False),
+)
 
 keys = sa.Table(
-    "keys", metadata,
+    "keys",
+    metadata,
     sa.Column("digest", sa.Text, primary_key=True),  # of the key; the key itself is nowhere
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("made_ms", sa.BigInteger, nullable=False),
     sa.Column("revoked_ms", sa.BigInteger),
-)  # fmt: skip
+)
 
 models = sa.Table(
-    "models", metadata,
+    "models",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("version", sa.Integer, primary_key=True),  # from 1
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),  # of the saved model
-    sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),  # or "predicts"; each kind has a version that answers
+    # or "predicts"; each kind has a version that answers
+    sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),
     sa.Column("made_ms", sa.BigInteger, nullable=False),
-    sa.Column("served_ms", sa.BigInteger),  # since when it answers; the highest of a tenant and kind answers now
+    # since when it answers; the highest of a tenant and kind answers now
+    sa.Column("served_ms", sa.BigInteger),
     sa.Column("note", sa.Text, nullable=False),
-)  # fmt: skip
+)
 
 experiments = sa.Table(
-    "experiments", metadata,
+    "experiments",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("arms", sa.JSON, nullable=False),  # [{"version": a model's, "share": of the people}]
     sa.Column("action", sa.Text),  # of events that count as success; null: any
     sa.Column("started_ms", sa.BigInteger, nullable=False),
     sa.Column("ended_ms", sa.BigInteger),  # null: it runs
-)  # fmt: skip
+)
 
 erasures = sa.Table(
-    "erasures", metadata,
+    "erasures",
+    metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("receipt_id", sa.Text, primary_key=True),
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),  # a keyed digest of the user's id, not the id
     sa.Column("rows", sa.JSON, nullable=False),  # erased, by store
-)  # fmt: skip
+)
 
 marks = sa.Table(
-    "marks", metadata,
-    sa.Column("name", sa.Text, primary_key=True),  # which key store this store belongs to, and how often that changed
+    "marks",
+    metadata,
+    # which key store this store belongs to, and how often that changed
+    sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
-)  # fmt: skip
+)
 
 subjects = sa.Table(
-    "subjects", personal,
+    "subjects",
+    personal,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("name", sa.Text, primary_key=True),  # a keyed digest of the caller's id
     sa.Column("token", sa.Text, nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),  # id and key
     sa.UniqueConstraint("token"),
-)  # fmt: skip
+)
 
 secrets = sa.Table(
-    "secrets", personal,
-    sa.Column("name", sa.Text, primary_key=True),  # the same two marks; the key that signs receipts; a check of the master key
+    "secrets",
+    personal,
+    # the same two marks; the key that signs receipts; a check of the master key
+    sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
-)  # fmt: skip
+)

@@ -1,4 +1,6 @@
-"""One thread that writes: what waits together is committed together, so that one flush to the disk serves many."""
+"""One thread that writes: what waits together is committed together, so that one flush to the disk
+serves many.
+"""
 
 import queue
 import threading
@@ -16,26 +18,34 @@ T = TypeVar("T")
 Job = Callable[[sa.Connection], Any]
 MOST = 256  # jobs of one transaction
 RETRY_S = 5  # what a caller is told to wait when the database is away
-DEADLOCK = "40P01"  # PostgreSQL's word for two writers that wait for each other, one of which it has ended
+# PostgreSQL's word for two writers that wait for each other, one of which it has ended
+DEADLOCK = "40P01"
 TRIES = 3  # of a transaction that was ended so
 
 
 class AwayError(StoreError):
-    """The database cannot be reached or cannot write now. Nothing of the job was kept, unless the answer to the commit itself was lost: ask again."""
+    """The database cannot be reached or cannot write now. Nothing of the job was kept, unless the
+    answer to the commit itself was lost: ask again.
+    """
 
 
 class Writer:
-    """`do(job)` returns when what the job wrote is on the disk. Jobs of a transaction stand apart: one that fails takes nothing from the others."""
+    """`do(job)` returns when what the job wrote is on the disk. Jobs of a transaction stand apart:
+    one that fails takes nothing from the others.
+    """
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        self.commits, self.jobs, self.behind_s = 0, 0, 0.0  # for the metrics; behind: how long the oldest job of the last commit had waited
+        # for the metrics; behind: how long the oldest job of the last commit had waited
+        self.commits, self.jobs, self.behind_s = 0, 0, 0.0
         self._queue: queue.SimpleQueue[tuple[Job, Future[Any], float] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tailor-writer", daemon=True)
         self._thread.start()
 
     def do(self, job: Callable[[sa.Connection], T], timeout_s: float = 30.0) -> T:
-        """What the job returned, once it is durable. Raises AwayError where the database is away, and what the job raised."""
+        """What the job returned, once it is durable. Raises AwayError where the database is away,
+        and what the job raised.
+        """
         return self.later(job).result(timeout_s)
 
     def later(self, job: Callable[[sa.Connection], T]) -> "Future[T]":
@@ -86,13 +96,19 @@ class Writer:
             for _, future, _ in jobs:
                 future.set_exception(error)
         else:
-            self.commits, self.jobs, self.behind_s = self.commits + 1, self.jobs + len(jobs), time.monotonic() - jobs[0][2]
+            self.commits, self.jobs, self.behind_s = (
+                self.commits + 1,
+                self.jobs + len(jobs),
+                time.monotonic() - jobs[0][2],
+            )
             for tell in done:
                 tell()
 
 
 def _run(connection: sa.Connection, job: Job, future: "Future[Any]") -> Callable[[], None]:
-    """Run one job in a part of the transaction of its own; what tells its caller, to be called after the commit."""
+    """Run one job in a part of the transaction of its own; what tells its caller, to be called
+    after the commit.
+    """
     try:
         with connection.begin_nested():
             result = job(connection)
@@ -106,4 +122,7 @@ def _run(connection: sa.Connection, job: Job, future: "Future[Any]") -> Callable
 
 def _away(error: Exception) -> AwayError:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return AwayError(f"the database cannot be written now ({cause[0] if cause else type(error).__name__}): ask again in {RETRY_S} s")
+    return AwayError(
+        f"the database cannot be written now ({cause[0] if cause else type(error).__name__}): ask"
+        f" again in {RETRY_S} s"
+    )

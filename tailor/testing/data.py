@@ -10,14 +10,25 @@ DAY_MS = 86_400_000
 
 
 def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) -> Dataset:
-    """`users` people with `events` events each, of mostly one of four topics; items with titles, categories, prices; reviews."""
+    """`users` people with `events` events each, of mostly one of four topics; items with titles,
+    categories, prices; reviews.
+    """
     rng = np.random.default_rng(seed)
     topic_of_item = np.arange(items) % len(TOPICS)
-    rows: dict[str, list[object]] = {"user_id": [], "item_id": [], "time_ms": [], "action": [], "value": []}
+    rows: dict[str, list[object]] = {
+        "user_id": [],
+        "item_id": [],
+        "time_ms": [],
+        "action": [],
+        "value": [],
+    }
     for user in range(users):
         own = np.flatnonzero(topic_of_item == user % len(TOPICS))
         start = rng.integers(len(own))
-        walk = [own[(start + step) % len(own)] if rng.random() < 0.8 else rng.integers(items) for step in range(events)]
+        walk = [
+            own[(start + step) % len(own)] if rng.random() < 0.8 else rng.integers(items)
+            for step in range(events)
+        ]
         for step, item in enumerate(walk):
             rows["user_id"].append(f"person-{user:03d}")
             rows["item_id"].append(f"thing-{item:03d}")
@@ -25,9 +36,27 @@ def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) 
             rows["action"].append("buy")
             rows["value"].append(float(rng.integers(1, 6)))
     title = [f"{TOPICS[topic]} no {at}" for at, topic in enumerate(topic_of_item)]
-    table = pl.DataFrame({"item_id": [f"thing-{at:03d}" for at in range(items)], "title": title,
-                          "categories": [[TOPICS[topic].split()[0]] for topic in topic_of_item],
-                          "price": (5 + rng.integers(0, 50, items)).astype(float)})  # fmt: skip
-    texts = pl.DataFrame({"user_id": rows["user_id"][::8], "item_id": rows["item_id"][::8], "time_ms": rows["time_ms"][::8],
-                          "text": [f"I like it, number {at}" for at in range(len(rows["user_id"][::8]))]})  # fmt: skip
-    return Dataset({"events": pl.DataFrame(rows).sort("time_ms", maintain_order=True), "items": table, "texts": texts}, "tiny")
+    table = pl.DataFrame(
+        {
+            "item_id": [f"thing-{at:03d}" for at in range(items)],
+            "title": title,
+            "categories": [[TOPICS[topic].split()[0]] for topic in topic_of_item],
+            "price": (5 + rng.integers(0, 50, items)).astype(float),
+        }
+    )
+    texts = pl.DataFrame(
+        {
+            "user_id": rows["user_id"][::8],
+            "item_id": rows["item_id"][::8],
+            "time_ms": rows["time_ms"][::8],
+            "text": [f"I like it, number {at}" for at in range(len(rows["user_id"][::8]))],
+        }
+    )
+    return Dataset(
+        {
+            "events": pl.DataFrame(rows).sort("time_ms", maintain_order=True),
+            "items": table,
+            "texts": texts,
+        },
+        "tiny",
+    )

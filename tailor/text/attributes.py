@@ -15,30 +15,43 @@ NAME, VALUE = 1, 2  # kinds of words
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """What is said of each thing: rows of a vocabulary, and for each whether it names an attribute or stands in its value."""
+    """What is said of each thing: rows of a vocabulary, and for each whether it names an attribute
+    or stands in its value.
+    """
 
     said: Ragged
-    kinds: np.ndarray  # parallel to said.values: NAME or VALUE
+    kinds: np.ndarray
+    """Parallel to said.values: NAME or VALUE."""
 
     def take(self, things: np.ndarray) -> "Sentences":
         """The sentences of these things, in this order, repeated ones too."""
         places = self.said.with_values(np.arange(len(self.said.values))).take(things)
-        return Sentences(places.with_values(self.said.values[places.values]), self.kinds[places.values])
+        return Sentences(
+            places.with_values(self.said.values[places.values]), self.kinds[places.values]
+        )
 
     def beside(self, other: "Sentences") -> "Sentences":
         """These sentences, and others after them."""
-        return Sentences(concatenate([self.said, other.said]), np.concatenate([self.kinds, other.kinds]))
+        return Sentences(
+            concatenate([self.said, other.said]), np.concatenate([self.kinds, other.kinds])
+        )
 
 
 def tell(table: pl.DataFrame, attributes: Sequence[str], most: int) -> list[list[tuple[str, int]]]:
-    """For every row of a table (word, kind) of the attributes that it has, in their order, `most` words at most; none where no attribute has a word.
+    """For every row of a table (word, kind) of the attributes that it has, in their order, `most`
+    words at most; none where no attribute has a word.
 
-    Columns that the table lacks are passed over; lists are told one after the other; numbers as their digits.
+    Columns that the table lacks are passed over; lists are told one after the other; numbers as
+    their digits.
     """
     told: list[list[tuple[str, int]]] = [[] for _ in range(len(table))]
     for name in (one for one in attributes if one in table.columns):
         column = table[name]
-        texts = column.cast(pl.List(pl.String)).list.join(" ") if isinstance(column.dtype, pl.List) else column.cast(pl.String)
+        texts = (
+            column.cast(pl.List(pl.String)).list.join(" ")
+            if isinstance(column.dtype, pl.List)
+            else column.cast(pl.String)
+        )
         key = [(word, NAME) for word in words(name.replace("_", " "))]
         for row, text in zip(told, texts.to_list(), strict=True):
             value = words(text) if text and len(row) + len(key) < most else []

@@ -19,11 +19,13 @@ AT_ONCE = 1024  # texts between two writes: what a kill can cost
 class CachedEncoder(Encoder):
     """Keeps the vector of every text on disk, under hashes of the text and of the encoder.
 
-    Threads and processes share the folder and encode nothing twice. A text's vectors can be deleted: `forget(texts)`.
+    Threads and processes share the folder and encode nothing twice. A text's vectors can be
+    deleted: `forget(texts)`.
     """
 
     inner: Encoder
-    folder: str | None = None  # none: `vectors` in TAILOR_CACHE or the user's cache folder
+    folder: str | None = None
+    """None: `vectors` in TAILOR_CACHE or the user's cache folder."""
 
     @property
     def space(self) -> str:
@@ -41,7 +43,9 @@ class CachedEncoder(Encoder):
         return CachedEncoder(self.inner.exact(), self.folder)
 
     def encode(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
-        """(n, D) float32 of unit length; the longest texts come last, so that texts of a batch are of like length."""
+        """(n, D) float32 of unit length; the longest texts come last, so that texts of a batch are
+        of like length.
+        """
         check_texts(texts)
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         vectors: dict[str, bytes] = {}
@@ -51,13 +55,19 @@ class CachedEncoder(Encoder):
             vectors |= zip(some, self.cache.make(self.fingerprint, some, self._bytes), strict=True)
         if not vectors:
             return self.inner.encode([])
-        return np.frombuffer(b"".join(vectors[text] for text in texts), dtype="<f4").reshape(len(texts), -1).astype(np.float32)
+        return (
+            np.frombuffer(b"".join(vectors[text] for text in texts), dtype="<f4")
+            .reshape(len(texts), -1)
+            .astype(np.float32)
+        )
 
     def _bytes(self, texts: list[str]) -> list[bytes]:
         return [row.tobytes() for row in self.inner.encode(texts).astype("<f4")]
 
     def forget(self, texts: Sequence[str]) -> int:
-        """Delete what is kept of these texts, by whatever encoder; returns how many vectors that were."""
+        """Delete what is kept of these texts, by whatever encoder; returns how many vectors that
+        were.
+        """
         return self.cache.forget(texts)
 
 
@@ -72,7 +82,10 @@ def item_vectors(encoder: Encoder, texts: Sequence[str], progress: Progress = si
 def known_encoder(encoder: Encoder, space: str) -> Encoder:
     """The encoder that items were encoded with. Raises ModelError where it is another."""
     if encoder.space != space:
-        raise ModelError(f"the items were encoded by [{space}], the encoder is now [{encoder.space}]: name that encoder, or fit again")
+        raise ModelError(
+            f"the items were encoded by [{space}], the encoder is now [{encoder.space}]: name that"
+            " encoder, or fit again"
+        )
     return encoder
 
 
@@ -89,7 +102,9 @@ def plain(encoder: Encoder) -> Encoder:
 def check_texts(texts: Sequence[str]) -> None:
     """Raise DataError for what is no sequence of strings."""
     if isinstance(texts, str):
-        raise DataError(f"texts must be a sequence of texts, got one string {texts[:60]!r}: write [text]")
+        raise DataError(
+            f"texts must be a sequence of texts, got one string {texts[:60]!r}: write [text]"
+        )
     for text in texts:
         if not isinstance(text, str):
             raise DataError(f"a text must be a string, got {text!r}")

@@ -16,9 +16,11 @@ from tailor.text.words import words
 
 @dataclass(frozen=True)
 class HashingEncoder(Encoder):
-    """Every word and every three letters in a row fall into one of `dims` places, by their hash (Weinberger et al. 2009).
+    """Every word and every three letters in a row fall into one of `dims` places, by their hash
+    (Weinberger et al. 2009).
 
-    Knows spelling, not meaning; needs neither weights nor fitting, so it serves tests, and places where no model may go.
+    Knows spelling, not meaning; needs neither weights nor fitting, so it serves tests, and places
+    where no model may go.
     """
 
     dims: int = 256
@@ -45,7 +47,14 @@ class HashingEncoder(Encoder):
 @lru_cache(maxsize=50_000)
 def _places(word: str, dims: int) -> tuple[np.ndarray, np.ndarray]:
     parts = [word, *(f" {word[:100]} "[at : at + 3] for at in range(min(len(word), 100)))]
-    hashes = [int.from_bytes(hashlib.blake2b(one.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little") for one in parts]
+    hashes = [
+        int.from_bytes(
+            hashlib.blake2b(one.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
+        )
+        for one in parts
+    ]
     weights = np.full(len(parts), 0.3, dtype=np.float32)
     weights[0] = 1
-    return np.array([one // 2 % dims for one in hashes]), weights * np.array([1 if one % 2 else -1 for one in hashes], dtype=np.float32)
+    return np.array([one // 2 % dims for one in hashes]), weights * np.array(
+        [1 if one % 2 else -1 for one in hashes], dtype=np.float32
+    )

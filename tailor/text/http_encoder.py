@@ -19,13 +19,19 @@ class HTTPEncoder(Encoder):
 
     model: str
     base_url: str = "https://api.openai.com/v1"
-    api_key_env: str = "OPENAI_API_KEY"  # the environment variable that holds the key; "": the server wants none
-    dims: int | None = None  # asked of the server, where it offers a choice
-    prefix: str = ""  # put before every text
-    batch_size: int = 64  # texts a call
-    concurrency: int = 4  # calls at once
+    api_key_env: str = "OPENAI_API_KEY"
+    """The environment variable that holds the key; "": the server wants none."""
+    dims: int | None = None
+    """Asked of the server, where it offers a choice."""
+    prefix: str = ""
+    """Put before every text."""
+    batch_size: int = 64
+    """Texts a call."""
+    concurrency: int = 4
+    """Calls at once."""
     retries: int = 4
-    deadline_s: float = 120.0  # for one `encode`
+    deadline_s: float = 120.0
+    """For one `encode`."""
 
     def __post_init__(self) -> None:
         check_address(self.base_url)
@@ -36,7 +42,9 @@ class HTTPEncoder(Encoder):
         return f"embeddings {self.base_url} {self.model} dims {self.dims} prefix {self.prefix!r}"
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """Raises ModelError where the server does not answer all of them; a text that is blank is sent as a space, which servers insist on."""
+        """Raises ModelError where the server does not answer all of them; a text that is blank is
+        sent as a space, which servers insist on.
+        """
         check_texts(texts)
         if not len(texts):
             return np.zeros((0, self.dims or 0), dtype=np.float32)
@@ -44,12 +52,21 @@ class HTTPEncoder(Encoder):
 
         def one(some: list[str], left_s: float) -> np.ndarray:
             more = {} if self.dims is None else {"dimensions": self.dims}
-            return called(lambda: _vectors(server.with_options(timeout=left_s).embeddings.create(model=self.model, input=some,
-                                                                                                encoding_format="float", **more), len(some)), self.api_key_env)  # fmt: skip
+            return called(
+                lambda: _vectors(
+                    server.with_options(timeout=left_s).embeddings.create(
+                        model=self.model, input=some, encoding_format="float", **more
+                    ),
+                    len(some),
+                ),
+                self.api_key_env,
+            )
 
         ready = [self.prefix + readable(text) if text.strip() else " " for text in texts]
         calls = Calls(self.base_url, self.concurrency, self.retries, self.deadline_s)
-        parts = calls.all(one, [ready[at : at + self.batch_size] for at in range(0, len(ready), self.batch_size)])
+        parts = calls.all(
+            one, [ready[at : at + self.batch_size] for at in range(0, len(ready), self.batch_size)]
+        )
         for part in parts:
             if isinstance(part, ModelError):
                 raise part

@@ -22,20 +22,29 @@ _lock = threading.Lock()
 
 @dataclass(frozen=True)
 class SentenceEncoder(Encoder):
-    """A model of sentence-transformers: texts that mean the same get vectors that point the same way.
+    """A model of sentence-transformers: texts that mean the same get vectors that point the same
+    way.
 
-    Reimers and Gurevych (2019). The default is MiniLM, which `tailor models pull minilm` fetches; a text is read up to the model's length.
+    Reimers and Gurevych (2019). The default is MiniLM, which `tailor models pull minilm` fetches; a
+    text is read up to the model's length.
     """
 
-    model: str = "minilm"  # a name of `tailor models list`, a folder, or a name on the hub
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 where the processor computes in it; cosine to float32 > .996
-    dims: int | None = None  # the first so many numbers only, for models trained to allow it (Matryoshka)
-    prefix: str = ""  # put before every text, for models that were trained with one ("query: ")
-    batch_size: int | None = None  # texts at once; none: 16 on a processor, whose caches that fits, 256 on a GPU
+    model: str = "minilm"
+    """A name of `tailor models list`, a folder, or a name on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Auto: bfloat16 where the processor computes in it; cosine to float32 > .996."""
+    dims: int | None = None
+    """The first so many numbers only, for models trained to allow it (Matryoshka)."""
+    prefix: str = ""
+    """Put before every text, for models that were trained with one ("query: ")."""
+    batch_size: int | None = None
+    """Texts at once; none: 16 on a processor, whose caches that fits, 256 on a GPU."""
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        if (self.batch_size is not None and self.batch_size < 1) or (self.dims is not None and self.dims < 1):
+        if (self.batch_size is not None and self.batch_size < 1) or (
+            self.dims is not None and self.dims < 1
+        ):
             raise ModelError(f"batch_size is {self.batch_size}, dims {self.dims}: both from 1")
 
     @property
@@ -51,18 +60,37 @@ class SentenceEncoder(Encoder):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):
-            return np.zeros((0, self.dims or _loaded(self.model, self._number_format(), self.device).get_embedding_dimension()), np.float32)
+            return np.zeros(
+                (
+                    0,
+                    self.dims
+                    or _loaded(
+                        self.model, self._number_format(), self.device
+                    ).get_embedding_dimension(),
+                ),
+                np.float32,
+            )
         clean = [self.prefix + readable(text) for text in texts]
         vectors = _loaded(self.model, self._number_format(), self.device).encode(
-            clean, batch_size=self.batch_size or (16 if self.device == "cpu" else 256), convert_to_numpy=True, show_progress_bar=False)  # fmt: skip
+            clean,
+            batch_size=self.batch_size or (16 if self.device == "cpu" else 256),
+            convert_to_numpy=True,
+            show_progress_bar=False,
+        )
         return unit_length(np.asarray(vectors, dtype=np.float32)[:, : self.dims])
 
     def _number_format(self) -> str:
-        return ("bfloat16" if computes_bfloat16() else "float32") if self.dtype == "auto" else self.dtype
+        return (
+            ("bfloat16" if computes_bfloat16() else "float32")
+            if self.dtype == "auto"
+            else self.dtype
+        )
 
 
 def readable(text: str) -> str:
-    """The text as an encoder can take it: lone surrogates replaced, what no encoder would read left out."""
+    """The text as an encoder can take it: lone surrogates replaced, what no encoder would read left
+    out.
+    """
     return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
 
 
@@ -74,8 +102,14 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
 
 
 def leading(vectors: np.ndarray, dims: int) -> np.ndarray:
-    """(n, dims) the vectors (n, D) less their mean, seen along the directions in which they differ most, of mean length one; zeros behind where D is less."""
-    centred = (vectors - vectors.mean(axis=0)).astype(np.float64) if len(vectors) else vectors.astype(np.float64)
+    """(n, dims) the vectors (n, D) less their mean, seen along the directions in which they differ
+    most, of mean length one; zeros behind where D is less.
+    """
+    centred = (
+        (vectors - vectors.mean(axis=0)).astype(np.float64)
+        if len(vectors)
+        else vectors.astype(np.float64)
+    )
     _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
     seen = centred @ directions[:, ::-1][:, :dims]
     lengths = np.linalg.norm(seen, axis=1)
@@ -86,7 +120,9 @@ def leading(vectors: np.ndarray, dims: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Weights are loaded without the bars of transformers, which come from within whatever the caller shows."""
+    """Weights are loaded without the bars of transformers, which come from within whatever the
+    caller shows.
+    """
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
@@ -111,7 +147,9 @@ def _torch() -> Any:
     try:
         import torch
     except ModuleNotFoundError as error:
-        raise MissingExtraError("sentence encoders need torch: pip install 'tailor-engine[text]'") from error
+        raise MissingExtraError(
+            "sentence encoders need torch: pip install 'tailor-engine[text]'"
+        ) from error
     return torch
 
 
@@ -136,17 +174,30 @@ def _load(model: str, number_format: str, device: str) -> Any:
     try:
         from sentence_transformers import SentenceTransformer
     except ModuleNotFoundError as error:
-        raise MissingExtraError("sentence encoders need the package sentence-transformers: pip install 'tailor-engine[text]'") from error
+        raise MissingExtraError(
+            "sentence encoders need the package sentence-transformers: pip install"
+            " 'tailor-engine[text]'"
+        ) from error
     place = where(model) if model in KNOWN else Path(model)
     is_local = place.is_dir()
     try:
         with without_bars():
-            return SentenceTransformer(str(place) if is_local else model, device=device, local_files_only=is_local or not hub_answers(),
-                                   model_kwargs={"dtype": getattr(torch, number_format)})  # fmt: skip
+            return SentenceTransformer(
+                str(place) if is_local else model,
+                device=device,
+                local_files_only=is_local or not hub_answers(),
+                model_kwargs={"dtype": getattr(torch, number_format)},
+            )
     except Exception as error:  # many kinds, of several packages
         hint = (
             ""
             if is_local
-            else "; it is no folder here, and the hub may be out of reach. `tailor models list` shows what can be had offline"
+            else (
+                "; it is no folder here, and the hub may be out of reach. `tailor models list`"
+                " shows what can be had offline"
+            )
         )
-        raise ModelError(f'the sentence encoder "{model}" cannot be loaded ({type(error).__name__}: {str(error)[:200]}){hint}') from error
+        raise ModelError(
+            f'the sentence encoder "{model}" cannot be loaded ({type(error).__name__}:'
+            f" {str(error)[:200]}){hint}"
+        ) from error

@@ -1,4 +1,5 @@
-"""How nets over event sequences learn, whether they compare items or spell them: windows, training, stopping.
+"""How nets over event sequences learn, whether they compare items or spell them: windows, training,
+stopping.
 
 Shapes: B windows, T places, N items, M places that predict.
 """
@@ -34,8 +35,12 @@ from tailor.training.validation import Validation, training_key
 
 T = TypeVar("T")
 REHEARSED_S = 4.0  # of training
-OPTIMIZED = 6  # copies of the weights while they are trained: themselves, gradients, two moments, the best, and what is kept
-PLACE_BYTES = 600_000  # that memory grows by while training, a place of a batch: measured, most of it kept for the next step
+# copies of the weights while they are trained: themselves, gradients, two moments, the best, and
+# what is kept
+OPTIMIZED = 6
+# that memory grows by while training, a place of a batch: measured, most of it kept for the next
+# step
+PLACE_BYTES = 600_000
 EVENT_BYTES = 100  # of windows, times and validation, an event
 EVERY = 5  # epochs between validations
 ANSWER_PLACES = 16_384  # of a batch of histories that are answered
@@ -44,42 +49,70 @@ DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Training windows: `lengths` events of `rows` from `starts` on; the event after each place is its target, or only after the last."""
+    """Training windows: `lengths` events of `rows` from `starts` on; the event after each place is
+    its target, or only after the last.
+    """
 
     rows: np.ndarray
     starts: np.ndarray
     lengths: np.ndarray
-    times_ms: np.ndarray | None = None  # parallel to rows
+    times_ms: np.ndarray | None = None
+    """Parallel to rows."""
     every_place: bool = True
 
 
 @dataclass(eq=False)
 class SequenceLearner(Recommender):
-    """Learns from windows of histories what comes next, and stops when people whose last event it has not seen are no longer served better.
+    """Learns from windows of histories what comes next, and stops when people whose last event it
+    has not seen are no longer served better.
 
-    What a net is made of, its loss, and how it answers are for the classes below. Strangers and new events need no refit: the history of the query is all that
-    is read. Items without a training event are neither read nor answered, but by methods that know them by something else (`_readable`).
+    What a net is made of, its loss, and how it answers are for the classes below. Strangers and new
+    events need no refit: the history of the query is all that is read. Items without a training
+    event are neither read nor answered, but by methods that know them by something else
+    (`_readable`).
     """
 
-    width: Annotated[int, Choices(32, 64, 128)] = 64  # of item vectors and states
-    length: int = 50  # most recent events read
-    dropout: Annotated[float, Range(0.1, 0.6)] = 0.4  # share of values zeroed while training
-    sampler: str = "packed"  # of windows: "packed" (every event predicts the next), "last", "prefix", "window", or exponents "1,0,inf"
-    lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
-    weight_decay: float = 0.0  # of matrices
-    batch_places: int = 2048  # padded places a batch
-    epochs: int = 100  # at most
-    patience: int | None = 6  # validations (every 5 epochs) without a better NDCG@10 before training stops; None: all epochs
-    average: float = 0.0  # above 0: weights are a moving mean with this decay a step
+    width: Annotated[int, Choices(32, 64, 128)] = 64
+    """Of item vectors and states."""
+    length: int = 50
+    """Most recent events read."""
+    dropout: Annotated[float, Range(0.1, 0.6)] = 0.4
+    """Share of values zeroed while training."""
+    sampler: str = "packed"
+    """Of windows: "packed" (every event predicts the next), "last", "prefix", "window", or
+    exponents "1,0,inf".
+    """
+    lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3
+    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    weight_decay: float = 0.0
+    """Of matrices."""
+    batch_places: int = 2048
+    """Padded places a batch."""
+    epochs: int = 100
+    """At most."""
+    patience: int | None = 6
+    """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
+    epochs.
+    """
+    average: float = 0.0
+    """Above 0: weights are a moving mean with this decay a step."""
 
-    items_: Vocabulary = field(init=False, repr=False)  # that can be answered
-    weights_: dict[str, np.ndarray] = field(init=False, repr=False)  # of the net, by name
+    items_: Vocabulary = field(init=False, repr=False)
+    """That can be answered."""
+    weights_: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Of the net, by name."""
 
     def __post_init__(self) -> None:
         check_settings(self)
         if not self.lr > 0:
             raise DataError(f"lr is {self.lr}: it must be above 0")
-        for name, least in {"width": 1, "length": 1, "batch_places": 1, "epochs": 1, "weight_decay": 0}.items():
+        for name, least in {
+            "width": 1,
+            "length": 1,
+            "batch_places": 1,
+            "epochs": 1,
+            "weight_decay": 0,
+        }.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         self._check_optional("patience")
@@ -91,7 +124,10 @@ class SequenceLearner(Recommender):
     def _check_optional(self, name: str) -> None:
         """Raise DataError where a setting is neither None nor at least 1."""
         if getattr(self, name) is not None and getattr(self, name) < 1:
-            raise DataError(f'{name} is {getattr(self, name)}: it must be at least 1, or "none" (in Python None)')
+            raise DataError(
+                f'{name} is {getattr(self, name)}: it must be at least 1, or "none" (in Python'
+                " None)"
+            )
 
     @abstractmethod
     def _make_net(self, items: int) -> Any:
@@ -110,16 +146,25 @@ class SequenceLearner(Recommender):
         try:
             alpha, beta, gamma = map(float, self.sampler.split(","))
         except ValueError:
-            raise DataError(f'sampler is "{self.sampler}": it must be packed, {", ".join(PRESETS)}, or exponents as "1,0,inf"') from None
+            raise DataError(
+                f'sampler is "{self.sampler}": it must be packed, {", ".join(PRESETS)}, or'
+                ' exponents as "1,0,inf"'
+            ) from None
         return WindowSampler(alpha, beta, gamma)
 
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
+        validation = (
+            Validation.of(data, run, valid)
+            if valid is not None or self.patience is not None
+            else None
+        )
         learned = (data if validation is None else validation.learned).sequences
         has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
-        self.items_ = Vocabulary.of_items(data.catalogue.ids[has_event | self._readable(data)].tolist())
+        self.items_ = Vocabulary.of_items(
+            data.catalogue.ids[has_event | self._readable(data)].tolist()
+        )
         self._chosen = np.sort(self.items_.rows(data.catalogue.ids[has_event].tolist()))
         self._read(data, run)
         times = None if learned.times_ms is None else learned.times_ms.values
@@ -127,11 +172,20 @@ class SequenceLearner(Recommender):
         self._read_histories(rows, run)
         with computing(run.seed, run.workers):
             self._net = self._make_net(len(self.items_))
-        trained = self._train(rows, times, validation, run, training_key(self, data, validation, run))
+        trained = self._train(
+            rows, times, validation, run, training_key(self, data, validation, run)
+        )
         self._net.cpu().eval()
-        self.weights_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
-        self.fit_report_ = {"items_with_events": len(self._chosen), "weights": sum(one.size for one in self.weights_.values()),
-                            "validated_on": "valid" if valid else "own" if validation else "nothing", **trained}  # fmt: skip
+        self.weights_ = {
+            name: weight.detach().float().numpy().copy()
+            for name, weight in self._net.state_dict().items()
+        }
+        self.fit_report_ = {
+            "items_with_events": len(self._chosen),
+            "weights": sum(one.size for one in self.weights_.values()),
+            "validated_on": "valid" if valid else "own" if validation else "nothing",
+            **trained,
+        }
 
     def _readable(self, data: Dataset) -> np.ndarray:
         """(N,) bool: the items of a data set that can be read and scored without an event."""
@@ -141,13 +195,19 @@ class SequenceLearner(Recommender):
         """Take in what is known of `items_` besides events, before the net is made."""
 
     def _read_histories(self, rows: Ragged, run: Run) -> None:
-        """Take in what the histories that are learned from (rows of `items_`) say of items, before the net is made."""
+        """Take in what the histories that are learned from (rows of `items_`) say of items, before
+        the net is made.
+        """
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """An epoch broken off after some seconds, and one validation; `at_most`, since training may stop earlier."""
+        """An epoch broken off after some seconds, and one validation; `at_most`, since training may
+        stop earlier.
+        """
         short, ends = replace(self, epochs=1, patience=None), list[float]()
 
-        def noting(steps: Iterable[T], what: str | Callable[[], str], total: int | None = None) -> Iterator[T]:
+        def noting(
+            steps: Iterable[T], what: str | Callable[[], str], total: int | None = None
+        ) -> Iterator[T]:
             for step in steps:
                 ends.append(time.perf_counter())
                 yield step
@@ -155,7 +215,11 @@ class SequenceLearner(Recommender):
         short._fit(data, replace(run, deadline_s=REHEARSED_S, progress=noting), None)
         self.__dict__ |= short.state()
         watch = Stopwatch()
-        validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
+        validation = (
+            Validation.of(data, run, valid)
+            if valid is not None or self.patience is not None
+            else None
+        )
         before = watch.lap()
         asking = 0.0
         if validation is not None:
@@ -163,44 +227,103 @@ class SequenceLearner(Recommender):
             asking = watch.lap() * math.ceil(self.epochs / EVERY)
         rows = data.sequences.rows
         whole = whole_windows(rows, self.length)
-        epoch = len(self._batches(whole, rows, run.rng("batches"))) if (rows.lengths > 1).any() else 0
-        later = np.diff(ends[len(ends) // 3 :])  # the first steps wait for memory that later ones find
-        seconds = float(np.median(later)) * epoch * self.epochs if len(later) else short.fit_report_.get("seconds", 0.0) * self.epochs
+        epoch = (
+            len(self._batches(whole, rows, run.rng("batches"))) if (rows.lengths > 1).any() else 0
+        )
+        # the first steps wait for memory that later ones find
+        later = np.diff(ends[len(ends) // 3 :])
+        seconds = (
+            float(np.median(later)) * epoch * self.epochs
+            if len(later)
+            else short.fit_report_.get("seconds", 0.0) * self.epochs
+        )
         if run.deadline_s is not None:
             seconds, asking = min(seconds + asking, run.deadline_s), 0.0
         kept = bytes_of(self.weights_)
         peak = kept * OPTIMIZED + PLACE_BYTES * self.batch_places + EVENT_BYTES * len(rows.values)
         return Cost(before + seconds + asking, kept, peak, self.patience is not None)
 
-    def _train(self, rows: Ragged, times_ms: np.ndarray | None, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
+    def _train(
+        self,
+        rows: Ragged,
+        times_ms: np.ndarray | None,
+        validation: Validation | None,
+        run: Run,
+        key: str,
+    ) -> dict[str, Any]:
         if not (rows.lengths > 1).any():
             return {"epochs": 0, "stopped": "no user has two events to learn from"}
         windows = whole_windows(rows, self.length, times_ms)
-        recipe = Recipe(self.epochs, self.lr, self.weight_decay, average=self.average, patience=self.patience, every=EVERY)
+        recipe = Recipe(
+            self.epochs,
+            self.lr,
+            self.weight_decay,
+            average=self.average,
+            patience=self.patience,
+            every=EVERY,
+        )
 
         def batches(rng: np.random.Generator) -> list[Windows]:
             return self._batches(windows, rows, rng)
 
-        return fit_net(self._net, batches, self._loss, run, recipe, None if validation is None else lambda: validation.ndcg(self), key)
+        return fit_net(
+            self._net,
+            batches,
+            self._loss,
+            run,
+            recipe,
+            None if validation is None else lambda: validation.ndcg(self),
+            key,
+        )
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """An epoch of windows in batches: all of them, or as many drawn as there are targets, then as many a batch however long they are."""
+        """An epoch of windows in batches: all of them, or as many drawn as there are targets, then
+        as many a batch however long they are.
+        """
         sampler = self._windows_drawn()
         if sampler is not None:
             size = int(np.maximum(rows.lengths - 1, 0).sum())
             owner, target, shown = sampler.draw(rows.lengths, size, rng)
             shown = np.minimum(shown, self.length)
-            windows = Windows(windows.rows, rows.offsets[:-1][owner] + target - shown, shown, windows.times_ms, every_place=False)
-        chosen = packed(windows.lengths, self.batch_places, rng, None if sampler is None else max(1, self.batch_places // DRAWN_LENGTH))
-        return [replace(windows, starts=windows.starts[some], lengths=windows.lengths[some]) for some in chosen]
+            windows = Windows(
+                windows.rows,
+                rows.offsets[:-1][owner] + target - shown,
+                shown,
+                windows.times_ms,
+                every_place=False,
+            )
+        chosen = packed(
+            windows.lengths,
+            self.batch_places,
+            rng,
+            None if sampler is None else max(1, self.batch_places // DRAWN_LENGTH),
+        )
+        return [
+            replace(windows, starts=windows.starts[some], lengths=windows.lengths[some])
+            for some in chosen
+        ]
 
-    def _task(self, batch: Windows, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
-        """What is shown (B, T), what the layers are told besides, which of the B * T places (M,) predict, and what they should say (M,)."""
+    def _task(
+        self, batch: Windows, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
+        """What is shown (B, T), what the layers are told besides, which of the B * T places (M,)
+        predict, and what they should say (M,).
+        """
         shown, real = padded(batch.rows, batch.starts, batch.lengths)
         known = self._known(batch)
         if batch.every_place:
-            return shown, known, np.flatnonzero(real), padded(batch.rows, batch.starts + 1, batch.lengths)[0][real]
-        return shown, known, np.arange(len(shown)) * shown.shape[1] + batch.lengths - 1, batch.rows[batch.starts + batch.lengths]
+            return (
+                shown,
+                known,
+                np.flatnonzero(real),
+                padded(batch.rows, batch.starts + 1, batch.lengths)[0][real],
+            )
+        return (
+            shown,
+            known,
+            np.arange(len(shown)) * shown.shape[1] + batch.lengths - 1,
+            batch.rows[batch.starts + batch.lengths],
+        )
 
     def _known(self, batch: Windows) -> dict[str, Tensor]:
         """What the layers are told besides the item vectors."""
@@ -211,27 +334,44 @@ class SequenceLearner(Recommender):
         if "_net" not in self.__dict__:
             with torch.device("meta"):  # nothing is drawn, and no second table is made
                 net = self._make_net(len(self.items_))
-            net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.weights_.items()}, assign=True)
+            net.load_state_dict(
+                {name: torch.from_numpy(weight) for name, weight in self.weights_.items()},
+                assign=True,
+            )
             self._net = net.eval()
         return self._net
 
     def _asked(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
-        """Row numbers of queries (over `items_`) that have a history, in batches of like length, and what of it is read."""
+        """Row numbers of queries (over `items_`) that have a history, in batches of like length,
+        and what of it is read.
+        """
         recent = queries.histories.last(self.length)
-        times = queries.columns["times_ms"].last(self.length).values if "times_ms" in queries.columns else None
+        times = (
+            queries.columns["times_ms"].last(self.length).values
+            if "times_ms" in queries.columns
+            else None
+        )
         order = np.argsort(recent.lengths, kind="stable")
         for some in cut(order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES):
-            yield some, Windows(recent.values, recent.offsets[:-1][some], recent.lengths[some], times)
+            yield (
+                some,
+                Windows(recent.values, recent.offsets[:-1][some], recent.lengths[some], times),
+            )
 
 
 def check_blocks(blocks: int, heads: int, width: int) -> None:
     """Raise DataError for numbers that attention blocks cannot be made with."""
     if blocks < 1 or heads < 1 or width % heads:
-        raise DataError(f"blocks {blocks}, heads {heads}, width {width}: at least one of each, and heads must divide the width")
+        raise DataError(
+            f"blocks {blocks}, heads {heads}, width {width}: at least one of each, and heads must"
+            " divide the width"
+        )
 
 
 def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None) -> Windows:
-    """Windows in which every event but each user's first is a target once; histories longer than `length` + 1 give several."""
+    """Windows in which every event but each user's first is a target once; histories longer than
+    `length` + 1 give several.
+    """
     pieces = -(-np.maximum(rows.lengths - 1, 0) // length)  # laid from the end
     owner = np.repeat(np.arange(len(rows)), pieces)
     nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)

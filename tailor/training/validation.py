@@ -22,16 +22,22 @@ REPEATS = 0.05  # share of targets had before, above which validation keeps what
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Queries of up to VALID_USERS people and their targets; what they have seen is excluded unless people come back to what they have seen."""
+    """Queries of up to VALID_USERS people and their targets; what they have seen is excluded unless
+    people come back to what they have seen.
+    """
 
     split: Split
-    learned: Dataset  # what may be learned from: nothing of the targets
+    learned: Dataset
+    """What may be learned from: nothing of the targets."""
     queries: Queries
-    targets: Ragged  # rows of the queries' catalogue
+    targets: Ragged
+    """Rows of the queries' catalogue."""
 
     @classmethod
     def of(cls, data: Dataset, run: Run, valid: Split | None) -> "Validation | None":
-        """Of the validation part given, else of the last events of some users of `data`; None where nobody has three."""
+        """Of the validation part given, else of the last events of some users of `data`; None where
+        nobody has three.
+        """
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)
         if split is None:
             return None
@@ -40,17 +46,26 @@ class Validation:
         queries, targets = queries.take(some), targets.take(some)
         own = queries.histories.matrix(len(queries.catalogue))
         repeats = np.asarray(own[targets.owners, np.maximum(targets.values, 0)]).ravel() > 0
-        return cls(split, data if valid else split.train, queries if repeats.mean() > REPEATS else queries.without_history(), targets)
+        return cls(
+            split,
+            data if valid else split.train,
+            queries if repeats.mean() > REPEATS else queries.without_history(),
+            targets,
+        )
 
     def ndcg(self, method: Recommender) -> float:
         """NDCG@10 of what the method answers now."""
         lists = method._recommend(self.queries, 10, None).over(self.queries.catalogue)
         found = hits(lists.rows, self.targets.offsets, self.targets.values)
-        return float(np.nanmean(ndcg(found, relevant_counts(self.targets.offsets, self.targets.values), 10)))
+        return float(
+            np.nanmean(ndcg(found, relevant_counts(self.targets.offsets, self.targets.values), 10))
+        )
 
 
 def training_key(method: Method, data: Dataset, validation: Validation | None, run: Run) -> str:
-    """A name for a training run that tells it from any other: of settings, data, validation and seed."""
+    """A name for a training run that tells it from any other: of settings, data, validation and
+    seed.
+    """
     return run_key(method, data, None if validation is None else validation.split, run)
 
 

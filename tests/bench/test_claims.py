@@ -79,11 +79,21 @@ def changed(root: Path, **changes: Any) -> None:
 def test_a_claim_that_held_is_recorded_with_everything_needed_to_doubt_it(root):
     record = run_claim(SLUG, root, Run(seed=3))
     assert record == json.loads((claims_folder(root) / f"{SLUG}.json").read_text())
-    assert record["verdict"] == "held" and record["checks"] == {"above chance": True} and record["seeds"] == [3]
+    assert (
+        record["verdict"] == "held"
+        and record["checks"] == {"above chance": True}
+        and record["seeds"] == [3]
+    )
     assert record["figures"]["HR@10"] == 0.25 and len(record["figures"]["interval"]) == 2
-    assert {"machine", "commit", "date", "method_hash", "program_hash", "seconds", "claim"} <= set(record)
+    assert {"machine", "commit", "date", "method_hash", "program_hash", "seconds", "claim"} <= set(
+        record
+    )
     assert problems(root) == []
-    assert [path.name for path in claims_folder(root).iterdir() if path.suffix != ".py" and path.is_file()] == [f"{SLUG}.json"]
+    assert [
+        path.name
+        for path in claims_folder(root).iterdir()
+        if path.suffix != ".py" and path.is_file()
+    ] == [f"{SLUG}.json"]
 
 
 def test_one_check_that_fails_is_not_reproduced_and_still_a_valid_record(root):
@@ -117,7 +127,10 @@ def test_a_failed_run_keeps_the_old_record_and_leaves_nothing_beside_it(root):
         with pytest.raises((ZeroDivisionError, TypeError, ModelError)):
             run_claim(SLUG, root, Run())
     assert (claims_folder(root) / f"{SLUG}.json").read_bytes() == before
-    assert {path.suffix for path in claims_folder(root).iterdir() if path.is_file()} == {".py", ".json"}
+    assert {path.suffix for path in claims_folder(root).iterdir() if path.is_file()} == {
+        ".py",
+        ".json",
+    }
 
 
 def test_an_unknown_paper_and_a_missing_program_are_named(root):
@@ -144,17 +157,29 @@ def test_a_changed_method_or_program_makes_the_record_stale(root):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"verdict": "great"}, {"verdict": ...}, {"figures": {}}, {"figures": ...}, {"checks": {}}, {"checks": ...}, {"method_hash": ...}, {"program_hash": ...},
-     {"seeds": []}, {"slug": "another"}],
+    [
+        {"verdict": "great"},
+        {"verdict": ...},
+        {"figures": {}},
+        {"figures": ...},
+        {"checks": {}},
+        {"checks": ...},
+        {"method_hash": ...},
+        {"program_hash": ...},
+        {"seeds": []},
+        {"slug": "another"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_incomplete_record_is_noticed(root, changes):
     run_claim(SLUG, root, Run())
     changed(root, **changes)
     assert len(problems(root)) == 1 and "incomplete" in problems(root)[0]
 
 
-@pytest.mark.parametrize("changes", [{"verdict": "not reproduced"}, {"checks": {"above chance": False}}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"verdict": "not reproduced"}, {"checks": {"above chance": False}}], ids=str
+)
 def test_a_verdict_against_its_own_checks_is_noticed(root, changes):
     run_claim(SLUG, root, Run())
     changed(root, **changes)
@@ -179,7 +204,10 @@ def test_the_table_of_papers_shows_the_planted_verdict_and_refuses_an_unlisted_p
     with pytest.raises((ModelError, ValueError), match=SLUG):
         papers_table(root)
     with (root / "docs" / "papers.toml").open("a") as file:
-        file.write(f'\n[[papers]]\nslug = "{SLUG}"\nroom = "retrieval"\nkind = "method"\ntitle = "Planted"\n')
+        file.write(
+            f'\n[[papers]]\nslug = "{SLUG}"\nroom = "retrieval"\nkind = "method"\ntitle ='
+            ' "Planted"\n'
+        )
     row = f"| Planted | `{SLUG}` | retrieval | `planted_paper.Planted` |"
     assert f"{row} no record |" in papers_table(root)
     run_claim(SLUG, root, Run())
@@ -188,7 +216,11 @@ def test_the_table_of_papers_shows_the_planted_verdict_and_refuses_an_unlisted_p
 
 def test_the_table_lists_all_papers_once_and_is_what_the_documentation_holds():
     table = papers_table(ROOT)
-    rows = [line for line in table.splitlines() if line.startswith("| ") and not line.startswith("| paper |")]
+    rows = [
+        line
+        for line in table.splitlines()
+        if line.startswith("| ") and not line.startswith("| paper |")
+    ]
     assert len(rows) == 136 == len({row.split("|")[2] for row in rows})
     written = ROOT / "docs" / "papers.md"
     if written.exists():
@@ -201,7 +233,8 @@ def test_every_built_paper_has_a_valid_record():
     assert stale_records(ROOT) == []
 
 
-# --- a sweep over all --------------------------------------------------------------------------------------------------------------
+# --- a sweep over all
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_sweep_goes_on_where_it_was_and_begins_anew_when_told(root):
@@ -232,9 +265,14 @@ def test_a_claim_that_fails_with_any_error_does_not_cost_a_sweep_the_others(root
     (root / "docs").mkdir()
     (root / "docs" / "papers.toml").write_text("")
     built = built_papers()
-    other = "aaa-planted"  # its program fails with an error that is none of ours, before the planted one is asked
-    (claims_folder(root) / f"{other}.py").write_text("def measure(run):\n    return {}['nothing']\n")
-    monkeypatch.setattr("tailor.bench.claims.built_papers", lambda: {other: built[SLUG], SLUG: built[SLUG]})
+    # its program fails with an error that is none of ours, before the planted one is asked
+    other = "aaa-planted"
+    (claims_folder(root) / f"{other}.py").write_text(
+        "def measure(run):\n    return {}['nothing']\n"
+    )
+    monkeypatch.setattr(
+        "tailor.bench.claims.built_papers", lambda: {other: built[SLUG], SLUG: built[SLUG]}
+    )
     done = CliRunner().invoke(app, ["claims", "--all", "--root", str(root)])
     assert done.exit_code == 1 and f"{other}: KeyError: 'nothing'" in done.output
     assert json.loads((claims_folder(root) / f"{SLUG}.json").read_text())["verdict"] == "held"
@@ -251,7 +289,20 @@ def test_a_second_sweep_beside_one_that_runs_is_refused(root):
 def test_the_commit_is_that_of_the_root_and_not_of_a_repository_around_it(tmp_path):
     inner = tmp_path / "venv" / "site-packages"
     inner.mkdir(parents=True)
-    for words in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "theirs"]):
+    for words in (
+        ["init", "-q"],
+        [
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@b",
+            "commit",
+            "-q",
+            "--allow-empty",
+            "-m",
+            "theirs",
+        ],
+    ):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     assert environment(tmp_path)["commit"] != "unknown"
     assert environment(inner)["commit"] == "unknown"

@@ -1,4 +1,6 @@
-"""Races: what is not there says how to make it, a program that fails is named, ratios are read from the records."""
+"""Races: what is not there says how to make it, a program that fails is named, ratios are read from
+the records.
+"""
 
 import json
 import sys
@@ -15,13 +17,17 @@ ROOT = Path(__file__).parents[2]
 def test_every_race_has_its_program_and_its_recipe():
     readme = (ROOT / "benchmarks" / "peers" / "README.md").read_text()
     for peer in PEERS:
-        assert (ROOT / "benchmarks" / peer.program).exists() and (ROOT / "benchmarks" / "results" / peer.result).exists()
+        assert (ROOT / "benchmarks" / peer.program).exists() and (
+            ROOT / "benchmarks" / "results" / peer.result
+        ).exists()
         assert all(need in readme for need in peer.needs), peer.name
 
 
 def test_an_environment_that_is_not_there_comes_with_the_command_that_makes_it(tmp_path):
     (line,) = race(ROOT, tmp_path, ["ranx"])
-    assert line.startswith("ranx: no environment; make it: python3 -m venv ") and line.endswith("pip install ranx==0.3.21")
+    assert line.startswith("ranx: no environment; make it: python3 -m venv ") and line.endswith(
+        "pip install ranx==0.3.21"
+    )
     with pytest.raises(ModelError, match='Did you mean "ranx"'):
         race(ROOT, tmp_path, ["ranks"])
 
@@ -33,7 +39,9 @@ def test_a_race_runs_the_program_and_a_failure_is_named(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     program = tmp_path / "benchmarks" / "metrics.py"
     program.write_text("import sys; assert sys.argv[1] == '--peers'")
-    assert race(tmp_path, tmp_path / "envs", ["ranx"]) == ["ranx: raced, see benchmarks/results/metrics.json"]
+    assert race(tmp_path, tmp_path / "envs", ["ranx"]) == [
+        "ranx: raced, see benchmarks/results/metrics.json"
+    ]
     program.write_text("raise SystemExit('ranx has no wings')")
     with pytest.raises(ModelError, match="ranx has no wings"):
         race(tmp_path, tmp_path / "envs", ["ranx"])
@@ -45,11 +53,19 @@ def test_ratios_are_found_wherever_they_stand(tmp_path):
     about = {
         "date": "2026-11-20",
         "machine": {"processor": "p"},
-        "figures": {"a": {"x": 1}, "ranx's seconds over ours": 3.5, "fit: theirs over ours": {"b": 2}},
+        "figures": {
+            "a": {"x": 1},
+            "ranx's seconds over ours": 3.5,
+            "fit: theirs over ours": {"b": 2},
+        },
     }
     (folder / "metrics.json").write_text(json.dumps(about))
     rows = [(row["peer"], row["figure"], row["value"]) for row in race_table(tmp_path)]
-    assert ("ranx", "ranx's seconds over ours", 3.5) in rows and ("ranx", "fit: theirs over ours, b", 2.0) in rows
+    assert ("ranx", "ranx's seconds over ours", 3.5) in rows and (
+        "ranx",
+        "fit: theirs over ours, b",
+        2.0,
+    ) in rows
     assert ("implicit", "never raced here", None) in rows
 
 
@@ -79,7 +95,10 @@ def test_a_net_is_compared_with_ours_by_its_last_run_in_time_of_the_processor(tm
     }
     (folder / "sequences.json").write_text(json.dumps({"runs": runs}))
     rows = {row["peer"]: (row["figure"], row["value"]) for row in race_table(tmp_path)}
-    assert rows["recbole"] == ("SASRec's HR@10 on beauty, ours over theirs after 5 minutes", pytest.approx(3.0))
+    assert rows["recbole"] == (
+        "SASRec's HR@10 on beauty, ours over theirs after 5 minutes",
+        pytest.approx(3.0),
+    )
     assert rows["rectools"][1] == pytest.approx(2.0)
 
 

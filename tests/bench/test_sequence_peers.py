@@ -1,4 +1,6 @@
-"""What stands between our data and other projects' programs: the task they read, the budget's clock, the lists judged."""
+"""What stands between our data and other projects' programs: the task they read, the budget's
+clock, the lists judged.
+"""
 
 import sys
 from pathlib import Path
@@ -27,8 +29,12 @@ def test_lists_from_elsewhere_are_judged_as_our_own(split):
     report = evaluate(method, split)
     queries, _ = split.queries("test")
     rows = method.recommend(queries.without_history(), 10).rows
-    assert judged(split, rows) == {metric: round(report.mean("CoVisitation", metric), 4) for metric in ("HR@10", "NDCG@10")}
-    assert intervals(split, rows)["HR@10"] == [round(one, 4) for one in report.interval["CoVisitation", "removed"]["HR@10"]]
+    assert judged(split, rows) == {
+        metric: round(report.mean("CoVisitation", metric), 4) for metric in ("HR@10", "NDCG@10")
+    }
+    assert intervals(split, rows)["HR@10"] == [
+        round(one, 4) for one in report.interval["CoVisitation", "removed"]["HR@10"]
+    ]
     assert seen_share(split, rows) == 0
 
 
@@ -45,9 +51,14 @@ def test_the_task_holds_train_alone_to_learn_from_and_the_histories_of_the_test(
     task = peer.read_task(tmp_path)
     assert task.items == len(split.data.catalogue) and task.seed == 3
     people = len(split.data.users)
-    assert np.diff(task.train[0]).tolist() == [4] * people and np.diff(task.asked[0]).tolist() == [5] * people
+    assert (
+        np.diff(task.train[0]).tolist() == [4] * people
+        and np.diff(task.asked[0]).tolist() == [5] * people
+    )
     for i in range(people):
-        learned, asked = (values[offsets[i] : offsets[i + 1]] for offsets, values in (task.train, task.asked))
+        learned, asked = (
+            values[offsets[i] : offsets[i + 1]] for offsets, values in (task.train, task.asked)
+        )
         assert asked[:4].tolist() == learned.tolist()
     assert peer.targets(task) == 3 * people and peer.targets(task, 2) == 2 * people
 
@@ -73,8 +84,14 @@ def test_a_clock_counts_whole_epochs_and_shares_of_one(monkeypatch):
     now[0] += 2.5
     assert clock.end_batch()
     clock.end_epoch()
-    assert clock.figures() == {"prepare_s": 3.0, "train_s": 22.5, "epochs": 2.25, "seconds_an_epoch": 10.0, "from_whole_epochs": True,
-                               "cpu_seconds_an_epoch": 5.0}  # fmt: skip
+    assert clock.figures() == {
+        "prepare_s": 3.0,
+        "train_s": 22.5,
+        "epochs": 2.25,
+        "seconds_an_epoch": 10.0,
+        "from_whole_epochs": True,
+        "cpu_seconds_an_epoch": 5.0,
+    }
 
 
 def test_an_epoch_that_was_not_finished_is_told_as_such(monkeypatch):
@@ -89,11 +106,18 @@ def test_an_epoch_that_was_not_finished_is_told_as_such(monkeypatch):
         is_over = clock.end_batch()
     clock.end_epoch()
     found = clock.figures()
-    assert is_over and found["epochs"] == 0.2 and found["seconds_an_epoch"] == 30.0 and not found["from_whole_epochs"]
+    assert (
+        is_over
+        and found["epochs"] == 0.2
+        and found["seconds_an_epoch"] == 30.0
+        and not found["from_whole_epochs"]
+    )
 
 
 def test_lists_are_written_with_a_line_that_names_them(tmp_path, capsys):
-    task = peer.Task(tmp_path, 5, (np.array([0]), np.array([])), (np.array([0, 1]), np.array([2])), 0)
+    task = peer.Task(
+        tmp_path, 5, (np.array([0]), np.array([])), (np.array([0, 1]), np.array([2])), 0
+    )
     peer.write_answer(task, "mine", np.array([[3, -1]]), {"epochs": 1.0})
     assert capsys.readouterr().out == '{"name": "mine", "lists": "mine.npz", "epochs": 1.0}\n'
     with np.load(tmp_path / "mine.npz") as answer:

@@ -82,7 +82,7 @@ def test_without_a_table_all_that_is_declared_is_searched():
         ("[tune.parts.2]\nfirst = ['texts', 'text']", "'text' cannot be"),
         ("[tune]\n", "no setting is searched"),
     ],
-)  # fmt: skip
+)
 def test_a_space_that_does_not_fit_is_named(table, says):
     with pytest.raises(ModelError, match=r"(?s).*") as found:
         space(table)
@@ -98,22 +98,36 @@ def test_a_table_within_a_part_is_refused_and_at_the_top_it_leaves_the_pipeline_
     about = tomllib.loads(FUSE + "[tune.parts.0]\nwindow = true\n")
     assert build(about).parts[0].window == 3
     with pytest.raises(ModelError, match="tune"):
-        build(tomllib.loads('class = "Fuse"\n[[parts]]\nclass = "CoVisitation"\ntune = { window = true }\n'))
+        build(
+            tomllib.loads(
+                'class = "Fuse"\n[[parts]]\nclass = "CoVisitation"\ntune = { window = true }\n'
+            )
+        )
 
 
 def test_values_are_put_in_their_places_and_the_rest_stays():
     about = tomllib.loads(FUSE)
     found = space_of(about)
     made = placed(about, {"parts.0.window": 7, "parts.2.twins": 5}, found)
-    assert made["parts"][0]["window"] == 7 and made["parts"][2] == {"class": "TwoStep", "first": "texts", "twins": 5}
+    assert made["parts"][0]["window"] == 7 and made["parts"][2] == {
+        "class": "TwoStep",
+        "first": "texts",
+        "twins": 5,
+    }
     assert about["parts"][0]["window"] == 3 and made["parts"][1] == about["parts"][1]
 
 
 def test_names_for_people():
     about = tomllib.loads(FUSE)
     names = short_names(about, space_of(about))
-    assert names["parts.0.window"] == "CoVisitation.window" and names["parts.2.twins"] == "TwoStep 2.twins"
-    assert short_names({"class": "EASE"}, space_of({"class": "EASE"})) == {"history_decay": "history_decay", "l2": "l2"}
+    assert (
+        names["parts.0.window"] == "CoVisitation.window"
+        and names["parts.2.twins"] == "TwoStep 2.twins"
+    )
+    assert short_names({"class": "EASE"}, space_of({"class": "EASE"})) == {
+        "history_decay": "history_decay",
+        "l2": "l2",
+    }
 
 
 def test_parts_without_a_searched_setting_are_found_at_their_largest():

@@ -7,12 +7,30 @@ import pytest
 from tailor.bench.study import FILE, Study, Trial, open_study
 from tailor.errors import ModelError
 
-ABOUT = {"pipeline": {"class": "EASE"}, "space": {"l2": {"low": 1.0, "high": 2.0}}, "split": "abc", "metric": "NDCG@10", "seen": "removed",
-         "seed": 0, "screen": None}  # fmt: skip
+ABOUT = {
+    "pipeline": {"class": "EASE"},
+    "space": {"l2": {"low": 1.0, "high": 2.0}},
+    "split": "abc",
+    "metric": "NDCG@10",
+    "seen": "removed",
+    "seed": 0,
+    "screen": None,
+}
 
 
 def trial(number, value=0.5, state="complete"):
-    return Trial(number, state, {"l2": 1 / 3}, 1.25, value, value and value - 0.1, value and value + 0.1, None, ((1, 0.1), (2, 1 / 7)), "")
+    return Trial(
+        number,
+        state,
+        {"l2": 1 / 3},
+        1.25,
+        value,
+        value and value - 0.1,
+        value and value + 0.1,
+        None,
+        ((1, 0.1), (2, 1 / 7)),
+        "",
+    )
 
 
 @pytest.fixture
@@ -60,10 +78,19 @@ def test_a_damaged_line_in_the_middle_is_named(folder, line):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("seed", 1), ("split", "abd"), ("metric", "HR@10"), ("pipeline", {"class": "EASE", "l2": 3.0})]
+    ("name", "value"),
+    [
+        ("seed", 1),
+        ("split", "abd"),
+        ("metric", "HR@10"),
+        ("pipeline", {"class": "EASE", "l2": 3.0}),
+    ],
 )
 def test_another_study_in_the_folder_is_refused(folder, name, value):
-    with pytest.raises(ModelError, match=f"another {name}"), open_study(folder, {**ABOUT, name: value}):
+    with (
+        pytest.raises(ModelError, match=f"another {name}"),
+        open_study(folder, {**ABOUT, name: value}),
+    ):
         pass
 
 
@@ -82,7 +109,11 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path):
 
 
 def test_one_process_at_a_time(folder):
-    with open_study(folder, ABOUT), pytest.raises(ModelError, match="another process"), open_study(folder, ABOUT):
+    with (
+        open_study(folder, ABOUT),
+        pytest.raises(ModelError, match="another process"),
+        open_study(folder, ABOUT),
+    ):
         pass
     with open_study(folder, ABOUT) as file:
         assert len(file.study.trials) == 2

@@ -1,4 +1,6 @@
-"""The search: the same for a seed, broken off or not; blind to the test part; it gives up early what is behind."""
+"""The search: the same for a seed, broken off or not; blind to the test part; it gives up early
+what is behind.
+"""
 
 import sys
 import tomllib
@@ -69,11 +71,17 @@ def split():
 
 @pytest.fixture
 def fits(tmp_path, monkeypatch):
-    """A plug-in that tells how it comes on while it is fitted; the list of its fits (quality, seed, events)."""
+    """A plug-in that tells how it comes on while it is fitted; the list of its fits (quality, seed,
+    events).
+    """
     site = tmp_path / "site"
     (site / "learner-1.0.dist-info").mkdir(parents=True)
-    (site / "learner-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: learner\nVersion: 1.0\n")
-    (site / "learner-1.0.dist-info" / "entry_points.txt").write_text("[tailor.methods]\nlearner = planted_learner:Learner\n")
+    (site / "learner-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: learner\nVersion: 1.0\n"
+    )
+    (site / "learner-1.0.dist-info" / "entry_points.txt").write_text(
+        "[tailor.methods]\nlearner = planted_learner:Learner\n"
+    )
     (site / "planted_learner.py").write_text(LEARNER)
     monkeypatch.delitem(sys.modules, "planted_learner", raising=False)
     monkeypatch.syspath_prepend(str(site))
@@ -92,10 +100,19 @@ def searched(split, out, trials, about=FUSE, seed=0, **search):
 
 
 def test_the_same_seed_finds_the_same_and_another_seed_tries_others(split, tmp_path):
-    first, again, other = (searched(split, tmp_path / str(i), 13, seed=seed) for i, seed in enumerate((0, 0, 1)))
+    first, again, other = (
+        searched(split, tmp_path / str(i), 13, seed=seed) for i, seed in enumerate((0, 0, 1))
+    )
     assert facts(first) == facts(again)
     assert [one.settings for one in first.trials[1:]] != [one.settings for one in other.trials[1:]]
-    assert first.trials[0].settings == other.trials[0].settings == {"parts.0.window": 5, "parts.0.reverse": 0.3}
+    assert (
+        first.trials[0].settings
+        == other.trials[0].settings
+        == {
+            "parts.0.window": 5,
+            "parts.0.reverse": 0.3,
+        }
+    )
     assert (tmp_path / "0" / "best.toml").read_text() == (tmp_path / "1" / "best.toml").read_text()
 
 
@@ -112,7 +129,10 @@ def test_figures_are_those_of_the_best_pipeline_on_validation(split, tmp_path):
     made = build(tmp_path / "s" / "best.toml").fit(split.train, Run(), split)
     assert made.parts[0].window == study.best.settings["parts.0.window"]
     assert evaluate(made, split, "valid").mean("Fuse", "NDCG@10") == study.best.value
-    assert study.best.value == max(one.value for one in study.trials) and study.best.low < study.best.value < study.best.high
+    assert (
+        study.best.value == max(one.value for one in study.trials)
+        and study.best.low < study.best.value < study.best.high
+    )
     assert tomllib.loads((tmp_path / "s" / "best.toml").read_text())["tune"] == FUSE["tune"]
 
 
@@ -131,19 +151,25 @@ class Sealed(Split):
 def test_the_test_part_is_never_asked_for(split, tmp_path, monkeypatch):
     monkeypatch.setattr(tuning, "LEAST_USERS", 1)
     sealed = Sealed(split.data, split.kind, split.params, split.part)
-    assert facts(searched(sealed, tmp_path / "s", 8, screen=0.5)) == facts(searched(split, tmp_path / "t", 8, screen=0.5))
+    assert facts(searched(sealed, tmp_path / "s", 8, screen=0.5)) == facts(
+        searched(split, tmp_path / "t", 8, screen=0.5)
+    )
     fitted = build(FUSE).fit(split.train, Run(), split)
     with pytest.raises(AssertionError, match="asked for test"):
         evaluate(fitted, sealed)
 
 
 def test_other_test_items_change_nothing(split, tmp_path):
-    """The targets of the test are dealt out among the users anew: the same catalogue, other answers, the same search."""
+    """The targets of the test are dealt out among the users anew: the same catalogue, other
+    answers, the same search.
+    """
     events, rng = split.data.events, np.random.default_rng(1)
     test = np.flatnonzero(split.part == 2)
     items = events["item_id"].to_numpy().copy()
     items[test] = rng.permutation(items[test])
-    dealt = Dataset({**split.data.tables, "events": events.with_columns(item_id=pl.Series(items))}, "tiny")
+    dealt = Dataset(
+        {**split.data.tables, "events": events.with_columns(item_id=pl.Series(items))}, "tiny"
+    )
     other = last_out(dealt)
     assert other.hash != split.hash and (items != events["item_id"].to_numpy()).sum() > 20
     assert facts(searched(other, tmp_path / "a", 12)) == facts(searched(split, tmp_path / "b", 12))
@@ -151,17 +177,30 @@ def test_other_test_items_change_nothing(split, tmp_path):
 
 def test_what_falls_behind_while_it_is_fitted_is_given_up(split, tmp_path, fits):
     study = searched(split, tmp_path / "s", 25, {"class": "learner", "tune": {"quality": True}})
-    assert all(one.state == "complete" for one in study.trials[:LEAST]) and study.trials[0].watched[-1] == (10, 0.9)
+    assert all(one.state == "complete" for one in study.trials[:LEAST]) and study.trials[0].watched[
+        -1
+    ] == (10, 0.9)
     for one in study.trials[LEAST:]:
-        before = sorted(other.settings["quality"] for other in study.trials[: one.number] if other.state == "complete")
-        behind = one.settings["quality"] < (before[(len(before) - 1) // 2] + before[len(before) // 2]) / 2
+        before = sorted(
+            other.settings["quality"]
+            for other in study.trials[: one.number]
+            if other.state == "complete"
+        )
+        behind = (
+            one.settings["quality"]
+            < (before[(len(before) - 1) // 2] + before[len(before) // 2]) / 2
+        )
         assert one.state == ("pruned" if behind else "complete"), one
         assert len(one.watched) == (1 if behind else 10) and (one.value is None) == behind
     assert {"pruned", "complete"} == {one.state for one in study.trials}
 
 
 def test_a_part_s_own_figure_prunes_nothing(split, tmp_path, fits):
-    about = {"class": "Fuse", "parts": [{"class": "learner"}, {"class": "CoVisitation"}], "tune": {"parts": {"learner": {"quality": True}}}}
+    about = {
+        "class": "Fuse",
+        "parts": [{"class": "learner"}, {"class": "CoVisitation"}],
+        "tune": {"parts": {"learner": {"quality": True}}},
+    }
     study = searched(split, tmp_path / "s", 10, about)
     assert all(one.state == "complete" and not one.watched for one in study.trials)
 
@@ -174,15 +213,26 @@ def test_the_seed_reaches_the_fit(split, tmp_path, fits):
 def test_a_setting_that_the_data_refuses_is_a_failed_trial_with_its_reason(split, tmp_path, fits):
     study = searched(split, tmp_path / "s", 15, {"class": "learner", "tune": {"refused": True}})
     failed = study.of_state("failed")
-    assert failed and all(one.reason == f"refused is {one.settings['refused']}" and one.value is None for one in failed)
-    assert {one.number for one in failed} == {one.number for one in study.trials if one.settings["refused"] > 0.7}
+    assert failed and all(
+        one.reason == f"refused is {one.settings['refused']}" and one.value is None
+        for one in failed
+    )
+    assert {one.number for one in failed} == {
+        one.number for one in study.trials if one.settings["refused"] > 0.7
+    }
     assert "refused is" in (tmp_path / "s" / "study.html").read_text()
 
 
 def test_a_pipeline_that_fails_as_written_raises_and_nothing_is_kept(split, tmp_path, fits):
     with pytest.raises(DataError, match=r"refused is 0\.8"):
-        searched(split, tmp_path / "s", 5, {"class": "learner", "refused": 0.8, "tune": {"quality": True}})
-    assert len((tmp_path / "s" / "study.jsonl").read_text().splitlines()) == 1  # what is searched, no trial
+        searched(
+            split,
+            tmp_path / "s",
+            5,
+            {"class": "learner", "refused": 0.8, "tune": {"quality": True}},
+        )
+    # what is searched, no trial
+    assert len((tmp_path / "s" / "study.jsonl").read_text().splitlines()) == 1
 
 
 def test_an_interrupted_trial_is_lost_and_the_best_so_far_stands(split, tmp_path, fits):
@@ -196,15 +246,24 @@ def test_an_interrupted_trial_is_lost_and_the_best_so_far_stands(split, tmp_path
     assert (tmp_path / "s" / "study.jsonl").read_text().startswith(kept)
 
 
-def test_screening_gives_up_settings_below_the_upper_third_on_a_share_of_the_users(split, tmp_path, monkeypatch, fits):
+def test_screening_gives_up_settings_below_the_upper_third_on_a_share_of_the_users(
+    split, tmp_path, monkeypatch, fits
+):
     monkeypatch.setattr(tuning, "LEAST_USERS", 1)
-    about = {"class": "CoVisitation", "tune": {"window": True, "history_decay": True, "reverse": True}}
+    about = {
+        "class": "CoVisitation",
+        "tune": {"window": True, "history_decay": True, "reverse": True},
+    }
     study = searched(split, tmp_path / "s", 25, about, screen=0.5)
     few, pruned = some_users(split, 0.5, Run()), study.of_state("pruned")
     assert pruned and pruned[0].number >= LEAST
     for one in study.trials:
-        earlier = [other.screened for other in study.trials[: one.number] if other.state == "complete"]
-        assert (one.state == "pruned") == (len(earlier) >= LEAST and one.screened < np.quantile(earlier, 2 / 3))
+        earlier = [
+            other.screened for other in study.trials[: one.number] if other.state == "complete"
+        ]
+        assert (one.state == "pruned") == (
+            len(earlier) >= LEAST and one.screened < np.quantile(earlier, 2 / 3)
+        )
     made = build(placed(about, pruned[0].settings, space_of(about)))
     assert pruned[0].screened == attempt(made, few, "NDCG@10", "removed", Run()).value
 
@@ -217,7 +276,9 @@ def test_some_users_are_whole_users_chosen_by_the_seed(split, monkeypatch):
     assert not dropped & set(users[few.part != DROPPED]) and 10 < len(dropped) < 50
     kept = few.part != DROPPED
     assert (few.part[kept] == split.part[kept]).all()
-    assert (some_users(split, 0.5, Run()).part == few.part).all() and (some_users(split, 0.5, Run(seed=1)).part != few.part).any()
+    assert (some_users(split, 0.5, Run()).part == few.part).all() and (
+        some_users(split, 0.5, Run(seed=1)).part != few.part
+    ).any()
 
 
 def test_too_few_users_to_screen_by_are_refused(split, tmp_path):
@@ -241,20 +302,35 @@ def test_parts_that_are_not_searched_are_fitted_once_and_the_figures_stay(split,
 def test_minutes_end_the_search_after_one_trial_at_least(split, tmp_path):
     study = tune(FUSE, split, tmp_path / "s", Search(minutes=1e-6))
     assert len(study.trials) == 1
-    assert len(tune(FUSE, split, tmp_path / "s", Search(minutes=1e-6)).trials) == 2  # a later run has minutes of its own
+    # a later run has minutes of its own
+    assert len(tune(FUSE, split, tmp_path / "s", Search(minutes=1e-6)).trials) == 2
 
 
 def test_choices_are_searched_and_kept_as_they_were_written(split, tmp_path):
-    about = {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}],
-             "tune": {"kind": ["score", "rank"], "weights": [[1.0, 1.0], [3.0, 1.0]]}}  # fmt: skip
+    about = {
+        "class": "Fuse",
+        "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}],
+        "tune": {"kind": ["score", "rank"], "weights": [[1.0, 1.0], [3.0, 1.0]]},
+    }
     study = searched(split, tmp_path / "s", 12, about)
     assert {one.settings["kind"] for one in study.trials} == {"score", "rank"}
-    assert {str(one.settings["weights"]) for one in study.trials} == {"None", "[1.0, 1.0]", "[3.0, 1.0]"}  # as written they are learned
+    # as written they are learned
+    assert {str(one.settings["weights"]) for one in study.trials} == {
+        "None",
+        "[1.0, 1.0]",
+        "[3.0, 1.0]",
+    }
     assert build(tmp_path / "s" / "best.toml").kind == study.best.settings["kind"]
 
 
 def test_a_search_without_an_end_and_shares_that_are_none_are_refused():
-    for wrong in ({}, {"trials": 0}, {"minutes": 0.0}, {"minutes": float("nan")}, {"trials": 3, "screen": 1.0}):
+    for wrong in (
+        {},
+        {"trials": 0},
+        {"minutes": 0.0},
+        {"minutes": float("nan")},
+        {"trials": 3, "screen": 1.0},
+    ):
         with pytest.raises(DataError):
             Search(**wrong)
 
@@ -282,7 +358,10 @@ def test_the_page_shows_every_trial_and_nothing_of_it_is_markup(split, tmp_path)
     about = {"class": "Popularity", "tune": {"half_life_days": [1.0, 2.0, 9.0]}}
     study = searched(split, tmp_path / "s", 6, about)
     html = (tmp_path / "s" / "study.html").read_text()
-    assert html.count("<tr") == 1 + len(study.trials) and html.count('<circle class="dot"') >= len(study.trials) - 1
+    assert (
+        html.count("<tr") == 1 + len(study.trials)
+        and html.count('<circle class="dot"') >= len(study.trials) - 1
+    )
     assert "http" not in html and "<script" not in html and f"{study.best.value:.4f}" in html
 
 

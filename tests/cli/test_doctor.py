@@ -53,8 +53,15 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     with writing(engine) as connection:
         serve_model(connection, "shop", version)
     code, found = looked("--database", "shop.db")
-    assert code == 0 and found["store"]["found"] == "sqlite, revision 0006" and "version 1" in found["model of shop"]["found"]
-    assert found["people's keys"]["good"] and "not under a master key" in found["people's keys"]["found"]
+    assert (
+        code == 0
+        and found["store"]["found"] == "sqlite, revision 0006"
+        and "version 1" in found["model of shop"]["found"]
+    )
+    assert (
+        found["people's keys"]["good"]
+        and "not under a master key" in found["people's keys"]["found"]
+    )
     with monkeypatch.context() as patch:
         patch.setenv("TAILOR_MASTER_KEY", "x" * 40)
         code, found = looked("--database", "shop.db")
@@ -86,4 +93,8 @@ def test_a_damaged_store_is_not_called_well(tmp_path, monkeypatch):
     half = len(whole) // 2 // 4096 * 4096
     (tmp_path / "shop.db").write_bytes(whole[:half] + b"\xff" * 8192 + whole[half + 8192 :])
     code, found = looked("--database", "shop.db")
-    assert code == 1 and not found["store"]["good"] and "tailor store restore" in found["store"]["remedy"]
+    assert (
+        code == 1
+        and not found["store"]["good"]
+        and "tailor store restore" in found["store"]["remedy"]
+    )

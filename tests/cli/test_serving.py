@@ -11,7 +11,15 @@ from tailor.errors import MissingExtraError, StoreError
 
 
 @pytest.mark.parametrize(
-    "words", [["serve"], ["refit"], ["keys", "list"], ["keys", "make", "x"], ["store", "migrate"], ["store", "erase", "x"]]
+    "words",
+    [
+        ["serve"],
+        ["refit"],
+        ["keys", "list"],
+        ["keys", "make", "x"],
+        ["store", "migrate"],
+        ["store", "erase", "x"],
+    ],
 )
 def test_what_is_missing_is_named_with_the_line_that_installs_it(words, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
@@ -25,7 +33,9 @@ def test_what_is_missing_is_named_with_the_line_that_installs_it(words, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_refused(monkeypatch, tmp_path):
+def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_refused(
+    monkeypatch, tmp_path
+):
     pytest.importorskip("alembic")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.db").write_bytes(b"this is no database" * 100)
@@ -36,19 +46,33 @@ def test_a_file_that_is_no_database_and_one_that_cannot_be_written_are_refused(m
 
 
 @pytest.mark.parametrize(
-    "words", [["--rate", "0"], ["--rate", "nan"], ["--rate", "-3"], ["--port", "0"], ["--port", "70000"], ["--workers", "0"]]
+    "words",
+    [
+        ["--rate", "0"],
+        ["--rate", "nan"],
+        ["--rate", "-3"],
+        ["--port", "0"],
+        ["--port", "70000"],
+        ["--workers", "0"],
+    ],
 )
 def test_numbers_that_nobody_could_be_served_by_are_refused(words, monkeypatch, tmp_path):
     monkeypatch.setattr(pytest.importorskip("tailor.service.worker"), "serve", lambda *_: None)
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["serve", *words])
-    assert isinstance(done.exception, StoreError) and words[0] in str(done.exception) and not list(tmp_path.iterdir())
+    assert (
+        isinstance(done.exception, StoreError)
+        and words[0] in str(done.exception)
+        and not list(tmp_path.iterdir())
+    )
 
 
 def test_a_rate_below_one_lets_somebody_pass(monkeypatch, tmp_path):
     worker = pytest.importorskip("tailor.service.worker")
     seen = []
-    monkeypatch.setattr(worker, "make_app", lambda service: seen.append(service.settings) or service.writer.close())
+    monkeypatch.setattr(
+        worker, "make_app", lambda service: seen.append(service.settings) or service.writer.close()
+    )
     monkeypatch.setattr(worker, "_log_lines", lambda: None)
     monkeypatch.setenv("TAILOR_DATABASE", str(tmp_path / "x.db"))
     monkeypatch.setenv("TAILOR_RATE", "0.3")
@@ -66,4 +90,5 @@ def test_a_port_that_is_taken_is_named(monkeypatch, tmp_path):
         port = str(taken.getsockname()[1])
         done = CliRunner().invoke(app, ["serve", "--port", port])
     assert isinstance(done.exception, StoreError) and f"127.0.0.1:{port}" in str(done.exception)
-    assert "Serving on" not in done.output and not (tmp_path / "tailor.db").exists()  # no key was shown that nobody will see again
+    # no key was shown that nobody will see again
+    assert "Serving on" not in done.output and not (tmp_path / "tailor.db").exists()

@@ -53,16 +53,47 @@ def untimed(all_lines):
 
 
 def test_the_best_pipeline_is_written_and_can_be_fitted(shop):
-    out = ok("tune", shop / "mine.toml", "--split", shop / "split", "--out", shop / "tuned", "--trials", "6")
+    out = ok(
+        "tune",
+        shop / "mine.toml",
+        "--split",
+        shop / "split",
+        "--out",
+        shop / "tuned",
+        "--trials",
+        "6",
+    )
     assert "as written" in out and "test part" in out
-    assert {path.name for path in (shop / "tuned").iterdir()} == {"best.toml", "study.html", "study.jsonl"}
+    assert {path.name for path in (shop / "tuned").iterdir()} == {
+        "best.toml",
+        "study.html",
+        "study.jsonl",
+    }
     ok("fit", shop / "tuned" / "best.toml", "--split", shop / "split", "--out", shop / "model")
 
 
 def test_json_holds_every_trial(shop):
-    found = json.loads(ok("tune", shop / "mine.toml", "--split", shop / "split", "--out", shop / "json", "--trials", "4", "--json"))
-    assert [one["number"] for one in found["trials"]] == [0, 1, 2, 3] and found["best"] in found["trials"] and found["metric"] == "NDCG@10"
-    assert {"low", "high", "value", "seconds", "settings"} <= found["best"].keys() and found["space"]["window"] == {"low": 1, "high": 8}
+    found = json.loads(
+        ok(
+            "tune",
+            shop / "mine.toml",
+            "--split",
+            shop / "split",
+            "--out",
+            shop / "json",
+            "--trials",
+            "4",
+            "--json",
+        )
+    )
+    assert (
+        [one["number"] for one in found["trials"]] == [0, 1, 2, 3]
+        and found["best"] in found["trials"]
+        and found["metric"] == "NDCG@10"
+    )
+    assert {"low", "high", "value", "seconds", "settings"} <= found["best"].keys() and found[
+        "space"
+    ]["window"] == {"low": 1, "high": 8}
 
 
 def test_killed_in_the_middle_it_goes_on_and_ends_the_same(shop):
@@ -76,16 +107,40 @@ def test_killed_in_the_middle_it_goes_on_and_ends_the_same(shop):
     ok(*common, "--out", shop / "whole", "--trials", kept + 3)
     assert len(lines(shop / "killed")) == kept + 4
     assert untimed(lines(shop / "killed")[1:]) == untimed(lines(shop / "whole")[1:])
-    assert not [path for path in (shop / "killed").iterdir() if path.name not in ("best.toml", "study.html", "study.jsonl")]
+    assert not [
+        path
+        for path in (shop / "killed").iterdir()
+        if path.name not in ("best.toml", "study.html", "study.jsonl")
+    ]
 
 
 def test_ctrl_c_keeps_the_best_so_far(shop):
-    running = started("tune", shop / "mine.toml", "--split", shop / "split", "--out", shop / "stopped", "--trials", "100000")
+    running = started(
+        "tune",
+        shop / "mine.toml",
+        "--split",
+        shop / "split",
+        "--out",
+        shop / "stopped",
+        "--trials",
+        "100000",
+    )
     wait_for(shop / "stopped", 4)
     os.kill(running.pid, signal.SIGINT)
     _, said = running.communicate(timeout=60)
-    assert running.returncode == 130 and "best.toml holds the best of" in said and "Traceback" not in said
-    ok("fit", shop / "stopped" / "best.toml", "--split", shop / "split", "--out", shop / "from-stopped")
+    assert (
+        running.returncode == 130
+        and "best.toml holds the best of" in said
+        and "Traceback" not in said
+    )
+    ok(
+        "fit",
+        shop / "stopped" / "best.toml",
+        "--split",
+        shop / "split",
+        "--out",
+        shop / "from-stopped",
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,7 +154,15 @@ def test_ctrl_c_keeps_the_best_so_far(shop):
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(shop, arguments, says):
-    said = fails("tune", shop / "mine.toml", "--split", shop / "split", "--out", shop / f"refused{len(arguments)}{says[:3]}", *arguments)
+    said = fails(
+        "tune",
+        shop / "mine.toml",
+        "--split",
+        shop / "split",
+        "--out",
+        shop / f"refused{len(arguments)}{says[:3]}",
+        *arguments,
+    )
     assert says in said and said.count("\n") == 1
 
 

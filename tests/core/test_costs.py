@@ -17,9 +17,20 @@ DATA = shop(users=300, items=120, seed=1).data
 
 
 def test_one_after_the_other_adds_seconds_and_what_is_kept_and_takes_the_worst_moment():
-    whole = Cost.in_turn([("a", Cost(1, 10, 50)), ("b", Cost(2, 5, 45, at_most=True)), ("c", Cost(3, 0, 20, guessed=("c",)))])
-    assert (whole.seconds, whole.kept_bytes, whole.peak_bytes) == (6, 15, 55)  # b's worst, with what a keeps
-    assert whole.at_most and whole.guessed == ("c",) and [name for name, _ in whole.parts] == ["a", "b", "c"]
+    whole = Cost.in_turn(
+        [
+            ("a", Cost(1, 10, 50)),
+            ("b", Cost(2, 5, 45, at_most=True)),
+            ("c", Cost(3, 0, 20, guessed=("c",))),
+        ]
+    )
+    # b's worst, with what a keeps
+    assert (whole.seconds, whole.kept_bytes, whole.peak_bytes) == (6, 15, 55)
+    assert (
+        whole.at_most
+        and whole.guessed == ("c",)
+        and [name for name, _ in whole.parts] == ["a", "b", "c"]
+    )
 
 
 def test_users_are_drawn_whole_until_they_have_the_events():
@@ -27,7 +38,10 @@ def test_users_are_drawn_whole_until_they_have_the_events():
     rows = some.sequences.rows
     assert 500 <= len(rows.values) < 500 + DATA.sequences.rows.lengths.max()
     whole = DATA.sequences.rows.lengths
-    assert all(n in (0, whole[u]) for u, n in enumerate(rows.lengths)) and some.catalogue is DATA.catalogue
+    assert (
+        all(n in (0, whole[u]) for u, n in enumerate(rows.lengths))
+        and some.catalogue is DATA.catalogue
+    )
     assert some_users(DATA, 10**9) is DATA
 
 
@@ -44,14 +58,18 @@ def test_an_estimate_is_told_and_nothing_is_learned(pipeline):
     split = last_out(DATA)
     method = build(read_pipeline(pipeline_file(pipeline) if pipeline == "counting" else pipeline))
     cost = method.rehearse(split.train, Run(), split)
-    assert 0 < cost.seconds < 60 and cost.peak_bytes > 0 and not method.is_fitted and not cost.guessed
+    assert (
+        0 < cost.seconds < 60 and cost.peak_bytes > 0 and not method.is_fitted and not cost.guessed
+    )
 
 
 def test_an_estimate_is_of_the_whole_not_of_the_slice():
     log = shop_log(users=6_000, items=2_000, events=400_000, seed=0)
     whole, tenth = CoVisitation()._work(log), CoVisitation()._work(some_users(log, 40_000))
     assert 8 < whole / tenth < 12
-    small, large = (CoVisitation().rehearse(some_users(log, events)).seconds for events in (20_000, 400_000))
+    small, large = (
+        CoVisitation().rehearse(some_users(log, events)).seconds for events in (20_000, 400_000)
+    )
     assert large > 3 * small
 
 
@@ -71,11 +89,23 @@ def test_what_a_class_says_of_its_work_does_not_speak_for_one_below_that_works_o
 
 def test_weights_learned_on_an_inner_cut_fit_the_parts_twice():
     split = last_out(DATA)
-    method = build({"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]})
+    method = build(
+        {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
+    )
     given, own = method.rehearse(split.train, Run(), split), method.rehearse(split.train)
-    assert [name for name, _ in given.parts] == ["CoVisitation", "TextNeighbours", "weights"] == [name for name, _ in own.parts]
+    assert (
+        [name for name, _ in given.parts]
+        == ["CoVisitation", "TextNeighbours", "weights"]
+        == [name for name, _ in own.parts]
+    )
     assert Cost(2.0).times(2).seconds == 4.0
-    fixed = build({"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}], "weights": [0.5, 0.5]})
+    fixed = build(
+        {
+            "class": "Fuse",
+            "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}],
+            "weights": [0.5, 0.5],
+        }
+    )
     assert [name for name, _ in fixed.rehearse(split.train).parts] == ["CoVisitation", "Popularity"]
 
 
@@ -87,7 +117,9 @@ def test_a_net_is_trained_for_seconds_and_the_deadline_bounds_what_is_told():
     cost = method.rehearse(DATA)
     assert cost.at_most and cost.seconds > 0 and not method.is_fitted
     assert method.rehearse(DATA, Run(deadline_s=0.5)).seconds < 0.5 + cost.seconds
-    assert not SASRec(width=8, length=10, epochs=2, negatives=20, patience=None).rehearse(DATA).at_most
+    assert (
+        not SASRec(width=8, length=10, epochs=2, negatives=20, patience=None).rehearse(DATA).at_most
+    )
 
 
 def test_popularity_takes_next_to_nothing():

@@ -17,7 +17,14 @@ from tailor.text.sentences import SentenceEncoder
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch, tmp_path):
-    for name in ("TAILOR_CONFIG", "TAILOR_ENCODER", "TAILOR_MODELS", "TAILOR_CACHE", "XDG_DATA_HOME", "XDG_CACHE_HOME"):
+    for name in (
+        "TAILOR_CONFIG",
+        "TAILOR_ENCODER",
+        "TAILOR_MODELS",
+        "TAILOR_CACHE",
+        "XDG_DATA_HOME",
+        "XDG_CACHE_HOME",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
 
@@ -25,10 +32,13 @@ def _alone(monkeypatch, tmp_path):
 def test_default_is_minilm_then_the_file_then_the_variable(tmp_path, monkeypatch):
     assert encoder() == SentenceEncoder("minilm")
     (tmp_path / "tailor.toml").write_text(
-        '[encoder]\nclass = "text.http_encoder.HTTPEncoder"\nmodel = "m"\nbase_url = "http://localhost:8000/v1"\n'
+        '[encoder]\nclass = "text.http_encoder.HTTPEncoder"\nmodel = "m"\nbase_url ='
+        ' "http://localhost:8000/v1"\n'
     )
     assert encoder() == HTTPEncoder("m", "http://localhost:8000/v1")
-    (tmp_path / "mine.toml").write_text('class = "text.sentences.SentenceEncoder"\nmodel = "other"\n')
+    (tmp_path / "mine.toml").write_text(
+        'class = "text.sentences.SentenceEncoder"\nmodel = "other"\n'
+    )
     monkeypatch.setenv("TAILOR_ENCODER", str(tmp_path / "mine.toml"))
     assert encoder() == SentenceEncoder("other")
     monkeypatch.setenv("TAILOR_ENCODER", "SentenceEncoder")
@@ -37,9 +47,17 @@ def test_default_is_minilm_then_the_file_then_the_variable(tmp_path, monkeypatch
     assert encoder(given) is given
 
 
-@pytest.mark.parametrize(("text", "said"), [("[encodr]\n", 'Did you mean "encoder"'), ("encoder = 3\n", "encoder = 3"), ("[", "cannot be read"),
-                                            ('[encoder]\nclass = "EASE"\n', "EASE"), ('[encoder]\nmodel = "x"\n', "needs a line class"),
-                                            ('[encoder]\nclass = "SentenceEncoder"\nmodl = "x"\n', 'Did you mean "model"')])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[encodr]\n", 'Did you mean "encoder"'),
+        ("encoder = 3\n", "encoder = 3"),
+        ("[", "cannot be read"),
+        ('[encoder]\nclass = "EASE"\n', "EASE"),
+        ('[encoder]\nmodel = "x"\n', "needs a line class"),
+        ('[encoder]\nclass = "SentenceEncoder"\nmodl = "x"\n', 'Did you mean "model"'),
+    ],
+)
 def test_a_bad_file_is_named_with_what_is_wrong(tmp_path, text, said):
     (tmp_path / "tailor.toml").write_text(text)
     with pytest.raises(ModelError) as caught:
@@ -56,7 +74,10 @@ def test_a_setting_that_is_no_encoder_and_a_missing_file_are_named(monkeypatch):
 
 
 def test_folders_come_from_variables_then_the_file_then_home(tmp_path, monkeypatch):
-    assert models_folder() == tmp_path / ".local/share/tailor/models" and cache_folder() == tmp_path / ".cache/tailor"
+    assert (
+        models_folder() == tmp_path / ".local/share/tailor/models"
+        and cache_folder() == tmp_path / ".cache/tailor"
+    )
     (tmp_path / "tailor.toml").write_text('models_folder = "m"\ncache_folder = "~/c"\n')
     assert str(models_folder()) == "m" and cache_folder() == tmp_path / "c"
     monkeypatch.setenv("TAILOR_MODELS", "/elsewhere")
@@ -66,7 +87,9 @@ def test_folders_come_from_variables_then_the_file_then_home(tmp_path, monkeypat
 def test_encoders_nest_in_files_and_come_back_the_same():
     one = CachedEncoder(HTTPEncoder("m", "http://localhost:8000/v1", "MY_KEY", dims=64), "folder")
     about = spec(one)
-    assert about["class"] == "text.cached.CachedEncoder" and about["inner"]["api_key_env"] == "MY_KEY"
+    assert (
+        about["class"] == "text.cached.CachedEncoder" and about["inner"]["api_key_env"] == "MY_KEY"
+    )
     assert build_part(about) == one
     with pytest.raises(ModelError, match="not a method"):
         build(about)

@@ -45,12 +45,17 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-# --- spec and build ------------------------------------------------------------------------------------------------------------
+# --- spec and build
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_nested_pipeline_file_is_built_with_every_setting(tmp_path):
     method = build(written(tmp_path, NESTED))
-    assert isinstance(method, Filter) and method.blocked == ["thing-001"] and method.never == {"categories": ["lamp"]}
+    assert (
+        isinstance(method, Filter)
+        and method.blocked == ["thing-001"]
+        and method.never == {"categories": ["lamp"]}
+    )
     fuse = method.inner
     assert isinstance(fuse, Fuse) and fuse.weights == (0.25, 0.75) and fuse.parts[0].window == 3
     assert isinstance(fuse.parts[1], Fallback) and fuse.parts[1].parts[0].l2 == 10
@@ -62,14 +67,23 @@ def test_spec_and_build_are_each_others_inverse(tmp_path):
 
 
 def test_a_setting_of_none_survives_the_round_trip(tmp_path):
-    """`top_n` is 100 by default: None must not come back as 100, neither through a spec nor through TOML."""
+    """`top_n` is 100 by default: None must not come back as 100, neither through a spec nor through
+    TOML.
+    """
     import tomli_w
 
-    for method in (CoVisitation(top_n=None), EASE(top_n=None), Popularity(half_life_days=None), Fuse([Popularity()], weights=None)):
+    for method in (
+        CoVisitation(top_n=None),
+        EASE(top_n=None),
+        Popularity(half_life_days=None),
+        Fuse([Popularity()], weights=None),
+    ):
         assert build(spec(method)).params().keys() == method.params().keys()
         again = build(written(tmp_path, tomli_w.dumps(spec(method))))
         for name, value in method.params().items():
-            assert value is not None or getattr(again, name) is None, f"{method.name}.{name}: None became {getattr(again, name)}"
+            assert value is not None or getattr(again, name) is None, (
+                f"{method.name}.{name}: None became {getattr(again, name)}"
+            )
 
 
 def test_numpy_numbers_in_settings_become_plain():
@@ -89,8 +103,14 @@ def test_numpy_numbers_in_settings_become_plain():
         ('class = "CoVisitation"\nwindow = 2.5', "CoVisitation.window = 2.5: it must be int"),
         ('class = "CoVisitation"\nwindow = true', "CoVisitation.window = True: it must be int"),
         ('class = "Fuse"\nkind = "scores"\nparts = [{ class = "EASE" }]', "Fuse.kind = 'scores'"),
-        ('class = "Filter"\nblocked = "thing-001"\ninner = { class = "EASE" }', "Filter.blocked = 'thing-001': it must be list"),
-        ('class = "Filter"\nnever = ["lamp"]\ninner = { class = "EASE" }', "Filter.never = ['lamp']: it must be dict"),
+        (
+            'class = "Filter"\nblocked = "thing-001"\ninner = { class = "EASE" }',
+            "Filter.blocked = 'thing-001': it must be list",
+        ),
+        (
+            'class = "Filter"\nnever = ["lamp"]\ninner = { class = "EASE" }',
+            "Filter.never = ['lamp']: it must be dict",
+        ),
         ('class = "Fuse"\nparts = ["EASE", "Popularity"]', "parts"),
         ('class = "Fallback"\nparts = ["EASE", "Popularity"]', "parts"),
         ('class = "Fallback"\nparts = { class = "EASE" }', "Fallback.parts"),
@@ -114,9 +134,21 @@ def test_a_file_that_is_not_there_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "path",
-    ["os.system", "subprocess.Popen", "tailor.data.dataset.Dataset", "data.dataset.Dataset", "tailor.core.methods.Recommender", "antigravity.fly",
-     "this.x", "evaluation.protocol.Report", "tailor.retrieval.ease.os", "retrieval.ease.dataclass", "..os.system", ""],
-)  # fmt: skip
+    [
+        "os.system",
+        "subprocess.Popen",
+        "tailor.data.dataset.Dataset",
+        "data.dataset.Dataset",
+        "tailor.core.methods.Recommender",
+        "antigravity.fly",
+        "this.x",
+        "evaluation.protocol.Report",
+        "tailor.retrieval.ease.os",
+        "retrieval.ease.dataclass",
+        "..os.system",
+        "",
+    ],
+)
 def test_nothing_but_methods_can_be_named(path):
     with pytest.raises(ModelError):
         build({"class": path})
@@ -124,19 +156,19 @@ def test_nothing_but_methods_can_be_named(path):
 
 def test_nothing_outside_tailor_is_imported_by_a_file():
     code = (
-        "import sys\n"
-        "from tailor.core.specs import build\n"
-        "before = set(sys.modules)\n"
-        "for path in ('this.s', 'antigravity.x', 'tkinter.Tk', 'turtle.Turtle', 'tailor.cli.main.app'):\n"
-        "    try:\n        build({'class': path})\n        raise SystemExit('built ' + path)\n"
-        "    except Exception as error:\n        assert type(error).__name__ == 'ModelError', error\n"
-        "new = {name for name in set(sys.modules) - before if name.partition('.')[0] in ('this', 'antigravity', 'tkinter', 'turtle')}\n"
-        "assert not new and 'tailor.cli.main' not in sys.modules, new\n"
+        "import sys\nfrom tailor.core.specs import build\nbefore = set(sys.modules)\nfor path in"
+        " ('this.s', 'antigravity.x', 'tkinter.Tk', 'turtle.Turtle', 'tailor.cli.main.app'):\n   "
+        " try:\n        build({'class': path})\n        raise SystemExit('built ' + path)\n   "
+        " except Exception as error:\n        assert type(error).__name__ == 'ModelError',"
+        " error\nnew = {name for name in set(sys.modules) - before if name.partition('.')[0] in"
+        " ('this', 'antigravity', 'tkinter', 'turtle')}\nassert not new and 'tailor.cli.main' not"
+        " in sys.modules, new\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
 
-# --- plug-ins and discovery ----------------------------------------------------------------------------------------------------
+# --- plug-ins and discovery
+# ----------------------------------------------------------------------------------------------------
 
 
 PLUGIN = """
@@ -184,7 +216,9 @@ def test_a_plug_in_is_discovered_with_its_paper(plug_in):
     assert found.cls is not None and found.paper is not None and found.paper.slug == "acme-2026"
 
 
-@pytest.mark.parametrize("text", ["import no_such_package_anywhere\n", "1 / 0\n", "def broken(:\n", "x = 1\n"])
+@pytest.mark.parametrize(
+    "text", ["import no_such_package_anywhere\n", "1 / 0\n", "def broken(:\n", "x = 1\n"]
+)
 def test_a_broken_plug_in_is_reported_and_the_rest_still_found(plug_in, text):
     plug_in("acme = acme_broken:Acme", acme_broken=text)
     found = {one.path: one for one in discover()}
@@ -212,29 +246,50 @@ def test_a_class_whose_extra_is_missing_is_reported(monkeypatch):
 
     monkeypatch.setattr(specs.importlib, "import_module", without)
     found = {one.path: one for one in discover()}
-    assert found["retrieval.ease.EASE"].cls is None and "pip install" in found["retrieval.ease.EASE"].missing
+    assert (
+        found["retrieval.ease.EASE"].cls is None
+        and "pip install" in found["retrieval.ease.EASE"].missing
+    )
     assert found["retrieval.covisitation.CoVisitation"].cls is CoVisitation
     with pytest.raises(MissingExtraError, match="torch"):
         find_class("EASE")
 
 
-# --- run -----------------------------------------------------------------------------------------------------------------------
+# --- run
+# -----------------------------------------------------------------------------------------------------------------------
 
 
 def test_random_numbers_are_keyed_and_stable_over_versions():
-    assert Run(seed=7).rng("sample", "request-1").integers(0, 2**31, 3).tolist() == [794479751, 1742470905, 375413527]
+    assert Run(seed=7).rng("sample", "request-1").integers(0, 2**31, 3).tolist() == [
+        794479751,
+        1742470905,
+        375413527,
+    ]
     same = [Run(seed=7).rng("a", 1).random() for _ in range(2)]
     assert same[0] == same[1]
-    others = [Run(seed=7).rng("a", 2), Run(seed=8).rng("a", 1), Run(seed=7).rng("a", "1"), Run(seed=7).rng("a1"), Run(seed=7).rng()]
+    others = [
+        Run(seed=7).rng("a", 2),
+        Run(seed=8).rng("a", 1),
+        Run(seed=7).rng("a", "1"),
+        Run(seed=7).rng("a1"),
+        Run(seed=7).rng(),
+    ]
     assert len({one.random() for one in others} | {same[0]}) == 6
 
 
-# --- fit and recommend ---------------------------------------------------------------------------------------------------------
+# --- fit and recommend
+# ---------------------------------------------------------------------------------------------------------
 
 
 def test_fit_refuses_data_that_holds_the_validation_targets():
     split = last_out(tiny_data())
-    for data in (split.data, split.train_valid, split.learn_from("all"), last_out(split.train).train, tiny_data()):
+    for data in (
+        split.data,
+        split.train_valid,
+        split.learn_from("all"),
+        last_out(split.train).train,
+        tiny_data(),
+    ):
         if data.provenance.data_hash == split.data.content_hash:
             with pytest.raises(DataError, match="validation targets"):
                 Popularity().fit(data, valid=split)
@@ -242,7 +297,9 @@ def test_fit_refuses_data_that_holds_the_validation_targets():
 
 
 def test_fit_refuses_the_very_data_that_a_later_cut_was_made_of():
-    """inner_cut(split.train) holds targets that split.train holds: the hashes differ, the leak is the same."""
+    """inner_cut(split.train) holds targets that split.train holds: the hashes differ, the leak is
+    the same.
+    """
     split = last_out(tiny_data())
     cut = inner_cut(split.train)
     with pytest.raises(DataError, match="validation targets"):
@@ -333,5 +390,11 @@ def test_fitting_a_composite_does_not_fit_its_settings():
 
 def test_data_without_events_or_with_one_event_can_be_fitted_or_is_refused_with_words():
     one = Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["a"]})})
-    for method in (CoVisitation(), EASE(), Popularity(), Fuse([CoVisitation(), Popularity()]), Fallback([CoVisitation(), Popularity()])):
+    for method in (
+        CoVisitation(),
+        EASE(),
+        Popularity(),
+        Fuse([CoVisitation(), Popularity()]),
+        Fallback([CoVisitation(), Popularity()]),
+    ):
         assert len(method.fit(one).recommend([Query(history=History.of("a"))], 3)) == 1

@@ -36,8 +36,15 @@ DATA = tiny_data()
 
 def everything() -> Filter:
     """Every composite within another, two parts of one class, lists longer than ten."""
-    fused = Fuse([CoVisitation(), TextNeighbours(max_share=1.0), *(EASE(l2=1.0 + i) for i in range(10))], weights=tuple(range(1, 13)))
-    return Filter(Fallback([Cascade(fused, TextMatch()), Popularity()]), blocked=["thing-001"], never={"categories": ["lamp"]})
+    fused = Fuse(
+        [CoVisitation(), TextNeighbours(max_share=1.0), *(EASE(l2=1.0 + i) for i in range(10))],
+        weights=tuple(range(1, 13)),
+    )
+    return Filter(
+        Fallback([Cascade(fused, TextMatch()), Popularity()]),
+        blocked=["thing-001"],
+        never={"categories": ["lamp"]},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +54,11 @@ def fitted() -> Filter:
 
 @pytest.fixture
 def folder(fitted, tmp_path) -> Path:
-    return fitted.save(tmp_path / "model", histories=DATA.queries(), titles=DATA.item_table.select("item_id", "title"))
+    return fitted.save(
+        tmp_path / "model",
+        histories=DATA.queries(),
+        titles=DATA.item_table.select("item_id", "title"),
+    )
 
 
 def test_a_deep_composite_answers_the_same_after_loading(fitted, folder):
@@ -56,13 +67,21 @@ def test_a_deep_composite_answers_the_same_after_loading(fitted, folder):
     queries = DATA.queries()
     for a, b in zip(fitted.recommend(queries, 9), again.recommend(queries, 9), strict=True):
         assert same(a, b)
-    assert same(fitted.explain(queries[:5], fitted.recommend(queries[:5], 3)), again.explain(queries[:5], again.recommend(queries[:5], 3)))
+    assert same(
+        fitted.explain(queries[:5], fitted.recommend(queries[:5], 3)),
+        again.explain(queries[:5], again.recommend(queries[:5], 3)),
+    )
 
 
 def test_it_loads_in_a_process_that_never_saw_the_data(folder):
-    code = "import sys\nfrom tailor.core.saving import load\nfrom tailor.data.nouns import History, Query\n" \
-           "print(load(sys.argv[1]).recommend([Query(history=History.of('thing-004'))], 5)[0].ids)"  # fmt: skip
-    out = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True).stdout
+    code = (
+        "import sys\nfrom tailor.core.saving import load\nfrom tailor.data.nouns import History,"
+        " Query\nprint(load(sys.argv[1]).recommend([Query(history=History.of('thing-004'))],"
+        " 5)[0].ids)"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    ).stdout
     assert "thing-" in out and "thing-001" not in out
 
 
@@ -109,7 +128,9 @@ def test_every_missing_file_is_named(folder):
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", "null", "3", '{"format": "1"}', '{"format": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "null", "3", '{"format": "1"}', '{"format": 1}', "\x00"]
+)
 def test_a_spec_that_is_none_is_damaged(folder, text):
     (folder / "spec.json").write_text(text)
     with pytest.raises(ModelError, match="damaged"):
@@ -133,7 +154,10 @@ def test_a_newer_format_asks_for_an_update(folder):
 
 def test_a_class_or_setting_that_is_gone_is_named_with_the_folder(tmp_path):
     folder = Popularity().fit(DATA).save(tmp_path / "model")
-    for about, says in (({"class": "retrieval.gone.Gone"}, "retrieval.gone.Gone"), ({"class": "Popularity", "half_life": 3}, "half_life")):
+    for about, says in (
+        ({"class": "retrieval.gone.Gone"}, "retrieval.gone.Gone"),
+        ({"class": "Popularity", "half_life": 3}, "half_life"),
+    ):
         rewritten(folder, spec=about)
         with pytest.raises(ModelError, match=says) as caught:
             load(folder)
@@ -163,8 +187,14 @@ def test_nothing_is_overwritten_unless_told(folder, fitted):
         Popularity().fit(DATA).save(folder)
     assert {path: path.read_bytes() for path in files_of(folder)} == before
     Popularity().fit(DATA).save(folder, overwrite=True)
-    assert load(folder).name == "Popularity" and load_histories(folder) is None and load_titles(folder) == {}
-    assert [path.name for path in folder.parent.iterdir()] == ["model"], "something was left beside the model"
+    assert (
+        load(folder).name == "Popularity"
+        and load_histories(folder) is None
+        and load_titles(folder) == {}
+    )
+    assert [path.name for path in folder.parent.iterdir()] == ["model"], (
+        "something was left beside the model"
+    )
 
 
 @dataclass(eq=False)
@@ -179,11 +209,24 @@ class Odd(Popularity):
         self.odd_ = self.odd
 
 
-@pytest.mark.parametrize("odd", [{1: "a"}, [{"a": {2: 3}}], {"a": {1, 2}}, object(), np.array([{}, None], dtype=object), lambda: 0])
-def test_state_that_would_come_back_otherwise_is_refused_and_the_old_model_kept(folder, odd, monkeypatch):
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {1: "a"},
+        [{"a": {2: 3}}],
+        {"a": {1, 2}},
+        object(),
+        np.array([{}, None], dtype=object),
+        lambda: 0,
+    ],
+)
+def test_state_that_would_come_back_otherwise_is_refused_and_the_old_model_kept(
+    folder, odd, monkeypatch
+):
     from tailor.core import saving
 
-    monkeypatch.setattr(saving, "build", lambda about: None)  # the class lives in a test and could not be found again
+    # the class lives in a test and could not be found again
+    monkeypatch.setattr(saving, "build", lambda about: None)
     method = Odd().fit(DATA)
     method.odd_ = odd
     with pytest.raises(ModelError, match="learned state is"):
@@ -225,7 +268,9 @@ method.save(sys.argv[1], overwrite=True)
 
 
 def test_a_kill_half_way_keeps_the_old_model_and_the_next_save_clears_up(folder):
-    process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline().strip() == "half way"
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
@@ -233,16 +278,24 @@ def test_a_kill_half_way_keeps_the_old_model_and_the_next_save_clears_up(folder)
     left = [path.name for path in folder.parent.iterdir() if path != folder]
     assert len(left) == 1 and left[0].startswith("."), "what a killed save leaves is hidden"
     Popularity().fit(DATA).save(folder, overwrite=True)
-    assert [path.name for path in folder.parent.iterdir()] == ["model"] and load(folder).name == "Popularity"
+    assert [path.name for path in folder.parent.iterdir()] == ["model"] and load(
+        folder
+    ).name == "Popularity"
 
 
 def test_a_reader_never_meets_half_a_model(tmp_path):
-    """While one process overwrites a model again and again, loading it either works or says that it is not there."""
+    """While one process overwrites a model again and again, loading it either works or says that it
+    is not there.
+    """
     folder = Popularity().fit(DATA).save(tmp_path / "model")
-    code = "import sys\nfrom tailor.retrieval.popularity import Popularity\nfrom tailor.testing.data import tiny_data\n" \
-           "m = Popularity().fit(tiny_data())\nprint('go', flush=True)\n" \
-           "for _ in range(60): m.save(sys.argv[1], overwrite=True)"  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True)
+    code = (
+        "import sys\nfrom tailor.retrieval.popularity import Popularity\nfrom tailor.testing.data"
+        " import tiny_data\nm = Popularity().fit(tiny_data())\nprint('go', flush=True)\nfor _ in"
+        " range(60): m.save(sys.argv[1], overwrite=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None and process.stdout.readline().strip() == "go"
     loaded = 0
     while process.poll() is None:
@@ -254,14 +307,17 @@ def test_a_reader_never_meets_half_a_model(tmp_path):
     assert process.returncode == 0 and loaded and load(folder)
 
 
-# --- people --------------------------------------------------------------------------------------------------------------------
+# --- people
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_nobodys_events_are_in_it_unless_asked_for(fitted, tmp_path):
     bare = fitted.save(tmp_path / "bare")
     assert load_histories(bare) is None and load_titles(bare) == {}
     for path in bare.rglob("*"):
-        assert not path.is_file() or not re.search(rb"person-\d", path.read_bytes()), f"{path.name} names a user"
+        assert not path.is_file() or not re.search(rb"person-\d", path.read_bytes()), (
+            f"{path.name} names a user"
+        )
     assert "Holds people's histories: no" in (bare / "card.md").read_text()
 
 
@@ -270,13 +326,20 @@ def test_histories_come_back_whole_with_their_times_and_stand_apart(folder):
     assert saved is not None and len(saved) == len(asked)
     for a, b in zip(asked, saved, strict=True):
         assert same(a, b)
-    with_people = {path.relative_to(folder).parts[0] for path in folder.rglob("*") if path.is_file() and b"person-0" in path.read_bytes()}
+    with_people = {
+        path.relative_to(folder).parts[0]
+        for path in folder.rglob("*")
+        if path.is_file() and b"person-0" in path.read_bytes()
+    }
     assert with_people == {"personal"}
     assert "yes, in personal/" in (folder / "card.md").read_text()
 
 
 def test_damaged_histories_and_titles_are_noticed_by_those_who_read_them(folder):
-    for name, read in (("personal/users_.vocabulary", load_histories), ("titles.parquet", load_titles)):
+    for name, read in (
+        ("personal/users_.vocabulary", load_histories),
+        ("titles.parquet", load_titles),
+    ):
         path = folder / name
         whole = path.read_bytes()
         for damaged in (whole[:-8], whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]):
@@ -289,15 +352,22 @@ def test_damaged_histories_and_titles_are_noticed_by_those_who_read_them(folder)
 
 
 def test_titles_come_back_without_the_items_that_have_none(fitted, tmp_path):
-    titles = pl.DataFrame({"item_id": ["a", "b", "ü 🙂"], "title": ["A", None, "Ü"], "other": [1, 2, 3]})
+    titles = pl.DataFrame(
+        {"item_id": ["a", "b", "ü 🙂"], "title": ["A", None, "Ü"], "other": [1, 2, 3]}
+    )
     assert load_titles(fitted.save(tmp_path / "model", titles=titles)) == {"a": "A", "ü 🙂": "Ü"}
 
 
 def test_nothing_is_ever_unpickled():
     root = Path(__file__).parents[1] / "tailor"
-    allowed = re.compile(r"allow_pickle\s*=\s*True|\bimport (pickle|joblib|dill|cloudpickle|shelve|marshal)\b|from (pickle|joblib|dill) ")
+    allowed = re.compile(
+        r"allow_pickle\s*=\s*True|\bimport (pickle|joblib|dill|cloudpickle|shelve|marshal)\b|from"
+        r" (pickle|joblib|dill) "
+    )
     for path in root.rglob("*.py"):
-        assert not allowed.search(path.read_text(encoding="utf-8")), f"{path} can run code out of a file"
+        assert not allowed.search(path.read_text(encoding="utf-8")), (
+            f"{path} can run code out of a file"
+        )
 
 
 def test_ids_of_any_script_and_with_odd_signs_survive(tmp_path):
@@ -311,7 +381,9 @@ def test_ids_of_any_script_and_with_odd_signs_survive(tmp_path):
 
 
 def test_a_method_that_holds_people_s_events_is_saved_with_histories_or_not_at_all(tmp_path):
-    method = Filter(Fallback([build({"class": "PersonalizedPageRank", "walks": 10}), Popularity()])).fit(DATA)
+    method = Filter(
+        Fallback([build({"class": "PersonalizedPageRank", "walks": 10}), Popularity()])
+    ).fit(DATA)
     with pytest.raises(ModelError, match="--with-histories"):
         method.save(tmp_path / "model")
     method.save(tmp_path / "model", histories=DATA.queries())

@@ -1,4 +1,6 @@
-"""Ranges refuse what is none, and every declared one holds its own default and is accepted by its class."""
+"""Ranges refuse what is none, and every declared one holds its own default and is accepted by its
+class.
+"""
 
 import math
 import typing
@@ -10,12 +12,30 @@ from tailor.core.search_space import Choices, Range
 from tailor.core.specs import build, discover
 from tailor.errors import ModelError
 
-DECLARING = [one.path for one in discover() if one.cls is not None
-             if any(hasattr(hint, "__metadata__") for hint in typing.get_type_hints(one.cls, include_extras=True).values())]  # fmt: skip
+DECLARING = [
+    one.path
+    for one in discover()
+    if one.cls is not None
+    if any(
+        hasattr(hint, "__metadata__")
+        for hint in typing.get_type_hints(one.cls, include_extras=True).values()
+    )
+]
 
 
 @pytest.mark.parametrize(
-    "ends", [(1, 1), (2, 1), (math.nan, 1), (0, math.inf), (True, 3), ("1", 2), (0.0, 1.0, True), (-1, 1, True)], ids=str
+    "ends",
+    [
+        (1, 1),
+        (2, 1),
+        (math.nan, 1),
+        (0, math.inf),
+        (True, 3),
+        ("1", 2),
+        (0.0, 1.0, True),
+        (-1, 1, True),
+    ],
+    ids=str,
 )
 def test_what_is_no_range_is_refused(ends):
     with pytest.raises(ValueError, match="low is"):
@@ -31,9 +51,15 @@ def test_one_value_is_no_choice(values):
 @pytest.mark.parametrize("name", DECLARING)
 def test_a_declared_range_holds_the_default_and_its_class_takes_both_ends(name):
     for one in space_of({"class": name}):
-        inside = one.written in one.among.values if isinstance(one.among, Choices) else one.among.low <= one.written <= one.among.high
+        inside = (
+            one.written in one.among.values
+            if isinstance(one.among, Choices)
+            else one.among.low <= one.written <= one.among.high
+        )
         assert inside, (name, one)
-        assert isinstance(one.among, Choices) or one.among.is_whole == isinstance(one.written, int), (name, one)
+        assert isinstance(one.among, Choices) or one.among.is_whole == isinstance(
+            one.written, int
+        ), (name, one)
 
 
 def test_what_a_class_refuses_of_its_parent_s_ranges_is_not_searched():

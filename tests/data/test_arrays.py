@@ -32,13 +32,20 @@ def test_ragged_equals_lists(rows, data):
     assert plain(ragged.slice(start, stop)) == rows[start:stop]
     picks = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=8)) if rows else []
     assert plain(ragged.take(np.array(picks, dtype=int))) == [rows[i] for i in picks]
-    assert plain(ragged.slice(start, stop).take(np.arange(stop - start)[::-1])) == rows[start:stop][::-1]
-    mask = np.array(data.draw(st.lists(st.booleans(), min_size=len(flat), max_size=len(flat))), dtype=bool)
+    assert (
+        plain(ragged.slice(start, stop).take(np.arange(stop - start)[::-1]))
+        == rows[start:stop][::-1]
+    )
+    mask = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(flat), max_size=len(flat))), dtype=bool
+    )
     kept = iter(mask.tolist())
     assert plain(ragged.keep(mask)) == [[one for one in row if next(kept)] for row in rows]
     n = data.draw(st.integers(0, 6))
     assert plain(ragged.last(n)) == [row[max(len(row) - n, 0) :] for row in rows]
-    assert plain(concatenate([ragged, ragged.last(n)])) == rows + [row[max(len(row) - n, 0) :] for row in rows]
+    assert plain(concatenate([ragged, ragged.last(n)])) == rows + [
+        row[max(len(row) - n, 0) :] for row in rows
+    ]
     assert plain(ragged.with_values(-ragged.values)) == [[-one for one in row] for row in rows]
 
 
@@ -69,38 +76,62 @@ def test_matrix_owns_its_memory_and_adds_up_repeats():
 
 
 def sorted_best(scores: dict[int, float], k: int) -> list[int]:
-    return sorted((one for one, score in scores.items() if score > -np.inf), key=lambda one: (-scores[one], one))[:k]
+    return sorted(
+        (one for one, score in scores.items() if score > -np.inf),
+        key=lambda one: (-scores[one], one),
+    )[:k]
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 12), st.booleans(), st.booleans(), st.booleans(), st.booleans())
-def test_top_k_equals_a_sort_with_few_distinct_scores(seed, k, as_sparse, with_exclude, with_blocked, with_candidates):
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 12),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
+def test_top_k_equals_a_sort_with_few_distinct_scores(
+    seed, k, as_sparse, with_exclude, with_blocked, with_candidates
+):
     rng = np.random.default_rng(seed)
     rows, columns = rng.integers(1, 5), rng.integers(1, 11)
-    dense = rng.integers(-1, 3, (rows, columns)).astype(np.float32)  # ties everywhere, also exactly at the edge
+    # ties everywhere, also exactly at the edge
+    dense = rng.integers(-1, 3, (rows, columns)).astype(np.float32)
     dense[rng.random(dense.shape) < 0.2] = -np.inf
     matrix = None
     if as_sparse:
         stored = rng.random(dense.shape) < 0.7
-        where = [np.flatnonzero(one)[::-1] for one in stored]  # unsorted, with zeros that are scores
+        # unsorted, with zeros that are scores
+        where = [np.flatnonzero(one)[::-1] for one in stored]
         lengths = [len(one) for one in where]
         values = np.concatenate([dense[i, one] for i, one in enumerate(where)])
-        matrix = sp.csr_matrix((values, np.concatenate(where), np.r_[0, np.cumsum(lengths)]), shape=dense.shape)
+        matrix = sp.csr_matrix(
+            (values, np.concatenate(where), np.r_[0, np.cumsum(lengths)]), shape=dense.shape
+        )
         dense = np.where(stored, dense, -np.inf)
 
     def some() -> Ragged:
-        return Ragged.of([rng.integers(0, columns, rng.integers(0, columns + 2)) for _ in range(rows)])  # with duplicates
+        # with duplicates
+        return Ragged.of(
+            [rng.integers(0, columns, rng.integers(0, columns + 2)) for _ in range(rows)]
+        )
 
     exclude, candidates = some() if with_exclude else None, some() if with_candidates else None
     blocked = rng.integers(0, columns, 2) if with_blocked else None
     got, scores = top_k(dense if matrix is None else matrix, k, exclude, blocked, candidates)
     assert got.shape == scores.shape == (rows, k)
     for row in range(rows):
-        banned = {*(exclude[row].tolist() if with_exclude else ()), *(blocked.tolist() if with_blocked else ())}
+        banned = {
+            *(exclude[row].tolist() if with_exclude else ()),
+            *(blocked.tolist() if with_blocked else ()),
+        }
         allowed = set(candidates[row].tolist()) if with_candidates else set(range(columns))
         expected = sorted_best({one: dense[row, one] for one in allowed - banned}, k)
         assert got[row].tolist() == expected + [-1] * (k - len(expected))
-        assert scores[row].tolist() == [dense[row, one] for one in expected] + [-np.inf] * (k - len(expected))
+        assert scores[row].tolist() == [dense[row, one] for one in expected] + [-np.inf] * (
+            k - len(expected)
+        )
 
 
 def test_nothing_that_was_blocked_comes_back_after_a_row_that_also_excludes_it():
@@ -132,10 +163,15 @@ def test_ties_at_the_edge_go_to_the_lower_column_whatever_the_order_stored():
 def test_long_rows_with_ties_and_gaps_are_as_sorted(kinds, k):
     rng = np.random.default_rng(k)
     scores = rng.integers(0, kinds, 5_003).astype(np.float32)
-    scores[rng.random(len(scores)) < (0.2 if k < 700 else 0.95)] = -np.inf  # sometimes fewer than k are left
-    expected = sorted(np.flatnonzero(scores > -np.inf).tolist(), key=lambda at: (-scores[at], at))[:k]
+    # sometimes fewer than k are left
+    scores[rng.random(len(scores)) < (0.2 if k < 700 else 0.95)] = -np.inf
+    expected = sorted(np.flatnonzero(scores > -np.inf).tolist(), key=lambda at: (-scores[at], at))[
+        :k
+    ]
     assert best_first(scores, None, k).tolist() == expected
-    assert best_first(scores[::-1], np.arange(len(scores))[::-1], k).tolist() == [len(scores) - 1 - at for at in expected]
+    assert best_first(scores[::-1], np.arange(len(scores))[::-1], k).tolist() == [
+        len(scores) - 1 - at for at in expected
+    ]
 
 
 @pytest.mark.parametrize("make", [np.asarray, sp.csr_matrix])

@@ -17,14 +17,19 @@ DAY = 86_400_000
 def log(n: int = 60, seed: int = 0, **columns) -> dict:
     """Events of ten users over thirty days, ids in an order that means nothing."""
     draw = np.random.default_rng(seed)
-    frame = {"user_id": [f"u{one}" for one in draw.integers(0, 10, n)], "item_id": [f"i{one}" for one in draw.permutation(n) % 25],
-             "time_ms": (NOW + draw.permutation(n) * DAY // 2).tolist()}  # fmt: skip
+    frame = {
+        "user_id": [f"u{one}" for one in draw.integers(0, 10, n)],
+        "item_id": [f"i{one}" for one in draw.permutation(n) % 25],
+        "time_ms": (NOW + draw.permutation(n) * DAY // 2).tolist(),
+    }
     return frame | columns
 
 
 def found(events: dict | None = None, **tables) -> dict:
     given = {"events": events if events is not None else log(), **tables}
-    data = Dataset({name: pl.DataFrame(columns) for name, columns in given.items() if columns is not None})
+    data = Dataset(
+        {name: pl.DataFrame(columns) for name, columns in given.items() if columns is not None}
+    )
     findings = check(data)
     for one in findings:
         assert one.count > 0 and one.says and one.remedy and len(one.examples) <= 3
@@ -67,7 +72,11 @@ def test_items_never_seen_and_items_nobody_knows():
 
 
 @pytest.mark.parametrize(
-    ("times", "name"), [((NOW // 1000 + np.arange(60)), "times_too_small"), (NOW * 1000 + np.arange(60), "times_too_large")]
+    ("times", "name"),
+    [
+        ((NOW // 1000 + np.arange(60)), "times_too_small"),
+        (NOW * 1000 + np.arange(60), "times_too_large"),
+    ],
 )
 def test_seconds_and_milliseconds_taken_for_each_other(times, name):
     finding = found(log(time_ms=times.tolist()))[name]
@@ -97,9 +106,15 @@ def test_ids_that_went_through_floats():
 
 
 def test_ties():
-    events = {"user_id": ["u", "u", "v", "v"], "item_id": list("abca"), "time_ms": [NOW, NOW, NOW, NOW + 1]}
+    events = {
+        "user_id": ["u", "u", "v", "v"],
+        "item_id": list("abca"),
+        "time_ms": [NOW, NOW, NOW, NOW + 1],
+    }
     finding = found(events)["tied_times"]
-    assert finding.count == 2 and finding.examples == ["u"] and "50.0% of the targets" in finding.says
+    assert (
+        finding.count == 2 and finding.examples == ["u"] and "50.0% of the targets" in finding.says
+    )
 
 
 def test_ids_that_differ_by_case_or_blanks():
@@ -108,10 +123,16 @@ def test_ids_that_differ_by_case_or_blanks():
 
 
 def test_entities_and_long_texts():
-    items = {"item_id": ["i1", "i2", "i3"], "title": ["Salt &amp; pepper", "AT&T; no", "caf&#233;"], "text": [None, "x" * 100_001, "y"]}
+    items = {
+        "item_id": ["i1", "i2", "i3"],
+        "title": ["Salt &amp; pepper", "AT&T; no", "caf&#233;"],
+        "text": [None, "x" * 100_001, "y"],
+    }
     findings = found(items=items)
     assert findings["html_entities"].count == 2
-    assert findings["long_texts"].count == 1 and len(findings["long_texts"].examples[0]["text"]) == 80
+    assert (
+        findings["long_texts"].count == 1 and len(findings["long_texts"].examples[0]["text"]) == 80
+    )
 
 
 def test_leakage_between_tables():
@@ -129,14 +150,31 @@ def test_leakage_between_tables():
     assert findings["dated_after_events"].count == 1
     assert findings["events_before_creation"].examples[0]["item_id"] == "i2"
     data = Dataset(
-        {"events": pl.DataFrame(log()), "items": pl.DataFrame({"item_id": ["i1"], "RatingCount": [3], "n_views": [1], "views_total": [1]})}
+        {
+            "events": pl.DataFrame(log()),
+            "items": pl.DataFrame(
+                {"item_id": ["i1"], "RatingCount": [3], "n_views": [1], "views_total": [1]}
+            ),
+        }
     )
-    assert [one.says.split('"')[1] for one in check(data) if one.name == "item_counters"] == ["RatingCount", "n_views"]
+    assert [one.says.split('"')[1] for one in check(data) if one.name == "item_counters"] == [
+        "RatingCount",
+        "n_views",
+    ]
 
 
 def test_judgements_without_documents_and_wrong_propensities():
-    findings = found(None, judgements={"query_id": ["q"], "item_id": ["d"], "grade": [1.0]}, requests={"request_id": ["other"]},
-                     impressions={"request_id": ["other"], "position": [1], "item_id": ["d"], "propensity": [1.5]})  # fmt: skip
+    findings = found(
+        None,
+        judgements={"query_id": ["q"], "item_id": ["d"], "grade": [1.0]},
+        requests={"request_id": ["other"]},
+        impressions={
+            "request_id": ["other"],
+            "position": [1],
+            "item_id": ["d"],
+            "propensity": [1.5],
+        },
+    )
     assert findings["unknown_ids"].table == "judgements" and not findings["unknown_ids"].wrong
     assert findings["propensities"].wrong
 
@@ -149,22 +187,40 @@ def planted(numbered: bool, seed: int = 0) -> dict:
     draw = np.random.default_rng(seed)
     walks = [(draw.integers(300) + np.cumsum(draw.integers(1, 4, 8))) % 300 for _ in range(200)]
     flat = np.concatenate(walks)
-    names = {one: n for n, one in enumerate(dict.fromkeys(flat.tolist()))} if numbered else dict(enumerate(draw.permutation(300).tolist()))
-    return {"user_id": [f"u{n}" for n in range(200) for _ in range(8)], "item_id": [str(names[one]) for one in flat.tolist()],
-            "time_ms": list(range(NOW, NOW + 1600 * 1000, 1000))}  # fmt: skip
+    names = (
+        {one: n for n, one in enumerate(dict.fromkeys(flat.tolist()))}
+        if numbered
+        else dict(enumerate(draw.permutation(300).tolist()))
+    )
+    return {
+        "user_id": [f"u{n}" for n in range(200) for _ in range(8)],
+        "item_id": [str(names[one]) for one in flat.tolist()],
+        "time_ms": list(range(NOW, NOW + 1600 * 1000, 1000)),
+    }
 
 
 def test_ids_numbered_by_first_appearance_are_found_and_random_ones_are_not():
     finding = found(planted(True))["id_order"]
-    assert finding.wrong and "rank correlation of item ids with their first event +1.00" in finding.says
+    assert (
+        finding.wrong
+        and "rank correlation of item ids with their first event +1.00" in finding.says
+    )
     assert "id_order" not in found(planted(False))
 
 
 def test_the_probe_by_hand():
-    events = {"user_id": [f"u{n // 3}" for n in range(30)], "item_id": [str(n) for k in range(10) for n in (k * 30, k * 30 + 1, k * 30 + (2 if k < 5 else 29))],
-              "time_ms": list(range(NOW, NOW + 30))}  # fmt: skip
+    events = {
+        "user_id": [f"u{n // 3}" for n in range(30)],
+        "item_id": [
+            str(n) for k in range(10) for n in (k * 30, k * 30 + 1, k * 30 + (2 if k < 5 else 29))
+        ],
+        "time_ms": list(range(NOW, NOW + 30)),
+    }
     # between k * 30 + 1 and k * 30 + 29 stands no other item: the next id is always the target
-    assert "hold the last event of 100.00% of users (by chance 33.33%)" in found(events)["id_order"].says
+    assert (
+        "hold the last event of 100.00% of users (by chance 33.33%)"
+        in found(events)["id_order"].says
+    )
 
 
 @pytest.mark.parametrize(("name", "share"), [("beauty", "4.63%"), ("sports", "4.33%")])
@@ -173,7 +229,10 @@ def test_the_leak_of_beauty_and_sports(real, name, share):
     start = time.perf_counter()
     findings = {one.name: one for one in check(data)}
     assert time.perf_counter() - start < 10
-    assert findings["id_order"].wrong and f"hold the last event of {share} of users" in findings["id_order"].says
+    assert (
+        findings["id_order"].wrong
+        and f"hold the last event of {share} of users" in findings["id_order"].says
+    )
     assert [one.name for one in findings.values() if one.wrong] == ["id_order"]
 
 
@@ -188,7 +247,13 @@ def test_the_planted_shop_has_nothing_wrong():
 
 
 def test_counters_of_users_are_told_too():
-    """A query of a split hands the users table on as context: a count over all events would tell what is to come."""
+    """A query of a split hands the users table on as context: a count over all events would tell
+    what is to come.
+    """
     users = pl.DataFrame({"user_id": ["u"], "review_count": [7], "country": ["DE"]})
-    found = check(Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["a"]}), "users": users}))
-    assert [(one.name, one.table, one.examples) for one in found if "counter" in one.name] == [("user_counters", "users", [7])]
+    found = check(
+        Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["a"]}), "users": users})
+    )
+    assert [(one.name, one.table, one.examples) for one in found if "counter" in one.name] == [
+        ("user_counters", "users", [7])
+    ]

@@ -1,4 +1,6 @@
-"""The language of rules and labels: what it means, what it refuses, and that nothing else gets through."""
+"""The language of rules and labels: what it means, what it refuses, and that nothing else gets
+through.
+"""
 
 import contextlib
 import math
@@ -106,7 +108,10 @@ def test_what_holds(text, holds):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("prise <= 200", 'at "prise" (character 1): there is no column "prise". Did you mean "price"?'),
+        (
+            "prise <= 200",
+            'at "prise" (character 1): there is no column "prise". Did you mean "price"?',
+        ),
         ("adult and prise > 1", 'at "prise" (character 11)'),
         ("price <= two", 'no column "two"'),
         ("price <= '200'", "price is a number, '200' is a text"),
@@ -148,7 +153,7 @@ def test_what_holds(text, holds):
         ("(" * 10_000 + "adult", "more than 50"),
         ("not " * 10_000 + "adult", "more than 50"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused_and_where(text, says):
     with pytest.raises(DataError) as error:
         Condition(text, "rule").holds(ITEMS)
@@ -157,11 +162,16 @@ def test_what_is_refused_and_where(text, says):
 
 
 def test_long_conditions_are_no_deeper_than_short_ones():
-    assert Condition(" or ".join(["stock = 5"] * 5000)).holds(ITEMS).tolist() == [False] * 4 + [True, False]
+    assert Condition(" or ".join(["stock = 5"] * 5000)).holds(ITEMS).tolist() == [False] * 4 + [
+        True,
+        False,
+    ]
     assert Condition(f"stock in ({', '.join(map(str, range(3, 2000)))})").holds(ITEMS).sum() == 2
 
 
-@pytest.mark.parametrize("part", ["1", "'", "''", '"', "a", ".", "-", " ", "(", "1.", "1e", "not ", "`", "\n"])
+@pytest.mark.parametrize(
+    "part", ["1", "'", "''", '"', "a", ".", "-", " ", "(", "1.", "1e", "not ", "`", "\n"]
+)
 def test_a_hostile_text_costs_no_more_than_its_length(part):
     started = time.perf_counter()
     for text in (part * 100_000 + "x", "price = " + part * 100_000, "title = '" + part * 100_000):
@@ -172,17 +182,40 @@ def test_a_hostile_text_costs_no_more_than_its_length(part):
 
 def test_no_rows_and_the_facts_asked_about():
     assert Condition("price <= 200").holds(ITEMS.clear()).tolist() == []
-    assert [one.column.text for one in Condition("a = 1 or not (b has 'x' and c)").tests] == ["a", "b", "c"]
+    assert [one.column.text for one in Condition("a = 1 or not (b has 'x' and c)").tests] == [
+        "a",
+        "b",
+        "c",
+    ]
 
 
-# --- against a plain reading of the same rules, row by row --------------------------------------------------------------------
+# --- against a plain reading of the same rules, row by row
+# --------------------------------------------------------------------
 
-COLUMNS = {"price": st.sampled_from([None, math.nan, 0.0, 1.0, 2.5, -1.0]), "stock": st.sampled_from([None, 0, 1, 2]),
-           "title": st.sampled_from([None, "", "kit", "Kit b", "it's"]), "adult": st.sampled_from([None, True, False]),
-           "tags": st.one_of(st.none(), st.lists(st.sampled_from([None, "kit", "b"]), max_size=3))}  # fmt: skip
-TYPES = {"price": pl.Float64, "stock": pl.Int64, "title": pl.String, "adult": pl.Boolean, "tags": pl.List(pl.String)}
-SIGNS = {"=": lambda a, b: a == b, "==": lambda a, b: a == b, "!=": lambda a, b: a != b, "<>": lambda a, b: a != b, "<": lambda a, b: a < b,
-         "<=": lambda a, b: a <= b, ">": lambda a, b: a > b, ">=": lambda a, b: a >= b}  # fmt: skip
+COLUMNS = {
+    "price": st.sampled_from([None, math.nan, 0.0, 1.0, 2.5, -1.0]),
+    "stock": st.sampled_from([None, 0, 1, 2]),
+    "title": st.sampled_from([None, "", "kit", "Kit b", "it's"]),
+    "adult": st.sampled_from([None, True, False]),
+    "tags": st.one_of(st.none(), st.lists(st.sampled_from([None, "kit", "b"]), max_size=3)),
+}
+TYPES = {
+    "price": pl.Float64,
+    "stock": pl.Int64,
+    "title": pl.String,
+    "adult": pl.Boolean,
+    "tags": pl.List(pl.String),
+}
+SIGNS = {
+    "=": lambda a, b: a == b,
+    "==": lambda a, b: a == b,
+    "!=": lambda a, b: a != b,
+    "<>": lambda a, b: a != b,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+}
 
 
 def value_of(row, column):
@@ -202,7 +235,9 @@ def quote(text):
 @st.composite
 def facts(draw):
     """A fact as written, and as a function of a row to true, false or None."""
-    kind = draw(st.sampled_from(["number", "text", "bool", "in", "has", "contains", "missing", "two"]))
+    kind = draw(
+        st.sampled_from(["number", "text", "bool", "in", "has", "contains", "missing", "two"])
+    )
     number, sign = st.sampled_from([0, 1, 2.5, -1]), draw(st.sampled_from(sorted(SIGNS)))
     text = draw(st.sampled_from(["", "kit", "it's", "b", "KIT"]))
     column = draw(st.sampled_from(["price", "stock"]))
@@ -215,17 +250,25 @@ def facts(draw):
         return "adult", known("adult", lambda found: found)
     if kind == "in":
         bounds = draw(st.lists(number, min_size=1, max_size=3))
-        return f"{column} in ({', '.join(map(str, bounds))})", known(column, lambda found: found in bounds)
+        return f"{column} in ({', '.join(map(str, bounds))})", known(
+            column, lambda found: found in bounds
+        )
     if kind == "has":
         return f"tags has {quote(text)}", known("tags", lambda found: text in found)
     if kind == "contains":
-        return f"title contains {quote(text)}", known("title", lambda found: text.lower() in found.lower())
+        return f"title contains {quote(text)}", known(
+            "title", lambda found: text.lower() in found.lower()
+        )
     if kind == "missing":
         column = draw(st.sampled_from(sorted(COLUMNS)))
         return f"{column} is missing", lambda row: value_of(row, column) is None
     return (
         f"price {sign} stock",
-        lambda row: None if None in (value_of(row, "price"), row["stock"]) else SIGNS[sign](row["price"], row["stock"]),
+        lambda row: (
+            None
+            if None in (value_of(row, "price"), row["stock"])
+            else SIGNS[sign](row["price"], row["stock"])
+        ),
     )
 
 
@@ -249,19 +292,61 @@ def either(parts):
     return " OR ".join(f"({one[0]})" for one in parts), holds
 
 
-RULES = st.recursive(facts(), lambda inner: st.one_of(inner.map(negated), st.lists(inner, min_size=2, max_size=3).map(both),
-                                                      st.lists(inner, min_size=2, max_size=3).map(either)), max_leaves=6)  # fmt: skip
+RULES = st.recursive(
+    facts(),
+    lambda inner: st.one_of(
+        inner.map(negated),
+        st.lists(inner, min_size=2, max_size=3).map(both),
+        st.lists(inner, min_size=2, max_size=3).map(either),
+    ),
+    max_leaves=6,
+)
 
 
 @settings(deadline=None, max_examples=150)
 @given(RULES, st.lists(st.fixed_dictionaries(COLUMNS), max_size=6))
 def test_rules_mean_what_a_reading_row_by_row_finds(rule, rows):
     frame = pl.DataFrame(rows, schema=TYPES)
-    assert Condition(rule[0]).holds(frame).tolist() == [rule[1](row) is True for row in rows], rule[0]
+    assert Condition(rule[0]).holds(frame).tolist() == [rule[1](row) is True for row in rows], rule[
+        0
+    ]
 
 
-BITS = ["price", "stock", "title", "adult", "tags", "nope", "and", "or", "not", "in", "has", "contains", "is", "missing", "(", ")", ",", "=", "<=", "<>", "3", "-1.5",
-        "'kit'", '"', "'", "`", "true", "null", "SELECT", "*", ";", "\x00", "日本"]  # fmt: skip
+BITS = [
+    "price",
+    "stock",
+    "title",
+    "adult",
+    "tags",
+    "nope",
+    "and",
+    "or",
+    "not",
+    "in",
+    "has",
+    "contains",
+    "is",
+    "missing",
+    "(",
+    ")",
+    ",",
+    "=",
+    "<=",
+    "<>",
+    "3",
+    "-1.5",
+    "'kit'",
+    '"',
+    "'",
+    "`",
+    "true",
+    "null",
+    "SELECT",
+    "*",
+    ";",
+    "\x00",
+    "日本",
+]
 
 
 @settings(deadline=None, max_examples=400)

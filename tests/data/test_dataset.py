@@ -1,4 +1,6 @@
-"""A data set says the same before and after it is saved, notices every change, and refuses what is damaged."""
+"""A data set says the same before and after it is saved, notices every change, and refuses what is
+damaged.
+"""
 
 import datetime as dt
 from decimal import Decimal
@@ -16,23 +18,46 @@ from tailor.testing.data import tiny_data
 ODD = ["", "a b", "é", "日本", "a\0b", '"', "\n", "None"]
 
 TABLES = {
-    "events": pl.DataFrame({"user_id": ["u", "v", "u", "ü"], "item_id": ["a", "b", "日本", "a"], "time_ms": [3, 1, 2, 2],
-                            "action": ["buy", None, "view", "buy"], "value": [1.5, None, float("nan"), -0.0],
-                            "extra": [[1, 2], None, [], [None]]}),
-    "items": pl.DataFrame({"item_id": ["a", "never bought"], "title": ["Kettle", None], "categories": [["x", None], None],
-                           "price": [1.0, None]}),
+    "events": pl.DataFrame(
+        {
+            "user_id": ["u", "v", "u", "ü"],
+            "item_id": ["a", "b", "日本", "a"],
+            "time_ms": [3, 1, 2, 2],
+            "action": ["buy", None, "view", "buy"],
+            "value": [1.5, None, float("nan"), -0.0],
+            "extra": [[1, 2], None, [], [None]],
+        }
+    ),
+    "items": pl.DataFrame(
+        {
+            "item_id": ["a", "never bought"],
+            "title": ["Kettle", None],
+            "categories": [["x", None], None],
+            "price": [1.0, None],
+        }
+    ),
     "users": pl.DataFrame({"user_id": ["u"], "age": [3]}),
-    "texts": pl.DataFrame({"user_id": ["u"], "item_id": [None], "text": ["\U0001f600"], "time_ms": [4]},
-                          schema_overrides={"item_id": pl.String}),
-    "turns": pl.DataFrame({"dialogue_id": ["d"], "turn": [1], "speaker": ["u"], "items": [["a", "b"]]}),
+    "texts": pl.DataFrame(
+        {"user_id": ["u"], "item_id": [None], "text": ["\U0001f600"], "time_ms": [4]},
+        schema_overrides={"item_id": pl.String},
+    ),
+    "turns": pl.DataFrame(
+        {"dialogue_id": ["d"], "turn": [1], "speaker": ["u"], "items": [["a", "b"]]}
+    ),
     "requests": pl.DataFrame({"request_id": ["r"], "time_ms": [1]}),
-    "impressions": pl.DataFrame({"request_id": ["r"], "position": [1], "item_id": ["a"], "shown": [True]}),
+    "impressions": pl.DataFrame(
+        {"request_id": ["r"], "position": [1], "item_id": ["a"], "shown": [True]}
+    ),
     "judgements": pl.DataFrame({"query_id": ["q"], "item_id": ["a"], "grade": [2.0]}),
     "candidates": pl.DataFrame({"query_id": ["q"], "item_id": ["a"], "rank": [1]}),
-    "preferences": pl.DataFrame({"user_id": ["u"], "prompt_id": ["p"], "a": ["x"], "b": ["y"], "choice": ["a"]}),
-    "relations": pl.DataFrame({"head": ["a"], "relation": ["near"], "tail": ["b"], "weight": [0.5]}),
+    "preferences": pl.DataFrame(
+        {"user_id": ["u"], "prompt_id": ["p"], "a": ["x"], "b": ["y"], "choice": ["a"]}
+    ),
+    "relations": pl.DataFrame(
+        {"head": ["a"], "relation": ["near"], "tail": ["b"], "weight": [0.5]}
+    ),
     "assets": pl.DataFrame({"asset_id": ["i"], "path": ["a/b.png"], "sha256": ["0"]}),
-}  # fmt: skip
+}
 
 
 def dataset(**tables) -> Dataset:
@@ -58,12 +83,23 @@ def same_sequences(a: Dataset, b: Dataset) -> None:
 
 def changed(frame: pl.DataFrame) -> dict[str, pl.DataFrame]:
     """One small change in every place of a frame."""
-    out = {"rows": pl.concat([frame, frame[:1]]), "column": frame.with_columns(more=pl.lit(None, pl.Int8))}
+    out = {
+        "rows": pl.concat([frame, frame[:1]]),
+        "column": frame.with_columns(more=pl.lit(None, pl.Int8)),
+    }
     for name, kind in frame.schema.items():
         values = frame[name].to_list()
-        out[f"{name}: null"] = frame.with_columns(pl.Series(name, [None if values[0] is not None else values[-1], *values[1:]], dtype=kind))
-        other = {pl.String: f"{values[0]} ", pl.Boolean: not values[0]}.get(kind, [] if kind == pl.List else 99)
-        out[f"{name}: value"] = frame.with_columns(pl.Series(name, [other, *values[1:]], dtype=kind))
+        out[f"{name}: null"] = frame.with_columns(
+            pl.Series(
+                name, [None if values[0] is not None else values[-1], *values[1:]], dtype=kind
+            )
+        )
+        other = {pl.String: f"{values[0]} ", pl.Boolean: not values[0]}.get(
+            kind, [] if kind == pl.List else 99
+        )
+        out[f"{name}: value"] = frame.with_columns(
+            pl.Series(name, [other, *values[1:]], dtype=kind)
+        )
     return {what: one for what, one in out.items() if not one.equals(frame)}
 
 
@@ -82,7 +118,10 @@ def test_the_content_hash_changes_with_anything_in_any_table(table):
         hashes.add(made)
     assert len(hashes) == len(cases) + 1
     if table != "events":
-        assert Dataset({name: one for name, one in TABLES.items() if name != table}).content_hash != base
+        assert (
+            Dataset({name: one for name, one in TABLES.items() if name != table}).content_hash
+            != base
+        )
 
 
 @pytest.mark.parametrize(
@@ -107,18 +146,25 @@ def test_the_content_hash_changes_with_anything_in_any_table(table):
 def test_the_content_hash_tells_values_apart_that_look_alike(a, b):
     one, other = (Dataset.from_events(events(2, extra=extra)).content_hash for extra in (a, b))
     assert one != other
-    assert one == Dataset.from_events(events(2, extra=a)).content_hash  # and it says the same every time
+    # and it says the same every time
+    assert one == Dataset.from_events(events(2, extra=a)).content_hash
 
 
 def test_the_content_hash_reads_nanoseconds_and_big_numbers():
     for dtype in (pl.Datetime("ns"), pl.Int128, pl.Duration("ns")):
-        one, other = (Dataset.from_events(events(1, extra=pl.Series([at]).cast(dtype))).content_hash for at in (10**12, 10**12 + 1))
+        one, other = (
+            Dataset.from_events(events(1, extra=pl.Series([at]).cast(dtype))).content_hash
+            for at in (10**12, 10**12 + 1)
+        )
         assert one != other
 
 
 def test_the_content_hash_does_not_depend_on_chunks_name_or_order_of_columns():
     base = dataset()
-    pieces = {name: pl.concat([frame[:1], frame[1:2], frame[2:]], rechunk=False) for name, frame in TABLES.items()}
+    pieces = {
+        name: pl.concat([frame[:1], frame[1:2], frame[2:]], rechunk=False)
+        for name, frame in TABLES.items()
+    }
     assert pieces["events"].n_chunks() > 1
     assert Dataset(pieces, "other").content_hash == base.content_hash
     assert dataset(events=TABLES["events"][:, ::-1]).content_hash == base.content_hash
@@ -130,21 +176,35 @@ def test_the_content_hash_does_not_depend_on_chunks_name_or_order_of_columns():
 def test_events_are_sorted_by_time_and_ties_keep_the_order_given():
     n = 5000
     times = np.random.default_rng(0).integers(0, 50, n)
-    data = Dataset.from_events({"user_id": ["u"] * n, "item_id": [f"i{at}" for at in range(n)], "time_ms": times})
+    data = Dataset.from_events(
+        {"user_id": ["u"] * n, "item_id": [f"i{at}" for at in range(n)], "time_ms": times}
+    )
     expected = [f"i{at}" for at in np.argsort(times, kind="stable")]
     assert data.events["item_id"].to_list() == expected
     assert data.catalogue.named(data.sequences.rows[0]) == expected
 
 
-@pytest.mark.parametrize("times", [[2.7, 2.1, 2.4], [dt.datetime(2020, 1, 1, microsecond=at) for at in (700, 100, 400)]])
+@pytest.mark.parametrize(
+    "times", [[2.7, 2.1, 2.4], [dt.datetime(2020, 1, 1, microsecond=at) for at in (700, 100, 400)]]
+)
 def test_times_finer_than_a_millisecond_are_sorted_before_they_are_rounded(times):
-    assert Dataset.from_events(events(time_ms=times)).events["item_id"].to_list() == ["i1", "i2", "i0"]
+    assert Dataset.from_events(events(time_ms=times)).events["item_id"].to_list() == [
+        "i1",
+        "i2",
+        "i0",
+    ]
 
 
 def test_without_times_the_order_column_counts_and_without_that_the_file():
     assert Dataset.from_events(events()).events["item_id"].to_list() == ["i0", "i1", "i2"]
-    assert Dataset.from_events(events(order=[3, 1, 2])).events["item_id"].to_list() == ["i1", "i2", "i0"]
-    assert Dataset.from_events(events(order=[3, 1, 2], time_ms=[1, 2, 3])).events["item_id"].to_list() == ["i0", "i1", "i2"]
+    assert Dataset.from_events(events(order=[3, 1, 2])).events["item_id"].to_list() == [
+        "i1",
+        "i2",
+        "i0",
+    ]
+    assert Dataset.from_events(events(order=[3, 1, 2], time_ms=[1, 2, 3])).events[
+        "item_id"
+    ].to_list() == ["i0", "i1", "i2"]
 
 
 def test_a_missing_time_is_refused():
@@ -158,7 +218,9 @@ def test_sequences_equal_a_loop():
     rng = np.random.default_rng(0)
     n = 2000
     users, items = [[f"{kind}{at}" for at in rng.integers(0, 40, n)] for kind in ("u", "i")]
-    data = Dataset.from_events({"user_id": users, "item_id": items, "time_ms": rng.integers(0, 300, n)})
+    data = Dataset.from_events(
+        {"user_id": users, "item_id": items, "time_ms": rng.integers(0, 300, n)}
+    )
     for row, user in enumerate(data.users.ids):
         mine = data.events.with_row_index("at").filter(pl.col("user_id") == user)
         assert data.catalogue.named(data.sequences.rows[row]) == mine["item_id"].to_list()
@@ -177,7 +239,9 @@ def test_data_frames_of_other_libraries():
     assert Dataset.from_events(frame.to_dict(as_series=False)).content_hash == base
 
 
-@pytest.mark.parametrize("ids", [["u", None, "v"], ["u", 1, 2.5], [1.0, 2.0, None], [object()] * 3, [["u"]] * 3])
+@pytest.mark.parametrize(
+    "ids", [["u", None, "v"], ["u", 1, 2.5], [1.0, 2.0, None], [object()] * 3, [["u"]] * 3]
+)
 def test_ids_that_are_no_ids_are_a_data_error(ids):
     with pytest.raises(DataError, match="user_id"):
         Dataset.from_events({"user_id": ids, "item_id": ["a", "b", "c"]})
@@ -197,8 +261,12 @@ def test_something_must_be_learned_from():
 
 def test_a_data_set_of_judgements_alone(tmp_path):
     """A retrieval benchmark: passages, queries, grades, and nobody who clicked."""
-    tables = {"judgements": pl.DataFrame({"query_id": ["q", "q"], "item_id": ["p1", "p2"], "grade": [1.0, 0.0]}),
-              "items": pl.DataFrame({"item_id": ["p1", "p3"], "text": ["one", "three"]})}  # fmt: skip
+    tables = {
+        "judgements": pl.DataFrame(
+            {"query_id": ["q", "q"], "item_id": ["p1", "p2"], "grade": [1.0, 0.0]}
+        ),
+        "items": pl.DataFrame({"item_id": ["p1", "p3"], "text": ["one", "three"]}),
+    }
     data = Dataset(tables)
     assert set(data.catalogue.ids) == {"p1", "p2", "p3"}
     assert sorted(data.item_texts) == ["", "one", "three"]
@@ -215,7 +283,12 @@ def test_a_data_set_of_judgements_alone(tmp_path):
 def test_item_table_stands_in_catalogue_order_with_nulls_for_the_unknown():
     table = dataset().item_table
     assert table["item_id"].to_list() == dataset().catalogue.ids.tolist()
-    assert dict(table.select("item_id", "title").iter_rows()) == {"a": "Kettle", "b": None, "日本": None, "never bought": None}
+    assert dict(table.select("item_id", "title").iter_rows()) == {
+        "a": "Kettle",
+        "b": None,
+        "日本": None,
+        "never bought": None,
+    }
     texts = dict(zip(table["item_id"], dataset().item_texts))
     assert texts == {"a": "Kettle x", "b": "", "日本": "", "never bought": ""}
 
@@ -243,7 +316,9 @@ def test_where_a_condition_holds(condition, expected):
 
 
 def test_a_text_with_two_equal_signs_stays_as_it_is():
-    assert Dataset.from_events(events(action=["a==b", "a=b", "x"])).where("action == 'a==b'").tolist() == [True, False, False]
+    assert Dataset.from_events(events(action=["a==b", "a=b", "x"])).where(
+        "action == 'a==b'"
+    ).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -280,11 +355,16 @@ def test_a_condition_that_cannot_be_meant_is_refused(condition, says):
     ],
 )
 def test_a_condition_reads_no_file(tmp_path, condition):
-    """A label may come with a data set that somebody else made: it must reach no file and no address."""
+    """A label may come with a data set that somebody else made: it must reach no file and no
+    address.
+    """
     path = tmp_path / "secret.csv"
     path.write_text("secret\nhunter2\n")
     labelled = Dataset(TABLES, labels={"evil": condition.format(path=path)})
-    for ask in (lambda: dataset().where(condition.format(path=path)), lambda: labelled.where("evil")):
+    for ask in (
+        lambda: dataset().where(condition.format(path=path)),
+        lambda: labelled.where("evil"),
+    ):
         with pytest.raises(DataError) as error:
             ask()
         assert "hunter2" not in str(error.value)
@@ -299,7 +379,12 @@ def test_a_cut_keeps_rows_of_catalogue_and_users_and_its_sequences_are_those_of_
     rng = np.random.default_rng(0)
     first = data.cut(rng.random(len(data.events)) < 0.6)
     second = first.cut(rng.random(len(first.events)) < 0.5)
-    for part in (first, second, data.cut(np.zeros(len(data.events), bool)), data.cut(np.ones(len(data.events), bool))):
+    for part in (
+        first,
+        second,
+        data.cut(np.zeros(len(data.events), bool)),
+        data.cut(np.ones(len(data.events), bool)),
+    ):
         assert part.catalogue is data.catalogue
         assert part.users is data.users
         again = Dataset(part.tables, catalogue=data.catalogue, users=data.users)
@@ -439,7 +524,9 @@ def test_a_changed_description_is_a_data_error(tmp_path, old, new, says):
 def test_sequences_of_another_data_set_are_noticed(tmp_path, name):
     dataset().save(tmp_path / "data")
     tiny_data(users=3).save(tmp_path / "other")
-    (tmp_path / "other" / "sequences" / f"{name}.npy").replace(tmp_path / "data" / "sequences" / f"{name}.npy")
+    (tmp_path / "other" / "sequences" / f"{name}.npy").replace(
+        tmp_path / "data" / "sequences" / f"{name}.npy"
+    )
     with pytest.raises(DataError, match="import again"):
         Dataset.open(tmp_path / "data")
 
@@ -479,8 +566,12 @@ def test_a_folder_overwritten_after_opening_is_not_mixed_with_the_old_one(tmp_pa
 
 
 def test_the_finest_category_is_the_last_of_the_list_and_those_without_share_one():
-    items = pl.DataFrame({"item_id": list("abcde"), "categories": [["x", "y"], ["z", "y"], ["y", "x"], [], None]})
+    items = pl.DataFrame(
+        {"item_id": list("abcde"), "categories": [["x", "y"], ["z", "y"], ["y", "x"], [], None]}
+    )
     data = Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["f"]}), "items": items})
     number = dict(zip(data.catalogue.ids, data.finest_categories.tolist(), strict=True))
-    assert number["a"] == number["b"] != number["c"] and number["d"] == number["e"] == number["f"] not in (number["a"], number["c"])
+    assert number["a"] == number["b"] != number["c"] and number["d"] == number["e"] == number[
+        "f"
+    ] not in (number["a"], number["c"])
     assert Dataset({"events": data.events}).finest_categories.tolist() == [0]

@@ -34,7 +34,11 @@ def same(one: Dataset, other: Dataset) -> None:
 
 def value(name: str, kind: pl.DataType, n: int):
     if kind == TEXT:
-        return f"{name} {n}, \"quoted\"; 'single' | \t bar\r\nline é👍 \r" if name in {"text", "title"} else f'{name}-{n}👍,"x"'
+        return (
+            f"{name} {n}, \"quoted\"; 'single' | \t bar\r\nline é👍 \r"
+            if name in {"text", "title"}
+            else f'{name}-{n}👍,"x"'
+        )
     if kind == ITEMS:
         return [None, [], ["a|b", 'c "d", e', "[", "é"]][n % 3]
     return {NUMBER: n + 0.1, TIME: n if name == "order" else NOW + n, ROW: n}.get(kind, n % 2 == 0)
@@ -45,10 +49,13 @@ def everything() -> Dataset:
     tables = {}
     for table, about in TABLES.items():
         columns = {
-            name: [value(name, kind, n) for n in range(3)] for name, kind in about.columns.items() if (table, name) != ("events", "order")
+            name: [value(name, kind, n) for n in range(3)]
+            for name, kind in about.columns.items()
+            if (table, name) != ("events", "order")
         }
         tables[table] = pl.DataFrame(
-            {**columns, "more": ["x", None, "z, y"]}, schema={**about.columns, "more": TEXT} if "order" not in about.columns else None
+            {**columns, "more": ["x", None, "z, y"]},
+            schema={**about.columns, "more": TEXT} if "order" not in about.columns else None,
         )
     return Dataset(tables, "everything")
 
@@ -72,7 +79,9 @@ def test_the_folder_of_an_export_is_imported_as_it_is(tmp_path, format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_table_alone_comes_back(tmp_path, format):
-    """With nothing but its required columns (an import gives texts a kind), beside the one table that a data set must have."""
+    """With nothing but its required columns (an import gives texts a kind), beside the one table
+    that a data set must have.
+    """
     for table, about in TABLES.items():
         frame = pl.DataFrame(
             {
@@ -88,7 +97,9 @@ def test_every_table_alone_comes_back(tmp_path, format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_events_without_times_keep_their_order(tmp_path, format):
-    data = Dataset.from_events({"user_id": ["u", "v", "u"], "item_id": ["b", "a", "a"], "order": [0, 0, 1]}, name="x")
+    data = Dataset.from_events(
+        {"user_id": ["u", "v", "u"], "item_id": ["b", "a", "a"], "order": [0, 0, 1]}, name="x"
+    )
     same(data, back(data, tmp_path, format))
 
 
@@ -97,20 +108,39 @@ WORD = (
     .map(str.strip)
     .filter(lambda one: one and one not in MISSING)
 )
-TITLE = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12) | st.none()
+TITLE = (
+    st.text(
+        st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=12
+    )
+    | st.none()
+)
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    st.lists(st.tuples(WORD, WORD, st.integers(NOW, NOW + 99), st.floats(allow_nan=False, allow_infinity=False)), min_size=1, max_size=6),
-    st.dictionaries(WORD, st.tuples(TITLE, st.lists(WORD, max_size=3) | st.none()), min_size=1, max_size=4),
+    st.lists(
+        st.tuples(
+            WORD, WORD, st.integers(NOW, NOW + 99), st.floats(allow_nan=False, allow_infinity=False)
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    st.dictionaries(
+        WORD, st.tuples(TITLE, st.lists(WORD, max_size=3) | st.none()), min_size=1, max_size=4
+    ),
     st.sampled_from(FORMATS),
 )
 def test_any_ids_titles_and_lists_come_back(tmp_path_factory, rows, items, format):
     users, chosen, times, values = zip(*rows)
     events = pl.DataFrame({"user_id": users, "item_id": chosen, "time_ms": times, "value": values})
-    catalogue = pl.DataFrame({"item_id": list(items), "title": [title for title, _ in items.values()], "categories": [kinds for _, kinds in items.values()]},
-                             schema={"item_id": TEXT, "title": TEXT, "categories": ITEMS})  # fmt: skip
+    catalogue = pl.DataFrame(
+        {
+            "item_id": list(items),
+            "title": [title for title, _ in items.values()],
+            "categories": [kinds for _, kinds in items.values()],
+        },
+        schema={"item_id": TEXT, "title": TEXT, "categories": ITEMS},
+    )
     data = Dataset({"events": events, "items": catalogue}, "any")
     same(data, back(data, tmp_path_factory.mktemp("any"), format))
 
@@ -132,7 +162,11 @@ def test_what_cannot_be_exported(tmp_path, monkeypatch):
         export_data(data, tmp_path / "out")
 
     def full(*args, **options):
-        raise pl.exceptions.ComputeError("No space left on device") if args else OSError(errno.ENOSPC, "x")
+        raise (
+            pl.exceptions.ComputeError("No space left on device")
+            if args
+            else OSError(errno.ENOSPC, "x")
+        )
 
     monkeypatch.setattr(pl.DataFrame, "write_parquet", full)
     with pytest.raises(DataError, match=r"No space left on device.*nothing was left there"):

@@ -14,7 +14,18 @@ import pytest
 from tailor.data.folders import PARTIAL, replaced_by, written_aside
 from tailor.errors import DataError, ModelError
 
-ODD_NAMES = ["plain", "with space", "[abc]", "a*", "?", "ü-日本", "trailing-1", ".hidden", "x.partial-7", "-dash"]
+ODD_NAMES = [
+    "plain",
+    "with space",
+    "[abc]",
+    "a*",
+    "?",
+    "ü-日本",
+    "trailing-1",
+    ".hidden",
+    "x.partial-7",
+    "-dash",
+]
 
 
 def write(target: Path, text: str = "new", **kw) -> None:
@@ -38,9 +49,15 @@ def names(folder: Path) -> list[str]:
 
 
 def in_another_process(code: str, *args: object) -> subprocess.Popen:
-    start = "import sys, os, time\nfrom pathlib import Path\nfrom tailor.data.folders import written_aside\n"
+    start = (
+        "import sys, os, time\nfrom pathlib import Path\nfrom tailor.data.folders import"
+        " written_aside\n"
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", start + code, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", start + code, *map(str, args)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -62,7 +79,11 @@ def test_any_name_is_written_overwritten_and_cleaned_up(tmp_path, name):
 
 def test_the_leftovers_of_another_target_are_not_touched(tmp_path):
     pid = dead_pid()
-    others = [tmp_path / f".abc{PARTIAL}{pid}", tmp_path / f".a{PARTIAL}backup", tmp_path / f".a{PARTIAL}1-of-mine"]
+    others = [
+        tmp_path / f".abc{PARTIAL}{pid}",
+        tmp_path / f".a{PARTIAL}backup",
+        tmp_path / f".a{PARTIAL}1-of-mine",
+    ]
     for other in others:
         other.mkdir()
     write(tmp_path / "a*")
@@ -97,7 +118,9 @@ def test_a_kill_in_the_middle_leaves_no_half_target_and_the_next_write_cleans_up
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path):
-    """The old folder stands under its hidden name then: the next write must not take it for rubbish."""
+    """The old folder stands under its hidden name then: the next write must not take it for
+    rubbish.
+    """
     target = tmp_path / "data"
     write(target, "old")
     target.rename(tmp_path / f".data{PARTIAL}old-{dead_pid()}")
@@ -120,7 +143,10 @@ def test_overwriting_keeps_the_old_one_when_the_block_fails(tmp_path, error):
 
 def test_what_is_there_is_not_overwritten_unasked(tmp_path):
     write(tmp_path / "data", "old")
-    with pytest.raises(ModelError, match="overwrite"), written_aside(tmp_path / "data", error=ModelError):
+    with (
+        pytest.raises(ModelError, match="overwrite"),
+        written_aside(tmp_path / "data", error=ModelError),
+    ):
         pytest.fail("the block must not run")
     (tmp_path / "file").write_text("mine")
     with pytest.raises(DataError, match="file"), written_aside(tmp_path / "file", overwrite=True):
@@ -145,9 +171,13 @@ except DataError as error:
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_processes_at_once_leave_one_whole_folder(tmp_path, overwrite):
-    """Without overwrite the first one to finish stays; the other is told so instead of replacing it."""
+    """Without overwrite the first one to finish stays; the other is told so instead of replacing
+    it.
+    """
     target = tmp_path / "data"
-    both = [in_another_process(SLOW, target, text, "overwrite" if overwrite else "no") for text in "ab"]
+    both = [
+        in_another_process(SLOW, target, text, "overwrite" if overwrite else "no") for text in "ab"
+    ]
     for one in both:
         assert one.stdout.readline() == "writing\n"
     said = [one.communicate()[0] for one in both]

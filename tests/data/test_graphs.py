@@ -1,4 +1,6 @@
-"""The transition graph against a double loop, for every shape that blocks, threads and weights can take."""
+"""The transition graph against a double loop, for every shape that blocks, threads and weights can
+take.
+"""
 
 import numpy as np
 import pytest
@@ -37,7 +39,8 @@ def check(matrix: sp.csr_matrix, expected: np.ndarray, top_n: int | None) -> Non
     assert matrix.dtype == np.float32
     for row, weights in enumerate(expected):
         columns, values = row_of(matrix, row)
-        assert columns == best(weights, top_n)  # also says: heaviest first, no zeros, ties by column
+        # also says: heaviest first, no zeros, ties by column
+        assert columns == best(weights, top_n)
         np.testing.assert_allclose(values, weights[columns], rtol=1e-6)
 
 
@@ -69,11 +72,16 @@ def test_long_sequences_and_far_steps(even, top_n):
     """Distances are kept in one byte: users longer than it holds must lose nothing."""
     rng = np.random.default_rng(0)
     rows = [rng.integers(0, 20, length).tolist() for length in (300, 128, 127, 101, 100, 1, 0)]
-    steps = {step: 1.0 if even else 1 / 2 ** (abs(step) % 5) for step in (1, 2, 50, 99, 100, 126, 127, -1, -100, -127)}
+    steps = {
+        step: 1.0 if even else 1 / 2 ** (abs(step) % 5)
+        for step in (1, 2, 50, 99, 100, 126, 127, -1, -100, -127)
+    }
     check(transitions(Ragged.of(rows), 20, steps, top_n), naive(rows, 20, steps), top_n)
 
 
-@pytest.mark.parametrize("steps", [{128: 1.0}, {-128: 1.0}, {0: 1.0}, {1: 0.0}, {1: -1.0}, {1: float("nan")}])
+@pytest.mark.parametrize(
+    "steps", [{128: 1.0}, {-128: 1.0}, {0: 1.0}, {1: 0.0}, {1: -1.0}, {1: float("nan")}]
+)
 def test_a_step_or_weight_that_cannot_be_counted_is_refused(steps):
     with pytest.raises(DataError, match="step"):
         transitions(Ragged.of([[0, 1] * 100]), 2, steps)
@@ -81,7 +89,14 @@ def test_a_step_or_weight_that_cannot_be_counted_is_refused(steps):
 
 @pytest.mark.parametrize(
     ("rows", "items", "steps"),
-    [([], 0, {1: 1.0}), ([[], []], 0, {1: 1.0}), ([], 4, {1: 1.0}), ([[], []], 4, {1: 1.0}), ([[0]], 1, {1: 1.0}), ([[0, 1]], 2, {})],
+    [
+        ([], 0, {1: 1.0}),
+        ([[], []], 0, {1: 1.0}),
+        ([], 4, {1: 1.0}),
+        ([[], []], 4, {1: 1.0}),
+        ([[0]], 1, {1: 1.0}),
+        ([[0, 1]], 2, {}),
+    ],
 )
 def test_no_pairs_make_an_empty_graph(rows, items, steps):
     made = transitions(Ragged.of(rows), items, steps)
@@ -104,7 +119,9 @@ def test_memory_mapped_sequences_are_read_and_left_alone(tmp_path):
     rows = Ragged.of([[0, 1, 2], [2, 1]])
     for name, array in {"offsets": rows.offsets, "values": rows.values}.items():
         np.save(tmp_path / f"{name}.npy", array)
-    mapped = Ragged(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("offsets", "values")))
+    mapped = Ragged(
+        *(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("offsets", "values"))
+    )
     steps = {1: 1.0, -1: 0.5}
     check(transitions(mapped, 3, steps), naive([[0, 1, 2], [2, 1]], 3, steps), None)
     assert mapped.values.tolist() == rows.values.tolist()
@@ -129,7 +146,9 @@ def test_heaviest_leaves_its_argument_alone(form):
 
 
 def test_heaviest_adds_up_entries_given_twice():
-    twice = sp.csr_matrix((np.array([1, 2, 2], np.float32), np.array([1, 0, 1]), np.array([0, 3])), shape=(1, 2))
+    twice = sp.csr_matrix(
+        (np.array([1, 2, 2], np.float32), np.array([1, 0, 1]), np.array([0, 3])), shape=(1, 2)
+    )
     assert row_of(heaviest(twice, 1), 0) == ([1], [3.0])
 
 
@@ -141,23 +160,36 @@ def edge_chances(steps: AliasSteps, node: int) -> dict[int, float]:
         keep = 1.0 if steps.keep is None else float(steps.keep[edge])
         out[int(steps.targets[edge])] = out.get(int(steps.targets[edge]), 0) + keep / len(edges)
         if keep < 1:
-            out[int(steps.aliases[edge])] = out.get(int(steps.aliases[edge]), 0) + (1 - keep) / len(edges)
+            out[int(steps.aliases[edge])] = out.get(int(steps.aliases[edge]), 0) + (1 - keep) / len(
+                edges
+            )
     return out
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 40), st.sampled_from(["even", "digits", "heavy tail", "one giant"]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 9),
+    st.integers(1, 40),
+    st.sampled_from(["even", "digits", "heavy tail", "one giant"]),
+)
 def test_alias_tables_hold_the_weights_exactly(seed, nodes, columns, kind):
     rng = np.random.default_rng(seed)
     graph = sp.random(nodes, columns, rng.random(), "csr", dtype=np.float64, random_state=rng)
-    graph.data = {"even": np.ones(graph.nnz), "digits": rng.integers(1, 10, graph.nnz).astype(float), "heavy tail": rng.pareto(0.5, graph.nnz) + 1e-3,
-                  "one giant": np.where(np.arange(graph.nnz) % 7, 1e-6, 1e6)}[kind]  # fmt: skip
+    graph.data = {
+        "even": np.ones(graph.nnz),
+        "digits": rng.integers(1, 10, graph.nnz).astype(float),
+        "heavy tail": rng.pareto(0.5, graph.nnz) + 1e-3,
+        "one giant": np.where(np.arange(graph.nnz) % 7, 1e-6, 1e6),
+    }[kind]
     steps = AliasSteps.of(graph)
     for node in range(nodes):
         row = graph[node].toarray().ravel()
         if row.sum():
             got = edge_chances(steps, node)
-            np.testing.assert_allclose([got.get(column, 0) for column in range(columns)], row / row.sum(), atol=2e-6)
+            np.testing.assert_allclose(
+                [got.get(column, 0) for column in range(columns)], row / row.sum(), atol=2e-6
+            )
     assert (steps.keep is None) or kind != "even"
 
 
@@ -168,24 +200,45 @@ def test_alias_tables_of_a_large_graph_lose_nothing_to_rounding():
     steps = AliasSteps.of(graph)
     node = np.repeat(np.arange(50_000), np.diff(graph.indptr))
     share = np.diff(graph.indptr)[node]
-    entries = np.r_[steps.keep / share, (1 - steps.keep) / share], (np.r_[node, node], np.r_[steps.targets, steps.aliases])
-    difference = sp.csr_matrix(entries, shape=graph.shape) - sp.diags(1 / graph.sum(axis=1).A1) @ graph
+    entries = (
+        np.r_[steps.keep / share, (1 - steps.keep) / share],
+        (
+            np.r_[node, node],
+            np.r_[steps.targets, steps.aliases],
+        ),
+    )
+    difference = (
+        sp.csr_matrix(entries, shape=graph.shape) - sp.diags(1 / graph.sum(axis=1).A1) @ graph
+    )
     assert abs(difference).max() < 1e-6
 
 
 def test_steps_go_where_the_weights_say():
-    steps = AliasSteps.of(sp.csr_matrix(np.array([[0, 1, 5, 2], [3, 0, 0, 0], [1, 1, 1, 1], [0.5, 0, 0, 9.5]])))
+    steps = AliasSteps.of(
+        sp.csr_matrix(np.array([[0, 1, 5, 2], [3, 0, 0, 0], [1, 1, 1, 1], [0.5, 0, 0, 9.5]]))
+    )
     keys = mixed(np.arange(400_000, dtype=np.uint64))
-    got = np.bincount(steps.step(np.zeros(400_000, np.int64), draws_of(keys, 0)), minlength=4) / 400_000
+    got = (
+        np.bincount(steps.step(np.zeros(400_000, np.int64), draws_of(keys, 0)), minlength=4)
+        / 400_000
+    )
     np.testing.assert_allclose(got, [0, 1 / 8, 5 / 8, 2 / 8], atol=0.004)
     assert (steps.step(np.ones(9, np.int64), draws_of(keys[:9], 1)) == 0).all()
-    np.testing.assert_allclose(np.bincount(steps.step(np.full(400_000, 2), draws_of(keys, 7)), minlength=4) / 4e5, 0.25, atol=0.004)
+    np.testing.assert_allclose(
+        np.bincount(steps.step(np.full(400_000, 2), draws_of(keys, 7)), minlength=4) / 4e5,
+        0.25,
+        atol=0.004,
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, np.nan, np.inf])
 def test_a_weight_that_is_no_weight_is_refused(weight):
     with pytest.raises(DataError, match="weight"):
-        AliasSteps.of(sp.csr_matrix((np.array([1.0, weight]), np.array([0, 1]), np.array([0, 2])), shape=(1, 2)))
+        AliasSteps.of(
+            sp.csr_matrix(
+                (np.array([1.0, weight]), np.array([0, 1]), np.array([0, 2])), shape=(1, 2)
+            )
+        )
 
 
 def test_draws_are_even_and_of_no_pattern_across_keys_and_numbers():

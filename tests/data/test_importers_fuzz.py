@@ -18,9 +18,17 @@ from tailor.data.importers.rows import MISSING
 from tailor.errors import DataError
 
 FAST = settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
-SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"  # what Unicode calls white space
-HEADS = [b"", b"user_id,item_id\n", b"user,item,timestamp,rating\n", b"event_id;user;item;date\nx;u;a;2014-05-01\n", b"\xff\xfe", b'"user",item\n',
-         b"user_id:token\titem_id:token\ttimestamp:float\n"]  # fmt: skip
+# what Unicode calls white space
+SPACE = "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+HEADS = [
+    b"",
+    b"user_id,item_id\n",
+    b"user,item,timestamp,rating\n",
+    b"event_id;user;item;date\nx;u;a;2014-05-01\n",
+    b"\xff\xfe",
+    b'"user",item\n',
+    b"user_id:token\titem_id:token\ttimestamp:float\n",
+]
 PIECES = st.sampled_from(
     [
         b",",
@@ -42,8 +50,12 @@ PIECES = st.sampled_from(
 )
 
 
-def imported(data: bytes, block: int = reading.BLOCK, **options) -> tuple[dict[str, list], list[tuple]] | str:
-    """Events and rejected rows, or the DataError's words; anything else that is raised or left behind fails."""
+def imported(
+    data: bytes, block: int = reading.BLOCK, **options
+) -> tuple[dict[str, list], list[tuple]] | str:
+    """Events and rejected rows, or the DataError's words; anything else that is raised or left
+    behind fails.
+    """
     before, reading.BLOCK = reading.BLOCK, block
     try:
         with tempfile.TemporaryDirectory() as name:
@@ -58,7 +70,9 @@ def imported(data: bytes, block: int = reading.BLOCK, **options) -> tuple[dict[s
             events = Dataset.open(folder / "out").events
             assert len(events) == report.rows["events"]
             bad = folder / "out" / "rejected.parquet"
-            rejected = pl.read_parquet(bad).select("line", "reason", "raw").rows() if bad.exists() else []
+            rejected = (
+                pl.read_parquet(bad).select("line", "reason", "raw").rows() if bad.exists() else []
+            )
             assert sum(report.rejected.get("events", {}).values()) == len(rejected)
             assert report.lines()
             return events.to_dict(as_series=False), rejected
@@ -98,13 +112,18 @@ WORD = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
 )
 def test_no_row_is_lost_and_ids_come_back(rows, end, quoting):
-    if end == "\n" and quoting == csv.QUOTE_MINIMAL:  # the csv module leaves "\r" bare then, which reads as part of the line end
+    # the csv module leaves "\r" bare then, which reads as part of the line end
+    if end == "\n" and quoting == csv.QUOTE_MINIMAL:
         rows = [(user, item, note.rstrip("\r")) for user, item, note in rows]
     file = io.StringIO(newline="")
-    csv.writer(file, lineterminator=end, quoting=quoting).writerows([("user_id", "item_id", "note"), *rows])
+    csv.writer(file, lineterminator=end, quoting=quoting).writerows(
+        [("user_id", "item_id", "note"), *rows]
+    )
     got = imported(file.getvalue().encode())
     good = [
-        (strip(user), strip(item), note or None) for user, item, note in rows if strip(user) not in MISSING and strip(item) not in MISSING
+        (strip(user), strip(item), note or None)
+        for user, item, note in rows
+        if strip(user) not in MISSING and strip(item) not in MISSING
     ]
     if isinstance(got, str):
         assert not good
@@ -122,7 +141,12 @@ def strip(text: str) -> str:
 @FAST
 @given(
     st.lists(
-        st.one_of(st.text("0123456789.+-:/TZ eE", max_size=25), st.integers(-(2**70), 2**70).map(str), st.floats().map(str)), min_size=1
+        st.one_of(
+            st.text("0123456789.+-:/TZ eE", max_size=25),
+            st.integers(-(2**70), 2**70).map(str),
+            st.floats().map(str),
+        ),
+        min_size=1,
     )
 )
 def test_any_text_as_a_time(texts):
@@ -138,9 +162,16 @@ def test_any_text_as_a_time(texts):
 
 
 @FAST
-@given(st.datetimes(min_value=__import__("datetime").datetime(1971, 1, 1), max_value=__import__("datetime").datetime(2100, 12, 31)))
+@given(
+    st.datetimes(
+        min_value=__import__("datetime").datetime(1971, 1, 1),
+        max_value=__import__("datetime").datetime(2100, 12, 31),
+    )
+)
 def test_every_moment_comes_back(moment):
-    value, _ = times.settled(times.parsed(pl.Series([moment.isoformat()])), None, "f", pl.Series([2]))
+    value, _ = times.settled(
+        times.parsed(pl.Series([moment.isoformat()])), None, "f", pl.Series([2])
+    )
     assert value.to_list() == pl.Series([moment]).dt.timestamp("ns").to_list()
 
 
@@ -156,4 +187,7 @@ def test_stray_quotes_do_not_cost_time(tmp_path):
 def test_a_category_list_of_any_depth(tmp_path, depth):
     (tmp_path / "e.csv").write_text("user,item\nu,a\n")
     (tmp_path / "i.csv").write_text("item_id|genres\na|" + "[" * depth + "]" * depth + "\n")
-    assert import_data(tmp_path / "e.csv", tmp_path / "out", items=tmp_path / "i.csv").rows == {"events": 1, "items": 1}
+    assert import_data(tmp_path / "e.csv", tmp_path / "out", items=tmp_path / "i.csv").rows == {
+        "events": 1,
+        "items": 1,
+    }

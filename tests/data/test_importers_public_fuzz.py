@@ -29,12 +29,42 @@ FILES = {  # format -> the files of its folder
     "open-bandit": ("men.csv", "item_context.csv"),
 }
 PIECES = st.sampled_from(
-    [b"\n", b"\t", b"::", b" ", b",", b'"', b"1", b"2", b"x", b".I 1\n", b".W\n", b".T\n", b"/\n", b"q1 0 d1 1\n", b"1::2::3::978300760\n", b"{", b"}", b"[", b"]", b"\xe9", b"\0",
-     b'{"_id": "a", "text": "t"}\n', b'{"user_id": "u", "parent_asin": "a", "timestamp": 1588687728923, "rating": "x"}\n', b"query-id\tcorpus-id\tscore\n",
-     b'{"user_id": "u", "history": [{"parent_asin": 3, "timestamp_ms": 1588687728923}, 4]}\n', b'{"dialog_id": [1], "context": ["a"], "resp": 3, "rec": [1]}\n',
-     b'[{"qa": [], "conversation": {"session_1": [{"dia_id": "D1:1", "speaker": 3, "text": {}}]}}]', b'{"dialog_id": "x", "context": [1], "resp": "r", "rec": 7}\n',
-     b'[{"qa": [{"question": "q", "category": [], "evidence": "D1:1"}], "conversation": {}}]', b",timestamp,item_id,position,click\n0,2019-11-24,1,2,0\n"]
-)  # fmt: skip
+    [
+        b"\n",
+        b"\t",
+        b"::",
+        b" ",
+        b",",
+        b'"',
+        b"1",
+        b"2",
+        b"x",
+        b".I 1\n",
+        b".W\n",
+        b".T\n",
+        b"/\n",
+        b"q1 0 d1 1\n",
+        b"1::2::3::978300760\n",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b"\xe9",
+        b"\0",
+        b'{"_id": "a", "text": "t"}\n',
+        b'{"user_id": "u", "parent_asin": "a", "timestamp": 1588687728923, "rating": "x"}\n',
+        b"query-id\tcorpus-id\tscore\n",
+        b'{"user_id": "u", "history": [{"parent_asin": 3, "timestamp_ms": 1588687728923}, 4]}\n',
+        b'{"dialog_id": [1], "context": ["a"], "resp": 3, "rec": [1]}\n',
+        (
+            b'[{"qa": [], "conversation": {"session_1": [{"dia_id": "D1:1", "speaker": 3, "text":'
+            b" {}}]}}]"
+        ),
+        b'{"dialog_id": "x", "context": [1], "resp": "r", "rec": 7}\n',
+        b'[{"qa": [{"question": "q", "category": [], "evidence": "D1:1"}], "conversation": {}}]',
+        b",timestamp,item_id,position,click\n0,2019-11-24,1,2,0\n",
+    ]
+)
 BYTES = st.one_of(st.lists(PIECES, max_size=12).map(b"".join), st.binary(max_size=60))
 
 

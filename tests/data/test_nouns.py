@@ -61,9 +61,15 @@ def test_nouns_are_frozen():
 
 
 def test_same_compares_content():
-    assert same(Query("u", History(("a",), (3,)), context={"x": [1]}), Query("u", History(("a",), [3]), context={"x": [1]}))
+    assert same(
+        Query("u", History(("a",), (3,)), context={"x": [1]}),
+        Query("u", History(("a",), [3]), context={"x": [1]}),
+    )
     assert same(Ranking(("a",), np.array([np.nan])), Ranking(("a",), np.array([np.nan])))
-    assert same([Explanation("a", (Evidence("item", "b", 0.5),))], [Explanation("a", (Evidence("item", "b", 0.5),))])
+    assert same(
+        [Explanation("a", (Evidence("item", "b", 0.5),))],
+        [Explanation("a", (Evidence("item", "b", 0.5),))],
+    )
     assert same({"a": np.arange(3)}, {"a": np.arange(3)})
 
 
@@ -93,7 +99,10 @@ def test_sequences_over_arrays_are_the_same_when_their_nouns_are():
     queries = [Query("u", History.of("a", "b"), exclude=("c",))]
     assert same(Queries.of(queries), Queries.of(queries))
     assert same(Queries.of(queries), queries)
-    rankings = [Ranking(("a", "b"), np.array([2, 1], np.float32), notes=("n",)), Ranking((), np.zeros(0, np.float32))]
+    rankings = [
+        Ranking(("a", "b"), np.array([2, 1], np.float32), notes=("n",)),
+        Ranking((), np.zeros(0, np.float32)),
+    ]
     assert same(Rankings.of(rankings), Rankings.of(rankings))
     assert same(Rankings.of(rankings), rankings)
     assert not same(Rankings.of(rankings), rankings[:1])

@@ -1,4 +1,6 @@
-"""Queries and rankings as arrays lose nothing that the nouns say, whatever catalogue they are put over."""
+"""Queries and rankings as arrays lose nothing that the nouns say, whatever catalogue they are put
+over.
+"""
 
 import numpy as np
 import polars as pl
@@ -32,7 +34,13 @@ def queries(draw):
 def from_arrays(queries: Queries) -> Queries:
     """The same without the nouns they were made from, as a data set makes them."""
     return Queries(
-        queries.catalogue, queries.histories, queries.user_ids, queries.columns, queries.exclude, queries.blocked, queries.now_ms
+        queries.catalogue,
+        queries.histories,
+        queries.user_ids,
+        queries.columns,
+        queries.exclude,
+        queries.blocked,
+        queries.now_ms,
     )
 
 
@@ -51,7 +59,11 @@ def test_nouns_to_arrays_and_back(given):
 def test_another_catalogue_drops_unknown_items_with_their_times(given, known):
     over = from_arrays(Queries.of(given)).over(Vocabulary.of_items(known))
     for got, was in zip(over, given, strict=True):
-        kept = [(one, time) for one, time in zip(was.history.item_ids, was.history.times_ms) if one in known]
+        kept = [
+            (one, time)
+            for one, time in zip(was.history.item_ids, was.history.times_ms)
+            if one in known
+        ]
         assert list(zip(got.history.item_ids, got.history.times_ms or ())) == kept
         assert set(got.exclude) == set(was.exclude) & set(known)
 
@@ -82,7 +94,11 @@ def test_a_step_and_a_row_too_far_are_refused():
 
 @pytest.mark.parametrize("change", [lambda made: made, from_arrays])
 def test_items_blocked_for_everybody_are_excluded_in_every_noun(change):
-    made = change(Queries.of([Query(history=History.of("a"), exclude=("b",)), Query()])).without(["x", "a"]).without(["b"])
+    made = (
+        change(Queries.of([Query(history=History.of("a"), exclude=("b",)), Query()]))
+        .without(["x", "a"])
+        .without(["b"])
+    )
     assert [set(one.exclude) for one in made] == [{"a", "b", "x"}] * 2
     assert set(made.over(Vocabulary.of_items(["a", "q"]))[1].exclude) >= {"a"}
     assert same(made[0].history, History.of("a"))
@@ -92,9 +108,21 @@ def test_items_blocked_for_everybody_are_excluded_in_every_noun(change):
 @pytest.mark.parametrize("exclude", [(), ("z",)])
 def test_without_history_excludes_it_in_the_nouns_too(change, exclude):
     """A method that reads nouns must leave out what one that reads arrays does."""
-    made = change(Queries.of([Query(history=History.of("a", "b", "a"), exclude=exclude), Query(), Query(exclude=("a",))])).without_history()
+    made = change(
+        Queries.of(
+            [
+                Query(history=History.of("a", "b", "a"), exclude=exclude),
+                Query(),
+                Query(exclude=("a",)),
+            ]
+        )
+    ).without_history()
     assert [set(one.exclude) for one in made] == [{"a", "b", *exclude}, set(), {"a"}]
-    assert [set(made.catalogue.named(row)) for row in made.exclude] == [{"a", "b", *exclude}, set(), {"a"}]
+    assert [set(made.catalogue.named(row)) for row in made.exclude] == [
+        {"a", "b", *exclude},
+        set(),
+        {"a"},
+    ]
     assert same(list(made.over(Vocabulary.of_items("abz"))), list(made)) or change is from_arrays
 
 
@@ -134,7 +162,9 @@ def test_changes_leave_the_queries_they_come_from_alone():
 
 def ranking(*items: str, note: str = "") -> Ranking:
     scores = np.arange(len(items), 0, -1).astype(np.float32)
-    return Ranking(items, scores, "probability", {"first": scores / 2}, notes=(note,) if note else ())
+    return Ranking(
+        items, scores, "probability", {"first": scores / 2}, notes=(note,) if note else ()
+    )
 
 
 def test_rankings_to_arrays_and_back():
@@ -211,7 +241,12 @@ def test_the_context_of_a_query_is_its_own_or_that_of_the_users_table():
     asked = [Query(context={"country": "NL"}), Query()]
     assert Queries.of(asked).context("country") == ["NL", None]
     users = pl.DataFrame({"user_id": ["v", "u"], "country": ["DE", "FR"], "tags": [["a"], ["b"]]})
-    data = Dataset({"events": pl.DataFrame({"user_id": list("uuuvw"), "item_id": list("ababa")}), "users": users})
+    data = Dataset(
+        {
+            "events": pl.DataFrame({"user_id": list("uuuvw"), "item_id": list("ababa")}),
+            "users": users,
+        }
+    )
     every = data.queries(["w", "u", "nobody", "v"])
     assert every.context("country") == [None, "FR", None, "DE"]
     assert every.context("age") == [None] * 4

@@ -32,7 +32,9 @@ def power_law(most, exponent):
     return {i: i**exponent / total for i in range(1, most + 1)}
 
 
-@pytest.mark.parametrize("sampler", [*PRESETS.values(), WindowSampler(0.5, -1.0, 2.0), WindowSampler(1.0, 2.0, -0.5)])
+@pytest.mark.parametrize(
+    "sampler", [*PRESETS.values(), WindowSampler(0.5, -1.0, 2.0), WindowSampler(1.0, 2.0, -0.5)]
+)
 def test_frequencies_match_the_formula(sampler):
     drawn = sampler.draw(LENGTHS, 40_000, np.random.default_rng(0))
     wanted = expected(sampler)
@@ -45,7 +47,11 @@ def test_frequencies_match_the_formula(sampler):
 
 def test_last_shows_all_before_the_last_event():
     rows, targets, shown = PRESETS["last"].draw(LENGTHS, 100, np.random.default_rng(0))
-    assert set(zip(rows.tolist(), targets.tolist(), shown.tolist(), strict=True)) == {(0, 4, 4), (1, 1, 1), (3, 2, 2)}
+    assert set(zip(rows.tolist(), targets.tolist(), shown.tolist(), strict=True)) == {
+        (0, 4, 4),
+        (1, 1, 1),
+        (3, 2, 2),
+    }
 
 
 def test_prefix_takes_every_target_as_often():

@@ -25,8 +25,14 @@ from tailor.data.splits import (
 from tailor.errors import DataError
 from tailor.testing.data import tiny_data
 
-PARAMS = {"last": {}, "time": {"valid": 0.2, "test": 0.2}, "ratio": {"valid": 0.2, "test": 0.2}, "new-users": {"valid": 0.2, "test": 0.3},
-          "cold-start": {"known": 2, "valid": 0.2, "test": 0.3}, "new-items": {"valid": 0.3, "test": 0.3}}  # fmt: skip
+PARAMS = {
+    "last": {},
+    "time": {"valid": 0.2, "test": 0.2},
+    "ratio": {"valid": 0.2, "test": 0.2},
+    "new-users": {"valid": 0.2, "test": 0.3},
+    "cold-start": {"known": 2, "valid": 0.2, "test": 0.3},
+    "new-items": {"valid": 0.3, "test": 0.3},
+}
 
 
 def log(lengths: list[int], seed: int = 0, times: int = 10_000, items: int = 9) -> Dataset:
@@ -34,15 +40,26 @@ def log(lengths: list[int], seed: int = 0, times: int = 10_000, items: int = 9) 
     rng = np.random.default_rng(seed)
     users = rng.permutation(np.repeat(np.arange(len(lengths)), lengths))
     n = len(users)
-    return Dataset.from_events({"user_id": [f"u{at:02d}" for at in users], "item_id": [f"i{at}" for at in rng.integers(0, items, n)],
-                                "time_ms": rng.integers(0, times, n), "event_id": [f"e{at}" for at in range(n)],
-                                "action": rng.choice(["buy", "view"], n).tolist()})  # fmt: skip
+    return Dataset.from_events(
+        {
+            "user_id": [f"u{at:02d}" for at in users],
+            "item_id": [f"i{at}" for at in rng.integers(0, items, n)],
+            "time_ms": rng.integers(0, times, n),
+            "event_id": [f"e{at}" for at in range(n)],
+            "action": rng.choice(["buy", "view"], n).tolist(),
+        }
+    )
 
 
 MIXED = [1, 2, 3, 4, 5, 8, 12, 20, 3, 7, 1, 9, 6, 6, 10]
 SPLITS = {
     **{kind: lambda kind=kind: split_by(log(MIXED), kind, **PARAMS[kind]) for kind in KINDS},
-    **{f"{kind} only": lambda kind=kind: split_by(log(MIXED), kind, only="action = 'buy'", **PARAMS[kind]) for kind in KINDS},
+    **{
+        f"{kind} only": lambda kind=kind: split_by(
+            log(MIXED), kind, only="action = 'buy'", **PARAMS[kind]
+        )
+        for kind in KINDS
+    },
     "inner": lambda: inner_cut(log(MIXED), most=5),
 }
 
@@ -99,13 +116,21 @@ def test_a_history_ends_before_its_targets_and_holds_none_of_them(split):
         code = VALID if part == "valid" else TEST
         for at, query in enumerate(queries):
             row = int(split.data.users.rows([query.user_id])[0])
-            events = everything.events[everything.rows.offsets[row] : everything.rows.offsets[row + 1]]
+            events = everything.events[
+                everything.rows.offsets[row] : everything.rows.offsets[row + 1]
+            ]
             mine = split.part[events]
             expected = events[mine == code]
-            assert split.data.catalogue.named(targets[at]) == split.data.events["item_id"].gather(expected).to_list()
+            assert (
+                split.data.catalogue.named(targets[at])
+                == split.data.events["item_id"].gather(expected).to_list()
+            )
             first = int(np.flatnonzero(mine == code)[0])
             before = [event for event, kind in zip(events[:first], mine[:first]) if kind != DROPPED]
-            assert list(query.history.item_ids) == split.data.events["item_id"].gather(before).to_list()
+            assert (
+                list(query.history.item_ids)
+                == split.data.events["item_id"].gather(before).to_list()
+            )
             assert query.time_ms >= max(query.history.times_ms, default=0)
             assert query.time_ms <= split.data.events["time_ms"].gather(expected).min()
 
@@ -120,8 +145,10 @@ def test_a_history_holds_exactly_what_the_second_fit_learned_of_that_user_or_is_
 
 def test_provenance_says_which_part_was_seen(split):
     whole = split.data.content_hash
-    assert [(one.provenance.data_hash, one.provenance.part) for one in (split.train, split.train_valid, split.learn_from("all"))] == [
-        (whole, "train"), (whole, "train+valid"), (whole, "all")]  # fmt: skip
+    assert [
+        (one.provenance.data_hash, one.provenance.part)
+        for one in (split.train, split.train_valid, split.learn_from("all"))
+    ] == [(whole, "train"), (whole, "train+valid"), (whole, "all")]
     assert split.train.provenance.split_hash == split.hash
     with pytest.raises(DataError, match='"train"'):
         split.learn_from("trian")
@@ -136,8 +163,16 @@ def test_the_last_event_is_the_test_the_one_before_validation():
     split = last_out(log([1, 2, 3, 5]))
     rows = split.data.sequences
     codes = split.part[rows.events]
-    by_user = {split.data.users.ids[at]: codes[rows.rows.offsets[at] : rows.rows.offsets[at + 1]].tolist() for at in range(4)}
-    assert by_user == {"u00": [TRAIN], "u01": [TRAIN] * 2, "u02": [TRAIN, VALID, TEST], "u03": [TRAIN] * 3 + [VALID, TEST]}
+    by_user = {
+        split.data.users.ids[at]: codes[rows.rows.offsets[at] : rows.rows.offsets[at + 1]].tolist()
+        for at in range(4)
+    }
+    assert by_user == {
+        "u00": [TRAIN],
+        "u01": [TRAIN] * 2,
+        "u02": [TRAIN, VALID, TEST],
+        "u03": [TRAIN] * 3 + [VALID, TEST],
+    }
 
 
 @settings(max_examples=40, deadline=None)
@@ -197,7 +232,9 @@ def test_only_some_events_are_split_and_the_others_reach_nobody():
     assert event_ids(split.train) == event_ids(alone.train)
     assert set(in_part(split, TEST)["event_id"]) == set(in_part(alone, TEST)["event_id"])
     assert set(in_part(split, DROPPED)["action"]) == {"view"}
-    assert [q.history.item_ids for q in split.queries()[0]] == [q.history.item_ids for q in alone.queries()[0]]
+    assert [q.history.item_ids for q in split.queries()[0]] == [
+        q.history.item_ids for q in alone.queries()[0]
+    ]
 
 
 def test_the_inner_cut_hides_the_last_event_of_some_users():
@@ -207,7 +244,9 @@ def test_the_inner_cut_hides_the_last_event_of_some_users():
     assert hidden["user_id"].n_unique() == 4
     assert len(split.train.events) == sum(MIXED) - 4
     assert inner_cut(log([1, 2, 2])) is None
-    assert set(in_part(inner_cut(log(MIXED), seed=4, most=4), VALID)["event_id"]) != set(hidden["event_id"])
+    assert set(in_part(inner_cut(log(MIXED), seed=4, most=4), VALID)["event_id"]) != set(
+        hidden["event_id"]
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -219,7 +258,10 @@ def test_an_inner_cut_of_a_part_sees_nothing_that_the_part_does_not_hold(kind):
         assert event_ids(inner.train) < event_ids(learned)
         queries, targets = inner.queries("valid")
         known = learned.queries(queries.user_ids.tolist())
-        whole = [(*q.history.item_ids, *outer.data.catalogue.named(targets[at])) for at, q in enumerate(queries)]
+        whole = [
+            (*q.history.item_ids, *outer.data.catalogue.named(targets[at]))
+            for at, q in enumerate(queries)
+        ]
         assert whole == [q.history.item_ids for q in known]
 
 
@@ -262,7 +304,11 @@ def texts_of(data: Dataset) -> list[str]:
 
 
 def test_texts_written_at_or_after_the_first_hidden_event_are_not_learned_from():
-    texts = {"user_id": ["u"] * 5 + ["w"], "time_ms": [5, 29, 30, 39, 40, 999], "text": ["5", "29", "30", "39", "40", "w"]}
+    texts = {
+        "user_id": ["u"] * 5 + ["w"],
+        "time_ms": [5, 29, 30, 39, 40, 999],
+        "text": ["5", "29", "30", "39", "40", "w"],
+    }
     split = with_texts("last", texts)
     assert texts_of(split.train) == ["29", "5", "w"]
     assert texts_of(split.train_valid) == ["29", "30", "39", "5", "w"]
@@ -270,7 +316,11 @@ def test_texts_written_at_or_after_the_first_hidden_event_are_not_learned_from()
 
 
 def test_texts_about_a_hidden_pair_are_not_learned_from_whenever_they_were_written():
-    texts = {"user_id": ["u", "u", "u", "v", "w"], "item_id": ["d", "c", "a", "d", "d"], "text": ["ud", "uc", "ua", "vd", "wd"]}
+    texts = {
+        "user_id": ["u", "u", "u", "v", "w"],
+        "item_id": ["d", "c", "a", "d", "d"],
+        "text": ["ud", "uc", "ua", "vd", "wd"],
+    }
     for more in ({}, {"time_ms": [1, 1, 1, 1, 1]}):
         split = with_texts("last", {**texts, **more})
         assert texts_of(split.train) == ["ua", "wd"]
@@ -278,8 +328,14 @@ def test_texts_about_a_hidden_pair_are_not_learned_from_whenever_they_were_writt
 
 
 def test_a_text_without_a_time_is_not_taken_for_an_old_one():
-    """Among timed texts, one of a user with hidden events may be anything: also what was written about them."""
-    texts = {"user_id": ["u", "u", "w"], "time_ms": [None, 5, None], "text": ["when?", "old", "of nobody hidden"]}
+    """Among timed texts, one of a user with hidden events may be anything: also what was written
+    about them.
+    """
+    texts = {
+        "user_id": ["u", "u", "w"],
+        "time_ms": [None, 5, None],
+        "text": ["when?", "old", "of nobody hidden"],
+    }
     assert texts_of(with_texts("last", texts).train) == ["of nobody hidden", "old"]
 
 
@@ -288,7 +344,11 @@ def test_by_time_texts_of_everybody_end_at_the_cut():
     data = log(MIXED)
     times = rng.integers(0, 10_000, 200)
     texts = pl.DataFrame(
-        {"user_id": [f"u{at:02d}" for at in rng.integers(0, 20, 200)], "text": [str(at) for at in times], "time_ms": times}
+        {
+            "user_id": [f"u{at:02d}" for at in rng.integers(0, 20, 200)],
+            "text": [str(at) for at in times],
+            "time_ms": times,
+        }
     )
     split = by_time(Dataset({"events": data.events, "texts": texts}))
     assert split.train.tables["texts"]["time_ms"].max() < split.params["cuts_ms"][0]
@@ -300,7 +360,8 @@ def test_by_time_texts_of_everybody_end_at_the_cut():
 @pytest.mark.parametrize("part", ["train", "train+valid"])
 def test_texts_never_say_more_than_the_events_that_are_known(kind, part):
     data = log(MIXED, seed=1)
-    texts = data.events.select("user_id", "item_id", "time_ms", text=pl.col("event_id"))  # a review of every event
+    # a review of every event
+    texts = data.events.select("user_id", "item_id", "time_ms", text=pl.col("event_id"))
     split = split_by(Dataset({"events": data.events, "texts": texts}), kind, **PARAMS[kind])
     learned = split.learn_from(part)
     assert set(learned.tables["texts"]["text"]) <= event_ids(learned)
@@ -308,9 +369,12 @@ def test_texts_never_say_more_than_the_events_that_are_known(kind, part):
 
 
 def test_repeats_of_a_hidden_pair_cost_their_text():
-    """The same person, the same item, once to learn from and once to predict: the text may be about either."""
+    """The same person, the same item, once to learn from and once to predict: the text may be about
+    either.
+    """
     data = Dataset.from_events(
-        {"user_id": ["u"] * 4, "item_id": ["a", "b", "c", "a"]}, texts={"user_id": ["u"], "item_id": ["a"], "text": ["x"]}
+        {"user_id": ["u"] * 4, "item_id": ["a", "b", "c", "a"]},
+        texts={"user_id": ["u"], "item_id": ["a"], "text": ["x"]},
     )
     split = last_out(data)
     assert texts_of(split.train_valid) == []
@@ -320,27 +384,61 @@ def test_repeats_of_a_hidden_pair_cost_their_text():
 
 
 def test_requests_lists_shown_and_dialogues_after_the_cut_are_not_learned_from():
-    """User u: train 10, 20; validation 30; test 40, which request r4 of time 38 led to; v: 110, 120; 130; 140."""
+    """User u: train 10, 20; validation 30; test 40, which request r4 of time 38 led to; v: 110,
+    120; 130; 140.
+    """
     frames = {
-        "requests": {"request_id": ["r1", "r3", "r4", "r5", "r6"], "user_id": ["u", "u", "u", "w", "v"], "time_ms": [9, 30, 38, 999, 110]},
-        "impressions": {"request_id": ["r1", "r3", "r4", "r5", "r6", "r9"], "position": [1] * 6, "item_id": list("abdaax")},
-        "turns": {"dialogue_id": ["x", "y"], "turn": [1, 1], "speaker": ["u", "v"], "time_ms": [29, 30]},
-        "preferences": {"user_id": ["u", "u"], "prompt_id": ["p", "q"], "a": ["a"] * 2, "b": ["b"] * 2, "choice": ["a"] * 2,
-                        "time_ms": [29, 31]},
-        "relations": {"head": ["a", "b", "c"], "relation": ["near"] * 3, "tail": ["b", "c", "d"], "time_ms": [None, 5, 35]},
+        "requests": {
+            "request_id": ["r1", "r3", "r4", "r5", "r6"],
+            "user_id": ["u", "u", "u", "w", "v"],
+            "time_ms": [9, 30, 38, 999, 110],
+        },
+        "impressions": {
+            "request_id": ["r1", "r3", "r4", "r5", "r6", "r9"],
+            "position": [1] * 6,
+            "item_id": list("abdaax"),
+        },
+        "turns": {
+            "dialogue_id": ["x", "y"],
+            "turn": [1, 1],
+            "speaker": ["u", "v"],
+            "time_ms": [29, 30],
+        },
+        "preferences": {
+            "user_id": ["u", "u"],
+            "prompt_id": ["p", "q"],
+            "a": ["a"] * 2,
+            "b": ["b"] * 2,
+            "choice": ["a"] * 2,
+            "time_ms": [29, 31],
+        },
+        "relations": {
+            "head": ["a", "b", "c"],
+            "relation": ["near"] * 3,
+            "tail": ["b", "c", "d"],
+            "time_ms": [None, 5, 35],
+        },
         "judgements": {"query_id": ["q"], "item_id": ["d"], "grade": [1.0]},
-    }  # fmt: skip
-    events = {"user_id": ["u"] * 4 + ["v"] * 4, "item_id": list("abcd") * 2, "time_ms": [10, 20, 30, 40, 110, 120, 130, 140],
-              "request_id": ["r1", None, "r3", "r4", "r6", None, None, None]}  # fmt: skip
+    }
+    events = {
+        "user_id": ["u"] * 4 + ["v"] * 4,
+        "item_id": list("abcd") * 2,
+        "time_ms": [10, 20, 30, 40, 110, 120, 130, 140],
+        "request_id": ["r1", None, "r3", "r4", "r6", None, None, None],
+    }
     split = last_out(Dataset.from_events(events, **frames))
 
     def left(part: str, table: str, column: str) -> list[str]:
         return split.learn_from(part).tables[table][column].to_list()
 
-    expected = {("requests", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]), ("turns", "dialogue_id"): (["x"], ["x", "y"]),
-                ("impressions", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]),
-                ("preferences", "prompt_id"): (["p"], ["p", "q"]),
-                ("relations", "head"): (["a", "b"], ["a", "b", "c"]), ("judgements", "query_id"): (["q"], ["q"])}  # fmt: skip
+    expected = {
+        ("requests", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]),
+        ("turns", "dialogue_id"): (["x"], ["x", "y"]),
+        ("impressions", "request_id"): (["r1", "r5", "r6"], ["r1", "r3", "r5", "r6"]),
+        ("preferences", "prompt_id"): (["p"], ["p", "q"]),
+        ("relations", "head"): (["a", "b"], ["a", "b", "c"]),
+        ("judgements", "query_id"): (["q"], ["q"]),
+    }
     for (table, column), (train, both) in expected.items():
         assert left("train", table, column) == train, table
         assert left("train+valid", table, column) == both, table
@@ -356,15 +454,40 @@ def test_the_report_says_whose_target_only_the_order_of_the_file_decides():
     times = [10, 20, 30, 30, 110, 120, 130, 140]
     split = with_texts("last", {"user_id": ["u"], "text": ["x"]}, times)
     assert split.report["users_whose_target_a_tie_decides"] == 0.5
-    assert with_texts("last", {"user_id": ["u"], "text": ["x"]}).report["users_whose_target_a_tie_decides"] == 0
-    assert with_texts("last", {"user_id": ["u"], "text": ["x"]}, []).report["users_whose_target_a_tie_decides"] == 0
+    assert (
+        with_texts("last", {"user_id": ["u"], "text": ["x"]}).report[
+            "users_whose_target_a_tie_decides"
+        ]
+        == 0
+    )
+    assert (
+        with_texts("last", {"user_id": ["u"], "text": ["x"]}, []).report[
+            "users_whose_target_a_tie_decides"
+        ]
+        == 0
+    )
 
 
 def test_a_tie_across_dropped_events_is_a_tie():
-    events = {"user_id": ["u"] * 5, "item_id": list("abcde"), "time_ms": [1, 2, 3, 3, 3], "action": ["buy", "buy", "buy", "view", "buy"]}
-    assert split_by(Dataset.from_events(events), "last", only="action = 'buy'").report["users_whose_target_a_tie_decides"] == 1
+    events = {
+        "user_id": ["u"] * 5,
+        "item_id": list("abcde"),
+        "time_ms": [1, 2, 3, 3, 3],
+        "action": ["buy", "buy", "buy", "view", "buy"],
+    }
+    assert (
+        split_by(Dataset.from_events(events), "last", only="action = 'buy'").report[
+            "users_whose_target_a_tie_decides"
+        ]
+        == 1
+    )
     events["time_ms"] = [1, 2, 3, 4, 4]  # the tie is with an event that nobody is asked about
-    assert split_by(Dataset.from_events(events), "last", only="action = 'buy'").report["users_whose_target_a_tie_decides"] == 0
+    assert (
+        split_by(Dataset.from_events(events), "last", only="action = 'buy'").report[
+            "users_whose_target_a_tie_decides"
+        ]
+        == 0
+    )
 
 
 # --- hash, saved and opened
@@ -372,8 +495,17 @@ def test_a_tie_across_dropped_events_is_a_tie():
 
 def test_the_hash_says_data_kind_parameters_and_parts():
     data = log(MIXED)
-    splits = [last_out(data), by_ratio(data), by_ratio(data, 0.2), new_users(data), new_users(data, seed=1), inner_cut(data), by_time(data),
-              split_by(data, "last", only="action = 'buy'"), last_out(log(MIXED, seed=1))]  # fmt: skip
+    splits = [
+        last_out(data),
+        by_ratio(data),
+        by_ratio(data, 0.2),
+        new_users(data),
+        new_users(data, seed=1),
+        inner_cut(data),
+        by_time(data),
+        split_by(data, "last", only="action = 'buy'"),
+        last_out(log(MIXED, seed=1)),
+    ]
     assert len({one.hash for one in splits}) == len(splits)
     assert last_out(log(MIXED)).hash == splits[0].hash
 
@@ -415,7 +547,10 @@ def test_a_data_set_that_moved_is_named_anew(tmp_path):
 
 def test_a_damaged_split_is_refused(tmp_path):
     saved(tmp_path)
-    path, text = tmp_path / "split" / "part.npy", (tmp_path / "split" / "split.toml").read_text(encoding="utf-8")
+    path, text = (
+        tmp_path / "split" / "part.npy",
+        (tmp_path / "split" / "split.toml").read_text(encoding="utf-8"),
+    )
     whole = path.read_bytes()
     for damaged in (b"", whole[:-3], b"not this", whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(damaged)

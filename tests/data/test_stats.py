@@ -10,9 +10,15 @@ from tailor.errors import DataError
 
 
 def small(times: bool = True) -> Dataset:
-    """u: a b b, the last two at one time and exact copies; v: a alone; item c has no events, b no words."""
+    """u: a b b, the last two at one time and exact copies; v: a alone; item c has no events, b no
+    words.
+    """
     events = {"user_id": ["u", "v", "u", "u"], "item_id": ["a", "a", "b", "b"]}
-    when = {"time_ms": [86_400_000_000, 86_400_000_500, 86_400_001_000, 86_400_001_000]} if times else {}
+    when = (
+        {"time_ms": [86_400_000_000, 86_400_000_500, 86_400_001_000, 86_400_001_000]}
+        if times
+        else {}
+    )
     items = {"item_id": ["a", "b", "c"], "title": ["A", " ", None], "text": [None, None, "words"]}
     return Dataset.from_events({**events, **when}, items)
 
@@ -22,7 +28,16 @@ def test_by_hand():
     assert json.loads(json.dumps(got)) == got
     assert (got["users"], got["items"], got["events"]) == (2, 3, 4)
     assert got["density"] == pytest.approx(4 / 6)
-    assert got["events_per_user"] == {"min": 1, "p10": 1.2, "p25": 1.5, "median": 2, "p75": 2.5, "p90": 2.8, "p99": 2.98, "max": 3}
+    assert got["events_per_user"] == {
+        "min": 1,
+        "p10": 1.2,
+        "p25": 1.5,
+        "median": 2,
+        "p75": 2.5,
+        "p90": 2.8,
+        "p99": 2.98,
+        "max": 3,
+    }
     assert got["events_per_item"]["max"] == got["events_per_item"]["min"] == 2
     assert got["time_range"] == ["1972-09-27T00:00:00Z", "1972-09-27T00:00:01Z"]
     assert got["repeats_share"] == 0.25
@@ -46,10 +61,24 @@ def test_without_times_and_items():
 def test_nothing_and_no_events():
     assert stats(Dataset.from_events(small().events.clear()))["events"] == 0
     with pytest.raises(DataError, match="no events"):
-        stats(Dataset({"judgements": __import__("polars").DataFrame({"query_id": ["q"], "item_id": ["a"], "grade": [1.0]})}))
+        stats(
+            Dataset(
+                {
+                    "judgements": (
+                        __import__("polars").DataFrame(
+                            {"query_id": ["q"], "item_id": ["a"], "grade": [1.0]}
+                        )
+                    )
+                }
+            )
+        )
 
 
 def test_a_tie_counts_only_within_one_user():
-    got = stats(Dataset.from_events({"user_id": ["u", "v"], "item_id": ["a", "a"], "time_ms": [10**12, 10**12]}))
+    got = stats(
+        Dataset.from_events(
+            {"user_id": ["u", "v"], "item_id": ["a", "a"], "time_ms": [10**12, 10**12]}
+        )
+    )
     assert got["tied_times_share"] == 0
     assert got["exact_duplicates"] == 0

@@ -1,4 +1,6 @@
-"""Frames that come from code are cast where that loses nothing, and refused with table, column and row where it would."""
+"""Frames that come from code are cast where that loses nothing, and refused with table, column and
+row where it would.
+"""
 
 import datetime as dt
 
@@ -16,11 +18,15 @@ def events(**columns) -> pl.DataFrame:
 def test_integer_ids_become_strings():
     frame = checked("events", events(user_id=[1, 2]))
     assert frame["user_id"].to_list() == ["1", "2"]
-    assert checked("events", events(user_id=pl.Series(["x", "y"], dtype=pl.Categorical)))["user_id"].to_list() == ["x", "y"]
+    assert checked("events", events(user_id=pl.Series(["x", "y"], dtype=pl.Categorical)))[
+        "user_id"
+    ].to_list() == ["x", "y"]
 
 
 def test_ids_with_a_decimal_point_are_refused():
-    """A pandas column of integers with one missing value holds floats: "1.0" would match no other table."""
+    """A pandas column of integers with one missing value holds floats: "1.0" would match no other
+    table.
+    """
     with pytest.raises(DataError, match=r"events.user_id .*decimal point"):
         checked("events", events(user_id=[1.0, 2.0]))
 
@@ -32,7 +38,9 @@ def test_an_empty_id_is_refused_with_its_row(column):
 
 
 def test_a_missing_column_names_those_there_are():
-    with pytest.raises(DataError, match=r'"events" lacks the column "item_id"; it has user_id, thing'):
+    with pytest.raises(
+        DataError, match=r'"events" lacks the column "item_id"; it has user_id, thing'
+    ):
         checked("events", pl.DataFrame({"user_id": ["u"], "thing": ["a"]}))
 
 
@@ -72,7 +80,9 @@ def test_what_is_no_moment_is_refused(kind):
         checked("events", events(time_ms=wrong))
 
 
-@pytest.mark.parametrize(("table", "key"), [(name, table.key) for name, table in TABLES.items() if table.key])
+@pytest.mark.parametrize(
+    ("table", "key"), [(name, table.key) for name, table in TABLES.items() if table.key]
+)
 def test_a_key_given_twice_is_refused(table, key):
     columns = {column: ["x", "x"] for column in TABLES[table].required}
     with pytest.raises(DataError, match=f'{table}.{key} "x" stands in several rows'):
@@ -89,7 +99,9 @@ def test_a_position_is_not_cut_to_a_whole_number():
     frame = pl.DataFrame({"request_id": ["r"], "position": [1.5], "item_id": ["a"]})
     with pytest.raises(DataError, match=r"impressions.position"):
         checked("impressions", frame)
-    assert checked("impressions", frame.with_columns(position=pl.lit(2.0)))["position"].to_list() == [2]
+    assert checked("impressions", frame.with_columns(position=pl.lit(2.0)))[
+        "position"
+    ].to_list() == [2]
 
 
 def test_the_frame_given_is_left_alone():

@@ -16,33 +16,89 @@ def milliseconds(texts: list[str], unit: str | None = None) -> list[int | None]:
 
 
 def nanoseconds(texts: list[str], unit: str | None = None) -> list[int | None]:
-    return settled(parsed(pl.Series(texts)), unit, "file.csv", pl.Series(range(2, len(texts) + 2)))[0].to_list()
+    return settled(parsed(pl.Series(texts)), unit, "file.csv", pl.Series(range(2, len(texts) + 2)))[
+        0
+    ].to_list()
 
 
 @pytest.mark.parametrize(
     "text",
-    ["1398947400", "1398947400000", "1398947400000000", "1398947400000000000", "1398947400.0", "1.3989474e9", "+1398947400", "1398947400.",
-     "2014-05-01 12:30:00", "2014-05-01T12:30:00", "2014-05-01T12:30", "2014-05-01T12:30:00Z", "2014-05-01 12:30:00 UTC", "2014-05-01T12:30:00.000",
-     "2014-05-01T14:30:00+02:00", "2014-05-01T14:30:00+0200", "2014-05-01T14:30:00+02", "2014-05-01T08:00:00-04:30", "2014/05/01 12:30:00",
-     "2014-5-1 12:30", "2014-05-01 12:30:00,000"],
-)  # fmt: skip
+    [
+        "1398947400",
+        "1398947400000",
+        "1398947400000000",
+        "1398947400000000000",
+        "1398947400.0",
+        "1.3989474e9",
+        "+1398947400",
+        "1398947400.",
+        "2014-05-01 12:30:00",
+        "2014-05-01T12:30:00",
+        "2014-05-01T12:30",
+        "2014-05-01T12:30:00Z",
+        "2014-05-01 12:30:00 UTC",
+        "2014-05-01T12:30:00.000",
+        "2014-05-01T14:30:00+02:00",
+        "2014-05-01T14:30:00+0200",
+        "2014-05-01T14:30:00+02",
+        "2014-05-01T08:00:00-04:30",
+        "2014/05/01 12:30:00",
+        "2014-5-1 12:30",
+        "2014-05-01 12:30:00,000",
+    ],
+)
 def test_one_moment_in_many_spellings(text):
     assert milliseconds([text]) == [MAY]
 
 
 def test_dates_without_a_clock():
     assert milliseconds(["2014-05-01", "1972-02-29", "2000-02-29", "2100-12-31"]) == [
-        1398902400000, 68169600000, 951782400000, 4133894400000]  # fmt: skip
+        1398902400000,
+        68169600000,
+        951782400000,
+        4133894400000,
+    ]
 
 
-@pytest.mark.parametrize("text", ["2014-02-29", "2014-13-01", "2014-00-10", "2014-05-00", "2014-05-01 24:00", "2014-05-01 12:60", "soon", "12:30",
-                                  "2014-05", "31/02/2014", "1_000", "0x10", "inf", "٣"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2014-02-29",
+        "2014-13-01",
+        "2014-00-10",
+        "2014-05-00",
+        "2014-05-01 24:00",
+        "2014-05-01 12:60",
+        "soon",
+        "12:30",
+        "2014-05",
+        "31/02/2014",
+        "1_000",
+        "0x10",
+        "inf",
+        "٣",
+    ],
+)
 def test_what_is_no_time(text):
     assert understood(parsed(pl.Series([text]))).to_list() == [False]
 
 
-@pytest.mark.parametrize("text", ["0", "-1398947400", "9999999999", "4133980800", "1970-12-31T23:59:59.999", "2101-01-01", "0001-01-01",
-                                  "9999-12-31", "99999999999999999999", "1e300", "20140501"])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0",
+        "-1398947400",
+        "9999999999",
+        "4133980800",
+        "1970-12-31T23:59:59.999",
+        "2101-01-01",
+        "0001-01-01",
+        "9999-12-31",
+        "99999999999999999999",
+        "1e300",
+        "20140501",
+    ],
+)
 def test_absurd_times(text):
     assert understood(parsed(pl.Series([text]))).to_list() == [True]
     assert nanoseconds([text]) == [None]
@@ -55,8 +111,19 @@ def test_the_edges_of_the_absurd():
 
 
 def test_full_precision():
-    assert nanoseconds(["1398947400.123456789", "1398947400.1234567891", "1398947400123.456789", "1398947400123456789", "1398947400123456.789",
-                         "2014-05-01T12:30:00.123456789Z"]) == [1398947400123456789] * 6  # fmt: skip
+    assert (
+        nanoseconds(
+            [
+                "1398947400.123456789",
+                "1398947400.1234567891",
+                "1398947400123.456789",
+                "1398947400123456789",
+                "1398947400123456.789",
+                "2014-05-01T12:30:00.123456789Z",
+            ]
+        )
+        == [1398947400123456789] * 6
+    )
 
 
 def test_the_unit_given_overrides():
@@ -70,31 +137,49 @@ def test_mixed_units_are_each_judged_by_magnitude():
     value, times = settled(parsed(pl.Series(texts)), None, "f", pl.Series([2, 3, 4, 5]))
     assert (value // 10**6).to_list() == [MAY, MAY + 1000, MAY + 2000, MAY + 3000]
     assert times.counts == {"date": 1, "s": 1, "ms": 1, "us": 1}
-    assert times.notes == ["times are in several units (1 in date, 1 in s, 1 in ms, 1 in us): each was read by its magnitude"]
+    assert times.notes == [
+        "times are in several units (1 in date, 1 in s, 1 in ms, 1 in us): each was read by its"
+        " magnitude"
+    ]
 
 
 def test_a_number_that_fits_another_unit_only_decades_off_is_absurd():
-    value, times = settled(parsed(pl.Series(["1398947400"] * 5 + ["99999999999"])), None, "f", pl.Series(range(6)))
+    value, times = settled(
+        parsed(pl.Series(["1398947400"] * 5 + ["99999999999"])), None, "f", pl.Series(range(6))
+    )
     assert value.is_null().to_list() == [False] * 5 + [True]  # 99999999999 ms would be in 1973
     assert times.counts == {"s": 5}
     assert times.notes == []
 
 
 def test_day_and_month():
-    january, may, thirteenth = 1388880000000, 1398902400000, 1399939200000  # 2014-01-05, 2014-05-01, 2014-05-13
+    # 2014-01-05, 2014-05-01, 2014-05-13
+    january, may, thirteenth = 1388880000000, 1398902400000, 1399939200000
     assert milliseconds(["01/05/2014", "13/05/2014"]) == [may, thirteenth]
     assert milliseconds(["01/05/2014", "05/13/2014"]) == [january, thirteenth]
-    assert milliseconds(["13.05.2014", "05/13/2014", "13-05-2014 00:00:00Z"]) == [thirteenth] * 3  # each can only mean one day
+    # each can only mean one day
+    assert milliseconds(["13.05.2014", "05/13/2014", "13-05-2014 00:00:00Z"]) == [thirteenth] * 3
     assert milliseconds(["05/05/2014"]) == [1399248000000]
     assert milliseconds(["01/05/2014"], "day-first") == [may]
     assert milliseconds(["01/05/2014"], "month-first") == [january]
     assert milliseconds(["01/05/2014 12:30", "13/05/2014"])[0] == MAY
 
 
-@pytest.mark.parametrize(("texts", "why"), [(["01/05/2014", "02/05/2014"], "no other date of the column tells"),
-                                            (["13/05/2014", "05/13/2014", "01/05/2014"], "contradict each other")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        (["01/05/2014", "02/05/2014"], "no other date of the column tells"),
+        (["13/05/2014", "05/13/2014", "01/05/2014"], "contradict each other"),
+    ],
+)
 def test_day_and_month_that_cannot_be_told_apart(texts, why):
-    with pytest.raises(DataError, match=rf"file.csv:\d: day and month .* 2014-05-01 or 2014-01-05, and .*{why}.*--time-unit day-first"):
+    with pytest.raises(
+        DataError,
+        match=(
+            rf"file.csv:\d: day and month .* 2014-05-01 or 2014-01-05, and .*{why}.*--time-unit"
+            r" day-first"
+        ),
+    ):
         nanoseconds(texts)
 
 
@@ -118,8 +203,12 @@ def test_rows_without_a_time_and_with_a_bad_one(tmp_path):
     lines = "user,item,ts\nu,a,1398947400\nu,b,\nu,c,soon\nu,d,NaN\nu,e,7\n"
     events, report, rejected = imported(tmp_path, lines)
     assert events["item_id"].to_list() == ["a"]
-    assert rejected == [(3, "no time_ms", "u,b,"), (4, 'time_ms is not understood: "soon"', "u,c,soon"), (5, "no time_ms", "u,d,NaN"),
-                        (6, "time_ms is absurd: before 1971 or after 2100, read in s", "u,e,7")]  # fmt: skip
+    assert rejected == [
+        (3, "no time_ms", "u,b,"),
+        (4, 'time_ms is not understood: "soon"', "u,c,soon"),
+        (5, "no time_ms", "u,d,NaN"),
+        (6, "time_ms is absurd: before 1971 or after 2100, read in s", "u,e,7"),
+    ]
     assert report.rejected["events"]["no time_ms"] == 2
 
 
@@ -134,7 +223,9 @@ def test_ambiguous_dates_in_a_file(tmp_path):
     with pytest.raises(DataError, match=r"e.csv:2: day and month"):
         imported(tmp_path, "user,item,date\nu,a,01/05/2014\n")
     assert not (tmp_path / "out").exists()
-    events, report, _ = imported(tmp_path, "user,item,date\nu,a,01/05/2014 12:30\n", time_unit="day-first")
+    events, report, _ = imported(
+        tmp_path, "user,item,date\nu,a,01/05/2014 12:30\n", time_unit="day-first"
+    )
     assert events["time_ms"].to_list() == [MAY]
     assert report.notes == ["dates such as 01/05/2014 were read day-first, as asked"]
 

@@ -49,7 +49,9 @@ def test_a_column_codes_as_its_values_do_one_by_one(length):
 
 @pytest.mark.parametrize("length", [0, 5, 1500])
 def test_an_empty_vocabulary_knows_nothing(length):
-    assert Vocabulary([]).codes(pl.Series(["a"] * length, dtype=pl.String)).tolist() == [-1] * length
+    assert (
+        Vocabulary([]).codes(pl.Series(["a"] * length, dtype=pl.String)).tolist() == [-1] * length
+    )
 
 
 def test_rows_and_names_are_inverse_for_odd_ids():

@@ -1,4 +1,6 @@
-"""Comparing: what runs may be put beside one another, and what the table says where nothing was found."""
+"""Comparing: what runs may be put beside one another, and what the table says where nothing was
+found.
+"""
 
 from dataclasses import replace
 
@@ -22,7 +24,10 @@ SPLIT = last_out(DATA)
 def planted(values: dict[str, np.ndarray], users: list[str] | None = None) -> Report:
     """A report of made-up per-user values of one metric."""
     n = len(next(iter(values.values())))
-    results = {(name, "removed"): Result({"NDCG@10": one}, {}, 0.0, "train") for name, one in values.items()}
+    results = {
+        (name, "removed"): Result({"NDCG@10": one}, {}, 0.0, "train")
+        for name, one in values.items()
+    }
     return Report({"hash": "h"}, "test", users or [f"u{at}" for at in range(n)], {}, results, 0.0)
 
 
@@ -38,7 +43,9 @@ def test_runs_of_other_users_splits_parts_or_metrics_are_refused():
     fitted = Popularity().fit(SPLIT.train)
     report = evaluate({"a": fitted}, SPLIT)
     other = by_ratio(DATA, 0.2, 0.2)
-    fewer = replace(planted({"b": np.zeros(80)}, [f"someone{at}" for at in range(80)]), split=report.split)
+    fewer = replace(
+        planted({"b": np.zeros(80)}, [f"someone{at}" for at in range(80)]), split=report.split
+    )
     for second, says in (
         (evaluate({"b": Popularity().fit(other.train)}, other), "different splits"),
         (evaluate({"b": fitted}, SPLIT, "valid"), "different parts"),
@@ -60,10 +67,20 @@ def planted_like(report: Report) -> Report:
 def test_where_no_difference_is_found_the_table_says_what_would_have_been():
     rng = np.random.default_rng(0)
     base = rng.random(400)
-    found = compare(planted({"base": base, "same": base + rng.normal(0, 0.1, 400), "better": base + rng.normal(0.05, 0.1, 400)}), "base")
+    found = compare(
+        planted(
+            {
+                "base": base,
+                "same": base + rng.normal(0, 0.1, 400),
+                "better": base + rng.normal(0.05, 0.1, 400),
+            }
+        ),
+        "base",
+    )
     same, better = found
     assert not same.is_significant and better.is_significant
-    assert same.detectable == pytest.approx((2.2414 + 0.8416) * 0.1 / 20, rel=0.1)  # two comparisons: level .025
+    # two comparisons: level .025
+    assert same.detectable == pytest.approx((2.2414 + 0.8416) * 0.1 / 20, rel=0.1)
     assert same.p <= same.to_dict()["p_bh"] <= same.p_holm
 
 
@@ -71,7 +88,13 @@ def test_where_no_difference_is_found_the_table_says_what_would_have_been():
 def test_every_kind_of_test_finds_a_planted_difference_and_no_other(kind):
     rng = np.random.default_rng(1)
     base = rng.random(300)
-    report = planted({"base": base, "better": base + rng.normal(0.05, 0.1, 300), "same": base + rng.normal(0, 0.1, 300)})
+    report = planted(
+        {
+            "base": base,
+            "better": base + rng.normal(0.05, 0.1, 300),
+            "same": base + rng.normal(0, 0.1, 300),
+        }
+    )
     assert [one.is_significant for one in compare(report, "base", kind=kind)] == [True, False]
 
 
@@ -80,12 +103,20 @@ def test_nothing_beside_the_baseline_is_no_comparison():
 
 
 def test_the_table_of_seeds():
-    reports = [evaluate({"co": CoVisitation().fit(SPLIT.train)}, SPLIT, run=Run(seed=seed)) for seed in range(3)]
+    reports = [
+        evaluate({"co": CoVisitation().fit(SPLIT.train)}, SPLIT, run=Run(seed=seed))
+        for seed in range(3)
+    ]
     rows = over_seeds(reports)
     assert [(row.method, row.metric, row.seen) for row in rows] == [
         ("co", metric, seen) for seen in ("removed", "kept") for metric in ("HR@10", "NDCG@10")
     ]
-    assert all(row.deviation == pytest.approx(0) and len(row.means) == 3 and row.low <= row.mean <= row.high for row in rows)
+    assert all(
+        row.deviation == pytest.approx(0)
+        and len(row.means) == 3
+        and row.low <= row.mean <= row.high
+        for row in rows
+    )
     shifted = over_seeds([planted({"a": np.full(50, value)}) for value in (0.1, 0.2, 0.3)])[0]
     assert shifted.mean == pytest.approx(0.2) and shifted.deviation == pytest.approx(0.1)
     with pytest.raises(DataError, match="different methods"):
@@ -96,6 +127,10 @@ def test_every_stratum_has_its_interval():
     report = evaluate(CoVisitation().fit(SPLIT.train), SPLIT)
     rows = report.to_dict()["strata"]
     assert rows and all(row["low"] <= row["mean"] <= row["high"] for row in rows)
-    whole = next(row for row in report.to_dict()["metrics"] if row["metric"] == "HR@10" and row["seen"] == "removed")
+    whole = next(
+        row
+        for row in report.to_dict()["metrics"]
+        if row["metric"] == "HR@10" and row["seen"] == "removed"
+    )
     part = next(row for row in rows if row["metric"] == "HR@10" and row["users"] < 40)
     assert part["high"] - part["low"] > whole["high"] - whole["low"]

@@ -1,4 +1,6 @@
-"""Diagnosis: every planted trap is found by itself, figures have their closed form, and a clean world is left in peace."""
+"""Diagnosis: every planted trap is found by itself, figures have their closed form, and a clean
+world is left in peace.
+"""
 
 import json
 import time
@@ -22,8 +24,17 @@ def floors(found) -> dict[str, float]:
     return {one.name: one.hit for one in found.floors}
 
 
-def world(users: int = 300, items: int = 200, seed: int = 0, numbered: bool = False, step=None, words: bool = False) -> Dataset:
-    """People choose by chance, or the item that `step` says follows; ids are numbered by first appearance where asked."""
+def world(
+    users: int = 300,
+    items: int = 200,
+    seed: int = 0,
+    numbered: bool = False,
+    step=None,
+    words: bool = False,
+) -> Dataset:
+    """People choose by chance, or the item that `step` says follows; ids are numbered by first
+    appearance where asked.
+    """
     rng = np.random.default_rng(seed)
     rows = np.empty((users, 6), dtype=np.int64)
     rows[:, 0] = rng.integers(0, items, users)
@@ -34,12 +45,20 @@ def world(users: int = 300, items: int = 200, seed: int = 0, numbered: bool = Fa
         if numbered
         else {at: f"i{at:04d}" for at in range(items)}
     )
-    events = pl.DataFrame({"user_id": np.repeat([f"u{at:04d}" for at in range(users)], 6), "item_id": [str(names[row]) for row in rows.ravel().tolist()],
-                           "time_ms": 1_600_000_000_000 + 1000 * np.arange(users * 6)})  # fmt: skip
+    events = pl.DataFrame(
+        {
+            "user_id": np.repeat([f"u{at:04d}" for at in range(users)], 6),
+            "item_id": [str(names[row]) for row in rows.ravel().tolist()],
+            "time_ms": 1_600_000_000_000 + 1000 * np.arange(users * 6),
+        }
+    )
     tables = {"events": events}
     if words:
         tables["items"] = pl.DataFrame(
-            {"item_id": [str(one) for one in names.values()], "title": [f"word{row % 20} kind{row % 7}" for row in names]}
+            {
+                "item_id": [str(one) for one in names.values()],
+                "title": [f"word{row % 20} kind{row % 7}" for row in names],
+            }
         )
     return Dataset(tables)
 
@@ -48,17 +67,28 @@ def test_floors_are_those_of_the_methods():
     split = last_out(DATA)
     found = diagnose(split)
     plain = CoVisitation(distance_power=0.0, reverse=0.0, history_decay=0.5, top_n=None)
-    report = evaluate({"co-visitation": plain.fit(split.train), "most popular": Popularity().fit(split.train)}, split)
+    report = evaluate(
+        {"co-visitation": plain.fit(split.train), "most popular": Popularity().fit(split.train)},
+        split,
+    )
     for floor in found.floors:
         if floor.name in report.methods:
-            assert floor.hit == pytest.approx(report.mean(floor.name, "HR@10")) and floor.ndcg == pytest.approx(
-                report.mean(floor.name, "NDCG@10")
-            )
-    assert found.facts["users"] == 80 and floors(found)["random"] == pytest.approx(10 / (60 - 8), abs=0.02)
+            assert floor.hit == pytest.approx(
+                report.mean(floor.name, "HR@10")
+            ) and floor.ndcg == pytest.approx(report.mean(floor.name, "NDCG@10"))
+    assert found.facts["users"] == 80 and floors(found)["random"] == pytest.approx(
+        10 / (60 - 8), abs=0.02
+    )
 
 
 def test_random_lists_are_said_to_reach_what_they_reach_where_people_repeat_themselves():
-    repeating = world(300, 30, step=lambda row, rng: np.where(rng.random(len(row)) < 0.7, row, rng.integers(0, 30, len(row))))
+    repeating = world(
+        300,
+        30,
+        step=lambda row, rng: np.where(
+            rng.random(len(row)) < 0.7, row, rng.integers(0, 30, len(row))
+        ),
+    )
     for split in (last_out(repeating), by_time(repeating)):
         queries, targets = split.queries("test")
         rng, hit, gain = np.random.default_rng(1), [], []
@@ -79,49 +109,98 @@ def test_chance_alone_is_chance_and_nothing_is_wrong():
     found = diagnose(last_out(world(800)))
     assert not found.wrong
     hit = floors(found)
-    assert all(abs(value - hit["random"]) < 0.04 for name, value in hit.items() if name != "the last item again"), hit  # one item, not ten
+    # one item, not ten
+    assert all(
+        abs(value - hit["random"]) < 0.04
+        for name, value in hit.items()
+        if name != "the last item again"
+    ), hit
 
 
 def test_ids_in_order_of_appearance_are_found():
     """New people come with new items, as in the public sets: the next number is the next item."""
     fresh = world(
-        500, 900, numbered=True, step=lambda row, rng: np.where(rng.random(len(row)) < 0.6, (row + 1) % 900, rng.integers(0, 900, len(row)))
+        500,
+        900,
+        numbered=True,
+        step=lambda row, rng: np.where(
+            rng.random(len(row)) < 0.6, (row + 1) % 900, rng.integers(0, 900, len(row))
+        ),
     )
     found = diagnose(last_out(fresh))
     assert [one.name for one in found.wrong] == ["id_order"]
     assert floors(found)["the ten ids after the history's largest"] > 3 * floors(found)["random"]
-    opaque = world(500, 900, step=lambda row, rng: np.where(rng.random(len(row)) < 0.6, (row + 1) % 900, rng.integers(0, 900, len(row))))
+    opaque = world(
+        500,
+        900,
+        step=lambda row, rng: np.where(
+            rng.random(len(row)) < 0.6, (row + 1) % 900, rng.integers(0, 900, len(row))
+        ),
+    )
     assert not diagnose(last_out(opaque)).wrong
 
 
 def test_branching_is_the_number_of_equally_likely_next_items():
     one = diagnose(last_out(world(step=lambda row, rng: (row + 1) % 200)))
-    three = diagnose(last_out(world(2000, 40, step=lambda row, rng: (row + rng.integers(1, 4, len(row))) % 40)))
-    assert one.facts["branching"] == pytest.approx(1) and three.facts["branching"] == pytest.approx(3, rel=0.03)
-    assert one.facts["solved by any shortcut"] > 0.95 and "shortcut" in [finding.name for finding in one.findings]
+    three = diagnose(
+        last_out(world(2000, 40, step=lambda row, rng: (row + rng.integers(1, 4, len(row))) % 40))
+    )
+    assert one.facts["branching"] == pytest.approx(1) and three.facts["branching"] == pytest.approx(
+        3, rel=0.03
+    )
+    assert one.facts["solved by any shortcut"] > 0.95 and "shortcut" in [
+        finding.name for finding in one.findings
+    ]
 
 
 def test_order_matters_where_steps_have_a_direction():
-    ordered = diagnose(last_out(world(1500, 150, step=lambda row, rng: (row + 1 + 20 * rng.integers(0, 4, len(row))) % 150)))
-    mixed = diagnose(last_out(world(1500, 150, step=lambda row, rng: (row + rng.choice([-1, 1], len(row))) % 150)))
-    assert ordered.facts["order beside shuffled"] > 1.2 and mixed.facts["order beside shuffled"] < 1.1
+    ordered = diagnose(
+        last_out(
+            world(
+                1500, 150, step=lambda row, rng: (row + 1 + 20 * rng.integers(0, 4, len(row))) % 150
+            )
+        )
+    )
+    mixed = diagnose(
+        last_out(
+            world(1500, 150, step=lambda row, rng: (row + rng.choice([-1, 1], len(row))) % 150)
+        )
+    )
+    assert (
+        ordered.facts["order beside shuffled"] > 1.2 and mixed.facts["order beside shuffled"] < 1.1
+    )
 
 
 def test_words_that_foretell_the_next_item_are_seen():
-    found = diagnose(last_out(world(words=True, step=lambda row, rng: (row + 20 * rng.integers(1, 10, len(row))) % 200)))
-    assert found.facts["text likeness of next items"] > 3 * found.facts["text likeness of any two items"]
+    found = diagnose(
+        last_out(
+            world(
+                words=True, step=lambda row, rng: (row + 20 * rng.integers(1, 10, len(row))) % 200
+            )
+        )
+    )
+    assert (
+        found.facts["text likeness of next items"]
+        > 3 * found.facts["text likeness of any two items"]
+    )
     assert floors(found)["most similar text to the last item"] > 2 * floors(found)["random"]
     without = diagnose(last_out(world()))
-    assert without.facts["text likeness of next items"] is None and "most similar text to the last item" not in floors(without)
+    assert without.facts[
+        "text likeness of next items"
+    ] is None and "most similar text to the last item" not in floors(without)
 
 
 def test_fashions_that_pass_are_seen():
     stays = world(600, 30, step=lambda row, rng: np.minimum(rng.geometric(0.15, len(row)), 29))
     events = stays.events.with_columns(
-        item_id=pl.when(pl.int_range(pl.len()) < pl.len() // 2).then(pl.col("item_id")).otherwise("late " + pl.col("item_id"))
+        item_id=pl.when(pl.int_range(pl.len()) < pl.len() // 2)
+        .then(pl.col("item_id"))
+        .otherwise("late " + pl.col("item_id"))
     )
     passes = Dataset({"events": events})
-    kept, lost = (diagnose(by_time(data)).facts["popularity kept over time"] for data in (stays, passes))
+    kept, lost = (
+        diagnose(by_time(data)).facts["popularity kept over time"] for data in (stays, passes)
+    )
     assert kept > 0.6 and lost < 0
 
 
@@ -134,7 +213,15 @@ def test_what_the_data_do_not_allow_is_none_and_never_0():
 
 
 def test_habits_are_a_floor_where_people_repeat():
-    found = diagnose(last_out(world(step=lambda row, rng: np.where(rng.random(len(row)) < 0.8, row, rng.integers(0, 200, len(row))))))
+    found = diagnose(
+        last_out(
+            world(
+                step=lambda row, rng: np.where(
+                    rng.random(len(row)) < 0.8, row, rng.integers(0, 200, len(row))
+                )
+            )
+        )
+    )
     assert floors(found)["the last item again"] > 0.7 and found.facts["repeats"] > 0.5
     assert "shortcut" in [finding.name for finding in found.findings]
 
@@ -148,4 +235,6 @@ def test_beauty_is_diagnosed_in_ten_seconds_and_its_ids_are_caught(real):
     assert [one.name for one in found.wrong] == ["id_order"]
     hit = floors(found)
     assert hit["the ten ids after the history's largest"] == pytest.approx(0.046, abs=0.004)
-    assert hit["co-visitation"] == pytest.approx(0.0813, abs=0.006) and hit["most popular"] == pytest.approx(0.0115, abs=0.003)
+    assert hit["co-visitation"] == pytest.approx(0.0813, abs=0.006) and hit[
+        "most popular"
+    ] == pytest.approx(0.0115, abs=0.003)

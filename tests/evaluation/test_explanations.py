@@ -23,7 +23,7 @@ from tailor.evaluation.explanations import (
     strongest,
     with_faithfulness,
     without,
-)  # fmt: skip
+)
 from tailor.papers.retrieval.graph_heuristic import GraphHeuristic
 from tailor.pipeline.default import counting_pipeline
 from tailor.pipeline.fallback import Fallback
@@ -38,7 +38,9 @@ DATA = Dataset.from_events({"user_id": ["u"] * len(ITEMS), "item_id": ITEMS})
 
 @dataclass(eq=False)
 class Votes(ScoringRecommender):
-    """Every item of the history adds what the table says; what stands under "" is there for everybody. Cannot explain itself."""
+    """Every item of the history adds what the table says; what stands under "" is there for
+    everybody. Cannot explain itself.
+    """
 
     table: dict[str, dict[str, float]] = field(default_factory=dict)
 
@@ -60,13 +62,20 @@ class Honest(Votes):
     """Names what it counted."""
 
     def explain(self, queries, rankings):
-        return [[self._told(query, one) for one in ranking.ids] for query, ranking in zip(queries, rankings, strict=True)]
+        return [
+            [self._told(query, one) for one in ranking.ids]
+            for query, ranking in zip(queries, rankings, strict=True)
+        ]
 
     def _told(self, query, item_id):
-        votes = {cause: self.table.get(cause, {}).get(item_id, 0.0) for cause in query.history.item_ids}
+        votes = {
+            cause: self.table.get(cause, {}).get(item_id, 0.0) for cause in query.history.item_ids
+        }
         ordered = sorted((-vote, cause) for cause, vote in votes.items() if vote > 0)
         total = sum(votes.values())
-        return Explanation(item_id, tuple(Evidence("item", cause, -vote / total) for vote, cause in ordered))
+        return Explanation(
+            item_id, tuple(Evidence("item", cause, -vote / total) for vote, cause in ordered)
+        )
 
 
 @dataclass(eq=False)
@@ -83,14 +92,25 @@ ABC = Query(history=History.of("a", "b", "c"), exclude=("a", "b", "c"))
 
 
 def about(method, query, item_id):
-    return next(one for one in explained(method, [query], method.recommend([query], 10))[0] if one.item_id == item_id)
+    return next(
+        one
+        for one in explained(method, [query], method.recommend([query], 10))[0]
+        if one.item_id == item_id
+    )
 
 
 def test_faithfulness_by_hand():
     method = Honest(HAND).fit(DATA)
     fall = faithfulness(method, ABC, about(method, ABC, "x"))
-    assert fall.removed == ("a",) and (fall.rank, fall.score) == (1, 6) and (fall.rank_without, fall.score_without) == (3, 1)
-    assert fall.ranks_random == (1, 1) and fall.scores_random == (5, 6), "both of the other events, once each"
+    assert (
+        fall.removed == ("a",)
+        and (fall.rank, fall.score) == (1, 6)
+        and (fall.rank_without, fall.score_without) == (3, 1)
+    )
+    assert fall.ranks_random == (1, 1) and fall.scores_random == (
+        5,
+        6,
+    ), "both of the other events, once each"
     assert fall.figure == pytest.approx((1 - 0.5) / 1)
     gone = faithfulness(method, ABC, about(method, ABC, "z"))
     assert gone.rank_without is None and gone.score_without is None and gone.figure == 1
@@ -100,25 +120,40 @@ def test_an_explanation_that_names_what_holds_the_item_back_gets_less_than_nothi
     method = Votes({"a": {"x": 2.0}, "b": {"y": 3.0}, "": {"w": 1.0}}).fit(DATA)
     query = Query(history=History.of("a", "b"))
     fall = faithfulness(method, query, Explanation("x", (Evidence("item", "b", 1.0),)))
-    assert (fall.rank, fall.rank_without, fall.ranks_random) == (2, 1, (None,)) and fall.figure == -1
+    assert (fall.rank, fall.rank_without, fall.ranks_random) == (
+        2,
+        1,
+        (None,),
+    ) and fall.figure == -1
 
 
 def test_leaving_one_out_finds_the_exact_shares_of_an_additive_method():
     silent, honest = Votes(HAND).fit(DATA), Honest(HAND).fit(DATA)
     ids = ["x", "y", "z"]
-    for told, found in zip([honest._told(ABC, one) for one in ids], leave_one_out(silent, ABC, ids), strict=True):
-        assert [(one.id, pytest.approx(one.share)) for one in told.evidence] == [(one.id, one.share) for one in found.evidence]
+    for told, found in zip(
+        [honest._told(ABC, one) for one in ids], leave_one_out(silent, ABC, ids), strict=True
+    ):
+        assert [(one.id, pytest.approx(one.share)) for one in told.evidence] == [
+            (one.id, one.share) for one in found.evidence
+        ]
 
 
 def test_leaving_one_out_of_a_real_method_finds_its_own_exact_shares():
     data = tiny_data()
-    method = CoVisitation(history_decay=1.0).fit(data)  # without decay, nothing else moves when an event is taken out
+    # without decay, nothing else moves when an event is taken out
+    method = CoVisitation(history_decay=1.0).fit(data)
     for query in data.queries()[:5]:
         ranking = method.recommend([query], 3)[0]
-        for told, found in zip(method.explain([query], [ranking])[0], leave_one_out(method, query, ranking.ids), strict=True):
+        for told, found in zip(
+            method.explain([query], [ranking])[0],
+            leave_one_out(method, query, ranking.ids),
+            strict=True,
+        ):
             shares = {one.id: one.share for one in found.evidence}
             assert shares.keys() == {one.id for one in told.evidence}
-            assert all(shares[one.id] == pytest.approx(one.share, abs=1e-4) for one in told.evidence)
+            assert all(
+                shares[one.id] == pytest.approx(one.share, abs=1e-4) for one in told.evidence
+            )
 
 
 def people(n=60, history=6, seed=0):
@@ -130,7 +165,9 @@ def people(n=60, history=6, seed=0):
 
 def one_cause_an_item():
     """Every item of the history speaks for one of x, y, z, w, the first loudest."""
-    return {cause: {"xyzw"[at % 4]: 4.0 - at // 4} for at, cause in enumerate("abcdefghijkl")} | {"": {one: 0.5 for one in "xyz"}}
+    return {cause: {"xyzw"[at % 4]: 4.0 - at // 4} for at, cause in enumerate("abcdefghijkl")} | {
+        "": {one: 0.5 for one in "xyz"}
+    }
 
 
 def figures(method):
@@ -140,7 +177,10 @@ def figures(method):
 
 
 def test_a_liar_is_told_from_an_honest_method():
-    honest, liar = figures(Honest(one_cause_an_item()).fit(DATA)), figures(Liar(one_cause_an_item()).fit(DATA))
+    honest, liar = (
+        figures(Honest(one_cause_an_item()).fit(DATA)),
+        figures(Liar(one_cause_an_item()).fit(DATA)),
+    )
     assert len(honest) == len(liar) == 60
     assert abs(liar.mean()) < 0.12 and honest.mean() > 0.3
     assert (honest > liar).mean() > 0.5 and (honest < liar).mean() < 0.1
@@ -148,7 +188,10 @@ def test_a_liar_is_told_from_an_honest_method():
 
 def test_what_is_taken_out_is_the_strongest_evidence_up_to_half_of_the_score():
     evidence = tuple(Evidence("item", one, share) for one, share in zip("abc", (0.4, 0.3, 0.3)))
-    told = Explanation("x", (Evidence("word", "kettle", 0.1), *evidence, Evidence("item", "not in the history", 0.2)))
+    told = Explanation(
+        "x",
+        (Evidence("word", "kettle", 0.1), *evidence, Evidence("item", "not in the history", 0.2)),
+    )
     assert strongest(ABC, told) == ("a", "b")
     assert strongest(ABC, told, 0.4) == ("a",)
     assert strongest(ABC, told, 1.0) == ("a", "b", "c")
@@ -171,14 +214,27 @@ def test_nothing_to_compare_is_no_figure():
 
 def test_draws_are_keyed_by_the_seed_and_the_request():
     method = Honest(one_cause_an_item() | {"": {"w": 2.0, "x": 1.0}}).fit(DATA)
-    query = Query(history=History(tuple("abcdefghijkl")), exclude=tuple("abcdefghijkl"), request_id="r")
+    query = Query(
+        history=History(tuple("abcdefghijkl")), exclude=tuple("abcdefghijkl"), request_id="r"
+    )
     told = about(method, query, "x")
     ask = lambda seed, of: faithfulness(method, of, told, Run(seed=seed), draws=4).scores_random  # noqa: E731
     assert ask(0, query) == ask(0, query)
-    assert len({ask(seed, query) for seed in range(5)}) > 1 and len({ask(0, replace(query, request_id=str(n))) for n in range(5)}) > 1
+    assert (
+        len({ask(seed, query) for seed in range(5)}) > 1
+        and len({ask(0, replace(query, request_id=str(n))) for n in range(5)}) > 1
+    )
 
 
-@pytest.mark.parametrize("make", [counting_pipeline, CoVisitation, GraphHeuristic, lambda: Fallback([CoVisitation(), Popularity()])])
+@pytest.mark.parametrize(
+    "make",
+    [
+        counting_pipeline,
+        CoVisitation,
+        GraphHeuristic,
+        lambda: Fallback([CoVisitation(), Popularity()]),
+    ],
+)
 def test_a_batch_gives_what_one_by_one_gives_and_figures_stay_within_bounds(make):
     data = tiny_data()
     method = make().fit(data)
@@ -190,16 +246,33 @@ def test_a_batch_gives_what_one_by_one_gives_and_figures_stay_within_bounds(make
     assert any(one.faithfulness is not None for of_query in batch for one in of_query)
     for query, reasons, found in zip(queries, told, batch, strict=True):
         alone = [faithfulness(method, query, one) for one in reasons]
-        assert [None if one is None else pytest.approx(one.figure) for one in alone] == [one.faithfulness for one in found]
+        assert [None if one is None else pytest.approx(one.figure) for one in alone] == [
+            one.faithfulness for one in found
+        ]
         assert all(one is None or -1 <= one.figure <= 1 for one in alone)
 
 
 def test_taking_out_keeps_the_other_columns_and_what_is_excluded():
-    history = History(("a", "b", "a"), (1, 2, 3), ("view", "buy", "view"), (0.1, 0.2, 0.3), ("one", "two", "three"))
+    history = History(
+        ("a", "b", "a"),
+        (1, 2, 3),
+        ("view", "buy", "view"),
+        (0.1, 0.2, 0.3),
+        ("one", "two", "three"),
+    )
     query = Query("u", history, "words", 9, "r", ("a", "b"), context={"surface": "app"})
     left = without(query, ("a",))
-    assert left.history.item_ids == ("b",) and left.history.times_ms == (2,) and left.history.texts == ("two",)
-    assert left.exclude == ("a", "b") and (left.text, left.time_ms, left.request_id, left.user_id) == ("words", 9, "r", "u")
+    assert (
+        left.history.item_ids == ("b",)
+        and left.history.times_ms == (2,)
+        and left.history.texts == ("two",)
+    )
+    assert left.exclude == ("a", "b") and (
+        left.text,
+        left.time_ms,
+        left.request_id,
+        left.user_id,
+    ) == ("words", 9, "r", "u")
     assert len(query.history) == 3
 
 
@@ -229,7 +302,10 @@ def test_counterfactuals_by_hand():
     assert counterfactual(method, ABC, "x", 2).removed == ("a",)
     found = counterfactual(method, ABC, "x", 3)
     assert found.removed == ("a", "b") and found.rank == 1 and found.is_smallest and found.is_found
-    assert counterfactual(method, ABC, "y", 1).rank is None and not counterfactual(method, ABC, "y", 1).is_found, "it is second"
+    assert (
+        counterfactual(method, ABC, "y", 1).rank is None
+        and not counterfactual(method, ABC, "y", 1).is_found
+    ), "it is second"
 
 
 def test_where_there_is_none_it_says_so():
@@ -259,8 +335,15 @@ def test_counterfactuals_hold_and_are_the_smallest(make):
         for item_id in method.recommend([query], 2)[0].ids:
             found = counterfactual(method, query, item_id, 5)
             causes = list(dict.fromkeys(query.history.item_ids))
-            smaller = [gone for n in range(1, max(len(found.removed), 1)) for gone in itertools.combinations(causes, n)]
-            assert all(item_id in one.ids for one in method.recommend([without(query, gone) for gone in smaller], 5))
+            smaller = [
+                gone
+                for n in range(1, max(len(found.removed), 1))
+                for gone in itertools.combinations(causes, n)
+            ]
+            assert all(
+                item_id in one.ids
+                for one in method.recommend([without(query, gone) for gone in smaller], 5)
+            )
             if found.is_found:
                 seen += 1
                 assert item_id not in method.recommend([without(query, found.removed)], 5)[0].ids
@@ -269,7 +352,12 @@ def test_counterfactuals_hold_and_are_the_smallest(make):
 
 def test_places_of_items():
     method = Votes(HAND).fit(DATA)
-    assert standings(method, [ABC, ABC, ABC, Query()], ["x", "z", "w", "x"]) == [(1, 6), (3, 2), None, None]
+    assert standings(method, [ABC, ABC, ABC, Query()], ["x", "z", "w", "x"]) == [
+        (1, 6),
+        (3, 2),
+        None,
+        None,
+    ]
     assert standings(method, [ABC], ["z"], depth=2) == [None] and standings(method, [], []) == []
 
 

@@ -41,7 +41,10 @@ class Tags(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    methods = {HOSTILE: Popularity().fit(SPLIT.train), "visits & more": CoVisitation().fit(SPLIT.train)}
+    methods = {
+        HOSTILE: Popularity().fit(SPLIT.train),
+        "visits & more": CoVisitation().fit(SPLIT.train),
+    }
     report = evaluate(methods, SPLIT)
     return page(report, compare(report, HOSTILE), diagnose(SPLIT), title="A <page>")
 
@@ -60,11 +63,21 @@ def test_the_page_is_well_formed_and_needs_nothing_else(text):
 
 
 def test_names_are_text_and_never_markup(text):
-    assert HOSTILE not in text and "&lt;script&gt;" in text and "visits &amp; more" in text and "A &lt;page&gt;" in text
+    assert (
+        HOSTILE not in text
+        and "&lt;script&gt;" in text
+        and "visits &amp; more" in text
+        and "A &lt;page&gt;" in text
+    )
 
 
 def test_every_figure_of_the_report_stands_there(text):
-    assert text.count("<svg") == 4 and "Paired differences" in text and "history 6-20" in text and "Floors" in text
+    assert (
+        text.count("<svg") == 4
+        and "Paired differences" in text
+        and "history 6-20" in text
+        and "Floors" in text
+    )
 
 
 def test_a_plot_puts_marks_in_proportion():
@@ -74,17 +87,22 @@ def test_a_plot_puts_marks_in_proportion():
         re.findall(r'circle class="dot" cx="([\d.]+)"', drawn),
     )
     zero = float(re.findall(r'class="rule" x1="([\d.]+)"', drawn)[0])
-    assert (float(left) - zero) / (float(right) - zero) == pytest.approx(0.25) and (float(mark) - zero) / (
-        float(right) - zero
-    ) == pytest.approx(0.5)
+    assert (float(left) - zero) / (float(right) - zero) == pytest.approx(0.25) and (
+        float(mark) - zero
+    ) / (float(right) - zero) == pytest.approx(0.5)
     assert drawn.count("<circle") == 1 and "undefined" in drawn
-    assert plot([("loss", -0.1, -0.2, 0.05)], zero=True).count("<circle") == 1 and plot([("zero", 0.0, 0.0, 0.0)])
+    assert plot([("loss", -0.1, -0.2, 0.05)], zero=True).count("<circle") == 1 and plot(
+        [("zero", 0.0, 0.0, 0.0)]
+    )
 
 
 def test_what_is_not_defined_says_so():
     report = evaluate(Popularity().fit(SPLIT.train), SPLIT)
     empty = {
-        key: replace(one, per_user={name: np.full_like(values, np.nan) for name, values in one.per_user.items()})
+        key: replace(
+            one,
+            per_user={name: np.full_like(values, np.nan) for name, values in one.per_user.items()},
+        )
         for key, one in report.results.items()
     }
     assert "not defined" in page(replace(report, results=empty, strata={}))

@@ -27,10 +27,14 @@ METRICS = ("HR", "recall", "precision", "NDCG", "MRR", "MAP")
 def naive(method: Recommender, split: Any, part: str, k: int, seen: str) -> dict[str, list[float]]:
     """Every metric by a loop over users, from the events table itself."""
     codes = {"train": 0, "valid": 1, "test": 2, "context": 3}
-    known_codes = {codes["train"], codes["context"]} | ({codes["valid"]} if part == "test" else set())
+    known_codes = {codes["train"], codes["context"]} | (
+        {codes["valid"]} if part == "test" else set()
+    )
     histories: dict[str, list[str]] = {}
     targets: dict[str, list[str]] = {}
-    for (user, item), code in zip(split.data.events.select("user_id", "item_id").iter_rows(), split.part, strict=True):
+    for (user, item), code in zip(
+        split.data.events.select("user_id", "item_id").iter_rows(), split.part, strict=True
+    ):
         if code == codes[part]:
             targets.setdefault(user, []).append(item)
         elif code in known_codes:
@@ -47,7 +51,9 @@ def naive(method: Recommender, split: Any, part: str, k: int, seen: str) -> dict
         out["recall"].append(sum(hits) / len(wanted))
         out["precision"].append(sum(hits) / k)
         ideal = sum(1 / math.log2(rank + 1) for rank in range(1, min(k, len(wanted)) + 1))
-        out["NDCG"].append(sum(hit / math.log2(rank + 1) for rank, hit in enumerate(hits, 1)) / ideal)
+        out["NDCG"].append(
+            sum(hit / math.log2(rank + 1) for rank, hit in enumerate(hits, 1)) / ideal
+        )
         out["MRR"].append(next((1 / rank for rank, hit in enumerate(hits, 1) if hit), 0.0))
         precisions = [sum(hits[:rank]) / rank for rank, hit in enumerate(hits, 1) if hit]
         out["MAP"].append(sum(precisions) / min(k, len(wanted)))
@@ -55,7 +61,9 @@ def naive(method: Recommender, split: Any, part: str, k: int, seen: str) -> dict
 
 
 @pytest.mark.parametrize(
-    "split", [last_out(DATA), by_time(DATA, 0.2, 0.2), by_ratio(DATA, 0.2, 0.3), new_users(DATA, 0.2, 0.3)], ids=lambda one: one.kind
+    "split",
+    [last_out(DATA), by_time(DATA, 0.2, 0.2), by_ratio(DATA, 0.2, 0.3), new_users(DATA, 0.2, 0.3)],
+    ids=lambda one: one.kind,
 )
 @pytest.mark.parametrize("part", ["valid", "test"])
 def test_every_users_value_is_that_of_a_loop_over_users(split, part):
@@ -66,7 +74,9 @@ def test_every_users_value_is_that_of_a_loop_over_users(split, part):
         for k in (3, 10):
             for metric, values in naive(method, split, part, k, seen).items():
                 np.testing.assert_allclose(
-                    report.results["CoVisitation", seen].per_user[f"{metric}@{k}"], values, err_msg=f"{metric}@{k} {seen}"
+                    report.results["CoVisitation", seen].per_user[f"{metric}@{k}"],
+                    values,
+                    err_msg=f"{metric}@{k} {seen}",
                 )
 
 
@@ -75,11 +85,20 @@ def test_the_mean_the_interval_and_the_dictionary_say_the_same():
     report = evaluate(CoVisitation().fit(split.train), split, k=(5,))
     values = report.results["CoVisitation", "removed"].per_user["NDCG@5"]
     assert report.mean("CoVisitation", "NDCG@5") == pytest.approx(values.mean())
-    (row,) = [one for one in report.to_dict()["metrics"] if one["metric"] == "NDCG@5" and one["seen"] == "removed"]
-    assert row["mean"] == pytest.approx(values.mean()) and row["low"] < row["mean"] < row["high"] and row["users"] == 80
+    (row,) = [
+        one
+        for one in report.to_dict()["metrics"]
+        if one["metric"] == "NDCG@5" and one["seen"] == "removed"
+    ]
+    assert (
+        row["mean"] == pytest.approx(values.mean())
+        and row["low"] < row["mean"] < row["high"]
+        and row["users"] == 80
+    )
 
 
-# --- leaks ---------------------------------------------------------------------------------------------------------------------
+# --- leaks
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 SPLIT = last_out(DATA)
@@ -136,11 +155,14 @@ def test_an_unfitted_method_is_refused():
         evaluate(Popularity(), SPLIT)
 
 
-# --- ids and positions ---------------------------------------------------------------------------------------------------------
+# --- ids and positions
+# ---------------------------------------------------------------------------------------------------------
 
 
 def numbered(rename: dict[int, int] | None = None) -> Dataset:
-    """People walk through items that get the next number when first seen, as in the public data sets."""
+    """People walk through items that get the next number when first seen, as in the public data
+    sets.
+    """
     rng = np.random.default_rng(0)
     numbers: dict[int, int] = {}
     users, items = [], []
@@ -150,7 +172,11 @@ def numbered(rename: dict[int, int] | None = None) -> Dataset:
             number = numbers.setdefault(at, len(numbers))
             users.append(f"u{user:03d}")
             items.append(f"{(rename or {}).get(number, number):05d}")
-            at = (at + int(rng.integers(1, 4))) % 300 if rng.random() < 0.7 else int(rng.integers(300))
+            at = (
+                (at + int(rng.integers(1, 4))) % 300
+                if rng.random() < 0.7
+                else int(rng.integers(300))
+            )
     return Dataset({"events": pl.DataFrame({"user_id": users, "item_id": items})})
 
 
@@ -176,7 +202,13 @@ def test_renumbering_all_items_moves_no_figure_out_of_its_interval_and_takes_the
     for data in (numbered(), numbered(shuffled)):
         split = last_out(data)
         methods = {"co": CoVisitation(), "popular": Popularity(), "trap": NextIds()}
-        reports.append(evaluate({name: one.fit(split.train) for name, one in methods.items()}, split, metrics=("HR", "NDCG")))
+        reports.append(
+            evaluate(
+                {name: one.fit(split.train) for name, one in methods.items()},
+                split,
+                metrics=("HR", "NDCG"),
+            )
+        )
     before, after = reports
     for name in ("co", "popular"):
         for metric in ("HR@10", "NDCG@10"):
@@ -184,7 +216,9 @@ def test_renumbering_all_items_moves_no_figure_out_of_its_interval_and_takes_the
             assert low <= after.mean(name, metric) <= high
     assert before.mean("co", "HR@10") == pytest.approx(after.mean("co", "HR@10"), abs=0.02)
     floor = 10 / 295
-    assert before.mean("trap", "HR@10") > 2 * floor, "the planted trap does not work on the unshuffled ids"
+    assert before.mean("trap", "HR@10") > 2 * floor, (
+        "the planted trap does not work on the unshuffled ids"
+    )
     low, high = after.interval["trap", "removed"]["HR@10"]
     assert low <= floor + 0.01 and after.mean("trap", "HR@10") < 2 * floor
 
@@ -202,7 +236,9 @@ class Same(ScoringRecommender):
 
 def test_a_method_that_scores_all_items_alike_stands_at_the_floor_of_chance():
     split = last_out(numbered())
-    report = evaluate(Same().fit(split.train), split, k=(10, 50), metrics=("HR",), seen=("removed",))
+    report = evaluate(
+        Same().fit(split.train), split, k=(10, 50), metrics=("HR",), seen=("removed",)
+    )
     for k in (10, 50):
         low, high = report.interval["Same", "removed"][f"HR@{k}"]
         assert low - 0.01 <= k / 295 <= high + 0.01
@@ -218,15 +254,26 @@ class Foreign(Recommender):
     def _fit(self, data, run, valid): ...
 
     def _recommend(self, queries, k, candidates):
-        catalogue = Vocabulary.of_items([*(f"foreign {n}" for n in range(self.strangers)), *set(self.right.values())])
-        ids = [[*(f"foreign {n}" for n in range(self.strangers)), self.right[user]] for user in queries.user_ids]
+        catalogue = Vocabulary.of_items(
+            [*(f"foreign {n}" for n in range(self.strangers)), *set(self.right.values())]
+        )
+        ids = [
+            [*(f"foreign {n}" for n in range(self.strangers)), self.right[user]]
+            for user in queries.user_ids
+        ]
         rows = np.array([catalogue.rows(one) for one in ids], np.int32)[:, :k]
-        return Rankings(catalogue, rows, np.tile(np.arange(rows.shape[1], 0, -1).astype(np.float32), (len(rows), 1)))
+        return Rankings(
+            catalogue,
+            rows,
+            np.tile(np.arange(rows.shape[1], 0, -1).astype(np.float32), (len(rows), 1)),
+        )
 
 
 def test_items_that_the_data_does_not_know_take_their_places_and_are_misses():
     queries, targets = SPLIT.queries("test")
-    right = {user: str(DATA.catalogue.ids[targets[i][0]]) for i, user in enumerate(queries.user_ids)}
+    right = {
+        user: str(DATA.catalogue.ids[targets[i][0]]) for i, user in enumerate(queries.user_ids)
+    }
     for strangers, expected in ((0, 1.0), (1, 1 / math.log2(3)), (3, 1 / math.log2(5)), (10, 0.0)):
         method = Foreign(strangers, right).fit(tiny_data(seed=9))
         report = evaluate(method, SPLIT, metrics=("NDCG",), seen=("kept",))
@@ -234,7 +281,8 @@ def test_items_that_the_data_does_not_know_take_their_places_and_are_misses():
         assert report.results["Foreign", "kept"].lists["empty"] == 0
 
 
-# --- what is asked for ---------------------------------------------------------------------------------------------------------
+# --- what is asked for
+# ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,42 +315,66 @@ def test_no_methods_is_an_error():
 
 def test_users_without_targets_are_in_no_figure():
     events = pl.concat(
-        [DATA.events, pl.DataFrame({"user_id": ["short"] * 2, "item_id": ["thing-001", "thing-002"], "time_ms": [1, 2]})], how="diagonal"
+        [
+            DATA.events,
+            pl.DataFrame(
+                {"user_id": ["short"] * 2, "item_id": ["thing-001", "thing-002"], "time_ms": [1, 2]}
+            ),
+        ],
+        how="diagonal",
     )
     split = last_out(Dataset({"events": events}))
     report = evaluate(Popularity().fit(split.train), split)
-    assert "short" not in report.user_ids and len(report.user_ids) == 80 == len(report.results["Popularity", "kept"].per_user["HR@10"])
+    assert "short" not in report.user_ids and len(report.user_ids) == 80 == len(
+        report.results["Popularity", "kept"].per_user["HR@10"]
+    )
 
 
 def test_repeated_targets_are_counted():
-    events = pl.DataFrame({"user_id": ["u"] * 4 + ["v"] * 4, "item_id": ["a", "b", "c", "a", "a", "b", "c", "d"]})
+    events = pl.DataFrame(
+        {"user_id": ["u"] * 4 + ["v"] * 4, "item_id": ["a", "b", "c", "a", "a", "b", "c", "d"]}
+    )
     split = last_out(Dataset({"events": events}))
     report = evaluate(Same().fit(split.train), split, k=(4,))
     assert report.repeat_targets == 0.5
-    assert report.mean("Same", "HR@4", "kept") == 1.0 and report.mean("Same", "HR@4", "removed") == 0.5
+    assert (
+        report.mean("Same", "HR@4", "kept") == 1.0 and report.mean("Same", "HR@4", "removed") == 0.5
+    )
 
 
 def test_strata_hold_every_user_once_in_each_grouping():
     for split in (SPLIT, new_users(DATA, 0.2, 0.3), by_time(DATA, 0.2, 0.2)):
         report = evaluate(Popularity().fit(split.train), split)
         for grouping in ("history", "target"):
-            assert sum(mask.sum() for name, mask in report.strata.items() if name.startswith(grouping)) == len(report.user_ids)
+            assert sum(
+                mask.sum() for name, mask in report.strata.items() if name.startswith(grouping)
+            ) == len(report.user_ids)
         parts = [
             report.mean("Popularity", "HR@10", stratum=name) * mask.sum()
             for name, mask in report.strata.items()
             if name.startswith("history")
         ]
-        assert sum(parts) / len(report.user_ids) == pytest.approx(report.mean("Popularity", "HR@10"))
+        assert sum(parts) / len(report.user_ids) == pytest.approx(
+            report.mean("Popularity", "HR@10")
+        )
 
 
 def test_head_middle_and_tail_by_hand():
     counts = {"h": 20, "m": 60, "t": 20}
     rows = [(f"u{n}", item) for item, times in counts.items() for n in range(times)]
-    rows = [*rows, *((f"u{n}", item) for n, item in enumerate(("h", "m", "t", "new")) for item in ("m", item))]
+    rows = [
+        *rows,
+        *((f"u{n}", item) for n, item in enumerate(("h", "m", "t", "new")) for item in ("m", item)),
+    ]
     data = Dataset({"events": pl.DataFrame([*rows], schema=["user_id", "item_id"], orient="row")})
     split = last_out(data)
     report = evaluate(Popularity().fit(split.train), split)
-    groups = {user: name for name, mask in report.strata.items() if name.startswith("target") for user in np.array(report.user_ids)[mask]}
+    groups = {
+        user: name
+        for name, mask in report.strata.items()
+        if name.startswith("target")
+        for user in np.array(report.user_ids)[mask]
+    }
     assert groups["u3"] == "target new" and groups["u1"] == "target head"
 
 
@@ -318,54 +390,88 @@ class Nothing(ScoringRecommender):
 
 
 def test_the_dictionary_is_json_even_where_a_figure_is_undefined():
-    report = evaluate({"Nothing": Nothing().fit(SPLIT.train), "co": CoVisitation().fit(SPLIT.train)}, SPLIT, k=(1, 5))
+    report = evaluate(
+        {"Nothing": Nothing().fit(SPLIT.train), "co": CoVisitation().fit(SPLIT.train)},
+        SPLIT,
+        k=(1, 5),
+    )
     written = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    (lists,) = [one for one in written["lists"] if one["method"] == "Nothing" and one["seen"] == "removed"]
+    (lists,) = [
+        one for one in written["lists"] if one["method"] == "Nothing" and one["seen"] == "removed"
+    ]
     assert lists["gini"] is None and lists["empty"] == 1.0 and lists["coverage"] == 0.0
     assert written["users"] == 80 and written["split"]["hash"] == SPLIT.hash
     assert all(row["mean"] is not None for row in written["metrics"])
 
 
-@pytest.mark.parametrize("split", [by_time(DATA, 0.2, 0.2), new_users(DATA, 0.2, 0.3)], ids=lambda one: one.kind)
+@pytest.mark.parametrize(
+    "split", [by_time(DATA, 0.2, 0.2), new_users(DATA, 0.2, 0.3)], ids=lambda one: one.kind
+)
 def test_the_dictionary_is_json_for_every_split(split):
     json.dumps(evaluate(Popularity().fit(split.train), split).to_dict(), allow_nan=False)
 
 
 def test_empty_lists_are_misses_and_counted():
     report = evaluate(Nothing().fit(SPLIT.train), SPLIT)
-    assert report.mean("Nothing", "HR@10") == 0.0 and report.results["Nothing", "removed"].lists["short"] == 1.0
+    assert (
+        report.mean("Nothing", "HR@10") == 0.0
+        and report.results["Nothing", "removed"].lists["short"] == 1.0
+    )
 
 
-# --- comparing -----------------------------------------------------------------------------------------------------------------
+# --- comparing
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_comparison_is_paired_and_corrected():
     report = evaluate(
-        {"popular": Popularity().fit(SPLIT.train), "co": CoVisitation().fit(SPLIT.train), "same": Same().fit(SPLIT.train)}, SPLIT
+        {
+            "popular": Popularity().fit(SPLIT.train),
+            "co": CoVisitation().fit(SPLIT.train),
+            "same": Same().fit(SPLIT.train),
+        },
+        SPLIT,
     )
     found = {(one.b, one.metric): one for one in compare(report, "popular")}
     assert len(found) == 4
     one = found["co", "NDCG@10"]
-    difference = report.results["co", "removed"].per_user["NDCG@10"] - report.results["popular", "removed"].per_user["NDCG@10"]
-    assert one.difference == pytest.approx(difference.mean()) and (one.wins, one.losses) == ((difference > 0).sum(), (difference < 0).sum())
-    assert one.low <= one.difference <= one.high and one.p <= one.p_holm <= 1 and one.is_significant == (one.p_holm < 0.05)
+    difference = (
+        report.results["co", "removed"].per_user["NDCG@10"]
+        - report.results["popular", "removed"].per_user["NDCG@10"]
+    )
+    assert one.difference == pytest.approx(difference.mean()) and (one.wins, one.losses) == (
+        (difference > 0).sum(),
+        (difference < 0).sum(),
+    )
+    assert (
+        one.low <= one.difference <= one.high
+        and one.p <= one.p_holm <= 1
+        and one.is_significant == (one.p_holm < 0.05)
+    )
     assert compare(report, "popular", ["HR@10"], "kept")[0].seen == "kept"
 
 
 def test_a_method_against_itself_differs_in_nothing():
     method = Popularity().fit(SPLIT.train)
-    (one, two) = compare(evaluate({"a": method, "b": method}, SPLIT), "a")
-    assert one.difference == two.difference == 0 and one.p == one.p_holm == 1 and not one.is_significant
+    one, two = compare(evaluate({"a": method, "b": method}, SPLIT), "a")
+    assert (
+        one.difference == two.difference == 0
+        and one.p == one.p_holm == 1
+        and not one.is_significant
+    )
 
 
 def test_what_was_trained_on_train_is_not_compared_with_what_was_trained_on_more():
-    report = evaluate({"a": Popularity().fit(SPLIT.train), "b": Popularity().fit(SPLIT.train_valid)}, SPLIT)
+    report = evaluate(
+        {"a": Popularity().fit(SPLIT.train), "b": Popularity().fit(SPLIT.train_valid)}, SPLIT
+    )
     with pytest.raises(DataError, match=r"train\+valid"):
         compare(report, "a")
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"), [(("nobody",), "nobody"), (("a", ["NDGC@10"]), "NDGC@10"), (("a", None, "remvoed"), "remvoed")]
+    ("settings", "says"),
+    [(("nobody",), "nobody"), (("a", ["NDGC@10"]), "NDGC@10"), (("a", None, "remvoed"), "remvoed")],
 )
 def test_a_mistake_in_a_comparison_is_quoted(settings, says):
     method = Popularity().fit(SPLIT.train)
@@ -375,7 +481,9 @@ def test_a_mistake_in_a_comparison_is_quoted(settings, says):
 
 
 def test_a_cut_of_a_cut_does_not_hide_what_was_learned_from():
-    """Fitted on a cut of train+valid, a method has seen the validation targets, however often that part was cut again."""
+    """Fitted on a cut of train+valid, a method has seen the validation targets, however often that
+    part was cut again.
+    """
     data = tiny_data()
     split = last_out(data)
     sly = Popularity().fit(inner_cut(split.train_valid).train)
@@ -397,7 +505,17 @@ def test_the_chain_of_cuts_survives_saving(tmp_path):
 
 def test_novelty_counts_the_users_learned_from():
     """Everybody has the item everybody has: 0 bits; an item of half the users has 1 bit."""
-    events = [(f"u{u}", item) for u in range(4) for item in ("a", "b" if u % 2 else "c", f"own{u}", f"last{u}")]
-    data = Dataset.from_events({"user_id": [u for u, _ in events], "item_id": [i for _, i in events]})
-    report = evaluate(Popularity().fit(last_out(data).train), last_out(data), k=(3,), seen=("kept",))
-    assert report.results["Popularity", "kept"].lists["novelty_bits"] == pytest.approx((0 + 1 + 1) / 3)
+    events = [
+        (f"u{u}", item)
+        for u in range(4)
+        for item in ("a", "b" if u % 2 else "c", f"own{u}", f"last{u}")
+    ]
+    data = Dataset.from_events(
+        {"user_id": [u for u, _ in events], "item_id": [i for _, i in events]}
+    )
+    report = evaluate(
+        Popularity().fit(last_out(data).train), last_out(data), k=(3,), seen=("kept",)
+    )
+    assert report.results["Popularity", "kept"].lists["novelty_bits"] == pytest.approx(
+        (0 + 1 + 1) / 3
+    )

@@ -1,4 +1,6 @@
-"""Judged collections: figures by hand, what a query may be answered with, what the collection lacks."""
+"""Judged collections: figures by hand, what a query may be answered with, what the collection
+lacks.
+"""
 
 import math
 
@@ -25,13 +27,32 @@ def data():
             "shelf": ["a", "a", "b", "b"],
         }
     )
-    requests = pl.DataFrame({"request_id": ["q1", "q2", "q3"], "text": ["red tent", "kettle", "nothing judged"], "context": ["a", "b", "a"],
-                             "kind": ["easy", "hard", "easy"]})  # fmt: skip
-    judgements = pl.DataFrame(
-        {"query_id": ["q1", "q1", "q2", "q2", "q1"], "item_id": ["d1", "d2", "d3", "not here", "d4"], "grade": [2, 1, 1, 3, 0]}
+    requests = pl.DataFrame(
+        {
+            "request_id": ["q1", "q2", "q3"],
+            "text": ["red tent", "kettle", "nothing judged"],
+            "context": ["a", "b", "a"],
+            "kind": ["easy", "hard", "easy"],
+        }
     )
-    candidates = pl.DataFrame({"query_id": ["q1", "q1", "q1", "q2"], "item_id": ["d4", "d1", "d2", "d3"], "rank": [1, 2, 3, 1]})
-    return Dataset({"items": items, "requests": requests, "judgements": judgements, "candidates": candidates}, "shelves")
+    judgements = pl.DataFrame(
+        {
+            "query_id": ["q1", "q1", "q2", "q2", "q1"],
+            "item_id": ["d1", "d2", "d3", "not here", "d4"],
+            "grade": [2, 1, 1, 3, 0],
+        }
+    )
+    candidates = pl.DataFrame(
+        {
+            "query_id": ["q1", "q1", "q1", "q2"],
+            "item_id": ["d4", "d1", "d2", "d3"],
+            "rank": [1, 2, 3, 1],
+        }
+    )
+    return Dataset(
+        {"items": items, "requests": requests, "judgements": judgements, "candidates": candidates},
+        "shelves",
+    )
 
 
 def values(report, method, metric):
@@ -40,13 +61,21 @@ def values(report, method, metric):
 
 def test_figures_are_those_worked_out_by_hand(data):
     judged = Judged(data, "candidates")
-    report = evaluate_judged({"given": AsGiven().fit(data)}, judged, (3,), ("NDCG", "MRR", "recall"))
+    report = evaluate_judged(
+        {"given": AsGiven().fit(data)}, judged, (3,), ("NDCG", "MRR", "recall")
+    )
     assert report.user_ids == ["q1", "q2"], "a query without a judgement above 0 measures nothing"
     dcg, ideal = 2 / math.log2(3) + 1 / math.log2(4), 2 + 1 / math.log2(3)
-    lost = 1 / (3 + 1 / math.log2(3))  # q2's best document, of grade 3, is not in the collection, but a perfect list would hold it
+    # q2's best document, of grade 3, is not in the collection, but a perfect list would hold it
+    lost = 1 / (3 + 1 / math.log2(3))
     assert values(report, "given", "NDCG@3") == pytest.approx([dcg / ideal, lost])
-    assert values(report, "given", "MRR@3") == [0.5, 1.0] and values(report, "given", "recall@3") == [1.0, 0.5]
-    assert report.ranked == "the candidates given" and judged.facts()["share of fitting items among them"] == 0.75
+    assert values(report, "given", "MRR@3") == [0.5, 1.0] and values(
+        report, "given", "recall@3"
+    ) == [1.0, 0.5]
+    assert (
+        report.ranked == "the candidates given"
+        and judged.facts()["share of fitting items among them"] == 0.75
+    )
 
 
 def test_only_items_of_the_own_group_are_answered(data):
@@ -55,31 +84,57 @@ def test_only_items_of_the_own_group_are_answered(data):
         evaluate_judged({"all": method}, Judged(data), (4,), ("recall",)),
         evaluate_judged({"own": method}, Judged(data, "shelf"), (4,), ("recall",)),
     )
-    assert values(both[0], "all", "recall@4") == [1.0, 0.5] and values(both[1], "own", "recall@4") == [1.0, 0.5]
+    assert values(both[0], "all", "recall@4") == [1.0, 0.5] and values(
+        both[1], "own", "recall@4"
+    ) == [1.0, 0.5]
     lists = method.recommend([Query(text="red tent")], 4, [Judged(data, "shelf").candidates[0]])[0]
     assert set(lists.ids) == {"d1", "d2"}, "d4 is red too, and on another shelf"
 
 
 def test_grades_may_count_as_one_and_queries_may_be_chosen(data):
-    report = evaluate_judged({"given": AsGiven().fit(data)}, Judged(data, "candidates", "kind = 'easy'", binary=True), (3,), ("NDCG",))
+    report = evaluate_judged(
+        {"given": AsGiven().fit(data)},
+        Judged(data, "candidates", "kind = 'easy'", binary=True),
+        (3,),
+        ("NDCG",),
+    )
     assert report.user_ids == ["q1"]
-    assert values(report, "given", "NDCG@3") == pytest.approx([(1 / math.log2(3) + 0.5) / (1 + 1 / math.log2(3))])
+    assert values(report, "given", "NDCG@3") == pytest.approx(
+        [(1 / math.log2(3) + 0.5) / (1 + 1 / math.log2(3))]
+    )
     with pytest.raises(DataError, match="no query with a judgement above 0 where"):
         _ = Judged(data, only="kind = 'odd'").asked
 
 
 def test_every_setting_and_grade_has_its_own_hash(data):
-    other = Dataset({**dict(data.tables), "judgements": data.tables["judgements"].with_columns(grade=pl.col("grade") + 1)}, "shelves")
+    other = Dataset(
+        {
+            **dict(data.tables),
+            "judgements": data.tables["judgements"].with_columns(grade=pl.col("grade") + 1),
+        },
+        "shelves",
+    )
     hashes = {
         one.hash
-        for one in (Judged(data), Judged(data, "candidates"), Judged(data, only="kind = 'easy'"), Judged(data, binary=True), Judged(other))
+        for one in (
+            Judged(data),
+            Judged(data, "candidates"),
+            Judged(data, only="kind = 'easy'"),
+            Judged(data, binary=True),
+            Judged(other),
+        )
     }
     assert len(hashes) == 5
 
 
 def test_what_is_not_there_is_named(data):
     with pytest.raises(DataError, match="no table candidates"):
-        Judged(Dataset({name: frame for name, frame in data.tables.items() if name != "candidates"}, "x"), "candidates")
+        Judged(
+            Dataset(
+                {name: frame for name, frame in data.tables.items() if name != "candidates"}, "x"
+            ),
+            "candidates",
+        )
     with pytest.raises(DataError, match='among is "floor"'):
         Judged(data, "floor")
     with pytest.raises(DataError, match="k is"):

@@ -1,4 +1,6 @@
-"""Lists from elsewhere and candidates: the same figures as the method that made them, and every bad file refused with its place."""
+"""Lists from elsewhere and candidates: the same figures as the method that made them, and every bad
+file refused with its place.
+"""
 
 import numpy as np
 import polars as pl
@@ -21,18 +23,35 @@ SPLIT = last_out(DATA)
 def as_table(method, split) -> pl.DataFrame:
     """What a method recommends with seen items kept, as a file of another program would hold it."""
     queries, _ = split.queries("test")
-    rows = [(user, item, float(score)) for user, one in zip(queries.user_ids, method.recommend(queries, 40), strict=True)
-            for item, score in zip(one.ids, one.scores, strict=True)]  # fmt: skip
-    return pl.DataFrame(rows, schema=["user_id", "item_id", "score"], orient="row").sample(fraction=1, shuffle=True, seed=0)
+    rows = [
+        (user, item, float(score))
+        for user, one in zip(queries.user_ids, method.recommend(queries, 40), strict=True)
+        for item, score in zip(one.ids, one.scores, strict=True)
+    ]
+    return pl.DataFrame(rows, schema=["user_id", "item_id", "score"], orient="row").sample(
+        fraction=1, shuffle=True, seed=0
+    )
 
 
 @pytest.mark.parametrize(("ending", "mark"), [(".csv", ","), (".tsv", "\t")])
 def test_ids_of_digits_stay_the_strings_they_are(tmp_path, ending, mark):
     file = tmp_path / f"lists{ending}"
     file.write_text(
-        "\n".join(mark.join(row) for row in (("user_id", "item_id", "score"), ("01", "007", "2"), ("01", "1.0", "1"), ("1", "7", "0.5")))
+        "\n".join(
+            mark.join(row)
+            for row in (
+                ("user_id", "item_id", "score"),
+                ("01", "007", "2"),
+                ("01", "1.0", "1"),
+                ("1", "7", "0.5"),
+            )
+        )
     )
-    assert GivenLists.read(file).table.rows() == [("01", "007", 2.0), ("01", "1.0", 1.0), ("1", "7", 0.5)]
+    assert GivenLists.read(file).table.rows() == [
+        ("01", "007", 2.0),
+        ("01", "1.0", 1.0),
+        ("1", "7", 0.5),
+    ]
 
 
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl", ".parquet", ".run"])
@@ -40,27 +59,49 @@ def test_lists_from_a_file_get_the_figures_of_the_method_that_made_them(tmp_path
     method = CoVisitation().fit(SPLIT.train)
     table, path = as_table(method, SPLIT), tmp_path / f"lists{ending}"
     if ending == ".run":
-        path.write_text("".join(f"{user} Q0 {item} 1 {score!r} x\n" for user, item, score in table.iter_rows()), encoding="utf-8")
+        path.write_text(
+            "".join(f"{user} Q0 {item} 1 {score!r} x\n" for user, item, score in table.iter_rows()),
+            encoding="utf-8",
+        )
     else:
-        {".csv": table.write_csv, ".tsv": lambda to: table.write_csv(to, separator="\t"), ".jsonl": table.write_ndjson,
-         ".parquet": table.write_parquet}[ending](path)  # fmt: skip
-    report = evaluate({"method": method, "lists": GivenLists.read(path)}, SPLIT, metrics=("HR", "NDCG", "MAP"))
+        {
+            ".csv": table.write_csv,
+            ".tsv": lambda to: table.write_csv(to, separator="\t"),
+            ".jsonl": table.write_ndjson,
+            ".parquet": table.write_parquet,
+        }[ending](path)
+    report = evaluate(
+        {"method": method, "lists": GivenLists.read(path)}, SPLIT, metrics=("HR", "NDCG", "MAP")
+    )
     for seen in ("removed", "kept"):
         for metric in report.metrics:
-            assert np.array_equal(report.results["method", seen].per_user[metric], report.results["lists", seen].per_user[metric]), (
+            assert np.array_equal(
+                report.results["method", seen].per_user[metric],
+                report.results["lists", seen].per_user[metric],
+            ), (
                 seen,
                 metric,
             )
-    assert report.results["lists", "kept"].trained_on == "unknown" and all(one.difference == 0 for one in compare(report, "method"))
+    assert report.results["lists", "kept"].trained_on == "unknown" and all(
+        one.difference == 0 for one in compare(report, "method")
+    )
 
 
 def test_tied_scores_are_ordered_by_a_hash_and_not_by_the_file():
     users = SPLIT.queries("test")[0].user_ids.tolist()
     ties = pl.DataFrame(
-        {"user_id": [u for u in users for _ in range(3)], "item_id": ["thing-001", "thing-002", "thing-003"] * len(users), "score": 1.0}
+        {
+            "user_id": [u for u in users for _ in range(3)],
+            "item_id": ["thing-001", "thing-002", "thing-003"] * len(users),
+            "score": 1.0,
+        }
     )
-    one, two = (evaluate({"x": GivenLists(table)}, SPLIT, k=(1,)) for table in (ties, ties.reverse()))
-    assert np.array_equal(one.results["x", "kept"].per_user["HR@1"], two.results["x", "kept"].per_user["HR@1"])
+    one, two = (
+        evaluate({"x": GivenLists(table)}, SPLIT, k=(1,)) for table in (ties, ties.reverse())
+    )
+    assert np.array_equal(
+        one.results["x", "kept"].per_user["HR@1"], two.results["x", "kept"].per_user["HR@1"]
+    )
 
 
 def test_users_without_a_list_are_misses_and_unknown_items_are_too():
@@ -68,8 +109,12 @@ def test_users_without_a_list_are_misses_and_unknown_items_are_too():
     wanted = DATA.catalogue.named(targets.values)
     lists = {user: ["no such item", wanted[at]] for at, user in enumerate(users) if at % 2}
     report = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(2,), seen=("kept",))
-    assert report.mean("x", "HR@2", "kept") == 0.5 and report.results["x", "kept"].lists["empty"] == 0.5
-    # an item that the split does not know keeps its place: what follows it must not be judged as if it had been shown higher
+    assert (
+        report.mean("x", "HR@2", "kept") == 0.5
+        and report.results["x", "kept"].lists["empty"] == 0.5
+    )
+    # an item that the split does not know keeps its place: what follows it must not be judged as if
+    # it had been shown higher
     first = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(1, 2), metrics=("HR", "MRR"))
     assert first.mean("x", "HR@1", "kept") == 0 and first.mean("x", "MRR@2", "kept") == 0.25
     with pytest.raises(DataError, match="none of the users and items"):
@@ -78,19 +123,39 @@ def test_users_without_a_list_are_misses_and_unknown_items_are_too():
 
 def test_seen_items_leave_their_place_to_what_follows_also_behind_unknown_ones():
     queries, targets = SPLIT.queries("test")
-    seen, wanted = DATA.catalogue.named(queries.histories[3][:1])[0], DATA.catalogue.named(targets[3])[0]
-    report = evaluate({"x": GivenLists.of({queries.user_ids[3]: ["no such item", seen, wanted]})}, SPLIT, k=(3,), metrics=("MRR",))
-    assert report.results["x", "removed"].per_user["MRR@3"][3] == 1 / 2 and report.results["x", "kept"].per_user["MRR@3"][3] == 1 / 3
+    seen, wanted = (
+        DATA.catalogue.named(queries.histories[3][:1])[0],
+        DATA.catalogue.named(targets[3])[0],
+    )
+    report = evaluate(
+        {"x": GivenLists.of({queries.user_ids[3]: ["no such item", seen, wanted]})},
+        SPLIT,
+        k=(3,),
+        metrics=("MRR",),
+    )
+    assert (
+        report.results["x", "removed"].per_user["MRR@3"][3] == 1 / 2
+        and report.results["x", "kept"].per_user["MRR@3"][3] == 1 / 3
+    )
 
 
 BAD = [
     ({"user_id": [], "item_id": [], "score": []}, "are empty"),
     ({"user_id": ["u"], "item": ["i"], "score": [1.0]}, 'item_id is missing. Did you mean "item"'),
-    ({"user_id": ["u", "u"], "item_id": ["a", "b"], "score": [1.0, float("nan")]}, "no finite score, the first"),
+    (
+        {"user_id": ["u", "u"], "item_id": ["a", "b"], "score": [1.0, float("nan")]},
+        "no finite score, the first",
+    ),
     ({"user_id": ["u", "u"], "item_id": ["a", "b"], "score": [1.0, float("inf")]}, "inf"),
-    ({"user_id": ["u"], "item_id": ["a"], "score": ["high"]}, "1 rows have no user, no item or no finite score"),
+    (
+        {"user_id": ["u"], "item_id": ["a"], "score": ["high"]},
+        "1 rows have no user, no item or no finite score",
+    ),
     ({"user_id": ["u", None], "item_id": ["a", "b"], "score": [1.0, 1.0]}, "1 rows have no user"),
-    ({"user_id": ["u", "u"], "item_id": ["a", "a"], "score": [1.0, 2.0]}, "an item stands in a list once"),
+    (
+        {"user_id": ["u", "u"], "item_id": ["a", "a"], "score": [1.0, 2.0]},
+        "an item stands in a list once",
+    ),
 ]
 
 
@@ -100,10 +165,16 @@ def test_bad_lists_are_refused(columns, says):
         GivenLists(pl.DataFrame(columns))
 
 
-@pytest.mark.parametrize(("name", "content", "says"), [
-    ("lists.csv", "", "cannot be read as lists"), ("lists.csv", "user_id,item_id\na,b\n", "score is missing"), ("lists.xlsx", "x", "are read from"),
-    ("lists.run", "u Q0 i 1\n", "cannot be read as lists"), ("lists.jsonl", "{", "cannot be read as lists"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("lists.csv", "", "cannot be read as lists"),
+        ("lists.csv", "user_id,item_id\na,b\n", "score is missing"),
+        ("lists.xlsx", "x", "are read from"),
+        ("lists.run", "u Q0 i 1\n", "cannot be read as lists"),
+        ("lists.jsonl", "{", "cannot be read as lists"),
+    ],
+)
 def test_bad_files_are_named(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says) as error:
@@ -118,42 +189,69 @@ def test_lists_of_other_users_are_no_misses():
         evaluate({"x": GivenLists.of({"stranger": ["thing-001"]})}, SPLIT)
 
 
-# --- candidates ----------------------------------------------------------------------------------------------------------------
+# --- candidates
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def test_one_target_among_random_negatives_is_hit_as_often_as_chance_says():
     """A scorer of no worth among 19 negatives: one in twenty first, half in the first ten."""
     few = sampled(SPLIT, negatives=19)
     report = evaluate({"x": Popularity().fit(SPLIT.train)}, SPLIT, k=(20,), candidates=few)
-    assert (few.rows.lengths == 20).all() and report.mean("x", "HR@20", "kept") == 1 and report.reachable == 1
+    assert (
+        (few.rows.lengths == 20).all()
+        and report.mean("x", "HR@20", "kept") == 1
+        and report.reachable == 1
+    )
     queries, targets = SPLIT.queries("test")
     for at in range(len(few.user_ids)):
-        assert targets[at][0] in few.rows[at] and not set(few.rows[at].tolist()) & set(queries.histories[at].tolist()) - set(
-            targets[at].tolist()
-        )
+        assert targets[at][0] in few.rows[at] and not set(few.rows[at].tolist()) & set(
+            queries.histories[at].tolist()
+        ) - set(targets[at].tolist())
     place = [np.flatnonzero(few.rows[at] == targets[at][0])[0] for at in range(80)]
-    assert np.mean(place) == pytest.approx(9.5, abs=2.5), "the order of the candidates must not tell the target"
+    assert np.mean(place) == pytest.approx(9.5, abs=2.5), (
+        "the order of the candidates must not tell the target"
+    )
 
 
 def test_popular_negatives_are_harder():
     method = Popularity().fit(SPLIT.train)
     easy, hard = (
-        evaluate({"x": method}, SPLIT, k=(5,), candidates=sampled(SPLIT, negatives=15, by=by), seen=("kept",))
+        evaluate(
+            {"x": method},
+            SPLIT,
+            k=(5,),
+            candidates=sampled(SPLIT, negatives=15, by=by),
+            seen=("kept",),
+        )
         for by in ("uniform", "popularity")
     )
     assert hard.mean("x", "NDCG@5", "kept") < easy.mean("x", "NDCG@5", "kept")
-    assert hard.ranked == "15 negatives drawn by popularity" and easy.to_dict()["ranked"] == "15 negatives drawn by uniform"
+    assert (
+        hard.ranked == "15 negatives drawn by popularity"
+        and easy.to_dict()["ranked"] == "15 negatives drawn by uniform"
+    )
 
 
 def test_sampled_figures_are_never_put_beside_full_ranking():
     method = CoVisitation().fit(SPLIT.train)
-    full, few = evaluate({"a": method}, SPLIT), evaluate({"b": method}, SPLIT, candidates=sampled(SPLIT, negatives=9))
-    with pytest.raises(DataError, match=r"different candidates \(the whole catalogue and 9 negatives drawn by uniform\)"):
+    full, few = (
+        evaluate({"a": method}, SPLIT),
+        evaluate({"b": method}, SPLIT, candidates=sampled(SPLIT, negatives=9)),
+    )
+    with pytest.raises(
+        DataError,
+        match=r"different candidates \(the whole catalogue and 9 negatives drawn by uniform\)",
+    ):
         joined([full, few])
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"), [({"by": "chance"}, "chance"), ({"negatives": 40}, "negatives=40"), ({"negatives": 0}, "at least 1")]
+    ("settings", "says"),
+    [
+        ({"by": "chance"}, "chance"),
+        ({"negatives": 40}, "negatives=40"),
+        ({"negatives": 0}, "at least 1"),
+    ],
 )
 def test_a_mistake_in_sampling_is_quoted(settings, says):
     with pytest.raises(DataError, match=says):
@@ -162,8 +260,13 @@ def test_a_mistake_in_sampling_is_quoted(settings, says):
 
 def test_candidates_by_file_and_by_table():
     queries, targets = SPLIT.queries("test")
-    ids = [list(dict.fromkeys(DATA.catalogue.named([*targets[at], *range(4)][0 if at % 4 else 1 :]))) for at in range(80)]
-    rows = [(user, item) for user, items in zip(queries.user_ids, ids, strict=True) for item in items]
+    ids = [
+        list(dict.fromkeys(DATA.catalogue.named([*targets[at], *range(4)][0 if at % 4 else 1 :])))
+        for at in range(80)
+    ]
+    rows = [
+        (user, item) for user, items in zip(queries.user_ids, ids, strict=True) for item in items
+    ]
     table = pl.DataFrame(rows, schema=["query_id", "item_id"], orient="row").with_columns(rank=1)
     by_table = candidates_of(Dataset({**DATA.tables, "candidates": table}), SPLIT)
     by_file = candidates_of(GivenLists.of(dict(zip(queries.user_ids, ids, strict=True))), SPLIT)
@@ -173,15 +276,22 @@ def test_candidates_by_file_and_by_table():
     assert report.mean("x", "HR@5", "kept") == report.reachable and 0.7 < report.reachable < 0.9
     with pytest.raises(DataError, match="1 of 80 users have no candidates"):
         evaluate(
-            {"x": method}, SPLIT, candidates=candidates_of(GivenLists.of(dict(list(zip(queries.user_ids, ids, strict=True))[:-1])), SPLIT)
+            {"x": method},
+            SPLIT,
+            candidates=candidates_of(
+                GivenLists.of(dict(list(zip(queries.user_ids, ids, strict=True))[:-1])), SPLIT
+            ),
         )
     with pytest.raises(DataError, match="no table of candidates"):
         candidates_of(DATA, SPLIT)
     with pytest.raises(DataError, match="cannot be restricted"):
-        evaluate({"x": GivenLists.of({queries.user_ids[0]: ["thing-001"]})}, SPLIT, candidates=by_table)
+        evaluate(
+            {"x": GivenLists.of({queries.user_ids[0]: ["thing-001"]})}, SPLIT, candidates=by_table
+        )
 
 
-# --- what is new -----------------------------------------------------------------------------------------------------------------
+# --- what is new
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def test_items_held_back_are_found_by_their_words_alone():
@@ -191,16 +301,25 @@ def test_items_held_back_are_found_by_their_words_alone():
     only = only_new_items(split)
     assert set(tests) <= set(DATA.catalogue.named(only.rows[0]))
     report = evaluate(
-        {"words": TextNeighbours().fit(split.train), "visits": CoVisitation().fit(split.train)}, split, k=(5,), candidates=only
+        {"words": TextNeighbours().fit(split.train), "visits": CoVisitation().fit(split.train)},
+        split,
+        k=(5,),
+        candidates=only,
     )
-    assert report.mean("visits", "HR@5") == 0 < report.mean("words", "HR@5") and list(report.strata)[-1] == "target new"
+    assert (
+        report.mean("visits", "HR@5") == 0 < report.mean("words", "HR@5")
+        and list(report.strata)[-1] == "target new"
+    )
     with pytest.raises(DataError, match="no item without a training event"):
         only_new_items(everything_learned())
 
 
 def everything_learned():
     """A split in which every item was learned from."""
-    events = {"user_id": [f"u{u}" for u in range(4) for _ in range(4)], "item_id": ["a", "b", "a", "b"] * 4}
+    events = {
+        "user_id": [f"u{u}" for u in range(4) for _ in range(4)],
+        "item_id": ["a", "b", "a", "b"] * 4,
+    }
     return last_out(Dataset.from_events(events))
 
 
@@ -213,7 +332,9 @@ def test_of_strangers_the_first_events_are_known_and_the_next_is_asked(known):
     assert not strangers & set(split.train.events["user_id"]) and (split.part == TRAIN).any()
     for at, user in enumerate(queries.user_ids):
         own = DATA.sequences.rows[DATA.users.rows([user])[0]]
-        assert queries.histories[at].tolist() == own[:known].tolist() and targets[at].tolist() == [own[known]]
+        assert queries.histories[at].tolist() == own[:known].tolist() and targets[at].tolist() == [
+            own[known]
+        ]
     report = evaluate({"popular": Popularity().fit(split.train)}, split)
     assert len(report.user_ids) == len(strangers)
     with pytest.raises(ModelError, match="may hold"):
@@ -229,8 +350,14 @@ def test_more_known_than_anybody_has_leaves_nobody_to_ask():
 
 def test_new_items_of_a_split_by_time():
     events = pl.DataFrame(
-        {"user_id": ["a", "b", "c", "d"] * 10, "item_id": [f"i{at % 5}" for at in range(38)] + ["new", "new"], "time_ms": range(40)}
+        {
+            "user_id": ["a", "b", "c", "d"] * 10,
+            "item_id": [f"i{at % 5}" for at in range(38)] + ["new", "new"],
+            "time_ms": range(40),
+        }
     )
     split = by_time(Dataset({"events": events}), 0.1, 0.1)
     candidates = only_new_items(split)
-    assert isinstance(candidates, Candidates) and split.data.catalogue.named(candidates.rows[0]) == ["new"]
+    assert isinstance(candidates, Candidates) and split.data.catalogue.named(
+        candidates.rows[0]
+    ) == ["new"]

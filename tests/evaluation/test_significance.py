@@ -23,7 +23,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = []
     for batch in range(4):
-        values = (rng.random((250, 100)) < 0.3) * rng.random((250, 100))  # skewed, many zeros, as hit rates are
+        # skewed, many zeros, as hit rates are
+        values = (rng.random((250, 100)) < 0.3) * rng.random((250, 100))
         low, high = bootstrap(values, draws=600, seed=batch)
         covered.append((low <= 0.15) & (high >= 0.15))
     assert 0.93 <= np.mean(covered) <= 0.97
@@ -32,7 +33,11 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
 def test_a_wider_level_gives_a_wider_interval_and_the_same_seed_the_same_one():
     values = np.random.default_rng(0).random((100, 2))
     (a, b), (c, d) = bootstrap(values, level=0.95), bootstrap(values, level=0.5)
-    assert (a < c).all() and (d < b).all() and np.array_equal(bootstrap(values, seed=3), bootstrap(values, seed=3))
+    assert (
+        (a < c).all()
+        and (d < b).all()
+        and np.array_equal(bootstrap(values, seed=3), bootstrap(values, seed=3))
+    )
 
 
 def test_the_interval_has_the_width_of_the_textbook_formula():
@@ -65,13 +70,20 @@ def test_without_an_effect_one_in_twenty_is_called_significant():
 
 def test_an_effect_of_half_a_deviation_is_found_nine_times_in_ten():
     rng = np.random.default_rng(1)
-    found = [paired_test(rng.normal(0.5, 1, 60), np.zeros(60), draws=300, seed=at) < 0.05 for at in range(100)]
+    found = [
+        paired_test(rng.normal(0.5, 1, 60), np.zeros(60), draws=300, seed=at) < 0.05
+        for at in range(100)
+    ]
     assert np.mean(found) > 0.9
 
 
 def test_no_difference_is_p_one_and_the_smallest_p_is_never_zero():
     a = np.random.default_rng(0).random(50)
-    assert paired_test(a, a) == 1.0 and paired_test(a, np.full(50, np.nan)) == 1.0 and paired_test(a[:0], a[:0]) == 1.0
+    assert (
+        paired_test(a, a) == 1.0
+        and paired_test(a, np.full(50, np.nan)) == 1.0
+        and paired_test(a[:0], a[:0]) == 1.0
+    )
     assert paired_test(a + 1, a, draws=999) == 1 / 1000
 
 
@@ -87,7 +99,9 @@ def test_it_does_not_matter_who_comes_first_or_what_scale_is_used():
     rng = np.random.default_rng(3)
     a, b = rng.random(200), rng.random(200) + 0.03
     p = paired_test(a, b)
-    assert paired_test(b, a) == pytest.approx(p, abs=0.01) and paired_test(1e-6 * a, 1e-6 * b) == pytest.approx(p, abs=1e-3)
+    assert paired_test(b, a) == pytest.approx(p, abs=0.01) and paired_test(
+        1e-6 * a, 1e-6 * b
+    ) == pytest.approx(p, abs=1e-3)
 
 
 def test_users_without_a_difference_or_undefined_change_nothing():
@@ -99,14 +113,20 @@ def test_users_without_a_difference_or_undefined_change_nothing():
 
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]).tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([0.5, 0.9]).tolist() == [1.0, 1.0] and holm([0.2]).tolist() == [0.2] and holm([]).tolist() == []
+    assert (
+        holm([0.5, 0.9]).tolist() == [1.0, 1.0]
+        and holm([0.2]).tolist() == [0.2]
+        and holm([]).tolist() == []
+    )
     assert holm([0.02, 0.02, 0.02]).tolist() == pytest.approx([0.06] * 3)
 
 
 def test_benjamini_hochberg_is_scipy_s():
     p = np.random.default_rng(0).random(30) ** 2
     np.testing.assert_allclose(benjamini_hochberg(p), stats.false_discovery_control(p), atol=1e-12)
-    assert benjamini_hochberg([]).tolist() == [] and benjamini_hochberg([0.01, 0.02]).tolist() == pytest.approx([0.02, 0.02])
+    assert benjamini_hochberg([]).tolist() == [] and benjamini_hochberg(
+        [0.01, 0.02]
+    ).tolist() == pytest.approx([0.02, 0.02])
     assert (benjamini_hochberg(p) <= holm(p) + 1e-12).all()
 
 
@@ -140,8 +160,12 @@ def test_the_kinds_of_test_agree_with_scipy_and_with_one_another():
     a, b = rng.normal(0.25, 1, 90), rng.normal(0, 1, 90)
     assert paired_test(a, b, kind="t") == pytest.approx(stats.ttest_rel(a, b).pvalue)
     assert paired_test(a, b, kind="wilcoxon") == pytest.approx(stats.wilcoxon(a, b).pvalue)
-    exact = stats.permutation_test((a - b,), np.sum, permutation_type="samples", n_resamples=20_000, rng=0).pvalue
-    assert paired_test(a, b) == pytest.approx(exact, abs=0.01) and paired_test(a, b, kind="bootstrap") == pytest.approx(exact, abs=0.015)
+    exact = stats.permutation_test(
+        (a - b,), np.sum, permutation_type="samples", n_resamples=20_000, rng=0
+    ).pvalue
+    assert paired_test(a, b) == pytest.approx(exact, abs=0.01) and paired_test(
+        a, b, kind="bootstrap"
+    ) == pytest.approx(exact, abs=0.015)
 
 
 def test_a_mistake_in_a_test_is_quoted():
@@ -157,18 +181,24 @@ def test_a_mistake_in_a_test_is_quoted():
 
 
 def test_rows_of_one_user_are_drawn_together():
-    """Ten rows a user that say nearly the same: the interval must be as wide as that of the users' means, three times the naive one."""
+    """Ten rows a user that say nearly the same: the interval must be as wide as that of the users'
+    means, three times the naive one.
+    """
     rng = np.random.default_rng(0)
     users = rng.random(100)
     rows = np.repeat(users, 10) + rng.normal(0, 0.01, 1000)
     (low,), (high,) = bootstrap(rows[:, None], clusters=np.repeat(np.arange(100), 10))
     (own_low,), (own_high,) = bootstrap(users[:, None])
     (naive_low,), (naive_high,) = bootstrap(rows[:, None])
-    assert high - low == pytest.approx(own_high - own_low, rel=0.05) and high - low > 2.5 * (naive_high - naive_low)
+    assert high - low == pytest.approx(own_high - own_low, rel=0.05) and high - low > 2.5 * (
+        naive_high - naive_low
+    )
 
 
 def test_a_stratum_s_share_is_no_chance():
-    """Two groups far apart, equal within: stratified, nothing is left to chance; else their numbers are."""
+    """Two groups far apart, equal within: stratified, nothing is left to chance; else their numbers
+    are.
+    """
     values, strata = np.repeat([0.0, 1.0], 50)[:, None], np.repeat(["a", "b"], 50)
     assert np.array_equal(bootstrap(values, strata=strata), [[0.5], [0.5]])
     (low,), (high,) = bootstrap(values)
@@ -182,7 +212,9 @@ def test_repeats_that_differ_widen_the_interval():
     same, apart = np.tile(users, (5, 1)), users + np.linspace(-0.3, 0.3, 5)[:, None]
     (low, high), (wide_low, wide_high) = bootstrap_over_seeds(same), bootstrap_over_seeds(apart)
     (own_low,), (own_high,) = bootstrap(users[:, None])
-    assert high - low == pytest.approx(own_high - own_low, rel=0.1) and wide_high - wide_low > 3 * (high - low)
+    assert high - low == pytest.approx(own_high - own_low, rel=0.1) and wide_high - wide_low > 3 * (
+        high - low
+    )
 
 
 # ---- rates, and what could have been found
@@ -198,7 +230,10 @@ def test_wilson_is_scipy_s():
 def test_what_is_called_detectable_is_found_in_four_of_five_cases():
     rng = np.random.default_rng(0)
     effect = detectable(np.repeat([-1.0, 1.0], 50))  # a standard deviation of 1 among 100 users
-    found = [paired_test(rng.normal(effect, 1, 100), np.zeros(100), draws=400, seed=at) < 0.05 for at in range(500)]
+    found = [
+        paired_test(rng.normal(effect, 1, 100), np.zeros(100), draws=400, seed=at) < 0.05
+        for at in range(500)
+    ]
     assert np.mean(found) == pytest.approx(0.8, abs=0.06)
     assert np.isnan(detectable(np.array([1.0, np.nan])))
 
@@ -208,7 +243,10 @@ def test_what_is_defined_for_nobody_has_no_interval_and_no_warning():
     nothing, some = np.full((5, 1), np.nan), np.arange(5.0)[:, None]
     low, high = bootstrap(np.concatenate([nothing, some], axis=1))
     assert np.isnan(low[0]) and np.isnan(high[0]) and low[1] < 2 < high[1]
-    assert np.isnan(bootstrap_over_seeds(np.full((2, 3), np.nan))).all() and np.isnan(bootstrap_over_seeds(np.zeros((2, 0)))).all()
+    assert (
+        np.isnan(bootstrap_over_seeds(np.full((2, 3), np.nan))).all()
+        and np.isnan(bootstrap_over_seeds(np.zeros((2, 0)))).all()
+    )
 
 
 @pytest.mark.filterwarnings("error")

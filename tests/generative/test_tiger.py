@@ -25,8 +25,19 @@ from tailor.text.hashing import HashingEncoder  # noqa: E402
 
 
 def model(**settings):
-    return TIGER(**{"encoder": HashingEncoder(64), "width": 32, "length": 10, "epochs": 20, "dropout": 0.1, "lr": 0.005,
-                    "batch_places": 512, "patience": None} | settings)  # fmt: skip
+    return TIGER(
+        **{
+            "encoder": HashingEncoder(64),
+            "width": 32,
+            "length": 10,
+            "epochs": 20,
+            "dropout": 0.1,
+            "lr": 0.005,
+            "batch_places": 512,
+            "patience": None,
+        }
+        | settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +56,9 @@ def queries(split, n=40):
 
 def test_planted_genres_are_spelled(split, fitted):
     rivals = {"popularity": Popularity(), "co-visitation": CoVisitation()}
-    report = evaluate({"TIGER": fitted} | {name: one.fit(split.train) for name, one in rivals.items()}, split)
+    report = evaluate(
+        {"TIGER": fitted} | {name: one.fit(split.train) for name, one in rivals.items()}, split
+    )
     own = report.mean("TIGER", "HR@10", "kept")
     assert own >= 3 * report.mean("popularity", "HR@10", "kept")
     assert own >= 0.9 * report.mean("co-visitation", "HR@10", "kept")
@@ -71,11 +84,15 @@ def test_the_beam_finds_what_scoring_every_item_finds(split, fitted, tmp_path):
     every = TIGER.load(tmp_path / "m")
     every.exact = True
     for asked in (queries(split), queries(split).without_history()):
-        for narrow, whole in zip(fitted.recommend(asked, 10), every.recommend(asked, 10), strict=True):
+        for narrow, whole in zip(
+            fitted.recommend(asked, 10), every.recommend(asked, 10), strict=True
+        ):
             shared = [one for one in whole.ids if one in narrow.ids]
             assert len(shared) >= 9  # of ten
             at = dict(zip(narrow.ids, narrow.scores, strict=True))
-            assert [at[one] for one in shared] == pytest.approx([whole.scores[whole.ids.index(one)] for one in shared], abs=1e-4)
+            assert [at[one] for one in shared] == pytest.approx(
+                [whole.scores[whole.ids.index(one)] for one in shared], abs=1e-4
+            )
 
 
 def test_scores_are_logarithms_of_shares_of_one_whole(split, fitted):
@@ -100,7 +117,9 @@ def test_candidates_are_ordered_and_nothing_else_is(split, fitted):
 
 
 def test_strangers_get_a_note_and_no_list(fitted):
-    nobody, somebody = fitted.recommend([Query(history=History.of("unknown")), Query(history=History.of("b001"))], 5)
+    nobody, somebody = fitted.recommend(
+        [Query(history=History.of("unknown")), Query(history=History.of("b001"))], 5
+    )
     assert len(nobody) == 0 and "no known item in the history" in nobody.notes[0]
     assert len(somebody) == 5
 
@@ -118,25 +137,42 @@ def test_an_item_without_words_is_placed_by_company():
     items = genre_world().tables["items"]
     silent = items["item_id"][0]
     genre = items["title"][0].split()[0]
-    table = items.with_columns(title=pl.when(pl.col("item_id") == silent).then(pl.lit("")).otherwise("title"))
+    table = items.with_columns(
+        title=pl.when(pl.col("item_id") == silent).then(pl.lit("")).otherwise("title")
+    )
     method = model(epochs=1).fit(Dataset({"events": events, "items": table}))
     titles = dict(items.iter_rows())
-    near = [titles[one].split()[0] for one in titles if one != silent and method.code_of(one)[0] == method.code_of(silent)[0]]
+    near = [
+        titles[one].split()[0]
+        for one in titles
+        if one != silent and method.code_of(one)[0] == method.code_of(silent)[0]
+    ]
     assert near and near.count(genre) / len(near) > 0.5
 
 
 def test_items_nobody_chose_are_answered_too():
     world = genre_world()
-    items = pl.concat([world.tables["items"], pl.DataFrame({"item_id": ["new"], "title": ["space winter long 9"]})])
+    items = pl.concat(
+        [
+            world.tables["items"],
+            pl.DataFrame({"item_id": ["new"], "title": ["space winter long 9"]}),
+        ]
+    )
     method = model(epochs=2).fit(Dataset({"events": world.tables["events"], "items": items}))
     assert "new" in method.recommend([Query(history=History.of("b001"))], 201)[0].ids
-    assert "new" not in model(epochs=1, ids_from="behaviour").fit(Dataset({"events": world.tables["events"], "items": items})).items_.ids
+    assert (
+        "new"
+        not in model(epochs=1, ids_from="behaviour")
+        .fit(Dataset({"events": world.tables["events"], "items": items}))
+        .items_.ids
+    )
 
 
 def test_new_items_join_by_their_text(split, fitted, tmp_path):
     fitted.save(tmp_path / "m")
     arrived = Dataset.from_events(
-        {"user_id": ["-"], "item_id": ["new"], "time_ms": [0]}, items={"item_id": ["new"], "title": ["space winter long 9"]}
+        {"user_id": ["-"], "item_id": ["new"], "time_ms": [0]},
+        items={"item_id": ["new"], "title": ["space winter long 9"]},
     )
     more = TIGER.load(tmp_path / "m").with_items(arrived)
     titles = dict(split.train.item_table.select("item_id", "title").iter_rows())
@@ -154,7 +190,8 @@ def test_more_new_items_of_one_code_than_there_are_digits_are_left_out(split, fi
     titles = dict(split.train.item_table.select("item_id", "title").iter_rows())
     ids = [f"new{at}" for at in range(40)]
     arrived = Dataset.from_events(
-        {"user_id": ["-"] * 40, "item_id": ids, "time_ms": [0] * 40}, items={"item_id": ids, "title": [next(iter(titles.values()))] * 40}
+        {"user_id": ["-"] * 40, "item_id": ids, "time_ms": [0] * 40},
+        items={"item_id": ids, "title": [next(iter(titles.values()))] * 40},
     )
     more = fitted.with_items(arrived)
     assert more.fit_report_["left_out"] == 240 - len(more.items_) > 0
@@ -167,14 +204,18 @@ def test_codes_of_behaviour_know_no_new_items(split):
         model(epochs=1, ids_from="behaviour").fit(split.train).with_items(genre_world())
 
 
-@pytest.mark.parametrize("settings", [{"closed": False}, {"reads_vectors": False}, {"ids_from": "both"}, {"levels": 1}])
+@pytest.mark.parametrize(
+    "settings", [{"closed": False}, {"reads_vectors": False}, {"ids_from": "both"}, {"levels": 1}]
+)
 def test_every_form_learns_and_is_loaded_as_it_was(split, settings, tmp_path):
     method = model(epochs=8, **settings).fit(split.train, Run(workers=1), split)
     report = evaluate({"TIGER": method, "popularity": Popularity().fit(split.train)}, split)
     assert report.mean("TIGER", "HR@10", "kept") >= 2 * report.mean("popularity", "HR@10", "kept")
     method.save(tmp_path / "m")
     again = TIGER.load(tmp_path / "m")
-    for one, two in zip(method.recommend(queries(split), 5), again.recommend(queries(split), 5), strict=True):
+    for one, two in zip(
+        method.recommend(queries(split), 5), again.recommend(queries(split), 5), strict=True
+    ):
         assert one.ids == two.ids
 
 
@@ -186,8 +227,16 @@ def test_one_item_and_one_user_are_enough():
         assert ranking.ids == ("a",) and ranking.scores[0] == pytest.approx(0)
 
 
-@pytest.mark.parametrize(("settings", "words"), [({"levels": 0}, "levels is 0"), ({"words": 1}, "words is 1"), ({"beams": 0}, "beams is 0"),
-                                                 ({"heads": 3}, "heads must divide"), ({"ids_from": "stars"}, "'text', 'behaviour', 'both'")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"levels": 0}, "levels is 0"),
+        ({"words": 1}, "words is 1"),
+        ({"beams": 0}, "beams is 0"),
+        ({"heads": 3}, "heads must divide"),
+        ({"ids_from": "stars"}, "'text', 'behaviour', 'both'"),
+    ],
+)
 def test_bad_settings_are_refused(settings, words):
     with pytest.raises((DataError, ModelError), match=words):
         model(**settings)

@@ -37,14 +37,28 @@ def test_64_calls_at_once_with_delays_and_failures_lose_and_swap_nothing():
     def answer(path, body, nth):
         time.sleep(rng.random() * 0.1)
         if rng.random() < 0.2:
-            return rng.choice([(500, {"error": {"message": "down"}}), (429, {"error": {"message": "busy"}}, {"Retry-After": "0.05"}), (503, b""),
-                               (200, b'{"id": "x", "choices": [{"ind'), (200, b""), (200, {"choices": []})])  # fmt: skip
+            return rng.choice(
+                [
+                    (500, {"error": {"message": "down"}}),
+                    (429, {"error": {"message": "busy"}}, {"Retry-After": "0.05"}),
+                    (503, b""),
+                    (200, b'{"id": "x", "choices": [{"ind'),
+                    (200, b""),
+                    (200, {"choices": []}),
+                ]
+            )
         return 200, chat(f"echo {said(body)}")
 
     with scripted(answer) as server:
-        answers = model(server, concurrency=64, retries=10).complete([f"prompt {n}" for n in range(200)])
+        answers = model(server, concurrency=64, retries=10).complete(
+            [f"prompt {n}" for n in range(200)]
+        )
     assert [one.text for one in answers] == [f"echo prompt {n}" for n in range(200)]
-    assert 8 < server.most_at_once <= 64 and answers[0].tokens_in == 7 and answers[0].finish == ("stop",)
+    assert (
+        8 < server.most_at_once <= 64
+        and answers[0].tokens_in == 7
+        and answers[0].finish == ("stop",)
+    )
 
 
 def test_no_log_names_the_key(caplog):
@@ -63,26 +77,39 @@ def test_caps_hold_with_64_calls_at_once():
     with scripted(answer) as server:
         metered = Metered(model(server, concurrency=64), 0.0, 1000.0, max_usd=1.0)
         answers = metered.complete([f"prompt {n}" for n in range(200)], max_tokens=100)
-        assert sum(not one.error for one in answers) == len(server.bodies) == 10 and metered.spent.usd <= 1.0
+        assert (
+            sum(not one.error for one in answers) == len(server.bodies) == 10
+            and metered.spent.usd <= 1.0
+        )
 
 
-@pytest.mark.parametrize(("status", "tries"), [(401, 1), (403, 1), (400, 1), (404, 1), (429, 3), (500, 3), (503, 3)])
+@pytest.mark.parametrize(
+    ("status", "tries"), [(401, 1), (403, 1), (400, 1), (404, 1), (429, 3), (500, 3), (503, 3)]
+)
 def test_what_can_help_is_repeated_and_what_cannot_is_not(status, tries):
-    with scripted(lambda *_: (status, {"error": {"message": "key sk-very-secret is bad"}})) as server:
+    with scripted(
+        lambda *_: (status, {"error": {"message": "key sk-very-secret is bad"}})
+    ) as server:
         with pytest.raises(ModelError, match=f"HTTP {status}") as caught:
             model(server, retries=2).complete(["p"])
         assert len(server.bodies) == tries
-    assert "very-secret" not in str(caught.value) and "very-secret" not in repr(caught.value.__context__)
+    assert "very-secret" not in str(caught.value) and "very-secret" not in repr(
+        caught.value.__context__
+    )
     assert status != 401 or "SOME_KEY" in str(caught.value)
 
 
 def test_one_bad_prompt_costs_no_other():
     def answer(path, body, nth):
-        return (400, {"error": {"message": "too long"}}) if said(body) == "bad" else (200, chat("ok"))
+        return (
+            (400, {"error": {"message": "too long"}}) if said(body) == "bad" else (200, chat("ok"))
+        )
 
     with scripted(answer) as server:
         answers = model(server).complete(["a", "bad", "b"])
-    assert [one.texts for one in answers] == [("ok",), (), ("ok",)] and "too long" in answers[1].error
+    assert [one.texts for one in answers] == [("ok",), (), ("ok",)] and "too long" in answers[
+        1
+    ].error
 
 
 def test_a_server_that_hangs_or_sends_half_a_body_is_left_at_the_deadline():
@@ -108,13 +135,30 @@ def test_what_is_asked_is_what_was_meant():
     with scripted(lambda *_: (200, chat(["one", "two"]))) as server:
         asked = HTTPModel("m", server.url, "SOME_KEY", system="Be brief.", more={"top_p": 0.5})
         (answer,) = asked.complete(
-            ["\ud800 q"], max_tokens=9, temperature=0.5, n=2, seed=4, schema={"type": "object"}, images=[b"\x89PNG..."]
+            ["\ud800 q"],
+            max_tokens=9,
+            temperature=0.5,
+            n=2,
+            seed=4,
+            schema={"type": "object"},
+            images=[b"\x89PNG..."],
         )
         body = server.bodies[0]
     assert answer.texts == ("one", "two")
-    assert (body["max_tokens"], body["temperature"], body["n"], body["seed"], body["top_p"]) == (9, 0.5, 2, 4, 0.5)
-    assert body["messages"][0] == {"role": "system", "content": "Be brief."} and body["messages"][1]["content"][0]["text"] == "? q"
-    assert body["messages"][1]["content"][1]["image_url"]["url"].startswith("data:image/png;base64,")
+    assert (body["max_tokens"], body["temperature"], body["n"], body["seed"], body["top_p"]) == (
+        9,
+        0.5,
+        2,
+        4,
+        0.5,
+    )
+    assert (
+        body["messages"][0] == {"role": "system", "content": "Be brief."}
+        and body["messages"][1]["content"][0]["text"] == "? q"
+    )
+    assert body["messages"][1]["content"][1]["image_url"]["url"].startswith(
+        "data:image/png;base64,"
+    )
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     with pytest.raises(ModelError, match="PNG"):
         asked.complete(["q"], images=[b"not an image"])
@@ -124,14 +168,35 @@ def test_scores_come_from_an_echo_or_not_at_all():
     def answer(path, body, nth):
         text = body["prompt"]
         offsets = list(range(0, len(text), 2))
-        return 200, {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [{"index": 0, "text": text + "!", "finish_reason": "length", "logprobs": {
-            "tokens": [text[at : at + 2] for at in offsets] + ["!"], "text_offset": [*offsets, len(text)], "token_logprobs": [None, *[-1.0] * (len(offsets) - 1), -9.0]}}]}  # fmt: skip
+        return 200, {
+            "id": "x",
+            "object": "text_completion",
+            "created": 0,
+            "model": "m",
+            "choices": [
+                {
+                    "index": 0,
+                    "text": text + "!",
+                    "finish_reason": "length",
+                    "logprobs": {
+                        "tokens": [text[at : at + 2] for at in offsets] + ["!"],
+                        "text_offset": [*offsets, len(text)],
+                        "token_logprobs": [None, *[-1.0] * (len(offsets) - 1), -9.0],
+                    },
+                }
+            ],
+        }
 
     with scripted(answer) as server:
         with pytest.raises(ModelError, match="echoes"):
             model(server).score(["ab"], ["cd"])
-        assert np.array_equal(model(server, echoes=True).score(["abcd", "ab"], ["efgh", "cd"]), [-2.0, -1.0])
-    assert "score" in HTTPModel("m", echoes=True).capabilities() and "score" not in HTTPModel("m").capabilities()
+        assert np.array_equal(
+            model(server, echoes=True).score(["abcd", "ab"], ["efgh", "cd"]), [-2.0, -1.0]
+        )
+    assert (
+        "score" in HTTPModel("m", echoes=True).capabilities()
+        and "score" not in HTTPModel("m").capabilities()
+    )
 
 
 def test_settings_that_make_no_sense_are_refused():
@@ -164,13 +229,32 @@ def test_lone_surrogates_reach_a_server_as_question_marks_wherever_they_stand():
         if "prompt" not in body:
             return 200, chat("ok")
         text = body["prompt"]
-        return 200, {"id": "x", "object": "text_completion", "created": 0, "model": "m", "choices": [{"index": 0, "text": text, "finish_reason": "length", "logprobs": {
-            "tokens": list(text), "text_offset": list(range(len(text))), "token_logprobs": [-1.0] * len(text)}}]}  # fmt: skip
+        return 200, {
+            "id": "x",
+            "object": "text_completion",
+            "created": 0,
+            "model": "m",
+            "choices": [
+                {
+                    "index": 0,
+                    "text": text,
+                    "finish_reason": "length",
+                    "logprobs": {
+                        "tokens": list(text),
+                        "text_offset": list(range(len(text))),
+                        "token_logprobs": [-1.0] * len(text),
+                    },
+                }
+            ],
+        }
 
     with scripted(answer) as server:
         assert model(server, echoes=True).score(["a\ud800"], ["b\udfff"]).tolist() == [-2.0]
         assert model(server, system="be \ud800 brief").complete(["p"])[0].text == "ok"
-        assert [body.get("prompt") or body["messages"][0]["content"] for body in server.bodies] == ["a?b?", "be ? brief"]
+        assert [body.get("prompt") or body["messages"][0]["content"] for body in server.bodies] == [
+            "a?b?",
+            "be ? brief",
+        ]
 
 
 def test_what_no_server_can_be_asked_for_is_refused_before_it_is_asked():

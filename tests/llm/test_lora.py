@@ -1,4 +1,6 @@
-"""LoRA: answers are taught exactly, the model itself stays as it is, and an adapter belongs to its base. A tiny random Llama; the real model in the slow test."""
+"""LoRA: answers are taught exactly, the model itself stays as it is, and an adapter belongs to its
+base. A tiny random Llama; the real model in the slow test.
+"""
 
 import json
 import shutil
@@ -47,9 +49,13 @@ def tiny_llama(folder, seed=0, width=16):
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-    words = Tokenizer(models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="<unknown>"))
+    words = Tokenizer(
+        models.WordLevel({word: at for at, word in enumerate(WORDS)}, unk_token="<unknown>")
+    )
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unknown>").save_pretrained(folder)
+    PreTrainedTokenizerFast(
+        tokenizer_object=words, eos_token="<end>", unk_token="<unknown>"
+    ).save_pretrained(folder)
     torch.manual_seed(seed)
     shape = LlamaConfig(
         vocab_size=len(WORDS),
@@ -86,14 +92,20 @@ def test_answers_are_learned_and_the_model_itself_stays(model, taught):
     before = model.score(PROMPTS, ANSWERS)
     after = with_adapter(model, folder).score(PROMPTS, ANSWERS)
     assert np.all(after > np.log(0.7)) and np.all(before < np.log(0.5))
-    assert [one.text for one in with_adapter(model, folder).complete(PROMPTS, max_tokens=4)] == ANSWERS  # the end was taught too
+    # the end was taught too
+    assert [
+        one.text for one in with_adapter(model, folder).complete(PROMPTS, max_tokens=4)
+    ] == ANSWERS
     np.testing.assert_array_equal(model.score(PROMPTS, ANSWERS), before)
     assert report["loss"][-1] < 0.2 and report["loss"][0] > 2
 
 
 def test_the_loss_is_what_the_model_gives_the_answers_tokens():
     class Fixed:  # gives every token after t the log-probabilities of row t, whatever came before
-        device, table = torch.device("cpu"), torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]])
+        device, table = (
+            torch.device("cpu"),
+            torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]),
+        )
 
         def __call__(self, ids, attention_mask):
             return type("Out", (), {"logits": self.table[ids].log()})
@@ -103,23 +115,36 @@ def test_the_loss_is_what_the_model_gives_the_answers_tokens():
 
 
 def test_the_first_loss_is_minus_the_mean_log_probability(model, tmp_path):
-    """A step this small changes nothing, so that the report's loss can be worked out from `score`, with the mark of the end as a further answer token."""
+    """A step this small changes nothing, so that the report's loss can be worked out from `score`,
+    with the mark of the end as a further answer token.
+    """
     report = LoRA(lr=1e-12, epochs=1, batch_size=4).teach(
         model, PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"], tmp_path / "a", ONE
     )
-    pairs = [(asked, [*said, 0]) for asked, said in model.pairs(PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"])]
+    pairs = [
+        (asked, [*said, 0])
+        for asked, said in model.pairs(
+            PROMPTS, ["kitchen shelf", "garden", "snow", "one two three"]
+        )
+    ]
     by_hand = 0.0
     for asked, said in pairs:
         logits = model.fresh()[1](torch.tensor([asked + said])).logits.log_softmax(-1)[0]
-        by_hand -= sum(float(logits[len(asked) - 1 + at, token].detach()) for at, token in enumerate(said))
-    assert report["loss"] == [pytest.approx(by_hand / sum(len(said) for _, said in pairs), abs=2e-5)]
+        by_hand -= sum(
+            float(logits[len(asked) - 1 + at, token].detach()) for at, token in enumerate(said)
+        )
+    assert report["loss"] == [
+        pytest.approx(by_hand / sum(len(said) for _, said in pairs), abs=2e-5)
+    ]
 
 
 def test_same_seed_same_adapter_and_another_seed_another(model, tmp_path):
     few = LoRA(rank=4, lr=0.02, epochs=3, batch_size=2, dropout=0.1)
     seeds = {"one": 0, "again": 0, "other": 1}
     made = {
-        name: few.teach(model, PROMPTS, ANSWERS, tmp_path / name, Run(seed=seed, workers=1, dtype="float32"))["adapter"]
+        name: few.teach(
+            model, PROMPTS, ANSWERS, tmp_path / name, Run(seed=seed, workers=1, dtype="float32")
+        )["adapter"]
         for name, seed in seeds.items()
     }
     assert made["one"] == made["again"] != made["other"]
@@ -128,12 +153,16 @@ def test_same_seed_same_adapter_and_another_seed_another(model, tmp_path):
 def test_the_fingerprint_follows_the_content(model, taught, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(taught[0], copy)
-    prints = [one.fingerprint for one in (model, with_adapter(model, taught[0]), with_adapter(model, copy))]
+    prints = [
+        one.fingerprint
+        for one in (model, with_adapter(model, taught[0]), with_adapter(model, copy))
+    ]
     assert prints[0] != prints[1] == prints[2]
     LoRA(rank=4, epochs=1).teach(model, PROMPTS, ANSWERS, copy, ONE, overwrite=True)
     assert with_adapter(model, copy).fingerprint != prints[2]
     scores = with_adapter(model, copy).score(PROMPTS, ANSWERS)
-    assert not np.allclose(scores, with_adapter(model, taught[0]).score(PROMPTS, ANSWERS))  # what was loaded before is not served for it
+    # what was loaded before is not served for it
+    assert not np.allclose(scores, with_adapter(model, taught[0]).score(PROMPTS, ANSWERS))
 
 
 def test_an_adapter_of_other_weights_is_refused(taught, tmp_path):
@@ -142,7 +171,9 @@ def test_an_adapter_of_other_weights_is_refused(taught, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     shutil.copytree(taught[0], elsewhere)
     (elsewhere / RECORD).unlink()  # one that does not say: its shapes must fit
-    assert with_adapter(tiny_llama(tmp_path / "like", seed=1), elsewhere).score(["what"], ["one"]).shape == (1,)
+    assert with_adapter(tiny_llama(tmp_path / "like", seed=1), elsewhere).score(
+        ["what"], ["one"]
+    ).shape == (1,)
     with pytest.raises(ModelError, match="cannot be put onto"):
         with_adapter(tiny_llama(tmp_path / "wide", width=32), elsewhere).score(["what"], ["one"])
 
@@ -167,16 +198,29 @@ def test_folders_that_are_no_adapter_are_refused(model, taught, tmp_path):
 
 def test_what_it_was_taught_and_how_stands_beside_it(model, taught):
     record = json.loads((taught[0] / RECORD).read_text(encoding="utf-8"))
-    assert record["base"] == model.base_digest() and record["pairs"] == 4 and record["rank"] == 4 and record["epochs"] == 120
-    assert str(model.model) == json.loads((taught[0] / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    assert (
+        record["base"] == model.base_digest()
+        and record["pairs"] == 4
+        and record["rank"] == 4
+        and record["epochs"] == 120
+    )
+    assert (
+        str(model.model)
+        == json.loads((taught[0] / SETTINGS).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    )
     assert not any(word in json.dumps(record) for word in PLACES)  # no pair is kept
 
 
 @pytest.mark.parametrize(
     ("prompts", "answers", "says"),
-    [([], [], "0 prompts"), (["a"], ["one", "two"], "1 prompts and 2 answers"), (["a"], [""], "0 tokens"), (["what"], ["one " * 40], "40 tokens"),
-     (["what " * 20], ["one " * 12], "at most 31 together")],
-)  # fmt: skip
+    [
+        ([], [], "0 prompts"),
+        (["a"], ["one", "two"], "1 prompts and 2 answers"),
+        (["a"], [""], "0 tokens"),
+        (["what"], ["one " * 40], "40 tokens"),
+        (["what " * 20], ["one " * 12], "at most 31 together"),
+    ],
+)
 def test_bad_pairs(model, prompts, answers, says, tmp_path):
     with pytest.raises(ModelError, match=says):
         LoRA(epochs=1).teach(model, prompts, answers, tmp_path / "a", ONE)
@@ -201,15 +245,23 @@ def test_bad_settings(model, taught, tmp_path):
 
 
 def test_a_deadline_keeps_what_was_learned_and_a_failure_leaves_nothing(model, tmp_path):
-    report = LoRA(epochs=1000).teach(model, PROMPTS, ANSWERS, tmp_path / "short", Run(workers=1, dtype="float32", deadline_s=0.0))
-    assert report["stopped"] == "deadline" and with_adapter(model, tmp_path / "short").score(["what"], ["one"]).shape == (1,)
+    report = LoRA(epochs=1000).teach(
+        model, PROMPTS, ANSWERS, tmp_path / "short", Run(workers=1, dtype="float32", deadline_s=0.0)
+    )
+    assert report["stopped"] == "deadline" and with_adapter(model, tmp_path / "short").score(
+        ["what"], ["one"]
+    ).shape == (1,)
     steps = []
     LoRA(epochs=3, batch_size=2).teach(
         model,
         PROMPTS,
         ANSWERS,
         tmp_path / "seen",
-        Run(workers=1, dtype="float32", progress=lambda some, what, total: steps.append(total) or some),
+        Run(
+            workers=1,
+            dtype="float32",
+            progress=lambda some, what, total: steps.append(total) or some,
+        ),
     )
     assert steps == [6]
     with pytest.raises(ModelError, match="lower lr"):
@@ -222,8 +274,22 @@ def test_a_deadline_keeps_what_was_learned_and_a_failure_leaves_nothing(model, t
 def test_the_real_model_learns_a_format_from_a_few_dozen_pairs(pulled, tmp_path):
     pulled("smollm2-135m")
     model = TorchModel(system="", context=128)
-    colours, things = ("red", "blue", "green", "black", "white", "grey"), ("tent", "kettle", "boot", "lamp", "scarf", "drum")
-    every = [(f"Tag: a {colour} {thing}", f"[[{thing}|{colour}]]") for colour in colours for thing in things]
+    colours, things = (
+        ("red", "blue", "green", "black", "white", "grey"),
+        (
+            "tent",
+            "kettle",
+            "boot",
+            "lamp",
+            "scarf",
+            "drum",
+        ),
+    )
+    every = [
+        (f"Tag: a {colour} {thing}", f"[[{thing}|{colour}]]")
+        for colour in colours
+        for thing in things
+    ]
     held, known = every[::6], [one for at, one in enumerate(every) if at % 6]
     learn = LoRA(epochs=2, batch_size=6, lr=2e-3)
     report = learn.teach(model, *zip(*known[:24], strict=True), tmp_path / "tags", Run(workers=1))
@@ -231,9 +297,17 @@ def test_the_real_model_learns_a_format_from_a_few_dozen_pairs(pulled, tmp_path)
     taught = TorchModel(system="", context=128, adapter=str(tmp_path / "tags"))
     after = taught.score(*zip(*held, strict=True))
     assert np.all(after > before + 5) and report["loss"][-1] < report["loss"][0] / 2
-    written = [one.text.strip() for one in taught.complete([prompt for prompt, _ in held], max_tokens=12)]
+    written = [
+        one.text.strip() for one in taught.complete([prompt for prompt, _ in held], max_tokens=12)
+    ]
     assert sum(one == answer for one, (_, answer) in zip(written, held, strict=True)) >= 4
-    np.testing.assert_array_equal(base.score(*zip(*held, strict=True)), before)  # without the adapter nothing changed
+    # without the adapter nothing changed
+    np.testing.assert_array_equal(base.score(*zip(*held, strict=True)), before)
     short = LoRA(epochs=1, batch_size=6)
-    twice = [short.teach(model, *zip(*known[:6], strict=True), tmp_path / name, Run(workers=1, seed=3))["adapter"] for name in "ab"]
+    twice = [
+        short.teach(model, *zip(*known[:6], strict=True), tmp_path / name, Run(workers=1, seed=3))[
+            "adapter"
+        ]
+        for name in "ab"
+    ]
     assert twice[0] == twice[1]

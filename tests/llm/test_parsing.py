@@ -57,7 +57,12 @@ def test_every_thing_says_how_it_came_to_its_place():
 def test_one_repetition_is_asked_for_and_quotes_the_faulty_answer():
     asked = []
     order = read_order("hm", 2, again=lambda faulty: asked.append(faulty) or "[2, 1]")
-    assert asked == ["hm"] and order.places == (1, 0) and order.level == 5 and order.statuses == ("repaired", "repaired")
+    assert (
+        asked == ["hm"]
+        and order.places == (1, 0)
+        and order.level == 5
+        and order.statuses == ("repaired", "repaired")
+    )
     assert read_order("[2, 1]", 2, again=lambda faulty: pytest.fail("asked needlessly")).level == 1
     assert read_order("hm", 2, again=lambda faulty: "hm again").level == 6
 
@@ -67,7 +72,12 @@ def test_equal_titles_are_not_told_apart_by_title():
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.one_of(st.text(max_size=300), st.text(alphabet="[]{}\"',:0123456789 <>think/\\ab", max_size=300)), st.integers(0, 12))
+@given(
+    st.one_of(
+        st.text(max_size=300), st.text(alphabet="[]{}\"',:0123456789 <>think/\\ab", max_size=300)
+    ),
+    st.integers(0, 12),
+)
 def test_whatever_is_answered_the_outcome_is_a_permutation(answer, n):
     order = read_order(answer, n, [f"title {i}" for i in range(n)])
     assert sorted(order.places) == list(range(n)) and len(order.statuses) == n
@@ -109,10 +119,17 @@ def test_choices_and_numbers():
     assert read_choice("Yes, because it fits.", ["yes", "no"]) == 0
     assert read_choice("**No**", ["yes", "no"]) == 1
     assert read_choice("The answer is no.", ["yes", "no"]) == 1
-    assert read_choice("yes or no", ["yes", "no"]) == 0 and read_choice("well, yes and no", ["yes", "no"]) is None
+    assert (
+        read_choice("yes or no", ["yes", "no"]) == 0
+        and read_choice("well, yes and no", ["yes", "no"]) is None
+    )
     assert read_choice("nothing", ["yes", "no"]) is None and read_choice("", ["yes"]) is None
     assert read_choice("<think>no</think> yes", ["yes", "no"]) == 0
-    assert read_number("Grade: 7/10", 0, 10) == 7 and read_number("8,5", 0, 10) == 8.5 and read_number("７", 0, 10) == 7
+    assert (
+        read_number("Grade: 7/10", 0, 10) == 7
+        and read_number("8,5", 0, 10) == 8.5
+        and read_number("７", 0, 10) == 7
+    )
     assert read_number("1998 was 3", 0, 10) == 3 and read_number("none", 0, 10) is None
 
 
@@ -121,4 +138,6 @@ def test_random_garbage_around_an_answer_does_not_hide_it():
     for _ in range(200):
         order = rng.sample(range(1, 9), 8)
         words = "".join(rng.choice(string.ascii_letters + " ") for _ in range(40))
-        assert read_order(f"{words}\n{json.dumps(order)}\n{words}", 8).places == tuple(one - 1 for one in order)
+        assert read_order(f"{words}\n{json.dumps(order)}\n{words}", 8).places == tuple(
+            one - 1 for one in order
+        )

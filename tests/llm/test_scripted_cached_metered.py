@@ -24,7 +24,11 @@ KNOWS = {f"fact {n}": float(n) for n in range(12)}
 
 
 def prompt(order, tail="Order them."):
-    return "Documents:\n" + "\n".join(f"[{at}] <<fact {n} of some text>>" for at, n in enumerate(order, start=1)) + f"\n{tail}"
+    return (
+        "Documents:\n"
+        + "\n".join(f"[{at}] <<fact {n} of some text>>" for at, n in enumerate(order, start=1))
+        + f"\n{tail}"
+    )
 
 
 SHOWN = [3, 9, 1, 11, 5, 0, 7]
@@ -32,7 +36,10 @@ BEST = [4, 2, 7, 5, 1, 3, 6]
 
 
 def ordered(model, shown=SHOWN, seed=0):
-    return [one + 1 for one in read_order(model.complete([prompt(shown)], seed=seed)[0].text, len(shown)).places]
+    return [
+        one + 1
+        for one in read_order(model.complete([prompt(shown)], seed=seed)[0].text, len(shown)).places
+    ]
 
 
 def test_the_perfect_model_knows_the_order_and_says_yes_or_no():
@@ -40,13 +47,17 @@ def test_the_perfect_model_knows_the_order_and_says_yes_or_no():
     assert ordered(model) == BEST
     assert [one.text for one in model.complete(["fact 9?", "nothing"])] == ["yes", "no"]
     scores = model.score([prompt(SHOWN)] * 7, [f"[{n}]" for n in range(1, 8)])
-    assert np.exp(scores).sum() == pytest.approx(1) and np.argsort(-scores).tolist() == [one - 1 for one in BEST]
+    assert np.exp(scores).sum() == pytest.approx(1) and np.argsort(-scores).tolist() == [
+        one - 1 for one in BEST
+    ]
     assert np.exp(model.score(["fact 9?"] * 2, ["yes", "no"])).sum() == pytest.approx(1)
 
 
 def test_noise_and_position_bias_disturb_as_much_as_they_are_told_and_always_alike():
     noisy = ScriptedModel(KNOWS, noise=6.0)
-    assert ordered(noisy) == ordered(noisy) != BEST and ordered(noisy, seed=1) != ordered(noisy, seed=2)
+    assert ordered(noisy) == ordered(noisy) != BEST and ordered(noisy, seed=1) != ordered(
+        noisy, seed=2
+    )
     assert ordered(ScriptedModel(KNOWS, position_bias=1e6)) == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -54,7 +65,17 @@ def test_noise_and_position_bias_disturb_as_much_as_they_are_told_and_always_ali
 def test_a_malformed_answer_is_still_an_order_of_everything(kind):
     got = ordered(ScriptedModel(KNOWS, malformed=kind))
     assert sorted(got) == list(range(1, 8))
-    if kind in ("fenced", "unclosed", "brackets", "list", "letters", "full width", "chinese", "repeated", "thinking"):
+    if kind in (
+        "fenced",
+        "unclosed",
+        "brackets",
+        "list",
+        "letters",
+        "full width",
+        "chinese",
+        "repeated",
+        "thinking",
+    ):
         assert got == BEST, "an answer that can be read was not"
     elif kind in ("wrong ids", "refusal", "nothing"):
         assert got == [1, 2, 3, 4, 5, 6, 7], "what cannot be read leaves the order as it was shown"
@@ -74,7 +95,11 @@ def test_failing_and_slow_answers_are_what_they_are_told_to_be():
 
 
 def test_models_nest_in_files_and_default_can_be_set(monkeypatch, tmp_path):
-    model = Metered(Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"), usd_per_million_out=0.4, max_usd=2.0)
+    model = Metered(
+        Cached(ScriptedModel({"a": 1.0}, obeys=("x",)), "folder"),
+        usd_per_million_out=0.4,
+        max_usd=2.0,
+    )
     again = build_part(spec(model))
     assert again == model and spec(again) == spec(model)
     (tmp_path / "model.toml").write_text('class = "llm.scripted.ScriptedModel"\nreply = "hello"\n')
@@ -105,10 +130,23 @@ def test_nothing_is_asked_twice_and_failures_are_asked_again(counting, tmp_path)
     Counting.asked.clear()
     second = Cached(counting, str(tmp_path)).complete(prompts)
     assert set(Counting.asked) == failed
-    assert all(b.is_cached and b.texts == a.texts for a, b in zip(first, second, strict=True) if not a.error)
+    assert all(
+        b.is_cached and b.texts == a.texts
+        for a, b in zip(first, second, strict=True)
+        if not a.error
+    )
 
 
-@pytest.mark.parametrize("changed", [{"max_tokens": 5}, {"temperature": 0.5}, {"n": 2}, {"schema": {"type": "object"}}, {"images": [b"i"]}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_tokens": 5},
+        {"temperature": 0.5},
+        {"n": 2},
+        {"schema": {"type": "object"}},
+        {"images": [b"i"]},
+    ],
+)
 def test_another_question_is_another_entry(counting, tmp_path, changed):
     model = Cached(Counting(reply="x"), str(tmp_path))
     model.complete(["q"])
@@ -121,9 +159,9 @@ def test_another_question_is_another_entry(counting, tmp_path, changed):
 def test_scores_are_cached_and_answers_forgotten(tmp_path):
     model = Cached(ScriptedModel(KNOWS), str(tmp_path))
     asked = ["fact 9?", "other", "fact 9?"], ["yes", "no", "yes"]
-    assert np.array_equal(model.score(*asked), ScriptedModel(KNOWS).score(*asked)) and np.array_equal(
-        model.score(*asked), model.score(*asked)
-    )
+    assert np.array_equal(
+        model.score(*asked), ScriptedModel(KNOWS).score(*asked)
+    ) and np.array_equal(model.score(*asked), model.score(*asked))
     model.complete(["fact 9?"])
     assert model.forget(*asked) == 3 and len(model.cache) == 0
 
@@ -132,10 +170,17 @@ def test_a_cap_is_checked_before_a_call_and_what_was_set_aside_comes_back():
     model = Metered(ScriptedModel(reply="yes"), 1000.0, 1000.0, max_usd=1.0)
     answers = model.complete(["short"] * 20, max_tokens=100)
     asked = [one for one in answers if not one.error]
-    assert len(asked) == 9 and all("max_usd" in one.error for one in answers if one.error)  # 102 tokens could cost .102 each
-    assert model.spent.usd == pytest.approx(1000 / 1e6 * (model.spent.tokens_in + model.spent.tokens_out)) and model.spent.usd < 0.1
+    # 102 tokens could cost .102 each
+    assert len(asked) == 9 and all("max_usd" in one.error for one in answers if one.error)
+    assert (
+        model.spent.usd
+        == pytest.approx(1000 / 1e6 * (model.spent.tokens_in + model.spent.tokens_out))
+        and model.spent.usd < 0.1
+    )
     assert model.spent.calls == 9 and model.spent.refused == 11
-    assert not model.complete(["short"], max_tokens=100)[0].error, "what the first answers did not use is free again"
+    assert not model.complete(["short"], max_tokens=100)[0].error, (
+        "what the first answers did not use is free again"
+    )
 
 
 def test_a_cap_of_money_without_a_price_is_refused():
@@ -157,18 +202,29 @@ def test_a_dry_run_asks_nothing_and_says_what_it_would_cost_at_most(counting):
     answers = model.complete(["word " * 100] * 3, max_tokens=50)
     assert not Counting.asked and all("dry run" in one.error for one in answers)
     most = model.estimate(["word " * 100] * 3, 50)
-    assert (model.spent.calls, model.spent.tokens_in, model.spent.usd) == (3, most.tokens_in, pytest.approx(most.usd))
+    assert (model.spent.calls, model.spent.tokens_in, model.spent.usd) == (
+        3,
+        most.tokens_in,
+        pytest.approx(most.usd),
+    )
     assert most.usd == pytest.approx((most.tokens_in * 2 + 150 * 8) / 1e6)
 
 
 def test_many_threads_together_do_not_pass_a_cap():
     model = Metered(ScriptedModel(reply="yes " * 30, slow_ms=2), 0.0, 1000.0, max_usd=0.2)
-    threads = [threading.Thread(target=lambda: [model.complete(["p"], max_tokens=40) for _ in range(10)]) for _ in range(16)]
+    threads = [
+        threading.Thread(target=lambda: [model.complete(["p"], max_tokens=40) for _ in range(10)])
+        for _ in range(16)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert 0 < model.spent.usd <= 0.2 + 0.04 and model.spent.refused > 0 and model.spent.calls + model.spent.refused == 160
+    assert (
+        0 < model.spent.usd <= 0.2 + 0.04
+        and model.spent.refused > 0
+        and model.spent.calls + model.spent.refused == 160
+    )
 
 
 def test_a_call_that_breaks_off_is_counted_at_its_most():
@@ -186,7 +242,11 @@ def test_cached_answers_cost_nothing(tmp_path):
     model = Metered(Cached(ScriptedModel(reply="yes"), str(tmp_path)), 1.0, 1.0)
     model.complete(["p"])
     before = model.spent.usd
-    assert model.complete(["p"])[0].is_cached and model.spent.usd == pytest.approx(before) and model.spent.cached == 1
+    assert (
+        model.complete(["p"])[0].is_cached
+        and model.spent.usd == pytest.approx(before)
+        and model.spent.cached == 1
+    )
 
 
 def test_a_completion_without_text_is_an_error_when_it_is_read():
@@ -218,8 +278,19 @@ def test_threads_together_pass_a_cap_of_seconds_by_one_call_at_most():
 def test_one_text_is_not_asked_letter_by_letter(tmp_path):
     scripted = ScriptedModel(reply="yes")
     server = HTTPModel("m", "http://127.0.0.1:9/v1", echoes=True)
-    for model in (scripted, Metered(scripted), Cached(scripted, str(tmp_path)), LocalModel(), TorchModel(), server):
-        for ask in (lambda m: m.complete("hello"), lambda m: m.score("hello", ["a"] * 5), lambda m: m.score(["hello"], "a")):
+    for model in (
+        scripted,
+        Metered(scripted),
+        Cached(scripted, str(tmp_path)),
+        LocalModel(),
+        TorchModel(),
+        server,
+    ):
+        for ask in (
+            lambda m: m.complete("hello"),
+            lambda m: m.score("hello", ["a"] * 5),
+            lambda m: m.score(["hello"], "a"),
+        ):
             with pytest.raises(ModelError, match=r"is one text, '.*': give a list"):
                 ask(model)
         with pytest.raises(ModelError, match="2 prompts and 1 answers"):
@@ -229,7 +300,15 @@ def test_one_text_is_not_asked_letter_by_letter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_tokens": 0}, {"max_tokens": -5}, {"n": 0}, {"temperature": -1.0}, {"temperature": float("nan")}], ids=str
+    "wrong",
+    [
+        {"max_tokens": 0},
+        {"max_tokens": -5},
+        {"n": 0},
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+    ],
+    ids=str,
 )
 def test_what_no_model_can_be_asked_for_is_refused_in_words(wrong, tmp_path):
     for model in (

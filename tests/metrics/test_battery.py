@@ -1,4 +1,6 @@
-"""Many users at once: shards and threads change nothing, memory stays bounded, what cannot be is refused."""
+"""Many users at once: shards and threads change nothing, memory stays bounded, what cannot be is
+refused.
+"""
 
 import tracemalloc
 
@@ -22,7 +24,9 @@ def test_shards_and_threads_change_nothing(monkeypatch):
     rows, offsets, targets = case(300)
     whole = per_user(rows, offsets, targets, (5, 20), list(PER_USER), threads=1)
     monkeypatch.setattr(battery, "SHARD_PLACES", 7 * 20)
-    for name, values in per_user(rows, offsets, targets, (5, 20), list(PER_USER), threads=3).items():
+    for name, values in per_user(
+        rows, offsets, targets, (5, 20), list(PER_USER), threads=3
+    ).items():
         assert np.array_equal(values, whole[name], equal_nan=True), name
     found, relevant = hits(rows, offsets, targets), relevant_counts(offsets, targets)
     assert np.array_equal(whole["MAP@5"], PER_USER["MAP"](found, relevant, 5), equal_nan=True)
@@ -38,10 +42,20 @@ def test_binary_relevance_is_grade_1():
 
 
 def test_nobody_and_empty_lists():
-    assert per_user(np.zeros((0, 5), np.int32), np.array([0]), np.zeros(0, np.int32), (3,), ("NDCG",))["NDCG@3"].shape == (0,)
-    values = per_user(np.full((2, 4), -1, np.int32), np.array([0, 1, 1]), np.array([3], np.int32), (3,), list(PER_USER))
+    assert per_user(
+        np.zeros((0, 5), np.int32), np.array([0]), np.zeros(0, np.int32), (3,), ("NDCG",)
+    )["NDCG@3"].shape == (0,)
+    values = per_user(
+        np.full((2, 4), -1, np.int32),
+        np.array([0, 1, 1]),
+        np.array([3], np.int32),
+        (3,),
+        list(PER_USER),
+    )
     assert all(value[0] == 0 and np.isnan(value[1]) for value in values.values())
-    assert per_user(np.zeros((1, 0), np.int32), np.array([0, 1]), np.array([3]), (3,), ("NDCG", "MRR"))["NDCG@3"].tolist() == [0]
+    assert per_user(
+        np.zeros((1, 0), np.int32), np.array([0, 1]), np.array([3]), (3,), ("NDCG", "MRR")
+    )["NDCG@3"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -69,24 +83,42 @@ def test_what_cannot_be_is_refused(given, says):
 
 
 def test_memory_grows_with_the_answer_only():
-    """A catalogue of ten million items; the shards of 40,000 users with 100 places must not stand in memory together."""
+    """A catalogue of ten million items; the shards of 40,000 users with 100 places must not stand
+    in memory together.
+    """
     users = 40_000
     rng = np.random.default_rng(0)
     rows = (rng.integers(0, 10**7, (users, 1)) + np.arange(100) * 97) % 10**7
     rows, targets = rows.astype(np.int32), rows[:, [3, 20, 50, 70, 80, 90]].ravel().astype(np.int32)
     tracemalloc.start()
-    values = per_user(rows, np.arange(users + 1) * 6, targets, (100,), ("NDCG", "MAP", "RBP", "MRR"), threads=2)
+    values = per_user(
+        rows, np.arange(users + 1) * 6, targets, (100,), ("NDCG", "MAP", "RBP", "MRR"), threads=2
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert all((one > 0).all() for one in values.values())
     assert peak < 120e6, f"{peak / 1e6:.0f} MB for {rows.nbytes / 1e6:.0f} MB of lists"
 
 
-@pytest.mark.parametrize(("offsets", "targets", "grades", "says"), [
-    ([0, 1, 0], [2], None, "offsets"), ([0, 1, 3], [2], None, "offsets"), ([1, 1, 1], [2], None, "offsets"),
-    ([0, 1, 1], [2], [np.nan], "nan"), ([0, 1, 1], [2], [np.inf], "inf"), ([0, 1, 1], [2], [1.0, 2.0], "2 grades"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("offsets", "targets", "grades", "says"),
+    [
+        ([0, 1, 0], [2], None, "offsets"),
+        ([0, 1, 3], [2], None, "offsets"),
+        ([1, 1, 1], [2], None, "offsets"),
+        ([0, 1, 1], [2], [np.nan], "nan"),
+        ([0, 1, 1], [2], [np.inf], "inf"),
+        ([0, 1, 1], [2], [1.0, 2.0], "2 grades"),
+    ],
+)
 def test_offsets_and_grades_that_do_not_fit_are_named(offsets, targets, grades, says):
     rows = np.array([[1, 2, 3], [4, 5, 6]])
     with pytest.raises(ValueError, match=says):
-        per_user(rows, np.array(offsets), np.array(targets), (3,), ("NDCG",), grades=None if grades is None else np.array(grades))
+        per_user(
+            rows,
+            np.array(offsets),
+            np.array(targets),
+            (3,),
+            ("NDCG",),
+            grades=None if grades is None else np.array(grades),
+        )

@@ -20,13 +20,35 @@ def found(rows, items, relevant=None):
 @pytest.mark.parametrize(
     ("rows", "items", "values"),
     [
-        ("01,02,01", 6, {"Jain": (0.428571, 0.142857), "QF": (0.5, 0.25), "Ent": (0.564475, 0.289690), "Gini": (0.611111, 0.916667), "Gini-w": (0.661399, None),
-                         "FSat": (0.5, 0.25), "VoCD": (0.5, None), "II-D": (0.183333, None), "AI-D": (0.135926, None)}),
-        ("01,02,31", 5, {"Jain": (0.72, 0.64), "QF": (0.8, 0.666667), "Ent": (0.826165, 0.733680), "Gini": (0.333333, 0.428571)}),
+        (
+            "01,02,01",
+            6,
+            {
+                "Jain": (0.428571, 0.142857),
+                "QF": (0.5, 0.25),
+                "Ent": (0.564475, 0.289690),
+                "Gini": (0.611111, 0.916667),
+                "Gini-w": (0.661399, None),
+                "FSat": (0.5, 0.25),
+                "VoCD": (0.5, None),
+                "II-D": (0.183333, None),
+                "AI-D": (0.135926, None),
+            },
+        ),
+        (
+            "01,02,31",
+            5,
+            {
+                "Jain": (0.72, 0.64),
+                "QF": (0.8, 0.666667),
+                "Ent": (0.826165, 0.733680),
+                "Gini": (0.333333, 0.428571),
+            },
+        ),
         ("01,01,01", 6, {"Gini-w": (0.704382, 1.0)}),
         ("01,23,45", 6, {"Gini-w": (0.113147, 0.0)}),
     ],
-)  # fmt: skip
+)
 def test_golden_values(rows, items, values):
     got = found(lists(rows), items)
     for name, (raw, corrected) in values.items():
@@ -49,8 +71,13 @@ def test_the_worst_and_the_fairest_lists_are_at_the_ends(n, k, m):
 
 
 def test_two_measures_cannot_see_what_they_should():
-    same = {round(found(lists(rows), 6)["II-D"].raw, 9) for rows in ("01,02,01", "01,01,01", "01,23,45")}
-    assert same == {round(found(lists("01,02,01"), 6)["II-D"].raw, 9)} and found(lists("01,01,01"), 6)["VoCD"].raw == 0
+    same = {
+        round(found(lists(rows), 6)["II-D"].raw, 9) for rows in ("01,02,01", "01,01,01", "01,23,45")
+    }
+    assert (
+        same == {round(found(lists("01,02,01"), 6)["II-D"].raw, 9)}
+        and found(lists("01,01,01"), 6)["VoCD"].raw == 0
+    )
 
 
 def test_showing_the_unshown_never_looks_less_fair():
@@ -84,7 +111,9 @@ def test_measures_with_relevance_are_those_of_slow_forms():
     assert got["IAA"].raw == pytest.approx(np.abs(attention - relevant).sum(axis=1).mean() / n)
     joint = relevant * discount
     assert got["IFD_mul"].raw == pytest.approx(
-        np.mean([np.mean([(a - b) ** 2 for a, b in itertools.combinations(row, 2)]) for row in joint])
+        np.mean(
+            [np.mean([(a - b) ** 2 for a, b in itertools.combinations(row, 2)]) for row in joint]
+        )
     )
     pairs = [
         np.mean([max(0, a - b) for a, b in itertools.permutations(discount[u][relevant[u] > 0], 2)])
@@ -93,30 +122,52 @@ def test_measures_with_relevance_are_those_of_slow_forms():
     ]
     assert got["IFD_div"].raw == pytest.approx(np.mean(pairs))
     count = relevant.sum(axis=1, keepdims=True)
-    target = np.where(count > 0, relevant * (1 - PATIENCE**count) / ((1 - PATIENCE) * np.maximum(count, 1)), 0)
+    target = np.where(
+        count > 0, relevant * (1 - PATIENCE**count) / ((1 - PATIENCE) * np.maximum(count, 1)), 0
+    )
     assert got["II-F"].raw == pytest.approx(((exposure - target) ** 2).mean())
     assert got["AI-F"].raw == pytest.approx(((exposure - target).mean(axis=0) ** 2).mean())
     gains = np.where(shown, 1 / np.where(shown, rank, 1), 0).T @ relevant
-    assert got["MME"].raw == pytest.approx(np.mean([(gains[:, i] - gains[i, i]).max() for i in range(n)]) / m)
+    assert got["MME"].raw == pytest.approx(
+        np.mean([(gains[:, i] - gains[i, i]).max() for i in range(n)]) / m
+    )
     impact = (relevant * np.where(shown, 1 / np.where(shown, rank, 1), 0)).sum(axis=0)
     chance = relevant.sum(axis=0) * (1 / np.arange(1, k + 1)).sum() / n
     known = chance > 0
-    assert np.isnan(got["IBO"].raw) and got["IBO"].corrected == pytest.approx((impact >= 1.1 * chance)[known].mean())
-    assert got["IWO"].corrected == pytest.approx((impact <= 0.9 * chance)[known].mean()) and "nobody" in got["IWO"].note
+    assert np.isnan(got["IBO"].raw) and got["IBO"].corrected == pytest.approx(
+        (impact >= 1.1 * chance)[known].mean()
+    )
+    assert (
+        got["IWO"].corrected == pytest.approx((impact <= 0.9 * chance)[known].mean())
+        and "nobody" in got["IWO"].note
+    )
     assert 0 <= got["HD"].raw <= 1 and "left out" in got["HD"].note
 
 
 def test_what_cannot_be_said_is_nan_with_a_reason():
-    assert np.isnan(found(lists("01"), 6)["Jain"].corrected) and found(lists("01"), 6)["Jain"].note == "one list"
+    assert (
+        np.isnan(found(lists("01"), 6)["Jain"].corrected)
+        and found(lists("01"), 6)["Jain"].note == "one list"
+    )
     whole = found(lists("01,10"), 2)
     assert np.isnan(whole["Ent"].corrected) and whole["Gini"].note == "lists of the whole catalogue"
     assert (
         np.isnan(found(lists("0,0"), 3)["VoCD"].raw)
-        and found(lists("0,1"), 3, sp.csr_matrix(np.zeros((2, 3))))["IAA"].note == "lists of one item"
+        and found(lists("0,1"), 3, sp.csr_matrix(np.zeros((2, 3))))["IAA"].note
+        == "lists of one item"
     )
 
 
-@pytest.mark.parametrize("rows", [np.array([[0, -1]]), np.array([[0, 0]]), np.array([[0, 9]]), np.zeros((0, 3), int), np.array([1, 2])])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        np.array([[0, -1]]),
+        np.array([[0, 0]]),
+        np.array([[0, 9]]),
+        np.zeros((0, 3), int),
+        np.array([1, 2]),
+    ],
+)
 def test_lists_that_cannot_be_judged_are_refused(rows):
     with pytest.raises(ValueError):
         item_fairness(rows, 6)

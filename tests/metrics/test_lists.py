@@ -41,7 +41,8 @@ def test_novelty_in_bits():
     values = novelty(LISTS, np.array([8, 2, 0]), users=8)
     np.testing.assert_allclose(values[:2], [(0 + 2) / 2, 2])
     assert math.isnan(values[2])
-    assert novelty(np.array([[2]]), np.array([8, 2, 0]), users=8)[0] == 3  # known to nobody: as if to one
+    # known to nobody: as if to one
+    assert novelty(np.array([[2]]), np.array([8, 2, 0]), users=8)[0] == 3
 
 
 def pair_loop(row: np.ndarray, vectors: np.ndarray) -> float:

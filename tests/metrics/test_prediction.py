@@ -17,10 +17,19 @@ from tailor.metrics.calibration import (
     reliability,
 )
 
-NUMBERS = {p.mean_absolute_error: sk.mean_absolute_error, p.mean_squared_error: sk.mean_squared_error,
-           p.root_mean_squared_error: sk.root_mean_squared_error, p.r_squared: sk.r2_score, p.explained_variance: sk.explained_variance_score,
-           p.max_error: sk.max_error}  # fmt: skip
-LABELS = {p.auc: sk.roc_auc_score, p.average_precision_of_scores: sk.average_precision_score, p.brier: sk.brier_score_loss}
+NUMBERS = {
+    p.mean_absolute_error: sk.mean_absolute_error,
+    p.mean_squared_error: sk.mean_squared_error,
+    p.root_mean_squared_error: sk.root_mean_squared_error,
+    p.r_squared: sk.r2_score,
+    p.explained_variance: sk.explained_variance_score,
+    p.max_error: sk.max_error,
+}
+LABELS = {
+    p.auc: sk.roc_auc_score,
+    p.average_precision_of_scores: sk.average_precision_score,
+    p.brier: sk.brier_score_loss,
+}
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -48,8 +57,12 @@ def test_labels_are_scikit_learn_s(ours, ties, seed):
 def test_classes_are_scikit_learn_s(seed):
     rng = np.random.default_rng(seed)
     truth, predicted = rng.choice(["a", "b", "c"], 60), rng.choice(["a", "b", "d"], 60)
-    assert p.accuracy(truth, predicted) == pytest.approx(sk.accuracy_score(truth, predicted), abs=1e-12)
-    assert p.macro_f1(truth, predicted) == pytest.approx(sk.f1_score(truth, predicted, average="macro", zero_division=0), abs=1e-12)
+    assert p.accuracy(truth, predicted) == pytest.approx(
+        sk.accuracy_score(truth, predicted), abs=1e-12
+    )
+    assert p.macro_f1(truth, predicted) == pytest.approx(
+        sk.f1_score(truth, predicted, average="macro", zero_division=0), abs=1e-12
+    )
     classes, table = p.confusion(truth, predicted)
     assert np.array_equal(table, sk.confusion_matrix(truth, predicted, labels=classes))
 
@@ -57,19 +70,28 @@ def test_classes_are_scikit_learn_s(seed):
 def test_a_percentage_of_nothing_is_left_out_and_counted():
     found = p.mean_absolute_percentage_error(np.array([0.0, 2, -4]), np.array([1.0, 3, -3]))
     assert found == (pytest.approx((0.5 + 0.25) / 2), 2, 1)
-    assert p.mean_absolute_percentage_error(np.array([2.0, 4]), np.array([1.0, 5])).value == pytest.approx(
-        sk.mean_absolute_percentage_error([2, 4], [1, 5])
-    )
+    assert p.mean_absolute_percentage_error(
+        np.array([2.0, 4]), np.array([1.0, 5])
+    ).value == pytest.approx(sk.mean_absolute_percentage_error([2, 4], [1, 5]))
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_grouped_auc_is_the_weighted_mean_of_each_group_s(seed):
     rng = np.random.default_rng(seed)
-    groups, truth, scores = rng.integers(0, 12, 300), (rng.random(300) < 0.1).astype(int), np.round(rng.random(300), 1)
-    pairs = [(sk.roc_auc_score(truth[groups == g], scores[groups == g]), (groups == g).sum())
-             for g in np.unique(groups) if 0 < truth[groups == g].mean() < 1]  # fmt: skip
+    groups, truth, scores = (
+        rng.integers(0, 12, 300),
+        (rng.random(300) < 0.1).astype(int),
+        np.round(rng.random(300), 1),
+    )
+    pairs = [
+        (sk.roc_auc_score(truth[groups == g], scores[groups == g]), (groups == g).sum())
+        for g in np.unique(groups)
+        if 0 < truth[groups == g].mean() < 1
+    ]
     found = p.grouped_auc(truth, scores, groups * 7 - 3)
-    assert found.value == pytest.approx(sum(a * n for a, n in pairs) / sum(n for _, n in pairs), abs=1e-9)
+    assert found.value == pytest.approx(
+        sum(a * n for a, n in pairs) / sum(n for _, n in pairs), abs=1e-9
+    )
     assert (found.kept, found.left_out) == (len(pairs), len(np.unique(groups)) - len(pairs))
 
 
@@ -88,17 +110,39 @@ EMPTY = np.zeros(0)
 
 def test_undefined_is_nan_and_never_0():
     ones, half = np.ones(3), np.full(3, 0.5)
-    for figure in (p.auc(ones, half), p.average_precision_of_scores(ones * 0, half), p.normalised_entropy(ones, half), p.r_squared(half, ones),
-                   p.explained_variance(half, ones), p.grouped_auc(ones, half, ones).value, clicks_over_predicted(ones, ones * 0),
-                   p.mean_absolute_error(EMPTY, EMPTY), p.accuracy(EMPTY, EMPTY), p.macro_f1(EMPTY, EMPTY), p.auc(EMPTY, EMPTY), p.max_error(EMPTY, EMPTY),
-                   p.average_precision_of_scores(EMPTY, EMPTY), expected_calibration_error(EMPTY, EMPTY), maximum_calibration_error(EMPTY, EMPTY),
-                   p.grouped_auc(EMPTY, EMPTY, EMPTY).value, *brier_parts(EMPTY, EMPTY)):  # fmt: skip
+    for figure in (
+        p.auc(ones, half),
+        p.average_precision_of_scores(ones * 0, half),
+        p.normalised_entropy(ones, half),
+        p.r_squared(half, ones),
+        p.explained_variance(half, ones),
+        p.grouped_auc(ones, half, ones).value,
+        clicks_over_predicted(ones, ones * 0),
+        p.mean_absolute_error(EMPTY, EMPTY),
+        p.accuracy(EMPTY, EMPTY),
+        p.macro_f1(EMPTY, EMPTY),
+        p.auc(EMPTY, EMPTY),
+        p.max_error(EMPTY, EMPTY),
+        p.average_precision_of_scores(EMPTY, EMPTY),
+        expected_calibration_error(EMPTY, EMPTY),
+        maximum_calibration_error(EMPTY, EMPTY),
+        p.grouped_auc(EMPTY, EMPTY, EMPTY).value,
+        *brier_parts(EMPTY, EMPTY),
+    ):
         assert math.isnan(figure)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
-    "function", [p.mean_squared_error, p.auc, p.log_loss, p.brier, p.average_precision_of_scores, expected_calibration_error]
+    "function",
+    [
+        p.mean_squared_error,
+        p.auc,
+        p.log_loss,
+        p.brier,
+        p.average_precision_of_scores,
+        expected_calibration_error,
+    ],
 )
 def test_a_prediction_that_is_no_number_is_refused(function, bad):
     with pytest.raises(ValueError, match=f"a prediction is {bad}"):
@@ -128,20 +172,31 @@ def test_bins_are_scikit_learn_s_quantiles():
     np.testing.assert_allclose(table.happened, happened, atol=1e-12)
     np.testing.assert_allclose(table.predicted, predicted, atol=1e-12)
     gaps = np.abs(happened - predicted)
-    assert expected_calibration_error(truth, probabilities) == pytest.approx(gaps.mean()) and (table.rows == 20).all()
+    assert (
+        expected_calibration_error(truth, probabilities) == pytest.approx(gaps.mean())
+        and (table.rows == 20).all()
+    )
     assert maximum_calibration_error(truth, probabilities) == pytest.approx(gaps.max())
 
 
 def test_calibration_by_hand():
     truth, probabilities = np.array([0, 1, 1, 1]), np.array([0.2, 0.2, 0.9, 0.9])
-    assert expected_calibration_error(truth, probabilities, bins=2) == pytest.approx((0.3 + 0.1) / 2)
+    assert expected_calibration_error(truth, probabilities, bins=2) == pytest.approx(
+        (0.3 + 0.1) / 2
+    )
     assert clicks_over_predicted(truth, probabilities) == pytest.approx(3 / 2.2)
-    assert brier_parts(truth, probabilities, bins=2)[:3] == pytest.approx(((0.09 + 0.01) / 2, 0.0625, 0.1875))
+    assert brier_parts(truth, probabilities, bins=2)[:3] == pytest.approx(
+        ((0.09 + 0.01) / 2, 0.0625, 0.1875)
+    )
 
 
 def test_equal_probabilities_share_a_bin_so_that_order_does_not_matter():
     truth, probabilities = np.array([0, 1] * 50), np.full(100, 0.5)
-    assert expected_calibration_error(truth, probabilities) == 0 == expected_calibration_error(np.sort(truth), probabilities)
+    assert (
+        expected_calibration_error(truth, probabilities)
+        == 0
+        == expected_calibration_error(np.sort(truth), probabilities)
+    )
     assert len(reliability(truth, probabilities).rows) == 1
 
 
@@ -151,15 +206,22 @@ def test_the_parts_add_up_to_the_brier_score(bins):
     probabilities = np.round(rng.random(200), 2)
     truth = (rng.random(200) < probabilities**2).astype(int)
     parts = brier_parts(truth, probabilities, bins)
-    assert parts.reliability - parts.resolution + parts.uncertainty + parts.within == pytest.approx(p.brier(truth, probabilities))
+    assert parts.reliability - parts.resolution + parts.uncertainty + parts.within == pytest.approx(
+        p.brier(truth, probabilities)
+    )
     assert bins < 1000 or parts.within == pytest.approx(0, abs=1e-12)
 
 
 def test_a_list_is_calibrated_when_its_categories_are_the_history_s():
-    history, shown = np.array([[3.0, 1], [2, 2], [1, 0], [0, 0], [1, 1]]), np.array([[6.0, 2], [4, 0], [0, 5], [1, 1], [0, 0]])
+    history, shown = (
+        np.array([[3.0, 1], [2, 2], [1, 0], [0, 0], [1, 1]]),
+        np.array([[6.0, 2], [4, 0], [0, 5], [1, 1], [0, 0]]),
+    )
     values = list_miscalibration(history, shown)
     assert values[0] == pytest.approx(0)
-    assert values[1] == pytest.approx(0.5 * math.log(0.5 / (0.99 + 0.005)) + 0.5 * math.log(0.5 / 0.005))
+    assert values[1] == pytest.approx(
+        0.5 * math.log(0.5 / (0.99 + 0.005)) + 0.5 * math.log(0.5 / 0.005)
+    )
     assert values[2] == pytest.approx(-math.log(0.01)) and np.isnan(values[3:]).all()
 
 

@@ -1,4 +1,6 @@
-"""Ranking metrics: values worked out by hand, naive loops, and scikit-learn where its definition is ours."""
+"""Ranking metrics: values worked out by hand, naive loops, and scikit-learn where its definition is
+ours.
+"""
 
 import math
 
@@ -29,9 +31,16 @@ from tailor.metrics.ranking import (
     recall,
     reciprocal_rank,
     relevant_counts,
-)  # fmt: skip
+)
 
-HITS = np.array([[False, True, False, True], [True, False, False, False], [False, False, False, False], [False, False, False, False]])
+HITS = np.array(
+    [
+        [False, True, False, True],
+        [True, False, False, False],
+        [False, False, False, False],
+        [False, False, False, False],
+    ]
+)
 RELEVANT = np.array([3, 1, 2, 0])  # the last user has nothing relevant
 
 
@@ -98,12 +107,19 @@ def naive(name: str, ranked: list[int], relevant: set[int], k: int) -> float:
         "MAR": lambda: sum(sum(rank <= depth for rank in at) / n for depth in range(1, k + 1)) / k,
         "ARHR": lambda: sum(1 / rank for rank in at),
         "RBP": lambda: 0.2 * sum(0.8 ** (rank - 1) for rank in at),
-        "NDCG": lambda: sum(1 / math.log2(rank + 1) for rank in at) / sum(1 / math.log2(rank + 1) for rank in range(1, best + 1)),
+        "NDCG": (
+            lambda: (
+                sum(1 / math.log2(rank + 1) for rank in at)
+                / sum(1 / math.log2(rank + 1) for rank in range(1, best + 1))
+            )
+        ),
     }[name]()
 
 
 list_of_items = st.lists(st.integers(0, 9), max_size=7, unique=True)
-users = st.lists(st.tuples(list_of_items, st.lists(st.integers(0, 9), max_size=6)), min_size=1, max_size=6)
+users = st.lists(
+    st.tuples(list_of_items, st.lists(st.integers(0, 9), max_size=6)), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -125,8 +141,12 @@ def test_ndcg_and_map_agree_with_scikit_learn_on_whole_rankings(seed, k):
     found_at, counts = found([order.tolist()], [np.flatnonzero(relevant).tolist()])
     score = np.empty(12)
     score[order] = np.arange(12, 0, -1)
-    assert ndcg(found_at, counts, k)[0] == pytest.approx(ndcg_score(relevant[None].astype(float), score[None], k=k))
-    assert average_precision(found_at, counts, 12)[0] == pytest.approx(average_precision_score(relevant, score))
+    assert ndcg(found_at, counts, k)[0] == pytest.approx(
+        ndcg_score(relevant[None].astype(float), score[None], k=k)
+    )
+    assert average_precision(found_at, counts, 12)[0] == pytest.approx(
+        average_precision_score(relevant, score)
+    )
 
 
 def test_an_item_twice_in_a_list_is_refused():
@@ -182,10 +202,12 @@ def test_no_place_at_all_is_refused(metric, k):
 
 def test_percentile_rank_is_0_first_1_last_and_half_by_chance():
     order = np.random.default_rng(0).permuted(np.tile(np.arange(50), (4000, 1)), axis=1)
-    assert percentile_rank(order == 7, np.ones(4000, int), 50, 50).mean() == pytest.approx(0.5, abs=0.02)
-    assert percentile_rank(order == 7, np.ones(4000, int), 5, 50)[~(order == 7)[:, :5].any(axis=1)].tolist() == pytest.approx(
-        [(5 + 49) / 2 / 49] * int((~(order == 7)[:, :5].any(axis=1)).sum())
+    assert percentile_rank(order == 7, np.ones(4000, int), 50, 50).mean() == pytest.approx(
+        0.5, abs=0.02
     )
+    assert percentile_rank(order == 7, np.ones(4000, int), 5, 50)[
+        ~(order == 7)[:, :5].any(axis=1)
+    ].tolist() == pytest.approx([(5 + 49) / 2 / 49] * int((~(order == 7)[:, :5].any(axis=1)).sum()))
     ends = np.array([[True, False, False], [False, False, True]])
     assert percentile_rank(ends, np.array([1, 1]), 3, 3).tolist() == [0, 1]
     with pytest.raises(ValueError, match="more than the 2 items"):
@@ -193,7 +215,9 @@ def test_percentile_rank_is_0_first_1_last_and_half_by_chance():
 
 
 def test_bpref_by_hand():
-    """R = 2, N = 3. Before the first relevant item stands one judged bad, before the second two: (1 - 1/2 + 1 - 2/2) / 2."""
+    """R = 2, N = 3. Before the first relevant item stands one judged bad, before the second two: (1
+    - 1/2 + 1 - 2/2) / 2.
+    """
     found = np.array([[False, True, False, False, True]])
     refused = np.array([[True, False, False, True, False]])  # the third was judged by nobody
     assert bpref(found, refused, np.array([2]), np.array([3])).tolist() == [0.25]
@@ -201,9 +225,13 @@ def test_bpref_by_hand():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 6, 40, 700]), st.sampled_from([50, 3_000_000]))
+@given(
+    st.integers(0, 2**32 - 1), st.sampled_from([1, 5, 6, 40, 700]), st.sampled_from([50, 3_000_000])
+)
 def test_hits_equal_set_membership_however_many_are_relevant(seed, most, items):
-    """Few are compared one by one, many stand in a table where some share a slot: both must be exact."""
+    """Few are compared one by one, many stand in a table where some share a slot: both must be
+    exact.
+    """
     rng = np.random.default_rng(seed)
     pool = rng.choice(items, min(items, 900), replace=False)
     lists = [rng.permutation(pool)[: rng.integers(0, 30)].tolist() for _ in range(5)]
@@ -216,7 +244,9 @@ def test_hits_equal_set_membership_however_many_are_relevant(seed, most, items):
 
 
 def test_items_that_share_every_slot_are_still_told_apart():
-    """Rows a multiple of 2^32 / 2^bits apart after hashing: the plan's worst case, made by searching for a slot shared by many."""
+    """Rows a multiple of 2^32 / 2^bits apart after hashing: the plan's worst case, made by
+    searching for a slot shared by many.
+    """
     from tailor.metrics.ranking import ROOM, _hashed
 
     rows = np.arange(200_000, dtype=np.int32)

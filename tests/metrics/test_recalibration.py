@@ -30,8 +30,13 @@ def test_platt_is_the_largest_likelihood():
     linear = pytest.importorskip("sklearn.linear_model")
     truth, p = skewed(3_000)
     made = platt(truth, p)
-    theirs = linear.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(np.log(p / (1 - p))[:, None], truth)
-    assert (made.slope, made.shift) == pytest.approx((theirs.coef_[0, 0], theirs.intercept_[0]), abs=5e-3)  # labels are drawn in a little
+    theirs = linear.LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(
+        np.log(p / (1 - p))[:, None], truth
+    )
+    # labels are drawn in a little
+    assert (made.slope, made.shift) == pytest.approx(
+        (theirs.coef_[0, 0], theirs.intercept_[0]), abs=5e-3
+    )
     assert made.slope == pytest.approx(1 / 3, abs=0.05)
 
 
@@ -39,7 +44,9 @@ def test_platt_is_the_largest_likelihood():
 def test_on_others_the_error_falls(fit):
     truth, p = skewed(4_000)
     other, q = skewed(4_000, seed=1)
-    assert expected_calibration_error(other, fit(truth, p)(q)) < 0.3 * expected_calibration_error(other, q)
+    assert expected_calibration_error(other, fit(truth, p)(q)) < 0.3 * expected_calibration_error(
+        other, q
+    )
 
 
 @pytest.mark.parametrize("fit", [platt, isotonic])

@@ -8,10 +8,15 @@ from scipy.spatial import distance
 from tailor.metrics import similarity as s
 
 SCIPY = {
-    s.cosine: lambda a, b: 1 - distance.cosine(a, b), s.pearson: lambda a, b: stats.pearsonr(a, b).statistic,
-    s.spearman: lambda a, b: stats.spearmanr(a, b).statistic, s.kendall: lambda a, b: stats.kendalltau(a, b).statistic,
-    s.euclidean: distance.euclidean, s.manhattan: distance.cityblock, s.chebyshev: distance.chebyshev, s.hamming: distance.hamming,
-}  # fmt: skip
+    s.cosine: lambda a, b: 1 - distance.cosine(a, b),
+    s.pearson: lambda a, b: stats.pearsonr(a, b).statistic,
+    s.spearman: lambda a, b: stats.spearmanr(a, b).statistic,
+    s.kendall: lambda a, b: stats.kendalltau(a, b).statistic,
+    s.euclidean: distance.euclidean,
+    s.manhattan: distance.cityblock,
+    s.chebyshev: distance.chebyshev,
+    s.hamming: distance.hamming,
+}
 
 
 @pytest.mark.parametrize("holes", [False, True])
@@ -44,16 +49,27 @@ def test_adjusted_cosine_takes_each_user_s_mean_off():
 
 
 def test_little_evidence_counts_less():
-    assert s.shrunk(np.array([0.8, 0.8]), np.array([10, 1000]), 10).tolist() == pytest.approx([0.4, 0.8 * 1000 / 1010])
+    assert s.shrunk(np.array([0.8, 0.8]), np.array([10, 1000]), 10).tolist() == pytest.approx(
+        [0.4, 0.8 * 1000 / 1010]
+    )
     assert s.shrunk(np.array([0.8]), np.array([10]), 0).tolist() == [0.8]
     assert s.from_distance(np.array([0.0, 1, 3])).tolist() == [1, 0.5, 0.25]
 
 
-@pytest.mark.parametrize(("function", "x", "y"), [
-    (s.cosine, [0.0, 0.0], [1.0, 2.0]), (s.pearson, [2.0, 2.0, 2.0], [1.0, 2, 3]), (s.pearson, [1.0, np.nan, np.nan], [1.0, 2, 3]),
-    (s.spearman, [1.0, 1.0], [1.0, 2.0]), (s.kendall, [1.0, np.nan], [1.0, 2.0]), (s.kendall, [1.0, 1.0], [1.0, 2.0]),
-    (s.euclidean, [np.nan, 1], [1, np.nan]), (s.hamming, [np.nan], [1.0]), (s.pearson, [0.1] * 7, [1.0, 2, 3, 4, 5, 6, 7]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("function", "x", "y"),
+    [
+        (s.cosine, [0.0, 0.0], [1.0, 2.0]),
+        (s.pearson, [2.0, 2.0, 2.0], [1.0, 2, 3]),
+        (s.pearson, [1.0, np.nan, np.nan], [1.0, 2, 3]),
+        (s.spearman, [1.0, 1.0], [1.0, 2.0]),
+        (s.kendall, [1.0, np.nan], [1.0, 2.0]),
+        (s.kendall, [1.0, 1.0], [1.0, 2.0]),
+        (s.euclidean, [np.nan, 1], [1, np.nan]),
+        (s.hamming, [np.nan], [1.0]),
+        (s.pearson, [0.1] * 7, [1.0, 2, 3, 4, 5, 6, 7]),
+    ],
+)
 def test_undefined_is_nan_and_never_0(function, x, y):
     assert np.isnan(function(np.array([x]), np.array([y]))).all()
 

@@ -4,8 +4,21 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.nn.attention import CrossAttention, MultiQueryWindow, SelfAttention, attend, trailing_mean, window_bias  # noqa: E402
-from tailor.nn.blocks import DecoderBlock, GRULayers, HSTUBlock, MixtureOfExperts, TransformerBlock  # noqa: E402
+from tailor.nn.attention import (  # noqa: E402
+    CrossAttention,
+    MultiQueryWindow,
+    SelfAttention,
+    attend,
+    trailing_mean,
+    window_bias,
+)
+from tailor.nn.blocks import (  # noqa: E402
+    DecoderBlock,
+    GRULayers,
+    HSTUBlock,
+    MixtureOfExperts,
+    TransformerBlock,
+)
 from tailor.nn.dropout import dropout  # noqa: E402
 from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, rotary  # noqa: E402
 
@@ -34,7 +47,8 @@ def test_no_place_sees_what_comes_after_it(name):
     out, other = block(x), block(changed)
     assert torch.allclose(out[:, :5], other[:, :5], atol=1e-6)
     assert not torch.allclose(out[:, 5:], other[:, 5:], atol=1e-3)
-    assert torch.allclose(block(x[:, :5]), out[:, :5], atol=1e-6)  # nor does a shorter batch change it
+    # nor does a shorter batch change it
+    assert torch.allclose(block(x[:, :5]), out[:, :5], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", CAUSAL)
@@ -49,7 +63,9 @@ def test_attention_by_the_formula():
     query, key, value = (torch.randn(B, 2, T, 4) for _ in range(3))
     logits = query @ key.transpose(-1, -2) / 2
     logits = logits.masked_fill(torch.ones(T, T, dtype=torch.bool).triu(1), -torch.inf)
-    assert torch.allclose(attend(query, key, value, causal=True), logits.softmax(-1) @ value, atol=1e-5)
+    assert torch.allclose(
+        attend(query, key, value, causal=True), logits.softmax(-1) @ value, atol=1e-5
+    )
 
 
 def test_padding_changes_nothing_where_both_sides_are_seen():
@@ -68,7 +84,17 @@ def test_decoder_reads_its_memory_and_no_padding():
 
 def test_window_bias_shows_only_the_last_places():
     seen = torch.isfinite(window_bias(5, 2))
-    assert seen.nonzero().tolist() == [[0, 0], [1, 0], [1, 1], [2, 1], [2, 2], [3, 2], [3, 3], [4, 3], [4, 4]]
+    assert seen.nonzero().tolist() == [
+        [0, 0],
+        [1, 0],
+        [1, 1],
+        [2, 1],
+        [2, 2],
+        [3, 2],
+        [3, 3],
+        [4, 3],
+        [4, 4],
+    ]
 
 
 def test_trailing_mean_by_hand():
@@ -90,14 +116,20 @@ def test_hstu_by_the_formula():
         block.distance.weight.copy_(torch.randn(T))
         block.time.weight.copy_(torch.randn(32))
     times = torch.tensor([[0, 1000, 4000, 4000, 9000, 100_000, 100_500, 10**7, 10**8]])
-    gate, value, query, key = torch.nn.functional.silu(block.inward(block.before(x[0]))).chunk(4, -1)
+    gate, value, query, key = torch.nn.functional.silu(block.inward(block.before(x[0]))).chunk(
+        4, -1
+    )
     mixed = torch.zeros(T, D)
     for i in range(T):
         for j in range(i + 1):
             gap = (times[0, i] - times[0, j]).item() / 1000
             bucket = int(torch.log2(torch.tensor(1 + gap, dtype=torch.float64)))
             mixed[i] += (
-                torch.nn.functional.silu(query[i] @ key[j] + block.distance.weight[i - j] + block.time.weight[bucket]) / T * value[j]
+                torch.nn.functional.silu(
+                    query[i] @ key[j] + block.distance.weight[i - j] + block.time.weight[bucket]
+                )
+                / T
+                * value[j]
             )
     wanted = x[0] + block.outward(block.after(mixed) * gate)
     assert torch.allclose(block(x, times)[0], wanted, atol=1e-5)
@@ -124,7 +156,9 @@ def test_positions_are_added_up_to_the_length():
     layer = LearnedPositions(4, D)
     assert torch.equal(layer(torch.zeros(1, 3, D))[0], layer.table[:3])
     layer = PositionsFromEnd(4, D)
-    assert torch.equal(layer(torch.zeros(1, 3, D), lengths=torch.tensor([2]))[0, :2], layer.table[[1, 0]])
+    assert torch.equal(
+        layer(torch.zeros(1, 3, D), lengths=torch.tensor([2]))[0, :2], layer.table[[1, 0]]
+    )
 
 
 @pytest.mark.parametrize("p", [0.1, 0.4])

@@ -38,7 +38,11 @@ def one_by_one(scribe, state, codes, closed=True):
         total, own = 0.0, state
         for level, digit in enumerate(code):
             logits = scribe.logits(level, own[None])[0]
-            there = sorted({other[level] for other in codes.tolist() if other[:level] == code[:level]}) if closed else range(DIGITS)
+            there = (
+                sorted({other[level] for other in codes.tolist() if other[:level] == code[:level]})
+                if closed
+                else range(DIGITS)
+            )
             total += float(logits[digit] - torch.logsumexp(logits[list(there)], 0))
             own = scribe.follow(level, own[None], torch.tensor([digit]))[0]
         out.append(total)
@@ -48,7 +52,11 @@ def one_by_one(scribe, state, codes, closed=True):
 @st.composite
 def worlds(draw):
     levels = draw(st.integers(1, 4))
-    codes = draw(st.lists(st.tuples(*[st.integers(0, DIGITS - 1)] * levels), min_size=1, max_size=40, unique=True))
+    codes = draw(
+        st.lists(
+            st.tuples(*[st.integers(0, DIGITS - 1)] * levels), min_size=1, max_size=40, unique=True
+        )
+    )
     return np.array(codes), draw(st.integers(0, 10**6)), draw(st.integers(1, 4))
 
 
@@ -82,7 +90,9 @@ def test_a_beam_as_wide_as_the_tree_is_exact(world, closed):
 
 @settings(max_examples=150, deadline=None)
 @given(worlds(), st.data(), st.integers(1, 6))
-def test_whatever_is_excluded_a_narrow_beam_fills_its_places_with_what_may_be_answered(world, data, width):
+def test_whatever_is_excluded_a_narrow_beam_fills_its_places_with_what_may_be_answered(
+    world, data, width
+):
     codes, seed, queries = world
     n = len(codes)
     scribe, states, trie = Scribe(codes.shape[1], seed), states_of(seed, queries), Trie.of(codes)
@@ -91,17 +101,26 @@ def test_whatever_is_excluded_a_narrow_beam_fills_its_places_with_what_may_be_an
     blocked = data.draw(some)
     candidates = data.draw(st.none() | st.lists(some, min_size=queries, max_size=queries))
     choosable = Choosable(
-        trie, Ragged.of(exclude), np.array(blocked, dtype=np.int64), None if candidates is None else Ragged.of(candidates)
+        trie,
+        Ragged.of(exclude),
+        np.array(blocked, dtype=np.int64),
+        None if candidates is None else Ragged.of(candidates),
     )
     rows, scores = beam(scribe, states, trie, width, choosable)
     every = exact(scribe, states, trie)
     for i, row in enumerate(rows.tolist()):
-        may = (set(range(n)) if candidates is None else set(candidates[i])) - set(exclude[i]) - set(blocked)
+        may = (
+            (set(range(n)) if candidates is None else set(candidates[i]))
+            - set(exclude[i])
+            - set(blocked)
+        )
         got = [one for one in row if one >= 0]
-        assert len(got) == len(set(got)) == min(width, len(may))  # as many as there can be, none twice, none made up
+        # as many as there can be, none twice, none made up
+        assert len(got) == len(set(got)) == min(width, len(may))
         assert set(got) <= may
         assert row[len(got) :] == [-1] * (width - len(got))
-        assert scores[i, : len(got)].numpy() == pytest.approx(every[i, got].numpy(), abs=1e-5)  # what is excluded changes no other's score
+        # what is excluded changes no other's score
+        assert scores[i, : len(got)].numpy() == pytest.approx(every[i, got].numpy(), abs=1e-5)
 
 
 @settings(max_examples=40, deadline=None)
@@ -112,7 +131,9 @@ def test_one_query_is_answered_as_among_others(world, width):
     exclude = Ragged.of([[i % len(codes)] for i in range(queries)])
     rows, scores = beam(scribe, states, trie, width, Choosable(trie, exclude))
     for i in range(queries):
-        row, score = beam(scribe, states[i : i + 1], trie, width, Choosable(trie, exclude.slice(i, i + 1)))
+        row, score = beam(
+            scribe, states[i : i + 1], trie, width, Choosable(trie, exclude.slice(i, i + 1))
+        )
         assert (row == rows[i]).all()
         assert score.numpy() == pytest.approx(scores[i : i + 1].numpy(), abs=1e-5)
 
@@ -140,7 +161,9 @@ def test_equal_scores_stand_by_row():
         def logits(self, level, state):
             return torch.zeros(len(state), DIGITS)
 
-    codes = np.random.default_rng(0).permutation([[a, b] for a in range(DIGITS) for b in range(DIGITS)])
+    codes = np.random.default_rng(0).permutation(
+        [[a, b] for a in range(DIGITS) for b in range(DIGITS)]
+    )
     rows, scores = beam(Even(2), states_of(0, 1), Trie.of(codes), 16)
     assert rows.tolist() == [list(range(16))]
     assert scores.numpy() == pytest.approx(np.full((1, 16), -np.log(16)), abs=1e-5)

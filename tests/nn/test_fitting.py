@@ -42,15 +42,22 @@ def loss_of(net, at=None):
     def loss(batch, rng):
         if at is not None and next(calls) == at:
             raise KeyboardInterrupt
-        noise = torch.from_numpy(rng.normal(size=(len(batch), 5)).astype(np.float32))  # randomness of the batch's own
-        return (net(torch.from_numpy(X[batch]) + 0.01 * noise) - torch.from_numpy(Y[batch])).pow(2).mean()
+        # randomness of the batch's own
+        noise = torch.from_numpy(rng.normal(size=(len(batch), 5)).astype(np.float32))
+        return (
+            (net(torch.from_numpy(X[batch]) + 0.01 * noise) - torch.from_numpy(Y[batch]))
+            .pow(2)
+            .mean()
+        )
 
     return loss
 
 
-def trained(run=Run(workers=1, dtype="float32"), validate=None, **recipe):  # noqa: B008
+def trained(run=Run(workers=1, dtype="float32"), validate=None, **recipe):
     net = small_net()
-    report = fit_net(net, batches, loss_of(net), run, Recipe(**{"epochs": 6, "lr": 0.01} | recipe), validate)
+    report = fit_net(
+        net, batches, loss_of(net), run, Recipe(**{"epochs": 6, "lr": 0.01} | recipe), validate
+    )
     return net, report
 
 
@@ -67,7 +74,9 @@ def test_the_loss_falls_and_the_report_says_what_was_done():
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not():
     assert torch.equal(weights(trained()[0]), weights(trained()[0]))
-    assert not torch.equal(weights(trained()[0]), weights(trained(Run(seed=1, workers=1, dtype="float32"))[0]))
+    assert not torch.equal(
+        weights(trained()[0]), weights(trained(Run(seed=1, workers=1, dtype="float32"))[0])
+    )
 
 
 @pytest.mark.parametrize("at", [None, 3])
@@ -77,12 +86,20 @@ def test_the_callers_random_state_and_threads_are_left_alone(at):
     wanted = torch.rand(1)
     torch.manual_seed(3)
     with contextlib.suppress(KeyboardInterrupt):  # nor does a run that is broken off change them
-        fit_net(net, batches, loss_of(net, at), Run(workers=threads + 1, dtype="float32"), Recipe(2, 0.01))
+        fit_net(
+            net,
+            batches,
+            loss_of(net, at),
+            Run(workers=threads + 1, dtype="float32"),
+            Recipe(2, 0.01),
+        )
     assert torch.equal(torch.rand(1), wanted)
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("recipe", [{}, {"average": 0.9}, {"accumulate": 3}, {"patience": 2, "every": 1}])
+@pytest.mark.parametrize(
+    "recipe", [{}, {"average": 0.9}, {"accumulate": 3}, {"patience": 2, "every": 1}]
+)
 def test_a_killed_run_goes_on_to_the_very_weights_of_an_unbroken_one(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr(fitting, "SAVE_S", 0.0)
     settings = Recipe(**{"epochs": 6, "lr": 0.01} | recipe)
@@ -119,7 +136,13 @@ def test_a_loss_that_is_no_number_stops_with_the_setting_to_change(tmp_path, mon
     def loss(batch, rng):
         return net(torch.from_numpy(X[batch])).mean() * (float("nan") if next(calls) == 12 else 1.0)
 
-    with pytest.raises(ModelError, match=r"the loss is nan at step 13 \(epoch 2\): lower lr, which is 0\.01; the last good state is in"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            r"the loss is nan at step 13 \(epoch 2\): lower lr, which is 0\.01; the last good state"
+            r" is in"
+        ),
+    ):
         fit_net(net, batches, loss, Run(checkpoints=tmp_path, dtype="float32"), Recipe(3, 0.01))
     tensors, plain = read_checkpoint(tmp_path / "net.safetensors")
     assert plain["step"] == 12
@@ -135,7 +158,14 @@ def test_the_best_weights_are_kept_and_training_stops_when_nothing_gains():
         seen.append(weights(net).clone())
         return [0.1, 0.5, 0.3, 0.2, 0.4][len(seen) - 1]
 
-    report = fit_net(net, batches, loss_of(net), Run(dtype="float32"), Recipe(50, 0.01, patience=3, every=2), validate)
+    report = fit_net(
+        net,
+        batches,
+        loss_of(net),
+        Run(dtype="float32"),
+        Recipe(50, 0.01, patience=3, every=2),
+        validate,
+    )
     assert torch.equal(weights(net), seen[1])
     assert report["best_epoch"] == 4
     assert report["epochs"] == 10
@@ -144,7 +174,9 @@ def test_the_best_weights_are_kept_and_training_stops_when_nothing_gains():
 
 def test_validation_comes_after_the_last_epoch_whatever_the_rhythm():
     net = small_net()
-    report = fit_net(net, batches, loss_of(net), Run(dtype="float32"), Recipe(3, 0.01, every=2), lambda: 1.0)
+    report = fit_net(
+        net, batches, loss_of(net), Run(dtype="float32"), Recipe(3, 0.01, every=2), lambda: 1.0
+    )
     assert [epoch for epoch, _ in report["validation"]] == [2, 3]
 
 
@@ -176,7 +208,13 @@ def test_bfloat16_learns_too():
 def test_rows_of_a_sparse_table_move_where_they_were_touched_only():
     net = nn.Embedding(10, 4, sparse=True)
     before = net.weight.detach().clone()
-    fit_net(net, lambda rng: [0, 1], lambda batch, rng: net(torch.tensor([1, 3])).pow(2).mean(), Run(dtype="float32"), Recipe(3, 0.1))
+    fit_net(
+        net,
+        lambda rng: [0, 1],
+        lambda batch, rng: net(torch.tensor([1, 3])).pow(2).mean(),
+        Run(dtype="float32"),
+        Recipe(3, 0.1),
+    )
     moved = (net.weight.detach() != before).any(dim=1)
     assert moved.nonzero()[:, 0].tolist() == [1, 3]
 
@@ -199,7 +237,11 @@ def table_loss(net, at=None):
     def loss(batch, rng):
         if at is not None and next(calls) == at:
             raise KeyboardInterrupt
-        return (net(torch.from_numpy(np.asarray(batch)) % 50) - torch.from_numpy(Y[batch])).pow(2).mean()
+        return (
+            (net(torch.from_numpy(np.asarray(batch)) % 50) - torch.from_numpy(Y[batch]))
+            .pow(2)
+            .mean()
+        )
 
     return loss
 
@@ -209,7 +251,13 @@ def test_a_killed_run_with_a_sparse_table_goes_on_to_the_very_weights(tmp_path, 
 
     def attempt(folder, at=None):
         net = table_net()
-        fit_net(net, batches, table_loss(net, at), Run(workers=1, dtype="float32", checkpoints=folder), Recipe(6, 0.05))
+        fit_net(
+            net,
+            batches,
+            table_loss(net, at),
+            Run(workers=1, dtype="float32", checkpoints=folder),
+            Recipe(6, 0.05),
+        )
         return weights(net)
 
     with pytest.raises(KeyboardInterrupt):
@@ -226,24 +274,35 @@ def killed(folder, monkeypatch, run):
 
 def test_a_checkpoint_in_another_number_format_is_not_taken_up(tmp_path, monkeypatch):
     killed(tmp_path, monkeypatch, Run(dtype="bfloat16"))
-    with pytest.raises(ModelError, match=r"net\.safetensors was made in bfloat16, and dtype is now float32: .* or delete it"):
+    with pytest.raises(
+        ModelError,
+        match=r"net\.safetensors was made in bfloat16, and dtype is now float32: .* or delete it",
+    ):
         trained(Run(dtype="float32", checkpoints=tmp_path))
-    assert trained(Run(checkpoints=tmp_path))[1]["dtype"] == "bfloat16"  # auto goes on with what it had
+    # auto goes on with what it had
+    assert trained(Run(checkpoints=tmp_path))[1]["dtype"] == "bfloat16"
 
 
 def test_a_checkpoint_of_another_number_of_processes_is_not_taken_up(tmp_path, monkeypatch):
     killed(tmp_path, monkeypatch, Run(dtype="float32"))
     monkeypatch.setattr(fitting, "world_size", lambda: 2)
     monkeypatch.setattr(fitting, "join", lambda device: None)
-    with pytest.raises(ModelError, match=r"net\.safetensors was made by 1 process, and there are 2 now: .* or delete it"):
+    with pytest.raises(
+        ModelError,
+        match=r"net\.safetensors was made by 1 process, and there are 2 now: .* or delete it",
+    ):
         trained(Run(dtype="float32", checkpoints=tmp_path))
 
 
 def test_a_checkpoint_of_another_net_is_not_taken_up(tmp_path, monkeypatch):
     killed(tmp_path, monkeypatch, Run(dtype="float32"))
     net = nn.Linear(5, 1)
-    with pytest.raises(ModelError, match=r"net\.safetensors holds another net than this one: delete it"):
-        fit_net(net, batches, loss_of(net), Run(dtype="float32", checkpoints=tmp_path), Recipe(2, 0.01))
+    with pytest.raises(
+        ModelError, match=r"net\.safetensors holds another net than this one: delete it"
+    ):
+        fit_net(
+            net, batches, loss_of(net), Run(dtype="float32", checkpoints=tmp_path), Recipe(2, 0.01)
+        )
 
 
 WORKER = """
@@ -266,10 +325,22 @@ if rank() == 0:
 def of_two_processes(folder, body, fails=False):
     """What the first of two processes that ran `body` ends with: weights and report."""
     script = folder / "worker.py"
-    script.write_text(WORKER.format(tests=str(Path(__file__).parent), out=str(folder / "out.pt"), body=body))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    script.write_text(
+        WORKER.format(tests=str(Path(__file__).parent), out=str(folder / "out.pt"), body=body)
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        str(script),
+    ]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280, env=env)
+    done = subprocess.run(
+        command, check=False, capture_output=True, text=True, timeout=280, env=env
+    )
     assert bool(done.returncode) == fails, done.stderr
     return {} if fails else torch.load(folder / "out.pt", weights_only=True)
 
@@ -305,7 +376,13 @@ report = fit_net(net, odd, t.table_loss(net), Run(workers=1, dtype="float32"), R
 """,
     )
     net = table_net()
-    fit_net(net, lambda rng: batches(rng)[:7], table_loss(net), Run(workers=1, dtype="float32"), Recipe(4, 0.01, accumulate=2))
+    fit_net(
+        net,
+        lambda rng: batches(rng)[:7],
+        table_loss(net),
+        Run(workers=1, dtype="float32"),
+        Recipe(4, 0.01, accumulate=2),
+    )
     assert torch.allclose(two["weights"], weights(net), atol=1e-6)
 
 

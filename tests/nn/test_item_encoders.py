@@ -8,14 +8,21 @@ from tailor.nn.item_encoders import TextFront, TextMap  # noqa: E402
 from tailor.nn.losses import InBatchSoftmax, SampledSoftmax  # noqa: E402
 from tailor.nn.sequence import SequenceNet  # noqa: E402
 
-TEXTS = torch.nn.functional.normalize(torch.randn(7, 6, generator=torch.Generator().manual_seed(0)), dim=-1)
+TEXTS = torch.nn.functional.normalize(
+    torch.randn(7, 6, generator=torch.Generator().manual_seed(0)), dim=-1
+)
 
 
 def test_rows_are_rows_of_all_and_texts_are_no_weights():
     front = TextFront(TEXTS, 4, hidden=5)
     rows = torch.tensor([[3, 0], [6, 3]])
     assert torch.allclose(front(rows), front.all()[rows]) and front(rows).shape == (2, 2, 4)
-    assert set(front.state_dict()) == {"map.first.weight", "map.first.bias", "map.last.weight", "map.last.bias"}
+    assert set(front.state_dict()) == {
+        "map.first.weight",
+        "map.first.bias",
+        "map.last.weight",
+        "map.last.bias",
+    }
     assert torch.equal(TextFront(TEXTS, None)(rows), TEXTS[rows])
 
 
@@ -36,7 +43,8 @@ def test_unit_length_and_one_linear_map_without_bias():
     front = TextFront(TEXTS, 4, bias=False, unit=True)
     assert torch.allclose(front.all().norm(dim=-1), torch.ones(7), atol=1e-6)
     plain = TextMap(6, 4, bias=False)
-    assert torch.allclose(plain(TEXTS.mean(dim=0)), plain(TEXTS).mean(dim=0), atol=1e-6)  # a mean may be mapped before or after
+    # a mean may be mapped before or after
+    assert torch.allclose(plain(TEXTS.mean(dim=0)), plain(TEXTS).mean(dim=0), atol=1e-6)
 
 
 def test_a_sequence_net_reads_and_compares_through_its_front():
@@ -54,7 +62,12 @@ def test_rows_that_are_the_same_are_no_negatives():
     got = SampledSoftmax()(states, items[targets], items[drawn], targets, drawn, 4, same)
     losses = []
     for i, others in ((0, [3, 4]), (1, [2, 3, 4])):
-        logits = torch.cat([(states[i] @ items[targets[i]])[None], states[i] @ items[others].T + torch.log(torch.tensor(3 / 3))])
+        logits = torch.cat(
+            [
+                (states[i] @ items[targets[i]])[None],
+                states[i] @ items[others].T + torch.log(torch.tensor(3 / 3)),
+            ]
+        )
         losses.append(-logits.log_softmax(dim=0)[0])
     assert got == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
 
@@ -66,7 +79,9 @@ def test_hard_negatives_stand_beside_the_batch_s_own_targets():
     got = InBatchSoftmax()(states, items[targets], targets, share, hard, real)
     losses = []
     for i, mine in ((0, [2, 3]), (1, [4])):
-        logits = torch.cat([states[i] @ items[targets].T - share, states[i] @ items[mine].T - share.mean()])
+        logits = torch.cat(
+            [states[i] @ items[targets].T - share, states[i] @ items[mine].T - share.mean()]
+        )
         losses.append(-logits.log_softmax(dim=0)[i])
     assert got == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
     assert InBatchSoftmax()(states, items[targets], targets, share) < got

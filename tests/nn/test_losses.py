@@ -32,7 +32,11 @@ def assert_same(found, wanted, inputs):
 
 def test_full_softmax_is_cross_entropy(made):
     states, items, targets = made
-    assert_same(losses.FullSoftmax()(states, items, targets), F.cross_entropy(states @ items.T, targets), (states, items))
+    assert_same(
+        losses.FullSoftmax()(states, items, targets),
+        F.cross_entropy(states @ items.T, targets),
+        (states, items),
+    )
 
 
 def test_sampled_softmax_with_every_item_drawn_is_the_full_one(made):
@@ -50,7 +54,9 @@ def test_sampled_softmax_by_the_formula(made):
     rows = []
     for m in range(M):
         others = [k for k in drawn.tolist() if k != targets[m]]
-        negative = torch.stack([(states[m] @ items[k]).exp() for k in others]).sum() * (N - 1) / len(drawn)
+        negative = (
+            torch.stack([(states[m] @ items[k]).exp() for k in others]).sum() * (N - 1) / len(drawn)
+        )
         own = states[m] @ items[targets[m]]
         rows.append(torch.log(own.exp() + negative) - own)
     found = losses.SampledSoftmax()(states, items[targets], items[drawn], targets, drawn, N)
@@ -58,13 +64,18 @@ def test_sampled_softmax_by_the_formula(made):
 
 
 def test_sampled_softmax_estimates_the_full_one(made):
-    states, items, targets = (made[0] * 0.3, made[1], made[2])  # a mean of logarithms falls short of the logarithm where logits spread
+    # a mean of logarithms falls short of the logarithm where logits spread
+    states, items, targets = (made[0] * 0.3, made[1], made[2])
     full = F.cross_entropy(states @ items.T, targets).item()
     rng = np.random.default_rng(0)
     drawn = [torch.from_numpy(np.sort(rng.choice(N, 10, replace=False))) for _ in range(300)]
-    values = [losses.SampledSoftmax()(states, items[targets], items[one], targets, one, N).item() for one in drawn]
+    values = [
+        losses.SampledSoftmax()(states, items[targets], items[one], targets, one, N).item()
+        for one in drawn
+    ]
     assert abs(np.mean(values) - full) < 0.03 * full
-    assert full > 1.3 * np.log(11)  # what 10 negatives without correction could at most suggest of a chance guess
+    # what 10 negatives without correction could at most suggest of a chance guess
+    assert full > 1.3 * np.log(11)
 
 
 def test_softmax_survives_large_logits(made):
@@ -77,7 +88,9 @@ def test_softmax_survives_large_logits(made):
 def test_no_negatives_leave_no_loss(made):
     states, items, targets = made
     none = torch.empty(0, dtype=torch.long)
-    assert losses.SampledSoftmax()(states, items[targets], items[none], targets, none, N).item() == 0
+    assert (
+        losses.SampledSoftmax()(states, items[targets], items[none], targets, none, N).item() == 0
+    )
 
 
 def test_bfloat16_stays_close(made):
@@ -102,18 +115,30 @@ def test_in_batch_softmax_corrects_for_popularity(made):
             if i != j and targets[i] == targets[j]:
                 logits[i, j] = -torch.inf
     assert_same(
-        losses.InBatchSoftmax()(states, items[targets], targets, log_share), F.cross_entropy(logits, torch.arange(M)), (states, items)
+        losses.InBatchSoftmax()(states, items[targets], targets, log_share),
+        F.cross_entropy(logits, torch.arange(M)),
+        (states, items),
     )
 
 
 def test_pointwise_and_pairwise_losses_by_the_formula():
     positive, negative = torch.tensor([1.0, -0.5]), torch.tensor([[0.2, 2.0], [-1.0, 0.0]])
     plus, minus = torch.sigmoid(positive), torch.sigmoid(negative)
-    assert torch.isclose(losses.BinaryCrossEntropy()(positive, negative), (-plus.log() - (1 - minus).log().mean(1)).mean())
-    assert torch.isclose(losses.BPR()(positive, negative), -torch.sigmoid(positive[:, None] - negative).log().mean())
+    assert torch.isclose(
+        losses.BinaryCrossEntropy()(positive, negative),
+        (-plus.log() - (1 - minus).log().mean(1)).mean(),
+    )
+    assert torch.isclose(
+        losses.BPR()(positive, negative), -torch.sigmoid(positive[:, None] - negative).log().mean()
+    )
     # K = 2 of N - 1 = 8: a = 1/4; t = 1 gives beta = a, t = 0 gives 1
-    assert torch.isclose(losses.GBCE(1.0)(positive, negative, 9), (-0.25 * plus.log() - (1 - minus).log().sum(1)).mean())
-    assert torch.isclose(losses.GBCE(0.0)(positive, negative, 9), (-plus.log() - (1 - minus).log().sum(1)).mean())
+    assert torch.isclose(
+        losses.GBCE(1.0)(positive, negative, 9),
+        (-0.25 * plus.log() - (1 - minus).log().sum(1)).mean(),
+    )
+    assert torch.isclose(
+        losses.GBCE(0.0)(positive, negative, 9), (-plus.log() - (1 - minus).log().sum(1)).mean()
+    )
 
 
 def test_info_nce_leaves_false_negatives_out():
@@ -122,7 +147,9 @@ def test_info_nce_leaves_false_negatives_out():
     same[0, 2] = same[1, 1] = True  # the pair itself stays
     logits = F.normalize(left, dim=1) @ F.normalize(right, dim=1).T / 0.2
     logits[0, 2] = -torch.inf
-    assert torch.isclose(losses.InfoNCE(0.2)(left, right, same), F.cross_entropy(logits, torch.arange(4)))
+    assert torch.isclose(
+        losses.InfoNCE(0.2)(left, right, same), F.cross_entropy(logits, torch.arange(4))
+    )
 
 
 @pytest.mark.parametrize("make", [lambda: losses.InfoNCE(0), lambda: losses.GBCE(1.5)])

@@ -68,11 +68,15 @@ def test_it_follows_the_net_when_it_is_trained_on():
 
 def test_lone_queries_are_answered_as_in_company(monkeypatch):
     data = tiny_data()
-    method = SASRec(width=16, heads=2, blocks=2, length=5, epochs=3, negatives=20).fit(data, Run(workers=1))
+    method = SASRec(width=16, heads=2, blocks=2, length=5, epochs=3, negatives=20).fit(
+        data, Run(workers=1)
+    )
     queries = method.restrict(data.queries().over(method.items_))
     together = method._scores(queries)
     asked = []
-    monkeypatch.setattr(sequences, "_shares", lambda logits, real=sequences._shares: asked.append(1) or real(logits))
+    monkeypatch.setattr(
+        sequences, "_shares", lambda logits, real=sequences._shares: asked.append(1) or real(logits)
+    )
     alone = np.concatenate([method._scores(queries[i : i + 1]) for i in range(len(queries))])
     assert len(asked) == (queries.histories.lengths > 0).sum() > 0
     assert np.allclose(alone, together, atol=1e-6)

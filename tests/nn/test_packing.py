@@ -25,11 +25,18 @@ def test_like_lengths_stand_together():
 def test_two_epochs_differ():
     lengths = np.full(500, 3)
     rng = np.random.default_rng(0)
-    assert any((a != b).any() for a, b in zip(packed(lengths, 30, rng), packed(lengths, 30, rng), strict=True))
+    assert any(
+        (a != b).any()
+        for a, b in zip(packed(lengths, 30, rng), packed(lengths, 30, rng), strict=True)
+    )
 
 
 def test_cut_makes_progress_with_rows_beyond_the_budget():
-    assert [one.tolist() for one in cut(np.array([0, 1, 2]), np.array([1, 9, 9]), 4)] == [[0], [1], [2]]
+    assert [one.tolist() for one in cut(np.array([0, 1, 2]), np.array([1, 9, 9]), 4)] == [
+        [0],
+        [1],
+        [2],
+    ]
 
 
 def test_padding_stands_at_the_right():

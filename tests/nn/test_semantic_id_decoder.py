@@ -19,7 +19,12 @@ WIDTH = 8
 @pytest.fixture
 def net():
     torch.manual_seed(0)
-    body = SequenceNet(len(CODES), WIDTH, [TransformerBlock(WIDTH)], front=CodeFront(torch.from_numpy(CODES), SIZES, WIDTH))
+    body = SequenceNet(
+        len(CODES),
+        WIDTH,
+        [TransformerBlock(WIDTH)],
+        front=CodeFront(torch.from_numpy(CODES), SIZES, WIDTH),
+    )
     made = SpellingNet(body, CODES, SIZES, WIDTH)
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.5)
@@ -31,13 +36,17 @@ def test_the_loss_is_less_the_logarithm_of_the_share(net, closed):
     states, items = torch.randn(20, WIDTH), torch.arange(20) % len(CODES)
     with torch.no_grad():
         shares = exact(net, states, net.trie, closed).gather(1, items[:, None])
-        assert float(net.loss(states, items, closed)) == pytest.approx(-float(shares.mean()), abs=1e-5)
+        assert float(net.loss(states, items, closed)) == pytest.approx(
+            -float(shares.mean()), abs=1e-5
+        )
 
 
 def test_closed_shares_are_of_one_whole_and_open_ones_lose_some(net):
     states = torch.randn(5, WIDTH)
     with torch.no_grad():
-        assert exact(net, states, net.trie).exp().sum(dim=1).numpy() == pytest.approx(np.ones(5), abs=1e-5)
+        assert exact(net, states, net.trie).exp().sum(dim=1).numpy() == pytest.approx(
+            np.ones(5), abs=1e-5
+        )
         assert (exact(net, states, net.trie, closed=False).exp().sum(dim=1) < 0.99).all()
 
 
@@ -45,7 +54,10 @@ def test_an_item_s_vector_is_the_sum_of_its_digits():
     front = CodeFront(torch.from_numpy(CODES), SIZES, 2)
     with torch.no_grad():
         front.digits.weight.copy_(torch.stack([10.0 ** torch.arange(8), torch.arange(8.0)], dim=1))
-    assert front(torch.tensor([3, 1])).tolist() == [[10.0 + 100_000 + 1_000_000, 1 + 5 + 6], [1 + 1_000 + 10_000_000, 0 + 3 + 7]]
+    assert front(torch.tensor([3, 1])).tolist() == [
+        [10.0 + 100_000 + 1_000_000, 1 + 5 + 6],
+        [1 + 1_000 + 10_000_000, 0 + 3 + 7],
+    ]
     assert front.all().shape == (6, 2)
 
 

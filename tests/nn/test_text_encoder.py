@@ -15,15 +15,33 @@ from tailor.nn.text_encoder import FRONT, MARKS, WordReader, Words, arrays_of, p
 def reader(**settings):
     torch.manual_seed(0)
     return WordReader(
-        **{"words": 20, "width": 8, "blocks": 2, "heads": 2, "places": 9, "kinds": 3, "parts": 4, "dropout": 0.0} | settings
+        **{
+            "words": 20,
+            "width": 8,
+            "blocks": 2,
+            "heads": 2,
+            "places": 9,
+            "kinds": 3,
+            "parts": 4,
+            "dropout": 0.0,
+        }
+        | settings
     ).eval()
 
 
 def texts(*rows, longest=None):
     longest = longest or max(map(len, rows)) + 1
-    filled = [[FRONT, *(word + MARKS for word in row)] + [FRONT] * (longest - 1 - len(row)) for row in rows]
+    filled = [
+        [FRONT, *(word + MARKS for word in row)] + [FRONT] * (longest - 1 - len(row))
+        for row in rows
+    ]
     ids = torch.tensor(filled)
-    return Words(ids, (ids >= MARKS).long(), (ids >= MARKS).long(), torch.tensor([len(row) + 1 for row in rows]))
+    return Words(
+        ids,
+        (ids >= MARKS).long(),
+        (ids >= MARKS).long(),
+        torch.tensor([len(row) + 1 for row in rows]),
+    )
 
 
 def test_the_front_alone_is_what_it_is_among_all_places():
@@ -51,7 +69,9 @@ def test_places_kinds_and_parts_are_told_apart():
 def test_before_it_learns_texts_of_like_words_are_near():
     net = reader(words=60, width=32, places=20)
     net.words.weight.data[MARKS:] = torch.nn.functional.normalize(torch.randn(60, 32), dim=-1)
-    one, like, other = torch.nn.functional.normalize(net(texts([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 7], [11, 12, 13, 14, 15, 16])), dim=-1)
+    one, like, other = torch.nn.functional.normalize(
+        net(texts([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 7], [11, 12, 13, 14, 15, 16])), dim=-1
+    )
     assert one @ like > one @ other + 0.1
 
 

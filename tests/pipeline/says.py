@@ -10,7 +10,9 @@ from tailor.data.vocabulary import Vocabulary
 
 @dataclass(eq=False)
 class Says(ScoringRecommender):
-    """The items of `order`, best first, to the users of `to` (all when empty); knows no other items."""
+    """The items of `order`, best first, to the users of `to` (all when empty); knows no other
+    items.
+    """
 
     order: str = ""
     to: str = ""

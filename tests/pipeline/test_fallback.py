@@ -32,8 +32,12 @@ class Narrow(Recommender):
     def _fit(self, data, run, valid): ...
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        lists = [tuple(one for one in self.order if one not in query.exclude)[:k] for query in queries]
-        return Rankings.of([Ranking(one, np.arange(len(one), 0, -1).astype(np.float32)) for one in lists])
+        lists = [
+            tuple(one for one in self.order if one not in query.exclude)[:k] for query in queries
+        ]
+        return Rankings.of(
+            [Ranking(one, np.arange(len(one), 0, -1).astype(np.float32)) for one in lists]
+        )
 
 
 def ids(method: Recommender, k: int, *queries: Query) -> list[str]:
@@ -53,8 +57,15 @@ def test_each_query_is_filled_on_its_own_and_keeps_its_place():
     assert [ids(method, 3, query)[0] for query in queries] == ["cde", "abc", "efg", "abc", "cfg"]
 
 
-@pytest.mark.parametrize("parts", [[Narrow(["a"]), Says("abcdef")], [Narrow([]), Says("abcdef")], [Says("a", to="u"), Narrow(["b", "c"])],
-                                   [Narrow(["a"]), Narrow(["b"]), Says("cdef")]])  # fmt: skip
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [Narrow(["a"]), Says("abcdef")],
+        [Narrow([]), Says("abcdef")],
+        [Says("a", to="u"), Narrow(["b", "c"])],
+        [Narrow(["a"]), Narrow(["b"]), Says("cdef")],
+    ],
+)
 def test_arrays_of_any_width_are_joined(parts):
     queries = [Query("u"), Query("v"), Query("u", exclude=("a",))]
     whole = ids(Fallback(parts), 4, *queries)
@@ -63,7 +74,11 @@ def test_arrays_of_any_width_are_joined(parts):
 
 
 def test_candidates_hold_for_every_part():
-    ranking = Fallback([Says("ab"), Popularity()]).fit(DATA).recommend([Query()], 5, [Ranking(("d", "b"), np.ones(2, np.float32))])[0]
+    ranking = (
+        Fallback([Says("ab"), Popularity()])
+        .fit(DATA)
+        .recommend([Query()], 5, [Ranking(("d", "b"), np.ones(2, np.float32))])[0]
+    )
     assert ranking.ids == ("b", "d")
 
 
@@ -82,11 +97,23 @@ HIDDEN = Filter(Says("abcd"), blocked=["b", "c"])
 
 @pytest.mark.parametrize(
     "part",
-    [HIDDEN, Filter(HIDDEN), Fallback([Says("a"), HIDDEN]), Cascade(HIDDEN, Popularity()), Cascade(Popularity(), HIDDEN),
-     Fuse([Popularity(), HIDDEN], weights=(1, 1)), Fuse([Popularity(), Cascade(Popularity(), Fallback([Says("a"), HIDDEN]))], weights=(1, 0))],
-)  # fmt: skip
+    [
+        HIDDEN,
+        Filter(HIDDEN),
+        Fallback([Says("a"), HIDDEN]),
+        Cascade(HIDDEN, Popularity()),
+        Cascade(Popularity(), HIDDEN),
+        Fuse([Popularity(), HIDDEN], weights=(1, 1)),
+        Fuse([Popularity(), Cascade(Popularity(), Fallback([Says("a"), HIDDEN]))], weights=(1, 0)),
+    ],
+)
 @pytest.mark.parametrize(
-    "others", [lambda part: [part, Popularity()], lambda part: [Popularity(), part], lambda part: [Says("bcx"), part, Says("cbda")]]
+    "others",
+    [
+        lambda part: [part, Popularity()],
+        lambda part: [Popularity(), part],
+        lambda part: [Says("bcx"), part, Says("cbda")],
+    ],
 )
 def test_no_part_fills_in_what_another_parts_filter_forbids_however_deep(part, others):
     method = Fallback(others(part)).fit(DATA)
@@ -100,12 +127,16 @@ def test_explanations_come_from_the_part_that_has_evidence():
     query = [Query(history=History.of("thing-004"))]
     ranking = method.recommend(query, 8)
     kinds = [reason.evidence[0].kind for reason in method.explain(query, ranking)[0]]
-    assert kinds == ["item" if stage == 0 else "popularity" for stage in ranking[0].columns["stage"]]
+    assert kinds == [
+        "item" if stage == 0 else "popularity" for stage in ranking[0].columns["stage"]
+    ]
 
 
 def test_explaining_an_item_that_nobody_knows_leaves_the_others_explained():
     method = Fallback([CoVisitation(), Popularity()]).fit(tiny_data())
-    reasons = method.explain([Query()], [Ranking(("thing-001", "unknown"), np.ones(2, np.float32))])[0]
+    reasons = method.explain(
+        [Query()], [Ranking(("thing-001", "unknown"), np.ones(2, np.float32))]
+    )[0]
     assert [one.item_id for one in reasons] == ["thing-001", "unknown"]
 
 

@@ -30,12 +30,19 @@ ITEMS = pl.DataFrame(
         "adult": [True, False, None, False, False, True],
     }
 )
-EVERYONE = [Query(history=History.of(*ids), text="tent lamp kettle") for ids in ("", "a", "abc", "fedcba")]
+EVERYONE = [
+    Query(history=History.of(*ids), text="tent lamp kettle") for ids in ("", "a", "abc", "fedcba")
+]
 
 
 def data() -> Dataset:
     events = [(f"u{u}", item) for u in range(4) for item in "abcdef" * 2]
-    return Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id"], orient="row"), "items": ITEMS})
+    return Dataset(
+        {
+            "events": pl.DataFrame(events, schema=["user_id", "item_id"], orient="row"),
+            "items": ITEMS,
+        }
+    )
 
 
 def answered(method: Recommender, k: int = 10, queries=EVERYONE, candidates=None) -> set[str]:
@@ -67,11 +74,23 @@ def answered(method: Recommender, k: int = 10, queries=EVERYONE, candidates=None
         ({"rules": ["item_id in ('a', 'zz')"]}, "a"),
         ({"rules": ["stock > 100"]}, ""),
         ({"rules": ["price <= 20"], "never": {"title": ["lamp"]}, "blocked": ["a"]}, "b"),
-        ({"only": {"title": ["tent"]}, "never": {"categories": ["red"]}, "at_most": {"price": 20}, "blocked": ["c"]}, "b"),
+        (
+            {
+                "only": {"title": ["tent"]},
+                "never": {"categories": ["red"]},
+                "at_most": {"price": 20},
+                "blocked": ["c"],
+            },
+            "b",
+        ),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("inner", [Popularity(), CoVisitation(), Fallback([TextMatch(), Popularity()])], ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "inner",
+    [Popularity(), CoVisitation(), Fallback([TextMatch(), Popularity()])],
+    ids=lambda one: one.name,
+)
 def test_only_what_the_rule_leaves_is_ever_answered(rule, left, inner):
     method = Filter(inner, **rule).fit(data())
     assert answered(method) == set(left)
@@ -81,21 +100,35 @@ def test_only_what_the_rule_leaves_is_ever_answered(rule, left, inner):
 
 
 def test_an_item_whose_value_is_missing_fails_what_asks_for_a_value():
-    assert "d" not in answered(Filter(Popularity(), only={"title": ["tent", "lamp", "kettle"]}).fit(data()))
+    assert "d" not in answered(
+        Filter(Popularity(), only={"title": ["tent", "lamp", "kettle"]}).fit(data())
+    )
     bound = answered(Filter(Popularity(), at_most={"price": 1e9}).fit(data()))
     assert not {"c", "d"} & bound, "no price, or NaN, is no price below the bound"
 
 
 def test_an_item_that_only_the_events_know_fails_too():
     whole = data()
-    more = Dataset({"events": pl.concat([whole.events, pl.DataFrame({"user_id": ["u0"], "item_id": ["z"]})]), "items": ITEMS})
+    more = Dataset(
+        {
+            "events": pl.concat(
+                [whole.events, pl.DataFrame({"user_id": ["u0"], "item_id": ["z"]})]
+            ),
+            "items": ITEMS,
+        }
+    )
     assert "z" in answered(Filter(Popularity()).fit(more))
     assert "z" not in answered(Filter(Popularity(), only={"adult": [True, False]}).fit(more))
 
 
 @pytest.mark.parametrize(
     "rule",
-    [{"only": {"categoris": ["x"]}}, {"never": {"categoris": ["x"]}}, {"at_most": {"prise": 3}}, {"rules": ["not prise > 3"]}],
+    [
+        {"only": {"categoris": ["x"]}},
+        {"never": {"categoris": ["x"]}},
+        {"at_most": {"prise": 3}},
+        {"rules": ["not prise > 3"]},
+    ],
     ids=str,
 )
 def test_a_typo_in_a_column_is_quoted_and_nothing_is_fitted(rule):
@@ -107,10 +140,19 @@ def test_a_typo_in_a_column_is_quoted_and_nothing_is_fitted(rule):
 
 @pytest.mark.parametrize(
     "rule",
-    [{"blocked": "a"}, {"never": {"categories": "camp"}}, {"only": {"title": "tent"}}, {"at_most": {"price": "20"}}, {"at_most": {"price": float("nan")}},
-     {"never": ["camp"]}, {"blocked": [3]}, {"rules": "price < 3"}, {"rules": [3]}],
+    [
+        {"blocked": "a"},
+        {"never": {"categories": "camp"}},
+        {"only": {"title": "tent"}},
+        {"at_most": {"price": "20"}},
+        {"at_most": {"price": float("nan")}},
+        {"never": ["camp"]},
+        {"blocked": [3]},
+        {"rules": "price < 3"},
+        {"rules": [3]},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_rule_that_is_no_rule_is_refused_and_never_read_letter_by_letter(rule):
     with pytest.raises(ModelError, match=f"Filter.{next(iter(rule))}"):
         Filter(Popularity(), **rule)
@@ -118,15 +160,29 @@ def test_a_rule_that_is_no_rule_is_refused_and_never_read_letter_by_letter(rule)
         build({"class": "Filter", "inner": {"class": "Popularity"}, **rule})
 
 
-@pytest.mark.parametrize("rule", [{"never": {"price": ["10"]}}, {"never": {"title": [3]}}, {"at_most": {"title": 3}}, {"only": {"stock": ["1"]}},
-                                  {"at_most": {"categories": 3}}, {"never": {"categories": [1]}}], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"never": {"price": ["10"]}},
+        {"never": {"title": [3]}},
+        {"at_most": {"title": 3}},
+        {"only": {"stock": ["1"]}},
+        {"at_most": {"categories": 3}},
+        {"never": {"categories": [1]}},
+    ],
+    ids=str,
+)
 def test_a_value_of_another_type_than_the_column_is_refused_and_blocks_not_nothing(rule):
     with pytest.raises(DataError, match="Filter"):
         Filter(Popularity(), **rule).fit(data())
 
 
 def test_a_value_that_no_item_has_is_reported():
-    report = Filter(Popularity(), never={"categories": ["capm", "home"]}, blocked=["a", "zz"]).fit(data()).fit_report_
+    report = (
+        Filter(Popularity(), never={"categories": ["capm", "home"]}, blocked=["a", "zz"])
+        .fit(data())
+        .fit_report_
+    )
     idle = (
         Filter(Popularity(), rules=["title != 'tnet' or title is missing", "price > 10"])
         .fit(data())
@@ -145,7 +201,8 @@ def test_a_rule_that_cannot_be_read_is_refused_before_anything_is_fitted():
         build({"class": "Filter", "inner": {"class": "Popularity"}, "rules": ["exec('1')"]})
 
 
-# --- an inner method that does not keep its side -------------------------------------------------------------------------------
+# --- an inner method that does not keep its side
+# -------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -162,9 +219,18 @@ class Greedy(Recommender):
         return Rankings(self.items_, rows, scores, columns={"own": scores * 2})
 
 
-@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: Fallback([one, Greedy()]), lambda one: Fallback([Greedy(), one]),
-                                  lambda one: Cascade(Greedy(), one), lambda one: Cascade(one, Greedy()), lambda one: Fuse([Greedy(), one], weights=(1, 1)),
-                                  lambda one: Filter(one, blocked=["f"])])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one: one,
+        lambda one: Fallback([one, Greedy()]),
+        lambda one: Fallback([Greedy(), one]),
+        lambda one: Cascade(Greedy(), one),
+        lambda one: Cascade(one, Greedy()),
+        lambda one: Fuse([Greedy(), one], weights=(1, 1)),
+        lambda one: Filter(one, blocked=["f"]),
+    ],
+)
 def test_a_method_that_answers_more_than_was_asked_opens_no_filter(wrap):
     method = wrap(Filter(Greedy(), blocked=["a", "b"], never={"categories": ["home"]})).fit(data())
     for k in (1, 3, 10):
@@ -179,7 +245,8 @@ def test_columns_and_notes_go_with_what_is_taken_out():
     assert any("forbids" in note for note in ranking.notes)
 
 
-# --- a rule that cannot be applied ---------------------------------------------------------------------------------------------
+# --- a rule that cannot be applied
+# ---------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -190,9 +257,21 @@ class Failing(Filter):
         raise OSError("the rule service does not answer")
 
 
-@pytest.mark.parametrize("wrap", [lambda one: one, lambda one: Fallback([one, Popularity()]), lambda one: Fallback([Popularity(), one]),
-                                  lambda one: Cascade(one, Popularity()), lambda one: Cascade(Popularity(), one), lambda one: Fuse([one, Popularity()], weights=(1, 1)),
-                                  Filter, lambda one: Fallback([Popularity(), Cascade(Popularity(), Fuse([Popularity(), one], weights=(1, 1)))])])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda one: one,
+        lambda one: Fallback([one, Popularity()]),
+        lambda one: Fallback([Popularity(), one]),
+        lambda one: Cascade(one, Popularity()),
+        lambda one: Cascade(Popularity(), one),
+        lambda one: Fuse([one, Popularity()], weights=(1, 1)),
+        Filter,
+        lambda one: Fallback(
+            [Popularity(), Cascade(Popularity(), Fuse([Popularity(), one], weights=(1, 1)))]
+        ),
+    ],
+)
 def test_where_a_rule_fails_nothing_is_recommended_and_the_note_says_so(wrap):
     method = wrap(Failing(Popularity(), blocked=["a"])).fit(data())
     for ranking in method.recommend(EVERYONE, 5):

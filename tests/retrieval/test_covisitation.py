@@ -62,10 +62,17 @@ def test_top_n_keeps_the_heaviest():
     data = tiny_data(users=25, items=15, events=9)
     for power in (0.0, 1.0):
         method = CoVisitation(top_n=4, distance_power=0.7, popularity_power=power).fit(data)
-        every = np.sort(naive(data, CoVisitation(top_n=None, distance_power=0.7, popularity_power=power)), axis=1)[:, ::-1]
+        every = np.sort(
+            naive(data, CoVisitation(top_n=None, distance_power=0.7, popularity_power=power)),
+            axis=1,
+        )[:, ::-1]
         assert np.diff(method.weights_.indptr).max() == 4
         for i in range(15):
-            np.testing.assert_allclose(np.sort(method.weights_[i].data)[::-1], every[i, : len(method.weights_[i].data)], rtol=1e-5)
+            np.testing.assert_allclose(
+                np.sort(method.weights_[i].data)[::-1],
+                every[i, : len(method.weights_[i].data)],
+                rtol=1e-5,
+            )
 
 
 def test_scores_fade_over_the_history_with_repeats_and_length():
@@ -73,7 +80,9 @@ def test_scores_fade_over_the_history_with_repeats_and_length():
     method = CoVisitation(history_decay=0.6, history_length=4).fit(data)
     ids = data.catalogue.ids.tolist()
     history = [ids[at] for at in (0, 3, 5, 3, 7, 3)]
-    expected = sum(0.6**age * method.weights_[at].toarray().ravel() for age, at in enumerate((3, 7, 3, 5)))
+    expected = sum(
+        0.6**age * method.weights_[at].toarray().ravel() for age, at in enumerate((3, 7, 3, 5))
+    )
     ranking = method.recommend([Query(history=History.of(*history))], 15)[0]
     for one, score in zip(ranking.ids, ranking.scores, strict=True):
         assert score == pytest.approx(expected[ids.index(one)], rel=1e-5)
@@ -110,22 +119,46 @@ def test_every_item_of_a_ranking_gets_its_explanation_known_or_not():
     good = method.recommend([query], 2)[0]
     mixed = Ranking((good.ids[0], "unknown", good.ids[1]), np.array([3, 2, 1], np.float32))
     reasons = method.explain([query, Query()], [mixed, mixed])
-    assert [one.item_id for one in reasons[0]] == list(mixed.ids) == [one.item_id for one in reasons[1]]
-    assert reasons[0][0].evidence and not reasons[0][1].evidence and reasons[0][2].evidence and not reasons[1][0].evidence
+    assert (
+        [one.item_id for one in reasons[0]]
+        == list(mixed.ids)
+        == [one.item_id for one in reasons[1]]
+    )
+    assert (
+        reasons[0][0].evidence
+        and not reasons[0][1].evidence
+        and reasons[0][2].evidence
+        and not reasons[1][0].evidence
+    )
 
 
 def test_a_stranger_gets_nothing_and_is_told_why():
-    ranking = CoVisitation().fit(tiny_data()).recommend([Query(history=History.of("no such thing"))], 5)[0]
+    ranking = (
+        CoVisitation()
+        .fit(tiny_data())
+        .recommend([Query(history=History.of("no such thing"))], 5)[0]
+    )
     assert not len(ranking) and "no known item in the history" in ranking.notes[0]
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"window": 0}, {"window": 101}, {"reverse": -0.1}, {"history_decay": 0}, {"history_decay": 1.5}, {"history_length": 0}, {"top_n": 0},
-     {"history_decay": float("nan")}, {"reverse": float("nan")}, {"distance_power": float("nan")}, {"popularity_power": float("nan")},
-     {"distance_power": -1.0}],
+    [
+        {"window": 0},
+        {"window": 101},
+        {"reverse": -0.1},
+        {"history_decay": 0},
+        {"history_decay": 1.5},
+        {"history_length": 0},
+        {"top_n": 0},
+        {"history_decay": float("nan")},
+        {"reverse": float("nan")},
+        {"distance_power": float("nan")},
+        {"popularity_power": float("nan")},
+        {"distance_power": -1.0},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(DataError, match=next(iter(settings))):
         CoVisitation(**settings)

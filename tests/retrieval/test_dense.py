@@ -19,7 +19,10 @@ TITLES = ["red tent", "blue tent with pole", "copper kettle", "red copper pot", 
 def data():
     ids = [f"i{n}" for n in range(len(TITLES))]
     return Dataset(
-        {"events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}), "items": pl.DataFrame({"item_id": ids, "title": TITLES})}
+        {
+            "events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}),
+            "items": pl.DataFrame({"item_id": ids, "title": TITLES}),
+        }
     )
 
 
@@ -39,9 +42,13 @@ def test_without_words_the_fading_history_asks(data):
     vectors = HashingEncoder(64).encode(["copper kettle", "red tent"])
     mean = vectors[0] * 0.5 + vectors[1]
     got = method.recommend([Query(history=History.of("i2", "i0"))], 10)[0]
-    expected = {"i3": HashingEncoder(64).encode(["red copper pot"])[0] @ mean / np.linalg.norm(mean)}
+    expected = {
+        "i3": HashingEncoder(64).encode(["red copper pot"])[0] @ mean / np.linalg.norm(mean)
+    }
     assert got.scores[got.ids.index("i3")] == pytest.approx(expected["i3"], abs=1e-5)
-    assert not len(method.recommend([Query()], 5)[0]) and not len(method.recommend([Query(history=History.of("i4"))], 5)[0])
+    assert not len(method.recommend([Query()], 5)[0]) and not len(
+        method.recommend([Query(history=History.of("i4"))], 5)[0]
+    )
 
 
 @pytest.mark.parametrize("kind", ["hnsw", "ivfpq"])
@@ -51,15 +58,24 @@ def test_an_index_answers_as_comparing_with_all_does_and_is_saved(kind, tmp_path
     titles = [" ".join(f"word{w}" for w in rng.integers(0, 60, 6)) for _ in range(400)]
     ids = [f"i{n}" for n in range(400)]
     data = Dataset(
-        {"events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}), "items": pl.DataFrame({"item_id": ids, "title": titles})}
+        {
+            "events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}),
+            "items": pl.DataFrame({"item_id": ids, "title": titles}),
+        }
     )
     all_ = DenseRetriever(HashingEncoder(64), index="exact").fit(data)
     some = DenseRetriever(HashingEncoder(64), index=kind).fit(data)
     assert some.fit_report_["recall@10"] > 0.7
-    queries = [Query(text=title, exclude=(f"i{n}",)) for n, title in enumerate(titles[:20])] + [Query()]
+    queries = [Query(text=title, exclude=(f"i{n}",)) for n, title in enumerate(titles[:20])] + [
+        Query()
+    ]
     true, found = all_.recommend(queries, 10), some.recommend(queries, 10)
     shared = [len(set(a.ids) & set(b.ids)) / 10 for a, b in zip(true, found, strict=True)][:20]
-    assert np.mean(shared) > 0.85 and not any(f"i{n}" in one.ids for n, one in enumerate(found[:20])) and not len(found[20])
+    assert (
+        np.mean(shared) > 0.85
+        and not any(f"i{n}" in one.ids for n, one in enumerate(found[:20]))
+        and not len(found[20])
+    )
     some.save(tmp_path / "m")
     again = DenseRetriever.load(tmp_path / "m").recommend(queries, 10)
     assert [one.ids for one in again] == [one.ids for one in found]
@@ -96,7 +112,9 @@ def test_the_blend_by_hand(data):
     z = (cosines[known] - cosines[known].mean()) / cosines[known].std()
     expected = 0.75 * ((words - words.mean()) / words.std())[known] + 0.25 * z
     got = method.recommend([Query(text="red tent")], 10)[0]
-    assert [got.scores[got.ids.index(f"i{n}")] for n in known] == pytest.approx(expected, abs=1e-4) and "i4" not in got.ids
+    assert [got.scores[got.ids.index(f"i{n}")] for n in known] == pytest.approx(
+        expected, abs=1e-4
+    ) and "i4" not in got.ids
 
 
 def test_standard_scores_survive_nothing_and_no_spread():
@@ -105,7 +123,11 @@ def test_standard_scores_survive_nothing_and_no_spread():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    for bad in (lambda: DenseRetriever(history_decay=0), lambda: DenseRetriever(history_length=0), lambda: Hybrid(weight=1.5)):
+    for bad in (
+        lambda: DenseRetriever(history_decay=0),
+        lambda: DenseRetriever(history_length=0),
+        lambda: Hybrid(weight=1.5),
+    ):
         with pytest.raises(DataError):
             bad()
     with pytest.raises(DataError, match="english"):
@@ -115,4 +137,11 @@ def test_settings_that_make_no_sense_are_refused():
 def test_stems_find_other_forms_and_leave_common_words_out(data):
     method = TextMatch(language="english").fit(data)
     assert set(method.recommend([Query(text="the tents with it")], 10)[0].ids) == {"i0", "i1", "i5"}
-    assert method.explain([Query(text="the tents")], method.recommend([Query(text="the tents")], 1))[0][0].evidence[0].id == "tent"
+    assert (
+        method.explain([Query(text="the tents")], method.recommend([Query(text="the tents")], 1))[
+            0
+        ][0]
+        .evidence[0]
+        .id
+        == "tent"
+    )

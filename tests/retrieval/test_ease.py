@@ -39,7 +39,9 @@ def regressed(data: Dataset, l2: float) -> np.ndarray:
 @pytest.mark.parametrize("l2", [0.5, 10.0, 250.0])
 def test_the_weights_are_the_positive_part_of_the_textbook_formula(l2):
     method = EASE(l2=l2, history_decay=1.0, top_n=None).fit(DATA)
-    np.testing.assert_allclose(method.weights_.toarray(), np.maximum(textbook(DATA, l2), 0), atol=2e-5)
+    np.testing.assert_allclose(
+        method.weights_.toarray(), np.maximum(textbook(DATA, l2), 0), atol=2e-5
+    )
     np.testing.assert_allclose(textbook(DATA, l2), regressed(DATA, l2), atol=1e-9)
 
 
@@ -47,11 +49,16 @@ def test_more_than_one_block_of_items_is_mirrored_rightly():
     rng = np.random.default_rng(0)
     items = 1100
     events = pl.DataFrame(
-        {"user_id": [f"u{u}" for u in range(400) for _ in range(8)], "item_id": [f"i{i}" for i in rng.integers(items, size=3200)]}
+        {
+            "user_id": [f"u{u}" for u in range(400) for _ in range(8)],
+            "item_id": [f"i{i}" for i in rng.integers(items, size=3200)],
+        }
     )
     data = Dataset({"events": events})
     method = EASE(l2=2.0, history_decay=1.0, top_n=None).fit(data)
-    np.testing.assert_allclose(method.weights_.toarray(), np.maximum(textbook(data, 2.0), 0), atol=2e-5)
+    np.testing.assert_allclose(
+        method.weights_.toarray(), np.maximum(textbook(data, 2.0), 0), atol=2e-5
+    )
 
 
 def test_lists_are_ordered_as_an_independent_implementation_orders_them():
@@ -69,8 +76,15 @@ def test_lists_are_ordered_as_an_independent_implementation_orders_them():
 
 
 def test_beyond_max_items_the_most_popular_are_used_and_the_rest_is_counted():
-    events = pl.DataFrame([(f"u{u}", item) for item, users in (("a", 9), ("b", 7), ("c", 5), ("d", 2)) for u in range(users)],
-                          schema=["user_id", "item_id"], orient="row")  # fmt: skip
+    events = pl.DataFrame(
+        [
+            (f"u{u}", item)
+            for item, users in (("a", 9), ("b", 7), ("c", 5), ("d", 2))
+            for u in range(users)
+        ],
+        schema=["user_id", "item_id"],
+        orient="row",
+    )
     data = Dataset({"events": events, "items": pl.DataFrame({"item_id": ["a", "never chosen"]})})
     method = EASE(l2=1.0, max_items=2, history_decay=1.0, top_n=None).fit(data)
     ids = method.items_.ids
@@ -96,13 +110,17 @@ def test_taking_the_evidence_out_lowers_the_score_by_its_share():
     rankings = method.recommend([query], 5)
     for reason, score in zip(method.explain([query], rankings)[0], rankings[0].scores, strict=True):
         for one in reason.evidence:
-            left = method.recommend([Query(history=History.of(*(item for item in ids if item != one.id)))], 30)[0]
-            assert score - dict(zip(left.ids, left.scores, strict=True)).get(reason.item_id, 0) == pytest.approx(
-                one.share * score, abs=1e-5
-            )
+            left = method.recommend(
+                [Query(history=History.of(*(item for item in ids if item != one.id)))], 30
+            )[0]
+            assert score - dict(zip(left.ids, left.scores, strict=True)).get(
+                reason.item_id, 0
+            ) == pytest.approx(one.share * score, abs=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{"l2": 0}, {"l2": -1}, {"l2": float("nan")}, {"max_items": 0}], ids=str)
+@pytest.mark.parametrize(
+    "settings", [{"l2": 0}, {"l2": -1}, {"l2": float("nan")}, {"max_items": 0}], ids=str
+)
 def test_settings_that_mean_nothing_are_refused(settings):
     with pytest.raises(DataError, match=next(iter(settings))):
         EASE(**settings)

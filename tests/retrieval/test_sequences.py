@@ -34,7 +34,9 @@ RUN = Run(workers=1, dtype="float32")
 
 
 def ring_data(users=200, length=9, seed=0, times=True):
-    """Everybody walks round the ring, some in steps of one and some of two: only two events together tell which."""
+    """Everybody walks round the ring, some in steps of one and some of two: only two events
+    together tell which.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     for user in range(users):
@@ -47,14 +49,27 @@ def ring_data(users=200, length=9, seed=0, times=True):
 
 def walker(cls, **settings):
     return cls(
-        **{"width": 16, "length": 12, "dropout": 0.1, "negatives": None, "lr": 0.01, "epochs": 30, "patience": None, "batch_places": 256}
+        **{
+            "width": 16,
+            "length": 12,
+            "dropout": 0.1,
+            "negatives": None,
+            "lr": 0.01,
+            "epochs": 30,
+            "patience": None,
+            "batch_places": 256,
+        }
         | settings
     )
 
 
 def learning(cls, epochs):
     """Settings with which the ring is learned in so many epochs; BERT4Rec takes its own time."""
-    return {"epochs": 60, "lr": 0.005, "dropout": 0.0, "last_rate": 1.0, "blocks": 1} if cls is BERT4Rec else {"epochs": epochs}
+    return (
+        {"epochs": 60, "lr": 0.005, "dropout": 0.0, "last_rate": 1.0, "blocks": 1}
+        if cls is BERT4Rec
+        else {"epochs": epochs}
+    )
 
 
 def walk(start, step, length=6):
@@ -65,7 +80,9 @@ def walk(start, step, length=6):
 def test_two_events_together_tell_what_comes(cls):
     method = walker(cls, **learning(cls, 20)).fit(ring_data(), RUN)
     asked = [Query(history=walk(start, step, 8)) for start in range(0, RING, 3) for step in (1, 2)]
-    lists = method.recommend([Query(history=q.history, exclude=q.history.item_ids) for q in asked], 1)
+    lists = method.recommend(
+        [Query(history=q.history, exclude=q.history.item_ids) for q in asked], 1
+    )
     wanted = [f"i{(start + step * 8) % RING}" for start in range(0, RING, 3) for step in (1, 2)]
     right = np.mean([one.ids == (item,) for one, item in zip(lists, wanted, strict=True)])
     assert right >= 0.8  # one event alone tells half of them
@@ -86,7 +103,9 @@ def test_given_candidates_score_as_in_the_catalogue(cls):
 @pytest.mark.parametrize("cls", NETS)
 def test_new_events_count_without_a_refit(cls):
     method = walker(cls, **learning(cls, 10)).fit(ring_data(), RUN)
-    before, after = method.recommend([Query("u0", walk(0, 1)), Query("u0", History.of(*walk(0, 1).item_ids, "i20", "i21"))], 3)
+    before, after = method.recommend(
+        [Query("u0", walk(0, 1)), Query("u0", History.of(*walk(0, 1).item_ids, "i20", "i21"))], 3
+    )
     assert before.ids != after.ids
 
 
@@ -102,7 +121,12 @@ def test_a_history_of_a_hundred_thousand_events_is_its_last_ones(cls):
 def test_learning_from_a_long_history_takes_every_event_once():
     rows = ring_data(users=3, length=100).sequences.rows
     windows = whole_windows(rows, 7)
-    targets = np.concatenate([np.arange(start, start + n) + 1 for start, n in zip(windows.starts, windows.lengths, strict=True)])
+    targets = np.concatenate(
+        [
+            np.arange(start, start + n) + 1
+            for start, n in zip(windows.starts, windows.lengths, strict=True)
+        ]
+    )
     firsts = set(rows.offsets[:-1].tolist())
     assert sorted(targets.tolist()) == [at for at in range(300) if at not in firsts]
     assert windows.lengths.max() == 7
@@ -123,7 +147,9 @@ def test_poor_data_is_no_crash(cls, histories):
 
 @pytest.mark.parametrize("cls", [*NETS, TwoTower])
 def test_a_net_that_had_nothing_to_learn_from_answers_the_same_each_time(cls, tmp_path):
-    events = pl.DataFrame([("u0", "a"), ("u1", "b"), ("u2", "c")], schema=["user_id", "item_id"], orient="row")
+    events = pl.DataFrame(
+        [("u0", "a"), ("u1", "b"), ("u2", "c")], schema=["user_id", "item_id"], orient="row"
+    )
     method = walker(cls, dropout=0.5).fit(Dataset({"events": events}), RUN)
     query = [Query(history=History.of("a", "b"))]
     first, second = method.recommend(query, 3)[0], method.recommend(query, 3)[0]
@@ -136,7 +162,10 @@ def test_a_loaded_net_answers_without_touching_the_callers_random_state(cls, tmp
     method = walker(cls, epochs=1).fit(ring_data(users=20), RUN)
     loaded = cls.load(method.save(tmp_path / "model"))
     state = torch.random.get_rng_state()
-    assert loaded.recommend([Query(history=walk(3, 1))], 5)[0].ids == method.recommend([Query(history=walk(3, 1))], 5)[0].ids
+    assert (
+        loaded.recommend([Query(history=walk(3, 1))], 5)[0].ids
+        == method.recommend([Query(history=walk(3, 1))], 5)[0].ids
+    )
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
@@ -145,7 +174,11 @@ def test_an_item_without_training_events_is_a_miss_and_reported():
     rows = data.events.rows()
     last = [at for at, row in enumerate(rows) if row[0] == "u0"][-1]
     rows[last] = ("u0", "new", rows[last][2])
-    split = last_out(Dataset({"events": pl.DataFrame(rows, schema=["user_id", "item_id", "time_ms"], orient="row")}))
+    split = last_out(
+        Dataset(
+            {"events": pl.DataFrame(rows, schema=["user_id", "item_id", "time_ms"], orient="row")}
+        )
+    )
     method = walker(SASRec, epochs=2).fit(split.train, RUN, split)
     report = evaluate(method, split, seen=("kept",))
     at = report.user_ids.index("u0")
@@ -199,12 +232,16 @@ def test_another_setting_does_not_take_up_anothers_checkpoint(tmp_path, monkeypa
 
 
 def test_times_matter_to_hstu_only_where_it_learned_with_them():
-    timed, untimed = walker(HSTU, epochs=5).fit(ring_data(), RUN), walker(HSTU, epochs=5).fit(ring_data(times=False), RUN)
+    timed, untimed = (
+        walker(HSTU, epochs=5).fit(ring_data(), RUN),
+        walker(HSTU, epochs=5).fit(ring_data(times=False), RUN),
+    )
     items = walk(2, 1).item_ids
     late = History(items, times_ms=tuple(10**10 * at for at in range(len(items))))
     soon = History(items, times_ms=tuple(10**6 * at for at in range(len(items))))
     for method, differs in ((timed, True), (untimed, False)):
-        one, other = method.recommend([Query(history=late), Query(history=soon)], RING)  # learned: 10**6 ms apart
+        # learned: 10**6 ms apart
+        one, other = method.recommend([Query(history=late), Query(history=soon)], RING)
         assert (not np.allclose(sorted(one.scores), sorted(other.scores), atol=1e-7)) == differs
 
 
@@ -223,7 +260,10 @@ def test_own_targets_say_when_to_stop_where_no_validation_is_given():
 def test_two_towers_count_popularity_and_ignore_order():
     method = walker(TwoTower, epochs=3).fit(ring_data(), RUN)
     assert np.exp(method.log_share_).sum() == pytest.approx(1, abs=1e-5)
-    one, other = method.recommend([Query(history=History.of("i1", "i7", "i9")), Query(history=History.of("i9", "i1", "i7"))], 5)
+    one, other = method.recommend(
+        [Query(history=History.of("i1", "i7", "i9")), Query(history=History.of("i9", "i1", "i7"))],
+        5,
+    )
     assert one.ids == other.ids
     assert np.allclose(one.scores, other.scores, atol=1e-6)
 
@@ -233,7 +273,10 @@ def test_explanations_name_the_events_that_an_item_falls_without():
     query = [Query(history=walk(4, 1))]
     ranking = method.recommend(query, 1)
     (reason,) = method.explain(query, ranking)[0]
-    without = {one: Query(history=History.of(*(other for other in walk(4, 1).item_ids if other != one))) for one in walk(4, 1).item_ids}
+    without = {
+        one: Query(history=History.of(*(other for other in walk(4, 1).item_ids if other != one)))
+        for one in walk(4, 1).item_ids
+    }
     scores = {
         one: dict(zip(r.ids, r.scores, strict=True))[ranking[0].ids[0]]
         for one, asked in without.items()
@@ -248,15 +291,21 @@ def test_a_device_that_is_not_there_is_named():
         walker(SASRec).fit(ring_data(), Run(device="cuda:9"))
 
 
-@pytest.mark.parametrize(("settings", "message"), [
-    ({"width": 0}, "width is 0: it must be at least 1"),
-    ({"length": 0}, "length is 0"),
-    ({"dropout": 1.0}, "dropout is 1.0: it must be from 0 to below 1"),
-    ({"negatives": 0}, 'negatives is 0: it must be at least 1, or "none"'),
-    ({"sampler": "lots"}, 'sampler is "lots": it must be packed, last, prefix, window, or exponents'),
-    ({"heads": 3}, "heads must divide the width"),
-    ({"lr": 0.0}, "lr is 0.0: it must be above 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 0}, "width is 0: it must be at least 1"),
+        ({"length": 0}, "length is 0"),
+        ({"dropout": 1.0}, "dropout is 1.0: it must be from 0 to below 1"),
+        ({"negatives": 0}, 'negatives is 0: it must be at least 1, or "none"'),
+        (
+            {"sampler": "lots"},
+            'sampler is "lots": it must be packed, last, prefix, window, or exponents',
+        ),
+        ({"heads": 3}, "heads must divide the width"),
+        ({"lr": 0.0}, "lr is 0.0: it must be above 0"),
+    ],
+)
 def test_bad_settings_are_refused(settings, message):
     with pytest.raises(DataError, match=message):
         SASRec(**settings)
@@ -283,7 +332,13 @@ np.savez({out!r}, **model.weights_)
 @pytest.mark.slow
 def test_kill_9_in_the_middle_loses_nothing(tmp_path):
     script = tmp_path / "fit.py"
-    script.write_text(FIT.format(tests=str(Path(__file__).parent), folder=str(tmp_path / "state"), out=str(tmp_path / "weights.npz")))
+    script.write_text(
+        FIT.format(
+            tests=str(Path(__file__).parent),
+            folder=str(tmp_path / "state"),
+            out=str(tmp_path / "weights.npz"),
+        )
+    )
     command = [sys.executable, str(script)]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     for moment in (0.3, 1.0):

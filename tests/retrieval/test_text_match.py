@@ -14,8 +14,14 @@ TITLES = ["red tent", "blue tent with pole", "copper kettle", "red copper pot", 
 @pytest.fixture
 def method() -> TextMatch:
     ids = [f"i{n}" for n in range(len(TITLES))]
-    return TextMatch().fit(Dataset({"events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}),
-                                    "items": pl.DataFrame({"item_id": ids, "title": TITLES})}))  # fmt: skip
+    return TextMatch().fit(
+        Dataset(
+            {
+                "events": pl.DataFrame({"user_id": ["u"], "item_id": ["i2"]}),
+                "items": pl.DataFrame({"item_id": ids, "title": TITLES}),
+            }
+        )
+    )
 
 
 def test_scores_are_those_of_bm25(method):
@@ -38,7 +44,12 @@ def test_without_a_query_the_latest_items_speak(method):
 
 
 def test_text_goes_before_history_and_survives_every_way_of_batching(method):
-    queries = [Query(text="kettle", history=History.of("i0")), Query(history=History.of("i1")), Query(text="nothing known"), Query()]
+    queries = [
+        Query(text="kettle", history=History.of("i0")),
+        Query(history=History.of("i1")),
+        Query(text="nothing known"),
+        Query(),
+    ]
     alone = [method.recommend([query], 5)[0].ids for query in queries]
     assert [one.ids for one in method.recommend(queries, 5)] == alone and alone[0] == ("i2",)
     assert alone[2] == alone[3] == ()

@@ -13,7 +13,10 @@ from tailor.text.tfidf import tfidf
 def described(*titles: str | None) -> Dataset:
     ids = [f"i{n}" for n in range(len(titles))]
     return Dataset(
-        {"events": pl.DataFrame({"user_id": ["u"], "item_id": ["i0"]}), "items": pl.DataFrame({"item_id": ids, "title": list(titles)})}
+        {
+            "events": pl.DataFrame({"user_id": ["u"], "item_id": ["i0"]}),
+            "items": pl.DataFrame({"item_id": ids, "title": list(titles)}),
+        }
     )
 
 
@@ -29,7 +32,12 @@ def brute(vectors: np.ndarray, top_n: int) -> np.ndarray:
 @pytest.mark.parametrize("top_n", [3, 50, None])
 def test_neighbours_are_those_of_a_brute_force_search(top_n):
     rng = np.random.default_rng(0)
-    data = described(*(" ".join(f"w{word}" for word in rng.zipf(1.6, rng.integers(0, 9)) % 60) for _ in range(700)))
+    data = described(
+        *(
+            " ".join(f"w{word}" for word in rng.zipf(1.6, rng.integers(0, 9)) % 60)
+            for _ in range(700)
+        )
+    )
     method = TextNeighbours(top_n=top_n, max_share=1.0).fit(data)
     expected = brute(tfidf(data.item_texts).toarray(), top_n or 700)
     got = method.weights_.toarray()
@@ -46,12 +54,16 @@ def test_dense_vectors_give_the_same_neighbours_as_sparse_ones():
 
 @pytest.mark.parametrize("dims", [0, 3, 64])
 def test_an_item_that_nobody_chose_is_found_by_its_words_and_one_without_words_never(dims):
-    data = described("red tent", "tent pole red", "copper kettle", None, "", "kettle of copper", "&amp; !")
+    data = described(
+        "red tent", "tent pole red", "copper kettle", None, "", "kettle of copper", "&amp; !"
+    )
     method = TextNeighbours(dims=dims, max_share=1.0).fit(data)
     ranking = method.recommend([Query(history=History.of("i2"))], 5)[0]
     assert ranking.ids[0] == "i5"
     for wordless in ("i3", "i4", "i6"):
-        assert not len(method.recommend([Query(history=History.of(wordless))], 5)[0]), f"{wordless} has neighbours without a word"
+        assert not len(method.recommend([Query(history=History.of(wordless))], 5)[0]), (
+            f"{wordless} has neighbours without a word"
+        )
         assert wordless not in ranking.ids
 
 
@@ -78,11 +90,16 @@ def test_taking_the_evidence_out_lowers_the_score_by_its_share():
     rankings = method.recommend([query], 5)
     for reason, score in zip(method.explain([query], rankings)[0], rankings[0].scores, strict=True):
         for one in reason.evidence:
-            left = method.recommend([Query(history=History.of(*(item for item in ids if item != one.id)))], 40)[0]
-            assert score - dict(zip(left.ids, left.scores, strict=True)).get(reason.item_id, 0) == pytest.approx(
-                one.share * score, abs=1e-5
-            )
+            left = method.recommend(
+                [Query(history=History.of(*(item for item in ids if item != one.id)))], 40
+            )[0]
+            assert score - dict(zip(left.ids, left.scores, strict=True)).get(
+                reason.item_id, 0
+            ) == pytest.approx(one.share * score, abs=1e-5)
 
 
 def test_items_without_words_are_counted():
-    assert TextNeighbours().fit(described("a", None, "  ", "b")).fit_report_["items_without_words"] == 2
+    assert (
+        TextNeighbours().fit(described("a", None, "  ", "b")).fit_report_["items_without_words"]
+        == 2
+    )

@@ -20,7 +20,12 @@ def at(day: int, hour: float) -> int:
 
 def logged(*rows: tuple[str, int], **tables: pl.DataFrame) -> Dataset:
     events = [(f"u{n}", item, time) for n, (item, time) in enumerate(rows)]
-    return Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"), **tables})
+    return Dataset(
+        {
+            "events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"),
+            **tables,
+        }
+    )
 
 
 def scores(method: TimeOfDay, query: Query) -> dict[str, float]:
@@ -29,7 +34,9 @@ def scores(method: TimeOfDay, query: Query) -> dict[str, float]:
 
 
 def test_lifts_by_hand():
-    """Three coffees at 8 o'clock and one beer at 20, all on Mondays; one event of everybody's for shrinkage."""
+    """Three coffees at 8 o'clock and one beer at 20, all on Mondays; one event of everybody's for
+    shrinkage.
+    """
     method = TimeOfDay(shrink=1.0).fit(logged(*[("coffee", at(0, 8))] * 3, ("beer", at(0, 20))))
     morning = (3 + 1) / (4 + 6)  # share of the bucket 8-12, smoothed by one event a bucket
     group = (3 + morning) / (4 + 1)  # both items have no category: one group
@@ -40,23 +47,46 @@ def test_lifts_by_hand():
 
 
 def test_the_hour_and_the_weekday_change_what_leads():
-    rows = [("coffee", at(day, 8)) for day in range(7)] * 5 + [("beer", at(day, 20)) for day in range(7)] * 5
+    rows = [("coffee", at(day, 8)) for day in range(7)] * 5 + [
+        ("beer", at(day, 20)) for day in range(7)
+    ] * 5
     rows += [("film", at(5, 21))] * 20 + [("work", at(1, 9))] * 20
     method = TimeOfDay(shrink=2.0).fit(logged(*rows))
-    first = {name: next(iter(scores(method, Query(time_ms=time)))) for name, time in
-             {"monday morning": at(7, 10), "monday evening": at(7, 22), "saturday evening": at(12, 20.5), "tuesday morning": at(8, 9)}.items()}  # fmt: skip
-    assert first == {"monday morning": "coffee", "monday evening": "beer", "saturday evening": "film", "tuesday morning": "work"}
+    first = {
+        name: next(iter(scores(method, Query(time_ms=time))))
+        for name, time in {
+            "monday morning": at(7, 10),
+            "monday evening": at(7, 22),
+            "saturday evening": at(12, 20.5),
+            "tuesday morning": at(8, 9),
+        }.items()
+    }
+    assert first == {
+        "monday morning": "coffee",
+        "monday evening": "beer",
+        "saturday evening": "film",
+        "tuesday morning": "work",
+    }
 
 
 def test_an_offset_moves_the_buckets():
     late = logged(*[("a", at(0, 23))] * 9, *[("b", at(1, 3))] * 9)
     here, there = (TimeOfDay(shrink=0.1, utc_offset_hours=hours).fit(late) for hours in (0.0, 2.0))
-    assert here.fit_report_["events_by_bucket"] == [9, 0, 0, 0, 0, 9] and here.fit_report_["events_by_weekday"][:2] == [9, 9]
-    assert there.fit_report_["events_by_bucket"] == [9, 9, 0, 0, 0, 0] and there.fit_report_["events_by_weekday"][:2] == [0, 18]
+    assert here.fit_report_["events_by_bucket"] == [9, 0, 0, 0, 0, 9] and here.fit_report_[
+        "events_by_weekday"
+    ][:2] == [9, 9]
+    assert there.fit_report_["events_by_bucket"] == [9, 9, 0, 0, 0, 0] and there.fit_report_[
+        "events_by_weekday"
+    ][:2] == [0, 18]
 
 
 def test_a_rare_item_takes_the_hours_of_its_category():
-    items = pl.DataFrame({"item_id": ["wine", "gin", "tea", "rare"], "categories": [["bar"], ["bar"], ["cafe"], ["bar"]]})
+    items = pl.DataFrame(
+        {
+            "item_id": ["wine", "gin", "tea", "rare"],
+            "categories": [["bar"], ["bar"], ["cafe"], ["bar"]],
+        }
+    )
     rows = [("wine", at(0, 21))] * 20 + [("gin", at(0, 21))] * 20 + [("tea", at(0, 9))] * 40
     method = TimeOfDay().fit(logged(*rows, ("rare", at(0, 9)), items=items))
     lift = method.by_hour_[method.items_.rows(["rare"])[0]]
@@ -65,7 +95,9 @@ def test_a_rare_item_takes_the_hours_of_its_category():
 
 def test_own_events_by_hand():
     """Of two own events one is of the query's bucket and weekday, the other of its weekday only."""
-    method = TimeOfDay(own_hour=2.0, own_weekday=0.5, prior=1.0).fit(logged(("a", at(0, 9)), ("b", at(0, 9)), ("c", at(2, 20))))
+    method = TimeOfDay(own_hour=2.0, own_weekday=0.5, prior=1.0).fit(
+        logged(("a", at(0, 9)), ("b", at(0, 9)), ("c", at(2, 20)))
+    )
     query = Query(history=History(("a", "b"), (at(7, 10), at(0, 20))), time_ms=at(14, 9))
     everybody = scores(method, Query(time_ms=at(14, 9)))
     own = scores(method, query)
@@ -78,7 +110,10 @@ def test_own_events_by_hand():
 def test_without_a_time_it_is_popularity_under_the_own_counts():
     data = tiny_data()
     method = TimeOfDay().fit(data)
-    assert same(method.recommend([Query()], 40)[0].ids, Popularity().fit(data).recommend([Query()], 40)[0].ids)
+    assert same(
+        method.recommend([Query()], 40)[0].ids,
+        Popularity().fit(data).recommend([Query()], 40)[0].ids,
+    )
     assert method.recommend([Query(history=History.of("thing-003"))], 1)[0].ids == ("thing-003",)
 
 
@@ -86,7 +121,12 @@ def test_queries_with_and_without_times_do_not_disturb_each_other():
     data = tiny_data()
     method = TimeOfDay().fit(data)
     timed = Query(history=data.queries()[0].history, time_ms=at(2, 9))
-    asked = [timed, Query(history=History.of("thing-001")), Query(time_ms=at(3, 3)), Query(history=timed.history)]
+    asked = [
+        timed,
+        Query(history=History.of("thing-001")),
+        Query(time_ms=at(3, 3)),
+        Query(history=timed.history),
+    ]
     for one, together in zip(asked, method.recommend(asked, 6), strict=True):
         alone = method.recommend([one], 6)[0]
         assert together.ids == alone.ids

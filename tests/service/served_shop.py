@@ -29,7 +29,10 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Two saved models of the shop."""
     folder = tmp_path_factory.mktemp("models") / "shop"
     train = last_out(SHOP).train
-    return {name: CoVisitation(window=window).fit(train).save(folder / name) for name, window in (("one", 1), ("two", 3))}
+    return {
+        name: CoVisitation(window=window).fit(train).save(folder / name)
+        for name, window in (("one", 1), ("two", 3))
+    }
 
 
 class Client(TestClient):
@@ -41,7 +44,9 @@ class Client(TestClient):
 
     def ask(self, path: str, status: int = 200, method: str = "POST", **body):
         """The answer's JSON; its status must be the one expected."""
-        answer = self.request(method, path, json=body or None if method in ("GET", "DELETE") else body)
+        answer = self.request(
+            method, path, json=body or None if method in ("GET", "DELETE") else body
+        )
         assert answer.status_code == status, answer.text
         return answer.json()
 
@@ -56,7 +61,11 @@ def service(url: str, models: dict[str, Path]) -> Iterator[Service]:  # noqa: F8
     migrate(made)
     load_dataset(made, "shop", SHOP)
     with writing(made) as connection:
-        serve_model(connection, "shop", add_model(connection, "shop", str(models["one"]), digest_of(models["one"])))
+        serve_model(
+            connection,
+            "shop",
+            add_model(connection, "shop", str(models["one"]), digest_of(models["one"])),
+        )
     yield Service(made, Settings(models["one"].parents[1], body_bytes=200_000))
     made.dispose()
 

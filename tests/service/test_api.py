@@ -44,7 +44,8 @@ def test_a_person_gets_items_not_had_before_with_titles_and_reasons(client):
     assert [one["position"] for one in answer["items"]] == list(range(1, len(ids) + 1))
     assert all(one["title"] for one in answer["items"])
     assert all(
-        0 < sum(part["share"] for part in one["reasons"]) <= 1.001 and {part["id"] for part in one["reasons"]} <= SEEN
+        0 < sum(part["share"] for part in one["reasons"]) <= 1.001
+        and {part["id"] for part in one["reasons"]} <= SEEN
         for one in answer["items"]
     )
 
@@ -60,12 +61,16 @@ def test_items_of_a_history_that_nobody_knows_are_named(client):
     answer = client.ask("/v1/recommendations", history=["7", known, "7"])
     assert answer["notes"] == ["not among the stored items: 7"] and answer["items"]
     assert client.ask("/v1/recommendations", history=[known])["notes"] == []
-    assert client.ask("/v1/recommendations", history=[f"x{i}" for i in range(9)])["notes"][0].endswith("x0, x1, x2, x3, x4 and 4 more")
+    assert client.ask("/v1/recommendations", history=[f"x{i}" for i in range(9)])["notes"][
+        0
+    ].endswith("x0, x1, x2, x3, x4 and 4 more")
 
 
 def test_a_new_event_changes_the_next_answer(client):
     fresh = "a person of today"
-    assert client.ask("/v1/recommendations", user_id=fresh)["notes"][0].startswith("nothing is known of this user yet")
+    assert client.ask("/v1/recommendations", user_id=fresh)["notes"][0].startswith(
+        "nothing is known of this user yet"
+    )
     bought = SHOP.catalogue.ids[3]
     client.ask("/v1/events", events=[event("n1", fresh, bought)])
     answer = client.ask("/v1/recommendations", user_id=fresh)
@@ -80,7 +85,10 @@ def test_exclude_and_filter_are_kept(client):
     limit = float(np.median([prices[one] for one in first]))
     cheap = client.items(user_id=USER, k=10, filter=f"price <= {limit}")
     assert cheap and all(prices[one] <= limit for one in cheap)
-    assert "there is no column" in client.ask("/v1/recommendations", 422, user_id=USER, filter="weight < 3")["detail"]
+    assert (
+        "there is no column"
+        in client.ask("/v1/recommendations", 422, user_id=USER, filter="weight < 3")["detail"]
+    )
 
 
 def test_a_varied_list_holds_more_kinds_of_the_same_model_s_items(client):
@@ -88,7 +96,10 @@ def test_a_varied_list_holds_more_kinds_of_the_same_model_s_items(client):
     people = SHOP.users.ids[:30].tolist()
 
     def spread(diversity):
-        return sum(len({kinds[one][0] for one in client.items(user_id=user, k=6, diversity=diversity)}) for user in people)
+        return sum(
+            len({kinds[one][0] for one in client.items(user_id=user, k=6, diversity=diversity)})
+            for user in people
+        )
 
     assert spread(0.6) > spread(0.1) >= spread(0)
     assert client.items(user_id=USER, k=6, diversity=0.0) == client.items(user_id=USER, k=6)
@@ -97,7 +108,8 @@ def test_a_varied_list_holds_more_kinds_of_the_same_model_s_items(client):
     left = client.items(user_id=USER, k=6, diversity=0.5, exclude=gone[1:3])
     assert len(left) == 6 and not set(left) & set(gone[:3])
     client.ask("/v1/recommendations", 422, user_id=USER, diversity=1.5)
-    assert client.items(history=[], k=6, diversity=0.5) == []  # CoVisitation has nothing for a stranger
+    # CoVisitation has nothing for a stranger
+    assert client.items(history=[], k=6, diversity=0.5) == []
 
 
 def test_similar_items_and_search_and_rerank(client):
@@ -107,17 +119,34 @@ def test_similar_items_and_search_and_rerank(client):
     client.ask(
         "/v1/items",
         method="PUT",
-        items=[{"item_id": "new", "title": "A zanzibar kettle"}, {"item_id": "newer", "title": "Another zanzibar kettle", "price": 5.0}],
+        items=[
+            {"item_id": "new", "title": "A zanzibar kettle"},
+            {"item_id": "newer", "title": "Another zanzibar kettle", "price": 5.0},
+        ],
     )
-    assert [one["item_id"] for one in client.ask("/v1/search", text="Zanzibar kettles")["items"]] == ["new", "newer"]
-    assert [one["item_id"] for one in client.ask("/v1/search", text="zanzibar", filter="price < 9")["items"]] == ["newer"]
+    assert [
+        one["item_id"] for one in client.ask("/v1/search", text="Zanzibar kettles")["items"]
+    ] == ["new", "newer"]
+    assert [
+        one["item_id"]
+        for one in client.ask("/v1/search", text="zanzibar", filter="price < 9")["items"]
+    ] == ["newer"]
     client.ask("/v1/items", method="PUT", items=[{"item_id": "new", "title": "A plain kettle"}])
-    assert [one["item_id"] for one in client.ask("/v1/search", text="zanzibar")["items"]] == ["newer"]
+    assert [one["item_id"] for one in client.ask("/v1/search", text="zanzibar")["items"]] == [
+        "newer"
+    ]
     assert client.ask("/v1/search", text="qqqq")["notes"] == ["no item shares a word with the text"]
     ranked = client.ask(
-        "/v2/rerank", model="any", query="green tea", documents=["coffee", "a green tea", "tea"], top_n=2, max_tokens_per_doc=9
+        "/v2/rerank",
+        model="any",
+        query="green tea",
+        documents=["coffee", "a green tea", "tea"],
+        top_n=2,
+        max_tokens_per_doc=9,
     )
-    assert [one["index"] for one in ranked["results"]] == [1, 2] and 0 < ranked["results"][0]["relevance_score"] < 1
+    assert [one["index"] for one in ranked["results"]] == [1, 2] and 0 < ranked["results"][0][
+        "relevance_score"
+    ] < 1
 
 
 # what must never be answered
@@ -126,23 +155,47 @@ def test_similar_items_and_search_and_rerank(client):
 @pytest.mark.parametrize("how", ["delete", "takedown"])
 def test_a_blocked_item_is_gone_from_the_next_answer_on(client, how):
     first = client.items(user_id=USER)[0]
-    client.ask(f"/v1/items/{first}" if how == "delete" else f"/v1/items/{first}/takedown", method="DELETE" if how == "delete" else "POST")
+    client.ask(
+        f"/v1/items/{first}" if how == "delete" else f"/v1/items/{first}/takedown",
+        method="DELETE" if how == "delete" else "POST",
+    )
     assert first not in client.items(user_id=USER, k=40)
     assert first not in [
-        one["item_id"] for one in client.ask("/v1/search", text=SHOP.item_table.filter(item_id=first)["title"][0])["items"]
+        one["item_id"]
+        for one in client.ask("/v1/search", text=SHOP.item_table.filter(item_id=first)["title"][0])[
+            "items"
+        ]
     ]
 
 
-@pytest.mark.parametrize("fault", ["the model answers it", "the model forgets what is excluded", "explain fails", "the database goes away"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "the model answers it",
+        "the model forgets what is excluded",
+        "explain fails",
+        "the database goes away",
+    ],
+)
 def test_a_blocked_item_never_appears_whatever_fails(client, service, monkeypatch, fault):
     blocked, mine = client.items(user_id=USER)[0], client.items(user_id=USER)[1]
     client.ask(f"/v1/items/{blocked}/takedown")
     client.items(user_id=USER)  # this worker has seen it
     model = service.model_registry.model("shop").model
     if fault == "the model answers it":
-        monkeypatch.setattr(model, "recommend", lambda queries, k: [Ranking((blocked, mine), [2.0, 1.0]) for _ in queries], raising=False)
+        monkeypatch.setattr(
+            model,
+            "recommend",
+            lambda queries, k: [Ranking((blocked, mine), [2.0, 1.0]) for _ in queries],
+            raising=False,
+        )
     elif fault == "the model forgets what is excluded":
-        monkeypatch.setattr(model, "_recommend", lambda queries, k, candidates: _everything(queries, blocked, mine), raising=False)
+        monkeypatch.setattr(
+            model,
+            "_recommend",
+            lambda queries, k, candidates: _everything(queries, blocked, mine),
+            raising=False,
+        )
     elif fault == "explain fails":
         monkeypatch.setattr(model, "explain", lambda *_: 1 / 0, raising=False)
     else:
@@ -161,12 +214,16 @@ def _everything(queries, *ids):
     return Rankings.of([Ranking(ids, np.arange(len(ids), 0, -1)) for _ in range(len(queries))])
 
 
-def test_while_the_database_is_away_answers_go_on_and_nothing_is_accepted(client, service, monkeypatch):
+def test_while_the_database_is_away_answers_go_on_and_nothing_is_accepted(
+    client, service, monkeypatch
+):
     before = client.items(user_id=USER)
     with monkeypatch.context() as patch:
         take_away(service, patch)
         answer = client.ask("/v1/recommendations", user_id=USER)
-        assert [one["item_id"] for one in answer["items"]] == before and "as last seen" in answer["notes"][0]
+        assert [one["item_id"] for one in answer["items"]] == before and "as last seen" in answer[
+            "notes"
+        ][0]
         refused = client.post("/v1/events", json={"events": [event("x1")]})
         assert refused.status_code == 503 and int(refused.headers["retry-after"]) > 0
         assert client.get("/ready").status_code == 503 and client.get("/health").status_code == 200
@@ -179,7 +236,8 @@ def test_on_a_disk_that_has_become_read_only_answers_go_on_and_nothing_is_accept
         pytest.skip("PostgreSQL has a disk of its own")
 
     def refuse(connection, *_):
-        connection.execute("PRAGMA query_only = 1")  # SQLite says then what it says of a file that it may not write
+        # SQLite says then what it says of a file that it may not write
+        connection.execute("PRAGMA query_only = 1")
 
     sa.event.listen(service.engine, "checkout", refuse)
     refused = client.post("/v1/events", json={"events": [event("x1")]})
@@ -199,33 +257,75 @@ def test_on_a_disk_that_has_become_read_only_answers_go_on_and_nothing_is_accept
 
 def test_good_events_of_a_batch_are_kept_and_bad_ones_named(client):
     answer = client.ask(
-        "/v1/events", events=[event("a"), event("b", colour="red"), 7, event("a"), event("d", time_ms=10**15), event("e", value=1.5)]
+        "/v1/events",
+        events=[
+            event("a"),
+            event("b", colour="red"),
+            7,
+            event("a"),
+            event("d", time_ms=10**15),
+            event("e", value=1.5),
+        ],
     )
     assert answer["accepted"] == 2 and answer["duplicates"] == []
-    assert [(one["index"], one["field"]) for one in answer["rejected"]] == [(1, "colour"), (2, "(the event)"), (4, "time_ms")]
-    assert client.ask("/v1/events", events=[event("a"), event("f")]) == {"accepted": 1, "duplicates": ["a"], "rejected": []}
+    assert [(one["index"], one["field"]) for one in answer["rejected"]] == [
+        (1, "colour"),
+        (2, "(the event)"),
+        (4, "time_ms"),
+    ]
+    assert client.ask("/v1/events", events=[event("a"), event("f")]) == {
+        "accepted": 1,
+        "duplicates": ["a"],
+        "rejected": [],
+    }
     assert client.ask("/v1/events", 422, events=[{"event_id": "z"}])["errors"][0]["index"] == 0
     assert client.ask("/v1/events", events=[]) == {"accepted": 0, "duplicates": [], "rejected": []}
 
 
 def test_a_moment_in_seconds_is_not_taken_for_one_in_1970(client):
     now = int(time.time())
-    answer = client.ask("/v1/events", events=[event("s", time_ms=now), event("m", time_ms=1000 * now), event("old", time_ms=1_000)])
-    assert answer["accepted"] == 2 and [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "time_ms")]
+    answer = client.ask(
+        "/v1/events",
+        events=[
+            event("s", time_ms=now),
+            event("m", time_ms=1000 * now),
+            event("old", time_ms=1_000),
+        ],
+    )
+    assert answer["accepted"] == 2 and [
+        (one["index"], one["field"]) for one in answer["rejected"]
+    ] == [(0, "time_ms")]
     assert "milliseconds" in answer["rejected"][0]["problem"]
 
 
-@pytest.mark.parametrize(("path", "body", "field"), [
-    ("/v1/recommendations", b'{"k": 0}', "k"), ("/v1/recommendations", b'{"k": 1e3}', "k"), ("/v1/recommendations", b'{"kk": 3}', "kk"),
-    ("/v1/recommendations", b'{"k": "3"}', "k"), ("/v1/recommendations", b'{"user_id": ""}', "user_id"), ("/v1/recommendations", b'{"user_id": "\\ud800"}', "user_id"),
-    ("/v1/recommendations", b'{"user_id": "a\\u0000"}', "user_id"), ("/v1/recommendations", b'{"context": {"a": NaN}}', "context"),
-    ("/v1/recommendations", b'{"context": {"a": [[[[[[[[1]]]]]]]]}}', "context"), ("/v1/recommendations", b'{"user_id": "u", "history": []}', None),
-    ("/v1/recommendations", b'{"text": "tea"}', None), ("/v1/recommendations", b'{"k": 3', None), ("/v1/recommendations", b"\xff\xfe", None), ("/v1/recommendations", b"[]", None),
-    ("/v1/search", b'{"text": "  "}', "text"), ("/v2/rerank", b'{"query": "a", "documents": []}', "documents"), ("/v1/models/switch", b'{"version": 99}', None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("/v1/recommendations", b'{"k": 0}', "k"),
+        ("/v1/recommendations", b'{"k": 1e3}', "k"),
+        ("/v1/recommendations", b'{"kk": 3}', "kk"),
+        ("/v1/recommendations", b'{"k": "3"}', "k"),
+        ("/v1/recommendations", b'{"user_id": ""}', "user_id"),
+        ("/v1/recommendations", b'{"user_id": "\\ud800"}', "user_id"),
+        ("/v1/recommendations", b'{"user_id": "a\\u0000"}', "user_id"),
+        ("/v1/recommendations", b'{"context": {"a": NaN}}', "context"),
+        ("/v1/recommendations", b'{"context": {"a": [[[[[[[[1]]]]]]]]}}', "context"),
+        ("/v1/recommendations", b'{"user_id": "u", "history": []}', None),
+        ("/v1/recommendations", b'{"text": "tea"}', None),
+        ("/v1/recommendations", b'{"k": 3', None),
+        ("/v1/recommendations", b"\xff\xfe", None),
+        ("/v1/recommendations", b"[]", None),
+        ("/v1/search", b'{"text": "  "}', "text"),
+        ("/v2/rerank", b'{"query": "a", "documents": []}', "documents"),
+        ("/v1/models/switch", b'{"version": 99}', None),
+    ],
+)
 def test_what_cannot_be_read_is_refused_and_the_field_named(client, path, body, field):
     answer = client.post(path, content=body, headers={"content-type": "application/json"})
-    assert answer.status_code in (400, 422) and answer.headers["content-type"] == "application/problem+json", answer.text
+    assert (
+        answer.status_code in (400, 422)
+        and answer.headers["content-type"] == "application/problem+json"
+    ), answer.text
     problem = answer.json()
     assert problem["status"] == answer.status_code and problem["detail"] and problem["trace_id"]
     assert field is None or problem["errors"][0]["field"].split(".")[0] == field
@@ -233,8 +333,12 @@ def test_what_cannot_be_read_is_refused_and_the_field_named(client, path, body, 
 
 def test_a_body_that_is_no_json_is_told_where(client):
     for path in ("/v1/events", "/v1/recommendations"):
-        problem = client.post(path, content=b'{"k": }', headers={"content-type": "application/json"}).json()
-        assert problem["errors"] == [{"field": "body", "problem": "is no JSON, at character 6: Expecting value"}]
+        problem = client.post(
+            path, content=b'{"k": }', headers={"content-type": "application/json"}
+        ).json()
+        assert problem["errors"] == [
+            {"field": "body", "problem": "is no JSON, at character 6: Expecting value"}
+        ]
 
 
 def test_what_a_route_does_not_do_says_what_it_does(client):
@@ -244,9 +348,13 @@ def test_what_a_route_does_not_do_says_what_it_does(client):
 
 def test_an_id_that_no_address_can_hold_is_refused(client):
     for one in (".", ".."):
-        assert client.ask("/v1/events", 422, events=[event("e", one)])["errors"][0]["field"] == "user_id"
+        assert (
+            client.ask("/v1/events", 422, events=[event("e", one)])["errors"][0]["field"]
+            == "user_id"
+        )
     assert client.ask("/v1/events", events=[event("e", "...")])["accepted"] == 1
-    refused = client.put("/v1/items", json={"items": [{"item_id": "mug/takedown"}]})  # DELETE of it would restore "mug"
+    # DELETE of it would restore "mug"
+    refused = client.put("/v1/items", json={"items": [{"item_id": "mug/takedown"}]})
     assert refused.status_code == 422 and "item_id" in refused.text
     client.ask("/v1/items", method="PUT", items=[{"item_id": "mugs/takedowns"}])
 
@@ -258,7 +366,9 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
     goes_on = threading.Event()
     client.portal.call(threads, 1)
     waits = service.writer.later(lambda connection: goes_on.wait(10))
-    sender = threading.Thread(target=client.post, args=("/v1/events",), kwargs={"json": {"events": [event("e")]}})
+    sender = threading.Thread(
+        target=client.post, args=("/v1/events",), kwargs={"json": {"events": [event("e")]}}
+    )
     sender.start()
     until(service.writer.waiting)
     health = threading.Thread(target=lambda: [client.get(path) for path in ("/health", "/metrics")])
@@ -275,13 +385,27 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
 def test_a_body_that_is_too_large_is_refused_however_it_is_sent(client):
     assert client.post("/v1/events", content=b"x" * 300_000).status_code == 413
     assert client.post("/v1/events", content=iter([b"[" * 50_000] * 8)).status_code == 413
-    assert client.post("/v1/events", content=b"{}").json()["detail"].startswith("the body must be JSON")
+    assert (
+        client.post("/v1/events", content=b"{}")
+        .json()["detail"]
+        .startswith("the body must be JSON")
+    )
 
 
 def test_errors_and_answers_carry_the_headers(client):
-    for answer in (client.get("/health"), client.get("/nowhere"), client.post("/v1/events", content=b"x" * 300_000)):
-        assert answer.headers["x-content-type-options"] == "nosniff" and len(answer.headers["x-trace-id"]) == 16
-    assert "access-control-allow-origin" not in client.get("/health", headers={"origin": "https://elsewhere"}).headers
+    for answer in (
+        client.get("/health"),
+        client.get("/nowhere"),
+        client.post("/v1/events", content=b"x" * 300_000),
+    ):
+        assert (
+            answer.headers["x-content-type-options"] == "nosniff"
+            and len(answer.headers["x-trace-id"]) == 16
+        )
+    assert (
+        "access-control-allow-origin"
+        not in client.get("/health", headers={"origin": "https://elsewhere"}).headers
+    )
 
 
 # who asks
@@ -300,7 +424,9 @@ def test_a_key_may_what_its_role_says_and_nothing_without_one(service, client):
         ("POST", "/v1/keys"),
         ("GET", "/v1/items/x"),
     ):
-        assert reader.request(method, path, json={"events": [], "role": "read", "name": "x"}).status_code in (403, 422)
+        assert reader.request(
+            method, path, json={"events": [], "role": "read", "name": "x"}
+        ).status_code in (403, 422)
     made = client.ask("/v1/keys", role="write", name="till")["key"]
     writer = Client(client.app, made)
     assert writer.ask("/v1/events", events=[event("w")])["accepted"] == 1
@@ -325,18 +451,29 @@ def test_no_call_reads_what_is_another_tenants(service, client):
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_no_call_of_thousands_reads_what_is_another_tenants(service, client):
-    """Two thousand here, to keep the slow tests short; `TAILOR_CALLS=10000 pytest -m slow -k of_thousands` asks ten (two minutes)."""
+    """Two thousand here, to keep the slow tests short; `TAILOR_CALLS=10000 pytest -m slow -k
+    of_thousands` asks ten (two minutes).
+    """
     random_calls(service, client, int(os.environ.get("TAILOR_CALLS", "2000")))
 
 
 def random_calls(service, client, calls):
-    """Random calls of two tenants; every word of the one's data would be seen in the other's answers."""
+    """Random calls of two tenants; every word of the one's data would be seen in the other's
+    answers.
+    """
     other = Client(client.app, key(service, "admin", "rival"))
     mark = "xyzzyrival"
     other.ask(
-        "/v1/items", method="PUT", items=[{"item_id": f"{mark}{i}", "title": f"{mark} kettle {i}", "text": "zanzibar"} for i in range(5)]
+        "/v1/items",
+        method="PUT",
+        items=[
+            {"item_id": f"{mark}{i}", "title": f"{mark} kettle {i}", "text": "zanzibar"}
+            for i in range(5)
+        ],
     )
-    other.ask("/v1/events", events=[event(f"{mark}-{i}", f"{mark}-user", f"{mark}{i}") for i in range(5)])
+    other.ask(
+        "/v1/events", events=[event(f"{mark}-{i}", f"{mark}-user", f"{mark}{i}") for i in range(5)]
+    )
     other.ask(f"/v1/users/{mark}-user", method="PUT", more={"name": mark})
     theirs = [f"{mark}-user", f"{mark}0", f"{mark}-0"]
     rng = np.random.default_rng(3)
@@ -349,10 +486,27 @@ def random_calls(service, client, calls):
         )
         caller = client if who == "us" else other
         method, path, body = [
-            ("POST", "/v1/search", {"text": "kettle zanzibar", "k": 50}), ("GET", f"/v1/items/{item}", None), ("GET", f"/v1/users/{user}/data", None),
-            ("POST", "/v1/recommendations", {"user_id": user, "k": 40, "keep_seen": True}), ("POST", "/v1/similar", {"item_id": item}), ("GET", "/v1/models", None),
-            ("GET", "/v1/keys", None), ("POST", "/v1/events", {"events": [event(f"{who}-{rng.integers(1_000)}", user, SHOP.catalogue.ids[0] if who == "us" else item)]}),
-        ][int(rng.integers(8))]  # fmt: skip
+            ("POST", "/v1/search", {"text": "kettle zanzibar", "k": 50}),
+            ("GET", f"/v1/items/{item}", None),
+            ("GET", f"/v1/users/{user}/data", None),
+            ("POST", "/v1/recommendations", {"user_id": user, "k": 40, "keep_seen": True}),
+            ("POST", "/v1/similar", {"item_id": item}),
+            ("GET", "/v1/models", None),
+            ("GET", "/v1/keys", None),
+            (
+                "POST",
+                "/v1/events",
+                {
+                    "events": [
+                        event(
+                            f"{who}-{rng.integers(1_000)}",
+                            user,
+                            SHOP.catalogue.ids[0] if who == "us" else item,
+                        )
+                    ]
+                },
+            ),
+        ][int(rng.integers(8))]
         text = caller.request(method, path, json=body).text
         if who == "us" and theirs[0] not in (user,) and item != theirs[1]:
             assert mark not in text, (method, path)
@@ -372,15 +526,25 @@ def test_a_person_can_see_take_and_erase_everything(client, service):
     client.ask("/v1/recommendations", user_id=USER, request_id="r-1")
     service.served._write()
     stores = client.get(f"/v1/users/{USER}/data").json()["stores"]
-    assert stores["requests"][0]["request_id"] == "r-1" and stores["impressions"] and stores["people"][0]["more"] == {"country": "NO"}
+    assert (
+        stores["requests"][0]["request_id"] == "r-1"
+        and stores["impressions"]
+        and stores["people"][0]["more"] == {"country": "NO"}
+    )
     assert len(stores["events"]) == len(SHOP.queries([USER])[0].history)
     client.ask("/v1/recommendations", user_id=USER)  # not written yet
     receipt = client.ask(f"/v1/users/{USER}/data", method="DELETE")
-    assert receipt["rows"]["events"] == len(stores["events"]) and receipt["rows"]["memory"] >= 2 and not any(receipt["scanned"].values())
+    assert (
+        receipt["rows"]["events"] == len(stores["events"])
+        and receipt["rows"]["memory"] >= 2
+        and not any(receipt["scanned"].values())
+    )
     assert people.receipt_holds(receipt, client.get("/v1/receipts/key").json()["public_key"])
     service.served._write()
     assert not any(client.get(f"/v1/users/{USER}/data").json()["stores"].values())
-    assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith("nothing is known")
+    assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith(
+        "nothing is known"
+    )
 
 
 def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(client, monkeypatch):
@@ -396,15 +560,27 @@ def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
     client.ask("/v1/events", events=sent)
     client.ask("/v1/users/eve/data", method="DELETE")
     assert client.ask("/v1/events", events=sent) == {
-        "accepted": 0, "duplicates": ["other"],
-        "rejected": [{"index": 0, "field": "time_ms", "problem": "lies before the erasure of this person: what was erased is not taken in again"}]}  # fmt: skip
+        "accepted": 0,
+        "duplicates": ["other"],
+        "rejected": [
+            {
+                "index": 0,
+                "field": "time_ms",
+                "problem": (
+                    "lies before the erasure of this person: what was erased is not taken in again"
+                ),
+            }
+        ],
+    }
     assert client.ask("/v1/events", events=sent[:1])["rejected"][0]["index"] == 0
     assert not any(client.get("/v1/users/eve/data").json()["stores"].values())
     assert client.ask("/v1/events", events=[event("new", "eve")])["accepted"] == 1
 
 
 def test_keys_that_do_not_fit_the_store_are_not_the_sender_s_fault(client, service):
-    """As after `tailor store rekey` beside a server that runs: what is sent must be sent again, not thrown away."""
+    """As after `tailor store rekey` beside a server that runs: what is sent must be sent again, not
+    thrown away.
+    """
     with writing(service.engine) as connection:
         subjects.rekey(connection, Seal("another master key of 32 characters"))
     answer = client.post("/v1/events", json={"events": [event("e", "somebody new")]})
@@ -417,25 +593,43 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
     log = logging.getLogger("tailor")
     with caplog.at_level(logging.DEBUG, logger="tailor"):
         client.ask(
-            "/v1/events", events=[event("e-of-secrets", secret["user"], secret["item"]), event("bad", secret["user"], nope=secret["text"])]
+            "/v1/events",
+            events=[
+                event("e-of-secrets", secret["user"], secret["item"]),
+                event("bad", secret["user"], nope=secret["text"]),
+            ],
         )
         client.ask("/v1/search", text=secret["text"], user_id=secret["user"])
         client.ask("/v1/recommendations", user_id=secret["user"])
         client.get(f"/v1/users/{secret['user']}/data")
-        service.model_registry.model("shop").model.__dict__["explain"] = lambda *_: (_ for _ in ()).throw(ValueError(secret["text"]))
-        assert client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code == 500
+        service.model_registry.model("shop").model.__dict__["explain"] = lambda *_: (
+            _ for _ in ()
+        ).throw(ValueError(secret["text"]))
+        assert (
+            client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code
+            == 500
+        )
     lines = "\n".join(Lines().format(record) for record in caplog.records)
     assert (
-        log.name in {record.name.split(".")[0] for record in caplog.records} and '"route": "/v1/search"' in lines and "ValueError" in lines
+        log.name in {record.name.split(".")[0] for record in caplog.records}
+        and '"route": "/v1/search"' in lines
+        and "ValueError" in lines
     )
-    assert not [word for word in (*secret.values(), "e-of-secrets", client.headers["authorization"].split()[1]) if word in lines]
+    assert not [
+        word
+        for word in (*secret.values(), "e-of-secrets", client.headers["authorization"].split()[1])
+        if word in lines
+    ]
 
 
 # models
 
 
 def test_another_model_takes_the_place_and_gives_it_back(client, models):
-    assert client.ask("/v1/models", folder=str(models["two"]), note="wider") == {"version": 2, "model": "CoVisitation@2"}
+    assert client.ask("/v1/models", folder=str(models["two"]), note="wider") == {
+        "version": 2,
+        "model": "CoVisitation@2",
+    }
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"
     assert [one["version"] for one in client.get("/v1/models").json()["models"]] == [2, 1]
     assert client.ask("/v1/models/rollback")["version"] == 1
@@ -451,7 +645,8 @@ def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, servic
     (newer / "spec.json").write_text(json.dumps({**spec, "format": 99, "digest": "0" * 64}))
     client.ask("/v1/models", 422, folder="newer")
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
-    again = Service(service.engine, service.settings).start()  # a restart does not find the broken one in place either
+    # a restart does not find the broken one in place either
+    again = Service(service.engine, service.settings).start()
     assert again.places.model("shop").version == 1
     again.stop()
 
@@ -460,7 +655,8 @@ def test_a_restart_takes_the_latest_model_that_can_be_loaded(client, service, mo
     gone = shutil.copytree(models["two"], models["two"].with_name("gone"), dirs_exist_ok=True)
     client.ask("/v1/models", folder="gone")
     shutil.rmtree(gone)
-    assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"  # what is loaded answers on
+    # what is loaded answers on
+    assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"
     again = Service(service.engine, service.settings).start()
     assert again.places.model("shop").version == 1
     again.stop()
@@ -483,7 +679,10 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
     stop.set()
     for thread in threads:
         thread.join()
-    assert {status for status, _ in seen} == {200} and {model for _, model in seen} == {"CoVisitation@1", "CoVisitation@2"}
+    assert {status for status, _ in seen} == {200} and {model for _, model in seen} == {
+        "CoVisitation@1",
+        "CoVisitation@2",
+    }
 
 
 def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
@@ -552,19 +751,34 @@ def test_what_is_blocked_while_the_model_answers_is_taken_out(client, service, m
 
 def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch):
     """Recommendations pass by the framework; what goes wrong there is told by it."""
-    plain = {name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name] for name in ("items", "model", "notes")}
+    plain = {
+        name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name]
+        for name in ("items", "model", "notes")
+    }
     with monkeypatch.context() as patch:
         patch.setattr(Direct, "_answered", _nothing)
-        long = {name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name] for name in ("items", "model", "notes")}
+        long = {
+            name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name]
+            for name in ("items", "model", "notes")
+        }
         said = [_problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG]
-    assert plain == long and said == [_problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG]
+    assert plain == long and said == [
+        _problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG
+    ]
     monkeypatch.setattr(service.places, "placed", lambda *_: 1 / 0)
     broken = client.post("/v1/recommendations", json={"user_id": USER})
     assert broken.status_code == 500 and "trace_id" in broken.json()
 
 
-WRONG = [{"json": {"k": 0}}, {"json": {"kk": 1}}, {"content": "{", "headers": {"content-type": "application/json"}}, {"content": b"\xff\xfe"}, {"json": []},
-         {"json": {"history": ["a"], "user_id": "b"}}, {"content": '{"user_id": "\\ud800"}', "headers": {"content-type": "application/json"}}]  # fmt: skip
+WRONG = [
+    {"json": {"k": 0}},
+    {"json": {"kk": 1}},
+    {"content": "{", "headers": {"content-type": "application/json"}},
+    {"content": b"\xff\xfe"},
+    {"json": []},
+    {"json": {"history": ["a"], "user_id": "b"}},
+    {"content": '{"user_id": "\\ud800"}', "headers": {"content-type": "application/json"}},
+]
 
 
 async def _nothing(*_):
@@ -572,7 +786,9 @@ async def _nothing(*_):
 
 
 def _problem(answer):
-    return answer.status_code, {name: value for name, value in answer.json().items() if name != "trace_id"}
+    return answer.status_code, {
+        name: value for name, value in answer.json().items() if name != "trace_id"
+    }
 
 
 def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
@@ -584,7 +800,9 @@ def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
         answers = [
             client.post("/v1/recommendations", json={"user_id": USER}) for _ in range(3)
         ]  # two of them give up before they are begun
-    assert [one.status_code for one in answers] == [503] * 3 and int(answers[0].headers["retry-after"]) > 0
+    assert [one.status_code for one in answers] == [503] * 3 and int(
+        answers[0].headers["retry-after"]
+    ) > 0
     assert time.monotonic() - started < 0.6
     assert client.items(user_id=USER)  # the model's thread has outlived those who left
 
@@ -592,13 +810,24 @@ def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
 def test_metrics_count_routes_and_hold_no_ids(client):
     client.ask("/v1/recommendations", user_id=USER)
     text = client.get("/metrics").text
-    assert 'tailor_requests_total{route="/v1/recommendations",status="200"}' in text and USER not in text
+    assert (
+        'tailor_requests_total{route="/v1/recommendations",status="200"}' in text
+        and USER not in text
+    )
 
 
 def test_every_route_is_described(service):
     described = make_app(service).openapi()
-    assert {"/v1/events", "/v1/recommendations", "/v1/search", "/v2/rerank", "/v1/users/{user_id}/data"} <= set(described["paths"])
+    assert {
+        "/v1/events",
+        "/v1/recommendations",
+        "/v1/search",
+        "/v2/rerank",
+        "/v1/users/{user_id}/data",
+    } <= set(described["paths"])
     assert all(
-        operation.get("description") or operation.get("summary") for path in described["paths"].values() for operation in path.values()
+        operation.get("description") or operation.get("summary")
+        for path in described["paths"].values()
+        for operation in path.values()
     )
     service.stop()

@@ -1,4 +1,6 @@
-"""What is remembered for outages: what was put, no more than so many bytes, nothing of who was forgotten."""
+"""What is remembered for outages: what was put, no more than so many bytes, nothing of who was
+forgotten.
+"""
 
 import gc
 
@@ -10,11 +12,20 @@ def test_what_was_put_comes_back_and_the_last_put_counts():
     kept.put("shop", "ann", [("tea", 5), ("ü", 7)])
     kept.put("shop", "bob", [])
     kept.put("other", "ann", [("own", 2**40)])
-    assert kept.get("shop", "ann") == [("tea", 5), ("ü", 7)] and kept.get("shop", "bob") == [] == kept.get("shop", "nobody")
+    assert kept.get("shop", "ann") == [("tea", 5), ("ü", 7)] and kept.get(
+        "shop", "bob"
+    ) == [] == kept.get("shop", "nobody")
     kept.put("shop", "ann", [("cup", 9)])
     assert kept.get("shop", "ann") == [("cup", 9)] and kept.get("other", "ann") == [("own", 2**40)]
-    assert kept.count_of("shop", "cup") == kept.count_of("shop", "ann") == 1 and kept.count_of("shop", "cu") == 0
-    assert kept.forget("shop", "ann") == 1 and kept.get("shop", "ann") == [] and kept.forget("shop", "ann") == 0
+    assert (
+        kept.count_of("shop", "cup") == kept.count_of("shop", "ann") == 1
+        and kept.count_of("shop", "cu") == 0
+    )
+    assert (
+        kept.forget("shop", "ann") == 1
+        and kept.get("shop", "ann") == []
+        and kept.forget("shop", "ann") == 0
+    )
     kept.put("shop", "odd", [("a\0b", 1)])
     assert kept.get("shop", "odd") == []
 
@@ -25,7 +36,11 @@ def test_bytes_are_bounded_and_who_was_asked_for_least_lately_goes_first():
     for user in ("u0", "u1", "u2", "u0", "u3"):
         kept.put("shop", user, [("item", 1)])
     assert len(kept) == 3 and kept.bytes == 3 * one
-    assert [user for user in ("u0", "u1", "u2", "u3") if kept.get("shop", user)] == ["u0", "u2", "u3"]
+    assert [user for user in ("u0", "u1", "u2", "u3") if kept.get("shop", user)] == [
+        "u0",
+        "u2",
+        "u3",
+    ]
     for user in ("u0", "u2", "u3"):
         kept.forget("shop", user)
     assert kept.bytes == 0

@@ -1,4 +1,6 @@
-"""The server as a process of its own: killed while events come in, started anew, and stopped politely."""
+"""The server as a process of its own: killed while events come in, started anew, and stopped
+politely.
+"""
 
 import json
 import os
@@ -36,10 +38,27 @@ class Served:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.log = (folder / "log").open("a")
-        command = [sys.executable, "-m", "tailor", "serve", "--database", url, "--port", str(self.port), "--workers", str(workers)]
+        command = [
+            sys.executable,
+            "-m",
+            "tailor",
+            "serve",
+            "--database",
+            url,
+            "--port",
+            str(self.port),
+            "--workers",
+            str(workers),
+        ]
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.PIPE, stderr=self.log, text=True, env=environment, start_new_session=True
+            command,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            text=True,
+            env=environment,
+            start_new_session=True,
         )
         self.said = ""
         while "Serving on" not in self.said:
@@ -81,7 +100,13 @@ def test_a_server_that_is_killed_keeps_what_it_acknowledged(url, tmp_path, worke
                     ids = [f"{turn}-{number}-{i}-{j}" for j in range(5)]
                     try:
                         answer = http.post(
-                            "/v1/events", json={"events": [{"event_id": one, "user_id": "ann", "item_id": one} for one in ids]}
+                            "/v1/events",
+                            json={
+                                "events": [
+                                    {"event_id": one, "user_id": "ann", "item_id": one}
+                                    for one in ids
+                                ]
+                            },
                         )
                     except httpx.TransportError:
                         return
@@ -111,19 +136,30 @@ def test_a_server_that_is_asked_to_stop_finishes_and_leaves_the_file_to_the_next
     SHOP.save(tmp_path / "data")
     server = Served(url, tmp_path)
     headers = {"authorization": "Bearer " + re.search(r"tailor_\S+", server.said)[0]}
-    second = subprocess.run([sys.executable, "-m", "tailor", "serve", "--database", url, "--port", "1"], cwd=tmp_path, capture_output=True, text=True,
-                            env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)  # fmt: skip
+    second = subprocess.run(
+        [sys.executable, "-m", "tailor", "serve", "--database", url, "--port", "1"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert second.returncode == 2 and "being served already" in second.stderr
     events = [{"event_id": str(i), "user_id": "ann", "item_id": "x"} for i in range(500)]
-    assert server.http.post("/v1/events", json={"events": events}, headers=headers).json()["accepted"] == 500
+    assert (
+        server.http.post("/v1/events", json={"events": events}, headers=headers).json()["accepted"]
+        == 500
+    )
     assert (
         server.http.post("/v1/search", json={"text": "tea"}, headers=headers).status_code == 200
     )  # logged half a second later, or when it stops
-    assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)  # the server ends itself by the signal once all is done
+    # the server ends itself by the signal once all is done
+    assert server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
     lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
-    assert {line["route"] for line in lines if line["what"] == "request"} >= {"/v1/events", "/v1/search"} and not [
-        line for line in lines if line["level"] == "error"
-    ]
+    assert {line["route"] for line in lines if line["what"] == "request"} >= {
+        "/v1/events",
+        "/v1/search",
+    } and not [line for line in lines if line["level"] == "error"]
     again = Served(url, tmp_path)
     export = again.http.get("/v1/users/ann/data", headers=headers).json()["stores"]
     again.end(signal.SIGTERM)
@@ -133,30 +169,51 @@ def test_a_server_that_is_asked_to_stop_finishes_and_leaves_the_file_to_the_next
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_database_that_crashes_and_comes_back_takes_nothing_with_it(models):
-    """Answers go on by what was last seen, nothing is accepted meanwhile, and what was acknowledged before is there."""
+    """Answers go on by what was last seen, nothing is accepted meanwhile, and what was acknowledged
+    before is there.
+    """
     cluster = Cluster()
     engine = connect(cluster.url)
     try:
         migrate(engine)
         load_dataset(engine, "shop", SHOP)
         with writing(engine) as connection:
-            serve_model(connection, "shop", add_model(connection, "shop", str(models["one"]), digest_of(models["one"])))
+            serve_model(
+                connection,
+                "shop",
+                add_model(connection, "shop", str(models["one"]), digest_of(models["one"])),
+            )
         service = Service(engine)
         user = SHOP.users.ids[0]
         with Client(make_app(service), key(service, "admin")) as client:
-            assert client.ask("/v1/events", events=[{"event_id": "before", "user_id": user, "item_id": "x"}])["accepted"] == 1
+            assert (
+                client.ask(
+                    "/v1/events", events=[{"event_id": "before", "user_id": user, "item_id": "x"}]
+                )["accepted"]
+                == 1
+            )
             before = client.items(user_id=user)
             cluster.stop()
             away_until = time.monotonic() + 30
             while time.monotonic() < away_until:
                 answer = client.ask("/v1/recommendations", user_id=user)
-                assert [one["item_id"] for one in answer["items"]] == before and "as last seen" in answer["notes"][0]
-                refused = client.post("/v1/events", json={"events": [{"event_id": "while", "user_id": user, "item_id": "y"}]})
+                assert [
+                    one["item_id"] for one in answer["items"]
+                ] == before and "as last seen" in answer["notes"][0]
+                refused = client.post(
+                    "/v1/events",
+                    json={"events": [{"event_id": "while", "user_id": user, "item_id": "y"}]},
+                )
                 assert refused.status_code == 503 and "retry-after" in refused.headers
                 time.sleep(0.5)
             cluster.start()
-            assert client.ask("/v1/events", events=[{"event_id": "before", "user_id": user, "item_id": "x"}, {"event_id": "after", "user_id": user, "item_id": "z"}]) == {
-                "accepted": 1, "duplicates": ["before"], "rejected": []}  # fmt: skip
+            assert client.ask(
+                "/v1/events",
+                events=[
+                    {"event_id": "before", "user_id": user, "item_id": "x"},
+                    {"event_id": "after", "user_id": user, "item_id": "z"},
+                ],
+            ) == {"accepted": 1, "duplicates": ["before"], "rejected": []}
     finally:
         engine.dispose()
         cluster.stop()

@@ -1,4 +1,6 @@
-"""A person's latest events are as of now, whoever wrote them and whoever took them away, however they are remembered."""
+"""A person's latest events are as of now, whoever wrote them and whoever took them away, however
+they are remembered.
+"""
 
 import random
 import threading
@@ -7,7 +9,7 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from tailor.service import remembered  # noqa: E402
+from tailor.service import history_cache  # noqa: E402
 from tailor.service.history_cache import Latest, Remembered  # noqa: E402
 from tailor.store import people, retention  # noqa: E402
 from tailor.store.engine import connect, writing  # noqa: E402
@@ -16,7 +18,9 @@ from tailor.store.events import add_events, latest  # noqa: E402
 
 def add(engine, *events, tenant="shop"):
     """(event id, user, item, time) each, from wherever."""
-    rows = [dict(zip(("event_id", "user_id", "item_id", "time_ms"), one, strict=True)) for one in events]
+    rows = [
+        dict(zip(("event_id", "user_id", "item_id", "time_ms"), one, strict=True)) for one in events
+    ]
     with writing(engine) as connection:
         add_events(connection, tenant, rows, 5_000)
 
@@ -41,7 +45,9 @@ def test_what_others_write_stands_in_the_next_answer_in_the_order_of_time(engine
     add(other, ("6", "ann", "tie", 30), ("4", "ann", "twice", 99))
     add(other, ("own", "ann", "theirs", 7), tenant="else")
     assert known.of("shop", "ann")[1] == [("tea", 10), ("late", 20), ("cup", 30), ("tie", 30)]
-    assert known.of("shop", "bob")[1] == [("pot", 5), ("jug", 6)] and known.of("else", "ann")[1] == [("theirs", 7)]
+    assert known.of("shop", "bob")[1] == [("pot", 5), ("jug", 6)] and known.of("else", "ann")[
+        1
+    ] == [("theirs", 7)]
     assert known.of("shop", "eve") == (0, []) == known.of("shop", None)
     add(other, ("7", "eve", "new", 1))
     assert known.of("shop", "eve")[1] == [("new", 1)]
@@ -65,11 +71,13 @@ def test_the_last_event_taken_away_and_another_with_its_number(engine, other, kn
     with writing(other) as connection:
         people.erase(connection, "shop", "ann")
     add(other, ("3", "bob", "pot", 3))
-    assert known.of("shop", "bob")[1] == [("tea", 1), ("pot", 3)] and known.of("shop", "ann")[1] == []
+    assert (
+        known.of("shop", "bob")[1] == [("tea", 1), ("pot", 3)] and known.of("shop", "ann")[1] == []
+    )
 
 
 def test_an_import_is_not_followed_event_by_event(engine, other, known, monkeypatch):
-    monkeypatch.setattr(remembered, "MOST_ADDED", 10)
+    monkeypatch.setattr(history_cache, "MOST_ADDED", 10)
     add(engine, ("first", "ann", "tea", 0))
     assert known.of("shop", "ann")[1] == [("tea", 0)]
     add(other, *((str(i), "ann", f"item {i}", i + 1) for i in range(300)))
@@ -82,13 +90,17 @@ def test_who_is_followed_is_not_asked_for_again_on_sqlite(engine, known, monkeyp
     add(engine, ("1", "ann", "tea", 1))
     known.of("shop", "ann")
     asked = []
-    monkeypatch.setattr(remembered, "latest", lambda *given: asked.append(given) or latest(*given))
+    monkeypatch.setattr(
+        history_cache, "latest", lambda *given: asked.append(given) or latest(*given)
+    )
     known.of("shop", "ann")
     assert len(asked) == (engine.dialect.name != "sqlite")
 
 
 def test_many_read_while_others_write_and_erase(engine, other, known):
-    """Whoever has asked sees at least what was committed before, and in the end everything is as the store says."""
+    """Whoever has asked sees at least what was committed before, and in the end everything is as
+    the store says.
+    """
     users, ended, wrong = [f"u{i}" for i in range(6)], threading.Event(), []
     committed = dict.fromkeys(users, 0)  # events that a reader must see
     guard = {user: threading.Lock() for user in users}

@@ -1,4 +1,6 @@
-"""What the service learns from what it shows: chance with known probabilities, experiments, estimates from the log."""
+"""What the service learns from what it shows: chance with known probabilities, experiments,
+estimates from the log.
+"""
 
 import json
 import shutil
@@ -17,6 +19,7 @@ from typer.testing import CliRunner
 
 from tailor.cli.main import app
 from tailor.retrieval.popularity import Popularity
+from tailor.service import model_registry
 from tailor.service.app import make_app
 from tailor.service.experiments import judged
 from tailor.service.refit import refit
@@ -48,7 +51,10 @@ def test_chance_has_its_probability_written_down_and_a_request_one_answer(explor
     shown = logged(exploring.service).tables["impressions"].sort("request_id", "position")
     chances = shown["propensity"].to_numpy()
     at_its_place = abs(chances - 0.7) < 1e-6
-    assert 0.55 < at_its_place.mean() < 0.85 and ((chances > 0.005) & (chances < 0.05))[~at_its_place].all()
+    assert (
+        0.55 < at_its_place.mean() < 0.85
+        and ((chances > 0.005) & (chances < 0.05))[~at_its_place].all()
+    )
     assert shown.filter(shown["request_id"] == "r0")["item_id"].to_list() == lists[0]
 
 
@@ -56,9 +62,21 @@ def test_what_is_blocked_is_not_explored_and_similar_items_are_not_left_to_chanc
     gone = exploring.items(user_id=PEOPLE[0], k=20)[:5]
     for item in gone:
         exploring.ask(f"/v1/items/{item}/takedown", reason="")
-    assert not any(set(exploring.items(user_id=PEOPLE[0], k=5, request_id=str(i))) & set(gone) for i in range(50))
+    assert not any(
+        set(exploring.items(user_id=PEOPLE[0], k=5, request_id=str(i))) & set(gone)
+        for i in range(50)
+    )
     assert (
-        len({tuple(one["item_id"] for one in exploring.ask("/v1/similar", item_id=SHOP.catalogue.ids[3])["items"]) for _ in range(5)}) == 1
+        len(
+            {
+                tuple(
+                    one["item_id"]
+                    for one in exploring.ask("/v1/similar", item_id=SHOP.catalogue.ids[3])["items"]
+                )
+                for _ in range(5)
+            }
+        )
+        == 1
     )
 
 
@@ -80,26 +98,48 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
                     "action": "buy",
                     "request_id": answer["request_id"],
                 }
-                client.ask("/v1/events", events=[event, {**event, "event_id": f"v-{user}", "action": "view"}])
-    assert client.ask("/v1/recommendations", k=3)["model"] == "CoVisitation@1"  # somebody without an id
+                client.ask(
+                    "/v1/events",
+                    events=[event, {**event, "event_id": f"v-{user}", "action": "view"}],
+                )
+    # somebody without an id
+    assert client.ask("/v1/recommendations", k=3)["model"] == "CoVisitation@1"
     service.served._write()
     found = client.ask("/v1/experiments/wider", method="GET")
     first, second = found["results"]
-    assert (first["people"], first["lists"], first["chosen"], first["rate"]) == (60 - sum(arms.values()), 2 * first["people"], 0, 0.0)
-    assert (second["people"], second["chosen"], second["rate"]) == (sum(arms.values()), second["people"], 0.5)
+    assert (first["people"], first["lists"], first["chosen"], first["rate"]) == (
+        60 - sum(arms.values()),
+        2 * first["people"],
+        0,
+        0.0,
+    )
+    assert (second["people"], second["chosen"], second["rate"]) == (
+        sum(arms.values()),
+        second["people"],
+        0.5,
+    )
     assert client.ask("/v1/experiments/wider", method="DELETE") == {"ended": "wider"}
-    assert {client.ask("/v1/recommendations", user_id=user, k=1)["model"] for user in PEOPLE[:20]} == {"CoVisitation@1"}
+    assert {
+        client.ask("/v1/recommendations", user_id=user, k=1)["model"] for user in PEOPLE[:20]
+    } == {"CoVisitation@1"}
     service.served._write()
-    assert client.ask("/v1/experiments/wider", method="GET")["results"] == found["results"]  # what came later does not count
+    # what came later does not count
+    assert client.ask("/v1/experiments/wider", method="GET")["results"] == found["results"]
     assert client.ask("/v1/experiments", method="GET")["experiments"][0]["ended_ms"] is not None
 
 
-def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it_has_ended(client, service, models):
+def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it_has_ended(
+    client, service, models
+):
     client.ask("/v1/models", folder="two")
     other = Service(service.engine, service.settings)
     with Client(make_app(other), key(service, "admin")) as second:
         user = next(user for user in PEOPLE if arm_of("shop", "x", user, (1, 3)) == 0)
-        client.ask("/v1/experiments", name="x", arms=[{"version": 1, "share": 1}, {"version": 2, "share": 3}])
+        client.ask(
+            "/v1/experiments",
+            name="x",
+            arms=[{"version": 1, "share": 1}, {"version": 2, "share": 3}],
+        )
         other.model_registry.look("shop")
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@1"
         client.ask("/v1/experiments/x", method="DELETE")
@@ -107,7 +147,9 @@ def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@2"
 
 
-def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_is_told_once(client, service, models, tmp_path, caplog):
+def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_is_told_once(
+    client, service, models, tmp_path, caplog
+):
     gone = Popularity().fit(SHOP).save(models["one"].parent / "gone")
     client.ask("/v1/models", folder="gone")
     client.ask("/v1/models/switch", version=1)
@@ -117,29 +159,42 @@ def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_i
     with Client(make_app(other), key(service, "admin")) as second:
         for _ in range(3):
             other.model_registry.look("shop")
-        assert {second.ask("/v1/recommendations", user_id=user)["model"] for user in PEOPLE[:10]} == {"CoVisitation@1"}
+        assert {
+            second.ask("/v1/recommendations", user_id=user)["model"] for user in PEOPLE[:10]
+        } == {"CoVisitation@1"}
     assert sum("experiment not in place" in one.message for one in caplog.records) == 1
 
 
-def test_a_model_whose_folder_was_away_answers_once_it_is_back(service, models, monkeypatch, caplog):
-    """A network drive that is mounted a minute after the server starts must not leave it without a model until somebody restarts it."""
+def test_a_model_whose_folder_was_away_answers_once_it_is_back(
+    service, models, monkeypatch, caplog
+):
+    """A network drive that is mounted a minute after the server starts must not leave it without a
+    model until somebody restarts it.
+    """
 
     folder, aside = models["one"], models["one"].with_name("aside")
     folder.rename(aside)
     with Client(make_app(service), key(service, "admin")) as client:
         for _ in range(3):
-            assert "version 1" in client.ask("/v1/recommendations", 503, user_id=PEOPLE[0])["detail"]
+            assert (
+                "version 1" in client.ask("/v1/recommendations", 503, user_id=PEOPLE[0])["detail"]
+            )
         assert sum("model not in place" in one.message for one in caplog.records) == 1
         aside.rename(folder)
         client.ask("/v1/recommendations", 503, user_id=PEOPLE[0])  # not tried again so soon
-        monkeypatch.setattr(places, "AGAIN_S", 0.0)
+        monkeypatch.setattr(model_registry, "AGAIN_S", 0.0)
         assert client.ask("/v1/recommendations", user_id=PEOPLE[0])["model"] == "CoVisitation@1"
 
 
 def test_what_cannot_be_begun_is_refused_and_changes_nothing(client, models):
     client.ask("/v1/models", folder="two")
     arms = [{"version": 1}, {"version": 2}]
-    assert "no model version 9" in client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1}, {"version": 9}])["detail"]
+    assert (
+        "no model version 9"
+        in client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1}, {"version": 9}])[
+            "detail"
+        ]
+    )
     client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1}, {"version": 1}])
     client.ask("/v1/experiments", 422, name="a", arms=arms[:1])
     client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1, "share": 0}, {"version": 2}])
@@ -156,17 +211,24 @@ def test_rates_by_hand_intervals_and_an_uneven_split():
     users = [f"u{i}" for i in range(4_000)]
     experiment = {"name": "e", "arms": [{"version": 1, "share": 1.0}, {"version": 2, "share": 1.0}]}
     arms = {user: arm_of("t", "e", user, (1, 1)) for user in users}
-    outcomes = [(user, 4, (i % 10 == 0) + 2 * (arms[user] and i % 5 == 0)) for i, user in enumerate(users)]
+    outcomes = [
+        (user, 4, (i % 10 == 0) + 2 * (arms[user] and i % 5 == 0)) for i, user in enumerate(users)
+    ]
     found = judged("t", experiment, outcomes)
     first, second = found["results"]
-    assert first["rate"] == pytest.approx(0.025, abs=0.004) and second["rate"] == pytest.approx(0.125, abs=0.01) and not found["notes"]
+    assert (
+        first["rate"] == pytest.approx(0.025, abs=0.004)
+        and second["rate"] == pytest.approx(0.125, abs=0.01)
+        and not found["notes"]
+    )
     against = second["against_first"]
     assert (
         against["interval"][0] < second["rate"] - first["rate"] < against["interval"][1]
         and against["p"] < 1e-6
         and first["against_first"] is None
     )
-    lost = [one for one in outcomes if arms[one[0]] == 0 or hash(one[0]) % 2]  # half of an arm's people are not counted
+    # half of an arm's people are not counted
+    lost = [one for one in outcomes if arms[one[0]] == 0 or hash(one[0]) % 2]
     assert "unevenly" in judged("t", experiment, lost)["notes"][0]
     few = judged("t", experiment, outcomes[:20])
     assert few["results"][0]["interval"] is None and "fewer than" in few["notes"][0]
@@ -178,23 +240,52 @@ def test_arms_have_the_shares_they_were_given():
     counted = [0, 0, 0]
     for i in range(6_000):
         counted[arm_of("t", "e", f"person {i}", (1, 2, 3))] += 1
-    assert counted[0] == pytest.approx(1_000, abs=120) and counted[1] == pytest.approx(2_000, abs=150)
+    assert counted[0] == pytest.approx(1_000, abs=120) and counted[1] == pytest.approx(
+        2_000, abs=150
+    )
 
 
 def test_a_model_is_judged_by_the_log_before_it_answers(exploring, models, url):
     for i in range(120):
-        answer = exploring.ask("/v1/recommendations", user_id=PEOPLE[i % 60], k=4, request_id=f"q{i}")
+        answer = exploring.ask(
+            "/v1/recommendations", user_id=PEOPLE[i % 60], k=4, request_id=f"q{i}"
+        )
         if i % 3 == 0:
             exploring.ask(
                 "/v1/events",
-                events=[{"event_id": f"e{i}", "user_id": PEOPLE[i % 60], "item_id": answer["items"][0]["item_id"], "request_id": f"q{i}"}],
+                events=[
+                    {
+                        "event_id": f"e{i}",
+                        "user_id": PEOPLE[i % 60],
+                        "item_id": answer["items"][0]["item_id"],
+                        "request_id": f"q{i}",
+                    }
+                ],
             )
     exploring.service.served._write()
-    done = CliRunner().invoke(app, ["estimate", str(models["one"]), str(models["two"]), "--database", url, "--tenant", "shop", "--json"])
+    done = CliRunner().invoke(
+        app,
+        [
+            "estimate",
+            str(models["one"]),
+            str(models["two"]),
+            "--database",
+            url,
+            "--tenant",
+            "shop",
+            "--json",
+        ],
+    )
     assert done.exit_code == 0, done.output
     found = json.loads(done.output)[str(models["one"])]
-    assert found["requests"] == 120 and found["logged"]["mean"] == pytest.approx(1 / 3) and found["agreement"] > 0.4
-    table = CliRunner().invoke(app, ["estimate", str(models["two"]), "--database", url, "--tenant", "shop"])
+    assert (
+        found["requests"] == 120
+        and found["logged"]["mean"] == pytest.approx(1 / 3)
+        and found["agreement"] > 0.4
+    )
+    table = CliRunner().invoke(
+        app, ["estimate", str(models["two"]), "--database", url, "--tenant", "shop"]
+    )
     assert "120 lists" in table.output and "would earn" in table.output
 
 
@@ -232,11 +323,26 @@ def test_the_served_demo_ends_with_what_came_of_the_trial(tmp_path):
         "--pause",
         "0",
     ]
-    done = subprocess.run([sys.executable, "-m", "tailor", *words], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "tailor", *words],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "200 visits" in done.stdout and "best sellers" in done.stdout and "tailor estimate" in done.stdout
+    assert (
+        "200 visits" in done.stdout
+        and "best sellers" in done.stdout
+        and "tailor estimate" in done.stdout
+    )
     engine = connect(str(tmp_path / "demo.db"))
     with reading(engine) as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM requests")).scalar_one() == 200
-        assert connection.execute(sa.text("SELECT count(*) FROM events WHERE request_id IS NOT NULL")).scalar_one() > 10
+        assert (
+            connection.execute(
+                sa.text("SELECT count(*) FROM events WHERE request_id IS NOT NULL")
+            ).scalar_one()
+            > 10
+        )
     engine.dispose()

@@ -1,4 +1,6 @@
-"""Predictions over HTTP: the model's own numbers, by person, with takedowns kept, and a word where there is no model."""
+"""Predictions over HTTP: the model's own numbers, by person, with takedowns kept, and a word where
+there is no model.
+"""
 
 import shutil
 
@@ -41,8 +43,12 @@ def predictors(models):
 
 @pytest.fixture
 def predicting(client, predictors, monkeypatch):
-    monkeypatch.setattr("tailor.service.predictions.now_ms", lambda: NOW)  # the hour is a field of the model
-    assert client.ask("/v1/models", folder="fm") == {"version": 2, "model": "FactorizationMachine@2"}
+    # the hour is a field of the model
+    monkeypatch.setattr("tailor.service.predictions.now_ms", lambda: NOW)
+    assert client.ask("/v1/models", folder="fm") == {
+        "version": 2,
+        "model": "FactorizationMachine@2",
+    }
     return client
 
 
@@ -52,9 +58,14 @@ def values(client, status=200, **body):
 
 def test_the_values_are_the_model_s_own_for_the_stored_history(predicting, predictors):
     answer = predicting.ask("/v1/predict", user_id=USER, item_ids=ITEMS)
-    assert answer["model"] == "FactorizationMachine@2" and [one["item_id"] for one in answer["items"]] == ITEMS
+    assert (
+        answer["model"] == "FactorizationMachine@2"
+        and [one["item_id"] for one in answer["items"]] == ITEMS
+    )
     history = SHOP.queries([USER])[0].history
-    said = load(predictors["fm"]).predict([Query(USER, History(history.item_ids), time_ms=NOW)], [ITEMS])[0]
+    said = load(predictors["fm"]).predict(
+        [Query(USER, History(history.item_ids), time_ms=NOW)], [ITEMS]
+    )[0]
     assert [one["value"] for one in answer["items"]] == pytest.approx(said.tolist(), abs=1e-5)
     assert all(0 < one["value"] < 1 and one["known"] for one in answer["items"])
     given = values(predicting, history=list(history.item_ids), item_ids=ITEMS)
@@ -81,11 +92,17 @@ def test_a_new_event_counts_at_once(predicting):
     assert after != [one["value"] for one in stranger["items"]]
 
 
-def test_unknown_items_are_named_and_those_taken_down_have_no_value(predicting, service, monkeypatch):
+def test_unknown_items_are_named_and_those_taken_down_have_no_value(
+    predicting, service, monkeypatch
+):
     predicting.ask(f"/v1/items/{ITEMS[1]}/takedown", reason="")
     answer = predicting.ask("/v1/predict", user_id=USER, item_ids=[*ITEMS[:2], "never heard of"])
     assert [one["known"] for one in answer["items"]] == [True, True, False]
-    assert [one["value"] is None for one in answer["items"]] == [False, True, False] and "taken down" in answer["notes"][-1]
+    assert [one["value"] is None for one in answer["items"]] == [
+        False,
+        True,
+        False,
+    ] and "taken down" in answer["notes"][-1]
     model = service.model_registry.predictor("shop").model
     real = model.predict
 
@@ -94,7 +111,8 @@ def test_unknown_items_are_named_and_those_taken_down_have_no_value(predicting, 
         return real(queries, item_ids)
 
     monkeypatch.setattr(model, "predict", slowly, raising=False)
-    assert values(predicting, user_id=USER, item_ids=ITEMS[:2]) == [None, None]  # blocked while the model answered
+    # blocked while the model answered
+    assert values(predicting, user_id=USER, item_ids=ITEMS[:2]) == [None, None]
 
 
 def test_where_nothing_predicts_it_says_what_to_do(client, service, predictors):
@@ -108,8 +126,18 @@ def test_where_nothing_predicts_it_says_what_to_do(client, service, predictors):
     client.ask("/v1/experiments", 422, name="mixed", arms=[{"version": 1}, {"version": 2}])
 
 
-@pytest.mark.parametrize(("body", "field"), [({"item_ids": []}, "item_ids"), ({"item_ids": [""]}, "item_ids"), ({}, "item_ids"), ({"item_ids": ["a"], "k": 3}, "k"),
-                                             ({"item_ids": "abc"}, "item_ids"), ({"item_ids": ["a"] * 1001}, "item_ids"), ({"item_ids": ["a"], "user_id": "u", "history": []}, None)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"item_ids": []}, "item_ids"),
+        ({"item_ids": [""]}, "item_ids"),
+        ({}, "item_ids"),
+        ({"item_ids": ["a"], "k": 3}, "k"),
+        ({"item_ids": "abc"}, "item_ids"),
+        ({"item_ids": ["a"] * 1001}, "item_ids"),
+        ({"item_ids": ["a"], "user_id": "u", "history": []}, None),
+    ],
+)
 def test_what_cannot_be_read_is_refused_and_the_field_named(predicting, body, field):
     problem = predicting.ask("/v1/predict", 422, **body)
     assert field is None or problem["errors"][0]["field"].split(".")[0] == field
@@ -120,12 +148,15 @@ def test_another_predictor_takes_the_place_and_gives_it_back(predicting, predict
     assert predicting.ask("/v1/predict", item_ids=ITEMS)["model"] == "FactorizationMachine@3"
     assert predicting.ask("/v1/models/rollback?kind=predicts")["version"] == 2
     assert predicting.ask("/v1/predict", item_ids=ITEMS)["model"] == "FactorizationMachine@2"
-    assert "no other version" in predicting.ask("/v1/models/rollback", 409)["detail"]  # of those that recommend
+    # of those that recommend
+    assert "no other version" in predicting.ask("/v1/models/rollback", 409)["detail"]
     predicting.ask("/v1/models/rollback?kind=both", 422)
 
 
 def test_a_restart_finds_it_and_a_broken_one_leaves_the_one_before(predicting, service, predictors):
-    gone = shutil.copytree(predictors["fm2"], predictors["fm2"].with_name("fm-gone"), dirs_exist_ok=True)
+    gone = shutil.copytree(
+        predictors["fm2"], predictors["fm2"].with_name("fm-gone"), dirs_exist_ok=True
+    )
     predicting.ask("/v1/models", folder="fm-gone")
     shutil.rmtree(gone)
     again = Service(service.engine, service.settings)
@@ -145,20 +176,30 @@ def test_a_value_of_several_numbers_stays_several(predicting, service, monkeypat
     assert values(predicting, item_ids=ITEMS[:1]) == [[0.25, 0.75]]
 
 
-def test_while_the_database_is_away_it_answers_by_what_was_last_seen(predicting, service, monkeypatch):
+def test_while_the_database_is_away_it_answers_by_what_was_last_seen(
+    predicting, service, monkeypatch
+):
     before = values(predicting, user_id=USER, item_ids=ITEMS)
     take_away(service, monkeypatch)
     answer = predicting.ask("/v1/predict", user_id=USER, item_ids=ITEMS)
-    assert "as last seen" in answer["notes"][0] and [one["value"] for one in answer["items"]] == pytest.approx(before, abs=1e-5)
+    assert "as last seen" in answer["notes"][0] and [
+        one["value"] for one in answer["items"]
+    ] == pytest.approx(before, abs=1e-5)
 
 
 def test_the_commands_and_the_client_know_it(predicting, service, models, predictors, tmp_path):
     assert kind_of(models["one"]) == "recommends" and kind_of(predictors["fm"]) == "predicts"
-    done = CliRunner().invoke(app, ["serve", "--model", str(predictors["fm"]), "--database", f"{tmp_path}/x.db"])
+    done = CliRunner().invoke(
+        app, ["serve", "--model", str(predictors["fm"]), "--database", f"{tmp_path}/x.db"]
+    )
     assert "--predictor" in (done.output + str(done.exception))
     with pytest.raises(ModelError, match="does not recommend"):
         refit(service.engine, "shop", {"class": "FactorizationMachine"}, tmp_path)
-    speaking = Speaking("http://test", "key", transport=httpx.MockTransport(lambda request: _passed(predicting, request)))
+    speaking = Speaking(
+        "http://test",
+        "key",
+        transport=httpx.MockTransport(lambda request: _passed(predicting, request)),
+    )
     assert [one["item_id"] for one in speaking.predict(ITEMS, user_id=USER)["items"]] == ITEMS
     with pytest.raises(ServiceError, match="no other version"):
         speaking.roll_back("predicts")
@@ -166,14 +207,19 @@ def test_the_commands_and_the_client_know_it(predicting, service, models, predic
 
 def _passed(client, request):
     answer = client.request(
-        request.method, str(request.url).removeprefix("http://test"), content=request.content, headers={"content-type": "application/json"}
+        request.method,
+        str(request.url).removeprefix("http://test"),
+        content=request.content,
+        headers={"content-type": "application/json"},
     )
     return httpx.Response(answer.status_code, json=answer.json())
 
 
 def test_a_predictor_alone_lets_lists_say_what_is_missing(service, predictors):
     with writing(service.engine) as connection:
-        version = add_model(connection, "lone", str(predictors["fm"]), digest_of(predictors["fm"]), kind=PREDICTS)
+        version = add_model(
+            connection, "lone", str(predictors["fm"]), digest_of(predictors["fm"]), kind=PREDICTS
+        )
         serve_model(connection, "lone", version)
     with Client(make_app(service), key(service, "admin", "lone")) as client:
         assert len(values(client, item_ids=ITEMS)) == 6

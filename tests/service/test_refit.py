@@ -1,4 +1,6 @@
-"""Learning anew: beside what answers, compared on what neither has learned from, and put in place in one step."""
+"""Learning anew: beside what answers, compared on what neither has learned from, and put in place
+in one step.
+"""
 
 import re
 
@@ -40,7 +42,11 @@ def running(engine, method, folder):
     """A model that learned from what was there before MADE_MS answers."""
     method.fit(CUT.train).save(folder)
     with writing(engine) as connection:
-        serve_model(connection, "shop", add_model(connection, "shop", str(folder), digest_of(folder), made_ms=MADE_MS))
+        serve_model(
+            connection,
+            "shop",
+            add_model(connection, "shop", str(folder), digest_of(folder), made_ms=MADE_MS),
+        )
 
 
 def answering(engine):
@@ -50,14 +56,24 @@ def answering(engine):
 
 def test_the_first_model_is_put_in_place_without_a_rival(engine, tmp_path):
     outcome = refit(engine, "shop", {"class": "CoVisitation"}, tmp_path / "models")
-    assert outcome.swapped and outcome.version == 1 and outcome.why == "there was no model" and outcome.events == len(SHOP.events)
+    assert (
+        outcome.swapped
+        and outcome.version == 1
+        and outcome.why == "there was no model"
+        and outcome.events == len(SHOP.events)
+    )
     assert answering(engine)["digest"] == digest_of(answering(engine)["folder"])
 
 
 def test_a_better_model_takes_the_place_and_the_figures_say_so(engine, tmp_path):
     running(engine, Popularity(), tmp_path / "old")
     outcome = refit(engine, "shop", {"class": "CoVisitation"}, tmp_path / "models")
-    assert outcome.swapped and outcome.version == 2 and outcome.comparison["difference"] > 0 and outcome.comparison["users"] >= 50
+    assert (
+        outcome.swapped
+        and outcome.version == 2
+        and outcome.comparison["difference"] > 0
+        and outcome.comparison["users"] >= 50
+    )
     assert answering(engine)["version"] == 2
     with reading(engine) as connection:
         assert [row["version"] for row in listed_models(connection, "shop")] == [2, 1]
@@ -66,15 +82,26 @@ def test_a_better_model_takes_the_place_and_the_figures_say_so(engine, tmp_path)
 def test_a_model_that_is_worse_on_fresh_events_stays_out(engine, tmp_path):
     running(engine, CoVisitation(), tmp_path / "old")
     outcome = refit(engine, "shop", {"class": "Popularity"}, tmp_path / "models")
-    assert not outcome.swapped and outcome.comparison["high"] < 0 and re.search(r"version 1 stays.*lower on fresh events", outcome.why)
+    assert (
+        not outcome.swapped
+        and outcome.comparison["high"] < 0
+        and re.search(r"version 1 stays.*lower on fresh events", outcome.why)
+    )
     assert answering(engine)["version"] == 1 and not (tmp_path / "models").exists()
-    assert refit(engine, "shop", {"class": "Popularity"}, tmp_path / "models", force=True).why == "forced"
+    assert (
+        refit(engine, "shop", {"class": "Popularity"}, tmp_path / "models", force=True).why
+        == "forced"
+    )
 
 
 def test_without_fresh_events_nothing_changes(engine, tmp_path):
     refit(engine, "shop", {"class": "CoVisitation"}, tmp_path / "models")
     outcome = refit(engine, "shop", {"class": "CoVisitation", "window": 2}, tmp_path / "models")
-    assert not outcome.swapped and "nothing to compare by" in outcome.why and answering(engine)["version"] == 1
+    assert (
+        not outcome.swapped
+        and "nothing to compare by" in outcome.why
+        and answering(engine)["version"] == 1
+    )
 
 
 def test_the_comparison_holds_back_what_happened_since(engine):
@@ -107,7 +134,11 @@ def test_the_commands_make_keys_load_and_refit(tmp_path, engine, monkeypatch):
     key = run("keys", "make", "site", "--role", "write", "--database", "other.db").strip()
     assert key.startswith("tailor_") and key not in run("keys", "list", "--database", "other.db")
     assert "revoked: 1" in run("keys", "revoke", "site", "--database", "other.db")
-    assert "version 1 answers: there was no model" in run("refit", "CoVisitation", "--database", "other.db", "--out", "models")
-    assert "nothing changed" in run("refit", "CoVisitation", "--database", "other.db", "--out", "models", "--after", "10000000")
+    assert "version 1 answers: there was no model" in run(
+        "refit", "CoVisitation", "--database", "other.db", "--out", "models"
+    )
+    assert "nothing changed" in run(
+        "refit", "CoVisitation", "--database", "other.db", "--out", "models", "--after", "10000000"
+    )
     assert '"events"' in run("store", "erase", SHOP.users.ids[0], "--database", "other.db")
     assert "revision 0006" in run("store", "migrate", "--database", "other.db")

@@ -49,8 +49,15 @@ def meaning(tmp_path, monkeypatch):
 def asked(service, meaning):
     service.meaning = meaning
     with Client(make_app(service), key(service, "admin")) as made:
-        made.ask("/v1/items", method="PUT", items=[{"item_id": "pot", "title": "brewing vessel of clay"}, {"item_id": "hose", "title": "hose, 20 m"},
-                                                   {"item_id": "zanzibar", "title": "zanzibar rug"}])  # fmt: skip
+        made.ask(
+            "/v1/items",
+            method="PUT",
+            items=[
+                {"item_id": "pot", "title": "brewing vessel of clay"},
+                {"item_id": "hose", "title": "hose, 20 m"},
+                {"item_id": "zanzibar", "title": "zanzibar rug"},
+            ],
+        )
         made.ask("/v1/search", text="rug")
         read(service, "shop")
         yield made
@@ -76,15 +83,23 @@ def test_a_changed_text_is_found_by_its_new_meaning_only(asked, service):
     asked.ask("/v1/items", method="PUT", items=[{"item_id": "pot", "title": "garden dwarf"}])
     asked.ask("/v1/search", text="dwarf")
     read(service, "shop")
-    assert {one["item_id"] for one in asked.ask("/v1/search", text="hose", k=2)["items"]} == {"hose", "pot"}
+    assert {one["item_id"] for one in asked.ask("/v1/search", text="hose", k=2)["items"]} == {
+        "hose",
+        "pot",
+    }
     found = asked.ask("/v1/search", text="cuppa", k=50)["items"]
     assert [one["item_id"] for one in found].count("pot") == 1 and found[0]["score"] < 3
 
 
 def test_blocked_and_filtered_items_stay_away(asked):
     asked.ask("/v1/items/pot", method="DELETE")
-    assert "pot" not in {one["item_id"] for one in asked.ask("/v1/search", text="cuppa", k=50)["items"]}
-    assert "hose" not in {one["item_id"] for one in asked.ask("/v1/search", text="garden", k=50, exclude=["hose"])["items"]}
+    assert "pot" not in {
+        one["item_id"] for one in asked.ask("/v1/search", text="cuppa", k=50)["items"]
+    }
+    assert "hose" not in {
+        one["item_id"]
+        for one in asked.ask("/v1/search", text="garden", k=50, exclude=["hose"])["items"]
+    }
 
 
 def test_another_tenant_s_items_are_not_among_the_answers(asked, service):
@@ -92,8 +107,12 @@ def test_another_tenant_s_items_are_not_among_the_answers(asked, service):
     other.ask("/v1/items", method="PUT", items=[{"item_id": "theirs", "title": "teapot"}])
     other.ask("/v1/search", text="teapot")
     read(service, "rival")
-    assert [one["item_id"] for one in other.ask("/v1/search", text="cuppa", k=50)["items"]] == ["theirs"]
-    assert "theirs" not in {one["item_id"] for one in asked.ask("/v1/search", text="cuppa", k=50)["items"]}
+    assert [one["item_id"] for one in other.ask("/v1/search", text="cuppa", k=50)["items"]] == [
+        "theirs"
+    ]
+    assert "theirs" not in {
+        one["item_id"] for one in asked.ask("/v1/search", text="cuppa", k=50)["items"]
+    }
 
 
 def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
@@ -101,7 +120,9 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
     GATE.clear()
     service.meaning = Meaning(Meant(slow=True))
     with Client(make_app(service), key(service, "admin")) as client:
-        client.ask("/v1/items", method="PUT", items=[{"item_id": "k", "title": "kettle number nine"}])
+        client.ask(
+            "/v1/items", method="PUT", items=[{"item_id": "k", "title": "kettle number nine"}]
+        )
         answer = client.ask("/v1/search", text="kettle", k=1)
         assert answer["items"][0]["item_id"] == "k"
         assert any("not read for meaning yet" in note for note in answer["notes"])
@@ -115,7 +136,10 @@ def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(me
     monkeypatch.setattr(meaning, "read", lambda texts, arrived: late.append((texts, arrived)))
 
     def write(*items):
-        rows = [{"item_id": one, "title": title, "categories": None, "text": None, "blocked": None} for one, title in items]
+        rows = [
+            {"item_id": one, "title": title, "categories": None, "text": None, "blocked": None}
+            for one, title in items
+        ]
         made._index(rows)
         made.rows |= {row["item_id"]: row for row in rows}
 
@@ -131,8 +155,14 @@ def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(me
 
 def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
     shelf = Shelf("shop", meaning)
-    monkeypatch.setattr(Meant, "encode", lambda self, texts: (_ for _ in ()).throw(RuntimeError("no weights for kettle")))
-    shelf._index([{"item_id": "a", "title": "kettle", "categories": None, "text": None, "blocked": None}])
+    monkeypatch.setattr(
+        Meant,
+        "encode",
+        lambda self, texts: (_ for _ in ()).throw(RuntimeError("no weights for kettle")),
+    )
+    shelf._index(
+        [{"item_id": "a", "title": "kettle", "categories": None, "text": None, "blocked": None}]
+    )
     meaning._pool.submit(lambda: None).result()
     assert shelf.search("kettle", 5, ())[0][0] == "a" and shelf.unread == 1
     assert "RuntimeError" in caplog.text and "kettle" not in caplog.text

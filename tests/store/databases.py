@@ -23,7 +23,9 @@ class Cluster:
     def __init__(self) -> None:
         bins = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
         if not bins or "postgres" not in {one.pw_name for one in pwd.getpwall()} or os.getuid():
-            pytest.skip("PostgreSQL is not installed, or this is not root: apt-get install postgresql")
+            pytest.skip(
+                "PostgreSQL is not installed, or this is not root: apt-get install postgresql"
+            )
         self.bin, self.folder = bins[-1], Path(tempfile.mkdtemp(prefix="tailor-pg-"))
         shutil.chown(self.folder, "postgres")
         self._run("initdb", "-D", f"{self.folder}/data", "-A", "trust", "-E", "UTF8")

@@ -32,7 +32,16 @@ from tailor.store.events import add_events, count, latest  # noqa: E402
 from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
 from tailor.store.schema import items, metadata  # noqa: E402
-from tailor.store.served import Served, ServedLog, add_model, current_model, listed_models, log_served, serve_model, tenants  # noqa: E402
+from tailor.store.served import (  # noqa: E402
+    Served,
+    ServedLog,
+    add_model,
+    current_model,
+    listed_models,
+    log_served,
+    serve_model,
+    tenants,
+)
 from tailor.store.subjects import subject_of  # noqa: E402
 from tailor.store.writer import AwayError, Writer  # noqa: E402
 
@@ -57,7 +66,9 @@ def write(engine, job, *given):
 
 
 def test_a_lookup_that_fails_says_so_as_any_reading_does_and_leaves_a_sound_connection(engine):
-    wrong = Lookup(sa.select(sa.literal_column("no_such_column")).select_from(metadata.tables["events"]))
+    wrong = Lookup(
+        sa.select(sa.literal_column("no_such_column")).select_from(metadata.tables["events"])
+    )
     with pytest.raises(sa.exc.DBAPIError) as failed:
         wrong.rows(engine)
     assert not failed.value.params
@@ -102,7 +113,12 @@ def test_an_event_counts_once_however_often_it_is_sent(engine):
 
 
 def test_a_history_is_in_the_order_of_time_then_of_arrival_and_only_the_latest_are_read(engine):
-    events(engine, event("c", item="third", time_ms=3), event("a", item="first", time_ms=1), event("b", item="second", time_ms=3))
+    events(
+        engine,
+        event("c", item="third", time_ms=3),
+        event("a", item="first", time_ms=1),
+        event("b", item="second", time_ms=3),
+    )
     assert latest(engine, "shop", "ann")[2] == [("first", 1), ("third", 3), ("second", 3)]
     assert latest(engine, "shop", "ann", 2)[2] == [("third", 3), ("second", 3)]
 
@@ -112,20 +128,29 @@ def test_tenants_share_nothing(engine):
     events(engine, event("1", item="own"), tenant="b")
     assert latest(engine, "b", "ann")[2] == [("own", 1_000)]
     write(engine, catalogue.upsert_items, "a", [{"item_id": "tea", "title": "Tea"}])
-    assert read(engine, catalogue.item, "b", "tea") is None and read(engine, catalogue.version, "b") == 0
+    assert (
+        read(engine, catalogue.item, "b", "tea") is None
+        and read(engine, catalogue.version, "b") == 0
+    )
     assert write(engine, people.erase, "a", "ann")["rows"]["events"] == 1
     assert latest(engine, "b", "ann")[2] == [("own", 1_000)]
 
 
 def test_whoever_asks_what_changed_misses_nothing(engine):
     seen = write(
-        engine, catalogue.upsert_items, "shop", [{"item_id": "a", "title": "A", "more": {"colour": "red"}}, {"item_id": "b", "price": 2.0}]
+        engine,
+        catalogue.upsert_items,
+        "shop",
+        [{"item_id": "a", "title": "A", "more": {"colour": "red"}}, {"item_id": "b", "price": 2.0}],
     )
     assert [row["item_id"] for row in read(engine, catalogue.items_since, "shop", 0)] == ["a", "b"]
     write(engine, catalogue.upsert_items, "shop", [{"item_id": "b", "price": 3.0}])
     write(engine, catalogue.block, "shop", "c", catalogue.TAKEN_DOWN)
     changed = read(engine, catalogue.items_since, "shop", seen)
-    assert [(row["item_id"], row["price"], row["blocked"]) for row in changed] == [("b", 3.0, None), ("c", None, "taken down")]
+    assert [(row["item_id"], row["price"], row["blocked"]) for row in changed] == [
+        ("b", 3.0, None),
+        ("c", None, "taken down"),
+    ]
     assert read(engine, catalogue.version, "shop") == max(row["changed"] for row in changed)
 
 
@@ -139,11 +164,15 @@ def test_a_deleted_item_comes_back_when_written_and_one_taken_down_does_not(engi
     write(engine, catalogue.block, "shop", "tea", catalogue.TAKEN_DOWN)
     write(engine, catalogue.upsert_items, "shop", tea)
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] == "taken down"
-    assert write(engine, catalogue.restore, "shop", "tea") and not write(engine, catalogue.restore, "shop", "tea")
+    assert write(engine, catalogue.restore, "shop", "tea") and not write(
+        engine, catalogue.restore, "shop", "tea"
+    )
     assert read(engine, catalogue.item, "shop", "tea")["blocked"] is None
 
 
-@pytest.mark.parametrize("order", [(catalogue.DELETED, catalogue.TAKEN_DOWN), (catalogue.TAKEN_DOWN, catalogue.DELETED)])
+@pytest.mark.parametrize(
+    "order", [(catalogue.DELETED, catalogue.TAKEN_DOWN), (catalogue.TAKEN_DOWN, catalogue.DELETED)]
+)
 def test_an_item_both_deleted_and_taken_down_needs_both_undone(engine, order):
     tea = [{"item_id": "tea", "title": "Tea"}]
 
@@ -167,7 +196,9 @@ def test_a_key_is_nowhere_in_the_store_and_opens_nothing_once_revoked(engine):
     assert read(engine, keys.caller, key) == keys.Caller("shop", "write", "site")
     assert read(engine, keys.caller, key + "x") is None
     for table in metadata.sorted_tables:
-        assert key not in str(read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all()))
+        assert key not in str(
+            read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all())
+        )
     assert write(engine, keys.revoke, "shop", "site") == 1
     assert read(engine, keys.caller, key) is None
     with pytest.raises(StoreError, match="no role"):
@@ -186,24 +217,42 @@ def served(request_id, user="ann", shown=(("tea", 1.0, 1.0), ("cup", 0.5, 1.0)),
 
 
 def test_erasure_takes_everything_of_one_person_and_nothing_of_others(engine):
-    events(engine, event("1", action="ann's words"), event("2", user="bob"), event("3", user="ann2"))
+    events(
+        engine, event("1", action="ann's words"), event("2", user="bob"), event("3", user="ann2")
+    )
     write(engine, people.upsert_person, "shop", "ann", {"country": "NO"})
     write(engine, log_served, [served("r1", text="green tea"), served("r2", "bob")])
     export = read(engine, people.export, "shop", "ann")
-    assert {name: len(rows) for name, rows in export.items()} == {"impressions": 2, "requests": 1, "events": 1, "people": 1}
+    assert {name: len(rows) for name, rows in export.items()} == {
+        "impressions": 2,
+        "requests": 1,
+        "events": 1,
+        "people": 1,
+    }
     receipt = write(engine, people.erase, "shop", "ann")
     assert receipt["rows"] == {"impressions": 2, "requests": 1, "events": 1, "people": 1}
-    assert not any(receipt["scanned"].values()) and not any(read(engine, people.export, "shop", "ann").values())
-    assert {name: len(rows) for name, rows in read(engine, people.export, "shop", "bob").items()} == {
+    assert not any(receipt["scanned"].values()) and not any(
+        read(engine, people.export, "shop", "ann").values()
+    )
+    assert {
+        name: len(rows) for name, rows in read(engine, people.export, "shop", "bob").items()
+    } == {
         "impressions": 2,
         "requests": 1,
         "events": 1,
         "people": 0,
     }
     everything = "".join(
-        str(read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all())) for table in metadata.sorted_tables
+        str(
+            read(engine, lambda connection, table=table: connection.execute(sa.select(table)).all())
+        )
+        for table in metadata.sorted_tables
     )
-    assert "green tea" not in everything and "'ann'" not in everything and "NO" not in everything.replace("NONE", "")
+    assert (
+        "green tea" not in everything
+        and "'ann'" not in everything
+        and "NO" not in everything.replace("NONE", "")
+    )
 
 
 def test_a_receipt_is_signed_and_a_changed_one_is_not(engine):
@@ -227,21 +276,31 @@ def test_a_scan_finds_an_id_in_any_column_and_no_longer_word(engine):
 
 def test_what_was_erased_while_it_waited_to_be_written_is_not_written(engine):
     write(engine, people.erase, "shop", "ann")
-    write(engine, log_served, [served("before"), served("other", "bob")])  # at 7 ms, long before the erasure
+    # at 7 ms, long before the erasure
+    write(engine, log_served, [served("before"), served("other", "bob")])
     assert not any(read(engine, people.export, "shop", "ann").values())
     assert read(engine, people.export, "shop", "bob")["requests"]
 
 
 def test_a_request_that_is_there_stays_as_it_is(engine):
     write(engine, log_served, [served("r"), served("r", "bob", (("x", 1.0, 1.0),))])
-    write(engine, log_served, [served("r", "bob", (("a", 1.0, 1.0), ("b", 1.0, 1.0), ("c", 1.0, 1.0)))])
-    assert [row["item_id"] for row in read(engine, people.export, "shop", "ann")["impressions"]] == ["tea", "cup"]
+    write(
+        engine,
+        log_served,
+        [served("r", "bob", (("a", 1.0, 1.0), ("b", 1.0, 1.0), ("c", 1.0, 1.0)))],
+    )
+    assert [
+        row["item_id"] for row in read(engine, people.export, "shop", "ann")["impressions"]
+    ] == ["tea", "cup"]
     assert not read(engine, people.export, "shop", "bob")["requests"]
 
 
 def test_the_last_model_put_in_place_answers_and_the_one_before_can_come_back(engine):
     assert read(engine, current_model, "shop") is None
-    first, second = write(engine, add_model, "shop", "/a", "da"), write(engine, add_model, "shop", "/b", "db")
+    first, second = (
+        write(engine, add_model, "shop", "/a", "da"),
+        write(engine, add_model, "shop", "/b", "db"),
+    )
     assert (first, second, write(engine, add_model, "shop", "/moved", "da")) == (1, 2, 1)
     for version in (1, 2, 1):
         write(engine, serve_model, "shop", version)
@@ -259,7 +318,12 @@ def test_the_migrated_tables_are_those_of_the_schema(engine):
 
 
 def test_tables_of_a_newer_version_are_refused(engine):
-    write(engine, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'"))
+    write(
+        engine,
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE alembic_version SET version_num = '9999'"
+        ),
+    )
     with pytest.raises(StoreError, match="9999"):
         migrate(engine)
 
@@ -269,7 +333,13 @@ def test_jobs_that_wait_are_written_together_and_a_bad_one_takes_nothing_from_th
 
     def one(i):
         try:
-            answers.append(writer.do(lambda connection: add_events(connection, "shop", [event(str(i), user=None if i == 7 else "ann")], 0)))
+            answers.append(
+                writer.do(
+                    lambda connection: add_events(
+                        connection, "shop", [event(str(i), user=None if i == 7 else "ann")], 0
+                    )
+                )
+            )
         except sa.exc.IntegrityError:
             answers.append("refused")
 
@@ -279,7 +349,9 @@ def test_jobs_that_wait_are_written_together_and_a_bad_one_takes_nothing_from_th
     for thread in threads:
         thread.join()
     writer.close()
-    assert sorted(map(str, answers)) == sorted(["refused", *(str({str(i)}) for i in range(40) if i != 7)])
+    assert sorted(map(str, answers)) == sorted(
+        ["refused", *(str({str(i)}) for i in range(40) if i != 7)]
+    )
     assert read(engine, count, "shop")[0] == 39 and writer.commits <= 40
     with pytest.raises(AwayError, match="stopping"):
         writer.do(lambda connection: None)
@@ -315,7 +387,9 @@ def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
     assert took[0] > 1 and max(took[1:]) < 0.5, took
 
 
-def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(monkeypatch):
+def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(
+    monkeypatch,
+):
     monkeypatch.setattr(engine_module, "UNANSWERED_S", 0.02)
     asked, state = [], ["silent"]
 
@@ -382,7 +456,11 @@ def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, 
     begins, waits = threading.Event(), threading.Event()
     first = writer.later(lambda connection: begins.set() or waits.wait(5))
     assert begins.wait(5)  # so that what follows stands in one transaction
-    jobs = [writer.later(lambda connection: events_in(connection, "1")), writer.later(stopped), writer.later(lambda connection: 1 / 0)]
+    jobs = [
+        writer.later(lambda connection: events_in(connection, "1")),
+        writer.later(stopped),
+        writer.later(lambda connection: 1 / 0),
+    ]
     waits.set()
     assert first.result(5)
     if ends == "well":
@@ -393,7 +471,9 @@ def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, 
         for job in jobs:
             with pytest.raises(AwayError, match="deadlock"):
                 job.result(5)
-    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (2 if ends == "well" else 0)
+    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (
+        2 if ends == "well" else 0
+    )
     assert writer.do(lambda connection: events_in(connection, "3")) == {"3"}
     writer.close()
 
@@ -411,7 +491,11 @@ def test_two_who_wait_for_each_other_both_end_well(engine, url):
     mine, theirs = threading.Event(), threading.Event()
 
     def held(connection, item_id):
-        connection.execute(sa.update(items).where(items.c.item_id == item_id).values(price=items.c.price + 1, title="held"))
+        connection.execute(
+            sa.update(items)
+            .where(items.c.item_id == item_id)
+            .values(price=items.c.price + 1, title="held")
+        )
 
     def job(connection):
         tries.append(len(tries))
@@ -423,7 +507,8 @@ def test_two_who_wait_for_each_other_both_end_well(engine, url):
 
     def meanwhile():
         with writing(other) as connection:
-            connection.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")  # so that it is not this one that is ended
+            # so that it is not this one that is ended
+            connection.exec_driver_sql("SET LOCAL deadlock_timeout = '60s'")
             held(connection, "cup")
             theirs.set()
             assert mine.wait(10)
@@ -440,22 +525,42 @@ def test_two_who_wait_for_each_other_both_end_well(engine, url):
 def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
     writer = Writer(engine)
     log, real = ServedLog(writer, every_s=0.02), writer.do
-    monkeypatch.setattr(writer, "do", lambda job, timeout_s=1: (_ for _ in ()).throw(AwayError("away")))
+    monkeypatch.setattr(
+        writer, "do", lambda job, timeout_s=1: (_ for _ in ()).throw(AwayError("away"))
+    )
     log.add(served("r1"))
     threading.Event().wait(0.1)
     monkeypatch.setattr(writer, "do", real)
     log.close()
     writer.close()
-    assert log.lost == 0 and read(engine, people.export, "shop", "ann")["requests"][0]["request_id"] == "r1"
+    assert (
+        log.lost == 0
+        and read(engine, people.export, "shop", "ann")["requests"][0]["request_id"] == "r1"
+    )
 
 
 def test_a_data_set_goes_into_the_store_and_comes_out(engine):
-    data = Dataset.from_events({"user_id": ["a", "b", "a"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30], "value": [1.0, None, 2.5]},
-                               {"item_id": ["x", "y", "z"], "title": ["X", None, "Zed"], "colour": ["red", None, "blue"]}, name="small")  # fmt: skip
-    assert load_dataset(engine, "shop", data) == {"items": 3, "new items": 3, "events": 3, "new events": 3}
+    data = Dataset.from_events(
+        {
+            "user_id": ["a", "b", "a"],
+            "item_id": ["x", "y", "z"],
+            "time_ms": [10, 20, 30],
+            "value": [1.0, None, 2.5],
+        },
+        {"item_id": ["x", "y", "z"], "title": ["X", None, "Zed"], "colour": ["red", None, "blue"]},
+        name="small",
+    )
+    assert load_dataset(engine, "shop", data) == {
+        "items": 3,
+        "new items": 3,
+        "events": 3,
+        "new events": 3,
+    }
     assert load_dataset(engine, "shop", data)["new events"] == 0
     out = stored_dataset(engine, "shop")
-    assert out.events.select("user_id", "item_id", "time_ms", "value").equals(data.events.select("user_id", "item_id", "time_ms", "value"))
+    assert out.events.select("user_id", "item_id", "time_ms", "value").equals(
+        data.events.select("user_id", "item_id", "time_ms", "value")
+    )
     assert out.item_table.sort("item_id")["colour"].to_list() == ["red", None, "blue"]
     write(engine, catalogue.block, "shop", "z", catalogue.TAKEN_DOWN)
     assert "z" not in stored_dataset(engine, "shop").catalogue
@@ -466,19 +571,34 @@ def test_a_data_set_goes_into_the_store_and_comes_out(engine):
 
 
 def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(engine):
-    """As at every restart of `tailor serve --data`: items that were written, deleted or taken down stay so, and who was erased stays away."""
-    data = Dataset.from_events({"user_id": ["ann", "bob", "ann"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30]},
-                               {"item_id": ["x", "y", "z", "w"], "title": ["X", "Y", "Z", "W"]}, name="small")  # fmt: skip
+    """As at every restart of `tailor serve --data`: items that were written, deleted or taken down
+    stay so, and who was erased stays away.
+    """
+    data = Dataset.from_events(
+        {"user_id": ["ann", "bob", "ann"], "item_id": ["x", "y", "z"], "time_ms": [10, 20, 30]},
+        {"item_id": ["x", "y", "z", "w"], "title": ["X", "Y", "Z", "W"]},
+        name="small",
+    )
     load_dataset(engine, "shop", data)
     write(engine, catalogue.upsert_items, "shop", [{"item_id": "w", "title": "Better words"}])
     write(engine, catalogue.block, "shop", "x", catalogue.DELETED)
     write(engine, catalogue.block, "shop", "y", catalogue.TAKEN_DOWN)
     write(engine, people.erase, "shop", "ann")
     before = read(engine, catalogue.items_since, "shop")
-    assert load_dataset(engine, "shop", data) == {"items": 4, "new items": 0, "events": 3, "new events": 0}
+    assert load_dataset(engine, "shop", data) == {
+        "items": 4,
+        "new items": 0,
+        "events": 3,
+        "new events": 0,
+    }
     assert read(engine, catalogue.items_since, "shop") == before
     assert not any(read(engine, people.export, "shop", "ann").values()) and not known(engine, "ann")
-    assert load_dataset(engine, "else", data) == {"items": 4, "new items": 4, "events": 3, "new events": 3}
+    assert load_dataset(engine, "else", data) == {
+        "items": 4,
+        "new items": 4,
+        "events": 3,
+        "new events": 3,
+    }
 
 
 def known(engine, user_id, tenant="shop"):
@@ -489,12 +609,23 @@ def known(engine, user_id, tenant="shop"):
 def test_what_happened_before_an_erasure_is_not_taken_in_again(engine):
     events(engine, event("1"), event("2", "bob"))
     erased_ms = write(engine, people.erase, "shop", "ann")["time_ms"]
-    sent = [event("1"), event("3", time_ms=erased_ms), event("4", time_ms=erased_ms + 1), event("5", "bob"), event("2", "bob")]
+    sent = [
+        event("1"),
+        event("3", time_ms=erased_ms),
+        event("4", time_ms=erased_ms + 1),
+        event("5", "bob"),
+        event("2", "bob"),
+    ]
     assert write(engine, people.take_in, "shop", sent, 0) == ({"4", "5"}, {"1", "3"})
-    assert [one["event_id"] for one in read(engine, people.export, "shop", "ann")["events"]] == ["4"]
+    assert [one["event_id"] for one in read(engine, people.export, "shop", "ann")["events"]] == [
+        "4"
+    ]
     assert write(engine, people.take_in, "else", sent, 0) == ({"1", "2", "3", "4", "5"}, set())
     write(engine, people.erase, "shop", "eve")  # of whom nothing was stored
-    assert write(engine, people.take_in, "shop", [event("6", "eve")], 0) == (set(), {"6"}) and not known(engine, "eve")
+    assert write(engine, people.take_in, "shop", [event("6", "eve")], 0) == (
+        set(),
+        {"6"},
+    ) and not known(engine, "eve")
 
 
 def test_who_is_erased_while_events_arrive_does_not_come_back_with_them(engine, url, monkeypatch):
@@ -519,7 +650,10 @@ def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
     engine = connect(f"{tmp_path}/store.db")
     migrate(engine)
     with reading(engine) as connection:
-        found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "synchronous", "secure_delete")}
+        found = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "secure_delete")
+        }
     assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
     events(engine, event("1", action="a secret of hers"))
     write(engine, people.erase, "shop", "ann")
@@ -529,7 +663,15 @@ def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
     assert b"a secret of hers" not in b"".join(path.read_bytes() for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("url", "says"), [("sqlite://", "in memory"), ("mysql://x/y", "not known"), ("sqlite:////no/such/folder/x.db", "is not there"), (":/:", "no address|not there|not known")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite://", "in memory"),
+        ("mysql://x/y", "not known"),
+        ("sqlite:////no/such/folder/x.db", "is not there"),
+        (":/:", "no address|not there|not known"),
+    ],
+)
 def test_a_database_that_cannot_be_used_is_named(url, says):
     with pytest.raises(StoreError, match=says):
         connect(url)
@@ -563,19 +705,31 @@ def test_what_was_acknowledged_is_there_after_a_kill_and_nothing_is_there_twice(
     rng = np.random.default_rng(0)
     for turn in range(12):
         process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, url, str(turn)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+            [sys.executable, "-c", KILLED, url, str(turn)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
         )
         lines = [process.stdout.readline() for _ in range(int(rng.integers(5, 60)))]
         process.kill()
         said = [*lines, *process.stdout.readlines()]
         process.wait()
-        acknowledged = {f"{turn}-{int(line)}-{j}" for line in said if line.strip().isdigit() and line.endswith("\n") for j in range(5)}
+        acknowledged = {
+            f"{turn}-{int(line)}-{j}"
+            for line in said
+            if line.strip().isdigit() and line.endswith("\n")
+            for j in range(5)
+        }
         engine = connect(url)
         stored = stored_dataset(engine, "shop").events
         engine.dispose()
         ids = stored["event_id"].to_list()
         assert acknowledged <= set(ids) and len(ids) == len(set(ids))
-        whole = stored.with_columns(pl.col("event_id").str.replace(r"-\d+$", "").alias("batch")).group_by("batch").len()
+        whole = (
+            stored.with_columns(pl.col("event_id").str.replace(r"-\d+$", "").alias("batch"))
+            .group_by("batch")
+            .len()
+        )
         assert set(whole["len"]) == {5}  # a batch is there whole or not at all
 
 
@@ -589,7 +743,9 @@ def test_a_backup_of_a_served_file_can_be_read(tmp_path):
     events(engine, event("1"))
     with held(engine):
         done = CliRunner().invoke(
-            app, ["store", "backup", str(tmp_path / "copy.db"), "--database", f"{tmp_path}/store.db"], catch_exceptions=False
+            app,
+            ["store", "backup", str(tmp_path / "copy.db"), "--database", f"{tmp_path}/store.db"],
+            catch_exceptions=False,
         )
     assert done.exit_code == 0
     with sqlite3.connect(tmp_path / "copy.db") as copy:
@@ -602,21 +758,39 @@ def test_a_backup_leaves_the_store_as_it_is_and_is_never_one_of_nothing(tmp_path
     from tailor.cli.main import app
 
     def backup(*words, database="store.db"):
-        return CliRunner().invoke(app, ["store", "backup", *(f"{tmp_path}/{one}" for one in words), "--database", f"{tmp_path}/{database}"])
+        return CliRunner().invoke(
+            app,
+            [
+                "store",
+                "backup",
+                *(f"{tmp_path}/{one}" for one in words),
+                "--database",
+                f"{tmp_path}/{database}",
+            ],
+        )
 
     done = backup("copy.db", database="misspelt.db")
-    assert isinstance(done.exception, StoreError) and "misspelt.db is not there" in str(done.exception) and not list(tmp_path.iterdir())
+    assert (
+        isinstance(done.exception, StoreError)
+        and "misspelt.db is not there" in str(done.exception)
+        and not list(tmp_path.iterdir())
+    )
     engine = connect(f"{tmp_path}/store.db")
     migrate(engine)
     events(engine, event("1"))
     write(
-        engine, lambda connection: connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0004'")
+        engine,
+        lambda connection: connection.exec_driver_sql(
+            "UPDATE alembic_version SET version_num = '0004'"
+        ),
     )  # as an older Tailor left it
     engine.dispose()
     assert backup("copy.db").exit_code == 0
     for file in ("store.db", "copy.db"):
         with sqlite3.connect(tmp_path / file) as found:
-            assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [("0004",)], file
+            assert found.execute("SELECT version_num FROM alembic_version").fetchall() == [
+                ("0004",)
+            ], file
     with sqlite3.connect(tmp_path / "text.db") as other:
         other.execute("CREATE TABLE t (x)")
     (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
@@ -638,7 +812,15 @@ def test_a_backup_is_put_back_over_what_a_killed_server_left(tmp_path):
     engine = connect(f"{tmp_path}/store.db")
     migrate(engine)
     events(engine, event("1"))
-    words = ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/copy.keys.db", "--database", f"{tmp_path}/store.db"]
+    words = [
+        "store",
+        "backup",
+        f"{tmp_path}/copy.db",
+        "--keys",
+        f"{tmp_path}/copy.keys.db",
+        "--database",
+        f"{tmp_path}/store.db",
+    ]
     assert CliRunner().invoke(app, words).exit_code == 0
     events(engine, *(event(str(i), f"person-{i}") for i in range(2, 500)))
     for log in ("", "-wal", "-shm"):  # as a kill leaves them: the log is not in the file yet
@@ -649,13 +831,19 @@ def test_a_backup_is_put_back_over_what_a_killed_server_left(tmp_path):
     (tmp_path / "text.db").write_bytes(b"this is no database" * 100)
     for wrong in ("copy.keys.db", "text.db", "misspelt.db"):
         done = store("restore", f"{tmp_path}/{wrong}")
-        assert isinstance(done.exception, StoreError) and wrong in str(done.exception) and (tmp_path / "killed.db-wal").exists()
+        assert (
+            isinstance(done.exception, StoreError)
+            and wrong in str(done.exception)
+            and (tmp_path / "killed.db-wal").exists()
+        )
     other = connect(f"{tmp_path}/killed.db")
     with held(other):
         assert "served already" in str(store("restore", f"{tmp_path}/copy.db").exception)
     for more in ([], ["--keys", f"{tmp_path}/copy.keys.db"]):
         done = store("restore", f"{tmp_path}/copy.db", *more)
-        assert done.exit_code == 0 and ("erase them anew" in " ".join(done.output.split())) == bool(more)
+        assert done.exit_code == 0 and ("erase them anew" in " ".join(done.output.split())) == bool(
+            more
+        )
         assert store("migrate").exit_code == 0
         with sqlite3.connect(tmp_path / "killed.db") as found:
             assert found.execute("SELECT event_id FROM events").fetchall() == [("1",)]
@@ -670,9 +858,19 @@ def test_only_the_owner_may_read_people_s_keys(tmp_path):
     engine = connect(f"{tmp_path}/store.db")
     migrate(engine)
     events(engine, event("1"))
-    words = ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/copy.keys.db", "--database", f"{tmp_path}/store.db"]
+    words = [
+        "store",
+        "backup",
+        f"{tmp_path}/copy.db",
+        "--keys",
+        f"{tmp_path}/copy.keys.db",
+        "--database",
+        f"{tmp_path}/store.db",
+    ]
     assert CliRunner().invoke(app, words).exit_code == 0
-    found = {one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir() if ".keys.db" in one.name}
+    found = {
+        one.name: one.stat().st_mode & 0o077 for one in tmp_path.iterdir() if ".keys.db" in one.name
+    }
     assert len(found) >= 2 and not any(found.values()), found
 
 
@@ -683,27 +881,54 @@ def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
     add = [event(str(i), time_ms=now - i * 10 * day) for i in range(8)]
     write(engine, add_events, "shop", add[:5], now)
     write(engine, add_events, "other", add[5:], now)
-    lists = [Served(tenant, f"r{i}", "ann", now - i * 10 * day, "recommendations", None, "m@1", (("tea", 1.0, 1.0), ("cup", 0.5, 1.0)))
-             for tenant in ("shop", "other") for i in range(4)]  # fmt: skip
+    lists = [
+        Served(
+            tenant,
+            f"r{i}",
+            "ann",
+            now - i * 10 * day,
+            "recommendations",
+            None,
+            "m@1",
+            (("tea", 1.0, 1.0), ("cup", 0.5, 1.0)),
+        )
+        for tenant in ("shop", "other")
+        for i in range(4)
+    ]
     write(engine, log_served, lists)
 
     def left(table):
         return read(
-            engine, lambda connection: connection.execute(sa.select(sa.func.count()).select_from(metadata.tables[table])).scalar_one()
+            engine,
+            lambda connection: connection.execute(
+                sa.select(sa.func.count()).select_from(metadata.tables[table])
+            ).scalar_one(),
         )
 
-    assert retention.prune(engine, now, 35, 15, dry_run=True) == {"events": 4, "requests": 4} and left("events") == 8
+    assert (
+        retention.prune(engine, now, 35, 15, dry_run=True) == {"events": 4, "requests": 4}
+        and left("events") == 8
+    )
     assert retention.prune(engine, now, 35, 15) == {"events": 4, "requests": 4}
     assert (left("events"), left("requests"), left("impressions")) == (4, 4, 8)
     assert [item for item, _ in latest(engine, "shop", "ann")[2]] == ["tea"] * 4
-    assert retention.prune(engine, now, 35, None) == {"events": 0} and retention.prune(engine, now, None, None) == {}
+    assert (
+        retention.prune(engine, now, 35, None) == {"events": 0}
+        and retention.prune(engine, now, None, None) == {}
+    )
 
 
 def test_batches_of_any_length_are_written_by_few_statements(tmp_path):
-    """A connection keeps what it has prepared: a statement for every length grew the server by a megabyte every thousand lists."""
+    """A connection keeps what it has prepared: a statement for every length grew the server by a
+    megabyte every thousand lists.
+    """
     engine, seen = connect(f"{tmp_path}/store.db"), set()
     migrate(engine)
-    sa.event.listen(engine, "before_cursor_execute", lambda connection, cursor, statement, *_: seen.add(statement))
+    sa.event.listen(
+        engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, *_: seen.add(statement),
+    )
     for n in range(1, 60):
         events(engine, *[event(f"{n}-{i}", user=f"u{n}-{i}") for i in range(n)])
         write(engine, log_served, [served(f"{n}-{i}", f"u{n}-{i}") for i in range(n)])

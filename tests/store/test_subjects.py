@@ -1,4 +1,6 @@
-"""What copies of the store hold of people: nothing that names them, nothing they wrote, and after their erasure nothing that anybody could tie to them again."""
+"""What copies of the store hold of people: nothing that names them, nothing they wrote, and after
+their erasure nothing that anybody could tie to them again.
+"""
 
 import shutil
 import subprocess
@@ -25,7 +27,11 @@ from tailor.store.migrating import migrate, prepare  # noqa: E402
 from tailor.store.served import Served, log_served  # noqa: E402
 from tailor.store.writer import Writer  # noqa: E402
 
-ANN, WORDS, COUNTRY = "ann.of.the.hills@example.org", "a green kettle for mother", "a-country-of-hers"
+ANN, WORDS, COUNTRY = (
+    "ann.of.the.hills@example.org",
+    "a green kettle for mother",
+    "a-country-of-hers",
+)
 MASTER = "0123456789abcdef" * 4
 
 
@@ -49,11 +55,15 @@ def write(engine, job, *given):
 
 
 def served(request_id, user, text, time_ms=10**15):
-    return Served("shop", request_id, user, time_ms, "recommendations", text, "m@1", (("tea", 1.0, 1.0),))
+    return Served(
+        "shop", request_id, user, time_ms, "recommendations", text, "m@1", (("tea", 1.0, 1.0),)
+    )
 
 
 def fill(engine):
-    """Ann's events, words, and what is known of her; the same of two hundred others, so that pages split."""
+    """Ann's events, words, and what is known of her; the same of two hundred others, so that pages
+    split.
+    """
     add(engine, *[event(f"e{i}", ANN if i % 50 == 0 else f"other-{i % 199}") for i in range(2_000)])
     write(engine, people.upsert_person, "shop", ANN, {"country": COUNTRY})
     write(engine, log_served, [served("r1", ANN, WORDS), served("r2", None, WORDS + " too")])
@@ -79,16 +89,36 @@ def test_no_byte_of_the_store_its_logs_or_a_backup_names_a_person_or_shows_a_tex
     migrate(engine)
     fill(engine)
     secrets = (ANN, WORDS, COUNTRY)
-    assert found([tmp_path / "store.db", tmp_path / "store.db-wal"], *secrets) == [] and (tmp_path / "store.db-wal").stat().st_size
-    assert found([tmp_path / "store.keys.db", tmp_path / "store.keys.db-wal"], ANN) == [ANN]  # what is looked for would be found
+    assert (
+        found([tmp_path / "store.db", tmp_path / "store.db-wal"], *secrets) == []
+        and (tmp_path / "store.db-wal").stat().st_size
+    )
+    # what is looked for would be found
+    assert found([tmp_path / "store.keys.db", tmp_path / "store.keys.db-wal"], ANN) == [ANN]
     assert found([tmp_path / "store.db-wal"], token_of(engine)) == [token_of(engine)]
     done = CliRunner().invoke(
-        app, ["store", "backup", f"{tmp_path}/copy.db", "--keys", f"{tmp_path}/keys-copy.db", "--database", f"{tmp_path}/store.db"]
+        app,
+        [
+            "store",
+            "backup",
+            f"{tmp_path}/copy.db",
+            "--keys",
+            f"{tmp_path}/keys-copy.db",
+            "--database",
+            f"{tmp_path}/store.db",
+        ],
     )
     assert done.exit_code == 0, done.output
-    assert found([tmp_path / "copy.db"], *secrets) == [] and found([tmp_path / "keys-copy.db"], ANN) == [ANN]
+    assert found([tmp_path / "copy.db"], *secrets) == [] and found(
+        [tmp_path / "keys-copy.db"], ANN
+    ) == [ANN]
     key = read(engine, subjects.subject_of, "shop", ANN).key
-    assert write(engine, people.erase, "shop", ANN)["rows"] == {"impressions": 1, "requests": 1, "events": 40, "people": 1}
+    assert write(engine, people.erase, "shop", ANN)["rows"] == {
+        "impressions": 1,
+        "requests": 1,
+        "events": 40,
+        "people": 1,
+    }
     write_over(engine)
     engine.dispose()
     files = [file for file in tmp_path.iterdir() if file.name != "keys-copy.db"]
@@ -103,11 +133,19 @@ def test_a_dump_without_the_schema_of_the_keys_names_nobody(engine, postgres):
 
     def dump(*words):
         return subprocess.run(
-            ["runuser", "-u", "postgres", "--", "pg_dump", "-h", host, *words, name], capture_output=True, text=True, check=True
+            ["runuser", "-u", "postgres", "--", "pg_dump", "-h", host, *words, name],
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
 
     whole = dump("--exclude-schema=personal")
-    assert ANN not in whole and WORDS not in whole and COUNTRY not in whole and token_of(engine) in whole
+    assert (
+        ANN not in whole
+        and WORDS not in whole
+        and COUNTRY not in whole
+        and token_of(engine) in whole
+    )
     assert ANN.encode().hex() in dump("--schema=personal")
     token = token_of(engine)
     write(engine, people.erase, "shop", ANN)
@@ -138,7 +176,14 @@ def test_many_who_write_of_the_same_new_people_at_once_lose_nothing(engine):
         turn = names if number % 2 else names[::-1]
         for start in range(0, len(names), 3):
             rows = [event(f"{number}-{user}", user) for user in turn[start : start + 3]]
-            assert len(writers[number % 4].do(lambda connection, rows=rows: add_events(connection, "shop", rows, 1))) == 3
+            assert (
+                len(
+                    writers[number % 4].do(
+                        lambda connection, rows=rows: add_events(connection, "shop", rows, 1)
+                    )
+                )
+                == 3
+            )
 
     _all(send, 8)
     for one in (*writers, *engines):
@@ -166,7 +211,8 @@ def test_who_is_erased_while_others_write_leaves_no_rows_of_nobody(engine):
                 if i >= 12:
                     stop.set()
             else:
-                time.sleep(0.002)  # SQLite lets whoever asks first in, and never knows who has waited
+                # SQLite lets whoever asks first in, and never knows who has waited
+                time.sleep(0.002)
                 sent_after = last.is_set()
                 add(mine, event(f"{number}-{i}"), event(f"{number}-{i}-b", f"b{i % 7}"))
                 if sent_after:
@@ -180,7 +226,9 @@ def test_who_is_erased_while_others_write_leaves_no_rows_of_nobody(engine):
 
     _all(work, 3)
     kept = stored_dataset(engine, "shop").events
-    assert orphans(engine) == 0 and set(accepted[0]) | set(accepted[1]) <= set(kept.filter(kept["user_id"] == ANN)["event_id"])
+    assert orphans(engine) == 0 and set(accepted[0]) | set(accepted[1]) <= set(
+        kept.filter(kept["user_id"] == ANN)["event_id"]
+    )
     assert len(accepted[0]) == len(accepted[1]) == 5
 
 
@@ -223,7 +271,8 @@ def test_an_older_backup_put_back_is_swept_of_those_erased_since_and_that_is_tol
     closed(engine)
     shutil.copy(tmp_path / "old.db", store)
     again = connect(str(store))
-    assert latest(again, "shop", ANN)[2] == []  # before anything is swept: nobody can say which rows were hers
+    # before anything is swept: nobody can say which rows were hers
+    assert latest(again, "shop", ANN)[2] == []
     assert ANN not in stored_dataset(again, "shop").events["user_id"]
     again.dispose()
     done = CliRunner().invoke(app, ["store", "sweep", "--dry-run", "--database", str(store)])
@@ -231,7 +280,11 @@ def test_an_older_backup_put_back_is_swept_of_those_erased_since_and_that_is_tol
     done = CliRunner().invoke(app, ["store", "migrate", "--database", str(store)])
     assert "events: 40, requests: 1, people: 1" in done.output.replace("\n", ""), done.output
     engine = connect(str(store))
-    assert migrate(engine) == {} and orphans(engine) == 0 and len(latest(engine, "shop", "other-1")[2]) == 10
+    assert (
+        migrate(engine) == {}
+        and orphans(engine) == 0
+        and len(latest(engine, "shop", "other-1")[2]) == 10
+    )
     with reading(engine) as connection:
         assert connection.execute(sa.text("SELECT count(*) FROM impressions")).scalar_one() == 1
     engine.dispose()
@@ -250,8 +303,13 @@ def test_a_crash_between_the_two_files_costs_only_what_was_not_acknowledged(tmp_
     shutil.copy(tmp_path / "keys", keys)  # ann's entry never reached the disk
     engine = connect(str(store))  # another worker, which went on
     assert orphans(engine) == 1
-    assert add(engine, event("2"), event("3", "bob")) == {"2"}  # sent again, as whoever gets no answer does
-    assert len(latest(engine, "shop", ANN)[2]) == 1 and len(latest(engine, "shop", "bob")[2]) == 2 and orphans(engine) == 0
+    # sent again, as whoever gets no answer does
+    assert add(engine, event("2"), event("3", "bob")) == {"2"}
+    assert (
+        len(latest(engine, "shop", ANN)[2]) == 1
+        and len(latest(engine, "shop", "bob")[2]) == 2
+        and orphans(engine) == 0
+    )
     assert migrate(engine) == {}
     engine.dispose()
 
@@ -286,7 +344,9 @@ def test_a_key_store_that_is_not_the_store_s_is_refused_before_anybody_is_lost(t
     engine.dispose()
 
 
-def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing(tmp_path, monkeypatch):
+def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing(
+    tmp_path, monkeypatch
+):
     store, keys = files_of(tmp_path, "store")
     engine = connect(str(store), Seal(MASTER))
     migrate(engine)
@@ -304,8 +364,11 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
         engine.dispose()
     (tmp_path / "new").write_text("fedcba9876543210" * 4 + "\n")
     monkeypatch.setenv("TAILOR_MASTER_KEY", MASTER)
-    done = CliRunner().invoke(app, ["store", "rekey", str(tmp_path / "new"), "--database", str(store)])
-    assert done.exit_code == 0 and "201 people" in done.output, done.output  # 199 others, ann, and nobody
+    done = CliRunner().invoke(
+        app, ["store", "rekey", str(tmp_path / "new"), "--database", str(store)]
+    )
+    # 199 others, ann, and nobody
+    assert done.exit_code == 0 and "201 people" in done.output, done.output
     monkeypatch.delenv("TAILOR_MASTER_KEY")
     monkeypatch.setenv("TAILOR_MASTER_KEY_FILE", str(tmp_path / "new"))
     engine = connect(str(store))
@@ -318,18 +381,36 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
 
 
 def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
-    for user, more in (("bob", {"friends": ["ann", {"deep": "eve"}]}), ("cat", {"ann": 1}), ("dan", {"annex": "anna"})):
+    for user, more in (
+        ("bob", {"friends": ["ann", {"deep": "eve"}]}),
+        ("cat", {"ann": 1}),
+        ("dan", {"annex": "anna"}),
+    ):
         write(engine, people.upsert_person, "shop", user, more)
     write(
         engine,
         log_served,
-        [served("r1", "bob", "ann"), served("r2", None, "ann"), served("r3", None, "ann and more"), served("r4", "cat", "ann")],
+        [
+            served("r1", "bob", "ann"),
+            served("r2", None, "ann"),
+            served("r3", None, "ann and more"),
+            served("r4", "cat", "ann"),
+        ],
     )
     write(engine, people.upsert_person, "other", "bob", {"friend": "ann"})
     stores = {one.name: one for one in people.ERASABLES}
-    assert read(engine, stores["people"].scan, "shop", "ann") == 2 and read(engine, stores["people"].scan, "shop", "eve") == 1
+    assert (
+        read(engine, stores["people"].scan, "shop", "ann") == 2
+        and read(engine, stores["people"].scan, "shop", "eve") == 1
+    )
     assert read(engine, stores["requests"].scan, "shop", "ann") == 3
-    assert write(engine, people.erase, "shop", "ann")["scanned"] == {"impressions": 0, "requests": 3, "events": 0, "people": 2, "keys": 0}
+    assert write(engine, people.erase, "shop", "ann")["scanned"] == {
+        "impressions": 0,
+        "requests": 3,
+        "events": 0,
+        "people": 2,
+        "keys": 0,
+    }
 
 
 def test_what_is_sealed_opens_for_its_person_at_its_place_alone():
@@ -347,10 +428,18 @@ def test_what_is_sealed_opens_for_its_person_at_its_place_alone():
 
 def test_people_of_whom_nothing_is_left_leave_the_key_store(engine):
     day = retention.DAY_MS
-    add(engine, event("old", "gone", time_ms=0), event("old2", time_ms=0), event("new", time_ms=100 * day))
+    add(
+        engine,
+        event("old", "gone", time_ms=0),
+        event("old2", time_ms=0),
+        event("new", time_ms=100 * day),
+    )
     write(engine, people.upsert_person, "shop", "known", {"a": 1})
     write(engine, log_served, [served("r", None, WORDS)])
-    assert retention.prune(engine, 100 * day, 30, None) == {"events": 2} and retention.prune_people(engine) == 1
+    assert (
+        retention.prune(engine, 100 * day, 30, None) == {"events": 2}
+        and retention.prune_people(engine) == 1
+    )
     with reading(engine) as connection:
         assert {one.user_id for one in subjects.everybody(connection, "shop")} == {ANN, "known", ""}
     assert retention.prune_people(engine) == 0 and migrate(engine) == {}
@@ -367,15 +456,37 @@ def older(engine):
         command.upgrade(config, "0002")
         run = connection.execute
         for i in range(1_000):
-            run(sa.text("INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms) VALUES (:t, :e, :u, :i, :m, 1)"),
-                {"t": "shop" if i % 3 else "other", "e": f"e{i}", "u": ANN if i % 10 == 0 else f"u{i % 97}", "i": f"i{i}", "m": i})  # fmt: skip
+            run(
+                sa.text(
+                    "INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms)"
+                    " VALUES (:t, :e, :u, :i, :m, 1)"
+                ),
+                {
+                    "t": "shop" if i % 3 else "other",
+                    "e": f"e{i}",
+                    "u": ANN if i % 10 == 0 else f"u{i % 97}",
+                    "i": f"i{i}",
+                    "m": i,
+                },
+            )
         run(
-            sa.text("INSERT INTO people (tenant, user_id, more, changed_ms) VALUES ('shop', :u, :m, 5)"),
+            sa.text(
+                "INSERT INTO people (tenant, user_id, more, changed_ms) VALUES ('shop', :u, :m, 5)"
+            ),
             {"u": ANN, "m": f'{{"country": "{COUNTRY}"}}'},
         )
-        for name, user, text in (("r1", ANN, WORDS), ("r2", None, WORDS + " too"), ("r3", "only asked", None)):
-            run(sa.text("INSERT INTO requests (tenant, request_id, user_id, time_ms, surface, text, model) VALUES ('shop', :r, :u, 7, 'recommendations', :x, 'm@1')"),
-                {"r": name, "u": user, "x": text})  # fmt: skip
+        for name, user, text in (
+            ("r1", ANN, WORDS),
+            ("r2", None, WORDS + " too"),
+            ("r3", "only asked", None),
+        ):
+            run(
+                sa.text(
+                    "INSERT INTO requests (tenant, request_id, user_id, time_ms, surface, text,"
+                    " model) VALUES ('shop', :r, :u, 7, 'recommendations', :x, 'm@1')"
+                ),
+                {"r": name, "u": user, "x": text},
+            )
         run(sa.text("INSERT INTO secrets (name, value) VALUES ('signing', :v)"), {"v": "11" * 32})
 
 
@@ -384,10 +495,18 @@ def as_before(engine):
     assert latest(engine, "shop", ANN)[2] == wanted and len(latest(engine, "other", ANN)[2]) == 34
     log = stored_dataset(engine, "shop", with_lists=True)
     assert log.events["event_id"].to_list() == [f"e{i}" for i in range(1_000) if i % 3]
-    assert log.events["user_id"].to_list() == [ANN if i % 10 == 0 else f"u{i % 97}" for i in range(1_000) if i % 3]
-    assert log.tables["requests"].sort("request_id")["user_id"].to_list() == [ANN, None, "only asked"]
+    assert log.events["user_id"].to_list() == [
+        ANN if i % 10 == 0 else f"u{i % 97}" for i in range(1_000) if i % 3
+    ]
+    assert log.tables["requests"].sort("request_id")["user_id"].to_list() == [
+        ANN,
+        None,
+        "only asked",
+    ]
     hers = read(engine, people.export, "shop", ANN)
-    assert hers["people"][0]["more"] == {"country": COUNTRY} and hers["requests"][0]["text"] == WORDS
+    assert (
+        hers["people"][0]["more"] == {"country": COUNTRY} and hers["requests"][0]["text"] == WORDS
+    )
     assert read(engine, people.signing_key).private_bytes_raw() == bytes.fromhex("11" * 32)
     assert orphans(engine) == 0 and read(engine, count, "shop")[0] == 666
 
@@ -400,12 +519,17 @@ def test_a_store_of_the_version_before_keeps_everything_and_names_nobody_any_mor
     assert migrate(engine) == {}
     if engine.dialect.name == "sqlite":
         closed(engine)
-        assert found([tmp_path / "store.db"], ANN, WORDS, COUNTRY, "only asked", "u96", "11" * 32) == []
+        assert (
+            found([tmp_path / "store.db"], ANN, WORDS, COUNTRY, "only asked", "u96", "11" * 32)
+            == []
+        )
     engine.dispose()
 
 
 @pytest.mark.parametrize("stage", ["before the store changes", "while it changes"])
-def test_a_migration_that_is_broken_off_leaves_the_store_as_it_was_and_goes_on(url, monkeypatch, stage):
+def test_a_migration_that_is_broken_off_leaves_the_store_as_it_was_and_goes_on(
+    url, monkeypatch, stage
+):
     engine = connect(url)
     older(engine)
 
@@ -428,11 +552,17 @@ def test_a_migration_that_is_broken_off_leaves_the_store_as_it_was_and_goes_on(u
             migrate(engine)
     with reading(engine) as connection:
         assert migrating.revision(engine) == "0002"
-        assert connection.execute(sa.text("SELECT count(*) FROM events WHERE user_id = :u"), {"u": ANN}).scalar_one() == 100
+        assert (
+            connection.execute(
+                sa.text("SELECT count(*) FROM events WHERE user_id = :u"), {"u": ANN}
+            ).scalar_one()
+            == 100
+        )
     with writing(engine) as connection:  # the older version goes on writing
         connection.execute(
             sa.text(
-                "INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms) VALUES ('third', 'x', 'late', 'i', 1, 1)"
+                "INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms)"
+                " VALUES ('third', 'x', 'late', 'i', 1, 1)"
             )
         )
     migrate(engine)
@@ -447,7 +577,10 @@ def test_what_an_older_version_writes_while_people_are_entered_stops_the_change(
     prepare(engine)
     with writing(engine) as connection:
         connection.execute(
-            sa.text("INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms) VALUES ('shop', 'x', 'late', 'i', 1, 1)")
+            sa.text(
+                "INSERT INTO events (tenant, event_id, user_id, item_id, time_ms, received_ms)"
+                " VALUES ('shop', 'x', 'late', 'i', 1, 1)"
+            )
         )
         config = migrating._config()
         config.attributes["connection"] = connection
@@ -457,7 +590,10 @@ def test_what_an_older_version_writes_while_people_are_entered_stops_the_change(
     engine.dispose()
 
 
-KILLED = "import sys; from tailor.store.engine import connect; from tailor.store.migrating import migrate; print(flush=True); migrate(connect(sys.argv[1])); print('done', flush=True)"
+KILLED = (
+    "import sys; from tailor.store.engine import connect; from tailor.store.migrating import"
+    " migrate; print(flush=True); migrate(connect(sys.argv[1])); print('done', flush=True)"
+)
 
 
 @pytest.mark.slow
@@ -467,7 +603,12 @@ def test_a_migration_that_is_killed_at_any_moment_loses_nothing(url):
     older(engine)
     engine.dispose()
     for turn in range(60):
-        process = subprocess.Popen([sys.executable, "-c", KILLED, url], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, url],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
         process.stdout.readline()
         time.sleep(0.01 * turn)
         process.kill()

@@ -7,7 +7,14 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.text.attributes import NAME, VALUE, sentences, tell
 from tailor.text.sentences import leading
 
-TABLE = pl.DataFrame({"title": ["Rose Soap", None, "", "Tent"], "made_by": ["Dove", "Acme", None, None], "categories": [["bath", "soap bars"], [], None, ["camping"]], "price": [2.5, None, None, 30.0]})  # fmt: skip
+TABLE = pl.DataFrame(
+    {
+        "title": ["Rose Soap", None, "", "Tent"],
+        "made_by": ["Dove", "Acme", None, None],
+        "categories": [["bath", "soap bars"], [], None, ["camping"]],
+        "price": [2.5, None, None, 30.0],
+    }
+)
 
 
 def said(told):
@@ -16,8 +23,24 @@ def said(told):
 
 def test_attributes_are_told_in_order_with_their_names():
     told = tell(TABLE, ("title", "made_by", "categories"), 20)
-    assert said(told) == ["title rose soap made by dove categories bath soap bars", "made by acme", "", "title tent categories camping"]
-    assert [kind for _, kind in told[0]] == [NAME, VALUE, VALUE, NAME, NAME, VALUE, NAME, VALUE, VALUE, VALUE]
+    assert said(told) == [
+        "title rose soap made by dove categories bath soap bars",
+        "made by acme",
+        "",
+        "title tent categories camping",
+    ]
+    assert [kind for _, kind in told[0]] == [
+        NAME,
+        VALUE,
+        VALUE,
+        NAME,
+        NAME,
+        VALUE,
+        NAME,
+        VALUE,
+        VALUE,
+        VALUE,
+    ]
     assert said(tell(TABLE, ("categories", "title"), 20))[3] == "categories camping title tent"
 
 
@@ -37,19 +60,30 @@ def test_rows_kinds_taking_and_joining():
     made = sentences(tell(TABLE, ("title",), 20), words)
     assert [made.said[i].tolist() for i in range(4)] == [[0, 1], [], [], [0, 2]]
     taken = made.take(np.array([3, 0, 3]))
-    assert [taken.said[i].tolist() for i in range(3)] == [[0, 2], [0, 1], [0, 2]] and taken.kinds.tolist() == [NAME, VALUE] * 3
+    assert [taken.said[i].tolist() for i in range(3)] == [
+        [0, 2],
+        [0, 1],
+        [0, 2],
+    ] and taken.kinds.tolist() == [NAME, VALUE] * 3
     both = made.beside(taken)
-    assert len(both.said) == 7 and both.said[6].tolist() == [0, 2] and both.kinds.tolist() == [NAME, VALUE] * 5
+    assert (
+        len(both.said) == 7
+        and both.said[6].tolist() == [0, 2]
+        and both.kinds.tolist() == [NAME, VALUE] * 5
+    )
 
 
 def test_the_leading_directions_keep_what_differs_most():
     rng = np.random.default_rng(0)
-    flat = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 6)) + 5  # six numbers that vary in two directions
+    # six numbers that vary in two directions
+    flat = rng.standard_normal((200, 2)) @ rng.standard_normal((2, 6)) + 5
     seen = leading(flat.astype(np.float32), 2)
     far = ((flat[:, None] - flat[None]) ** 2).sum(-1)
     kept = ((seen[:, None] - seen[None]) ** 2).sum(-1)
     scale = kept.sum() / far.sum()
     np.testing.assert_allclose(kept, far * scale, atol=1e-3)
-    np.testing.assert_allclose([np.linalg.norm(seen, axis=1).mean(), *seen.mean(axis=0)], [1, 0, 0], atol=1e-5)
+    np.testing.assert_allclose(
+        [np.linalg.norm(seen, axis=1).mean(), *seen.mean(axis=0)], [1, 0, 0], atol=1e-5
+    )
     assert leading(flat, 9).shape == (200, 9) and not leading(flat, 9)[:, 6:].any()
     assert leading(np.zeros((0, 6), np.float32), 3).shape == (0, 3)

@@ -10,7 +10,9 @@ from tailor.text.words import words
 
 def collection(n: int = 200, seed: int = 0) -> list[str]:
     rng = np.random.default_rng(seed)
-    return [" ".join(f"w{word}" for word in rng.zipf(1.4, rng.integers(0, 30)) % 80) for _ in range(n)]
+    return [
+        " ".join(f"w{word}" for word in rng.zipf(1.4, rng.integers(0, 30)) % 80) for _ in range(n)
+    ]
 
 
 QUERIES = ["w1 w2 w3", "w7", "w79 w40", "w1 w1 w1", "nothing here", ""]
@@ -33,7 +35,9 @@ def test_one_score_by_hand():
     index = BM25(k1=1.2, b=0.75)
     index.add(["red tent red", "blue tent", "pole"])
     idf = np.log(1 + (3 - 1 + 0.5) / (1 + 0.5))
-    assert index.scores(["red"]).toarray()[0, 0] == pytest.approx(idf * 2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 2)), rel=1e-6)
+    assert index.scores(["red"]).toarray()[0, 0] == pytest.approx(
+        idf * 2 / (2 + 1.2 * (0.25 + 0.75 * 3 / 2)), rel=1e-6
+    )
 
 
 def test_a_word_asked_twice_counts_twice_and_unknown_words_count_nothing():
@@ -72,14 +76,23 @@ def test_search_finds_exactly_the_best_scores_in_row_order(k):
     texts = collection(400, seed=5)
     index.add(texts + texts[:50])  # twins: equal scores
     rng = np.random.default_rng(1)
-    queries = [*QUERIES, *(" ".join(f"w{word}" for word in rng.zipf(1.3, 5) % 80) for _ in range(60)), "w1 w1 w1 w1 w60"]
+    queries = [
+        *QUERIES,
+        *(" ".join(f"w{word}" for word in rng.zipf(1.3, 5) % 80) for _ in range(60)),
+        "w1 w1 w1 w1 w60",
+    ]
     rows, values = index.search(queries, k)
     for found, got, expected in zip(rows, values, index.scores(queries).toarray(), strict=True):
-        order = [row for row in np.lexsort((np.arange(len(expected)), -expected)) if expected[row] > 0][:k]
+        order = [
+            row for row in np.lexsort((np.arange(len(expected)), -expected)) if expected[row] > 0
+        ][:k]
         found, got = found[found >= 0], got[found >= 0]
         assert len(found) == len(order)
         np.testing.assert_allclose(got, expected[order], rtol=1e-5)
-        assert all(a == b or expected[a] == pytest.approx(expected[b], rel=1e-5) for a, b in zip(found, order, strict=True))
+        assert all(
+            a == b or expected[a] == pytest.approx(expected[b], rel=1e-5)
+            for a, b in zip(found, order, strict=True)
+        )
         ties = got[1:] == got[:-1]
         assert (np.diff(found)[ties] > 0).all(), "equal scores out of row order"
 
@@ -102,7 +115,9 @@ def test_settings_that_are_no_bm25_are_refused(k1, b):
         BM25(k1, b)
 
 
-@pytest.mark.parametrize("text", ["", "\ud800 lone", "word " * 200_000, "日本語のテキスト", "\x00\x01"])
+@pytest.mark.parametrize(
+    "text", ["", "\ud800 lone", "word " * 200_000, "日本語のテキスト", "\x00\x01"]
+)
 def test_odd_texts_are_indexed_and_searched(text):
     index = BM25()
     index.add([text, "plain"])
@@ -123,7 +138,10 @@ def test_what_cannot_be_asked_is_refused_in_words():
 @pytest.mark.parametrize("few", [True, False])
 def test_what_is_kept_is_searched_as_if_nothing_else_had_ever_been_there(few):
     random = np.random.default_rng(0)
-    texts = [" ".join(f"word{i}" for i in random.zipf(1.5, 12) % 300) for _ in range(400)] + ["quince", ""]
+    texts = [" ".join(f"word{i}" for i in random.zipf(1.5, 12) % 300) for _ in range(400)] + [
+        "quince",
+        "",
+    ]
     kept = np.flatnonzero(random.random(len(texts)) < 0.4)
     index, never = BM25(), BM25()
     index.add(texts)
@@ -132,7 +150,9 @@ def test_what_is_kept_is_searched_as_if_nothing_else_had_ever_been_there(few):
     for one in (index, never):
         one.add(texts[: 3 if few else 100])
     assert sorted(index.vocabulary) == sorted(never.vocabulary)
-    for mine, theirs in zip(index.search(texts[::7], 20), never.search(texts[::7], 20), strict=True):
+    for mine, theirs in zip(
+        index.search(texts[::7], 20), never.search(texts[::7], 20), strict=True
+    ):
         np.testing.assert_array_equal(mine, theirs)
 
 

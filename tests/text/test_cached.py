@@ -19,7 +19,9 @@ class Counting(Encoder):
 
     def encode(self, texts):
         self.seen.extend(texts)
-        rows = np.array([[len(text), 1, sum(map(ord, text)) % 7] for text in texts], dtype=np.float32).reshape(-1, 3)
+        rows = np.array(
+            [[len(text), 1, sum(map(ord, text)) % 7] for text in texts], dtype=np.float32
+        ).reshape(-1, 3)
         return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-9)
 
 
@@ -31,9 +33,15 @@ def test_vectors_are_the_encoder_s_bit_by_bit_and_no_text_is_encoded_twice(tmp_p
     cached = CachedEncoder(inner, str(tmp_path))
     first, second = cached.encode(TEXTS), cached.encode(TEXTS[::-1])
     plain = Counting().encode(TEXTS)
-    assert np.array_equal(first, plain) and np.array_equal(second, plain[::-1]) and first.dtype == np.float32
+    assert (
+        np.array_equal(first, plain)
+        and np.array_equal(second, plain[::-1])
+        and first.dtype == np.float32
+    )
     assert sorted(inner.seen) == sorted(set(TEXTS))
-    assert np.array_equal(CachedEncoder(Counting(), str(tmp_path)).encode(["new", *TEXTS])[1:], plain)
+    assert np.array_equal(
+        CachedEncoder(Counting(), str(tmp_path)).encode(["new", *TEXTS])[1:], plain
+    )
 
 
 def test_another_encoder_s_vectors_are_not_taken_for_its_own(tmp_path):

@@ -39,7 +39,9 @@ def test_every_text_gets_its_own_vector_whatever_the_order_delays_and_failures()
         assert path == "/v1/embeddings"
         time.sleep(rng.random() * 0.05)
         if rng.random() < 0.2:
-            return rng.choice([(500, {"error": "down"}), (429, {"error": "slow"}), (200, b'{"data": [{"ind')])
+            return rng.choice(
+                [(500, {"error": "down"}), (429, {"error": "slow"}), (200, b'{"data": [{"ind')]
+            )
         order = list(range(len(body["input"])))
         rng.shuffle(order)
         return 200, embeddings([vector(text) for text in body["input"]], order)
@@ -53,7 +55,9 @@ def test_every_text_gets_its_own_vector_whatever_the_order_delays_and_failures()
 
 @pytest.mark.parametrize("status", [401, 404, 400])
 def test_a_call_that_is_wrong_is_not_repeated_and_the_key_is_not_shown(status):
-    with scripted(lambda *_: (status, {"error": {"message": "bad key sk-very-secret given"}})) as server:
+    with scripted(
+        lambda *_: (status, {"error": {"message": "bad key sk-very-secret given"}})
+    ) as server:
         with pytest.raises(ModelError, match=f"HTTP {status}") as caught:
             encoder(server).encode(["a"])
         assert len(server.bodies) == 1 and server.keys == ["Bearer sk-very-secret"]
@@ -69,7 +73,14 @@ def test_a_server_that_hangs_is_left_at_the_deadline():
 
 
 @pytest.mark.parametrize(
-    "bad", [embeddings([[1, 0]]), embeddings([[1, 0], [1, 0, 0]]), {"data": None}, {}, embeddings([[1, float("nan")], [1, 0]])]
+    "bad",
+    [
+        embeddings([[1, 0]]),
+        embeddings([[1, 0], [1, 0, 0]]),
+        {"data": None},
+        {},
+        embeddings([[1, float("nan")], [1, 0]]),
+    ],
 )
 def test_answers_of_another_shape_are_errors_not_vectors(bad):
     with scripted(lambda *_: (200, bad)) as server, pytest.raises(ModelError):
@@ -78,14 +89,21 @@ def test_answers_of_another_shape_are_errors_not_vectors(bad):
 
 def test_odd_texts_are_sent_as_text():
     texts = ["", "\ud800 lone", "日本語", "x" * 1_000_000]
-    with scripted(lambda path, body, nth: (200, embeddings([[1, 2]] * len(body["input"])))) as server:
+    with scripted(
+        lambda path, body, nth: (200, embeddings([[1, 2]] * len(body["input"])))
+    ) as server:
         assert encoder(server).encode(texts).shape == (4, 2)
         sent = server.bodies[0]["input"]
     assert sent[0] == " " and sent[1] == "? lone" and sent[2] == "日本語" and len(sent[3]) < 20_000
 
 
 def test_settings_hold_no_secret_and_a_missing_key_is_named(monkeypatch):
-    for address in ("http://me:pass@host/v1", "https://host/v1?key=abc", "host:80", "file:///etc/passwd"):
+    for address in (
+        "http://me:pass@host/v1",
+        "https://host/v1?key=abc",
+        "host:80",
+        "file:///etc/passwd",
+    ):
         with pytest.raises(ModelError, match="base_url") as caught:
             HTTPEncoder("m", address)
         assert "pass@" not in str(caught.value) and "abc" not in str(caught.value)

@@ -19,7 +19,10 @@ from tailor.text.keywords import Keywords, mentions, phrases
         ("अच्छी बैटरी, तेज़ चार्जर", ["अच्छी बैटरी", "तेज़ चार्जर"]),
         ("It is. And so?", []),
         ("USB-C cable 2 m<br />red case", ["usb", "cable", "red case"]),
-        ("soft thick warm winter coat", ["soft thick warm", "thick warm winter", "warm winter coat"]),
+        (
+            "soft thick warm winter coat",
+            ["soft thick warm", "thick warm winter", "warm winter coat"],
+        ),
         ("Tom &amp; Jerry", ["tom", "jerry"]),
         ("\ud800 odd", ["odd"]),
         ("привет мир", ["привет мир"]),
@@ -34,9 +37,12 @@ def test_weights_are_texts_that_name_it_times_how_rare_it_is():
     made = Keywords.of(texts, [0, 0, 0, 1, -1], 2, least=1, most_share=1.0)
     weight = dict(zip(made.names, made.weights.toarray().T.tolist(), strict=True))
     assert weight["red coat"] == pytest.approx([2 * np.log(5 / 2), 0])
-    assert weight["red"] == pytest.approx([3 * np.log(5 / 3), 0]) and weight["scarf"] == pytest.approx([np.log(5 / 2)] * 2)
+    assert weight["red"] == pytest.approx([3 * np.log(5 / 3), 0]) and weight[
+        "scarf"
+    ] == pytest.approx([np.log(5 / 2)] * 2)
     assert made.names[0] in ("coat", "red") and made.best(0, 1)[0][0] == "red coat"
-    assert weight["blue coat"] == [0, 0]  # the text is about nothing that is known, yet it counts for how rare words are
+    # the text is about nothing that is known, yet it counts for how rare words are
+    assert weight["blue coat"] == [0, 0]
 
 
 def test_rare_and_all_too_common_phrases_are_left_out():
@@ -61,7 +67,10 @@ def test_a_turn_within_a_sentence_keeps_what_is_said_apart():
     pytest.importorskip("vaderSentiment")
     said = {
         one.aspect: one.polarity
-        for one in mentions("The battery life is great but the charger is terrible. Not a good case!", {"battery life", "charger", "case"})
+        for one in mentions(
+            "The battery life is great but the charger is terrible. Not a good case!",
+            {"battery life", "charger", "case"},
+        )
     }
     assert said["battery life"] > 0.3 and said["charger"] < -0.3 and said["case"] < 0
     assert mentions("", {"case"}) == [] and mentions("A good case", set()) == []
@@ -73,7 +82,9 @@ def test_a_turn_within_a_sentence_keeps_what_is_said_apart():
 def test_white_space_without_end_costs_no_time(gap):
     pytest.importorskip("vaderSentiment")
     started = time.perf_counter()
-    assert [one.aspect for one in mentions(f"A good case{gap}and a charger", {"case", "charger"})] == ["case", "charger"]
+    assert [
+        one.aspect for one in mentions(f"A good case{gap}and a charger", {"case", "charger"})
+    ] == ["case", "charger"]
     assert time.perf_counter() - started < 5
 
 
@@ -87,11 +98,18 @@ def test_polarity_follows_the_stars_of_real_reviews():
         for name in ("training", "validation")
         for line in (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     ]
-    reviews = [(one["review_full"] or "", one["rating"]) for line in lines for one in line["history"]]
+    reviews = [
+        (one["review_full"] or "", one["rating"]) for line in lines for one in line["history"]
+    ]
     known = set(Keywords.of([text for text, _ in reviews], [-1] * len(reviews), 1).names)
-    means = [(np.mean([one.polarity for one in found]), stars) for text, stars in reviews if (found := mentions(text, known))]
+    means = [
+        (np.mean([one.polarity for one in found]), stars)
+        for text, stars in reviews
+        if (found := mentions(text, known))
+    ]
     good, bad = (
-        np.array([polarity for polarity, stars in means if keep(stars)]) for keep in (lambda stars: stars >= 4, lambda stars: stars <= 2)
+        np.array([polarity for polarity, stars in means if keep(stars)])
+        for keep in (lambda stars: stars >= 4, lambda stars: stars <= 2)
     )
     auc = (good[:, None] > bad).mean() + (good[:, None] == bad).mean() / 2
     assert len(good) > 1_500 and len(bad) > 200 and auc > 0.8

@@ -15,9 +15,17 @@ ENCODER = HashingEncoder(64)
 
 def told(rows, **more):
     """Texts (user, kind, text, day) beside an event of ann, bob and eve each."""
-    events = pl.DataFrame({"user_id": ["ann", "bob", "eve"], "item_id": ["x"] * 3, "time_ms": [0, 0, 0]})
-    texts = pl.DataFrame([(user, kind, text, None if day is None else day * DAY_MS) for user, kind, text, day in rows],
-                         schema={"user_id": pl.String, "kind": pl.String, "text": pl.String, "time_ms": pl.Int64}, orient="row")  # fmt: skip
+    events = pl.DataFrame(
+        {"user_id": ["ann", "bob", "eve"], "item_id": ["x"] * 3, "time_ms": [0, 0, 0]}
+    )
+    texts = pl.DataFrame(
+        [
+            (user, kind, text, None if day is None else day * DAY_MS)
+            for user, kind, text, day in rows
+        ],
+        schema={"user_id": pl.String, "kind": pl.String, "text": pl.String, "time_ms": pl.Int64},
+        orient="row",
+    )
     return Dataset({"events": events, "texts": texts, **more})
 
 
@@ -46,14 +54,18 @@ def test_without_a_half_life_all_count_alike():
 
 def test_what_comes_later_is_not_read_and_a_limit_keeps_the_latest():
     early = UserTextEncoder(ENCODER).encode(told(ROWS), now_ms=50 * DAY_MS)
-    assert early[0] == pytest.approx(ENCODER.encode(["old tent"])[0], abs=1e-6) and not early[1].any()
+    assert (
+        early[0] == pytest.approx(ENCODER.encode(["old tent"])[0], abs=1e-6) and not early[1].any()
+    )
     last = UserTextEncoder(ENCODER, latest=1).encode(told(ROWS))
     assert last[0] == pytest.approx(ENCODER.encode(["new boat"])[0], abs=1e-6)
 
 
 def test_kinds_are_chosen_and_missing_ones_named():
     notes = UserTextEncoder(ENCODER, kinds=("note",)).encode(told(ROWS))
-    assert notes[0] == pytest.approx(ENCODER.encode(["new boat"])[0], abs=1e-6) and not notes[1:].any()
+    assert (
+        notes[0] == pytest.approx(ENCODER.encode(["new boat"])[0], abs=1e-6) and not notes[1:].any()
+    )
     with pytest.raises(DataError, match="no text of kind query"):
         UserTextEncoder(ENCODER, kinds=("query",)).encode(told(ROWS))
     with pytest.raises(DataError, match='no table "texts"'):
@@ -62,7 +74,13 @@ def test_kinds_are_chosen_and_missing_ones_named():
 
 def test_texts_without_a_time_count_as_the_oldest():
     got = UserTextEncoder(ENCODER, half_life_days=10).encode(
-        told([("ann", "note", "old tent", None), ("ann", "note", "new boat", 0), ("ann", "note", "red coat", 10)])
+        told(
+            [
+                ("ann", "note", "old tent", None),
+                ("ann", "note", "new boat", 0),
+                ("ann", "note", "red coat", 10),
+            ]
+        )
     )
     tent, boat, coat = ENCODER.encode(["old tent", "new boat", "red coat"])
     wanted = coat + boat / 2 + tent / 2
@@ -72,7 +90,9 @@ def test_texts_without_a_time_count_as_the_oldest():
 def test_one_person_by_hand_and_nobody():
     one = UserTextEncoder(ENCODER, half_life_days=30)
     wanted = ENCODER.encode(["boat"])[0] + ENCODER.encode(["tent"])[0] / 2
-    assert one.of_texts(["boat", "tent"], [0, 30]) == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-6)
+    assert one.of_texts(["boat", "tent"], [0, 30]) == pytest.approx(
+        wanted / np.linalg.norm(wanted), abs=1e-6
+    )
     assert not one.of_texts([]).any() and not one.of_texts([" "]).any()
 
 

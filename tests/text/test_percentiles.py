@@ -25,7 +25,9 @@ def test_many_equal_values_stand_in_the_middle_of_their_span():
 
 def test_words_and_what_is_no_number():
     made = Percentiles.of([1, 2, np.nan, np.inf])
-    assert made.words([2, np.nan], "views")[1] == "" and made.words([2], "views")[0].startswith("views: ")
+    assert made.words([2, np.nan], "views")[1] == "" and made.words([2], "views")[0].startswith(
+        "views: "
+    )
     for nothing in ([], [np.nan]):
         with pytest.raises(DataError, match="no numbers"):
             Percentiles.of(nothing)

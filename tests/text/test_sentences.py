@@ -42,7 +42,9 @@ def test_vectors_are_those_of_sentence_transformers_and_mean_something(encoder, 
     got = encoder.encode(TEXTS)
     assert got.shape == (8, 384) and got.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, atol=1e-5)
-    peer = SentenceTransformer(str(pulled("minilm")), device="cpu").encode(TEXTS[:3], normalize_embeddings=True)
+    peer = SentenceTransformer(str(pulled("minilm")), device="cpu").encode(
+        TEXTS[:3], normalize_embeddings=True
+    )
     np.testing.assert_allclose(got[:3], peer, atol=1e-5)
     assert got[0] @ got[1] > 0.4 and got[0] @ got[2] < 0.2
     alone = np.concatenate([encoder.encode([text]) for text in TEXTS])
@@ -53,18 +55,31 @@ def test_vectors_are_those_of_sentence_transformers_and_mean_something(encoder, 
 def test_bfloat16_is_close_and_named_in_the_fingerprint_only(encoder):
     short = SentenceEncoder(dtype="bfloat16")
     assert ((short.encode(TEXTS) * encoder.encode(TEXTS)).sum(axis=1) > 0.99).all()
-    assert short.space == encoder.space and short.fingerprint != encoder.fingerprint and short.exact() == encoder
+    assert (
+        short.space == encoder.space
+        and short.fingerprint != encoder.fingerprint
+        and short.exact() == encoder
+    )
 
 
 @pytest.mark.slow
 def test_dims_and_prefix_make_another_space_and_threads_share_one_model(encoder):
     small = SentenceEncoder(dtype="float32", dims=64)
-    assert small.encode(TEXTS[:2]).shape == (2, 64) and small.encode([]).shape == (0, 64) and small.space != encoder.space
+    assert (
+        small.encode(TEXTS[:2]).shape == (2, 64)
+        and small.encode([]).shape == (0, 64)
+        and small.space != encoder.space
+    )
     np.testing.assert_allclose(
-        SentenceEncoder(dtype="float32", prefix="a light ").encode(["tent for two"]), encoder.encode([TEXTS[0]]), atol=1e-6
+        SentenceEncoder(dtype="float32", prefix="a light ").encode(["tent for two"]),
+        encoder.encode([TEXTS[0]]),
+        atol=1e-6,
     )
     found = {}
-    threads = [threading.Thread(target=lambda n=n: found.update({n: encoder.encode(TEXTS[:3])})) for n in range(4)]
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: encoder.encode(TEXTS[:3])}))
+        for n in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -82,7 +97,8 @@ def test_a_model_that_is_not_there_is_named_with_what_can_be_had(monkeypatch, tm
     with pytest.raises(ModelError, match="cannot be loaded"):
         SentenceEncoder(str(tmp_path / "empty")).encode(["a"])
     monkeypatch.setenv("TAILOR_MODELS", str(tmp_path))
-    sentences._load.cache_clear()  # weights that other tests loaded in this process stay usable without their files
+    # weights that other tests loaded in this process stay usable without their files
+    sentences._load.cache_clear()
     with pytest.raises(ModelError, match="tailor models pull minilm"):
         SentenceEncoder("minilm", dims=5).encode(["a"])
 

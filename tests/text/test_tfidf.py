@@ -10,7 +10,9 @@ TEXTS = ["red tent, red pole", "blue tent", "kettle of copper", "", "copper copp
 def test_counts_by_hand_and_with_a_given_vocabulary():
     counts, columns = count_words(TEXTS)
     assert list(columns) == ["red", "tent", "pole", "blue", "kettle", "of", "copper"]
-    assert counts.toarray()[0].tolist() == [2, 1, 1, 0, 0, 0, 0] and counts.toarray()[4].tolist() == [0] * 6 + [3]
+    assert counts.toarray()[0].tolist() == [2, 1, 1, 0, 0, 0, 0] and counts.toarray()[
+        4
+    ].tolist() == [0] * 6 + [3]
     again, same = count_words(["red unknown RED", "pole"], columns)
     assert same is columns and len(columns) == 7, "a given vocabulary grew"
     assert again.toarray().tolist() == [[2, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]]
@@ -29,7 +31,9 @@ def test_tfidf_equals_scikit_learn():
     text = pytest.importorskip("sklearn.feature_extraction.text")
     expected = text.TfidfVectorizer(sublinear_tf=True, token_pattern=r"\w+").fit_transform(TEXTS)
     got = tfidf(TEXTS)
-    np.testing.assert_allclose((got @ got.T).toarray(), (expected @ expected.T).toarray(), atol=1e-6)
+    np.testing.assert_allclose(
+        (got @ got.T).toarray(), (expected @ expected.T).toarray(), atol=1e-6
+    )
 
 
 def test_frequent_words_are_left_out_but_never_a_word_of_one_text():
@@ -58,7 +62,9 @@ def test_singular_vectors_keep_the_inner_products_and_come_the_same_each_time():
     assert np.array_equal(vectors, svd_vectors(matrix, 12, seed=3))
 
 
-@pytest.mark.parametrize("texts", [["tent"], ["tent", "tent"], ["a b", "a b", "a b"], ["a", ""], ["a b c"]])
+@pytest.mark.parametrize(
+    "texts", [["tent"], ["tent", "tent"], ["a b", "a b", "a b"], ["a", ""], ["a b c"]]
+)
 def test_singular_vectors_of_tiny_collections(texts):
     vectors = svd_vectors(tfidf(texts), 8)
     assert len(vectors) == len(texts) and np.isfinite(vectors).all()

@@ -30,9 +30,13 @@ def test_the_best_are_found_and_scored_by_the_whole_vectors(index):
     queries = cloud(50, seed=0) + 0.01
     rows, scores = index.search(queries, 10)
     true = by_hand(index.vectors, queries, 10)
-    found = np.mean([len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), true.tolist(), strict=True)])
+    found = np.mean(
+        [len(set(a) & set(b)) / 10 for a, b in zip(rows.tolist(), true.tolist(), strict=True)]
+    )
     assert found == 1 if index.kind == "exact" else found > 0.9
-    np.testing.assert_allclose(scores, np.take_along_axis(queries @ index.vectors.T, rows.astype(np.int64), 1), atol=1e-6)
+    np.testing.assert_allclose(
+        scores, np.take_along_axis(queries @ index.vectors.T, rows.astype(np.int64), 1), atol=1e-6
+    )
     assert (np.diff(scores, axis=1) <= 0).all()
     assert index.kind == "exact" or index.report["recall@10"] > 0.9, index.report
 
@@ -44,7 +48,9 @@ def test_what_is_excluded_is_never_found_and_the_list_stays_full(index):
     blocked = np.unique(best[:, 150:160])
     rows, _ = index.search(queries, 10, exclude, blocked)
     for i, row in enumerate(rows):
-        assert (row >= 0).all() and not set(row) & (set(exclude[i].tolist()) | set(blocked.tolist()))
+        assert (row >= 0).all() and not set(row) & (
+            set(exclude[i].tolist()) | set(blocked.tolist())
+        )
     everything = np.arange(len(index.vectors))
     assert (index.search(queries[:2], 5, None, everything)[0] == -1).all()
     almost = index.search(queries[:2], 5, None, everything[2:])[0]
@@ -53,13 +59,21 @@ def test_what_is_excluded_is_never_found_and_the_list_stays_full(index):
 
 def test_a_restored_index_answers_the_same(index):
     again = VectorIndex(index.kind).restore(index.vectors, index.to_bytes())
-    for mine, theirs in zip(index.search(cloud(9, seed=1), 5), again.search(cloud(9, seed=1), 5), strict=True):
+    for mine, theirs in zip(
+        index.search(cloud(9, seed=1), 5), again.search(cloud(9, seed=1), 5), strict=True
+    ):
         assert np.array_equal(mine, theirs)
 
 
 def test_the_kind_follows_the_number_of_vectors():
     index = VectorIndex(exact_upto=10, hnsw_upto=100)
-    assert [index.chosen(n) for n in (0, 10, 11, 100, 101)] == ["exact", "exact", "hnsw", "hnsw", "ivfpq"]
+    assert [index.chosen(n) for n in (0, 10, 11, 100, 101)] == [
+        "exact",
+        "exact",
+        "hnsw",
+        "hnsw",
+        "ivfpq",
+    ]
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
@@ -67,8 +81,14 @@ def test_few_vectors(n):
     for kind in ("exact", "hnsw"):
         if kind == "hnsw":
             pytest.importorskip("faiss")
-        rows, _ = VectorIndex(kind).build(cloud(n) if n else np.zeros((0, 32), np.float32)).search(cloud(2), 5)
-        assert (np.sort(rows, axis=1)[:, 5 - n :] == np.arange(n)).all() and (np.sort(rows, axis=1)[:, : 5 - n] == -1).all()
+        rows, _ = (
+            VectorIndex(kind)
+            .build(cloud(n) if n else np.zeros((0, 32), np.float32))
+            .search(cloud(2), 5)
+        )
+        assert (np.sort(rows, axis=1)[:, 5 - n :] == np.arange(n)).all() and (
+            np.sort(rows, axis=1)[:, : 5 - n] == -1
+        ).all()
 
 
 def test_bad_vectors_queries_and_settings_are_refused():

@@ -35,7 +35,8 @@ def test_words(text, expected):
         ("বাংলা ভাষা", ["বাংলা", "ভাষা"]),
         ("مُحَمَّد كِتَاب", ["مُحَمَّد", "كِتَاب"]),
         ("שָׁלוֹם עוֹלָם", ["שָׁלוֹם", "עוֹלָם"]),
-        ("cafe\u0301 nai\u0308ve", ["café", "naïve"]),  # a letter and its accent apart are the letter with it
+        # a letter and its accent apart are the letter with it
+        ("cafe\u0301 nai\u0308ve", ["café", "naïve"]),
         ("\u0301 x", ["x"]),  # a mark alone is no word
         ("か\u3099", ["が"]),
         ("नहीं\u200d", ["नहीं"]),

@@ -8,7 +8,11 @@ from tailor.worlds.feed import feed
 
 
 def test_the_same_arguments_give_the_same_data_and_others_do_not():
-    assert feed(60, 60, 1).data.content_hash == feed(60, 60, 1).data.content_hash != feed(60, 60, 2).data.content_hash
+    assert (
+        feed(60, 60, 1).data.content_hash
+        == feed(60, 60, 1).data.content_hash
+        != feed(60, 60, 2).data.content_hash
+    )
 
 
 def test_views_are_worth_what_is_said():
@@ -17,7 +21,9 @@ def test_views_are_worth_what_is_said():
     assert np.corrcoef(views, world.views_worth)[0, 1] > 0.99
     shown = world.data.tables["impressions"].group_by("item_id").len()
     times = dict(shown.iter_rows())
-    engaged = np.bincount(world.data.sequences.rows.values, minlength=100) / np.array([times[one] for one in world.data.catalogue.ids])
+    engaged = np.bincount(world.data.sequences.rows.values, minlength=100) / np.array(
+        [times[one] for one in world.data.catalogue.ids]
+    )
     top, low = world.views_worth > 1, world.views_worth < -1
     assert engaged[top].mean() > 2 * engaged[low].mean()
     flat = feed(600, 100, views=0.0)

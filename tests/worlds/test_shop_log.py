@@ -32,8 +32,13 @@ def test_popularity_is_zipf_and_neighbours_come_together():
     assert counts[0] > 5 * counts[100] > 10 * counts[1_500]
     same_user = rows.owners[1:] == rows.owners[:-1]
     pairs = rows.values[:-1][same_user].astype(np.int64) * 2_000 + rows.values[1:][same_user]
-    shuffled = rows.values[:-1][same_user] * 2_000 + np.random.default_rng(0).permutation(rows.values[1:][same_user])
-    often = [np.sort(np.unique(one, return_counts=True)[1])[::-1][:500].sum() for one in (pairs, shuffled)]
+    shuffled = rows.values[:-1][same_user] * 2_000 + np.random.default_rng(0).permutation(
+        rows.values[1:][same_user]
+    )
+    often = [
+        np.sort(np.unique(one, return_counts=True)[1])[::-1][:500].sum()
+        for one in (pairs, shuffled)
+    ]
     assert often[0] > 1.5 * often[1]
 
 

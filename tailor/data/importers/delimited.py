@@ -1,4 +1,6 @@
-"""Which reader a file needs, by its name; CSV files and RecBole's atomic files; folders of part files."""
+"""Which reader a file needs, by its name; CSV files and RecBole's atomic files; folders of part
+files.
+"""
 
 from pathlib import Path
 
@@ -10,12 +12,21 @@ from tailor.data.importers.sources import Source, together
 from tailor.data.tables import TABLES
 from tailor.errors import DataError
 
-ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+ENDINGS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 ATOMIC = {".inter": "events", ".item": "items", ".user": "users"}
 
 
 def table_source(path: str | Path, what: str, encoding: str, format: str = "csv") -> Source:
-    """A file, or a folder of part files, of one table. The ending .csv, .jsonl or .parquet decides how it is read, else `format`."""
+    """A file, or a folder of part files, of one table. The ending .csv, .jsonl or .parquet decides
+    how it is read, else `format`.
+    """
     path = Path(path)
     if path.is_dir():
         return _parts(path, what, encoding, format)
@@ -35,7 +46,9 @@ def _parquet_file(path: Path, what: str) -> Path:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist: name the file of {what}") from None
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise DataError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
     if not head.startswith(b"PAR1"):
         raise DataError(f"{path} is no Parquet file: give its format (--format csv or jsonl)")
     return path
@@ -45,7 +58,8 @@ def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
     files = _files(folder)
     if not files:
         raise DataError(
-            f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv, .jsonl or .parquet file is there)"
+            f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv,"
+            " .jsonl or .parquet file is there)"
         )
     files = [path for path in files if path.stat().st_size] or files  # writers leave empty parts
     return together(folder, [table_source(path, what, encoding, format) for path in files])
@@ -53,12 +67,16 @@ def _parts(folder: Path, what: str, encoding: str, format: str) -> Source:
 
 def _files(folder: Path) -> list[Path]:
     """Every file of a known ending; hidden files and those that begin with _ are a writer's own."""
-    inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_")))
+    inside = sorted(
+        path for path in folder.iterdir() if path.is_file() and not path.name.startswith((".", "_"))
+    )
     return [path for path in inside if Path(inner_name(path)).suffix.lower() in ENDINGS]
 
 
 def delimited(src: Path, encoding: str, format: str = "csv") -> dict[str, Source]:
-    """The events; or, of a folder whose files are all called like tables (as an export makes it), those tables."""
+    """The events; or, of a folder whose files are all called like tables (as an export makes it),
+    those tables.
+    """
     if not src.is_dir():
         return {"events": table_source(src, "events", encoding, format)}
     _no_known_layout(src)
@@ -73,7 +91,9 @@ def _no_known_layout(folder: Path) -> None:
     if (folder / "dataset.toml").exists():
         raise DataError(f"{folder} is a data set already: use it as it is")
     if any(folder.glob("*.inter")):
-        raise DataError(f"{folder} is a folder of RecBole's atomic files: say so (--format recbole)")
+        raise DataError(
+            f"{folder} is a folder of RecBole's atomic files: say so (--format recbole)"
+        )
     if (folder / "movies.csv").exists() and (folder / "ratings.csv").exists():
         raise DataError(f"{folder} is a folder of MovieLens: say so (--format movielens)")
 
@@ -87,4 +107,6 @@ def recbole(src: Path, encoding: str) -> dict[str, Source]:
         has = ", ".join(path.name for path in events) or "none"
         raise DataError(f"{src} must hold one file NAME.inter, it has {has}: name the file itself")
     files = {table: events[0].with_suffix(ending) for ending, table in ATOMIC.items()}
-    return {table: table_source(path, table, encoding) for table, path in files.items() if path.exists()}
+    return {
+        table: table_source(path, table, encoding) for table, path in files.items() if path.exists()
+    }

@@ -1,4 +1,6 @@
-"""Dialogues as turns: LoCoMo's long conversations with questions about them, ReDial's talks about films."""
+"""Dialogues as turns: LoCoMo's long conversations with questions about them, ReDial's talks about
+films.
+"""
 
 import json
 import re
@@ -22,10 +24,12 @@ CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 
 
 
 def locomo(src: Path, encoding: str) -> dict[str, Source]:
-    """locomo10.json: turns; questions as requests ("conv-26:q0"); their evidence as judgements of items, which are the turns.
+    """locomo10.json: turns; questions as requests ("conv-26:q0"); their evidence as judgements of
+    items, which are the turns.
 
-    A turn's item_id is "dialogue:turn", turns counted from 0 through all sessions of a dialogue. A session's time is that of its
-    turns; no zone is given, UTC is assumed. Evidence that names no turn is put aside.
+    A turn's item_id is "dialogue:turn", turns counted from 0 through all sessions of a dialogue. A
+    session's time is that of its turns; no zone is given, UTC is assumed. Evidence that names no
+    turn is put aside.
     """
     path = _file(src, "locomo10.json")
     tables: dict[str, tuple[str, Callable[[str, dict[str, Any]], Iterator[Any]]]] = {
@@ -40,8 +44,15 @@ def locomo(src: Path, encoding: str) -> dict[str, Source]:
     }
 
 
-def _of_samples(path: Path, encoding: str, rows: Callable[[str, dict[str, Any]], Iterator[Any]], progress: Progress) -> Iterator[Record]:
-    """Records of every dialogue; their "line" is the dialogue's number in the file, which is one JSON array."""
+def _of_samples(
+    path: Path,
+    encoding: str,
+    rows: Callable[[str, dict[str, Any]], Iterator[Any]],
+    progress: Progress,
+) -> Iterator[Record]:
+    """Records of every dialogue; their "line" is the dialogue's number in the file, which is one
+    JSON array.
+    """
     try:
         with opened(path) as file:
             samples = json.loads(file.read().decode(encoding))
@@ -49,10 +60,20 @@ def _of_samples(path: Path, encoding: str, rows: Callable[[str, dict[str, Any]],
             raise TypeError("no list of dialogues")
         for n, sample in enumerate(progress(samples, f"reading {path.name}", len(samples)), 1):
             for at, fields in enumerate(rows(str(sample.get("sample_id", n)), sample)):
-                yield Record(nth(n, at), json.dumps(fields, ensure_ascii=False)[:2000] if isinstance(fields, dict) else fields[1],
-                             fields if isinstance(fields, dict) else fields[0])  # fmt: skip
+                yield Record(
+                    nth(n, at),
+                    (
+                        json.dumps(fields, ensure_ascii=False)[:2000]
+                        if isinstance(fields, dict)
+                        else fields[1]
+                    ),
+                    fields if isinstance(fields, dict) else fields[0],
+                )
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is not of LoCoMo's layout ({type(error).__name__}: {error}): name locomo10.json or its folder") from None
+        raise DataError(
+            f"{path} is not of LoCoMo's layout ({type(error).__name__}: {error}): name"
+            " locomo10.json or its folder"
+        ) from None
 
 
 def _said(sample: dict[str, Any]) -> Iterator[tuple[int, int, int | None, dict[str, Any]]]:
@@ -62,7 +83,13 @@ def _said(sample: dict[str, Any]) -> Iterator[tuple[int, int, int | None, dict[s
     turn = 0
     for session in sessions:
         written = talk.get(f"session_{session}_date_time")
-        time_ms = None if written is None else int(datetime.strptime(written.strip(), SAID).replace(tzinfo=UTC).timestamp() * 1000)
+        time_ms = (
+            None
+            if written is None
+            else int(
+                datetime.strptime(written.strip(), SAID).replace(tzinfo=UTC).timestamp() * 1000
+            )
+        )
         for one in talk[f"session_{session}"]:
             yield turn, session, time_ms, one
             turn += 1
@@ -70,21 +97,42 @@ def _said(sample: dict[str, Any]) -> Iterator[tuple[int, int, int | None, dict[s
 
 def _turns(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
     for turn, session, time_ms, one in _said(sample):
-        yield {"dialogue_id": dialogue, "turn": turn, "speaker": one["speaker"], "text": one.get("text"), "time_ms": time_ms,
-               "session_id": str(session), "source_id": one["dia_id"], "caption": one.get("blip_caption")}  # fmt: skip
+        yield {
+            "dialogue_id": dialogue,
+            "turn": turn,
+            "speaker": one["speaker"],
+            "text": one.get("text"),
+            "time_ms": time_ms,
+            "session_id": str(session),
+            "source_id": one["dia_id"],
+            "caption": one.get("blip_caption"),
+        }
 
 
 def _passages(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
     for turn, _, time_ms, one in _said(sample):
-        words = [f"{one['speaker']}: {one.get('text') or ''}", f"[shares {one['blip_caption']}]" if one.get("blip_caption") else ""]
-        yield {"item_id": f"{dialogue}:{turn}", "dialogue_id": dialogue, "text": " ".join(words).strip(), "created_ms": time_ms}
+        words = [
+            f"{one['speaker']}: {one.get('text') or ''}",
+            f"[shares {one['blip_caption']}]" if one.get("blip_caption") else "",
+        ]
+        yield {
+            "item_id": f"{dialogue}:{turn}",
+            "dialogue_id": dialogue,
+            "text": " ".join(words).strip(),
+            "created_ms": time_ms,
+        }
 
 
 def _questions(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
     for n, one in enumerate(sample["qa"]):
         answer = one.get("answer", one.get("adversarial_answer"))
-        yield {"request_id": f"{dialogue}:q{n}", "text": one["question"], "context": dialogue, "answer": answer,
-               "category": CATEGORIES.get(one["category"], one["category"])}  # fmt: skip
+        yield {
+            "request_id": f"{dialogue}:q{n}",
+            "text": one["question"],
+            "context": dialogue,
+            "answer": answer,
+            "category": CATEGORIES.get(one["category"], one["category"]),
+        }
 
 
 def _evidence(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
@@ -94,17 +142,28 @@ def _evidence(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
         named = [part for text in one.get("evidence", ()) for part in EVIDENCE.split(text) if part]
         for part in dict.fromkeys(named):
             if part in known:
-                yield {"query_id": f"{dialogue}:q{n}", "item_id": f"{dialogue}:{known[part]}", "grade": 1, "source_id": part}
+                yield {
+                    "query_id": f"{dialogue}:q{n}",
+                    "item_id": f"{dialogue}:{known[part]}",
+                    "grade": 1,
+                    "source_id": part,
+                }
             else:
-                yield f'evidence that is no turn of the dialogue: "{part}"', f"{dialogue}:q{n} {part}"
+                yield (
+                    f'evidence that is no turn of the dialogue: "{part}"',
+                    f"{dialogue}:q{n} {part}",
+                )
 
 
 def redial(src: Path, encoding: str) -> dict[str, Source]:
-    """Lines {dialog_id, turn_id, context, resp, rec}: whole dialogues, what was recommended as a turn's items; films as items.
+    """Lines {dialog_id, turn_id, context, resp, rec}: whole dialogues, what was recommended as a
+    turn's items; films as items.
 
-    A line repeats what was said before it, so a dialogue is the longest of its lines. Answers are the system's, and the two take turns:
-    speakers are counted back from the last answer. (The labels in the lines' `input` are counted from the beginning, where in two
-    dialogues of three an empty turn too many stands, and name the wrong one there.) Entities are named by entity2id.json beside the file.
+    A line repeats what was said before it, so a dialogue is the longest of its lines. Answers are
+    the system's, and the two take turns: speakers are counted back from the last answer. (The
+    labels in the lines' `input` are counted from the beginning, where in two dialogues of three an
+    empty turn too many stands, and name the wrong one there.) Entities are named by entity2id.json
+    beside the file.
     """
     path = _file(src, "test.jsonl")
     names = path.with_name("entity2id.json")
@@ -113,21 +172,39 @@ def redial(src: Path, encoding: str) -> dict[str, Source]:
         for dialogue, (record, said, items) in _dialogues(path, encoding, progress).items():
             for turn, text in enumerate(said):
                 if turn or text:  # a dialogue that the user opens begins with an empty turn
-                    yield record._replace(fields={"dialogue_id": dialogue, "turn": turn, "speaker": "user" if (len(said) - turn) % 2 == 0 else "system",
-                                                  "text": text, "items": items.get(turn)}, place=nth(record.place, turn))  # fmt: skip
+                    yield record._replace(
+                        fields={
+                            "dialogue_id": dialogue,
+                            "turn": turn,
+                            "speaker": "user" if (len(said) - turn) % 2 == 0 else "system",
+                            "text": text,
+                            "items": items.get(turn),
+                        },
+                        place=nth(record.place, turn),
+                    )
 
     def films(progress: Progress) -> Iterator[Record]:
         called = _entities(names) if names.exists() else {}
         dialogues = _dialogues(path, encoding, silent).values()
-        recommended = dict.fromkeys(one for _, _, items in dialogues for rec in items.values() for one in rec)
+        recommended = dict.fromkeys(
+            one for _, _, items in dialogues for rec in items.values() for one in rec
+        )
         for n, one in enumerate(recommended, 1):
             yield Record(n, one, {"item_id": one, "title": called.get(one)})
 
-    return {"turns": Records(path, ("dialogue_id", "turn", "speaker", "text", "items"), turns, ("", "", "", "", "list")),
-            "items": Records(path, ("item_id", "title"), films)}  # fmt: skip
+    return {
+        "turns": Records(
+            path,
+            ("dialogue_id", "turn", "speaker", "text", "items"),
+            turns,
+            ("", "", "", "", "list"),
+        ),
+        "items": Records(path, ("item_id", "title"), films),
+    }
 
 
-Dialogue = tuple[Record, list[str], dict[int, list[str]]]  # where it ends, what was said, the items of a turn
+# where it ends, what was said, the items of a turn
+Dialogue = tuple[Record, list[str], dict[int, list[str]]]
 
 
 def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialogue]:
@@ -135,14 +212,22 @@ def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialo
     for record in objects(path, encoding, progress):
         try:
             fields: Any = record.fields
-            said, recommended = [*fields["context"], fields["resp"]], [str(one) for one in fields["rec"]]
+            said, recommended = (
+                [*fields["context"], fields["resp"]],
+                [str(one) for one in fields["rec"]],
+            )
             before = found.get(fields["dialog_id"])
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{record.place} is not of ReDial's layout ({error}): dialog_id, context, resp and rec are needed"
+                f"{path}:{record.place} is not of ReDial's layout ({error}): dialog_id, context,"
+                " resp and rec are needed"
             ) from None
         items = {**(before[2] if before else {}), len(said) - 1: recommended}
-        found[fields["dialog_id"]] = (before[0], before[1], items) if before and len(before[1]) >= len(said) else (record, said, items)
+        found[fields["dialog_id"]] = (
+            (before[0], before[1], items)
+            if before and len(before[1]) >= len(said)
+            else (record, said, items)
+        )
     return found
 
 
@@ -150,9 +235,15 @@ def _entities(path: Path) -> dict[str, str]:
     """Number -> name, from <http://dbpedia.org/resource/Police_Academy> and the like."""
     try:
         named = json.loads(path.read_text(encoding="utf-8"))
-        return {str(number): name.strip("<>").rpartition("/resource/")[2].replace("_", " ") for name, number in named.items()}
+        return {
+            str(number): name.strip("<>").rpartition("/resource/")[2].replace("_", " ")
+            for name, number in named.items()
+        }
     except (ValueError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is no object of names and numbers ({error}): fetch it again, or remove it to do without titles") from None
+        raise DataError(
+            f"{path} is no object of names and numbers ({error}): fetch it again, or remove it to"
+            " do without titles"
+        ) from None
 
 
 def _file(src: Path, usual: str) -> Path:

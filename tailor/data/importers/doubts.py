@@ -25,11 +25,22 @@ def doubts(table: str, frame: pl.DataFrame, found: Mapping[str, str]) -> list[st
         if len(values) < ENOUGH:
             continue
         if ours in WORDS and _numeric(values.head(SOME)) and _numeric(values):
-            told.append(_told(table, ours, theirs, "holds nothing but numbers: it was read as words"))
+            told.append(
+                _told(table, ours, theirs, "holds nothing but numbers: it was read as words")
+            )
         elif ours in IDS and table == "events" and (values == values[0]).all():
             told.append(_told(table, ours, theirs, f'is "{values[0]}" in every row'))
-        elif ours in IDS and (values.head(SOME).str.len_chars() > LONG_ID).sum() * 2 > min(SOME, len(values)):
-            told.append(_told(table, ours, theirs, f"is longer than {LONG_ID} characters in most rows: is it a text?"))
+        elif ours in IDS and (values.head(SOME).str.len_chars() > LONG_ID).sum() * 2 > min(
+            SOME, len(values)
+        ):
+            told.append(
+                _told(
+                    table,
+                    ours,
+                    theirs,
+                    f"is longer than {LONG_ID} characters in most rows: is it a text?",
+                )
+            )
     return told
 
 
@@ -38,4 +49,7 @@ def _numeric(values: pl.Series) -> bool:
 
 
 def _told(table: str, ours: str, theirs: str, what: str) -> str:
-    return f'{table}.{ours} (column "{theirs}") {what}; if it means something else, name the right column (--columns {table}.{ours}=NAME)'
+    return (
+        f'{table}.{ours} (column "{theirs}") {what}; if it means something else, name the right'
+        f" column (--columns {table}.{ours}=NAME)"
+    )

@@ -1,4 +1,6 @@
-"""JSON Lines: one object a line. What an object holds inside is asked for by dotted names; lists stay lists where we have lists."""
+"""JSON Lines: one object a line. What an object holds inside is asked for by dotted names; lists
+stay lists where we have lists.
+"""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +21,10 @@ def objects(path: Path, encoding: str, progress: Progress) -> Iterator[Record]:
             value = json.loads(text)
         except (ValueError, RecursionError) as error:
             if line == 1 and text.strip() == "[":
-                raise DataError(f"{path} is one JSON array over many lines: write one object a line (JSON Lines)") from None
+                raise DataError(
+                    f"{path} is one JSON array over many lines: write one object a line (JSON"
+                    " Lines)"
+                ) from None
             yield Record(line, text, f"is not JSON: {error}")
             continue
         if line == 1 and isinstance(value, list):
@@ -35,7 +40,9 @@ def _named(value: dict[str, Any]) -> dict[str, Any] | str:
     named = {clean(name): one for name, one in value.items()}
     if any("\0" in name for name in named):
         return "holds a name with a zero byte"
-    return named if len(named) == len(value) else "holds names that differ only in halves of letters"
+    return (
+        named if len(named) == len(value) else "holds names that differ only in halves of letters"
+    )
 
 
 def converted(
@@ -46,14 +53,19 @@ def converted(
     needs: tuple[str, ...] = (),
     quiet: bool = False,
 ) -> Records:
-    """A table whose rows are made of objects, several of one perhaps; an object that lacks one of `needs` is a bad row.
+    """A table whose rows are made of objects, several of one perhaps; an object that lacks one of
+    `needs` is a bad row.
 
     `quiet` for a second table of the same file, whose bad lines the first one tells.
     """
 
     def read(progress: Progress) -> Iterator[Record]:
         for record in objects(path, encoding, progress):
-            lacks = "" if isinstance(record.fields, str) else next((name for name in needs if record.fields.get(name) is None), "")
+            lacks = (
+                ""
+                if isinstance(record.fields, str)
+                else next((name for name in needs if record.fields.get(name) is None), "")
+            )
             if isinstance(record.fields, str) or lacks:
                 if not quiet:
                     yield record._replace(fields=f"no {lacks}") if lacks else record
@@ -62,7 +74,9 @@ def converted(
                 rows = list(convert(dict(record.fields)))
             except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
                 if not quiet:
-                    yield record._replace(fields=f"is not of the expected layout: {type(error).__name__} {error}")
+                    yield record._replace(
+                        fields=f"is not of the expected layout: {type(error).__name__} {error}"
+                    )
                 continue
             for n, fields in enumerate(rows):
                 yield Record(nth(record.place, n), record.raw, fields)
@@ -74,14 +88,17 @@ def converted(
 
 @dataclass(frozen=True)
 class JsonLines:
-    """A file of objects; `columns` are the names of the first ones, dotted names of what stands inside included."""
+    """A file of objects; `columns` are the names of the first ones, dotted names of what stands
+    inside included.
+    """
 
     path: Path
     encoding: str
     columns: tuple[str, ...]
     kinds: tuple[str, ...]
     top: tuple[str, ...]
-    inner: tuple[str, ...] = field(default=())  # dotted names to take out
+    inner: tuple[str, ...] = field(default=())
+    """Dotted names to take out."""
     line: int = 1
     notes: tuple[str, ...] = ()
 
@@ -95,7 +112,12 @@ class JsonLines:
                 if isinstance(record.fields, str) or not self.inner:
                     yield record
                 else:
-                    yield record._replace(fields={**record.fields, **{name: _inside(record.fields, name) for name in self.inner}})
+                    yield record._replace(
+                        fields={
+                            **record.fields,
+                            **{name: _inside(record.fields, name) for name in self.inner},
+                        }
+                    )
 
         return Records(self.path, self.top + self.inner, read).blocks(progress)
 
@@ -105,7 +127,9 @@ def json_lines(path: Path, encoding: str) -> JsonLines:
     seen: dict[str, str] = {}
     for record in head:
         for name, value in _walked(record.fields, ""):
-            seen[name] = seen.get(name) or ("list" if isinstance(value, list) else "object" if isinstance(value, dict) else "")
+            seen[name] = seen.get(name) or (
+                "list" if isinstance(value, list) else "object" if isinstance(value, dict) else ""
+            )
     top = tuple(dict.fromkeys(name for record in head for name in record.fields))
     if not top:
         raise DataError(f"{path} holds only empty objects: rows with names are needed")

@@ -1,4 +1,6 @@
-"""MovieLens as GroupLens publishes it: the .dat files of 1M and 10M ("::" between fields), the .csv files of the later sets."""
+"""MovieLens as GroupLens publishes it: the .dat files of 1M and 10M ("::" between fields), the .csv
+files of the later sets.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +31,10 @@ def movielens(src: Path, encoding: str) -> dict[str, Source]:
         if table not in found and (path := src / f"{file}.csv").exists():
             found[table] = table_source(path, table, encoding)
     if not found:
-        raise DataError(f"{src} holds no ratings.dat, ratings.csv, movies.dat or movies.csv: name the folder of a MovieLens set")
+        raise DataError(
+            f"{src} holds no ratings.dat, ratings.csv, movies.dat or movies.csv: name the folder of"
+            " a MovieLens set"
+        )
     return found
 
 
@@ -42,14 +47,19 @@ def _dat(path: Path, columns: tuple[str, ...], encoding: str) -> Records:
             if len(fields) > len(columns) and columns[1] == "title":  # a title may hold "::" itself
                 fields = [fields[0], "::".join(fields[1:-1]), fields[-1]]
             wrong = f"wrong number of fields: {len(fields)} instead of {len(columns)}"
-            row = {name: None if field == "(no genres listed)" else field for name, field in zip(columns, fields)}
+            row = {
+                name: None if field == "(no genres listed)" else field
+                for name, field in zip(columns, fields)
+            }
             yield Record(line, text, row if len(fields) == len(columns) else wrong)
 
     return Records(path, columns, read)
 
 
 def _encoding(path: Path, encoding: str) -> str:
-    """The published files are latin-1, copies of them often UTF-8: text that can be read as UTF-8 is hardly ever anything else."""
+    """The published files are latin-1, copies of them often UTF-8: text that can be read as UTF-8
+    is hardly ever anything else.
+    """
     if encoding != "utf-8":
         return encoding
     try:

@@ -1,4 +1,6 @@
-"""The Open Bandit Dataset: every row an item shown at a position with the probability it was chosen by, and whether it was clicked."""
+"""The Open Bandit Dataset: every row an item shown at a position with the probability it was chosen
+by, and whether it was clicked.
+"""
 
 import csv
 import json
@@ -16,26 +18,43 @@ PROPENSITY = ("propensity_score", "action_prob", "pscore")  # as the versions of
 
 
 def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
-    """Folder of one policy and campaign (CAMPAIGN.csv, item_context.csv), or of such folders: requests, impressions, items.
+    """Folder of one policy and campaign (CAMPAIGN.csv, item_context.csv), or of such folders:
+    requests, impressions, items.
 
-    A row is a request of its own, "FOLDER:n"; users are not named, what is known about them stands in the request's context.
-    `model` is the folder, which names the policy; `click` of the impressions is 0 or 1. An item's features are those of the first folder
-    (they are hashed anew in each).
+    A row is a request of its own, "FOLDER:n"; users are not named, what is known about them stands
+    in the request's context. `model` is the folder, which names the policy; `click` of the
+    impressions is 0 or 1. An item's features are those of the first folder (they are hashed anew in
+    each).
     """
-    folders = [src] if (src / ITEMS).exists() else sorted(path.parent for path in src.glob(f"*/{ITEMS}"))
-    logs = [path for folder in folders for path in sorted(folder.glob("*.csv")) if path.name != ITEMS]
+    folders = (
+        [src] if (src / ITEMS).exists() else sorted(path.parent for path in src.glob(f"*/{ITEMS}"))
+    )
+    logs = [
+        path for folder in folders for path in sorted(folder.glob("*.csv")) if path.name != ITEMS
+    ]
     if not logs:
-        raise DataError(f"{src} holds no CAMPAIGN.csv beside {ITEMS}: name a folder of the Open Bandit Dataset, such as random-men")
+        raise DataError(
+            f"{src} holds no CAMPAIGN.csv beside {ITEMS}: name a folder of the Open Bandit Dataset,"
+            " such as random-men"
+        )
     contexts = [folder / ITEMS for folder in folders]
     return {
         "requests": _table(src, logs, encoding, "request_id time_ms surface context", _request),
-        "impressions": _table(src, logs, encoding, "request_id position item_id propensity model shown click", _impression),
+        "impressions": _table(
+            src,
+            logs,
+            encoding,
+            "request_id position item_id propensity model shown click",
+            _impression,
+        ),
         "items": Distinct(_table(src, contexts, encoding, "item_id", _item), "item_id"),
     }
 
 
 def _table(src: Path, paths: list[Path], encoding: str, columns: str, row: Row) -> Source:
-    made = [Records(path, tuple(columns.split()), partial(_rows, path, encoding, row)) for path in paths]
+    made = [
+        Records(path, tuple(columns.split()), partial(_rows, path, encoding, row)) for path in paths
+    ]
     return together(src, made)
 
 
@@ -47,11 +66,16 @@ def _rows(path: Path, encoding: str, row: Row, progress: Progress) -> Iterator[R
             header = fields
             if "item_id" not in header or "" not in header:
                 raise DataError(
-                    f"{path}:{line}: the first line reads {text[:200]!r}; a column without a name, item_id and others are needed"
+                    f"{path}:{line}: the first line reads {text[:200]!r}; a column without a name,"
+                    " item_id and others are needed"
                 )
             continue
         wrong = f"wrong number of fields: {len(fields)} instead of {len(header)}"
-        yield Record(line, text, row(path, dict(zip(header, fields))) if len(fields) == len(header) else wrong)
+        yield Record(
+            line,
+            text,
+            row(path, dict(zip(header, fields))) if len(fields) == len(header) else wrong,
+        )
 
 
 def _fields(text: str) -> list[str]:
@@ -64,16 +88,31 @@ def _fields(text: str) -> list[str]:
 
 def _request(path: Path, fields: dict[str, str]) -> Fields:
     about = {name: value for name, value in fields.items() if name.startswith("user_feature")}
-    affinities = ((name.rpartition("_")[2], value) for name, value in fields.items() if name.startswith("user-item_affinity"))
+    affinities = (
+        (name.rpartition("_")[2], value)
+        for name, value in fields.items()
+        if name.startswith("user-item_affinity")
+    )
     liked = {item: value for item, value in affinities if value.strip("0.")}  # most are 0.0
-    return {"request_id": _name(path, fields), "time_ms": fields.get("timestamp"), "surface": path.stem,
-            "context": json.dumps({**about, "affinity": liked})}  # fmt: skip
+    return {
+        "request_id": _name(path, fields),
+        "time_ms": fields.get("timestamp"),
+        "surface": path.stem,
+        "context": json.dumps({**about, "affinity": liked}),
+    }
 
 
 def _impression(path: Path, fields: dict[str, str]) -> Fields:
     chance = next((fields[name] for name in PROPENSITY if name in fields), None)
-    return {"request_id": _name(path, fields), "position": fields.get("position"), "item_id": fields["item_id"], "propensity": chance,
-            "model": path.parent.name, "shown": True, "click": fields.get("click")}  # fmt: skip
+    return {
+        "request_id": _name(path, fields),
+        "position": fields.get("position"),
+        "item_id": fields["item_id"],
+        "propensity": chance,
+        "model": path.parent.name,
+        "shown": True,
+        "click": fields.get("click"),
+    }
 
 
 def _item(path: Path, fields: dict[str, str]) -> Fields:

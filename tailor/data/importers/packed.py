@@ -1,4 +1,6 @@
-"""Files as they lie there, or inside a gzip file or a zip archive of one file: all are read through."""
+"""Files as they lie there, or inside a gzip file or a zip archive of one file: all are read
+through.
+"""
 
 import gzip
 import io
@@ -13,12 +15,23 @@ from typing import IO
 from tailor.errors import DataError
 
 GZIP, ZIP = b"\x1f\x8b", b"PK\x03\x04"
-DAMAGE = (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, RuntimeError)
-SMALL, RATIO = 64 * 2**20, 100  # bytes that any archive may unpack to, and how many times its own size a larger one may
+DAMAGE = (
+    EOFError,
+    gzip.BadGzipFile,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,
+    RuntimeError,
+)
+# bytes that any archive may unpack to, and how many times its own size a larger one may
+SMALL, RATIO = 64 * 2**20, 100
 
 
 class _Bounded(io.RawIOBase):
-    """An unpacked stream that ends in a DataError where a small archive unpacks to what no file of rows does."""
+    """An unpacked stream that ends in a DataError where a small archive unpacks to what no file of
+    rows does.
+    """
 
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self.path, self.stream, self.left = path, stream, max(SMALL, RATIO * path.stat().st_size)
@@ -28,7 +41,8 @@ class _Bounded(io.RawIOBase):
         self.left -= len(piece)
         if self.left < 0:
             raise DataError(
-                f"{self.path} unpacks to more than {RATIO} times its size: no file of rows does; unpack it yourself if it is one"
+                f"{self.path} unpacks to more than {RATIO} times its size: no file of rows does;"
+                " unpack it yourself if it is one"
             )
         return piece
 
@@ -40,7 +54,9 @@ def is_packed(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of the file, unpacked. Raises DataError for a damaged archive, and for one of several files."""
+    """The bytes of the file, unpacked. Raises DataError for a damaged archive, and for one of
+    several files.
+    """
     with path.open("rb") as file:
         head = file.read(4)
     try:
@@ -57,14 +73,24 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
         if not head.startswith((GZIP, ZIP)):
             raise
         kind = "a gzip file" if head.startswith(GZIP) else "a zip archive"
-        raise DataError(f"{path} is {kind} that is damaged or cut short ({error}): fetch it again, or unpack it yourself") from None
+        raise DataError(
+            f"{path} is {kind} that is damaged or cut short ({error}): fetch it again, or unpack it"
+            " yourself"
+        ) from None
 
 
 def _only(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    held = [one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")]
+    held = [
+        one
+        for one in archive.infolist()
+        if not one.is_dir() and not one.filename.startswith("__MACOSX/")
+    ]
     if len(held) != 1:
         names = ", ".join(one.filename for one in held[:5]) + (", ..." if len(held) > 5 else "")
-        raise DataError(f"{path} holds {len(held)} files ({names or 'none'}), one is needed: unpack it and name the file")
+        raise DataError(
+            f"{path} holds {len(held)} files ({names or 'none'}), one is needed: unpack it and name"
+            " the file"
+        )
     return held[0]
 
 

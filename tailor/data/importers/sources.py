@@ -1,7 +1,9 @@
-"""Where the rows of a table come from: anything that has columns and gives blocks of rows as strings.
+"""Where the rows of a table come from: anything that has columns and gives blocks of rows as
+strings.
 
-A row's place is one number: its line, for a record that makes several rows (a user's whole history on one line) which of them it
-is, and for a folder of part files which part. So a rejected row is found again in whatever it came from.
+A row's place is one number: its line, for a record that makes several rows (a user's whole history
+on one line) which of them it is, and for a folder of part files which part. So a rejected row is
+found again in whatever it came from.
 """
 
 import json
@@ -14,7 +16,16 @@ import numpy as np
 import polars as pl
 
 from tailor.data.importers.packed import is_packed
-from tailor.data.importers.reading import BLOCK, LINE, LONGEST, Bad, Block, few_columns, pieces, text_file
+from tailor.data.importers.reading import (
+    BLOCK,
+    LINE,
+    LONGEST,
+    Bad,
+    Block,
+    few_columns,
+    pieces,
+    text_file,
+)
 from tailor.errors import DataError
 from tailor.progress import Progress
 
@@ -49,7 +60,8 @@ class Source(Protocol):
 class Record(NamedTuple):
     place: int
     raw: str
-    fields: Fields | str  # the row, or why there is none
+    fields: Fields | str
+    """The row, or why there is none."""
 
 
 @dataclass(frozen=True)
@@ -104,21 +116,39 @@ class Parts:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        lacking = [(part.path.name, [name for name in self.columns if name not in part.columns]) for part in self.parts]
-        told = [f"{name} has no {', '.join(missing)}: left empty there" for name, missing in lacking if missing]
+        lacking = [
+            (part.path.name, [name for name in self.columns if name not in part.columns])
+            for part in self.parts
+        ]
+        told = [
+            f"{name} has no {', '.join(missing)}: left empty there"
+            for name, missing in lacking
+            if missing
+        ]
         more = [f"... and {len(told) - 10:,} more parts lack columns"] if len(told) > 10 else []
         return (f"{self.path} was read as {len(self.parts):,} parts", *told[:10], *more)
 
     def blocks(self, progress: Progress) -> Iterator[Block]:
         for n, part in enumerate(self.parts):
             for block in part.blocks(progress):
-                missing = [pl.lit(None, pl.String()).alias(name) for name in self.columns if name not in block.rows.columns]
+                missing = [
+                    pl.lit(None, pl.String()).alias(name)
+                    for name in self.columns
+                    if name not in block.rows.columns
+                ]
                 rows = block.rows.with_columns(pl.col(LINE).cast(pl.Int64) + (n << PART), *missing)
-                yield replace(block, rows=rows, bad=[bad._replace(line=bad.line + (n << PART)) for bad in block.bad])
+                yield replace(
+                    block,
+                    rows=rows,
+                    bad=[bad._replace(line=bad.line + (n << PART)) for bad in block.bad],
+                )
 
     def asked(self, names: Iterable[str]) -> "Parts":
         names = list(names)
-        return Parts(self.path, tuple(part.asked([one for one in names if one in part.columns]) for part in self.parts))
+        return Parts(
+            self.path,
+            tuple(part.asked([one for one in names if one in part.columns]) for part in self.parts),
+        )
 
 
 def together(folder: Path, sources: Sequence[Source]) -> Source:
@@ -128,7 +158,9 @@ def together(folder: Path, sources: Sequence[Source]) -> Source:
 
 @dataclass(frozen=True)
 class Distinct:
-    """A source whose rows of a key seen before are left out: where every review repeats its product, that is no mistake."""
+    """A source whose rows of a key seen before are left out: where every review repeats its
+    product, that is no mistake.
+    """
 
     source: Source
     key: str
@@ -157,7 +189,8 @@ class Distinct:
         seen: set[str] = set()
         for block in self.source.blocks(progress):
             new = np.zeros(len(block.rows), dtype=bool)
-            for row, key in enumerate(block.rows[self.key].to_list()):  # what was seen is asked, never copied: work stays linear
+            # what was seen is asked, never copied: work stays linear
+            for row, key in enumerate(block.rows[self.key].to_list()):
                 new[row] = key is None or key not in seen
                 if key is not None:
                     seen.add(key)
@@ -181,14 +214,18 @@ def nth(line: int, n: int) -> int:
 
 
 def lines(path: Path, encoding: str, progress: Progress) -> Iterator[tuple[int, str]]:
-    """Number and text of every line that is not blank, without its end. Raises DataError for a line without end and a file that cannot be read."""
+    """Number and text of every line that is not blank, without its end. Raises DataError for a line
+    without end and a file that cannot be read.
+    """
     text_file(path, "rows")
     steps = None if is_packed(path) else -(-path.stat().st_size // BLOCK)
     rest, line = b"", 1
     for piece in progress(pieces(path, encoding), f"reading {path.name}", steps):
         whole, newline, rest = (rest + piece).rpartition(b"\n")
         if len(rest) > LONGEST:
-            raise DataError(f"{path}:{line}: a line of more than {LONGEST} bytes: this is not a file of rows")
+            raise DataError(
+                f"{path}:{line}: a line of more than {LONGEST} bytes: this is not a file of rows"
+            )
         for text in whole.split(b"\n") if newline else ():
             if text.strip():
                 yield line, text.decode().removesuffix("\r")
@@ -207,7 +244,10 @@ def first_records(records: Iterable[Record], path: Path) -> list[Record]:
             break
     if not found:
         if wrong:
-            raise DataError(f"{path}: no row can be read; line {wrong[0].place} reads {wrong[0].raw[:200]!r} ({wrong[0].fields})")
+            raise DataError(
+                f"{path}: no row can be read; line {wrong[0].place} reads {wrong[0].raw[:200]!r}"
+                f" ({wrong[0].fields})"
+            )
         raise DataError(f"{path} holds only blank lines: rows are needed")
     return found
 
@@ -218,28 +258,43 @@ def written(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         return value
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict | bool) else str(value)
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, list | dict | bool)
+        else str(value)
+    )
 
 
 def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block:
     good = [record for record in records if not isinstance(record.fields, str)]
-    bad = [Bad(record.place, clean(record.fields), clean(record.raw)) for record in records if isinstance(record.fields, str)]
+    bad = [
+        Bad(record.place, clean(record.fields), clean(record.raw))
+        for record in records
+        if isinstance(record.fields, str)
+    ]
     names = dict.fromkeys(columns)
     for record in good:
         names.update(dict.fromkeys(record.fields))
     few_columns(path, len(names))
-    rows = pl.DataFrame([_strings(name, [written(record.fields.get(name)) for record in good]) for name in names])  # type: ignore[union-attr]
+    rows = pl.DataFrame(
+        [_strings(name, [written(record.fields.get(name)) for record in good]) for name in names]
+    )  # type: ignore[union-attr]
     rows = rows.with_columns(pl.Series(LINE, [record.place for record in good], dtype=pl.Int64))
     raws = [clean(record.raw).encode() for record in good]
     ends = np.cumsum([len(raw) for raw in raws], dtype=np.int64)
-    return Block(rows, bad, b"".join(raws), np.stack([np.r_[0, ends[:-1]] if len(ends) else ends, ends], 1))
+    return Block(
+        rows, bad, b"".join(raws), np.stack([np.r_[0, ends[:-1]] if len(ends) else ends, ends], 1)
+    )
 
 
 def _strings(name: str, values: list[str | None]) -> pl.Series:
     try:
         return pl.Series(clean(name), values, dtype=pl.String)
-    except UnicodeEncodeError:  # half of a pair of surrogates, which JSON can write and UTF-8 cannot
-        return pl.Series(clean(name), [None if one is None else clean(one) for one in values], dtype=pl.String)
+    # half of a pair of surrogates, which JSON can write and UTF-8 cannot
+    except UnicodeEncodeError:
+        return pl.Series(
+            clean(name), [None if one is None else clean(one) for one in values], dtype=pl.String
+        )
 
 
 def clean(text: str) -> str:

@@ -1,7 +1,9 @@
-"""Times as people write them, to nanoseconds since 1970: numbers of any unit, ISO dates, day/month/year.
+"""Times as people write them, to nanoseconds since 1970: numbers of any unit, ISO dates,
+day/month/year.
 
-A column is read block by block with `parsed` and judged as a whole with `settled`: only all of it together tells what unit a
-number has and whether 01/05/2014 is in January or in May. Full precision is kept until events are sorted.
+A column is read block by block with `parsed` and judged as a whole with `settled`: only all of it
+together tells what unit a number has and whether 01/05/2014 is in January or in May. Full precision
+is kept until events are sorted.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +13,8 @@ import polars as pl
 
 from tailor.errors import DataError, nearest
 
-WHOLE, PART, KIND, OTHER = "\0whole", "\0part", "\0kind", "\0other"  # what `parsed` makes of a text; none can be a column's name
+# what `parsed` makes of a text; none can be a column's name
+WHOLE, PART, KIND, OTHER = "\0whole", "\0part", "\0kind", "\0other"
 NUMBER, DATE, DAY_MONTH = 0, 1, 2
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}  # nanoseconds
 ORDERS = ("day-first", "month-first")
@@ -19,15 +22,21 @@ SECOND = 10**9
 FIRST = int(np.datetime64("1971-01-01", "s").astype(np.int64)) * SECOND
 LAST = int(np.datetime64("2101-01-01", "s").astype(np.int64)) * SECOND - 1
 FURTHEST = 18 * 3600  # seconds that any zone ever was from Greenwich, and some more
-NEARBY = 10 * 366 * 86400 * SECOND  # a number read in a rarer unit must land this near to the others
-CLOCK = r"(?:[T ,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?)?\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
+# a number read in a rarer unit must land this near to the others
+NEARBY = 10 * 366 * 86400 * SECOND
+CLOCK = (
+    r"(?:[T"
+    r" ,]+(\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?)?\s*(Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
+)
 ISO = r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})" + CLOCK
 SLASHED = r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})" + CLOCK
 
 
 @dataclass(frozen=True)
 class Times:
-    """How a column of times was understood: rows of each unit ("date" for written dates), the most frequent one, and notes."""
+    """How a column of times was understood: rows of each unit ("date" for written dates), the most
+    frequent one, and notes.
+    """
 
     unit: str
     counts: dict[str, int]
@@ -40,18 +49,24 @@ def known_unit(unit: str | None) -> None:
 
 
 def parsed(text: pl.Series) -> pl.DataFrame:
-    """Columns WHOLE, PART (billionths of the unit), KIND and OTHER of every text; WHOLE and OTHER are null where none is understood.
+    """Columns WHOLE, PART (billionths of the unit), KIND and OTHER of every text; WHOLE and OTHER
+    are null where none is understood.
 
-    NUMBER: whole units yet unknown. DATE: nanoseconds. DAY_MONTH: nanoseconds if the day comes first, OTHER if the month does.
+    NUMBER: whole units yet unknown. DATE: nanoseconds. DAY_MONTH: nanoseconds if the day comes
+    first, OTHER if the month does.
     """
     frame = pl.DataFrame({WHOLE: text.cast(pl.Int64, strict=False)}).with_columns(
-        pl.lit(0, pl.Int32).alias(PART), pl.lit(NUMBER, pl.UInt8).alias(KIND), pl.lit(None, pl.Int64).alias(OTHER)
+        pl.lit(0, pl.Int32).alias(PART),
+        pl.lit(NUMBER, pl.UInt8).alias(KIND),
+        pl.lit(None, pl.Int64).alias(OTHER),
     )
     for kind, parse in ((NUMBER, _decimals), (DATE, _dates), (DAY_MONTH, _slashed)):
         left = (frame[WHOLE].is_null() & frame[OTHER].is_null() & text.is_not_null()).arg_true()
         if not len(left):
             break
-        found = parse(text.gather(left)).with_columns(pl.lit(kind, pl.UInt8).alias(KIND), left.alias("\0row"))
+        found = parse(text.gather(left)).with_columns(
+            pl.lit(kind, pl.UInt8).alias(KIND), left.alias("\0row")
+        )
         found = found.filter(pl.col(WHOLE).is_not_null() | pl.col(OTHER).is_not_null())
         for column in (WHOLE, PART, KIND, OTHER) if len(found) else ():
             frame = frame.with_columns(frame[column].scatter(found["\0row"], found[column]))
@@ -66,11 +81,21 @@ def understood(frame: pl.DataFrame) -> pl.Series:
 def _decimals(text: pl.Series) -> pl.DataFrame:
     exact = text.str.extract_groups(r"^\+?(\d{1,18})\.(\d*)$").struct.unnest()
     rough = text.cast(pl.Float64, strict=False)
-    rough = rough.set(~rough.is_finite().fill_null(False), None).clip(-9e18, 9e18)  # 1.26e9, and numbers too long for 64 bits
+    # 1.26e9, and numbers too long for 64 bits
+    rough = rough.set(~rough.is_finite().fill_null(False), None).clip(-9e18, 9e18)
     part = exact[:, 1].str.slice(0, 9).str.pad_end(9, "0").cast(pl.Int32, strict=False)
-    loose = ((rough - rough.floor()) * 1e9).round().clip(0, 999_999_999).cast(pl.Int32, strict=False)
-    columns = {WHOLE: exact[:, 0].cast(pl.Int64, strict=False).fill_null(rough.floor().cast(pl.Int64, strict=False)),
-               PART: part.fill_null(loose).fill_null(0), OTHER: pl.Series([None] * len(text), dtype=pl.Int64)}  # fmt: skip
+    loose = (
+        ((rough - rough.floor()) * 1e9).round().clip(0, 999_999_999).cast(pl.Int32, strict=False)
+    )
+    columns = {
+        WHOLE: (
+            exact[:, 0]
+            .cast(pl.Int64, strict=False)
+            .fill_null(rough.floor().cast(pl.Int64, strict=False))
+        ),
+        PART: part.fill_null(loose).fill_null(0),
+        OTHER: pl.Series([None] * len(text), dtype=pl.Int64),
+    }
     return pl.DataFrame(columns)
 
 
@@ -83,16 +108,24 @@ def _dates(text: pl.Series) -> pl.DataFrame:
 def _slashed(text: pl.Series) -> pl.DataFrame:
     groups = text.str.extract_groups(SLASHED).struct.unnest()
     first, second, year = (groups[:, n] for n in range(3))
-    return _frame(_nanoseconds(year, second, first, groups), _nanoseconds(year, first, second, groups))
+    return _frame(
+        _nanoseconds(year, second, first, groups), _nanoseconds(year, first, second, groups)
+    )
 
 
 def _frame(whole: pl.Series, other: pl.Series | None) -> pl.DataFrame:
     other = pl.Series([None] * len(whole), dtype=pl.Int64) if other is None else other
-    return pl.DataFrame({WHOLE: whole, PART: pl.Series(np.zeros(len(whole), np.int32)), OTHER: other})
+    return pl.DataFrame(
+        {WHOLE: whole, PART: pl.Series(np.zeros(len(whole), np.int32)), OTHER: other}
+    )
 
 
-def _nanoseconds(year: pl.Series, month: pl.Series, day: pl.Series, groups: pl.DataFrame) -> pl.Series:
-    """Since 1970 in UTC; null for a day, an hour or a zone that does not exist; -1 for years so far off that 64 bits may not hold them."""
+def _nanoseconds(
+    year: pl.Series, month: pl.Series, day: pl.Series, groups: pl.DataFrame
+) -> pl.Series:
+    """Since 1970 in UTC; null for a day, an hour or a zone that does not exist; -1 for years so far
+    off that 64 bits may not hold them.
+    """
 
     def number(column: pl.Series) -> np.ndarray:
         return column.cast(pl.Int64, strict=False).fill_null(0).to_numpy()
@@ -115,14 +148,20 @@ def _offset(zone: pl.Series) -> np.ndarray:
     """Seconds east of Greenwich; 0 where no zone is written."""
     parts = zone.str.extract_groups(r"^([+-])(\d{2}):?(\d{2})?$").struct.unnest()
     hours, minutes = (parts[:, n].cast(pl.Int64).fill_null(0).to_numpy() for n in (1, 2))
-    return np.where((parts[:, 0] == "-").fill_null(False).to_numpy(), -1, 1) * (hours * 3600 + minutes * 60)
+    return np.where((parts[:, 0] == "-").fill_null(False).to_numpy(), -1, 1) * (
+        hours * 3600 + minutes * 60
+    )
 
 
-def settled(frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series) -> tuple[pl.Series, Times]:
-    """(n,) nanoseconds, null for an absurd time, from the columns of `parsed`; `unit` overrides what the magnitudes say.
+def settled(
+    frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series
+) -> tuple[pl.Series, Times]:
+    """(n,) nanoseconds, null for an absurd time, from the columns of `parsed`; `unit` overrides
+    what the magnitudes say.
 
-    Numbers of several units are each judged by magnitude (between 1971 and 2100 no number fits two units), but one that lands
-    more than ten years off the times of the most frequent unit is absurd. Raises DataError where day and month cannot be told apart.
+    Numbers of several units are each judged by magnitude (between 1971 and 2100 no number fits two
+    units), but one that lands more than ten years off the times of the most frequent unit is
+    absurd. Raises DataError where day and month cannot be told apart.
     """
     dated = frame[KIND] != NUMBER
     notes: list[str] = []
@@ -143,18 +182,27 @@ def settled(frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series)
         usual = result.filter(groups[main])
         near = result.is_between(max(int(usual.min()) - NEARBY, 0), int(usual.max()) + NEARBY)  # type: ignore[arg-type]
         result = result.set(~near.fill_null(True), None)
-        counts = {name: kept for name in counts if (kept := int((groups[name] & result.is_not_null()).sum()))}
+        counts = {
+            name: kept
+            for name in counts
+            if (kept := int((groups[name] & result.is_not_null()).sum()))
+        }
         if len(counts) > 1:
             shown = ", ".join(f"{counts[name]} in {name}" for name in counts)
             notes.append(f"times are in several units ({shown}): each was read by its magnitude")
     return result, Times(main, counts, notes)
 
 
-def _day_and_month(frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series) -> tuple[pl.Series, list[str]]:
-    """The values with dates such as 13/05/2014 resolved; what is true of one of them is taken to be true of the column."""
+def _day_and_month(
+    frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series
+) -> tuple[pl.Series, list[str]]:
+    """The values with dates such as 13/05/2014 resolved; what is true of one of them is taken to be
+    true of the column.
+    """
     slashed = frame[KIND] == DAY_MONTH
     day_first, month_first = frame[WHOLE], frame[OTHER]
-    days = bool((slashed & month_first.is_null()).any())  # dates that only make sense with the day first
+    # dates that only make sense with the day first
+    days = bool((slashed & month_first.is_null()).any())
     months = bool((slashed & day_first.is_null()).any())
     differ = (slashed & (day_first != month_first)).fill_null(False)
     if unit in ORDERS:
@@ -162,10 +210,23 @@ def _day_and_month(frame: pl.DataFrame, unit: str | None, place: str, lines: pl.
         return chosen, [f"dates such as 01/05/2014 were read {unit}, as asked"]
     if differ.any() and days == months:
         row = int(differ.arg_max() or 0)
-        both = " or ".join(str(np.datetime64(series[row], "ns").astype("M8[D]")) for series in (day_first, month_first))
-        why = "other dates of the column contradict each other" if days else "no other date of the column tells"
-        raise DataError(f"{place}:{lines[row]}: day and month of this date cannot be told apart: it is {both}, and {why}; "
-                        'write dates as 2014-05-01, or say which comes first (--time-unit day-first or month-first)')  # fmt: skip
+        both = " or ".join(
+            str(np.datetime64(series[row], "ns").astype("M8[D]"))
+            for series in (day_first, month_first)
+        )
+        why = (
+            "other dates of the column contradict each other"
+            if days
+            else "no other date of the column tells"
+        )
+        raise DataError(
+            f"{place}:{lines[row]}: day and month of this date cannot be told apart: it is {both},"
+            f" and {why}; write dates as 2014-05-01, or say which comes first (--time-unit"
+            " day-first or month-first)"
+        )
     first = "day-first" if not months else "month-first"
-    chosen = day_first.zip_with(~slashed | (day_first.is_not_null() if first == "day-first" else month_first.is_null()), month_first)
+    chosen = day_first.zip_with(
+        ~slashed | (day_first.is_not_null() if first == "day-first" else month_first.is_null()),
+        month_first,
+    )
     return chosen, [f"dates such as 01/05/2014 were read {first}"] if differ.any() else []

@@ -1,4 +1,6 @@
-"""Open benchmarking: a figure counts with all that made it, and is made again before it is believed."""
+"""Open benchmarking: a figure counts with all that made it, and is made again before it is
+believed.
+"""
 
 import tempfile
 from collections.abc import Mapping
@@ -20,18 +22,22 @@ PAPER = Paper(
     "bars",
     "BARS: Towards Open Benchmarking for Recommender Systems",
     "https://arxiv.org/abs/2205.09626",
-    "a card made again has the same values to the bit; one changed setting, data byte or random state changes its id, a changed file is noticed and named; "
-    "where pairs of values decide, a factorization machine is above logistic regression on every repeat",
+    "a card made again has the same values to the bit; one changed setting, data byte or random"
+    " state changes its id, a changed file is noticed and named; where pairs of values decide, a"
+    " factorization machine is above logistic regression on every repeat",
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Benchmarked:
-    """The cards, what they say together, and for each card that is not what it was when made again, in what."""
+    """The cards, what they say together, and for each card that is not what it was when made again,
+    in what.
+    """
 
     cards: list[Card]
     boards: list[Board]
-    problems: dict[str, list[str]]  # folder name of a card -> lines of `verify`
+    problems: dict[str, list[str]]
+    """Folder name of a card -> lines of `verify`."""
 
     @property
     def holds(self) -> bool:
@@ -40,33 +46,58 @@ class Benchmarked:
 
 @dataclass(eq=False)
 class OpenBenchmark(Study):
-    """Measures methods by cards and makes every card again: matching where methods recommend, click-through where they predict.
+    """Measures methods by cards and makes every card again: matching where methods recommend,
+    click-through where they predict.
 
-    Each method and random state leaves a folder with data hash, split, settings, code hash, environment, log and every user's values; tables are made of folders alone.
-    Differs from the paper: tasks are told by what the methods do and data are split by our protocol, so that its published tables are other figures; folders
-    are verified here, where the paper's are kept on a site.
+    Each method and random state leaves a folder with data hash, split, settings, code hash,
+    environment, log and every user's values; tables are made of folders alone. Differs from the
+    paper: tasks are told by what the methods do and data are split by our protocol, so that its
+    published tables are other figures; folders are verified here, where the paper's are kept on a
+    site.
     """
 
-    by: str = "last"  # kind of split, as of `tailor data split`
-    seeds: tuple[int, ...] = (0, 1, 2)  # of random states
-    k: tuple[int, ...] = (20, 50)  # depths of lists
-    metrics: tuple[str, ...] = ("recall", "NDCG", "HR")  # of lists; predictors have those of `evaluate_predictions`
-    out: str = ""  # folder of the cards; none: they go when the study ends
-    again: bool = True  # make every card again
+    by: str = "last"
+    """Kind of split, as of `tailor data split`."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of random states."""
+    k: tuple[int, ...] = (20, 50)
+    """Depths of lists."""
+    metrics: tuple[str, ...] = ("recall", "NDCG", "HR")
+    """Of lists; predictors have those of `evaluate_predictions`."""
+    out: str = ""
+    """Folder of the cards; none: they go when the study ends."""
+    again: bool = True
+    """Make every card again."""
 
-    def run(self, data: Dataset, methods: Mapping[str, Method], run: Run = Run()) -> Benchmarked:  # noqa: B008 (frozen)
+    def run(self, data: Dataset, methods: Mapping[str, Method], run: Run = Run()) -> Benchmarked:
         """Raises DataError where some methods recommend and others predict."""
         predict = {isinstance(one, Predictor) for one in methods.values()}
         if len(predict) != 1:
-            raise DataError(f"{', '.join(methods) or 'no method'}: give methods that all recommend, or all predict")
+            raise DataError(
+                f"{', '.join(methods) or 'no method'}: give methods that all recommend, or all"
+                " predict"
+            )
         with tempfile.TemporaryDirectory() as spare:
             folder = Path(self.out or spare)
-            suite = Suite(data.name, "", list(self.seeds), None, self._kept(data, folder), {"by": self.by}, self._protocol(predict.pop()),
-                          {name: spec(one) for name, one in methods.items()}, {})  # fmt: skip
+            suite = Suite(
+                data.name,
+                "",
+                list(self.seeds),
+                None,
+                self._kept(data, folder),
+                {"by": self.by},
+                self._protocol(predict.pop()),
+                {name: spec(one) for name, one in methods.items()},
+                {},
+            )
             cards = run_suite(suite, folder, run)
             problems = {card.folder.name: [card.status] for card in cards if card.status != "done"}
             if self.again:
-                problems |= {card.folder.name: lines for card in cards if card.status == "done" and (lines := verify(card, run))}
+                problems |= {
+                    card.folder.name: lines
+                    for card in cards
+                    if card.status == "done" and (lines := verify(card, run))
+                }
             return Benchmarked(cards, boards(cards), problems)
 
     def _kept(self, data: Dataset, folder: Path) -> dict[str, Any]:

@@ -34,42 +34,73 @@ PAPER = Paper(
     "alpharec",
     "Language Representations Can be What Recommenders Need: Findings and Potentials",
     "https://arxiv.org/abs/2407.05441",
-    "A linear map of language vectors beats one of random vectors; it serves another shop without learning, above popularity and random vectors; a wish in words raises recall",
+    "A linear map of language vectors beats one of random vectors; it serves another shop without"
+    " learning, above popularity and random vectors; a wish in words raises recall",
 )
 
 
 @dataclass(eq=False)
 class AlphaRec(ScoringRecommender):
-    """No item or person has a vector of its own: a frozen language model's vectors, averaged along who chose what, go through one small map (Sheng et al. 2024).
+    """No item or person has a vector of its own: a frozen language model's vectors, averaged along
+    who chose what, go through one small map (Sheng et al. 2024).
 
-    So it serves catalogues it never saw (`onto`), and a query's text moves the person towards what it says. Averages are LightGCN's over two steps. Differs from the paper: texts are
-    averaged before the map, which for the linear map is the same thing and costs no product a step; what a target itself adds to its person is taken out while learning.
+    So it serves catalogues it never saw (`onto`), and a query's text moves the person towards what
+    it says. Averages are LightGCN's over two steps. Differs from the paper: texts are averaged
+    before the map, which for the linear map is the same thing and costs no product a step; what a
+    target itself adds to its person is taken out while learning.
     """
 
     reads_text = True
 
-    encoder: Encoder | str = DEFAULT  # of items' texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM
-    width: int = 128  # of what is compared; this, negatives and temperature were chosen on validation (paper: 64, 256, .15 to .2)
-    map: Literal["linear", "net"] = "net"  # net: two layers, the paper's; linear: one, its probe of what the vectors know
-    text_share: Annotated[float, Range(0.1, 0.9)] = 0.5  # of a query's text in what is asked for; the history has the rest
-    negatives: int = 1024  # items drawn a batch
+    encoder: Encoder | str = DEFAULT
+    """Of items' texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    width: int = 128
+    """Of what is compared; this, negatives and temperature were chosen on validation (paper: 64,
+    256, .15 to .2).
+    """
+    map: Literal["linear", "net"] = "net"
+    """Net: two layers, the paper's; linear: one, its probe of what the vectors know."""
+    text_share: Annotated[float, Range(0.1, 0.9)] = 0.5
+    """Of a query's text in what is asked for; the history has the rest."""
+    negatives: int = 1024
+    """Items drawn a batch."""
     temperature: Annotated[float, Range(0.05, 0.3, log=True)] = 0.08
-    lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 2e-3  # highest step; falls in a straight line to a hundredth over all epochs
-    batch: int = 4096  # pairs of a person and an item
-    epochs: int = 40  # at most
-    patience: int | None = 4  # validations (every 5 epochs) without a better NDCG@10 before training stops; None: all epochs
+    lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 2e-3
+    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    batch: int = 4096
+    """Pairs of a person and an item."""
+    epochs: int = 40
+    """At most."""
+    patience: int | None = 4
+    """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
+    epochs.
+    """
 
-    texts_: np.ndarray = field(init=False, repr=False)  # (N, D) of the items' texts, unit length; zero without words
-    first_: np.ndarray = field(init=False, repr=False)  # (N, D) the same, and what those who chose the item are like
-    smooth_: np.ndarray = field(init=False, repr=False)  # (N, D) all steps together, unit length
-    degrees_: np.ndarray = field(init=False, repr=False)  # (N,) people who chose the item
-    map_: dict[str, np.ndarray] = field(init=False, repr=False)  # weights by name
-    space_: str = field(init=False, repr=False)  # which encoder's vectors these are
+    texts_: np.ndarray = field(init=False, repr=False)
+    """(N, D) of the items' texts, unit length; zero without words."""
+    first_: np.ndarray = field(init=False, repr=False)
+    """(N, D) the same, and what those who chose the item are like."""
+    smooth_: np.ndarray = field(init=False, repr=False)
+    """(N, D) all steps together, unit length."""
+    degrees_: np.ndarray = field(init=False, repr=False)
+    """(N,) people who chose the item."""
+    map_: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Weights by name."""
+    space_: str = field(init=False, repr=False)
+    """Which encoder's vectors these are."""
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if min(self.width, self.negatives, self.batch) < 1 or self.epochs < 0 or not self.temperature > 0 or not self.lr > 0:
-            raise DataError("width, negatives and batch must be at least 1, epochs at least 0, temperature and lr above 0")
+        if (
+            min(self.width, self.negatives, self.batch) < 1
+            or self.epochs < 0
+            or not self.temperature > 0
+            or not self.lr > 0
+        ):
+            raise DataError(
+                "width, negatives and batch must be at least 1, epochs at least 0, temperature and"
+                " lr above 0"
+            )
         if not 0 <= self.text_share <= 1:
             raise DataError(f"text_share is {self.text_share}: it must be from 0 to 1")
 
@@ -78,7 +109,11 @@ class AlphaRec(ScoringRecommender):
         return cls(HashingEncoder(32), width=8, negatives=20, epochs=3)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = Validation.of(data, run, valid) if valid is not None or self.patience is not None else None
+        validation = (
+            Validation.of(data, run, valid)
+            if valid is not None or self.patience is not None
+            else None
+        )
         learned = data if validation is None else validation.learned
         self._smooth(data, learned.sequences.rows, run)
         with computing(run.seed, run.workers):
@@ -94,18 +129,38 @@ class AlphaRec(ScoringRecommender):
                 return np.array_split(rng.permutation(pairs), -(-len(pairs) // self.batch))
 
             def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-                return self._loss(rows, batch, chosen[uniform_negatives(len(chosen), self.negatives, rng)])
+                return self._loss(
+                    rows, batch, chosen[uniform_negatives(len(chosen), self.negatives, rng)]
+                )
 
             judge = None if validation is None else lambda: validation.ndcg(self)
-            said = fit_net(self._net, batches, loss, run, recipe, judge, training_key(self, data, validation, run))
+            said = fit_net(
+                self._net,
+                batches,
+                loss,
+                run,
+                recipe,
+                judge,
+                training_key(self, data, validation, run),
+            )
         self._net.cpu().eval()
-        self.map_ = {name: weight.detach().float().numpy().copy() for name, weight in self._net.state_dict().items()}
-        self.fit_report_ = {"items_without_text": int((~self.texts_.any(axis=1)).sum()), "pairs": len(pairs), **said}
+        self.map_ = {
+            name: weight.detach().float().numpy().copy()
+            for name, weight in self._net.state_dict().items()
+        }
+        self.fit_report_ = {
+            "items_without_text": int((~self.texts_.any(axis=1)).sum()),
+            "pairs": len(pairs),
+            **said,
+        }
 
     def _smooth(self, data: Dataset, sequences: Ragged, run: Run) -> None:
         """Vectors of a catalogue, averaged along who chose what; nothing is learned."""
         encoder, self.items_ = encoder_of(self.encoder), data.catalogue
-        self.texts_, self.space_ = item_vectors(encoder, data.item_texts, run.progress), encoder.space
+        self.texts_, self.space_ = (
+            item_vectors(encoder, data.item_texts, run.progress),
+            encoder.space,
+        )
         rows = _distinct(sequences)
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
         steps = self._steps(rows)
@@ -119,33 +174,57 @@ class AlphaRec(ScoringRecommender):
 
     def _people(self, rows: Ragged) -> np.ndarray:
         """(B, D) what people with these items are like, of unit length; zero without items."""
-        return unit_length(np.asarray(_means(rows, len(self.items_)) @ self.texts_ + self._steps(rows) @ self.first_))
+        return unit_length(
+            np.asarray(
+                _means(rows, len(self.items_)) @ self.texts_ + self._steps(rows) @ self.first_
+            )
+        )
 
     def _made(self) -> TextFront:
         hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
-        return TextFront(torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True)
+        return TextFront(
+            torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True
+        )
 
     def _loss(self, rows: Ragged, batch: np.ndarray, drawn: np.ndarray) -> Tensor:
-        """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that is to be found."""
+        """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that
+        is to be found.
+        """
         owners, items = rows.owners[batch], rows.values[batch]
         others = rows.take(owners)
         others = others.keep(others.values != np.repeat(items, others.lengths))
         to = next(self._net.parameters()).device
         people = self._net.of(torch.from_numpy(self._people(others)).to(to))
-        where, against = torch.from_numpy(items.astype(np.int64)).to(to), torch.from_numpy(drawn).to(to)
-        return SampledSoftmax()(people / self.temperature, self._net(where), self._net(against), where, against, items=len(drawn) + 1)
+        where, against = (
+            torch.from_numpy(items.astype(np.int64)).to(to),
+            torch.from_numpy(drawn).to(to),
+        )
+        return SampledSoftmax()(
+            people / self.temperature,
+            self._net(where),
+            self._net(against),
+            where,
+            against,
+            items=len(drawn) + 1,
+        )
 
     def _ready(self) -> TextFront:
         if "_net" not in self.__dict__:
             self._net = self._made()
-            self._net.load_state_dict({name: torch.from_numpy(weight) for name, weight in self.map_.items()})
+            self._net.load_state_dict(
+                {name: torch.from_numpy(weight) for name, weight in self.map_.items()}
+            )
             self._net.eval()
         return self._net
 
     def _mapped(self, vectors: np.ndarray) -> np.ndarray:
         """(n, D) -> (n, width) of unit length; zero where the vector is."""
         net = self._ready()
-        mapped = net.of(torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)).cpu().numpy()
+        mapped = (
+            net.of(torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device))
+            .cpu()
+            .numpy()
+        )
         found: np.ndarray = mapped * vectors.any(axis=1, keepdims=True)
         return found
 
@@ -154,22 +233,33 @@ class AlphaRec(ScoringRecommender):
         people = self._mapped(self._people(_distinct(queries.histories)))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
-            share = np.where(people[list(texts)].any(axis=1, keepdims=True), np.float32(self.text_share), np.float32(1))
-            said = self._mapped(asking(encoder_of(self.encoder), self.space_).encode(list(texts.values())))
+            share = np.where(
+                people[list(texts)].any(axis=1, keepdims=True),
+                np.float32(self.text_share),
+                np.float32(1),
+            )
+            said = self._mapped(
+                asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
+            )
             people[list(texts)] = (1 - share) * people[list(texts)] + share * said
         scores: np.ndarray = people @ self._ready().all().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
         scores[~people.any(axis=1)] = -np.inf
         return scores
 
-    def onto(self, data: Dataset, run: Run = Run()) -> Self:  # noqa: B008 (frozen)
-        """A copy for another catalogue and log: their texts are averaged along their events, the map stays as it was learned. Raises ModelError for another encoder."""
+    def onto(self, data: Dataset, run: Run = Run()) -> Self:
+        """A copy for another catalogue and log: their texts are averaged along their events, the
+        map stays as it was learned. Raises ModelError for another encoder.
+        """
         self._check_fitted()
         known_encoder(encoder_of(self.encoder), self.space_)
         other = type(self)(**self.params())
         other._smooth(data, data.sequences.rows, run)
         other.map_, other.trained_on_ = self.map_, data.provenance.after(self.trained_on_)
-        other.fit_report_ = {"map learned on": self.trained_on_.data_hash, "items_without_text": int((~other.texts_.any(axis=1)).sum())}
+        other.fit_report_ = {
+            "map learned on": self.trained_on_.data_hash,
+            "items_without_text": int((~other.texts_.any(axis=1)).sum()),
+        }
         return other
 
 
@@ -177,9 +267,13 @@ def _distinct(rows: Ragged) -> Ragged:
     """Each row's values once, ascending."""
     base = int(rows.values.max(initial=0)) + 1
     keys = np.unique(rows.owners * base + rows.values)
-    return Ragged.of_lengths(np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype))
+    return Ragged.of_lengths(
+        np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype)
+    )
 
 
 def _means(rows: Ragged, items: int) -> sp.csr_matrix:
     """(B, N) the share that each of a row's items has."""
-    return rows.matrix(items, np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths).astype(np.float32))
+    return rows.matrix(
+        items, np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths).astype(np.float32)
+    )

@@ -22,17 +22,21 @@ PAPER = Paper(
     "genpas",
     "Sequential Data Augmentation for Generative Recommendation",
     "https://arxiv.org/abs/2509.13648",
-    "At equal steps the three presets differ by more than seeds do, the setting chosen on validation is not below the best of them, and learning from last events only is worst",
+    "At equal steps the three presets differ by more than seeds do, the setting chosen on"
+    " validation is not below the best of them, and learning from last events only is worst",
 )
 DRAWS = 100_000  # windows that a setting is judged by before anything is trained
 
 
 @dataclass(eq=False)
 class GenPAS(Recommender):
-    """Tries ways of cutting training windows out of histories on one model, and keeps the one that validation likes best.
+    """Tries ways of cutting training windows out of histories on one model, and keeps the one that
+    validation likes best.
 
-    A way has three exponents (`data.sampling.WindowSampler`; their form is reconstructed): which sequence, which target, how much before it. Of all, the
-    `shortlist` is trained whose targets are most like the held-out ones (KL divergence) with the most different windows a target, by mean rank.
+    A way has three exponents (`data.sampling.WindowSampler`; their form is reconstructed): which
+    sequence, which target, how much before it. Of all, the `shortlist` is trained whose targets are
+    most like the held-out ones (KL divergence) with the most different windows a target, by mean
+    rank.
     """
 
     model: SequenceRecommender = field(default_factory=GRU4Rec)
@@ -46,20 +50,29 @@ class GenPAS(Recommender):
     def __post_init__(self) -> None:
         check_settings(self)
         if not isinstance(self.model, SequenceRecommender):
-            raise ModelError(f"GenPAS.model is {self.model!r}: it must be a net over sequences, such as GRU4Rec")
+            raise ModelError(
+                f"GenPAS.model is {self.model!r}: it must be a net over sequences, such as GRU4Rec"
+            )
         if self.shortlist < 1 or not (self.alphas and self.betas and self.gammas):
-            raise DataError("GenPAS needs at least one of each exponent, and a shortlist of at least 1")
+            raise DataError(
+                "GenPAS needs at least one of each exponent, and a shortlist of at least 1"
+            )
 
     @classmethod
     def tiny(cls) -> "GenPAS":
-        return cls(GRU4Rec.tiny(), alphas=(0.0, 1.0), betas=(0.0,), gammas=(float("inf"),), shortlist=2)
+        return cls(
+            GRU4Rec.tiny(), alphas=(0.0, 1.0), betas=(0.0,), gammas=(float("inf"),), shortlist=2
+        )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         cut = valid or inner_cut(data, run.seed)
         learned = data if valid is not None or cut is None else cut.train
         if cut is None or not (learned.sequences.rows.lengths > 1).any():
             self.model_ = replace(self.model).fit(data, run, valid)
-            self.fit_report_ = {"chosen": self.model.sampler, "why": "nobody has the 3 events needed to choose"}
+            self.fit_report_ = {
+                "chosen": self.model.sampler,
+                "why": "nobody has the 3 events needed to choose",
+            }
             return
         ways = list(product(self.alphas, self.betas, self.gammas))
         judged = self._judged(ways, learned, cut, run)
@@ -70,19 +83,35 @@ class GenPAS(Recommender):
             model = replace(self.model, sampler=",".join(f"{one:g}" for one in ways[at]))
             fitted.append(model.fit(learned, run, cut))
             values = [value for _, value in model.fit_report_.get("validation", [])]
-            tried.append({"sampler": model.sampler, "validation NDCG@10": max(values, default=0.0), **judged[at]})
+            tried.append(
+                {
+                    "sampler": model.sampler,
+                    "validation NDCG@10": max(values, default=0.0),
+                    **judged[at],
+                }
+            )
         chosen = int(np.argmax([one["validation NDCG@10"] for one in tried]))
         self.model_ = fitted[chosen]
-        self.fit_report_ = {"chosen": self.model_.sampler, "tried": tried, "learned_on": "validation" if valid else "an inner cut"}
+        self.fit_report_ = {
+            "chosen": self.model_.sampler,
+            "tried": tried,
+            "learned_on": "validation" if valid else "an inner cut",
+        }
 
-    def _judged(self, ways: Sequence[tuple[float, float, float]], learned: Dataset, cut: Split, run: Run) -> list[dict[str, float]]:
-        """For every way: KL divergence in nats of what it draws from what was held out, different windows a target, mean rank of the two."""
+    def _judged(
+        self, ways: Sequence[tuple[float, float, float]], learned: Dataset, cut: Split, run: Run
+    ) -> list[dict[str, float]]:
+        """For every way: KL divergence in nats of what it draws from what was held out, different
+        windows a target, mean rank of the two.
+        """
         rows = learned.sequences.rows
         _, held = cut.queries("valid")
         wanted = _shares(held.values[held.values >= 0], len(learned.catalogue))
         out = []
         for way in ways:
-            owner, target, shown = WindowSampler(*way).draw(rows.lengths, DRAWS, run.rng("genpas", *map(str, way)))
+            owner, target, shown = WindowSampler(*way).draw(
+                rows.lengths, DRAWS, run.rng("genpas", *map(str, way))
+            )
             items = rows.values[rows.offsets[:-1][owner] + target]
             drawn = _shares(items, len(learned.catalogue))
             different = len(np.unique(np.stack([owner, target, shown]), axis=1).T)
@@ -92,7 +121,10 @@ class GenPAS(Recommender):
                     "windows a target": round(different / len(np.unique(items)), 3),
                 }
             )
-        by_kl, by_windows = np.argsort([one["kl"] for one in out]), np.argsort([-one["windows a target"] for one in out])
+        by_kl, by_windows = (
+            np.argsort([one["kl"] for one in out]),
+            np.argsort([-one["windows a target"] for one in out]),
+        )
         for order in (by_kl, by_windows):
             for rank, at in enumerate(order.tolist()):
                 out[at]["rank"] = out[at].get("rank", 0) + rank / 2

@@ -23,7 +23,15 @@ from tailor.errors import DataError
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.nn.losses import InfoNCE, SampledSoftmax
 from tailor.nn.packing import cut, packed
-from tailor.nn.text_encoder import MARKS, MASK, MatchingReader, WordReader, Words, arrays_of, put_arrays
+from tailor.nn.text_encoder import (
+    MARKS,
+    MASK,
+    MatchingReader,
+    WordReader,
+    Words,
+    arrays_of,
+    put_arrays,
+)
 from tailor.ports.base import Encoder
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
 from tailor.text.attributes import VALUE, Sentences, sentences, tell
@@ -36,7 +44,9 @@ PAPER = Paper(
     "recformer",
     "Text Is All You Need: Learning Language Representations for Sequential Recommendation",
     "https://arxiv.org/abs/2305.13731",
-    "Items that nobody has chosen are found above id-SASRec and BM25; with a tenth of the users, more is found than by id-SASRec; the second stage of tuning does not lose what the first found",
+    "Items that nobody has chosen are found above id-SASRec and BM25; with a tenth of the users,"
+    " more is found than by id-SASRec; the second stage of tuning does not lose what the first"
+    " found",
 )
 KINDS = 3  # of words: none, a name, part of a value
 ANSWER_WORDS = 16_384  # places of a batch that is answered
@@ -44,42 +54,69 @@ QUARTER = 4  # one history of so many has words hidden
 HIDDEN = 0.15  # share of its words
 WORDS_DRAWN = 512  # that a hidden word is told from
 PATIENCE = 3  # of the second part of tuning,
-GENTLER = 0.2  # and its highest step as a share of the others': at the full one it loses what the first has found
+# and its highest step as a share of the others': at the full one it loses what the first has found
+GENTLER = 0.2
 
 
 @dataclass(eq=False)
 class RecFormer(SequenceRecommender):
-    """An item is its attributes as words and a history the words of its items, newest first; one small encoder reads both, and near vectors are served (Li et al. 2023).
+    """An item is its attributes as words and a history the words of its items, newest first; one
+    small encoder reads both, and near vectors are served (Li et al. 2023).
 
-    Learned in three parts: histories meet the next item of their batch, and hidden words are guessed; histories meet all items, encoded once an epoch; the same with the best
-    of these encodings for good. Differs from the paper (form for a processor, reconstructed): two blocks of width 128 over 12 words of 10 items with full attention in place of a Longformer; word vectors
-    begin as an encoder's vectors of single words, turned to their leading directions; no other shop is learned from first; words are guessed in a share of the histories.
+    Learned in three parts: histories meet the next item of their batch, and hidden words are
+    guessed; histories meet all items, encoded once an epoch; the same with the best of these
+    encodings for good. Differs from the paper (form for a processor, reconstructed): two blocks of
+    width 128 over 12 words of 10 items with full attention in place of a Longformer; word vectors
+    begin as an encoder's vectors of single words, turned to their leading directions; no other shop
+    is learned from first; words are guessed in a share of the histories.
     """
 
-    encoder: Encoder | str = DEFAULT  # of single words, to begin with; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM
-    attributes: tuple[str, ...] = ("title", "brand", "categories", "text")  # columns of the items that are told, those there are
-    words: int = 12  # of an item, names of attributes among them
-    length: int = 10  # most recent events read
-    width: int = 128  # of word vectors and states
-    blocks: int = 2  # of the encoder
+    encoder: Encoder | str = DEFAULT
+    """Of single words, to begin with; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    attributes: tuple[str, ...] = ("title", "brand", "categories", "text")
+    """Columns of the items that are told, those there are."""
+    words: int = 12
+    """Of an item, names of attributes among them."""
+    length: int = 10
+    """Most recent events read."""
+    width: int = 128
+    """Of word vectors and states."""
+    blocks: int = 2
+    """Of the encoder."""
     heads: int = 2
-    dropout: Annotated[float, Range(0.05, 0.5)] = 0.1  # share of values zeroed while training
+    dropout: Annotated[float, Range(0.05, 0.5)] = 0.1
+    """Share of values zeroed while training."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.05
-    guessed: float = 0.1  # weight of the loss of hidden words
-    sampler: str = "0,0,inf"  # of windows: every person as often, any event of theirs
-    lr: Annotated[float, Range(1e-4, 3e-3, log=True)] = 1e-3  # highest step of the first two parts; falls in a straight line to a hundredth
-    weight_decay: float = 0.01  # of matrices
-    batch_places: int = 4096  # words a batch
-    pretraining: int = 4  # epochs of the first part: in each as many windows as people with two events
-    epochs: int = 2  # of the second, at most
-    second: int = 1  # of the third, at most; 0: none
-    patience: int | None = 5  # validations (every epoch) without a better NDCG@10 before the second part stops; the third after 3 at most
+    guessed: float = 0.1
+    """Weight of the loss of hidden words."""
+    sampler: str = "0,0,inf"
+    """Of windows: every person as often, any event of theirs."""
+    lr: Annotated[float, Range(1e-4, 3e-3, log=True)] = 1e-3
+    """Highest step of the first two parts; falls in a straight line to a hundredth."""
+    weight_decay: float = 0.01
+    """Of matrices."""
+    batch_places: int = 4096
+    """Words a batch."""
+    pretraining: int = 4
+    """Epochs of the first part: in each as many windows as people with two events."""
+    epochs: int = 2
+    """Of the second, at most."""
+    second: int = 1
+    """Of the third, at most; 0: none."""
+    patience: int | None = 5
+    """Validations (every epoch) without a better NDCG@10 before the second part stops; the third
+    after 3 at most.
+    """
 
     words_: Vocabulary = field(init=False, repr=False)
-    spans_: np.ndarray = field(init=False, repr=False)  # (N + 1,) where each item's sentence begins in said_
-    said_: np.ndarray = field(init=False, repr=False)  # rows of words_
-    kinds_: np.ndarray = field(init=False, repr=False)  # parallel: NAME or VALUE
-    item_weights_: dict[str, np.ndarray] = field(init=False, repr=False)  # of the reader that encoded the items
+    spans_: np.ndarray = field(init=False, repr=False)
+    """(N + 1,) where each item's sentence begins in said_."""
+    said_: np.ndarray = field(init=False, repr=False)
+    """Rows of words_."""
+    kinds_: np.ndarray = field(init=False, repr=False)
+    """Parallel: NAME or VALUE."""
+    item_weights_: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Of the reader that encoded the items."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,7 +125,10 @@ class RecFormer(SequenceRecommender):
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if not self.temperature > 0 or not self.attributes:
-            raise DataError(f"temperature is {self.temperature}, attributes {self.attributes}: above 0, and at least one column")
+            raise DataError(
+                f"temperature is {self.temperature}, attributes {self.attributes}: above 0, and at"
+                " least one column"
+            )
 
     @classmethod
     def tiny(cls) -> "RecFormer":
@@ -129,7 +169,16 @@ class RecFormer(SequenceRecommender):
 
     def _make_reader(self) -> WordReader:
         places = 1 + self.length * self.words
-        return WordReader(len(self.words_), self.width, self.blocks, self.heads, places, KINDS, 1 + self.length, self.dropout)
+        return WordReader(
+            len(self.words_),
+            self.width,
+            self.blocks,
+            self.heads,
+            places,
+            KINDS,
+            1 + self.length,
+            self.dropout,
+        )
 
     def _layers(self) -> list[nn.Module]:
         return []  # the reader has its own
@@ -139,10 +188,17 @@ class RecFormer(SequenceRecommender):
         told = Sentences(Ragged(self.spans_, self.said_), self.kinds_).take(histories.values)
         ends = told.said.offsets[histories.offsets]
         whole = Ragged(ends, told.said.values)
-        part = np.arange(len(histories.values)) - np.repeat(histories.offsets[:-1], histories.lengths) + 1
-        grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)  # rows, kinds, parts
+        part = (
+            np.arange(len(histories.values))
+            - np.repeat(histories.offsets[:-1], histories.lengths)
+            + 1
+        )
+        # rows, kinds, parts
+        grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)
         place = 1 + np.arange(len(whole.values)) - np.repeat(ends[:-1], whole.lengths)
-        grid[:, whole.owners, place] = np.stack([whole.values + MARKS, told.kinds, part[told.said.owners]])
+        grid[:, whole.owners, place] = np.stack(
+            [whole.values + MARKS, told.kinds, part[told.said.owners]]
+        )
         return Words(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
 
     # learning
@@ -155,23 +211,35 @@ class RecFormer(SequenceRecommender):
         starts = rows.offsets[:-1][owner] + target - shown
         before = np.r_[0, np.cumsum(np.diff(self.spans_)[rows.values])]
         chosen = packed(1 + before[starts + shown] - before[starts], self.batch_places, rng)
-        return [Windows(rows.values, starts[some], shown[some], every_place=False) for some in chosen]
+        return [
+            Windows(rows.values, starts[some], shown[some], every_place=False) for some in chosen
+        ]
 
     def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """Histories among all items, whose vectors stand still."""
         net: Any = self._net
-        targets, drawn = as_tensor(batch.rows[batch.starts + batch.lengths], net), as_tensor(self._drawn(rng), net)
+        targets, drawn = (
+            as_tensor(batch.rows[batch.starts + batch.lengths], net),
+            as_tensor(self._drawn(rng), net),
+        )
         states = net.states(self._text(_newest_first(batch), net.reader))
-        return SampledSoftmax()(states, net.matrix[targets], net.matrix[drawn], targets, drawn, len(self._chosen))
+        return SampledSoftmax()(
+            states, net.matrix[targets], net.matrix[drawn], targets, drawn, len(self._chosen)
+        )
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         return self._chosen if self.negatives is None else super()._drawn(rng)
 
     def _contrast(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """Histories among the next items of their batch, which are read beside them; and hidden words."""
+        """Histories among the next items of their batch, which are read beside them; and hidden
+        words.
+        """
         net: Any = self._net
         targets = batch.rows[batch.starts + batch.lengths]
-        histories, items = (net.reader(self._text(one, net.reader)) for one in (_newest_first(batch), _alone(targets)))
+        histories, items = (
+            net.reader(self._text(one, net.reader))
+            for one in (_newest_first(batch), _alone(targets))
+        )
         same = as_tensor(targets, net)
         loss = InfoNCE(self.temperature)(histories, items, same[:, None] == same)
         return loss + self.guessed * self._guesses(batch, rng) if self.guessed else loss
@@ -180,35 +248,75 @@ class RecFormer(SequenceRecommender):
         """The loss of guessing HIDDEN of the words of values in a quarter of the batch's histories."""
         net: Any = self._net
         some = max(1, len(batch.starts) // QUARTER)
-        text = self._text(_newest_first(replace(batch, starts=batch.starts[:some], lengths=batch.lengths[:some])), net.reader)
-        hidden = (text.kinds == VALUE) & (as_tensor(rng.random(tuple(text.rows.shape)) < HIDDEN, net) == 1)
+        text = self._text(
+            _newest_first(replace(batch, starts=batch.starts[:some], lengths=batch.lengths[:some])),
+            net.reader,
+        )
+        hidden = (text.kinds == VALUE) & (
+            as_tensor(rng.random(tuple(text.rows.shape)) < HIDDEN, net) == 1
+        )
         if not hidden.any():
             return torch.zeros((), device=net.device)
-        states = net.guess(net.reader.everywhere(replace(text, rows=text.rows.masked_fill(hidden, MASK)))[hidden])
+        states = net.guess(
+            net.reader.everywhere(replace(text, rows=text.rows.masked_fill(hidden, MASK)))[hidden]
+        )
         targets, table = text.rows[hidden] - MARKS, net.reader.words.weight[MARKS:]
         drawn = as_tensor(uniform_negatives(len(self.words_), WORDS_DRAWN, rng), net)
-        return SampledSoftmax()(states, table[targets], table[drawn], targets, drawn, len(self.words_))
+        return SampledSoftmax()(
+            states, table[targets], table[drawn], targets, drawn, len(self.words_)
+        )
 
-    def _train(self, rows: Ragged, times_ms: np.ndarray | None, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
+    def _train(
+        self,
+        rows: Ragged,
+        times_ms: np.ndarray | None,
+        validation: Validation | None,
+        run: Run,
+        key: str,
+    ) -> dict[str, Any]:
         net: Any = self._net
         reader, started = net.reader, time.perf_counter()
         with torch.no_grad():
             reader.words.weight[MARKS:] = torch.from_numpy(self._beginning).to(reader.device)
         report: dict[str, Any] = {}
-        for name, epochs in {"pretraining": self.pretraining, "first": self.epochs, "second": self.second}.items():
+        for name, epochs in {
+            "pretraining": self.pretraining,
+            "first": self.epochs,
+            "second": self.second,
+        }.items():
             if name == "second":
                 self._encode()
                 self.item_weights_ = arrays_of(reader)
             if epochs and (rows.lengths > 1).any():
-                left = None if run.deadline_s is None else max(0.0, run.deadline_s - (time.perf_counter() - started))
-                report[name] = self._part(name, epochs, rows, validation, replace(run, deadline_s=left), f"{key}-{name}")
+                left = (
+                    None
+                    if run.deadline_s is None
+                    else max(0.0, run.deadline_s - (time.perf_counter() - started))
+                )
+                report[name] = self._part(
+                    name, epochs, rows, validation, replace(run, deadline_s=left), f"{key}-{name}"
+                )
         if "second" in report and _best(report["second"]) < _best(report["first"]):
             put_arrays(reader, self.item_weights_)
             report["second"]["kept"] = "the weights of the first, which validation found better"
-        return {"words": len(self.words_), **report, "seconds": round(time.perf_counter() - started, 2)}
+        return {
+            "words": len(self.words_),
+            **report,
+            "seconds": round(time.perf_counter() - started, 2),
+        }
 
-    def _part(self, name: str, epochs: int, rows: Ragged, validation: Validation | None, run: Run, key: str) -> dict[str, Any]:
-        """Learn one of the three parts; only in the first of tuning are the items encoded anew, before every epoch and every validation."""
+    def _part(
+        self,
+        name: str,
+        epochs: int,
+        rows: Ragged,
+        validation: Validation | None,
+        run: Run,
+        key: str,
+    ) -> dict[str, Any]:
+        """Learn one of the three parts; only in the first of tuning are the items encoded anew,
+        before every epoch and every validation.
+        """
         windows = Windows(rows.values, rows.offsets[:-1], rows.lengths)
 
         def batches(rng: np.random.Generator) -> list[Windows]:
@@ -221,11 +329,23 @@ class RecFormer(SequenceRecommender):
                 self._encode()
             return 0.0 if validation is None else validation.ndcg(self)
 
-        patience = {"pretraining": None, "first": self.patience, "second": self.patience and min(self.patience, PATIENCE)}[name]
+        patience = {
+            "pretraining": None,
+            "first": self.patience,
+            "second": self.patience and min(self.patience, PATIENCE),
+        }[name]
         loss = self._contrast if name == "pretraining" else self._loss
         asked = None if validation is None or name == "pretraining" else validate
         lr = self.lr * GENTLER if name == "second" else self.lr
-        return fit_net(self._net, batches, loss, run, Recipe(epochs, lr, self.weight_decay, patience=patience), asked, key)
+        return fit_net(
+            self._net,
+            batches,
+            loss,
+            run,
+            Recipe(epochs, lr, self.weight_decay, patience=patience),
+            asked,
+            key,
+        )
 
     def _encode(self) -> None:
         """Every item's vector, by the reader as it is now."""
@@ -233,12 +353,19 @@ class RecFormer(SequenceRecommender):
         was = net.training
         net.eval()
         with torch.no_grad():
-            net.matrix.copy_(nn.functional.normalize(self._read_by(net.reader, _alone(np.arange(len(self.items_)))), dim=-1))
+            net.matrix.copy_(
+                nn.functional.normalize(
+                    self._read_by(net.reader, _alone(np.arange(len(self.items_)))), dim=-1
+                )
+            )
         net.train(was)
 
     def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         cost = super()._rehearse(data, run, valid)
-        return replace(cost, seconds=cost.seconds * (self.pretraining + self.epochs + self.second) / self.epochs)
+        return replace(
+            cost,
+            seconds=cost.seconds * (self.pretraining + self.epochs + self.second) / self.epochs,
+        )
 
     # answering
 
@@ -252,21 +379,33 @@ class RecFormer(SequenceRecommender):
         lengths = 1 + np.diff(before[histories.offsets])
         out = torch.empty(len(histories), self.width, device=reader.device)
         for some in cut(np.argsort(lengths, kind="stable"), lengths, ANSWER_WORDS):
-            out[torch.from_numpy(some).to(reader.device)] = reader(self._text(histories.take(some), reader)).float()
+            out[torch.from_numpy(some).to(reader.device)] = reader(
+                self._text(histories.take(some), reader)
+            ).float()
         return out
 
     def first_stage(self) -> Self:
         """A copy that answers as the model did before its items' vectors were held still."""
         self._check_fitted()
-        return self._with(weights_=self.weights_ | {f"reader.{name}": one for name, one in self.item_weights_.items()})
+        return self._with(
+            weights_=self.weights_
+            | {f"reader.{name}": one for name, one in self.item_weights_.items()}
+        )
 
     def with_items(self, items: Dataset) -> Self:
-        """A copy that knows the items of another data set too, by those of their words that it knows; nothing is learned."""
+        """A copy that knows the items of another data set too, by those of their words that it
+        knows; nothing is learned.
+        """
         self._check_fitted()
         told = self._told(items)
         unknown = self.items_.rows(items.catalogue.ids.tolist()) < 0
         rows = np.array(
-            [row for row in np.flatnonzero(unknown).tolist() if any(word in self.words_ for word, _ in told[row])], dtype=np.int64
+            [
+                row
+                for row in np.flatnonzero(unknown).tolist()
+                if any(word in self.words_ for word, _ in told[row])
+            ],
+            dtype=np.int64,
         )
         ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
         more = self._with(items_=Vocabulary.of_items(ids))
@@ -277,8 +416,13 @@ class RecFormer(SequenceRecommender):
         reader = self._make_reader()
         put_arrays(reader, self.item_weights_)
         with torch.inference_mode():
-            vectors = nn.functional.normalize(more._read_by(reader.eval(), _alone(more.items_.rows(ids[len(self.items_) :]))), dim=-1)
-        more.weights_ = self.weights_ | {"matrix": np.concatenate([self.weights_["matrix"], vectors.numpy()])[order]}
+            vectors = nn.functional.normalize(
+                more._read_by(reader.eval(), _alone(more.items_.rows(ids[len(self.items_) :]))),
+                dim=-1,
+            )
+        more.weights_ = self.weights_ | {
+            "matrix": np.concatenate([self.weights_["matrix"], vectors.numpy()])[order]
+        }
         return more
 
     def _with(self, **learned: Any) -> Self:
@@ -291,7 +435,9 @@ def _newest_first(batch: Windows) -> Ragged:
     """The items of each window, the last of them first."""
     offsets = np.r_[0, np.cumsum(batch.lengths)]
     back = np.arange(offsets[-1]) - np.repeat(offsets[:-1], batch.lengths)
-    return Ragged(offsets, batch.rows[np.repeat(batch.starts + batch.lengths - 1, batch.lengths) - back])
+    return Ragged(
+        offsets, batch.rows[np.repeat(batch.starts + batch.lengths - 1, batch.lengths) - back]
+    )
 
 
 def _alone(rows: np.ndarray) -> Ragged:

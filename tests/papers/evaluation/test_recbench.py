@@ -1,4 +1,6 @@
-"""The grid of item forms: its figures are those of the protocols, its language model sees no answer, and what is invalid is counted."""
+"""The grid of item forms: its figures are those of the protocols, its language model sees no
+answer, and what is invalid is counted.
+"""
 
 import json
 from dataclasses import dataclass, field, replace
@@ -42,7 +44,12 @@ class Heard(LanguageModel):
 
     def score(self, prompts, answers):
         self.prompts.extend(zip(prompts, answers, strict=True))
-        return np.array([-1.0 if answer == "yes" else -2.0 if answer == "no" else -float(len(answer)) for answer in answers])
+        return np.array(
+            [
+                -1.0 if answer == "yes" else -2.0 if answer == "no" else -float(len(answer))
+                for answer in answers
+            ]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,9 @@ def model():
 
 @pytest.fixture(scope="module")
 def grid(model):
-    return RecBench(model, requests=10, people=12).run(DATA, {"id": CoVisitation(), "nothing": Popularity()}, Run(seed=1))
+    return RecBench(model, requests=10, people=12).run(
+        DATA, {"id": CoVisitation(), "nothing": Popularity()}, Run(seed=1)
+    )
 
 
 def test_every_form_has_both_tasks_and_the_figures_are_the_protocols(grid):
@@ -94,13 +103,23 @@ def test_no_prompt_for_the_next_item_names_it(grid, model):
 
 def test_people_whose_history_holds_the_targets_title_are_left_out_and_counted():
     events = [
-        (f"u{user}", item, at) for user in range(30) for at, item in enumerate((f"i{user % 7}", f"i{(user + 1) % 7}", "one", "other"))
+        (f"u{user}", item, at)
+        for user in range(30)
+        for at, item in enumerate((f"i{user % 7}", f"i{(user + 1) % 7}", "one", "other"))
     ]
     events += [(f"x{item}", f"i{item}", at) for item in range(30) for at in range(3)]
     items = pl.DataFrame(
-        {"item_id": ["one", "other", *(f"i{at}" for at in range(30))], "title": ["Same", "Same", *(f"Title {at}" for at in range(30))]}
+        {
+            "item_id": ["one", "other", *(f"i{at}" for at in range(30))],
+            "title": ["Same", "Same", *(f"Title {at}" for at in range(30))],
+        }
     )
-    data = Dataset({"events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"), "items": items})
+    data = Dataset(
+        {
+            "events": pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row"),
+            "items": items,
+        }
+    )
     found = RecBench(Heard(), requests=3, people=60).run(data, {"a": Popularity()})
     assert found.leaks == 60  # everybody repeats a title: nobody is left to ask
     assert np.isnan(found.cell(ZERO_SHOT, "CTR", "lists").accuracy)
@@ -111,8 +130,16 @@ def test_what_is_excluded_twice_or_no_item_is_not_valid():
     queries = split.queries("test")[0][:2].without_history()
     barred = int(queries.exclude[0][0])
     free = [row for row in range(60) if row not in set(queries.exclude.values.tolist())][:3]
-    good = Rankings(queries.catalogue, np.array([[free[0], free[1]], [free[1], free[2]]]), np.zeros((2, 2), np.float32))
-    bad = Rankings(queries.catalogue, np.array([[free[0], barred], [free[1], free[1]]]), np.zeros((2, 2), np.float32))
+    good = Rankings(
+        queries.catalogue,
+        np.array([[free[0], free[1]], [free[1], free[2]]]),
+        np.zeros((2, 2), np.float32),
+    )
+    bad = Rankings(
+        queries.catalogue,
+        np.array([[free[0], barred], [free[1], free[1]]]),
+        np.zeros((2, 2), np.float32),
+    )
     assert _valid(good, queries, split) == 1.0
     assert _valid(bad, queries, split) == 0.5
 
@@ -121,18 +148,37 @@ def test_the_forms_differ_in_the_item_and_not_in_the_net():
     pytest.importorskip("torch")
     four = forms(width=16, blocks=1, epochs=2)
     assert list(four) == ["id", "text", "embedding", "semantic id"]
-    shared = ("width", "blocks", "heads", "length", "dropout", "epochs", "sampler", "batch_places", "patience")
+    shared = (
+        "width",
+        "blocks",
+        "heads",
+        "length",
+        "dropout",
+        "epochs",
+        "sampler",
+        "batch_places",
+        "patience",
+    )
     assert len({tuple(getattr(one, name) for name in shared) for one in four.values()}) == 1
-    four |= {name: replace(four[name], encoder=HashingEncoder(32)) for name in ("embedding", "semantic id")}  # theirs may not be here
+    # theirs may not be here
+    four |= {
+        name: replace(four[name], encoder=HashingEncoder(32))
+        for name in ("embedding", "semantic id")
+    }
     found = RecBench(requests=3).run(DATA, four, Run(workers=1))
-    sizes = {name: sum(size.size for weight, size in one.weights_.items() if "layers" in weight) for name, one in four.items()}
+    sizes = {
+        name: sum(size.size for weight, size in one.weights_.items() if "layers" in weight)
+        for name, one in four.items()
+    }
     assert len(set(sizes.values())) == 1 and min(sizes.values()) > 0
     assert all(cell.valid == 1.0 for cell in found.cells if cell.task == "next item")
 
 
 def test_the_suite_holds_the_same_forms():
     pytest.importorskip("torch")
-    assert read_suite("item-forms").methods == {name.replace(" ", "-"): spec(one) for name, one in forms().items()}
+    assert read_suite("item-forms").methods == {
+        name.replace(" ", "-"): spec(one) for name, one in forms().items()
+    }
 
 
 def test_bad_methods_are_refused_and_the_study_is_found():

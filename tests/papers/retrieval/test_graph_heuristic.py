@@ -20,16 +20,30 @@ COSINE_TO_A = {"a": 1.0, "b": 0.2, "c": 0.6, "d": 0.3, "e": 0.9, "f": -0.5}
 
 def by_hand(**settings) -> GraphHeuristic:
     """Fitted on the walks, with vectors whose cosine to a's is the one above."""
-    events = [{"user_id": f"person {at}", "item_id": item} for at, walk in enumerate(WALKS) for item in walk]
+    events = [
+        {"user_id": f"person {at}", "item_id": item}
+        for at, walk in enumerate(WALKS)
+        for item in walk
+    ]
     method = GraphHeuristic(**settings).fit(Dataset.from_events(events))
     cosine = np.array([COSINE_TO_A[one] for one in method.items_.ids])
     method.vectors_ = np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1).astype(np.float32)
     return method
 
 
-def answer(method: GraphHeuristic, history: str, k: int, exclude: str = "", candidates: str | None = None) -> str:
-    lists = None if candidates is None else [Ranking(tuple(candidates), np.zeros(len(candidates), np.float32))]
-    return "".join(method.recommend([Query(history=History.of(*history), exclude=tuple(exclude))], k, lists)[0].ids)
+def answer(
+    method: GraphHeuristic, history: str, k: int, exclude: str = "", candidates: str | None = None
+) -> str:
+    lists = (
+        None
+        if candidates is None
+        else [Ranking(tuple(candidates), np.zeros(len(candidates), np.float32))]
+    )
+    return "".join(
+        method.recommend([Query(history=History.of(*history), exclude=tuple(exclude))], k, lists)[
+            0
+        ].ids
+    )
 
 
 def test_counts_are_of_events_in_a_row():
@@ -41,7 +55,8 @@ def test_counts_are_of_events_in_a_row():
 
 
 def test_ring_1_adds_the_count_to_the_cosine():
-    # c: .6 + .5 ln 2 / ln 3 = .9155 stands before b: .2 + .5 = .7; without the count's weight the same, with much of it not
+    # c: .6 + .5 ln 2 / ln 3 = .9155 stands before b: .2 + .5 = .7; without the count's weight the
+    # same, with much of it not
     ring = by_hand(last_budget=(2,), previous_budget=())
     scores = ring.recommend([Query(history=History.of("a"))], 2)[0].scores
     assert answer(ring, "a", 2) == "cb"
@@ -58,7 +73,8 @@ def test_an_excluded_item_takes_no_place():
 
 
 def test_empty_places_take_what_rings_have_left_then_the_most_similar():
-    # c from ring 1, d from ring 2 (which has no more), b is left in ring 1; then e and f by similarity, a itself last
+    # c from ring 1, d from ring 2 (which has no more), b is left in ring 1; then e and f by
+    # similarity, a itself last
     method = by_hand(last_budget=(1, 5), previous_budget=())
     assert answer(method, "a", 6) == "cdbefa"
     assert answer(method, "a", 6, exclude="a") == "cdbef"
@@ -79,7 +95,10 @@ def test_an_unknown_last_item_is_passed_over():
     assert answer(by_hand(last_budget=(1, 1, 1), previous_budget=()), "az", 3) == "cde"
 
 
-@pytest.mark.parametrize(("k", "expected"), [(10, [5, 1, 3, 1]), (20, [10, 2, 6, 2]), (1, [1, 0, 0, 0]), (3, [2, 0, 1, 0])])
+@pytest.mark.parametrize(
+    ("k", "expected"),
+    [(10, [5, 1, 3, 1]), (20, [10, 2, 6, 2]), (1, [1, 0, 0, 0]), (3, [2, 0, 1, 0])],
+)
 def test_budgets_are_shares_of_k(k, expected):
     assert _scaled([(5, 1), (3, 1)], k) == expected
 
@@ -89,7 +108,8 @@ def test_budgets_are_shares_of_k(k, expected):
 def test_equals_a_slow_program(settings, k):
     data = tiny_data()
     method = GraphHeuristic(**settings).fit(data, Run(workers=1))
-    vectors = np.random.default_rng(1).standard_normal((len(method.items_), 6)).astype(np.float32)  # no two scores are equal
+    # no two scores are equal
+    vectors = np.random.default_rng(1).standard_normal((len(method.items_), 6)).astype(np.float32)
     method.vectors_ = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     queries = [dataclasses.replace(one, exclude=one.history.item_ids[:3]) for one in data.queries()]
     lists = method.recommend(queries, k)
@@ -110,11 +130,18 @@ def slow(data: Dataset, method: GraphHeuristic, query: Query, k: int) -> list[st
         distance, edge, out = {anchor: 0}, [anchor], []
         most = max(counts.get(anchor, {"": 1}).values())
         for hop in range(1, hops + 1):
-            edge = list(dict.fromkeys(after for one in edge for after in counts.get(one, {}) if after not in distance))
+            edge = list(
+                dict.fromkeys(
+                    after for one in edge for after in counts.get(one, {}) if after not in distance
+                )
+            )
             distance |= dict.fromkeys(edge, hop)
             scores = {one: float(vector[anchor] @ vector[one]) for one in edge}
             if hop == 1:
-                scores = {one: score + 0.5 * np.log1p(counts[anchor][one]) / np.log1p(most) for one, score in scores.items()}
+                scores = {
+                    one: score + 0.5 * np.log1p(counts[anchor][one]) / np.log1p(most)
+                    for one, score in scores.items()
+                }
             out.append(sorted(edge, key=lambda one: -scores[one]))
         return out
 
@@ -127,8 +154,13 @@ def slow(data: Dataset, method: GraphHeuristic, query: Query, k: int) -> list[st
         start, total = total, total + places
         quota = int(np.ceil(total * k / 10) - np.ceil(start * k / 10))
         chosen += [one for one in ring if one not in query.exclude and one not in chosen][:quota]
-    for ring in [*turns, sorted(vector, key=lambda one: (one == last, -float(vector[last] @ vector[one])))]:
-        chosen += [one for one in ring if one not in query.exclude and one not in chosen][: k - len(chosen)]
+    for ring in [
+        *turns,
+        sorted(vector, key=lambda one: (one == last, -float(vector[last] @ vector[one]))),
+    ]:
+        chosen += [one for one in ring if one not in query.exclude and one not in chosen][
+            : k - len(chosen)
+        ]
     return chosen
 
 
@@ -147,10 +179,16 @@ def test_vectors_are_of_the_scaled_matrix():
 
 def test_text_vectors_bring_items_that_nobody_chose():
     events = [{"user_id": user, "item_id": one} for user in ("u", "w") for one in "ab"]
-    items = [{"item_id": one, "title": title} for one, title in zip("abxy", ("tent", "lamp brass", "tent canvas", "brass"), strict=True)]
+    items = [
+        {"item_id": one, "title": title}
+        for one, title in zip("abxy", ("tent", "lamp brass", "tent canvas", "brass"), strict=True)
+    ]
     data = Dataset.from_events(events, items)
     assert answer(GraphHeuristic(vectors="texts", dims=3).fit(data), "a", 2) == "bx"
-    assert set(answer(GraphHeuristic().fit(data), "a", 4)) == {"a", "b"}, "without texts nothing is known of x and y"
+    assert set(answer(GraphHeuristic().fit(data), "a", 4)) == {
+        "a",
+        "b",
+    }, "without texts nothing is known of x and y"
 
 
 def test_nothing_to_go_on_is_said():
@@ -168,9 +206,14 @@ def test_edges_of_real_data(real, name, edges):
 
 @pytest.mark.parametrize(
     ("settings", "said"),
-    [({"last_budget": ()}, "()"), ({"last_budget": (-1,)}, "(-1,)"), ({"dims": 0}, "dims 0"), ({"ring_weight": -1.0}, "-1.0"),
-     ({"vectors": "images"}, "images")],
-)  # fmt: skip
+    [
+        ({"last_budget": ()}, "()"),
+        ({"last_budget": (-1,)}, "(-1,)"),
+        ({"dims": 0}, "dims 0"),
+        ({"ring_weight": -1.0}, "-1.0"),
+        ({"vectors": "images"}, "images"),
+    ],
+)
 def test_bad_settings_are_quoted(settings, said):
     with pytest.raises(DataError) as error:
         GraphHeuristic(**settings)

@@ -1,4 +1,6 @@
-"""HLLM: items nobody chose are found by their texts, twins are no negatives, and items join without a refit."""
+"""HLLM: items nobody chose are found by their texts, twins are no negatives, and items join without
+a refit.
+"""
 
 import numpy as np
 import pytest
@@ -14,7 +16,19 @@ from tailor.text.hashing import HashingEncoder
 
 
 def model(**settings):
-    return HLLM(**{"encoder": HashingEncoder(64), "width": 16, "length": 10, "epochs": 20, "patience": None, "negatives": 20, "lr": 0.005, "batch_places": 256} | settings)  # fmt: skip
+    return HLLM(
+        **{
+            "encoder": HashingEncoder(64),
+            "width": 16,
+            "length": 10,
+            "epochs": 20,
+            "patience": None,
+            "negatives": 20,
+            "lr": 0.005,
+            "batch_places": 256,
+        }
+        | settings
+    )
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +37,11 @@ def fitted():
 
 
 def asked(fitted, *history, k=8):
-    return list(fitted.recommend([Query(history=History.of(*history), exclude=frozenset(history))], k)[0].ids)
+    return list(
+        fitted.recommend([Query(history=History.of(*history), exclude=frozenset(history))], k)[
+            0
+        ].ids
+    )
 
 
 def test_an_item_that_nobody_chose_is_found_among_its_kind(fitted):
@@ -43,7 +61,11 @@ def test_an_item_joins_by_its_text_and_nothing_else_changes(fitted):
     some = Query(history=History.of("tea0"))
     before, after = (one.recommend([some], 10)[0] for one in (fitted, more))
     scores = dict(zip(after.ids, after.scores, strict=True))
-    ratios = [scores[one] / score for one, score in zip(before.ids, before.scores, strict=True) if one in scores]
+    ratios = [
+        scores[one] / score
+        for one, score in zip(before.ids, before.scores, strict=True)
+        if one in scores
+    ]
     assert np.ptp(ratios) < 1e-3  # shares of a softmax over one item more
 
 
@@ -62,7 +84,9 @@ def test_twins_are_not_told_from_each_other():
 @pytest.mark.parametrize("negatives", [10, 100, None])
 def test_new_items_are_no_negatives(negatives, monkeypatch):
     drawn, draw = [], HLLM._drawn
-    monkeypatch.setattr(HLLM, "_drawn", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1])
+    monkeypatch.setattr(
+        HLLM, "_drawn", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1]
+    )
     fitted = model(epochs=2, negatives=negatives).fit(shop())
     named = set(fitted.items_.named(np.concatenate(drawn)))
     assert named and not named & {"tea7", "garden7", "violin7", "snow7"}

@@ -1,4 +1,6 @@
-"""Walks against exact power iteration, by hand, and against themselves in other blocks, threads and batches."""
+"""Walks against exact power iteration, by hand, and against themselves in other blocks, threads and
+batches.
+"""
 
 import numpy as np
 import polars as pl
@@ -17,7 +19,9 @@ from tailor.testing.data import tiny_data
 
 
 def power_law(users: int, items: int, seed: int = 0) -> Dataset:
-    """Popular items and busy users as in real logs; some items are chosen several times by one user, so that weights differ."""
+    """Popular items and busy users as in real logs; some items are chosen several times by one
+    user, so that weights differ.
+    """
     rng = np.random.default_rng(seed)
     lengths = np.minimum(3 + rng.zipf(2.0, users), 40)
     user = np.repeat(np.arange(users), lengths)
@@ -35,16 +39,28 @@ def starts_of(method: PersonalizedPageRank, queries: Queries) -> sp.csr_matrix:
 
 
 def test_two_items_and_one_person_by_hand():
-    """From a, a walk ends at b with half the chance of going on at all: beyond the first step both are alike."""
+    """From a, a walk ends at b with half the chance of going on at all: beyond the first step both
+    are alike.
+    """
     data = Dataset({"events": pl.DataFrame({"user_id": ["u", "u"], "item_id": ["a", "b"]})})
     exact = (1 - 0.15) ** 2 / 2
     for read, noise in (("ends", 0.005), ("users", 0.003)):
-        ranking = PersonalizedPageRank(walks=100_000, read=read).fit(data).recommend([Query(history=History.of("a"))], 2)[0]
-        assert dict(zip(ranking.ids, ranking.scores, strict=True)) == pytest.approx({"a": 1 - exact, "b": exact}, abs=noise)
+        ranking = (
+            PersonalizedPageRank(walks=100_000, read=read)
+            .fit(data)
+            .recommend([Query(history=History.of("a"))], 2)[0]
+        )
+        assert dict(zip(ranking.ids, ranking.scores, strict=True)) == pytest.approx(
+            {"a": 1 - exact, "b": exact}, abs=noise
+        )
 
 
 @pytest.mark.parametrize("read", ["ends", "users"])
-@pytest.mark.parametrize("settings", [{}, {"restart": 0.4, "edge_decay": 0.6, "history_decay": 0.8, "history_length": 3}], ids=str)
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"restart": 0.4, "edge_decay": 0.6, "history_decay": 0.8, "history_length": 3}],
+    ids=str,
+)
 def test_walks_come_near_the_exact_solution_as_the_root_of_their_number(read, settings):
     data = power_law(400, 150)
     queries = data.queries()[:40]
@@ -86,7 +102,10 @@ def test_neither_threads_nor_blocks_nor_company_change_an_answer(read, monkeypat
 def test_seeds_are_applied_and_walks_of_one_query_differ_from_anothers():
     data = power_law(300, 100)
     queries = data.queries()[:2].take(np.array([0, 0, 1]))
-    one, other = (PersonalizedPageRank(walks=500).fit(data, Run(seed=seed)).near(queries).toarray() for seed in (1, 2))
+    one, other = (
+        PersonalizedPageRank(walks=500).fit(data, Run(seed=seed)).near(queries).toarray()
+        for seed in (1, 2)
+    )
     assert (one[0] == one[1]).all() and (one[0] != one[2]).any() and (one[0] != other[0]).any()
     errors = one[[0, 2]] - np.mean([one[[0, 2]], other[[0, 2]]], axis=0)
     assert abs(np.corrcoef(errors)[0, 1]) < 0.5
@@ -97,7 +116,9 @@ def test_strangers_start_from_what_they_have_and_unknown_items_do_not_count():
     data = Dataset({"events": events, "items": pl.DataFrame({"item_id": list("abcdz")})})
     method = PersonalizedPageRank().fit(data)
     stranger = Query("never seen", History.of("nothing like it", "c", "z"), exclude=("c",))
-    plain, mixed_up, lost = method.recommend([Query(history=History.of("c")), stranger, Query(history=History.of("z"))], 3)
+    plain, mixed_up, lost = method.recommend(
+        [Query(history=History.of("c")), stranger, Query(history=History.of("z"))], 3
+    )
     assert set(plain.ids) == {"c", "d"} and mixed_up.ids == ("d",) and mixed_up.notes
     assert not len(lost) and lost.notes
 
@@ -115,8 +136,14 @@ def test_the_latest_of_a_history_counts_most():
 
 def test_edges_of_several_events_weigh_more():
     data = Dataset({"events": pl.DataFrame({"user_id": ["u"] * 7, "item_id": list("abbbbbc")})})
-    ranking = PersonalizedPageRank(walks=20_000).fit(data).recommend([Query(history=History.of("a"), exclude=("a",))], 2)[0]
-    assert ranking.ids == ("b", "c") and ranking.scores[0] / ranking.scores[1] == pytest.approx(5, rel=0.15)
+    ranking = (
+        PersonalizedPageRank(walks=20_000)
+        .fit(data)
+        .recommend([Query(history=History.of("a"), exclude=("a",))], 2)[0]
+    )
+    assert ranking.ids == ("b", "c") and ranking.scores[0] / ranking.scores[1] == pytest.approx(
+        5, rel=0.15
+    )
 
 
 def test_a_history_longer_than_the_float_can_fade_over_and_nobody_at_all():
@@ -137,10 +164,19 @@ def test_users_do_not_stand_in_the_order_of_their_ids():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"restart": 0.0}, {"restart": 1.0}, {"walks": 0}, {"walks": 10**8}, {"history_decay": 0.0}, {"edge_decay": 1.5}, {"read": "visits"},
-     {"history_length": 0}, {"restart": float("nan")}],
+    [
+        {"restart": 0.0},
+        {"restart": 1.0},
+        {"walks": 0},
+        {"walks": 10**8},
+        {"history_decay": 0.0},
+        {"edge_decay": 1.5},
+        {"read": "visits"},
+        {"history_length": 0},
+        {"restart": float("nan")},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_settings_that_mean_nothing_are_refused(wrong):
     with pytest.raises(DataError, match=next(iter(wrong))):
         PersonalizedPageRank(**wrong)

@@ -19,7 +19,13 @@ DATA = shop_log(users=80, items=50, events=1_600, seed=3)
 
 def log(**histories):
     rows = [(user, item, i) for user, items in histories.items() for i, item in enumerate(items)]
-    return Dataset.from_events({"user_id": [u for u, _, _ in rows], "item_id": [i for _, i, _ in rows], "time_ms": [t for _, _, t in rows]})
+    return Dataset.from_events(
+        {
+            "user_id": [u for u, _, _ in rows],
+            "item_id": [i for _, i, _ in rows],
+            "time_ms": [t for _, _, t in rows],
+        }
+    )
 
 
 def test_before_training_the_order_is_that_of_the_lists():
@@ -43,9 +49,14 @@ def test_what_an_event_added_itself_is_taken_off_its_weight():
     row = {one: model.items_.rows([one])[0] for one in "xay"}
     triggers = np.array([[row["a"], row["x"]] + [-1] * 8, [row["a"], row["a"]] + [-1] * 8])
     assert model._own_steps(triggers)[0, :2].tolist() == [1.0, 0.5]
-    assert model._own_steps(triggers)[1, :2].tolist() == [1.5, 1.5]  # an item that stands there twice counted twice
-    weights = model._weights_of(triggers, np.array([[row["y"]], [row["y"]]]))[:, 0, :2] - model._own_steps(triggers)[:, :2]
-    assert weights[0].tolist() == pytest.approx([2.5, 0.5])  # of a, y: 1 + 1 + 1.5, less ann's own 1
+    # an item that stands there twice counted twice
+    assert model._own_steps(triggers)[1, :2].tolist() == [1.5, 1.5]
+    weights = (
+        model._weights_of(triggers, np.array([[row["y"]], [row["y"]]]))[:, 0, :2]
+        - model._own_steps(triggers)[:, :2]
+    )
+    # of a, y: 1 + 1 + 1.5, less ann's own 1
+    assert weights[0].tolist() == pytest.approx([2.5, 0.5])
     assert weights[1].tolist() == pytest.approx([2.0, 2.0])
 
 
@@ -59,21 +70,34 @@ def test_explanations_name_the_triggers_and_their_shares_are_exact():
     query = DATA.queries()[0]
     ranking = model.recommend([query], 5)[0]
     for item_id, reason in zip(ranking.ids, model.explain([query], [ranking])[0], strict=True):
-        assert reason.item_id == item_id and sum(one.share for one in reason.evidence) == pytest.approx(1, abs=1e-5)
+        assert reason.item_id == item_id and sum(
+            one.share for one in reason.evidence
+        ) == pytest.approx(1, abs=1e-5)
         assert {one.id for one in reason.evidence} <= set(query.history.item_ids[-10:])
 
 
 def test_training_lowers_the_loss_and_one_seed_gives_one_model():
     split = last_out(DATA)
     first, again = (
-        PI2I(epochs=4, lr=2e-3, width=8, from_lists=8, from_all=4).fit(split.train, Run(seed=1, workers=1), split) for _ in range(2)
+        PI2I(epochs=4, lr=2e-3, width=8, from_lists=8, from_all=4).fit(
+            split.train, Run(seed=1, workers=1), split
+        )
+        for _ in range(2)
     )
     assert first.fit_report_["loss"][-1] < first.fit_report_["loss"][0]
     assert all(np.array_equal(first.net_[name], again.net_[name]) for name in first.net_)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"from_lists": 0, "from_all": 0}, {"width": 0}, {"lr": 0}, {"dropout": 1.0}, {"popularity_power": 0.5}, {"batch": 0}]
+    "wrong",
+    [
+        {"from_lists": 0, "from_all": 0},
+        {"width": 0},
+        {"lr": 0},
+        {"dropout": 1.0},
+        {"popularity_power": 0.5},
+        {"batch": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises(DataError):

@@ -19,7 +19,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "events",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column(
+            "number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("event_id", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Text(), nullable=False),
@@ -97,7 +102,9 @@ def upgrade() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "request_id", name=op.f("pk_requests")),
     )
-    op.create_index("ix_requests_of_person", "requests", ["tenant", "user_id", "time_ms"], unique=False)
+    op.create_index(
+        "ix_requests_of_person", "requests", ["tenant", "user_id", "time_ms"], unique=False
+    )
     op.create_table(
         "secrets",
         sa.Column("name", sa.Text(), nullable=False),

@@ -1,4 +1,6 @@
-"""People by token, and their words under their keys; ids and keys are in the key store by then (`migrating.prepare`), so that nothing but this store changes here."""
+"""People by token, and their words under their keys; ids and keys are in the key store by then
+(`migrating.prepare`), so that nothing but this store changes here.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -29,13 +31,17 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_marks")),
     )
-    kept = connection.execute(sa.text("SELECT name, value FROM personal.secrets WHERE name IN ('key store', 'changes')"))
+    kept = connection.execute(
+        sa.text("SELECT name, value FROM personal.secrets WHERE name IN ('key store', 'changes')")
+    )
     op.bulk_insert(marks, [dict(row) for row in kept.mappings()])
 
 
 def _known(connection: sa.Connection) -> dict[tuple[str, str], Subject]:
     seal, known = connection.get_execution_options()["seal"], {}
-    for tenant, token, sealed in connection.execute(sa.text("SELECT tenant, token, sealed FROM personal.subjects")):
+    for tenant, token, sealed in connection.execute(
+        sa.text("SELECT tenant, token, sealed FROM personal.subjects")
+    ):
         one = seal.taken_out(token, sealed)
         known[tenant, one.user_id] = one
     return known
@@ -44,25 +50,55 @@ def _known(connection: sa.Connection) -> dict[tuple[str, str], Subject]:
 def _of(known: dict[tuple[str, str], Subject], tenant: str, user_id: str | None) -> Subject:
     found = known.get((tenant, user_id or ""))
     if found is None:
-        raise StoreError("an older Tailor writes to this database still: stop it, then start again; nothing was changed")
+        raise StoreError(
+            "an older Tailor writes to this database still: stop it, then start again; nothing was"
+            " changed"
+        )
     return found
 
 
-def _close(connection: sa.Connection, known: dict[tuple[str, str], Subject], name: str, column: str, key: tuple[str, str]) -> None:
+def _close(
+    connection: sa.Connection,
+    known: dict[tuple[str, str], Subject],
+    name: str,
+    column: str,
+    key: tuple[str, str],
+) -> None:
     kind = sa.JSON() if column == "more" else sa.Text()
-    table = sa.table(name, *(sa.column(one) for one in {*key, "user_id"}), sa.column(column, kind), sa.column("sealed", sa.LargeBinary()))
+    table = sa.table(
+        name,
+        *(sa.column(one) for one in {*key, "user_id"}),
+        sa.column(column, kind),
+        sa.column("sealed", sa.LargeBinary()),
+    )
     rows = connection.execute(sa.select(table).where(table.c[column].is_not(None))).mappings().all()
     mine = [table.c[one] == sa.bindparam(f"its_{one}") for one in key]
     for start in range(0, len(rows), BATCH):
-        closed = [{**{f"its_{one}": row[one] for one in key}, "sealed": _of(known, row["tenant"], row["user_id"]).closed(row[column], f"{name}.{column}")}
-                  for row in rows[start : start + BATCH]]  # fmt: skip
+        closed = [
+            {
+                **{f"its_{one}": row[one] for one in key},
+                "sealed": (
+                    _of(known, row["tenant"], row["user_id"]).closed(
+                        row[column], f"{name}.{column}"
+                    )
+                ),
+            }
+            for row in rows[start : start + BATCH]
+        ]
         connection.execute(sa.update(table).where(*mine), closed)
 
 
 def _rename(connection: sa.Connection, known: dict[tuple[str, str], Subject], name: str) -> None:
     table = sa.table(name, sa.column("tenant"), sa.column("user_id"))
-    found = connection.execute(sa.select(table.c.tenant, table.c.user_id).where(table.c.user_id.is_not(None)).distinct()).all()
-    rows = [{"whose": tenant, "was": user_id, "user_id": _of(known, tenant, user_id).token} for tenant, user_id in found]
-    renamed = sa.update(table).where(table.c.tenant == sa.bindparam("whose"), table.c.user_id == sa.bindparam("was"))
+    found = connection.execute(
+        sa.select(table.c.tenant, table.c.user_id).where(table.c.user_id.is_not(None)).distinct()
+    ).all()
+    rows = [
+        {"whose": tenant, "was": user_id, "user_id": _of(known, tenant, user_id).token}
+        for tenant, user_id in found
+    ]
+    renamed = sa.update(table).where(
+        table.c.tenant == sa.bindparam("whose"), table.c.user_id == sa.bindparam("was")
+    )
     for start in range(0, len(rows), BATCH):
         connection.execute(renamed, rows[start : start + BATCH])

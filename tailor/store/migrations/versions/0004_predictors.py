@@ -8,4 +8,6 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.add_column("models", sa.Column("kind", sa.Text(), nullable=False, server_default="recommends"))
+    op.add_column(
+        "models", sa.Column("kind", sa.Text(), nullable=False, server_default="recommends")
+    )
