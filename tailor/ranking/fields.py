@@ -246,7 +246,7 @@ class FieldPredictor(Predictor):
         return self._net
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        asked = queries.take(items.owners)
+        asked = queries.take(items.row_ids)
         said = self._said(*self._ready_features().encoded(asked, items.values))
         if "platt" in self.calibration_:
             return Platt(*self.calibration_["platt"])(said)

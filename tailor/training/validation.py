@@ -45,7 +45,7 @@ class Validation:
         some = np.sort(run.rng("validation").permutation(len(queries))[:VALID_USERS])
         queries, targets = queries.take(some), targets.take(some)
         own = queries.histories.matrix(len(queries.catalogue))
-        repeats = np.asarray(own[targets.owners, np.maximum(targets.values, 0)]).ravel() > 0
+        repeats = np.asarray(own[targets.row_ids, np.maximum(targets.values, 0)]).ravel() > 0
         return cls(
             split,
             data if valid else split.train,
@@ -55,7 +55,7 @@ class Validation:
 
     def ndcg(self, method: Recommender) -> float:
         """NDCG@10 of what the method answers now."""
-        lists = method._recommend(self.queries, 10, None).over(self.queries.catalogue)
+        lists = method._recommend(self.queries, 10, None).reindexed(self.queries.catalogue)
         found = hits(lists.rows, self.targets.offsets, self.targets.values)
         return float(
             np.nanmean(ndcg(found, relevant_counts(self.targets.offsets, self.targets.values), 10))
