@@ -81,7 +81,7 @@ class HLLM(SequenceRecommender):
     def tiny(cls) -> "HLLM":
         return cls(encoder=HashingEncoder(32), width=8, length=10, epochs=3, negatives=20)
 
-    def _readable(self, data: Dataset) -> np.ndarray:
+    def _describable(self, data: Dataset) -> np.ndarray:
         return np.array([bool(text.strip()) for text in data.item_texts], dtype=bool)
 
     def _read(self, data: Dataset, run: Run) -> None:
@@ -98,7 +98,7 @@ class HLLM(SequenceRecommender):
             )
         self._same = torch.from_numpy(_alike(self.vectors_))
 
-    def _front(self) -> TextItemEncoder:
+    def _item_encoder(self) -> TextItemEncoder:
         return TextItemEncoder(
             torch.from_numpy(self.vectors_),
             None if self.projection == "none" else self.width,
@@ -131,7 +131,7 @@ class HLLM(SequenceRecommender):
         self._check_fitted()
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
         rows = np.flatnonzero(
-            self._readable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0)
+            self._describable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0)
         )
         vectors = item_vectors(
             encoder, [items.item_texts[row] for row in rows.tolist()], run.progress
