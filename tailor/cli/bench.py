@@ -1,7 +1,7 @@
 """`tailor bench`: claims, papers, suites, cards, peers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,56 +23,102 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def claims(
-    slug: Annotated[str | None, typer.Argument(help="A paper; left out: all whose record is missing or stale.")] = None,
+    slug: Annotated[
+        str | None, typer.Argument(help="A paper; left out: all without a valid record.")
+    ] = None,
     root: Root = Path(),
-    check: Annotated[bool, typer.Option("--check", help="Run nothing; say which records are missing or stale.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Measure every paper again; a stopped sweep goes on where it was.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Measure nothing; say which records are not valid.")
+    ] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="With --check: a stale record fails, too.")
+    ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Renew records whose method answers as it did.")
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Measure the long form.")] = False,
+    every: Annotated[
+        bool,
+        typer.Option("--all", help="Measure every paper again; a stopped sweep goes on."),
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")
+    ] = False,
     seed: int = 0,
 ) -> None:
     """Measure what a paper promises, and write the record that docs/papers.md shows."""
-    from tailor.bench.claims import end_sweep, stale_records, sweep, sweeping, verdicts
+    from tailor.bench.claims import slugs_to_measure, statuses
+
+    _repository(root)
+    if check:
+        _check_claims(root, release)
+    elif renew:
+        _renew_claims(root)
+    elif every:
+        _sweep_claims(root, seed, fresh)
+    else:
+        for name in [slug] if slug else slugs_to_measure(statuses(root)):
+            _measure(name, root, seed, long)
+
+
+def _check_claims(root: Path, release: bool) -> None:
+    """Print the state of every record that is not valid; fails where one is unusable."""
+    from tailor.bench.claims import FATAL, OUTDATED, statuses
+    from tailor.cli.showing import say
+
+    states = [status for status in statuses(root) if status.state != "valid"]
+    say(*([str(status) for status in states] or ["every built paper has a valid record"]))
+    fatal = (*FATAL, *OUTDATED) if release else FATAL
+    raise typer.Exit(any(status.state in fatal for status in states))
+
+
+def _renew_claims(root: Path) -> None:
+    from tailor.bench.claims import renew
+    from tailor.cli.showing import say
+
+    renewed = [f"renewed: {status.slug} ({status.form})" for status in renew(root)]
+    say(*(renewed or ["nothing to renew"]))
+
+
+def _sweep_claims(root: Path, seed: int, fresh: bool) -> None:
+    """Measure all papers; one that fails does not cost the others their time."""
+    from tailor.bench.claims import end_sweep, sweep, sweeping, verdicts
     from tailor.cli.showing import say, table
     from tailor.errors import TailorError
 
-    _repository(root)
-    stale = stale_records(root)
-    if check:
-        say(*(stale or ["every built paper has a valid record"]))
-        raise typer.Exit(bool(stale))
-    if not every:
-        for one in [slug] if slug else [line.partition(":")[0] for line in stale]:
-            _measure(one, root, seed)
-        return
-    failed = []
+    failures = []
     with sweeping(root):
         left, done = sweep(root, fresh)
         if done:
             say(f"going on: {len(done)} of {len(done) + len(left)} are measured already")
-        for one in left:
+        for slug in left:
             try:
-                _measure(one, root, seed)
-            except TailorError as error:  # one claim that fails must not cost the others their hours
-                failed.append(f"{one}: {error}")
+                _measure(slug, root, seed)
+            except TailorError as error:
+                failures.append(f"{slug}: {error}")
             except Exception as error:  # programs are anybody's
-                failed.append(f"{one}: {type(error).__name__}: {error}")
-        if not failed:
+                failures.append(f"{slug}: {type(error).__name__}: {error}")
+        if not failures:
             end_sweep(root)
-    table(["paper", "verdict", "promises", "seconds", "date", "commit"],
-          [[row["paper"], row["verdict"], row["promises"], row["seconds"] or 0.0, row["date"], row["commit"]] for row in verdicts(root)])  # fmt: skip
-    say(*failed)
-    raise typer.Exit(bool(failed))
+    columns = ["paper", "verdict", "form", "promises", "date", "commit", "seconds"]
+    rows = [[row[name] or 0.0 if name == "seconds" else row[name] for name in columns]
+            for row in verdicts(root)]
+    table(columns, rows)
+    say(*failures)
+    raise typer.Exit(bool(failures))
 
 
-def _measure(slug: str, root: Path, seed: int) -> None:
+def _measure(slug: str, root: Path, seed: int, long: bool = False) -> None:
     from tailor.base import Run
     from tailor.bench.claims import run_claim
     from tailor.cli.showing import say
     from tailor.progress import terminal
 
-    record = run_claim(slug, root, Run(seed=seed, progress=terminal))
-    say(f"{slug}: {record['verdict']} in {record['seconds']} s",
-        *[f"  {'yes' if came_out else 'no '}  {what}" for what, came_out in record["checks"].items()])  # fmt: skip
+    form: Literal["quick", "long"] = "long" if long else "quick"
+    record = run_claim(slug, root, Run(seed=seed, progress=terminal), form)
+    say(f"{slug}: {record['verdict']} in {record['processor_seconds']} processor seconds")
+    for promise, came_out in record["checks"].items():
+        say(f"  {'yes' if came_out else 'no '}  {promise}")
 
 
 @app.command()
@@ -202,6 +248,7 @@ def peers(
 @app.command()
 def papers(root: Root = Path()) -> None:
     """Write docs/papers.md: what is built, whose claim held, what is not there yet."""
+    from tailor.bench.claims import statuses
     from tailor.bench.papers import papers_table
     from tailor.cli.showing import say
     from tailor.data.folders import replaced_by
@@ -209,5 +256,5 @@ def papers(root: Root = Path()) -> None:
     _repository(root)
     path = root / "docs" / "papers.md"
     with replaced_by(path) as aside:
-        aside.write_text(papers_table(root), encoding="utf-8")
+        aside.write_text(papers_table(root, statuses(root)), encoding="utf-8")
     say(str(path))
