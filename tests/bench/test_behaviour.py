@@ -66,8 +66,8 @@ def unused(run):
             "return (\n            SCALE\n            * np.asarray(values)\n        )",
         ),
         (
-            "from tailor.core.methods import Method, Run",
-            "from tailor.core import Run\nfrom tailor.verbs import Method",
+            "from tailor.core.methods import Method",
+            "from tailor.verbs import Method",
         ),
         ("from tailor.data.arrays", "from tailor.core.arrays"),
     ],
@@ -93,7 +93,7 @@ def test_what_does_nothing_leaves_the_tree_as_it_was(old, new):
         ("width: int = 8", "width: int = 9"),
         ("SCALE * np", "SCALE + np"),
         ("import numpy as np", "import scipy as np"),
-        ("import Method, Run", "import Method, Walk as Run"),
+        ("import Run", "import Walk as Run"),
     ],
 )
 def test_what_does_something_is_another_tree(old, new):
