@@ -118,7 +118,7 @@ class AlphaRec(ScoringRecommender):
         self._smooth(data, learned.sequences.rows, run)
         with computing(run.seed, run.workers):
             self._net = self._made()
-        rows = _distinct(learned.sequences.rows)
+        rows = learned.sequences.rows.distinct()
         pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
         said: dict[str, Any] = {"epochs": 0, "stopped": "no user has two items to learn from"}
         if len(pairs):
@@ -161,7 +161,7 @@ class AlphaRec(ScoringRecommender):
             item_vectors(encoder, data.item_texts, run.progress),
             encoder.space,
         )
-        rows = _distinct(sequences)
+        rows = sequences.distinct()
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
         steps = self._steps(rows)
         self.first_ = self.texts_ + steps.T @ (_means(rows, len(self.items_)) @ self.texts_)
@@ -230,7 +230,7 @@ class AlphaRec(ScoringRecommender):
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        people = self._mapped(self._people(_distinct(queries.histories)))
+        people = self._mapped(self._people(queries.histories.distinct()))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
             share = np.where(
@@ -261,15 +261,6 @@ class AlphaRec(ScoringRecommender):
             "items_without_text": int((~other.texts_.any(axis=1)).sum()),
         }
         return other
-
-
-def _distinct(rows: Ragged) -> Ragged:
-    """Each row's values once, ascending."""
-    base = int(rows.values.max(initial=0)) + 1
-    keys = np.unique(rows.row_ids * base + rows.values)
-    return Ragged.of_lengths(
-        np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype)
-    )
 
 
 def _means(rows: Ragged, items: int) -> sp.csr_matrix:
