@@ -64,7 +64,8 @@ def _joined_details(
     for name in dict.fromkeys([*first.details, *second.details]):
         sides = [part.details.get(name, np.full(part.rows.shape, None)) for part in (first, second)]
         values = np.take_along_axis(np.concatenate(sides, axis=1), order, 1)
-        details[name] = np.where(is_item, values, None)
+        values[~is_item] = None
+        details[name] = values
     return details
 
 

@@ -77,7 +77,7 @@ class Diversify(Recommender):
             self.vectors_ = tfidf(data.item_texts)
         else:
             self.vectors_ = _category_vectors(data)
-        self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.inner_ = clone(self.inner).fit(data, run, valid)
         unknown = int((np.diff(self.vectors_.indptr) == 0).sum())
         self.fit_report_ = {
             f"items_without_{self.similarity}": unknown,
