@@ -16,7 +16,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
-from tailor.core.methods import Method, Paper, Study
+from tailor.core.methods import Method, Paper
+from tailor.core.studies import Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
