@@ -86,7 +86,7 @@ class Exploring(Recommender):
         return self.inner_.restrict(queries)
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        found = cast(Rankings, self.inner_.recommend(queries, max(2 * k, self.depth), candidates))
+        found = self.inner_.recommend(queries, max(2 * k, self.depth), candidates)
         lengths, width = found.lengths, min(k, found.rows.shape[1])
         order = np.tile(np.arange(width), (len(found), 1))
         chance = np.ones((len(found), width), np.float32)

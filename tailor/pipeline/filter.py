@@ -119,7 +119,7 @@ class Filter(Recommender):
         return self.inner_.restrict(queries.without(self.blocked_))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        return cast(Rankings, self.inner_.recommend(queries, k, candidates))
+        return self.inner_.recommend(queries, k, candidates)
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]

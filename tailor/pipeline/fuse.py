@@ -204,9 +204,7 @@ class Fuse(Recommender):
             for part in parts
         ):
             queries = queries.reindexed(first.items_)  # looked up once, not by every part
-        lists = one_catalogue(
-            [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
-        )
+        lists = one_catalogue([part.recommend(queries, depth, candidates) for part in parts])
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
             notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}

@@ -137,7 +137,7 @@ class Gate(Recommender):
             asked = self.restrict(asked.without_history() if self.exclude_history else asked)
             wanted = targets.slice(start, min(start + BLOCK, len(queries)))
             for at, part in enumerate(self.parts_):
-                rows = cast(Rankings, part.recommend(asked, 10)).reindexed(queries.catalogue).rows
+                rows = part.recommend(asked, 10).reindexed(queries.catalogue).rows
                 found = hits(rows, wanted.offsets, wanted.values)
                 values[start : start + BLOCK, at] = ndcg(
                     found, relevant_counts(wanted.offsets, wanted.values), 10
@@ -197,9 +197,7 @@ class Gate(Recommender):
             places = np.flatnonzero(choice == at)
             if len(places):
                 some = None if candidates is None else candidates.take(places)
-                answers.append(
-                    (places, cast(Rankings, part.recommend(queries.take(places), k, some)))
-                )
+                answers.append((places, part.recommend(queries.take(places), k, some)))
         return scattered(answers, len(queries), k)
 
     def explain(

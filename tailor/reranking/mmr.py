@@ -89,7 +89,7 @@ class Diversify(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         width = max(k, self.depth)
-        lists = cast(Rankings, self.inner_.recommend(queries, width, candidates))
+        lists = self.inner_.recommend(queries, width, candidates)
         lists = lists.reindexed(self.items_)
         order = np.full((len(lists), min(k, lists.rows.shape[1])), -1)
         values = np.full(order.shape, -np.inf, np.float32)

@@ -192,7 +192,7 @@ class RecBench(Study[Grid]):
         named = ids[run.rng("timed").integers(len(ids), size=len(queries))].tolist()
         told = _asked_alone(lambda i: clicks.predict(queries[i : i + 1], [[named[i]]]), some)[1]
         made = _asked_alone(lambda i: method.recommend(queries[i : i + 1], self.k), some)[1]
-        valid = _valid(cast(Rankings, method.recommend(queries, self.k)), queries, split)
+        valid = _valid(method.recommend(queries, self.k), queries, split)
         return [
             Cell(
                 form,
@@ -298,9 +298,9 @@ class _Asked:
         given = Candidates(
             "a list", self.queries.user_ids[i : i + 1], Ragged.of([rows.tolist()])
         ).over(self.queries[i : i + 1])
-        found = cast(
-            Rankings, method.recommend(self.queries[i : i + 1], len(rows), given)
-        ).reindexed(self.split.data.catalogue)
+        found = method.recommend(self.queries[i : i + 1], len(rows), given).reindexed(
+            self.split.data.catalogue
+        )
         out: np.ndarray = np.full(len(self.split.data.catalogue), -np.inf)
         out[found.rows[found.rows >= 0]] = found.scores[found.rows >= 0]
         scores: np.ndarray = out[rows]
