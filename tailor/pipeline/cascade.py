@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
@@ -43,15 +43,13 @@ class Cascade(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Cascade",
-                    "retrieve": {"class": "CoVisitation"},
-                    "rank": {"class": "TextNeighbours"},
-                }
-            ),
+        return build(
+            {
+                "class": "Cascade",
+                "retrieve": {"class": "CoVisitation"},
+                "rank": {"class": "TextNeighbours"},
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

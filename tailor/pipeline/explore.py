@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Exploring(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": cls.__name__, "inner": {"class": "CoVisitation"}}))
+        return build({"class": cls.__name__, "inner": {"class": "CoVisitation"}}, cls)
 
     @classmethod
     def around(cls, fitted: Recommender, **settings: float) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
@@ -38,11 +38,9 @@ class Fallback(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}
-            ),
+        return build(
+            {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

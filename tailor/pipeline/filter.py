@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import polars as pl
 
@@ -50,16 +50,14 @@ class Filter(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Filter",
-                    "inner": {"class": "CoVisitation"},
-                    "never": {"categories": ["lamp"]},
-                    "rules": ["price < 50"],
-                }
-            ),
+        return build(
+            {
+                "class": "Filter",
+                "inner": {"class": "CoVisitation"},
+                "never": {"categories": ["lamp"]},
+                "rules": ["price < 50"],
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

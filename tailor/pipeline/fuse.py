@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,11 +71,9 @@ class Fuse(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
-            ),
+        return build(
+            {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -83,7 +83,7 @@ class Gate(Recommender):
             "parts": [{"class": "Popularity"}, {"class": "CoVisitation"}],
             "grid": [2, 5],
         }
-        return cast(Self, build(about))
+        return build(about, cls)
 
     def _read(self) -> list[Condition]:
         return [Condition(one, "condition") for one in self.conditions]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import polars as pl
@@ -69,7 +69,7 @@ class Diversify(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": "Diversify", "inner": {"class": "CoVisitation"}}))
+        return build({"class": "Diversify", "inner": {"class": "CoVisitation"}}, cls)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
