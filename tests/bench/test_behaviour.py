@@ -1,4 +1,4 @@
-"""Behaviour: what leaves a syntax tree as it was, what two sets of answers may differ in, bugs."""
+"""Test syntax trees, the comparison of answers, and planted bugs."""
 
 import math
 from pathlib import Path
