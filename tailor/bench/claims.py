@@ -1,8 +1,8 @@
 """Measure what papers promise, and check whether records still fit their methods.
 
 A record is valid while its method behaves as it did when it was measured (`bench/behaviour.py`).
-A paper has up to two records of the same layout. SLUG.json is that of the quick program
-`measure(run)` and counts; SLUG.long.json, of `measure_long(run)`, stands in while there is no other.
+A paper has up to two records of the same layout: SLUG.json, of the quick program `measure(run)`,
+counts; SLUG.long.json, of `measure_long(run)`, stands in while there is no other.
 """
 
 import fcntl
