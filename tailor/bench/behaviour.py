@@ -1,4 +1,4 @@
-"""Behaviour of a method: the syntax tree of its file, and its answers on tiny data.
+"""Describe how a method behaves: its syntax tree, and its answers on tiny data.
 
 A claim's record holds both. A file that was reformatted, commented or moved keeps its tree; one
 that was rewritten keeps its answers; a shared part that broke changes the answers although the
@@ -115,14 +115,14 @@ def answers_of(cls: type[Method]) -> Answers:
 
 
 def figures_as_answers(figures: Mapping[str, float | str]) -> Answers:
-    """Return what a study computed on tiny data, as answers: numbers and words by their name."""
+    """Return figures of a study as answers: numbers and words by name."""
     numbers = {name: value for name, value in figures.items() if not isinstance(value, str)}
     words = {name: value for name, value in figures.items() if isinstance(value, str)}
     return {"values": {name: _numbers([value]) for name, value in numbers.items()}, "texts": words}
 
 
 def _queries() -> dict[str, Query]:
-    """Return queries by the name of who asks: known users, a stranger with words, a newcomer."""
+    """Return queries by name: known users, a stranger with words, a newcomer."""
     queries = {}
     for i, query in enumerate(tiny_data().queries()[:KNOWN_USERS]):
         exclude = ("thing-000", *query.history.item_ids[:2])
@@ -134,7 +134,7 @@ def _queries() -> dict[str, Query]:
 
 
 def _lists(method: Recommender) -> dict[str, str]:
-    """Return each query's list as a line; a method that only orders is given the catalogue."""
+    """Return each query's list as a line; methods that only order get the catalogue."""
     queries = _queries()
     ids = tuple(tiny_data().catalogue.ids.tolist())
     catalogue = Ranking(ids, np.arange(len(ids), 0, -1).astype(np.float32))
@@ -163,20 +163,20 @@ def _numbers(values: Iterable[float]) -> str:
 def _texts(method: Method) -> dict[str, str]:
     """Return profiles, outputs or turns as a line a query. Raises TypeError for other methods."""
     queries = _queries()
-    asked = list(queries.values())
     if isinstance(method, Profiler):
-        nouns: Sequence[Any] = method.profile(asked)
+        nouns: Sequence[Any] = method.profile(list(queries.values()))
     elif isinstance(method, Generator):
-        nouns = method.generate(asked)
+        nouns = method.generate(list(queries.values()))
     elif isinstance(method, Agent):
-        nouns = method.act([[Turn("user", query.text or "hello")] for query in asked])
+        texts = [query.text or "hello" for query in queries.values()]
+        nouns = method.act([[Turn("user", text)] for text in texts])
     else:
         raise TypeError(f"{method.name} recommends, predicts, profiles, writes and says nothing")
     return {name: _plain_text(noun) for name, noun in zip(queries, nouns, strict=True)}
 
 
 def _plain_text(noun: Any) -> str:
-    """Return a noun's fields as JSON on a line; an image by the hash of its bytes."""
+    """Return a noun's fields as a line of JSON, images by their hash."""
 
     def plain(value: Any) -> str:
         return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else str(value)
@@ -222,7 +222,7 @@ def _pairs(line: str) -> dict[str, float]:
 
 
 def _same_list(old: Mapping[str, float], new: Mapping[str, float]) -> bool:
-    """Say whether two lists are the same but for near ties that swap, also at their end."""
+    """Say whether two lists are the same but for near ties that swap."""
     if not _close(list(old.values()), list(new.values())):
         return False
     last = min(old.values(), default=0.0)

@@ -1,7 +1,8 @@
-"""Claims: a program measures what a paper promises; its record is valid while the method behaves so.
+"""Measure what papers promise, and check whether records still fit their methods.
 
-A paper has up to two records of one form: SLUG.json of the quick program `measure(run)`, which is
-the record, and SLUG.long.json of `measure_long(run)`, which stands in while there is no other.
+A record is valid while its method behaves as it did when it was measured (`bench/behaviour.py`).
+A paper has up to two records of the same layout: SLUG.json, of the quick program `measure(run)`,
+counts; SLUG.long.json, of `measure_long(run)`, stands in while there is no other.
 """
 
 import fcntl
@@ -82,7 +83,7 @@ class Status:
     slug: str
     form: Form
     state: State
-    reason: str = ""
+    reason: str
 
     def __str__(self) -> str:
         return f"{self.state}: {self.slug} ({self.form}): {self.reason}"
@@ -106,18 +107,18 @@ def record_path(root: Path, slug: str, form: Form = "quick") -> Path:
 def built_papers() -> dict[str, BuiltPaper]:
     """Return slug -> the file that carries the paper. Raises ModelError where two carry one."""
     built: dict[str, BuiltPaper] = {}
-    for found in [*discover(), *discover_studies()]:
-        if found.paper is None or found.cls is None:
+    for entry in [*discover(), *discover_studies()]:
+        if entry.paper is None or entry.cls is None:
             continue
-        slug = found.paper.slug
-        file = Path(str(importlib.import_module(found.cls.__module__).__file__))
-        other = built.get(slug, BuiltPaper(found.paper, file, ()))
+        slug = entry.paper.slug
+        file = Path(str(importlib.import_module(entry.cls.__module__).__file__))
+        other = built.get(slug, BuiltPaper(entry.paper, file, ()))
         if other.file != file:
             raise ModelError(
-                f'{other.path} and {found.path} both carry the paper "{slug}": '
+                f'{other.path} and {entry.path} both carry the paper "{slug}": '
                 "one paper is one file"
             )
-        built[slug] = BuiltPaper(found.paper, file, (*other.classes, found))
+        built[slug] = BuiltPaper(entry.paper, file, (*other.classes, entry))
     return built
 
 
@@ -133,7 +134,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def main_form(root: Path, slug: str) -> Form:
-    """Return which record stands for the paper: the long one only where there is no quick one."""
+    """Return which record counts: the long one only without a quick one."""
     has_quick = record_path(root, slug).exists()
     has_long = record_path(root, slug, "long").exists()
     return "long" if has_long and not has_quick else "quick"
@@ -163,7 +164,7 @@ def _entry_of(path: Path, form: Form) -> Callable[[Run], Any]:
 
 
 def _program_tree(path: Path, form: Form) -> str:
-    """Return the hash of what a form's function reaches, "" where there is no such function."""
+    """Return the hash of what a form's function reaches, "" without such a function."""
     try:
         return tree_hash(path.read_text(encoding="utf-8"), ENTRIES[form])
     except (KeyError, SyntaxError):
@@ -174,18 +175,18 @@ def _program_tree(path: Path, form: Form) -> str:
 
 
 def answers_of_paper(root: Path, built: BuiltPaper) -> dict[str, Answers]:
-    """Return class name -> its answers on tiny data, of every class of the paper's file.
+    """Return class name -> answers on tiny data, for all classes of the file.
 
     A study has nothing to fit: its program's `behave(run)` returns figures by name, which the
     study computes on tiny data. Raises ModelError where that function is missing.
     """
     answers = {}
-    for found in built.classes:
-        cls = cast(type[Method], found.cls)
+    for entry in built.classes:
+        cls = cast(type[Method], entry.cls)
         if issubclass(cls, Method):
             answers[cls.__name__] = answers_of(cls)
         else:
-            answers[found.path.rpartition(".")[2]] = _answers_of_study(root, built.paper.slug)
+            answers[entry.path.rpartition(".")[2]] = _answers_of_study(root, built.paper.slug)
     return answers
 
 
@@ -240,7 +241,7 @@ def run_claim(slug: str, root: Path, run: Run, form: Form = "quick") -> dict[str
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Write a record whole or not at all; returns it as it can be read back."""
+    """Write a record whole or not at all, and return it read back."""
     text = json.dumps(record, indent=1, default=_plain, allow_nan=False) + "\n"
     with replaced_by(path) as aside:
         aside.write_text(text, encoding="utf-8")
@@ -254,7 +255,7 @@ def processor_seconds() -> float:
 
 
 def _checked(claim: Any, path: Path) -> Claim:
-    """Raise ModelError unless it is a claim whose checks are true or false, one at least."""
+    """Raise ModelError unless it is a claim with checks, each true or false."""
     if not isinstance(claim, Claim):
         raise ModelError(f"{path}: it returned {claim!r}, not a Claim")
     checks = claim.checks
@@ -279,26 +280,26 @@ def record_problems(root: Path) -> list[Status]:
     problems = []
     for slug in built_papers():
         for form in _forms_to_check(root, slug):
-            status = _sound(root, slug, form)
+            status = _status_alone(root, slug, form)
             if status.state != "valid":
                 problems.append(status)
     return problems
 
 
 def statuses(root: Path) -> list[Status]:
-    """Return the state of every record of a built paper, fitting each class on tiny data once."""
+    """Return the state of every record, after fitting each class on tiny data once."""
     states = []
     for slug, built in built_papers().items():
         forms = _forms_to_check(root, slug)
-        sound = {form: _sound(root, slug, form) for form in forms}
-        states += [status for status in sound.values() if status.state != "valid"]
-        valid = [form for form in forms if sound[form].state == "valid"]
+        alone = {form: _status_alone(root, slug, form) for form in forms}
+        states += [status for status in alone.values() if status.state != "valid"]
+        valid = [form for form in forms if alone[form].state == "valid"]
         if not valid:
             continue
         answers = _answers_or_reason(root, built)
         for form in valid:
             record = read_record(record_path(root, slug, form)) or {}
-            states.append(_compared(root, built, form, record, answers))
+            states.append(_status_by_behaviour(root, built, form, record, answers))
             if record.get("too_long"):
                 reason = f"took {record['processor_seconds']:g}; {record['too_long']}"
                 states.append(Status(slug, form, "too long", reason))
@@ -311,7 +312,7 @@ def _forms_to_check(root: Path, slug: str) -> list[Form]:
     return forms or ["quick"]
 
 
-def _sound(root: Path, slug: str, form: Form) -> Status:
+def _status_alone(root: Path, slug: str, form: Form) -> Status:
     """Return whether a record is there, whole, and follows from its checks."""
     record = read_record(record_path(root, slug, form))
     again = f"run `{_command(slug, form)}`"
@@ -325,7 +326,7 @@ def _sound(root: Path, slug: str, form: Form) -> Status:
         return Status(slug, form, "damaged", reason)
     if (record["verdict"] == "held") != all(record["checks"].values()):
         return Status(slug, form, "contradictory", "its verdict does not follow from its checks")
-    return Status(slug, form, "valid")
+    return Status(slug, form, "valid", "")
 
 
 def _is_table(record: Mapping[str, Any]) -> bool:
@@ -339,7 +340,7 @@ def _command(slug: str, form: Form) -> str:
 
 
 def _answers_or_reason(root: Path, built: BuiltPaper) -> dict[str, Answers] | Status:
-    """Return a paper's answers, or why there are none: a missing extra, or a method that fails."""
+    """Return a paper's answers, or why there are none (a missing extra, a failure)."""
     slug = built.paper.slug
     try:
         return answers_of_paper(root, built)
@@ -349,14 +350,14 @@ def _answers_or_reason(root: Path, built: BuiltPaper) -> dict[str, Answers] | St
         return Status(slug, "quick", "stale", f"it fails on tiny data: {error!r}")
 
 
-def _compared(
+def _status_by_behaviour(
     root: Path,
     built: BuiltPaper,
     form: Form,
     record: Mapping[str, Any],
     answers: dict[str, Answers] | Status,
 ) -> Status:
-    """Return the state of a sound record, held against the method and program as they are."""
+    """Compare a sound record with the method and program as they are now."""
     slug = built.paper.slug
     again = f"run `{_command(slug, form)}`"
     behaviour = record.get("behaviour", {})
@@ -373,7 +374,7 @@ def _compared(
     if behaviour["tree"] != method_tree(built):
         reason = "another syntax tree, the same answers; run `tailor bench claims --renew`"
         return Status(slug, form, "renewable", reason)
-    return Status(slug, form, "valid")
+    return Status(slug, form, "valid", "")
 
 
 def renew(root: Path) -> list[Status]:
@@ -401,7 +402,7 @@ def renew(root: Path) -> list[Status]:
 
 
 def _is_unchanged(root: Path, built: BuiltPaper, record: Mapping[str, Any]) -> bool:
-    """Say whether both files of a record of the older form are the same to the byte."""
+    """Say whether both files of an older record are the same to the byte."""
     program = program_path(root, built.paper.slug)
     hashes = (record.get("method_hash"), record.get("program_hash"))
     return hashes == (sha256_of(built.file), sha256_of(program))
@@ -410,13 +411,12 @@ def _is_unchanged(root: Path, built: BuiltPaper, record: Mapping[str, Any]) -> b
 def _with_behaviour(
     root: Path, built: BuiltPaper, record: Mapping[str, Any], form: Form
 ) -> dict[str, Any]:
-    """Return a record of the older form with its behaviour in place of the hashes of bytes."""
+    """Return an older record with its behaviour in place of hashes of bytes."""
     path = program_path(root, built.paper.slug)
     behaviour = {"tree": method_tree(built), "answers": answers_of_paper(root, built)}
-    kept = {
-        name: value for name, value in record.items() if name not in ("method_hash", "program_hash")
-    }
-    return {"slug": record["slug"], "form": form, **kept} | {
+    hashes = ("method_hash", "program_hash")
+    unchanged = {name: value for name, value in record.items() if name not in hashes}
+    return {"slug": record["slug"], "form": form, **unchanged} | {
         "program_tree": _program_tree(path, form),
         "behaviour": behaviour,
     }
@@ -427,11 +427,12 @@ def _with_behaviour(
 
 def slugs_to_measure(states: list[Status]) -> list[str]:
     """Return the papers whose record is missing, damaged, contradictory, stale or older."""
-    return list(dict.fromkeys(one.slug for one in states if one.state in (*FATAL, *OUTDATED)))
+    slugs = [status.slug for status in states if status.state in (*FATAL, *OUTDATED)]
+    return list(dict.fromkeys(slugs))
 
 
 def sweep(root: Path, fresh: bool = False) -> tuple[list[str], list[str]]:
-    """Return the papers that a sweep still has to measure, and those that it has measured.
+    """Return the papers that a sweep has still to measure, and those measured.
 
     benchmarks/claims/.sweep.json tells when it began, so that a stopped sweep goes on where it
     was, and goes when all are measured; `fresh` begins anew.

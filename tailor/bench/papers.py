@@ -1,4 +1,4 @@
-"""Table of all papers, made from the methods that are built and from the records of claims."""
+"""Write the table of all papers from the built methods and their records."""
 
 import tomllib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Behaviour: what leaves a syntax tree as it was, what two sets of answers may differ in, bugs."""
+"""Test syntax trees, the comparison of answers, and planted bugs."""
 
 import math
 from pathlib import Path
@@ -198,19 +198,23 @@ def stale_papers() -> set[str]:
     return {status.slug for status in statuses(ROOT) if status.state == "stale"}
 
 
+@pytest.fixture(scope="module")
+def before() -> set[str]:
+    """Papers that are stale without a planted bug."""
+    return stale_papers()
+
+
 @pytest.mark.slow
-def test_a_lost_correction_of_the_sampled_softmax_is_noticed(monkeypatch):
-    before = stale_papers()
+def test_a_lost_correction_of_the_sampled_softmax_is_noticed(before, monkeypatch):
     monkeypatch.setattr(losses, "math", NoLogarithm())
     assert stale_papers() - before == CORRECTED - before
 
 
 @pytest.mark.slow
-def test_negatives_that_are_the_target_are_noticed_where_negatives_are_drawn(monkeypatch):
+def test_negatives_that_are_the_target_are_noticed_where_negatives_are_drawn(before, monkeypatch):
     def no_clashes(targets, drawn):
         none = torch.empty(0, dtype=torch.long)
         return none, none
 
-    before = stale_papers()
     monkeypatch.setattr(losses, "clashes", no_clashes)
     assert stale_papers() - before == UNMASKED - before

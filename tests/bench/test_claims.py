@@ -1,4 +1,4 @@
-"""Claims: a record is written whole and is valid while its method behaves as it was measured."""
+"""Test that records are whole, and valid while methods behave as measured."""
 
 import json
 import shutil
@@ -101,8 +101,8 @@ def reason(root: Path) -> str:
 
 def change_record(root: Path, **changes: Any) -> None:
     record = {**json.loads(record_path(root, SLUG).read_text()), **changes}
-    kept = {name: value for name, value in record.items() if value is not ...}
-    record_path(root, SLUG).write_text(json.dumps(kept))
+    text = json.dumps({name: value for name, value in record.items() if value is not ...})
+    record_path(root, SLUG).write_text(text)
 
 
 def run_cli(root: Path, *arguments: str):
