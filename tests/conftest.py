@@ -13,7 +13,12 @@ MODELS = Path(
         Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")) / "tailor" / "models",
     )
 ).expanduser()
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(ROOT / "tests" / "llm")]
+sys.path[:0] = [
+    str(ROOT / "benchmarks"),
+    str(ROOT / "tests"),
+    str(ROOT / "tests" / "llm"),
+    str(ROOT / "tests" / "text"),
+]
 
 
 @pytest.fixture(scope="session")
