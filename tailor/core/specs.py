@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tailor.core.methods import Method, Paper, Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
+M = TypeVar("M", bound=Method)
 ROOMS = (
     "retrieval",
     "ranking",
@@ -372,14 +373,14 @@ def discover_studies() -> list[Found]:
     return out
 
 
-def clone(method: Method) -> Method:
-    """The same settings, nothing learned; methods among the settings are cloned too."""
+def clone(method: M) -> M:
+    """Return a method with the same settings and nothing learned, and so for methods among them."""
 
-    def fresh(value: Any) -> Any:
+    def copied(value: Any) -> Any:
         if isinstance(value, Method):
             return clone(value)
-        return (
-            type(value)(fresh(one) for one in value) if isinstance(value, list | tuple) else value
-        )
+        if isinstance(value, list | tuple):
+            return type(value)(copied(part) for part in value)
+        return value
 
-    return type(method)(**{name: fresh(value) for name, value in method.params().items()})
+    return type(method)(**{name: copied(value) for name, value in method.params().items()})

@@ -34,7 +34,7 @@ from tailor.nn.sequence import SequenceNet
 from tailor.training.validation import Validation, training_key
 
 T = TypeVar("T")
-REHEARSED_S = 4.0  # of training
+SAMPLE_S = 4.0  # of training
 # copies of the weights while they are trained: themselves, gradients, two moments, the best, and
 # what is kept
 OPTIMIZED = 6
@@ -199,7 +199,7 @@ class SequenceLearner(Recommender):
         the net is made.
         """
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """An epoch broken off after some seconds, and one validation; `at_most`, since training may
         stop earlier.
         """
@@ -212,7 +212,7 @@ class SequenceLearner(Recommender):
                 ends.append(time.perf_counter())
                 yield step
 
-        short._fit(data, replace(run, deadline_s=REHEARSED_S, progress=noting), None)
+        short._fit(data, replace(run, deadline_s=SAMPLE_S, progress=noting), None)
         self.__dict__ |= short.state()
         watch = Stopwatch()
         validation = (

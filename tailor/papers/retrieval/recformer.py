@@ -360,8 +360,8 @@ class RecFormer(SequenceRecommender):
             )
         net.train(was)
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        cost = super()._rehearse(data, run, valid)
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        cost = super()._estimate_cost(data, run, valid)
         return replace(
             cost,
             seconds=cost.seconds * (self.pretraining + self.epochs + self.second) / self.epochs,
