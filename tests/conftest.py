@@ -38,11 +38,11 @@ def real():
 def pulled():
     """`pulled("minilm")` is the folder of a model; the test is skipped where it was not pulled."""
     from tailor.errors import ModelError
-    from tailor.ports.weights import where
+    from tailor.ports.weights import pulled_folder
 
     def folder(name):
         try:
-            return where(name)
+            return pulled_folder(name)
         except ModelError as error:
             pytest.skip(str(error))
 

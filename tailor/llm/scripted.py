@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tailor.errors import ModelError, nearest
-from tailor.llm.chat import check_asked, check_texts
+from tailor.llm.chat import check_request, check_texts
 from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
@@ -103,7 +103,7 @@ class ScriptedModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        check_asked(prompts, max_tokens, temperature, n)
+        check_request(prompts, max_tokens, temperature, n)
         return [self._answered(prompt, max_tokens, n, seed) for prompt in prompts]
 
     def _answered(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:

@@ -14,7 +14,7 @@ import numpy as np
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.ports.base import Encoder
-from tailor.ports.weights import KNOWN, hub_answers, where
+from tailor.ports.weights import KNOWN, hub_answers, pulled_folder
 
 MOST_CHARACTERS = 16_384  # of a text; encoders read a few hundred tokens
 _lock = threading.Lock()
@@ -156,7 +156,7 @@ def _torch() -> Any:
 @functools.cache
 def _digest(model: str) -> str:
     """What the weights are known by: their hash where they lie in a folder, else the name."""
-    folder = where(model) if model in KNOWN else Path(model)
+    folder = pulled_folder(model) if model in KNOWN else Path(model)
     found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
     if len(found) > 1:  # weights in several files
         return hashlib.sha256(" ".join(map(sha256_of, found)).encode()).hexdigest()[:20]
@@ -178,7 +178,7 @@ def _load(model: str, number_format: str, device: str) -> Any:
             "sentence encoders need the package sentence-transformers: pip install"
             " 'tailor-engine[text]'"
         ) from error
-    place = where(model) if model in KNOWN else Path(model)
+    place = pulled_folder(model) if model in KNOWN else Path(model)
     is_local = place.is_dir()
     try:
         with without_bars():

@@ -13,14 +13,14 @@ from scripted_server import chat, scripted
 from tailor.errors import ModelError
 from tailor.llm.http import HTTPModel
 from tailor.llm.metered import Metered
-from tailor.ports.calls import _lines
+from tailor.ports.calls import _circuits
 from tailor.text.http_encoder import HTTPEncoder
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    _lines.clear()
+    _circuits.clear()
 
 
 def model(server, **settings):
