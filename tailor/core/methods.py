@@ -57,6 +57,8 @@ class Method(ABC):
     """Whether it answers `Query.text`."""
     reads_impressions: ClassVar[bool] = False
     """Whether it learns from what was shown."""
+    renamed_state: ClassVar[Mapping[str, str]] = {}
+    """State attributes of models saved by earlier versions, and their present names."""
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.

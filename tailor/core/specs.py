@@ -267,6 +267,28 @@ def find_class(path: str) -> type[Method] | type[Port]:
     return _as_part(path, _import(matches[0]))
 
 
+def identity(method: Method | Port) -> dict[str, Any]:
+    """Return the spec with classes at the paths where they first stood.
+
+    What is drawn for a method depends on this, so that moving its file changes no answer.
+    """
+    first_module = {module: moved_from for moved_from, module in MOVED.items()}
+
+    def with_first_paths(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_first_paths(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        mapped = {name: with_first_paths(part) for name, part in value.items()}
+        if "class" in mapped:
+            module, _, name = mapped["class"].rpartition(".")
+            mapped["class"] = f"{first_module.get(module, module)}.{name}"
+        return mapped
+
+    described: dict[str, Any] = with_first_paths(spec(method))
+    return described
+
+
 def _present_path(path: str) -> str:
     """Return the path where the class of `path` is now, if its module has moved since."""
     module, _, name = path.rpartition(".")

@@ -83,10 +83,7 @@ class Fuse(Recommender):
             steps = run.progress(
                 [clone(part) for part in self.parts], "fitting parts", len(self.parts)
             )
-            return [
-                cast(Recommender, part.fit(on, run, valid if on is data else None))
-                for part in steps
-            ]
+            return [part.fit(on, run, valid if on is data else None) for part in steps]
 
         if self.weights is not None:
             self.parts_, given = fitted(data), np.array(self.weights) / sum(self.weights)
