@@ -23,7 +23,7 @@ def list_command(json: Json = False) -> None:
             "state": state_of(weights),
             "size_bytes": weights.size_bytes,
             "licence": weights.licence,
-            "what": weights.what,
+            "what": weights.description,
             "hub": weights.hub,
             "package": weights.package,
         }

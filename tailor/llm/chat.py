@@ -17,7 +17,7 @@ def unmarked(prompt: str) -> str:
 
 
 def check_texts(prompts: Sequence[str], answers: Sequence[str] | None = None) -> None:
-    """Raise ModelError for one text in place of a list, and for lists of unequal length.
+    """Raise ModelError for one text in place of a list, and for unequal lengths.
 
     One text would be read letter by letter.
     """

@@ -92,7 +92,7 @@ class LocalModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        """Return one completion per prompt; a prompt that does not fit the context gets an error.
+        """Return one completion per prompt; one over the context holds an error.
 
         With a schema, a text that ends with "stop" is JSON that meets it.
         """
@@ -203,7 +203,7 @@ class LocalModel(LanguageModel):
         return scores
 
     def _chat(self, prompt: str) -> str:
-        """Return the prompt in the chat format of the model; marks of roles in it are broken up."""
+        """Return a prompt in the model's chat format; marks of roles are broken up."""
         turns = messages(self.system, unmarked(prompt))
         tokenizer = self._pipeline().get_tokenizer()
         text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True)

@@ -17,7 +17,7 @@ from tailor.llm.torch_model import TokenPair, TorchModel, answer_log_probs
 
 @dataclass(frozen=True)
 class LoRA:
-    """Two thin matrices beside some of a model's matrices learn; the model itself stays as it is.
+    """Two thin matrices beside some matrices of a model learn; the model stays.
 
     The loss is the mean cross-entropy of the answers' tokens, and of the mark that ends them (Hu et
     al. 2022); prompts are formatted as `TorchModel` formats them. The result is a folder for
@@ -80,7 +80,7 @@ class LoRA:
             raise ModelError(
                 f"the model has the adapter {model.adapter!r} already: teach the model without one"
             )
-        pairs = model.pairs(prompts, answers, more=1)
+        pairs = model.pairs(prompts, answers, extra=1)
         tokenizer, network = self._adapted(model, run.seed)
         end = tokenizer.eos_token_id
         pairs = [TokenPair(pair.prompt, [*pair.answer, end]) for pair in pairs]

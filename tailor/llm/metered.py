@@ -36,7 +36,7 @@ class Spent:
 
 
 class _Cap(NamedTuple):
-    """A limit, with the amount spent so far and the largest amount that a call can need."""
+    """A limit, the amount spent so far, and the most that a call can need."""
 
     name: str
     spent: float
@@ -197,14 +197,14 @@ class Metered(LanguageModel):
                     self.spent.seconds += time.perf_counter() - start_s
 
     def _turn(self) -> AbstractContextManager[Any]:
-        """Let calls wait for each other where seconds are limited: each counts when it has ended."""
+        """Let calls wait for each other where seconds are limited: one counts when it has ended."""
         return nullcontext() if self.max_seconds is None else self._one_by_one
 
     def _usd(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
     def _set_aside(self, estimate: Spent) -> str:
-        """Count the most that a call can cost as spent; or return the refusal of a cap."""
+        """Count a call's estimate as spent; or return the refusal of a cap."""
         with self._lock:
             spent = self.spent
             tokens = spent.tokens_in + spent.tokens_out

@@ -180,11 +180,11 @@ class TorchModel(LanguageModel):
         return scores
 
     def pairs(
-        self, prompts: Sequence[str], answers: Sequence[str], more: int = 0
+        self, prompts: Sequence[str], answers: Sequence[str], extra: int = 0
     ) -> list[TokenPair]:
         """Return the tokens of each prompt and of its answer.
 
-        Raises ModelError where an answer is empty, or the two with `more` tokens do not fit the
+        Raises ModelError where an answer is empty, or the two with `extra` tokens do not fit the
         context.
         """
         check_texts(prompts, answers)
@@ -197,10 +197,10 @@ class TorchModel(LanguageModel):
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
         for pair, answer in zip(pairs, answers, strict=True):
-            if not pair.answer or len(pair.prompt) + len(pair.answer) + more > self.context:
+            if not pair.answer or len(pair.prompt) + len(pair.answer) + extra > self.context:
                 raise ModelError(
                     f"the answer {answer[:40]!r} has {len(pair.answer)} tokens after a prompt of"
-                    f" {len(pair.prompt)}: at least 1, and at most {self.context - more} together"
+                    f" {len(pair.prompt)}: at least 1, and at most {self.context - extra} together"
                 )
         return pairs
 

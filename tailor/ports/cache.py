@@ -29,7 +29,7 @@ _open = threading.local()
 
 @dataclass(frozen=True)
 class Cache:
-    """Values under the hashes of their content and of their maker, in one SQLite file of `folder`.
+    """Values in one SQLite file of `folder`, by content and maker.
 
     Several threads and processes may share it. A write that is cut off leaves nothing; a damaged
     file, or a damaged value, counts as absent. Contents are kept as hashes only; `forget`
@@ -179,7 +179,7 @@ class Cache:
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Let one thread of one process at a time compute; a killed holder frees the turn."""
+        """Let one thread at a time compute; a killed process frees the turn."""
         connection = self._take_turn()
         try:
             yield
@@ -206,7 +206,7 @@ class CachedPort:
 
     @property
     def fingerprint(self) -> str:
-        """That of the inner port: the cache answers for it."""
+        """The inner port's fingerprint: the cache answers for it."""
         return self.inner.fingerprint
 
     @property

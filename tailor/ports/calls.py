@@ -47,7 +47,7 @@ class Circuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether no call may be made now."""
+        """True while no call may be made."""
         return time.monotonic() < self.open_until_s
 
     def record(self, succeeded: bool, open_after: int, open_s: float) -> None:
@@ -72,7 +72,7 @@ def circuit_of(server: str, concurrency: int) -> Circuit:
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often calls to a server are repeated, how long they may take, and when to stop asking."""
+    """Repeats calls to a server, within a deadline, and stops where all of them fail."""
 
     server: str
     """Address of the server; policies of one address share a circuit."""

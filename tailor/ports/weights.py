@@ -27,8 +27,7 @@ class Weights:
     """A model that Tailor knows, with its sources: the hub, and a package of the same files."""
 
     name: str
-    what: str
-    """What the model is, for people."""
+    description: str
     licence: str
     size_bytes: int
     hub: str

@@ -75,7 +75,7 @@ class TextMatch(ScoringRecommender):
         ]
 
     def _prepare(self) -> None:
-        """Make what is not saved; a model that split texts by older rules is indexed again."""
+        """Rebuild what is not saved, and the index of older rules."""
         if getattr(self, "rules_", 1) != RULES:
             self._index()
         elif "_variants" not in self.__dict__:

@@ -31,7 +31,7 @@ class Postings(NamedTuple):
 
 
 class BM25:
-    """Score texts by the words they share with a query; rare words count more, long texts less.
+    """Score texts by the words they share with a query, rare words most.
 
     Robertson et al. (1994) with Lucene's idf, ln(1 + (n - n_word + .5) / (n_word + .5)), which is
     never negative. Every word keeps its own growing list of texts and counts, and is weighed when a
@@ -166,7 +166,7 @@ class BM25:
         ]
 
     def _query_matrix(self, queries: Sequence[str]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
-        """Return (Q, W) counts of the queries' W distinct indexed words, and their (W, n) weights."""
+        """Return (Q, W) counts of the W words of all queries, and (W, n) weights."""
         local: dict[int, int] = {}  # column of the vocabulary -> column of the counts
         counters = [
             Counter(
@@ -217,7 +217,7 @@ class BM25:
 
 
 class _WordList:
-    """The texts that hold a word, ascending, and what the word adds to the score of each."""
+    """The texts that hold a word, ascending, and its weight in each."""
 
     def __init__(self, rows: np.ndarray, weights: np.ndarray, n: int, k: int) -> None:
         self.rows, self.weights, self.n = rows, weights, n
@@ -265,7 +265,9 @@ def nth_largest(values: np.ndarray, k: int) -> float:
 
 
 def _best(lists: list[_Scored], k: int, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return rows and scores of the k best texts, given word lists by falling largest score.
+    """Return rows and scores of the k best texts.
+
+    `lists` come by falling largest score.
 
     MaxScore (Turtle and Flood 1995): a text is taken in only where its first word and all words
     after it could lift it among the k best so far, and is dropped once they no longer can. `seen`
@@ -302,7 +304,7 @@ def _best(lists: list[_Scored], k: int, seen: np.ndarray) -> tuple[np.ndarray, n
 
 
 def _candidates(scored: _Scored, missing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the texts of a list, and their weights, that score at least `missing` by its word."""
+    """Return rows and weights of the texts that score at least `missing`."""
     rows, weights = scored.words.rows, scored.words.weights
     if missing <= 0:
         return rows, weights

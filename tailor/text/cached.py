@@ -16,9 +16,10 @@ AT_ONCE = 1024  # texts between two writes: what a kill can cost
 
 @dataclass(frozen=True)
 class CachedEncoder(CachedPort, Encoder):
-    """Keeps the vector of every text on disk, under hashes of the text and of the encoder.
+    """Keeps the vector of every text on disk, by encoder.
 
-    Threads and processes share the folder and encode nothing twice. A text's vectors can be
+    Keys are hashes of the text and of the encoder. Threads and processes share the folder and
+    encode nothing twice. A text's vectors can be
     deleted: `forget(texts)`.
     """
 
@@ -62,7 +63,7 @@ class CachedEncoder(CachedPort, Encoder):
 
 
 def item_vectors(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
-    """Return (N, D) vectors of a catalogue's texts, kept in the cache; zero for a blank text."""
+    """Return (N, D) cached vectors of a catalogue's texts; zero for a blank text."""
     cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
     vectors = cached.encode(texts, progress)
     vectors[[not text.strip() for text in texts]] = 0

@@ -69,7 +69,7 @@ def _pieces(run: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class Keywords:
-    """The phrases of a collection, and their weight for each item that the texts are about.
+    """The phrases of a collection, and their weight for each item.
 
     A weight is the number of an item's texts that hold the phrase, times ln(texts / texts that hold
     it): term by inverse review frequency, TF-IRF. A phrase of several words also counts for its
@@ -119,10 +119,10 @@ class Keywords:
         order = np.lexsort((weights.indices, -weights.data))[:k]
         return [(self.names[weights.indices[i]], float(weights.data[i])) for i in order]
 
-    def vector(self, said: Sequence[str], language: str = "english") -> np.ndarray:
-        """Return (V,) 1 for every phrase of the collection in these texts, else 0."""
+    def vector(self, texts: Sequence[str], language: str = "english") -> np.ndarray:
+        """Return (V,) 1 for every phrase that stands in these texts, else 0."""
         columns = {fold(name): i for i, name in enumerate(self.names)}
-        keys = {key for text in said for key in _by_key(phrases(text, language))}
+        keys = {key for text in texts for key in _by_key(phrases(text, language))}
         vector = np.zeros(len(self.names), dtype=np.float32)
         vector[[columns[key] for key in keys if key in columns]] = 1
         return vector
@@ -182,7 +182,7 @@ class Mention:
 def mentions(
     text: str, aspects: Sequence[str] | frozenset[str] | set[str], language: str = "english"
 ) -> list[Mention]:
-    """Find the aspects that a text names, with the polarity of the clause that names each.
+    """Find the aspects that a text names, with the polarity of their clauses.
 
     The polarity is that of VADER's lexicon and its rules for negation and degree (Hutto and Gilbert
     2014). A clause ends at a full stop, and at a word such as "but". English only. Raises DataError

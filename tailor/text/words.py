@@ -13,7 +13,7 @@ import operator
 import re
 import sys
 import unicodedata
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from tailor.errors import DataError, nearest
@@ -52,7 +52,7 @@ UNSPACED_BLOCKS = (
     (0xF900, 0xFAFF),  # Chinese characters
     (0x20000, 0x323AF),  # Chinese characters
 )
-# Typed as an apostrophe, which they are between letters: quotes, primes, letters of other alphabets.
+# Quotes, primes and letters of other alphabets that are typed as an apostrophe.
 APOSTROPHES = "\u2018\u2019\u201b\u2032\u02b9\u02bb\u02bc\u02bd\u055a\u05f3\ua78c\uff07\u00b4"
 # Letters that no decomposition leads to the letter that is typed for them.
 TYPED_AS = {
@@ -177,8 +177,8 @@ class Variants:
         for short in _short_forms(word):
             self._longer.setdefault(short, []).append(word)
 
-    def matches(self, word: str, indexed_words: Collection[str]) -> list[str]:
-        """Return the words of the index that a word of a query stands for, itself first."""
+    def matches(self, word: str, indexed_words: Container[str]) -> list[str]:
+        """Return the indexed words that a query's word stands for, itself first."""
         others = self._others(word)
         if word in indexed_words:
             others = [other for other in others if _is_same_word(word, other)]
