@@ -497,7 +497,10 @@ def test_strict_with_nothing_bad(tmp_path):
             ),
         ),
         ("user_id,item_idd\nu,a\n", r'Did you mean "item_idd"\?'),
-        ("196,242,3\n186,302,3\n", "the first line, 196, 242, 3, looks like a row .*--no-header --columns user_id=1"),
+        (
+            "196,242,3\n186,302,3\n",
+            "the first line, 196, 242, 3, looks like a row .*--no-header --columns user_id=1",
+        ),
         ("user,item,item\nu,a,b\n", 'several columns are called "item"'),
         (b"PAR1\x15\x04", "is a Parquet file"),
         (b"PK\x03\x04abc", "is a zip archive"),

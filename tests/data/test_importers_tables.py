@@ -177,7 +177,9 @@ def test_files_that_are_no_json_lines(tmp_path, text, message):
 
 def test_half_a_pair_of_surrogates(tmp_path):
     (tmp_path / "e.jsonl").write_text('{"user_id": "u\\ud83d", "item_id": "a", "\\udc00": 1}\n')
-    assert imported(tmp_path / "e.jsonl", tmp_path / "out").events["user_id"].to_list() == ["u\\ud83d"]
+    assert imported(tmp_path / "e.jsonl", tmp_path / "out").events["user_id"].to_list() == [
+        "u\\ud83d"
+    ]
 
 
 def test_repeated_ids_and_absurd_times_name_their_lines(tmp_path):
