@@ -12,71 +12,15 @@ from tailor.data.dataset import Dataset
 LABEL = "against"
 # as `_plain` writes them
 AGAINST = frozenset(
-    [
-        "dislike",
-        "disliked",
-        "negative",
-        "thumbsdown",
-        "votedown",
-        "thumbdown",
-        "downvote",
-        "downvoted",
-        "down",
-        "hate",
-        "hated",
-        "angry",
-        "refund",
-        "refunded",
-        "return",
-        "returned",
-        "chargeback",
-        "cancel",
-        "canceled",
-        "cancelled",
-        "cancellation",
-        "unlike",
-        "unliked",
-        "unsave",
-        "unsaved",
-        "unfollow",
-        "unfollowed",
-        "unsubscribe",
-        "unsubscribed",
-        "unfavorite",
-        "unfavourite",
-        "unbookmark",
-        "remove",
-        "removed",
-        "delete",
-        "deleted",
-        "removefromcart",
-        "removefromwishlist",
-        "removefromlist",
-        "removefromplaylist",
-        "removefromfavorites",
-        "removefromfavourites",
-        "hide",
-        "hidden",
-        "dismiss",
-        "dismissed",
-        "notinterested",
-        "nointerest",
-        "notforme",
-        "block",
-        "blocked",
-        "mute",
-        "muted",
-        "ban",
-        "banned",
-        "report",
-        "reported",
-        "complaint",
-        "complain",
-        "skip",
-        "skipped",
-        "reject",
-        "rejected",
-    ]
+    """
+    dislike disliked negative thumbsdown votedown thumbdown downvote downvoted down hate hated angry
+    refund refunded return returned chargeback cancel canceled cancelled cancellation
+    unlike unliked unsave unsaved unfollow unfollowed unsubscribe unsubscribed unfavorite
+    unfavourite unbookmark remove removed delete deleted removefromcart removefromwishlist
+    removefromlist removefromplaylist removefromfavorites removefromfavourites
+    hide hidden dismiss dismissed notinterested nointerest notforme block blocked mute muted
+    ban banned report reported complaint complain skip skipped reject rejected
+    """.split()  # noqa: SIM905
 )
 
 

@@ -87,7 +87,7 @@ def is_rounded(ids: pl.Series) -> pl.Series:
     """
     long = ids.str.contains(r"^\d{16,}$").fill_null(False)
     rounded = ids.str.contains(r"^\d{15}0+$").fill_null(False)
-    clear = rounded.sum() >= 10 and rounded.sum() > 0.9 * long.sum()
+    clear = rounded.sum() >= 10 and int(rounded.sum()) > 0.9 * int(long.sum())
     return rounded if clear else pl.Series([False]).new_from_index(0, len(ids))
 
 

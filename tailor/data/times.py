@@ -460,7 +460,7 @@ def _from_digits(frame: pl.DataFrame) -> pl.Series | None:
     lengths = text.str.len_bytes()
     soon = time.time() + 86400
     fits = lengths.is_in([8, 12, 14, 17]) | ((lengths == 10) & (frame[WHOLE] > soon))
-    if not numbers.any() or fits.fill_null(False).sum() < MOST * numbers.sum():
+    if not numbers.any() or int(fits.fill_null(False).sum()) < MOST * int(numbers.sum()):
         return None
     groups = text.str.extract_groups(
         r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})?)?"
@@ -473,7 +473,7 @@ def _from_digits(frame: pl.DataFrame) -> pl.Series | None:
     )
     moments = _nanoseconds(groups["year"], groups["month"], groups["day"], groups)
     moments = moments.set(~(fits.fill_null(False) & moments.is_between(FIRST, LAST)), None)
-    return moments if moments.is_not_null().sum() >= MOST * numbers.sum() else None
+    return moments if int(moments.is_not_null().sum()) >= MOST * int(numbers.sum()) else None
 
 
 def _day_and_month(

@@ -6,6 +6,7 @@ So a rejected row is found again in whatever it came from.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -327,7 +328,7 @@ def first_records(records: Iterable[Record], path: Path) -> list[Record]:
 
 def written(value: Any) -> str | None:
     """Return a value of JSON as the text of a field; lists and objects stay JSON."""
-    if value is None or value != value:  # NaN is a missing number
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if isinstance(value, str):
         return value
