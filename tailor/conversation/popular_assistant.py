@@ -123,13 +123,18 @@ class PopularAssistant(Agent):
             _proposal(names, bool(most), is_reply),
             tuple(ids),
             acts=tuple(Act("recommend", "item_id", item) for item in ids),
-            notes=() if most or not is_reply else (f"{self.name}: no wish was understood",),
+            notes=() if most or not is_reply else (self._miss(wishes),),
             details={
                 "wanted": list(wishes.wanted),
                 "unwanted": list(wishes.unwanted),
                 "scores": [float(self.counts_[row]) for row in best],
             },
         )
+
+    def _miss(self, wishes: Wishes) -> str:
+        if wishes.wanted:
+            return f"{self.name}: no item left holds {', '.join(wishes.wanted)}"
+        return f"{self.name}: no word of the dialogue is in the catalogue"
 
     def _matches(self, wanted: dict[str, None]) -> np.ndarray:
         """Return (N,) how many of these words each item holds."""
