@@ -18,8 +18,8 @@ from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.evaluation.explanation_text import listed, quoted
-from tailor.text.tfidf import count_words
-from tailor.text.words import telling
+from tailor.text.tfidf import count_terms
+from tailor.text.words import check_language, search_words
 
 NEGATION = re.compile(r"\b(?:no|not|without|except|don't|nothing|never)\b")
 """Words behind one of these, up to the end of the clause, are unwanted."""
@@ -63,6 +63,7 @@ class PopularAssistant(Agent):
     """(N,)."""
 
     def __post_init__(self) -> None:
+        check_language(self.language)
         if self.k < 1:
             raise DataError(f"k is {self.k}: name at least 1 item a turn")
 
@@ -71,7 +72,8 @@ class PopularAssistant(Agent):
         n = len(self.items_)
         rows = data.sequences.rows.values
         self.counts_ = np.bincount(rows, minlength=n).astype(np.float64)
-        counts, vocabulary = count_words(data.item_texts, language=self.language)
+        terms = (search_words(text, self.language) for text in data.item_texts)
+        counts, vocabulary = count_terms(terms)
         self.words_ = Vocabulary(vocabulary)
         self.holds_ = (counts.T.tocsr() > 0).astype(np.float32)
         self.titles_ = data.texts_of("title") if "title" in data.item_table.columns else [""] * n
@@ -99,7 +101,7 @@ class PopularAssistant(Agent):
 
     def _move(self, text: str, side: dict[str, None], other: dict[str, None]) -> None:
         """Put the words of a text that the catalogue has on one side, and off the other."""
-        for word in telling(text, self.language):
+        for word in search_words(text, self.language):
             if word in self.words_:
                 side[word] = None
                 other.pop(word, None)

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from tailor.data.nouns import History, Query, Ranking, plain
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
+from tailor.ports.configuration import catalogue_language
 from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import marginal_order
 from tailor.service.batcher import Answering
@@ -32,7 +33,7 @@ NAMED = 5  # unknown items of a history, in a note
 def routes(service: Service, reader: Any) -> APIRouter:
     """`reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
-    documents_by_words = BM25Reranker.without_catalogue("english")
+    documents_by_words = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
