@@ -80,7 +80,9 @@ class DenseRetriever(ScoringRecommender):
 
     def _query_vectors(self, queries: Queries) -> np.ndarray:
         """Return (B, D) unit vectors; zero for a query without text and history."""
-        weights = queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
+        weights = queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
+        )
         sums = np.asarray(weights @ self.vectors_, dtype=np.float32)
         vectors = unit_length(sums.reshape(len(queries), -1))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
@@ -99,7 +101,7 @@ class DenseRetriever(ScoringRecommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         if candidates is not None or not len(self.index_):
             return super()._recommend(queries, k, candidates)
-        queries = queries.over(self.items_)
+        queries = queries.reindexed(self.items_)
         query_vectors = self._query_vectors(queries)
         index = VectorIndex(self.index, self.exact_upto).restore(self.vectors_, self.index_)
         blocked = np.flatnonzero(~self.vectors_.any(axis=1))  # items without text

@@ -94,7 +94,7 @@ class TextMatch(ScoringRecommender):
         """Split each item's score exactly over the query's words."""
         self._check_fitted()
         self._prepare()
-        catalogue_queries = Queries.of(queries).over(self.items_)
+        catalogue_queries = Queries.of(queries).reindexed(self.items_)
         return [
             self._explanations(self._query_words(catalogue_queries, i), ranking)
             for i, ranking in enumerate(rankings)
