@@ -359,7 +359,7 @@ def test_sequences_and_other_layouts_taken_for_csv_are_named(tmp_path):
         "1::1193::5::978300760\n1::1194::5::978300761\n",
         "ratings.txt",
     )
-    refuses(tmp_path, "--format jsonl", '{"user_id": "u"}\n', "log.txt")
+    refuses(tmp_path, "--format jsonl", '{"user_id": "u"}\n{"user_id": "v"}\n', "log.txt")
 
 
 # ---- sums
