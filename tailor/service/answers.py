@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
+from tailor.ports.configuration import catalogue_language
 from tailor.reranking.mmr import marginal_order
 from tailor.service.batcher import Answering
 from tailor.service.catalogue import Shelf, words_of
@@ -32,6 +33,7 @@ NAMED = 5  # unknown items of a history, in a note
 def routes(service: Service, reader: Any) -> APIRouter:
     """`reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
+    language = catalogue_language()
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
@@ -139,7 +141,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """Documents in the order of their words' fit to a query (BM25 among them), in the shape of
         Cohere's API; scores s are given as s / (1 + s).
         """
-        documents = BM25(language="english")
+        documents = BM25(language=language)
         documents.add(body.documents)
         scores = np.asarray(documents.scores([body.query]).todense())[0]
         order = np.argsort(-scores, kind="stable")[: body.top_n]

@@ -13,14 +13,14 @@ from scripted_server import chat, scripted
 from tailor.errors import ModelError
 from tailor.llm.http import HTTPModel
 from tailor.llm.metered import Metered
-from tailor.ports.calls import _lines
+from tailor.ports.calls import _circuits
 from tailor.text.http_encoder import HTTPEncoder
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    _lines.clear()
+    _circuits.clear()
 
 
 def model(server, **settings):
@@ -126,7 +126,7 @@ def test_after_many_failures_in_a_row_the_server_is_left_alone(monkeypatch):
         with pytest.raises(ModelError):
             model(server, retries=20, deadline_s=8, concurrency=1).complete(["p"])
         asked = len(server.bodies)
-        with pytest.raises(ModelError, match="not asked for now"):
+        with pytest.raises(ModelError, match="not called for now"):
             model(server, concurrency=1).complete(["p"])
         assert asked == len(server.bodies) == 8
 

@@ -141,3 +141,11 @@ def test_random_garbage_around_an_answer_does_not_hide_it():
         assert read_order(f"{words}\n{json.dumps(order)}\n{words}", 8).places == tuple(
             one - 1 for one in order
         )
+
+
+def test_names_are_read_however_they_are_typed():
+    names = ["Café Crème", "O’Neill wetsuit", "ＳＯＮＹ camera"]
+    for answer in ('["SONY camera", "cafe creme"]', "1. sony CAMERA\n2. Cafe\u0301 cre\u0300me"):
+        assert read_order(answer, 3, names).places == (2, 0, 1)
+    assert read_order("the o'neill wetsuit, then the Sony camera", 3, names).places == (1, 2, 0)
+    assert read_choice("CAFE CREME!", names) == 0

@@ -71,7 +71,7 @@ def in_new_process(folder, expression):
     code = (
         "import sys; from pathlib import Path; from tailor.ports.cache import Cache, FILE\n"
         "made = lambda contents: [one.encode('utf-8', 'surrogatepass') * 3 for one in contents]\n"
-        f"cache = Cache(Path(sys.argv[1])); file = cache._connected(FILE)\nprint({expression})"
+        f"cache = Cache(Path(sys.argv[1])); file = cache._connection(FILE)\nprint({expression})"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True

@@ -8,14 +8,14 @@ pytest.importorskip("openai")
 from scripted_server import embeddings, scripted
 
 from tailor.errors import ModelError
-from tailor.ports.calls import _lines
+from tailor.ports.calls import _circuits
 from tailor.text.http_encoder import HTTPEncoder
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    _lines.clear()
+    _circuits.clear()
 
 
 def vector(text):

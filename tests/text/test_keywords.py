@@ -113,3 +113,13 @@ def test_polarity_follows_the_stars_of_real_reviews():
     )
     auc = (good[:, None] > bad).mean() + (good[:, None] == bad).mean() / 2
     assert len(good) > 1_500 and len(bad) > 200 and auc > 0.8
+
+
+def test_accents_and_apostrophes_make_no_other_phrase():
+    texts = ["Crème brûlée", "crème brûlée", "creme brulee", "salt’s grain"]
+    names = Keywords.of(texts, [0, 0, 0, 0], 1, least=3, most_share=1.0).names
+    assert set(names) == {"crème brûlée", "crème", "brûlée"}
+    known = Keywords.of(texts, [0, 0, 0, 0], 1, least=1, most_share=1.0)
+    for typed in ("CREME BRULEE", "cre\u0300me brûlée"):
+        assert known.vector([typed]).sum() == 3
+    assert known.vector(["salt's grain"]).sum() == 3
