@@ -60,5 +60,22 @@ def actions_against(events: pl.DataFrame) -> list[str]:
     return [name for name in names if _plain(name) in AGAINST]
 
 
+def condition_for(events: pl.DataFrame) -> str | None:
+    """Return the condition of events that do not speak against their item; None if all do not.
+
+    It is one that `tailor data split --only` and labels take.
+    """
+    actions = actions_against(events)
+    parts = []
+    if actions:
+        names = ", ".join("'" + name.replace("'", "''") + "'" for name in actions)
+        missing = "action is missing or " if events["action"].null_count() else ""
+        parts.append(f"({missing}action not in ({names}))")
+    if "value" in events.columns and (events["value"] > 0).any() and (events["value"] < 0).any():
+        missing = "value is missing or " if events["value"].null_count() else ""
+        parts.append(f"({missing}value >= 0)")
+    return " and ".join(parts) or None
+
+
 def _plain(action: str) -> str:
     return "".join(letter for letter in action.lower() if letter.isalpha())

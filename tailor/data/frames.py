@@ -33,9 +33,9 @@ def table_of(table: str, columns: Any) -> pl.DataFrame:
         if kind == TEXT and name.endswith("_id"):
             frame = frame.with_columns(_ids(frame[name], place, name in TABLES[table].never_null))
         elif kind == TIME and name != "order":
-            frame = frame.with_columns(_times(frame[name], place, name in changes))
+            frame = frame.with_columns(_times(frame[name], place, name in changes).alias(name))
         elif kind == ITEMS and frame.schema[name] == TEXT:
-            frame = frame.with_columns(split_lists(frame[name], None)[0])
+            frame = frame.with_columns(split_lists(frame[name], None)[0].alias(name))
     return frame
 
 

@@ -45,7 +45,7 @@ LAST = int(np.datetime64("2101-01-01", "s").astype(np.int64)) * SECOND - 1
 # numbers that would lie before this are compared with what other units make of them
 OLD = int(np.datetime64("1997-01-01", "s").astype(np.int64)) * SECOND
 # a reading by another unit is believed from here to tomorrow
-RECENT = int(np.datetime64("1998-01-01", "s").astype(np.int64)) * SECOND
+RECENT = int(np.datetime64("2003-01-01", "s").astype(np.int64)) * SECOND
 MOST = 0.9  # share of a column that another reading must fit
 CLEAR = 20  # times as many dates must say "day first" as "month first", or the reverse
 FURTHEST = 18 * 3600  # seconds that any zone ever was from Greenwich, and some more
@@ -160,7 +160,7 @@ def column_problem(times_ms: pl.Series) -> str | None:
     if milliseconds_problem(lowest) is None or milliseconds_problem(highest) is None:
         return None
     for unit, size in UNITS.items():
-        if unit != "ms" and all(RECENT <= end * size <= LAST for end in (lowest, highest)):
+        if unit != "ms" and all(OLD <= end * size <= LAST for end in (lowest, highest)):
             return milliseconds_problem(highest)
     return None
 
@@ -446,7 +446,10 @@ def _instants(whole: pl.Series, part: pl.Series, unit: str) -> pl.Series:
     zero = epoch * SECOND
     fits = whole.is_between(-((zero - FIRST) // size), (LAST - zero) // size).fill_null(False)
     exact = (whole.set(~fits, None) + zero // size) * size
-    return exact + part.cast(pl.Int64) * size // SECOND
+    # days are longer than seconds, and their product would not fit 64 bits
+    fraction = part.cast(pl.Int64)
+    fraction = fraction * (size // SECOND) if size >= SECOND else fraction * size // SECOND
+    return exact + fraction
 
 
 def _from_digits(frame: pl.DataFrame) -> pl.Series | None:

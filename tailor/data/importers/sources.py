@@ -20,10 +20,13 @@ from tailor.data.importers.reading import (
     BLOCK,
     LINE,
     LONGEST,
+    STRAY,
     Bad,
     Block,
     few_columns,
     pieces,
+    shown,
+    stray_problem,
     text_file,
 )
 from tailor.errors import DataError
@@ -341,8 +344,10 @@ def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block
     rows: list[tuple[Record, Fields]] = []
     bad: list[Bad] = []
     for record in records:
-        if isinstance(record.fields, str):
-            bad.append(Bad(record.place, clean(record.fields), clean(record.raw)))
+        problem = record.fields if isinstance(record.fields, str) else _stray_value(record.fields)
+        if isinstance(record.fields, str) or problem:
+            raw = shown(clean(record.raw))
+            bad.append(Bad(record.place, clean(problem), raw))
         else:
             rows.append((record, record.fields))
     names = dict.fromkeys(columns)
@@ -358,6 +363,14 @@ def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block
     starts = np.r_[0, ends[:-1]] if len(ends) else ends
     spans = np.stack([starts, ends], 1)
     return Block(frame.with_columns(places), bad, b"".join(raws), spans)
+
+
+def _stray_value(fields: Fields) -> str:
+    """Return which value holds a byte that is no text; "" where all are text."""
+    for value in fields.values():
+        if isinstance(value, str) and STRAY in value:
+            return stray_problem(value) or ""
+    return ""
 
 
 def _strings(name: str, values: list[str | None]) -> pl.Series:
