@@ -24,8 +24,12 @@ from tailor.testing.data import tiny_data
 
 ONES, HALF, NONE = np.ones(3), np.full(3, 0.5), np.full((1, 4), -1)
 UNDEFINED = {  # what a metric is asked that has no answer
-    "NDCG without a relevant item": lambda: ranking.ndcg(np.zeros((1, 4), bool), np.array([0]), 4)[0],
-    "MAP without a relevant item": lambda: ranking.average_precision(np.zeros((1, 4), bool), np.array([0]), 4)[0],
+    "NDCG without a relevant item": lambda: ranking.ndcg(np.zeros((1, 4), bool), np.array([0]), 4)[
+        0
+    ],
+    "MAP without a relevant item": lambda: ranking.average_precision(
+        np.zeros((1, 4), bool), np.array([0]), 4
+    )[0],
     "AUC of one class": lambda: prediction.auc(ONES, HALF),
     "grouped AUC of one class": lambda: prediction.grouped_auc(ONES, HALF, ONES).value,
     "PR-AUC without a 1": lambda: prediction.average_precision_of_scores(ONES * 0, HALF),
@@ -34,7 +38,9 @@ UNDEFINED = {  # what a metric is asked that has no answer
     "normalised entropy of one class": lambda: prediction.normalised_entropy(ONES, HALF),
     "cosine of a zero vector": lambda: similarity.cosine(np.zeros((1, 3)), np.ones((1, 3)))[0],
     "Pearson of a constant": lambda: similarity.pearson(np.ones((1, 3)), np.arange(3.0)[None])[0],
-    "Kendall of one entry": lambda: similarity.kendall(np.array([[1.0, np.nan]]), np.ones((1, 2)))[0],
+    "Kendall of one entry": lambda: similarity.kendall(np.array([[1.0, np.nan]]), np.ones((1, 2)))[
+        0
+    ],
     "Jaccard of empty sets": lambda: similarity.jaccard(np.zeros((1, 3)), np.zeros((1, 3)))[0],
     "diversity of one item": lambda: lists.intra_list_diversity(np.array([[0, -1]]), np.eye(3))[0],
     "novelty of an empty list": lambda: lists.novelty(NONE, np.ones(3), 3)[0],
@@ -78,23 +84,39 @@ def measure_long(run: Run) -> Claim:
     }
     survey = MetricSurvey().run(data, systems, run)
     report = survey.report
-    tests = {(one.a, one.b): one for base in ("chance", "popularity") for one in compare(report, base, ["NDCG@10"], seed=run.seed)}
+    tests = {
+        (one.a, one.b): one
+        for base in ("chance", "popularity")
+        for one in compare(report, base, ["NDCG@10"], seed=run.seed)
+    }
     novelty = {name: report.results[name, "removed"].lists["novelty_bits"] for name in systems}
     coverage = {name: report.results[name, "removed"].lists["coverage"] for name in systems}
     undefined = {name: bool(np.isnan(ask())) for name, ask in UNDEFINED.items()}
     checks = {
-        "NDCG@10: co-visitation above popularity, interval and Holm's p": above(tests["popularity", "co-visitation"]),
-        "NDCG@10: popularity above chance, interval and Holm's p": above(tests["chance", "popularity"]),
-        "coverage: chance above item-knn above popularity": coverage["chance"] > coverage["item-knn"] > coverage["popularity"],
+        "NDCG@10: co-visitation above popularity, interval and Holm's p": above(
+            tests["popularity", "co-visitation"]
+        ),
+        "NDCG@10: popularity above chance, interval and Holm's p": above(
+            tests["chance", "popularity"]
+        ),
+        "coverage: chance above item-knn above popularity": coverage["chance"]
+        > coverage["item-knn"]
+        > coverage["popularity"],
         "novelty: chance above popularity": novelty["chance"] > novelty["popularity"],
         f"all {len(undefined)} undefined cases are NaN": all(undefined.values()),
-        "users without a value are counted for every metric": set(survey.undefined) == set(report.metrics),
+        "users without a value are counted for every metric": set(survey.undefined)
+        == set(report.metrics),
         "graded metrics equal trec_eval to 1e-9 on random runs": far_from_trec(run) < 1e-9,
     }
     comparisons = [one.to_dict() for one in tests.values()]
     return Claim(
         checks,
-        {**survey.to_dict(), "strata": None, "comparisons": comparisons, "largest distance to trec_eval": far_from_trec(run)},
+        {
+            **survey.to_dict(),
+            "strata": None,
+            "comparisons": comparisons,
+            "largest distance to trec_eval": far_from_trec(run),
+        },
         [run.seed],
         ["ml-100k"],
     )
@@ -134,7 +156,10 @@ def far_from_trec(run: Run) -> float:
     }
     rows, offsets, targets, grades, judged, shown = np.full((300, 12), -1), [0], [], [], {}, {}
     for user in range(300):
-        own, items = rng.permutation(40)[: rng.integers(1, 15)], rng.permutation(40)[: rng.integers(1, 13)]
+        own, items = (
+            rng.permutation(40)[: rng.integers(1, 15)],
+            rng.permutation(40)[: rng.integers(1, 13)],
+        )
         given = rng.integers(0, 4, len(own))
         given[0] = 1
         rows[user, : len(items)] = items

@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import polars as pl
-from shared_data import data_folder, real
+from claim_tools import seeded, topic_world
+from shared_data import data_folder, real, sample_users
 
 from tailor.base import Run
 from tailor.bench.claims import Claim
@@ -27,16 +28,57 @@ OTHERS = 20  # random items that a pair's right one is compared with
 DELETED = 3  # concepts
 
 
-def measure_long(run: Run) -> Claim:
+def measure(run: Run) -> Claim:
+    """Planted themes, whose items need not share words; then 5,000 users of Beauty."""
+    planted = [on_topics(seeded(run, seed)) for seed in SEEDS]
     data, listed = with_attributes()
-    rows = [one_seed(data, listed, Run(seed=seed, workers=run.workers, progress=run.progress)) for seed in SEEDS]
+    beauty = one_seed(sample_users(data, 5_000), listed, run)
+    rows = [*planted, beauty]
     checks = {
-        "pairs are told apart better than by words": all(row["AUC over TF-IDF"][1] > 0 for row in rows),
-        "and within .02 of a space without names": all(row["AUC"]["SESA"] > row["AUC"]["without names"] - 0.02 for row in rows),
+        "pairs are told apart better than by words, planted and on Beauty": all(
+            row["AUC over TF-IDF"][1] > 0 for row in rows
+        ),
+        "and within .02 of a space without names": all(
+            row["AUC"]["SESA"] > row["AUC"]["without names"] - 0.02 for row in rows
+        ),
         "attributes are read off titles above the best common set": all(
             row["micro F1"]["SESA"] > row["micro F1"]["common ones for all"] for row in rows
         ),
-        "the named concepts carry the score in nine pairs of ten": all(row["top concepts matter more"] >= 0.9 for row in rows),
+        "Beauty: the named concepts carry the score in nine pairs of ten": (
+            beauty["top concepts matter more"] >= 0.9
+        ),
+    }
+    figures = {"hidden": HIDDEN, "planted": planted, "beauty, 5,000 users": beauty}
+    return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
+
+
+def on_topics(run: Run) -> dict[str, object]:
+    """Hide a tenth of a planted catalogue, whose themes are the concepts."""
+    data = topic_world(run.seed, users=6_000, items=960)
+    themes = data.tables["items"].select("item_id", "categories").rows()
+    by_item = {item_id: list(categories) for item_id, categories in themes}
+    return one_seed(data, [by_item[item_id] for item_id in data.catalogue.ids.tolist()], run)
+
+
+def measure_long(run: Run) -> Claim:
+    data, listed = with_attributes()
+    rows = [
+        one_seed(data, listed, Run(seed=seed, workers=run.workers, progress=run.progress))
+        for seed in SEEDS
+    ]
+    checks = {
+        "pairs are told apart better than by words": all(
+            row["AUC over TF-IDF"][1] > 0 for row in rows
+        ),
+        "and within .02 of a space without names": all(
+            row["AUC"]["SESA"] > row["AUC"]["without names"] - 0.02 for row in rows
+        ),
+        "attributes are read off titles above the best common set": all(
+            row["micro F1"]["SESA"] > row["micro F1"]["common ones for all"] for row in rows
+        ),
+        "the named concepts carry the score in nine pairs of ten": all(
+            row["top concepts matter more"] >= 0.9 for row in rows
+        ),
     }
     return Claim(checks, {"hidden": HIDDEN, "runs": rows}, SEEDS, ["beauty"])
 
@@ -44,10 +86,15 @@ def measure_long(run: Run) -> Claim:
 def with_attributes() -> tuple[Dataset, list[list[str]]]:
     """Beauty with its numbered attributes as categories, and those by row."""
     data = real("beauty")
-    known = json.loads((data_folder() / "amazon/beauty/item2attributes.json").read_text(encoding="utf-8"))
+    known = json.loads(
+        (data_folder() / "amazon/beauty/item2attributes.json").read_text(encoding="utf-8")
+    )
     of = {item: [f"attribute {one}" for one in values] for item, values in known.items()}
     items = data.tables["items"].with_columns(
-        categories=pl.Series([of.get(one, []) for one in data.tables["items"]["item_id"].to_list()], dtype=pl.List(pl.String))
+        categories=pl.Series(
+            [of.get(one, []) for one in data.tables["items"]["item_id"].to_list()],
+            dtype=pl.List(pl.String),
+        )
     )
     data = Dataset({**data.tables, "items": items}, "beauty")
     return data, [of.get(one, []) for one in data.catalogue.ids.tolist()]
@@ -58,8 +105,13 @@ def one_seed(data: Dataset, listed: list[list[str]], run: Run) -> dict[str, obje
     items = len(data.catalogue)
     hidden = rng.random(items) < HIDDEN
     ids = data.catalogue.ids[hidden].tolist()
-    shown = data.tables["items"].with_columns(categories=pl.when(pl.col("item_id").is_in(ids)).then(None).otherwise(pl.col("categories")))
-    learned = Dataset({"events": data.events.filter(~pl.col("item_id").is_in(ids)), "items": shown}, "beauty, some items hidden")
+    shown = data.tables["items"].with_columns(
+        categories=pl.when(pl.col("item_id").is_in(ids)).then(None).otherwise(pl.col("categories"))
+    )
+    learned = Dataset(
+        {"events": data.events.filter(~pl.col("item_id").is_in(ids)), "items": shown},
+        "beauty, some items hidden",
+    )
     named, free = SESA().fit(learned, run), SESA(free=True).fit(learned, run)
     pairs = hidden_pairs(data, hidden, rng)
     others = rng.integers(items, size=(len(pairs), OTHERS))
@@ -78,7 +130,10 @@ def one_seed(data: Dataset, listed: list[list[str]], run: Run) -> dict[str, obje
     for row, mine in enumerate(listed):
         truth[row, [column[one] for one in mine if one in column]] = True
     counts = np.argsort(-truth[~hidden].sum(axis=0))
-    common = max(range(1, 11), key=lambda n: micro_f1(np.isin(np.arange(len(column)), counts[:n])[None], truth[~hidden]))
+    common = max(
+        range(1, 11),
+        key=lambda n: micro_f1(np.isin(np.arange(len(column)), counts[:n])[None], truth[~hidden]),
+    )
     return {"seed": run.seed, "pairs": len(pairs), "concepts": len(column), "AUC": {name: round(float(one.mean()), 5) for name, one in right.items()},
             "AUC over TF-IDF": [round(float(one), 5) for one in ((right["SESA"] - right["TF-IDF"]).mean(), low[0], high[0])],
             "micro F1": {"SESA": round(micro_f1(logits > 0, truth[hidden]), 4),
@@ -99,7 +154,9 @@ def told(vectors: np.ndarray, pairs: np.ndarray, others: np.ndarray) -> np.ndarr
     """(P,) share of the others that a pair's right item stands before, ties half."""
     left = vectors[pairs[:, 0]]
     own = (left * vectors[pairs[:, 1]]).sum(axis=1)
-    scores = np.stack([(left * vectors[others[:, i]]).sum(axis=1) for i in range(others.shape[1])], axis=1)
+    scores = np.stack(
+        [(left * vectors[others[:, i]]).sum(axis=1) for i in range(others.shape[1])], axis=1
+    )
     return (own[:, None] > scores).mean(axis=1) + 0.5 * (own[:, None] == scores).mean(axis=1)
 
 
