@@ -38,7 +38,7 @@ K = 20
 def measure(run: Run) -> Claim:
     """Themes known by words, learned in one planted log and used in another; then Beauty."""
     planted = [on_topics(seeded(run, seed)) for seed in SEEDS]
-    split = split_by(sample_users(real("beauty"), 5_000), "last")
+    split = split_by(sample_users(real("beauty"), 2_000), "last")
     fitted = fit_all(linear_maps(), split, run)
     leads = {"over random": ("linear", "random")}
     beauty = judge(fitted, split, run, leads, f"HR@{K}")
@@ -58,7 +58,7 @@ def measure(run: Run) -> Claim:
         ),
         "Beauty: a wish in words raises recall": wish["gain"][1] > 0,
     }
-    figures = {"planted": planted, "beauty, 5,000 users": beauty, "wish": wish}
+    figures = {"planted": planted, "beauty, 2,000 users": beauty, "wish": wish}
     return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
 
 
