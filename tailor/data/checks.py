@@ -284,7 +284,7 @@ def _against(data: Dataset) -> Iterator[Finding]:
 def _reloads(data: Dataset) -> Iterator[Finding]:
     """Find items most of whose events are one user's, as from one page reloaded."""
     rows = data.sequences.rows
-    pairs = rows.owners.astype(np.int64) * len(data.catalogue) + rows.values
+    pairs = rows.row_ids.astype(np.int64) * len(data.catalogue) + rows.values
     pair_ids, counts = np.unique(pairs, return_counts=True)
     per_item = np.bincount(rows.values, minlength=len(data.catalogue))
     items = pair_ids % max(len(data.catalogue), 1)
