@@ -17,7 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.retrieval.sequences import SequenceRecommender, check_blocks
@@ -98,8 +98,8 @@ class HLLM(SequenceRecommender):
             )
         self._same = torch.from_numpy(_alike(self.vectors_))
 
-    def _front(self) -> TextFront:
-        return TextFront(
+    def _front(self) -> TextItemEncoder:
+        return TextItemEncoder(
             torch.from_numpy(self.vectors_),
             None if self.projection == "none" else self.width,
             2 * self.width if self.projection == "net" else 0,
