@@ -12,11 +12,12 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
-from tailor.core.methods import Method, Paper, Study
+from tailor.core.methods import Method, Paper
+from tailor.core.studies import Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
@@ -109,17 +110,25 @@ def _described(part: Method | Port) -> Any:
     return part
 
 
-def build(about: Mapping[str, Any] | str | Path) -> Method:
-    """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what
-    is wrong and the nearest valid name.
+@overload
+def build(about: Mapping[str, Any] | str | Path) -> Method: ...
+@overload
+def build(about: Mapping[str, Any] | str | Path, kind: type[M]) -> M: ...
+def build(about: Mapping[str, Any] | str | Path, kind: type[Method] = Method) -> Method:
+    """Return the method that a spec, a TOML file or a class name describes.
+
+    Raises ModelError naming what is wrong and the nearest valid name, or where the method is of
+    another class than `kind`.
     """
-    made = build_part(about)
-    if not isinstance(made, Method):
+    part = build_part(about)
+    if not isinstance(part, Method):
         raise ModelError(
-            f"{type(made).__name__} is a part that methods are given, not a method that can be"
+            f"{type(part).__name__} is a part that methods are given, not a method that can be"
             " fitted"
         )
-    return made
+    if not isinstance(part, kind):
+        raise ModelError(f"{part.name} is not a {kind.__name__}")
+    return part
 
 
 def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:
@@ -137,9 +146,15 @@ def _made(about: Mapping[str, Any]) -> Method | Port:
             f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}'
         )
     cls: Any = find_class(str(about["class"]))
-    known = {one.name: one for one in dataclasses.fields(cls) if one.init}
-    settings = {}
+    part: Method | Port = _with_settings(cls, about)
+    return part
+
+
+def _with_settings(cls: Any, about: Mapping[str, Any]) -> Any:
+    """Return an instance with the settings of a spec, checked by the types of the fields."""
+    known = {setting.name for setting in dataclasses.fields(cls) if setting.init}
     hints = typing.get_type_hints(cls)
+    settings = {}
     for name, value in about.items():
         if name == "class":
             continue
@@ -147,10 +162,9 @@ def _made(about: Mapping[str, Any]) -> Method | Port:
             raise ModelError(f'{cls.__name__} has no setting "{name}".{nearest(name, known)}')
         settings[name] = _checked(cls, name, _built(value), hints.get(name))
     try:
-        made: Method | Port = cls(**settings)
+        return cls(**settings)
     except TypeError as error:
         raise ModelError(f"{cls.__name__}: {error}") from None
-    return made
 
 
 def _built(value: Any) -> Any:
@@ -393,6 +407,22 @@ def discover_studies() -> list[Found]:
                 )
             )
     return out
+
+
+def build_study(name: str, settings: Mapping[str, Any]) -> Study[Any]:
+    """Return the study of a class name or path, with these settings.
+
+    Raises ModelError for an unknown study or setting, with the nearest valid name.
+    """
+    classes: dict[str, Any] = {}
+    for study in discover_studies():
+        classes[study.path] = classes[study.path.rpartition(".")[2]] = study.cls
+    cls = classes.get(name.removeprefix("tailor."))
+    if cls is None:
+        names = sorted(name for name in classes if "." not in name)
+        raise ModelError(f'there is no study "{name}".{nearest(name, names)}')
+    instance: Study[Any] = _with_settings(cls, settings)
+    return instance
 
 
 def clone(method: M) -> M:

@@ -10,9 +10,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
-from tailor.data.nouns import History, Query, Ranking
+from tailor.data.nouns import History, Query, Ranking, plain
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
+from tailor.ports.configuration import catalogue_language
+from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import marginal_order
 from tailor.service.batcher import Answering
 from tailor.service.catalogue import Shelf, words_of
@@ -22,7 +24,6 @@ from tailor.service.state import Service
 from tailor.store.engine import now_ms
 from tailor.store.keys import Caller
 from tailor.store.served import Served
-from tailor.text.bm25 import BM25
 from tailor.text.tfidf import tfidf
 
 POOL = 50  # items that a varied list is chosen from
@@ -32,6 +33,7 @@ NAMED = 5  # unknown items of a history, in a note
 def routes(service: Service, reader: Any) -> APIRouter:
     """`reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
+    documents_by_words = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
@@ -139,13 +141,12 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """Documents in the order of their words' fit to a query (BM25 among them), in the shape of
         Cohere's API; scores s are given as s / (1 + s).
         """
-        documents = BM25(language="english")
-        documents.add(body.documents)
-        scores = np.asarray(documents.scores([body.query]).todense())[0]
-        order = np.argsort(-scores, kind="stable")[: body.top_n]
+        documents = Ranking.of_texts(body.documents)
+        k = min(body.top_n or len(documents), len(documents))
+        ranking = documents_by_words.recommend([Query(text=body.query)], k, [documents])[0]
         results = [
-            {"index": int(at), "relevance_score": round(float(scores[at] / (1 + scores[at])), 6)}
-            for at in order
+            {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
+            for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
         ]
         return {
             "id": _new_id(),
@@ -295,7 +296,8 @@ def _kept(ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary
         ),
     )
     columns = {name: column[good] for name, column in ranking.columns.items()}
-    return Ranking(ids, ranking.scores[good], ranking.score_kind, columns, notes=notes)
+    details = {one: ranking.details[one] for one in ids if one in ranking.details}
+    return Ranking(ids, ranking.scores[good], ranking.score_kind, columns, details, notes)
 
 
 def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
@@ -306,6 +308,7 @@ def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
             "position": at,
             "score": round(float(score), 6),
             "title": (rows.get(item_id) or {}).get("title"),
+            **({"details": plain(ranking.details[item_id])} if item_id in ranking.details else {}),
         }
         for at, (item_id, score) in enumerate(
             zip(ranking.ids, ranking.scores.tolist(), strict=True), 1

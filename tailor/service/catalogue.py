@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from tailor.data.conditions import Condition
 from tailor.data.vocabulary import Vocabulary
+from tailor.ports.configuration import catalogue_language
 from tailor.retrieval.hybrid import in_deviations
 from tailor.service.item_table import ItemTable
 from tailor.service.semantic_search import Meaning
@@ -45,7 +46,7 @@ class Shelf:
         self.blocked = Vocabulary({})
         # by row, and each item's own
         self._search, self._texts, self._of = (
-            BM25(language="english"),
+            BM25(language=catalogue_language()),
             list[_Text](),
             dict[str, _Text](),
         )
@@ -83,7 +84,7 @@ class Shelf:
         """Follow changed items. A new text stands behind the old one, which is passed over from
         then on, and forgotten with others of its kind.
         """
-        new: list[tuple[str, str]] = []
+        new: list[tuple[str, str, str]] = []
         for row in rows:
             item_id, text = row["item_id"], words_of(row)
             had = self._of.get(item_id)
@@ -92,12 +93,12 @@ class Shelf:
                 had = None
                 del self._of[item_id]
             if had is None and not row["blocked"]:
-                new.append((item_id, text))
+                new.append((item_id, text, row["title"] or ""))
         texts, added = (
-            [text for _, text in new],
-            [_Text(item_id, at) for at, (item_id, _) in enumerate(new, len(self._texts))],
+            [text for _, text, _ in new],
+            [_Text(item_id, at) for at, (item_id, _, _) in enumerate(new, len(self._texts))],
         )
-        self._search.add(texts)
+        self._search.add(texts, [title for _, _, title in new])
         self._texts += added
         self._of |= {text.item_id: text for text in added}
         if (len(self._texts) - len(self._of)) * STALE > len(self._texts):

@@ -161,7 +161,11 @@ class RecFormer(SequenceRecommender):
         self._beginning = leading(vectors, self.width)
 
     def _keep(self, said: Sentences) -> None:
-        self.spans_, self.said_, self.kinds_ = said.said.offsets, said.said.values, said.kinds
+        self.spans_, self.said_, self.kinds_ = (
+            said.word_rows.offsets,
+            said.word_rows.values,
+            said.kinds,
+        )
 
     def _make_net(self) -> Any:
         return TextMatcher(self._make_reader(), len(self.items_), self.width, self.temperature)
@@ -185,8 +189,8 @@ class RecFormer(SequenceRecommender):
     def _text(self, histories: Ragged, reader: TextEncoderNet) -> TokenBatch:
         """The words of histories of item rows, as a reader reads them, in the histories' order."""
         told = Sentences(Ragged(self.spans_, self.said_), self.kinds_).take(histories.values)
-        ends = told.said.offsets[histories.offsets]
-        whole = Ragged(ends, told.said.values)
+        ends = told.word_rows.offsets[histories.offsets]
+        whole = Ragged(ends, told.word_rows.values)
         part = (
             np.arange(len(histories.values))
             - np.repeat(histories.offsets[:-1], histories.lengths)
@@ -196,7 +200,7 @@ class RecFormer(SequenceRecommender):
         grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)
         place = 1 + np.arange(len(whole.values)) - np.repeat(ends[:-1], whole.lengths)
         grid[:, whole.row_ids, place] = np.stack(
-            [whole.values + SPECIAL_TOKENS, told.kinds, part[told.said.row_ids]]
+            [whole.values + SPECIAL_TOKENS, told.kinds, part[told.word_rows.row_ids]]
         )
         return TokenBatch(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
 
