@@ -197,20 +197,20 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
         positions = np.arange(len(events))
         # the whole history, then without each of the latest events
-        kept = [positions, *(np.delete(positions, position) for position in left_out)]
+        variants = [positions, *(np.delete(positions, position) for position in left_out)]
         columns = {
-            name: Ragged.of([column.last(self.length).values[p] for p in kept], np.int64)
+            name: Ragged.of([column.last(self.length).values[p] for p in variants], np.int64)
             for name, column in query.columns.items()
             if name == "times_ms"
         }
-        variants = Queries(
+        shortened = Queries(
             self.items_,
-            Ragged.of([events[p] for p in kept]),
-            np.full(len(kept), None, dtype=object),
+            Ragged.of([events[p] for p in variants]),
+            np.full(len(variants), None, dtype=object),
             columns,
         )
         rows = self.items_.rows(ranking.ids)
-        scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
+        scores = self._scores(shortened)[:, np.maximum(rows, 0)]  # events + 1, K
         scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
         lost = np.maximum(scores[0] - scores[1:], 0)
         causes = self.items_.ids[events[left_out]]

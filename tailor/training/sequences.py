@@ -63,6 +63,7 @@ class Windows:
     times_ms: np.ndarray | None = None
     """Times of all events, parallel to `rows`."""
     every_place: bool = True
+    """Whether every position predicts the next event, else the last position only."""
 
     def take(self, numbers: np.ndarray) -> "Windows":
         """Return the windows of these numbers."""
@@ -194,14 +195,11 @@ class SequenceLearner(NetMethod, Recommender):
         report = self._prepare_items(training, run)
         self._start_net(run)
         trained = self._train(training, validation, run)
-        if validation is None:
-            validated_on = "nothing"
-        else:
-            validated_on = "valid" if valid else "own"
+        source = "valid" if valid else "own"
         self.fit_report_ = {
             "items_with_events": len(training.item_rows),
             "weights": sum(weights.size for weights in self.net_weights_.values()),
-            "validated_on": validated_on,
+            "validated_on": "nothing" if validation is None else source,
             **trained,
             **report,
         }
@@ -314,13 +312,13 @@ class SequenceLearner(NetMethod, Recommender):
         learning_s = training_s + validating_s
         if run.deadline_s is not None:
             learning_s = min(learning_s, run.deadline_s)
-        kept = bytes_of(self.net_weights_)
-        peak = (
-            kept * WEIGHT_COPIES
+        kept_bytes = bytes_of(self.net_weights_)
+        peak_bytes = (
+            kept_bytes * WEIGHT_COPIES
             + POSITION_BYTES * self.batch_places
             + EVENT_BYTES * len(rows.values)
         )
-        return Cost(preparing_s + learning_s, kept, peak, self.patience is not None)
+        return Cost(preparing_s + learning_s, kept_bytes, peak_bytes, self.patience is not None)
 
     def _steps_per_epoch(self, rows: Ragged, run: Run) -> int:
         """Return the number of batches of one epoch over histories."""

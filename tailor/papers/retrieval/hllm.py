@@ -1,7 +1,7 @@
 """HLLM: a model of texts under a model of histories."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,6 +24,7 @@ from tailor.retrieval.sequences import SequenceRecommender, check_blocks
 from tailor.text.cached import item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.vector_index import VectorIndex
+from tailor.training.sequences import TrainingData
 
 PAPER = Paper(
     "hllm",
@@ -33,45 +34,48 @@ PAPER = Paper(
     "Items that nobody has chosen are found above id-SASRec and popularity; a pretrained item model"
     " beats hashed words of the same width; a learned projection beats none",
 )
-ALIKE = 0.99  # cosine of texts from which on an item is no negative of another
-NEIGHBOURS = 10  # texts that are looked at for such
+SAME_TEXT = 0.99  # cosine of texts above which an item is no negative of another
+NEIGHBOURS = 10  # nearest texts that are compared for that
 
 
 @dataclass(eq=False)
 class HLLM(SequenceRecommender):
-    """What an item's text says makes its vector, and a second net reads the history as a sequence
-    of such vectors and says what should come next (Chen et al. 2024).
+    """Predict the next item from item vectors that are made from texts (Chen et al. 2024).
 
-    So items are found from their first second on: `with_items`. Differs from the paper (form for a
-    processor, reconstructed): the item model is a frozen sentence encoder under a learned
-    projection of two layers, where the paper trains a language model of 1 to 7 billion weights end
-    to end; the history's net is a small causal transformer; the temperature is fixed; negatives
-    count for all items they stand for.
+    An item's vector is a projection of its text's vector; a transformer reads the history as a
+    sequence of such vectors. So new items are found without a refit: `with_items`.
+
+    Differs from the paper (form for a CPU, reconstructed): the item model is a frozen sentence
+    encoder under a learned projection of two layers, where the paper trains a language model of 1
+    to 7 billion weights end to end; the history's net is a small causal transformer; the
+    temperature is fixed; negatives count for all items they represent.
     """
 
     encoder: Encoder | str = DEFAULT
-    """Of items' texts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of item texts; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     width: int = 128
-    """Of item vectors and states."""
+    """Width of item vectors and states."""
     blocks: int = 2
-    """Of the history's net."""
+    """Number of transformer blocks that read the history."""
     heads: int = 2
+    """Attention heads; they must divide the width."""
     projection: Literal["net", "linear", "none"] = "net"
-    """Of texts' vectors; none: `width` must be the encoder's."""
+    """Map of text vectors: two layers, one, or none; with none, `width` must be the encoder's."""
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
-    """Share of values zeroed while training."""
+    """Share of values zeroed during training."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.07
+    """Divisor of the cosine of state and item vector."""
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 1e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 0.01
-    """Of matrices."""
+    """Weight decay of matrices in AdamW."""
     epochs: int = 60
-    """At most."""
+    """Passes over the data, at most."""
 
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' texts, unit length; zero without words."""
+    """(N, D) vectors of the items' texts, unit length; zero without text."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,19 +88,22 @@ class HLLM(SequenceRecommender):
     def _describable(self, data: Dataset) -> np.ndarray:
         return np.array([bool(text.strip()) for text in data.item_texts], dtype=bool)
 
-    def _read(self, data: Dataset, run: Run) -> None:
-        encoder, texts = encoder_of(self.encoder), data.item_texts
+    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
+        """Encode the items' texts, and find items whose texts are nearly the same."""
+        encoder = encoder_of(self.encoder)
+        data = training.data
         rows = data.catalogue.rows(self.items_.ids.tolist())
-        self.vectors_, self.space_ = (
-            item_vectors(encoder, [texts[row] for row in rows.tolist()], run.progress),
-            encoder.space,
-        )
-        if self.projection == "none" and self.width != self.vectors_.shape[1]:
+        texts = [data.item_texts[row] for row in rows.tolist()]
+        self.vectors_ = item_vectors(encoder, texts, run.progress)
+        self.space_ = encoder.space
+        dims = self.vectors_.shape[1]
+        if self.projection == "none" and self.width != dims:
             raise DataError(
-                f"width is {self.width}: without a projection it must be {self.vectors_.shape[1]},"
-                " which the encoder's vectors have"
+                f"width is {self.width}: without a projection it must be {dims}, which the"
+                " encoder's vectors have"
             )
-        self._same = torch.from_numpy(_alike(self.vectors_))
+        self._same_text = torch.from_numpy(_number_same_texts(self.vectors_))
+        return {}
 
     def _item_encoder(self) -> TextItemEncoder:
         return TextItemEncoder(
@@ -108,53 +115,50 @@ class HLLM(SequenceRecommender):
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
 
-    def _compared(
-        self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor
+    def _compare(
+        self,
+        states: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        targets: Tensor,
+        drawn: Tensor,
+        items: int,
     ) -> Tensor:
-        return SampledSoftmax()(
-            states,
-            positive,
-            negative,
-            targets,
-            drawn,
-            len(self._chosen),
-            self._same.to(targets.device),
-        )
+        same_text = self._same_text.to(targets.device)
+        return SampledSoftmax()(states, positive, negative, targets, drawn, items, same_text)
 
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        return self._chosen if self.negatives is None else super()._drawn(rng)
+    def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return item_rows if self.negatives is None else super()._draw_negatives(item_rows, rng)
 
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:
-        """A copy that knows the items of another data set too, by their texts alone; nothing is
-        learned. Raises ModelError for another encoder.
+        """Return a copy that can recommend the items of another data set too, by their texts.
+
+        Nothing is learned. Raises ModelError for another encoder.
         """
         self._check_fitted()
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        rows = np.flatnonzero(
-            self._describable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0)
-        )
-        vectors = item_vectors(
-            encoder, [items.item_texts[row] for row in rows.tolist()], run.progress
-        )
-        more = replace(self)
-        more.__dict__ |= {
-            name: value
-            for name, value in self.__dict__.items()
-            if name.endswith("_") and not name.startswith("_")
-        }
+        is_new = self.items_.rows(items.catalogue.ids.tolist()) < 0
+        rows = np.flatnonzero(self._describable(items) & is_new)
+        texts = [items.item_texts[row] for row in rows.tolist()]
+        vectors = item_vectors(encoder, texts, run.progress)
         ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
-        more.items_ = Vocabulary.of_items(ids)
-        more.vectors_ = np.empty((len(ids), self.vectors_.shape[1]), dtype=np.float32)
-        more.vectors_[more.items_.rows(ids)] = np.concatenate([self.vectors_, vectors])
-        return more
+        extended = replace(self)
+        extended.__dict__ |= self.state()
+        extended.items_ = Vocabulary.of_items(ids)
+        extended.vectors_ = np.empty((len(ids), self.vectors_.shape[1]), dtype=np.float32)
+        extended.vectors_[extended.items_.rows(ids)] = np.concatenate([self.vectors_, vectors])
+        return extended
 
 
-def _alike(vectors: np.ndarray) -> np.ndarray:
-    """(N,) numbers, the same for items whose texts are nearly the same, at once or over others
-    between.
+def _number_same_texts(vectors: np.ndarray) -> np.ndarray:
+    """Return (N,) numbers that are equal for items whose texts are nearly the same.
+
+    Also for items that are linked through others.
     """
     n = len(vectors)
-    rows, scores = VectorIndex(exact_upto=50_000).build(vectors).search(vectors, min(NEIGHBOURS, n))
-    near = (rows >= 0) & (scores > ALIKE)
-    links = sp.csr_matrix((np.ones(near.sum()), (np.nonzero(near)[0], rows[near])), shape=(n, n))
+    index = VectorIndex(exact_upto=50_000).build(vectors)
+    rows, cosines = index.search(vectors, min(NEIGHBOURS, n))
+    is_same = (rows >= 0) & (cosines > SAME_TEXT)
+    entries = (np.ones(is_same.sum()), (np.nonzero(is_same)[0], rows[is_same]))
+    links = sp.csr_matrix(entries, shape=(n, n))
     return sp.csgraph.connected_components(links, directed=False)[1].astype(np.int64)
