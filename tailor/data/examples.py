@@ -327,3 +327,21 @@ def _as_of(
     return Queries(
         data.catalogue, histories, ids, columns, now_ms=now_ms, contexts=data.contexts(ids)
     )
+
+
+def impressions_not_chosen(data: Dataset) -> Ragged:
+    """Return per user the rows of the items that they were shown and never chose."""
+    impressions, requests = data.tables.get("impressions"), data.tables.get("requests")
+    if impressions is None or requests is None or "user_id" not in requests.columns:
+        return Ragged.of([[]] * len(data.users))
+    pair = ["user_id", "item_id"]
+    user_of_request = requests.select("request_id", "user_id")
+    shown = impressions.join(user_of_request, on="request_id").select(pair).unique()
+    chosen = data.events.select(pair).unique()
+    not_chosen = shown.join(chosen, on=pair, how="anti").sort(pair)
+    users = data.users.codes(not_chosen["user_id"])
+    items = data.catalogue.codes(not_chosen["item_id"])
+    is_known = (users >= 0) & (items >= 0)
+    users, items = users[is_known], items[is_known]
+    order = np.argsort(users, kind="stable")
+    return Ragged.of_lengths(np.bincount(users, minlength=len(data.users)), items[order])

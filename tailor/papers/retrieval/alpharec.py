@@ -41,52 +41,55 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class AlphaRec(NetMethod, ScoringRecommender):
-    """No item or person has a vector of its own: a frozen language model's vectors, averaged along
-    who chose what, go through one small map (Sheng et al. 2024).
+    """Compare users and items by text vectors, averaged over who chose what (Sheng et al. 2024).
 
-    So it serves catalogues it never saw (`onto`), and a query's text moves the person towards what
-    it says. Averages are LightGCN's over two steps. Differs from the paper: texts are averaged
-    before the map, which for the linear map is the same thing and costs no product a step; what a
-    target itself adds to its person is taken out while learning.
+    No item or user has a learned vector: a frozen language model's vectors of item texts are
+    averaged along the graph of choices (LightGCN, two steps) and go through one small map. So the
+    map serves catalogues that it was not trained on (`onto`), and a query's text moves the user
+    towards its meaning.
+
+    Differs from the paper: texts are averaged before the map, which for the linear map is the same
+    and costs no product per step; what a target itself adds to its user is left out in training.
     """
 
     reads_text = True
     renamed_state = {"map_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
-    """Of items' texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of item texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     width: int = 128
-    """Of what is compared; this, negatives and temperature were chosen on validation (paper: 64,
-    256, .15 to .2).
+    """Width of the mapped vectors; this, negatives and temperature were chosen on validation
+    (paper: 64, 256, .15 to .2).
     """
     map: Literal["linear", "net"] = "net"
-    """Net: two layers, the paper's; linear: one, its probe of what the vectors know."""
+    """Map of text vectors: "net" has two layers, as in the paper; "linear" has one."""
     text_share: Annotated[float, Range(0.1, 0.9)] = 0.5
-    """Of a query's text in what is asked for; the history has the rest."""
+    """Weight of a query's text, from 0 to 1; the history has the remainder."""
     negatives: int = 1024
-    """Items drawn a batch."""
+    """Negative items drawn per batch and shared by its pairs."""
     temperature: Annotated[float, Range(0.05, 0.3, log=True)] = 0.08
+    """Divisor of the cosine of user and item."""
     lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 2e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 4096
-    """Pairs of a person and an item."""
+    """Pairs of a user and an item per step."""
     epochs: int = 40
-    """At most."""
+    """Passes over the data, at most."""
     patience: int | None = 4
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     texts_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' texts, unit length; zero without words."""
+    """(N, D) vectors of the items' texts, unit length; zero without text."""
     first_: np.ndarray = field(init=False, repr=False)
-    """(N, D) the same, and what those who chose the item are like."""
+    """(N, D) text vectors plus the averages of the users who chose the item."""
     smooth_: np.ndarray = field(init=False, repr=False)
-    """(N, D) all steps together, unit length."""
+    """(N, D) sums over all steps of the graph, unit length."""
     degrees_: np.ndarray = field(init=False, repr=False)
-    """(N,) people who chose the item."""
+    """(N,) number of users who chose the item."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -107,11 +110,13 @@ class AlphaRec(NetMethod, ScoringRecommender):
     def tiny(cls) -> "AlphaRec":
         return cls(HashingEncoder(32), width=8, negatives=20, epochs=3)
 
+    # learning
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
-        self._smooth(data, learned.sequences.rows, run)
-        self._start_net(run)
         rows = learned.sequences.rows.distinct()
+        self._average_texts(data, rows, run)
+        self._start_net(run)
         pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
         if len(pairs):
             report = self._train(data, rows, pairs, validation, run)
@@ -144,113 +149,100 @@ class AlphaRec(NetMethod, ScoringRecommender):
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
-    def _smooth(self, data: Dataset, sequences: Ragged, run: Run) -> None:
-        """Vectors of a catalogue, averaged along who chose what; nothing is learned."""
-        encoder, self.items_ = encoder_of(self.encoder), data.catalogue
-        self.texts_, self.space_ = (
-            item_vectors(encoder, data.item_texts, run.progress),
-            encoder.space,
-        )
-        rows = sequences.distinct()
-        self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
-        steps = self._steps(rows)
-        self.first_ = self.texts_ + steps.T @ (_means(rows, len(self.items_)) @ self.texts_)
+    def _average_texts(self, data: Dataset, rows: Ragged, run: Run) -> None:
+        """Encode the texts of a catalogue and average them over users' items; learn nothing."""
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.texts_ = item_vectors(encoder, data.item_texts, run.progress)
+        self.space_ = encoder.space
+        n = len(self.items_)
+        self.degrees_ = np.bincount(rows.values, minlength=n).astype(np.float32)
+        steps = self._graph_steps(rows)
+        self.first_ = self.texts_ + steps.T @ (_mean_matrix(rows, n) @ self.texts_)
         self.smooth_ = unit_length(self.first_ + steps.T @ (steps @ self.texts_))
 
-    def _steps(self, rows: Ragged) -> sp.csr_matrix:
-        """(B, N) of each person's items, divided by the roots of both degrees."""
+    def _graph_steps(self, rows: Ragged) -> sp.csr_matrix:
+        """Return (B, N) a step from users to items, divided by the roots of both degrees."""
         degrees = np.maximum(self.degrees_[rows.values], 1) * np.repeat(rows.lengths, rows.lengths)
         return rows.matrix(len(self.degrees_), (1 / np.sqrt(degrees)).astype(np.float32))
 
-    def _people(self, rows: Ragged) -> np.ndarray:
-        """(B, D) what people with these items are like, of unit length; zero without items."""
-        return unit_length(
-            np.asarray(
-                _means(rows, len(self.items_)) @ self.texts_ + self._steps(rows) @ self.first_
-            )
-        )
+    def _user_vectors(self, rows: Ragged) -> np.ndarray:
+        """Return (B, D) unit vectors of users with these items; zero without items."""
+        means = _mean_matrix(rows, len(self.items_)) @ self.texts_
+        return unit_length(np.asarray(means + self._graph_steps(rows) @ self.first_))
 
     def _make_net(self) -> TextItemEncoder:
-        hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
-        return TextItemEncoder(
-            torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True
-        )
+        is_net = self.map == "net"
+        hidden = self.texts_.shape[1] // 2 if is_net else 0
+        texts = torch.from_numpy(self.smooth_)
+        return TextItemEncoder(texts, self.width, hidden, bias=is_net, unit=True)
 
     def _loss(self, rows: Ragged, batch: np.ndarray, drawn: np.ndarray) -> Tensor:
-        """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that
-        is to be found.
+        """Return the softmax loss of pairs (positions in `rows`) against drawn items.
+
+        Each user's vector is made without the item that is to be found.
         """
-        owners, items = rows.row_ids[batch], rows.values[batch]
-        others = rows.take(owners)
-        others = others.keep(others.values != np.repeat(items, others.lengths))
-        to = next(self._net.parameters()).device
-        people = self._net.encode(torch.from_numpy(self._people(others)).to(to))
-        where, against = (
-            torch.from_numpy(items.astype(np.int64)).to(to),
-            torch.from_numpy(drawn).to(to),
-        )
+        net = self._net
+        device = next(net.parameters()).device
+        users, items = rows.row_ids[batch], rows.values[batch]
+        histories = rows.take(users)
+        histories = histories.keep(histories.values != np.repeat(items, histories.lengths))
+        states = net.encode(torch.from_numpy(self._user_vectors(histories)).to(device))
+        targets = torch.from_numpy(items.astype(np.int64)).to(device)
+        negatives = torch.from_numpy(drawn).to(device)
         return SampledSoftmax()(
-            people / self.temperature,
-            self._net(where),
-            self._net(against),
-            where,
-            against,
+            states / self.temperature,
+            net(targets),
+            net(negatives),
+            targets,
+            negatives,
             items=len(drawn) + 1,
         )
 
-    def _mapped(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, D) -> (n, width) of unit length; zero where the vector is."""
+    # answering
+
+    def _map_vectors(self, vectors: np.ndarray) -> np.ndarray:
+        """Return mapped vectors (n, width) of unit length; zero where a vector is zero."""
         net = self._ready()
-        mapped = (
-            net.encode(
-                torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
-            )
-            .cpu()
-            .numpy()
-        )
-        found: np.ndarray = mapped * vectors.any(axis=1, keepdims=True)
-        return found
+        tensor = torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
+        mapped: np.ndarray = net.encode(tensor).cpu().numpy()
+        return mapped * vectors.any(axis=1, keepdims=True)
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        people = self._mapped(self._people(queries.histories.distinct()))
+        users = self._map_vectors(self._user_vectors(queries.histories.distinct()))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
-            share = np.where(
-                people[list(texts)].any(axis=1, keepdims=True),
-                np.float32(self.text_share),
-                np.float32(1),
-            )
-            said = self._mapped(
-                asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
-            )
-            people[list(texts)] = (1 - share) * people[list(texts)] + share * said
-        scores: np.ndarray = people @ self._ready().all_items().cpu().numpy().T
+            has_text = list(texts)
+            encoder = asking(encoder_of(self.encoder), self.space_)
+            mapped = self._map_vectors(encoder.encode(list(texts.values())))
+            has_history = users[has_text].any(axis=1, keepdims=True)
+            share = np.where(has_history, np.float32(self.text_share), np.float32(1))
+            users[has_text] = (1 - share) * users[has_text] + share * mapped
+        scores: np.ndarray = users @ self._ready().all_items().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
-        scores[~people.any(axis=1)] = -np.inf
+        scores[~users.any(axis=1)] = -np.inf
         return scores
 
     def onto(self, data: Dataset, run: Run = Run()) -> Self:
-        """A copy for another catalogue and log: their texts are averaged along their events, the
-        map stays as it was learned. Raises ModelError for another encoder.
+        """Return a copy for another catalogue and log, with the map as it was learned.
+
+        Their texts are averaged along their events. Raises ModelError for another encoder.
         """
         self._check_fitted()
         known_encoder(encoder_of(self.encoder), self.space_)
-        other = type(self)(**self.params())
-        other._smooth(data, data.sequences.rows, run)
-        other.net_weights_, other.trained_on_ = (
-            self.net_weights_,
-            data.provenance.after(self.trained_on_),
-        )
-        other.fit_report_ = {
+        copy = type(self)(**self.params())
+        copy._average_texts(data, data.sequences.rows.distinct(), run)
+        copy.net_weights_ = self.net_weights_
+        copy.trained_on_ = data.provenance.after(self.trained_on_)
+        copy.fit_report_ = {
             "map learned on": self.trained_on_.data_hash,
-            "items_without_text": int((~other.texts_.any(axis=1)).sum()),
+            "items_without_text": int((~copy.texts_.any(axis=1)).sum()),
         }
-        return other
+        return copy
 
 
-def _means(rows: Ragged, items: int) -> sp.csr_matrix:
-    """(B, N) the share that each of a row's items has."""
-    return rows.matrix(
-        items, np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths).astype(np.float32)
-    )
+def _mean_matrix(rows: Ragged, items: int) -> sp.csr_matrix:
+    """Return (B, N) the share that each of a row's items has in its mean."""
+    shares = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
+    return rows.matrix(items, shares.astype(np.float32))

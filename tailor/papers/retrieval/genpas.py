@@ -1,4 +1,4 @@
-"""GenPAS: how training windows are drawn is a setting like any other, and worth choosing."""
+"""GenPAS: choose on validation how training windows are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -25,27 +25,34 @@ PAPER = Paper(
     "At equal steps the three presets differ by more than seeds do, the setting chosen on"
     " validation is not below the best of them, and learning from last events only is worst",
 )
-DRAWS = 100_000  # windows that a setting is judged by before anything is trained
+DRAWS = 100_000  # windows that a setting is judged by before training
+
+Exponents = tuple[float, float, float]
 
 
 @dataclass(eq=False)
 class GenPAS(Recommender):
-    """Tries ways of cutting training windows out of histories on one model, and keeps the one that
-    validation likes best.
+    """Try several ways of drawing training windows, and keep the best on validation.
 
     A way has three exponents (`data.sampling.WindowSampler`; their form is reconstructed): which
-    sequence, which target, how much before it. Of all, the `shortlist` is trained whose targets are
-    most like the held-out ones (KL divergence) with the most different windows a target, by mean
-    rank.
+    history, which target, how many events before it. The `shortlist` is trained: the ways whose
+    targets are most like the held-out ones (KL divergence) with the most different windows per
+    target, by mean rank.
     """
 
     model: SequenceRecommender = field(default_factory=GRU4Rec)
+    """Net over event sequences that is trained with each way."""
     alphas: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Exponents of a history's length, by which histories are drawn."""
     betas: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Exponents of a target's position, by which targets are drawn."""
     gammas: tuple[float, ...] = (0.0, 1.0, float("inf"))
+    """Exponents of a window's length, by which lengths are drawn; infinity: the longest."""
     shortlist: int = 3
+    """Number of ways that are trained."""
 
     model_: SequenceRecommender = field(init=False, repr=False)
+    """The best fitted model."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -65,9 +72,9 @@ class GenPAS(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        cut = valid or inner_cut(data, run.seed)
-        learned = data if valid is not None or cut is None else cut.train
-        if cut is None or not (learned.sequences.rows.lengths > 1).any():
+        split = valid or inner_cut(data, run.seed)
+        learned = data if valid is not None or split is None else split.train
+        if split is None or not (learned.sequences.rows.lengths > 1).any():
             self.model_ = replace(self.model).fit(data, run, valid)
             self.fit_report_ = {
                 "chosen": self.model.sampler,
@@ -75,60 +82,53 @@ class GenPAS(Recommender):
             }
             return
         ways = list(product(self.alphas, self.betas, self.gammas))
-        judged = self._judged(ways, learned, cut, run)
-        tried: list[dict[str, Any]] = []
-        fitted: list[SequenceRecommender] = []
-        best = sorted(range(len(ways)), key=lambda at: judged[at]["rank"])[: self.shortlist]
-        for at in run.progress(best, "training with each way of drawing", len(best)):
-            model = replace(self.model, sampler=",".join(f"{one:g}" for one in ways[at]))
-            fitted.append(model.fit(learned, run, cut))
+        figures = self._judge_ways(ways, learned, split, run)
+        by_rank = sorted(range(len(ways)), key=lambda i: figures[i]["rank"])[: self.shortlist]
+        models: list[SequenceRecommender] = []
+        trials: list[dict[str, Any]] = []
+        for i in run.progress(by_rank, "training with each way of drawing", len(by_rank)):
+            sampler = ",".join(f"{exponent:g}" for exponent in ways[i])
+            model = replace(self.model, sampler=sampler).fit(learned, run, split)
             values = [value for _, value in model.fit_report_.get("validation", [])]
-            tried.append(
-                {
-                    "sampler": model.sampler,
-                    "validation NDCG@10": max(values, default=0.0),
-                    **judged[at],
-                }
-            )
-        chosen = int(np.argmax([one["validation NDCG@10"] for one in tried]))
-        self.model_ = fitted[chosen]
+            best_value = max(values, default=0.0)
+            models.append(model)
+            trials.append({"sampler": sampler, "validation NDCG@10": best_value, **figures[i]})
+        self.model_ = models[int(np.argmax([trial["validation NDCG@10"] for trial in trials]))]
         self.fit_report_ = {
             "chosen": self.model_.sampler,
-            "tried": tried,
+            "tried": trials,
             "learned_on": "validation" if valid else "an inner cut",
         }
 
-    def _judged(
-        self, ways: Sequence[tuple[float, float, float]], learned: Dataset, cut: Split, run: Run
+    def _judge_ways(
+        self, ways: Sequence[Exponents], learned: Dataset, split: Split, run: Run
     ) -> list[dict[str, float]]:
-        """For every way: KL divergence in nats of what it draws from what was held out, different
-        windows a target, mean rank of the two.
+        """Return figures of every way of drawing.
+
+        They are the KL divergence in nats of its targets from the held-out ones, different windows
+        per target, and the mean rank of the two.
         """
         rows = learned.sequences.rows
-        _, held = cut.queries("valid")
-        wanted = _shares(held.values[held.values >= 0], len(learned.catalogue))
-        out = []
+        items = len(learned.catalogue)
+        _, held_out = split.queries("valid")
+        held_out_shares = _smoothed_shares(held_out.values[held_out.values >= 0], items)
+        figures: list[dict[str, float]] = []
         for way in ways:
-            owner, target, shown = WindowSampler(*way).draw(
-                rows.lengths, DRAWS, run.rng("genpas", *map(str, way))
-            )
-            items = rows.values[rows.offsets[:-1][owner] + target]
-            drawn = _shares(items, len(learned.catalogue))
-            different = len(np.unique(np.stack([owner, target, shown]), axis=1).T)
-            out.append(
-                {
-                    "kl": round(float((drawn * np.log(drawn / wanted)).sum()), 5),
-                    "windows a target": round(different / len(np.unique(items)), 3),
-                }
-            )
-        by_kl, by_windows = (
-            np.argsort([one["kl"] for one in out]),
-            np.argsort([-one["windows a target"] for one in out]),
-        )
+            rng = run.rng("genpas", *map(str, way))
+            windows = WindowSampler(*way).draw(rows.lengths, DRAWS, rng)
+            user, target, _ = windows
+            targets = rows.values[rows.offsets[:-1][user] + target]
+            shares = _smoothed_shares(targets, items)
+            different = len(np.unique(np.stack(windows), axis=1).T)
+            kl = float((shares * np.log(shares / held_out_shares)).sum())
+            per_target = different / len(np.unique(targets))
+            figures.append({"kl": round(kl, 5), "windows a target": round(per_target, 3)})
+        by_kl = np.argsort([figure["kl"] for figure in figures])
+        by_windows = np.argsort([-figure["windows a target"] for figure in figures])
         for order in (by_kl, by_windows):
-            for rank, at in enumerate(order.tolist()):
-                out[at]["rank"] = out[at].get("rank", 0) + rank / 2
-        return out
+            for rank, i in enumerate(order.tolist()):
+                figures[i]["rank"] = figures[i].get("rank", 0) + rank / 2
+        return figures
 
     def restrict(self, queries: Queries) -> Queries:
         return self.model_.restrict(queries)
@@ -137,7 +137,7 @@ class GenPAS(Recommender):
         return self.model_.recommend(queries, k, candidates)
 
 
-def _shares(rows: np.ndarray, items: int) -> np.ndarray:
-    """(items,) shares of events, each item counted once more than it occurs."""
+def _smoothed_shares(rows: np.ndarray, items: int) -> np.ndarray:
+    """Return (items,) shares of events, with one event more of every item."""
     counts = np.bincount(rows, minlength=items) + 1.0
     return counts / counts.sum()

@@ -1,5 +1,6 @@
-"""LinkedIn's feed retriever: one encoder reads a member's prompt and a post's, numbers in it put
-into words.
+"""LinkedIn's feed retriever: one encoder reads prompts of members and posts, numbers in words.
+
+Shapes: B queries, M examples, N items, D width, H hard negatives.
 """
 
 import re
@@ -9,7 +10,8 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from tailor.core.defaults import DEFAULT
 from tailor.core.defaults import encoder as encoder_of
@@ -19,7 +21,9 @@ from tailor.core.search_space import Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.examples import impressions_not_chosen
 from tailor.data.queries import Queries
+from tailor.data.sampling import sample_rows
 from tailor.data.splits import Split
 from tailor.errors import DataError, nearest
 from tailor.llm.prompts import SLOT
@@ -40,67 +44,74 @@ PAPER = Paper(
     "Counters put as percentiles are followed more closely by the scores, and find more, than"
     " counters as digits; posts shown and passed over, as negatives, find more",
 )
-# of a member's prompt for posts: encoders read a few hundred tokens, and what is newest must not be
-# cut
+# length of the posts in a member's prompt: encoders read a few hundred tokens, and the newest post
+# must not be cut
 CHARACTERS = 500
 ENCODED = 256  # prompts between two steps of a progress bar
+CUTS = 99  # percentiles of a number
 
 
 @dataclass(eq=False)
 class LinkedInFeed(NetMethod, ScoringRecommender):
-    """A post's prompt is its text and its counters in words, a member's is what the profile says
-    and the posts last chosen; near vectors are served (LinkedIn 2025).
+    """Recommend posts whose prompt is near the member's prompt (LinkedIn 2025).
 
-    Learned from who chose what, against the batch's other targets and the posts shown and passed
-    over. Differs from the paper (form for a processor, reconstructed): the encoder is frozen under
-    one map for both prompts, where the paper trains a causal language model; the first `nested`
-    numbers of a vector are trained to do alone (Matryoshka).
+    A post's prompt is its text and its counters in words, a member's is the profile and the posts
+    chosen last; one encoder and one map make vectors of both. Trained on choices, against the other
+    targets of the batch and the posts that were shown and not chosen.
+
+    Differs from the paper (form for a CPU, reconstructed): the encoder is frozen under one map for
+    both prompts, where the paper trains a causal language model; the first `nested` numbers of a
+    vector are trained to suffice alone (Matryoshka).
     """
 
     reads_impressions: ClassVar[bool] = True
     renamed_state = {"map_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
-    """Of both prompts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of both prompts; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     numbers: tuple[str, ...] = ("events",)
-    """That posts' prompts tell: "events" that an item has had, or numeric columns of the items."""
+    """Numbers in posts' prompts: "events" (of the item), or numeric columns of the items table."""
     wording: Literal["percentiles", "digits", "none"] = "percentiles"
-    """How they are told."""
+    """How numbers are written."""
     profile: tuple[str, ...] = ()
-    """Columns of the users that members' prompts tell."""
+    """Columns of the users table in members' prompts."""
     item_prompt: str = "{numbers}. {text}"
+    """Template of a post's prompt, with the slots text and numbers."""
     member_prompt: str = "{profile}. {items}"
+    """Template of a member's prompt, with the slots profile and items."""
     length: int = 6
     """Latest posts in a member's prompt, the newest last."""
     examples: int = 10
-    """Latest events of every member that are learned from."""
+    """Latest events per member that are trained on."""
     hard: int = 4
-    """Posts that were shown to the member and passed over, an example."""
+    """Hard negatives per example: posts that the member was shown and did not choose."""
     width: int = 128
+    """Width of the vectors that are compared."""
     nested: tuple[int, ...] = (32, 64)
-    """First so many numbers, each trained to do alone."""
+    """Numbers of leading dimensions that are trained to suffice alone."""
     dims: int | None = None
-    """First so many numbers that are compared; none: all."""
+    """Number of leading dimensions that are compared; None: all."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.05
+    """Divisor of the cosine of member and post."""
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 1e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 512
-    """Examples."""
+    """Examples per step."""
     epochs: int = 40
-    """At most."""
+    """Passes over the examples, at most."""
     patience: int | None = 3
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     texts_: list[str] = field(init=False, repr=False)
-    """(N,) of the items, for members' prompts."""
+    """(N,) texts of the items, for members' prompts."""
     cuts_: np.ndarray = field(init=False, repr=False)
-    """(numbers, 99) of percentiles, fixed when fitted."""
+    """(numbers, CUTS) percentiles of each number in the training data."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' prompts, unit length."""
+    """(N, D) vectors of the items' prompts, unit length."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -109,18 +120,19 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.hard < 0 or self.epochs < 0 or not self.temperature > 0 or not self.lr > 0:
             raise DataError("hard and epochs must be at least 0, temperature and lr above 0")
-        for one in (*self.nested, *([] if self.dims is None else [self.dims])):
-            if not 1 <= one <= self.width:
-                raise DataError(f"nested or dims names {one}: vectors have {self.width} numbers")
-        for name, slots in (
-            ("item_prompt", {"text", "numbers"}),
-            ("member_prompt", {"profile", "items"}),
-        ):
-            if set(SLOT.findall(getattr(self, name))) - slots:
-                raise DataError(
-                    f"{name} is {getattr(self, name)!r}: its slots are"
-                    f" {', '.join(f'{{{one}}}' for one in sorted(slots))}"
-                )
+        for dims in (*self.nested, *([] if self.dims is None else [self.dims])):
+            if not 1 <= dims <= self.width:
+                raise DataError(f"nested or dims names {dims}: vectors have {self.width} numbers")
+        self._check_template("item_prompt", {"text", "numbers"})
+        self._check_template("member_prompt", {"profile", "items"})
+
+    def _check_template(self, name: str, slots: set[str]) -> None:
+        """Raise DataError for a template with other slots."""
+        if set(SLOT.findall(getattr(self, name))) - slots:
+            raise DataError(
+                f"{name} is {getattr(self, name)!r}: its slots are"
+                f" {', '.join(f'{{{slot}}}' for slot in sorted(slots))}"
+            )
 
     @classmethod
     def tiny(cls) -> "LinkedInFeed":
@@ -128,67 +140,73 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
 
     # prompts
 
-    def _values(self, data: Dataset) -> np.ndarray:
-        """(numbers, N) what the items' prompts tell. Raises DataError for a column that the items
-        lack.
+    def _item_numbers(self, data: Dataset) -> np.ndarray:
+        """Return (numbers, N) the numbers in the items' prompts.
+
+        Raises DataError for a column that the items table lacks.
         """
-        out = np.empty((len(self.numbers), len(data.catalogue)))
+        values = np.empty((len(self.numbers), len(data.catalogue)))
         for i, name in enumerate(self.numbers):
             column = data.item_table[name] if name in data.item_table.columns else None
             if column is None and name == "events":
-                out[i] = np.bincount(data.sequences.rows.values, minlength=len(data.catalogue))
+                values[i] = np.bincount(data.sequences.rows.values, minlength=len(data.catalogue))
             elif column is None or not column.dtype.is_numeric():
                 raise DataError(
                     f'numbers names "{name}": it must be a numeric column of the items, or "events"'
                 )
             else:
-                out[i] = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
-        return out
+                values[i] = column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+        return values
 
     def item_prompts(self, data: Dataset) -> list[str]:
-        """(N,) prompts of the items of a data set, with its counters and the percentiles of the
-        fit: the preview of the template.
+        """Return (N,) the prompts of the items of a data set, a preview of the template.
+
+        The counters are the data set's, the percentiles those of the fit.
         """
-        values, told = self._values(data), [""] * len(data.catalogue)
+        numbers = [""] * len(data.catalogue)
+        values = self._item_numbers(data)
         for name, row, cuts in zip(self.numbers, values, self.cuts_, strict=True):
-            if self.wording == "percentiles":
-                said = Percentiles(cuts).words(row, name)
-            else:
-                said = [
-                    "" if self.wording == "none" or np.isnan(one) else f"{name}: {one:.10g}"
-                    for one in row.tolist()
-                ]
-            told = [
-                ", ".join(part for part in pair if part) for pair in zip(told, said, strict=True)
-            ]
-        pairs = zip(data.item_texts, told, strict=True)
+            phrases = self._number_phrases(name, row, cuts)
+            pairs = zip(numbers, phrases, strict=True)
+            numbers = [", ".join(filter(None, pair)) for pair in pairs]
         return [
-            _filled(self.item_prompt, {"text": text, "numbers": numbers}) if text.strip() else ""
-            for text, numbers in pairs
+            _fill(self.item_prompt, {"text": text, "numbers": phrase}) if text.strip() else ""
+            for text, phrase in zip(data.item_texts, numbers, strict=True)
         ]
 
+    def _number_phrases(self, name: str, values: np.ndarray, cuts: np.ndarray) -> list[str]:
+        """Return (N,) phrases of one number of the items."""
+        if self.wording == "percentiles":
+            return Percentiles(cuts).words(values, name)
+        if self.wording == "none":
+            return [""] * len(values)
+        return ["" if np.isnan(value) else f"{name}: {value:.10g}" for value in values.tolist()]
+
     def member_prompts(self, profiles: dict[str, list[Any]], histories: Ragged) -> list[str]:
-        """(B,) prompts of members with these histories (rows of `items_`): profile and newest
-        posts, as many as fit.
+        """Return (B,) the prompts of members: profile, and as many newest posts as fit.
+
+        `profiles` holds the members' values by column, `histories` rows of `items_`.
         """
-        out, recent = [], histories.last(self.length)
+        recent = histories.last(self.length)
+        prompts = []
         for i in range(len(recent)):
-            room, chosen = CHARACTERS, list[str]()
-            for text in (self.texts_[row] for row in recent[i][::-1].tolist()):
-                room -= len(text)
-                if room < 0 and chosen:
-                    break
-                chosen.insert(0, text[:CHARACTERS])
-            profile = ", ".join(
-                str(values[i]) for values in profiles.values() if values[i] is not None
-            )
-            out.append(
-                _filled(
-                    self.member_prompt,
-                    {"profile": profile, "items": "; ".join(one for one in chosen if one.strip())},
-                )
-            )
-        return out
+            values = [column[i] for column in profiles.values()]
+            profile = ", ".join(str(value) for value in values if value is not None)
+            posts = self._newest_posts(recent[i])
+            prompts.append(_fill(self.member_prompt, {"profile": profile, "items": posts}))
+        return prompts
+
+    def _newest_posts(self, rows: np.ndarray) -> str:
+        """Return the texts of posts, oldest first, without the oldest that exceed CHARACTERS."""
+        remaining = CHARACTERS
+        texts: list[str] = []
+        for row in rows[::-1].tolist():
+            text = self.texts_[row]
+            remaining -= len(text)
+            if remaining < 0 and texts:
+                break
+            texts.insert(0, text[:CHARACTERS])
+        return "; ".join(text for text in texts if text.strip())
 
     # learning
 
@@ -201,23 +219,18 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
                     f'profile names "{name}", which is no column of the'
                     f" users.{nearest(name, columns)}"
                 )
-        encoder, self.items_, self.texts_ = (
-            encoder_of(self.encoder),
-            data.catalogue,
-            data.item_texts,
-        )
-        finite = [row[np.isfinite(row)] for row in self._values(learned)]
-        self.cuts_ = np.array(
-            [Percentiles.of(row).cuts if len(row) else np.zeros(99) for row in finite]
-        ).reshape(-1, 99)
-        self.vectors_, self.space_ = (
-            item_vectors(encoder, self.item_prompts(learned), run.progress),
-            encoder.space,
-        )
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.texts_ = data.item_texts
+        finite = [row[np.isfinite(row)] for row in self._item_numbers(learned)]
+        cuts = [Percentiles.of(row).cuts if len(row) else np.zeros(CUTS) for row in finite]
+        self.cuts_ = np.array(cuts).reshape(-1, CUTS)
+        self.vectors_ = item_vectors(encoder, self.item_prompts(learned), run.progress)
+        self.space_ = encoder.space
         self._start_net(run)
-        examples = _latest(learned.sequences.rows, self.examples)
+        examples = _latest_examples(learned.sequences.rows, self.examples)
         if len(examples):
-            report = self._learn(data, learned, examples, validation, run)
+            report = self._train(data, learned, examples, validation, run)
         else:
             report = self._leave_untrained("no user has two events to learn from")
         self.fit_report_ = {
@@ -226,187 +239,140 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
             **report,
         }
 
-    def _learn(
+    def _train(
         self,
-        whole: Dataset,
         data: Dataset,
+        learned: Dataset,
         examples: np.ndarray,
         validation: Validation | None,
         run: Run,
     ) -> dict[str, Any]:
-        """Train on examples, places of events that have one before them."""
-        rows = data.sequences.rows
-        owners, targets = rows.row_ids[examples], rows.values[examples].astype(np.int64)
-        known = data.contexts(data.users.ids[owners])
-        # in the order in which they will be told
-        profiles = {name: known[name].tolist() for name in self.profile}
-        before = Ragged.of(
-            [
-                rows.values[max(rows.offsets[owner], at - self.length) : at]
-                for owner, at in zip(owners, examples, strict=True)
-            ]
-        )
-        members = self._encoded(
-            encoder_of(self.encoder), self.member_prompts(profiles, before), run
-        )
-        log_share = np.log(
-            np.maximum(np.bincount(rows.values, minlength=len(self.items_)), 1) / len(rows.values)
-        ).astype(np.float32)
-        passed_over = _passed_over(data)
-        # members' vectors while it learns: they are asked again after every few epochs
+        """Train on examples, positions of events that have one before them."""
+        rows = learned.sequences.rows
+        users = rows.row_ids[examples]
+        targets = rows.values[examples].astype(np.int64)
+        members = self._example_members(learned, examples, run)
+        counts = np.bincount(rows.values, minlength=len(self.items_))
+        log_share = np.log(np.maximum(counts, 1) / len(rows.values)).astype(np.float32)
+        not_chosen = impressions_not_chosen(learned)
+        # members' vectors by prompt: every validation asks for the same ones
         self._validated: dict[str, np.ndarray] | None = {}
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return np.array_split(rng.permutation(len(targets)), -(-len(targets) // self.batch))
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            return self._loss(
-                members[batch],
-                targets[batch],
-                _drawn(passed_over.take(owners[batch]), self.hard, rng),
-                log_share[targets[batch]],
-            )
+            hard = sample_rows(not_chosen.take(users[batch]), self.hard, rng)
+            return self._loss(members[batch], targets[batch], hard, log_share[targets[batch]])
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=5)
-        report = self._train_net(whole, run, recipe, batches, loss, validation)
+        report = self._train_net(data, run, recipe, batches, loss, validation)
         del self._validated
-        return {**report, "passed_over": len(passed_over.values)}
+        return {**report, "passed_over": len(not_chosen.values)}
+
+    def _example_members(self, data: Dataset, examples: np.ndarray, run: Run) -> np.ndarray:
+        """Return (M, D) vectors of the members' prompts just before each example."""
+        rows = data.sequences.rows
+        users = rows.row_ids[examples]
+        contexts = data.contexts(data.users.ids[users])
+        # in the order of the setting, as when queries are answered
+        profiles = {name: contexts[name].tolist() for name in self.profile}
+        histories = [
+            rows.values[max(rows.offsets[user], position - self.length) : position]
+            for user, position in zip(users, examples, strict=True)
+        ]
+        prompts = self.member_prompts(profiles, Ragged.of(histories))
+        return self._encode_members(encoder_of(self.encoder), prompts, run)
 
     def _loss(
         self, members: np.ndarray, targets: np.ndarray, hard: np.ndarray, log_share: np.ndarray
     ) -> Tensor:
-        """The mean over the nested widths; `hard` (M, H) rows of items, -1 for none."""
+        """Return the mean loss over the nested widths; `hard` (M, H) are item rows, -1: none."""
         net = self._net
-        to = net.texts.device
-        of, own, target = (
-            net.encode(torch.from_numpy(members).to(to)),
-            torch.from_numpy(targets).to(to),
-            torch.from_numpy(hard).to(to),
-        )
-        positive, negative, share = (
-            net(own),
-            net(target.clamp(min=0)),
-            torch.from_numpy(log_share).to(to),
-        )
+        device = net.texts.device
+        states = net.encode(torch.from_numpy(members).to(device))
+        target_rows = torch.from_numpy(targets).to(device)
+        hard_rows = torch.from_numpy(hard).to(device)
+        positive = net(target_rows)
+        negative = net(hard_rows.clamp(min=0))
+        share = torch.from_numpy(log_share).to(device)
         losses = []
         for width in (self.width, *self.nested):
             state, near, far = (
-                nn.functional.normalize(one[..., :width].float(), dim=-1)
-                for one in (of, positive, negative)
+                normalize(vectors[..., :width].float(), dim=-1)
+                for vectors in (states, positive, negative)
             )
+            loss = InBatchSoftmax()
             losses.append(
-                InBatchSoftmax()(state / self.temperature, near, own, share, far, target >= 0)
+                loss(state / self.temperature, near, target_rows, share, far, hard_rows >= 0)
             )
         return torch.stack(losses).mean()
 
     def _make_net(self) -> TextItemEncoder:
         return TextItemEncoder(torch.from_numpy(self.vectors_), self.width, 2 * self.width)
 
-    def _encoded(self, encoder: Encoder, prompts: list[str], run: Run = Run()) -> np.ndarray:
-        """(B, D) vectors of members' prompts, which are kept nowhere; zero for one that says
-        nothing.
+    def _encode_members(self, encoder: Encoder, prompts: list[str], run: Run = Run()) -> np.ndarray:
+        """Return (B, D) vectors of members' prompts; zero for a prompt without a word.
+
+        They are not cached on disk.
         """
-        different = list(dict.fromkeys(prompts))
-        parts = [different[at : at + ENCODED] for at in range(0, len(different), ENCODED)]
-        vectors = [
-            encoder.encode(part)
-            for part in run.progress(parts, "reading members' prompts", len(parts))
-        ]
-        of = dict(zip(different, np.concatenate(vectors), strict=True)) if different else {}
-        found = np.array([of[prompt] for prompt in prompts], dtype=np.float32).reshape(
-            len(prompts), self.vectors_.shape[1]
-        )
-        found[[not re.search(r"\w", prompt) for prompt in prompts]] = 0
-        return found
+        distinct = list(dict.fromkeys(prompts))
+        parts = [distinct[start : start + ENCODED] for start in range(0, len(distinct), ENCODED)]
+        progress = run.progress(parts, "reading members' prompts", len(parts))
+        encoded = [encoder.encode(part) for part in progress]
+        by_prompt = dict(zip(distinct, np.concatenate(encoded), strict=True)) if distinct else {}
+        vectors = np.array([by_prompt[prompt] for prompt in prompts], dtype=np.float32)
+        vectors = vectors.reshape(len(prompts), self.vectors_.shape[1])
+        vectors[[not re.search(r"\w", prompt) for prompt in prompts]] = 0
+        return vectors
+
+    # answering
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        prompts = self.member_prompts(
-            {name: queries.context(name) for name in self.profile}, queries.histories
-        )
-        known = self.__dict__.get("_validated", {})
-        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in known]
-        known |= dict(
-            zip(new, self._encoded(asking(encoder_of(self.encoder), self.space_), new), strict=True)
-        )
-        members = np.array([known[prompt] for prompt in prompts], dtype=np.float32).reshape(
-            len(prompts), -1
-        )
-        net, width = self._ready(), self.dims or self.width
-        asked = net.encode(torch.from_numpy(members).to(net.texts.device))[:, :width]
-        scores: np.ndarray = (
-            (
-                nn.functional.normalize(asked, dim=-1)
-                @ nn.functional.normalize(net.all_items()[:, :width], dim=-1).T
-            )
-            .float()
-            .cpu()
-            .numpy()
-        )
+        profiles = {name: queries.context(name) for name in self.profile}
+        members = self._query_members(self.member_prompts(profiles, queries.histories))
+        net = self._ready()
+        width = self.dims or self.width
+        states = net.encode(torch.from_numpy(members).to(net.texts.device))[:, :width]
+        items = normalize(net.all_items()[:, :width], dim=-1)
+        scores: np.ndarray = (normalize(states, dim=-1) @ items.T).float().cpu().numpy()
         scores[:, ~self.vectors_.any(axis=1)] = -np.inf
         scores[~members.any(axis=1)] = -np.inf
         return scores
 
+    def _query_members(self, prompts: list[str]) -> np.ndarray:
+        """Return (B, D) vectors of members' prompts, reused while the net is trained."""
+        vectors = self.__dict__.get("_validated", {})
+        new = [prompt for prompt in dict.fromkeys(prompts) if prompt not in vectors]
+        encoder = asking(encoder_of(self.encoder), self.space_)
+        vectors |= dict(zip(new, self._encode_members(encoder, new), strict=True))
+        members = np.array([vectors[prompt] for prompt in prompts], dtype=np.float32)
+        return members.reshape(len(prompts), -1)
+
     def refreshed(self, data: Dataset, run: Run = Run()) -> Self:
-        """A copy with the items of `data` and their counters of now; only prompts that changed are
-        encoded, nothing is learned. Raises ModelError for another encoder.
+        """Return a copy with the items of `data` and their present counters.
+
+        Only prompts that changed are encoded; nothing is learned. Raises ModelError for another
+        encoder.
         """
         self._check_fitted()
         fresh = type(self)(**self.params())
         fresh.__dict__ |= self.state() | {"items_": data.catalogue, "texts_": data.item_texts}
-        fresh.vectors_ = item_vectors(
-            known_encoder(encoder_of(self.encoder), self.space_),
-            fresh.item_prompts(data),
-            run.progress,
-        )
+        encoder = known_encoder(encoder_of(self.encoder), self.space_)
+        fresh.vectors_ = item_vectors(encoder, fresh.item_prompts(data), run.progress)
         return fresh
 
 
-def _filled(template: str, slots: dict[str, str]) -> str:
-    """The template with its slots filled at once, so that braces in a text mean nothing; what
-    stands around empty slots goes.
+def _fill(template: str, slots: dict[str, str]) -> str:
+    """Return a template with its slots filled at once, so that braces in texts mean nothing.
+
+    Punctuation around empty slots is removed at both ends.
     """
-    return SLOT.sub(lambda found: slots[found[1]], template).strip(" .,;:")
+    return SLOT.sub(lambda match: slots[match[1]], template).strip(" .,;:")
 
 
-def _latest(rows: Ragged, most: int) -> np.ndarray:
-    """Places of each row's last `most` values that have one before them."""
-    return np.flatnonzero(
-        (rows.from_end < most) & (rows.from_end < np.repeat(rows.lengths, rows.lengths) - 1)
-    )
-
-
-def _passed_over(data: Dataset) -> Ragged:
-    """Item rows that each user was shown and never chose."""
-    none = Ragged.of([[]] * len(data.users))
-    if (
-        not {"impressions", "requests"} <= set(data.tables)
-        or "user_id" not in data.tables["requests"].columns
-    ):
-        return none
-    shown = (
-        data.tables["impressions"]
-        .join(data.tables["requests"].select("request_id", "user_id"), on="request_id")
-        .select("user_id", "item_id")
-        .unique()
-    )
-    left = shown.join(
-        data.events.select("user_id", "item_id").unique(), on=["user_id", "item_id"], how="anti"
-    ).sort("user_id", "item_id")
-    users, items = data.users.codes(left["user_id"]), data.catalogue.codes(left["item_id"])
-    known = (users >= 0) & (items >= 0)
-    order = np.argsort(users[known], kind="stable")
-    return Ragged.of_lengths(
-        np.bincount(users[known], minlength=len(data.users)), items[known][order]
-    )
-
-
-def _drawn(lists: Ragged, size: int, rng: np.random.Generator) -> np.ndarray:
-    """(n, size) values of each row, with repetition; -1 of an empty one."""
-    place = (rng.random((len(lists), size)) * lists.lengths[:, None]).astype(
-        np.int64
-    ) + lists.offsets[:-1, None]
-    has = np.broadcast_to(lists.lengths[:, None] > 0, place.shape)
-    out = np.full(place.shape, -1, dtype=np.int64)
-    out[has] = lists.values[place[has]]
-    return out
+def _latest_examples(rows: Ragged, count: int) -> np.ndarray:
+    """Return positions of each row's last `count` values that have one before them."""
+    has_earlier = rows.from_end < np.repeat(rows.lengths, rows.lengths) - 1
+    return np.flatnonzero((rows.from_end < count) & has_earlier)

@@ -1,4 +1,4 @@
-"""SESA: a space to match in whose every direction has a name."""
+"""SESA: match texts in a space in which every direction is a named concept."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from tailor.core.defaults import DEFAULT
 from tailor.core.defaults import encoder as encoder_of
@@ -38,100 +39,100 @@ PAPER = Paper(
     "Related items are told from others better than by their words and nearly as well as in a space"
     " without names; the named concepts carry the score, and are read off texts",
 )
-NAMED = 5  # concepts that an explanation names at most
+NAMED = 5  # concepts that an explanation names, at most
 
 
 class ConceptNet(nn.Module):
-    """Vectors of texts -> how much each concept is in them, of unit length; and how much each
-    concept counts when two are compared.
+    """A net from text vectors to amounts of concepts, with a learned weight per concept.
+
+    Amounts are scaled to unit length; the weights say how much each concept counts when two texts
+    are compared.
     """
 
     def __init__(self, texts: Tensor, concepts: int, free: bool, count: float = 10.0) -> None:
         super().__init__()
-        self.front, self.free = TextItemEncoder(texts, concepts), free
+        self.free = free
+        self.front = TextItemEncoder(texts, concepts)
         self.count = nn.Parameter(torch.full((concepts,), count))
-        self._all: Tensor | None = None
+        self._all_items: Tensor | None = None
 
     def shares(self, logits: Tensor) -> Tensor:
-        """(..., C) logits of the front -> concepts of unit length, none below zero unless the space
-        is free.
-        """
-        return nn.functional.normalize(
-            logits.float() if self.free else nn.functional.softplus(logits.float()), dim=-1
-        )
+        """Return concepts (..., C) of unit length, of logits; not negative unless `free`."""
+        amounts = logits.float() if self.free else softplus(logits.float())
+        return normalize(amounts, dim=-1)
 
     def counts(self) -> Tensor:
-        """(C,) above zero."""
-        return nn.functional.softplus(self.count)
+        """Return the weights (C,) of the concepts, above zero."""
+        return softplus(self.count)
 
     def amounts(self, texts: Tensor) -> Tensor:
-        """(..., D) vectors of texts -> (..., C) such that the product of two is their score; zero
-        where the vector is.
-        """
-        return (
-            self.shares(self.front.encode(texts))
-            * self.counts().sqrt()
-            * texts.any(dim=-1, keepdim=True)
-        )
+        """Return weighted concepts (..., C) of text vectors (..., D); zero for a zero vector.
 
-    def all(self) -> Tensor:
-        """(N, C) of all items; of a net that is ready for use made once."""
-        if self._all is None or self.training:
-            self._all = self.amounts(self.front.texts)
-        return self._all
+        The product of two is their score.
+        """
+        shares = self.shares(self.front.encode(texts))
+        return shares * self.counts().sqrt() * texts.any(dim=-1, keepdim=True)
+
+    def all_items(self) -> Tensor:
+        """Return the amounts (N, C) of all items; computed once in evaluation mode."""
+        if self._all_items is None or self.training:
+            self._all_items = self.amounts(self.front.texts)
+        return self._all_items
 
     def train(self, mode: bool = True) -> "ConceptNet":
-        self._all = None
+        self._all_items = None
         return super().train(mode)
 
 
 @dataclass(eq=False)
 class SESA(NetMethod, ScoringRecommender):
-    """Texts become amounts of named concepts, the catalogue's categories; two match by the concepts
-    that both have, and the score says by how much of which (Bogdanova and Yazdani 2017).
+    """Match texts by the named concepts that both are about (Bogdanova and Yazdani 2017).
 
-    Learned from items that followed each other, while each concept is held to the items that carry
-    its name. Differs from the paper (reconstructed): a frozen sentence encoder under one linear map
-    for a recurrent net over words; negatives are shared by a batch. An item's own categories are
-    never among the words it is read by.
+    Texts are mapped to amounts of concepts, which are the catalogue's categories; the score is the
+    sum over shared concepts. Trained on items that followed each other, while each concept is held
+    to the items that carry its name.
+
+    Differs from the paper (reconstructed): a frozen sentence encoder under one linear map instead
+    of a recurrent net over words; negatives are shared by a batch. An item's own categories are
+    never among the words that are read of it.
     """
 
     reads_text = True
     renamed_state = {"net_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
-    """Of titles, texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of titles, texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     least: int = 5
-    """Items that must carry a category for it to be a concept."""
+    """Items that a category must have to be a concept."""
     most_share: float = 0.3
-    """Of the items; a category of more tells nothing."""
-    named: Annotated[float, Range(0.01, 2.0, log=True)] = (
-        0.1  # weight of holding concepts to their names, summed over them; 0: directions drift
-    )
+    """Largest share of the items that a category may have; a larger one says nothing."""
+    named: Annotated[float, Range(0.01, 2.0, log=True)] = 0.1
+    """Weight of the loss that holds concepts to their names, summed over them; 0: they drift."""
     free: bool = False
-    """Amounts may be below zero: what names cost."""
+    """Whether amounts may be negative; measures what names cost."""
     history_decay: Annotated[float, Range(0.3, 1.0)] = 0.7
-    """Weight of an item of the history relative to the one after it."""
+    """Weight of an event relative to the next one; 1: all events count the same."""
     history_length: int = 20
+    """Most recent events used."""
     negatives: int = 200
-    """Items drawn a batch."""
+    """Negative items drawn per batch and shared by its pairs."""
     lr: float = 2e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 1024
-    """Pairs of items."""
+    """Pairs of items per step."""
     epochs: int = 20
-    """At most."""
+    """Passes over the data, at most."""
     patience: int | None = 3
     """Validations (every 2 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     concepts_: list[str] = field(init=False, repr=False)
-    """(C,) names."""
+    """(C,) names of the concepts."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' titles and texts, unit length."""
+    """(N, D) vectors of the items' titles and texts, unit length."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -155,22 +156,23 @@ class SESA(NetMethod, ScoringRecommender):
     def tiny(cls) -> "SESA":
         return cls(HashingEncoder(32), least=1, most_share=1.0, negatives=20, epochs=2)
 
+    # learning
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
-        encoder, self.items_ = encoder_of(self.encoder), data.catalogue
-        self.vectors_, self.space_ = (
-            item_vectors(encoder, data.texts_of("title", "text"), run.progress),
-            encoder.space,
-        )
-        self.concepts_, known = self._named(data)
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.vectors_ = item_vectors(encoder, data.texts_of("title", "text"), run.progress)
+        self.space_ = encoder.space
+        self.concepts_, has_concept = self._find_concepts(data)
         self._start_net(run)
         rows = learned.sequences.rows
-        follows = np.flatnonzero(rows.from_end > 0)
-        pairs = np.stack([rows.values[follows], rows.values[follows + 1]], axis=1).astype(np.int64)
+        first = np.flatnonzero(rows.from_end > 0)
+        pairs = np.stack([rows.values[first], rows.values[first + 1]], axis=1).astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-        chosen = np.unique(rows.values).astype(np.int64)
+        candidates = np.unique(rows.values).astype(np.int64)
         if len(pairs):
-            report = self._train(data, pairs, chosen, known, validation, run)
+            report = self._train(data, pairs, candidates, has_concept, validation, run)
         else:
             report = self._leave_untrained("no user has two items to learn from")
         self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **report}
@@ -180,7 +182,7 @@ class SESA(NetMethod, ScoringRecommender):
         data: Dataset,
         pairs: np.ndarray,
         candidates: np.ndarray,
-        carries: sp.csr_matrix,
+        has_concept: sp.csr_matrix,
         validation: Validation | None,
         run: Run,
     ) -> dict[str, Any]:
@@ -191,140 +193,137 @@ class SESA(NetMethod, ScoringRecommender):
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-            return self._loss(batch, negatives, carries)
+            return self._loss(batch, negatives, has_concept)
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
-    def _named(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
-        """The concepts, and which items carry their names (N, C). Raises DataError where there is
-        none.
+    def _find_concepts(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
+        """Return the names of the concepts, and which items have them (N, C).
+
+        Raises DataError where there is no concept.
         """
-        listed: list[list[str]] = [[]] * len(data.catalogue)
+        categories: list[list[str]] = [[]] * len(data.catalogue)
         if "categories" in data.item_table.columns:
-            listed = [
-                list(dict.fromkeys(one or ())) for one in data.item_table["categories"].to_list()
-            ]
-        carried = Counter(name for names in listed for name in names)
-        names = sorted(
-            name
-            for name, count in carried.items()
-            if self.least <= count <= self.most_share * len(listed)
-        )
-        if not names:
+            lists = data.item_table["categories"].to_list()
+            categories = [list(dict.fromkeys(names or ())) for names in lists]
+        counts = Counter(name for names in categories for name in names)
+        largest = self.most_share * len(categories)
+        concepts = sorted(name for name, n in counts.items() if self.least <= n <= largest)
+        if not concepts:
             raise DataError(
                 f"no category stands at {self.least} items or more and at no more than"
                 f" {self.most_share:.0%} of all: SESA needs items with categories, or lower `least`"
             )
-        column = {name: i for i, name in enumerate(names)}
-        places = np.array(
+        column = {name: i for i, name in enumerate(concepts)}
+        entries = np.array(
             [
                 (row, column[name])
-                for row, mine in enumerate(listed)
-                for name in mine
+                for row, names in enumerate(categories)
+                for name in names
                 if name in column
             ],
             dtype=np.int64,
         )
-        return names, sp.csr_matrix(
-            (np.ones(len(places), np.float32), places.T), shape=(len(listed), len(names))
-        )
+        ones = np.ones(len(entries), np.float32)
+        shape = (len(categories), len(concepts))
+        return concepts, sp.csr_matrix((ones, entries.T), shape=shape)
 
-    def _loss(self, pairs: np.ndarray, drawn: np.ndarray, known: sp.csr_matrix) -> Tensor:
-        """Softmax of each pair against the items drawn, and binary cross-entropy of the concepts of
-        what is on the right.
+    def _loss(self, pairs: np.ndarray, drawn: np.ndarray, has_concept: sp.csr_matrix) -> Tensor:
+        """Return the softmax loss of pairs against drawn items, plus the loss of the names.
+
+        The latter is the binary cross-entropy of the concepts of each pair's second item.
         """
         net = self._net
-        left, right, others = (
-            torch.from_numpy(one).to(net.count.device) for one in (*pairs.T.copy(), drawn)
-        )
-        logits = net.front(right)
-        compared = SampledSoftmax()(
-            net.shares(net.front(left)) * net.counts(),
+        device = net.count.device
+        first, second = (torch.from_numpy(rows).to(device) for rows in pairs.T.copy())
+        negatives = torch.from_numpy(drawn).to(device)
+        logits = net.front(second)
+        loss = SampledSoftmax()(
+            net.shares(net.front(first)) * net.counts(),
             net.shares(logits),
-            net.shares(net.front(others)),
-            right,
-            others,
+            net.shares(net.front(negatives)),
+            second,
+            negatives,
             len(drawn) + 1,
         )
         if not self.named or self.free:
-            return compared
-        names = torch.from_numpy(known[pairs[:, 1]].toarray()).to(logits.device)
-        return compared + self.named * nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), names, reduction="sum"
-        ) / len(names)
+            return loss
+        names = torch.from_numpy(has_concept[pairs[:, 1]].toarray()).to(device)
+        entropy = binary_cross_entropy_with_logits(logits.float(), names, reduction="sum")
+        return loss + self.named * entropy / len(names)
 
     def _make_net(self) -> ConceptNet:
         return ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
 
+    # answering
+
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, D) vectors of texts -> (n, C): above 0 where a concept is more likely named than not."""
+        """Return the logits (n, C) of text vectors (n, D); above 0: the concept is likely."""
         net = self._ready()
-        out: np.ndarray = (
-            net.front.encode(torch.from_numpy(vectors).to(net.count.device)).float().cpu().numpy()
-        )
-        return out
+        tensor = torch.from_numpy(vectors).to(net.count.device)
+        logits: np.ndarray = net.front.encode(tensor).float().cpu().numpy()
+        return logits
 
     @torch.inference_mode()
     def amounts(self, vectors: np.ndarray | None = None) -> np.ndarray:
-        """(n, D) vectors of texts, or none for all items -> (n, C) of each concept; the product of
-        two is their score.
+        """Return the amounts (n, C) of concepts of text vectors (n, D), of all items by default.
+
+        The product of two is their score.
         """
         net = self._ready()
-        out: np.ndarray = (
-            (
-                net.all()
-                if vectors is None
-                else net.amounts(torch.from_numpy(vectors).to(net.count.device))
-            )
-            .cpu()
-            .numpy()
-        )
-        return out
+        if vectors is None:
+            amounts = net.all_items()
+        else:
+            amounts = net.amounts(torch.from_numpy(vectors).to(net.count.device))
+        array: np.ndarray = amounts.cpu().numpy()
+        return array
 
-    def _asked(self, queries: Queries) -> np.ndarray:
-        """(B, C) what each history has of each concept, fading, and what a query's text says."""
-        asked = np.asarray(
-            queries.histories.decayed_matrix(
-                len(self.items_), self.history_decay, self.history_length
-            )
-            @ self.amounts()
+    def _query_amounts(self, queries: Queries) -> np.ndarray:
+        """Return (B, C) the amounts of each history, older events decayed, and of the text."""
+        histories = queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
         )
+        amounts = np.asarray(histories @ self.amounts())
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
-            asked[list(texts)] += self.amounts(
-                asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
-            )
-        return asked
+            encoder = asking(encoder_of(self.encoder), self.space_)
+            amounts[list(texts)] += self.amounts(encoder.encode(list(texts.values())))
+        return amounts
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        asked = self._asked(queries)
-        scores: np.ndarray = asked @ self.amounts().T
+        query_amounts = self._query_amounts(queries)
+        scores: np.ndarray = query_amounts @ self.amounts().T
         scores[:, ~self.vectors_.any(axis=1)] = -np.inf
-        scores[~asked.any(axis=1)] = -np.inf
+        scores[~query_amounts.any(axis=1)] = -np.inf
         return scores
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The concepts that an item and its person share, NAMED at most, by their shares in the sum
-        of those named.
+        """Explain each item by the concepts that it shares with the query.
+
+        At most NAMED are named, with their shares in the sum of those named.
         """
         self._check_fitted()
-        asked, items = self._asked(Queries.of(queries).reindexed(self.items_)), self.amounts()
-        return [
-            [
-                self._reason(one, asked[i] * items[row] if row >= 0 else asked[i] * 0)
-                for one, row in zip(ranking.ids, self.items_.rows(ranking.ids), strict=True)
-            ]
-            for i, ranking in enumerate(rankings)
-        ]
+        query_amounts = self._query_amounts(Queries.of(queries).reindexed(self.items_))
+        item_amounts = self.amounts()
+        explanations = []
+        for i, ranking in enumerate(rankings):
+            rows = self.items_.rows(ranking.ids)
+            parts = query_amounts[i] * item_amounts[np.maximum(rows, 0)]
+            parts[rows < 0] = 0
+            pairs = zip(ranking.ids, parts, strict=True)
+            explanations.append([self._explain_item(item_id, part) for item_id, part in pairs])
+        return explanations
 
-    def _reason(self, item_id: str, parts: np.ndarray) -> Explanation:
-        best = [at for at in np.argsort(-parts, kind="stable")[:NAMED].tolist() if parts[at] > 0]
-        whole = sum(float(parts[at]) for at in best)
+    def _explain_item(self, item_id: str, parts: np.ndarray) -> Explanation:
+        """Return the explanation of an item by the parts (C,) of its score."""
+        best = np.argsort(-parts, kind="stable")[:NAMED]
+        best = best[parts[best] > 0].tolist()
+        total = sum(float(parts[i]) for i in best)
         return Explanation(
             item_id,
-            tuple(Evidence("concept", self.concepts_[at], float(parts[at]) / whole) for at in best),
+            tuple(Evidence("concept", self.concepts_[i], float(parts[i]) / total) for i in best),
         )
