@@ -1,9 +1,10 @@
-"""Graph heuristic: the items a few steps after your last ones, most similar first; nothing is
-trained.
+"""Graph heuristic: items a few steps after the last ones, most similar first, without training.
+
+Shapes: B queries, A distinct anchors, N items, D width, K list.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,42 +31,42 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class GraphHeuristic(Recommender):
-    """Follows the arrows "bought next" one to three steps from your last items and puts the most
-    similar items first; if that wins, a benchmark has a shortcut.
+    """Follow the graph of consecutive events from the last items, most similar items first.
 
-    Ring h of an anchor holds the items at exactly h steps in the graph of consecutive events. Each
-    ring gives its budget of places, best score first: cosine of the items' vectors, in ring 1 plus
-    `ring_weight` x log(1 + count) / the anchor's largest. TGH-1 of the paper is last_budget=(7, 2,
-    1), previous_budget=(); TGH-2 is the default. Places left empty take what the rings have left,
-    in the same order, then the items most similar to the last one, which comes last itself. Scores
-    fall by steps: a whole step for each turn of that order, the item's own score within.
+    If that wins, a benchmark has a shortcut. Ring h of an anchor (one of the last two items) holds
+    the items at exactly h steps in the graph. Each ring gives its budget of the list, best score
+    first: cosine of the items' vectors, in ring 1 plus `ring_weight` x log(1 + count) / the
+    anchor's largest. TGH-1 of the paper is last_budget=(7, 2, 1), previous_budget=(); TGH-2 is the
+    default. What is left empty is filled with what the rings have left, in the same order, then
+    with the items most similar to the last one, which itself comes last. Scores fall by steps: a
+    whole step for each turn of that order, the item's own score within.
 
     Differs from the paper: vectors come from the events or from TF-IDF, not from a language model;
-    budgets are shares of any k; excluded items take no place of a budget; an item that has neither
-    an arrow nor a vector is no anchor, the one before it is.
+    budgets are shares of any k; excluded items take nothing of a budget; an item that has neither a
+    follower nor a vector is no anchor, the one before it is.
     """
 
     last_budget: tuple[int, ...] = (5, 1)
-    """Places of a list for rings 1, 2, ... around the last item."""
+    """Parts of a list for rings 1, 2, ... around the last item."""
     previous_budget: tuple[int, ...] = (3, 1)
-    """The same around the item before; empty: it is not used."""
+    """Parts of a list for the rings around the item before; empty: it is not used."""
     ring_weight: float = 0.5
-    """Of the count's logarithm beside the cosine, in ring 1."""
+    """Weight of the count's logarithm relative to the cosine, in ring 1."""
     vectors: Literal["events", "texts"] = "events"
-    """What items are compared by."""
+    """What item vectors are made from."""
     dims: int = 128
-    """Singular directions of a vector."""
+    """Width of item vectors (singular directions)."""
 
     counts_: sp.csr_matrix = field(init=False, repr=False)
     """(N, N) how often j comes right after i; no diagonal."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) float32 of unit length; zero: nothing known."""
+    """(N, D) float32 of unit length; zero for an unknown item."""
 
     def __post_init__(self) -> None:
         budget = (*self.last_budget, *self.previous_budget)
         if (
             not self.last_budget
-            or any(type(places) is not int or places < 0 for places in budget)
+            or any(type(part) is not int or part < 0 for part in budget)
             or not sum(budget)
         ):
             raise DataError(
@@ -82,191 +83,201 @@ class GraphHeuristic(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        counts = transitions(
-            data.sequences.rows, len(self.items_), {1: 1.0}, None, run.workers
-        ).tocoo()
-        different = counts.row != counts.col
-        self.counts_ = sp.csr_matrix(
-            (counts.data[different], (counts.row[different], counts.col[different])),
-            shape=counts.shape,
-        )
-        matrix = (
-            _scaled_events(data.sequences.rows, len(self.items_))
-            if self.vectors == "events"
-            else tfidf(data.item_texts)
-        )
-        filled = np.diff(matrix.indptr) > 0
-        self.vectors_ = np.zeros((len(self.items_), 1), np.float32)
-        if filled.any() and min(matrix.shape) > 1:
-            self.vectors_ = svd_vectors(matrix, self.dims, run.seed) * filled[:, None]
+        n = len(self.items_)
+        rows = data.sequences.rows
+        counts = transitions(rows, n, {1: 1.0}, None, run.workers).tocoo()
+        is_other = counts.row != counts.col
+        entries = (counts.data[is_other], (counts.row[is_other], counts.col[is_other]))
+        self.counts_ = sp.csr_matrix(entries, shape=counts.shape)
+        from_events = self.vectors == "events"
+        matrix = _scaled_events(rows, n) if from_events else tfidf(data.item_texts)
+        has_vector = np.diff(matrix.indptr) > 0
+        self.vectors_ = np.zeros((n, 1), np.float32)
+        if has_vector.any() and min(matrix.shape) > 1:
+            self.vectors_ = svd_vectors(matrix, self.dims, run.seed) * has_vector[:, None]
         self.fit_report_ = {
             "edges": self.counts_.nnz,
-            "items_without_vector": int((~filled).sum()),
+            "items_without_vector": int((~has_vector).sum()),
             "dims": self.vectors_.shape[1],
         }
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        """Queries are answered in the order of their last item, so that those who share it share
-        the work on it.
-        """
+        """Answer queries in the order of their last item, so that those who share it share work."""
         queries = queries.reindexed(self.items_)
         lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         anchors = self._anchors(queries)
-        out = Rankings.empty(self.items_, len(queries), k)
+        answers = Rankings.empty(self.items_, len(queries), k)
         order = np.argsort(anchors[0], kind="stable")
         order = order[anchors[0][order] >= 0]
         for start, stop in blocks(len(order), len(self.items_)):
-            some = order[start:stop]
-            allowed = queries.take(some).allowed(None if lists is None else lists.take(some))
-            out.rows[some], out.scores[some] = self._answer(
-                [one[some] for one in anchors], allowed, k
-            )
-        return replace(out, notes=short_notes(self.name, queries, out.rows, k))
+            block = order[start:stop]
+            block_lists = None if lists is None else lists.take(block)
+            allowed = queries.take(block).allowed(block_lists)
+            lists_of_block = self._fill_lists([rows[block] for rows in anchors], allowed, k)
+            answers.rows[block] = lists_of_block.rows
+            answers.scores[block] = lists_of_block.scores
+        return replace(answers, notes=short_notes(self.name, queries, answers.rows, k))
 
     def _anchors(self, queries: Queries) -> list[np.ndarray]:
-        """(B,) the last item of every history, and the one before, of those that lead anywhere; -1
-        for none.
-        """
-        useful = (np.diff(self.counts_.indptr) > 0) | self.vectors_.any(axis=1)
-        histories = queries.histories.keep(useful[queries.histories.values])
-        out = []
-        for back in range(2 if self.previous_budget else 1):
-            at = histories.from_end == back
-            out.append(np.full(len(queries), -1, np.int64))
-            out[-1][histories.row_ids[at]] = histories.values[at]
-        return out
+        """Return (B,) the last item of every history, and (B,) the one before; -1 for none.
 
-    def _answer(
-        self, anchors: list[np.ndarray], allowed: np.ndarray, k: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """(B, k) rows and scores for the block of queries whose anchors and `allowed` (B, N) items
-        are given; marks off `allowed`.
+        Items with neither a follower nor a vector are skipped.
+        """
+        is_useful = (np.diff(self.counts_.indptr) > 0) | self.vectors_.any(axis=1)
+        histories = queries.histories.keep(is_useful[queries.histories.values])
+        anchors = []
+        for age in range(2 if self.previous_budget else 1):
+            mask = histories.from_end == age
+            rows = np.full(len(queries), -1, np.int64)
+            rows[histories.row_ids[mask]] = histories.values[mask]
+            anchors.append(rows)
+        return anchors
+
+    def _fill_lists(self, anchors: list[np.ndarray], allowed: np.ndarray, k: int) -> "_Lists":
+        """Return the lists of a block of queries.
+
+        `anchors` are one or two arrays (B,); `allowed` (B, N) is changed.
         """
         budgets = [self.last_budget, self.previous_budget][: len(anchors)]
-        page = _Page(allowed, k, 2 * sum(map(len, budgets)) + 1, 4.0 + self.ring_weight)
-        turns = []
+        step = 4.0 + self.ring_weight
+        lists = _Lists(allowed, k, 2 * sum(map(len, budgets)) + 1, step)
+        longest = int(lists.most_entries.max(initial=0))
+        turns: list[_Turn] = []
+        similarities = []
         for anchor, budget in zip(anchors, budgets, strict=True):
-            who = np.flatnonzero(anchor >= 0)
-            distinct, at = np.unique(anchor[who], return_inverse=True)
-            # 2: above 0, as `heaviest` wants
-            similar = 2 + self.vectors_[distinct] @ self.vectors_.T
-            # as unlike as can be: nobody asks for the same again
-            similar[np.arange(len(distinct)), distinct] = 1
-            turns += [
-                (who, ring, at)
-                for ring in self._rings(
-                    distinct, len(budget), similar, int(page.head.max(initial=0))
-                )
-            ]
-            if anchor is anchors[0]:
-                last = similar, at
-        for turn, places in zip(turns, _scaled(budgets, k), strict=True):
-            page.take(*turn, places)
+            query = np.flatnonzero(anchor >= 0)
+            distinct, row = np.unique(anchor[query], return_inverse=True)
+            similarity = self._similarity(distinct)
+            rings = self._rings(distinct, len(budget), similarity, longest)
+            turns += [_Turn(query, ring, row) for ring in rings]
+            similarities.append((similarity, row))
+        for turn, count in zip(turns, _scale_budgets(budgets, k), strict=True):
+            lists.take(turn, count)
         for turn in turns:
-            page.take(*turn, k)
-        known = np.any(self.vectors_, axis=1)
-        page.complete(*last, known[anchors[0]][:, None] & known)
-        return page.rows, page.scores
+            lists.take(turn, k)
+        has_vector = np.any(self.vectors_, axis=1)
+        lists.complete(*similarities[0], has_vector[anchors[0]][:, None] & has_vector)
+        return lists
+
+    def _similarity(self, anchors: np.ndarray) -> np.ndarray:
+        """Return (A, N) cosines plus 2, which is above 0, as `heaviest` needs; 1 to itself."""
+        similarity = 2 + self.vectors_[anchors] @ self.vectors_.T
+        # the lowest of all: an anchor itself is recommended last
+        similarity[np.arange(len(anchors)), anchors] = 1
+        return similarity
 
     def _rings(
-        self, anchors: np.ndarray, hops: int, similar: np.ndarray, longest: int
+        self, anchors: np.ndarray, hops: int, similarity: np.ndarray, longest: int
     ) -> list[sp.csr_matrix]:
-        """(A, N) for each ring: the scores of its items, best first."""
-        n = len(self.items_)
-        every = np.arange(len(anchors))
-        reached = np.zeros((len(anchors), n), dtype=bool)
-        reached[every, anchors] = True
-        ring = sp.csr_matrix(
-            (np.ones(len(anchors), np.float32), (every, anchors)), shape=(len(anchors), n)
-        )
-        out = []
+        """Return (A, N) the scores of each ring's items, best first, at most `longest`."""
+        anchor_rows = np.arange(len(anchors))
+        shape = (len(anchors), len(self.items_))
+        is_reached = np.zeros(shape, dtype=bool)
+        is_reached[anchor_rows, anchors] = True
+        ones = np.ones(len(anchors), np.float32)
+        ring = sp.csr_matrix((ones, (anchor_rows, anchors)), shape=shape)
+        rings = []
         for hop in range(hops):
             step = sp.csr_matrix(ring @ self.counts_)
-            row = np.repeat(every, np.diff(step.indptr))
-            new = ~reached[row, step.indices]
-            row, col, bounds = row[new], step.indices[new], np.r_[0, np.cumsum(new)][step.indptr]
-            reached[row, col] = True
-            scores = similar[row, col]
+            row = np.repeat(anchor_rows, np.diff(step.indptr))
+            is_new = ~is_reached[row, step.indices]
+            row, column = row[is_new], step.indices[is_new]
+            bounds = np.r_[0, np.cumsum(is_new)][step.indptr]
+            is_reached[row, column] = True
+            scores = similarity[row, column]
             if hop == 0 and len(row):
-                logs = np.log1p(step.data[new])
-                most = np.zeros(len(anchors), np.float32)
-                np.maximum.at(most, row, logs)
-                scores = scores + np.float32(self.ring_weight) * logs / most[row]
-            ring = sp.csr_matrix(
-                (np.ones(len(row), np.float32), col, bounds), shape=(len(anchors), n)
-            )
-            out.append(
-                heaviest(sp.csr_matrix((scores, col, bounds), shape=(len(anchors), n)), longest)
-            )
-        return out
+                logs = np.log1p(step.data[is_new])
+                largest = np.zeros(len(anchors), np.float32)
+                np.maximum.at(largest, row, logs)
+                scores = scores + np.float32(self.ring_weight) * logs / largest[row]
+            ones = np.ones(len(row), np.float32)
+            ring = sp.csr_matrix((ones, column, bounds), shape=shape)
+            rings.append(heaviest(sp.csr_matrix((scores, column, bounds), shape=shape), longest))
+        return rings
 
 
-class _Page:
-    """Lists of a block of queries, filled from the front; what stands in one is marked off
-    `allowed`.
+class _Turn(NamedTuple):
+    """A ring, and the queries that take items from it."""
+
+    query: np.ndarray
+    """(Q,) numbers of queries."""
+    ring: sp.csr_matrix
+    """(A, N) scores of the ring's items, best first."""
+    row: np.ndarray
+    """(Q,) row of the ring for each query."""
+
+
+class _Lists:
+    """Lists of a block of queries, filled from the first rank on.
+
+    An item that is in a list is no longer `allowed` (B, N) for its query. Scores fall by `step` at
+    each of `turns`.
     """
 
     def __init__(self, allowed: np.ndarray, k: int, turns: int, step: float) -> None:
-        self.allowed, self.k, self.turns, self.step = allowed, k, turns, step
+        self.allowed = allowed
+        self.k = k
+        self.turns = turns
+        self.step = step
         self.rows = np.full((len(allowed), k), -1, np.int32)
         self.scores = np.full((len(allowed), k), -np.inf, np.float32)
         self.filled = np.zeros(len(allowed), np.int64)
-        # as many items of a ring hold k that are allowed, if it has them
-        self.head = k + allowed.shape[1] - allowed.sum(axis=1)
+        # so many entries of a ring hold k allowed items, if the ring has them
+        self.most_entries = k + allowed.shape[1] - allowed.sum(axis=1)
 
-    def take(self, who: np.ndarray, ring: sp.csr_matrix, at: np.ndarray, places: int) -> None:
-        """Give queries `who` up to `places` allowed items of row `at` of the ring, from its front."""
+    def take(self, turn: _Turn, count: int) -> None:
+        """Append up to `count` allowed items of a ring to its queries' lists, best first."""
         self.turns -= 1
-        unfinished = self.filled[who] < self.k
-        who, at = who[unfinished], at[unfinished]
-        lengths = np.minimum(ring.indptr[at + 1] - ring.indptr[at], self.head[who])
-        entries = np.arange(lengths.sum()) + np.repeat(
-            ring.indptr[at] - np.cumsum(lengths) + lengths, lengths
-        )
-        items, scores = Ragged.of_lengths(lengths, ring.indices[entries]), ring.data[entries]
-        free = self.allowed[who[items.row_ids], items.values]
-        items, scores = items.keep(free), scores[free]
+        ring = turn.ring
+        is_open = self.filled[turn.query] < self.k
+        query, row = turn.query[is_open], turn.row[is_open]
+        starts = ring.indptr[row]
+        lengths = np.minimum(ring.indptr[row + 1] - starts, self.most_entries[query])
+        shifts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+        entries = np.arange(lengths.sum()) + shifts
+        items = Ragged.of_lengths(lengths, ring.indices[entries])
+        is_allowed = self.allowed[query[items.row_ids], items.values]
+        items, scores = items.keep(is_allowed), ring.data[entries][is_allowed]
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
-        taken = rank < np.minimum(places, self.k - self.filled)[who][items.row_ids]
-        owner, item = who[items.row_ids[taken]], items.values[taken]
-        place = self.filled[owner] + rank[taken]
-        self.rows[owner, place], self.scores[owner, place] = (
-            item,
-            scores[taken] + self.turns * self.step,
-        )
+        room = np.minimum(count, self.k - self.filled)[query]
+        is_taken = rank < room[items.row_ids]
+        owner, item = query[items.row_ids[is_taken]], items.values[is_taken]
+        position = self.filled[owner] + rank[is_taken]
+        self.rows[owner, position] = item
+        self.scores[owner, position] = scores[is_taken] + self.turns * self.step
         self.allowed[owner, item] = False
         self.filled += np.bincount(owner, minlength=len(self.filled))
 
-    def complete(self, similar: np.ndarray, at: np.ndarray, known: np.ndarray) -> None:
-        """Fill what is empty with the allowed items of the highest entries in row `at` of
-        `similar`, where `known` (B, N).
+    def complete(self, similarity: np.ndarray, row: np.ndarray, has_vector: np.ndarray) -> None:
+        """Fill what is empty with the most similar allowed items.
+
+        `row` (B,) are queries' rows of `similarity`; `has_vector` (B, N) which items may be used.
         """
         short = np.flatnonzero(self.filled < self.k)
-        rest = np.where(self.allowed[short] & known[short], similar[at[short]], -np.inf)
-        rows, scores = top_k(rest, self.k)
+        is_usable = self.allowed[short] & has_vector[short]
+        rows, scores = top_k(np.where(is_usable, similarity[row[short]], -np.inf), self.k)
         empty = self.k - self.filled[short]
         for i, query in enumerate(short.tolist()):
             self.rows[query, self.filled[query] :] = rows[i, : empty[i]]
             self.scores[query, self.filled[query] :] = scores[i, : empty[i]]
 
 
-def _scaled(budgets: list[tuple[int, ...]], k: int) -> list[int]:
-    """The places of a list of k for each budget in turn; where they do not divide, the earlier ones
-    round up.
+def _scale_budgets(budgets: list[tuple[int, ...]], k: int) -> list[int]:
+    """Return the ranks of a list of k for each part of the budgets in turn.
+
+    Where they do not divide, the earlier ones are rounded up.
     """
-    flat = np.array([places for budget in budgets for places in budget])
-    ends = [-(-int(places) * k // int(flat.sum())) for places in np.cumsum(flat)]
+    parts = np.array([part for budget in budgets for part in budget])
+    ends = [-(-int(end) * k // int(parts.sum())) for end in np.cumsum(parts)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _scaled_events(rows: Ragged, items: int) -> sp.csr_matrix:
-    """(N, U) items by users, each entry divided by the square root of both degrees."""
-    seen = rows.matrix(items)
-    seen.sum_duplicates()
-    seen.data[:] = 1
-    users, counts = np.diff(seen.indptr), np.bincount(seen.indices, minlength=items)
-    return (
-        sp.diags(1 / np.sqrt(np.maximum(counts, 1)))
-        @ seen.T
-        @ sp.diags(1 / np.sqrt(np.maximum(users, 1)))
-    ).tocsr()
+    """Return (N, U) items by users, each entry divided by the square root of both degrees."""
+    choices = rows.matrix(items)
+    choices.sum_duplicates()
+    choices.data[:] = 1
+    user_degrees = np.maximum(np.diff(choices.indptr), 1)
+    item_degrees = np.maximum(np.bincount(choices.indices, minlength=items), 1)
+    scaled = sp.diags(1 / np.sqrt(item_degrees)) @ choices.T @ sp.diags(1 / np.sqrt(user_degrees))
+    return scaled.tocsr()
