@@ -10,7 +10,7 @@ from tailor.core.run import Run
 from tailor.core.saving import load, load_item_ids, load_titles
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explanation_text import cleaned
+from tailor.evaluation.explanation_text import clean_title
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.progress import terminal
@@ -134,7 +134,7 @@ def predict_command(
     table(
         ["item", "title", "predicted"],
         [
-            [one, cleaned(titles.get(one, "")), value]
+            [one, clean_title(titles.get(one, "")), value]
             for one, value in zip(asked, values.tolist(), strict=True)
         ],
     )

@@ -11,9 +11,9 @@ import numpy as np
 from tailor.errors import DataError
 from tailor.evaluation.report import (
     Report,
-    known_names,
+    add_intervals,
+    check_names,
     mean_of_defined,
-    with_intervals,
     without_nan,
 )
 from tailor.evaluation.significance import (
@@ -74,15 +74,15 @@ def compare(
     `kind` of test: permutation, bootstrap, t or wilcoxon (`significance.paired_test`). All
     comparisons share their draws. Raises DataError where some methods learned from "train" and
     others from "train+valid": more data is no better method. Reports of separate runs: put them
-    together by `joined`.
+    together by `join_reports`.
     """
     if baseline not in report.methods:
         raise DataError(
             f'no method "{baseline}" in this report; it has {", ".join(report.methods)}'
         )
     metrics = report.metrics if metrics is None else metrics
-    known_names("metrics", metrics, report.metrics)
-    known_names("seen", (seen,), dict.fromkeys(how for _, how in report.results))
+    check_names("metrics", metrics, report.metrics)
+    check_names("seen", (seen,), dict.fromkeys(how for _, how in report.results))
     learned = {result.trained_on for result in report.results.values()} - {"other data", "unknown"}
     if len(learned) > 1:
         raise DataError(
@@ -125,7 +125,7 @@ def compare(
     ]
 
 
-def joined(reports: Sequence[Report], seed: int = 0) -> Report:
+def join_reports(reports: Sequence[Report], seed: int = 0) -> Report:
     """One report of methods that were run separately. Raises DataError where they are not of the
     same split, part, users and metrics.
     """
@@ -135,7 +135,7 @@ def joined(reports: Sequence[Report], seed: int = 0) -> Report:
         if names.count(name) > 1:
             raise DataError(f'two reports hold a method "{name}": give them different names')
     results = {key: result for report in reports for key, result in report.results.items()}
-    return with_intervals(replace(reports[0], results=results), seed)
+    return add_intervals(replace(reports[0], results=results), seed)
 
 
 def _refuse_mixing(reports: Sequence[Report]) -> None:

@@ -13,7 +13,7 @@ JOINERS = "\u200c\u200d"  # zero width, and yet part of how Persian, Hindi and e
 COUNTS = ("", "", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
-def cleaned(title: str) -> str:
+def clean_title(title: str) -> str:
     """One line without control characters, direction marks and half surrogates, cut after `LONGEST`
     characters.
     """
@@ -22,12 +22,16 @@ def cleaned(title: str) -> str:
     return seen if len(seen) <= LONGEST else seen[: LONGEST - 1].rstrip() + "…"
 
 
-def quoted(item_id: str, titles: Mapping[str, str]) -> str:
+def quote_title(item_id: str, titles: Mapping[str, str]) -> str:
     """The title, or the id where there is none, in quotation marks of which none stands inside."""
-    return '"' + (cleaned(titles.get(item_id) or "") or cleaned(item_id)).replace('"', "'") + '"'
+    return (
+        '"'
+        + (clean_title(titles.get(item_id) or "") or clean_title(item_id)).replace('"', "'")
+        + '"'
+    )
 
 
-def listed(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
@@ -72,8 +76,8 @@ def _clause(kind: str, evidence: Sequence[Evidence], titles: Mapping[str, str], 
     if kind == "popularity":
         return "many people choose it"
     if kind == "item":
-        return "you " + verb + " " + listed([quoted(one.id, titles) for one in evidence])
-    names = listed([quoted(one.id, {}) for one in evidence])
+        return "you " + verb + " " + join_names([quote_title(one.id, titles) for one in evidence])
+    names = join_names([quote_title(one.id, {}) for one in evidence])
     if kind == "word":
         return (
             ("the words " if several else "the word ")
@@ -111,7 +115,7 @@ def _without(found: Counterfactual, named: set[str], titles: Mapping[str, str]) 
         )
     return (
         "without "
-        + listed([quoted(one, titles) for one in found.removed])
+        + join_names([quote_title(one, titles) for one in found.removed])
         + " it would not be "
         + place
     )

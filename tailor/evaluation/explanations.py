@@ -31,7 +31,7 @@ TRIES = 256
 
 
 @dataclass(frozen=True)
-class Fall:
+class RankDrop:
     """Where an item stands with the whole history, without its evidence, and without as many random
     other events.
 
@@ -70,7 +70,7 @@ class Counterfactual:
         return bool(self.removed)
 
 
-def without(query: Query, item_ids: Iterable[str]) -> Query:
+def remove_items(query: Query, item_ids: Iterable[str]) -> Query:
     """The same query from a history without these items; whatever it excludes stays excluded."""
     gone = set(item_ids)
     return _keeping(query, [at for at, one in enumerate(query.history.item_ids) if one not in gone])
@@ -85,7 +85,7 @@ def _keeping(query: Query, places: Sequence[int]) -> Query:
     return replace(query, history=History(tuple(old.item_ids[at] for at in places), **columns))
 
 
-def standings(
+def item_positions(
     method: Recommender, queries: Sequence[Query], item_ids: Sequence[str], depth: int = DEPTH
 ) -> list[tuple[int, float] | None]:
     """For every query, rank and score of its item in a ranking of the whole catalogue; None: not
@@ -115,10 +115,10 @@ def leave_one_out(
     causes = list(dict.fromkeys(reversed(query.history.item_ids)))[:LATEST]
     if not causes or not item_ids:
         return [Explanation(one) for one in item_ids]
-    listed = method.recommend([query], depth)[0].ids
-    together = tuple(dict.fromkeys((*listed, *item_ids)))
+    join_names = method.recommend([query], depth)[0].ids
+    together = tuple(dict.fromkeys((*join_names, *item_ids)))
     only = Ranking(together, np.arange(len(together), 0, -1, dtype=np.float32))
-    asked = [query, *(without(query, (cause,)) for cause in causes)]
+    asked = [query, *(remove_items(query, (cause,)) for cause in causes)]
     answers = method.recommend(asked, len(together), [only] * len(asked))
     scores = [dict(zip(one.ids, one.scores.tolist(), strict=True)) for one in answers]
     floor = min((min(one.values()) for one in scores if one), default=0.0)
@@ -142,7 +142,7 @@ def leave_one_out(
     return out
 
 
-def explained(
+def explain_rankings(
     method: Recommender, queries: Sequence[Query], rankings: Sequence[Ranking]
 ) -> list[list[Explanation]]:
     """What the method itself says, or what leaving one out shows where it cannot explain."""
@@ -157,7 +157,9 @@ def explained(
 # --------------------------------------------------------------------------------------------------------------
 
 
-def strongest(query: Query, explanation: Explanation, cover: float = COVER) -> tuple[str, ...]:
+def strongest_evidence(
+    query: Query, explanation: Explanation, cover: float = COVER
+) -> tuple[str, ...]:
     """The items of the history that the explanation names first, up to `cover` of the score; the
     last of them may go beyond.
     """
@@ -171,14 +173,14 @@ def strongest(query: Query, explanation: Explanation, cover: float = COVER) -> t
     return tuple(one.id for one, sofar in zip(named, before, strict=True) if sofar < cover)
 
 
-def falls(
+def rank_drops(
     method: Recommender,
     queries: Sequence[Query],
     explanations: Sequence[Explanation],
     run: Run = NOW,
     draws: int = DRAWS,
     cover: float = COVER,
-) -> list[Fall | None]:
+) -> list[RankDrop | None]:
     """`faithfulness` for many queries in one go, one explanation a query."""
     if draws < 1 or not 0 < cover <= 1:
         raise DataError(
@@ -190,15 +192,15 @@ def falls(
     plans = []
     for i, explanation in enumerate(explanations):
         query = queries[i]
-        named = strongest(query, explanation, cover)
+        named = strongest_evidence(query, explanation, cover)
         random = _random_removals(query, named, explanation.item_id, run, draws)
         if not random:
             continue
         plans.append((i, named, len(asked), len(random)))
-        asked += [query, without(query, named), *random]
+        asked += [query, remove_items(query, named), *random]
         items += [explanation.item_id] * (2 + len(random))
-    found = standings(method, asked, items)
-    out: list[Fall | None] = [None] * len(explanations)
+    found = item_positions(method, asked, items)
+    out: list[RankDrop | None] = [None] * len(explanations)
     for i, named, start, n in plans:
         places = found[start : start + 2 + n]
         if any(places):
@@ -213,7 +215,7 @@ def faithfulness(
     run: Run = NOW,
     draws: int = DRAWS,
     cover: float = COVER,
-) -> Fall | None:
+) -> RankDrop | None:
     """How far the item falls without the evidence, against how far it falls without as many random
     other events.
 
@@ -225,7 +227,7 @@ def faithfulness(
     always below the first `DEPTH`. All draws are made where they are no more than `draws`; else
     they are keyed by (seed, request id, item).
     """
-    return falls(method, [query], [explanation], run, draws, cover)[0]
+    return rank_drops(method, [query], [explanation], run, draws, cover)[0]
 
 
 def with_faithfulness(
@@ -238,7 +240,7 @@ def with_faithfulness(
     """The same explanations with `Explanation.faithfulness` filled in."""
     flat = [(queries[i], one) for i, of_query in enumerate(explanations) for one in of_query]
     figures = iter(
-        falls(method, [query for query, _ in flat], [one for _, one in flat], run, draws)
+        rank_drops(method, [query for query, _ in flat], [one for _, one in flat], run, draws)
     )
     return [
         [
@@ -274,12 +276,12 @@ def _fall(
     full: tuple[int, float] | None,
     evidence: tuple[int, float] | None,
     random: Sequence[tuple[int, float] | None],
-) -> Fall:
+) -> RankDrop:
     ours, theirs = _height(evidence), float(np.mean([_height(one) for one in random]))
     top = max(ours, theirs, _height(full))
     parts = [(None, None) if one is None else one for one in (full, evidence, *random)]
     ranks, scores = [rank for rank, _ in parts], [score for _, score in parts]
-    return Fall(
+    return RankDrop(
         (theirs - ours) / top,
         named,
         ranks[0],
@@ -311,7 +313,7 @@ def counterfactual(
     that can be spared are put back, `tries` of them looked at. Every answer has been seen to hold
     by asking the method.
     """
-    base = standings(method, [query], [item_id], k)[0]
+    base = item_positions(method, [query], [item_id], k)[0]
     causes = _by_contribution(method, query, item_id) if base else []
     if base is None or not causes:
         return Counterfactual(item_id, k, (), base[0] if base else None, True)
@@ -319,8 +321,8 @@ def counterfactual(
     def is_gone(sets: Sequence[Sequence[str]]) -> list[bool]:
         return [
             one is None
-            for one in standings(
-                method, [without(query, gone) for gone in sets], [item_id] * len(sets), k
+            for one in item_positions(
+                method, [remove_items(query, gone) for gone in sets], [item_id] * len(sets), k
             )
         ]
 
@@ -364,7 +366,7 @@ def _by_contribution(method: Recommender, query: Query, item_id: str) -> list[st
     latest first.
     """
     only = Ranking((item_id,), np.ones(1, np.float32))
-    reasons = explained(method, [query], [only])[0][0]
+    reasons = explain_rankings(method, [query], [only])[0][0]
     known = dict.fromkeys(reversed(query.history.item_ids))
     named = [one.id for one in reasons.evidence if one.kind == "item" and one.id in known]
     return list(dict.fromkeys((*named, *known)))

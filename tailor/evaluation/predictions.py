@@ -15,7 +15,7 @@ from tailor.data.examples import Examples, Outcome
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.evaluation.protocol import by_history, refuse_seen_targets, trained_on
-from tailor.evaluation.report import GIVEN, Report, Result, with_intervals, without_nan
+from tailor.evaluation.report import GIVEN, Report, Result, add_intervals, without_nan
 from tailor.evaluation.significance import draw_counts
 from tailor.metrics.calibration import clicks_over_predicted, expected_calibration_error
 from tailor.metrics.prediction import (
@@ -32,7 +32,7 @@ DRAWS = 1000
 
 
 @runtime_checkable
-class Says(Protocol):
+class DeclaresOutcome(Protocol):
     """A predictor that says what it predicts."""
 
     def outcome(self) -> Outcome: ...
@@ -86,7 +86,7 @@ class Predictions:
     def auc_interval(self, method: str, seed: int = 0) -> tuple[float, float]:
         """The 95 % interval of the AUC over all pairs, people drawn with replacement."""
         low, high = np.nanquantile(
-            drawn_aucs(self.labels, self.users, [self.said[method]], seed=seed)[:, 0],
+            bootstrap_aucs(self.labels, self.users, [self.said[method]], seed=seed)[:, 0],
             [0.025, 0.975],
         )
         return float(low), float(high)
@@ -95,7 +95,7 @@ class Predictions:
         """Every other method's AUC less the baseline's; all share their draws."""
         if baseline not in self.said:
             raise DataError(f'no method "{baseline}" among {", ".join(self.said)}')
-        drawn = drawn_aucs(self.labels, self.users, list(self.said.values()), seed=seed)
+        drawn = bootstrap_aucs(self.labels, self.users, list(self.said.values()), seed=seed)
         own = dict(
             zip(self.said, (drawn - drawn[:, [list(self.said).index(baseline)]]).T, strict=True)
         )
@@ -181,14 +181,14 @@ def evaluate_predictions(
         0.0,
         _described(outcome),
     )
-    return Predictions(with_intervals(report, run.seed), examples.labels, users, said)
+    return Predictions(add_intervals(report, run.seed), examples.labels, users, said)
 
 
 def _common(named: Mapping[str, Predictor]) -> Outcome:
     """What all methods predict, with the longest history that one of them reads."""
     found = {}
     for name, method in named.items():
-        if not isinstance(method, Says):
+        if not isinstance(method, DeclaresOutcome):
             raise DataError(f"{name} does not say what it predicts: pass outcome=Outcome(...)")
         found[name] = method.outcome()
     longest = max(one.length for one in found.values())
@@ -256,7 +256,7 @@ def _strata(split: Split, examples: Examples, users: np.ndarray, n: int) -> dict
     return {name: mask for name, mask in by_history(lengths).items() if mask.any()}
 
 
-def drawn_aucs(
+def bootstrap_aucs(
     labels: np.ndarray,
     users: np.ndarray,
     scores: Sequence[np.ndarray],

@@ -14,16 +14,16 @@ from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.comparing import Comparison, compare, joined
+from tailor.evaluation.comparing import Comparison, compare, join_reports
 from tailor.evaluation.report import (
     Report,
     Result,
-    known_depths,
-    known_names,
+    add_intervals,
+    check_depths,
+    check_names,
     mean_of_defined,
-    with_intervals,
 )
-from tailor.evaluation.runs import Candidates, GivenLists
+from tailor.evaluation.runs import Candidates, ExternalRun
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
@@ -31,11 +31,19 @@ from tailor.metrics.ranking import PER_USER, hits
 
 SEEN = ("removed", "kept")
 # what people ask for together
-__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]
+__all__ = [
+    "Comparison",
+    "Report",
+    "Result",
+    "compare",
+    "evaluate",
+    "join_reports",
+    "refuse_seen_targets",
+]
 
 
 def evaluate(
-    methods: Recommender | Mapping[str, Recommender | GivenLists],
+    methods: Recommender | Mapping[str, Recommender | ExternalRun],
     split: Split,
     part: str = "test",
     k: Sequence[int] = (10,),
@@ -49,15 +57,15 @@ def evaluate(
 
     The whole catalogue is ranked, once with the items of the user's history removed and once with
     them kept; lists too short count as misses. `candidates` (`given.candidates_of`, `sampled`,
-    `only_new_items`) restricts what may be chosen, and the report says so. `GivenLists` are judged
+    `only_new_items`) restricts what may be chosen, and the report says so. `ExternalRun` are judged
     as they are. Raises ModelError for a method that learned from the events it would be judged by.
     """
     named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
     if not named:
         raise DataError("there is no method to evaluate")
-    known_depths(k)
-    known_names("metrics", metrics, PER_USER)
-    known_names("seen", seen, SEEN)
+    check_depths(k)
+    check_names("metrics", metrics, PER_USER)
+    check_names("seen", seen, SEEN)
     for method in named.values():
         if isinstance(method, Recommender):
             refuse_seen_targets(method, split, part)
@@ -89,11 +97,11 @@ def evaluate(
         "the whole catalogue" if candidates is None else candidates.label,
         _reachable(given, targets),
     )
-    return with_intervals(report, run.seed)
+    return add_intervals(report, run.seed)
 
 
 def _answer(
-    method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None
+    method: Recommender | ExternalRun, queries: Queries, k: int, candidates: Rankings | None
 ) -> Rankings:
     if isinstance(method, Recommender):
         return cast(Rankings, method.recommend(queries, k, candidates))
@@ -121,8 +129,8 @@ def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
     return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
 
 
-def trained_on(method: Method | GivenLists, split: Split) -> str:
-    if isinstance(method, GivenLists):
+def trained_on(method: Method | ExternalRun, split: Split) -> str:
+    if isinstance(method, ExternalRun):
         return "unknown"
     return next(
         (one.part for one in method.trained_on_.chain() if one.split_hash == split.hash),

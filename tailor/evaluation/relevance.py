@@ -25,9 +25,9 @@ from tailor.evaluation.report import (
     GIVEN,
     Report,
     Result,
-    known_depths,
-    known_names,
-    with_intervals,
+    add_intervals,
+    check_depths,
+    check_names,
 )
 from tailor.metrics.battery import per_user
 from tailor.metrics.graded import GRADED
@@ -212,10 +212,10 @@ def evaluate_judged(
     Metrics are those of `metrics.battery` (graded where there are grades). In the report, queries
     stand where people do: intervals and tests are over queries.
     """
-    known_names("metrics", metrics, {**PER_USER, **GRADED, "bpref": None})
+    check_names("metrics", metrics, {**PER_USER, **GRADED, "bpref": None})
     if not methods:
         raise DataError("there is no method to evaluate")
-    known_depths(k)
+    check_depths(k)
     queries = [
         Query(text=text, request_id=one)
         for one, text in judged.asked.select("request_id", "text").iter_rows()
@@ -245,7 +245,7 @@ def evaluate_judged(
     ranked = {"": "the whole collection", CANDIDATES: "the candidates given"}.get(
         judged.among, f"items of the same {judged.among}"
     )
-    return with_intervals(
+    return add_intervals(
         Report(
             about, "judged", judged.asked["request_id"].to_list(), everyone, results, 0.0, ranked
         ),

@@ -145,7 +145,7 @@ class Report:
         return cast(dict[str, Any], without_nan(about))
 
 
-def with_intervals(report: Report, seed: int) -> Report:
+def add_intervals(report: Report, seed: int) -> Report:
     """The same report with 95 % bootstrap intervals of every mean over all users."""
     found = _intervals(report, np.ones(len(report.user_ids), dtype=bool), seed)
     return replace(report, interval=found, seed=seed)
@@ -188,7 +188,7 @@ def mean_of_defined(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
 
 
-def known_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
+def check_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
     if isinstance(given, str) or not given:
         raise DataError(f"{what} is {given!r}: give a list of at least one of {', '.join(known)}")
     for one in given:
@@ -196,7 +196,7 @@ def known_names(what: str, given: Sequence[str], known: Iterable[str]) -> None:
             raise DataError(f"{what} holds {one!r}.{nearest(one, known)}")
 
 
-def known_depths(k: object) -> None:
+def check_depths(k: object) -> None:
     """Raise DataError for what is no list of depths."""
     if (
         not isinstance(k, Sequence)

@@ -26,7 +26,7 @@ READERS: dict[str, Callable[[Path], pl.LazyFrame]] = {
 
 
 @dataclass(frozen=True, eq=False)
-class GivenLists:
+class ExternalRun:
     """Every user's items and scores, as another program gave them; `evaluate` takes them where it
     takes methods.
 
@@ -68,7 +68,7 @@ class GivenLists:
             )
 
     @classmethod
-    def read(cls, path: str | Path) -> "GivenLists":
+    def read(cls, path: str | Path) -> "ExternalRun":
         """From .csv, .tsv, .jsonl or .parquet with columns user_id, item_id, score, or a TREC run
         (.run, .trec): user Q0 item rank score tag.
         """
@@ -99,7 +99,7 @@ class GivenLists:
             raise DataError(f"{path}: {error}".replace(f"{path}: {path}", str(path))) from None
 
     @classmethod
-    def of(cls, lists: Mapping[str, Sequence[str]]) -> "GivenLists":
+    def of(cls, lists: Mapping[str, Sequence[str]]) -> "ExternalRun":
         """From user id -> item ids, best first."""
         rows = [
             (user, item, -float(rank))
@@ -194,7 +194,7 @@ class Candidates:
 
 
 def candidates_of(
-    lists: GivenLists | Dataset, split: Split, label: str = "given candidates"
+    lists: ExternalRun | Dataset, split: Split, label: str = "given candidates"
 ) -> Candidates:
     """From lists, or from the table `candidates` of a data set, whose query_id is read as the user.
     Items the catalogue lacks are left out.

@@ -17,7 +17,7 @@ from tailor.data.splits import split_by
 from tailor.errors import DataError
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import Report, without_nan
-from tailor.evaluation.runs import GivenLists
+from tailor.evaluation.runs import ExternalRun
 from tailor.metrics.business import MEASURES
 from tailor.metrics.ranking import PER_USER
 
@@ -73,7 +73,7 @@ class Survey:
 
 
 @dataclass(eq=False)
-class MetricSurvey(Study):
+class EvaluationSurvey(Study):
     """Measures the same systems by every ranking metric at once, and says what each metric adds to
     the others.
 
@@ -94,7 +94,7 @@ class MetricSurvey(Study):
     """The metric that stands for accuracy on the front."""
 
     def run(
-        self, data: Dataset, methods: Mapping[str, Method | GivenLists], run: Run = Run()
+        self, data: Dataset, methods: Mapping[str, Method | ExternalRun], run: Run = Run()
     ) -> Survey:
         """Fit the methods (clones are not made) and measure. Raises DataError for fewer than two
         systems or an accuracy not among the metrics.
@@ -108,7 +108,7 @@ class MetricSurvey(Study):
         fitted = {
             name: (
                 one
-                if isinstance(one, GivenLists)
+                if isinstance(one, ExternalRun)
                 else cast(Recommender, one).fit(split.train, run, split)
             )
             for name, one in methods.items()
