@@ -224,7 +224,11 @@ def evaluate_command(
         run=Run(progress=terminal),
         candidates=_candidates(candidates, cut, part),
     )
-    found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
+    found = (
+        compare(report, baseline or next(iter(methods)), seen=report.treatments)
+        if len(methods) > 1
+        else []
+    )
     if per_user is not None:
         write_per_user(report, per_user)
     if html is not None:

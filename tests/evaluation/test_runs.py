@@ -154,7 +154,7 @@ BAD = [
     ({"user_id": ["u", None], "item_id": ["a", "b"], "score": [1.0, 1.0]}, "1 rows have no user"),
     (
         {"user_id": ["u", "u"], "item_id": ["a", "a"], "score": [1.0, 2.0]},
-        "an item stands in a list once",
+        "a list holds an item once",
     ),
 ]
 
