@@ -237,7 +237,7 @@ def _over_all(labels: np.ndarray, said: np.ndarray, users: np.ndarray) -> dict[s
     return {
         "AUC": auc(labels, said),
         "gAUC": grouped.value,
-        "gAUC_users": grouped.kept / max(grouped.kept + grouped.left_out, 1),
+        "gAUC_users": grouped.included / max(grouped.included + grouped.left_out, 1),
         "PR-AUC": average_precision_of_scores(labels, said),
         "log_loss": log_loss(labels, said),
         "normalised_entropy": normalised_entropy(labels, said),
