@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost, Stopwatch, bytes_of, some_users
-from tailor.core.run import Run, unwatched
+from tailor.core.run import Run
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset, Provenance
 from tailor.data.nouns import Explanation, Output, Profile, Query, Ranking, Turn
@@ -25,9 +24,6 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError, NotFittedError
 
 SCORES_BYTES = 64 * 2**20  # of one dense block of scores
-# that a rehearsal fits on, until one takes so long
-REHEARSED_EVENTS, REHEARSED_S = (20_000, 80_000, 320_000, 1_280_000), 0.4
-EVENT_BYTES = 40  # an event, while what is counted of it is sorted
 
 
 @dataclass(frozen=True)
@@ -49,14 +45,6 @@ def may_hold_targets(seen: Provenance, split: Split) -> bool:
     return any(one.data_hash in theirs for one in seen.chain())
 
 
-def _goes_with(kind: type, name: str, other: str) -> bool:
-    """Whether `kind` has its `name` from the class that it has its `other` from, or from one below:
-    what stands above speaks of something else.
-    """
-    owner, than = (next(one for one in kind.__mro__ if each in vars(one)) for each in (name, other))
-    return issubclass(owner, than)
-
-
 @dataclass(eq=False)
 class Method(ABC):
     """A dataclass whose fields are the settings; what `fit` learns stands in attributes that end in
@@ -69,6 +57,8 @@ class Method(ABC):
     """Whether it answers `Query.text`."""
     reads_impressions: ClassVar[bool] = False
     """Whether it learns from what was shown."""
+    renamed_state: ClassVar[Mapping[str, str]] = {}
+    """State attributes of models saved by earlier versions, and their present names."""
 
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
@@ -96,55 +86,6 @@ class Method(ABC):
     @abstractmethod
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         """Set the learned attributes."""
-
-    def rehearse(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Cost:
-        """What `fit` with the same arguments takes here, found out in a fraction of the time; the
-        method stays as it was.
-        """
-        return self._rehearsed(data, run, valid)[1]
-
-    def _rehearsed(self, data: Dataset, run: Run, valid: Split | None) -> tuple[Self, Cost]:
-        """A copy that answers about as fast as the fitted method would, but not what it would; and
-        what fitting takes.
-        """
-        fresh = copy.copy(self)
-        fresh.__dict__ = self.params() | {"fit_report_": {}}
-        run = replace(run, checkpoints=None, watch=unwatched)
-        own = _goes_with(type(self), "_rehearse", "_fit")
-        cost = (
-            fresh._rehearse(data, run, valid) if own else Method._rehearse(fresh, data, run, valid)
-        )
-        fresh.trained_on_ = data.provenance
-        return fresh, cost
-
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """By default fits on more and more users until one takes a while, prolonged as `_work`
-        grows. Methods whose work is of another kind time a slice of it.
-        """
-        stated = _goes_with(type(self), "_work", "_fit")
-        known: list[tuple[float, float]] = []  # work and seconds
-        for events in REHEARSED_EVENTS:
-            some, watch = some_users(data, events, run.seed), Stopwatch()
-            # nothing remembered from fewer users
-            self.__dict__ = self.params() | {"fit_report_": {}}
-            self._fit(some, run, valid if some is data else None)
-            known.append((self._work(some) if stated else len(some.events), watch.lap()))
-            if some is data or (len(known) > 1 and known[-1][1] > REHEARSED_S):
-                break
-        (less, sooner), (work, seconds) = known[-2:] if len(known) > 1 else [(0.0, 0.0), *known]
-        if some is not data:  # what does not grow is in both
-            seconds += (
-                max(seconds - sooner, 0)
-                / max(work - less, 1)
-                * ((self._work(data) if stated else len(data.events)) - work)
-            )
-        kept = bytes_of(self.state())
-        guessed = () if some is data or stated else (self.name,)
-        return Cost(seconds, kept, 2 * kept + EVENT_BYTES * len(data.events), guessed=guessed)
-
-    def _work(self, data: Dataset) -> float:
-        """What fitting on `data` takes, in any unit: a rehearsal on some users is prolonged by it."""
-        return float(len(data.events))
 
     fit_report_: dict[str, Any] = field(init=False, repr=False)
     """What fitting did: sizes, choices, what was left out."""

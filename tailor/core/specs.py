@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from tailor.core.methods import Method, Paper, Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
+M = TypeVar("M", bound=Method)
 ROOMS = (
     "retrieval",
     "ranking",
@@ -266,6 +267,28 @@ def find_class(path: str) -> type[Method] | type[Port]:
     return _as_part(path, _import(matches[0]))
 
 
+def identity(method: Method | Port) -> dict[str, Any]:
+    """Return the spec with classes at the paths where they first stood.
+
+    What is drawn for a method depends on this, so that moving its file changes no answer.
+    """
+    first_module = {module: moved_from for moved_from, module in MOVED.items()}
+
+    def with_first_paths(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_first_paths(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        mapped = {name: with_first_paths(part) for name, part in value.items()}
+        if "class" in mapped:
+            module, _, name = mapped["class"].rpartition(".")
+            mapped["class"] = f"{first_module.get(module, module)}.{name}"
+        return mapped
+
+    described: dict[str, Any] = with_first_paths(spec(method))
+    return described
+
+
 def _present_path(path: str) -> str:
     """Return the path where the class of `path` is now, if its module has moved since."""
     module, _, name = path.rpartition(".")
@@ -372,14 +395,14 @@ def discover_studies() -> list[Found]:
     return out
 
 
-def clone(method: Method) -> Method:
-    """The same settings, nothing learned; methods among the settings are cloned too."""
+def clone(method: M) -> M:
+    """Return a method with the same settings and nothing learned, and so for methods among them."""
 
-    def fresh(value: Any) -> Any:
+    def copied(value: Any) -> Any:
         if isinstance(value, Method):
             return clone(value)
-        return (
-            type(value)(fresh(one) for one in value) if isinstance(value, list | tuple) else value
-        )
+        if isinstance(value, list | tuple):
+            return type(value)(copied(part) for part in value)
+        return value
 
-    return type(method)(**{name: fresh(value) for name, value in method.params().items()})
+    return type(method)(**{name: copied(value) for name, value in method.params().items()})

@@ -169,7 +169,7 @@ class TIGER(SequenceLearner):
         super()._fit(data, run, valid)
         self.fit_report_ |= self.__dict__.pop("_report")
 
-    def _make_net(self, items: int) -> SpellingNet:
+    def _make_net(self) -> SpellingNet:
         sizes = self.sizes_.tolist()
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
         front = CodeFront(
@@ -179,7 +179,7 @@ class TIGER(SequenceLearner):
             TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)
         ]
         body = SequenceNet(
-            items,
+            len(self.items_),
             self.width,
             layers,
             self.dropout,

@@ -6,7 +6,7 @@ from typing import Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Predictor, Recommender, blocks, short_notes
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -46,11 +46,11 @@ class ByPrediction(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.predictor_ = cast(Predictor, clone(self.predictor).fit(data, run, valid))
+        self.predictor_ = clone(self.predictor).fit(data, run, valid)
         self.fit_report_ = {self.predictor_.name: self.predictor_.fit_report_}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.predictor_, cost = cast(Predictor, clone(self.predictor))._rehearsed(data, run, valid)
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.predictor_, cost = stand_in(clone(self.predictor), data, run, valid)
         return cost
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:

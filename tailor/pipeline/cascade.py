@@ -57,8 +57,7 @@ class Cascade(Recommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         if not self.rank.uses_lists:
             self.retrieve_, self.rank_ = (
-                cast(Recommender, clone(stage).fit(data, run, valid))
-                for stage in (self.retrieve, self.rank)
+                clone(stage).fit(data, run, valid) for stage in (self.retrieve, self.rank)
             )
             return
         cut = inner_cut(data, run.seed)
@@ -66,11 +65,11 @@ class Cascade(Recommender):
             raise DataError(
                 "Cascade: nobody has the 3 events needed to make lists for the second stage"
             )
-        first = cast(Recommender, clone(self.retrieve).fit(cut.train, run))
+        first = clone(self.retrieve).fit(cut.train, run)
         queries, targets = cut.queries("valid")
         lists = Lists(queries, cast(Rankings, first.recommend(queries, self.depth)), targets)
-        self.rank_ = cast(Recommender, clone(self.rank).fit(cut.train.with_lists(lists), run))
-        self.retrieve_ = cast(Recommender, clone(self.retrieve).fit(data, run, valid))
+        self.rank_ = clone(self.rank).fit(cut.train.with_lists(lists), run)
+        self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
         listed = np.isin(
             targets.owners * len(data.catalogue) + targets.values,
             _keys(lists.rankings.over(data.catalogue)),

@@ -10,7 +10,7 @@ from typing import ClassVar, Self, cast
 
 import numpy as np
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -63,11 +63,11 @@ class Exploring(Recommender):
         return made
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self._learn(cast(Recommender, clone(self.inner).fit(data, run, valid)), data)
+        self._learn(clone(self.inner).fit(data, run, valid), data)
         self.fit_report_ |= {self.inner_.name: self.inner_.fit_report_}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        inner, cost = cast(Recommender, clone(self.inner))._rehearsed(data, run, valid)
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        inner, cost = stand_in(clone(self.inner), data, run, valid)
         self._learn(inner, data)
         return cost
 

@@ -6,7 +6,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -46,11 +46,11 @@ class Fallback(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]
+        self.parts_ = [clone(part).fit(data, run, valid) for part in self.parts]
         self.fit_report_ = {part.name: part.fit_report_ for part in self.parts_}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        parts = [cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts]
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        parts = [stand_in(clone(part), data, run, valid) for part in self.parts]
         self.parts_ = [part for part, _ in parts]
         return Cost.in_turn([(part.name, cost) for part, cost in parts])
 

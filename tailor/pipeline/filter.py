@@ -6,7 +6,7 @@ from typing import Any, Self, cast
 
 import polars as pl
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, check_settings, clone
@@ -64,7 +64,7 @@ class Filter(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
-        self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.inner_ = clone(self.inner).fit(data, run, valid)
         self.fit_report_ = {
             "items_blocked": len(self.blocked_),
             self.inner_.name: self.inner_.fit_report_,
@@ -72,9 +72,9 @@ class Filter(Recommender):
         if idle := self._idle(data):
             self.fit_report_["rules_that_match_no_item"] = idle
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
-        self.inner_, cost = cast(Recommender, clone(self.inner))._rehearsed(data, run, valid)
+        self.inner_, cost = stand_in(clone(self.inner), data, run, valid)
         return cost
 
     def _ruled_out(self, data: Dataset) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Literal, Self, cast
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost, Stopwatch
+from tailor.core.costs import Cost, Stopwatch, stand_in
 from tailor.core.methods import Recommender, ScoringRecommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -22,7 +22,7 @@ from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
 
 BLOCK = 2048  # queries fused at a time
-REHEARSED = 512  # queries that a rehearsal asks
+SAMPLE = 512  # queries that an estimate asks
 CELLS = 2_000_000  # queries times items whose sums are found at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
 # the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that
@@ -83,10 +83,7 @@ class Fuse(Recommender):
             steps = run.progress(
                 [clone(part) for part in self.parts], "fitting parts", len(self.parts)
             )
-            return [
-                cast(Recommender, part.fit(on, run, valid if on is data else None))
-                for part in steps
-            ]
+            return [part.fit(on, run, valid if on is data else None) for part in steps]
 
         if self.weights is not None:
             self.parts_, given = fitted(data), np.array(self.weights) / sum(self.weights)
@@ -108,32 +105,30 @@ class Fuse(Recommender):
         if valid is None:
             self.parts_ = fitted(data)
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """The parts in turn, twice where weights are learned on an inner cut, and the learning by
         the time that it takes of a few queries.
         """
-        rehearsed = [
-            cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts
-        ]
+        stand_ins = [stand_in(clone(part), data, run, valid) for part in self.parts]
         self.parts_, self.weights_ = (
-            [part for part, _ in rehearsed],
+            [part for part, _ in stand_ins],
             list(self.weights or [1 / len(self.parts)] * len(self.parts)),
         )
         names = part_names(self.parts)
         cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
         costs = [
             (name, cost.times(2 if cut is not None and valid is None else 1))
-            for name, (_, cost) in zip(names, rehearsed, strict=True)
+            for name, (_, cost) in zip(names, stand_ins, strict=True)
         ]
         if cut is not None:
-            costs.append(("weights", self._rehearse_learning(cut, run)))
+            costs.append(("weights", self._estimate_learning(cut, run)))
         return Cost.in_turn(costs)
 
-    def _rehearse_learning(self, cut: Split, run: Run) -> Cost:
+    def _estimate_learning(self, cut: Split, run: Run) -> Cost:
         watch = Stopwatch()
         queries, targets = cut.queries("valid")
         before = watch.lap()
-        some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:REHEARSED]), _Problem()
+        some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE]), _Problem()
         self._ask(queries, _distinct(targets), some, problem)
         share = min(
             len(queries) / max(len(some), 1),

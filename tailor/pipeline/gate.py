@@ -102,10 +102,7 @@ class Gate(Recommender):
             steps = run.progress(
                 [clone(part) for part in self.parts], "fitting parts", len(self.parts)
             )
-            return [
-                cast(Recommender, part.fit(on, run, valid if on is data else None))
-                for part in steps
-            ]
+            return [part.fit(on, run, valid if on is data else None) for part in steps]
 
         self.items_ = data.catalogue
         self.threshold_ = float("nan") if self.threshold is None else float(self.threshold)

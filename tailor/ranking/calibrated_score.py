@@ -5,7 +5,7 @@ from typing import Literal, Self, cast
 
 import numpy as np
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Predictor, Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -69,9 +69,7 @@ class CalibratedScore(Predictor):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)
         learned = data if valid is not None or split is None else split.train
-        self._calibrate(
-            cast(Recommender, clone(self.recommender).fit(learned, run, valid)), learned, split, run
-        )
+        self._calibrate(clone(self.recommender).fit(learned, run, valid), learned, split, run)
 
     @classmethod
     def of(cls, recommender: Recommender, split: Split, run: Run = Run()) -> Self:
@@ -104,12 +102,10 @@ class CalibratedScore(Predictor):
             "weights of score, popularity, constant": self.weights_.round(4).tolist(),
         }
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)
         learned = data if valid is not None or split is None else split.train
-        recommender, cost = cast(Recommender, clone(self.recommender))._rehearsed(
-            learned, run, valid
-        )
+        recommender, cost = stand_in(clone(self.recommender), learned, run, valid)
         self._calibrate(recommender, learned, split, run)
         return cost
 

@@ -72,7 +72,7 @@ class Diversify(Recommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         self.vectors_ = tfidf(data.item_texts) if self.similarity == "texts" else _categories(data)
-        self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.inner_ = clone(self.inner).fit(data, run, valid)
         alone = int((np.diff(self.vectors_.indptr) == 0).sum())
         self.fit_report_ = {
             f"items_without_{self.similarity}": alone,

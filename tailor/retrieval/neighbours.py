@@ -18,7 +18,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 
 FEW = 4  # queries that are added up one by one
-REHEARSED = 4  # blocks of rows of a matrix that a rehearsal makes
+SAMPLE = 4  # blocks of rows of a matrix that an estimate makes
 BLOCK_PRODUCTS = 4_000_000  # multiplications, so also entries, of the similarities held at a time
 
 

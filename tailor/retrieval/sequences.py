@@ -79,7 +79,8 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         """What item vectors are made from; None for a table of their own."""
         return None
 
-    def _make_net(self, items: int) -> SequenceNet:
+    def _make_net(self) -> SequenceNet:
+        items = len(self.items_)
         return SequenceNet(
             items,
             self.width,

@@ -60,7 +60,7 @@ class Service:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self.places = Places(self.engine, self.writer, self.settings.explore)
+        self.model_registry = Places(self.engine, self.writer, self.settings.explore)
         self.meaning = Meaning(default_encoder()) if self.settings.meaning else None
         self._shelves: dict[str, Shelf] = {}
         self.served = ServedLog(self.writer)
@@ -80,7 +80,7 @@ class Service:
             for tenant in found:
                 self.shelf(tenant)
                 self._remember_latest(tenant)
-        self.places.start(found)
+        self.model_registry.start(found)
         return self
 
     def _remember_latest(self, tenant: str) -> None:
@@ -106,7 +106,7 @@ class Service:
         """Finish what waits."""
         self.served.close()
         self.writer.close()
-        self.places.stop()
+        self.model_registry.stop()
         if self.meaning is not None:
             self.meaning.close()
 

@@ -647,7 +647,7 @@ def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, servic
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
     # a restart does not find the broken one in place either
     again = Service(service.engine, service.settings).start()
-    assert again.places.model("shop").version == 1
+    assert again.model_registry.model("shop").version == 1
     again.stop()
 
 
@@ -658,7 +658,7 @@ def test_a_restart_takes_the_latest_model_that_can_be_loaded(client, service, mo
     # what is loaded answers on
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"
     again = Service(service.engine, service.settings).start()
-    assert again.places.model("shop").version == 1
+    assert again.model_registry.model("shop").version == 1
     again.stop()
 
 
@@ -688,7 +688,7 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
 def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
     """Each who waited would hold a thread, and the threads are everybody's."""
     empty = Client(client.app, key(service, "admin", "empty"))
-    with service.places._loading:
+    with service.model_registry._loading:
         began = time.monotonic()
         for path, body, status in (
             ("/v1/recommendations", {}, 503),
@@ -765,7 +765,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
     assert plain == long and said == [
         _problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG
     ]
-    monkeypatch.setattr(service.places, "placed", lambda *_: 1 / 0)
+    monkeypatch.setattr(service.model_registry, "placed", lambda *_: 1 / 0)
     broken = client.post("/v1/recommendations", json={"user_id": USER})
     assert broken.status_code == 500 and "trace_id" in broken.json()
 
