@@ -157,8 +157,8 @@ def _ranked(queries: Queries, rows: Ragged, scores: np.ndarray, k: int) -> Ranki
 
 def _positions(rows: Ragged) -> np.ndarray:
     """Return the position within its own list, from 0, of each of the m values."""
-    starts: np.ndarray = np.repeat(rows.offsets[:-1], rows.lengths)
-    return np.arange(len(rows.values)) - starts
+    starts = np.repeat(rows.offsets[:-1], rows.lengths)
+    return np.asarray(np.arange(len(rows.values)) - starts)
 
 
 def _rankings(queries: Queries, rows: Ragged, scores: np.ndarray | float) -> Rankings:

@@ -184,10 +184,11 @@ def alpha_ndcg(
 ) -> np.ndarray:
     """NDCG@k in which an aspect seen j times before gains (1 - alpha)^j (Clarke et al. 2008).
 
-    `aspects` (N, C) above 0 where an item has an aspect, `user_aspects` (U, C) above 0 where a user wants
-    it, `candidates` each user's relevant item rows, from which the ideal list is made greedily, as
-    is usual: the true best is hard to find, so that values slightly above 1 are possible. Range 0
-    to 1; NaN where nothing can be gained. Loops over users: for judged sets, not for millions.
+    `aspects` (N, C) above 0 where an item has an aspect, `user_aspects` (U, C) above 0 where a user
+    wants it, `candidates` each user's relevant item rows, from which the ideal list is made
+    greedily, as is usual: the true best is hard to find, so that values slightly above 1 are
+    possible. Range 0 to 1; NaN where nothing can be gained. Loops over users: for judged sets, not
+    for millions.
     """
     has_aspect = np.asarray(sp.csr_matrix(aspects).todense()) > 0
     is_wanted = np.asarray(sp.csr_matrix(user_aspects).todense()) > 0

@@ -250,7 +250,8 @@ def ndcg(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 def mean_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """Mean rank of the relevant items.
 
-    Items not among the first k count as k + 1: a lower bound of the true mean. Range 1 to k + 1, lower is better.
+    Items not among the first k count as k + 1: a lower bound of the true mean. Range 1 to k + 1,
+    lower is better.
     """
     owners, places = places_of(hits, k)
     misses = relevant - np.bincount(owners, minlength=len(hits))
