@@ -66,23 +66,23 @@ def show_predictions(found: Predictions, baseline: str) -> None:
         f" {found.labels.mean():.1%} of them are a 1. [95 % interval over users]"
     )
     rows = []
-    for name in found.said:
+    for name in found.probabilities:
         low, high = found.auc_interval(name)
         rows.append(
             [
                 name,
-                f"{found.of_all(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
-                *(found.of_all(name, one) for one in SHOWN[1:]),
+                f"{found.overall(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
+                *(found.overall(name, one) for one in SHOWN[1:]),
                 f"{found.report.results[name, GIVEN].seconds:.2f}",
             ]
         )
     table(["method", *SHOWN, "seconds"], rows, width=FIGURES)
-    kept = found.of_all(baseline, "gAUC_users")
+    kept = found.overall(baseline, "gAUC_users")
     say(
         f"gAUC is over the {kept:.0%} of users with pairs of both kinds; ECE is how far"
         " probabilities are from what happens"
     )
-    if len(found.said) > 1:
+    if len(found.probabilities) > 1:
         tests = [
             [
                 f"{one.b} - {one.a}",

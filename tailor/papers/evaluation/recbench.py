@@ -192,7 +192,7 @@ class RecBench(Study):
                 "CTR",
                 True,
                 f"{WHOLE}: {len(predictions.labels)} pairs",
-                predictions.of_all(form, "AUC"),
+                predictions.overall(form, "AUC"),
                 0.0,
                 *told,
                 size,
