@@ -78,7 +78,8 @@ def test_a_method_is_no_better_than_itself_and_a_good_one_better_than_noise(spli
     same, better = judged.auc_differences("LR")
     assert (same.difference, same.low, same.high) == (0, 0, 0) and same.p == 1
     assert (
-        better.difference == pytest.approx(judged.overall("FM", "AUC") - judged.overall("LR", "AUC"))
+        better.difference
+        == pytest.approx(judged.overall("FM", "AUC") - judged.overall("LR", "AUC"))
         and better.low <= better.difference <= better.high
     )
     found = {one.b: one for one in compare(judged.report, "LR", ["log loss"], seen=GIVEN)}

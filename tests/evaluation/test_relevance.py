@@ -87,7 +87,9 @@ def test_only_items_of_the_own_group_are_answered(data):
     assert values(both[0], "all", "recall@4") == [1.0, 0.5] and values(
         both[1], "own", "recall@4"
     ) == [1.0, 0.5]
-    lists = method.recommend([Query(text="red tent")], 4, [JudgedCollection(data, "shelf").candidates[0]])[0]
+    lists = method.recommend(
+        [Query(text="red tent")], 4, [JudgedCollection(data, "shelf").candidates[0]]
+    )[0]
     assert set(lists.ids) == {"d1", "d2"}, "d4 is red too, and on another shelf"
 
 
@@ -140,7 +142,9 @@ def test_what_is_not_there_is_named(data):
     with pytest.raises(DataError, match="k is"):
         evaluate_judged({"given": AsGiven().fit(data)}, JudgedCollection(data, "candidates"), ())
     with pytest.raises(DataError, match="Did you mean"):
-        evaluate_judged({"given": AsGiven().fit(data)}, JudgedCollection(data, "candidates"), (3,), ("NDGC",))
+        evaluate_judged(
+            {"given": AsGiven().fit(data)}, JudgedCollection(data, "candidates"), (3,), ("NDGC",)
+        )
 
 
 def test_the_given_order_stays_and_what_is_excluded_goes(data):
