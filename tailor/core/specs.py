@@ -12,11 +12,12 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
-from tailor.core.methods import Method, Paper, Study
+from tailor.core.methods import Method, Paper
+from tailor.core.studies import Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
@@ -109,17 +110,25 @@ def _described(part: Method | Port) -> Any:
     return part
 
 
-def build(about: Mapping[str, Any] | str | Path) -> Method:
-    """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what
-    is wrong and the nearest valid name.
+@overload
+def build(about: Mapping[str, Any] | str | Path) -> Method: ...
+@overload
+def build(about: Mapping[str, Any] | str | Path, kind: type[M]) -> M: ...
+def build(about: Mapping[str, Any] | str | Path, kind: type[Method] = Method) -> Method:
+    """Return the method that a spec, a TOML file or a class name describes.
+
+    Raises ModelError naming what is wrong and the nearest valid name, or where the method is of
+    another class than `kind`.
     """
-    made = build_part(about)
-    if not isinstance(made, Method):
+    part = build_part(about)
+    if not isinstance(part, Method):
         raise ModelError(
-            f"{type(made).__name__} is a part that methods are given, not a method that can be"
+            f"{type(part).__name__} is a part that methods are given, not a method that can be"
             " fitted"
         )
-    return made
+    if not isinstance(part, kind):
+        raise ModelError(f"{part.name} is not a {kind.__name__}")
+    return part
 
 
 def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:

@@ -132,7 +132,7 @@ class _Case:
         lists = []
         for start, stop in blocks(len(self.histories), self.items):
             history = self.histories.slice(start, stop)
-            scores = history.faded(self.items, decay, 100) @ weights
+            scores = history.decayed_matrix(self.items, decay, 100) @ weights
             lists.append(top_k(scores, K, exclude=history)[0])
         return np.concatenate(lists)
 
@@ -296,7 +296,7 @@ def _most_popular(case: _Case, counts: np.ndarray) -> np.ndarray:
     history_order = order[case.histories.values]
     is_best = history_order >= 0
     is_allowed = np.ones((len(case.histories), depth), dtype=bool)
-    is_allowed[case.histories.owners[is_best], history_order[is_best]] = False
+    is_allowed[case.histories.row_ids[is_best], history_order[is_best]] = False
     first = np.argsort(~is_allowed, axis=1, kind="stable")[:, :K]
     is_item = np.take_along_axis(is_allowed, first, 1)
     return np.where(is_item, best[first], -1).astype(np.int32)
@@ -304,7 +304,7 @@ def _most_popular(case: _Case, counts: np.ndarray) -> np.ndarray:
 
 def _shuffle_histories(rows: Ragged, rng: np.random.Generator) -> Ragged:
     """Return the same histories with their items in random order."""
-    order = np.lexsort((rng.random(len(rows.values)), rows.owners))
+    order = np.lexsort((rng.random(len(rows.values)), rows.row_ids))
     return rows.with_values(rows.values[order])
 
 
@@ -335,7 +335,7 @@ def _next_ids(case: _Case, numbers: np.ndarray) -> np.ndarray:
     order = np.empty(items, dtype=np.int64)
     order[rows_by_number] = np.arange(items)
     largest = np.full(len(case.histories), -1)
-    np.maximum.at(largest, case.histories.owners, order[case.histories.values])
+    np.maximum.at(largest, case.histories.row_ids, order[case.histories.values])
     following = largest[:, None] + np.arange(1, K + 1)
     exists = (following < items) & (largest >= 0)[:, None]
     rows = rows_by_number[np.minimum(following, items - 1)]

@@ -196,7 +196,7 @@ def _replay(
     lists = []
     for start in run.progress(starts, "asking again", len(starts)):
         rankings = method.recommend(queries[start : start + BLOCK], k)
-        lists.append(_padded(Rankings.of(rankings).over(data.catalogue), k))
+        lists.append(_padded(Rankings.of(rankings).reindexed(data.catalogue), k))
     return Rankings.stack(lists)
 
 

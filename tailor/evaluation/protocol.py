@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
@@ -75,7 +74,7 @@ def evaluate(
         item_rows = _rows_by_rank(lists, queries)
         values = per_user(item_rows, targets.offsets, targets.values, k, metrics)
         figures = _list_figures(
-            lists.over(queries.catalogue), lists.lengths, users_by_item, train_users, max(k)
+            lists.reindexed(queries.catalogue), lists.lengths, users_by_item, train_users, max(k)
         )
         results[name, treatment] = Result(values, figures, seconds, trained_on(method, split))
     report = Report(
@@ -84,7 +83,7 @@ def evaluate(
         user_ids=queries.user_ids.tolist(),
         strata=strata(split, queries, targets),
         results=results,
-        repeat_targets=_repeat_share(queries, targets.owners, targets.values),
+        repeat_targets=_repeat_share(queries, targets.row_ids, targets.values),
         ranked="the whole catalogue" if candidates is None else candidates.label,
         reachable=_reachable_share(candidate_lists, targets),
     )
@@ -124,7 +123,7 @@ def _recommend(
     method: Recommender | ExternalRun, queries: Queries, k: int, candidates: Rankings | None
 ) -> Rankings:
     if isinstance(method, Recommender):
-        return cast(Rankings, method.recommend(queries, k, candidates))
+        return method.recommend(queries, k, candidates)
     if candidates is not None:
         raise DataError(
             "lists that were made elsewhere cannot be restricted to candidates: give methods, or"
@@ -196,7 +195,7 @@ def item_users(split: Split) -> np.ndarray:
     """Return (N,) users of the training part per item."""
     rows = split.train.sequences.rows
     items = len(split.data.catalogue)
-    pairs = np.unique(rows.owners * items + rows.values)
+    pairs = np.unique(rows.row_ids * items + rows.values)
     return np.bincount(pairs % max(items, 1), minlength=items)
 
 
@@ -255,5 +254,5 @@ def _list_figures(
 def _repeat_share(queries: Queries, target_users: np.ndarray, targets: np.ndarray) -> float:
     """Return the share of targets that are in the history of their user."""
     items = max(len(queries.catalogue), 1)
-    seen_pairs = queries.histories.owners * items + queries.histories.values
+    seen_pairs = queries.histories.row_ids * items + queries.histories.values
     return round(float(np.isin(target_users * items + targets, seen_pairs).mean()), 4)

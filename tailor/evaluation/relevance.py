@@ -159,7 +159,7 @@ class JudgedCollection:
     def facts(self) -> dict[str, float | None]:
         """Return sizes of the collection, and the share of relevant items among candidates."""
         rows, grades = self.judgements
-        relevant_counts = np.bincount(rows.owners, grades > 0, len(rows))
+        relevant_counts = np.bincount(rows.row_ids, grades > 0, len(rows))
         lists = self.candidates
         mean_candidates = None
         share = None
@@ -221,7 +221,7 @@ def evaluate_judged(
     for name, method in run.progress(list(methods.items()), "evaluating", len(methods)):
         started = time.perf_counter()
         rankings = Rankings.of(method.recommend(queries, depth, judged.candidates))
-        lists = rankings.over(judged.data.catalogue)
+        lists = rankings.reindexed(judged.data.catalogue)
         seconds = time.perf_counter() - started
         values = per_user(lists.rows, rows.offsets, rows.values, k, metrics, grades=grades)
         figures = {

@@ -113,7 +113,7 @@ class ExternalRun:
         """
         is_known = pl.Series(queries.catalogue.codes(self.table["item_id"]) >= 0)
         unknown_ids = self.table["item_id"].filter(~is_known).unique()
-        queries = queries.over(queries.catalogue.joined(Vocabulary.of_items(unknown_ids)))
+        queries = queries.reindexed(queries.catalogue.joined(Vocabulary.of_items(unknown_ids)))
         users = pl.DataFrame(
             {"user_id": queries.user_ids.tolist(), "query": np.arange(len(queries))},
             schema={"user_id": pl.String, "query": pl.Int64},
@@ -148,8 +148,8 @@ def _ranked(queries: Queries, rows: Ragged, scores: np.ndarray, k: int) -> Ranki
     """Return the first k rows per query that are not excluded, in the order of `rows`."""
     if queries.exclude is not None:
         items = max(len(queries.catalogue), 1)
-        excluded_pairs = queries.exclude.owners * items + queries.exclude.values
-        is_allowed = ~np.isin(rows.owners * items + rows.values, excluded_pairs)
+        excluded_pairs = queries.exclude.row_ids * items + queries.exclude.values
+        is_allowed = ~np.isin(rows.row_ids * items + rows.values, excluded_pairs)
         rows, scores = rows.keep(is_allowed), scores[is_allowed]
     is_first = _positions(rows) < k
     return _rankings(queries, rows.keep(is_first), scores[is_first])
@@ -166,8 +166,8 @@ def _rankings(queries: Queries, rows: Ragged, scores: np.ndarray | float) -> Ran
     width = max(int(rows.lengths.max(initial=0)), 1)
     rankings = Rankings.empty(queries.catalogue, len(queries), width)
     positions = _positions(rows)
-    rankings.rows[rows.owners, positions] = rows.values
-    rankings.scores[rows.owners, positions] = scores
+    rankings.rows[rows.row_ids, positions] = rows.values
+    rankings.scores[rows.row_ids, positions] = scores
     return rankings
 
 

@@ -1,7 +1,7 @@
 """A list in the order of what a predictor says."""
 
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,11 +38,9 @@ class ByPrediction(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}}
-            ),
+        return build(
+            {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -55,8 +53,8 @@ class ByPrediction(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         items = self.predictor_.items_
-        queries = queries.over(items)
-        lists = None if candidates is None else candidates.over(items).ragged()
+        queries = queries.reindexed(items)
+        lists = None if candidates is None else candidates.reindexed(items).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(items)):
             some = queries[start:stop]

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,11 +71,9 @@ class Fuse(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
-            ),
+        return build(
+            {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -129,7 +127,7 @@ class Fuse(Recommender):
         queries, targets = cut.queries("valid")
         before = watch.lap()
         some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE]), _Problem()
-        self._ask(queries, _distinct(targets), some, problem)
+        self._ask(queries, targets.distinct(), some, problem)
         share = min(
             len(queries) / max(len(some), 1),
             (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1),
@@ -150,7 +148,7 @@ class Fuse(Recommender):
             some = None if candidates is None else candidates[start : start + BLOCK]
             blocks.append(self._fused(queries[start : start + BLOCK], k, some))
         return (
-            Rankings.stack([block.over(blocks[0].catalogue) for block in blocks])
+            Rankings.stack([block.reindexed(blocks[0].catalogue) for block in blocks])
             if blocks
             else Rankings.empty(Vocabulary([]), 0, k)
         )
@@ -203,10 +201,8 @@ class Fuse(Recommender):
             isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_)
             for part in parts
         ):
-            queries = queries.over(first.items_)  # looked up once, not by every part
-        lists = one_catalogue(
-            [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
-        )
+            queries = queries.reindexed(first.items_)  # looked up once, not by every part
+        lists = one_catalogue([part.recommend(queries, depth, candidates) for part in parts])
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
             notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}
@@ -248,7 +244,7 @@ class Fuse(Recommender):
 
     def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
         queries, targets = cut.queries("valid")
-        targets = _distinct(targets)
+        targets = targets.distinct()
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
         for start in run.progress(
@@ -340,14 +336,6 @@ def _weighted(
     return Explanation(item_id, tuple(Evidence(kind, one, share) for (kind, one), share in ordered))
 
 
-def _distinct(targets: Ragged) -> Ragged:
-    """Each row's values once, as the metrics count them."""
-    keys = targets.owners * (int(targets.values.max(initial=0)) + 1) + targets.values
-    mask = np.zeros(len(keys), dtype=bool)
-    mask[np.unique(keys, return_index=True)[1]] = True
-    return targets.keep(mask)
-
-
 def _side_by_side(lists: Sequence[np.ndarray], nothing: float) -> np.ndarray:
     """P lists (Q, K or fewer) as (Q, P, K), filled up with `nothing`."""
     out = np.full(
@@ -407,7 +395,7 @@ class _Problem:
         known = targets.values >= 0  # a target that is in no part's catalogue is missed by all
         on_target = np.stack(
             [
-                np.asarray(vote[targets.owners, targets.values * known]).ravel() * known
+                np.asarray(vote[targets.row_ids, targets.values * known]).ravel() * known
                 for vote in votes
             ],
             axis=1,
@@ -415,7 +403,7 @@ class _Problem:
         ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
         named = on_target.any(axis=1)  # the others are misses whatever the weights
         items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(
-            targets.owners[named]
+            targets.row_ids[named]
         )
         self.targets.append(on_target[named])
         self.rivals.append(every[items.values])
@@ -423,7 +411,7 @@ class _Problem:
             some.indices[items.values] < np.repeat(targets.values[named], items.lengths)
         )
         self.rivals_n.append(items.lengths)
-        self.worth.append(1 / ideal[targets.owners[named]])
+        self.worth.append(1 / ideal[targets.row_ids[named]])
         self.queries_n += len(targets)
         self.pairs += len(items.values)
 

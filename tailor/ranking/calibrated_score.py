@@ -1,7 +1,7 @@
 """Any recommender's score of an item as a probability."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 
@@ -58,9 +58,7 @@ class CalibratedScore(Predictor):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self, build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}})
-        )
+        return build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}}, cls)
 
     def outcome(self) -> Outcome:
         """What it predicts."""
@@ -90,7 +88,7 @@ class CalibratedScore(Predictor):
             pairs = self.outcome().judge(split, "valid", run.rng("calibration"))
             rows = self.items_.rows(pairs.queries.catalogue.named(pairs.items))
             raw = self._raw(
-                pairs.queries.over(self.items_),
+                pairs.queries.reindexed(self.items_),
                 Ragged.of_lengths(np.ones(len(rows), np.int64), rows),
             )
             known = raw[np.isfinite(raw)]
@@ -119,7 +117,7 @@ class CalibratedScore(Predictor):
         infinity where it says nothing.
         """
         n = len(self.items_)
-        asked = items.owners * n + items.values
+        asked = items.row_ids * n + items.values
         keys = np.unique(asked[items.values >= 0])
         lists = Ragged.of_lengths(
             np.bincount(keys // max(n, 1), minlength=len(queries)),
@@ -134,7 +132,7 @@ class CalibratedScore(Predictor):
         )
         found = self.recommender_._recommend(
             replace(queries, exclude=None, blocked=()), width, candidates
-        ).over(self.items_)
+        ).reindexed(self.items_)
         owner = np.broadcast_to(np.arange(len(queries))[:, None], found.rows.shape)
         named, scores = (owner * n + found.rows)[found.rows >= 0], found.scores[found.rows >= 0]
         order = np.argsort(named)
