@@ -176,7 +176,7 @@ def r_precision(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
 
 def f1(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     """Harmonic mean of precision and recall: 2 * hits / (k + relevant) (van Rijsbergen 1979)."""
-    return 2 * hit_count(hits, relevant, k) / (k + np.maximum(relevant, 1))
+    return 2 * hit_count(hits, relevant, k) / (float(k) + np.maximum(relevant, 1))
 
 
 def reciprocal_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
