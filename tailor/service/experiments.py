@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
-from scipy import stats
 
+from tailor.evaluation.significance import mean_interval, split_test, welch_test
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Experiment, Id
 from tailor.service.state import Service
@@ -110,10 +110,7 @@ def judged(
         else []
     )
     people = np.array([len(group) for group in groups])
-    if (
-        people.sum()
-        and stats.chisquare(people, people.sum() * np.array(shares) / sum(shares)).pvalue < 0.001
-    ):
+    if split_test(people, np.array(shares)) < 0.001:
         notes.append(
             "the people are not split as the shares say (p < .001): people are counted unevenly, do"
             " not believe the rates"
@@ -122,26 +119,13 @@ def judged(
 
 
 def _interval(rate: np.ndarray) -> list[float] | None:
-    if len(rate) < FEW:
-        return None
-    half = float(stats.t.ppf(0.975, len(rate) - 1) * rate.std(ddof=1) / np.sqrt(len(rate)))
-    return [float(rate.mean()) - half, float(rate.mean()) + half]
+    """Return [low, high] of the mean rate, or None for too few people."""
+    return list(mean_interval(rate)) if len(rate) >= FEW else None
 
 
 def _difference(first: np.ndarray, other: np.ndarray) -> dict[str, Any] | None:
+    """Return the difference of the mean rates with its interval, or None for too few people."""
     if min(len(first), len(other)) < FEW:
         return None
-    difference = float(other.mean() - first.mean())
-    if not (first.std() or other.std()):  # nobody differs from anybody
-        return {
-            "difference": difference,
-            "interval": [difference, difference],
-            "p": 1.0 if difference == 0 else 0.0,
-        }
-    found = stats.ttest_ind(other, first, equal_var=False)
-    low, high = found.confidence_interval(0.95)
-    return {
-        "difference": difference,
-        "interval": [float(low), float(high)],
-        "p": float(found.pvalue),
-    }
+    test = welch_test(first, other)
+    return {"difference": test.difference, "interval": [test.low, test.high], "p": test.p}
