@@ -102,7 +102,7 @@ def _store(database: str) -> Iterator[Finding]:
         return
     from tailor.store.engine import UNUSABLE, connect, reading
     from tailor.store.migrating import check_version, newest, revision
-    from tailor.store.served import listed_models, tenants
+    from tailor.store.models import list_models, tenants
 
     path = None if database.startswith("postgres") else Path(database.removeprefix("sqlite:///"))
     if path is not None and not path.exists():
@@ -153,7 +153,7 @@ def _store(database: str) -> Iterator[Finding]:
         return
     yield _keys(engine)
     with reading(engine) as connection:
-        rows = {tenant: listed_models(connection, tenant) for tenant in tenants(connection)}
+        rows = {tenant: list_models(connection, tenant) for tenant in tenants(connection)}
     for tenant, versions in rows.items():
         for kind, what in (
             ("recommends", f"model of {tenant}"),
@@ -176,13 +176,13 @@ def _damage(engine: "sa.Engine") -> str:
 
 def _keys(engine: "sa.Engine") -> Finding:
     """Whether people's keys are there, and what lies open on the disk."""
-    from tailor.store.engine import AWAY, reading
-    from tailor.store.subjects import apart, seal_of
+    from tailor.store.engine import UNAVAILABLE, reading
+    from tailor.store.subjects import is_out_of_sync, seal_of
 
     try:
         with reading(engine) as connection:
-            old, open_to_see = apart(connection), not seal_of(connection).is_closed
-    except (*AWAY, TailorError) as error:
+            old, open_to_see = is_out_of_sync(connection), not seal_of(connection).is_closed
+    except (*UNAVAILABLE, TailorError) as error:
         return Finding(
             "people's keys",
             "do not fit the store",
@@ -201,7 +201,7 @@ def _keys(engine: "sa.Engine") -> Finding:
 
 def _served(what: str, versions: list[dict[str, object]]) -> Finding:
     """Whether the model that should answer is the one in its folder."""
-    from tailor.service.batcher import digest_of
+    from tailor.service.batcher import saved_digest
 
     first = versions[0]
     if first["served_ms"] is None:
@@ -212,7 +212,7 @@ def _served(what: str, versions: list[dict[str, object]]) -> Finding:
             "POST /v1/models/switch, or tailor refit --force",
         )
     try:
-        same = digest_of(str(first["folder"])) == first["digest"]
+        same = saved_digest(str(first["folder"])) == first["digest"]
     except TailorError as error:
         return Finding(what, f"version {first['version']}", False, str(error))
     return Finding(

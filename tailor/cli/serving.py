@@ -94,11 +94,11 @@ def serve_command(
     needs_service()
     from tailor.cli.showing import say
     from tailor.core.defaults import encoder
-    from tailor.service.batcher import digest_of, kind_of
+    from tailor.service.batcher import saved_digest, saved_kind
     from tailor.service.worker import refuse_taken, serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
-    from tailor.store.served import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
+    from tailor.store.models import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
 
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
@@ -118,13 +118,18 @@ def serve_command(
             for given, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
                 if given is not None:
                     folder = str(given.resolve())
-                    if kind_of(folder) != kind:
+                    if saved_kind(folder) != kind:
                         raise ModelError(
-                            f"{given} {kind_of(folder)}: give it as"
+                            f"{given} {saved_kind(folder)}: give it as"
                             f" --{'model' if kind == PREDICTS else 'predictor'}"
                         )
                     version = add_model(
-                        connection, tenant, folder, digest_of(folder), "given to serve", kind=kind
+                        connection,
+                        tenant,
+                        folder,
+                        saved_digest(folder),
+                        "given to serve",
+                        kind=kind,
                     )
                     serve_model(connection, tenant, version)
             running = current_model(connection, tenant)

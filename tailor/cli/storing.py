@@ -184,20 +184,20 @@ def sweep_store(
     every start does so by itself where no living person can be lost by it.
     """
     from tailor.cli.showing import say
-    from tailor.store.engine import connect, held, reading, write_over, writing
+    from tailor.store.engine import connect, held, overwrite_deleted, reading, writing
     from tailor.store.migrating import prepare
-    from tailor.store.subjects import agree, without_key
+    from tailor.store.subjects import count_orphans, reconcile
 
     engine = connect(database)
     with held(engine):
         prepare(engine)
         if dry_run:
             with reading(engine) as connection:
-                gone = without_key(connection)
+                gone = count_orphans(connection)
         else:
             with writing(engine) as connection:
-                gone = agree(connection, lose_people)
-            write_over(engine)
+                gone = reconcile(connection, lose_people)
+            overwrite_deleted(engine)
     engine.dispose()
     say(f"{counted(gone) or 'nothing'} {'would go' if dry_run else 'deleted'}")
 
@@ -215,14 +215,14 @@ def rekey_store(
     """
     from tailor.cli.showing import say
     from tailor.store.encryption import Seal
-    from tailor.store.engine import held, write_over, writing
+    from tailor.store.engine import held, overwrite_deleted, writing
     from tailor.store.subjects import rekey
 
     new = Seal() if master_file is None else Seal.of_file(master_file)
     with opened(database) as engine, held(engine):
         with writing(engine) as connection:
             changed = rekey(connection, new)
-        write_over(engine)
+        overwrite_deleted(engine)
     needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
     say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
 
@@ -244,8 +244,8 @@ def prune_store(
     run meanwhile.
     """
     from tailor.cli.showing import say
-    from tailor.store.engine import now_ms, write_over
-    from tailor.store.retention import prune, prune_people
+    from tailor.store.engine import now_ms, overwrite_deleted
+    from tailor.store.retention import prune, prune_users
 
     if events is None and lists is None:
         raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
@@ -254,8 +254,8 @@ def prune_store(
     with opened(database) as engine:
         gone = prune(engine, now_ms(), events, lists, dry_run)
         if not dry_run:
-            gone["people of whom nothing is left"] = prune_people(engine)
-            write_over(engine)
+            gone["people of whom nothing is left"] = prune_users(engine)
+            overwrite_deleted(engine)
     say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
 
 
@@ -270,11 +270,11 @@ def erase_person(
     /v1/users/ID/data) where one runs.
     """
     from tailor.cli.showing import print_json
-    from tailor.store import people
-    from tailor.store.engine import write_over, writing
+    from tailor.store import users
+    from tailor.store.engine import overwrite_deleted, writing
 
     with opened(database) as engine:
         with writing(engine) as connection:
-            receipt = people.erase(connection, tenant, user_id)
-        write_over(engine)
+            receipt = users.erase(connection, tenant, user_id)
+        overwrite_deleted(engine)
     print_json(receipt)

@@ -7,14 +7,14 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from tailor.core.saving import version as tailor_version
-from tailor.service.batcher import digest_of, kind_of
+from tailor.service.batcher import saved_digest, saved_kind
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Key, Model, Short, Version
 from tailor.service.state import Service
-from tailor.store import keys, people
-from tailor.store.engine import AWAY
+from tailor.store import keys, users
+from tailor.store.engine import UNAVAILABLE
 from tailor.store.keys import Caller
-from tailor.store.served import RECOMMENDS, add_model, listed_models
+from tailor.store.models import RECOMMENDS, add_model, list_models
 
 
 def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
@@ -41,7 +41,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         """The store can be reached. Whether a tenant has a model, GET /v1/models says."""
         try:
             service.read(lambda connection: connection.execute(sa.text("SELECT 1")))
-        except AWAY:
+        except UNAVAILABLE:
             raise ProblemError(
                 503,
                 "the database is away: what is remembered is answered, nothing is accepted",
@@ -58,7 +58,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
             "writer_commits": writer.commits,
             "writer_jobs": writer.jobs,
             "writer_behind_seconds": writer.behind_s,
-            "served_lost": service.served.lost,
+            "served_lost": service.list_log.lost,
         }.items():
             gauges[name].set(value)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
@@ -66,7 +66,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
     @api.get("/v1/models")
     def models(who: Caller = Depends(admin)) -> dict[str, Any]:
         """All versions, the one that answers first."""
-        found = service.read(lambda connection: listed_models(connection, who.tenant))
+        found = service.read(lambda connection: list_models(connection, who.tenant))
         keep = ("version", "kind", "folder", "made_ms", "served_ms", "note")
         return {"models": [{name: row[name] for name in keep} for row in found]}
 
@@ -83,7 +83,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
                 422,
                 f"folder: it must lie within {service.settings.models / who.tenant} on the server",
             )
-        digest, kind = digest_of(folder), kind_of(folder)
+        digest, kind = saved_digest(folder), saved_kind(folder)
         version = service.writer.do(
             lambda connection: add_model(
                 connection, who.tenant, str(folder), digest, body.note, kind=kind
@@ -106,7 +106,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         """Let the version answer that did before this one, of those that recommend, or with
         `?kind=predicts` of those that predict.
         """
-        every = service.read(lambda connection: listed_models(connection, who.tenant))
+        every = service.read(lambda connection: list_models(connection, who.tenant))
         served = [row for row in every if row["kind"] == kind and row["served_ms"] is not None]
         if len(served) < 2:
             raise ProblemError(409, "no other version has answered before")
@@ -143,7 +143,7 @@ def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRout
         """The public key (Ed25519, hexadecimal) that receipts of erasure are signed with."""
         return {
             "public_key": service.writer.do(
-                lambda connection: people.public_key(people.signing_key(connection))
+                lambda connection: users.public_key(users.signing_key(connection))
             )
         }
 

@@ -14,14 +14,14 @@ from tailor.data.nouns import History, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
 from tailor.reranking.mmr import marginal_order
-from tailor.service.batcher import Answering
-from tailor.service.catalogue import Shelf, words_of
+from tailor.service.batcher import LoadedRecommender
+from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
-from tailor.service.schemas import Asking, Recommend, Rerank, Search, Similar
+from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
 from tailor.service.state import Service
 from tailor.store.engine import now_ms
+from tailor.store.impressions import ServedList
 from tailor.store.keys import Caller
-from tailor.store.served import Served
 from tailor.text.bm25 import BM25
 from tailor.text.tfidf import tfidf
 
@@ -49,13 +49,13 @@ def routes(service: Service, reader: Any) -> APIRouter:
             )
         request_id = body.request_id or _new_id()
         asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
-        found = await model.asker.answer(asking.prepare, asking.depth)
+        found = await model.batcher.answer(asking.prepare, asking.depth)
         # as it is now: what was blocked meanwhile goes too
         ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))
         if body.diversity:
             ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
         if asking.query.history.item_ids:
-            asking.notes += fallen_back(found, "the history")
+            asking.notes += fallback_notes(found, "the history")
         items = _listed(asking.shelf, ranking)
         if body.explain:
             await run_in_threadpool(_explain, model, asking.query, ranking, items, asking.shelf)
@@ -81,12 +81,12 @@ def routes(service: Service, reader: Any) -> APIRouter:
             None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id)
         )
         ranking = _kept(
-            model.asker.ask(query, body.k, _without(shelf, body)),
+            model.batcher.ask(query, body.k, _without(shelf, body)),
             query.exclude,
             _without(shelf, body),
         )
         stranger = ["the item is not known: what it is like is not, either"]
-        notes = fallen_back(ranking, "the item") if body.item_id in shelf.rows else stranger
+        notes = fallback_notes(ranking, "the item") if body.item_id in shelf.rows else stranger
         return _answer(
             service,
             who.tenant,
@@ -119,7 +119,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
             notes.append(
                 f"{waiting} items are not read for meaning yet: they are found by their words"
             )
-        by = "bm25" if shelf.meaning is None else "bm25 and meaning"
+        by = "bm25" if shelf.semantic_search is None else "bm25 and meaning"
         return _answer(
             service,
             who.tenant,
@@ -182,7 +182,7 @@ class _Recommending:
         self.depth = max(POOL, body.k) if body.diversity else body.k
         self.notes: list[str] = []
         self.query = Query()
-        self.shelf: Shelf  # once prepared
+        self.shelf: Catalogue  # once prepared
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
         body = self.body
@@ -201,7 +201,7 @@ class _Recommending:
         return self.query, _without(self.shelf, body)
 
 
-def _unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
+def _unknown(shelf: Catalogue, history: Sequence[str]) -> list[str]:
     """A note of items that were given and are not stored, as a misspelt one is not; none where no
     items are stored at all.
     """
@@ -210,7 +210,7 @@ def _unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
     return [f"not among the stored items: {', '.join(lacking[:NAMED])}{more}"] if lacking else []
 
 
-def fallen_back(ranking: Ranking, what: str) -> list[str]:
+def fallback_notes(ranking: Ranking, what: str) -> list[str]:
     """A note where the first model of a `Fallback` had nothing to say, and another filled the list."""
     stages = ranking.columns.get("stage", np.zeros(1))
     return (
@@ -221,7 +221,7 @@ def fallen_back(ranking: Ranking, what: str) -> list[str]:
 
 
 def history_of(
-    shelf: Shelf,
+    shelf: Catalogue,
     user_id: str | None,
     given: Sequence[str] | None,
     events: list[tuple[str, int]],
@@ -251,7 +251,7 @@ def history_of(
     )
 
 
-def _varied(shelf: Shelf, found: Ranking, body: Recommend) -> Ranking:
+def _varied(shelf: Catalogue, found: Ranking, body: Recommend) -> Ranking:
     """Of the items found k, each good and unlike those before it by the words they have
     (`reranking.mmr`).
     """
@@ -271,7 +271,7 @@ def _varied(shelf: Shelf, found: Ranking, body: Recommend) -> Ranking:
     )
 
 
-def _without(shelf: Shelf, body: Asking) -> tuple[Vocabulary, ...]:
+def _without(shelf: Catalogue, body: ListQuestion) -> tuple[Vocabulary, ...]:
     return (shelf.blocked, shelf.outside(body.filter)) if body.filter else (shelf.blocked,)
 
 
@@ -298,7 +298,7 @@ def _kept(ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary
     return Ranking(ids, ranking.scores[good], ranking.score_kind, columns, notes=notes)
 
 
-def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
+def _listed(shelf: Catalogue, ranking: Ranking) -> list[dict[str, Any]]:
     rows = shelf.rows
     return [
         {
@@ -314,7 +314,11 @@ def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
 
 
 def _explain(
-    model: Answering, query: Query, ranking: Ranking, items: list[dict[str, Any]], shelf: Shelf
+    model: LoadedRecommender,
+    query: Query,
+    ranking: Ranking,
+    items: list[dict[str, Any]],
+    shelf: Catalogue,
 ) -> None:
     """Reasons name no item that must not be answered."""
     if not model.model.explains():
@@ -347,7 +351,9 @@ def _answer(
         else [1.0] * len(ranking)
     )
     shown = tuple(zip(ranking.ids, ranking.scores.tolist(), chances, strict=True))
-    service.served.add(Served(tenant, request_id, user_id, now_ms(), surface, text, model, shown))
+    service.list_log.add(
+        ServedList(tenant, request_id, user_id, now_ms(), surface, text, model, shown)
+    )
     return Plain(
         {
             "request_id": request_id,

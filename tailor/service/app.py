@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 
 from tailor.core.saving import version
 from tailor.service import admin, answers, experiments, ingest, predictions, problems
-from tailor.service.fast_path import Direct
-from tailor.service.middleware import Guard, Rates, allowed
+from tailor.service.fast_path import FastPath
+from tailor.service.middleware import RateLimiter, RequestMiddleware, allowed
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
 
@@ -37,7 +37,7 @@ def make_app(service: Service) -> FastAPI:
         yield
         service.stop()
 
-    app = Guarded(
+    app = WrappedApp(
         title="Tailor",
         version=version(),
         description=ABOUT,
@@ -45,7 +45,10 @@ def make_app(service: Service) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    registry, rates = CollectorRegistry(), Rates(service.settings.rate, service.settings.burst)
+    registry, rates = (
+        CollectorRegistry(),
+        RateLimiter(service.settings.rate, service.settings.burst),
+    )
     may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
     problems.install(app)
     app.include_router(ingest.routes(service, may["write"], may["admin"]))
@@ -61,14 +64,14 @@ def make_app(service: Service) -> FastAPI:
     )
     app.fronts = (
         partial(
-            Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend
+            FastPath, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend
         ),
-        partial(Guard, body_bytes=service.settings.body_bytes, registry=registry),
+        partial(RequestMiddleware, body_bytes=service.settings.body_bytes, registry=registry),
     )
     return app
 
 
-class Guarded(FastAPI):
+class WrappedApp(FastAPI):
     """An application within others of ours: outside of the framework's own, so that errors pass the
     guard too, and what goes past the routes goes past them.
     """

@@ -21,21 +21,21 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
-from tailor.store.served import PREDICTS, RECOMMENDS
+from tailor.store.models import PREDICTS, RECOMMENDS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
 LATE_S = 30.0  # after which nobody waits any more
 MOST = 32  # queries answered at once
 
 
-class Asker:
+class Batcher:
     """Answers in batches: who comes while a batch is answered waits for the next one, so that load
     makes batches longer and each answer cheaper.
     """
 
     def __init__(self, model: Recommender) -> None:
         self.model = model
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tailor-model", daemon=True)
         self._thread.start()
 
@@ -44,15 +44,15 @@ class Asker:
         this query, never for another one's.
         """
         future: Future[Ranking] = Future()
-        self._queue.put(_Asked(lambda: (query, without), k, future))
+        self._queue.put(_Job(lambda: (query, without), k, future))
         return future.result(LATE_S)
 
     async def answer(self, prepare: Prepare, k: int) -> Ranking:
         """The same on an event loop. `prepare` makes the query and what must not be answered, just
         before the model is asked, in its thread.
         """
-        awaited = _Awaited()
-        self._queue.put(_Asked(prepare, k, awaited))
+        awaited = _LoopFuture()
+        self._queue.put(_Job(prepare, k, awaited))
         async with asyncio.timeout(LATE_S):
             return await awaited.ours
 
@@ -76,7 +76,7 @@ class Asker:
             if last:
                 return
 
-    def _answer(self, asked: "Sequence[_Asked]") -> None:
+    def _answer(self, asked: "Sequence[_Job]") -> None:
         try:
             queries = Queries.of([one.query for one in asked])
             for ids in asked[0].without:
@@ -92,7 +92,7 @@ class Asker:
                     self._answer([one])
 
 
-class _Awaited:
+class _LoopFuture:
     """What stands in a future's place for one who waits on an event loop: no locks, and one call of
     the loop in the place of two futures tied together.
     """
@@ -121,10 +121,10 @@ class _Awaited:
 
 
 @dataclass(eq=False)
-class _Asked:
+class _Job:
     prepare: Prepare
     k: int
-    future: "Future[Ranking] | _Awaited"
+    future: "Future[Ranking] | _LoopFuture"
     query: Query = field(default_factory=Query)
     without: tuple[Vocabulary, ...] = ()
 
@@ -150,7 +150,7 @@ class _Asked:
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
+class LoadedModel:
     """A model in place."""
 
     version: int
@@ -167,24 +167,24 @@ class Placed:
 
 
 @dataclass(frozen=True, eq=False)
-class Answering(Placed):
+class LoadedRecommender(LoadedModel):
     """One that recommends."""
 
-    asker: Asker
+    batcher: Batcher
 
     @property
     def model(self) -> Recommender:
-        return self.asker.model
+        return self.batcher.model
 
 
 @dataclass(frozen=True, eq=False)
-class Predicting(Placed):
+class LoadedPredictor(LoadedModel):
     """One that predicts."""
 
     model: Predictor
 
 
-def digest_of(folder: str | Path) -> str:
+def saved_digest(folder: str | Path) -> str:
     """Of a saved model. Raises ModelError where there is none."""
     path = Path(folder) / "spec.json"
     try:
@@ -195,11 +195,11 @@ def digest_of(folder: str | Path) -> str:
         ) from None
 
 
-def kind_of(folder: str | Path) -> str:
+def saved_kind(folder: str | Path) -> str:
     """Whether a saved model recommends or predicts. Raises ModelError for one that does neither, or
     is none.
     """
-    digest_of(folder)
+    saved_digest(folder)
     try:
         found = find_class(
             json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["spec"]["class"]
@@ -215,7 +215,7 @@ def kind_of(folder: str | Path) -> str:
     return RECOMMENDS
 
 
-def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
+def load_predictor(version: int, folder: str, digest: str) -> LoadedPredictor:
     """Load a model that predicts and ask it once. Raises ModelError where it is not the one that
     was registered.
     """
@@ -226,11 +226,11 @@ def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
         model.predict([Query(history=History.of("nothing"))], [["nothing"]])
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Predicting(version, digest, model.name, model)
+    return LoadedPredictor(version, digest, model.name, model)
 
 
 def _loaded(version: int, folder: str, digest: str) -> Method:
-    if digest_of(folder) != digest:
+    if saved_digest(folder) != digest:
         raise ModelError(
             f"{folder} holds another model than the one registered as version {version}: register"
             " it anew"
@@ -238,7 +238,7 @@ def _loaded(version: int, folder: str, digest: str) -> Method:
     return load(folder)
 
 
-def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
+def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> LoadedRecommender:
     """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so
     that what it builds on first use is built. Raises ModelError where it is not the one that was
     registered.
@@ -250,9 +250,9 @@ def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answ
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(
+    return LoadedRecommender(
         version,
         digest,
         model.name,
-        Asker(Explore.around(model, epsilon=explore) if explore else model),
+        Batcher(Explore.around(model, epsilon=explore) if explore else model),
     )

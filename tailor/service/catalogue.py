@@ -16,7 +16,7 @@ from tailor.data.conditions import Condition
 from tailor.data.vocabulary import Vocabulary
 from tailor.retrieval.hybrid import in_deviations
 from tailor.service.item_table import ItemTable
-from tailor.service.semantic_search import Meaning
+from tailor.service.semantic_search import SemanticSearch
 from tailor.store.catalogue import items_since, version
 from tailor.text.bm25 import BM25
 
@@ -34,13 +34,13 @@ class _Text:
     """False once the item has others, or is blocked."""
 
 
-class Shelf:
+class Catalogue:
     """The items of one tenant. `refresh` reads what changed since the last time; everything else
     needs no database.
     """
 
-    def __init__(self, tenant: str, meaning: Meaning | None = None) -> None:
-        self.tenant, self.changed, self.meaning = tenant, -1, meaning  # -1: never read
+    def __init__(self, tenant: str, meaning: SemanticSearch | None = None) -> None:
+        self.tenant, self.changed, self.semantic_search = tenant, -1, meaning  # -1: never read
         self.rows: dict[str, dict[str, Any]] = {}
         self.blocked = Vocabulary({})
         # by row, and each item's own
@@ -102,9 +102,9 @@ class Shelf:
         self._of |= {text.item_id: text for text in added}
         if (len(self._texts) - len(self._of)) * STALE > len(self._texts):
             self._forget()
-        if self.meaning is not None:
+        if self.semantic_search is not None:
             self.unread += len(texts)
-            self.meaning.read(
+            self.semantic_search.read(
                 texts, lambda at, vectors: self._arrived(added[at : at + len(vectors)], vectors)
             )
 
@@ -167,8 +167,8 @@ class Shelf:
         """The k items that answer `text` best, and their scores: by words (BM25), and where vectors
         are there also by meaning.
         """
-        if self.meaning is not None and len(self._vectors):
-            return self._by_both(text, self.meaning.of(text), k, without)
+        if self.semantic_search is not None and len(self._vectors):
+            return self._by_both(text, self.semantic_search.of(text), k, without)
         with self._lock:
             texts = self._texts
             # what is blocked has no text here

@@ -62,7 +62,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
 
     @api.delete("/v1/experiments/{name:path}")
     def end(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """End it: the version that answered before answers everybody again."""
+        """End it: the version that answered before answers all_subjects again."""
         if not service.writer.do(lambda connection: experiments.end(connection, who.tenant, name)):
             raise ProblemError(404, "no experiment of that name runs")
         service.model_registry.look(who.tenant)

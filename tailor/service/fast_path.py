@@ -15,13 +15,13 @@ from tailor.store.keys import Caller
 
 
 @dataclass(frozen=True)
-class Named:
+class Route:
     """Stands where the framework puts the route it has found."""
 
     path: str
 
 
-class Direct:
+class FastPath:
     """POSTs of `path` whose body `shape` holds go straight to `answer`; all else, and all that goes
     wrong, goes the long way, which says the same and knows how to say why not.
     """
@@ -36,7 +36,7 @@ class Direct:
     ) -> None:
         self.app, self.route, self.shape, self.caller, self.answer = (
             app,
-            Named(path),
+            Route(path),
             shape,
             caller,
             answer,

@@ -16,12 +16,12 @@ MOST_BYTES = 24 * 2**20  # some 40,000 people of a shop
 OVERHEAD = 500  # bytes of a person besides ids and times
 BETWEEN = "\0"  # which no id that comes in over HTTP holds
 MOST_EVENTS = 200  # of a history
-# new events taken in one by one; where more came at once, as in an import, everybody is asked for
+# new events taken in one by one; where more came at once, as in an import, all_subjects is asked for
 # anew
 MOST_ADDED = 5_000
 
 
-class Remembered:
+class HistoryCache:
     """Histories by tenant and person; who was not asked for longest is forgotten first."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
@@ -96,7 +96,7 @@ class Remembered:
             return self._drop((tenant, user_id))
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Forget all_subjects."""
         with self._lock:
             self._kept.clear()
             self._by_token.clear()
@@ -129,7 +129,7 @@ def _size(user_id: str, value: tuple[str, bytes, str | None]) -> int:
     return OVERHEAD + len(user_id) + len(value[0]) + len(value[1])
 
 
-class Latest:
+class HistoryReader:
     """A person's latest events as of now, and the tenant's count of changes to items.
 
     PostgreSQL is asked. SQLite numbers events in the order in which they become visible, so there
@@ -138,8 +138,8 @@ class Latest:
     anything was taken away, by whomever, everything is asked for anew.
     """
 
-    def __init__(self, engine: sa.Engine, remembered: Remembered) -> None:
-        self.engine, self.remembered = engine, remembered
+    def __init__(self, engine: sa.Engine, remembered: HistoryCache) -> None:
+        self.engine, self.history_cache = engine, remembered
         self.follows = engine.dialect.name == "sqlite"
         self._at: Stamp | None = None  # up to where it was read
         self._lock = threading.Lock()
@@ -151,7 +151,7 @@ class Latest:
         if self.follows:
             now = stamp(self.engine, tenant)
             self._catch_up(now)
-            found = self.remembered.current(tenant, user_id)
+            found = self.history_cache.current(tenant, user_id)
             if found is not None:
                 return now.changed, found
         now, token, found = latest(self.engine, tenant, user_id, MOST_EVENTS)
@@ -173,7 +173,7 @@ class Latest:
             if self.follows and not self._caught_up(now):
                 return  # others have read further meanwhile
             for user_id, (token, events) in histories.items():
-                self.remembered.put(tenant, user_id, events, token)
+                self.history_cache.put(tenant, user_id, events, token)
 
     def _catch_up(self, now: Stamp) -> None:
         with self._lock:
@@ -187,13 +187,13 @@ class Latest:
         if at is not None and (now.deletions, now.number) < (at.deletions, at.number):
             return False
         if at is None or now.deletions != at.deletions:
-            self.remembered.clear()
+            self.history_cache.clear()
         else:
             found = added(self.engine, at.number, now.number, MOST_ADDED + 1)
             if len(found) > MOST_ADDED:
-                self.remembered.clear()
+                self.history_cache.clear()
             else:
                 for token, item_id, time_ms in found:
-                    self.remembered.add(token, item_id, time_ms)
+                    self.history_cache.add(token, item_id, time_ms)
         self._at = now
         return True

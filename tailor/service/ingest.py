@@ -10,8 +10,8 @@ from pydantic import ValidationError
 from tailor.service.problems import ProblemError, fields
 from tailor.service.schemas import Event, Events, Id, Items, Person, Takedown
 from tailor.service.state import Service
-from tailor.store import catalogue, people
-from tailor.store.engine import AWAY, now_ms, write_over
+from tailor.store import catalogue, users
+from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
 ERASED = {
@@ -39,7 +39,9 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
             )
         rows = list(good.values())
         new, erased = (
-            service.writer.do(lambda connection: people.take_in(connection, who.tenant, rows, now))
+            service.writer.do(
+                lambda connection: users.ingest_events(connection, who.tenant, rows, now)
+            )
             if rows
             else (set[str](), set[str]())
         )
@@ -113,7 +115,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     def person(user_id: Id, body: Person, who: Caller = Depends(writer)) -> dict[str, str]:
         """Write what is known of a person besides events."""
         service.writer.do(
-            lambda connection: people.upsert_person(connection, who.tenant, user_id, body.more)
+            lambda connection: users.upsert_user(connection, who.tenant, user_id, body.more)
         )
         return {"user_id": user_id}
 
@@ -123,7 +125,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
         return {
             "user_id": user_id,
             "stores": service.read(
-                lambda connection: people.export(connection, who.tenant, user_id)
+                lambda connection: users.export(connection, who.tenant, user_id)
             ),
         }
 
@@ -137,14 +139,14 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
         """
 
         def job(connection: sa.Connection) -> dict[str, Any]:
-            return people.erase(connection, who.tenant, user_id, (service,))
+            return users.erase(connection, who.tenant, user_id, (service,))
 
         receipt = service.writer.do(job)
         # what an answer that was under way has remembered since
         service.forget(who.tenant, user_id)
         # erased it is, and later commits write over it: the receipt must not be lost
-        with suppress(*AWAY):
-            write_over(service.engine)
+        with suppress(*UNAVAILABLE):
+            overwrite_deleted(service.engine)
         return receipt
 
     return api

@@ -40,7 +40,7 @@ class TooLargeError(HTTPException):
         super().__init__(413, f"a body may have {most:,} bytes: send less at once")
 
 
-class Guard:
+class RequestMiddleware:
     """Around the whole application."""
 
     def __init__(self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry) -> None:
@@ -131,7 +131,7 @@ class Guard:
         await send({"type": "http.response.body", "body": body})
 
 
-class Rates:
+class RateLimiter:
     """A bucket of requests for each key, filled at a steady rate."""
 
     def __init__(self, rate: float, burst: int) -> None:
@@ -149,7 +149,9 @@ class Rates:
         return 0.0 if left >= 1 else (1 - left) / self.rate
 
 
-def allowed(service: Service, rates: Rates, role: str) -> Callable[[Request], Awaitable[Caller]]:
+def allowed(
+    service: Service, rates: RateLimiter, role: str
+) -> Callable[[Request], Awaitable[Caller]]:
     """A dependency: who asks, who must be allowed as much as `role`. A key seen lately costs no
     thread and no query.
     """
@@ -185,7 +187,7 @@ def allowed(service: Service, rates: Rates, role: str) -> Callable[[Request], Aw
 ALWAYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
 
 
-class Lines(logging.Formatter):
+class JsonLines(logging.Formatter):
     """Log records as lines of JSON. What is logged is named by who logs it: no texts, no keys, no
     person's id.
     """

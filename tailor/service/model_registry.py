@@ -13,11 +13,11 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from tailor.errors import StoreError, TailorError
-from tailor.service.batcher import Answering, Predicting, opened, opened_predictor
+from tailor.service.batcher import LoadedPredictor, LoadedRecommender, load_predictor, opened
 from tailor.service.problems import ProblemError
 from tailor.store import experiments
-from tailor.store.engine import AWAY, reading
-from tailor.store.served import PREDICTS, RECOMMENDS, listed_models, serve_model
+from tailor.store.engine import UNAVAILABLE, reading
+from tailor.store.models import PREDICTS, RECOMMENDS, list_models, serve_model
 from tailor.store.writer import Writer
 
 T = TypeVar("T")
@@ -30,11 +30,11 @@ GRACE_S = 30  # that a model is kept for those who hold it still
 
 
 @dataclass(frozen=True)
-class Trial:
+class RunningExperiment:
     """A running experiment with its models in place."""
 
     name: str
-    arms: tuple[Answering, ...]
+    arms: tuple[LoadedRecommender, ...]
     shares: tuple[float, ...]
 
 
@@ -50,14 +50,14 @@ class Failure:
         return f"{self.what}: {self.why}"
 
 
-class Places:
+class ModelRegistry:
     """The models of one worker, as the store names them; looked at anew every LOOK_S."""
 
     def __init__(self, engine: sa.Engine, writer: Writer, explore: float) -> None:
         self.engine, self.writer, self.explore = engine, writer, explore
-        self._models: dict[str, Answering] = {}
-        self._predictors: dict[str, Predicting] = {}
-        self._trials: dict[str, Trial] = {}
+        self._models: dict[str, LoadedRecommender] = {}
+        self._predictors: dict[str, LoadedPredictor] = {}
+        self._trials: dict[str, RunningExperiment] = {}
         # (tenant, kind) -> why its newest could not be put in place
         self._failed: dict[tuple[str, str], Failure] = {}
         self._tenants: set[str] = set()
@@ -70,7 +70,7 @@ class Places:
         """Put in place what the store names of these, then keep looking."""
         self._tenants |= set(tenants)
         for tenant in sorted(self._tenants):
-            with suppress(*AWAY):
+            with suppress(*UNAVAILABLE):
                 self.look(tenant)
         self._watcher.start()
 
@@ -82,9 +82,9 @@ class Places:
             *(arm for trial in self._trials.values() for arm in trial.arms),
         )
         for one in {id(one): one for one in every}.values():
-            one.asker.close()
+            one.batcher.close()
 
-    def model(self, tenant: str, user_id: str | None = None) -> Answering:
+    def model(self, tenant: str, user_id: str | None = None) -> LoadedRecommender:
         """The model that answers; to a person in an experiment, that of the person's arm. Raises
         ProblemError where there is none: nothing is made up.
         """
@@ -102,7 +102,7 @@ class Places:
             )
         return found
 
-    def placed(self, tenant: str, user_id: str | None = None) -> Answering | None:
+    def placed(self, tenant: str, user_id: str | None = None) -> LoadedRecommender | None:
         """The same, without asking the store: None where no model is in place here."""
         with self._lock:
             found, trial = self._models.get(tenant), self._trials.get(tenant)
@@ -110,7 +110,7 @@ class Places:
             return trial.arms[experiments.arm_of(tenant, trial.name, user_id, trial.shares)]
         return found
 
-    def predictor(self, tenant: str) -> Predicting:
+    def predictor(self, tenant: str) -> LoadedPredictor:
         """The model that predicts. Raises ProblemError where there is none."""
         found = self._predictors.get(tenant)
         if found is None:
@@ -151,7 +151,7 @@ class Places:
     def _looked(self, tenant: str) -> None:
         found, trial = self._read(
             lambda connection: (
-                listed_models(connection, tenant),
+                list_models(connection, tenant),
                 experiments.running(connection, tenant),
             )
         )
@@ -168,7 +168,7 @@ class Places:
                     break
         self._try_out(tenant, trial, {row["version"]: row for row in found})
 
-    def place(self, tenant: str, version: int) -> Answering | Predicting:
+    def place(self, tenant: str, version: int) -> LoadedRecommender | LoadedPredictor:
         """Load a registered version, and only then let it answer, here and in every worker. Raises
         ModelError or StoreError where it cannot: nothing changes then.
         """
@@ -200,7 +200,7 @@ class Places:
     def _rows(self, tenant: str, versions: list[int]) -> list[dict[str, Any]]:
         rows = {
             row["version"]: row
-            for row in self._read(lambda connection: listed_models(connection, tenant))
+            for row in self._read(lambda connection: list_models(connection, tenant))
         }
         for version in versions:
             if version not in rows:
@@ -229,21 +229,21 @@ class Places:
         if last is None or (last.what, last.why) != (what, str(error)):
             log.error(message, extra={"tenant": at[0], "what": what, "error": str(error)})
 
-    def _opened(self, row: dict[str, Any]) -> Answering | Predicting:
+    def _opened(self, row: dict[str, Any]) -> LoadedRecommender | LoadedPredictor:
         if row["kind"] == PREDICTS:
-            return opened_predictor(row["version"], row["folder"], row["digest"])
+            return load_predictor(row["version"], row["folder"], row["digest"])
         return opened(row["version"], row["folder"], row["digest"], self.explore)
 
-    def _put(self, tenant: str, new: Answering | Predicting) -> None:
+    def _put(self, tenant: str, new: LoadedRecommender | LoadedPredictor) -> None:
         old = None
         with self._lock:
-            if isinstance(new, Predicting):
+            if isinstance(new, LoadedPredictor):
                 self._predictors[tenant] = new
             else:
                 old = self._models.get(tenant)
                 self._models[tenant] = new
             self._failed.pop(
-                (tenant, PREDICTS if isinstance(new, Predicting) else RECOMMENDS), None
+                (tenant, PREDICTS if isinstance(new, LoadedPredictor) else RECOMMENDS), None
             )
             self._tenants.add(tenant)
         log.info("model in place", extra={"tenant": tenant, "version": new.version})
@@ -280,7 +280,7 @@ class Places:
 
     def _trial(
         self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[dict[str, Any]]
-    ) -> Trial:
+    ) -> RunningExperiment:
         there = self._models.get(tenant)
         made = (
             (
@@ -290,17 +290,17 @@ class Places:
             )
             for row in rows
         )
-        return Trial(name, tuple(made), tuple(arm["share"] for arm in arms))
+        return RunningExperiment(name, tuple(made), tuple(arm["share"] for arm in arms))
 
-    def _retire(self, models: Iterable[Answering], tenant: str) -> None:
+    def _retire(self, models: Iterable[LoadedRecommender], tenant: str) -> None:
         """End those that nobody is sent to any more, once those who hold them have asked."""
         trial = self._trials.get(tenant)
         for old in models:
             if old is not self._models.get(tenant) and not (trial and old in trial.arms):
-                threading.Timer(GRACE_S, old.asker.close).start()
+                threading.Timer(GRACE_S, old.batcher.close).start()
 
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S):
             for tenant in list(self._tenants):
-                with suppress(*AWAY):
+                with suppress(*UNAVAILABLE):
                     self.look(tenant)

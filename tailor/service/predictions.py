@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
 from tailor.service.answers import history_of
-from tailor.service.batcher import Predicting
+from tailor.service.batcher import LoadedPredictor
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Predict
 from tailor.service.state import Service
@@ -62,7 +62,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
     return api
 
 
-def _values(model: Predicting, query: Query, item_ids: Sequence[str]) -> list[Any]:
+def _values(model: LoadedPredictor, query: Query, item_ids: Sequence[str]) -> list[Any]:
     """A number an item, or a list of them where the model says several."""
     values = model.model.predict([query], [list(item_ids)])[0]
     if not np.isfinite(values).all():

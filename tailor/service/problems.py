@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 
 from tailor.errors import TailorError
 from tailor.store.encryption import KeysError
-from tailor.store.engine import AWAY
-from tailor.store.writer import RETRY_S, AwayError
+from tailor.store.engine import UNAVAILABLE
+from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
 UNFIT_S = 30  # what a caller is told to wait for somebody to mend something
@@ -127,8 +127,8 @@ def install(app: FastAPI) -> None:
         found.headers.update(error.headers or {})  # such as which methods there are
         return found
 
-    @app.exception_handler(AwayError)
-    def away(request: Request, error: AwayError) -> JSONResponse:
+    @app.exception_handler(UnavailableError)
+    def away(request: Request, error: UnavailableError) -> JSONResponse:
         return answer(
             request,
             503,
@@ -136,7 +136,7 @@ def install(app: FastAPI) -> None:
             retry_s=RETRY_S,
         )
 
-    for kind in AWAY:
+    for kind in UNAVAILABLE:
 
         @app.exception_handler(kind)
         def unread(request: Request, error: Exception) -> JSONResponse:

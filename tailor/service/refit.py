@@ -18,10 +18,10 @@ from tailor.data.dataset import Dataset
 from tailor.data.splits import Split, by_time
 from tailor.errors import ModelError
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.service.batcher import digest_of
+from tailor.service.batcher import saved_digest
 from tailor.store.engine import now_ms, reading, writing
 from tailor.store.loading import stored_dataset
-from tailor.store.served import add_model, current_model, serve_model
+from tailor.store.models import add_model, current_model, serve_model
 
 LEAST_USERS = 50  # with fresh events, for a comparison to say anything
 MOST_FRESH = 0.2  # share of events that a comparison may withhold from learning
@@ -94,7 +94,7 @@ def refit(
             connection,
             tenant,
             str(target.resolve()),
-            digest_of(target),
+            saved_digest(target),
             f"refit on {len(data.events)} events",
             started_ms,
         )

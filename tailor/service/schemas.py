@@ -97,11 +97,11 @@ Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
 K = Annotated[int, Field(ge=1, le=200)]
 
 
-class Shape(BaseModel):
+class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Event(Shape):
+class Event(Schema):
     """Something a person did with an item."""
 
     event_id: Id = Field(
@@ -119,13 +119,13 @@ class Event(Shape):
     request_id: Id | None = Field(None, description="Of the answer that the item was chosen from.")
 
 
-class Events(Shape):
+class Events(Schema):
     """Events are read one by one: a bad one is named, and takes nothing from the others."""
 
     events: Annotated[list[Any], Field(max_length=MOST_EVENTS)]
 
 
-class Item(Shape):
+class Item(Schema):
     """An item of the catalogue."""
 
     item_id: Annotated[Id, AfterValidator(_addressed)]
@@ -136,21 +136,21 @@ class Item(Shape):
     more: Plain | None = Field(None, description="Further columns, for filters.")
 
 
-class Items(Shape):
+class Items(Schema):
     items: Annotated[list[Item], Field(max_length=MOST_ITEMS)]
 
 
-class Takedown(Shape):
+class Takedown(Schema):
     reason: Short = ""
 
 
-class Person(Shape):
+class Person(Schema):
     more: Plain = Field(
         default_factory=dict, description="What is known besides events, such as a country."
     )
 
 
-class Asking(Shape):
+class ListQuestion(Schema):
     """What every question may say."""
 
     k: K = 10
@@ -171,7 +171,7 @@ class Asking(Shape):
     )
 
 
-class Recommend(Asking):
+class Recommend(ListQuestion):
     """Who asks: a user whose events are stored, or a history as it is; neither is a stranger."""
 
     user_id: Id | None = None
@@ -191,7 +191,7 @@ class Recommend(Asking):
     )
 
 
-class Predict(Shape):
+class Predict(Schema):
     """Who it is about: a user whose events are stored, or a history as it is; neither is a
     stranger.
     """
@@ -207,37 +207,37 @@ class Predict(Shape):
     )
 
 
-class Similar(Asking):
+class Similar(ListQuestion):
     item_id: Id
 
 
-class Search(Asking):
+class Search(ListQuestion):
     text: Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_filled)]
     user_id: Id | None = None
 
 
-class Key(Shape):
+class Key(Schema):
     role: Short
     name: Short
 
 
-class Model(Shape):
+class Model(Schema):
     folder: Short
     note: Short = ""
 
 
-class Version(Shape):
+class Version(Schema):
     version: Annotated[int, Field(ge=1, lt=2**31)]
 
 
-class Arm(Shape):
+class Arm(Schema):
     version: Annotated[int, Field(ge=1, lt=2**31)]
     share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(
         1.0, description="Of the people, relative to the other arms' shares."
     )
 
 
-class Experiment(Shape):
+class Experiment(Schema):
     """Which versions answer which share of the people; the first arm is what the others are
     compared with.
     """

@@ -15,7 +15,7 @@ log = logging.getLogger("tailor.service")
 AT_ONCE = 64  # texts between two arrivals of vectors
 
 
-class Meaning:
+class SemanticSearch:
     """One encoder of a worker. Items' vectors are kept in the encoder's cache on disk; what people
     search for is encoded and kept nowhere.
     """

@@ -13,16 +13,17 @@ from typing import TypeVar
 import sqlalchemy as sa
 
 from tailor.core.defaults import encoder as default_encoder
-from tailor.service.catalogue import Shelf
-from tailor.service.history_cache import MOST_EVENTS, Latest, Remembered
-from tailor.service.model_registry import Places
-from tailor.service.semantic_search import Meaning
+from tailor.service.catalogue import Catalogue
+from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader
+from tailor.service.model_registry import ModelRegistry
+from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
-from tailor.store.engine import AWAY, reading
-from tailor.store.events import STAMP, Stamp, latest_histories
-from tailor.store.served import ServedLog, tenants
-from tailor.store.subjects import agree
-from tailor.store.writer import AwayError, Writer
+from tailor.store.engine import UNAVAILABLE, reading
+from tailor.store.events import STAMP, Stamp, read_histories
+from tailor.store.impressions import ListLog
+from tailor.store.models import tenants
+from tailor.store.subjects import reconcile
+from tailor.store.writer import UnavailableError, Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
@@ -60,27 +61,27 @@ class Service:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self.places = Places(self.engine, self.writer, self.settings.explore)
-        self.meaning = Meaning(default_encoder()) if self.settings.meaning else None
-        self._shelves: dict[str, Shelf] = {}
-        self.served = ServedLog(self.writer)
+        self.model_registry = ModelRegistry(self.engine, self.writer, self.settings.explore)
+        self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
+        self._shelves: dict[str, Catalogue] = {}
+        self.list_log = ListLog(self.writer)
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
-        self.remembered = Remembered()
-        self.latest = Latest(self.engine, self.remembered)
+        self.history_cache = HistoryCache()
+        self.histories = HistoryReader(self.engine, self.history_cache)
 
     def start(self) -> "Service":
         """Put in place what the store names; an unreachable store is looked at again once it is
         asked for.
         """
         found: list[str] = []
-        with suppress(*AWAY, AwayError):
-            if gone := self.writer.do(agree):
+        with suppress(*UNAVAILABLE, UnavailableError):
+            if gone := self.writer.do(reconcile):
                 log.warning("rows without a person deleted", extra=gone)
             found = self.read(tenants)
             for tenant in found:
                 self.shelf(tenant)
                 self._remember_latest(tenant)
-        self.places.start(found)
+        self.model_registry.start(found)
         return self
 
     def _remember_latest(self, tenant: str) -> None:
@@ -90,8 +91,8 @@ class Service:
 
         def job(connection: sa.Connection) -> None:
             now = Stamp.of(connection.execute(STAMP.statement, {"whose": tenant}).one())
-            found, are_all = latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)
-            self.latest.learn(
+            found, are_all = read_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)
+            self.histories.learn(
                 tenant,
                 {
                     user_id: (token if are_all else None, events)
@@ -104,11 +105,11 @@ class Service:
 
     def stop(self) -> None:
         """Finish what waits."""
-        self.served.close()
+        self.list_log.close()
         self.writer.close()
-        self.places.stop()
-        if self.meaning is not None:
-            self.meaning.close()
+        self.model_registry.stop()
+        if self.semantic_search is not None:
+            self.semantic_search.close()
 
     def read(self, job: Callable[[sa.Connection], T]) -> T:
         with reading(self.engine) as connection:
@@ -129,7 +130,7 @@ class Service:
         at, known = self._keys.get(digest, (0.0, None))
         try:
             found = self.read(lambda connection: keys.caller(connection, key))
-        except AWAY:
+        except UNAVAILABLE:
             if known is not None and now - at < KEY_AWAY_S:
                 return known
             raise
@@ -141,27 +142,29 @@ class Service:
 
     # what is known
 
-    def shelf(self, tenant: str) -> Shelf:
+    def shelf(self, tenant: str) -> Catalogue:
         """The tenant's items, as they are now, or as they were last seen while the store is away.
         Never seen: an error, since nothing would be blocked.
         """
         return self.known(tenant, None)[0]
 
-    def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
+    def known(
+        self, tenant: str, user_id: str | None
+    ) -> tuple[Catalogue, list[tuple[str, int]], bool]:
         """The tenant's items, a person's latest events (item id, time), oldest first, and whether
         both are as of now: else they are as last seen.
         """
         shelf = self._shelves.get(tenant) or self._shelves.setdefault(
-            tenant, Shelf(tenant, self.meaning)
+            tenant, Catalogue(tenant, self.semantic_search)
         )
         try:
-            changed, found = self.latest.of(tenant, user_id)
+            changed, found = self.histories.of(tenant, user_id)
             if changed != shelf.changed:
                 self.read(shelf.refresh)
-        except AWAY:
+        except UNAVAILABLE:
             if shelf.changed < 0:
                 raise
-            return shelf, [] if user_id is None else self.remembered.get(tenant, user_id), False
+            return shelf, [] if user_id is None else self.history_cache.get(tenant, user_id), False
         return shelf, found, True
 
     # what a person may have erased
@@ -175,7 +178,7 @@ class Service:
     ) -> list[dict[str, object]]:
         return [
             {"item_id": item_id, "time_ms": time_ms}
-            for item_id, time_ms in self.remembered.get(tenant, user_id)
+            for item_id, time_ms in self.history_cache.get(tenant, user_id)
         ]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
@@ -183,7 +186,7 @@ class Service:
 
     def forget(self, tenant: str, user_id: str) -> int:
         """Drop what this worker remembers of a person; how much it was."""
-        return self.remembered.forget(tenant, user_id) + self.served.forget(tenant, user_id)
+        return self.history_cache.forget(tenant, user_id) + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return self.remembered.count_of(tenant, needle)
+        return self.history_cache.count_of(tenant, needle)

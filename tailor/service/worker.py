@@ -12,7 +12,7 @@ from fastapi import FastAPI
 
 from tailor.errors import StoreError
 from tailor.service.app import make_app
-from tailor.service.middleware import Lines
+from tailor.service.middleware import JsonLines
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 
@@ -92,9 +92,9 @@ def serve(
 
 
 def _log_lines() -> None:
-    """Lines of JSON on standard error, for our own loggers and the server's."""
+    """JsonLines of JSON on standard error, for our own loggers and the server's."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines())
+    handler.setFormatter(JsonLines())
     for name, level in {"tailor": logging.INFO, "uvicorn": logging.WARNING}.items():
         log = logging.getLogger(name)
         log.handlers, log.propagate = [handler], False

@@ -5,7 +5,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.engine import inserting
+from tailor.store.engine import insert_into
 from tailor.store.schema import items
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"
@@ -29,7 +29,7 @@ def add_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str
     """
     full = _full(tenant, rows, _next_change(connection, tenant))
     insert = (
-        inserting(connection, items)
+        insert_into(connection, items)
         .on_conflict_do_nothing(index_elements=["tenant", "item_id"])
         .returning(items.c.item_id)
     )
@@ -45,7 +45,7 @@ def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     """
     changed = _next_change(connection, tenant)
     full = _full(tenant, rows, changed)
-    insert = inserting(connection, items)
+    insert = insert_into(connection, items)
     new, stays = (
         insert.excluded,
         sa.case((sa.or_(*(items.c.blocked == one for one in DOWN)), TAKEN_DOWN), else_=None),
@@ -67,7 +67,7 @@ def block(
     kept: dict[str, Any] = dict.fromkeys(CONTENT) if why == DELETED else {"reason": reason}
     stays = sa.case((items.c.blocked.is_not(None) & (items.c.blocked != why), BOTH), else_=why)
     connection.execute(
-        inserting(connection, items)
+        insert_into(connection, items)
         .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed, reason=reason)
         .on_conflict_do_update(
             index_elements=["tenant", "item_id"],

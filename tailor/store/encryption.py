@@ -36,14 +36,14 @@ class Subject:
     def new(cls, user_id: str) -> "Subject":
         return cls(user_id, secrets.token_hex(12), secrets.token_bytes(KEY))
 
-    def closed(self, value: Any, where: str) -> bytes:
+    def encrypt(self, value: Any, where: str) -> bytes:
         """A JSON value that only this person's key opens, and only as what stands in `where`."""
-        return _closed(self.key, json.dumps(value).encode(), f"{self.token} {where}")
+        return _encrypt(self.key, json.dumps(value).encode(), f"{self.token} {where}")
 
-    def opened(self, sealed: bytes, where: str) -> Any:
+    def decrypt(self, sealed: bytes, where: str) -> Any:
         """What was closed. Raises KeysError where it is another's, or damaged."""
         try:
-            return json.loads(_opened(self.key, sealed, f"{self.token} {where}"))
+            return json.loads(_decrypt(self.key, sealed, f"{self.token} {where}"))
         except InvalidTag:
             raise KeysError(
                 f"{where}: a value does not open with its person's key: the row is damaged, or was"
@@ -97,32 +97,32 @@ class Seal:
         """The same for every seal of one master key, and for no other."""
         return self.name("", "check")
 
-    def closed(self, plain: bytes, where: str) -> bytes:
-        return plain if self._box is None else _closed(self._box, plain, where)
+    def encrypt(self, plain: bytes, where: str) -> bytes:
+        return plain if self._box is None else _encrypt(self._box, plain, where)
 
-    def opened(self, sealed: bytes, where: str) -> bytes:
+    def decrypt(self, sealed: bytes, where: str) -> bytes:
         """Raises KeysError where another master key closed it."""
         try:
-            return sealed if self._box is None else _opened(self._box, sealed, where)
+            return sealed if self._box is None else _decrypt(self._box, sealed, where)
         except InvalidTag:
             raise KeysError(
                 f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must"
                 " be what it was"
             ) from None
 
-    def put_away(self, subject: Subject) -> bytes:
+    def wrap(self, subject: Subject) -> bytes:
         """A subject's id and key, as the key store holds them."""
-        return self.closed(subject.key + subject.user_id.encode(), subject.token)
+        return self.encrypt(subject.key + subject.user_id.encode(), subject.token)
 
-    def taken_out(self, token: str, sealed: bytes) -> Subject:
-        plain = self.opened(sealed, token)
+    def unwrap(self, token: str, sealed: bytes) -> Subject:
+        plain = self.decrypt(sealed, token)
         return Subject(plain[KEY:].decode(), token, plain[:KEY])
 
 
-def _closed(key: bytes, plain: bytes, where: str) -> bytes:
+def _encrypt(key: bytes, plain: bytes, where: str) -> bytes:
     nonce = os.urandom(NONCE)
     return nonce + AESGCM(key).encrypt(nonce, plain, where.encode())
 
 
-def _opened(key: bytes, sealed: bytes, where: str) -> bytes:
+def _decrypt(key: bytes, sealed: bytes, where: str) -> bytes:
     return AESGCM(key).decrypt(sealed[:NONCE], sealed[NONCE:], where.encode())

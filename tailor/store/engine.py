@@ -17,8 +17,8 @@ from tailor.store.encryption import Seal
 from tailor.store.schema import PERSONAL
 
 # the database cannot be reached, or cannot write now
-AWAY = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
-UNUSABLE = (*AWAY, sa.exc.DatabaseError)  # the same, or the file is no database
+UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
+UNUSABLE = (*UNAVAILABLE, sa.exc.DatabaseError)  # the same, or the file is no database
 # connections that a worker keeps; twice as many while it is busy: a PostgreSQL as it comes gives a
 # hundred to all
 POOL = 8
@@ -87,7 +87,7 @@ class Outage:
                 self._lasts = False
 
 
-def padded(values: list[str]) -> list[str]:
+def pad_values(values: list[str]) -> list[str]:
     """The values of an IN list, the last repeated up to the next power of two: a connection keeps
     every statement that it prepared, and each length makes another.
     """
@@ -199,7 +199,7 @@ def _sqlite(address: sa.URL) -> sa.Engine:
     return engine
 
 
-def inserting(connection: sa.Connection, table: sa.Table) -> Any:
+def insert_into(connection: sa.Connection, table: sa.Table) -> Any:
     """INSERT in the dialect that knows ON CONFLICT."""
     return (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
 
@@ -261,7 +261,7 @@ class Lookup:
         return list(found)
 
 
-def write_over(engine: sa.Engine) -> None:
+def overwrite_deleted(engine: sa.Engine) -> None:
     """What was deleted stands in SQLite's write-ahead logs until they are written anew: do that
     now, unless somebody reads from them for longer (the next commits do it then).
     """

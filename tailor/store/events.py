@@ -7,9 +7,9 @@ import sqlalchemy as sa
 
 from tailor.store.catalogue import LAST_CHANGE
 from tailor.store.encryption import Seal
-from tailor.store.engine import Lookup, inserting
+from tailor.store.engine import Lookup, insert_into
 from tailor.store.schema import events, marks
-from tailor.store.subjects import TOKEN, everybody, subjects_for
+from tailor.store.subjects import TOKEN, all_subjects, subjects_for
 
 _latest = (
     sa.select(events.c.user_id, events.c.item_id, events.c.time_ms, events.c.number)
@@ -78,7 +78,7 @@ def add_events(
     }
     full = [{**plain, **row, "user_id": tokens.get(row["user_id"])} for row in rows]
     insert = (
-        inserting(connection, events)
+        insert_into(connection, events)
         .on_conflict_do_nothing(index_elements=["tenant", "event_id"])
         .returning(events.c.event_id)
     )
@@ -113,7 +113,7 @@ def added(engine: sa.Engine, after: int, upto: int, most: int) -> list[tuple[str
     ]
 
 
-def latest_histories(
+def read_histories(
     connection: sa.Connection, tenant: str, events_read: int, most: int
 ) -> tuple[dict[str, tuple[str, list[tuple[str, int]]]], bool]:
     """By user id, of whoever is among the latest so many events to arrive, the last come last: the
@@ -127,7 +127,7 @@ def latest_histories(
     by_token: dict[str, list[tuple[str, int]]] = {}
     for token, item_id, time_ms in rows:  # the latest first
         by_token.setdefault(token, []).append((item_id, time_ms))
-    names = {one.token: one.user_id for one in everybody(connection, tenant)}
+    names = {one.token: one.user_id for one in all_subjects(connection, tenant)}
     known = {
         names[token]: (token, sorted(found[::-1], key=lambda one: one[1])[-most:])
         for token, found in reversed(by_token.items())

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from tailor.errors import StoreError
 from tailor.store.engine import now_ms
 from tailor.store.schema import events, experiments, models, requests
-from tailor.store.subjects import everybody
+from tailor.store.subjects import all_subjects
 
 
 def start(
@@ -112,7 +112,7 @@ def outcomes(
         requests.c.user_id, sa.func.count(), sa.func.sum(sa.case((chosen, 1), else_=0))
     ).where(*while_it_ran)
     found = connection.execute(wanted.group_by(requests.c.user_id)).all()
-    names = {one.token: one.user_id for one in everybody(connection, tenant)}
+    names = {one.token: one.user_id for one in all_subjects(connection, tenant)}
     return [
         (names[token], int(shown), int(chosen)) for token, shown, chosen in found if token in names
     ]

@@ -12,9 +12,9 @@ from tailor.errors import DataError
 from tailor.progress import Progress, silent
 from tailor.store.catalogue import CONTENT, add_items
 from tailor.store.engine import now_ms, reading, writing
-from tailor.store.people import take_in
 from tailor.store.schema import events, impressions, items, requests
-from tailor.store.subjects import everybody
+from tailor.store.subjects import all_subjects
+from tailor.store.users import ingest_events
 
 LOG = {
     "event_id": pl.String,
@@ -66,7 +66,9 @@ def load_dataset(
             new_items += add_items(connection, tenant, rows[start : start + CHUNK])
     for start in progress(range(0, len(frame), CHUNK), "events", -(-len(frame) // CHUNK)):
         with writing(engine) as connection:
-            new += len(take_in(connection, tenant, frame[start : start + CHUNK].to_dicts(), now)[0])
+            new += len(
+                ingest_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now)[0]
+            )
     return {"items": len(rows), "new items": new_items, "events": len(frame), "new events": new}
 
 
@@ -84,7 +86,7 @@ def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> 
             events.c.value,
             events.c.request_id,
         )
-        known = [(one.token, one.user_id) for one in everybody(connection, tenant)]
+        known = [(one.token, one.user_id) for one in all_subjects(connection, tenant)]
         names = pl.DataFrame(known, {"user_id": pl.String, "name": pl.String}, orient="row")
         log = _frame(
             connection,

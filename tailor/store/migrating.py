@@ -12,7 +12,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tailor.errors import StoreError
-from tailor.store.engine import inserting, reading, writing
+from tailor.store.engine import insert_into, reading, writing
 from tailor.store.schema import PERSONAL, personal, secrets, subjects
 from tailor.store.subjects import (
     BATCH,
@@ -21,10 +21,10 @@ from tailor.store.subjects import (
     NOBODY,
     SIGNING,
     STORE,
-    agree,
     entry,
-    keep_secret,
+    reconcile,
     seal_of,
+    store_secret,
 )
 
 SCRIPTS = Path(__file__).parent / "migrations"
@@ -37,7 +37,7 @@ NAMED = (
 
 def migrate(engine: sa.Engine) -> dict[str, int]:
     """Bring the tables to this version's shape, all or nothing; data stays. Then see to it that
-    store and key store belong together: how many rows went, by table (`subjects.agree`).
+    store and key store belong together: how many rows went, by table (`subjects.reconcile`).
     """
     config = _config()
     check_version(engine)
@@ -46,7 +46,7 @@ def migrate(engine: sa.Engine) -> dict[str, int]:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     with writing(engine) as connection:
-        return agree(connection)
+        return reconcile(connection)
 
 
 def prepare(engine: sa.Engine) -> None:
@@ -62,7 +62,7 @@ def prepare(engine: sa.Engine) -> None:
             connection.execute(sa.schema.CreateSchema(PERSONAL, if_not_exists=True))
         personal.create_all(connection)
         first = {STORE: random.token_hex(16), CHANGES: "1", CHECK: seal_of(connection).check}
-        insert = inserting(connection, secrets).on_conflict_do_nothing()
+        insert = insert_into(connection, secrets).on_conflict_do_nothing()
         connection.execute(
             insert, [{"name": name, "value": value} for name, value in first.items()]
         )
@@ -72,7 +72,7 @@ def prepare(engine: sa.Engine) -> None:
 
 def _enter_all(connection: sa.Connection) -> None:
     """All people of an older store, and the key that it signed receipts with."""
-    insert = inserting(connection, subjects).on_conflict_do_nothing(
+    insert = insert_into(connection, subjects).on_conflict_do_nothing(
         index_elements=["tenant", "name"]
     )
     found = connection.execute(sa.text(NAMED)).all()
@@ -88,7 +88,7 @@ def _enter_all(connection: sa.Connection) -> None:
         sa.text("SELECT value FROM secrets WHERE name = 'signing'")
     ).scalar_one_or_none()
     if signing is not None:
-        keep_secret(connection, SIGNING, bytes.fromhex(signing))
+        store_secret(connection, SIGNING, bytes.fromhex(signing))
 
 
 def revision(engine: sa.Engine) -> str | None:

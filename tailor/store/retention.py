@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from tailor.store.engine import reading, writing
 from tailor.store.schema import events, impressions, requests
-from tailor.store.subjects import take_out_idle
+from tailor.store.subjects import delete_idle_subjects
 
 BATCH = 5_000  # rows a transaction, so that nobody waits long for it
 DAY_MS = 86_400_000
@@ -32,12 +32,12 @@ def prune(
     return gone
 
 
-def prune_people(engine: sa.Engine) -> int:
+def prune_users(engine: sa.Engine) -> int:
     """Take people of whom nothing is left out of the key store; how many."""
     total = 0
     while True:
         with writing(engine) as connection:
-            gone = take_out_idle(connection, BATCH)
+            gone = delete_idle_subjects(connection, BATCH)
         total += gone
         if not gone:
             return total

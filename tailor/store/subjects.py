@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
-from tailor.store.engine import inserting, padded
+from tailor.store.engine import insert_into, pad_values
 from tailor.store.schema import events, impressions, marks, people, requests, secrets, subjects
 
 NOBODY = ""  # whose key closes the words of those without an id
@@ -39,13 +39,13 @@ def subject_of(
     the person, and holds up whoever wants to.
     """
     if for_erasure:
-        agree(connection)
+        reconcile(connection)
     seal = seal_of(connection)
     wanted = sa.select(subjects).where(
         subjects.c.tenant == tenant, subjects.c.name == seal.name(tenant, user_id)
     )
     row = connection.execute(wanted.with_for_update() if for_erasure else wanted).one_or_none()
-    return None if row is None else seal.taken_out(row.token, row.sealed)
+    return None if row is None else seal.unwrap(row.token, row.sealed)
 
 
 def subjects_for(
@@ -53,7 +53,7 @@ def subjects_for(
 ) -> dict[str, Subject]:
     """Of each id the person, for rows that are written now; who is not known yet is entered.
 
-    On PostgreSQL the lock of `agree` comes before any person's, as it does in an erasure: else the
+    On PostgreSQL the lock of `reconcile` comes before any person's, as it does in an erasure: else the
     two could wait for each other.
     """
     wanted = set(user_ids)
@@ -70,8 +70,8 @@ def subjects_for(
 
 
 def _enter(connection: sa.Connection, tenant: str, user_ids: set[str]) -> None:
-    agree(connection)
-    insert = inserting(connection, subjects).on_conflict_do_nothing(
+    reconcile(connection)
+    insert = insert_into(connection, subjects).on_conflict_do_nothing(
         index_elements=["tenant", "name"]
     )
     connection.execute(insert, [entry(connection, tenant, one) for one in sorted(user_ids)])
@@ -87,7 +87,7 @@ def _found(
     for start in range(0, len(names), BATCH):
         here = (
             subjects.c.tenant == tenant,
-            subjects.c.name.in_(padded(names[start : start + BATCH])),
+            subjects.c.name.in_(pad_values(names[start : start + BATCH])),
         )
         wanted = (
             sa.select(subjects.c.token, subjects.c.sealed).where(*here).order_by(subjects.c.name)
@@ -95,7 +95,7 @@ def _found(
         for row in connection.execute(
             wanted.with_for_update(read=True, key_share=True) if held else wanted
         ):
-            one = seal.taken_out(row.token, row.sealed)
+            one = seal.unwrap(row.token, row.sealed)
             found[one.user_id] = one
     return found
 
@@ -107,19 +107,19 @@ def entry(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, Any
         "tenant": tenant,
         "name": seal.name(tenant, user_id),
         "token": new.token,
-        "sealed": seal.put_away(new),
+        "sealed": seal.wrap(new),
     }
 
 
-def everybody(connection: sa.Connection, tenant: str) -> Iterator[Subject]:
+def all_subjects(connection: sa.Connection, tenant: str) -> Iterator[Subject]:
     """All people of a tenant, and nobody."""
     seal = seal_of(connection)
     wanted = sa.select(subjects.c.token, subjects.c.sealed).where(subjects.c.tenant == tenant)
     for row in connection.execute(wanted.execution_options(yield_per=10_000)):
-        yield seal.taken_out(row.token, row.sealed)
+        yield seal.unwrap(row.token, row.sealed)
 
 
-def take_out(connection: sa.Connection, tenant: str, subject: Subject) -> None:
+def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> None:
     """The entry goes, and with it the key: what copies of the store hold of the person names nobody
     and opens no more. `subject_of` for erasure came before.
     """
@@ -129,7 +129,7 @@ def take_out(connection: sa.Connection, tenant: str, subject: Subject) -> None:
     _count_up(connection)
 
 
-def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
+def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
     """Where store and key store are not of one moment, rows of people whom the key store does not
     know are deleted; how many, by table.
 
@@ -142,7 +142,7 @@ def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, in
         connection.execute(
             sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys")))
         )
-    if not apart(connection, at_any_price):
+    if not is_out_of_sync(connection, at_any_price):
         return {}
     here, there = _marks(connection, marks), _marks(connection, secrets)
     gone = _sweep(connection)
@@ -155,8 +155,8 @@ def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, in
     return gone
 
 
-def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
-    """Whether store and key store are of two moments. Raises KeysError as `agree` does."""
+def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> bool:
+    """Whether store and key store are of two moments. Raises KeysError as `reconcile` does."""
     here, there = _marks(connection, marks), _marks(connection, secrets)
     if there.get(CHECK) != seal_of(connection).check:
         raise KeysError(
@@ -176,11 +176,11 @@ def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
     return True
 
 
-def take_out_idle(connection: sa.Connection, most: int = 5_000) -> int:
+def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
     """Take out people of whom nothing is stored any more, so many at most; how many. Looked at
     twice: once held, nobody writes of them.
     """
-    agree(connection)
+    reconcile(connection)
     seal = seal_of(connection)
     nobodies = [
         seal.name(tenant, NOBODY)
@@ -206,7 +206,7 @@ def take_out_idle(connection: sa.Connection, most: int = 5_000) -> int:
     return gone
 
 
-def without_key(connection: sa.Connection) -> dict[str, int]:
+def count_orphans(connection: sa.Connection) -> dict[str, int]:
     """How many rows belong to people whom the key store does not know, by table."""
     wanted = {
         table.name: sa.select(sa.func.count()).select_from(table).where(_unknown(table))
@@ -240,7 +240,7 @@ def _marks(connection: sa.Connection, table: sa.Table) -> dict[str, str]:
 
 
 def _mark(connection: sa.Connection, table: sa.Table, values: dict[str, str]) -> None:
-    insert = inserting(connection, table)
+    insert = insert_into(connection, table)
     upsert = insert.on_conflict_do_update(
         index_elements=["name"], set_={"value": insert.excluded.value}
     )
@@ -248,7 +248,7 @@ def _mark(connection: sa.Connection, table: sa.Table, values: dict[str, str]) ->
 
 
 def _count_up(connection: sa.Connection) -> None:
-    """In both, in one transaction. They agree: `agree` came before."""
+    """In both, in one transaction. They agree: `reconcile` came before."""
     count = str(int(_marks(connection, secrets)[CHANGES]) + 1)
     for table in (marks, secrets):
         connection.execute(sa.update(table).where(table.c.name == CHANGES).values(value=count))
@@ -259,40 +259,40 @@ def secret(connection: sa.Connection, name: str) -> bytes | None:
     kept = connection.execute(
         sa.select(secrets.c.value).where(secrets.c.name == name)
     ).scalar_one_or_none()
-    return None if kept is None else seal_of(connection).opened(bytes.fromhex(kept), name)
+    return None if kept is None else seal_of(connection).decrypt(bytes.fromhex(kept), name)
 
 
-def keep_secret(connection: sa.Connection, name: str, value: bytes) -> None:
+def store_secret(connection: sa.Connection, name: str, value: bytes) -> None:
     """Keep it, unless something is kept there already."""
-    sealed = seal_of(connection).closed(value, name).hex()
+    sealed = seal_of(connection).encrypt(value, name).hex()
     connection.execute(
-        inserting(connection, secrets).values(name=name, value=sealed).on_conflict_do_nothing()
+        insert_into(connection, secrets).values(name=name, value=sealed).on_conflict_do_nothing()
     )
 
 
 def rekey(connection: sa.Connection, new: Seal) -> int:
     """Put all ids and keys away under another master key; how many. No server may run meanwhile."""
-    agree(connection)
+    reconcile(connection)
     old, signing = seal_of(connection), secret(connection, SIGNING)
     rows = connection.execute(
         sa.select(subjects.c.tenant, subjects.c.name, subjects.c.token, subjects.c.sealed)
     ).all()
     changed = []
     for row in rows:
-        one = old.taken_out(row.token, row.sealed)
+        one = old.unwrap(row.token, row.sealed)
         changed.append(
             {
                 "whose": row.tenant,
                 "was": row.name,
                 "name": new.name(row.tenant, one.user_id),
-                "sealed": new.put_away(one),
+                "sealed": new.wrap(one),
             }
         )
     if changed:
         mine = (subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("was"))
         connection.execute(sa.update(subjects).where(*mine), changed)
     kept = {CHECK: new.check} | (
-        {} if signing is None else {SIGNING: new.closed(signing, SIGNING).hex()}
+        {} if signing is None else {SIGNING: new.encrypt(signing, SIGNING).hex()}
     )
     _mark(connection, secrets, kept)
     return len(changed)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import AWAY, writing
+from tailor.store.engine import UNAVAILABLE, writing
 
 T = TypeVar("T")
 Job = Callable[[sa.Connection], Any]
@@ -23,7 +23,7 @@ DEADLOCK = "40P01"
 TRIES = 3  # of a transaction that was ended so
 
 
-class AwayError(StoreError):
+class UnavailableError(StoreError):
     """The database cannot be reached or cannot write now. Nothing of the job was kept, unless the
     answer to the commit itself was lost: ask again.
     """
@@ -43,7 +43,7 @@ class Writer:
         self._thread.start()
 
     def do(self, job: Callable[[sa.Connection], T], timeout_s: float = 30.0) -> T:
-        """What the job returned, once it is durable. Raises AwayError where the database is away,
+        """What the job returned, once it is durable. Raises UnavailableError where the database is away,
         and what the job raised.
         """
         return self.later(job).result(timeout_s)
@@ -52,7 +52,7 @@ class Writer:
         """The same, without waiting."""
         future: Future[T] = Future()
         if not self._thread.is_alive():
-            raise AwayError("the server is stopping: ask again")
+            raise UnavailableError("the server is stopping: ask again")
         self._queue.put((job, future, time.monotonic()))
         return future
 
@@ -86,7 +86,7 @@ class Writer:
             with writing(self.engine) as connection:
                 for job, future, _ in jobs:
                     done.append(_run(connection, job, future))
-        except AWAY as error:
+        except UNAVAILABLE as error:
             if tries > 1 and getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK:
                 self._commit(jobs, tries - 1)  # nobody was told anything yet
                 return
@@ -112,7 +112,7 @@ def _run(connection: sa.Connection, job: Job, future: "Future[Any]") -> Callable
     try:
         with connection.begin_nested():
             result = job(connection)
-    except AWAY:
+    except UNAVAILABLE:
         raise
     except Exception as error:
         problem = error
@@ -120,9 +120,9 @@ def _run(connection: sa.Connection, job: Job, future: "Future[Any]") -> Callable
     return lambda: future.set_result(result)
 
 
-def _away(error: Exception) -> AwayError:
+def _away(error: Exception) -> UnavailableError:
     cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return AwayError(
+    return UnavailableError(
         f"the database cannot be written now ({cause[0] if cause else type(error).__name__}): ask"
         f" again in {RETRY_S} s"
     )

@@ -18,11 +18,11 @@ from service.served_shop import SHOP, Client, key, take_away, until
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
-from tailor.service.batcher import Asker
-from tailor.service.fast_path import Direct
-from tailor.service.middleware import Lines, Rates
+from tailor.service.batcher import Batcher
+from tailor.service.fast_path import FastPath
+from tailor.service.middleware import JsonLines, RateLimiter
 from tailor.service.state import Service
-from tailor.store import people, subjects
+from tailor.store import subjects, users
 from tailor.store.encryption import Seal
 from tailor.store.engine import writing
 
@@ -438,7 +438,7 @@ def test_a_key_may_what_its_role_says_and_nothing_without_one(service, client):
 
 
 def test_a_bucket_of_requests_empties_and_fills():
-    rates = Rates(rate=10, burst=3)
+    rates = RateLimiter(rate=10, burst=3)
     assert [rates.take(("t", "a")) for _ in range(3)] == [0, 0, 0]
     assert 0 < rates.take(("t", "a")) <= 0.1 and rates.take(("t", "b")) == 0
 
@@ -524,7 +524,7 @@ def random_calls(service, client, calls):
 def test_a_person_can_see_take_and_erase_everything(client, service):
     client.ask(f"/v1/users/{USER}", method="PUT", more={"country": "NO"})
     client.ask("/v1/recommendations", user_id=USER, request_id="r-1")
-    service.served._write()
+    service.list_log._write()
     stores = client.get(f"/v1/users/{USER}/data").json()["stores"]
     assert (
         stores["requests"][0]["request_id"] == "r-1"
@@ -539,8 +539,8 @@ def test_a_person_can_see_take_and_erase_everything(client, service):
         and receipt["rows"]["memory"] >= 2
         and not any(receipt["scanned"].values())
     )
-    assert people.receipt_holds(receipt, client.get("/v1/receipts/key").json()["public_key"])
-    service.served._write()
+    assert users.receipt_holds(receipt, client.get("/v1/receipts/key").json()["public_key"])
+    service.list_log._write()
     assert not any(client.get(f"/v1/users/{USER}/data").json()["stores"].values())
     assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith(
         "nothing is known"
@@ -551,7 +551,7 @@ def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(clien
     def locked(_):
         raise sa.exc.OperationalError("PRAGMA", None, Exception("database is locked"))
 
-    monkeypatch.setattr("tailor.service.ingest.write_over", locked)
+    monkeypatch.setattr("tailor.service.ingest.overwrite_deleted", locked)
     assert client.ask(f"/v1/users/{USER}/data", method="DELETE")["rows"]["events"]
 
 
@@ -609,7 +609,7 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
             client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code
             == 500
         )
-    lines = "\n".join(Lines().format(record) for record in caplog.records)
+    lines = "\n".join(JsonLines().format(record) for record in caplog.records)
     assert (
         log.name in {record.name.split(".")[0] for record in caplog.records}
         and '"route": "/v1/search"' in lines
@@ -647,7 +647,7 @@ def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, servic
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
     # a restart does not find the broken one in place either
     again = Service(service.engine, service.settings).start()
-    assert again.places.model("shop").version == 1
+    assert again.model_registry.model("shop").version == 1
     again.stop()
 
 
@@ -658,7 +658,7 @@ def test_a_restart_takes_the_latest_model_that_can_be_loaded(client, service, mo
     # what is loaded answers on
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"
     again = Service(service.engine, service.settings).start()
-    assert again.places.model("shop").version == 1
+    assert again.model_registry.model("shop").version == 1
     again.stop()
 
 
@@ -686,9 +686,9 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
 
 
 def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
-    """Each who waited would hold a thread, and the threads are everybody's."""
+    """Each who waited would hold a thread, and the threads are all_subjects's."""
     empty = Client(client.app, key(service, "admin", "empty"))
-    with service.places._loading:
+    with service.model_registry._loading:
         began = time.monotonic()
         for path, body, status in (
             ("/v1/recommendations", {}, 503),
@@ -716,7 +716,7 @@ def test_one_bad_query_of_a_batch_fails_alone():
 
     from tailor.data.nouns import Query
 
-    asker = Asker(Picky())
+    asker = Batcher(Picky())
     answers = {}
 
     def ask(text):
@@ -756,7 +756,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
         for name in ("items", "model", "notes")
     }
     with monkeypatch.context() as patch:
-        patch.setattr(Direct, "_answered", _nothing)
+        patch.setattr(FastPath, "_answered", _nothing)
         long = {
             name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name]
             for name in ("items", "model", "notes")
@@ -765,7 +765,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
     assert plain == long and said == [
         _problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG
     ]
-    monkeypatch.setattr(service.places, "placed", lambda *_: 1 / 0)
+    monkeypatch.setattr(service.model_registry, "placed", lambda *_: 1 / 0)
     broken = client.post("/v1/recommendations", json={"user_id": USER})
     assert broken.status_code == 500 and "trace_id" in broken.json()
 

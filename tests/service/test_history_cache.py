@@ -4,11 +4,11 @@ forgotten.
 
 import gc
 
-from tailor.service.history_cache import OVERHEAD, Remembered
+from tailor.service.history_cache import OVERHEAD, HistoryCache
 
 
 def test_what_was_put_comes_back_and_the_last_put_counts():
-    kept = Remembered()
+    kept = HistoryCache()
     kept.put("shop", "ann", [("tea", 5), ("ü", 7)])
     kept.put("shop", "bob", [])
     kept.put("other", "ann", [("own", 2**40)])
@@ -32,7 +32,7 @@ def test_what_was_put_comes_back_and_the_last_put_counts():
 
 def test_bytes_are_bounded_and_who_was_asked_for_least_lately_goes_first():
     one = OVERHEAD + len("u0") + len("item") + 8
-    kept = Remembered(3 * one)
+    kept = HistoryCache(3 * one)
     for user in ("u0", "u1", "u2", "u0", "u3"):
         kept.put("shop", user, [("item", 1)])
     assert len(kept) == 3 and kept.bytes == 3 * one
@@ -47,7 +47,7 @@ def test_bytes_are_bounded_and_who_was_asked_for_least_lately_goes_first():
 
 
 def test_the_garbage_collector_does_not_look_at_histories():
-    kept = Remembered()
+    kept = HistoryCache()
     for i in range(5_000):
         kept.put("shop", f"u{i}", [("tea", i), ("cup", i)])
     gc.collect()

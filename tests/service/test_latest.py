@@ -10,8 +10,8 @@ import pytest
 sa = pytest.importorskip("sqlalchemy")
 
 from tailor.service import history_cache  # noqa: E402
-from tailor.service.history_cache import Latest, Remembered  # noqa: E402
-from tailor.store import people, retention  # noqa: E402
+from tailor.service.history_cache import HistoryCache, HistoryReader  # noqa: E402
+from tailor.store import retention, users  # noqa: E402
 from tailor.store.engine import connect, writing  # noqa: E402
 from tailor.store.events import add_events, latest  # noqa: E402
 
@@ -35,7 +35,7 @@ def other(url):
 
 @pytest.fixture
 def known(engine):
-    return Latest(engine, Remembered())
+    return HistoryReader(engine, HistoryCache())
 
 
 def test_what_others_write_stands_in_the_next_answer_in_the_order_of_time(engine, other, known):
@@ -57,7 +57,7 @@ def test_what_others_take_away_is_gone_from_the_next_answer(engine, other, known
     add(engine, *((str(i), user, f"item {i}", i) for i, user in enumerate(("ann", "bob") * 5)))
     assert len(known.of("shop", "ann")[1]) == len(known.of("shop", "bob")[1]) == 5
     with writing(other) as connection:
-        people.erase(connection, "shop", "ann")
+        users.erase(connection, "shop", "ann")
     assert known.of("shop", "ann")[1] == [] and len(known.of("shop", "bob")[1]) == 5
     add(other, ("again", "ann", "fresh", 50))
     assert known.of("shop", "ann")[1] == [("fresh", 50)]
@@ -69,7 +69,7 @@ def test_the_last_event_taken_away_and_another_with_its_number(engine, other, kn
     add(engine, ("1", "bob", "tea", 1), ("2", "ann", "cup", 2))
     assert known.of("shop", "bob")[1] == [("tea", 1)] and known.of("shop", "ann")[1] == [("cup", 2)]
     with writing(other) as connection:
-        people.erase(connection, "shop", "ann")
+        users.erase(connection, "shop", "ann")
     add(other, ("3", "bob", "pot", 3))
     assert (
         known.of("shop", "bob")[1] == [("tea", 1), ("pot", 3)] and known.of("shop", "ann")[1] == []
@@ -101,18 +101,18 @@ def test_many_read_while_others_write_and_erase(engine, other, known):
     """Whoever has asked sees at least what was committed before, and in the end everything is as
     the store says.
     """
-    users, ended, wrong = [f"u{i}" for i in range(6)], threading.Event(), []
-    committed = dict.fromkeys(users, 0)  # events that a reader must see
-    guard = {user: threading.Lock() for user in users}
+    names, ended, wrong = [f"u{i}" for i in range(6)], threading.Event(), []
+    committed = dict.fromkeys(names, 0)  # events that a reader must see
+    guard = {user: threading.Lock() for user in names}
 
     def write(seed):
         rng = random.Random(seed)
         for i in range(60):
-            user = rng.choice(users)
+            user = rng.choice(names)
             with guard[user]:
                 if rng.random() < 0.1:
                     with writing(other) as connection:
-                        people.erase(connection, "shop", user)
+                        users.erase(connection, "shop", user)
                     committed[user] = 0
                 else:
                     add(other, (f"{seed}-{i}", user, f"{seed}-{i}", rng.randrange(1_000)))
@@ -121,7 +121,7 @@ def test_many_read_while_others_write_and_erase(engine, other, known):
     def look(seed):
         rng = random.Random(seed)
         while not ended.is_set():
-            user = rng.choice(users)
+            user = rng.choice(names)
             with guard[user]:
                 if len(known.of("shop", user)[1]) != committed[user]:
                     wrong.append(user)
@@ -136,4 +136,4 @@ def test_many_read_while_others_write_and_erase(engine, other, known):
     for one in readers:
         one.join()
     assert not wrong
-    assert all(known.of("shop", user)[1] == latest(other, "shop", user)[2] for user in users)
+    assert all(known.of("shop", user)[1] == latest(other, "shop", user)[2] for user in names)

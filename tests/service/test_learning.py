@@ -41,7 +41,7 @@ def exploring(service):
 
 
 def logged(service):
-    service.served._write()
+    service.list_log._write()
     return stored_dataset(service.engine, "shop", with_lists=True)
 
 
@@ -104,7 +104,7 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
                 )
     # somebody without an id
     assert client.ask("/v1/recommendations", k=3)["model"] == "CoVisitation@1"
-    service.served._write()
+    service.list_log._write()
     found = client.ask("/v1/experiments/wider", method="GET")
     first, second = found["results"]
     assert (first["people"], first["lists"], first["chosen"], first["rate"]) == (
@@ -122,7 +122,7 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
     assert {
         client.ask("/v1/recommendations", user_id=user, k=1)["model"] for user in PEOPLE[:20]
     } == {"CoVisitation@1"}
-    service.served._write()
+    service.list_log._write()
     # what came later does not count
     assert client.ask("/v1/experiments/wider", method="GET")["results"] == found["results"]
     assert client.ask("/v1/experiments", method="GET")["experiments"][0]["ended_ms"] is not None
@@ -262,7 +262,7 @@ def test_a_model_is_judged_by_the_log_before_it_answers(exploring, models, url):
                     }
                 ],
             )
-    exploring.service.served._write()
+    exploring.service.list_log._write()
     done = CliRunner().invoke(
         app,
         [
@@ -292,7 +292,7 @@ def test_a_model_is_judged_by_the_log_before_it_answers(exploring, models, url):
 def test_a_refit_of_what_learns_from_showings_reads_them(exploring, tmp_path):
     for i in range(20):
         exploring.items(user_id=PEOPLE[i], k=4)
-    exploring.service.served._write()
+    exploring.service.list_log._write()
     pipeline = {"class": "Thompson", "inner": {"class": "CoVisitation"}}
     outcome = refit(exploring.service.engine, "shop", pipeline, tmp_path, force=True)
     assert outcome.swapped

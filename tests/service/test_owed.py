@@ -101,7 +101,7 @@ def test_a_list_that_cannot_be_logged_does_not_end_the_log(client, service, monk
             "/v1/recommendations",
             json={"user_id": USER, "keep_seen": True, "request_id": "no number"},
         )
-        until(lambda: not service.served._waiting)
+        until(lambda: not service.list_log._waiting)
     client.ask("/v1/recommendations", user_id=USER, request_id="sound")
     until(lambda: "sound" in client.get(f"/v1/users/{USER}/data").text)
 
@@ -165,9 +165,9 @@ def test_an_item_taken_down_and_restored_is_found_again(client):
 def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
     """Columns come and go, and what one item says by a word another says by a number."""
     from tailor.errors import DataError
-    from tailor.service.catalogue import Shelf
+    from tailor.service.catalogue import Catalogue
 
-    rng, shelf, rows = np.random.default_rng(seed), Shelf("shop"), {}
+    rng, shelf, rows = np.random.default_rng(seed), Catalogue("shop"), {}
     odd = [1, 2, 7, 2.5, "many", None, True, ["a", "b"]]
     conditions = [
         "price <= 50",
@@ -212,7 +212,7 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
             }
         put(shelf, some)
         rows |= some
-        anew = Shelf("shop")
+        anew = Catalogue("shop")
         put(anew, rows)
         for condition in rng.permutation(conditions)[:4].tolist():
             assert outside(shelf, condition) == outside(anew, condition), condition

@@ -10,8 +10,8 @@ from service.served_shop import SHOP, Client, key
 
 from tailor.ports.base import Encoder
 from tailor.service.app import make_app
-from tailor.service.catalogue import Shelf
-from tailor.service.semantic_search import Meaning
+from tailor.service.catalogue import Catalogue
+from tailor.service.semantic_search import SemanticSearch
 from tailor.service.state import Service, Settings
 
 MEANT = {"teapot": 0, "brewing vessel": 0, "cuppa": 0, "hose": 1, "garden": 1}
@@ -40,14 +40,14 @@ class Meant(Encoder):
 @pytest.fixture
 def meaning(tmp_path, monkeypatch):
     monkeypatch.setenv("TAILOR_CACHE", str(tmp_path / "cache"))
-    made = Meaning(Meant())
+    made = SemanticSearch(Meant())
     yield made
     made.close()
 
 
 @pytest.fixture
 def asked(service, meaning):
-    service.meaning = meaning
+    service.semantic_search = meaning
     with Client(make_app(service), key(service, "admin")) as made:
         made.ask(
             "/v1/items",
@@ -118,7 +118,7 @@ def test_another_tenant_s_items_are_not_among_the_answers(asked, service):
 def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
     monkeypatch.setenv("TAILOR_CACHE", str(tmp_path / "cache"))
     GATE.clear()
-    service.meaning = Meaning(Meant(slow=True))
+    service.semantic_search = SemanticSearch(Meant(slow=True))
     with Client(make_app(service), key(service, "admin")) as client:
         client.ask(
             "/v1/items", method="PUT", items=[{"item_id": "k", "title": "kettle number nine"}]
@@ -132,7 +132,7 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
 
 
 def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(meaning, monkeypatch):
-    made, late = Shelf("shop", meaning), []
+    made, late = Catalogue("shop", meaning), []
     monkeypatch.setattr(meaning, "read", lambda texts, arrived: late.append((texts, arrived)))
 
     def write(*items):
@@ -154,7 +154,7 @@ def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(me
 
 
 def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
-    shelf = Shelf("shop", meaning)
+    shelf = Catalogue("shop", meaning)
     monkeypatch.setattr(
         Meant,
         "encode",
@@ -169,4 +169,4 @@ def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
 
 
 def test_a_server_started_without_it_never_loads_an_encoder(service):
-    assert service.meaning is None and not Settings().meaning and len(SHOP.catalogue)
+    assert service.semantic_search is None and not Settings().meaning and len(SHOP.catalogue)

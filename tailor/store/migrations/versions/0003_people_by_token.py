@@ -78,7 +78,7 @@ def _close(
             {
                 **{f"its_{one}": row[one] for one in key},
                 "sealed": (
-                    _of(known, row["tenant"], row["user_id"]).closed(
+                    _of(known, row["tenant"], row["user_id"]).encrypt(
                         row[column], f"{name}.{column}"
                     )
                 ),

@@ -7,21 +7,18 @@ import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.errors import StoreError
 from tailor.store.encryption import KeysError, Subject
-from tailor.store.engine import inserting, now_ms, padded
-from tailor.store.people import signing_secret, subject
-from tailor.store.schema import erasures, models, requests
+from tailor.store.engine import insert_into, pad_values
+from tailor.store.schema import erasures, requests
 from tailor.store.subjects import NOBODY, subjects_for
-from tailor.store.writer import AwayError, Writer
+from tailor.store.users import signing_secret, subject
+from tailor.store.writer import UnavailableError, Writer
 
 log = logging.getLogger("tailor.store")
-RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
-PREDICTS: Literal["predicts"] = "predicts"
 # ten rows a list: by the driver alone they cost a third of what the expression language takes for
 # them, while answers wait for the interpreter
 PLAIN_INSERT = {
@@ -37,7 +34,7 @@ PLAIN_INSERT = {
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedList:
     """A list that was answered: position i of `shown` is (item id, score, probability that it stood
     there).
     """
@@ -53,7 +50,7 @@ class Served:
     shown: tuple[tuple[str, float, float], ...]
 
 
-def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
+def write_lists(connection: sa.Connection, lists: Sequence[ServedList]) -> None:
     """Write lists; of one whose request id is there already, nothing, nor of one that was answered
     before its person was erased.
     """
@@ -61,7 +58,7 @@ def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
     if not lists:
         return
     insert = (
-        inserting(connection, requests)
+        insert_into(connection, requests)
         .on_conflict_do_nothing()
         .returning(requests.c.tenant, requests.c.request_id)
     )
@@ -82,12 +79,12 @@ def log_served(connection: sa.Connection, lists: Sequence[Served]) -> None:
         connection.exec_driver_sql(PLAIN_INSERT[connection.dialect.name], rows)
 
 
-def _whose(one: Served) -> set[str]:
+def _whose(one: ServedList) -> set[str]:
     """Who it is written of; of somebody without an id only words need a key."""
     return {one.user_id} if one.user_id is not None else {NOBODY} if one.text is not None else set()
 
 
-def _request(one: Served, people: Mapping[str, Subject]) -> dict[str, Any]:
+def _request(one: ServedList, people: Mapping[str, Subject]) -> dict[str, Any]:
     person, plain = (
         people.get(NOBODY if one.user_id is None else one.user_id),
         (
@@ -99,13 +96,13 @@ def _request(one: Served, people: Mapping[str, Subject]) -> dict[str, Any]:
         ),
     )
     sealed = (
-        None if one.text is None or person is None else person.closed(one.text, "requests.text")
+        None if one.text is None or person is None else person.encrypt(one.text, "requests.text")
     )
     token = None if one.user_id is None or person is None else person.token
     return {"user_id": token, "sealed": sealed, **{name: getattr(one, name) for name in plain}}
 
 
-def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[Served]:
+def _without_erased(connection: sa.Connection, lists: Sequence[ServedList]) -> list[ServedList]:
     """What waited, here or in another worker, while a person was erased, must not bring the person
     back.
     """
@@ -117,7 +114,7 @@ def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[
     }
     wanted = sa.select(
         erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms)
-    ).where(erasures.c.subject.in_(padded(sorted(set(digests.values())))))
+    ).where(erasures.c.subject.in_(pad_values(sorted(set(digests.values())))))
     found = connection.execute(wanted.group_by(erasures.c.tenant, erasures.c.subject))
     last = {(tenant, digest): time_ms for tenant, digest, time_ms in found}
     return [
@@ -127,7 +124,7 @@ def _without_erased(connection: sa.Connection, lists: Sequence[Served]) -> list[
     ]
 
 
-class ServedLog:
+class ListLog:
     """Lists that were answered, written together four times a second: rarer and larger writes hold
     up who waits meanwhile. A crash loses the last of them, never an event.
     """
@@ -135,12 +132,12 @@ class ServedLog:
     def __init__(self, writer: Writer, every_s: float = 0.25, most: int = 20_000) -> None:
         self.writer, self.every_s, self.most = writer, every_s, most
         self.lost = 0  # because the database was away for long
-        self._waiting: list[Served] = []
+        self._waiting: list[ServedList] = []
         self._lock, self._stop = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="tailor-served", daemon=True)
         self._thread.start()
 
-    def add(self, one: Served) -> None:
+    def add(self, one: ServedList) -> None:
         with self._lock:
             self._waiting.append(one)
 
@@ -167,10 +164,10 @@ class ServedLog:
         if lists:
             self._put(lists)
 
-    def _put(self, lists: list[Served]) -> None:
+    def _put(self, lists: list[ServedList]) -> None:
         try:
-            self.writer.do(lambda connection: log_served(connection, lists))
-        except (AwayError, KeysError, FutureTimeoutError):
+            self.writer.do(lambda connection: write_lists(connection, lists))
+        except (UnavailableError, KeysError, FutureTimeoutError):
             with self._lock:
                 together = lists + self._waiting
                 self.lost += max(0, len(together) - self.most)
@@ -186,92 +183,3 @@ class ServedLog:
                     "a list cannot be logged",
                     extra={"error": type(error).__name__, "model": lists[0].model},
                 )
-
-
-def add_model(
-    connection: sa.Connection,
-    tenant: str,
-    folder: str,
-    digest: str,
-    note: str = "",
-    made_ms: int | None = None,
-    kind: str = RECOMMENDS,
-) -> int:
-    """Register a saved model, made now unless said otherwise; its version. The same model again
-    keeps its version.
-    """
-    there = connection.execute(
-        sa.select(models.c.version).where(models.c.tenant == tenant, models.c.digest == digest)
-    ).scalar_one_or_none()
-    if there is not None:
-        connection.execute(
-            sa.update(models)
-            .where(models.c.tenant == tenant, models.c.version == there)
-            .values(folder=folder)
-        )
-        return int(there)
-    latest = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.max(models.c.version), 0)).where(
-            models.c.tenant == tenant
-        )
-    ).scalar_one()
-    row = {
-        "tenant": tenant,
-        "version": latest + 1,
-        "folder": folder,
-        "digest": digest,
-        "made_ms": made_ms or now_ms(),
-        "note": note,
-        "kind": kind,
-    }
-    connection.execute(sa.insert(models).values(row))
-    return int(latest) + 1
-
-
-def serve_model(connection: sa.Connection, tenant: str, version: int) -> None:
-    """Let that version answer from now on. Raises StoreError for one that there is not."""
-    last = connection.execute(
-        sa.select(sa.func.coalesce(sa.func.max(models.c.served_ms), 0)).where(
-            models.c.tenant == tenant
-        )
-    ).scalar_one()
-    found = connection.execute(
-        sa.update(models)
-        .where(models.c.tenant == tenant, models.c.version == version)
-        .values(served_ms=max(now_ms(), int(last) + 1))
-    )
-    if not found.rowcount:
-        raise StoreError(f"there is no model version {version}")
-
-
-def listed_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
-    """All versions of both kinds, the one that answers first, then the one that answered before it,
-    and so on; then those that never did.
-    """
-    order = (models.c.served_ms.is_(None), models.c.served_ms.desc(), models.c.version.desc())
-    return [
-        dict(row)
-        for row in connection.execute(
-            sa.select(models).where(models.c.tenant == tenant).order_by(*order)
-        ).mappings()
-    ]
-
-
-def current_model(
-    connection: sa.Connection, tenant: str, kind: str = RECOMMENDS
-) -> dict[str, Any] | None:
-    """The version of a kind that answers; None where none ever did."""
-    here = (models.c.tenant == tenant, models.c.kind == kind, models.c.served_ms.is_not(None))
-    row = (
-        connection.execute(
-            sa.select(models).where(*here).order_by(models.c.served_ms.desc()).limit(1)
-        )
-        .mappings()
-        .one_or_none()
-    )
-    return None if row is None else dict(row)
-
-
-def tenants(connection: sa.Connection) -> list[str]:
-    """Those with a model."""
-    return list(connection.execute(sa.select(models.c.tenant).distinct()).scalars())

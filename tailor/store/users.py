@@ -18,21 +18,21 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from tailor.store.encryption import Subject
-from tailor.store.engine import inserting, now_ms, padded
+from tailor.store.engine import insert_into, now_ms, pad_values
 from tailor.store.events import add_events
 from tailor.store.schema import erasures, events, impressions, people, requests, subjects
 from tailor.store.subjects import (
     BATCH,
     NOBODY,
     SIGNING,
-    keep_secret,
+    delete_subject,
     seal_of,
     secret,
+    store_secret,
     subject_of,
     subjects_for,
-    take_out,
 )
-from tailor.store.writer import AwayError
+from tailor.store.writer import UnavailableError
 
 
 class Erasable(Protocol):
@@ -87,7 +87,7 @@ class Rows:
         words = (
             {}
             if self.holds is None
-            else {self.holds: None if sealed is None else person.opened(sealed, self._where)}
+            else {self.holds: None if sealed is None else person.decrypt(sealed, self._where)}
         )
         return (
             {name: value for name, value in row.items() if name not in ("tenant", "number")}
@@ -130,15 +130,15 @@ class Rows:
         )
         for token, words, key in connection.execute(wanted.execution_options(yield_per=10_000)):
             if key is not None and (last is None or last.token != token):
-                last = seal.taken_out(token, key)
+                last = seal.unwrap(token, key)
             # None: a row whose person is gone opens for nobody
             whose = nobody if token is None else None if key is None else last
-            found += whose is not None and _holds(whose.opened(words, self._where), needle)
+            found += whose is not None and _holds(whose.decrypt(words, self._where), needle)
         return found
 
 
 @dataclass(frozen=True)
-class Shown:
+class ErasableImpressions:
     """The items of the lists that a person was shown."""
 
     name: str = "impressions"
@@ -178,14 +178,14 @@ class Shown:
 
 # lists before the requests that they are found by
 ERASABLES: tuple[Erasable, ...] = (
-    Shown(),
+    ErasableImpressions(),
     Rows(requests, "text"),
     Rows(events),
     Rows(people, "more"),
 )
 
 
-def upsert_person(
+def upsert_user(
     connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]
 ) -> None:
     """What is known of a person besides events."""
@@ -193,17 +193,17 @@ def upsert_person(
     row = {
         "tenant": tenant,
         "user_id": person.token,
-        "sealed": person.closed(dict(more), "people.more"),
+        "sealed": person.encrypt(dict(more), "people.more"),
         "changed_ms": now_ms(),
     }
-    insert = inserting(connection, people).values(row)
+    insert = insert_into(connection, people).values(row)
     kept = {"sealed": row["sealed"], "changed_ms": row["changed_ms"]}
     connection.execute(
         insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept)
     )
 
 
-def take_in(
+def ingest_events(
     connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int
 ) -> tuple[set[str], set[str]]:
     """Add events (`add_events`) but those that lie before their person's erasure, which would bring
@@ -215,7 +215,7 @@ def take_in(
         kept
     ):
         # from here on nobody can: their entries are held
-        raise AwayError("a person was erased while events of theirs arrived: ask again")
+        raise UnavailableError("a person was erased while events of theirs arrived: ask again")
     return new, {row["event_id"] for row in rows} - {row["event_id"] for row in kept}
 
 
@@ -236,7 +236,7 @@ def _since_erasure(
     for start in range(0, len(digests), BATCH):
         here = (
             erasures.c.tenant == tenant,
-            erasures.c.subject.in_(padded(digests[start : start + BATCH])),
+            erasures.c.subject.in_(pad_values(digests[start : start + BATCH])),
         )
         wanted = (
             sa.select(erasures.c.subject, sa.func.max(erasures.c.time_ms))
@@ -270,7 +270,7 @@ def erase(
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
     if person is not None:
-        take_out(connection, tenant, person)
+        delete_subject(connection, tenant, person)
     own, key = signing_secret(connection), signing_key(connection)
     receipt = {
         "receipt_id": random.token_hex(16),
@@ -326,7 +326,7 @@ def signing_secret(connection: sa.Connection) -> bytes:
     """The bytes of that key, made when first needed."""
     kept = secret(connection, SIGNING)
     if kept is None:
-        keep_secret(connection, SIGNING, Ed25519PrivateKey.generate().private_bytes_raw())
+        store_secret(connection, SIGNING, Ed25519PrivateKey.generate().private_bytes_raw())
         kept = secret(connection, SIGNING)  # another may have made it meanwhile
     return kept or b""
 
