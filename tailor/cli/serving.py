@@ -206,8 +206,9 @@ def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
 
     found = load_dataset(engine, tenant, Dataset.open(data), terminal)
     say(
-        f"{data}: {found['items']} items, {found['new items']} of them new; {found['events']}"
-        f" events, {found['new events']} of them new"
+        f"{data}: {found['items']} items, {found['new items']} of them new,"
+        f" {found['changed items']} changed; {found['events']} events, {found['new events']} of"
+        " them new"
     )
 
 

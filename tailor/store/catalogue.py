@@ -57,6 +57,19 @@ def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     return changed
 
 
+def change_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write new content of items that are there; how many. A deleted item stays as it is."""
+    changed = _next_change(connection, tenant)
+    alive = items.c.blocked.is_(None) | (items.c.blocked == TAKEN_DOWN)
+    count = 0
+    for row in rows:
+        content = {name: row.get(name) for name in CONTENT}
+        here = sa.and_(items.c.tenant == tenant, items.c.item_id == row["item_id"], alive)
+        statement = sa.update(items).where(here).values(**content, changed=changed)
+        count += connection.execute(statement).rowcount
+    return count
+
+
 def block(
     connection: sa.Connection, tenant: str, item_id: str, why: str, reason: str | None = None
 ) -> int:

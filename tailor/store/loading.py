@@ -1,5 +1,6 @@
 """From a data set into the store, and from the store to a data set."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,11 +9,13 @@ import polars as pl
 import sqlalchemy as sa
 
 from tailor.data.dataset import Dataset
+from tailor.data.event_ids import PREFIX, with_event_ids
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
-from tailor.store.catalogue import CONTENT, add_items
-from tailor.store.engine import now_ms, reading, writing
-from tailor.store.schema import events, impressions, items, requests
+from tailor.store.catalogue import BATCH, CONTENT, add_items, change_items
+from tailor.store.encryption import Seal
+from tailor.store.engine import insert_into, now_ms, pad_values, reading, writing
+from tailor.store.schema import events, impressions, items, loaded_items, requests
 from tailor.store.subjects import all_subjects
 from tailor.store.users import ingest_events
 
@@ -35,41 +38,95 @@ SHOWN = {
     "model": pl.String,
 }
 CHUNK = 10_000  # rows a transaction
+KEYED = 32  # characters of a keyed id
 PLAIN = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
 
 
 def load_dataset(
     engine: sa.Engine, tenant: str, data: Dataset, progress: Progress = silent
 ) -> dict[str, int]:
-    """Write those of a data set's items and events that the store does not have; how many. Loading
-    the same again changes nothing, whatever became of them since: items stay as they were changed,
-    deleted or taken down, and events of before their person's erasure stay out. Broken off, it goes
-    on.
+    """Write a data set's items and events into the store; return the counts of each.
 
-    Events without an id get one made of the data set's name and their place. Raises DataError for
-    events without times.
+    New items are added. An item whose content in the data set differs from what a data set brought
+    last is changed. All others stay as they are: changed by a caller, deleted or taken down. An
+    event that the store has is not added again, nor is one of before its user's erasure. Events
+    without an id get one made of their content, so that folder, file and order do not matter. A
+    broken-off load goes on where it stopped. Raises DataError for events without times.
     """
     if not data.has_times:
         raise DataError(
             f'data set "{data.name}" has no times: a store needs to know when its events happened'
         )
+    now = now_ms()
+    counts = {"items": 0, "new items": 0, "changed items": 0, "events": 0, "new events": 0}
     rows = [_item(row) for row in data.item_table.iter_rows(named=True)]
-    frame = data.events
-    if "event_id" not in frame.columns:
-        frame = frame.with_columns(
-            pl.format("{}-{}", pl.lit(data.name), pl.int_range(pl.len())).alias("event_id")
-        )
-    frame = frame.select([name for name in PLAIN if name in frame.columns])
-    new_items, new, now = 0, 0, now_ms()
     for start in progress(range(0, len(rows), CHUNK), "items", -(-len(rows) // CHUNK)):
+        chunk = rows[start : start + CHUNK]
         with writing(engine) as connection:
-            new_items += add_items(connection, tenant, rows[start : start + CHUNK])
+            counts["items"] += len(chunk)
+            counts["new items"] += add_items(connection, tenant, chunk)
+            counts["changed items"] += _change_reloaded(connection, tenant, chunk)
+    frame = _with_keyed_ids(engine, tenant, data.events)
     for start in progress(range(0, len(frame), CHUNK), "events", -(-len(frame) // CHUNK)):
+        events_read = frame[start : start + CHUNK].to_dicts()
         with writing(engine) as connection:
-            new += len(
-                ingest_events(connection, tenant, frame[start : start + CHUNK].to_dicts(), now)[0]
-            )
-    return {"items": len(rows), "new items": new_items, "events": len(frame), "new events": new}
+            counts["events"] += len(events_read)
+            counts["new events"] += len(ingest_events(connection, tenant, events_read, now)[0])
+    return counts
+
+
+def _change_reloaded(
+    connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]
+) -> int:
+    """Write the items whose content differs from the one loaded last; remember what was loaded."""
+    before: dict[str, str] = {}
+    here = loaded_items.c
+    for start in range(0, len(rows), BATCH):
+        ids = pad_values([row["item_id"] for row in rows[start : start + BATCH]])
+        loaded = sa.select(here.item_id, here.digest).where(
+            here.tenant == tenant, here.item_id.in_(ids)
+        )
+        before |= {item_id: digest for item_id, digest in connection.execute(loaded)}
+    digests = {row["item_id"]: _digest(row) for row in rows}
+    differing = [row for row in rows if before.get(row["item_id"]) != digests[row["item_id"]]]
+    changed = change_items(
+        connection, tenant, [row for row in differing if row["item_id"] in before]
+    )
+    insert = insert_into(connection, loaded_items)
+    upsert = insert.on_conflict_do_update(
+        index_elements=["tenant", "item_id"], set_={"digest": insert.excluded.digest}
+    )
+    marks = [
+        {"tenant": tenant, "item_id": row["item_id"], "digest": digests[row["item_id"]]}
+        for row in differing
+    ]
+    for start in range(0, len(marks), BATCH):
+        connection.execute(upsert, marks[start : start + BATCH])
+    return changed
+
+
+def _digest(row: Mapping[str, Any]) -> str:
+    """Return a digest of an item's content."""
+    return hashlib.blake2b(json.dumps(row, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _with_keyed_ids(engine: sa.Engine, tenant: str, events: pl.DataFrame) -> pl.DataFrame:
+    """Return the events with an id each; made ids go through the store's key.
+
+    A plain digest of user, item and time would let a reader of a backup find out whose row it is.
+    """
+    seal: Seal = engine.get_execution_options()["seal"]
+    if "event_id" not in events.columns:
+        events = events.with_columns(pl.lit(None, pl.String).alias("event_id"))
+    missing = events["event_id"].is_null()
+    events = with_event_ids(events)
+    keyed = [
+        PREFIX + seal.name(tenant, event_id)[:KEYED]
+        for event_id in events["event_id"].filter(missing)
+    ]
+    ids = events["event_id"].scatter(missing.arg_true(), pl.Series(keyed, dtype=pl.String))
+    events = events.with_columns(ids)
+    return events.select([name for name in PLAIN if name in events.columns])
 
 
 def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> Dataset:

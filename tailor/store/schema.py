@@ -51,6 +51,14 @@ items = sa.Table(
     sa.Index("ix_items_changed", "tenant", "changed"),
 )
 
+loaded_items = sa.Table(
+    "loaded_items",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("item_id", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),  # of the content that a data set brought last
+)
+
 people = sa.Table(
     "people",
     metadata,

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from tailor.data import dataset as dataset_module
+from tailor.data.columns import by_table, recognised
 from tailor.data.dataset import Dataset
 from tailor.data.importers import reading
 from tailor.data.importers.importing import import_data
-from tailor.data.importers.names import by_table, recognised
 from tailor.errors import DataError
 
 REPO = Path(__file__).parents[2]

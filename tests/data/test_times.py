@@ -5,7 +5,7 @@ import pytest
 
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
-from tailor.data.importers.times import parsed, settled, understood
+from tailor.data.times import milliseconds_problem, parsed, settled, understood
 from tailor.errors import DataError
 
 MAY = 1398947400000  # 2014-05-01 12:30:00 UTC, checked against `date -u -d @1398947400`
@@ -233,3 +233,25 @@ def test_ambiguous_dates_in_a_file(tmp_path):
 def test_a_wrong_unit_given_rejects_every_row(tmp_path):
     with pytest.raises(DataError, match=r"every row was rejected: time_ms is absurd .1."):
         imported(tmp_path, "user,item,ts\nu,a,1398947400\n", time_unit="ms")
+
+
+@pytest.mark.parametrize("time_ms", [31536000000, MAY, 4133980799999])
+def test_milliseconds_between_1971_and_2100_can_be_a_time(time_ms):
+    assert milliseconds_problem(time_ms) is None
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "problem"),
+    [
+        (957000000, "2000-04-29T09:20:00Z in seconds"),
+        (1398947400, "2014-05-01T12:30:00Z in seconds"),
+        (1398947400000000, "2014-05-01T12:30:00Z in microseconds"),
+        (1398947400000000000, "2014-05-01T12:30:00Z in nanoseconds"),
+        (0, "before 1971"),
+        (-5, "before 1971"),
+        (20240501103000, "after 2100"),
+        (10**40, "after 2100"),
+    ],
+)
+def test_other_numbers_are_no_time_in_milliseconds(time_ms, problem):
+    assert problem in (milliseconds_problem(time_ms) or "")

@@ -19,6 +19,7 @@ from alembic.autogenerate import compare_metadata  # noqa: E402
 from alembic.migration import MigrationContext  # noqa: E402
 
 from tailor.data.dataset import Dataset  # noqa: E402
+from tailor.data.event_ids import with_event_ids  # noqa: E402
 from tailor.errors import DataError, StoreError  # noqa: E402
 from tailor.store import (  # noqa: E402
     catalogue,
@@ -546,6 +547,7 @@ def test_a_data_set_goes_into_the_store_and_comes_out(engine):
     assert load_dataset(engine, "shop", data) == {
         "items": 3,
         "new items": 3,
+        "changed items": 0,
         "events": 3,
         "new events": 3,
     }
@@ -581,6 +583,7 @@ def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(eng
     assert load_dataset(engine, "shop", data) == {
         "items": 4,
         "new items": 0,
+        "changed items": 0,
         "events": 3,
         "new events": 0,
     }
@@ -589,9 +592,78 @@ def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(eng
     assert load_dataset(engine, "else", data) == {
         "items": 4,
         "new items": 4,
+        "changed items": 0,
         "events": 3,
         "new events": 3,
     }
+
+
+DAYS = [
+    {"user_id": ["ann", "bob", "ann"], "item_id": ["x", "x", "y"], "time_ms": [10, 20, 30]},
+    {"user_id": ["bob", "ann", "cat"], "item_id": ["y", "x", "z"], "time_ms": [40, 10, 50]},
+]
+
+
+def events_loaded(engine, columns, name):
+    return load_dataset(engine, "shop", Dataset.from_events(columns, name=name))["new events"]
+
+
+@pytest.mark.parametrize("names", [("DATA", "DATA"), ("day1", "day2")])
+def test_two_days_without_event_ids_both_arrive_whatever_the_folder(engine, names):
+    assert events_loaded(engine, DAYS[0], names[0]) == 3
+    # ann's first event is in both logs: once
+    assert events_loaded(engine, DAYS[1], names[1]) == 2
+    for day in DAYS:
+        assert events_loaded(engine, day, "again") == 0
+    both = {name: DAYS[1][name][::-1] + DAYS[0][name] for name in DAYS[0]}
+    both = {name: values[:1] + values[2:] for name, values in both.items()}
+    assert events_loaded(engine, both, "both days, in another order") == 0
+    assert len(stored_dataset(engine, "shop").events) == 5
+
+
+def test_a_late_event_in_the_middle_of_a_log_is_the_only_new_one(engine):
+    assert events_loaded(engine, DAYS[0], "log") == 3
+    late = {"user_id": ["bob"], "item_id": ["y"], "time_ms": [15]}
+    longer = {name: DAYS[0][name][:1] + late[name] + DAYS[0][name][1:] for name in late}
+    assert events_loaded(engine, longer, "log") == 1
+    assert len(stored_dataset(engine, "shop").events) == 4
+
+
+def test_equal_events_of_one_log_count_as_often_as_they_stand_there(engine):
+    twice = {name: values[:1] * 2 for name, values in DAYS[0].items()}
+    assert events_loaded(engine, twice, "log") == 2
+    assert events_loaded(engine, twice, "log") == 0
+
+
+def test_made_event_ids_do_not_tell_a_reader_of_the_table_whose_they_are(engine):
+    events_loaded(engine, DAYS[0], "log")
+    plain = with_event_ids(Dataset.from_events(DAYS[0]).events)["event_id"]
+    assert not set(plain) & set(stored_dataset(engine, "shop").events["event_id"])
+
+
+def shelf(engine):
+    return {row["item_id"]: row for row in read(engine, catalogue.items_since, "shop")}
+
+
+def test_a_changed_price_reaches_the_store_and_nothing_else_does(engine):
+    columns = {"user_id": ["a"], "item_id": ["x"], "time_ms": [1]}
+    items = {"item_id": list("wxyz"), "title": list("WXYZ"), "price": [1.0, 2.0, 3.0, 4.0]}
+    load_dataset(engine, "shop", Dataset.from_events(columns, items))
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "w", "title": "by a caller"}])
+    write(engine, catalogue.block, "shop", "y", catalogue.DELETED)
+    write(engine, catalogue.block, "shop", "z", catalogue.TAKEN_DOWN)
+    dearer = items | {"price": [1.0, 2.5, 3.5, 4.5]}
+    found = load_dataset(engine, "shop", Dataset.from_events(columns, dearer))
+    assert (found["new items"], found["changed items"]) == (0, 2)
+    rows = shelf(engine)
+    assert rows["w"]["title"] == "by a caller" and rows["w"]["price"] is None
+    assert rows["x"]["price"] == 2.5
+    assert rows["y"]["blocked"] == catalogue.DELETED and rows["y"]["price"] is None
+    assert rows["z"]["blocked"] == catalogue.TAKEN_DOWN and rows["z"]["price"] == 4.5
+    # as at a restart: what a caller changed meanwhile stays
+    write(engine, catalogue.upsert_items, "shop", [{"item_id": "x", "price": 9.0}])
+    assert load_dataset(engine, "shop", Dataset.from_events(columns, dearer))["changed items"] == 0
+    assert shelf(engine)["x"]["price"] == 9.0
 
 
 def known(engine, user_id, tenant="shop"):

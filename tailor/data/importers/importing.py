@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from tailor.data import columns as names
+from tailor.data import times
 from tailor.data.dataset import Dataset
-from tailor.data.importers import names, times
 from tailor.data.importers.amazon import amazon_2023, per_user
 from tailor.data.importers.delimited import delimited, recbole, table_source
 from tailor.data.importers.dialogues import locomo, redial
@@ -25,9 +26,9 @@ from tailor.data.importers.report import PREVIEW, ImportReport, by_reason
 from tailor.data.importers.rows import Rows, beside, known_decimal, read_rows, reject, split_lists
 from tailor.data.importers.sequences import read_sequences
 from tailor.data.importers.sources import NTH, Parts, Source, placed
-from tailor.data.importers.times import Times
 from tailor.data.importers.trec import beir, trec
 from tailor.data.tables import ITEMS, TABLES, TIME
+from tailor.data.times import Times
 from tailor.errors import DataError, nearest
 from tailor.progress import Progress, silent
 

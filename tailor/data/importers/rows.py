@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from tailor.data.importers import times
+from tailor.data import times
 from tailor.data.importers.parquet import as_text
 from tailor.data.importers.reading import LINE, Bad, Block, few_columns
 from tailor.data.importers.sources import Source, placed

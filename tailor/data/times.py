@@ -17,6 +17,12 @@ from tailor.errors import DataError, nearest
 WHOLE, PART, KIND, OTHER = "\0whole", "\0part", "\0kind", "\0other"
 NUMBER, DATE, DAY_MONTH = 0, 1, 2
 UNITS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}  # nanoseconds
+UNIT_NAMES = {
+    "s": "seconds",
+    "ms": "milliseconds",
+    "us": "microseconds",
+    "ns": "nanoseconds",
+}
 ORDERS = ("day-first", "month-first")
 SECOND = 10**9
 FIRST = int(np.datetime64("1971-01-01", "s").astype(np.int64)) * SECOND
@@ -30,6 +36,20 @@ CLOCK = (
 )
 ISO = r"^(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})" + CLOCK
 SLASHED = r"^(\d{1,2})[-/.](\d{1,2})[-/.](\d{4})" + CLOCK
+
+
+def milliseconds_problem(time_ms: int) -> str | None:
+    """Say why a number cannot be a time in milliseconds, as a clause; None if it can.
+
+    Times lie between 1971 and 2100. A number that does so in another unit is named as such.
+    """
+    if FIRST <= time_ms * UNITS["ms"] <= LAST:
+        return None
+    for unit, size in UNITS.items():
+        if FIRST <= time_ms * size <= LAST:
+            moment = np.datetime64(time_ms * size // SECOND, "s")
+            return f"is {moment}Z in {UNIT_NAMES[unit]}: milliseconds since 1970 are needed"
+    return "lies before 1971 or after 2100: milliseconds since 1970 are needed"
 
 
 @dataclass(frozen=True)
