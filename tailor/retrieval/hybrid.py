@@ -53,11 +53,18 @@ class Hybrid(ScoringRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         by_words = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
         by_meaning = self.meaning_._scores(queries)
-        named = (by_words != 0) | np.isfinite(by_meaning)
-        total = (1 - self.weight) * in_deviations(by_words) + self.weight * in_deviations(
-            by_meaning
-        )
-        return np.where(named, total, -np.inf).astype(np.float32)
+        return blended(by_words, by_meaning, self.weight)
+
+
+def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """(B, N) float32: both scores in standard deviations, `weight` of them meaning.
+
+    Items without a word in common (0) and without a vector (-inf) get -inf.
+    """
+    is_match = (word_scores != 0) | np.isfinite(meaning_scores)
+    words = (1 - weight) * in_deviations(word_scores)
+    total = words + weight * in_deviations(meaning_scores)
+    return np.where(is_match, total, -np.inf).astype(np.float32)
 
 
 def in_deviations(scores: np.ndarray) -> np.ndarray:
