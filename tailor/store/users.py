@@ -1,8 +1,9 @@
-"""A person's data: see it, take it along, have it erased.
+"""What the store holds of a user: to write it, to show it, and to erase it.
 
-Whatever may hold a person's words or ids is an `Erasable` of `ERASABLES`, or is given to `erase` by
-who holds it. Last goes the person's entry in the key store (`subjects`): what copies of the store
-hold of the person is nobody's then, and does not open.
+Every place that may hold a person's words or ids is an `Erasable`: those of the store are listed in
+`ERASABLES`, others are passed to `erase` by their owner. Erasure ends with the person's entry in
+the key store (`subjects`). From then on no copy of the store names the person or opens the
+person's words.
 """
 
 import base64
@@ -17,10 +18,18 @@ import sqlalchemy as sa
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from tailor.store.encryption import Subject
-from tailor.store.engine import insert_into, now_ms, pad_values
+from tailor.store.checks import check_id
+from tailor.store.encryption import Seal, Subject
+from tailor.store.engine import Lookup, insert_into, now_ms, pad_values
 from tailor.store.events import add_events
-from tailor.store.schema import erasures, events, impressions, people, requests, subjects
+from tailor.store.schema import (
+    erasures,
+    events,
+    impressions,
+    requests,
+    subjects,
+    user_attributes,
+)
 from tailor.store.subjects import (
     BATCH,
     NOBODY,
@@ -34,107 +43,129 @@ from tailor.store.subjects import (
 )
 from tailor.store.writer import UnavailableError
 
+ATTRIBUTES_FIELD = "people.more"  # what attributes are encrypted as
+SIGNED_FIELDS = ("receipt_id", "tenant", "subject", "time_ms", "rows")
+HAS_ATTRIBUTES = Lookup(
+    sa.select(sa.literal_column("1"))
+    .select_from(user_attributes)
+    .where(user_attributes.c.tenant == sa.bindparam("whose"))
+    .limit(1)
+)
+ATTRIBUTES = Lookup(
+    sa.select(
+        subjects.c.token, subjects.c.sealed.label("key"), user_attributes.c.sealed.label("words")
+    )
+    .select_from(
+        subjects.join(
+            user_attributes,
+            (user_attributes.c.tenant == subjects.c.tenant)
+            & (user_attributes.c.user_id == subjects.c.token),
+        )
+    )
+    .where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who"))
+)
+
 
 class Erasable(Protocol):
     """A place that may hold what belongs to a person."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the place in exports and receipts."""
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
-        """All of it."""
+        """Return all of it."""
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
-        """Remove it; how much there was."""
+        """Remove it and return how many rows there were."""
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        """How many rows still hold `needle`: as a value, or as one within a nested column."""
+        """Count the rows that hold `needle`, as a value or inside a nested column."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """The rows of a table that stand under the person's token. What is sealed in them is shown
-    under the name `holds`.
-    """
+class ErasableRows:
+    """The rows of a table that carry the person's token."""
 
     table: sa.Table
-    holds: str | None = None
+    encrypted_field: str | None = None
+    """Name under which the encrypted column is shown; None for a table without one."""
 
     @property
     def name(self) -> str:
+        """Name of the table."""
         return self.table.name
 
     @property
-    def _where(self) -> str:
-        return f"{self.table.name}.{self.holds}"
+    def _location(self) -> str:
+        return f"{self.table.name}.{self.encrypted_field}"
 
-    def _mine(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
+    def _rows_of(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
         return sa.and_(self.table.c.tenant == tenant, self.table.c.user_id == person.token)
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
+        """Return the rows, decrypted."""
         person = subject_of(connection, tenant, user_id)
         if person is None:
             return []
-        wanted = (
+        statement = (
             sa.select(self.table)
-            .where(self._mine(tenant, person))
+            .where(self._rows_of(tenant, person))
             .order_by(*self.table.primary_key.columns)
         )
-        return [self._shown(dict(row), person) for row in connection.execute(wanted).mappings()]
+        rows = connection.execute(statement).mappings()
+        return [self._readable(dict(row), person) for row in rows]
 
-    def _shown(self, row: dict[str, Any], person: Subject) -> dict[str, Any]:
+    def _readable(self, row: dict[str, Any], person: Subject) -> dict[str, Any]:
         sealed = row.pop("sealed", None)
-        words = (
-            {}
-            if self.holds is None
-            else {self.holds: None if sealed is None else person.decrypt(sealed, self._where)}
-        )
-        return (
-            {name: value for name, value in row.items() if name not in ("tenant", "number")}
-            | {"user_id": person.user_id}
-            | words
-        )
+        readable = {name: value for name, value in row.items() if name not in ("tenant", "number")}
+        readable["user_id"] = person.user_id
+        if self.encrypted_field is not None:
+            value = None if sealed is None else person.decrypt(sealed, self._location)
+            readable[self.encrypted_field] = value
+        return readable
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        """Delete the rows."""
         person = subject_of(connection, tenant, user_id)
-        return (
-            0
-            if person is None
-            else connection.execute(
-                sa.delete(self.table).where(self._mine(tenant, person))
-            ).rowcount
-        )
+        if person is None:
+            return 0
+        statement = sa.delete(self.table).where(self._rows_of(tenant, person))
+        return connection.execute(statement).rowcount
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return _scan(connection, self.table, tenant, needle) + (
-            0 if self.holds is None else self._scan_sealed(connection, tenant, needle)
-        )
+        """Count the rows that hold `needle`, in encrypted values too."""
+        count = _scan_table(connection, self.table, tenant, needle)
+        if self.encrypted_field is not None:
+            count += self._scan_encrypted(connection, tenant, needle)
+        return count
 
-    def _scan_sealed(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        """Opened row by row: nobody but the keys knows what stands there."""
-        here, theirs = (
-            self.table.c,
-            (subjects.c.tenant == self.table.c.tenant) & (subjects.c.token == self.table.c.user_id),
+    def _scan_encrypted(self, connection: sa.Connection, tenant: str, needle: str) -> int:
+        """Decrypt row by row: only the keys can tell what a row holds."""
+        columns = self.table.c
+        is_owner = (subjects.c.tenant == columns.tenant) & (subjects.c.token == columns.user_id)
+        statement = (
+            sa.select(columns.user_id, columns.sealed, subjects.c.sealed)
+            .select_from(self.table.outerjoin(subjects, is_owner))
+            .where(columns.tenant == tenant, columns.sealed.is_not(None))
+            .order_by(columns.user_id)
         )
-        wanted = sa.select(here.user_id, here.sealed, subjects.c.sealed).select_from(
-            self.table.outerjoin(subjects, theirs)
-        )
-        wanted = wanted.where(here.tenant == tenant, here.sealed.is_not(None)).order_by(
-            here.user_id
-        )
-        seal, nobody, last, found = (
-            seal_of(connection),
-            subject_of(connection, tenant, NOBODY),
-            None,
-            0,
-        )
-        for token, words, key in connection.execute(wanted.execution_options(yield_per=10_000)):
-            if key is not None and (last is None or last.token != token):
-                last = seal.unwrap(token, key)
-            # None: a row whose person is gone opens for nobody
-            whose = nobody if token is None else None if key is None else last
-            found += whose is not None and _holds(whose.decrypt(words, self._where), needle)
-        return found
+        seal = seal_of(connection)
+        nobody = subject_of(connection, tenant, NOBODY)
+        person: Subject | None = None
+        count = 0
+        for token, words, key in connection.execute(statement.execution_options(yield_per=10_000)):
+            if token is None:
+                owner = nobody
+            elif key is None:
+                owner = None  # the person is gone: nobody can open this row
+            else:
+                if person is None or person.token != token:
+                    person = seal.unwrap(token, key)
+                owner = person
+            if owner is not None:
+                count += _contains(owner.decrypt(words, self._location), needle)
+        return count
 
 
 @dataclass(frozen=True)
@@ -142,164 +173,197 @@ class ErasableImpressions:
     """The items of the lists that a person was shown."""
 
     name: str = "impressions"
+    """Name of the table."""
 
-    def _mine(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
-        mine = sa.select(requests.c.request_id).where(
+    def _rows_of(self, tenant: str, person: Subject) -> sa.ColumnElement[bool]:
+        request_ids = sa.select(requests.c.request_id).where(
             requests.c.tenant == tenant, requests.c.user_id == person.token
         )
-        return sa.and_(impressions.c.tenant == tenant, impressions.c.request_id.in_(mine))
+        return sa.and_(impressions.c.tenant == tenant, impressions.c.request_id.in_(request_ids))
 
     def export(self, connection: sa.Connection, tenant: str, user_id: str) -> list[dict[str, Any]]:
+        """Return the rows."""
         person = subject_of(connection, tenant, user_id)
         if person is None:
             return []
-        order = (impressions.c.request_id, impressions.c.position)
-        found = connection.execute(
-            sa.select(impressions).where(self._mine(tenant, person)).order_by(*order)
+        statement = (
+            sa.select(impressions)
+            .where(self._rows_of(tenant, person))
+            .order_by(impressions.c.request_id, impressions.c.position)
         )
         return [
             {name: value for name, value in row.items() if name != "tenant"}
-            for row in found.mappings()
+            for row in connection.execute(statement).mappings()
         ]
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        """Delete the rows."""
         person = subject_of(connection, tenant, user_id)
-        return (
-            0
-            if person is None
-            else connection.execute(
-                sa.delete(impressions).where(self._mine(tenant, person))
-            ).rowcount
-        )
+        if person is None:
+            return 0
+        statement = sa.delete(impressions).where(self._rows_of(tenant, person))
+        return connection.execute(statement).rowcount
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return _scan(connection, impressions, tenant, needle)
+        """Count the rows that hold `needle`."""
+        return _scan_table(connection, impressions, tenant, needle)
 
 
-# lists before the requests that they are found by
+# impressions before the requests by which they are found
 ERASABLES: tuple[Erasable, ...] = (
     ErasableImpressions(),
-    Rows(requests, "text"),
-    Rows(events),
-    Rows(people, "more"),
+    ErasableRows(requests, "text"),
+    ErasableRows(events),
+    ErasableRows(user_attributes, "more"),
 )
 
 
 def upsert_user(
-    connection: sa.Connection, tenant: str, user_id: str, more: Mapping[str, Any]
+    connection: sa.Connection, tenant: str, user_id: str, attributes: Mapping[str, Any]
 ) -> None:
-    """What is known of a person besides events."""
-    person = subjects_for(connection, tenant, [user_id])[user_id]
-    row = {
-        "tenant": tenant,
-        "user_id": person.token,
-        "sealed": person.encrypt(dict(more), "people.more"),
+    """Write a user's attributes, in place of those before.
+
+    Raises DataError for an id with control characters.
+    """
+    check_id(user_id, "user_id")
+    user = subjects_for(connection, tenant, [user_id])[user_id]
+    changes = {
+        "sealed": user.encrypt(dict(attributes), ATTRIBUTES_FIELD),
         "changed_ms": now_ms(),
     }
-    insert = insert_into(connection, people).values(row)
-    kept = {"sealed": row["sealed"], "changed_ms": row["changed_ms"]}
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=kept)
+    insert = insert_into(connection, user_attributes).values(
+        tenant=tenant, user_id=user.token, **changes
     )
+    connection.execute(
+        insert.on_conflict_do_update(index_elements=["tenant", "user_id"], set_=changes)
+    )
+
+
+def has_attributes(engine: sa.Engine, tenant: str) -> bool:
+    """Return whether the tenant has attributes of any user."""
+    return bool(HAS_ATTRIBUTES.rows(engine, whose=tenant))
+
+
+def attributes_of(engine: sa.Engine, tenant: str, user_id: str) -> dict[str, Any]:
+    """Return a user's attributes, none for an unknown user."""
+    seal: Seal = engine.get_execution_options()["seal"]
+    rows = ATTRIBUTES.rows(engine, whose=tenant, who=seal.name(tenant, user_id))
+    if not rows or rows[0][2] is None:
+        return {}
+    token, key, words = rows[0]
+    return dict(seal.unwrap(token, bytes(key)).decrypt(bytes(words), ATTRIBUTES_FIELD))
+
+
+def all_attributes(connection: sa.Connection, tenant: str) -> dict[str, dict[str, Any]]:
+    """Return the attributes of all users of a tenant, by user id."""
+    is_owner = (subjects.c.tenant == user_attributes.c.tenant) & (
+        subjects.c.token == user_attributes.c.user_id
+    )
+    statement = (
+        sa.select(subjects.c.token, subjects.c.sealed, user_attributes.c.sealed)
+        .select_from(user_attributes.join(subjects, is_owner))
+        .where(user_attributes.c.tenant == tenant, user_attributes.c.sealed.is_not(None))
+    )
+    seal = seal_of(connection)
+    attributes = {}
+    for token, key, words in connection.execute(statement.execution_options(yield_per=10_000)):
+        user = seal.unwrap(token, key)
+        attributes[user.user_id] = dict(user.decrypt(words, ATTRIBUTES_FIELD))
+    return attributes
 
 
 def ingest_events(
     connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int
 ) -> tuple[set[str], set[str]]:
-    """Add events (`add_events`) but those that lie before their person's erasure, which would bring
-    the person back: ids of what was new, and of what was not taken in.
+    """Add events, except those from before their person's erasure, which would undo it.
+
+    Returns the ids of the new events and of the refused ones. See `add_events` for the rows.
     """
-    kept = _since_erasure(connection, tenant, rows)
-    new = add_events(connection, tenant, kept, now_ms)
-    if connection.dialect.name != "sqlite" and len(_since_erasure(connection, tenant, kept)) < len(
-        kept
-    ):
-        # from here on nobody can: their entries are held
-        raise UnavailableError("a person was erased while events of theirs arrived: ask again")
-    return new, {row["event_id"] for row in rows} - {row["event_id"] for row in kept}
+    allowed = _after_erasure(connection, tenant, rows)
+    new_ids = add_events(connection, tenant, allowed, now_ms)
+    # PostgreSQL: an erasure may have come in between; from here on the entries are locked
+    if connection.dialect.name != "sqlite":
+        still_allowed = _after_erasure(connection, tenant, allowed)
+        if len(still_allowed) < len(allowed):
+            raise UnavailableError("a person was erased while events of theirs arrived: ask again")
+    allowed_ids = {row["event_id"] for row in allowed}
+    return new_ids, {row["event_id"] for row in rows} - allowed_ids
 
 
-def _since_erasure(
+def _after_erasure(
     connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]
 ) -> Sequence[Mapping[str, Any]]:
-    """Those that lie after the last erasure of their person."""
-    if (
-        connection.execute(
-            sa.select(erasures.c.receipt_id).where(erasures.c.tenant == tenant).limit(1)
-        ).first()
-        is None
-    ):
+    """Return the events that happened after the last erasure of their person."""
+    has_erasures = sa.select(erasures.c.receipt_id).where(erasures.c.tenant == tenant).limit(1)
+    if connection.execute(has_erasures).first() is None:
         return rows
-    own = signing_secret(connection)
-    users = {subject(own, tenant, one): one for one in {row["user_id"] for row in rows} - {None}}
-    digests, last = sorted(users), dict[str, int]()
+    key = signing_secret(connection)
+    user_ids = {row["user_id"] for row in rows} - {None}
+    by_digest = {subject_digest(key, tenant, user_id): user_id for user_id in user_ids}
+    digests = sorted(by_digest)
+    erased_ms: dict[str, int] = {}
     for start in range(0, len(digests), BATCH):
-        here = (
-            erasures.c.tenant == tenant,
-            erasures.c.subject.in_(pad_values(digests[start : start + BATCH])),
-        )
-        wanted = (
+        statement = (
             sa.select(erasures.c.subject, sa.func.max(erasures.c.time_ms))
-            .where(*here)
+            .where(
+                erasures.c.tenant == tenant,
+                erasures.c.subject.in_(pad_values(digests[start : start + BATCH])),
+            )
             .group_by(erasures.c.subject)
         )
-        last |= {users[digest]: time_ms for digest, time_ms in connection.execute(wanted)}
-    return [row for row in rows if row["time_ms"] > last.get(row["user_id"], -1)]
+        for digest, time_ms in connection.execute(statement):
+            erased_ms[by_digest[digest]] = time_ms
+    return [row for row in rows if row["time_ms"] > erased_ms.get(row["user_id"], -1)]
 
 
 def export(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, list[dict[str, Any]]]:
-    """All that is stored of a person, by store."""
-    return {one.name: one.export(connection, tenant, user_id) for one in ERASABLES}
+    """Return all that the store holds of a person, by table."""
+    return {place.name: place.export(connection, tenant, user_id) for place in ERASABLES}
 
 
 def erase(
     connection: sa.Connection, tenant: str, user_id: str, others: Sequence[Erasable] = ()
 ) -> dict[str, Any]:
-    """Erase a person from every store, look whether anything is left, and sign what was done.
+    """Erase a person from every place, check that nothing is left, and return a signed receipt.
 
     The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes
-    the transaction, where the scan still finds the person.
+    the transaction, where rows of the person are left.
     """
     person = subject_of(connection, tenant, user_id, for_erasure=True)
-    # of whom nothing is stored nothing can go; what comes meanwhile is somebody new
-    stores = (*(ERASABLES if person else ()), *others)
-    rows = dict.fromkeys((one.name for one in ERASABLES), 0) | {
-        one.name: one.erase(connection, tenant, user_id) for one in stores
-    }
-    left = sum(len(one.export(connection, tenant, user_id)) for one in stores)
+    # a person without an entry has no rows; rows that arrive meanwhile are a new person's
+    places = (*(ERASABLES if person else ()), *others)
+    rows = dict.fromkeys((place.name for place in ERASABLES), 0)
+    rows |= {place.name: place.erase(connection, tenant, user_id) for place in places}
+    left = sum(len(place.export(connection, tenant, user_id)) for place in places)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
     if person is not None:
         delete_subject(connection, tenant, person)
-    own, key = signing_secret(connection), signing_key(connection)
     receipt = {
         "receipt_id": random.token_hex(16),
         "tenant": tenant,
-        "subject": subject(own, tenant, user_id),
+        "subject": subject_digest(signing_secret(connection), tenant, user_id),
         "time_ms": now_ms(),
         "rows": rows,
     }
     connection.execute(sa.insert(erasures).values(receipt))
-    scanned = {one.name: one.scan(connection, tenant, user_id) for one in (*ERASABLES, *others)}
-    scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
-    return {
-        **receipt,
-        "scanned": scanned,
-        "signature": base64.b64encode(key.sign(canonical(receipt))).decode(),
-        "public_key": public_key(key),
+    scanned = {
+        place.name: place.scan(connection, tenant, user_id) for place in (*ERASABLES, *others)
     }
+    scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
+    key = signing_key(connection)
+    signature = base64.b64encode(key.sign(canonical(receipt))).decode()
+    return {**receipt, "scanned": scanned, "signature": signature, "public_key": public_key(key)}
 
 
-def subject(secret: bytes, tenant: str, user_id: str) -> str:
-    """What a receipt calls a person: nobody without the store's secret can tell whom it means."""
+def subject_digest(secret: bytes, tenant: str, user_id: str) -> str:
+    """Return the name of a person in receipts; only the store's secret can tell whose it is."""
     return hmac.digest(secret, f"{tenant}\0{user_id}".encode(), "sha256").hex()
 
 
 def receipt_holds(receipt: Mapping[str, Any], public: str) -> bool:
-    """Whether a receipt of `erase` is signed by the holder of that public key."""
-    signed = {
-        name: receipt[name] for name in ("receipt_id", "tenant", "subject", "time_ms", "rows")
-    }
+    """Return whether the holder of a public key signed this receipt of `erase`."""
+    signed = {name: receipt[name] for name in SIGNED_FIELDS}
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(public)).verify(
             base64.b64decode(receipt["signature"]), canonical(signed)
@@ -310,54 +374,50 @@ def receipt_holds(receipt: Mapping[str, Any], public: str) -> bool:
 
 
 def canonical(receipt: Mapping[str, Any]) -> bytes:
+    """Return the bytes of a receipt that are signed."""
     return json.dumps(receipt, sort_keys=True, separators=(",", ":")).encode()
 
 
 def public_key(key: Ed25519PrivateKey) -> str:
+    """Return the public part of a key, in hexadecimal."""
     return key.public_key().public_bytes_raw().hex()
 
 
 def signing_key(connection: sa.Connection) -> Ed25519PrivateKey:
-    """The store's own key. Making it out of its bytes takes a millisecond and a half."""
+    """Return the key that signs receipts; building it takes 1.5 ms."""
     return Ed25519PrivateKey.from_private_bytes(signing_secret(connection))
 
 
 def signing_secret(connection: sa.Connection) -> bytes:
-    """The bytes of that key, made when first needed."""
-    kept = secret(connection, SIGNING)
-    if kept is None:
+    """Return the bytes of the key that signs receipts; it is made when first needed."""
+    stored = secret(connection, SIGNING)
+    if stored is None:
         store_secret(connection, SIGNING, Ed25519PrivateKey.generate().private_bytes_raw())
-        kept = secret(connection, SIGNING)  # another may have made it meanwhile
-    return kept or b""
+        stored = secret(connection, SIGNING)  # another process may have made it meanwhile
+    return stored or b""
 
 
-def _scan(connection: sa.Connection, table: sa.Table, tenant: str, needle: str) -> int:
-    """Not where it is part of a longer word: person "1" is not person "12"."""
+def _scan_table(connection: sa.Connection, table: sa.Table, tenant: str, needle: str) -> int:
+    """Count the rows that hold `needle` as a whole word: person "1" is not person "12"."""
     nested = json.dumps(needle).replace("!", "!!").replace("%", "!%").replace("_", "!_")
-    plain = [
-        column == needle
-        for column in table.columns
-        if isinstance(column.type, sa.Text) and column.name != "tenant"
-    ]
-    inside = [
-        sa.cast(column, sa.Text).like(f"%{nested}%", escape="!")
-        for column in table.columns
-        if isinstance(column.type, sa.JSON)
-    ]
-    anywhere = sa.or_(*plain, *inside)
-    return int(
-        connection.execute(
-            sa.select(sa.func.count()).select_from(table).where(table.c.tenant == tenant, anywhere)
-        ).scalar_one()
+    conditions: list[sa.ColumnElement[bool]] = []
+    for column in table.columns:
+        if isinstance(column.type, sa.Text) and column.name != "tenant":
+            conditions.append(column == needle)
+        if isinstance(column.type, sa.JSON):
+            conditions.append(sa.cast(column, sa.Text).like(f"%{nested}%", escape="!"))
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(table)
+        .where(table.c.tenant == tenant, sa.or_(*conditions))
     )
+    return int(connection.execute(statement).scalar_one())
 
 
-def _holds(value: Any, needle: str) -> bool:
-    """Whether an opened value is the needle, or has it as a value or a name within."""
+def _contains(value: Any, needle: str) -> bool:
+    """Return whether a JSON value is the needle, or holds it as a value or a name."""
     if isinstance(value, Mapping):
-        return any(_holds(one, needle) for one in (*value.keys(), *value.values()))
-    return (
-        any(_holds(one, needle) for one in value)
-        if isinstance(value, list)
-        else bool(value == needle)
-    )
+        return any(_contains(part, needle) for part in (*value.keys(), *value.values()))
+    if isinstance(value, list):
+        return any(_contains(part, needle) for part in value)
+    return bool(value == needle)

@@ -17,6 +17,7 @@ sa = pytest.importorskip("sqlalchemy")
 
 from alembic.autogenerate import compare_metadata  # noqa: E402
 from alembic.migration import MigrationContext  # noqa: E402
+from store.databases import latest  # noqa: E402
 
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.event_ids import with_event_ids  # noqa: E402
@@ -28,10 +29,11 @@ from tailor.store import (  # noqa: E402
     users,
 )
 from tailor.store import engine as engine_module  # noqa: E402
+from tailor.store.datasets import stored_dataset  # noqa: E402
 from tailor.store.engine import Lookup, Outage, connect, held, reading, writing  # noqa: E402
-from tailor.store.events import add_events, count, latest  # noqa: E402
+from tailor.store.events import add_events, count_events  # noqa: E402
 from tailor.store.impressions import ListLog, ServedList, write_lists  # noqa: E402
-from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
+from tailor.store.loading import load_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
 from tailor.store.models import add_model, current_model, list_models, serve_model, tenants  # noqa: E402
 from tailor.store.schema import items, metadata  # noqa: E402
@@ -101,7 +103,7 @@ def _broken(engine):
 def test_an_event_counts_once_however_often_it_is_sent(engine):
     assert events(engine, event("1"), event("2"), event("1")) == {"1", "2"}
     assert events(engine, event("2", item="other"), event("3")) == {"3"}
-    assert read(engine, count, "shop") == (3, read(engine, count, "shop")[1])
+    assert read(engine, count_events, "shop") == (3, read(engine, count_events, "shop")[1])
     assert [one for one, _ in latest(engine, "shop", "ann")[2]] == ["tea"] * 3
 
 
@@ -346,7 +348,7 @@ def test_jobs_that_wait_are_written_together_and_a_bad_one_takes_nothing_from_th
     assert sorted(map(str, answers)) == sorted(
         ["refused", *(str({str(i)}) for i in range(40) if i != 7)]
     )
-    assert read(engine, count, "shop")[0] == 39 and writer.commits <= 40
+    assert read(engine, count_events, "shop")[0] == 39 and writer.commits <= 40
     with pytest.raises(UnavailableError, match="stopping"):
         writer.do(lambda connection: None)
 
@@ -384,7 +386,7 @@ def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
 def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(
     monkeypatch,
 ):
-    monkeypatch.setattr(engine_module, "UNANSWERED_S", 0.02)
+    monkeypatch.setattr(engine_module, "SILENT_S", 0.02)
     asked, state = [], ["silent"]
 
     class Dialect:
@@ -401,7 +403,7 @@ def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_e
     outage = Outage()
 
     def ask():
-        return outage.connected(Dialect, None, (":memory:",), {})
+        return outage.connect(Dialect, None, (":memory:",), {})
 
     for _ in range(5):
         with pytest.raises(sqlite3.OperationalError):
@@ -465,7 +467,7 @@ def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, 
         for job in jobs:
             with pytest.raises(UnavailableError, match="deadlock"):
                 job.result(5)
-    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (
+    assert len(begun) == min(times + 1, 3) and read(engine, count_events, "shop")[0] == (
         2 if ends == "well" else 0
     )
     assert writer.do(lambda connection: events_in(connection, "3")) == {"3"}
@@ -998,6 +1000,6 @@ def test_batches_of_any_length_are_written_by_few_statements(tmp_path):
     for n in range(1, 60):
         events(engine, *[event(f"{n}-{i}", user=f"u{n}-{i}") for i in range(n)])
         write(engine, write_lists, [served(f"{n}-{i}", f"u{n}-{i}") for i in range(n)])
-    assert read(engine, count, "shop")[0] == 59 * 60 // 2
+    assert read(engine, count_events, "shop")[0] == 59 * 60 // 2
     assert len(seen) < 80
     engine.dispose()

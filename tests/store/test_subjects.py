@@ -14,16 +14,17 @@ import pytest
 sa = pytest.importorskip("sqlalchemy")
 
 from alembic import command  # noqa: E402
+from store.databases import latest  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from tailor.cli.main import app  # noqa: E402
 from tailor.errors import StoreError  # noqa: E402
 from tailor.store import migrating, retention, subjects, users  # noqa: E402
+from tailor.store.datasets import stored_dataset  # noqa: E402
 from tailor.store.encryption import Seal, Subject  # noqa: E402
 from tailor.store.engine import connect, key_file, overwrite_deleted, reading, writing  # noqa: E402
-from tailor.store.events import add_events, count, latest  # noqa: E402
+from tailor.store.events import add_events, count_events  # noqa: E402
 from tailor.store.impressions import ServedList, write_lists  # noqa: E402
-from tailor.store.loading import stored_dataset  # noqa: E402
 from tailor.store.migrating import migrate, prepare  # noqa: E402
 from tailor.store.writer import Writer  # noqa: E402
 
@@ -188,7 +189,7 @@ def test_many_who_write_of_the_same_new_people_at_once_lose_nothing(engine):
     _all(send, 8)
     for one in (*writers, *engines):
         (one.close if isinstance(one, Writer) else one.dispose)()
-    assert read(engine, count, "shop")[0] == 8 * 30 and orphans(engine) == 0
+    assert read(engine, count_events, "shop")[0] == 8 * 30 and orphans(engine) == 0
     assert {user: len(latest(engine, "shop", user)[2]) for user in names} == dict.fromkeys(names, 8)
 
 
@@ -512,7 +513,7 @@ def as_before(engine):
         hers["people"][0]["more"] == {"country": COUNTRY} and hers["requests"][0]["text"] == WORDS
     )
     assert read(engine, users.signing_key).private_bytes_raw() == bytes.fromhex("11" * 32)
-    assert orphans(engine) == 0 and read(engine, count, "shop")[0] == 666
+    assert orphans(engine) == 0 and read(engine, count_events, "shop")[0] == 666
 
 
 def test_a_store_of_the_version_before_keeps_everything_and_names_nobody_any_more(url, tmp_path):

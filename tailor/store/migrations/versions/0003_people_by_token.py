@@ -42,7 +42,7 @@ def _known(connection: sa.Connection) -> dict[tuple[str, str], Subject]:
     for tenant, token, sealed in connection.execute(
         sa.text("SELECT tenant, token, sealed FROM personal.subjects")
     ):
-        one = seal.taken_out(token, sealed)
+        one = seal.unwrap(token, sealed)
         known[tenant, one.user_id] = one
     return known
 
