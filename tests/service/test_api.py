@@ -289,12 +289,12 @@ def test_a_moment_in_seconds_is_not_taken_for_one_in_1970(client):
         events=[
             event("s", time_ms=now),
             event("m", time_ms=1000 * now),
-            event("old", time_ms=1_000),
+            event("old", time_ms=957_000_000),
         ],
     )
-    assert answer["accepted"] == 2 and [
+    assert answer["accepted"] == 1 and [
         (one["index"], one["field"]) for one in answer["rejected"]
-    ] == [(0, "time_ms")]
+    ] == [(0, "time_ms"), (2, "time_ms")]
     assert "milliseconds" in answer["rejected"][0]["problem"]
 
 
@@ -556,7 +556,7 @@ def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(clien
 
 
 def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
-    sent = [event("again", "eve", time_ms=5), event("other", "bob")]
+    sent = [event("again", "eve", time_ms=10**12), event("other", "bob")]
     client.ask("/v1/events", events=sent)
     client.ask("/v1/users/eve/data", method="DELETE")
     assert client.ask("/v1/events", events=sent) == {
@@ -742,7 +742,7 @@ def test_what_is_blocked_while_the_model_answers_is_taken_out(client, service, m
     def slowly(queries, k):
         found = answer(queries, k)
         client.ask(f"/v1/items/{first}/takedown", reason="")
-        service.shelf("shop")  # another request of this worker sees it
+        service.catalogue("shop")  # another request of this worker sees it
         return found
 
     monkeypatch.setattr(model, "recommend", slowly, raising=False)
@@ -756,7 +756,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
         for name in ("items", "model", "notes")
     }
     with monkeypatch.context() as patch:
-        patch.setattr(FastPath, "_answered", _nothing)
+        patch.setattr(FastPath, "_quick_response", _nothing)
         long = {
             name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name]
             for name in ("items", "model", "notes")
@@ -765,7 +765,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
     assert plain == long and said == [
         _problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG
     ]
-    monkeypatch.setattr(service.model_registry, "placed", lambda *_: 1 / 0)
+    monkeypatch.setattr(service.model_registry, "loaded", lambda *_: 1 / 0)
     broken = client.post("/v1/recommendations", json={"user_id": USER})
     assert broken.status_code == 500 and "trace_id" in broken.json()
 

@@ -22,8 +22,9 @@ from store.databases import Cluster
 from tailor.service.app import make_app
 from tailor.service.batcher import saved_digest
 from tailor.service.state import Service
+from tailor.store.datasets import stored_dataset
 from tailor.store.engine import connect, writing
-from tailor.store.loading import load_dataset, stored_dataset
+from tailor.store.loading import load_dataset
 from tailor.store.migrating import migrate
 from tailor.store.models import add_model, serve_model
 

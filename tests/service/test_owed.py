@@ -17,7 +17,7 @@ USER = SHOP.users.ids[0]
 def test_an_item_written_while_a_filter_is_worked_out_is_filtered_too(client, service, monkeypatch):
     from tailor.service import catalogue as shelf_module
 
-    shelf, holds = service.shelf("shop"), shelf_module.Condition.holds
+    shelf, holds = service.catalogue("shop"), shelf_module.Condition.holds
 
     def slowly(self, frame):
         found = holds(self, frame)
@@ -27,7 +27,7 @@ def test_an_item_written_while_a_filter_is_worked_out_is_filtered_too(client, se
                 method="PUT",
                 items=[{"item_id": "dear", "title": "Zanzibar", "price": 1e6}],
             )
-            service.shelf("shop")  # another request of this worker reads it meanwhile
+            service.catalogue("shop")  # another request of this worker reads it meanwhile
         return found
 
     monkeypatch.setattr(shelf_module.Condition, "holds", slowly)
@@ -121,17 +121,17 @@ def test_items_written_again_and_again_take_no_more_memory(client, service):
             method="PUT",
             items=[{"item_id": f"w{i}", "title": f"wok {i}", "price": price} for i in range(40)],
         )
-        service.shelf("shop")
-    live = len(service.shelf("shop").rows)
-    assert len(service.shelf("shop")._search) == live
+        service.catalogue("shop")
+    live = len(service.catalogue("shop").rows)
+    assert len(service.catalogue("shop")._search) == live
     for turn in range(20):
         client.ask(
             "/v1/items",
             method="PUT",
             items=[{"item_id": f"w{i}", "title": f"wok {i} turn{turn}"} for i in range(40)],
         )
-        service.shelf("shop")
-    assert len(service.shelf("shop")._search) <= live * 4 / 3
+        service.catalogue("shop")
+    assert len(service.catalogue("shop")._search) <= live * 4 / 3
     assert (
         client.ask("/v1/search", text="turn19", k=100)["items"]
         and not client.ask("/v1/search", text="turn18", k=100)["items"]
@@ -181,14 +181,14 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
 
     def outside(one, condition):
         try:
-            return set(one.outside(condition).ids)
+            return set(one.excluded_by(condition).ids)
         except DataError as error:
             return str(error)
 
     def put(one, some):
         one._index(list(some.values()))
         one.rows = {**one.rows, **some}
-        one._filters, one._behind = {}, one._behind | set(some)
+        one._filters, one._changed_ids = {}, one._changed_ids | set(some)
 
     for _ in range(25):
         some = {}

@@ -66,9 +66,9 @@ def asked(service, meaning):
 def read(service: Service, tenant: str) -> None:
     """Wait until all is read."""
     until = time.monotonic() + 10
-    while service.shelf(tenant).unread and time.monotonic() < until:
+    while service.catalogue(tenant).unread and time.monotonic() < until:
         time.sleep(0.01)
-    assert not service.shelf(tenant).unread
+    assert not service.catalogue(tenant).unread
 
 
 def test_what_means_the_same_is_found_without_a_word_in_common(asked):
@@ -133,7 +133,9 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
 
 def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(meaning, monkeypatch):
     made, late = Catalogue("shop", meaning), []
-    monkeypatch.setattr(meaning, "read", lambda texts, arrived: late.append((texts, arrived)))
+    monkeypatch.setattr(
+        meaning, "encode_items", lambda texts, arrived: late.append((texts, arrived))
+    )
 
     def write(*items):
         rows = [
