@@ -1,4 +1,4 @@
-"""`tailor estimate`: models judged by the log of what another one showed."""
+"""`tailor estimate`: models judge by the log of what another one showed."""
 
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def _log(data_folder: Path | None, database: str | None, tenant: str) -> Dataset
     from tailor.cli import serving
 
     serving.needs_service()
-    from tailor.store.loading import stored_dataset
+    from tailor.store.datasets import training_dataset
 
-    with serving.opened(database) as engine:
-        return stored_dataset(engine, tenant, with_lists=True)
+    with serving.open_store(database) as engine:
+        return training_dataset(engine, tenant, with_lists=True).data
