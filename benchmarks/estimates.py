@@ -94,7 +94,7 @@ def in_a_process(what: str, name: str, data: Path, threads: int) -> dict:
 
 
 def job(what: str, name: str, data: str, threads: str) -> dict:
-    from tailor.core.costs import resident_bytes
+    from tailor.core.costs import estimate, resident_bytes
     from tailor.core.run import Run
     from tailor.core.specs import build, read_pipeline
     from tailor.data.dataset import Dataset
@@ -112,7 +112,7 @@ def job(what: str, name: str, data: str, threads: str) -> dict:
     )
     before, started = resident_bytes(), time.perf_counter()
     if what == "dry":
-        cost = method.rehearse(train, run, split)
+        cost = estimate(method, train, run, split)
         return {
             "took": round(time.perf_counter() - started, 2),
             "seconds": round(cost.seconds, 3),

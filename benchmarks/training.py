@@ -139,7 +139,7 @@ def ten_million(threads: int) -> dict:
     return {
         "GB before": round(before, 2),
         "GB above": round(peak - before, 2),
-        "GB of item vectors": round(method.weights_["table.weight"].nbytes / 2**30, 4),
+        "GB of item vectors": round(method.net_weights_["table.weight"].nbytes / 2**30, 4),
         "steps": report["steps"],
         "s an epoch at this rate": round(report["seconds"] / max(report["steps"], 1) * per_epoch),
         "stopped": report["stopped"],

@@ -2,7 +2,6 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import cast
 
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
@@ -38,10 +37,10 @@ class Once(Recommender):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         key = (data.provenance, run.seed, None if valid is None else valid.hash)
         if data.lists is not None:
-            self.fitted_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+            self.fitted_ = clone(self.inner).fit(data, run, valid)
             return
         if key not in self.fits:
-            self.fits[key] = cast(Recommender, clone(self.inner).fit(data, run, valid))
+            self.fits[key] = clone(self.inner).fit(data, run, valid)
         self.fitted_ = self.fits[key]
 
     def restrict(self, queries: Queries) -> Queries:

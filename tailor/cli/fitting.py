@@ -7,7 +7,7 @@ from typing import Any
 from tailor.cli.asking import opened
 from tailor.cli.predicting import all_predict, evaluate_predictions_command
 from tailor.cli.showing import print_json, say, show_report, table
-from tailor.core.costs import Cost, Stopwatch, resident_bytes
+from tailor.core.costs import Cost, Stopwatch, estimate, resident_bytes
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, discover, find_class, read_pipeline
@@ -74,7 +74,7 @@ def dry_run_command(
     data = cut.learn_from(train_on)
     # with the events in order, which are made here at the latest
     held = len(data.sequences.rows.values) and resident_bytes()
-    cost = method.rehearse(data, run, cut if train_on == "train" else None)
+    cost = estimate(method, data, run, cut if train_on == "train" else None)
     if json:
         print_json(
             {

@@ -1,4 +1,4 @@
-"""Run: what concerns one run and not the method."""
+"""Run: settings of one run, as opposed to settings of the method."""
 
 import hashlib
 import json
@@ -12,39 +12,42 @@ import numpy as np
 from tailor.progress import Progress, silent
 
 
-def _cores() -> int:
-    """Those this process may use, which may be fewer than the machine has: two threads on one core
-    wait for each other.
-    """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> int:
+    """Return the cores that this process may use, which may be fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
-def unwatched(step: int, value: float) -> None:
-    """Nobody looks on while a method is fitted: the default."""
+def ignore_progress_value(step: int, value: float) -> None:
+    """Do nothing: the default of `Run.watch`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What concerns this run and not the method: seed, device, workers, progress, deadline, number
-    format, who looks on.
-    """
+    """Settings of one run: seed, device, threads, progress, deadline, number format."""
 
     seed: int = 0
+    """Seed of everything that is drawn."""
     device: str = "cpu"
-    workers: int = field(default_factory=lambda: min(_cores(), 8))
+    """Device of nets: "cpu", "cuda", or "cuda:N"."""
+    workers: int = field(default_factory=lambda: min(usable_cores(), 8))
     """Threads."""
     progress: Progress = silent
+    """Wrapper of long loops that shows progress."""
     deadline_s: float | None = None
+    """Seconds after which training stops; None: no deadline."""
     dtype: str = "auto"
-    """Of products in nets: float32, bfloat16, or whichever is faster here."""
+    """Number format of products in nets: float32, bfloat16, or auto for the faster one here."""
     checkpoints: Path | None = None
-    """Folder where nets in training keep their state, so that a killed run goes on."""
-    watch: Callable[[int, float], None] = unwatched
-    """Told (step, figure on `valid`) while a method is fitted; may raise to end that."""
+    """Folder where nets keep their state while training, so that a killed run can go on."""
+    watch: Callable[[int, float], None] = ignore_progress_value
+    """Called with (step, validation value) during a fit; may raise to end the fit."""
 
     def rng(self, *key: str | int) -> np.random.Generator:
-        """A generator of its own for every key, the same for the same seed and key:
-        `run.rng("sample", request_id)`.
+        """Return the generator of a key: `run.rng("sample", request_id)`.
+
+        The same seed and key always give the same generator; other keys give independent ones.
         """
         digest = hashlib.blake2b(json.dumps([self.seed, *key]).encode(), digest_size=16).digest()
         return np.random.default_rng(int.from_bytes(digest, "little"))

@@ -265,7 +265,7 @@ def _check_keys(value: Any) -> None:
 def _read_state(method: Method, folder: Path) -> None:
     state = _read_values(folder)
     for name, value in state.items():
-        setattr(method, name, value)
+        setattr(method, method.renamed_state.get(name, name), value)
     for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
         name, _, index = sub.name.partition(".")
         # parts_ are fitted copies of the setting parts

@@ -12,14 +12,16 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
-from tailor.core.methods import Method, Paper, Study
+from tailor.core.methods import Method, Paper
+from tailor.core.studies import Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
+M = TypeVar("M", bound=Method)
 ROOMS = (
     "retrieval",
     "ranking",
@@ -108,17 +110,25 @@ def _described(part: Method | Port) -> Any:
     return part
 
 
-def build(about: Mapping[str, Any] | str | Path) -> Method:
-    """The method that a spec, a TOML file or a class name describes. Raises ModelError naming what
-    is wrong and the nearest valid name.
+@overload
+def build(about: Mapping[str, Any] | str | Path) -> Method: ...
+@overload
+def build(about: Mapping[str, Any] | str | Path, kind: type[M]) -> M: ...
+def build(about: Mapping[str, Any] | str | Path, kind: type[Method] = Method) -> Method:
+    """Return the method that a spec, a TOML file or a class name describes.
+
+    Raises ModelError naming what is wrong and the nearest valid name, or where the method is of
+    another class than `kind`.
     """
-    made = build_part(about)
-    if not isinstance(made, Method):
+    part = build_part(about)
+    if not isinstance(part, Method):
         raise ModelError(
-            f"{type(made).__name__} is a part that methods are given, not a method that can be"
+            f"{type(part).__name__} is a part that methods are given, not a method that can be"
             " fitted"
         )
-    return made
+    if not isinstance(part, kind):
+        raise ModelError(f"{part.name} is not a {kind.__name__}")
+    return part
 
 
 def build_part(about: Mapping[str, Any] | str | Path) -> Method | Port:
@@ -266,6 +276,28 @@ def find_class(path: str) -> type[Method] | type[Port]:
     return _as_part(path, _import(matches[0]))
 
 
+def identity(method: Method | Port) -> dict[str, Any]:
+    """Return the spec with classes at the paths where they first stood.
+
+    What is drawn for a method depends on this, so that moving its file changes no answer.
+    """
+    first_module = {module: moved_from for moved_from, module in MOVED.items()}
+
+    def with_first_paths(value: Any) -> Any:
+        if isinstance(value, list):
+            return [with_first_paths(part) for part in value]
+        if not isinstance(value, dict):
+            return value
+        mapped = {name: with_first_paths(part) for name, part in value.items()}
+        if "class" in mapped:
+            module, _, name = mapped["class"].rpartition(".")
+            mapped["class"] = f"{first_module.get(module, module)}.{name}"
+        return mapped
+
+    described: dict[str, Any] = with_first_paths(spec(method))
+    return described
+
+
 def _present_path(path: str) -> str:
     """Return the path where the class of `path` is now, if its module has moved since."""
     module, _, name = path.rpartition(".")
@@ -372,14 +404,14 @@ def discover_studies() -> list[Found]:
     return out
 
 
-def clone(method: Method) -> Method:
-    """The same settings, nothing learned; methods among the settings are cloned too."""
+def clone(method: M) -> M:
+    """Return a method with the same settings and nothing learned, and so for methods among them."""
 
-    def fresh(value: Any) -> Any:
+    def copied(value: Any) -> Any:
         if isinstance(value, Method):
             return clone(value)
-        return (
-            type(value)(fresh(one) for one in value) if isinstance(value, list | tuple) else value
-        )
+        if isinstance(value, list | tuple):
+            return type(value)(copied(part) for part in value)
+        return value
 
-    return type(method)(**{name: fresh(value) for name, value in method.params().items()})
+    return type(method)(**{name: copied(value) for name, value in method.params().items()})

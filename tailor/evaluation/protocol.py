@@ -4,7 +4,6 @@ every user's values kept.
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
@@ -76,7 +75,7 @@ def evaluate(
             _rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics
         )
         of_lists = _of_lists(
-            lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k)
+            lists.reindexed(queries.catalogue), lists.lengths, known, learned_users, max(k)
         )
         results[name, how] = Result(values, of_lists, seconds, trained_on(named[name], split))
     report = Report(
@@ -85,7 +84,7 @@ def evaluate(
         queries.user_ids.tolist(),
         strata(split, queries, targets),
         results,
-        _repeat_share(queries, targets.owners, targets.values),
+        _repeat_share(queries, targets.row_ids, targets.values),
         "the whole catalogue" if candidates is None else candidates.label,
         _reachable(given, targets),
     )
@@ -96,7 +95,7 @@ def _answer(
     method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None
 ) -> Rankings:
     if isinstance(method, Recommender):
-        return cast(Rankings, method.recommend(queries, k, candidates))
+        return method.recommend(queries, k, candidates)
     if candidates is not None:
         raise DataError(
             "lists that were made elsewhere cannot be restricted to candidates: give methods, or"
@@ -159,7 +158,7 @@ def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
 def item_users(split: Split) -> np.ndarray:
     """(N,) number of users of the training part who have each item."""
     rows = split.train.sequences.rows
-    pairs = np.unique(rows.owners * len(split.data.catalogue) + rows.values)
+    pairs = np.unique(rows.row_ids * len(split.data.catalogue) + rows.values)
     return np.bincount(
         pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue)
     )
@@ -216,5 +215,5 @@ def _of_lists(
 
 def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:
     base = max(len(queries.catalogue), 1)
-    seen = queries.histories.owners * base + queries.histories.values
+    seen = queries.histories.row_ids * base + queries.histories.values
     return round(float(np.isin(owners * base + targets, seen).mean()), 4)

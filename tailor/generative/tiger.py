@@ -169,7 +169,7 @@ class TIGER(SequenceLearner):
         super()._fit(data, run, valid)
         self.fit_report_ |= self.__dict__.pop("_report")
 
-    def _make_net(self, items: int) -> SpellingNet:
+    def _make_net(self) -> SpellingNet:
         sizes = self.sizes_.tolist()
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
         front = CodeFront(
@@ -179,7 +179,7 @@ class TIGER(SequenceLearner):
             TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)
         ]
         body = SequenceNet(
-            items,
+            len(self.items_),
             self.width,
             layers,
             self.dropout,
@@ -197,8 +197,8 @@ class TIGER(SequenceLearner):
     # answering
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        queries = queries.over(self.items_)
-        lists = None if candidates is None else candidates.over(self.items_).ragged()
+        queries = queries.reindexed(self.items_)
+        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         rows, scores = (
             np.full((len(queries), k), -1, np.int32),
             np.full((len(queries), k), -np.inf, np.float32),

@@ -22,7 +22,7 @@ class FieldVectors(nn.Module):
         self.table = nn.Embedding(codes, width, sparse=codes > SPARSE)
         nn.init.normal_(self.table.weight, std=std)
         self.field_of: Tensor
-        self.register_buffer("field_of", torch.tensor(field_of), persistent=False)
+        self.register_buffer("field_of", torch.tensor(field_of, device="cpu"), persistent=False)
 
     def forward(self, codes: Tensor, weights: Tensor) -> Tensor:
         """(B, S), (B, S) -> (B, F, D)."""

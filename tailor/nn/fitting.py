@@ -120,6 +120,10 @@ class _Training:
             int(first_says(format_for(run.dtype, self.device) == torch.bfloat16, self.device))
         ]
         self.params = {name: param for name, param in net.named_parameters() if param.requires_grad}
+        persistent = set(net.state_dict())
+        self.buffers = {  # moments of batch norm and the like, which belong to the weights
+            name: buffer for name, buffer in net.named_buffers() if name in persistent
+        }
         self.optimizers = optimizers(net, recipe.lr, recipe.weight_decay)
         self.tables = sparse_tables(net)
         self.mean = (
@@ -225,6 +229,13 @@ class _Training:
             if id(param) in self.tables:
                 param.grad = sum_of_rows(param.grad, param)
 
+    def _share_buffers(self) -> None:
+        """Replace floating-point buffers by their means over all processes."""
+        shared = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
+        add_up(shared)
+        for buffer in shared:
+            buffer.div_(world_size())
+
     def _check(self) -> None:
         if not torch.isfinite(self.loss):
             where = f"step {self.step + 1} (epoch {self.epoch + 1})"
@@ -245,15 +256,15 @@ class _Training:
         self.losses.append(float(self.loss) / groups)
         self.loss.zero_()
         self.epoch, self.group = self.epoch + 1, 0
+        self._share_buffers()
         if self.validate is None or (
             self.epoch % self.recipe.every and self.epoch < self.recipe.epochs
         ):
             return
         value = self._validated()
         if not self.values or value > max(one for _, one in self.values):
-            self.best = {
-                name: tensor.detach().clone() for name, tensor in (self.mean or self.params).items()
-            }
+            best = (self.mean or self.params) | self.buffers
+            self.best = {name: tensor.detach().clone() for name, tensor in best.items()}
         self.values.append((self.epoch, value))
         self.run.watch(self.epoch, value)
         since = len(self.values) - 1 - int(np.argmax([one for _, one in self.values]))
@@ -277,8 +288,9 @@ class _Training:
 
     def _put(self, weights: dict[str, Tensor]) -> None:
         with torch.no_grad():
+            tensors = self.params | self.buffers
             for name, weight in weights.items():
-                self.params[name].copy_(weight)
+                tensors[name].copy_(weight)
 
     def finish(self) -> dict[str, Any]:
         """Leave the net with its best weights, and say what was done."""
@@ -308,6 +320,7 @@ class _Training:
                 f" {self.recipe.lr:g}{self._kept()}"
             )
         tensors = {f"param:{name}": param.detach() for name, param in self.params.items()}
+        tensors |= {f"buffer:{name}": tensor for name, tensor in self.buffers.items()}
         tensors |= {f"mean:{name}": tensor for name, tensor in self.mean.items()} | {
             f"best:{name}": tensor for name, tensor in self.best.items()
         }
@@ -346,7 +359,8 @@ class _Training:
                 f" {self.run.dtype}: ask for the same, or delete it"
             )
         self.format = FORMATS[plain["format"]]
-        parts: dict[str, dict[str, Tensor]] = {"param": {}, "mean": {}, "best": {}, "optimizer": {}}
+        kinds = ("param", "buffer", "mean", "best", "optimizer")
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(":")
             if rest:
@@ -358,7 +372,7 @@ class _Training:
                 f"the checkpoint {self.path} holds another net than this one: delete it to begin"
                 " anew"
             )
-        self._put(parts["param"])
+        self._put(parts["param"] | parts["buffer"])
         self.mean, self.best, self.loss = (
             parts["mean"],
             parts["best"],

@@ -1,12 +1,12 @@
 """A list in the order of what a predictor says."""
 
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Predictor, Recommender, blocks, short_notes
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -38,25 +38,23 @@ class ByPrediction(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}}
-            ),
+        return build(
+            {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.predictor_ = cast(Predictor, clone(self.predictor).fit(data, run, valid))
+        self.predictor_ = clone(self.predictor).fit(data, run, valid)
         self.fit_report_ = {self.predictor_.name: self.predictor_.fit_report_}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.predictor_, cost = cast(Predictor, clone(self.predictor))._rehearsed(data, run, valid)
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.predictor_, cost = stand_in(clone(self.predictor), data, run, valid)
         return cost
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         items = self.predictor_.items_
-        queries = queries.over(items)
-        lists = None if candidates is None else candidates.over(items).ragged()
+        queries = queries.reindexed(items)
+        lists = None if candidates is None else candidates.reindexed(items).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(items)):
             some = queries[start:stop]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
@@ -43,22 +43,19 @@ class Cascade(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Cascade",
-                    "retrieve": {"class": "CoVisitation"},
-                    "rank": {"class": "TextNeighbours"},
-                }
-            ),
+        return build(
+            {
+                "class": "Cascade",
+                "retrieve": {"class": "CoVisitation"},
+                "rank": {"class": "TextNeighbours"},
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         if not self.rank.uses_lists:
             self.retrieve_, self.rank_ = (
-                cast(Recommender, clone(stage).fit(data, run, valid))
-                for stage in (self.retrieve, self.rank)
+                clone(stage).fit(data, run, valid) for stage in (self.retrieve, self.rank)
             )
             return
         cut = inner_cut(data, run.seed)
@@ -66,14 +63,14 @@ class Cascade(Recommender):
             raise DataError(
                 "Cascade: nobody has the 3 events needed to make lists for the second stage"
             )
-        first = cast(Recommender, clone(self.retrieve).fit(cut.train, run))
+        first = clone(self.retrieve).fit(cut.train, run)
         queries, targets = cut.queries("valid")
-        lists = Lists(queries, cast(Rankings, first.recommend(queries, self.depth)), targets)
-        self.rank_ = cast(Recommender, clone(self.rank).fit(cut.train.with_lists(lists), run))
-        self.retrieve_ = cast(Recommender, clone(self.retrieve).fit(data, run, valid))
+        lists = Lists(queries, first.recommend(queries, self.depth), targets)
+        self.rank_ = clone(self.rank).fit(cut.train.with_lists(lists), run)
+        self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
         listed = np.isin(
-            targets.owners * len(data.catalogue) + targets.values,
-            _keys(lists.rankings.over(data.catalogue)),
+            targets.row_ids * len(data.catalogue) + targets.values,
+            _keys(lists.rankings.reindexed(data.catalogue)),
         )
         self.fit_report_ = {
             "lists": len(queries),
@@ -85,8 +82,8 @@ class Cascade(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         depth = max(k, self.depth)
-        found = cast(Rankings, self.retrieve_.recommend(queries, depth, candidates))
-        ordered = cast(Rankings, self.rank_.recommend(queries, depth, found))
+        found = self.retrieve_.recommend(queries, depth, candidates)
+        ordered = self.rank_.recommend(queries, depth, found)
         joined = followed_by(replace(ordered, columns={}), replace(found, columns={}), k)
         joined, found = one_catalogue([joined, found])
         return replace(

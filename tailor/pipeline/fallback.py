@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -38,19 +38,17 @@ class Fallback(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}
-            ),
+        return build(
+            {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.parts_ = [cast(Recommender, clone(part).fit(data, run, valid)) for part in self.parts]
+        self.parts_ = [clone(part).fit(data, run, valid) for part in self.parts]
         self.fit_report_ = {part.name: part.fit_report_ for part in self.parts_}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        parts = [cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts]
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        parts = [stand_in(clone(part), data, run, valid) for part in self.parts]
         self.parts_ = [part for part, _ in parts]
         return Cost.in_turn([(part.name, cost) for part, cost in parts])
 
@@ -60,13 +58,13 @@ class Fallback(Recommender):
         return queries
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        lists = cast(Rankings, self.parts_[0].recommend(queries, k, candidates))
+        lists = self.parts_[0].recommend(queries, k, candidates)
         for part in self.parts_[1:]:
             short = np.flatnonzero(lists.lengths < k)
             if not len(short):
                 break
             some = None if candidates is None else candidates.take(short)
-            fill = cast(Rankings, part.recommend(queries.take(short), k, some))
+            fill = part.recommend(queries.take(short), k, some)
             lists = _filled(lists, short, fill, k)
         return lists
 

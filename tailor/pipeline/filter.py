@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import polars as pl
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, check_settings, clone
@@ -50,21 +50,19 @@ class Filter(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Filter",
-                    "inner": {"class": "CoVisitation"},
-                    "never": {"categories": ["lamp"]},
-                    "rules": ["price < 50"],
-                }
-            ),
+        return build(
+            {
+                "class": "Filter",
+                "inner": {"class": "CoVisitation"},
+                "never": {"categories": ["lamp"]},
+                "rules": ["price < 50"],
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
-        self.inner_ = cast(Recommender, clone(self.inner).fit(data, run, valid))
+        self.inner_ = clone(self.inner).fit(data, run, valid)
         self.fit_report_ = {
             "items_blocked": len(self.blocked_),
             self.inner_.name: self.inner_.fit_report_,
@@ -72,9 +70,9 @@ class Filter(Recommender):
         if idle := self._idle(data):
             self.fit_report_["rules_that_match_no_item"] = idle
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
-        self.inner_, cost = cast(Recommender, clone(self.inner))._rehearsed(data, run, valid)
+        self.inner_, cost = stand_in(clone(self.inner), data, run, valid)
         return cost
 
     def _ruled_out(self, data: Dataset) -> list[str]:
@@ -119,7 +117,7 @@ class Filter(Recommender):
         return self.inner_.restrict(queries.without(self.blocked_))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        return cast(Rankings, self.inner_.recommend(queries, k, candidates))
+        return self.inner_.recommend(queries, k, candidates)
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]

@@ -3,12 +3,12 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost, Stopwatch
+from tailor.core.costs import Cost, Stopwatch, stand_in
 from tailor.core.methods import Recommender, ScoringRecommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -22,7 +22,7 @@ from tailor.errors import ModelError
 from tailor.pipeline.joining import one_catalogue, part_names
 
 BLOCK = 2048  # queries fused at a time
-REHEARSED = 512  # queries that a rehearsal asks
+SAMPLE = 512  # queries that an estimate asks
 CELLS = 2_000_000  # queries times items whose sums are found at a time
 TUNING_PAIRS = 6_000_000  # (target, candidate) pairs looked at while weights are learned
 # the vote for an item that a part names and scores 0: no entry of a sparse matrix would mean that
@@ -71,11 +71,9 @@ class Fuse(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
-            ),
+        return build(
+            {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -83,10 +81,7 @@ class Fuse(Recommender):
             steps = run.progress(
                 [clone(part) for part in self.parts], "fitting parts", len(self.parts)
             )
-            return [
-                cast(Recommender, part.fit(on, run, valid if on is data else None))
-                for part in steps
-            ]
+            return [part.fit(on, run, valid if on is data else None) for part in steps]
 
         if self.weights is not None:
             self.parts_, given = fitted(data), np.array(self.weights) / sum(self.weights)
@@ -108,33 +103,31 @@ class Fuse(Recommender):
         if valid is None:
             self.parts_ = fitted(data)
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """The parts in turn, twice where weights are learned on an inner cut, and the learning by
         the time that it takes of a few queries.
         """
-        rehearsed = [
-            cast(Recommender, clone(part))._rehearsed(data, run, valid) for part in self.parts
-        ]
+        stand_ins = [stand_in(clone(part), data, run, valid) for part in self.parts]
         self.parts_, self.weights_ = (
-            [part for part, _ in rehearsed],
+            [part for part, _ in stand_ins],
             list(self.weights or [1 / len(self.parts)] * len(self.parts)),
         )
         names = part_names(self.parts)
         cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
         costs = [
             (name, cost.times(2 if cut is not None and valid is None else 1))
-            for name, (_, cost) in zip(names, rehearsed, strict=True)
+            for name, (_, cost) in zip(names, stand_ins, strict=True)
         ]
         if cut is not None:
-            costs.append(("weights", self._rehearse_learning(cut, run)))
+            costs.append(("weights", self._estimate_learning(cut, run)))
         return Cost.in_turn(costs)
 
-    def _rehearse_learning(self, cut: Split, run: Run) -> Cost:
+    def _estimate_learning(self, cut: Split, run: Run) -> Cost:
         watch = Stopwatch()
         queries, targets = cut.queries("valid")
         before = watch.lap()
-        some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:REHEARSED]), _Problem()
-        self._ask(queries, _distinct(targets), some, problem)
+        some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE]), _Problem()
+        self._ask(queries, targets.distinct(), some, problem)
         share = min(
             len(queries) / max(len(some), 1),
             (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1),
@@ -155,7 +148,7 @@ class Fuse(Recommender):
             some = None if candidates is None else candidates[start : start + BLOCK]
             blocks.append(self._fused(queries[start : start + BLOCK], k, some))
         return (
-            Rankings.stack([block.over(blocks[0].catalogue) for block in blocks])
+            Rankings.stack([block.reindexed(blocks[0].catalogue) for block in blocks])
             if blocks
             else Rankings.empty(Vocabulary([]), 0, k)
         )
@@ -208,10 +201,8 @@ class Fuse(Recommender):
             isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_)
             for part in parts
         ):
-            queries = queries.over(first.items_)  # looked up once, not by every part
-        lists = one_catalogue(
-            [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
-        )
+            queries = queries.reindexed(first.items_)  # looked up once, not by every part
+        lists = one_catalogue([part.recommend(queries, depth, candidates) for part in parts])
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
             notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}
@@ -253,7 +244,7 @@ class Fuse(Recommender):
 
     def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
         queries, targets = cut.queries("valid")
-        targets = _distinct(targets)
+        targets = targets.distinct()
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
         for start in run.progress(
@@ -345,14 +336,6 @@ def _weighted(
     return Explanation(item_id, tuple(Evidence(kind, one, share) for (kind, one), share in ordered))
 
 
-def _distinct(targets: Ragged) -> Ragged:
-    """Each row's values once, as the metrics count them."""
-    keys = targets.owners * (int(targets.values.max(initial=0)) + 1) + targets.values
-    mask = np.zeros(len(keys), dtype=bool)
-    mask[np.unique(keys, return_index=True)[1]] = True
-    return targets.keep(mask)
-
-
 def _side_by_side(lists: Sequence[np.ndarray], nothing: float) -> np.ndarray:
     """P lists (Q, K or fewer) as (Q, P, K), filled up with `nothing`."""
     out = np.full(
@@ -412,7 +395,7 @@ class _Problem:
         known = targets.values >= 0  # a target that is in no part's catalogue is missed by all
         on_target = np.stack(
             [
-                np.asarray(vote[targets.owners, targets.values * known]).ravel() * known
+                np.asarray(vote[targets.row_ids, targets.values * known]).ravel() * known
                 for vote in votes
             ],
             axis=1,
@@ -420,7 +403,7 @@ class _Problem:
         ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
         named = on_target.any(axis=1)  # the others are misses whatever the weights
         items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(
-            targets.owners[named]
+            targets.row_ids[named]
         )
         self.targets.append(on_target[named])
         self.rivals.append(every[items.values])
@@ -428,7 +411,7 @@ class _Problem:
             some.indices[items.values] < np.repeat(targets.values[named], items.lengths)
         )
         self.rivals_n.append(items.lengths)
-        self.worth.append(1 / ideal[targets.owners[named]])
+        self.worth.append(1 / ideal[targets.row_ids[named]])
         self.queries_n += len(targets)
         self.pairs += len(items.values)
 

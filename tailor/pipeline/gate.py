@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -83,7 +83,7 @@ class Gate(Recommender):
             "parts": [{"class": "Popularity"}, {"class": "CoVisitation"}],
             "grid": [2, 5],
         }
-        return cast(Self, build(about))
+        return build(about, cls)
 
     def _read(self) -> list[Condition]:
         return [Condition(one, "condition") for one in self.conditions]
@@ -102,10 +102,7 @@ class Gate(Recommender):
             steps = run.progress(
                 [clone(part) for part in self.parts], "fitting parts", len(self.parts)
             )
-            return [
-                cast(Recommender, part.fit(on, run, valid if on is data else None))
-                for part in steps
-            ]
+            return [part.fit(on, run, valid if on is data else None) for part in steps]
 
         self.items_ = data.catalogue
         self.threshold_ = float("nan") if self.threshold is None else float(self.threshold)
@@ -140,7 +137,7 @@ class Gate(Recommender):
             asked = self.restrict(asked.without_history() if self.exclude_history else asked)
             wanted = targets.slice(start, min(start + BLOCK, len(queries)))
             for at, part in enumerate(self.parts_):
-                rows = cast(Rankings, part.recommend(asked, 10)).over(queries.catalogue).rows
+                rows = part.recommend(asked, 10).reindexed(queries.catalogue).rows
                 found = hits(rows, wanted.offsets, wanted.values)
                 values[start : start + BLOCK, at] = ndcg(
                     found, relevant_counts(wanted.offsets, wanted.values), 10
@@ -173,7 +170,7 @@ class Gate(Recommender):
         """(n,) which part answers each query."""
         read = self._read()
         schema = _schema(read)
-        known = queries.over(self.items_)
+        known = queries.reindexed(self.items_)
         now = [NO_TIME] * len(queries) if queries.now_ms is None else queries.now_ms.tolist()
         columns: dict[str, Any] = {
             "history_length": known.histories.lengths,
@@ -200,9 +197,7 @@ class Gate(Recommender):
             places = np.flatnonzero(choice == at)
             if len(places):
                 some = None if candidates is None else candidates.take(places)
-                answers.append(
-                    (places, cast(Rankings, part.recommend(queries.take(places), k, some)))
-                )
+                answers.append((places, part.recommend(queries.take(places), k, some)))
         return scattered(answers, len(queries), k)
 
     def explain(

@@ -1,11 +1,11 @@
 """Any recommender's score of an item as a probability."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Predictor, Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, clone
@@ -58,9 +58,7 @@ class CalibratedScore(Predictor):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self, build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}})
-        )
+        return build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}}, cls)
 
     def outcome(self) -> Outcome:
         """What it predicts."""
@@ -69,9 +67,7 @@ class CalibratedScore(Predictor):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)
         learned = data if valid is not None or split is None else split.train
-        self._calibrate(
-            cast(Recommender, clone(self.recommender).fit(learned, run, valid)), learned, split, run
-        )
+        self._calibrate(clone(self.recommender).fit(learned, run, valid), learned, split, run)
 
     @classmethod
     def of(cls, recommender: Recommender, split: Split, run: Run = Run()) -> Self:
@@ -92,7 +88,7 @@ class CalibratedScore(Predictor):
             pairs = self.outcome().judge(split, "valid", run.rng("calibration"))
             rows = self.items_.rows(pairs.queries.catalogue.named(pairs.items))
             raw = self._raw(
-                pairs.queries.over(self.items_),
+                pairs.queries.reindexed(self.items_),
                 Ragged.of_lengths(np.ones(len(rows), np.int64), rows),
             )
             known = raw[np.isfinite(raw)]
@@ -104,12 +100,10 @@ class CalibratedScore(Predictor):
             "weights of score, popularity, constant": self.weights_.round(4).tolist(),
         }
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)
         learned = data if valid is not None or split is None else split.train
-        recommender, cost = cast(Recommender, clone(self.recommender))._rehearsed(
-            learned, run, valid
-        )
+        recommender, cost = stand_in(clone(self.recommender), learned, run, valid)
         self._calibrate(recommender, learned, split, run)
         return cost
 
@@ -123,7 +117,7 @@ class CalibratedScore(Predictor):
         infinity where it says nothing.
         """
         n = len(self.items_)
-        asked = items.owners * n + items.values
+        asked = items.row_ids * n + items.values
         keys = np.unique(asked[items.values >= 0])
         lists = Ragged.of_lengths(
             np.bincount(keys // max(n, 1), minlength=len(queries)),
@@ -138,7 +132,7 @@ class CalibratedScore(Predictor):
         )
         found = self.recommender_._recommend(
             replace(queries, exclude=None, blocked=()), width, candidates
-        ).over(self.items_)
+        ).reindexed(self.items_)
         owner = np.broadcast_to(np.arange(len(queries))[:, None], found.rows.shape)
         named, scores = (owner * n + found.rows)[found.rows >= 0], found.scores[found.rows >= 0]
         order = np.argsort(named)

@@ -31,7 +31,7 @@ class FactorizationMachine(FieldPredictor):
         if self.width < 1 or not self.std > 0:
             raise DataError(f"width is {self.width}, std {self.std}: at least 1, and above 0")
 
-    def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
+    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
         return CrossedFields(codes, self.width, field_of, self.std)
 
     @classmethod

@@ -5,9 +5,9 @@ Shapes: B examples, S slots.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,9 @@ from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.metrics.prediction import auc, log_loss
 from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.ranking.features import Features
-from tailor.training.validation import run_key
+from tailor.training.nets import NetMethod
 
 HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
 # of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
@@ -36,8 +35,24 @@ LABELS = 50
 ANSWERED = 65_536  # pairs answered at a time
 
 
+@dataclass(frozen=True, eq=False)
+class _HeldOut:
+    """Judge of training by held-out examples: their AUC, or minus log loss if all labels agree."""
+
+    split: Split | None
+    labels: np.ndarray
+    encoded: tuple[np.ndarray, np.ndarray]
+
+    def value(self, method: "FieldPredictor") -> float:
+        """Return how good the predictions are now; higher is better."""
+        probabilities = method._said(*self.encoded)
+        if 0 < self.labels.sum() < len(self.labels):
+            return auc(self.labels, probabilities)
+        return -log_loss(self.labels, probabilities)
+
+
 @dataclass(eq=False)
-class FieldPredictor(Predictor):
+class FieldPredictor(NetMethod, Predictor):
     """The probability of an outcome from fields: the item and what its table says, who asks, when,
     and the latest items of the history.
 
@@ -83,10 +98,10 @@ class FieldPredictor(Predictor):
     """Of `Features`."""
     item_codes_: np.ndarray = field(init=False, repr=False)
     """Of `Features`."""
-    weights_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Of the net, by name."""
     calibration_: dict[str, list[float]] = field(init=False, repr=False)
     """Arguments of Platt or Isotonic."""
+
+    renamed_state: ClassVar[Mapping[str, str]] = {"weights_": "net_weights_"}
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -115,7 +130,7 @@ class FieldPredictor(Predictor):
         return self.source == "shown"
 
     @abstractmethod
-    def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
+    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
         """Maps (B, S) codes and weights to (B,) logits and the size of what it used."""
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -125,8 +140,7 @@ class FieldPredictor(Predictor):
             data, examples, self.fields, self.history, self.user_ids, self.least, self.bins
         )
         self.features_, self.item_codes_ = dict(features.about), features.items
-        with computing(run.seed, run.workers):
-            self._net = self._make_net(features.codes, features.field_of)
+        self._start_net(run)
         nn.init.constant_(_shift(self._net), _log_odds(examples.labels))
         codes, weights = map(torch.from_numpy, features.encoded(examples.queries, examples.items))
         asked = features.encoded(judged.queries, judged.items)
@@ -143,20 +157,9 @@ class FieldPredictor(Predictor):
                 + self.l2 * size
             )
 
-        said = fit_net(
-            self._net,
-            batches,
-            loss,
-            run,
-            Recipe(self.epochs, self.lr, patience=self.patience),
-            self._judge(judged.labels, asked),
-            run_key(self, data, valid, run),
-        )
-        self._net.cpu().eval()
-        self.weights_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
+        recipe = Recipe(self.epochs, self.lr, patience=self.patience)
+        judge = _HeldOut(valid, judged.labels, asked)
+        report = self._train_net(data, run, recipe, batches, loss, judge)
         self.calibration_ = self._calibrated(judged.labels, asked)
         self.fit_report_ = {
             "examples": len(examples),
@@ -164,7 +167,7 @@ class FieldPredictor(Predictor):
             "stopped by": how,
             "calibrated": bool(self.calibration_),
             "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)),
-            **said,
+            **report,
         }
 
     def _examples(
@@ -187,17 +190,6 @@ class FieldPredictor(Predictor):
             examples.take(np.flatnonzero(apart)),
             f"one person of {HELD_BACK}",
         )
-
-    def _judge(
-        self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
-    ) -> Callable[[], float]:
-        both = 0 < labels.sum() < len(labels)
-
-        def value() -> float:
-            said = self._said(*asked)
-            return auc(labels, said) if both else -log_loss(labels, said)
-
-        return value
 
     def _calibrated(
         self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
@@ -235,18 +227,12 @@ class FieldPredictor(Predictor):
             self._features = Features(self.features_, self.item_codes_)
         return self._features
 
-    def _ready(self) -> nn.Module:
-        if "_net" not in self.__dict__:
-            features = self._ready_features()
-            self._net = self._make_net(features.codes, features.field_of)
-            self._net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.weights_.items()}
-            )
-            self._net.eval()
-        return self._net
+    def _make_net(self) -> nn.Module:
+        features = self._ready_features()
+        return self._make_field_net(features.codes, features.field_of)
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        asked = queries.take(items.owners)
+        asked = queries.take(items.row_ids)
         said = self._said(*self._ready_features().encoded(asked, items.values))
         if "platt" in self.calibration_:
             return Platt(*self.calibration_["platt"])(said)

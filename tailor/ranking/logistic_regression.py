@@ -22,7 +22,7 @@ class LogisticRegression(FieldPredictor):
     lr: Annotated[float, Range(1e-3, 0.1, log=True)] = 1e-2
     """Highest step."""
 
-    def _make_net(self, codes: int, field_of: list[int]) -> nn.Module:
+    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
         return LinearFields(codes, field_of)
 
     @classmethod

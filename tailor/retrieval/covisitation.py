@@ -43,7 +43,7 @@ class CoVisitation(ItemToItem):
             if not getattr(self, name) >= 0:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be 0 or more")
 
-    def _work(self, data: Dataset) -> float:
+    def _work_units(self, data: Dataset) -> float:
         """Pairs counted."""
         lengths = data.sequences.rows.lengths
         return float(sum(np.maximum(lengths - d, 0).sum() for d in range(1, self.window + 1)))

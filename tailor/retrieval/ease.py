@@ -16,7 +16,7 @@ from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.retrieval.neighbours import ItemToItem, repeated
 
-REHEARSED = 2_000  # items whose counts are made and inverted by a rehearsal
+SAMPLE = 2_000  # items whose counts are made and inverted by an estimate
 ROWS = 1_024  # of the matrix that are worked on at a time
 
 
@@ -54,14 +54,14 @@ class EASE(ItemToItem):
         )
         self.fit_report_ = {"items_used": len(kept), "items_with_events_left_out": left_out}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """Counting, by the rows of some items; inverting, by the cube of the items; keeping the
         heaviest, by their square.
         """
         self.items_ = data.catalogue
         seen, kept, _ = _kept(data, self.max_items)
         n, by_item, watch = len(kept), seen.T.tocsr(), Stopwatch()
-        drawn = np.sort(run.rng("items").permutation(n)[:REHEARSED])
+        drawn = np.sort(run.rng("items").permutation(n)[:SAMPLE])
         share = n / max(len(drawn), 1)
         _counts(by_item[drawn], seen)
         counting = watch.lap() * share

@@ -1,7 +1,7 @@
 """Words and meaning together."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -46,8 +46,8 @@ class Hybrid(ScoringRecommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        self.words_ = cast(TextMatch, clone(self.words).fit(data, run))
-        self.meaning_ = cast(DenseRetriever, clone(self.meaning).fit(data, run))
+        self.words_ = clone(self.words).fit(data, run)
+        self.meaning_ = clone(self.meaning).fit(data, run)
         self.fit_report_ = {"words": self.words_.fit_report_, "meaning": self.meaning_.fit_report_}
 
     def _scores(self, queries: Queries) -> np.ndarray:

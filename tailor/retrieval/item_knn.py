@@ -13,7 +13,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
+from tailor.retrieval.neighbours import SAMPLE, ItemToItem, nearest, repeated
 
 SIMILARITIES = ("cosine", "tfidf", "bm25")
 
@@ -67,10 +67,10 @@ class ItemKNN(ItemToItem):
             "pairs": self.weights_.nnz,
         }
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         self.items_, watch = data.catalogue, Stopwatch()
         vectors = self._vectors(data.sequences.rows.last(self.user_length))
-        before, some = watch.lap(), self._similar(vectors, run, REHEARSED)
+        before, some = watch.lap(), self._similar(vectors, run, SAMPLE)
         self.weights_ = repeated(some, len(self.items_))
         kept = bytes_of(self.weights_)
         return Cost(

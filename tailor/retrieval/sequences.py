@@ -79,7 +79,8 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         """What item vectors are made from; None for a table of their own."""
         return None
 
-    def _make_net(self, items: int) -> SequenceNet:
+    def _make_net(self) -> SequenceNet:
+        items = len(self.items_)
         return SequenceNet(
             items,
             self.width,
@@ -175,7 +176,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         share of what goes in all; no events where nothing goes.
         """
         self._check_fitted()
-        asked = Queries.of(queries).over(self.items_)
+        asked = Queries.of(queries).reindexed(self.items_)
         return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
 
     def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:

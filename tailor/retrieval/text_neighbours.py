@@ -12,7 +12,7 @@ from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.retrieval.neighbours import REHEARSED, ItemToItem, nearest, repeated
+from tailor.retrieval.neighbours import SAMPLE, ItemToItem, nearest, repeated
 from tailor.text.tfidf import rare_word_vectors, svd_vectors, tfidf
 
 
@@ -51,7 +51,7 @@ class TextNeighbours(ItemToItem):
             "pairs": self.weights_.nnz,
         }
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         self.items_, watch = data.catalogue, Stopwatch()
         words = (
             tfidf(data.item_texts)
@@ -60,7 +60,7 @@ class TextNeighbours(ItemToItem):
         )
         vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
         read = watch.lap()
-        some = nearest(vectors, self.top_n, run, most=REHEARSED)
+        some = nearest(vectors, self.top_n, run, most=SAMPLE)
         self.weights_ = repeated(some, len(self.items_))
         share = len(self.items_) / max(some.shape[0], 1)
         kept = bytes_of(self.weights_)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import numpy as np
 import scipy.sparse as sp
 
-from tailor.core.costs import Cost, Stopwatch, bytes_of
+from tailor.core.costs import Cost, Stopwatch, bytes_of, stand_in
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
@@ -71,16 +71,16 @@ class TwoStep(CoVisitation):
         self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else then
         self.fit_report_ |= {"pairs": self.weights_.nnz}
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         counts, n = (
             CoVisitation(**{name: getattr(self, name) for name in CoVisitation().params()}),
             len(data.catalogue),
         )
-        counted, cost = counts._rehearsed(data, run, valid)
+        counted, cost = stand_in(counts, data, run, valid)
         parts = [("counts", cost)]
         if self.first == "texts":
-            first, cost = TextNeighbours(top_n=self.twins, max_share=self.max_share)._rehearsed(
-                data, run, valid
+            first, cost = stand_in(
+                TextNeighbours(top_n=self.twins, max_share=self.max_share), data, run, valid
             )
             parts.append(("texts", cost))
         then = _shares(counted.weights_)

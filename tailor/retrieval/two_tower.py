@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.nn.attention import trailing_mean
 from tailor.nn.blocks import FeedForward
 from tailor.nn.losses import InBatchSoftmax
@@ -46,10 +47,10 @@ class TwoTower(SequenceRecommender):
     def _layers(self) -> list[nn.Module]:
         return [_Tower(self.width, self.length, self.dropout)]
 
-    def _train(self, rows: Ragged, *others: Any) -> dict[str, Any]:
+    def _train(self, data: Dataset, rows: Ragged, *others: Any) -> dict[str, Any]:
         counts = np.bincount(rows.values, minlength=len(self.items_))
         self.log_share_ = np.log(np.maximum(counts, 1) / max(counts.sum(), 1)).astype(np.float32)
-        return super()._train(rows, *others)
+        return super()._train(data, rows, *others)
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         return np.empty(0, np.int64)  # the batch's other targets take their place

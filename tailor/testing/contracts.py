@@ -14,6 +14,7 @@ from typing import cast
 import numpy as np
 import tomli_w
 
+from tailor.core.costs import estimate
 from tailor.core.methods import Method, Predictor, Recommender, ScoringRecommender
 from tailor.core.run import Run
 from tailor.core.saving import load
@@ -38,7 +39,7 @@ def contracts(cls: type[Method]) -> list[Callable[[type[Method]], None]]:
         does_not_change_the_data,
         a_failed_fit_changes_nothing,
         clones_unfitted,
-        a_rehearsal_only_tells,
+        an_estimate_changes_nothing,
     ]
     if issubclass(cls, Recommender):
         checks += [
@@ -187,14 +188,14 @@ def a_failed_fit_changes_nothing(cls: type[Method]) -> None:
     assert method.__dict__ == learned, "an interrupted fit left the method half learned"
 
 
-def a_rehearsal_only_tells(cls: type[Method]) -> None:
+def an_estimate_changes_nothing(cls: type[Method]) -> None:
     data, method = tiny_data(), cls.tiny()
     before = spec(method)
-    cost = method.rehearse(data)
+    cost = estimate(method, data)
     assert (
         np.isfinite([cost.seconds, cost.kept_bytes, cost.peak_bytes]).all() and cost.seconds > 0
     ), f"says it takes {cost}"
-    assert spec(method) == before and not method.is_fitted, "a rehearsal changed the method"
+    assert spec(method) == before and not method.is_fitted, "an estimate changed the method"
 
 
 def clones_unfitted(cls: type[Method]) -> None:

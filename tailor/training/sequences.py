@@ -7,9 +7,9 @@ Shapes: B windows, T places, N items, M places that predict.
 import math
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -27,14 +27,14 @@ from tailor.data.sampling import PRESETS, WindowSampler
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.nn.packing import cut, packed, padded
 from tailor.nn.sequence import SequenceNet
-from tailor.training.validation import Validation, training_key
+from tailor.training.nets import NetMethod
+from tailor.training.validation import Validation, cut_validation
 
 T = TypeVar("T")
-REHEARSED_S = 4.0  # of training
+SAMPLE_S = 4.0  # of training
 # copies of the weights while they are trained: themselves, gradients, two moments, the best, and
 # what is kept
 OPTIMIZED = 6
@@ -62,7 +62,7 @@ class Windows:
 
 
 @dataclass(eq=False)
-class SequenceLearner(Recommender):
+class SequenceLearner(NetMethod, Recommender):
     """Learns from windows of histories what comes next, and stops when people whose last event it
     has not seen are no longer served better.
 
@@ -99,8 +99,7 @@ class SequenceLearner(Recommender):
 
     items_: Vocabulary = field(init=False, repr=False)
     """That can be answered."""
-    weights_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Of the net, by name."""
+    renamed_state: ClassVar[Mapping[str, str]] = {"weights_": "net_weights_"}
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -130,10 +129,6 @@ class SequenceLearner(Recommender):
             )
 
     @abstractmethod
-    def _make_net(self, items: int) -> Any:
-        """The net, untrained: an `nn.Module` of the class's own kind."""
-
-    @abstractmethod
     def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """The mean loss of a batch."""
 
@@ -155,12 +150,10 @@ class SequenceLearner(Recommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = (
-            Validation.of(data, run, valid)
-            if valid is not None or self.patience is not None
-            else None
+        validation, learned_data = cut_validation(
+            data, run, valid, needed=self.patience is not None
         )
-        learned = (data if validation is None else validation.learned).sequences
+        learned = learned_data.sequences
         has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
         self.items_ = Vocabulary.of_items(
             data.catalogue.ids[has_event | self._readable(data)].tolist()
@@ -170,19 +163,11 @@ class SequenceLearner(Recommender):
         times = None if learned.times_ms is None else learned.times_ms.values
         rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
         self._read_histories(rows, run)
-        with computing(run.seed, run.workers):
-            self._net = self._make_net(len(self.items_))
-        trained = self._train(
-            rows, times, validation, run, training_key(self, data, validation, run)
-        )
-        self._net.cpu().eval()
-        self.weights_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
+        self._start_net(run)
+        trained = self._train(data, rows, times, validation, run)
         self.fit_report_ = {
             "items_with_events": len(self._chosen),
-            "weights": sum(one.size for one in self.weights_.values()),
+            "weights": sum(weights.size for weights in self.net_weights_.values()),
             "validated_on": "valid" if valid else "own" if validation else "nothing",
             **trained,
         }
@@ -199,7 +184,7 @@ class SequenceLearner(Recommender):
         the net is made.
         """
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """An epoch broken off after some seconds, and one validation; `at_most`, since training may
         stop earlier.
         """
@@ -212,18 +197,14 @@ class SequenceLearner(Recommender):
                 ends.append(time.perf_counter())
                 yield step
 
-        short._fit(data, replace(run, deadline_s=REHEARSED_S, progress=noting), None)
+        short._fit(data, replace(run, deadline_s=SAMPLE_S, progress=noting), None)
         self.__dict__ |= short.state()
         watch = Stopwatch()
-        validation = (
-            Validation.of(data, run, valid)
-            if valid is not None or self.patience is not None
-            else None
-        )
+        validation, _ = cut_validation(data, run, valid, needed=self.patience is not None)
         before = watch.lap()
         asking = 0.0
         if validation is not None:
-            validation.ndcg(self)
+            validation.value(self)
             asking = watch.lap() * math.ceil(self.epochs / EVERY)
         rows = data.sequences.rows
         whole = whole_windows(rows, self.length)
@@ -239,20 +220,21 @@ class SequenceLearner(Recommender):
         )
         if run.deadline_s is not None:
             seconds, asking = min(seconds + asking, run.deadline_s), 0.0
-        kept = bytes_of(self.weights_)
+        kept = bytes_of(self.net_weights_)
         peak = kept * OPTIMIZED + PLACE_BYTES * self.batch_places + EVENT_BYTES * len(rows.values)
         return Cost(before + seconds + asking, kept, peak, self.patience is not None)
 
     def _train(
         self,
+        data: Dataset,
         rows: Ragged,
         times_ms: np.ndarray | None,
         validation: Validation | None,
         run: Run,
-        key: str,
     ) -> dict[str, Any]:
+        """Train the net on histories (rows of `items_`), and return the report."""
         if not (rows.lengths > 1).any():
-            return {"epochs": 0, "stopped": "no user has two events to learn from"}
+            return self._leave_untrained("no user has two events to learn from")
         windows = whole_windows(rows, self.length, times_ms)
         recipe = Recipe(
             self.epochs,
@@ -266,15 +248,7 @@ class SequenceLearner(Recommender):
         def batches(rng: np.random.Generator) -> list[Windows]:
             return self._batches(windows, rows, rng)
 
-        return fit_net(
-            self._net,
-            batches,
-            self._loss,
-            run,
-            recipe,
-            None if validation is None else lambda: validation.ndcg(self),
-            key,
-        )
+        return self._train_net(data, run, recipe, batches, self._loss, validation)
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
         """An epoch of windows in batches: all of them, or as many drawn as there are targets, then
@@ -328,18 +302,6 @@ class SequenceLearner(Recommender):
     def _known(self, batch: Windows) -> dict[str, Tensor]:
         """What the layers are told besides the item vectors."""
         return {}
-
-    def _ready(self) -> Any:
-        """The net, built from its weights where it is not there yet."""
-        if "_net" not in self.__dict__:
-            with torch.device("meta"):  # nothing is drawn, and no second table is made
-                net = self._make_net(len(self.items_))
-            net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.weights_.items()},
-                assign=True,
-            )
-            self._net = net.eval()
-        return self._net
 
     def _asked(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
         """Row numbers of queries (over `items_`) that have a history, in batches of like length,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tailor.core.costs import Cost, bytes_of, resident_bytes, some_users
+from tailor.core.costs import Cost, bytes_of, estimate, resident_bytes, some_users
 from tailor.core.run import Run
 from tailor.core.specs import build, read_pipeline
 from tailor.data.splits import last_out
@@ -57,7 +57,7 @@ def test_bytes_are_counted_however_deep_they_lie():
 def test_an_estimate_is_told_and_nothing_is_learned(pipeline):
     split = last_out(DATA)
     method = build(read_pipeline(pipeline_file(pipeline) if pipeline == "counting" else pipeline))
-    cost = method.rehearse(split.train, Run(), split)
+    cost = estimate(method, split.train, Run(), split)
     assert (
         0 < cost.seconds < 60 and cost.peak_bytes > 0 and not method.is_fitted and not cost.guessed
     )
@@ -65,10 +65,13 @@ def test_an_estimate_is_told_and_nothing_is_learned(pipeline):
 
 def test_an_estimate_is_of_the_whole_not_of_the_slice():
     log = shop_log(users=6_000, items=2_000, events=400_000, seed=0)
-    whole, tenth = CoVisitation()._work(log), CoVisitation()._work(some_users(log, 40_000))
+    whole, tenth = (
+        CoVisitation()._work_units(log),
+        CoVisitation()._work_units(some_users(log, 40_000)),
+    )
     assert 8 < whole / tenth < 12
     small, large = (
-        CoVisitation().rehearse(some_users(log, events)).seconds for events in (20_000, 400_000)
+        estimate(CoVisitation(), some_users(log, events)).seconds for events in (20_000, 400_000)
     )
     assert large > 3 * small
 
@@ -83,8 +86,8 @@ class TwiceOver(CoVisitation):
 
 def test_what_a_class_says_of_its_work_does_not_speak_for_one_below_that_works_otherwise():
     log = shop_log(users=12_000, items=2_000, events=2_000_000, seed=0)
-    assert TwiceOver().rehearse(log).guessed == ("TwiceOver",)
-    assert not CoVisitation().rehearse(log).guessed
+    assert estimate(TwiceOver(), log).guessed == ("TwiceOver",)
+    assert not estimate(CoVisitation(), log).guessed
 
 
 def test_weights_learned_on_an_inner_cut_fit_the_parts_twice():
@@ -92,7 +95,7 @@ def test_weights_learned_on_an_inner_cut_fit_the_parts_twice():
     method = build(
         {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
     )
-    given, own = method.rehearse(split.train, Run(), split), method.rehearse(split.train)
+    given, own = estimate(method, split.train, Run(), split), estimate(method, split.train)
     assert (
         [name for name, _ in given.parts]
         == ["CoVisitation", "TextNeighbours", "weights"]
@@ -106,7 +109,10 @@ def test_weights_learned_on_an_inner_cut_fit_the_parts_twice():
             "weights": [0.5, 0.5],
         }
     )
-    assert [name for name, _ in fixed.rehearse(split.train).parts] == ["CoVisitation", "Popularity"]
+    assert [name for name, _ in estimate(fixed, split.train).parts] == [
+        "CoVisitation",
+        "Popularity",
+    ]
 
 
 def test_a_net_is_trained_for_seconds_and_the_deadline_bounds_what_is_told():
@@ -114,13 +120,13 @@ def test_a_net_is_trained_for_seconds_and_the_deadline_bounds_what_is_told():
     from tailor.retrieval.sasrec import SASRec
 
     method = SASRec(width=8, length=10, epochs=50, negatives=20)
-    cost = method.rehearse(DATA)
+    cost = estimate(method, DATA)
     assert cost.at_most and cost.seconds > 0 and not method.is_fitted
-    assert method.rehearse(DATA, Run(deadline_s=0.5)).seconds < 0.5 + cost.seconds
-    assert (
-        not SASRec(width=8, length=10, epochs=2, negatives=20, patience=None).rehearse(DATA).at_most
-    )
+    assert estimate(method, DATA, Run(deadline_s=0.5)).seconds < 0.5 + cost.seconds
+    assert not estimate(
+        SASRec(width=8, length=10, epochs=2, negatives=20, patience=None), DATA
+    ).at_most
 
 
 def test_popularity_takes_next_to_nothing():
-    assert Popularity().rehearse(DATA).seconds < 1
+    assert estimate(Popularity(), DATA).seconds < 1

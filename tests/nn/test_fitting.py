@@ -172,6 +172,47 @@ def test_the_best_weights_are_kept_and_training_stops_when_nothing_gains():
     assert report["stopped"] == "no better value in 3 validations"
 
 
+def normed_net():
+    torch.manual_seed(7)
+    return nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.Tanh(), nn.Linear(16, 1))
+
+
+def state_of(net):
+    return {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+
+def assert_same_state(a, b):
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_the_best_weights_come_with_the_moments_of_batch_norm_of_their_epoch():
+    net, states = normed_net(), []
+
+    def validate():
+        states.append(state_of(net))
+        return [0.1, 0.5, 0.3, 0.2][len(states) - 1]
+
+    fit_net(net, batches, loss_of(net), Run(dtype="float32"), Recipe(4, 0.01), validate)
+    assert not torch.equal(states[1]["1.running_mean"], states[3]["1.running_mean"])
+    assert_same_state(state_of(net), states[1])
+
+
+def test_a_killed_run_goes_on_with_the_moments_of_batch_norm(tmp_path, monkeypatch):
+    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
+
+    def attempt(folder, at=None):
+        net = normed_net()
+        run = Run(workers=1, dtype="float32", checkpoints=folder)
+        fit_net(net, batches, loss_of(net, at), run, Recipe(3, 0.01))
+        return state_of(net)
+
+    whole = attempt(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        attempt(tmp_path / "broken", at=11)
+    assert_same_state(whole, attempt(tmp_path / "broken"))
+
+
 def test_validation_comes_after_the_last_epoch_whatever_the_rhythm():
     net = small_net()
     report = fit_net(

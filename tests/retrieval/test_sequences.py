@@ -216,7 +216,10 @@ def test_a_killed_fit_goes_on_to_the_same_model(cls, tmp_path, monkeypatch):
             walker(cls, epochs=4).fit(ring_data(), run)
     assert list(tmp_path.iterdir())
     resumed = walker(cls, epochs=4).fit(ring_data(), run)
-    assert all((whole.weights_[name] == resumed.weights_[name]).all() for name in whole.weights_)
+    assert all(
+        (whole.net_weights_[name] == resumed.net_weights_[name]).all()
+        for name in whole.net_weights_
+    )
 
 
 def test_another_setting_does_not_take_up_anothers_checkpoint(tmp_path, monkeypatch):
@@ -325,7 +328,7 @@ import numpy as np
 from test_sequences import Run, SASRec, fitting, ring_data, walker
 fitting.SAVE_S = 0.0
 model = walker(SASRec, epochs=40).fit(ring_data(), Run(workers=1, dtype="float32", checkpoints=Path({folder!r})))
-np.savez({out!r}, **model.weights_)
+np.savez({out!r}, **model.net_weights_)
 """
 
 
@@ -353,4 +356,4 @@ def test_kill_9_in_the_middle_loses_nothing(tmp_path):
     subprocess.run(command, check=True, env=env, timeout=100)
     whole = walker(SASRec, epochs=40).fit(ring_data(), RUN)
     with np.load(tmp_path / "weights.npz") as resumed:
-        assert all((resumed[name] == weight).all() for name, weight in whole.weights_.items())
+        assert all((resumed[name] == weight).all() for name, weight in whole.net_weights_.items())

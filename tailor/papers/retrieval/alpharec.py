@@ -20,15 +20,15 @@ from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import TextFront
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import unit_length
-from tailor.training.validation import Validation, training_key
+from tailor.training.nets import NetMethod
+from tailor.training.validation import Validation, cut_validation
 
 PAPER = Paper(
     "alpharec",
@@ -40,7 +40,7 @@ PAPER = Paper(
 
 
 @dataclass(eq=False)
-class AlphaRec(ScoringRecommender):
+class AlphaRec(NetMethod, ScoringRecommender):
     """No item or person has a vector of its own: a frozen language model's vectors, averaged along
     who chose what, go through one small map (Sheng et al. 2024).
 
@@ -51,6 +51,7 @@ class AlphaRec(ScoringRecommender):
     """
 
     reads_text = True
+    renamed_state = {"map_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
     """Of items' texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
@@ -84,8 +85,6 @@ class AlphaRec(ScoringRecommender):
     """(N, D) all steps together, unit length."""
     degrees_: np.ndarray = field(init=False, repr=False)
     """(N,) people who chose the item."""
-    map_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Weights by name."""
     space_: str = field(init=False, repr=False)
     """Which encoder's vectors these are."""
 
@@ -109,50 +108,41 @@ class AlphaRec(ScoringRecommender):
         return cls(HashingEncoder(32), width=8, negatives=20, epochs=3)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = (
-            Validation.of(data, run, valid)
-            if valid is not None or self.patience is not None
-            else None
-        )
-        learned = data if validation is None else validation.learned
+        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         self._smooth(data, learned.sequences.rows, run)
-        with computing(run.seed, run.workers):
-            self._net = self._made()
-        rows = _distinct(learned.sequences.rows)
+        self._start_net(run)
+        rows = learned.sequences.rows.distinct()
         pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
-        said: dict[str, Any] = {"epochs": 0, "stopped": "no user has two items to learn from"}
         if len(pairs):
-            recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
-            chosen = np.flatnonzero(self.degrees_)
-
-            def batches(rng: np.random.Generator) -> list[np.ndarray]:
-                return np.array_split(rng.permutation(pairs), -(-len(pairs) // self.batch))
-
-            def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-                return self._loss(
-                    rows, batch, chosen[uniform_negatives(len(chosen), self.negatives, rng)]
-                )
-
-            judge = None if validation is None else lambda: validation.ndcg(self)
-            said = fit_net(
-                self._net,
-                batches,
-                loss,
-                run,
-                recipe,
-                judge,
-                training_key(self, data, validation, run),
-            )
-        self._net.cpu().eval()
-        self.map_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
+            report = self._train(data, rows, pairs, validation, run)
+        else:
+            report = self._leave_untrained("no user has two items to learn from")
         self.fit_report_ = {
             "items_without_text": int((~self.texts_.any(axis=1)).sum()),
             "pairs": len(pairs),
-            **said,
+            **report,
         }
+
+    def _train(
+        self,
+        data: Dataset,
+        rows: Ragged,
+        pairs: np.ndarray,
+        validation: Validation | None,
+        run: Run,
+    ) -> dict[str, Any]:
+        """Train on (user, item) pairs, which are positions of values in `rows`."""
+        candidates = np.flatnonzero(self.degrees_)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return np.array_split(rng.permutation(pairs), -(-len(pairs) // self.batch))
+
+        def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
+            return self._loss(rows, batch, negatives)
+
+        recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
+        return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _smooth(self, data: Dataset, sequences: Ragged, run: Run) -> None:
         """Vectors of a catalogue, averaged along who chose what; nothing is learned."""
@@ -161,7 +151,7 @@ class AlphaRec(ScoringRecommender):
             item_vectors(encoder, data.item_texts, run.progress),
             encoder.space,
         )
-        rows = _distinct(sequences)
+        rows = sequences.distinct()
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
         steps = self._steps(rows)
         self.first_ = self.texts_ + steps.T @ (_means(rows, len(self.items_)) @ self.texts_)
@@ -180,7 +170,7 @@ class AlphaRec(ScoringRecommender):
             )
         )
 
-    def _made(self) -> TextFront:
+    def _make_net(self) -> TextFront:
         hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
         return TextFront(
             torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True
@@ -190,7 +180,7 @@ class AlphaRec(ScoringRecommender):
         """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that
         is to be found.
         """
-        owners, items = rows.owners[batch], rows.values[batch]
+        owners, items = rows.row_ids[batch], rows.values[batch]
         others = rows.take(owners)
         others = others.keep(others.values != np.repeat(items, others.lengths))
         to = next(self._net.parameters()).device
@@ -208,15 +198,6 @@ class AlphaRec(ScoringRecommender):
             items=len(drawn) + 1,
         )
 
-    def _ready(self) -> TextFront:
-        if "_net" not in self.__dict__:
-            self._net = self._made()
-            self._net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.map_.items()}
-            )
-            self._net.eval()
-        return self._net
-
     def _mapped(self, vectors: np.ndarray) -> np.ndarray:
         """(n, D) -> (n, width) of unit length; zero where the vector is."""
         net = self._ready()
@@ -230,7 +211,7 @@ class AlphaRec(ScoringRecommender):
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        people = self._mapped(self._people(_distinct(queries.histories)))
+        people = self._mapped(self._people(queries.histories.distinct()))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
             share = np.where(
@@ -255,21 +236,15 @@ class AlphaRec(ScoringRecommender):
         known_encoder(encoder_of(self.encoder), self.space_)
         other = type(self)(**self.params())
         other._smooth(data, data.sequences.rows, run)
-        other.map_, other.trained_on_ = self.map_, data.provenance.after(self.trained_on_)
+        other.net_weights_, other.trained_on_ = (
+            self.net_weights_,
+            data.provenance.after(self.trained_on_),
+        )
         other.fit_report_ = {
             "map learned on": self.trained_on_.data_hash,
             "items_without_text": int((~other.texts_.any(axis=1)).sum()),
         }
         return other
-
-
-def _distinct(rows: Ragged) -> Ragged:
-    """Each row's values once, ascending."""
-    base = int(rows.values.max(initial=0)) + 1
-    keys = np.unique(rows.owners * base + rows.values)
-    return Ragged.of_lengths(
-        np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype)
-    )
 
 
 def _means(rows: Ragged, items: int) -> sp.csr_matrix:

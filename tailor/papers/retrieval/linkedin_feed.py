@@ -23,15 +23,15 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError, nearest
 from tailor.llm.prompts import SLOT
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import TextFront
 from tailor.nn.losses import InBatchSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.percentiles import Percentiles
-from tailor.training.validation import Validation, training_key
+from tailor.training.nets import NetMethod
+from tailor.training.validation import Validation, cut_validation
 
 PAPER = Paper(
     "linkedin-feed",
@@ -47,7 +47,7 @@ ENCODED = 256  # prompts between two steps of a progress bar
 
 
 @dataclass(eq=False)
-class LinkedInFeed(ScoringRecommender):
+class LinkedInFeed(NetMethod, ScoringRecommender):
     """A post's prompt is its text and its counters in words, a member's is what the profile says
     and the posts last chosen; near vectors are served (LinkedIn 2025).
 
@@ -58,6 +58,7 @@ class LinkedInFeed(ScoringRecommender):
     """
 
     reads_impressions: ClassVar[bool] = True
+    renamed_state = {"map_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
     """Of both prompts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
@@ -98,8 +99,6 @@ class LinkedInFeed(ScoringRecommender):
     """(numbers, 99) of percentiles, fixed when fitted."""
     vectors_: np.ndarray = field(init=False, repr=False)
     """(N, D) of the items' prompts, unit length."""
-    map_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Weights by name."""
     space_: str = field(init=False, repr=False)
     """Which encoder's vectors these are."""
 
@@ -194,12 +193,7 @@ class LinkedInFeed(ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = (
-            Validation.of(data, run, valid)
-            if valid is not None or self.patience is not None
-            else None
-        )
-        learned = data if validation is None else validation.learned
+        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         columns = data.tables["users"].columns[1:] if "users" in data.tables else []
         for name in self.profile:
             if name not in columns:
@@ -220,31 +214,29 @@ class LinkedInFeed(ScoringRecommender):
             item_vectors(encoder, self.item_prompts(learned), run.progress),
             encoder.space,
         )
-        with computing(run.seed, run.workers):
-            self._net = self._made()
-        said: dict[str, Any] = {"epochs": 0, "stopped": "nobody has two events to learn from"}
+        self._start_net(run)
         examples = _latest(learned.sequences.rows, self.examples)
         if len(examples):
-            said = self._learn(
-                learned, examples, validation, run, training_key(self, data, validation, run)
-            )
-        self._net.cpu().eval()
-        self.map_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
+            report = self._learn(data, learned, examples, validation, run)
+        else:
+            report = self._leave_untrained("no user has two events to learn from")
         self.fit_report_ = {
             "items_without_text": int((~self.vectors_.any(axis=1)).sum()),
             "examples": len(examples),
-            **said,
+            **report,
         }
 
     def _learn(
-        self, data: Dataset, examples: np.ndarray, validation: Validation | None, run: Run, key: str
+        self,
+        whole: Dataset,
+        data: Dataset,
+        examples: np.ndarray,
+        validation: Validation | None,
+        run: Run,
     ) -> dict[str, Any]:
         """Train on examples, places of events that have one before them."""
         rows = data.sequences.rows
-        owners, targets = rows.owners[examples], rows.values[examples].astype(np.int64)
+        owners, targets = rows.row_ids[examples], rows.values[examples].astype(np.int64)
         known = data.contexts(data.users.ids[owners])
         # in the order in which they will be told
         profiles = {name: known[name].tolist() for name in self.profile}
@@ -275,11 +267,10 @@ class LinkedInFeed(ScoringRecommender):
                 log_share[targets[batch]],
             )
 
-        judge = None if validation is None else lambda: validation.ndcg(self)
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=5)
-        said = fit_net(self._net, batches, loss, run, recipe, judge, key)
+        report = self._train_net(whole, run, recipe, batches, loss, validation)
         del self._validated
-        return {**said, "passed_over": len(passed_over.values)}
+        return {**report, "passed_over": len(passed_over.values)}
 
     def _loss(
         self, members: np.ndarray, targets: np.ndarray, hard: np.ndarray, log_share: np.ndarray
@@ -308,19 +299,8 @@ class LinkedInFeed(ScoringRecommender):
             )
         return torch.stack(losses).mean()
 
-    def _made(self) -> TextFront:
+    def _make_net(self) -> TextFront:
         return TextFront(torch.from_numpy(self.vectors_), self.width, 2 * self.width)
-
-    def _ready(self) -> TextFront:
-        if "_net" not in self.__dict__:
-            self._net = self._made()
-            self._net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.map_.items()}
-            )
-            self._net.eval()
-        return self._net
-
-    # answering
 
     def _encoded(self, encoder: Encoder, prompts: list[str], run: Run = Run()) -> np.ndarray:
         """(B, D) vectors of members' prompts, which are kept nowhere; zero for one that says

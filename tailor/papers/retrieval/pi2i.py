@@ -1,8 +1,6 @@
 """PI2I: long item-to-item lists, from which a net picks for each person."""
 
-import hashlib
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -14,20 +12,19 @@ from torch import Tensor, nn
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.search_space import Choices, Range
-from tailor.core.specs import spec
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Ranking
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.nn.losses import NOTHING
 from tailor.nn.pair_scorer import CrossingNet, Pairs
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.neighbours import by_cause
-from tailor.training.validation import Validation
+from tailor.training.nets import NetMethod
+from tailor.training.validation import Validation, cut_validation
 
 PAPER = Paper(
     "pi2i",
@@ -42,7 +39,7 @@ ANSWER_PAIRS = 400_000  # pairs of trigger and item that are scored at a time
 
 
 @dataclass(eq=False)
-class PI2I(CoVisitation):
+class PI2I(NetMethod, CoVisitation):
     """Long lists of what others went on to hold most of what a person may want next; a net that
     sees person, trigger and item together ranks their union.
 
@@ -78,8 +75,7 @@ class PI2I(CoVisitation):
     patience: int | None = 2
     """Epochs without a better NDCG@10 on validation before training stops; None: all epochs."""
 
-    net_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Weights of the net, by name."""
+    renamed_state = {"net_": "net_weights_"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -110,32 +106,18 @@ class PI2I(CoVisitation):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = (
-            Validation.of(data, run, valid)
-            if self.patience is not None or valid is not None
-            else None
-        )
-        learned = data if validation is None else validation.learned
+        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         super()._fit(learned, run, valid)
-        with computing(run.seed, run.workers):
-            self._net = self._make_net()
-        identity = [spec(self), data.content_hash, validation and validation.split.hash, run.seed]
-        key = f"{self.name}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]}"
-        trained = self._train(learned.sequences.rows, validation, run, key)
-        self._net.cpu().eval()
-        self.net_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
-        self.fit_report_ |= trained
+        self._start_net(run)
+        self.fit_report_ |= self._train(data, learned.sequences.rows, validation, run)
 
     def _train(
-        self, rows: Ragged, validation: Validation | None, run: Run, key: str
+        self, data: Dataset, rows: Ragged, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         before = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
         targets, ages = np.flatnonzero(before > 0), np.arange(self.history_length)
         if not len(targets):
-            return {"epochs": 0, "stopped": "no user has two events to learn from"}
+            return self._leave_untrained("no user has two events to learn from")
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             order = rng.permutation(targets)
@@ -149,15 +131,7 @@ class PI2I(CoVisitation):
             return self._loss(triggers, rows.values[batch], rng)
 
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience)
-        return fit_net(
-            self._net,
-            batches,
-            loss,
-            run,
-            recipe,
-            None if validation is None else lambda: validation.ndcg(self),
-            key,
-        )
+        return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _loss(self, triggers: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Cross-entropy of each target among the items drawn for it; one drawn from the lists
@@ -267,17 +241,6 @@ class PI2I(CoVisitation):
     def _make_net(self) -> CrossingNet:
         return CrossingNet(len(self.items_), self.width, self.history_length, self.dropout)
 
-    def _ready(self) -> CrossingNet:
-        """The net, built from its weights where it is not there yet."""
-        if "_net" not in self.__dict__:
-            with torch.device("meta"):
-                net = self._make_net()
-            net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.net_.items()}, assign=True
-            )
-            self._net = net.eval()
-        return self._net
-
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._ready().table.weight.device)
 
@@ -304,11 +267,11 @@ class PI2I(CoVisitation):
         """Of every trigger with every item of its list."""
         recent = histories.last(self.history_length)
         triggers = np.full((len(recent), self.history_length), -1)
-        triggers[recent.owners, recent.from_end] = recent.values
+        triggers[recent.row_ids, recent.from_end] = recent.values
         listed = self.weights_[recent.values]
         event = np.repeat(np.arange(len(recent.values)), np.diff(listed.indptr))
         which, candidate = np.unique(
-            recent.owners[event] * np.int64(len(self.items_)) + listed.indices, return_inverse=True
+            recent.row_ids[event] * np.int64(len(self.items_)) + listed.indices, return_inverse=True
         )
         return Pairs(
             triggers,
@@ -322,7 +285,7 @@ class PI2I(CoVisitation):
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         recent = queries.histories.last(self.history_length)
         work = np.bincount(
-            recent.owners, np.diff(self.weights_.indptr)[recent.values], minlength=len(queries)
+            recent.row_ids, np.diff(self.weights_.indptr)[recent.values], minlength=len(queries)
         )
         cuts = np.unique(
             np.r_[

@@ -38,7 +38,7 @@ from tailor.text.attributes import VALUE, Sentences, sentences, tell
 from tailor.text.cached import item_vectors
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import leading
-from tailor.training.validation import Validation
+from tailor.training.validation import Validation, run_key
 
 PAPER = Paper(
     "recformer",
@@ -164,8 +164,8 @@ class RecFormer(SequenceRecommender):
     def _keep(self, said: Sentences) -> None:
         self.spans_, self.said_, self.kinds_ = said.said.offsets, said.said.values, said.kinds
 
-    def _make_net(self, items: int) -> Any:
-        return MatchingReader(self._make_reader(), items, self.width, self.temperature)
+    def _make_net(self) -> Any:
+        return MatchingReader(self._make_reader(), len(self.items_), self.width, self.temperature)
 
     def _make_reader(self) -> WordReader:
         places = 1 + self.length * self.words
@@ -196,8 +196,8 @@ class RecFormer(SequenceRecommender):
         # rows, kinds, parts
         grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)
         place = 1 + np.arange(len(whole.values)) - np.repeat(ends[:-1], whole.lengths)
-        grid[:, whole.owners, place] = np.stack(
-            [whole.values + MARKS, told.kinds, part[told.said.owners]]
+        grid[:, whole.row_ids, place] = np.stack(
+            [whole.values + MARKS, told.kinds, part[told.said.row_ids]]
         )
         return Words(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
 
@@ -268,12 +268,13 @@ class RecFormer(SequenceRecommender):
 
     def _train(
         self,
+        data: Dataset,
         rows: Ragged,
         times_ms: np.ndarray | None,
         validation: Validation | None,
         run: Run,
-        key: str,
     ) -> dict[str, Any]:
+        key = run_key(self, data, None if validation is None else validation.split, run)
         net: Any = self._net
         reader, started = net.reader, time.perf_counter()
         with torch.no_grad():
@@ -299,6 +300,7 @@ class RecFormer(SequenceRecommender):
         if "second" in report and _best(report["second"]) < _best(report["first"]):
             put_arrays(reader, self.item_weights_)
             report["second"]["kept"] = "the weights of the first, which validation found better"
+        self._keep_weights()
         return {
             "words": len(self.words_),
             **report,
@@ -327,7 +329,7 @@ class RecFormer(SequenceRecommender):
         def validate() -> float:
             if name == "first":
                 self._encode()
-            return 0.0 if validation is None else validation.ndcg(self)
+            return 0.0 if validation is None else validation.value(self)
 
         patience = {
             "pretraining": None,
@@ -360,8 +362,8 @@ class RecFormer(SequenceRecommender):
             )
         net.train(was)
 
-    def _rehearse(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        cost = super()._rehearse(data, run, valid)
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        cost = super()._estimate_cost(data, run, valid)
         return replace(
             cost,
             seconds=cost.seconds * (self.pretraining + self.epochs + self.second) / self.epochs,
@@ -388,7 +390,7 @@ class RecFormer(SequenceRecommender):
         """A copy that answers as the model did before its items' vectors were held still."""
         self._check_fitted()
         return self._with(
-            weights_=self.weights_
+            net_weights_=self.net_weights_
             | {f"reader.{name}": one for name, one in self.item_weights_.items()}
         )
 
@@ -420,8 +422,8 @@ class RecFormer(SequenceRecommender):
                 more._read_by(reader.eval(), _alone(more.items_.rows(ids[len(self.items_) :]))),
                 dim=-1,
             )
-        more.weights_ = self.weights_ | {
-            "matrix": np.concatenate([self.weights_["matrix"], vectors.numpy()])[order]
+        more.net_weights_ = self.net_weights_ | {
+            "matrix": np.concatenate([self.net_weights_["matrix"], vectors.numpy()])[order]
         }
         return more
 

@@ -22,14 +22,14 @@ from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.nn.devices import computing
-from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import TextFront
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors
 from tailor.text.hashing import HashingEncoder
-from tailor.training.validation import Validation, training_key
+from tailor.training.nets import NetMethod
+from tailor.training.validation import Validation, cut_validation
 
 PAPER = Paper(
     "sesa",
@@ -86,7 +86,7 @@ class ConceptNet(nn.Module):
 
 
 @dataclass(eq=False)
-class SESA(ScoringRecommender):
+class SESA(NetMethod, ScoringRecommender):
     """Texts become amounts of named concepts, the catalogue's categories; two match by the concepts
     that both have, and the score says by how much of which (Bogdanova and Yazdani 2017).
 
@@ -97,6 +97,7 @@ class SESA(ScoringRecommender):
     """
 
     reads_text = True
+    renamed_state = {"net_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
     """Of titles, texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
@@ -129,8 +130,6 @@ class SESA(ScoringRecommender):
     """(C,) names."""
     vectors_: np.ndarray = field(init=False, repr=False)
     """(N, D) of the items' titles and texts, unit length."""
-    net_: dict[str, np.ndarray] = field(init=False, repr=False)
-    """Weights by name."""
     space_: str = field(init=False, repr=False)
     """Which encoder's vectors these are."""
 
@@ -157,57 +156,45 @@ class SESA(ScoringRecommender):
         return cls(HashingEncoder(32), least=1, most_share=1.0, negatives=20, epochs=2)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation = (
-            Validation.of(data, run, valid)
-            if valid is not None or self.patience is not None
-            else None
-        )
-        learned = data if validation is None else validation.learned
+        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         encoder, self.items_ = encoder_of(self.encoder), data.catalogue
         self.vectors_, self.space_ = (
             item_vectors(encoder, data.texts_of("title", "text"), run.progress),
             encoder.space,
         )
         self.concepts_, known = self._named(data)
-        with computing(run.seed, run.workers):
-            self._net = ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
+        self._start_net(run)
         rows = learned.sequences.rows
         follows = np.flatnonzero(rows.from_end > 0)
         pairs = np.stack([rows.values[follows], rows.values[follows + 1]], axis=1).astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         chosen = np.unique(rows.values).astype(np.int64)
-        said: dict[str, Any] = {"epochs": 0, "stopped": "nobody has two items to learn from"}
         if len(pairs):
+            report = self._train(data, pairs, chosen, known, validation, run)
+        else:
+            report = self._leave_untrained("no user has two items to learn from")
+        self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **report}
 
-            def batches(rng: np.random.Generator) -> list[np.ndarray]:
-                return np.array_split(
-                    pairs[rng.permutation(len(pairs))], -(-len(pairs) // self.batch)
-                )
+    def _train(
+        self,
+        data: Dataset,
+        pairs: np.ndarray,
+        candidates: np.ndarray,
+        carries: sp.csr_matrix,
+        validation: Validation | None,
+        run: Run,
+    ) -> dict[str, Any]:
+        """Train on pairs (n, 2) of items that followed each other, against drawn candidates."""
 
-            def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-                return self._loss(
-                    batch, chosen[uniform_negatives(len(chosen), self.negatives, rng)], known
-                )
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return np.array_split(pairs[rng.permutation(len(pairs))], -(-len(pairs) // self.batch))
 
-            judge = None if validation is None else lambda: validation.ndcg(self)
-            recipe = Recipe(
-                self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2
-            )
-            said = fit_net(
-                self._net,
-                batches,
-                loss,
-                run,
-                recipe,
-                judge,
-                training_key(self, data, validation, run),
-            )
-        self._net.cpu().eval()
-        self.net_ = {
-            name: weight.detach().float().numpy().copy()
-            for name, weight in self._net.state_dict().items()
-        }
-        self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **said}
+        def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
+            return self._loss(batch, negatives, carries)
+
+        recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2)
+        return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _named(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
         """The concepts, and which items carry their names (N, C). Raises DataError where there is
@@ -267,14 +254,8 @@ class SESA(ScoringRecommender):
             logits.float(), names, reduction="sum"
         ) / len(names)
 
-    def _ready(self) -> ConceptNet:
-        if "_net" not in self.__dict__:
-            self._net = ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
-            self._net.load_state_dict(
-                {name: torch.from_numpy(weight) for name, weight in self.net_.items()}
-            )
-            self._net.eval()
-        return self._net
+    def _make_net(self) -> ConceptNet:
+        return ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
 
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
@@ -305,7 +286,9 @@ class SESA(ScoringRecommender):
     def _asked(self, queries: Queries) -> np.ndarray:
         """(B, C) what each history has of each concept, fading, and what a query's text says."""
         asked = np.asarray(
-            queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
+            queries.histories.decayed_matrix(
+                len(self.items_), self.history_decay, self.history_length
+            )
             @ self.amounts()
         )
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
@@ -329,7 +312,7 @@ class SESA(ScoringRecommender):
         of those named.
         """
         self._check_fitted()
-        asked, items = self._asked(Queries.of(queries).over(self.items_)), self.amounts()
+        asked, items = self._asked(Queries.of(queries).reindexed(self.items_)), self.amounts()
         return [
             [
                 self._reason(one, asked[i] * items[row] if row >= 0 else asked[i] * 0)

@@ -117,7 +117,10 @@ def test_another_shop_is_served_without_learning(fitted):
     other = fitted.onto(there)
     ids = other.recommend([Query(history=History.of("x-garden0", "x-garden1"))], 8)[0].ids
     assert sum(one.startswith("x-garden") for one in ids) >= 7
-    assert all(np.array_equal(other.map_[name], fitted.map_[name]) for name in fitted.map_)
+    assert all(
+        np.array_equal(other.net_weights_[name], fitted.net_weights_[name])
+        for name in fitted.net_weights_
+    )
     seen = [one.data_hash for one in other.trained_on_.chain()]
     assert seen == [there.provenance.data_hash, fitted.trained_on_.data_hash]  # it has seen both
     assert [

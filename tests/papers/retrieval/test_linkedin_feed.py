@@ -133,7 +133,7 @@ def test_what_was_passed_over_was_shown_and_never_chosen():
     )
     got = {
         (WORLD.data.users.ids[user], WORLD.data.catalogue.ids[row])
-        for user, row in zip(over.owners, over.values, strict=True)
+        for user, row in zip(over.row_ids, over.values, strict=True)
     }
     assert got == {pair for pair in pairs if pair[0] in WORLD.data.users}
     assert len(_passed_over(Dataset({"events": WORLD.data.events})).values) == 0
@@ -181,7 +181,10 @@ def test_topics_are_learned_and_a_profile_alone_is_answered():
 def test_refreshed_counters_move_posts_without_learning(fitted):
     other = WORLD.data.tables["items"].with_columns(views=pl.col("views").reverse())
     fresh = fitted.refreshed(Dataset({**WORLD.data.tables, "items": other}))
-    assert all(np.array_equal(fresh.map_[name], fitted.map_[name]) for name in fitted.map_)
+    assert all(
+        np.array_equal(fresh.net_weights_[name], fitted.net_weights_[name])
+        for name in fitted.net_weights_
+    )
     assert not np.array_equal(fresh.vectors_, fitted.vectors_)
     again = fresh.refreshed(WORLD.data)
     asked = [Query(history=History.of(*WORLD.data.catalogue.ids[:2].tolist()))]

@@ -85,7 +85,10 @@ def test_training_lowers_the_loss_and_one_seed_gives_one_model():
         for _ in range(2)
     )
     assert first.fit_report_["loss"][-1] < first.fit_report_["loss"][0]
-    assert all(np.array_equal(first.net_[name], again.net_[name]) for name in first.net_)
+    assert all(
+        np.array_equal(first.net_weights_[name], again.net_weights_[name])
+        for name in first.net_weights_
+    )
 
 
 @pytest.mark.parametrize(

@@ -91,26 +91,26 @@ def test_items_are_encoded_once_an_epoch_then_held_still(monkeypatch):
     )
     fitted = model(pretraining=1, epochs=3, second=2).fit(shop(), ONE)
     assert len(made) == 4  # before each epoch of the first part of tuning, and after it
-    np.testing.assert_array_equal(fitted.weights_["matrix"], made[-1].numpy())
+    np.testing.assert_array_equal(fitted.net_weights_["matrix"], made[-1].numpy())
     first = fitted.first_stage()
-    np.testing.assert_array_equal(first.weights_["matrix"], fitted.weights_["matrix"])
+    np.testing.assert_array_equal(first.net_weights_["matrix"], fitted.net_weights_["matrix"])
     assert any(
-        (first.weights_[f"reader.{name}"] != fitted.weights_[f"reader.{name}"]).any()
+        (first.net_weights_[f"reader.{name}"] != fitted.net_weights_[f"reader.{name}"]).any()
         for name in fitted.item_weights_
     )
     for name, one in fitted.item_weights_.items():
-        np.testing.assert_array_equal(first.weights_[f"reader.{name}"], one)
+        np.testing.assert_array_equal(first.net_weights_[f"reader.{name}"], one)
 
 
 def test_the_second_part_is_left_where_validation_finds_it_worse(monkeypatch):
     values = iter([0.5, 0.4, 0.3])
     monkeypatch.setattr(
-        "tailor.training.validation.Validation.ndcg", lambda self, method: next(values)
+        "tailor.training.validation.Validation.value", lambda self, method: next(values)
     )
     fitted = model(pretraining=0, epochs=1, second=2, patience=9).fit(shop(), ONE)
     assert "kept" in fitted.fit_report_["second"]
     for name, one in fitted.item_weights_.items():
-        np.testing.assert_array_equal(fitted.weights_[f"reader.{name}"], one)
+        np.testing.assert_array_equal(fitted.net_weights_[f"reader.{name}"], one)
 
 
 @pytest.mark.parametrize("negatives", [10, 100, None])
@@ -157,7 +157,8 @@ def test_items_join_by_words_that_are_known(fitted):
     assert "new" not in asked(fitted, "violin0", k=40)  # a copy was made
     old = fitted.items_.rows(["tea0", "snow7"])
     np.testing.assert_array_equal(
-        more.weights_["matrix"][more.items_.rows(["tea0", "snow7"])], fitted.weights_["matrix"][old]
+        more.net_weights_["matrix"][more.items_.rows(["tea0", "snow7"])],
+        fitted.net_weights_["matrix"][old],
     )
 
 
