@@ -1,9 +1,13 @@
-"""Which column of a file is which of ours: what the caller says, else the usual names, exact ones
-first.
+"""Names of columns: which column of a file or a data frame is which of ours.
+
+The caller's mapping comes first, then usual names, exact ones before others. The import and
+`Dataset.from_events` both ask here.
 """
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+import polars as pl
 
 from tailor.data.tables import TABLES
 from tailor.errors import DataError, nearest
@@ -101,17 +105,24 @@ KINDS = {
 
 
 def plain(name: str) -> str:
-    """A name without what spellings differ in: case, spaces, underscores."""
+    """Return a name without case, spaces and underscores, in which spellings differ."""
     return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def numbered(n: int) -> str:
+    """Return the name of column `n` (from 1) of a file without a header."""
+    return f"column_{n}"
 
 
 def by_table(
     columns: Mapping[str, str] | None, files: Mapping[str, tuple[Path, Iterable[str]]]
 ) -> dict[str, dict[str, str]]:
-    """The caller's mapping sorted by table: our column -> the file's. Raises DataError for an
-    unknown column on either side.
+    """Sort the caller's mapping by table: our column -> the file's.
+
+    A column of a file without a header may be named by its number. Raises DataError for an unknown
+    column on either side.
     """
-    wanted: dict[str, dict[str, str]] = {table: {} for table in files}
+    by_table: dict[str, dict[str, str]] = {table: {} for table in files}
     for key, theirs in (columns or {}).items():
         table, _, ours = key.rpartition(".")
         if table and table not in files:
@@ -119,71 +130,99 @@ def by_table(
                 f'columns name the table "{table}" ({key}), which is not imported'
                 f" here.{nearest(table, files)}"
             )
-        called = {one: _ours(one, ours) for one in ([table] if table else files)}
-        knowing = [one for one, name in called.items() if name is not None]
-        if not knowing:
-            known = dict.fromkeys(
-                name for one in ([table] if table else files) for name in TABLES[one].columns
+        tables = [table] if table else list(files)
+        names = {name: _ours(name, ours) for name in tables}
+        targets = {name: column for name, column in names.items() if column is not None}
+        if not targets:
+            columns_of_ours = dict.fromkeys(
+                column for name in tables for column in TABLES[name].columns
             )
-            raise DataError(f'columns: there is no column "{ours}" of ours.{nearest(ours, known)}')
-        having = [one for one in knowing if theirs in files[one][1]]
-        if not having:
-            places = ", ".join(str(files[one][0]) for one in knowing)
             raise DataError(
-                f'columns: no column "{theirs}" in'
-                f" {places}.{nearest(theirs, (n for one in knowing for n in files[one][1]))}"
+                f'columns: there is no column "{ours}" of ours.{nearest(ours, columns_of_ours)}'
             )
-        for one in having:
-            name = called[one]
-            assert name is not None
-            wanted[one][name] = theirs
-    return wanted
+        present = {name: _theirs(theirs, files[name][1]) for name in targets}
+        if not any(present.values()):
+            paths = ", ".join(str(files[name][0]) for name in targets)
+            candidates = [column for name in targets for column in files[name][1]]
+            raise DataError(
+                f'columns: no column "{theirs}" in {paths}.{nearest(theirs, candidates)}'
+            )
+        for name, column in present.items():
+            if column is not None:
+                by_table[name][targets[name]] = column
+    return by_table
+
+
+def _theirs(name: str, columns: Iterable[str]) -> str | None:
+    """Return the file's column of a name or a number; None where it has none."""
+    columns = list(columns)
+    if name in columns:
+        return name
+    if name.isdigit() and numbered(int(name)) in columns:
+        return numbered(int(name))
+    return None
 
 
 def _ours(table: str, name: str) -> str | None:
-    """Our column that the caller means: by its own name, or by a usual one of the table, as
-    `timestamp` for `time_ms`.
-    """
+    """Return our column by its own name or a usual one, as `timestamp` for `time_ms`."""
     if name in TABLES[table].columns:
         return name
-    return next(
-        (
-            ours
-            for ours, usual in USUAL.get(table, {}).items()
-            if plain(name) in map(plain, usual.split())
-        ),
-        None,
-    )
+    for ours, usual in USUAL.get(table, {}).items():
+        if plain(name) in map(plain, usual.split()):
+            return ours
+    return None
 
 
-def recognised(table: str, names: Iterable[str], wanted: Mapping[str, str]) -> dict[str, str]:
-    """Our column -> the file's, each of the file's once except where the caller asks for it twice."""
+def recognised(table: str, names: Iterable[str], mapping: Mapping[str, str]) -> dict[str, str]:
+    """Return our column -> the file's, by the caller's mapping and by usual names.
+
+    Each column of the file is used once, except where the caller asks for it twice.
+    """
     names = list(names)
-    found = dict(wanted)
-    taken = set(wanted.values())
-    for ours, usual in (USUAL.get(table) or {name: name for name in TABLES[table].columns}).items():
-        if ours in found:
+    columns = dict(mapping)
+    taken = set(mapping.values())
+    usual_names = USUAL.get(table) or {name: name for name in TABLES[table].columns}
+    for ours, usual in usual_names.items():
+        if ours in columns:
             continue
         for guess in usual.split():
-            theirs = next(
-                (name for name in names if plain(name) == plain(guess) and name not in taken), None
-            )
-            if theirs is not None:
-                found[ours] = theirs
-                taken.add(theirs)
+            fitting = [name for name in names if plain(name) == plain(guess) and name not in taken]
+            if fitting:
+                columns[ours] = fitting[0]
+                taken.add(fitting[0])
                 break
-    return found
+    return columns
+
+
+def renamed(table: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, str]]:
+    """Return a frame under our names, and our column -> the one it was, where that differs.
+
+    A column that is called like ours already is never replaced.
+    """
+    if table not in TABLES:
+        return frame, {}
+    exact = {name: name for name in frame.columns if name in TABLES[table].columns}
+    columns = recognised(table, frame.columns, exact)
+    if "time_ms" in columns and "order" not in exact:
+        columns.pop("order", None)
+    changes = {ours: theirs for ours, theirs in columns.items() if ours != theirs}
+    return frame.rename({theirs: ours for ours, theirs in changes.items()}), changes
 
 
 def complete(
-    table: str, path: Path, line: int, names: Iterable[str], found: Mapping[str, str]
+    table: str, path: Path, line: int, names: Iterable[str], columns: Mapping[str, str], hint: str
 ) -> None:
-    """Raises DataError where a required column was not found, naming the ones there are."""
+    """Raise DataError where a required column was not found, naming the ones there are.
+
+    `hint` is what else the file may be.
+    """
     names = list(names)
     for ours in TABLES[table].required:
-        if ours not in found:
-            hint = nearest(ours, names) if names and "Did" in nearest(ours, names) else ""
+        if ours not in columns:
+            close = nearest(ours, names) if names else ""
+            close = close if "Did" in close else ""
             raise DataError(
                 f"{path}:{line}: no column of this file is known as {ours}; its first line names"
-                f" {', '.join(names)}.{hint} Say which one it is: --columns {table}.{ours}=NAME"
+                f" {', '.join(names)}.{close} Say which one it is: --columns {table}.{ours}=NAME"
+                f"{hint}"
             )

@@ -73,3 +73,24 @@ def check_ids(ids: pl.Series, name: str) -> None:
                 f"{name} {problem} in {int(row.sum())} rows, the first is row {first}"
                 f" ({text!r}): every row needs an id of plain characters"
             )
+
+
+def is_scientific(ids: pl.Series) -> pl.Series:
+    """(n,) bool: True for an id such as 8.80609E+12, which a spreadsheet made of a longer one."""
+    return ids.str.contains(r"^\d(\.\d+)?[eE]\+?\d{1,3}$").fill_null(False)
+
+
+def is_rounded(ids: pl.Series) -> pl.Series:
+    """(n,) bool: True for a number of 16 digits or more with zeros behind the 15th.
+
+    A spreadsheet keeps 15 digits of a number. All are False where most such numbers do not end so.
+    """
+    long = ids.str.contains(r"^\d{16,}$").fill_null(False)
+    rounded = ids.str.contains(r"^\d{15}0+$").fill_null(False)
+    clear = rounded.sum() >= 10 and rounded.sum() > 0.9 * long.sum()
+    return rounded if clear else pl.Series([False]).new_from_index(0, len(ids))
+
+
+def is_named_missing(ids: pl.Series) -> pl.Series:
+    """(n,) bool: True for an id such as "NULL" or "nan", which may stand for a missing one."""
+    return ids.str.to_lowercase().is_in([text.lower() for text in MISSING_VALUES]).fill_null(False)
