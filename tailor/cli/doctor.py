@@ -30,8 +30,8 @@ OLDEST_PYTHON = (3, 11)
 class Finding:
     """One thing that was looked at."""
 
-    what: str
-    found: str
+    subject: str
+    state: str
     good: bool
     remedy: str = ""
     """What to do; empty where nothing is."""
@@ -44,14 +44,23 @@ def doctor_command(database: str, as_json: bool) -> bool:
     """
     findings = [*_machine(), *_extras(), *_models(), *_store(database)]
     if as_json:
-        print_json([vars(finding) for finding in findings])
+        print_json([_as_json(finding) for finding in findings])
     else:
         rows = [
-            ["ok" if finding.good else "!", finding.what, finding.found, finding.remedy]
+            ["ok" if finding.good else "!", finding.subject, finding.state, finding.remedy]
             for finding in findings
         ]
         table(["", "what", "found", "remedy"], rows)
     return all(finding.good for finding in findings)
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    return {
+        "what": finding.subject,
+        "found": finding.state,
+        "good": finding.good,
+        "remedy": finding.remedy,
+    }
 
 
 def _machine() -> Iterator[Finding]:
@@ -190,14 +199,14 @@ def _served_models(engine: "sa.Engine") -> Iterator[Finding]:
                 yield _served(f"{word} of {tenant}", rows_of_kind)
 
 
-def _served(what: str, rows: list[dict[str, object]]) -> Finding:
+def _served(subject: str, rows: list[dict[str, object]]) -> Finding:
     """Say whether the model that should answer is the one in its folder."""
     from tailor.service.batcher import saved_digest
 
     first = rows[0]
     if first["served_ms"] is None:
         return Finding(
-            what,
+            subject,
             f"{len(rows)} registered, none put in place",
             False,
             "POST /v1/models/switch, or tailor refit --force",
@@ -205,6 +214,6 @@ def _served(what: str, rows: list[dict[str, object]]) -> Finding:
     try:
         is_same = saved_digest(str(first["folder"])) == first["digest"]
     except TailorError as error:
-        return Finding(what, f"version {first['version']}", False, str(error))
+        return Finding(subject, f"version {first['version']}", False, str(error))
     remedy = "" if is_same else "the folder holds another model: register it anew, or roll back"
-    return Finding(what, f"version {first['version']}, {first['folder']}", is_same, remedy)
+    return Finding(subject, f"version {first['version']}, {first['folder']}", is_same, remedy)

@@ -261,13 +261,13 @@ def list_keys(database: Database = HERE) -> None:
 
     rows = []
     for key in _write(database, keys.list_keys):
-        made = time.gmtime(int(str(key["made_ms"])) / 1000)
+        made_at = time.gmtime(int(str(key["made_ms"])) / 1000)
         rows.append(
             [
                 key["tenant"],
                 key["name"],
                 key["role"],
-                time.strftime("%Y-%m-%d", made),
+                time.strftime("%Y-%m-%d", made_at),
                 "revoked" if key["revoked_ms"] else "",
             ]
         )

@@ -225,8 +225,9 @@ def sweep_store(
     dry_run: DryRun = False,
     database: Database = HERE,
 ) -> None:
-    """Delete rows of people whose keys are not there, after a store was put back from a backup;
-    every start does so by itself where no living person can be lost by it.
+    """Delete rows of people whose keys are not there, after a backup was put back.
+
+    Every start does so by itself where no living person can be lost by it.
     """
     from tailor.cli.showing import say
     from tailor.store.engine import connect, held, overwrite_deleted, reading, writing

@@ -32,7 +32,7 @@ MOST_REASONS = 5  # of an item
 
 @dataclass(frozen=True)
 class Question:
-    """Who asked what, as the log of lists keeps it."""
+    """A question, as the log of lists keeps it."""
 
     tenant: str
     surface: str
@@ -92,20 +92,20 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
             422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
     request_id = body.request_id or _new_request_id()
-    question = _Recommending(service, tenant, body, None if body.diversity else request_id)
-    answered = await model.batcher.answer(question.prepare, question.depth)
-    catalogue = question.catalogue
+    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
+    answered = await model.batcher.answer(request.prepare, request.depth)
+    catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
-    ranking = _drop_forbidden(answered, question.query.exclude, _excluded(catalogue, body))
+    ranking = _drop_forbidden(answered, request.query.exclude, _excluded(catalogue, body))
     if body.diversity:
         ranking = await run_in_threadpool(_diverse, catalogue, ranking, body)
-    if question.query.history.item_ids:
-        question.notes += fallback_notes(answered, "the history")
+    if request.query.history.item_ids:
+        request.notes += fallback_notes(answered, "the history")
     items = _listed(catalogue, ranking)
     if body.explain:
-        await run_in_threadpool(_add_reasons, model, question.query, ranking, items, catalogue)
-    asked = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
-    return _answer(service, asked, model.name, ranking, items, question.notes)
+        await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
+    question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
+    return _answer(service, question, model.name, ranking, items, request.notes)
 
 
 class _Recommending:
@@ -160,8 +160,8 @@ def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
     else:
         notes = ["the item is not known: what it is like is not, either"]
     notes += unknown_notes(catalogue, body.exclude, "exclude")
-    asked = Question(tenant, "similar", body.request_id or _new_request_id())
-    return _answer(service, asked, model.name, ranking, _listed(catalogue, ranking), notes)
+    question = Question(tenant, "similar", body.request_id or _new_request_id())
+    return _answer(service, question, model.name, ranking, _listed(catalogue, ranking), notes)
 
 
 def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
@@ -178,8 +178,8 @@ def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
     notes += unknown_notes(catalogue, body.exclude, "exclude")
     ranker = "bm25" if catalogue.semantic_search is None else "bm25 and meaning"
     request_id = body.request_id or _new_request_id()
-    asked = Question(tenant, "search", request_id, body.user_id, body.text)
-    return _answer(service, asked, ranker, ranking, _listed(catalogue, ranking), notes)
+    question = Question(tenant, "search", request_id, body.user_id, body.text)
+    return _answer(service, question, ranker, ranking, _listed(catalogue, ranking), notes)
 
 
 def _rerank(body: Rerank) -> dict[str, Any]:
@@ -351,7 +351,7 @@ def _answer(
         propensities = ranking.columns[PROPENSITY].tolist()
     else:
         propensities = [1.0] * len(ranking)
-    shown = tuple(zip(ranking.ids, ranking.scores.tolist(), propensities, strict=True))
+    scored_items = tuple(zip(ranking.ids, ranking.scores.tolist(), propensities, strict=True))
     service.list_log.add(
         ServedList(
             question.tenant,
@@ -361,7 +361,7 @@ def _answer(
             question.surface,
             question.text,
             model,
-            shown,
+            scored_items,
         )
     )
     return FastJSONResponse(

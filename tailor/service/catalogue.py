@@ -194,7 +194,7 @@ class Catalogue:
     def _hybrid_search(
         self, text: str, query_vector: np.ndarray, k: int, without: Sequence[Vocabulary]
     ) -> list[Match]:
-        """Blend words and meanings as `Hybrid` does; a text without a vector counts by its words."""
+        """Blend words and meanings as `Hybrid` does; without a vector a text has its words."""
         with self._lock:
             texts = self._texts
             vectors = self._vectors[: len(texts)]

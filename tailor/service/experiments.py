@@ -82,17 +82,17 @@ def judge(
     """
     shares = [arm["share"] for arm in experiment["arms"]]
     groups: list[list[tuple[int, int]]] = [[] for _ in shares]
-    for user_id, shown, chosen in outcomes:
+    for user_id, lists, chosen in outcomes:
         arm = experiments.arm_of(tenant, experiment["name"], user_id, shares)
-        groups[arm].append((shown, chosen))
-    rates = [np.array([chosen / shown for shown, chosen in group]) for group in groups]
+        groups[arm].append((lists, chosen))
+    rates = [np.array([chosen / lists for lists, chosen in group]) for group in groups]
     arms = []
     for i, (arm_row, group, rate) in enumerate(zip(experiment["arms"], groups, rates, strict=True)):
         arms.append(
             {
                 "version": arm_row["version"],
                 "people": len(group),
-                "lists": sum(shown for shown, _ in group),
+                "lists": sum(lists for lists, _ in group),
                 "chosen": sum(chosen for _, chosen in group),
                 "rate": float(rate.mean()) if len(rate) else None,
                 "interval": _interval(rate),

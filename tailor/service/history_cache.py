@@ -31,7 +31,7 @@ MOST_ADDED = 5_000
 
 
 class UserHistory(NamedTuple):
-    """What a user did, as the model is told it."""
+    """A user's events, as the model gets them."""
 
     events: list[tuple[str, int]]
     """Item id and time of the events that count, oldest first."""

@@ -1,4 +1,4 @@
-"""What every request passes: limits, a check of its address, headers, a log line, counters.
+"""Middleware of every request: limits, a check of the address, headers, a log line, counters.
 
 Plain ASGI, so that no body is read twice.
 """

@@ -223,32 +223,32 @@ class ModelRegistry:
 
     def _try_load(self, tenant: str, row: Row) -> bool:
         """Load a version and use it; return whether that worked."""
-        place = (tenant, row["kind"])
+        slot = (tenant, row["kind"])
         subject = f"version {row['version']}"
-        if self._failed_lately(place, subject):
+        if self._failed_lately(slot, subject):
             return False
         try:
             self._use(tenant, self._load(row))
         except TailorError as error:
-            self._note_failure(place, subject, error, "model not in place")
+            self._note_failure(slot, subject, error, "model not in place")
             return False
         return True
 
-    def _failed_lately(self, place: tuple[str, str], subject: str) -> bool:
+    def _failed_lately(self, slot: tuple[str, str], subject: str) -> bool:
         """Return whether this failed so lately that it would again."""
-        last = self._failures.get(place)
+        last = self._failures.get(slot)
         if last is None or last.subject != subject:
             return False
         return time.monotonic() - last.failed_s < AGAIN_S
 
     def _note_failure(
-        self, place: tuple[str, str], subject: str, error: TailorError, message: str
+        self, slot: tuple[str, str], subject: str, error: TailorError, message: str
     ) -> None:
         """Remember a failure, and log it once for each reason."""
-        last = self._failures.get(place)
-        self._failures[place] = Failure(subject, str(error), time.monotonic())
+        last = self._failures.get(slot)
+        self._failures[slot] = Failure(subject, str(error), time.monotonic())
         if last is None or (last.subject, last.reason) != (subject, str(error)):
-            extra = {"tenant": place[0], "what": subject, "error": str(error)}
+            extra = {"tenant": slot[0], "what": subject, "error": str(error)}
             log.error(message, extra=extra)
 
     def _load(self, row: Row) -> LoadedRecommender | LoadedPredictor:
@@ -280,9 +280,9 @@ class ModelRegistry:
         current = self._experiments.get(tenant)
         name = None if row is None else row["name"]
         current_name = None if current is None else current.name
-        place = (tenant, TRIES)
+        slot = (tenant, TRIES)
         subject = f"experiment {name}"
-        if name == current_name or (name is not None and self._failed_lately(place, subject)):
+        if name == current_name or (name is not None and self._failed_lately(slot, subject)):
             return
         new = None
         if row is not None:
@@ -290,7 +290,7 @@ class ModelRegistry:
             try:
                 new = self._load_experiment(tenant, row["name"], row["arms"], arm_rows)
             except TailorError as error:
-                self._note_failure(place, subject, error, "experiment not in place")
+                self._note_failure(slot, subject, error, "experiment not in place")
         with self._lock:
             self._experiments.pop(tenant, None)
             if new is not None:

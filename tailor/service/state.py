@@ -55,7 +55,7 @@ class Settings:
 
 
 class Snapshot(NamedTuple):
-    """What the store knows for one request."""
+    """The state of the store for one request."""
 
     catalogue: Catalogue
     history: UserHistory

@@ -1,4 +1,4 @@
-"""Columns made of JSON values: the type is that of most values, so that an odd one changes nothing."""
+"""Columns of JSON values: of the type of most values, so that an odd one changes nothing."""
 
 import json
 from collections import Counter

@@ -119,9 +119,9 @@ def training_dataset(
         )
     others = {}
     if "requests" in data.tables:
-        kept = is_within_list_limit(data.tables["requests"])
-        request_ids = data.tables["requests"]["request_id"].filter(kept)
-        others["requests"] = kept
+        list_mask = is_within_list_limit(data.tables["requests"])
+        request_ids = data.tables["requests"]["request_id"].filter(list_mask)
+        others["requests"] = list_mask
         others["impressions"] = (
             data.tables["impressions"]["request_id"].is_in(request_ids.implode()).to_numpy()
         )
@@ -152,15 +152,15 @@ def is_from_future(log: pl.DataFrame) -> np.ndarray:
     return is_ahead if is_ahead.mean() <= FUTURE_SHARE else np.zeros(len(log), dtype=bool)
 
 
-def is_within_list_limit(asked: pl.DataFrame) -> np.ndarray:
+def is_within_list_limit(table: pl.DataFrame) -> np.ndarray:
     """(requests,) bool: True for at most LISTS_A_DAY lists of a user and day.
 
     A hash of the request id chooses, so that the choice does not depend on what users did.
     """
     day = pl.col("time_ms") // DAY_MS
     rank = pl.col("request_id").hash(seed=0).rank("ordinal").over("user_id", day)
-    kept = asked.select((rank <= LISTS_A_DAY) | pl.col("user_id").is_null())
-    return kept.to_series().to_numpy()
+    mask = table.select((rank <= LISTS_A_DAY) | pl.col("user_id").is_null())
+    return mask.to_series().to_numpy()
 
 
 def _read_events(connection: sa.Connection, tenant: str, names: pl.DataFrame) -> pl.DataFrame:
@@ -185,19 +185,19 @@ def _read_lists(
 ) -> dict[str, pl.DataFrame]:
     """Return recommended lists as the tables requests and impressions."""
     is_list = (requests.c.tenant == tenant, requests.c.surface == "recommendations")
-    asked = sa.select(*[requests.c[name] for name in REQUESTS]).where(*is_list)
+    request_rows = sa.select(*[requests.c[name] for name in REQUESTS]).where(*is_list)
     columns = [impressions.c[name] for name in IMPRESSIONS if name != "model"]
     same_request = (impressions.c.tenant == requests.c.tenant) & (
         impressions.c.request_id == requests.c.request_id
     )
-    shown = (
+    impression_rows = (
         sa.select(*columns, requests.c.model)
         .select_from(impressions.join(requests, same_request))
         .where(*is_list)
     )
     return {
-        "requests": _with_user_ids(_read_frame(connection, asked, REQUESTS), names),
-        "impressions": _read_frame(connection, shown, IMPRESSIONS),
+        "requests": _with_user_ids(_read_frame(connection, request_rows, REQUESTS), names),
+        "impressions": _read_frame(connection, impression_rows, IMPRESSIONS),
     }
 
 

@@ -127,8 +127,8 @@ def outcomes(
     rows = connection.execute(statement).all()
     user_ids = {subject.token: subject.user_id for subject in all_subjects(connection, tenant)}
     return [
-        (user_ids[token], int(shown), int(chosen))
-        for token, shown, chosen in rows
+        (user_ids[token], int(lists), int(chosen))
+        for token, lists, chosen in rows
         if token in user_ids
     ]
 

@@ -135,11 +135,11 @@ def _with_keyed_ids(engine: sa.Engine, tenant: str, events: pl.DataFrame) -> pl.
 
 def _item_row(row: dict[str, Any]) -> dict[str, Any]:
     """Return an item as a row of the store: further columns go into `more`."""
-    more = {
+    further = {
         name: value
         for name, value in row.items()
         if name not in ("item_id", *CONTENT) and value is not None
     }
-    as_json = json.loads(json.dumps(more, default=str))  # dates and the like as texts
+    as_json = json.loads(json.dumps(further, default=str))  # dates and the like as texts
     content = {name: row.get(name) for name in CONTENT if name != "more"}
     return {"item_id": row["item_id"], **content, "more": as_json or None}

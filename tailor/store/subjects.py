@@ -77,17 +77,17 @@ def subjects_for(
     On PostgreSQL the lock of `reconcile` is taken before that of any entry, as an erasure does it:
     else the two could wait for each other.
     """
-    wanted = set(user_ids)
+    ids = set(user_ids)
     while True:
-        known = _known_subjects(connection, tenant, wanted, lock=False)
-        missing = wanted - set(known)
+        entries = _known_subjects(connection, tenant, ids, lock=False)
+        missing = ids - set(entries)
         if missing:
             _add_entries(connection, tenant, missing)
             continue
         if connection.dialect.name == "sqlite":
-            return known  # there is no other writer
-        locked = _known_subjects(connection, tenant, wanted, lock=True)
-        if wanted <= set(locked):
+            return entries  # there is no other writer
+        locked = _known_subjects(connection, tenant, ids, lock=True)
+        if ids <= set(locked):
             return locked  # else a user was erased in between
 
 
@@ -107,7 +107,7 @@ def _known_subjects(
     """Return the subjects that have an entry; a locked entry cannot be erased before the commit."""
     seal = seal_of(connection)
     names = sorted(seal.name(tenant, user_id) for user_id in user_ids)
-    known: dict[str, Subject] = {}
+    by_user: dict[str, Subject] = {}
     for start in range(0, len(names), BATCH):
         statement = (
             sa.select(subjects.c.token, subjects.c.sealed)
@@ -121,8 +121,8 @@ def _known_subjects(
             statement = statement.with_for_update(read=True, key_share=True)
         for row in connection.execute(statement):
             subject = seal.unwrap(row.token, row.sealed)
-            known[subject.user_id] = subject
-    return known
+            by_user[subject.user_id] = subject
+    return by_user
 
 
 def new_entry(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, Any]:

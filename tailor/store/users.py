@@ -1,4 +1,4 @@
-"""What the store holds of a user: to write it, to show it, and to erase it.
+"""A user's data in the store: write it, show it, and erase it.
 
 Every place that may hold a person's words or ids is an `Erasable`: those of the store are listed in
 `ERASABLES`, others are passed to `erase` by their owner. Erasure ends with the person's entry in
@@ -318,23 +318,23 @@ def _after_erasure(
 
 def export(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, list[dict[str, Any]]]:
     """Return all that the store holds of a person, by table."""
-    return {place.name: place.export(connection, tenant, user_id) for place in ERASABLES}
+    return {holder.name: holder.export(connection, tenant, user_id) for holder in ERASABLES}
 
 
 def erase(
     connection: sa.Connection, tenant: str, user_id: str, others: Sequence[Erasable] = ()
 ) -> dict[str, Any]:
-    """Erase a person from every place, check that nothing is left, and return a signed receipt.
+    """Erase a person from every holder, check that nothing is left, and return a signed receipt.
 
     The receipt names the person by a keyed digest, and is kept. Raises RuntimeError, which undoes
     the transaction, where rows of the person are left.
     """
     person = subject_of(connection, tenant, user_id, for_erasure=True)
     # a person without an entry has no rows; rows that arrive meanwhile are a new person's
-    places = (*(ERASABLES if person else ()), *others)
-    rows = dict.fromkeys((place.name for place in ERASABLES), 0)
-    rows |= {place.name: place.erase(connection, tenant, user_id) for place in places}
-    left = sum(len(place.export(connection, tenant, user_id)) for place in places)
+    holders = (*(ERASABLES if person else ()), *others)
+    rows = dict.fromkeys((holder.name for holder in ERASABLES), 0)
+    rows |= {holder.name: holder.erase(connection, tenant, user_id) for holder in holders}
+    left = sum(len(holder.export(connection, tenant, user_id)) for holder in holders)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
     if person is not None:
@@ -348,7 +348,7 @@ def erase(
     }
     connection.execute(sa.insert(erasures).values(receipt))
     scanned = {
-        place.name: place.scan(connection, tenant, user_id) for place in (*ERASABLES, *others)
+        holder.name: holder.scan(connection, tenant, user_id) for holder in (*ERASABLES, *others)
     }
     scanned["keys"] = int(subject_of(connection, tenant, user_id) is not None)
     key = signing_key(connection)

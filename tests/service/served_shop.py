@@ -83,7 +83,7 @@ def take_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine, "raw_connection", gone, raising=False)
 
 
-def until(holds: Callable[[], bool], wait_s: float = 3.0) -> None:
+def until(holds: Callable[[], bool], wait_s: float = 60.0) -> None:
     end = time.monotonic() + wait_s
     while not holds():
         assert time.monotonic() < end

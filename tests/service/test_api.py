@@ -365,7 +365,7 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
 
     goes_on = threading.Event()
     client.portal.call(threads, 1)
-    waits = service.writer.later(lambda connection: goes_on.wait(10))
+    waits = service.writer.later(lambda connection: goes_on.wait(60))
     sender = threading.Thread(
         target=client.post, args=("/v1/events",), kwargs={"json": {"events": [event("e")]}}
     )
@@ -373,13 +373,13 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
     until(service.writer.waiting)
     health = threading.Thread(target=lambda: [client.get(path) for path in ("/health", "/metrics")])
     health.start()
-    health.join(3)
+    health.join(30)
     answered = not health.is_alive()
     goes_on.set()
     for one in (sender, health):
         one.join()
     client.portal.call(threads, 40)
-    assert answered and waits.result(1)
+    assert answered and waits.result(30)
 
 
 def test_a_body_that_is_too_large_is_refused_however_it_is_sent(client):
@@ -686,17 +686,16 @@ def test_no_request_fails_while_models_are_swapped(client, service, models):
 
 
 def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, client):
-    """Each who waited would hold a thread, and the threads are all_subjects's."""
+    """Each who waited would hold a thread, and the threads are everybody's."""
     empty = Client(client.app, key(service, "admin", "empty"))
     with service.model_registry._loading:
-        began = time.monotonic()
+        # whoever waited for the lock here would wait for ever
         for path, body, status in (
             ("/v1/recommendations", {}, 503),
             ("/v1/similar", {"item_id": "x"}, 503),
             ("/v1/predict", {"item_ids": ["x"]}, 409),
         ):
             empty.ask(path, status, **body)
-        assert time.monotonic() - began < 3
         assert client.items(user_id=USER)
 
 
@@ -795,15 +794,22 @@ def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
     model = service.model_registry.model("shop").model
     with monkeypatch.context() as patch:
         patch.setattr("tailor.service.batcher.LATE_S", 0.05)
-        patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
-        started = time.monotonic()
+        begun, goes_on = [], threading.Event()
+
+        def slowly(*_):
+            begun.append(1)
+            goes_on.wait(60)
+
+        patch.setattr(model, "recommend", slowly, raising=False)
         answers = [
             client.post("/v1/recommendations", json={"user_id": USER}) for _ in range(3)
         ]  # two of them give up before they are begun
+        goes_on.set()
+        until(service.model_registry.model("shop").batcher._queue.empty)
     assert [one.status_code for one in answers] == [503] * 3 and int(
         answers[0].headers["retry-after"]
     ) > 0
-    assert time.monotonic() - started < 0.6
+    assert len(begun) == 1
     assert client.items(user_id=USER)  # the model's thread has outlived those who left
 
 

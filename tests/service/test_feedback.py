@@ -214,7 +214,7 @@ def test_attributes_that_another_process_wrote_arrive_too(client, service, asked
         client.ask("/v1/recommendations", user_id="eve")
         return asked[-1].context == {"country": "NO"}
 
-    until(arrived, 20)
+    until(arrived)
 
 
 def test_a_refit_learns_from_attributes_as_a_fit_on_a_data_set_does(service):

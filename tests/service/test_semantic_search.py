@@ -30,7 +30,7 @@ class Meant(Encoder):
 
     def encode(self, texts):
         if self.slow and any("number nine" in text for text in texts):
-            GATE.wait(10)
+            GATE.wait(60)
         out = np.zeros((len(texts), 3), dtype=np.float32)
         for i, text in enumerate(texts):
             out[i, next((way for name, way in MEANT.items() if name in text.lower()), 2)] = 1
@@ -65,7 +65,7 @@ def asked(service, meaning):
 
 def read(service: Service, tenant: str) -> None:
     """Wait until all is read."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while service.catalogue(tenant).unread and time.monotonic() < until:
         time.sleep(0.01)
     assert not service.catalogue(tenant).unread

@@ -374,19 +374,19 @@ def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         engine = connect(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
-        took = []
+        told = []
         for _ in range(3):
-            began = time.monotonic()
-            with pytest.raises(sa.exc.OperationalError):
+            with pytest.raises(sa.exc.OperationalError) as refused:
                 engine.connect()
-            took.append(time.monotonic() - began)
-    assert took[0] > 1 and max(took[1:]) < 0.5, took
+            told.append("nobody answers at the address" in str(refused.value))
+    # the first waits for the machine, the others are told at once
+    assert told == [False, True, True]
 
 
 def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(
     monkeypatch,
 ):
-    monkeypatch.setattr(engine_module, "SILENT_S", 0.02)
+    monkeypatch.setattr(engine_module, "SILENT_S", 0.2)
     asked, state = [], ["silent"]
 
     class Dialect:
@@ -396,7 +396,7 @@ def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_e
         def connect(database):
             asked.append(threading.current_thread())
             if state[0] != "well":
-                time.sleep(0.04 if state[0] == "silent" else 0)
+                time.sleep(0.4 if state[0] == "silent" else 0)
                 raise sqlite3.OperationalError(state[0])
             return sqlite3.connect(database, check_same_thread=False)
 
@@ -410,7 +410,7 @@ def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_e
             ask()
     assert asked.count(threading.current_thread()) == 1
     state[0] = "well"
-    for _ in range(100):
+    for _ in range(1_000):
         with suppress(sqlite3.OperationalError):
             ask().close()
             break
@@ -450,23 +450,23 @@ def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, 
         return "done"
 
     begins, waits = threading.Event(), threading.Event()
-    first = writer.later(lambda connection: begins.set() or waits.wait(5))
-    assert begins.wait(5)  # so that what follows stands in one transaction
+    first = writer.later(lambda connection: begins.set() or waits.wait(60))
+    assert begins.wait(60)  # so that what follows stands in one transaction
     jobs = [
         writer.later(lambda connection: events_in(connection, "1")),
         writer.later(stopped),
         writer.later(lambda connection: 1 / 0),
     ]
     waits.set()
-    assert first.result(5)
+    assert first.result(60)
     if ends == "well":
-        assert [jobs[0].result(5), jobs[1].result(5)] == [{"1"}, "done"]
+        assert [jobs[0].result(60), jobs[1].result(60)] == [{"1"}, "done"]
         with pytest.raises(ZeroDivisionError):
-            jobs[2].result(5)
+            jobs[2].result(60)
     else:
         for job in jobs:
             with pytest.raises(UnavailableError, match="deadlock"):
-                job.result(5)
+                job.result(60)
     assert len(begun) == min(times + 1, 3) and read(engine, count_events, "shop")[0] == (
         2 if ends == "well" else 0
     )
