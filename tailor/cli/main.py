@@ -495,8 +495,8 @@ def refit(
         str | None,
         typer.Option(
             help="Condition that events must meet to count, such as \"action = 'buy'\"; kept for"
-            " the served histories and later refits. Left out: events that speak against their"
-            " item (dislikes, refunds, negative values) do not count."
+            " the served histories and later refits, until an empty one. By default events that"
+            " speak against their item (dislikes, refunds, negative values) do not count."
         ),
     ] = None,
     seed: Seed = 0,

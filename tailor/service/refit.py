@@ -58,8 +58,8 @@ def refit(
     The two are compared on the events since the running model was made, which the new one does not
     learn from for that. The model that answers in the end has learned from everything. `force`
     swaps without comparing. `only` is a condition that events must meet to count; it is kept for
-    the histories that the service hands to the model, and for later refits. Without one, events
-    that speak against their item do not count. Raises DataError where no event counts, ModelError
+    the histories that the service hands to the model, and for later refits. Without any, and again
+    after an empty one, events that speak against their item do not count. Raises DataError where no event counts, ModelError
     for a pipeline that cannot be built.
     """
     started_ms = now_ms()
@@ -69,7 +69,9 @@ def refit(
             f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
             " fit`, then POST its folder to /v1/models"
         )
-    rule = None if only is None else CountingRule(ONLY + only)
+    rule = None
+    if only is not None:
+        rule = CountingRule(ONLY + only if only.strip() else "")
     training = training_dataset(engine, tenant, method.learns_from_impressions(), rule)
     events = len(training.data.events)
     left_out = training.left_out

@@ -108,7 +108,8 @@ def training_dataset(
     data = stored_dataset(engine, tenant, with_lists)
     if rule is None:
         with reading(engine) as connection:
-            rule = _fitting_rule(read_rule(connection, tenant), data.events)
+            rule = read_rule(connection, tenant)
+    rule = _fitting_rule(rule, data.events)
     mask = (
         rule.counting(data.events) & is_within_repeats(data.events) & ~is_from_future(data.events)
     )

@@ -56,11 +56,9 @@ class CountingRule:
 
     @property
     def label(self) -> dict[str, str]:
-        """The labels that say the same in the dataset.toml of a data set."""
+        """The label that says the same in the dataset.toml of a data set; none for `only`."""
         if self.text.startswith(AGAINST_WORD):
             return {LABEL: self.text.removeprefix(AGAINST_WORD)}
-        if self.text.startswith(ONLY):
-            return {ONLY.strip(): self.text.removeprefix(ONLY)}
         return {}
 
     def counting(self, events: pl.DataFrame) -> np.ndarray:

@@ -69,6 +69,8 @@ def test_only_events_that_meet_the_condition_count_then_and_later(service, tmp_p
         assert read_rule(connection, "opinions").text == "only action = 'like'"
     again = refit(service.engine, "opinions", {"class": "Popularity"}, tmp_path, force=True)
     assert again.left_out == 80
+    spec = {"class": "Popularity"}
+    assert refit(service.engine, "opinions", spec, tmp_path, force=True, only="").left_out == 0
     with pytest.raises(DataError, match="none of the 560 events"):
         refit(service.engine, "opinions", {"class": "Popularity"}, tmp_path, only="value > 9")
     with pytest.raises(DataError, match="colour"):
