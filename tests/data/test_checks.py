@@ -1,6 +1,5 @@
 """What `tailor data check` finds: planted one by one, and in the real sets."""
 
-
 import numpy as np
 import polars as pl
 import pytest
