@@ -206,7 +206,7 @@ def history_lines(
 
 def profile_text(profile: Profile | None) -> str:
     """Return a profile as text for a foreign slot, a sentence for an empty one."""
-    lines = [] if profile is None else [profile.text, *profile.facts]
+    lines = [] if profile is None else [profile.text, *(fact.text for fact in profile.facts)]
     return " ".join(line for line in lines if line.strip()) or (
         "nothing is known about this person"
     )

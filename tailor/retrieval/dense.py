@@ -80,7 +80,9 @@ class DenseRetriever(ScoringRecommender):
 
     def _query_vectors(self, queries: Queries) -> np.ndarray:
         """Return (B, D) unit vectors; zero for a query without text and history."""
-        weights = queries.histories.decayed_matrix(len(self.items_), self.history_decay, self.history_length)
+        weights = queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
+        )
         sums = np.asarray(weights @ self.vectors_, dtype=np.float32)
         vectors = unit_length(sums.reshape(len(queries), -1))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}

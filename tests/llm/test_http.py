@@ -113,11 +113,10 @@ def test_one_bad_prompt_costs_no_other():
 
 
 def test_a_server_that_hangs_or_sends_half_a_body_is_left_at_the_deadline():
+    # without a deadline the calls would go on for longer than the suite allows a test
     for behaviour in (lambda *_: 30, lambda *_: (200, b'{"cho')):
-        started = time.perf_counter()
-        with scripted(behaviour) as server, pytest.raises(ModelError):
-            model(server, deadline_s=1.0, retries=50).complete(["p"])
-        assert time.perf_counter() - started < 4
+        with scripted(behaviour) as server, pytest.raises(ModelError, match="within 1 s"):
+            model(server, deadline_s=1.0, retries=500).complete(["p"])
 
 
 def test_after_many_failures_in_a_row_the_server_is_left_alone(monkeypatch):

@@ -6,7 +6,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
@@ -123,9 +122,8 @@ def test_a_process_killed_while_making_frees_the_turn_and_leaves_nothing_half(tm
     assert other.stdout.readline().strip() == "working"
     other.send_signal(signal.SIGKILL)
     other.wait()
-    started = time.perf_counter()
+    # a turn that is still held would be waited for longer than the suite allows a test
     assert Cache(tmp_path).make("m", ["a", "b"], made) == made(["a", "b"])
-    assert time.perf_counter() - started < 10
 
 
 def test_what_is_forgotten_is_overwritten_for_every_maker(tmp_path):
