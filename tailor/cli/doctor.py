@@ -89,11 +89,11 @@ def _extras() -> Iterator[Finding]:
 
 
 def _models() -> Iterator[Finding]:
-    from tailor.ports.weights import KNOWN, where
+    from tailor.ports.weights import KNOWN, pulled_folder
 
     for name in KNOWN:
         try:
-            yield Finding(f"model {name}", str(where(name)), True)
+            yield Finding(f"model {name}", str(pulled_folder(name)), True)
         except TailorError:
             yield Finding(f"model {name}", "not pulled", True, f"tailor models pull {name}")
 

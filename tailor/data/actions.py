@@ -12,71 +12,15 @@ from tailor.data.dataset import Dataset
 LABEL = "against"
 # as `_plain` writes them
 AGAINST = frozenset(
-    [
-        "dislike",
-        "disliked",
-        "negative",
-        "thumbsdown",
-        "votedown",
-        "thumbdown",
-        "downvote",
-        "downvoted",
-        "down",
-        "hate",
-        "hated",
-        "angry",
-        "refund",
-        "refunded",
-        "return",
-        "returned",
-        "chargeback",
-        "cancel",
-        "canceled",
-        "cancelled",
-        "cancellation",
-        "unlike",
-        "unliked",
-        "unsave",
-        "unsaved",
-        "unfollow",
-        "unfollowed",
-        "unsubscribe",
-        "unsubscribed",
-        "unfavorite",
-        "unfavourite",
-        "unbookmark",
-        "remove",
-        "removed",
-        "delete",
-        "deleted",
-        "removefromcart",
-        "removefromwishlist",
-        "removefromlist",
-        "removefromplaylist",
-        "removefromfavorites",
-        "removefromfavourites",
-        "hide",
-        "hidden",
-        "dismiss",
-        "dismissed",
-        "notinterested",
-        "nointerest",
-        "notforme",
-        "block",
-        "blocked",
-        "mute",
-        "muted",
-        "ban",
-        "banned",
-        "report",
-        "reported",
-        "complaint",
-        "complain",
-        "skip",
-        "skipped",
-        "reject",
-        "rejected",
-    ]
+    """
+    dislike disliked negative thumbsdown votedown thumbdown downvote downvoted down hate hated angry
+    refund refunded return returned chargeback cancel canceled cancelled cancellation
+    unlike unliked unsave unsaved unfollow unfollowed unsubscribe unsubscribed unfavorite
+    unfavourite unbookmark remove removed delete deleted removefromcart removefromwishlist
+    removefromlist removefromplaylist removefromfavorites removefromfavourites
+    hide hidden dismiss dismissed notinterested nointerest notforme block blocked mute muted
+    ban banned report reported complaint complain skip skipped reject rejected
+    """.split()  # noqa: SIM905
 )
 
 
@@ -114,6 +58,23 @@ def actions_against(events: pl.DataFrame) -> list[str]:
         return []
     names = events["action"].drop_nulls().unique().sort().to_list()
     return [name for name in names if _plain(name) in AGAINST]
+
+
+def condition_for(events: pl.DataFrame) -> str | None:
+    """Return the condition of events that do not speak against their item; None if all do not.
+
+    It is one that `tailor data split --only` and labels take.
+    """
+    actions = actions_against(events)
+    parts = []
+    if actions:
+        names = ", ".join("'" + name.replace("'", "''") + "'" for name in actions)
+        missing = "action is missing or " if events["action"].null_count() else ""
+        parts.append(f"({missing}action not in ({names}))")
+    if "value" in events.columns and (events["value"] > 0).any() and (events["value"] < 0).any():
+        missing = "value is missing or " if events["value"].null_count() else ""
+        parts.append(f"({missing}value >= 0)")
+    return " and ".join(parts) or None
 
 
 def _plain(action: str) -> str:

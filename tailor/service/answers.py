@@ -11,9 +11,11 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
-from tailor.data.nouns import History, Query, Ranking
+from tailor.data.nouns import History, Query, Ranking, plain
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
+from tailor.ports.configuration import catalogue_language
+from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import diversify
 from tailor.service.batcher import LoadedRecommender
 from tailor.service.catalogue import Catalogue, words_of
@@ -23,7 +25,6 @@ from tailor.service.state import Service, Snapshot
 from tailor.store.engine import now_ms
 from tailor.store.impressions import ServedList
 from tailor.store.keys import Caller
-from tailor.text.bm25 import BM25
 
 POOL = 50  # items that a diverse list is chosen from
 MOST_NAMED = 5  # unknown items in a note
@@ -46,6 +47,7 @@ class Question:
 def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
+    document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
@@ -75,7 +77,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
 
         Scores are BM25 among the documents; a score s is returned as s / (1 + s).
         """
-        return _rerank(body)
+        return _rerank(document_ranker, body)
 
     return api
 
@@ -182,14 +184,13 @@ def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
     return _answer(service, question, ranker, ranking, _listed(catalogue, ranking), notes)
 
 
-def _rerank(body: Rerank) -> dict[str, Any]:
-    documents = BM25(language="english")
-    documents.add(body.documents)
-    scores = np.asarray(documents.scores([body.query]).todense())[0]
-    relevance = scores / (1 + scores)
-    order = np.argsort(-scores, kind="stable")[: body.top_n]
+def _rerank(ranker: BM25Reranker, body: Rerank) -> dict[str, Any]:
+    documents = Ranking.of_texts(body.documents)
+    k = min(body.top_n or len(documents), len(documents))
+    ranking = ranker.recommend([Query(text=body.query)], k, [documents])[0]
     results = [
-        {"index": int(row), "relevance_score": round(float(relevance[row]), 6)} for row in order
+        {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
+        for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
     ]
     return {
         "id": _new_request_id(),
@@ -297,14 +298,15 @@ def _drop_forbidden(
     notes = (*ranking.notes, "items that must not be answered were taken out after the model")
     columns = {name: column[allowed] for name, column in ranking.columns.items()}
     ids = tuple(ranking.ids[position] for position in allowed)
-    return Ranking(ids, ranking.scores[allowed], ranking.score_kind, columns, notes=notes)
+    details = {item_id: ranking.details[item_id] for item_id in ids if item_id in ranking.details}
+    return Ranking(ids, ranking.scores[allowed], ranking.score_kind, columns, details, notes)
 
 
 def _listed(catalogue: Catalogue, ranking: Ranking) -> list[dict[str, Any]]:
     """Return the items of a ranking as answers show them."""
     rows = catalogue.rows
     scored = zip(ranking.ids, ranking.scores.tolist(), strict=True)
-    return [
+    items: list[dict[str, Any]] = [
         {
             "item_id": item_id,
             "position": position,
@@ -313,6 +315,11 @@ def _listed(catalogue: Catalogue, ranking: Ranking) -> list[dict[str, Any]]:
         }
         for position, (item_id, score) in enumerate(scored, 1)
     ]
+    if ranking.details:
+        for item in items:
+            if item["item_id"] in ranking.details:
+                item["details"] = plain(ranking.details[item["item_id"]])
+    return items
 
 
 def _add_reasons(

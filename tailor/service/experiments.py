@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
-from scipy import stats
 
+from tailor.evaluation.significance import mean_interval, split_test, welch_test
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Experiment, Id
 from tailor.service.state import Service
@@ -106,8 +106,7 @@ def _notes(sizes: list[int], shares: list[float]) -> list[str]:
     notes = []
     if min(sizes) < FEW_USERS:
         notes.append(f"fewer than {FEW_USERS} people in an arm: no intervals yet")
-    expected = sum(sizes) * np.array(shares) / sum(shares)
-    if sum(sizes) and stats.chisquare(sizes, expected).pvalue < UNEVEN_P:
+    if split_test(np.array(sizes), np.array(shares)) < UNEVEN_P:
         notes.append(
             f"the people are not split as the shares say (p < {UNEVEN_P}): people are counted"
             " unevenly, do not believe the rates"
@@ -117,26 +116,12 @@ def _notes(sizes: list[int], shares: list[float]) -> list[str]:
 
 def _interval(rates: np.ndarray) -> list[float] | None:
     """Return the 95 % interval of a mean, None for few users."""
-    n = len(rates)
-    if n < FEW_USERS:
-        return None
-    mean = float(rates.mean())
-    half = float(stats.t.ppf(0.975, n - 1) * rates.std(ddof=1) / np.sqrt(n))
-    return [mean - half, mean + half]
+    return list(mean_interval(rates)) if len(rates) >= FEW_USERS else None
 
 
 def _difference(first: np.ndarray, other: np.ndarray) -> dict[str, Any] | None:
     """Return the difference of two means with its 95 % interval and p, None for few users."""
     if min(len(first), len(other)) < FEW_USERS:
         return None
-    difference = float(other.mean() - first.mean())
-    if not (first.std() or other.std()):  # all users are equal
-        p = 1.0 if difference == 0 else 0.0
-        return {"difference": difference, "interval": [difference, difference], "p": p}
-    test = stats.ttest_ind(other, first, equal_var=False)
-    low, high = test.confidence_interval(0.95)
-    return {
-        "difference": difference,
-        "interval": [float(low), float(high)],
-        "p": float(test.pvalue),
-    }
+    test = welch_test(first, other)
+    return {"difference": test.difference, "interval": [test.low, test.high], "p": test.p}

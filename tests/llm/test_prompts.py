@@ -4,7 +4,6 @@ prompt.
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import example, given, settings
@@ -194,9 +193,7 @@ def test_histories_and_profiles_in_words():
     ids=lambda text: f"{text[:12]!r} {len(text)}",
 )
 def test_odd_and_endless_texts_are_fenced_in_reasonable_time(text):
-    started = time.perf_counter()
-    one = fenced(text)
-    assert time.perf_counter() - started < 5  # white space alone once took hours
+    one = fenced(text)  # white space alone once took hours: the suite's time limit holds it
     assert one.text.startswith(OPEN) and one.text.endswith(CLOSE)
     one.text.encode("utf-8")
 

@@ -1,4 +1,4 @@
-"""Imports of files - CSV, JSON, Parquet, layouts of public data sets - to a data set in a folder."""
+"""Imports of CSV, JSON, Parquet and public data sets to a data set in a folder."""
 
 import time
 from collections import Counter
@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from tailor.data import columns as names
@@ -30,11 +29,11 @@ from tailor.data.importers.rows import (
     known_decimal,
     read_rows,
     reject,
-    split_lists,
 )
 from tailor.data.importers.sequences import read_sequences
 from tailor.data.importers.sources import Source, is_typed, line_of, placed
 from tailor.data.importers.trec import beir, trec
+from tailor.data.lists import split_lists
 from tailor.data.stats import exact_duplicates, time_range
 from tailor.data.tables import ITEMS, TABLES, TEXT, TIME
 from tailor.data.times import Times
@@ -84,6 +83,7 @@ class Read:
     columns: dict[str, str]
     """Our column -> the file's."""
     moments: Times | None = None
+    """Units of its times."""
     repeats: int = 0
     """Records left out because their key came before and may."""
     types: dict[str, str] = field(default_factory=dict)
@@ -297,7 +297,9 @@ def _columns(table: str, file: Source, mapping: Mapping[str, str]) -> dict[str, 
     columns = names.recognised(table, plain, mapping)
     if table == "events" and "time_ms" in columns and "order" not in mapping:
         columns.pop("order", None)  # with times, a column of that name may be anything
-    names.complete(table, file.path, max(file.line - 1, 1), file.columns, columns, other_format(file))
+    names.complete(
+        table, file.path, max(file.line - 1, 1), file.columns, columns, other_format(file)
+    )
     item_column = columns.get("item_id")
     if table == "events" and kinds.get(item_column or "") == "list":
         raise DataError(
@@ -346,8 +348,8 @@ def _without_repeats(table: str, rows: Rows, file: Source, strict: bool) -> Rows
     return reject(rows, file, repeated, reasons, strict)
 
 
-def _line_named(file: Source, place: int) -> str:
-    path, line = placed(file, place)
+def _line_named(file: Source, position: int) -> str:
+    path, line = placed(file, position)
     return f"{line}" if path == file.path else f"{line} of {path.name}"
 
 
@@ -471,7 +473,7 @@ def _future_note(data: Dataset) -> list[str]:
     future = moments > int(time.time() * 1000) + AHEAD_MS
     if not future.any():
         return []
-    latest = np.datetime64(int(moments.max()), "ms").astype("M8[D]")  # type: ignore[arg-type]
+    latest = moments.to_numpy().max().astype("M8[ms]").astype("M8[D]")
     return [
         f"{int(future.sum()):,} events lie in the future, the latest on {latest}: odd; mend the"
         " clock, or name the unit (--time-unit) or the format (--time-format)"

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tailor.data.importers.delimited import table_source
-from tailor.data.importers.reading import STRAY, shown, stray_problem
 from tailor.data.importers.sources import Record, Records, Source, lines
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
@@ -135,8 +134,7 @@ def _records(
 
     def read(progress: Progress) -> Iterator[Record]:
         for line, text in lines(path, encoding, progress):
-            fields = stray_problem(text) or row(text) if STRAY in text else row(text)
-            yield Record(line, shown(text), fields)
+            yield Record(line, text, row(text))
 
     return Records(path, columns, read)
 

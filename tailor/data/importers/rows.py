@@ -3,9 +3,6 @@
 What cannot be read is put aside with its reason.
 """
 
-import ast
-import html.entities
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +15,7 @@ from tailor.data.ids import MISSING_VALUES, holds_control, tidy_ids
 from tailor.data.importers.parquet import as_text
 from tailor.data.importers.reading import LINE, Bad, Block, few_columns
 from tailor.data.importers.sources import Source, placed
-from tailor.data.tables import ITEMS, NUMBER, ROW, TABLES, TEXT, TIME
+from tailor.data.tables import NUMBER, ROW, TABLES, TEXT, TIME
 from tailor.data.types import with_dots
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
@@ -29,8 +26,6 @@ NUMBERS = {
     ",": "a number such as 1.299,50",
 }
 MOST_BAD = 1_000_000  # rejected rows, each of which is held, beyond which most rows must be good
-# such as &amp;
-ENTITY = rf"(&(?:#\d+|#[xX][0-9a-fA-F]+|{'|'.join(html.entities.name2codepoint)}));"
 TIMED = ("events", "texts")  # a file of these that has times has one in every row
 WORDS = ("title", "text", "asset")  # texts that keep the white space around them
 BOOLEANS = {
@@ -47,7 +42,7 @@ BOOLEANS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How the values of a file are read."""
+    """Settings of how the values of a file are read."""
 
     time_unit: str | None = None
     """Unit of times, or order of day and month; None lets the column tell."""
@@ -73,6 +68,7 @@ class Rows:
     frame: pl.DataFrame
     rejected: list[Bad]
     notes: list[str] = field(default_factory=list)
+    """Remarks for the report."""
     repeats: int = 0
     """Rows left out because their key came before and may."""
 
@@ -105,7 +101,7 @@ def read_rows(
     emptied = Counter[str]()
     examples: dict[str, str] = {}
     names: set[str] = set()
-    kept = repeats = 0
+    n_good = repeats = 0
     for block in file.blocks(progress):
         frame, bad, unread = _typed(table, block, columns, options)
         if options.strict and bad:
@@ -116,9 +112,9 @@ def read_rows(
         examples = {name: values[0] for name, values in unread.items()} | examples
         names.update(frame.columns)
         few_columns(file.path, len(names))
-        kept += len(frame)
+        n_good += len(frame)
         repeats += block.repeats
-        _mostly_good(table, file, rejected, kept)
+        _mostly_good(table, file, rejected, n_good)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
     wanted = {
@@ -126,18 +122,18 @@ def read_rows(
         for name in emptied
     }
     notes = [
-        f'{table}.{name} could not be read in {n:,} rows and was left empty: "{examples[name][:80]}"'
-        f" is not {wanted[name]}"
+        f"{table}.{name} could not be read in {n:,} rows and was left empty:"
+        f' "{examples[name][:80]}" is not {wanted[name]}'
         for name, n in emptied.items()
     ]
     return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
 
 
-def _mostly_good(table: str, file: Source, rejected: list[Bad], kept: int) -> None:
+def _mostly_good(table: str, file: Source, rejected: list[Bad], n_good: int) -> None:
     """Raise DataError where so many rows are bad that none more can be held."""
-    if len(rejected) > max(MOST_BAD, kept):
+    if len(rejected) > max(MOST_BAD, n_good):
         raise DataError(
-            f"{file.path}: {len(rejected):,} of the first {len(rejected) + kept:,} rows are"
+            f"{file.path}: {len(rejected):,} of the first {len(rejected) + n_good:,} rows are"
             f" bad: this is no file of {table}; the first reads {rejected[0].raw[:200]!r}"
             f" ({rejected[0].reason})"
         )
@@ -189,8 +185,8 @@ def reject(
             bad.append(Bad(line, by_line[line], block.raw(row)))
         if strict and bad:
             raise refused(file, min(bad))
-    kept = rows.frame.filter(~where)
-    return Rows(kept, rows.rejected + bad, rows.notes, rows.repeats)
+    good = rows.frame.filter(~where)
+    return Rows(good, rows.rejected + bad, rows.notes, rows.repeats)
 
 
 def _typed(
@@ -322,49 +318,8 @@ def beside(name: str, table: str, columns: Mapping[str, str], names: Iterable[st
     """
     if name not in columns and name not in TABLES[table].columns:
         return name
-    kept, taken = f"{name}_in_file", set(names)
-    while kept in taken:
-        kept += "_in_file"
-    return kept
-
-
-def split_lists(
-    column: pl.Series, separator: str | None, written: bool = False
-) -> tuple[pl.Series, str]:
-    """Split texts to lists of strings; return them, and the separator.
-
-    Without `separator` it is the first of | ; > , that any text holds. The ";" that ends an HTML
-    entity such as &amp; splits nothing. A column of written lists such as ["a", "b"] is read as
-    such; `written` says that this is one, where a bare text is a list of one.
-    """
-    present = column.drop_nulls()
-    brackets = present.str.starts_with("[") & present.str.ends_with("]")
-    if written or (separator is None and len(present) and brackets.all()):
-        lists = [None if text is None else _listed(text) for text in column]
-        return pl.Series(column.name, lists, dtype=ITEMS), "[]"
-    if separator is None:
-        bare = present.str.replace_all(ENTITY, "")
-        held = [
-            mark for mark in ("|", ";", " > ", ",") if bare.str.contains(mark, literal=True).any()
-        ]
-        separator = held[0] if held else "|"
-    strip = pl.element().str.strip_chars()
-    if separator == ";" and present.str.contains(ENTITY).any():
-        column = column.str.replace_all(ENTITY, "${1}\0")
-        strip = pl.element().str.replace_all("\0", ";", literal=True).str.strip_chars()
-    parts = column.str.split(separator).list.eval(strip)
-    return parts.list.eval(pl.element().filter(pl.element() != "")).cast(ITEMS), separator
-
-
-def _listed(text: str) -> list[str]:
-    """Return the list that a text writes; a bare text is a list of one."""
-    if not text.startswith("["):
-        return [text]
-    for read in (json.loads, ast.literal_eval):
-        try:
-            values = [value for value in read(text) if value is not None]
-            return [value if isinstance(value, str) else json.dumps(value) for value in values]
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-    parts = [part.strip(" '\"") for part in text[1:-1].split(",")]
-    return [part for part in parts if part]
+    taken = set(names)
+    name += "_in_file"
+    while name in taken:
+        name += "_in_file"
+    return name
