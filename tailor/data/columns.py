@@ -109,9 +109,22 @@ def plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
+def is_usual(name: str) -> bool:
+    """Return whether a name is one of ours or a usual one, of any table."""
+    return plain(name) in USUAL_NAMES
+
+
 def numbered(n: int) -> str:
     """Return the name of column `n` (from 1) of a file without a header."""
     return f"column_{n}"
+
+
+USUAL_NAMES = frozenset(
+    plain(name)
+    for columns in USUAL.values()
+    for ours, usual in columns.items()
+    for name in (ours, *usual.split())
+)
 
 
 def by_table(

@@ -34,7 +34,7 @@ def table_source(
     path = Path(path)
     if path.is_dir():
         return _parts(path, what, encoding, format, header)
-    kind = ENDINGS.get(Path(inner_name(path)).suffix.lower(), format)
+    kind = ENDINGS.get(_ending(path), format)
     if kind == "parquet":
         return Parquet(_parquet_file(path, what))
     text_file(path, what)
@@ -89,7 +89,7 @@ def _parquet_file(path: Path, what: str) -> Path:
 
 
 def _parts(folder: Path, what: str, encoding: str, format: str, header: bool | None) -> Source:
-    files = _files(folder) + _partitioned(folder)
+    files = _part_files(folder) + _partitioned(folder)
     if not files:
         raise DataError(
             f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv,"
@@ -107,7 +107,17 @@ def _parts(folder: Path, what: str, encoding: str, format: str, header: bool | N
 def _files(folder: Path) -> list[Path]:
     """Return every file of a known ending; hidden ones and those that begin with _ are left out."""
     files = [path for path in folder.iterdir() if path.is_file() and _is_public(path)]
-    return sorted(path for path in files if Path(inner_name(path)).suffix.lower() in ENDINGS)
+    return sorted(path for path in files if _ending(path) in ENDINGS)
+
+
+def _part_files(folder: Path) -> list[Path]:
+    """Return the part files of a folder; .json beside others describes them and is none."""
+    files = _files(folder)
+    return [path for path in files if _ending(path) != ".json"] or files
+
+
+def _ending(path: Path) -> str:
+    return Path(inner_name(path)).suffix.lower()
 
 
 def _partitioned(folder: Path) -> list[Path]:
@@ -115,7 +125,7 @@ def _partitioned(folder: Path) -> list[Path]:
     files: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() and "=" in path.name and _is_public(path):
-            files += _files(path) + _partitioned(path)
+            files += _part_files(path) + _partitioned(path)
     return files
 
 

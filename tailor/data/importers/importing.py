@@ -146,17 +146,9 @@ def import_data(
     # before an hour of reading, not after it
     if format not in FORMATS:
         raise DataError(f'no format "{format}".{nearest(format, FORMATS)}')
-    if Path(out).exists() and not overwrite and not dry_run:
-        raise DataError(
-            f"{out} is there already: choose another name, remove it, or pass overwrite"
-            " (--overwrite)"
-        )
-    times.known_unit(time_unit)
-    times.known_format(time_format)
-    known_decimal(decimal)
-    options = Options(
-        time_unit, time_format, decimal, tuple(missing), known_types(types or {}), strict
-    )
+    if not dry_run:
+        _free_place(out, overwrite)
+    options = _options(time_unit, time_format, decimal, missing, types, strict)
     extra = {"items": items, "users": users, "texts": texts, **(tables or {})}
     by_name = {table: path for table, path in extra.items() if path is not None}
     sources = _sources(src, format, by_name, encoding, header)
@@ -180,6 +172,31 @@ def import_data(
     if not dry_run:
         data.save(out, overwrite, _rejected_rows(read, sources, paths))
     return _report(out, format, paths, read, data, dry_run)
+
+
+def _free_place(out: str | Path, overwrite: bool) -> None:
+    """Raise DataError where a folder is there already and may not be replaced."""
+    if Path(out).exists() and not overwrite:
+        raise DataError(
+            f"{out} is there already: choose another name, remove it, or pass overwrite"
+            " (--overwrite)"
+        )
+
+
+def _options(
+    time_unit: str | None,
+    time_format: str | None,
+    decimal: str,
+    missing: Sequence[str],
+    types: Mapping[str, str] | None,
+    strict: bool,
+) -> Options:
+    """Return the settings of values. Raises DataError for one that cannot be."""
+    times.known_unit(time_unit)
+    times.known_format(time_format)
+    known_decimal(decimal)
+    column_types = known_types(types or {})
+    return Options(time_unit, time_format, decimal, tuple(missing), column_types, strict)
 
 
 def _sources(
@@ -323,9 +340,14 @@ def _with_times(
     frame = frame.drop(times.WHOLE, times.PART, times.KIND, times.OTHER)
     frame = frame.with_columns(value.alias(NANOSECONDS), (value // 1_000_000).alias(column))
     rows = Rows(frame, rows.rejected, rows.notes, rows.repeats)
-    if table == "items":
-        return rows, moments
     absurd = value.is_null() & readable
+    if table == "items":
+        if absurd.any():
+            rows.notes.append(
+                f"{table}.{column} lies before 1971 or after 2100 in {int(absurd.sum()):,} rows and"
+                " was left empty"
+            )
+        return rows, moments
     read_as = "" if moments.unit == "date" else f", read in {moments.unit}"
     reason = f"{column} is absurd: before 1971 or after 2100{read_as}"
     return reject(rows, file, absurd, [reason] * int(absurd.sum()), options.strict), moments
