@@ -14,15 +14,15 @@ from tailor.core.saving import load, load_histories, load_item_ids, load_titles
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, History, Query, Ranking, plain
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explanation_text import cleaned, listed, quoted, sentence
+from tailor.evaluation.explanation_text import clean_title, join_names, quote_title, sentence
 from tailor.evaluation.explanations import (
     DEPTH,
     Counterfactual,
-    Fall,
+    RankDrop,
     counterfactual,
-    explained,
+    explain_rankings,
     faithfulness,
-    falls,
+    rank_drops,
 )
 
 
@@ -121,7 +121,7 @@ def recommend_command(
         [
             str(at + 1),
             item_id,
-            cleaned(titles.get(item_id, "")),
+            clean_title(titles.get(item_id, "")),
             f"{score:.4f}",
             reason_text(reasons[at], titles) if reasons else "",
         ]
@@ -183,7 +183,7 @@ def _explain_item(
             f'"{item}" cannot be recommended to this person: it is blocked, or nothing speaks for'
             " it (or it is not in the catalogue)"
         )
-    explanation = explained(method, [query], [found])[0][0]
+    explanation = explain_rankings(method, [query], [found])[0][0]
     fall, needed = faithfulness(method, query, explanation), counterfactual(method, query, item, k)
     said = sentence(explanation, titles, needed)
     if json:
@@ -195,9 +195,9 @@ def _explain_item(
         }
         print_json(out)
         return
-    say(f"{quoted(item, titles)}: {said}")
+    say(f"{quote_title(item, titles)}: {said}")
     rows = [
-        [one.kind, cleaned(one.id), cleaned(titles.get(one.id, "")), f"{one.share:.1%}"]
+        [one.kind, clean_title(one.id), clean_title(titles.get(one.id, "")), f"{one.share:.1%}"]
         for one in explanation.evidence[:20]
     ]
     if rows:
@@ -209,10 +209,10 @@ def _explain_list(
     method: Recommender, query: Query, titles: dict[str, str], k: int, json: bool
 ) -> None:
     ranking = method.recommend([query], k)[0]
-    reasons = explained(method, [query], [ranking])[0]
+    reasons = explain_rankings(method, [query], [ranking])[0]
     figures = [
         None if fall is None else fall.figure
-        for fall in falls(method, [query] * len(reasons), reasons)
+        for fall in rank_drops(method, [query] * len(reasons), reasons)
     ]
     said = [sentence(one, titles) for one in reasons]
     if json:
@@ -228,7 +228,7 @@ def _explain_list(
         [
             str(at + 1),
             item_id,
-            cleaned(titles.get(item_id, "")),
+            clean_title(titles.get(item_id, "")),
             said[at],
             "-" if figures[at] is None else f"{figures[at]:+.2f}",
         ]
@@ -239,7 +239,7 @@ def _explain_list(
     say(*ranking.notes)
 
 
-def _faithfulness_line(fall: Fall | None, titles: dict[str, str]) -> str:
+def _faithfulness_line(fall: RankDrop | None, titles: dict[str, str]) -> str:
     if fall is None:
         return (
             "Faithfulness cannot be measured: no item of the history is named as evidence, or there"
@@ -249,7 +249,7 @@ def _faithfulness_line(fall: Fall | None, titles: dict[str, str]) -> str:
     return (
         f"Faithfulness {fall.figure:+.2f} (from -1 to 1): {_place(fall.rank)} with the whole"
         f" history, {_place(fall.rank_without)} without"
-        f" {listed([quoted(one, titles) for one in fall.removed])}; without as many other events"
+        f" {join_names([quote_title(one, titles) for one in fall.removed])}; without as many other events"
         f" {_place(int(np.median(others)))} (median of {len(others)})."
     )
 
@@ -260,7 +260,7 @@ def _place(rank: int | None) -> str:
 
 def _needed_line(needed: Counterfactual) -> str:
     if needed.is_found:
-        names = ", ".join(cleaned(one) for one in needed.removed)
+        names = ", ".join(clean_title(one) for one in needed.removed)
         proof = "no smaller set does it" if needed.is_smallest else "a smaller set may exist"
         return (
             f"Without {names} it is not among the first {needed.k} ({proof}; asked again to be"
@@ -281,7 +281,7 @@ def reason_text(explanation: Explanation, titles: dict[str, str], most: int = 2)
         name = (
             "what everybody chooses"
             if one.kind == "popularity"
-            else cleaned(titles.get(one.id, one.id))
+            else clean_title(titles.get(one.id, one.id))
         )
         parts.append(
             f'the word "{name}" ({one.share:.0%})'

@@ -18,7 +18,7 @@ from tailor.evaluation.pages import page
 from tailor.evaluation.protocol import compare, refuse_seen_targets
 from tailor.evaluation.protocol import evaluate as measure
 from tailor.evaluation.report import write_per_user
-from tailor.evaluation.runs import Candidates, GivenLists, candidates_of, only_new_items, sampled
+from tailor.evaluation.runs import Candidates, ExternalRun, candidates_of, only_new_items, sampled
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.progress import terminal
 from tailor.scale.processes import rank
@@ -189,10 +189,10 @@ def evaluate_command(
     if predictors := all_predict(models):
         evaluate_predictions_command(predictors, cut, part, baseline, per_user, json)
         return
-    methods: dict[str, Recommender | GivenLists] = {}
+    methods: dict[str, Recommender | ExternalRun] = {}
     for folder in models:
         if folder.is_file():
-            methods[folder.name] = GivenLists.read(folder)
+            methods[folder.name] = ExternalRun.read(folder)
             continue
         method = opened(folder)
         try:
@@ -224,7 +224,11 @@ def evaluate_command(
         run=Run(progress=terminal),
         candidates=_candidates(candidates, cut, part),
     )
-    found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
+    found = (
+        compare(report, baseline or next(iter(methods)), seen=report.treatments)
+        if len(methods) > 1
+        else []
+    )
     if per_user is not None:
         write_per_user(report, per_user)
     if html is not None:
@@ -253,7 +257,7 @@ def _candidates(given: str | None, split: Split, part: str) -> Candidates | None
             f"--candidates {given}: name a file with columns user_id, item_id, score, or write new,"
             " uniform:99 or popularity:99"
         )
-    return candidates_of(GivenLists.read(given), split, f"the candidates of {Path(given).name}")
+    return candidates_of(ExternalRun.read(given), split, f"the candidates of {Path(given).name}")
 
 
 def methods_command(json: bool) -> None:

@@ -603,13 +603,21 @@ def refit(
     force: Annotated[
         bool, typer.Option("--force", help="Swap without comparing with the running model.")
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Condition that events must meet to count, such as \"action = 'buy'\"; kept for"
+            " the served histories and later refits, until an empty one. By default events that"
+            " speak against their item (dislikes, refunds, negative values) do not count."
+        ),
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Learn anew from the service's store, compare with the running model on what happened since,
     and swap unless the new one is worse.
     """
-    serving.refit_command(pipeline, database, tenant, out, every, after, force, seed, json)
+    serving.refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
 
 
 @app.command()

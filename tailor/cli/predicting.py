@@ -11,7 +11,7 @@ from tailor.core.saving import load, load_item_ids, load_titles
 from tailor.data.nouns import plain
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explanation_text import cleaned
+from tailor.evaluation.explanation_text import clean_title
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.progress import terminal
@@ -67,23 +67,23 @@ def show_predictions(found: Predictions, baseline: str) -> None:
         f" {found.labels.mean():.1%} of them are a 1. [95 % interval over users]"
     )
     rows = []
-    for name in found.said:
+    for name in found.probabilities:
         low, high = found.auc_interval(name)
         rows.append(
             [
                 name,
-                f"{found.of_all(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
-                *(found.of_all(name, one) for one in SHOWN[1:]),
+                f"{found.overall(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
+                *(found.overall(name, one) for one in SHOWN[1:]),
                 f"{found.report.results[name, GIVEN].seconds:.2f}",
             ]
         )
     table(["method", *SHOWN, "seconds"], rows, width=FIGURES)
-    kept = found.of_all(baseline, "gAUC_users")
+    kept = found.overall(baseline, "gAUC_users")
     say(
         f"gAUC is over the {kept:.0%} of users with pairs of both kinds; ECE is how far"
         " probabilities are from what happens"
     )
-    if len(found.said) > 1:
+    if len(found.probabilities) > 1:
         tests = [
             [
                 f"{one.b} - {one.a}",
@@ -137,7 +137,7 @@ def predict_command(
             f" {', '.join(unknown)}"
         )
     rows = [
-        [one, cleaned(titles.get(one, "")), value]
+        [one, clean_title(titles.get(one, "")), value]
         for one, value in zip(asked, values.tolist(), strict=True)
     ]
     for row, reason in zip(rows, reasons, strict=False):

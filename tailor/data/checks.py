@@ -251,8 +251,8 @@ def _stray(data: Dataset) -> Iterator[Finding]:
             "events",
             int(rows.sum()),
             f"{int(rows.sum()):,} events lie far from all others in time",
-            "look whether their clock was wrong, and drop them before the import if so: they stretch"
-            " the time that a log covers",
+            "look whether their clock was wrong, and drop them before the import if so: they"
+            " stretch the time that a log covers",
             _rows(data.events.filter(pl.Series(rows))),
         )
 
@@ -288,19 +288,20 @@ def _reloads(data: Dataset) -> Iterator[Finding]:
     pair_ids, counts = np.unique(pairs, return_counts=True)
     per_item = np.bincount(rows.values, minlength=len(data.catalogue))
     items = pair_ids % max(len(data.catalogue), 1)
-    found = (counts >= RELOADS) & (2 * counts > per_item[items])
-    if found.any() and len(rows) > 1:
+    reloaded = (counts >= RELOADS) & (2 * counts > per_item[items])
+    if reloaded.any() and len(rows) > 1:
+        users = data.users.ids[pair_ids // len(data.catalogue)]
         examples = [
-            f"{data.users.ids[pair_ids[row] // len(data.catalogue)]}:"
-            f" {counts[row]:,} of {per_item[items[row]]:,} events of {data.catalogue.ids[items[row]]}"
-            for row in np.flatnonzero(found)[:EXAMPLES]
+            f"{users[row]}: {counts[row]:,} of {per_item[items[row]]:,} events of"
+            f" {data.catalogue.ids[items[row]]}"
+            for row in np.flatnonzero(reloaded)[:EXAMPLES]
         ]
         yield Finding(
             "reloaded_items",
             False,
             "events",
-            int(found.sum()),
-            f"{int(found.sum()):,} items have most of their events from one user",
+            int(reloaded.sum()),
+            f"{int(reloaded.sum()):,} items have most of their events from one user",
             "look whether a page was reloaded or a robot was at work, and keep one event of each"
             " such user and item if so",
             examples,
@@ -393,10 +394,10 @@ def _next_ten(sequences: Ragged, numbers: np.ndarray) -> tuple[float, float]:
 
 
 def _ids(data: Dataset) -> Iterator[Finding]:
-    for column, what in (("user_id", "users"), ("item_id", "items")):
+    for column, kind in (("user_id", "users"), ("item_id", "items")):
         ids = _distinct(data, column)
-        yield from _floats(ids, column, what)
-        yield from _damaged(data, ids, column, what)
+        yield from _floats(ids, column, kind)
+        yield from _damaged(data, ids, column, kind)
         plain = ids.str.strip_chars().str.to_lowercase()
         alike = (
             pl.DataFrame({"id": ids, "plain": plain}).filter(plain.is_duplicated()).sort("plain")
@@ -406,9 +407,9 @@ def _ids(data: Dataset) -> Iterator[Finding]:
             yield Finding(
                 "ids_alike",
                 False,
-                what,
+                kind,
                 n,
-                f"{n:,} {what} have ids that differ from another only by case or blanks",
+                f"{n:,} {kind} have ids that differ from another only by case or blanks",
                 "if they are the same, write them alike in all files before the import",
                 alike.group_by("plain", maintain_order=True)
                 .agg("id")["id"]
@@ -417,16 +418,16 @@ def _ids(data: Dataset) -> Iterator[Finding]:
             )
 
 
-def _damaged(data: Dataset, ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
+def _damaged(data: Dataset, ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:
     """Find ids that a tool has merged, rounded or made of nothing."""
     merged = ids.filter(is_scientific(ids))
     if len(merged):
         yield Finding(
             "merged_ids",
             False,
-            what,
+            kind,
             len(merged),
-            f"{len(merged):,} {what} have ids such as {merged[0]}",
+            f"{len(merged):,} {kind} have ids such as {merged[0]}",
             "a spreadsheet cut longer numbers, and different ones may be one now: export"
             f" {column} as text and import again",
             merged.head(EXAMPLES).to_list(),
@@ -436,9 +437,9 @@ def _damaged(data: Dataset, ids: pl.Series, column: str, what: str) -> Iterator[
         yield Finding(
             "rounded_ids",
             False,
-            what,
+            kind,
             len(rounded),
-            f"{len(rounded):,} {what} have long ids that end in zeros, such as {rounded[0]}",
+            f"{len(rounded):,} {kind} have long ids that end in zeros, such as {rounded[0]}",
             "a tool kept 15 digits of longer numbers, and different ones may be one now: export"
             f" {column} as text and import again",
             rounded.head(EXAMPLES).to_list(),
@@ -453,7 +454,7 @@ def _damaged(data: Dataset, ids: pl.Series, column: str, what: str) -> Iterator[
         yield Finding(
             "ids_named_missing",
             False,
-            what,
+            kind,
             rows,
             f"{rows:,} rows have a {column} such as {missing[0]!r}, which may stand for none",
             f"if it does, import again with --missing {missing[0]}",
@@ -464,27 +465,27 @@ def _damaged(data: Dataset, ids: pl.Series, column: str, what: str) -> Iterator[
         yield Finding(
             "control_characters",
             False,
-            what,
+            kind,
             len(control),
-            f"{len(control):,} {what} have ids with control characters: the service refuses them",
+            f"{len(control):,} {kind} have ids with control characters: the service refuses them",
             "take line ends and tabs out of the ids and import again",
             [ascii(text) for text in control.head(EXAMPLES)],
         )
 
 
-def _floats(ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
+def _floats(ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:
     """Find ids such as "12.0", which a table of floats made of "12"."""
     floats = ids.filter(ids.str.contains(r"^[0-9]+\.0+$"))
     if not len(floats):
         return
     both = floats.filter(floats.str.replace(r"\.0+$", "").is_in(ids.implode()))
-    says = f"{len(floats):,} {what} have ids such as {floats[0]}"
+    says = f"{len(floats):,} {kind} have ids such as {floats[0]}"
     if len(both):
         says += f", {len(both):,} of which stand elsewhere without the .0"
     yield Finding(
         "ids_like_floats",
         bool(len(both)),
-        what,
+        kind,
         len(floats),
         says,
         f"a tool read whole numbers as floats: write {column} as whole numbers or text in all"

@@ -342,11 +342,13 @@ class Dataset:
             raise DataError(f"user ids are a list of strings, got {user_ids!r}")
         rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
         # one empty row at the end serves the unknown
-        known = np.where(rows >= 0, rows, len(self.users))
+        history_rows = np.where(rows >= 0, rows, len(self.users))
         sequences = self.sequences
 
         def histories(ragged: Ragged) -> Ragged:
-            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(known)
+            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(
+                history_rows
+            )
 
         columns = {}
         if sequences.times_ms is not None:
@@ -551,20 +553,20 @@ def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
     columns = [name for name in ("time_ms", "order") if name in events.columns]
     if not columns or "user_id" not in events.columns:
         return events
-    by = columns[0]
-    if not (events.schema[by].is_numeric() or events.schema[by].is_temporal()):
+    column = columns[0]
+    if not (events.schema[column].is_numeric() or events.schema[column].is_temporal()):
         return events
-    if empty := events[by].null_count():
+    if empty := events[column].null_count():
         raise DataError(
-            f"events.{by} is empty in {empty} rows: give it for every event, or for none of them"
+            f"events.{column} is empty in {empty} rows: give it for every event, or for none of them"
         )
-    if by == "order":  # may count from 0 for every user
+    if column == "order":  # may count from 0 for every user
         is_sorted = not events.select(
-            (pl.col(by) < pl.col(by).shift().over("user_id")).any()
+            (pl.col(column) < pl.col(column).shift().over("user_id")).any()
         ).item()
     else:
-        is_sorted = events[by].is_sorted()
-    return events if is_sorted else events.sort(by, maintain_order=True)
+        is_sorted = events[column].is_sorted()
+    return events if is_sorted else events.sort(column, maintain_order=True)
 
 
 def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:

@@ -29,35 +29,35 @@ def table_of(table: str, columns: Any) -> pl.DataFrame:
     for name, kind in TABLES[table].columns.items():
         if name not in frame.columns:
             continue
-        place = f"{table}.{changes.get(name, name)}"
+        label = f"{table}.{changes.get(name, name)}"
         if kind == TEXT and name.endswith("_id"):
-            frame = frame.with_columns(_ids(frame[name], place, name in TABLES[table].never_null))
+            frame = frame.with_columns(_ids(frame[name], label, name in TABLES[table].never_null))
         elif kind == TIME and name != "order":
-            frame = frame.with_columns(_times(frame[name], place, name in changes).alias(name))
+            frame = frame.with_columns(_times(frame[name], label, name in changes).alias(name))
         elif kind == ITEMS and frame.schema[name] == TEXT:
             frame = frame.with_columns(split_lists(frame[name], None)[0].alias(name))
     return frame
 
 
-def _ids(ids: pl.Series, place: str, required: bool) -> pl.Series:
+def _ids(ids: pl.Series, label: str, required: bool) -> pl.Series:
     """Return ids as the import has them. Raises DataError for a missing or unusable one."""
     if ids.dtype != TEXT:
         return ids  # numbers are cast, or refused, with the whole table
     ids = tidy_ids(ids)
-    check_ids(ids if required else ids.filter(holds_control(ids)), place)
+    check_ids(ids if required else ids.filter(holds_control(ids)), label)
     return ids
 
 
-def _times(values: pl.Series, place: str, is_renamed: bool) -> pl.Series:
+def _times(values: pl.Series, label: str, is_renamed: bool) -> pl.Series:
     """Return milliseconds since 1970.
 
     A column called time_ms holds milliseconds; another name or written dates are read as in a file.
     """
     if values.dtype == TEXT or (is_renamed and values.dtype.is_numeric()):
-        return times.from_column(values, place)
+        return times.from_column(values, label)
     problem = times.column_problem(values) if values.dtype.is_integer() else None
     if problem:
         raise DataError(
-            f"{place} {problem}; convert the column, or call it timestamp: its unit is found then"
+            f"{label} {problem}; convert the column, or call it timestamp: its unit is found then"
         )
     return values

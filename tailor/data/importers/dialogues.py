@@ -67,12 +67,12 @@ def _of_samples(
         ) from None
 
 
-def _record(place: int, row: dict[str, Any] | tuple[str, str]) -> Record:
+def _record(position: int, row: dict[str, Any] | tuple[str, str]) -> Record:
     """Return the record of a row, or of why there is none and its text."""
     if isinstance(row, dict):
-        return Record(place, json.dumps(row, ensure_ascii=False)[:2000], row)
+        return Record(position, json.dumps(row, ensure_ascii=False)[:2000], row)
     reason, raw = row
-    return Record(place, raw, reason)
+    return Record(position, raw, reason)
 
 
 class Said(NamedTuple):
@@ -215,8 +215,8 @@ def _dialogue_turns(dialogue_id: str, dialogue: Dialogue) -> Iterator[Record]:
             "text": text,
             "items": dialogue.items.get(turn),
         }
-        place = nth(dialogue.record.place, turn)
-        yield dialogue.record._replace(fields=fields, place=place)
+        position = nth(dialogue.record.position, turn)
+        yield dialogue.record._replace(fields=fields, position=position)
 
 
 def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialogue]:
@@ -231,7 +231,7 @@ def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialo
             before = dialogues.get(dialogue_id)
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{record.place} is not of ReDial's layout ({error}): dialog_id, context,"
+                f"{path}:{record.position} is not of ReDial's layout ({error}): dialog_id, context,"
                 " resp and rec are needed"
             ) from None
         items = {**(before.items if before else {}), len(texts) - 1: recommended}

@@ -1,4 +1,4 @@
-"""Imports of files - CSV, JSON, Parquet, layouts of public data sets - to a data set in a folder."""
+"""Imports of CSV, JSON, Parquet and public data sets to a data set in a folder."""
 
 import time
 from collections import Counter
@@ -83,6 +83,7 @@ class Read:
     columns: dict[str, str]
     """Our column -> the file's."""
     moments: Times | None = None
+    """Units of its times."""
     repeats: int = 0
     """Records left out because their key came before and may."""
     types: dict[str, str] = field(default_factory=dict)
@@ -347,8 +348,8 @@ def _without_repeats(table: str, rows: Rows, file: Source, strict: bool) -> Rows
     return reject(rows, file, repeated, reasons, strict)
 
 
-def _line_named(file: Source, place: int) -> str:
-    path, line = placed(file, place)
+def _line_named(file: Source, position: int) -> str:
+    path, line = placed(file, position)
     return f"{line}" if path == file.path else f"{line} of {path.name}"
 
 

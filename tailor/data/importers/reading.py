@@ -77,20 +77,22 @@ codecs.register_error(HANDLER, _mark_stray)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is written: its separator, its columns, and where its rows begin."""
+    """The dialect of a file: its separator, its columns, and where its rows begin."""
 
     path: Path
     encoding: str
     separator: str
     quoted: bool
+    """Whether fields may stand in quotes."""
     columns: tuple[str, ...]
     kinds: tuple[str, ...]
-    """Of RecBole's atomic files: token, token_seq, float or float_seq; else empty."""
+    """Types of RecBole's atomic files: token, token_seq, float or float_seq; else empty."""
     start: int
     """Bytes of the header, as UTF-8."""
     line: int
     """The line of the first row."""
     notes: tuple[str, ...] = ()
+    """Remarks for the report."""
     first: tuple[str, ...] = ()
     """The fields of the first row of a file without a header; else none."""
 
@@ -381,33 +383,33 @@ def _header(
 
 def blocks(file: Layout, progress: Progress) -> Iterator[Block]:
     """Yield all rows of the file in order, with a step of `progress` for every BLOCK bytes."""
-    rest, line, skip = b"", file.line, file.start
+    remainder, line, skip = b"", file.line, file.start
     steps = None if is_packed(file.path) else -(-file.path.stat().st_size // BLOCK)
     for piece in progress(pieces(file.path, file.encoding), f"reading {file.path.name}", steps):
-        rest += piece
-        if len(rest) < skip:
+        remainder += piece
+        if len(remainder) < skip:
             continue
-        rest, skip = rest[skip:], 0
-        block, used, lines = _cut(rest, file, line, final=False)
-        rest, line = rest[used:], line + lines
-        if len(rest) > LONGEST:
+        remainder, skip = remainder[skip:], 0
+        block, used, lines = _cut(remainder, file, line, final=False)
+        remainder, line = remainder[used:], line + lines
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{file.path}:{line}: a line of more than {LONGEST} bytes: this is not a file of"
                 " rows"
             )
         if block is not None:
             yield block
-    while rest:
+    while remainder:
         block, used, lines = _cut(
-            rest if rest.endswith(b"\n") else rest + b"\n", file, line, final=True
+            remainder if remainder.endswith(b"\n") else remainder + b"\n", file, line, final=True
         )
-        rest, line = rest[used:], line + lines
+        remainder, line = remainder[used:], line + lines
         if block is not None:
             yield block
 
 
 def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | None, int, int]:
-    """Return a block of the whole records at the start of `buffer`, and the bytes and lines used."""
+    """Return a block of whole records from `buffer`, and the bytes and lines that they take."""
     data = np.frombuffer(buffer, np.uint8)
     newlines = np.flatnonzero(data == NEWLINE)
     quotes = np.flatnonzero(data == QUOTE) if file.quoted and b'"' in buffer else newlines[:0]
@@ -459,11 +461,11 @@ def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | N
 def _with_strays(text: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """(records,) bool: True for a record that holds a stray byte."""
     stray = np.zeros(len(starts), dtype=bool)
-    place = text.find(STRAY_BYTES)
-    while place >= 0:
-        row = int(np.searchsorted(ends, place))
+    position = text.find(STRAY_BYTES)
+    while position >= 0:
+        row = int(np.searchsorted(ends, position))
         stray[row] = True
-        place = text.find(STRAY_BYTES, int(ends[row]))
+        position = text.find(STRAY_BYTES, int(ends[row]))
     return stray
 
 
@@ -579,7 +581,7 @@ def _record(lines: list[str], start: int, separator: str, width: int | None = No
 def _read_record(
     lines: list[str], start: int, separator: str, escapes: bool = False
 ) -> tuple[Parsed, int]:
-    """Return the record by one of two ways to write a quote, and how many lines were read for it."""
+    """Return the record by one of two ways to write a quote, and the lines read for it."""
     feed = _Feed(lines, start, separator if escapes else "")
     escape = "\\" if escapes else None
     try:

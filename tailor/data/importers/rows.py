@@ -42,7 +42,7 @@ BOOLEANS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How the values of a file are read."""
+    """Settings of how the values of a file are read."""
 
     time_unit: str | None = None
     """Unit of times, or order of day and month; None lets the column tell."""
@@ -68,6 +68,7 @@ class Rows:
     frame: pl.DataFrame
     rejected: list[Bad]
     notes: list[str] = field(default_factory=list)
+    """Remarks for the report."""
     repeats: int = 0
     """Rows left out because their key came before and may."""
 
@@ -100,7 +101,7 @@ def read_rows(
     emptied = Counter[str]()
     examples: dict[str, str] = {}
     names: set[str] = set()
-    kept = repeats = 0
+    n_good = repeats = 0
     for block in file.blocks(progress):
         frame, bad, unread = _typed(table, block, columns, options)
         if options.strict and bad:
@@ -111,9 +112,9 @@ def read_rows(
         examples = {name: values[0] for name, values in unread.items()} | examples
         names.update(frame.columns)
         few_columns(file.path, len(names))
-        kept += len(frame)
+        n_good += len(frame)
         repeats += block.repeats
-        _mostly_good(table, file, rejected, kept)
+        _mostly_good(table, file, rejected, n_good)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
     wanted = {
@@ -121,18 +122,18 @@ def read_rows(
         for name in emptied
     }
     notes = [
-        f'{table}.{name} could not be read in {n:,} rows and was left empty: "{examples[name][:80]}"'
-        f" is not {wanted[name]}"
+        f"{table}.{name} could not be read in {n:,} rows and was left empty:"
+        f' "{examples[name][:80]}" is not {wanted[name]}'
         for name, n in emptied.items()
     ]
     return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
 
 
-def _mostly_good(table: str, file: Source, rejected: list[Bad], kept: int) -> None:
+def _mostly_good(table: str, file: Source, rejected: list[Bad], n_good: int) -> None:
     """Raise DataError where so many rows are bad that none more can be held."""
-    if len(rejected) > max(MOST_BAD, kept):
+    if len(rejected) > max(MOST_BAD, n_good):
         raise DataError(
-            f"{file.path}: {len(rejected):,} of the first {len(rejected) + kept:,} rows are"
+            f"{file.path}: {len(rejected):,} of the first {len(rejected) + n_good:,} rows are"
             f" bad: this is no file of {table}; the first reads {rejected[0].raw[:200]!r}"
             f" ({rejected[0].reason})"
         )
@@ -184,8 +185,8 @@ def reject(
             bad.append(Bad(line, by_line[line], block.raw(row)))
         if strict and bad:
             raise refused(file, min(bad))
-    kept = rows.frame.filter(~where)
-    return Rows(kept, rows.rejected + bad, rows.notes, rows.repeats)
+    good = rows.frame.filter(~where)
+    return Rows(good, rows.rejected + bad, rows.notes, rows.repeats)
 
 
 def _typed(
@@ -317,7 +318,8 @@ def beside(name: str, table: str, columns: Mapping[str, str], names: Iterable[st
     """
     if name not in columns and name not in TABLES[table].columns:
         return name
-    kept, taken = f"{name}_in_file", set(names)
-    while kept in taken:
-        kept += "_in_file"
-    return kept
+    taken = set(names)
+    name += "_in_file"
+    while name in taken:
+        name += "_in_file"
+    return name

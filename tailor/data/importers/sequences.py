@@ -16,11 +16,11 @@ def read_sequences(path: Path, encoding: str, strict: bool, progress: Progress) 
     """Return events with `order`, the position in the user's sequence from 0; and bad lines."""
     frames: list[pl.DataFrame] = []
     rejected: list[Bad] = []
-    rest, line = "", 1
+    remainder, line = "", 1
     steps = None if is_packed(path) else -(-path.stat().st_size // BLOCK)
     for piece in progress(pieces(path, encoding), f"reading {path.name}", steps):
-        text, newline, rest = (rest + piece.decode()).rpartition("\n")
-        if len(rest) > LONGEST:
+        text, newline, remainder = (remainder + piece.decode()).rpartition("\n")
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{path}:{line}: a line of more than {LONGEST} characters: this is not a file of"
                 " sequences"
@@ -29,7 +29,7 @@ def read_sequences(path: Path, encoding: str, strict: bool, progress: Progress) 
         frames.append(frame)
         rejected += bad
         line += text.count("\n") + len(newline)
-    frame, bad = _events([rest], line)
+    frame, bad = _events([remainder], line)
     frames.append(frame)
     rejected += bad
     if strict and rejected:
