@@ -437,7 +437,8 @@ def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | N
     if not used:
         return None, 0, 0
     starts = np.r_[0, ends[:-1] + 1]
-    lines = line + (np.searchsorted(newlines, starts) if len(quotes) else np.arange(len(starts)))
+    row_of_line = np.searchsorted(newlines, starts) if len(quotes) else np.arange(len(starts))
+    lines = np.asarray(line + row_of_line)
     fields = _field_counts(data[:used], quotes, ends, file)
     blank = (ends == starts) | ((ends == starts + 1) & (data[starts] == RETURN))
     miscounted = ~blank & (fields != len(file.columns))
