@@ -88,7 +88,9 @@ def run_suite(
     ]
 
 
-def inputs_of(suite: Suite, label: str, seed: int, split: Split | JudgedCollection) -> dict[str, Any]:
+def inputs_of(
+    suite: Suite, label: str, seed: int, split: Split | JudgedCollection
+) -> dict[str, Any]:
     """All that decides a result."""
     judged = isinstance(split, JudgedCollection)
     usual = (
@@ -164,7 +166,11 @@ def _own_hash() -> str:
 
 
 def make_card(
-    inputs: dict[str, Any], split: Split | JudgedCollection, diagnosis: Diagnosis, out: Path, run: Run
+    inputs: dict[str, Any],
+    split: Split | JudgedCollection,
+    diagnosis: Diagnosis,
+    out: Path,
+    run: Run,
 ) -> Card:
     """Measure and write one card; a method that fails leaves a card that says so. An intact card of
     a result of the same inputs is returned as it is.

@@ -13,7 +13,7 @@ from tailor.core.methods import Agent, Generator, Method, Profiler
 from tailor.core.saving import load, load_titles
 from tailor.data.nouns import Evidence, Output, Profile, Query, Turn, plain
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.explanation_text import cleaned, quoted
+from tailor.evaluation.explanation_text import clean_title, quote_title
 
 COMMANDS = {
     "Recommender": "`tailor recommend`",
@@ -78,7 +78,7 @@ def _show_profile(profile: Profile, titles: dict[str, str]) -> None:
 
 
 def _evidence_text(evidence: tuple[Evidence, ...], titles: dict[str, str], most: int = 3) -> str:
-    return ", ".join(cleaned(titles.get(part.id, part.id)) for part in evidence[:most])
+    return ", ".join(clean_title(titles.get(part.id, part.id)) for part in evidence[:most])
 
 
 def generate_command(
@@ -111,7 +111,7 @@ def _show_output(output: Output, titles: dict[str, str]) -> None:
     if output.text:
         say(output.text)
     rows = [
-        [part.kind, cleaned(part.id), cleaned(titles.get(part.id, "")), f"{part.share:.1%}"]
+        [part.kind, clean_title(part.id), clean_title(titles.get(part.id, "")), f"{part.share:.1%}"]
         for part in output.evidence[:20]
     ]
     if rows:
@@ -177,7 +177,7 @@ def print_line(value: Any) -> None:
 def _show_turn(turn: Turn, titles: dict[str, str], prefix: str) -> None:
     say(f"{prefix}{turn.speaker}: {turn.text}")
     if turn.item_ids:
-        names = [f"{quoted(item, titles)} ({cleaned(item)})" for item in turn.item_ids]
+        names = [f"{quote_title(item, titles)} ({clean_title(item)})" for item in turn.item_ids]
         say("  items: " + ", ".join(names))
     say(*turn.notes)
 

@@ -17,7 +17,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
-from tailor.evaluation.explanation_text import listed, quoted
+from tailor.evaluation.explanation_text import join_names, quote_title
 from tailor.text.tfidf import count_terms
 from tailor.text.words import check_language, search_words
 
@@ -119,7 +119,7 @@ class PopularAssistant(Agent):
             return Turn(self.speaker, "I have nothing else to offer.", notes=(note,))
         ids = self.items_.named(best)
         titles = {item: self.titles_[row] for item, row in zip(ids, best, strict=True)}
-        names = listed([quoted(item, titles) for item in ids])
+        names = join_names([quote_title(item, titles) for item in ids])
         return Turn(
             self.speaker,
             _proposal(names, bool(most), is_reply),

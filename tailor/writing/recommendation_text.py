@@ -14,7 +14,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
-from tailor.evaluation.explanation_text import quoted, sentence
+from tailor.evaluation.explanation_text import quote_title, sentence
 
 ITEM = "item_id"
 """The name in `Query.context` of an item to write about."""
@@ -92,7 +92,7 @@ class RecommendationText(Generator):
             return Output(notes=notes, details={"status": "empty"})
         reason = explanations[0]
         has_reasons = bool(reason.evidence)
-        text = quoted(reason.item_id, self.titles_)
+        text = quote_title(reason.item_id, self.titles_)
         if has_reasons:
             why = sentence(reason, self.titles_, most=self.max_reasons, verb=self.verb)
             text = f"{text}: {why}"

@@ -14,7 +14,7 @@ from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
-from tailor.nn.text_encoder import SPECIAL_TOKENS, MASK_TOKEN, TextEncoderNet
+from tailor.nn.text_encoder import MASK_TOKEN, SPECIAL_TOKENS, TextEncoderNet
 from tailor.papers.retrieval.recformer import RecFormer, _newest_first
 from tailor.retrieval.sequences import Windows
 from tailor.text.attributes import VALUE
