@@ -37,13 +37,6 @@ def ids_of(given: list[str] | None) -> tuple[str, ...]:
     return tuple(one.strip() for part in given or [] for one in part.split(",") if one.strip())
 
 
-def history_of(
-    model: Path, history: list[str] | None, user: str | None, data_folder: Path | None
-) -> tuple[str, ...]:
-    """The item ids of the person asked for. Raises DataError for a user that is not known."""
-    return query_of(model, history, user, data_folder).history.item_ids
-
-
 def query_of(
     model: Path,
     history: list[str] | None,
@@ -78,10 +71,10 @@ def query_of(
     return replace(found, context={**found.context, **(context or {})})
 
 
-def _query(
-    method: Recommender, history: tuple[str, ...], text: str, exclude: tuple[str, ...]
-) -> Query:
-    """Raises DataError for words that nothing in the model would read: they would change nothing,
+def _completed(method: Recommender, query: Query, text: str, exclude: tuple[str, ...]) -> Query:
+    """Return the query with words and excluded items; the rest of what is known stays in it.
+
+    Raises DataError for words that nothing in the model would read: they would change nothing,
     silently.
     """
     if text.strip() and not method.answers_text():
@@ -89,7 +82,7 @@ def _query(
             f'--text "{text[:60]}": {method.name} reads no text; fit a model with Hybrid,'
             " DenseRetriever or TextMatch in it (docs/guide/search.md)"
         )
-    return Query(history=History(history), text=text, exclude=exclude)
+    return replace(query, text=text, exclude=exclude)
 
 
 def recommend_command(
@@ -104,8 +97,10 @@ def recommend_command(
     json: bool,
 ) -> None:
     method = opened(model)
-    items = history_of(model, history, user, data_folder)
-    query = _query(method, items, text, (*ids_of(exclude), *(() if keep_seen else items)))
+    user_query = query_of(model, history, user, data_folder)
+    items = user_query.history.item_ids
+    excluded = (*ids_of(exclude), *(() if keep_seen else items))
+    query = _completed(method, user_query, text, excluded)
     ranking = method.recommend([query], k)[0]
     reasons: list[Explanation] = []
     if method.explains() and len(ranking):
@@ -161,8 +156,10 @@ def explain_command(
     json: bool,
 ) -> None:
     method, titles = opened(model), load_titles(model)
-    items = history_of(model, history, user, data_folder)
-    query = _query(method, items, text, tuple(one for one in dict.fromkeys(items) if one != item))
+    user_query = query_of(model, history, user, data_folder)
+    items = user_query.history.item_ids
+    others = tuple(item_id for item_id in dict.fromkeys(items) if item_id != item)
+    query = _completed(method, user_query, text, others)
     known = load_item_ids(model)
     if item is not None and known is not None and item not in known:
         raise DataError(f'"{item}" is not in the catalogue.{_close(item, known)}')
