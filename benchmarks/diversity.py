@@ -46,7 +46,7 @@ def main() -> None:
         rows = []
         for name, method in methods.items():
             variety = intra_list_diversity(
-                method.recommend(asked, 10).over(data.catalogue).rows, vectors
+                method.recommend(asked, 10).reindexed(data.catalogue).rows, vectors
             )
             low, high = bootstrap(variety[:, None], seed=run.seed)
             row = {

@@ -116,7 +116,7 @@ def visits() -> dict:
             replace(queries, now_ms=asked["time_ms"].to_numpy()), max(KS)
         )
         found = (
-            lists.over(train.catalogue).rows
+            lists.reindexed(train.catalogue).rows
             == train.catalogue.rows(asked["item_id"].to_list())[:, None]
         )
         return [round(float(found[:, :k].any(axis=1).mean()), 4) for k in KS]

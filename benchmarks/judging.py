@@ -36,7 +36,7 @@ def seen_share(split: Split, rows: np.ndarray) -> float:
     histories, base = split.queries("test")[0].histories, len(split.data.catalogue)
     keys = np.arange(len(rows))[:, None] * base + rows
     return (
-        float(np.isin(keys[rows >= 0], histories.owners * base + histories.values).mean())
+        float(np.isin(keys[rows >= 0], histories.row_ids * base + histories.values).mean())
         if (rows >= 0).any()
         else 0.0
     )

@@ -135,7 +135,7 @@ def timed() -> Dataset:
     rows = data.sequences.rows
     place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
     columns = {
-        "user_id": data.users.ids[rows.owners],
+        "user_id": data.users.ids[rows.row_ids],
         "item_id": data.catalogue.ids[rows.values],
         "time_ms": 1_700_000_000_000 + 1000 * place,
     }

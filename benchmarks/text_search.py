@@ -62,7 +62,7 @@ def judged(
     lists = method.recommend([Query(text=text) for text in texts], 100)
     assert isinstance(lists, Rankings)
     targets = Ragged.of([method.items_.rows(one) for one in relevant])
-    found = hits(lists.over(method.items_).rows, targets.offsets, targets.values)
+    found = hits(lists.reindexed(method.items_).rows, targets.offsets, targets.values)
     counts = relevant_counts(targets.offsets, targets.values)
     return {"NDCG@10": ndcg(found, counts, 10), "recall@100": recall(found, counts, 100)}
 

@@ -101,7 +101,7 @@ def beam_and_exact(method: TIGER, split: Split, run: Run) -> dict[str, float]:
     for exact in (False, True):
         method.exact = exact
         started = time.process_time()
-        lists[exact] = method.recommend(asked, 10).over(queries.catalogue).rows
+        lists[exact] = method.recommend(asked, 10).reindexed(queries.catalogue).rows
         spent[exact] = 1000 * (time.process_time() - started) / len(some)
     method.exact = False
     hit = {
@@ -129,10 +129,10 @@ def answers(method: TIGER, split: Split) -> dict[str, int]:
     how many lists are short.
     """
     queries = split.queries("test")[0].without_history()
-    rows = method.recommend(queries, 10).over(queries.catalogue).rows
+    rows = method.recommend(queries, 10).reindexed(queries.catalogue).rows
     n, given = len(queries.catalogue), rows >= 0
     keys = (np.arange(len(rows))[:, None] * n + rows)[given]
-    barred = queries.exclude.owners * n + queries.exclude.values
+    barred = queries.exclude.row_ids * n + queries.exclude.values
     return {
         "answers": int(given.sum()),
         "no item": int((rows >= n).sum()),

@@ -134,7 +134,7 @@ def on_beauty(run: Run) -> dict:
     best = choice.best
     ends = PersonalizedPageRank(**{**best.params(), "read": "ends"}).fit(split.train, run)
     plain = PersonalizedPageRank(walks=500).fit(split.train, run)
-    queries = split.queries("test")[0].over(best.items_)
+    queries = split.queries("test")[0].reindexed(best.items_)
     started = time.perf_counter()
     one = [plain.near(queries[at : at + 2_000], workers=1) for at in range(0, len(queries), 2_000)]
     seconds = time.perf_counter() - started

@@ -262,7 +262,7 @@ def some_users(split: Split, share: float, run: Run) -> Split:
     sequences = split.data.sequences
     chosen = run.rng("screen").random(len(split.data.users)) < share
     kept = np.zeros(len(split.part), dtype=bool)
-    kept[sequences.events] = chosen[sequences.rows.owners]
+    kept[sequences.events] = chosen[sequences.rows.row_ids]
     few = replace(split, part=np.where(kept, split.part, DROPPED).astype(np.int8))
     users = int(few.report["users"]["valid"])
     if users < LEAST_USERS:

@@ -305,8 +305,8 @@ class ScoringRecommender(Recommender):
         """
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        queries = queries.over(self.items_)
-        lists = None if candidates is None else candidates.over(self.items_).ragged()
+        queries = queries.reindexed(self.items_)
+        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(self.items_)):
             some = queries[start:stop]
@@ -347,7 +347,7 @@ class Predictor(Method):
                 " for each query"
             )
         rows = Ragged.of([self.items_.rows(ids) for ids in item_ids])
-        values = self._predict(asked.over(self.items_), rows)
+        values = self._predict(asked.reindexed(self.items_), rows)
         return np.split(values, rows.offsets[1:-1]) if len(asked) else []
 
     @abstractmethod

@@ -51,7 +51,7 @@ class Ragged:
         return np.diff(self.offsets)
 
     @cached_property
-    def owners(self) -> np.ndarray:
+    def row_ids(self) -> np.ndarray:
         """(m,) the row that each value belongs to."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
@@ -98,7 +98,7 @@ class Ragged:
             (data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns)
         )
 
-    def faded(self, columns: int, decay: float, length: int) -> sp.csr_matrix:
+    def decayed_matrix(self, columns: int, decay: float, length: int) -> sp.csr_matrix:
         """(n, columns) of the last `length` values of each row, each weighing `decay` times as much
         as the one after it.
         """

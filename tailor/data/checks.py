@@ -194,7 +194,7 @@ def _ties(data: Dataset, times: Ragged | None) -> Iterator[Finding]:
         f"{same.mean():.1%} of events share their time with another one of the same user; "
         f"file order decides {decided.sum() / last.sum():.1%} of the targets of leave-last-out",
         "prefer a split by time; keep finer times if the source has them",
-        data.users.named(times.owners[decided][:EXAMPLES]),
+        data.users.named(times.row_ids[decided][:EXAMPLES]),
     )
 
 

@@ -129,7 +129,7 @@ class Outcome:
                 else "there is no event"
             )
         before = _first_of_a_tie(data)[places]
-        users = data.sequences.rows.owners[places]
+        users = data.sequences.rows.row_ids[places]
         events = data.sequences.events[places]
         now = data.events["time_ms"].to_numpy()[events] if data.has_times else None
         queries = _as_of(data, users, before, known, self.length, now)
@@ -151,7 +151,7 @@ class Outcome:
         """
         n, rows = len(data.catalogue), data.sequences.rows
         had, kept = (chosen | known)[data.sequences.events], known[data.sequences.events]
-        theirs = np.unique(rows.owners[had] * n + rows.values[had])
+        theirs = np.unique(rows.row_ids[had] * n + rows.values[had])
         owner = np.repeat(np.arange(len(positive)), self.negatives)
         person = data.users.rows(positive.queries.user_ids.tolist())[owner].astype(np.int64)
         counts = (
@@ -268,7 +268,7 @@ def _first_of_a_tie(data: Dataset) -> np.ndarray:
     m, times = len(data.sequences.rows.values), data.sequences.times_ms
     if times is None:
         return np.arange(m)
-    owners = data.sequences.rows.owners
+    owners = data.sequences.rows.row_ids
     new = np.r_[True, (owners[1:] != owners[:-1]) | (times.values[1:] != times.values[:-1])]
     return np.maximum.accumulate(np.where(new, np.arange(m), 0)) if m else np.arange(0)
 
@@ -282,7 +282,7 @@ def _places_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.n
         raise DataError(
             "the events have no times: what was known when a list was shown cannot be said"
         )
-    owners = np.concatenate([sequences.rows.owners, users])
+    owners = np.concatenate([sequences.rows.row_ids, users])
     times = np.concatenate([sequences.times_ms.values, now_ms])
     is_event = np.arange(len(owners)) < len(sequences.rows.values)
     # at one time, who asks stands before what happens

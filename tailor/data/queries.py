@@ -178,11 +178,11 @@ class Queries(Sequence[Query]):
         """
         mask = np.full((len(self), len(self.catalogue)), candidates is None)
         if candidates is not None:
-            mask[candidates.owners, candidates.values] = True
+            mask[candidates.row_ids, candidates.values] = True
         if self.blocked:
             mask[:, self.blocked_rows] = False
         if self.exclude is not None:
-            mask[self.exclude.owners, self.exclude.values] = False
+            mask[self.exclude.row_ids, self.exclude.values] = False
         return mask
 
     def without_history(self) -> "Queries":
@@ -192,7 +192,7 @@ class Queries(Sequence[Query]):
         both = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
         return replace(self, exclude=Ragged.of(both))
 
-    def over(self, catalogue: Vocabulary) -> "Queries":
+    def reindexed(self, catalogue: Vocabulary) -> "Queries":
         """The same queries in the rows of another catalogue; items it does not know are left out."""
         to = self.catalogue.mapping_to(catalogue)
         if to is None:
@@ -232,9 +232,9 @@ class Rankings(Sequence[Ranking]):
         already made pass through.
         """
         if isinstance(rankings, Rankings):
-            return rankings if catalogue is None else rankings.over(catalogue)
+            return rankings if catalogue is None else rankings.reindexed(catalogue)
         if catalogue is not None:
-            return cls.of(rankings).over(catalogue)
+            return cls.of(rankings).reindexed(catalogue)
         catalogue = Vocabulary.of_items(one for r in rankings for one in r.ids)
         out = cls.empty(catalogue, len(rankings), max(map(len, rankings), default=0))
         columns = {
@@ -332,7 +332,7 @@ class Rankings(Sequence[Ranking]):
         columns = {name: column[:, :k] for name, column in self.columns.items()}
         return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], columns=columns)
 
-    def over(self, catalogue: Vocabulary) -> "Rankings":
+    def reindexed(self, catalogue: Vocabulary) -> "Rankings":
         """The same rankings in the rows of another catalogue; items it does not know are dropped
         and the rest moves up.
         """

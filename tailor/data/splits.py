@@ -171,7 +171,7 @@ class Split:
     def report(self) -> dict[str, Any]:
         """What the split kept and dropped, in numbers."""
         codes = self.part[self.data.sequences.events]
-        users = self.data.sequences.rows.owners
+        users = self.data.sequences.rows.row_ids
         counts = {
             name: int((self.part == code).sum())
             for name, code in [
@@ -207,7 +207,7 @@ class Split:
         order decides there.
         """
         kept = codes != DROPPED
-        codes, owners = codes[kept], self.data.sequences.rows.owners[kept]
+        codes, owners = codes[kept], self.data.sequences.rows.row_ids[kept]
         tests = len(np.unique(owners[codes == TEST]))
         if self.data.sequences.times_ms is None or not tests:
             return 0.0

@@ -34,7 +34,7 @@ def stats(data: Dataset) -> dict[str, Any]:
     per_item = np.bincount(rows.values, minlength=len(data.catalogue))
     seen = np.sort(per_item[per_item > 0])[::-1]
     events, cells = len(rows.values), len(rows) * len(data.catalogue)
-    pairs = rows.owners.astype(np.int64) * len(data.catalogue) + rows.values
+    pairs = rows.row_ids.astype(np.int64) * len(data.catalogue) + rows.values
     top = seen[: -(-len(seen) // 10)]
     return {
         "users": len(rows),
@@ -79,7 +79,7 @@ def tied(times: Ragged) -> np.ndarray:
     """(m,) bool: whether an event shares its time with the event before or after it of the same
     user.
     """
-    same = (times.values[1:] == times.values[:-1]) & (times.owners[1:] == times.owners[:-1])
+    same = (times.values[1:] == times.values[:-1]) & (times.row_ids[1:] == times.row_ids[:-1])
     return np.r_[False, same] | np.r_[same, False]
 
 

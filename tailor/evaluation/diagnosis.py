@@ -144,7 +144,7 @@ class _Case:
         out = []
         for start, stop in blocks(len(self.histories), self.items):
             history = self.histories.slice(start, stop)
-            scores = history.faded(self.items, decay, 100) @ weights
+            scores = history.decayed_matrix(self.items, decay, 100) @ weights
             out.append(top_k(scores, K, exclude=history)[0])
         return np.concatenate(out)
 
@@ -298,13 +298,13 @@ def _popular(case: _Case, counts: np.ndarray) -> np.ndarray:
     place[best] = np.arange(len(best))
     allowed = np.ones((len(case.histories), len(best)), dtype=bool)
     known = place[case.histories.values] >= 0
-    allowed[case.histories.owners[known], place[case.histories.values[known]]] = False
+    allowed[case.histories.row_ids[known], place[case.histories.values[known]]] = False
     first = np.argsort(~allowed, axis=1, kind="stable")[:, :K]
     return np.where(np.take_along_axis(allowed, first, 1), best[first], -1).astype(np.int32)
 
 
 def _shuffled(rows: Ragged, rng: np.random.Generator) -> np.ndarray:
-    return rows.values[np.lexsort((rng.random(len(rows.values)), rows.owners))]
+    return rows.values[np.lexsort((rng.random(len(rows.values)), rows.row_ids))]
 
 
 def _similar(case: _Case, words: sp.csr_matrix) -> np.ndarray:
@@ -333,7 +333,7 @@ def _next_ids(case: _Case, numbers: np.ndarray) -> np.ndarray:
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     largest = np.full(len(case.histories), -1)
-    np.maximum.at(largest, case.histories.owners, place[case.histories.values])
+    np.maximum.at(largest, case.histories.row_ids, place[case.histories.values])
     after = largest[:, None] + np.arange(1, K + 1)
     return np.where(
         (after < len(order)) & (largest >= 0)[:, None], order[np.minimum(after, len(order) - 1)], -1

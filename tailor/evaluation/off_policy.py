@@ -200,7 +200,7 @@ def _answers(
             range(0, len(queries), BLOCK), "asking again", -(-len(queries) // BLOCK)
         )
     ]
-    lists = [Rankings.of(one).over(data.catalogue) for one in blocks]
+    lists = [Rankings.of(one).reindexed(data.catalogue) for one in blocks]
     return Rankings.stack([_padded(one, k) for one in lists])
 
 

@@ -76,7 +76,7 @@ def evaluate(
             _rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics
         )
         of_lists = _of_lists(
-            lists.over(queries.catalogue), lists.lengths, known, learned_users, max(k)
+            lists.reindexed(queries.catalogue), lists.lengths, known, learned_users, max(k)
         )
         results[name, how] = Result(values, of_lists, seconds, trained_on(named[name], split))
     report = Report(
@@ -85,7 +85,7 @@ def evaluate(
         queries.user_ids.tolist(),
         strata(split, queries, targets),
         results,
-        _repeat_share(queries, targets.owners, targets.values),
+        _repeat_share(queries, targets.row_ids, targets.values),
         "the whole catalogue" if candidates is None else candidates.label,
         _reachable(given, targets),
     )
@@ -159,7 +159,7 @@ def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
 def item_users(split: Split) -> np.ndarray:
     """(N,) number of users of the training part who have each item."""
     rows = split.train.sequences.rows
-    pairs = np.unique(rows.owners * len(split.data.catalogue) + rows.values)
+    pairs = np.unique(rows.row_ids * len(split.data.catalogue) + rows.values)
     return np.bincount(
         pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue)
     )
@@ -216,5 +216,5 @@ def _of_lists(
 
 def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:
     base = max(len(queries.catalogue), 1)
-    seen = queries.histories.owners * base + queries.histories.values
+    seen = queries.histories.row_ids * base + queries.histories.values
     return round(float(np.isin(owners * base + targets, seen).mean()), 4)

@@ -164,7 +164,7 @@ class Judged:
     def facts(self) -> dict[str, float | None]:
         """How much there is to find."""
         rows, grades = self.judgements
-        positive = np.bincount(rows.owners, grades > 0, len(rows))
+        positive = np.bincount(rows.row_ids, grades > 0, len(rows))
         lists = self.candidates
         within = None
         if lists is not None:
@@ -224,7 +224,7 @@ def evaluate_judged(
     results = {}
     for name, method in run.progress(list(methods.items()), "evaluating", len(methods)):
         started = time.perf_counter()
-        lists = Rankings.of(method.recommend(queries, max(k), judged.candidates)).over(
+        lists = Rankings.of(method.recommend(queries, max(k), judged.candidates)).reindexed(
             judged.data.catalogue
         )
         seconds = time.perf_counter() - started

@@ -122,7 +122,7 @@ class GivenLists:
         keep their places.
         """
         is_known = pl.Series(queries.catalogue.codes(self.table["item_id"]) >= 0)
-        queries = queries.over(
+        queries = queries.reindexed(
             queries.catalogue.joined(
                 Vocabulary.of_items(self.table["item_id"].filter(~is_known).unique())
             )
@@ -152,15 +152,15 @@ class GivenLists:
         if queries.exclude is not None:
             base = max(len(queries.catalogue), 1)
             kept = ~np.isin(
-                rows.owners * base + rows.values,
-                queries.exclude.owners * base + queries.exclude.values,
+                rows.row_ids * base + rows.values,
+                queries.exclude.row_ids * base + queries.exclude.values,
             )
             rows, scores = rows.keep(kept), scores[kept]
         first = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths) < k
         rows, scores = rows.keep(first), scores[first]
         out = Rankings.empty(queries.catalogue, len(queries), k)
         place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
-        out.rows[rows.owners, place], out.scores[rows.owners, place] = rows.values, scores
+        out.rows[rows.row_ids, place], out.scores[rows.row_ids, place] = rows.values, scores
         return out
 
 
@@ -189,7 +189,7 @@ class Candidates:
         width = int(rows.lengths.max(initial=1))
         out = Rankings.empty(queries.catalogue, len(queries), width)
         place = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
-        out.rows[rows.owners, place], out.scores[rows.owners, place] = rows.values, 0
+        out.rows[rows.row_ids, place], out.scores[rows.row_ids, place] = rows.values, 0
         return out
 
 

@@ -197,8 +197,8 @@ class TIGER(SequenceLearner):
     # answering
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        queries = queries.over(self.items_)
-        lists = None if candidates is None else candidates.over(self.items_).ragged()
+        queries = queries.reindexed(self.items_)
+        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         rows, scores = (
             np.full((len(queries), k), -1, np.int32),
             np.full((len(queries), k), -np.inf, np.float32),

@@ -139,7 +139,7 @@ class Choosable:
 
 
 def _keys(lists: Ragged, place: np.ndarray, n: int) -> np.ndarray:
-    return lists.owners * n + place[lists.values]
+    return lists.row_ids * n + place[lists.values]
 
 
 def beam(

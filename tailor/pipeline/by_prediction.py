@@ -55,8 +55,8 @@ class ByPrediction(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         items = self.predictor_.items_
-        queries = queries.over(items)
-        lists = None if candidates is None else candidates.over(items).ragged()
+        queries = queries.reindexed(items)
+        lists = None if candidates is None else candidates.reindexed(items).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(items)):
             some = queries[start:stop]

@@ -71,8 +71,8 @@ class Cascade(Recommender):
         self.rank_ = clone(self.rank).fit(cut.train.with_lists(lists), run)
         self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
         listed = np.isin(
-            targets.owners * len(data.catalogue) + targets.values,
-            _keys(lists.rankings.over(data.catalogue)),
+            targets.row_ids * len(data.catalogue) + targets.values,
+            _keys(lists.rankings.reindexed(data.catalogue)),
         )
         self.fit_report_ = {
             "lists": len(queries),

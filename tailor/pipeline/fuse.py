@@ -150,7 +150,7 @@ class Fuse(Recommender):
             some = None if candidates is None else candidates[start : start + BLOCK]
             blocks.append(self._fused(queries[start : start + BLOCK], k, some))
         return (
-            Rankings.stack([block.over(blocks[0].catalogue) for block in blocks])
+            Rankings.stack([block.reindexed(blocks[0].catalogue) for block in blocks])
             if blocks
             else Rankings.empty(Vocabulary([]), 0, k)
         )
@@ -203,7 +203,7 @@ class Fuse(Recommender):
             isinstance(part, ScoringRecommender) and part.items_.is_within(first.items_)
             for part in parts
         ):
-            queries = queries.over(first.items_)  # looked up once, not by every part
+            queries = queries.reindexed(first.items_)  # looked up once, not by every part
         lists = one_catalogue(
             [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
         )
@@ -342,7 +342,7 @@ def _weighted(
 
 def _distinct(targets: Ragged) -> Ragged:
     """Each row's values once, as the metrics count them."""
-    keys = targets.owners * (int(targets.values.max(initial=0)) + 1) + targets.values
+    keys = targets.row_ids * (int(targets.values.max(initial=0)) + 1) + targets.values
     mask = np.zeros(len(keys), dtype=bool)
     mask[np.unique(keys, return_index=True)[1]] = True
     return targets.keep(mask)
@@ -407,7 +407,7 @@ class _Problem:
         known = targets.values >= 0  # a target that is in no part's catalogue is missed by all
         on_target = np.stack(
             [
-                np.asarray(vote[targets.owners, targets.values * known]).ravel() * known
+                np.asarray(vote[targets.row_ids, targets.values * known]).ravel() * known
                 for vote in votes
             ],
             axis=1,
@@ -415,7 +415,7 @@ class _Problem:
         ideal = np.cumsum(1 / np.log2(np.arange(2, 12)))[np.minimum(targets.lengths, 10) - 1]
         named = on_target.any(axis=1)  # the others are misses whatever the weights
         items = Ragged(some.indptr.astype(np.int64), np.arange(len(owners))).take(
-            targets.owners[named]
+            targets.row_ids[named]
         )
         self.targets.append(on_target[named])
         self.rivals.append(every[items.values])
@@ -423,7 +423,7 @@ class _Problem:
             some.indices[items.values] < np.repeat(targets.values[named], items.lengths)
         )
         self.rivals_n.append(items.lengths)
-        self.worth.append(1 / ideal[targets.owners[named]])
+        self.worth.append(1 / ideal[targets.row_ids[named]])
         self.queries_n += len(targets)
         self.pairs += len(items.values)
 

@@ -137,7 +137,7 @@ class Gate(Recommender):
             asked = self.restrict(asked.without_history() if self.exclude_history else asked)
             wanted = targets.slice(start, min(start + BLOCK, len(queries)))
             for at, part in enumerate(self.parts_):
-                rows = cast(Rankings, part.recommend(asked, 10)).over(queries.catalogue).rows
+                rows = cast(Rankings, part.recommend(asked, 10)).reindexed(queries.catalogue).rows
                 found = hits(rows, wanted.offsets, wanted.values)
                 values[start : start + BLOCK, at] = ndcg(
                     found, relevant_counts(wanted.offsets, wanted.values), 10
@@ -170,7 +170,7 @@ class Gate(Recommender):
         """(n,) which part answers each query."""
         read = self._read()
         schema = _schema(read)
-        known = queries.over(self.items_)
+        known = queries.reindexed(self.items_)
         now = [NO_TIME] * len(queries) if queries.now_ms is None else queries.now_ms.tolist()
         columns: dict[str, Any] = {
             "history_length": known.histories.lengths,

@@ -15,7 +15,7 @@ def one_catalogue(parts: Sequence[Rankings]) -> list[Rankings]:
     union = parts[0].catalogue
     for part in parts[1:]:
         union = union.joined(part.catalogue)
-    return [part.over(union) for part in parts]
+    return [part.reindexed(union) for part in parts]
 
 
 def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:

@@ -90,7 +90,7 @@ class CalibratedScore(Predictor):
             pairs = self.outcome().judge(split, "valid", run.rng("calibration"))
             rows = self.items_.rows(pairs.queries.catalogue.named(pairs.items))
             raw = self._raw(
-                pairs.queries.over(self.items_),
+                pairs.queries.reindexed(self.items_),
                 Ragged.of_lengths(np.ones(len(rows), np.int64), rows),
             )
             known = raw[np.isfinite(raw)]
@@ -119,7 +119,7 @@ class CalibratedScore(Predictor):
         infinity where it says nothing.
         """
         n = len(self.items_)
-        asked = items.owners * n + items.values
+        asked = items.row_ids * n + items.values
         keys = np.unique(asked[items.values >= 0])
         lists = Ragged.of_lengths(
             np.bincount(keys // max(n, 1), minlength=len(queries)),
@@ -134,7 +134,7 @@ class CalibratedScore(Predictor):
         )
         found = self.recommender_._recommend(
             replace(queries, exclude=None, blocked=()), width, candidates
-        ).over(self.items_)
+        ).reindexed(self.items_)
         owner = np.broadcast_to(np.arange(len(queries))[:, None], found.rows.shape)
         named, scores = (owner * n + found.rows)[found.rows >= 0], found.scores[found.rows >= 0]
         order = np.argsort(named)

@@ -155,7 +155,7 @@ class Features:
         """(n, slots) the row of each of the latest items, and 1; 0 where there is none."""
         recent = queries.histories.last(slots)
         out = np.zeros((len(queries), slots), dtype=np.int64)
-        out[recent.owners, recent.from_end] = recent.values + 1
+        out[recent.row_ids, recent.from_end] = recent.values + 1
         return out
 
     def _asked(self, name: str, queries: Queries) -> np.ndarray:

@@ -232,7 +232,7 @@ class FieldPredictor(NetMethod, Predictor):
         return self._make_field_net(features.codes, features.field_of)
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        asked = queries.take(items.owners)
+        asked = queries.take(items.row_ids)
         said = self._said(*self._ready_features().encoded(asked, items.values))
         if "platt" in self.calibration_:
             return Platt(*self.calibration_["platt"])(said)

@@ -28,7 +28,7 @@ class AsGiven(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         assert candidates is not None  # `recommend` refuses to go on without
-        queries, lists = queries.over(self.items_), candidates.over(self.items_)
+        queries, lists = queries.reindexed(self.items_), candidates.reindexed(self.items_)
         allowed = queries.allowed()
         kept = lists.only(allowed[np.arange(len(lists))[:, None], lists.rows]).first(k)
         # a list need not come with scores that fall

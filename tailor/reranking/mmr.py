@@ -84,7 +84,9 @@ class Diversify(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         width = max(k, self.depth)
-        found = cast(Rankings, self.inner_.recommend(queries, width, candidates)).over(self.items_)
+        found = cast(Rankings, self.inner_.recommend(queries, width, candidates)).reindexed(
+            self.items_
+        )
         order = np.full((len(found), min(k, found.rows.shape[1])), -1)
         values = np.full(order.shape, -np.inf, np.float32)
         step = max(1, min(PLACES // width, WORDS // max(self.vectors_.shape[1], 1)))

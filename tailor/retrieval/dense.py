@@ -79,7 +79,9 @@ class DenseRetriever(ScoringRecommender):
 
     def _asked(self, queries: Queries) -> np.ndarray:
         """(B, D) unit vectors of the queries; zero where a query says nothing."""
-        weights = queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
+        weights = queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
+        )
         vectors = unit_length(
             np.asarray(weights @ self.vectors_, dtype=np.float32).reshape(len(queries), -1)
         )
@@ -100,7 +102,7 @@ class DenseRetriever(ScoringRecommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         if candidates is not None or not len(self.index_):
             return super()._recommend(queries, k, candidates)
-        queries = queries.over(self.items_)
+        queries = queries.reindexed(self.items_)
         asked = self._asked(queries)
         index = VectorIndex(self.index, self.exact_upto).restore(self.vectors_, self.index_)
         silent = np.flatnonzero(~self.vectors_.any(axis=1))

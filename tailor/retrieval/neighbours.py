@@ -54,7 +54,9 @@ class ItemToItem(ScoringRecommender):
             )
 
     def _history(self, queries: Queries) -> sp.csr_matrix:
-        return queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
+        return queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
+        )
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         return self._history(queries) @ self.weights_
@@ -69,7 +71,7 @@ class ItemToItem(ScoringRecommender):
             or type(self)._scores is not ItemToItem._scores
         ):
             return super()._recommend(queries, k, candidates)
-        queries = queries.over(self.items_)
+        queries = queries.reindexed(self.items_)
         rows, scores = (
             np.full((len(queries), k), -1, np.int32),
             np.full((len(queries), k), -np.inf, np.float32),
@@ -113,7 +115,7 @@ class ItemToItem(ScoringRecommender):
     ) -> list[list[Explanation]]:
         """Each item's score split exactly over the events of the history; shares sum to 1."""
         self._check_fitted()
-        asked = Queries.of(queries).over(self.items_)
+        asked = Queries.of(queries).reindexed(self.items_)
         return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
 
     def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:

@@ -65,7 +65,7 @@ class Popularity(ScoringRecommender):
         """One order serves everybody: walk down it past what each query excludes."""
         if candidates is not None:
             return super()._recommend(queries, k, candidates)
-        queries = queries.over(self.items_)
+        queries = queries.reindexed(self.items_)
         order, allowed = self.order_, np.ones(len(self.items_), dtype=bool)
         if queries.blocked:
             allowed[queries.blocked_rows] = False

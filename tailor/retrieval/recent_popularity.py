@@ -149,7 +149,7 @@ def _segments(data: Dataset, column: str) -> list[str | None]:
 def _by_segment(
     rows: Ragged, weights: np.ndarray, segment: np.ndarray, segments: int, items: int
 ) -> sp.csr_matrix:
-    of_event = segment[rows.owners]
+    of_event = segment[rows.row_ids]
     kept = (of_event >= 0) & (weights > 0)
     entries = (weights[kept].astype(np.float32), (of_event[kept], rows.values[kept]))
     return sp.csr_matrix(entries, shape=(segments, items), dtype=np.float32)

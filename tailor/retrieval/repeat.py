@@ -107,7 +107,7 @@ class Repeat(ScoringRecommender):
         # a person's spells with an item, of which the last is open
         run = np.cumsum(spells.is_open) - spells.is_open
         returns, due = np.bincount(run, ~spells.is_open), np.bincount(run, risk)
-        query = queries.histories.owners[spells.order][spells.is_open]
+        query = queries.histories.row_ids[spells.order][spells.is_open]
         scores = (rate[spells.is_open] * (returns + self.own) / (due + self.own)).astype(np.float32)
         found = sp.csr_matrix(
             (scores, (query, spells.item[spells.is_open])), shape=(len(queries), len(self.items_))
@@ -125,12 +125,12 @@ class Repeat(ScoringRecommender):
             return start, now, np.zeros(len(start), dtype=bool)
         times = queries.columns["times_ms"].values
         asked = np.full(len(queries), self.end_ms_)
-        np.maximum.at(asked, rows.owners, times)
+        np.maximum.at(asked, rows.row_ids, times)
         if queries.now_ms is not None:
             asked = np.where(queries.now_ms == NO_TIME, asked, queries.now_ms)
         timed = times != NO_TIME
         start[timed] = (times[timed] - self.end_ms_) / DAY_MS
-        now[timed] = (asked[rows.owners[timed]] - self.end_ms_) / DAY_MS
+        now[timed] = (asked[rows.row_ids[timed]] - self.end_ms_) / DAY_MS
         return start, now, timed
 
     def explain(
@@ -166,7 +166,7 @@ class _Spells:
     @classmethod
     def of(cls, rows: Ragged, start: np.ndarray, end: np.ndarray) -> "_Spells":
         """`start` (events,) says when each event was, `end` (events,) until when its user was seen."""
-        key = rows.owners.astype(np.int64) * (int(rows.values.max(initial=0)) + 1) + rows.values
+        key = rows.row_ids.astype(np.int64) * (int(rows.values.max(initial=0)) + 1) + rows.values
         order = np.argsort(key, kind="stable")
         key = key[order]
         is_open = np.r_[key[1:] != key[:-1], True] if len(key) else np.zeros(0, dtype=bool)

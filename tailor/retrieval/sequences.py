@@ -176,7 +176,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         share of what goes in all; no events where nothing goes.
         """
         self._check_fitted()
-        asked = Queries.of(queries).over(self.items_)
+        asked = Queries.of(queries).reindexed(self.items_)
         return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
 
     def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:

@@ -73,7 +73,7 @@ class TextMatch(ScoringRecommender):
     ) -> list[list[Explanation]]:
         """Each item's score split exactly over the query's words."""
         self._check_fitted()
-        asked = Queries.of(queries).over(self.items_)
+        asked = Queries.of(queries).reindexed(self.items_)
         out = []
         for i, ranking in enumerate(rankings):
             rows = self.items_.rows(ranking.ids)

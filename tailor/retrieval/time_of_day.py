@@ -119,7 +119,7 @@ class TimeOfDay(ScoringRecommender):
         """Query, item and weight of each recent event of the histories."""
         rows = queries.histories
         recent = rows.from_end < self.history_length
-        owner, item = rows.owners[recent], rows.values[recent]
+        owner, item = rows.row_ids[recent], rows.values[recent]
         weight = np.ones(len(item), np.float32)
         if "times_ms" in queries.columns:
             own_hour, own_weekday = self._buckets(queries.columns["times_ms"].values[recent])

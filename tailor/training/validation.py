@@ -49,7 +49,7 @@ class Validation:
         rows = np.sort(run.rng("validation").permutation(len(queries))[:VALID_USERS])
         queries, targets = queries.take(rows), targets.take(rows)
         history_counts = queries.histories.matrix(len(queries.catalogue))
-        counts = history_counts[targets.owners, np.maximum(targets.values, 0)]
+        counts = history_counts[targets.row_ids, np.maximum(targets.values, 0)]
         repeat_share = (np.asarray(counts).ravel() > 0).mean()
         return cls(
             split,
@@ -60,7 +60,7 @@ class Validation:
 
     def value(self, method: Recommender) -> float:
         """Return the NDCG@10 of the method's present answers."""
-        lists = method._recommend(self.queries, 10, None).over(self.queries.catalogue)
+        lists = method._recommend(self.queries, 10, None).reindexed(self.queries.catalogue)
         offsets, targets = self.targets.offsets, self.targets.values
         is_hit = hits(lists.rows, offsets, targets)
         return float(np.nanmean(ndcg(is_hit, relevant_counts(offsets, targets), 10)))

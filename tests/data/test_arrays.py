@@ -26,7 +26,7 @@ def test_ragged_equals_lists(rows, data):
     assert plain(ragged) == rows
     assert [row.tolist() for row in ragged] == rows
     assert ragged.lengths.tolist() == [len(row) for row in rows]
-    assert ragged.owners.tolist() == [i for i, row in enumerate(rows) for _ in row]
+    assert ragged.row_ids.tolist() == [i for i, row in enumerate(rows) for _ in row]
     assert ragged.from_end.tolist() == [len(row) - 1 - at for row in rows for at in range(len(row))]
     start, stop = sorted(data.draw(st.tuples(st.integers(0, len(rows)), st.integers(0, len(rows)))))
     assert plain(ragged.slice(start, stop)) == rows[start:stop]

@@ -57,7 +57,7 @@ def test_nouns_to_arrays_and_back(given):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(queries(), max_size=5), st.lists(ids, unique=True))
 def test_another_catalogue_drops_unknown_items_with_their_times(given, known):
-    over = from_arrays(Queries.of(given)).over(Vocabulary.of_items(known))
+    over = from_arrays(Queries.of(given)).reindexed(Vocabulary.of_items(known))
     for got, was in zip(over, given, strict=True):
         kept = [
             (one, time)
@@ -100,7 +100,7 @@ def test_items_blocked_for_everybody_are_excluded_in_every_noun(change):
         .without(["b"])
     )
     assert [set(one.exclude) for one in made] == [{"a", "b", "x"}] * 2
-    assert set(made.over(Vocabulary.of_items(["a", "q"]))[1].exclude) >= {"a"}
+    assert set(made.reindexed(Vocabulary.of_items(["a", "q"]))[1].exclude) >= {"a"}
     assert same(made[0].history, History.of("a"))
 
 
@@ -123,7 +123,9 @@ def test_without_history_excludes_it_in_the_nouns_too(change, exclude):
         set(),
         {"a"},
     ]
-    assert same(list(made.over(Vocabulary.of_items("abz"))), list(made)) or change is from_arrays
+    assert (
+        same(list(made.reindexed(Vocabulary.of_items("abz"))), list(made)) or change is from_arrays
+    )
 
 
 def test_the_time_a_query_is_asked_reaches_the_arrays():
@@ -136,7 +138,7 @@ def test_the_time_a_query_is_asked_reaches_the_arrays():
 
 def test_a_stranger_keeps_text_context_and_id():
     query = Query("u", text="red shoes", context={"page": 1}, request_id="r")
-    made = Queries.of([query]).over(Vocabulary.of_items(["a"])).without_history()
+    made = Queries.of([query]).reindexed(Vocabulary.of_items(["a"])).without_history()
     assert same(made[0], query)
     assert made.text(0) == "red shoes"
 
@@ -152,7 +154,7 @@ def test_changes_leave_the_queries_they_come_from_alone():
     before = list(made)
     made.without(["a", "n"])
     made.without_history()
-    made.over(Vocabulary.of_items(["b"]))
+    made.reindexed(Vocabulary.of_items(["b"]))
     assert same(list(made), before)
     assert made.blocked == ()
 
@@ -185,7 +187,7 @@ def test_a_stage_that_scored_only_some_lists_leaves_nan_in_the_others():
 @given(st.lists(st.lists(ids, max_size=5, unique=True), max_size=4), st.lists(ids, unique=True))
 def test_another_catalogue_drops_unknown_items_and_moves_the_rest_up(lists, known):
     given = [ranking(*one, note=f"{at}") for at, one in enumerate(lists)]
-    made = Rankings.of(given).over(Vocabulary.of_items(known))
+    made = Rankings.of(given).reindexed(Vocabulary.of_items(known))
     assert same(list(made), list(Rankings.of(given, Vocabulary.of_items(known))))
     for got, was in zip(made, given, strict=True):
         kept = [at for at, one in enumerate(was.ids) if one in known]
@@ -198,7 +200,7 @@ def test_another_catalogue_drops_unknown_items_and_moves_the_rest_up(lists, know
 
 def test_empty_lists_of_an_empty_catalogue_go_over_any_other():
     """What a filter that failed answers to strangers, whose queries name no item at all."""
-    made = Rankings.empty(Vocabulary([]), 2, 3, "why").over(Vocabulary.of_items(["a", "b"]))
+    made = Rankings.empty(Vocabulary([]), 2, 3, "why").reindexed(Vocabulary.of_items(["a", "b"]))
     assert made.lengths.tolist() == [0, 0]
     assert made[1].notes == ("why",)
 

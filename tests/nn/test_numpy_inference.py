@@ -71,7 +71,7 @@ def test_lone_queries_are_answered_as_in_company(monkeypatch):
     method = SASRec(width=16, heads=2, blocks=2, length=5, epochs=3, negatives=20).fit(
         data, Run(workers=1)
     )
-    queries = method.restrict(data.queries().over(method.items_))
+    queries = method.restrict(data.queries().reindexed(method.items_))
     together = method._scores(queries)
     asked = []
     monkeypatch.setattr(

@@ -43,7 +43,7 @@ def learned(data, fields=(), history=2, user_ids=False, least=2, bins=2):
 
 def fields_of(features, query, item_id):
     """Field -> its (code within the field, weight) pairs that weigh something."""
-    queries = Queries.of([query]).over(features_catalogue)
+    queries = Queries.of([query]).reindexed(features_catalogue)
     codes, weights = features.encoded(queries, features_catalogue.rows([item_id]))
     starts = np.r_[0, np.cumsum(features.about["sizes"])[:-1]]
     out = {name: [] for name in features.about["names"]}

@@ -204,7 +204,7 @@ def test_in_a_planted_shop_lists_grow_more_diverse_and_lose_little():
     asked = split.queries("test")[0].without_history()
     diversity = [
         np.nanmean(
-            intra_list_diversity(one.recommend(asked, 10).over(data.catalogue).rows, vectors)
+            intra_list_diversity(one.recommend(asked, 10).reindexed(data.catalogue).rows, vectors)
         )
         for one in methods.values()
     ]

@@ -529,7 +529,7 @@ def hit_rates(split, world, k=10):
     popular = np.bincount(train.values, minlength=len(catalogue))
     together = np.zeros((len(catalogue), len(catalogue)))
     for step in range(1, 4):
-        same = train.owners[step:] == train.owners[:-step]
+        same = train.row_ids[step:] == train.row_ids[:-step]
         np.add.at(together, (train.values[:-step][same], train.values[step:][same]), 1 / step)
     last = [
         queries.histories[row][-1] if len(queries.histories[row]) else -1

@@ -30,7 +30,7 @@ def test_popularity_is_zipf_and_neighbours_come_together():
     counts = np.sort(np.bincount(rows.values, minlength=2_000))[::-1]
     assert counts[:20].sum() > 0.15 * counts.sum()
     assert counts[0] > 5 * counts[100] > 10 * counts[1_500]
-    same_user = rows.owners[1:] == rows.owners[:-1]
+    same_user = rows.row_ids[1:] == rows.row_ids[:-1]
     pairs = rows.values[:-1][same_user].astype(np.int64) * 2_000 + rows.values[1:][same_user]
     shuffled = rows.values[:-1][same_user] * 2_000 + np.random.default_rng(0).permutation(
         rows.values[1:][same_user]

@@ -291,9 +291,9 @@ class _Asked:
         given = Candidates(
             "a list", self.queries.user_ids[i : i + 1], Ragged.of([rows.tolist()])
         ).over(self.queries[i : i + 1])
-        found = cast(Rankings, method.recommend(self.queries[i : i + 1], len(rows), given)).over(
-            self.split.data.catalogue
-        )
+        found = cast(
+            Rankings, method.recommend(self.queries[i : i + 1], len(rows), given)
+        ).reindexed(self.split.data.catalogue)
         out: np.ndarray = np.full(len(self.split.data.catalogue), -np.inf)
         out[found.rows[found.rows >= 0]] = found.scores[found.rows >= 0]
         scores: np.ndarray = out[rows]
@@ -308,7 +308,7 @@ class _Asked:
         elif task == "CTR":
             n = len(self.titles)
             labels = np.isin(
-                asked.owners * n + asked.values, self.targets.owners * n + self.targets.values
+                asked.row_ids * n + asked.values, self.targets.row_ids * n + self.targets.values
             )
             accuracy = auc(labels.astype(float), np.concatenate(values))
         else:
@@ -363,12 +363,12 @@ def _valid(lists: Rankings, queries: Queries, split: Split) -> float:
     """Share of the answers that are items of the catalogue, each once in its list, and not
     excluded.
     """
-    rows = lists.over(split.data.catalogue).rows
-    answered, barred = int(lists.lengths.sum()), queries.over(split.data.catalogue).exclude
+    rows = lists.reindexed(split.data.catalogue).rows
+    answered, barred = int(lists.lengths.sum()), queries.reindexed(split.data.catalogue).exclude
     assert barred is not None
     n = len(split.data.catalogue)
     keys = (np.arange(len(rows))[:, None] * n + rows)[rows >= 0]
-    good = np.setdiff1d(keys, barred.owners * n + barred.values)  # distinct ones
+    good = np.setdiff1d(keys, barred.row_ids * n + barred.values)  # distinct ones
     return len(good) / answered if answered else float("nan")
 
 

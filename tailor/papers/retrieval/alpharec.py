@@ -180,7 +180,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
         """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that
         is to be found.
         """
-        owners, items = rows.owners[batch], rows.values[batch]
+        owners, items = rows.row_ids[batch], rows.values[batch]
         others = rows.take(owners)
         others = others.keep(others.values != np.repeat(items, others.lengths))
         to = next(self._net.parameters()).device
@@ -250,7 +250,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
 def _distinct(rows: Ragged) -> Ragged:
     """Each row's values once, ascending."""
     base = int(rows.values.max(initial=0)) + 1
-    keys = np.unique(rows.owners * base + rows.values)
+    keys = np.unique(rows.row_ids * base + rows.values)
     return Ragged.of_lengths(
         np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype)
     )

@@ -109,8 +109,8 @@ class GraphHeuristic(Recommender):
         """Queries are answered in the order of their last item, so that those who share it share
         the work on it.
         """
-        queries = queries.over(self.items_)
-        lists = None if candidates is None else candidates.over(self.items_).ragged()
+        queries = queries.reindexed(self.items_)
+        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         anchors = self._anchors(queries)
         out = Rankings.empty(self.items_, len(queries), k)
         order = np.argsort(anchors[0], kind="stable")
@@ -133,7 +133,7 @@ class GraphHeuristic(Recommender):
         for back in range(2 if self.previous_budget else 1):
             at = histories.from_end == back
             out.append(np.full(len(queries), -1, np.int64))
-            out[-1][histories.owners[at]] = histories.values[at]
+            out[-1][histories.row_ids[at]] = histories.values[at]
         return out
 
     def _answer(
@@ -224,11 +224,11 @@ class _Page:
             ring.indptr[at] - np.cumsum(lengths) + lengths, lengths
         )
         items, scores = Ragged.of_lengths(lengths, ring.indices[entries]), ring.data[entries]
-        free = self.allowed[who[items.owners], items.values]
+        free = self.allowed[who[items.row_ids], items.values]
         items, scores = items.keep(free), scores[free]
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
-        taken = rank < np.minimum(places, self.k - self.filled)[who][items.owners]
-        owner, item = who[items.owners[taken]], items.values[taken]
+        taken = rank < np.minimum(places, self.k - self.filled)[who][items.row_ids]
+        owner, item = who[items.row_ids[taken]], items.values[taken]
         place = self.filled[owner] + rank[taken]
         self.rows[owner, place], self.scores[owner, place] = (
             item,

@@ -236,7 +236,7 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
     ) -> dict[str, Any]:
         """Train on examples, places of events that have one before them."""
         rows = data.sequences.rows
-        owners, targets = rows.owners[examples], rows.values[examples].astype(np.int64)
+        owners, targets = rows.row_ids[examples], rows.values[examples].astype(np.int64)
         known = data.contexts(data.users.ids[owners])
         # in the order in which they will be told
         profiles = {name: known[name].tolist() for name in self.profile}

@@ -159,7 +159,7 @@ class PersonalizedPageRank(ScoringRecommender):
         )
         keys = mixed(np.repeat(own, len(numbers)) + np.tile(numbers.astype(np.uint64), len(starts)))
         weights = np.maximum(self.history_decay ** starts.from_end.astype(float), 1e-300)
-        weights /= np.add.reduceat(weights, bounds)[starts.owners]
+        weights /= np.add.reduceat(weights, bounds)[starts.row_ids]
         reach = np.cumsum(weights)  # rises by 1 a history
         place = (numbers + draws_of(own, 0)[:, None]) / self.walks + np.arange(len(starts))[:, None]
         at = np.searchsorted(reach, place.ravel(), side="right")

@@ -267,11 +267,11 @@ class PI2I(NetMethod, CoVisitation):
         """Of every trigger with every item of its list."""
         recent = histories.last(self.history_length)
         triggers = np.full((len(recent), self.history_length), -1)
-        triggers[recent.owners, recent.from_end] = recent.values
+        triggers[recent.row_ids, recent.from_end] = recent.values
         listed = self.weights_[recent.values]
         event = np.repeat(np.arange(len(recent.values)), np.diff(listed.indptr))
         which, candidate = np.unique(
-            recent.owners[event] * np.int64(len(self.items_)) + listed.indices, return_inverse=True
+            recent.row_ids[event] * np.int64(len(self.items_)) + listed.indices, return_inverse=True
         )
         return Pairs(
             triggers,
@@ -285,7 +285,7 @@ class PI2I(NetMethod, CoVisitation):
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         recent = queries.histories.last(self.history_length)
         work = np.bincount(
-            recent.owners, np.diff(self.weights_.indptr)[recent.values], minlength=len(queries)
+            recent.row_ids, np.diff(self.weights_.indptr)[recent.values], minlength=len(queries)
         )
         cuts = np.unique(
             np.r_[

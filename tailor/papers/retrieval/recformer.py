@@ -196,8 +196,8 @@ class RecFormer(SequenceRecommender):
         # rows, kinds, parts
         grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)
         place = 1 + np.arange(len(whole.values)) - np.repeat(ends[:-1], whole.lengths)
-        grid[:, whole.owners, place] = np.stack(
-            [whole.values + MARKS, told.kinds, part[told.said.owners]]
+        grid[:, whole.row_ids, place] = np.stack(
+            [whole.values + MARKS, told.kinds, part[told.said.row_ids]]
         )
         return Words(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
 

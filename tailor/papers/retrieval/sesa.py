@@ -286,7 +286,9 @@ class SESA(NetMethod, ScoringRecommender):
     def _asked(self, queries: Queries) -> np.ndarray:
         """(B, C) what each history has of each concept, fading, and what a query's text says."""
         asked = np.asarray(
-            queries.histories.faded(len(self.items_), self.history_decay, self.history_length)
+            queries.histories.decayed_matrix(
+                len(self.items_), self.history_decay, self.history_length
+            )
             @ self.amounts()
         )
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
@@ -310,7 +312,7 @@ class SESA(NetMethod, ScoringRecommender):
         of those named.
         """
         self._check_fitted()
-        asked, items = self._asked(Queries.of(queries).over(self.items_)), self.amounts()
+        asked, items = self._asked(Queries.of(queries).reindexed(self.items_)), self.amounts()
         return [
             [
                 self._reason(one, asked[i] * items[row] if row >= 0 else asked[i] * 0)

@@ -133,7 +133,7 @@ def test_what_was_passed_over_was_shown_and_never_chosen():
     )
     got = {
         (WORLD.data.users.ids[user], WORLD.data.catalogue.ids[row])
-        for user, row in zip(over.owners, over.values, strict=True)
+        for user, row in zip(over.row_ids, over.values, strict=True)
     }
     assert got == {pair for pair in pairs if pair[0] in WORLD.data.users}
     assert len(_passed_over(Dataset({"events": WORLD.data.events})).values) == 0
