@@ -179,7 +179,7 @@ class Method(ABC):
 class Recommender(Method):
     """Orders items for queries: the whole catalogue's, or those of given candidates."""
 
-    uses_lists: ClassVar[bool] = False
+    trains_on_candidates: ClassVar[bool] = False
     """Whether fit learns from `data.lists`, the lists of an earlier stage."""
     needs_candidates: ClassVar[bool] = False
     """Whether it only orders what it is given."""

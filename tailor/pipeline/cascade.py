@@ -55,7 +55,7 @@ class Cascade(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        if not self.rank.uses_lists:
+        if not self.rank.trains_on_candidates:
             self.retrieve_, self.rank_ = (
                 clone(stage).fit(data, run, valid) for stage in (self.retrieve, self.rank)
             )
