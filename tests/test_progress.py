@@ -14,27 +14,31 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def terminal(monkeypatch):
+def terminal_on(monkeypatch):
+    """Standard error becomes a terminal; in the test itself, since capturing sets it anew."""
+    monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
     return screen
 
 
-def test_steps_come_through_unchanged_with_and_without_a_terminal(terminal):
+def test_steps_come_through_unchanged_with_and_without_a_terminal(monkeypatch):
+    terminal = terminal_on(monkeypatch)
     assert list(silent(range(3), "x")) == [0, 1, 2]
     assert list(TerminalProgress()(iter("abc"), lambda: "letters")) == ["a", "b", "c"]
     assert "letters" in terminal.getvalue()
 
 
-def test_a_loop_within_a_loop_shows_the_outer_bar_only(terminal):
+def test_a_loop_within_a_loop_shows_the_outer_bar_only(monkeypatch):
+    terminal = terminal_on(monkeypatch)
     progress = TerminalProgress()
     for _ in progress(range(2), "outer"):
         assert list(progress(range(3), "inner")) == [0, 1, 2]
     assert "outer" in terminal.getvalue() and "inner" not in terminal.getvalue()
 
 
-def test_a_loop_that_fails_or_is_left_gives_the_bar_back(terminal):
+def test_a_loop_that_fails_or_is_left_gives_the_bar_back(monkeypatch):
+    terminal = terminal_on(monkeypatch)
     progress = TerminalProgress()
     with pytest.raises(ZeroDivisionError):
         for _ in progress(range(2), "failing"):
@@ -45,7 +49,8 @@ def test_a_loop_that_fails_or_is_left_gives_the_bar_back(terminal):
     assert "afterwards" in terminal.getvalue()
 
 
-def test_many_threads_share_one_bar(terminal):
+def test_many_threads_share_one_bar(monkeypatch):
+    terminal_on(monkeypatch)
     progress, totals, errors = TerminalProgress(), [], []
 
     def work():
