@@ -1,25 +1,164 @@
-"""What claim programs share: figures of a report as plain numbers."""
+"""Parts that claim programs share: fitting and judging per seed, leads with intervals, worlds."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.data.dataset import Dataset
+from tailor.data.splits import Split
 from tailor.evaluation.comparing import compare
+from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import Report
+
+SEEDS = (0, 1, 2)  # of planted worlds
+THEMES = (
+    "kettle stove teapot saucepan",
+    "tent canvas campfire backpack",
+    "novel paperback library chapter",
+    "lamp lantern candle chandelier",
+    "violin piano cello trumpet",
+    "saddle stirrup bridle horseshoe",
+    "shampoo lotion soap perfume",
+    "hammer chisel screwdriver pliers",
+    "tulip orchid daffodil rose",
+    "sweater scarf mitten jacket",
+    "racket football cricket hockey",
+    "keyboard monitor laptop printer",
+    "puppy leash kennel terrier",
+    "cradle stroller diaper pacifier",
+    "necklace bracelet earring brooch",
+    "anchor sail rudder yacht",
+)
+ADJECTIVES = [
+    "small",
+    "large",
+    "plain",
+    "fine",
+    "old",
+    "new",
+    "blue",
+    "green",
+    "grey",
+    "white",
+    "cheap",
+    "solid",
+    "light",
+    "heavy",
+]
+DAY_MS = 86_400_000
 
 
 def lead(report: Report, method: str, over: str, metric: str, seed: int = 0) -> dict[str, float]:
-    """By how much a method is above another, paired over users, seen removed: difference, 95 %
-    interval, p after Holm.
+    """Return by how much a method is above another, paired over users, seen removed.
+
+    Difference, 95 % interval, p after Holm.
     """
-    one = next(one for one in compare(report, over, [metric], seed=seed) if one.b == method)
+    tests = compare(report, over, [metric], seed=seed)
+    test = next(test for test in tests if test.b == method)
     return {
-        "difference": round(one.difference, 5),
-        "low": round(one.low, 5),
-        "high": round(one.high, 5),
-        "p": round(one.p_holm, 4),
+        "difference": round(test.difference, 5),
+        "low": round(test.low, 5),
+        "high": round(test.high, 5),
+        "p": round(test.p_holm, 4),
     }
 
 
 def means(report: Report) -> dict[str, dict[str, float]]:
-    """method -> metric -> mean, seen removed."""
+    """Return method -> metric -> mean, seen removed."""
     return {
         name: {metric: round(report.mean(name, metric, "removed"), 5) for metric in report.metrics}
         for name in report.methods
     }
+
+
+def fit_all(methods: Mapping[str, Recommender], split: Split, run: Run) -> dict[str, Recommender]:
+    """Fit every method on the training part, the validation part at hand."""
+    return {name: method.fit(split.train, run, split) for name, method in methods.items()}
+
+
+def judge(
+    methods: Mapping[str, Recommender],
+    split: Split,
+    run: Run,
+    leads: Mapping[str, tuple[str, str]],
+    metric: str = "HR@10",
+) -> dict[str, Any]:
+    """Return means of fitted methods and the leads asked for: label -> (method, over which)."""
+    k = sorted({10, int(metric.partition("@")[2])})
+    report = evaluate(dict(methods), split, k=k, seen=("removed",), run=run)
+    return {
+        "seed": run.seed,
+        "users": len(report.user_ids),
+        "means": means(report),
+        "leads": {
+            label: lead(report, method, over, metric, run.seed)
+            for label, (method, over) in leads.items()
+        },
+    }
+
+
+def seeded(run: Run, seed: int) -> Run:
+    return replace(run, seed=seed)
+
+
+def is_above(rows: Sequence[Mapping[str, Any]], label: str) -> bool:
+    """Say whether the interval of a lead lies above 0 in every row."""
+    return all(row["leads"][label]["low"] > 0 for row in rows)
+
+
+def is_not_below(rows: Sequence[Mapping[str, Any]], label: str) -> bool:
+    """Say whether the interval of a lead reaches 0 or more in every row."""
+    return all(row["leads"][label]["high"] >= 0 for row in rows)
+
+
+# ---- planted worlds
+
+
+def dataset(name: str, sequences: Sequence[Sequence[str]], items: pl.DataFrame) -> Dataset:
+    """Return the events of users who chose these items, a day apart."""
+    lengths = [len(sequence) for sequence in sequences]
+    times = [1_600_000_000_000 + DAY_MS * place for length in lengths for place in range(length)]
+    users = np.repeat([f"user-{number:05d}" for number in range(len(sequences))], lengths)
+    events = pl.DataFrame(
+        {
+            "user_id": users,
+            "item_id": [item for sequence in sequences for item in sequence],
+            "time_ms": times,
+        }
+    )
+    return Dataset({"events": events, "items": items}, name)
+
+
+def topic_world(
+    seed: int,
+    users: int = 1_500,
+    items: int = 480,
+    events: int = 6,
+    prefix: str = "item",
+    stay: float = 0.8,
+) -> Dataset:
+    """Return a log of users who mostly stay within one theme, known by its words in titles only.
+
+    A title is an adjective and one word of four of its theme: two items of a theme need not share
+    a word. `prefix` stands before item ids, so that two worlds can share words and no items.
+    """
+    rng = np.random.default_rng(seed)
+    theme = np.arange(items) % len(THEMES)
+    words = [str(rng.choice(THEMES[number].split())) for number in theme]
+    titles = [f"{rng.choice(ADJECTIVES)} {word}" for word in words]
+    ids = np.array([f"{prefix}-{number:04d}" for number in range(items)])
+    by_theme = [np.flatnonzero(theme == number) for number in range(len(THEMES))]
+    sequences = []
+    for _ in range(users):
+        favourites = by_theme[rng.integers(len(THEMES))]
+        stays = rng.random(events) < stay
+        chosen = np.where(stays, rng.choice(favourites, events), rng.integers(items, size=events))
+        sequences.append(ids[chosen].tolist())
+    categories = [[THEMES[number].split()[0]] for number in theme]
+    table = pl.DataFrame({"item_id": ids, "title": titles, "categories": categories})
+    return dataset(f"topics {seed}", sequences, table)

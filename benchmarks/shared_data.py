@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
 from tailor.data.splits import Split, split_by
@@ -60,3 +62,9 @@ def real(name: str) -> Dataset:
 
 def real_split(name: str) -> Split:
     return split_by(real(name), SOURCES[name][4])
+
+
+def sample_users(data: Dataset, users: int, seed: int = 0) -> Dataset:
+    """Return the events of some users drawn by seed; the catalogue stays whole."""
+    chosen = np.random.default_rng(seed).permutation(data.users.ids)[:users].tolist()
+    return data.cut(data.events["user_id"].is_in(chosen).to_numpy())

@@ -8,12 +8,15 @@ from typing import Any
 
 _HOMES = {
     "tailor.core.methods": (
-        "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Study Paper"
+        "Run Recommender ScoringRecommender Predictor Profiler Generator Agent Paper"
     ),
+    "tailor.core.studies": "Study StudyReport TableReport ReportTable",
     "tailor.core.specs": "build spec discover clone",
     "tailor.core.saving": "save load",
     "tailor.data.dataset": "Dataset",
-    "tailor.data.nouns": "History Query Ranking Explanation Evidence Profile Turn Output same",
+    "tailor.data.nouns": (
+        "History Query Ranking Explanation Evidence Fact Profile Act Turn Output same plain"
+    ),
     "tailor.data.splits": "Split split_by last_out by_time by_ratio new_users",
     "tailor.data.importers.importing": "import_data",
     "tailor.errors": "TailorError DataError NotFittedError ModelError MissingExtraError",

@@ -17,7 +17,7 @@ class Progress(Protocol):
     """
 
     def __call__(
-        self, steps: Iterable[T], label: Label, total: int | None = None
+        self, steps: Iterable[T], label: Label, /, total: int | None = None
     ) -> Iterator[T]: ...
 
 

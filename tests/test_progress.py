@@ -41,8 +41,7 @@ def test_a_loop_that_fails_or_is_left_gives_the_bar_back(monkeypatch):
     terminal = terminal_on(monkeypatch)
     progress = TerminalProgress()
     with pytest.raises(ZeroDivisionError):
-        for _ in progress(range(2), "failing"):
-            1 / 0
+        list(progress((1 / number for number in (1, 0)), "failing"))
     for _ in progress(range(2), "left"):
         break
     list(progress(range(2), "afterwards"))

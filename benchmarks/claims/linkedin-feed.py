@@ -35,7 +35,7 @@ PEOPLE = 4_000  # of Beauty
 SHORT = "history 1-5"
 
 
-def measure(run: Run) -> Claim:
+def measure_long(run: Run) -> Claim:
     rows, ahead = zip(*(on_feed(seed, run) for seed in SEEDS), strict=True)
     people, gains = zip(*(on_beauty(seed, run) for seed in SEEDS), strict=True)
     words, passed = (

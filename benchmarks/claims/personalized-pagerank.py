@@ -32,7 +32,7 @@ WALKS = (100, 316, 1_000, 3_162, 10_000, 31_623, 100_000)
 ASKED = 200  # people per graph
 
 
-def measure(run: Run) -> Claim:
+def measure_long(run: Run) -> Claim:
     graphs = {"ml-100k": real("ml-100k"), "random power law": power_law(6_000, 4_000, run.seed)}
     near = {
         name: {read: against_exact(data, read, run) for read in ("users", "ends")}

@@ -77,7 +77,7 @@ def one(split: Split, settings: RecFormer, rival: SASRec, run: Run) -> dict:
     }
 
 
-def measure(run: Run) -> Claim:
+def measure_long(run: Run) -> Claim:
     data, rows = real("beauty"), []
     for seed in SEEDS:
         per_seed = replace(run, seed=seed)

@@ -30,7 +30,7 @@ OTHERS = 20  # random items that a pair's right one is compared with
 DELETED = 3  # concepts
 
 
-def measure(run: Run) -> Claim:
+def measure_long(run: Run) -> Claim:
     data, listed = with_attributes()
     rows = [
         one_seed(data, listed, Run(seed=seed, workers=run.workers, progress=run.progress))

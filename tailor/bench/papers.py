@@ -1,47 +1,81 @@
-"""What is built: the table of all papers, made from the methods found and from their records."""
+"""Write the table of all papers from the built methods and their records."""
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
-from tailor.bench.claims import built_papers, read_record
+from tailor.bench.claims import (
+    FORMS,
+    OUTDATED,
+    Form,
+    Status,
+    built_papers,
+    main_form,
+    read_record,
+    record_path,
+)
 from tailor.errors import ModelError
 
+COLUMNS = ("paper", "slug", "room", "built as", "claim, quick form", "claim, long form")
 
-def papers_table(root: Path) -> str:
-    """The text of docs/papers.md, from docs/papers.toml, the methods that carry a PAPER, and
-    benchmarks/claims/*.json.
+
+def papers_table(root: Path, states: Sequence[Status]) -> str:
+    """Return the text of docs/papers.md, from docs/papers.toml, the methods and their records.
+
+    `states` are those of the records (`claims.statuses`): they say which are stale. Raises
+    ModelError where a method names a paper that is not listed.
     """
-    known = tomllib.loads((root / "docs" / "papers.toml").read_text(encoding="utf-8"))["papers"]
-    built = {slug: found.path for slug, found in built_papers().items()}
-    unknown = sorted(set(built) - {paper["slug"] for paper in known})
-    if unknown:
-        raise ModelError(
-            f"methods name papers that docs/papers.toml does not list: {', '.join(unknown)}"
-        )
-    rows, held = [], 0
-    for paper in known:
+    listed = tomllib.loads((root / "docs" / "papers.toml").read_text(encoding="utf-8"))["papers"]
+    built = {slug: paper.path for slug, paper in built_papers().items()}
+    unlisted = sorted(set(built) - {paper["slug"] for paper in listed})
+    if unlisted:
+        names = ", ".join(unlisted)
+        raise ModelError(f"methods name papers that docs/papers.toml does not list: {names}")
+    outdated = {(status.slug, status.form): status.state for status in states if _shows(status)}
+    rows = []
+    held = 0
+    stale = 0
+    for paper in listed:
         slug = paper["slug"]
-        record = read_record(root, slug) if slug in built else None
-        verdict = (
-            record.get("verdict", "damaged record")
-            if record is not None
-            else ("no record" if slug in built else "")
-        )
-        held += verdict == "held"
-        where = f"`{built[slug]}`" if slug in built else "not yet"
-        rows.append(f"| {paper['title']} | `{slug}` | {paper['room']} | {where} | {verdict} |")
-    head = [
+        cells = [paper["title"], f"`{slug}`", paper["room"]]
+        if slug not in built:
+            rows.append(_row([*cells, "not yet", "", ""]))
+            continue
+        claims = [_claim(root, slug, form, outdated.get((slug, form), "")) for form in FORMS]
+        main = claims[FORMS.index(main_form(root, slug))]
+        held += main.startswith("held")
+        stale += main.endswith(OUTDATED)
+        rows.append(_row([*cells, f"`{built[slug]}`", *claims]))
+    counts = f"{len(built)} of {len(listed)} are built; the claim of {held} held when it was"
+    return "\n".join([*_head(counts, stale), _row(COLUMNS), "|---" * len(COLUMNS) + "|", *rows, ""])
+
+
+def _shows(status: Status) -> bool:
+    return status.state in OUTDATED
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _claim(root: Path, slug: str, form: Form, state: str) -> str:
+    """Return a record's verdict, and "stale" where the method no longer behaves as measured."""
+    record = read_record(record_path(root, slug, form))
+    if record is None:
+        return "no record" if form == main_form(root, slug) else ""
+    verdict = str(record.get("verdict", "damaged record"))
+    return f"{verdict}, {state}" if state else verdict
+
+
+def _head(counts: str, stale: int) -> list[str]:
+    return [
         "# Papers",
         "",
         "Made by `tailor bench papers`; do not edit.",
         "",
-        (
-            f"{len(built)} of {len(known)} are built; the claim of {held} held when it was"
-            " measured. A claim that was not reproduced is listed as"
-        ),
-        "such, with its figures in `benchmarks/claims/`.",
+        f"{counts} measured. {stale} of the records are stale: their method",
+        "no longer answers tiny data as it did then. The quick form of a claim is its record; the",
+        "long form, where there is one, asks more of it. A claim that was not reproduced is listed",
+        "as such, with its figures in `benchmarks/claims/`.",
         "",
-        "| paper | slug | room | built as | claim |",
-        "|---|---|---|---|---|",
     ]
-    return "\n".join([*head, *rows, ""])

@@ -10,7 +10,6 @@ import numpy as np
 from tailor.cli.queries import (
     QueryOptions,
     catalogue_of,
-    list_length,
     nearest_item,
     query_of,
     split_ids,
@@ -71,7 +70,7 @@ def recommend_command(
     excluded = split_ids(list_options.exclude, catalogue)
     seen = () if list_options.keep_seen else history
     query = replace(query, exclude=(*query.exclude, *excluded, *seen))
-    ranking = method.recommend([query], list_length(list_options.k, catalogue))[0]
+    ranking = method.recommend([query], list_options.k)[0]
     reasons = _reasons(method, query, ranking)
     notes = [
         *unknown_ids(history, catalogue, "does not count"),
@@ -122,7 +121,6 @@ def explain_command(
     query = replace(query, exclude=tuple(seen for seen in history if seen != item))
     if not json:
         say(*unknown_ids(query.history.item_ids, catalogue, "does not count"))
-    k = list_length(k, catalogue)
     if item is None:
         _explain_list(method, query, saved.titles, k, json)
     else:

@@ -1,7 +1,7 @@
 """`tailor bench`: claims, papers, suites, cards, peers."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,8 +15,7 @@ Root = Annotated[Path, typer.Option(help="The repository, which holds benchmarks
 def _repository(root: Path) -> None:
     if not (root / "docs" / "papers.toml").is_file():
         raise DataError(
-            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone"
-            " of it with --root"
+            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root"
         )
 
 
@@ -27,17 +26,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def claims(
     slug: Annotated[
-        str | None, typer.Argument(help="A paper; left out: all whose record is missing or stale.")
+        str | None, typer.Argument(help="A paper; left out: all without a valid record.")
     ] = None,
     root: Root = Path(),
     check: Annotated[
-        bool, typer.Option("--check", help="Run nothing; say which records are missing or stale.")
+        bool, typer.Option("--check", help="Measure nothing; say which records are not valid.")
     ] = False,
+    release: Annotated[
+        bool, typer.Option("--release", help="With --check: a stale record fails, too.")
+    ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Renew records whose method answers as it did.")
+    ] = False,
+    long: Annotated[bool, typer.Option("--long", help="Measure the long form.")] = False,
     every: Annotated[
         bool,
-        typer.Option(
-            "--all", help="Measure every paper again; a stopped sweep goes on where it was."
-        ),
+        typer.Option("--all", help="Measure every paper again; a stopped sweep goes on."),
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="With --all: begin the sweep anew.")
@@ -45,66 +49,80 @@ def claims(
     seed: int = 0,
 ) -> None:
     """Measure what a paper promises, and write the record that docs/papers.md shows."""
-    from tailor.bench.claims import end_sweep, stale_records, sweep, sweeping, verdicts
+    from tailor.bench.claims import slugs_to_measure, statuses
+
+    _repository(root)
+    if check:
+        _check_claims(root, release)
+    elif renew:
+        _renew_claims(root)
+    elif every:
+        _sweep_claims(root, seed, fresh)
+    else:
+        for name in [slug] if slug else slugs_to_measure(statuses(root)):
+            _measure(name, root, seed, long)
+
+
+def _check_claims(root: Path, release: bool) -> None:
+    """Print the state of every record that is not valid; fails where one is unusable."""
+    from tailor.bench.claims import FATAL, OUTDATED, statuses
+    from tailor.cli.showing import say
+
+    states = [status for status in statuses(root) if status.state != "valid"]
+    say(*([str(status) for status in states] or ["every built paper has a valid record"]))
+    fatal = (*FATAL, *OUTDATED) if release else FATAL
+    raise typer.Exit(any(status.state in fatal for status in states))
+
+
+def _renew_claims(root: Path) -> None:
+    from tailor.bench.claims import renew
+    from tailor.cli.showing import say
+
+    renewed = [f"renewed: {status.slug} ({status.form})" for status in renew(root)]
+    say(*(renewed or ["nothing to renew"]))
+
+
+def _sweep_claims(root: Path, seed: int, fresh: bool) -> None:
+    """Measure all papers; one that fails does not cost the others their time."""
+    from tailor.bench.claims import end_sweep, sweep, sweeping, verdicts
     from tailor.cli.showing import say, table
     from tailor.errors import TailorError
 
-    _repository(root)
-    stale = stale_records(root)
-    if check:
-        say(*(stale or ["every built paper has a valid record"]))
-        raise typer.Exit(bool(stale))
-    if not every:
-        for one in [slug] if slug else [line.partition(":")[0] for line in stale]:
-            _measure(one, root, seed)
-        return
-    failed = []
+    failures = []
     with sweeping(root):
         left, done = sweep(root, fresh)
         if done:
             say(f"going on: {len(done)} of {len(done) + len(left)} are measured already")
-        for one in left:
+        for slug in left:
             try:
-                _measure(one, root, seed)
-            # one claim that fails must not cost the others their hours
+                _measure(slug, root, seed)
             except TailorError as error:
-                failed.append(f"{one}: {error}")
+                failures.append(f"{slug}: {error}")
             except Exception as error:  # programs are anybody's
-                failed.append(f"{one}: {type(error).__name__}: {error}")
-        if not failed:
+                failures.append(f"{slug}: {type(error).__name__}: {error}")
+        if not failures:
             end_sweep(root)
-    table(
-        ["paper", "verdict", "promises", "seconds", "date", "commit"],
-        [
-            [
-                row["paper"],
-                row["verdict"],
-                row["promises"],
-                row["seconds"] or 0.0,
-                row["date"],
-                row["commit"],
-            ]
-            for row in verdicts(root)
-        ],
-    )
-    say(*failed)
-    raise typer.Exit(bool(failed))
+    columns = ["paper", "verdict", "form", "promises", "date", "commit", "seconds"]
+    rows = [
+        [row[name] or 0.0 if name == "seconds" else row[name] for name in columns]
+        for row in verdicts(root)
+    ]
+    table(columns, rows)
+    say(*failures)
+    raise typer.Exit(bool(failures))
 
 
-def _measure(slug: str, root: Path, seed: int) -> None:
+def _measure(slug: str, root: Path, seed: int, long: bool = False) -> None:
     from tailor.bench.claims import run_claim
     from tailor.cli.showing import say
     from tailor.core.run import Run
     from tailor.progress import terminal
 
-    record = run_claim(slug, root, Run(seed=seed, progress=terminal))
-    say(
-        f"{slug}: {record['verdict']} in {record['seconds']} s",
-        *[
-            f"  {'yes' if came_out else 'no '}  {what}"
-            for what, came_out in record["checks"].items()
-        ],
-    )
+    form: Literal["quick", "long"] = "long" if long else "quick"
+    record = run_claim(slug, root, Run(seed=seed, progress=terminal), form)
+    say(f"{slug}: {record['verdict']} in {record['processor_seconds']} processor seconds")
+    for promise, came_out in record["checks"].items():
+        say(f"  {'yes' if came_out else 'no '}  {promise}")
 
 
 @app.command()
@@ -120,11 +138,8 @@ def suites() -> None:
         except MissingExtraError as error:  # the others can be run all the same
             say(f"{name}: {error}")
             continue
-        say(
-            f"{name}: {suite.about}",
-            f"    methods: {', '.join(suite.methods) or 'none yet'}",
-            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()),
-        )
+        say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}",
+            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()))  # fmt: skip
 
 
 @app.command()
@@ -135,9 +150,7 @@ def run(
         list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")
     ] = None,
 ) -> None:
-    """Measure a suite: a card (a folder) for every method and random state. What is there already
-    is kept, so a stopped run goes on.
-    """
+    """Measure a suite: a card (a folder) for every method and random state. What is there already is kept, so a stopped run goes on."""
     from tailor.bench.cards import run_suite
     from tailor.bench.suites import read_suite
     from tailor.cli.showing import say, show_diagnosis
@@ -150,20 +163,14 @@ def run(
         if one not in asked.methods:
             raise DataError(f'the suite has no method "{one}".{nearest(one, asked.methods)}')
     cards = run_suite(asked, out, Run(progress=terminal), only or [], show_diagnosis)
-    say(
-        *(f"{card.folder}: {card.status}" for card in cards),
-        *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
-        f"Next: tailor bench table {out / asked.name}"
-        + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""),
-    )
+    say(*(f"{card.folder}: {card.status}" for card in cards), *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
+        f"Next: tailor bench table {out / asked.name}" + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""))  # fmt: skip
     raise typer.Exit(any(card.status != "done" for card in cards))
 
 
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of cards.")]) -> None:
-    """Make every card's result again and compare it, value by value; say what is not as it was
-    (exit code 1 then).
-    """
+    """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
     from tailor.bench.cards import cards_in
     from tailor.bench.verifying import verify as verified
     from tailor.cli.showing import say
@@ -189,9 +196,7 @@ def diff(
     first: Annotated[Path, typer.Argument(help="A card.")],
     second: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
-    """Say what differs between two cards: settings, data, code, random state, and the results where
-    they are comparable.
-    """
+    """Say what differs between two cards: settings, data, code, random state, and the results where they are comparable."""
     from tailor.bench.cards import read_card
     from tailor.bench.leaderboard import apart
     from tailor.cli.showing import say
@@ -208,9 +213,7 @@ def table(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build the leaderboards of cards, from their folders alone: means over random states with
-    intervals, and paired tests.
-    """
+    """Build the leaderboards of cards, from their folders alone: means over random states with intervals, and paired tests."""
     from tailor.bench.cards import cards_in
     from tailor.bench.leaderboard import boards
     from tailor.cli.showing import print_json, say, show_board
@@ -221,25 +224,15 @@ def table(
     if html is not None:
         if len(found) > 1:
             raise DataError(
-                f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one"
-                " suite for a page"
+                f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one suite for a page"
             )
         with replaced_by(html) as aside:
             aside.write_text(
                 page(found[0].report, found[0].tests, title=found[0].title), encoding="utf-8"
             )
     if json:
-        print_json(
-            [
-                {
-                    "title": one.title,
-                    "rows": [row.to_dict() for row in one.rows],
-                    "failed": one.failed,
-                    "comparisons": [test.to_dict() for test in one.tests],
-                }
-                for one in found
-            ]
-        )
+        print_json([{"title": one.title, "rows": [row.to_dict() for row in one.rows], "failed": one.failed,
+                     "comparisons": [test.to_dict() for test in one.tests]} for one in found])  # fmt: skip
         return
     for one in found:
         show_board(one.title, one.rows, one.failed, one.tests)
@@ -258,9 +251,7 @@ def peers(
         ),
     ] = None,
 ) -> None:
-    """Race other projects' programs where their environments are, and print what the last races
-    gave.
-    """
+    """Race other projects' programs where their environments are, and print what the last races gave."""
     from tailor.bench.peers import race, race_table
     from tailor.cli.showing import say
     from tailor.cli.showing import table as show
@@ -286,6 +277,7 @@ def peers(
 @app.command()
 def papers(root: Root = Path()) -> None:
     """Write docs/papers.md: what is built, whose claim held, what is not there yet."""
+    from tailor.bench.claims import statuses
     from tailor.bench.papers import papers_table
     from tailor.cli.showing import say
     from tailor.data.folders import replaced_by
@@ -293,5 +285,5 @@ def papers(root: Root = Path()) -> None:
     _repository(root)
     path = root / "docs" / "papers.md"
     with replaced_by(path) as aside:
-        aside.write_text(papers_table(root), encoding="utf-8")
+        aside.write_text(papers_table(root, statuses(root)), encoding="utf-8")
     say(str(path))

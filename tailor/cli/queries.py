@@ -207,8 +207,3 @@ def unknown_ids(ids: Sequence[str], catalogue: Collection[str], effect: str) -> 
 def nearest_item(item: str, catalogue: Collection[str]) -> str:
     """Return ` Did you mean "x"?`; "" in a catalogue that is too large to compare."""
     return nearest(item, catalogue) if len(catalogue) < MAX_SEARCHED else ""
-
-
-def list_length(k: int, catalogue: Collection[str]) -> int:
-    """Return the length of list to ask for: no longer than the catalogue."""
-    return min(k, len(catalogue)) if catalogue and k > 0 else k

@@ -16,11 +16,12 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, overload
 
 import numpy as np
 
-from tailor.core.methods import Method, Paper, Study
+from tailor.core.methods import Method, Paper
+from tailor.core.studies import Study
 from tailor.errors import MissingExtraError, ModelError, nearest
 from tailor.ports.base import Port
 
@@ -138,10 +139,15 @@ def identity(method: Method | Port) -> dict[str, Any]:
 # --- building
 
 
-def build(source: Mapping[str, Any] | str | Path) -> Method:
+@overload
+def build(source: Mapping[str, Any] | str | Path) -> Method: ...
+@overload
+def build(source: Mapping[str, Any] | str | Path, kind: type[M]) -> M: ...
+def build(source: Mapping[str, Any] | str | Path, kind: type[Method] = Method) -> Method:
     """Return the method that a spec, a TOML file or a class name describes.
 
-    Raises ModelError naming what is wrong and the nearest valid name.
+    Raises ModelError naming what is wrong and the nearest valid name, or if the method is of
+    another class than `kind`.
     """
     part = build_part(source)
     if not isinstance(part, Method):
@@ -149,6 +155,8 @@ def build(source: Mapping[str, Any] | str | Path) -> Method:
             f"{type(part).__name__} is a part that methods are given, not a method that can be"
             " fitted"
         )
+    if not isinstance(part, kind):
+        raise ModelError(f"{part.name} is not a {kind.__name__}")
     return part
 
 

@@ -1,6 +1,4 @@
-"""Rows of different lengths in flat arrays, and the exact top-k that every method and metric
-shares.
-"""
+"""Rows of different lengths in flat arrays, and the exact top-k of all methods and metrics."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,12 +10,16 @@ import scipy.sparse as sp
 
 from tailor.errors import ModelError
 
-GROUPS = 256  # at least, whose maxima tell about where the k-th largest value is
+MIN_GROUPS = 256
+"""Minimum number of groups whose maxima bound the k-th largest value."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Row i is `values[offsets[i]:offsets[i + 1]]` (the layout of a CSR matrix without its data)."""
+    """Rows of different lengths: row i is `values[offsets[i]:offsets[i + 1]]`.
+
+    This is the layout of a CSR matrix without its data.
+    """
 
     offsets: np.ndarray
     """(n + 1,) int64."""
@@ -26,12 +28,14 @@ class Ragged:
 
     @classmethod
     def of(cls, rows: Sequence[Iterable[int]], dtype: type = np.int32) -> "Ragged":
+        """Return the rows of a list of lists."""
         lists = [list(row) for row in rows]
         flat = [value for row in lists for value in row]
         return cls.of_lengths([len(row) for row in lists], np.array(flat, dtype=dtype))
 
     @classmethod
     def of_lengths(cls, lengths: Sequence[int] | np.ndarray, values: np.ndarray) -> "Ragged":
+        """Return rows of these lengths, whose values follow each other in `values` (m,)."""
         offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
         np.cumsum(lengths, out=offsets[1:])
         return cls(offsets, values)
@@ -48,6 +52,7 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """(n,) number of values of each row."""
         return np.diff(self.offsets)
 
     @cached_property
@@ -61,18 +66,19 @@ class Ragged:
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.values))
 
     def slice(self, start: int, stop: int) -> "Ragged":
+        """Return the rows from `start` up to `stop`, without copying values."""
         offsets = self.offsets[start : stop + 1]
         return Ragged(offsets - offsets[0], self.values[offsets[0] : offsets[-1]])
 
     def take(self, rows: np.ndarray) -> "Ragged":
+        """Return the rows with these numbers, in this order."""
         lengths = self.lengths[rows]
         shift = self.offsets[:-1][rows] - np.r_[0, np.cumsum(lengths)][:-1]
-        return Ragged.of_lengths(
-            lengths, self.values[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
-        )
+        positions = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        return Ragged.of_lengths(lengths, self.values[positions])
 
     def keep(self, mask: np.ndarray) -> "Ragged":
-        """The same rows holding only the values where `mask` (m,) is true."""
+        """Return the same rows with only the values where `mask` (m,) is true."""
         if mask.all():
             return self
         counts = np.zeros(len(mask) + 1, dtype=np.int64)
@@ -80,66 +86,81 @@ class Ragged:
         return Ragged(counts[self.offsets], self.values[mask])
 
     def with_values(self, values: np.ndarray) -> "Ragged":
+        """Return rows of the same lengths with other values (m,)."""
         return Ragged(self.offsets, values)
 
     def last(self, n: int) -> "Ragged":
-        return (
-            self
-            if not len(self) or self.lengths.max(initial=0) <= n
-            else self.keep(self.from_end < n)
-        )
+        """Return the last n values of every row."""
+        if self.lengths.max(initial=0) <= n:
+            return self
+        return self.keep(self.from_end < n)
+
+    def distinct(self) -> "Ragged":
+        """Return the values of every row once each, ascending; values are integers from 0."""
+        base = int(self.values.max(initial=0)) + 1
+        keys = np.unique(self.row_ids * base + self.values)
+        lengths = np.bincount(keys // base, minlength=len(self))
+        return Ragged.of_lengths(lengths, (keys % base).astype(self.values.dtype))
 
     def matrix(self, columns: int, data: np.ndarray | None = None) -> sp.csr_matrix:
-        """(n, columns) sparse, of its own memory; repeated values of one row stay separate entries,
-        which products add up.
+        """Return (n, columns) sparse, in memory of its own, with a 1 or `data` (m,) at each value.
+
+        Repeated values of one row stay separate entries, which products add up.
         """
         data = np.ones(len(self.values), dtype=np.float32) if data is None else data
-        return sp.csr_matrix(
-            (data, self.values.copy(), self.offsets.copy()), shape=(len(self), columns)
-        )
+        shape = (len(self), columns)
+        return sp.csr_matrix((data, self.values.copy(), self.offsets.copy()), shape=shape)
 
     def decayed_matrix(self, columns: int, decay: float, length: int) -> sp.csr_matrix:
-        """(n, columns) of the last `length` values of each row, each weighing `decay` times as much
-        as the one after it.
+        """Return (n, columns) sparse weights of the last `length` values of each row.
+
+        Each weighs `decay` times as much as the one after it; the last weighs 1.
         """
         recent = self.last(length)
         return recent.matrix(columns, decay ** recent.from_end.astype(np.float32))
 
 
 def concatenate(parts: Sequence[Ragged]) -> Ragged:
-    """The rows of all parts, one part after the other."""
+    """Return the rows of all parts, one part after the other."""
     return Ragged.of_lengths(
-        np.concatenate([p.lengths for p in parts]), np.concatenate([p.values for p in parts])
+        np.concatenate([part.lengths for part in parts]),
+        np.concatenate([part.values for part in parts]),
     )
 
 
 def best_first(scores: np.ndarray, columns: np.ndarray | None, k: int) -> np.ndarray:
-    """Positions of the k highest of `scores` (n,), highest first, equal ones by `columns` (n,)
-    ascending, None: by position. What scores -inf is left out.
+    """Return the positions of the k highest of `scores` (n,), highest first.
+
+    Equal scores stand in ascending order of `columns` (n,), or of position where that is None.
+    Scores of -inf are left out.
     """
-    least = _at_most_kth(scores, k)
-    kept = np.flatnonzero(scores >= least if least > -np.inf else scores > least)
-    some = scores[kept]
-    if len(kept) > k:
-        # more than k where scores tie at the edge
-        sure = np.flatnonzero(some >= np.partition(some, len(some) - k)[len(some) - k])
-        kept, some = kept[sure], some[sure]
-    order = (
-        np.argsort(-some, kind="stable") if columns is None else np.lexsort((columns[kept], -some))
-    )
-    return kept[order[:k]]
+    bound = _lower_bound_of_kth(scores, k)
+    positions = np.flatnonzero(scores >= bound if bound > -np.inf else scores > bound)
+    remaining = scores[positions]
+    if len(positions) > k:
+        # more than k are left where scores tie with the k-th
+        kth = np.partition(remaining, len(remaining) - k)[len(remaining) - k]
+        is_high = np.flatnonzero(remaining >= kth)
+        positions = positions[is_high]
+        remaining = remaining[is_high]
+    if columns is None:
+        order = np.argsort(-remaining, kind="stable")
+    else:
+        order = np.lexsort((columns[positions], -remaining))
+    return positions[order[:k]]
 
 
-def _at_most_kth(scores: np.ndarray, k: int) -> Any:
-    """The k-th largest or a little less, in a sixth of the time that finding it takes: the k-th
-    largest of the maxima of many groups.
+def _lower_bound_of_kth(scores: np.ndarray, k: int) -> Any:
+    """Return the k-th largest score or a little less, in a sixth of the time of finding it.
+
+    It is the k-th largest of the maxima of many groups.
     """
-    groups = max(2 * k, GROUPS)
+    groups = max(2 * k, MIN_GROUPS)
     size = len(scores) // groups
-    if size < 4:  # as many maxima as values, nearly
+    if size < 4:  # nearly as many maxima as values
         return -np.inf
-    highest = scores[: size * groups].reshape(size, groups).max(axis=0)
-    return np.partition(highest, groups - k)[groups - k]
+    maxima = scores[: size * groups].reshape(size, groups).max(axis=0)
+    return np.partition(maxima, groups - k)[groups - k]
 
 
 def top_k(
@@ -149,19 +170,18 @@ def top_k(
     blocked: np.ndarray | None = None,
     candidates: Ragged | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The exact k best columns of every row: (B, k) int32 columns, -1 where there are no more, and
-    (B, k) float32 scores.
+    """Return the exact k best columns of every row: (B, k) int32 columns and (B, k) float32 scores.
 
     `scores` is (B, N): dense, where -inf means "not scored", or sparse, where a missing entry does.
-    `exclude` and `candidates` hold columns a row; `blocked` columns hold for all rows. Equal scores
-    stand in column order, which is the seeded hash order of the outside ids
-    (`Vocabulary.of_items`). Raises ModelError on NaN.
+    `exclude` and `candidates` hold columns a row; `blocked` columns hold for all rows. Columns are
+    -1 and scores -inf where there are no more. Equal scores stand in column order, which is the
+    seeded hash order of the outside ids (`Vocabulary.of_items`). Raises ModelError on NaN.
     """
-    rows_n, columns_n = scores.shape
-    out_columns = np.full((rows_n, k), -1, dtype=np.int32)
-    out_scores = np.full((rows_n, k), -np.inf, dtype=np.float32)
+    n_rows, n_columns = scores.shape
+    best_columns = np.full((n_rows, k), -1, dtype=np.int32)
+    best_scores = np.full((n_rows, k), -np.inf, dtype=np.float32)
     if k == 0:
-        return out_columns, out_scores
+        return best_columns, best_scores
     if scores.dtype.kind != "f":  # an unsigned count has no negative to sort by
         scores = scores.astype(np.float64)
     sparse = scores if isinstance(scores, sp.csr_matrix) else None
@@ -169,44 +189,44 @@ def top_k(
         raise ModelError(
             "a score is NaN: the method that made it is broken or was fitted on NaN values"
         )
-    for row in range(rows_n):
-        banned = [
-            some[row] if isinstance(some, Ragged) else some
-            for some in (exclude, blocked)
-            if some is not None
-        ]
+    for row in range(n_rows):
+        banned = [] if exclude is None else [exclude[row]]
+        if blocked is not None:
+            banned.append(blocked)
         only = None if candidates is None else candidates[row]
         if sparse is None:
-            columns, values = None, _dense_allowed(scores[row], banned, only)
+            columns = None
+            values = _allowed_scores(scores[row], banned, only)
         else:
             stored = slice(sparse.indptr[row], sparse.indptr[row + 1])
             columns = sparse.indices[stored]
-            values = np.where(_mask(columns_n, banned, only)[columns], sparse.data[stored], -np.inf)
+            mask = _allowed_columns(n_columns, banned, only)
+            values = np.where(mask[columns], sparse.data[stored], -np.inf)
         best = best_first(values, columns, k)
-        out_columns[row, : len(best)] = best if columns is None else columns[best]
-        out_scores[row, : len(best)] = values[best]
-    return out_columns, out_scores
+        best_columns[row, : len(best)] = best if columns is None else columns[best]
+        best_scores[row, : len(best)] = values[best]
+    return best_columns, best_scores
 
 
-def _dense_allowed(
+def _allowed_scores(
     scores: np.ndarray, banned: Sequence[np.ndarray], only: np.ndarray | None
 ) -> np.ndarray:
-    """(N,) a copy with -inf where a column is banned, or is none of `only`."""
+    """Return a copy (N,) with -inf where a column is banned, or is none of `only`."""
     if only is None:
-        out = scores.copy()
+        allowed = scores.copy()
     else:
-        out = np.full_like(scores, -np.inf)
-        out[only] = scores[only]
+        allowed = np.full_like(scores, -np.inf)
+        allowed[only] = scores[only]
     for columns in banned:
-        out[columns] = -np.inf
-    return out
+        allowed[columns] = -np.inf
+    return allowed
 
 
-def _mask(n: int, banned: Sequence[np.ndarray], only: np.ndarray | None) -> np.ndarray:
-    """(n,) bool: which columns are none of `banned`, and one of `only`."""
-    out = np.full(n, only is None)
+def _allowed_columns(n: int, banned: Sequence[np.ndarray], only: np.ndarray | None) -> np.ndarray:
+    """Return (n,) bool: true where a column is not banned and one of `only`."""
+    mask = np.full(n, only is None)
     if only is not None:
-        out[only] = True
+        mask[only] = True
     for columns in banned:
-        out[columns] = False
-    return out
+        mask[columns] = False
+    return mask

@@ -1,7 +1,9 @@
-"""The nouns of the product: what goes into a method and what comes out. All frozen; compare with
-`same`.
+"""The nouns of the product: what goes into a method and what comes out.
+
+All of them are frozen; compare them by content with `same`.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
@@ -10,49 +12,59 @@ import numpy as np
 
 from tailor.errors import DataError
 
+PARALLEL = ("times_ms", "actions", "values", "texts")
+"""The optional columns of a History, one entry an item."""
 
-def _ids(ids: Any, what: str) -> tuple[str, ...]:
+
+def _checked_ids(ids: Any, name: str) -> tuple[str, ...]:
+    """Return ids as a tuple. Raises DataError for a single string and for what is no string."""
     if isinstance(ids, str):
         raise DataError(
-            f'{what} must be a sequence of ids, got the string "{ids}": write ("{ids}",)'
+            f'{name} must be a sequence of ids, got the string "{ids}": write ("{ids}",)'
         )
     ids = tuple(ids)
-    for one in ids:
-        if not isinstance(one, str):
-            raise DataError(f"{what} must be strings, got {one!r}: write str({one!r})")
+    for item in ids:
+        if not isinstance(item, str):
+            raise DataError(f"{name} must be strings, got {item!r}: write str({item!r})")
     return ids
 
 
 @dataclass(frozen=True, eq=False)
 class History:
-    """What a person did, oldest first, as parallel tuples; the last four may be absent."""
+    """Events of a user, oldest first, as parallel tuples; the last four may be absent."""
 
     item_ids: tuple[str, ...] = ()
     times_ms: tuple[int, ...] | None = None
     """Milliseconds since 1970."""
     actions: tuple[str, ...] | None = None
+    """Kind of event: "buy", "view", ..."""
     values: tuple[float, ...] | None = None
+    """A rating, an amount; NaN where an event has none."""
     texts: tuple[str, ...] | None = None
+    """Words the user wrote about the item; "" where there are none."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "item_ids", _ids(self.item_ids, "History.item_ids"))
-        for name in ("times_ms", "actions", "values", "texts"):
-            given = getattr(self, name)
-            if given is not None:
-                if isinstance(given, str):
-                    raise DataError(
-                        f"History.{name} must be a sequence, one entry an item, got the string"
-                        f' "{given}"'
-                    )
-                if len(given) != len(self.item_ids):
-                    raise DataError(
-                        f"History.{name} has {len(given)} entries for {len(self.item_ids)} items:"
-                        " give one each"
-                    )
-                object.__setattr__(self, name, tuple(given))
+        object.__setattr__(self, "item_ids", _checked_ids(self.item_ids, "History.item_ids"))
+        for name in PARALLEL:
+            column = getattr(self, name)
+            if column is not None:
+                object.__setattr__(self, name, self._checked_column(name, column))
+
+    def _checked_column(self, name: str, column: Any) -> tuple[Any, ...]:
+        if isinstance(column, str):
+            raise DataError(
+                f'History.{name} must be a sequence, one entry an item, got the string "{column}"'
+            )
+        if len(column) != len(self.item_ids):
+            raise DataError(
+                f"History.{name} has {len(column)} entries for {len(self.item_ids)} items:"
+                " give one each"
+            )
+        return tuple(column)
 
     @classmethod
     def of(cls, *item_ids: str) -> "History":
+        """Return a history of items without times."""
         return cls(item_ids)
 
     def __len__(self) -> int:
@@ -61,24 +73,27 @@ class History:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """Anyone who asks: a user with a history, a search text, a student, a writing task."""
+    """A request: by a user with a history, a search text, a student, a writing task."""
 
     user_id: str | None = None
     history: History = field(default_factory=History)
     text: str = ""
     """Empty: methods that need words use the texts of the history's items."""
     time_ms: int | None = None
-    """When it is asked."""
+    """Time of the request, in milliseconds since 1970."""
     request_id: str | None = None
     """The key of all randomness in the answer."""
     exclude: tuple[str, ...] = ()
     """Item ids that must not be answered."""
     profile: "Profile | None" = None
+    """A description of the user, for methods that read one."""
     images: tuple[bytes, ...] = ()
+    """Pictures that belong to the request, as file contents."""
     context: Mapping[str, Any] = field(default_factory=dict)
+    """Attributes of the user or the request by name; None counts as absent."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "exclude", _ids(self.exclude, "Query.exclude"))
+        object.__setattr__(self, "exclude", _checked_ids(self.exclude, "Query.exclude"))
         if not isinstance(self.history, History):
             object.__setattr__(self, "history", History(self.history))
 
@@ -94,18 +109,34 @@ class Ranking:
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Name of an earlier stage -> (K,) its scores."""
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Item id -> status, reason, evidence, propensity."""
+    """Item id -> name -> value: status, reason, evidence, propensity, text."""
     notes: tuple[str, ...] = ()
     """What the method could not do for this query."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "ids", _ids(self.ids, "Ranking.ids"))
+        object.__setattr__(self, "ids", _checked_ids(self.ids, "Ranking.ids"))
         object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))
         for name, values in {"scores": self.scores, **self.columns}.items():
             if len(values) != len(self.ids):
                 raise DataError(
                     f"Ranking.{name} has {len(values)} entries for {len(self.ids)} items: give one"
                     " each"
+                )
+        if self.details:
+            self._check_details()
+
+    def _check_details(self) -> None:
+        strangers = set(self.details) - set(self.ids)
+        if strangers:
+            raise DataError(
+                f'Ranking.details has "{min(strangers)}", which is not among the ids: details go'
+                " by the ids of the ranking"
+            )
+        for item_id, details in self.details.items():
+            if not isinstance(details, Mapping):
+                raise DataError(
+                    f'Ranking.details["{item_id}"] is {details!r}: write a mapping of names, as in'
+                    ' {"reason": "..."}'
                 )
 
     def __len__(self) -> int:
@@ -114,14 +145,17 @@ class Ranking:
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One reason for an item: what kind of thing it is, its id, and its share of the score."""
+    """One reason for an answer: its kind, its id, and its share of the score."""
 
     kind: str
-    """"item": of the history; "word": of the text; "concept"; "popularity"; "part": a part of a
-    pipeline that cannot say more.
+    """"item": of the history; "event"; "word": of the text; "passage"; "category"; "concept";
+    "popularity"; "part": a part of a pipeline that cannot say more.
     """
     id: str
-    share: float
+    share: float = 1.0
+    """Share of the score or of the support, from 0 to 1."""
+    text: str = ""
+    """The words quoted, where evidence is a part of a text."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +171,60 @@ class Explanation:
 
 
 @dataclass(frozen=True, eq=False)
-class Profile:
-    """Who a user is, in words and in facts."""
+class Fact:
+    """One proposition about a user, with its evidence."""
 
-    user_id: str
+    text: str
+    """The proposition as a sentence: "prefers the category tent"."""
+    evidence: tuple[Evidence, ...] = ()
+    """The events, items and texts it was concluded from, largest share first."""
+    confidence: float | None = None
+    """Probability that it is true, from 0 to 1; None: not estimated."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values by name: slot, object, polarity, valid_from_ms, status, lift, ..."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "evidence", tuple(self.evidence))
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise DataError(f"Fact.confidence is {self.confidence}: give a number from 0 to 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Profile:
+    """A description of a user: a summary in words, facts with evidence, and attributes."""
+
+    user_id: str | None
     text: str = ""
-    facts: tuple[str, ...] = ()
-    made_ms: int | None = None
+    """The summary, for readers and prompts."""
+    facts: tuple[Fact, ...] = ()
+    """Surest first."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values by name, for methods that compute with them."""
+    as_of_ms: int | None = None
+    """Nothing later than this time was used; None: the events have no times."""
+    notes: tuple[str, ...] = ()
+    """What the method could not say about this user."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values about the making: tokens, cost_usd, version."""
+
+    def __post_init__(self) -> None:
+        facts = tuple(self.facts)
+        for fact in facts:
+            if not isinstance(fact, Fact):
+                raise DataError(f"Profile.facts must be facts, got {fact!r}: write Fact({fact!r})")
+        object.__setattr__(self, "facts", facts)
+
+
+@dataclass(frozen=True, eq=False)
+class Act:
+    """The intent of a turn in a closed form, such as Act("inform", "category", "tent")."""
+
+    kind: str
+    """ask, inform, deny, critique, recommend, accept, reject, explain, call, result, greet, end."""
+    name: str = ""
+    """The attribute, tool or item that the act concerns."""
+    value: str = ""
+    confidence: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +232,20 @@ class Turn:
     """One contribution to a dialogue."""
 
     speaker: str
+    """"user", "assistant", "system", or the name of a participant."""
     text: str
     item_ids: tuple[str, ...] = ()
+    """Items that the turn names or recommends, best first."""
     time_ms: int | None = None
+    acts: tuple[Act, ...] = ()
+    """The intents of the turn, where they are known."""
+    notes: tuple[str, ...] = ()
+    """What the method could not do in this turn."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values by name: scores, evidence, tokens, cost_usd, trace."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "item_ids", _checked_ids(self.item_ids, "Turn.item_ids"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,11 +254,21 @@ class Output:
 
     text: str = ""
     image: bytes | None = None
+    """The content of a picture file."""
     evidence: tuple[Evidence, ...] = ()
+    """Largest share first."""
+    notes: tuple[str, ...] = ()
+    """What the method could not do for this query."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Plain values by name: item_ids, status, tokens, cost_usd, drafts."""
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.text and self.image is None
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two nouns (or sequences, mappings, arrays of them) hold the same content."""
+    """Return whether two nouns, or sequences, mappings, arrays of them, have the same content."""
     # queries and rankings in arrays too: they compare by the nouns they make
     if _is_sequence(a) and _is_sequence(b):
         return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
@@ -175,12 +277,42 @@ def same(a: Any, b: Any) -> bool:
             same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a)
         )
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        a, b = np.asarray(a), np.asarray(b)
-        floats = a.dtype.kind == "f" and b.dtype.kind == "f"
-        return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=floats))
+        a = np.asarray(a)
+        b = np.asarray(b)
+        is_float = a.dtype.kind == "f" and b.dtype.kind == "f"
+        return a.shape == b.shape and bool(np.array_equal(a, b, equal_nan=is_float))
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
-    return bool(a == b)
+    return bool(a == b) or (_is_nan(a) and _is_nan(b))
+
+
+def plain(noun: Any) -> Any:
+    """Return a noun as values that JSON can write: mappings, lists, numbers and strings.
+
+    Fields that say nothing (None, empty) are left out; bytes become their length in bytes.
+    """
+    if is_dataclass(noun) and not isinstance(noun, type):
+        values = {f.name: getattr(noun, f.name) for f in fields(noun)}
+        return {name: plain(value) for name, value in values.items() if not _says_nothing(value)}
+    if isinstance(noun, Mapping):
+        return {str(name): plain(value) for name, value in noun.items()}
+    if isinstance(noun, np.ndarray):
+        return plain(noun.tolist())
+    if isinstance(noun, np.generic):
+        return plain(noun.item())
+    if isinstance(noun, bytes):
+        return f"{len(noun)} bytes"
+    if _is_nan(noun):
+        return None
+    return [plain(value) for value in noun] if _is_sequence(noun) else noun
+
+
+def _is_nan(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | tuple | Mapping) and not value)
 
 
 def _is_sequence(value: Any) -> bool:

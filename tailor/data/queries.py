@@ -1,27 +1,40 @@
-"""Many queries, and many rankings, as arrays: sequences of nouns that make a noun only when one is
-asked for.
-"""
+"""Array-backed sequences that build `Query` and `Ranking` objects only when they are read."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, overload
 
 import numpy as np
 
 from tailor.data.arrays import Ragged
-from tailor.data.nouns import History, Query, Ranking
+from tailor.data.nouns import PARALLEL, History, Profile, Query, Ranking
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 
-NO_TIME = int(np.iinfo(np.int64).min)  # stands where one query of several gives no time
+NO_TIME = int(np.iinfo(np.int64).min)
+"""Stands in arrays of times for an absent time."""
+TEXT = "text"
+"""The name in `Ranking.details` of a candidate's own text."""
+DTYPES: Mapping[str, type] = {
+    "times_ms": np.int64,
+    "actions": object,
+    "values": np.float64,
+    "texts": object,
+}
+ABSENT: Mapping[str, Any] = {
+    "times_ms": NO_TIME,
+    "actions": None,
+    "values": np.nan,
+    "texts": None,
+}
+"""What stands in a column of events where a history brings none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Queries(Sequence[Query]):
-    """Queries over one catalogue, in arrays; reading `queries[i]` makes the `Query`.
+    """Queries over one catalogue, in arrays; reading `queries[i]` builds the `Query`.
 
-    `blocked` items are excluded for everybody (filters' rules, one vocabulary each), `exclude` rows
-    for one query.
+    Items of a history or of `exclude` that the catalogue lacks are not held.
     """
 
     catalogue: Vocabulary
@@ -30,45 +43,56 @@ class Queries(Sequence[Query]):
     user_ids: np.ndarray
     """(n,) object: str or None."""
     columns: Mapping[str, Ragged] = field(default_factory=dict)
-    """times_ms (NO_TIME where not given), actions, values, texts: parallel to histories."""
+    """times_ms, actions, values, texts: parallel to histories, ABSENT where a history has none."""
     exclude: Ragged | None = None
+    """Item rows that must not be answered to one query."""
     blocked: tuple[Vocabulary, ...] = ()
+    """Items excluded for all queries: the rules of filters, one vocabulary each."""
     now_ms: np.ndarray | None = None
-    """(n,) int64, NO_TIME where not given."""
-    given: Sequence[Query] | None = None
-    """The nouns these arrays were made from; they hold text, context, profile."""
+    """(n,) int64 time of each request, NO_TIME where absent."""
     contexts: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """(n,) each, what is known of who asks; not where `given`."""
+    """Name of an attribute -> (n,) its values, None where absent."""
+    texts: np.ndarray | None = None
+    """(n,) object: search text, "" where absent; None: no query has one. So too the next three."""
+    request_ids: np.ndarray | None = None
+    """(n,) object: str or None."""
+    profiles: np.ndarray | None = None
+    """(n,) object: Profile or None."""
+    images: np.ndarray | None = None
+    """(n,) object: tuples of bytes."""
 
     @classmethod
     def of(cls, queries: Sequence[Query]) -> "Queries":
-        """Arrays of the queries given; arrays already made pass through."""
+        """Return the arrays of queries; `Queries` pass through. Raises DataError for a non-query."""
         if isinstance(queries, Queries):
             return queries
+        if isinstance(queries, Query):
+            raise DataError("got one query where a list of queries is expected: write [query]")
         for query in queries:
             if not isinstance(query, Query):
                 raise DataError(
-                    f"recommend takes queries, got {query!r}: write Query(history=History.of('an"
-                    " id'))"
+                    "a list of queries is expected, got"
+                    f" {query!r}: write Query(history=History.of('an id'))"
                 )
-        ids = {one: None for q in queries for one in (*q.history.item_ids, *q.exclude)}
-        catalogue = Vocabulary.of_items(ids)
-        histories = Ragged.of([catalogue.rows(q.history.item_ids) for q in queries])
-        exclude = Ragged.of([catalogue.rows(q.exclude) for q in queries])
-        users = np.array([q.user_id for q in queries], dtype=object)
-        columns = {}
-        # one without times takes none from the others
-        if any(q.history.times_ms is not None for q in queries):
-            parts = [
-                [NO_TIME] * len(q.history) if q.history.times_ms is None else q.history.times_ms
-                for q in queries
-            ]
-            columns["times_ms"] = Ragged.of(parts, np.int64)
-        asked = [NO_TIME if q.time_ms is None else q.time_ms for q in queries]
-        now = (
-            np.array(asked, dtype=np.int64) if any(q.time_ms is not None for q in queries) else None
+        histories = [query.history for query in queries]
+        history_ids = [item_id for history in histories for item_id in history.item_ids]
+        excluded_ids = [item_id for query in queries for item_id in query.exclude]
+        catalogue = Vocabulary.of_items([*history_ids, *excluded_ids])
+        lengths = [len(history.item_ids) for history in histories]
+        excluded = [len(query.exclude) for query in queries]
+        return cls(
+            catalogue,
+            Ragged.of_lengths(lengths, catalogue.rows(history_ids)),
+            _objects([query.user_id for query in queries]),
+            _event_columns(histories, lengths),
+            Ragged.of_lengths(excluded, catalogue.rows(excluded_ids)),
+            now_ms=_request_times(queries),
+            contexts=_context_columns(queries),
+            texts=_optional_objects([query.text for query in queries]),
+            request_ids=_optional_objects([query.request_id for query in queries]),
+            profiles=_optional_objects([query.profile for query in queries]),
+            images=_optional_objects([query.images for query in queries]),
         )
-        return cls(catalogue, histories, users, columns, exclude, now_ms=now, given=list(queries))
 
     def __len__(self) -> int:
         return len(self.histories)
@@ -79,35 +103,62 @@ class Queries(Sequence[Query]):
     def __getitem__(self, i: slice) -> "Queries": ...
     def __getitem__(self, i: int | slice) -> "Query | Queries":
         if isinstance(i, slice):
-            return self._part(*i.indices(len(self)))
+            return self._slice(*i.indices(len(self)))
         if not -len(self) <= i < len(self):
             raise IndexError(i)
-        i %= len(self)
-        excluded = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
-        excluded += [one for ids in self.blocked for one in ids.ids]
-        if self.given is not None:
-            query = self.given[i]
-            known = set(query.exclude)
-            more = [one for one in dict.fromkeys(excluded) if one not in known]
-            return replace(query, exclude=(*query.exclude, *more)) if more else query
-        extra = {
-            name: tuple(column[i].tolist())
-            for name, column in self.columns.items()
-            if NO_TIME not in column[i]
-        }
+        return self._query(i % len(self))
+
+    def _query(self, i: int) -> Query:
+        attributes = {name: values[i] for name, values in self.contexts.items()}
+        time_ms = NO_TIME if self.now_ms is None else int(self.now_ms[i])
         return Query(
             user_id=self.user_ids[i],
-            history=History(tuple(self.catalogue.named(self.histories[i])), **extra),
-            time_ms=(
-                None if self.now_ms is None or self.now_ms[i] == NO_TIME else int(self.now_ms[i])
-            ),
-            exclude=tuple(excluded),
-            context={
-                name: values[i] for name, values in self.contexts.items() if values[i] is not None
-            },
+            history=self._history(i),
+            text=self.text(i),
+            time_ms=None if time_ms == NO_TIME else time_ms,
+            request_id=self.request_id(i),
+            exclude=self._excluded_ids(i),
+            profile=self.profile(i),
+            images=self.images_of(i),
+            context={name: value for name, value in attributes.items() if value is not None},
         )
 
-    def _part(self, start: int, stop: int, step: int) -> "Queries":
+    def _history(self, i: int) -> History:
+        item_ids = tuple(self.catalogue.named(self.histories[i]))
+        columns = {name: _present(name, column[i]) for name, column in self.columns.items()}
+        return History(item_ids, **columns)
+
+    def _excluded_ids(self, i: int) -> tuple[str, ...]:
+        ids = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
+        if self.blocked:
+            own = set(ids)
+            blocked = dict.fromkeys(item_id for rule in self.blocked for item_id in rule.ids)
+            ids += [item_id for item_id in blocked if item_id not in own]
+        return tuple(ids)
+
+    def _map(
+        self, rows: Callable[[Ragged], Ragged], column: Callable[[np.ndarray], np.ndarray]
+    ) -> "Queries":
+        """Return other queries made of these: `rows` maps ragged fields, `column` (n,) arrays."""
+
+        def optional(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else column(values)
+
+        return replace(
+            self,
+            histories=rows(self.histories),
+            user_ids=column(self.user_ids),
+            columns={name: rows(values) for name, values in self.columns.items()},
+            exclude=None if self.exclude is None else rows(self.exclude),
+            now_ms=optional(self.now_ms),
+            contexts={name: column(values) for name, values in self.contexts.items()},
+            texts=optional(self.texts),
+            request_ids=optional(self.request_ids),
+            profiles=optional(self.profiles),
+            images=optional(self.images),
+        )
+
+    def _slice(self, start: int, stop: int, step: int) -> "Queries":
         if step != 1:
             raise DataError(
                 f"queries[{start}:{stop}:{step}]: only a step of 1 is possible; use take(rows)"
@@ -115,66 +166,67 @@ class Queries(Sequence[Query]):
         stop = max(start, stop)
         if stop - start == len(self):
             return self
-        return replace(
-            self,
-            histories=self.histories.slice(start, stop),
-            user_ids=self.user_ids[start:stop],
-            columns={name: column.slice(start, stop) for name, column in self.columns.items()},
-            exclude=None if self.exclude is None else self.exclude.slice(start, stop),
-            now_ms=None if self.now_ms is None else self.now_ms[start:stop],
-            given=None if self.given is None else self.given[start:stop],
-            contexts={name: values[start:stop] for name, values in self.contexts.items()},
-        )
+        return self._map(lambda rows: rows.slice(start, stop), lambda column: column[start:stop])
 
     def take(self, rows: np.ndarray) -> "Queries":
-        rows = _numbers(rows)
-        return replace(
-            self,
-            histories=self.histories.take(rows),
-            user_ids=self.user_ids[rows],
-            columns={name: column.take(rows) for name, column in self.columns.items()},
-            exclude=None if self.exclude is None else self.exclude.take(rows),
-            now_ms=None if self.now_ms is None else self.now_ms[rows],
-            given=None if self.given is None else [self.given[i] for i in rows],
-            contexts={name: values[rows] for name, values in self.contexts.items()},
-        )
+        """Return the queries with these numbers, in this order."""
+        numbers = _row_numbers(rows)
+        return self._map(lambda ragged: ragged.take(numbers), lambda column: column[numbers])
+
+    def keep_events(self, mask: np.ndarray) -> "Queries":
+        """Return the same queries with only the events of histories where `mask` (m,) is true."""
+        if mask.all():
+            return self
+        columns = {name: column.keep(mask) for name, column in self.columns.items()}
+        return replace(self, histories=self.histories.keep(mask), columns=columns)
 
     def text(self, i: int) -> str:
-        return "" if self.given is None else self.given[i].text
+        """Return the search text of query i, "" where it has none."""
+        return "" if self.texts is None else self.texts[i]
 
-    def request_ids(self) -> list[str | None]:
-        """Of each query, None where it has none."""
-        return (
-            [None] * len(self) if self.given is None else [query.request_id for query in self.given]
-        )
+    def request_id(self, i: int) -> str | None:
+        """Return the request id of query i."""
+        return None if self.request_ids is None else self.request_ids[i]
+
+    def profile(self, i: int) -> Profile | None:
+        """Return the profile that query i brings."""
+        return None if self.profiles is None else self.profiles[i]
+
+    def images_of(self, i: int) -> tuple[bytes, ...]:
+        """Return the pictures of query i."""
+        return () if self.images is None else self.images[i]
 
     def context(self, name: str) -> list[Any]:
-        """What `Query.context` of each query says under this name; None where it says nothing."""
-        if self.given is not None:
-            return [query.context.get(name) for query in self.given]
+        """Return the value that each query's context has under `name`, None where absent."""
         return self.contexts[name].tolist() if name in self.contexts else [None] * len(self)
 
+    def with_profiles(self, profiles: Sequence[Profile | None]) -> "Queries":
+        """Return the same queries with these profiles, one a query."""
+        if len(profiles) != len(self):
+            raise DataError(f"{len(profiles)} profiles for {len(self)} queries: give one each")
+        return replace(self, profiles=_objects(profiles))
+
     def without(self, item_ids: Iterable[str] | Vocabulary) -> "Queries":
-        """The same queries with these items excluded for everybody; a vocabulary is kept as it is,
-        so that its rows are looked up once.
+        """Return the same queries with these items excluded for all of them.
+
+        A vocabulary is kept as it is, so that its rows are looked up once.
         """
-        if isinstance(item_ids, Vocabulary) and any(ids is item_ids for ids in self.blocked):
+        if isinstance(item_ids, Vocabulary) and any(rule is item_ids for rule in self.blocked):
             return self
-        ids = item_ids if isinstance(item_ids, Vocabulary) else Vocabulary(dict.fromkeys(item_ids))
-        return replace(self, blocked=(*self.blocked, ids)) if len(ids) else self
+        rule = item_ids if isinstance(item_ids, Vocabulary) else Vocabulary(dict.fromkeys(item_ids))
+        return replace(self, blocked=(*self.blocked, rule)) if len(rule) else self
 
     @property
     def blocked_rows(self) -> np.ndarray | None:
-        """The rows of the catalogue that are excluded for everybody; None where there are none."""
-        return (
-            np.concatenate([ids.found_in(self.catalogue) for ids in self.blocked])
-            if self.blocked
-            else None
-        )
+        """The rows of the catalogue that are excluded for all queries; None where there are none."""
+        if not self.blocked:
+            return None
+        return np.concatenate([rule.found_in(self.catalogue) for rule in self.blocked])
 
     def allowed(self, candidates: Ragged | None = None) -> np.ndarray:
-        """(n, N) bool: what may be recommended to each query; only `candidates` (rows of the
-        catalogue) where given.
+        """Return (n, N) bool: true where an item may be answered to a query.
+
+        Where `candidates` (rows of the catalogue) are passed, only those may.
         """
         mask = np.full((len(self), len(self.catalogue)), candidates is None)
         if candidates is not None:
@@ -186,116 +238,174 @@ class Queries(Sequence[Query]):
         return mask
 
     def without_history(self) -> "Queries":
-        """The same queries with the items of each one's history excluded too."""
+        """Return the same queries with the items of each one's history excluded too."""
         if self.exclude is None or not len(self.exclude.values):
             return replace(self, exclude=self.histories)
-        both = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
-        return replace(self, exclude=Ragged.of(both))
+        unions = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
+        return replace(self, exclude=Ragged.of(unions))
 
     def reindexed(self, catalogue: Vocabulary) -> "Queries":
-        """The same queries in the rows of another catalogue; items it does not know are left out."""
-        to = self.catalogue.mapping_to(catalogue)
-        if to is None:
+        """Return the same queries in the rows of another catalogue, without items it lacks."""
+        row_in = self.catalogue.mapping_to(catalogue)
+        if row_in is None:
             return self if self.catalogue is catalogue else replace(self, catalogue=catalogue)
-
-        def rows(ragged: Ragged) -> Ragged:
-            mapped = ragged.with_values(to[ragged.values])
-            return mapped.keep(mapped.values >= 0)
-
-        known = to[self.histories.values] >= 0
-        return replace(
+        exclude = None
+        if self.exclude is not None:
+            mapped = self.exclude.with_values(row_in[self.exclude.values])
+            exclude = mapped.keep(mapped.values >= 0)
+        rows = row_in[self.histories.values]
+        moved = replace(
             self,
             catalogue=catalogue,
-            histories=rows(self.histories),
-            columns={name: column.keep(known) for name, column in self.columns.items()},
-            exclude=None if self.exclude is None else rows(self.exclude),
+            histories=self.histories.with_values(rows),
+            exclude=exclude,
         )
+        return moved.keep_events(rows >= 0)
+
+
+def _event_columns(histories: Sequence[History], lengths: Sequence[int]) -> dict[str, Ragged]:
+    """Return the columns that at least one history has, ABSENT in the others."""
+    columns = {}
+    for name in PARALLEL:
+        parts = [getattr(history, name) for history in histories]
+        if any(part is not None for part in parts):
+            absent = ABSENT[name]
+            values = [
+                value
+                for part, length in zip(parts, lengths, strict=True)
+                for value in (part or [absent] * length)
+            ]
+            columns[name] = Ragged.of_lengths(lengths, np.array(values, dtype=DTYPES[name]))
+    return columns
+
+
+def _present(name: str, values: np.ndarray) -> tuple[Any, ...] | None:
+    """Return one history's column as a History holds it: None where the history has none."""
+    column = values.tolist()
+    if not column:
+        return ()
+    if name == "times_ms":  # a time that is absent leaves no order
+        return None if NO_TIME in column else tuple(column)
+    if name == "values":
+        return None if np.isnan(values).all() else tuple(column)
+    if all(value is None for value in column):
+        return None
+    return tuple("" if value is None else value for value in column)
+
+
+def _request_times(queries: Sequence[Query]) -> np.ndarray | None:
+    times = [query.time_ms for query in queries]
+    if all(time_ms is None for time_ms in times):
+        return None
+    return np.array([NO_TIME if time_ms is None else time_ms for time_ms in times], np.int64)
+
+
+def _context_columns(queries: Sequence[Query]) -> dict[str, np.ndarray]:
+    contexts = [query.context for query in queries]
+    names = dict.fromkeys(name for context in contexts for name in context)
+    return {name: _objects([context.get(name) for context in contexts]) for name in names}
+
+
+def _objects(values: Sequence[Any]) -> np.ndarray:
+    """Return (n,) object; a value may itself be a sequence."""
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _optional_objects(values: Sequence[Any]) -> np.ndarray | None:
+    """Return (n,) object, or None where all values are empty."""
+    return _objects(values) if any(values) else None
 
 
 @dataclass(frozen=True, eq=False)
 class Rankings(Sequence[Ranking]):
-    """One ranking a query, in arrays over one catalogue; reading `rankings[i]` makes the `Ranking`."""
+    """One ranking a query, in arrays over one catalogue; reading `rankings[i]` builds it."""
 
     catalogue: Vocabulary
     rows: np.ndarray
     """(n, k) int32 item rows, best first, -1 after the last."""
     scores: np.ndarray
-    """(n, k) float32."""
+    """(n, k) float32, -inf after the last."""
     score_kind: str = "score"
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """Name of a stage -> (n, k); NaN: it did not score the item."""
+    """Name of a stage -> (n, k) float32; NaN: it did not score the item."""
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Number of a query -> what the method could not do for it."""
+    details: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Name (status, reason, evidence, propensity, text) -> (n, k) object; None: absent."""
+
+    def __post_init__(self) -> None:
+        for name, values in self.details.items():
+            if values.shape != self.rows.shape:
+                raise ValueError(
+                    f'details "{name}" have the shape {values.shape}, the rows {self.rows.shape}:'
+                    " make other lists of these by `reordered`, `first` or `only`"
+                )
 
     @classmethod
     def of(cls, rankings: Sequence[Ranking], catalogue: Vocabulary | None = None) -> "Rankings":
-        """Arrays of the rankings given, over `catalogue` or over the items they hold; arrays
-        already made pass through.
+        """Return the arrays of rankings, over `catalogue` or over the items they hold.
+
+        `Rankings` pass through. Raises DataError for what is no ranking.
         """
         if isinstance(rankings, Rankings):
             return rankings if catalogue is None else rankings.reindexed(catalogue)
         if catalogue is not None:
             return cls.of(rankings).reindexed(catalogue)
-        catalogue = Vocabulary.of_items(one for r in rankings for one in r.ids)
-        out = cls.empty(catalogue, len(rankings), max(map(len, rankings), default=0))
-        columns = {
-            name: np.full(out.rows.shape, np.nan, np.float32)
-            for r in rankings
-            for name in r.columns
-        }
+        for ranking in rankings:
+            if not isinstance(ranking, Ranking):
+                raise DataError(f"a list of rankings is expected, got {ranking!r}")
+        catalogue = Vocabulary.of_items(item_id for r in rankings for item_id in r.ids)
+        lists = cls.empty(catalogue, len(rankings), max(map(len, rankings), default=0))
         for i, ranking in enumerate(rankings):
-            out.rows[i, : len(ranking)], out.scores[i, : len(ranking)] = (
-                catalogue.rows(ranking.ids),
-                ranking.scores,
-            )
-            for name, values in ranking.columns.items():
-                columns[name][i, : len(ranking)] = values
-        kinds = {r.score_kind for r in rankings if len(r)}
-        notes = {i: r.notes for i, r in enumerate(rankings) if r.notes}
+            lists.rows[i, : len(ranking)] = catalogue.rows(ranking.ids)
+            lists.scores[i, : len(ranking)] = ranking.scores
+        kinds = {ranking.score_kind for ranking in rankings if len(ranking)}
         return replace(
-            out,
-            columns=columns,
-            notes=notes,
+            lists,
+            columns=_stage_columns(rankings, lists.rows.shape),
+            notes={i: ranking.notes for i, ranking in enumerate(rankings) if ranking.notes},
+            details=_detail_columns(rankings, lists.rows.shape),
             score_kind=kinds.pop() if len(kinds) == 1 else "score",
         )
 
     @classmethod
     def empty(cls, catalogue: Vocabulary, n: int, k: int, note: str = "") -> "Rankings":
+        """Return n empty rankings with room for k items, each with the note."""
         notes = dict.fromkeys(range(n), (note,)) if note else {}
-        return cls(
-            catalogue,
-            np.full((n, k), -1, np.int32),
-            np.full((n, k), -np.inf, np.float32),
-            notes=notes,
-        )
+        rows = np.full((n, k), -1, np.int32)
+        return cls(catalogue, rows, np.full((n, k), -np.inf, np.float32), notes=notes)
 
     @classmethod
     def stack(cls, parts: "Sequence[Rankings]") -> "Rankings":
-        """The rankings of all parts (same catalogue and k), one after the other."""
+        """Return the rankings of all parts (same catalogue and k), one part after the other."""
         first = parts[0]
         if len(parts) == 1:
             return first
         if any(part.catalogue.mapping_to(first.catalogue) is not None for part in parts[1:]):
             raise ValueError(
-                "rankings of different catalogues cannot be stacked: put them over one first"
+                "rankings of different catalogues cannot be stacked: reindex them to one first"
             )
-        starts = np.cumsum([0, *(len(p) for p in parts)])
+        starts = np.cumsum([0, *(len(part) for part in parts)]).tolist()
         notes = {
-            int(start) + i: note
-            for p, start in zip(parts, starts, strict=False)
-            for i, note in p.notes.items()
+            start + i: note
+            for part, start in zip(parts, starts, strict=False)
+            for i, note in part.notes.items()
         }
-        columns = {name: np.concatenate([p.columns[name] for p in parts]) for name in first.columns}
-        rows, scores = (
-            np.concatenate([p.rows for p in parts]),
-            np.concatenate([p.scores for p in parts]),
+        return replace(
+            first,
+            rows=np.concatenate([part.rows for part in parts]),
+            scores=np.concatenate([part.scores for part in parts]),
+            columns=_stacked([(part.rows, part.columns) for part in parts], np.float32(np.nan)),
+            notes=notes,
+            details=_stacked([(part.rows, part.details) for part in parts], None),
         )
-        return replace(first, rows=rows, scores=scores, columns=columns, notes=notes)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     @property
     def lengths(self) -> np.ndarray:
+        """(n,) number of items of each ranking."""
         return (self.rows >= 0).sum(axis=1)
 
     @overload
@@ -308,61 +418,159 @@ class Rankings(Sequence[Ranking]):
         if not -len(self) <= i < len(self):
             raise IndexError(i)
         i %= len(self)
-        kept = self.rows[i] >= 0
+        is_item = self.rows[i] >= 0
+        ids = tuple(self.catalogue.named(self.rows[i][is_item]))
         return Ranking(
-            ids=tuple(self.catalogue.named(self.rows[i][kept])),
-            scores=self.scores[i][kept],
+            ids=ids,
+            scores=self.scores[i][is_item],
             score_kind=self.score_kind,
-            columns={name: column[i][kept] for name, column in self.columns.items()},
+            columns={name: column[i][is_item] for name, column in self.columns.items()},
+            details=self._details_of(i, ids, is_item) if self.details else {},
             notes=self.notes.get(i, ()),
         )
 
+    def _details_of(
+        self, i: int, ids: Sequence[str], is_item: np.ndarray
+    ) -> dict[str, dict[str, Any]]:
+        """Return item id -> name -> value of list i, without what is absent."""
+        by_item: dict[str, dict[str, Any]] = {}
+        for name, column in self.details.items():
+            for item_id, value in zip(ids, column[i][is_item], strict=True):
+                if value is not None:
+                    by_item.setdefault(item_id, {})[name] = value
+        return by_item
+
     def take(self, rows: np.ndarray) -> "Rankings":
-        rows = _numbers(rows)
-        notes = {new: self.notes[old] for new, old in enumerate(rows.tolist()) if old in self.notes}
-        columns = {name: column[rows] for name, column in self.columns.items()}
-        return replace(
-            self, rows=self.rows[rows], scores=self.scores[rows], columns=columns, notes=notes
+        """Return the rankings with these numbers, in this order."""
+        numbers = _row_numbers(rows)
+        old_notes = [self.notes.get(number, ()) for number in numbers.tolist()]
+        return self._map(
+            lambda values: values[numbers],
+            notes={i: notes for i, notes in enumerate(old_notes) if notes},
         )
 
     def first(self, k: int) -> "Rankings":
-        """The k best of every ranking."""
+        """Return the k best of every ranking."""
         if self.rows.shape[1] <= k:
             return self
-        columns = {name: column[:, :k] for name, column in self.columns.items()}
-        return replace(self, rows=self.rows[:, :k], scores=self.scores[:, :k], columns=columns)
+        return self._map(lambda values: values[:, :k])
+
+    def _map(self, f: Callable[[np.ndarray], np.ndarray], **changes: Any) -> "Rankings":
+        """Return other rankings, whose (n, k) arrays are made of these by `f`."""
+        return replace(
+            self,
+            rows=f(self.rows),
+            scores=f(self.scores),
+            columns={name: f(column) for name, column in self.columns.items()},
+            details={name: f(column) for name, column in self.details.items()},
+            **changes,
+        )
+
+    def reordered(self, order: np.ndarray) -> "Rankings":
+        """Return lists of the places `order` (n, K) of these lists, best first; -1: no item.
+
+        Scores, columns and details go with their items.
+        """
+        if not self.rows.shape[1]:
+            return replace(Rankings.empty(self.catalogue, *order.shape), notes=self.notes)
+        is_item = order >= 0
+        places = np.maximum(order, 0)
+
+        def moved(values: np.ndarray, empty: Any) -> np.ndarray:
+            return np.where(is_item, np.take_along_axis(values, places, 1), empty)
+
+        columns = {name: moved(column, np.nan) for name, column in self.columns.items()}
+        return replace(
+            self,
+            rows=moved(self.rows, -1).astype(np.int32),
+            scores=moved(self.scores, -np.inf).astype(np.float32),
+            columns={name: column.astype(np.float32) for name, column in columns.items()},
+            details={name: moved(column, None) for name, column in self.details.items()},
+        )
 
     def reindexed(self, catalogue: Vocabulary) -> "Rankings":
-        """The same rankings in the rows of another catalogue; items it does not know are dropped
-        and the rest moves up.
-        """
-        to = self.catalogue.mapping_to(catalogue)
-        if to is None:
-            return replace(self, catalogue=catalogue)
-        there = self.rows >= 0
-        rows = np.where(there, to[self.rows], np.int32(-1)) if len(to) else self.rows
-        moved = replace(self, catalogue=catalogue, rows=rows)
-        return moved if np.array_equal(rows >= 0, there) else moved.only(rows >= 0)
+        """Return the same rankings in the rows of another catalogue.
 
-    def only(self, kept: np.ndarray) -> "Rankings":
-        """The same rankings without the places where `kept` (n, k) is false; what follows moves up."""
-        kept = kept & (self.rows >= 0)
-        order = np.argsort(~kept, axis=1, kind="stable")
-        rows = np.take_along_axis(np.where(kept, self.rows, -1), order, 1)
-        scores = np.take_along_axis(np.where(kept, self.scores, -np.inf), order, 1).astype(
-            np.float32
-        )
-        columns = {
-            name: np.take_along_axis(column, order, 1) for name, column in self.columns.items()
-        }
-        return replace(self, rows=rows, scores=scores, columns=columns)
+        Items that it lacks are dropped, and what follows moves up.
+        """
+        row_in = self.catalogue.mapping_to(catalogue)
+        if row_in is None:
+            return replace(self, catalogue=catalogue)
+        is_item = self.rows >= 0
+        rows = np.where(is_item, row_in[self.rows], np.int32(-1)) if len(row_in) else self.rows
+        moved = replace(self, catalogue=catalogue, rows=rows)
+        return moved if np.array_equal(rows >= 0, is_item) else moved.only(rows >= 0)
+
+    def only(self, mask: np.ndarray) -> "Rankings":
+        """Return the same rankings without the places where `mask` (n, k) is false.
+
+        What follows moves up.
+        """
+        mask = mask & (self.rows >= 0)
+        order = np.argsort(~mask, axis=1, kind="stable")
+        return self.reordered(np.where(np.take_along_axis(mask, order, 1), order, -1))
 
     def ragged(self) -> Ragged:
-        """The item rows without padding."""
+        """Return the item rows without padding."""
         return Ragged.of_lengths(self.lengths, self.rows[self.rows >= 0])
 
+    def texts(self, i: int, catalogue: Vocabulary, item_texts: Sequence[str]) -> list[str]:
+        """Return the text of each item of list i.
 
-def _numbers(rows: np.ndarray) -> np.ndarray:
+        It is the one that the list brings (`details["text"]`), else that of the fitted `catalogue`,
+        whose texts by row are `item_texts`; "" for an item without either.
+        """
+        ids = self.catalogue.named(self.rows[i][self.rows[i] >= 0])
+        rows = catalogue.rows(ids).tolist()
+        fitted = [item_texts[row] if row >= 0 else "" for row in rows]
+        if TEXT not in self.details:
+            return fitted
+        own = self.details[TEXT][i][: len(ids)].tolist()
+        return [
+            text if brought is None else brought for text, brought in zip(fitted, own, strict=True)
+        ]
+
+
+def _stage_columns(rankings: Sequence[Ranking], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return the columns of rankings as (n, k) arrays, NaN where a ranking lacks one."""
+    names = dict.fromkeys(name for ranking in rankings for name in ranking.columns)
+    columns = {name: np.full(shape, np.nan, np.float32) for name in names}
+    for i, ranking in enumerate(rankings):
+        for name, values in ranking.columns.items():
+            columns[name][i, : len(ranking)] = values
+    return columns
+
+
+def _detail_columns(rankings: Sequence[Ranking], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Return the details of rankings as (n, k) object arrays, None where an item lacks one."""
+    columns: dict[str, np.ndarray] = {}
+    for i, ranking in enumerate(rankings):
+        for place, item_id in enumerate(ranking.ids if ranking.details else ()):
+            for name, value in ranking.details.get(item_id, {}).items():
+                if name not in columns:
+                    columns[name] = np.full(shape, None, object)
+                columns[name][i, place] = value
+    return columns
+
+
+def _stacked(
+    parts: Sequence[tuple[np.ndarray, Mapping[str, np.ndarray]]], empty: Any
+) -> dict[str, np.ndarray]:
+    """Return named (n, k) arrays of all parts below each other, `empty` where a part lacks one."""
+    names = dict.fromkeys(name for _, columns in parts for name in columns)
+    dtype = object if empty is None else np.float32
+    return {
+        name: np.concatenate(
+            [
+                columns[name] if name in columns else np.full(rows.shape, empty, dtype)
+                for rows, columns in parts
+            ]
+        )
+        for name in names
+    }
+
+
+def _row_numbers(rows: np.ndarray) -> np.ndarray:
     rows = np.asarray(rows)
     if rows.dtype == bool:
         raise DataError("take wants row numbers, got a mask: write take(np.flatnonzero(mask))")

@@ -4,7 +4,6 @@ every user's values kept.
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
@@ -96,7 +95,7 @@ def _answer(
     method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None
 ) -> Rankings:
     if isinstance(method, Recommender):
-        return cast(Rankings, method.recommend(queries, k, candidates))
+        return method.recommend(queries, k, candidates)
     if candidates is not None:
         raise DataError(
             "lists that were made elsewhere cannot be restricted to candidates: give methods, or"

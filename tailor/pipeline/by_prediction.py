@@ -1,7 +1,7 @@
 """A list in the order of what a predictor says."""
 
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,11 +38,9 @@ class ByPrediction(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}}
-            ),
+        return build(
+            {"class": "ByPrediction", "predictor": {"class": "LogisticRegression", "epochs": 2}},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
@@ -43,15 +43,13 @@ class Cascade(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Cascade",
-                    "retrieve": {"class": "CoVisitation"},
-                    "rank": {"class": "TextNeighbours"},
-                }
-            ),
+        return build(
+            {
+                "class": "Cascade",
+                "retrieve": {"class": "CoVisitation"},
+                "rank": {"class": "TextNeighbours"},
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -67,7 +65,7 @@ class Cascade(Recommender):
             )
         first = clone(self.retrieve).fit(cut.train, run)
         queries, targets = cut.queries("valid")
-        lists = Lists(queries, cast(Rankings, first.recommend(queries, self.depth)), targets)
+        lists = Lists(queries, first.recommend(queries, self.depth), targets)
         self.rank_ = clone(self.rank).fit(cut.train.with_lists(lists), run)
         self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
         listed = np.isin(
@@ -84,8 +82,8 @@ class Cascade(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         depth = max(k, self.depth)
-        found = cast(Rankings, self.retrieve_.recommend(queries, depth, candidates))
-        ordered = cast(Rankings, self.rank_.recommend(queries, depth, found))
+        found = self.retrieve_.recommend(queries, depth, candidates)
+        ordered = self.rank_.recommend(queries, depth, found)
         joined = followed_by(replace(ordered, columns={}), replace(found, columns={}), k)
         joined, found = one_catalogue([joined, found])
         return replace(

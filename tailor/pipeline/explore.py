@@ -6,7 +6,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self, cast
+from typing import ClassVar, Self
 
 import numpy as np
 
@@ -50,7 +50,7 @@ class Exploring(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(Self, build({"class": cls.__name__, "inner": {"class": "CoVisitation"}}))
+        return build({"class": cls.__name__, "inner": {"class": "CoVisitation"}}, cls)
 
     @classmethod
     def around(cls, fitted: Recommender, **settings: float) -> Self:
@@ -86,27 +86,20 @@ class Exploring(Recommender):
         return self.inner_.restrict(queries)
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        found = cast(Rankings, self.inner_.recommend(queries, max(2 * k, self.depth), candidates))
+        found = self.inner_.recommend(queries, max(2 * k, self.depth), candidates)
         lengths, width = found.lengths, min(k, found.rows.shape[1])
         order = np.tile(np.arange(width), (len(found), 1))
         chance = np.ones((len(found), width), np.float32)
-        for i, request_id in enumerate(queries.request_ids()):
+        for i in range(len(queries)):
+            request_id = queries.request_id(i)
             if request_id is not None and lengths[i] >= 2 * k:
                 order[i], chance[i] = self._drawn(
                     found, i, int(lengths[i]), k, self._rng(request_id)
                 )
-        taken = {
-            name: np.take_along_axis(column, order, 1) for name, column in found.columns.items()
-        }
-        rows, scores = (
-            np.take_along_axis(found.rows, order, 1),
-            np.take_along_axis(found.scores, order, 1),
-        )
-        chance[rows < 0] = np.nan
+        drawn = found.reordered(order)
+        chance[drawn.rows < 0] = np.nan
         notes = {i: note for i, note in found.notes.items() if lengths[i] < k}
-        return replace(
-            found, rows=rows, scores=scores, columns={**taken, PROPENSITY: chance}, notes=notes
-        )
+        return replace(drawn, columns={**drawn.columns, PROPENSITY: chance}, notes=notes)
 
     def _rng(self, request_id: str) -> np.random.Generator:
         return np.random.default_rng(

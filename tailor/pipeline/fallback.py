@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 
@@ -38,11 +38,9 @@ class Fallback(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]}
-            ),
+        return build(
+            {"class": "Fallback", "parts": [{"class": "CoVisitation"}, {"class": "Popularity"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -60,13 +58,13 @@ class Fallback(Recommender):
         return queries
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        lists = cast(Rankings, self.parts_[0].recommend(queries, k, candidates))
+        lists = self.parts_[0].recommend(queries, k, candidates)
         for part in self.parts_[1:]:
             short = np.flatnonzero(lists.lengths < k)
             if not len(short):
                 break
             some = None if candidates is None else candidates.take(short)
-            fill = cast(Rankings, part.recommend(queries.take(short), k, some))
+            fill = part.recommend(queries.take(short), k, some)
             lists = _filled(lists, short, fill, k)
         return lists
 

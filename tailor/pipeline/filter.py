@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import polars as pl
 
@@ -50,16 +50,14 @@ class Filter(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {
-                    "class": "Filter",
-                    "inner": {"class": "CoVisitation"},
-                    "never": {"categories": ["lamp"]},
-                    "rules": ["price < 50"],
-                }
-            ),
+        return build(
+            {
+                "class": "Filter",
+                "inner": {"class": "CoVisitation"},
+                "never": {"categories": ["lamp"]},
+                "rules": ["price < 50"],
+            },
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -119,7 +117,7 @@ class Filter(Recommender):
         return self.inner_.restrict(queries.without(self.blocked_))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        return cast(Rankings, self.inner_.recommend(queries, k, candidates))
+        return self.inner_.recommend(queries, k, candidates)
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]

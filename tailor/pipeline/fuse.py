@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -71,11 +71,9 @@ class Fuse(Recommender):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self,
-            build(
-                {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]}
-            ),
+        return build(
+            {"class": "Fuse", "parts": [{"class": "CoVisitation"}, {"class": "TextNeighbours"}]},
+            cls,
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -129,7 +127,7 @@ class Fuse(Recommender):
         queries, targets = cut.queries("valid")
         before = watch.lap()
         some, problem = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE]), _Problem()
-        self._ask(queries, _distinct(targets), some, problem)
+        self._ask(queries, targets.distinct(), some, problem)
         share = min(
             len(queries) / max(len(some), 1),
             (TUNING_PAIRS * len(some) / max(problem.pairs, 1) + BLOCK) / max(len(some), 1),
@@ -204,9 +202,7 @@ class Fuse(Recommender):
             for part in parts
         ):
             queries = queries.reindexed(first.items_)  # looked up once, not by every part
-        lists = one_catalogue(
-            [cast(Rankings, part.recommend(queries, depth, candidates)) for part in parts]
-        )
+        lists = one_catalogue([part.recommend(queries, depth, candidates) for part in parts])
         notes: dict[int, tuple[str, ...]] = {}
         for part in lists:
             notes |= {i: notes.get(i, ()) + note for i, note in part.notes.items()}
@@ -248,7 +244,7 @@ class Fuse(Recommender):
 
     def _learned(self, cut: Split, run: Run) -> tuple[list[float], float]:
         queries, targets = cut.queries("valid")
-        targets = _distinct(targets)
+        targets = targets.distinct()
         chosen = run.rng("fusion").permutation(len(queries))
         problem = _Problem()
         for start in run.progress(
@@ -338,14 +334,6 @@ def _weighted(
             found[one.kind, one.id] = found.get((one.kind, one.id), 0.0) + float(share) * one.share
     ordered = sorted(found.items(), key=lambda pair: -pair[1])
     return Explanation(item_id, tuple(Evidence(kind, one, share) for (kind, one), share in ordered))
-
-
-def _distinct(targets: Ragged) -> Ragged:
-    """Each row's values once, as the metrics count them."""
-    keys = targets.row_ids * (int(targets.values.max(initial=0)) + 1) + targets.values
-    mask = np.zeros(len(keys), dtype=bool)
-    mask[np.unique(keys, return_index=True)[1]] = True
-    return targets.keep(mask)
 
 
 def _side_by_side(lists: Sequence[np.ndarray], nothing: float) -> np.ndarray:

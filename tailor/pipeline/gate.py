@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 import polars as pl
@@ -83,7 +83,7 @@ class Gate(Recommender):
             "parts": [{"class": "Popularity"}, {"class": "CoVisitation"}],
             "grid": [2, 5],
         }
-        return cast(Self, build(about))
+        return build(about, cls)
 
     def _read(self) -> list[Condition]:
         return [Condition(one, "condition") for one in self.conditions]
@@ -137,7 +137,7 @@ class Gate(Recommender):
             asked = self.restrict(asked.without_history() if self.exclude_history else asked)
             wanted = targets.slice(start, min(start + BLOCK, len(queries)))
             for at, part in enumerate(self.parts_):
-                rows = cast(Rankings, part.recommend(asked, 10)).reindexed(queries.catalogue).rows
+                rows = part.recommend(asked, 10).reindexed(queries.catalogue).rows
                 found = hits(rows, wanted.offsets, wanted.values)
                 values[start : start + BLOCK, at] = ndcg(
                     found, relevant_counts(wanted.offsets, wanted.values), 10
@@ -197,9 +197,7 @@ class Gate(Recommender):
             places = np.flatnonzero(choice == at)
             if len(places):
                 some = None if candidates is None else candidates.take(places)
-                answers.append(
-                    (places, cast(Rankings, part.recommend(queries.take(places), k, some)))
-                )
+                answers.append((places, part.recommend(queries.take(places), k, some)))
         return scattered(answers, len(queries), k)
 
     def explain(

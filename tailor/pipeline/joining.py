@@ -46,13 +46,27 @@ def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
     }
     columns["stage"] = joined(np.zeros(first.rows.shape), np.ones(second.rows.shape), np.nan)
     scores = joined(first.scores, second.scores, -np.inf)
+    details = _joined_details(first, second, order, taken >= 0)
     # a list that was filled has nothing to excuse
     short = set(np.flatnonzero((taken >= 0).sum(axis=1) < k).tolist())
     notes = {
         i: (*first.notes.get(i, ()), *second.notes.get(i, ()))
         for i in {*first.notes, *second.notes} & short
     }
-    return replace(first, rows=taken, scores=scores, columns=columns, notes=notes)
+    return replace(first, rows=taken, scores=scores, columns=columns, notes=notes, details=details)
+
+
+def _joined_details(
+    first: Rankings, second: Rankings, order: np.ndarray, is_item: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return the details of the places `order` of both lists side by side."""
+    details = {}
+    for name in dict.fromkeys([*first.details, *second.details]):
+        sides = [part.details.get(name, np.full(part.rows.shape, None)) for part in (first, second)]
+        values = np.take_along_axis(np.concatenate(sides, axis=1), order, 1)
+        values[~is_item] = None
+        details[name] = values
+    return details
 
 
 def part_names(parts: Sequence[Recommender]) -> list[str]:
@@ -73,14 +87,21 @@ def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> R
     lists = one_catalogue([part.first(k) for _, part in parts])
     out = Rankings.empty(lists[0].catalogue, n, k)
     columns = {name: np.full((n, k), np.nan, np.float32) for part in lists for name in part.columns}
+    details = {name: np.full((n, k), None) for part in lists for name in part.details}
     notes: dict[int, tuple[str, ...]] = {}
     for (places, _), part in zip(parts, lists, strict=True):
         width = part.rows.shape[1]
         out.rows[places, :width], out.scores[places, :width] = part.rows, part.scores
         for name, values in part.columns.items():
             columns[name][places, :width] = values
+        for name, values in part.details.items():
+            details[name][places, :width] = values
         notes |= {int(places[i]): note for i, note in part.notes.items()}
     kinds = {part.score_kind for part in lists}
     return replace(
-        out, columns=columns, notes=notes, score_kind=kinds.pop() if len(kinds) == 1 else "score"
+        out,
+        columns=columns,
+        notes=notes,
+        details=details,
+        score_kind=kinds.pop() if len(kinds) == 1 else "score",
     )

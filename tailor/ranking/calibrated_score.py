@@ -1,7 +1,7 @@
 """Any recommender's score of an item as a probability."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 import numpy as np
 
@@ -58,9 +58,7 @@ class CalibratedScore(Predictor):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cast(
-            Self, build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}})
-        )
+        return build({"class": "CalibratedScore", "recommender": {"class": "CoVisitation"}}, cls)
 
     def outcome(self) -> Outcome:
         """What it predicts."""

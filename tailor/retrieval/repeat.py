@@ -1,7 +1,7 @@
 """Buy again: what a person had before and is due for now."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
@@ -250,8 +250,4 @@ def _span(age: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def _recent(queries: Queries, length: int) -> Queries:
-    kept = queries.histories.from_end < length
-    if kept.all():
-        return queries
-    columns = {name: column.keep(kept) for name, column in queries.columns.items()}
-    return replace(queries, histories=queries.histories.keep(kept), columns=columns)
+    return queries.keep_events(queries.histories.from_end < length)

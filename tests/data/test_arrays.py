@@ -46,6 +46,7 @@ def test_ragged_equals_lists(rows, data):
     assert plain(concatenate([ragged, ragged.last(n)])) == rows + [
         row[max(len(row) - n, 0) :] for row in rows
     ]
+    assert plain(ragged.distinct()) == [sorted(set(row)) for row in rows]
     assert plain(ragged.with_values(-ragged.values)) == [[-one for one in row] for row in rows]
 
 

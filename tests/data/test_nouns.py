@@ -1,11 +1,24 @@
 """The nouns refuse what would silently mean something else, and compare by content."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from tailor.data.nouns import Evidence, Explanation, History, Profile, Query, Ranking, same
+from tailor.data.nouns import (
+    Evidence,
+    Explanation,
+    Fact,
+    History,
+    Output,
+    Profile,
+    Query,
+    Ranking,
+    Turn,
+    plain,
+    same,
+)
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 
@@ -106,3 +119,37 @@ def test_sequences_over_arrays_are_the_same_when_their_nouns_are():
     assert same(Rankings.of(rankings), Rankings.of(rankings))
     assert same(Rankings.of(rankings), rankings)
     assert not same(Rankings.of(rankings), rankings[:1])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Profile("u", facts=("likes tents",)), r"write Fact\('likes tents'\)"),
+        (lambda: Fact("likes tents", confidence=1.5), "from 0 to 1"),
+        (lambda: Turn("user", "hello", "abc"), '"abc"'),
+        (lambda: Turn("user", "hello", (1,)), "1"),
+    ],
+)
+def test_profiles_and_turns_refuse_what_means_something_else(make, says):
+    with pytest.raises(DataError, match=says):
+        make()
+
+
+def test_nouns_become_plain_values():
+    fact = Fact("likes tents", (Evidence("item", "a", 0.5),), 0.75, {"lift": np.float32(2)})
+    profile = Profile(None, "t", (fact,), {"price": (1.0, float("nan"))}, as_of_ms=0)
+    assert json.loads(json.dumps(plain(profile))) == {
+        "text": "t",
+        "facts": [
+            {
+                "text": "likes tents",
+                "evidence": [{"kind": "item", "id": "a", "share": 0.5}],
+                "confidence": 0.75,
+                "details": {"lift": 2.0},
+            }
+        ],
+        "attributes": {"price": [1.0, None]},
+        "as_of_ms": 0,
+    }
+    assert plain(Output(image=b"12345")) == {"image": "5 bytes"}
+    assert Output().is_empty and not Output("x").is_empty

@@ -12,9 +12,10 @@ from tailor.bench.cards import Card, run_suite
 from tailor.bench.leaderboard import Board, boards
 from tailor.bench.suites import Suite
 from tailor.bench.verifying import verify
-from tailor.core.methods import Method, Paper, Predictor, Study
+from tailor.core.methods import Paper, Predictor
 from tailor.core.run import Run
 from tailor.core.specs import spec
+from tailor.core.studies import ReportTable, Study, StudyReport
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 
@@ -29,7 +30,7 @@ PAPER = Paper(
 
 
 @dataclass(frozen=True, eq=False)
-class Benchmarked:
+class Benchmarked(StudyReport):
     """The cards, what they say together, and for each card that is not what it was when made again,
     in what.
     """
@@ -43,9 +44,31 @@ class Benchmarked:
     def holds(self) -> bool:
         return not self.problems
 
+    def tables(self) -> list[ReportTable]:
+        """Return a table a board, and the cards that were not made again as they were."""
+        columns = ("method", "seen", "metric", "mean", "low", "high")
+        tables = [
+            ReportTable(
+                board.title,
+                columns,
+                tuple((r.method, r.seen, r.metric, r.mean, r.low, r.high) for r in board.rows),
+            )
+            for board in self.boards
+        ]
+        problems = [(card, line) for card, lines in self.problems.items() for line in lines]
+        return [*tables, ReportTable("cards that differ", ("card", "in"), tuple(problems))]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        tables = {
+            table.title: [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+            for table in self.tables()
+        }
+        return {"cards": [card.folder.name for card in self.cards], "tables": tables}
+
 
 @dataclass(eq=False)
-class OpenBenchmark(Study):
+class OpenBenchmark(Study[Benchmarked]):
     """Measures methods by cards and makes every card again: matching where methods recommend,
     click-through where they predict.
 
@@ -69,7 +92,7 @@ class OpenBenchmark(Study):
     again: bool = True
     """Make every card again."""
 
-    def run(self, data: Dataset, methods: Mapping[str, Method], run: Run = Run()) -> Benchmarked:
+    def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> Benchmarked:
         """Raises DataError where some methods recommend and others predict."""
         predict = {isinstance(one, Predictor) for one in methods.values()}
         if len(predict) != 1:

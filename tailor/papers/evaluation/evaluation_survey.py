@@ -5,13 +5,14 @@ what for what, and which need the fewest users.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from scipy.stats import norm, rankdata
 
-from tailor.core.methods import Method, Paper, Recommender, Study
+from tailor.core.methods import Paper, Recommender
 from tailor.core.run import Run
+from tailor.core.studies import ReportTable, Study, StudyReport
 from tailor.data.dataset import Dataset
 from tailor.data.splits import split_by
 from tailor.errors import DataError
@@ -43,7 +44,7 @@ class Advice(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Survey:
+class Survey(StudyReport):
     """What the study found; keys of `alike` and `users_needed` are metrics of the report."""
 
     report: Report
@@ -57,6 +58,19 @@ class Survey:
     """
     undefined: dict[str, int]
     """Users for whom a metric has no value."""
+
+    def tables(self) -> list[ReportTable]:
+        """Return the advice, and what each metric costs in users."""
+        advice = [(one.group, ", ".join(one.metrics), one.reason) for one in self.advice]
+        users = [
+            (metric, needed, self.undefined.get(metric, 0))
+            for metric, needed in self.users_needed.items()
+        ]
+        columns = ("metric", "users needed", "users without a value")
+        return [
+            ReportTable("metrics for these data", ("group", "metrics", "reason"), tuple(advice)),
+            ReportTable("users that a paired test needs", columns, tuple(users)),
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -73,7 +87,7 @@ class Survey:
 
 
 @dataclass(eq=False)
-class MetricSurvey(Study):
+class MetricSurvey(Study[Survey]):
     """Measures the same systems by every ranking metric at once, and says what each metric adds to
     the others.
 
@@ -93,9 +107,9 @@ class MetricSurvey(Study):
     accuracy: str = "NDCG"
     """The metric that stands for accuracy on the front."""
 
-    def run(
-        self, data: Dataset, methods: Mapping[str, Method | GivenLists], run: Run = Run()
-    ) -> Survey:
+    measures: ClassVar[tuple[type, ...]] = (Recommender, GivenLists)
+
+    def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> Survey:
         """Fit the methods (clones are not made) and measure. Raises DataError for fewer than two
         systems or an accuracy not among the metrics.
         """

@@ -11,8 +11,9 @@ from typing import Any, cast
 import numpy as np
 
 from tailor.core.costs import bytes_of
-from tailor.core.methods import Method, Paper, Recommender, Study
+from tailor.core.methods import Paper, Recommender
 from tailor.core.run import Run
+from tailor.core.studies import ReportTable, Study, StudyReport
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
@@ -72,7 +73,7 @@ class Cell:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class Grid(StudyReport):
     """What the study found."""
 
     cells: list[Cell]
@@ -85,6 +86,12 @@ class Grid:
     leaks: int
     """Requests to the language model that were left out, since the history held the target's title.
     """
+
+    def tables(self) -> list[ReportTable]:
+        """Return the grid, one row a form and task."""
+        columns = ("form", "task", "ranked", "accuracy", "p50 ms", "p95 ms")
+        rows = [(c.form, c.task, c.ranked, c.accuracy, c.p50_ms, c.p95_ms) for c in self.cells]
+        return [ReportTable("forms of an item", columns, tuple(rows))]
 
     def cell(self, form: str, task: str, ranked: str = WHOLE) -> Cell:
         """The cell of a form and task. Raises DataError where there is none."""
@@ -113,7 +120,7 @@ class Grid:
 
 
 @dataclass(eq=False)
-class RecBench(Study):
+class RecBench(Study[Grid]):
     """Fits one method for each form an item can have, asks all of them both who of two items is
     chosen and what comes next, and times their answers.
 
@@ -134,7 +141,7 @@ class RecBench(Study):
     people: int = 40
     """That the language model is asked about."""
 
-    def run(self, data: Dataset, methods: Mapping[str, Method], run: Run = Run()) -> Grid:
+    def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> Grid:
         """Fit the methods (clones are not made) and measure. Raises ModelError for one that
         recommends nothing.
         """
@@ -185,7 +192,7 @@ class RecBench(Study):
         named = ids[run.rng("timed").integers(len(ids), size=len(queries))].tolist()
         told = _asked_alone(lambda i: clicks.predict(queries[i : i + 1], [[named[i]]]), some)[1]
         made = _asked_alone(lambda i: method.recommend(queries[i : i + 1], self.k), some)[1]
-        valid = _valid(cast(Rankings, method.recommend(queries, self.k)), queries, split)
+        valid = _valid(method.recommend(queries, self.k), queries, split)
         return [
             Cell(
                 form,
@@ -291,9 +298,9 @@ class _Asked:
         given = Candidates(
             "a list", self.queries.user_ids[i : i + 1], Ragged.of([rows.tolist()])
         ).over(self.queries[i : i + 1])
-        found = cast(
-            Rankings, method.recommend(self.queries[i : i + 1], len(rows), given)
-        ).reindexed(self.split.data.catalogue)
+        found = method.recommend(self.queries[i : i + 1], len(rows), given).reindexed(
+            self.split.data.catalogue
+        )
         out: np.ndarray = np.full(len(self.split.data.catalogue), -np.inf)
         out[found.rows[found.rows >= 0]] = found.scores[found.rows >= 0]
         scores: np.ndarray = out[rows]

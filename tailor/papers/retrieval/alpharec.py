@@ -111,7 +111,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         self._smooth(data, learned.sequences.rows, run)
         self._start_net(run)
-        rows = _distinct(learned.sequences.rows)
+        rows = learned.sequences.rows.distinct()
         pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
         if len(pairs):
             report = self._train(data, rows, pairs, validation, run)
@@ -151,7 +151,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
             item_vectors(encoder, data.item_texts, run.progress),
             encoder.space,
         )
-        rows = _distinct(sequences)
+        rows = sequences.distinct()
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
         steps = self._steps(rows)
         self.first_ = self.texts_ + steps.T @ (_means(rows, len(self.items_)) @ self.texts_)
@@ -211,7 +211,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        people = self._mapped(self._people(_distinct(queries.histories)))
+        people = self._mapped(self._people(queries.histories.distinct()))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
             share = np.where(
@@ -245,15 +245,6 @@ class AlphaRec(NetMethod, ScoringRecommender):
             "items_without_text": int((~other.texts_.any(axis=1)).sum()),
         }
         return other
-
-
-def _distinct(rows: Ragged) -> Ragged:
-    """Each row's values once, ascending."""
-    base = int(rows.values.max(initial=0)) + 1
-    keys = np.unique(rows.row_ids * base + rows.values)
-    return Ragged.of_lengths(
-        np.bincount(keys // base, minlength=len(rows)), (keys % base).astype(rows.values.dtype)
-    )
 
 
 def _means(rows: Ragged, items: int) -> sp.csr_matrix:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class GenPAS(Recommender):
         return self.model_.restrict(queries)
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        return cast(Rankings, self.model_.recommend(queries, k, candidates))
+        return self.model_.recommend(queries, k, candidates)
 
 
 def _shares(rows: np.ndarray, items: int) -> np.ndarray:
