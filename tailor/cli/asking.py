@@ -81,21 +81,24 @@ def recommend_command(
         print_json({**answer, "notes": [*notes, *answer["notes"]]})
         return
     say(*notes)
+    _show_list(ranking, reasons, saved.titles)
+    say(*ranking.notes)
+
+
+def _show_list(ranking: Ranking, reasons: list[Explanation], titles: dict[str, str]) -> None:
+    """Print a list, and the reasons if there are any; nothing for an empty list."""
     rows = [
         [
             str(position + 1),
             item_id,
-            cleaned(saved.titles.get(item_id, "")),
-            f"{score:.4f}",
-            reason_text(reasons[position], saved.titles) if reasons else "",
+            cleaned(titles.get(item_id, "")),
+            f"{ranking.scores[position]:.4f}",
+            reason_text(reasons[position], titles) if reasons else "",
         ]
-        for position, (item_id, score) in enumerate(
-            zip(ranking.ids, ranking.scores.tolist(), strict=True)
-        )
+        for position, item_id in enumerate(ranking.ids)
     ]
     if rows:
         table(["rank", "item", "title", "score", "because of"], rows)
-    say(*ranking.notes)
 
 
 def _reasons(method: Recommender, query: Query, ranking: Ranking) -> list[Explanation]:
@@ -151,6 +154,11 @@ def _explain_item(
         print_json(answer)
         return
     say(f"{quoted(item, titles)}: {text}")
+    _show_evidence(explanation, titles)
+    say(_faithfulness_line(fall, titles), _needed_line(needed))
+
+
+def _show_evidence(explanation: Explanation, titles: dict[str, str]) -> None:
     rows = [
         [
             evidence.kind,
@@ -162,7 +170,6 @@ def _explain_item(
     ]
     if rows:
         table(["evidence", "id", "title", "share of the score"], rows)
-    say(_faithfulness_line(fall, titles), _needed_line(needed))
 
 
 def _explain_list(

@@ -71,15 +71,14 @@ def evaluate_command(
         return
     methods = _open_methods(models, split, options.part)
     lengths = options.lengths()
-    if options.baseline is not None and options.baseline not in methods:
+    baseline = options.baseline or next(iter(methods))
+    if baseline not in methods:
         raise DataError(
-            f"--baseline {options.baseline}: name one of the models by its"
-            f" folder.{nearest(options.baseline, methods)}"
+            f"--baseline {baseline}: name one of the models by its"
+            f" folder.{nearest(baseline, methods)}"
         )
-    for option, file in (("--per-user", per_user), ("--html", html)):
-        # before the work, not after it
-        if file is not None and not file.absolute().parent.is_dir():
-            raise DataError(f"{option} {file}: there is no folder {file.parent}: make it first")
+    _check_file("--per-user", per_user)  # before the work, not after it
+    _check_file("--html", html)
     candidates, notes = _candidates(options.candidates, split, options.part)
     report = evaluate(
         methods,
@@ -90,9 +89,7 @@ def evaluate_command(
         run=Run(progress=terminal),
         candidates=candidates,
     )
-    comparisons: list[Comparison] = []
-    if len(methods) > 1:
-        comparisons = compare(report, options.baseline or next(iter(methods)))
+    comparisons = compare(report, baseline) if len(methods) > 1 else []
     if per_user is not None:
         write_per_user(report, per_user)
     if html is not None:
@@ -100,6 +97,11 @@ def evaluate_command(
         with replaced_by(html) as aside:
             aside.write_text(page(report, comparisons, title=title), encoding="utf-8")
     _show(report, comparisons, notes, json)
+
+
+def _check_file(option: str, file: Path | None) -> None:
+    if file is not None and not file.absolute().parent.is_dir():
+        raise DataError(f"{option} {file}: there is no folder {file.parent}: make it first")
 
 
 def _show(report: Report, comparisons: list[Comparison], notes: list[str], json: bool) -> None:
@@ -155,9 +157,10 @@ def _candidates(option: str | None, split: Split, part: str) -> tuple[Candidates
 def _unknown_candidates(lists: GivenLists, split: Split) -> list[str]:
     """Return notes on users and items of candidate lists that the data set lacks."""
     notes = []
-    for column, known in (("item_id", split.data.catalogue), ("user_id", split.data.users)):
+    vocabularies = {"item_id": split.data.catalogue, "user_id": split.data.users}
+    for column, vocabulary in vocabularies.items():
         ids = lists.table[column].unique(maintain_order=True)
-        unknown = ids.filter(pl.Series(known.codes(ids) < 0))
+        unknown = ids.filter(pl.Series(vocabulary.codes(ids) < 0))
         if len(unknown):
             kind = column.removesuffix("_id")
             notes.append(

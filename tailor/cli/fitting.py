@@ -162,6 +162,14 @@ def dry_run_command(options: FitOptions, run: Run, json: bool) -> None:
             }
         )
         return
+    _show_cost(
+        cost, f"{method.name} on {options.train_on} ({len(data.events):,} events)", before_bytes
+    )
+    say(f"Found out in {watch.lap():.0f} s; nothing was written")
+
+
+def _show_cost(cost: Cost, fit: str, before_bytes: int) -> None:
+    """Print a cost and those of its parts; `fit` says what is fitted on what."""
     rows = [
         (indent + name, _time_text(part), _size_text(part.peak_bytes), _size_text(part.kept_bytes))
         for indent, name, part in _outline(cost)
@@ -172,14 +180,12 @@ def dry_run_command(options: FitOptions, run: Run, json: bool) -> None:
     memory = _size_text(before_bytes + cost.peak_bytes)
     early = " (training stops by itself once it gains no more)" if cost.at_most else ""
     say(
-        f"{method.name} on {options.train_on} ({len(data.events):,} events): {limit}"
-        f" {_time_text(cost)}, {memory} of memory ({_size_text(before_bytes)} of it for the program"
-        " and the data)",
+        f"{fit}: {limit} {_time_text(cost)}, {memory} of memory ({_size_text(before_bytes)} of it"
+        " for the program and the data)",
         f"Times are those of this machine as busy as it is now, and right to about a half{early}",
     )
     if cost.guessed:
         say(f"Only guessed, as growing with the events: {', '.join(cost.guessed)}")
-    say(f"Found out in {watch.lap():.0f} s; nothing was written")
 
 
 def _outline(cost: Cost, indent: str = "") -> Iterator[tuple[str, str, Cost]]:

@@ -60,7 +60,7 @@ DataOption = Annotated[
 TextOption = Annotated[
     str, typer.Option("--text", help="Words to search for (methods that use text).")
 ]
-AtOption = Annotated[
+MomentOption = Annotated[
     str | None,
     typer.Option(
         "--at",
@@ -254,7 +254,7 @@ def recommend(
     user: UserOption = None,
     data_folder: DataOption = None,
     text: TextOption = "",
-    at: AtOption = None,
+    moment: MomentOption = None,
     context: ContextOption = None,
     exclude: Annotated[
         list[str] | None,
@@ -270,7 +270,7 @@ def recommend(
     from tailor.cli.asking import ListOptions, recommend_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, at, context or ())
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
     recommend_command(model, options, ListOptions(k, tuple(exclude or ()), keep_seen), json)
 
 
@@ -285,7 +285,7 @@ def predict(
     user: UserOption = None,
     data_folder: DataOption = None,
     text: TextOption = "",
-    at: AtOption = None,
+    moment: MomentOption = None,
     context: ContextOption = None,
     json: Json = False,
 ) -> None:
@@ -295,7 +295,7 @@ def predict(
     from tailor.cli.predicting import predict_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, at, context or ())
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
     predict_command(model, items, options, json)
 
 
@@ -309,7 +309,7 @@ def explain(
     user: UserOption = None,
     data_folder: DataOption = None,
     text: TextOption = "",
-    at: AtOption = None,
+    moment: MomentOption = None,
     context: ContextOption = None,
     k: Annotated[
         int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")
@@ -322,7 +322,7 @@ def explain(
     from tailor.cli.asking import explain_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, at, context or ())
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
     explain_command(model, item, options, k, json)
 
 
@@ -498,8 +498,8 @@ def estimate(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """What models would have earned, judged by the log of what was shown with known probabilities,
-    before anybody sees a list of theirs.
+    """Estimate what models would have earned, by the log of what was shown with known
+    probabilities, before anybody sees a list of theirs.
     """
     from tailor.cli.judging import estimate_command
 

@@ -86,16 +86,20 @@ def show_predictions(predictions: Predictions, baseline: str) -> None:
         " probabilities are from what happens"
     )
     if len(predictions.said) > 1:
-        tests = [
-            [
-                f"{test.b} - {test.a}",
-                f"{test.difference:+.4f} [{test.low:+.4f} {test.high:+.4f}]",
-                f"{test.p:.4f}",
-                "yes" if test.is_significant else "no",
-            ]
-            for test in predictions.auc_differences(baseline)
+        _show_differences(predictions, baseline)
+
+
+def _show_differences(predictions: Predictions, baseline: str) -> None:
+    tests = [
+        [
+            f"{test.b} - {test.a}",
+            f"{test.difference:+.4f} [{test.low:+.4f} {test.high:+.4f}]",
+            f"{test.p:.4f}",
+            "yes" if test.is_significant else "no",
         ]
-        table(["difference in AUC", "mean", "p", "significant"], tests)
+        for test in predictions.auc_differences(baseline)
+    ]
+    table(["difference in AUC", "mean", "p", "significant"], tests)
 
 
 def predict_command(
@@ -117,16 +121,16 @@ def predict_command(
     values = method.predict([query], [item_ids])[0].tolist()
     notes = unknown_ids(query.history.item_ids, catalogue, "does not count")
     unknown = [item for item in item_ids if item not in catalogue]
+    predictions = [
+        {
+            "item_id": item,
+            "title": saved.titles.get(item),
+            "value": value,
+            "known": item not in unknown,
+        }
+        for item, value in zip(item_ids, values, strict=True)
+    ]
     if json:
-        predictions = [
-            {
-                "item_id": item,
-                "title": saved.titles.get(item),
-                "value": value,
-                "known": item not in unknown,
-            }
-            for item, value in zip(item_ids, values, strict=True)
-        ]
         history = list(query.history.item_ids)
         print_json({"model": method.name, "history": history, "items": predictions, "notes": notes})
         return
@@ -137,7 +141,7 @@ def predict_command(
             f" {', '.join(unknown)}"
         )
     rows = [
-        [item, cleaned(saved.titles.get(item, "")), value]
-        for item, value in zip(item_ids, values, strict=True)
+        [prediction["item_id"], cleaned(prediction["title"] or ""), prediction["value"]]
+        for prediction in predictions
     ]
     table(["item", "title", "predicted"], rows)

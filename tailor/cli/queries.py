@@ -40,7 +40,7 @@ class QueryOptions:
     """Data set that the user's history is read from."""
     text: str = ""
     """Words to search for."""
-    at: str | None = None
+    moment: str | None = None
     """Time of asking, as it was written."""
     context: Sequence[str] = ()
     """NAME=VALUE."""
@@ -67,7 +67,7 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
     return replace(
         query,
         text=options.text,
-        time_ms=query.time_ms if options.at is None else moment_ms(options.at),
+        time_ms=query.time_ms if options.moment is None else moment_ms(options.moment),
         context={**query.context, **_context(options.context)},
     )
 
@@ -187,9 +187,10 @@ def _csv_parts(value: str) -> list[str]:
 
 
 def unknown_ids(ids: Sequence[str], catalogue: Collection[str], effect: str) -> list[str]:
-    """Return a note for each id that the catalogue lacks, with the nearest one; none for no catalogue.
+    """Return a note for each id that the catalogue lacks, with the nearest item.
 
-    `effect` says what the id does then: "does not count". Only the first few ids are named.
+    `effect` says what the id does then: "does not count". Only the first few ids are named. An
+    empty catalogue is one that is not known: no note.
     """
     unknown = [item for item in dict.fromkeys(ids) if item not in catalogue] if catalogue else []
     notes = [

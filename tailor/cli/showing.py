@@ -86,19 +86,24 @@ def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
             f"These figures are over candidates, of whom {report.reachable:.1%} hold the target;"
             " they are not those of full ranking."
         )
+    _show_means(report, with_part=not trained_on)
+    show_comparisons(comparisons)
+
+
+def _show_means(report: Report, with_part: bool) -> None:
+    """Print the means of a report, with or without the part that each method was trained on."""
     rows = []
     for (method, seen), result in report.results.items():
         cells = [
             f"{report.mean(method, metric, seen):.4f} [{low:.4f} {high:.4f}]"
             for metric, (low, high) in report.interval[method, seen].items()
         ]
-        part = [] if trained_on else [result.trained_on]
+        part = [result.trained_on] if with_part else []
         coverage = f"{result.lists['coverage']:.1%}"
         rows.append([method, seen, *part, *cells, coverage, f"{result.seconds:.2f}"])
-    part_column = [] if trained_on else ["trained on"]
+    part_column = ["trained on"] if with_part else []
     columns = ["method", "seen", *part_column, *report.metrics, "coverage", "seconds"]
     table(columns, rows, width=WIDE)
-    show_comparisons(comparisons)
 
 
 def show_comparisons(comparisons: Sequence[Comparison]) -> None:

@@ -248,11 +248,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is dict:
         is_mapping = isinstance(value, Mapping)
         return is_mapping and all(_fits(entry, arguments[1]) for entry in value.values())
-    if hint is float:  # NaN is no number
-        is_number = isinstance(value, int | float | np.integer | np.floating)
-        return is_number and not isinstance(value, bool) and not np.isnan(value)
-    if hint is int:
-        return isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if hint in (int, float):
+        return _is_number(value, hint)
     if hint in (str, bool):
         return isinstance(value, hint)
     if hint is type(None):
@@ -260,6 +257,15 @@ def _fits(value: Any, hint: Any) -> bool:
     if isinstance(hint, type) and issubclass(hint, Method | Port):
         return isinstance(value, hint)
     return True  # the class itself checks
+
+
+def _is_number(value: Any, kind: type) -> bool:
+    """Return whether a value is a number of this kind; NaN and truth values are none."""
+    if isinstance(value, bool):
+        return False
+    if isinstance(value, int | np.integer):
+        return True
+    return kind is float and isinstance(value, float | np.floating) and not np.isnan(value)
 
 
 def read_pipeline(source: str | Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Exploration: show other items now and then, with known probabilities, to learn from the reactions."""
+"""Exploration: show other items now and then, with known probabilities."""
 
 import hashlib
 from abc import abstractmethod
@@ -24,6 +24,7 @@ from tailor.errors import DataError, ModelError
 PROPENSITY = "propensity"
 PRIOR_SUCCESSES, PRIOR_IMPRESSIONS = 1, 20  # of the mean rate of all items
 RATE_BOUNDS = (1e-4, 0.5)  # of that mean rate
+MIN_SPAN = 1e-12  # divisor of scores that are all equal
 
 
 class Draw(NamedTuple):
@@ -118,14 +119,14 @@ class Exploring(Recommender):
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """Return the inner recommender's explanations: why an item is good, not that it was drawn."""
+        """Return the inner recommender's explanations, as if nothing had been drawn."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
 
 
 @dataclass(eq=False)
 class Explore(Exploring):
-    """Gives each rank of the list away with probability `epsilon`, to a random item of the pool's rest.
+    """Gives each rank away with probability `epsilon`, to a random item from below the list.
 
     Propensities are exact: 1 - epsilon for an item at its own rank, epsilon over the size of the
     rest for a random one (drawn without repeats, each item of the rest equally likely at every
@@ -205,20 +206,25 @@ class Thompson(Exploring):
 
     def _draw(self, pool: Rankings, i: int, k: int, rng: np.random.Generator) -> Draw:
         size = int(pool.lengths[i])
-        shown, chosen = self._known_counts(pool.catalogue.named(pool.rows[i, :size]))
-        successes = self.chosen_.sum() + PRIOR_SUCCESSES
-        mean_rate = float(
-            np.clip(successes / (self.shown_.sum() + PRIOR_IMPRESSIONS), *RATE_BOUNDS)
-        )
-        alpha = self.strength * mean_rate + chosen
-        beta = self.strength * (1 - mean_rate) + np.maximum(shown - chosen, 0)
-        rates = rng.beta(alpha, beta, (self.draws, size))
+        item_ids = pool.catalogue.named(pool.rows[i, :size])
+        impressions, successes = self._known_counts(item_ids)
+        rates = rng.beta(*self._posterior(impressions, successes), (self.draws, size))
         scores = pool.scores[i, :size].astype(np.float64)
         low = min(float(scores.min()), 0.0)
-        span = max(float(scores.max()) - low, 1e-12)
+        span = max(float(scores.max()) - low, MIN_SPAN)
         values = (scores - low) / span * rates
         lists = np.argsort(-values, axis=1, kind="stable")[:, :k]  # draws, K
         return Draw(lists[0], (lists == lists[0]).mean(axis=0))
+
+    def _posterior(
+        self, impressions: np.ndarray, successes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two parameters of the Beta distribution of each item's rate."""
+        all_successes = float(self.chosen_.sum()) + PRIOR_SUCCESSES
+        all_impressions = float(self.shown_.sum()) + PRIOR_IMPRESSIONS
+        mean_rate = float(np.clip(all_successes / all_impressions, *RATE_BOUNDS))
+        failures = np.maximum(impressions - successes, 0)
+        return self.strength * mean_rate + successes, self.strength * (1 - mean_rate) + failures
 
     def _known_counts(self, item_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return impressions and successes of items, 0 for items without any."""

@@ -143,7 +143,10 @@ class Fuse(Recommender):
         search.add(votes, batch_targets)
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """Return the sum of the parts' costs, doubled with an inner cut, and of the weights' search."""
+        """Return the sum of the costs of the parts and of learning the weights.
+
+        With an inner cut the parts are fitted twice.
+        """
         stand_ins = [stand_in(clone(part), data, run, valid) for part in self.parts]
         self.parts_ = [part for part, _ in stand_ins]
         self.weights_ = list(self.weights or [1 / len(self.parts)] * len(self.parts))
@@ -165,9 +168,10 @@ class Fuse(Recommender):
         sample = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE])
         search = WeightSearch()
         self._add_votes(search, queries, targets.distinct(), sample)
-        size = max(len(sample), 1)
-        limit = TUNING_PAIRS * len(sample) / max(search.pair_count, 1) + BLOCK  # queries looked at
-        factor = min(len(queries), limit) / size
+        pairs_per_query = search.pair_count / max(len(sample), 1)
+        # queries looked at before the search has enough pairs
+        limit = BLOCK + TUNING_PAIRS / max(pairs_per_query, 1 / SAMPLE)
+        factor = min(len(queries), limit) / max(len(sample), 1)
         voting_s = watch.lap() * factor
         search.best_weights(len(self.parts))
         search_s = watch.lap() * factor
@@ -270,10 +274,13 @@ class Fuse(Recommender):
             return np.broadcast_to(votes, rows.shape)
         is_item = rows >= 0
         # 0 unless scores are negative: then they are moved up to 0 first
-        low = np.where(is_item, scores, 0).min(axis=-1, initial=0, keepdims=True)
-        high = np.where(is_item, scores, -np.inf).max(axis=-1, initial=-np.inf, keepdims=True)
+        with_zeros = np.where(is_item, scores, 0)
+        low = with_zeros.min(axis=-1, initial=0, keepdims=True)
+        known_scores = np.where(is_item, scores, -np.inf)
+        high = known_scores.max(axis=-1, initial=-np.inf, keepdims=True)
         span = np.where(high > low, high - low, 1)
-        return np.maximum((scores - low) / span, MIN_VOTE).astype(np.float32)
+        votes = (scores - low) / span
+        return np.maximum(votes, MIN_VOTE).astype(np.float32)
 
     # --- explaining
 
@@ -288,10 +295,10 @@ class Fuse(Recommender):
         self._check_fitted()
         restricted = self.restrict(Queries.of(queries))
         shares = self._shares(restricted, rankings, None)
-        if any((of_ranking.sum(axis=0) == 0).any() for of_ranking in shares):
+        if any(_is_unnamed(of_ranking).any() for of_ranking in shares):
             deeper = self._shares(restricted, rankings, Rankings.of(rankings))
             shares = [
-                np.where(of_ranking.sum(axis=0) > 0, of_ranking, of_items)
+                np.where(_is_unnamed(of_ranking), of_items, of_ranking)
                 for of_ranking, of_items in zip(shares, deeper, strict=True)
             ]
         parts, _ = self._voters()
@@ -323,10 +330,17 @@ class Fuse(Recommender):
             rows = catalogue.rows(ranking.ids)
             is_known = rows >= 0
             points = np.zeros((len(parts), len(rows)))  # P, K
-            for part, (weight, vote) in enumerate(zip(weights, votes, strict=True)):
-                points[part, is_known] = weight * vote[i, rows[is_known]].toarray().ravel()
-            shares.append(points / np.maximum(points.sum(axis=0), MIN_TOTAL))
+            for part, weight in enumerate(weights):
+                part_votes = votes[part][i, rows[is_known]].toarray().ravel()
+                points[part, is_known] = weight * part_votes
+            total = points.sum(axis=0)
+            shares.append(points / np.maximum(total, MIN_TOTAL))
         return shares
+
+
+def _is_unnamed(shares: np.ndarray) -> np.ndarray:
+    """Return (K,) bool: true for items that no part names, from their shares (P, K)."""
+    return shares.sum(axis=0) == 0
 
 
 def _weighted(
@@ -385,7 +399,7 @@ def _sum_votes(
     Sums are made in an array with a cell for each of B times `catalogue_size` items: for few
     queries that costs a tenth of adding sparse matrices.
     """
-    n, parts, _ = rows.shape
+    n = len(rows)
     first_cells = catalogue_size * np.arange(n)
     is_item = rows >= 0
     cells = (rows + first_cells[:, None, None])[is_item]  # M, of all votes
@@ -397,9 +411,18 @@ def _sum_votes(
     positions = np.full(n * catalogue_size, -1, dtype=np.int32)
     is_best = best >= 0
     positions[(best + first_cells[:, None])[is_best]] = np.flatnonzero(is_best)
-    vote_positions = positions[cells]
-    listed = np.flatnonzero(vote_positions >= 0)
-    vote_parts = np.broadcast_to(np.arange(parts)[:, None], rows.shape)[is_item]
-    part_votes = np.full((parts, n * k), np.nan, dtype=np.float32)
-    part_votes[vote_parts[listed], vote_positions[listed]] = votes[is_item][listed]
-    return _Fused(best, scores, part_votes.reshape(parts, n, k))
+    return _Fused(best, scores, _part_votes(rows, votes, positions[cells], k))
+
+
+def _part_votes(rows: np.ndarray, votes: np.ndarray, positions: np.ndarray, k: int) -> np.ndarray:
+    """Return (P, B, K) each part's votes for the items of an answer.
+
+    `positions` (M,) says where the item of each vote stands in the flat (B, K) answer, or -1.
+    """
+    n, parts, _ = rows.shape
+    is_item = rows >= 0
+    listed = np.flatnonzero(positions >= 0)
+    part_of_vote = np.broadcast_to(np.arange(parts)[:, None], rows.shape)[is_item]
+    answer = np.full((parts, n * k), np.nan, dtype=np.float32)
+    answer[part_of_vote[listed], positions[listed]] = votes[is_item][listed]
+    return answer.reshape(parts, n, k)

@@ -47,7 +47,7 @@ class WeightSearch:
         """Rivals held in memory."""
 
     def add(self, votes: Sequence[sp.csr_matrix], targets: Ragged) -> None:
-        """Add queries: (B, N) votes of each part, and the targets as rows of N, -1 for unknown items.
+        """Add B queries: (B, N) votes of each part, and the targets' rows of N, -1 for unknown.
 
         A target that no part names is a miss whatever the weights, and counts as a query only.
         """
@@ -94,7 +94,8 @@ class WeightSearch:
 
 def _votes_on(votes: Sequence[sp.csr_matrix], queries: np.ndarray, items: np.ndarray) -> np.ndarray:
     """Return (M, P) the vote of each part on M pairs of a query and an item."""
-    return np.stack([np.asarray(vote[queries, items]).ravel() for vote in votes], axis=1)
+    columns = [np.asarray(vote[queries, items]).ravel() for vote in votes]
+    return np.stack(columns, axis=1)
 
 
 def _ideal_dcg(target_counts: np.ndarray) -> np.ndarray:

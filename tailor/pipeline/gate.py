@@ -10,6 +10,7 @@ import polars as pl
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, check_settings, clone
+from tailor.data.arrays import Ragged
 from tailor.data.conditions import Condition, Kind
 from tailor.data.dataset import Dataset
 from tailor.data.expressions import Test
@@ -40,11 +41,14 @@ class Gate(Recommender):
     """Asks one recommender or another, by conditions on the query.
 
     The conditions may ask how long the history is, whether there is a search text, or where the
-    query comes from. Condition i belongs to part i; the first that holds decides, and the last part,
-    which has none, answers all other queries. Conditions (the language of `data/expressions.py`) ask
-    for `history_length` (events of items known here), `text` (missing where blank), `user_id`,
-    `time_ms`, `context.NAME` (a value of `Query.context`; missing where absent or of another type
-    than it is compared with) and `threshold`. Wrap a Gate in a Fallback where lists must be full.
+    query comes from. Condition i belongs to part i. The first that holds decides; the last part,
+    which has no condition, answers all other queries. Wrap a Gate in a Fallback where lists must be
+    full.
+
+    Conditions (the language of `data/expressions.py`) ask for `history_length` (events of items
+    known here), `text` (missing where blank), `user_id`, `time_ms`, `context.NAME` (a value of
+    `Query.context`; missing where absent or of another type than it is compared with) and
+    `threshold`.
     """
 
     parts: list[Recommender] = field(default_factory=list)
@@ -138,18 +142,7 @@ class Gate(Recommender):
     def _learn_threshold(self, cut: Split, run: Run) -> None:
         """Set the threshold with the best mean NDCG@10; of equally good ones the smallest."""
         queries, targets = cut.queries("valid")
-        values = np.zeros((len(queries), len(self.parts_)))  # B, P
-        starts = range(0, len(queries), BLOCK)
-        for start in run.progress(starts, "learning the threshold", len(starts)):
-            stop = min(start + BLOCK, len(queries))
-            batch = queries[start:stop]
-            batch = self.restrict(batch.without_history() if self.exclude_history else batch)
-            batch_targets = targets.slice(start, stop)
-            counts = relevant_counts(batch_targets.offsets, batch_targets.values)
-            for position, part in enumerate(self.parts_):
-                lists = part.recommend(batch, DEPTH).reindexed(queries.catalogue)
-                is_hit = hits(lists.rows, batch_targets.offsets, batch_targets.values)
-                values[start:stop, position] = ndcg(is_hit, counts, DEPTH)
+        values = self._part_values(queries, targets, run)
         quality: dict[float, float] = {}
         for threshold in sorted(set(map(float, self.grid))):
             self.threshold_ = threshold
@@ -165,6 +158,24 @@ class Gate(Recommender):
             },
             "answered_by": [round(float(share), 4) for share in shares],
         }
+
+    def _part_values(self, queries: Queries, targets: Ragged, run: Run) -> np.ndarray:
+        """Return (B, P) the NDCG@10 of each part's answer to each query."""
+        values = np.zeros((len(queries), len(self.parts_)))
+        starts = range(0, len(queries), BLOCK)
+        for start in run.progress(starts, "learning the threshold", len(starts)):
+            stop = min(start + BLOCK, len(queries))
+            batch = queries[start:stop]
+            if self.exclude_history:
+                batch = batch.without_history()
+            batch = self.restrict(batch)
+            relevant = targets.slice(start, stop)
+            counts = relevant_counts(relevant.offsets, relevant.values)
+            for position, part in enumerate(self.parts_):
+                lists = part.recommend(batch, DEPTH).reindexed(queries.catalogue)
+                is_hit = hits(lists.rows, relevant.offsets, relevant.values)
+                values[start:stop, position] = ndcg(is_hit, counts, DEPTH)
+        return values
 
     # --- recommending
 

@@ -35,16 +35,14 @@ def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
     is_item = joined_rows >= 0
 
     def joined(of_first: np.ndarray, of_second: np.ndarray, absent: float) -> np.ndarray:
-        values = np.take_along_axis(np.concatenate([of_first, of_second], axis=1), order, 1)
+        both = np.concatenate([of_first, of_second], axis=1)
+        values = np.take_along_axis(both, order, 1)
         return np.where(is_item, values, absent).astype(np.float32)
 
-    columns = {}
-    for name in dict.fromkeys([*first.columns, *second.columns]):
-        sides = [
-            part.columns.get(name, np.full(part.rows.shape, np.nan, np.float32))
-            for part in (first, second)
-        ]
-        columns[name] = joined(sides[0], sides[1], np.nan)
+    columns = {
+        name: joined(_column(first, name), _column(second, name), np.nan)
+        for name in dict.fromkeys([*first.columns, *second.columns])
+    }
     columns[STAGE] = joined(np.zeros(first.rows.shape), np.ones(second.rows.shape), np.nan)
     return replace(
         first,
@@ -57,6 +55,13 @@ def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
     )
 
 
+def _column(lists: Rankings, name: str) -> np.ndarray:
+    """Return (n, k) the scores of an earlier stage, NaN if there are none."""
+    if name in lists.columns:
+        return lists.columns[name]
+    return np.full(lists.rows.shape, np.nan, np.float32)
+
+
 def _is_new(lists: Rankings, others: Rankings) -> np.ndarray:
     """Return (n, k) bool: true for items of `lists` that `others` lack for the same query."""
     base = len(lists.catalogue) + 1
@@ -67,8 +72,12 @@ def _is_new(lists: Rankings, others: Rankings) -> np.ndarray:
 
 def _joined_notes(first: Notes, second: Notes, is_short: np.ndarray) -> Notes:
     """Return the notes of both stages for the lists that are short."""
-    noted = {*first, *second} & set(np.flatnonzero(is_short).tolist())
-    return {i: (*first.get(i, ()), *second.get(i, ())) for i in noted}
+    notes: dict[int, tuple[str, ...]] = {}
+    for i in np.flatnonzero(is_short).tolist():
+        of_list = (*first.get(i, ()), *second.get(i, ()))
+        if of_list:
+            notes[i] = of_list
+    return notes
 
 
 def _joined_details(
@@ -95,8 +104,10 @@ def part_names(parts: Sequence[Recommender]) -> list[str]:
 
 def part_reports(parts: Sequence[Recommender]) -> dict[str, object]:
     """Return the fit reports of parts by their names, without empty ones."""
-    reports = zip(part_names(parts), (part.fit_report_ for part in parts), strict=True)
-    return {name: report for name, report in reports if report}
+    names = part_names(parts)
+    return {
+        name: part.fit_report_ for name, part in zip(names, parts, strict=True) if part.fit_report_
+    }
 
 
 def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> Rankings:
@@ -106,20 +117,37 @@ def scattered(parts: Sequence[tuple[np.ndarray, Rankings]], n: int, k: int) -> R
     """
     if not parts:
         return Rankings.empty(Vocabulary([]), n, k)
+    numbers = [of_part for of_part, _ in parts]
     lists = one_catalogue([part.first(k) for _, part in parts])
     out = Rankings.empty(lists[0].catalogue, n, k)
-    columns = {name: np.full((n, k), np.nan, np.float32) for part in lists for name in part.columns}
-    details = {name: np.full((n, k), None) for part in lists for name in part.details}
     notes: dict[int, tuple[str, ...]] = {}
-    for (numbers, _), part in zip(parts, lists, strict=True):
+    for of_part, part in zip(numbers, lists, strict=True):
         width = part.rows.shape[1]
-        out.rows[numbers, :width] = part.rows
-        out.scores[numbers, :width] = part.scores
-        for name, values in part.columns.items():
-            columns[name][numbers, :width] = values
-        for name, values in part.details.items():
-            details[name][numbers, :width] = values
-        notes |= {int(numbers[i]): note for i, note in part.notes.items()}
+        out.rows[of_part, :width] = part.rows
+        out.scores[of_part, :width] = part.scores
+        for i, note in part.notes.items():
+            notes[int(of_part[i])] = note
     kinds = {part.score_kind for part in lists}
-    score_kind = kinds.pop() if len(kinds) == 1 else "score"
-    return replace(out, columns=columns, notes=notes, details=details, score_kind=score_kind)
+    return replace(
+        out,
+        columns=_scattered_arrays(numbers, [part.columns for part in lists], (n, k), np.nan),
+        details=_scattered_arrays(numbers, [part.details for part in lists], (n, k), None),
+        notes=notes,
+        score_kind=kinds.pop() if len(kinds) == 1 else "score",
+    )
+
+
+def _scattered_arrays(
+    numbers: Sequence[np.ndarray],
+    parts: Sequence[Mapping[str, np.ndarray]],
+    shape: tuple[int, int],
+    absent: float | None,
+) -> dict[str, np.ndarray]:
+    """Return arrays by name, each part's values at its query numbers, `absent` elsewhere."""
+    arrays: dict[str, np.ndarray] = {}
+    for of_part, named_values in zip(numbers, parts, strict=True):
+        for name, values in named_values.items():
+            if name not in arrays:
+                arrays[name] = np.full(shape, absent, dtype=values.dtype)
+            arrays[name][of_part, : values.shape[1]] = values
+    return arrays
