@@ -291,22 +291,26 @@ def test_a_reader_never_meets_half_a_model(tmp_path):
     """
     folder = Popularity().fit(DATA).save(tmp_path / "model")
     code = (
-        "import sys\nfrom tailor.retrieval.popularity import Popularity\nfrom tailor.testing.data"
-        " import tiny_data\nm = Popularity().fit(tiny_data())\nprint('go', flush=True)\nfor _ in"
-        " range(60): m.save(sys.argv[1], overwrite=True)"
+        "import sys\nfrom pathlib import Path\nfrom tailor.retrieval.popularity import Popularity\n"
+        "from tailor.testing.data import tiny_data\nm = Popularity().fit(tiny_data())\n"
+        "print('go', flush=True)\n"
+        "while not Path(sys.argv[2]).exists(): m.save(sys.argv[1], overwrite=True)"
     )
+    stop = tmp_path / "stop"
     process = subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, str(folder), str(stop)], stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None and process.stdout.readline().strip() == "go"
-    loaded = 0
-    while process.poll() is None:
+    loaded, tries = 0, 0
+    while process.poll() is None and (loaded < 5 or tries < 60):
+        tries += 1
         try:
             load(folder)
             loaded += 1
         except ModelError:
             time.sleep(0.001)
-    assert process.returncode == 0 and loaded and load(folder)
+    stop.touch()
+    assert process.wait() == 0 and loaded >= 5 and load(folder)
 
 
 # --- people
