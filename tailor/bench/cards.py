@@ -32,7 +32,7 @@ from tailor.errors import ModelError, TailorError
 from tailor.evaluation.diagnosis import Diagnosis, diagnose
 from tailor.evaluation.predictions import evaluate_predictions
 from tailor.evaluation.protocol import SEEN, evaluate
-from tailor.evaluation.relevance import Judged, evaluate_judged
+from tailor.evaluation.relevance import JudgedCollection, evaluate_judged
 from tailor.evaluation.report import Report, Result, read_per_user, write_per_user
 
 SCHEMA = 1
@@ -88,9 +88,11 @@ def run_suite(
     ]
 
 
-def inputs_of(suite: Suite, label: str, seed: int, split: Split | Judged) -> dict[str, Any]:
+def inputs_of(
+    suite: Suite, label: str, seed: int, split: Split | JudgedCollection
+) -> dict[str, Any]:
     """All that decides a result."""
-    judged = isinstance(split, Judged)
+    judged = isinstance(split, JudgedCollection)
     usual = (
         {"part": "judged", "metrics": ["NDCG", "recall"]}
         if judged
@@ -164,7 +166,11 @@ def _own_hash() -> str:
 
 
 def make_card(
-    inputs: dict[str, Any], split: Split | Judged, diagnosis: Diagnosis, out: Path, run: Run
+    inputs: dict[str, Any],
+    split: Split | JudgedCollection,
+    diagnosis: Diagnosis,
+    out: Path,
+    run: Run,
 ) -> Card:
     """Measure and write one card; a method that fails leaves a card that says so. An intact card of
     a result of the same inputs is returned as it is.
@@ -209,13 +215,13 @@ def make_card(
     return read_card(folder)
 
 
-def measure(inputs: Mapping[str, Any], split: Split | Judged, run: Run) -> Report:
+def measure(inputs: Mapping[str, Any], split: Split | JudgedCollection, run: Run) -> Report:
     """Fit the method of a card on the split's training part (or on a judged collection's items) and
     measure it by the protocol of its kind.
     """
     own = Run(seed=inputs["seed"], device=run.device, workers=run.workers, dtype=run.dtype)
     method, how = build(inputs["method"]), inputs["protocol"]
-    if isinstance(split, Judged):
+    if isinstance(split, JudgedCollection):
         fitted = cast(Recommender, method.fit(split.data, own))
         return evaluate_judged({inputs["label"]: fitted}, split, how["k"], how["metrics"], own)
     method.fit(split.train, own, split)
@@ -232,9 +238,9 @@ def measure(inputs: Mapping[str, Any], split: Split | Judged, run: Run) -> Repor
     )
 
 
-def diagnosed(split: Split | Judged, run: Run) -> Diagnosis:
+def diagnosed(split: Split | JudgedCollection, run: Run) -> Diagnosis:
     """What can be measured here, before anything is."""
-    if isinstance(split, Judged):
+    if isinstance(split, JudgedCollection):
         return Diagnosis(split.data.name, "judged", split.facts(), [], [], 0.0)
     return diagnose(split, run=run)
 

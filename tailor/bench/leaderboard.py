@@ -9,7 +9,7 @@ from hashlib import blake2b
 from tailor.bench.cards import Card, changed_files, report_of
 from tailor.bench.verifying import differences
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.comparing import Comparison, Repeated, compare, joined, over_seeds
+from tailor.evaluation.comparing import Comparison, Repeated, compare, join_reports, over_seeds
 from tailor.evaluation.report import Report
 
 
@@ -85,7 +85,7 @@ def _board(cards: list[Card], baseline: str | None) -> Board:
             f"{title}: there is no random state that all methods have: run the suite again, or"
             " remove the cards of some"
         )
-    together = joined([of[min(common)] for of in reports.values()])
+    together = join_reports([of[min(common)] for of in reports.values()])
     rows = [row for of in reports.values() for row in over_seeds(list(of.values()))]
     against = baseline if baseline in together.methods else None
     if baseline is not None and against is None:
@@ -119,7 +119,7 @@ def apart(a: Card, b: Card) -> list[str]:
             and one.metrics == two.metrics
             and one.split["hash"] == two.split["hash"]
         ):
-            both = joined([_called(one, "first"), _called(two, "second")])
+            both = join_reports([_called(one, "first"), _called(two, "second")])
             lines += [
                 f"{c.metric}, seen {c.seen}: second - first {c.difference:+.4f} [{c.low:+.4f}"
                 f" {c.high:+.4f}], p {c.p:.4f}"

@@ -16,7 +16,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
 from tailor.data.splits import Split, split_by
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.relevance import Judged
+from tailor.evaluation.relevance import JudgedCollection
 from tailor.pipeline.default import pipeline_file
 from tailor.worlds.crossed import crossed
 from tailor.worlds.shop import shop
@@ -150,7 +150,7 @@ def _built(about: Mapping[str, Any]) -> Recommender | Predictor:
     return method
 
 
-def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split | Judged:
+def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split | JudgedCollection:
     """What [data] and [split] of a suite or a card describe: a split, or by "judgements" a judged
     collection. Raises DataError where the data are not there.
     """
@@ -158,7 +158,7 @@ def split_of(data: Mapping[str, Any], split: Mapping[str, Any]) -> Split | Judge
     by = params.pop("by")
     try:
         return (
-            Judged(data_of(data), **params)
+            JudgedCollection(data_of(data), **params)
             if by == JUDGEMENTS
             else split_by(data_of(data), by, **params)
         )

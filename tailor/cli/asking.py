@@ -18,17 +18,17 @@ from tailor.cli.queries import (
 from tailor.cli.showing import print_json, say, table
 from tailor.core.methods import Recommender
 from tailor.core.saving import SavedModel
-from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.nouns import Explanation, Query, Ranking, plain
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.explanation_text import cleaned, listed, quoted, sentence
+from tailor.evaluation.explanation_text import clean_title, join_names, quote_title, sentence
 from tailor.evaluation.explanations import (
     DEPTH,
     Counterfactual,
-    Fall,
+    RankDrop,
     counterfactual,
-    explained,
+    explain_rankings,
     faithfulness,
-    falls,
+    rank_drops,
 )
 
 MAX_EVIDENCE = 20  # rows of evidence printed for an item
@@ -91,7 +91,7 @@ def _show_list(ranking: Ranking, reasons: list[Explanation], titles: dict[str, s
         [
             str(position + 1),
             item_id,
-            cleaned(titles.get(item_id, "")),
+            clean_title(titles.get(item_id, "")),
             f"{ranking.scores[position]:.4f}",
             reason_text(reasons[position], titles) if reasons else "",
         ]
@@ -140,7 +140,7 @@ def _explain_item(
             f'"{item}" cannot be recommended to this person: it is blocked, or nothing speaks for'
             " it (or it is not in the catalogue)"
         )
-    explanation = explained(method, [query], [ranking])[0][0]
+    explanation = explain_rankings(method, [query], [ranking])[0][0]
     fall = faithfulness(method, query, explanation)
     needed = counterfactual(method, query, item, k)
     text = sentence(explanation, titles, needed)
@@ -153,7 +153,7 @@ def _explain_item(
         }
         print_json(answer)
         return
-    say(f"{quoted(item, titles)}: {text}")
+    say(f"{quote_title(item, titles)}: {text}")
     _show_evidence(explanation, titles)
     say(_faithfulness_line(fall, titles), _needed_line(needed))
 
@@ -162,8 +162,8 @@ def _show_evidence(explanation: Explanation, titles: dict[str, str]) -> None:
     rows = [
         [
             evidence.kind,
-            cleaned(evidence.id),
-            cleaned(titles.get(evidence.id, "")),
+            clean_title(evidence.id),
+            clean_title(titles.get(evidence.id, "")),
             f"{evidence.share:.1%}",
         ]
         for evidence in explanation.evidence[:MAX_EVIDENCE]
@@ -177,11 +177,11 @@ def _explain_list(
 ) -> None:
     """Print a sentence and the faithfulness of every item of a list."""
     ranking = method.recommend([query], k)[0]
-    reasons = explained(method, [query], [ranking])[0]
+    reasons = explain_rankings(method, [query], [ranking])[0]
     sentences = [sentence(reason, titles) for reason in reasons]
     figures = [
         None if fall is None else fall.figure
-        for fall in falls(method, [query] * len(reasons), reasons)
+        for fall in rank_drops(method, [query] * len(reasons), reasons)
     ]
     if json:
         answer = _answer(query, ranking, reasons, titles)
@@ -194,7 +194,7 @@ def _explain_list(
         [
             str(position + 1),
             item_id,
-            cleaned(titles.get(item_id, "")),
+            clean_title(titles.get(item_id, "")),
             sentences[position],
             _figure_text(figures[position]),
         ]
@@ -209,14 +209,14 @@ def _figure_text(figure: float | None) -> str:
     return "-" if figure is None else f"{figure:+.2f}"
 
 
-def _faithfulness_line(fall: Fall | None, titles: dict[str, str]) -> str:
+def _faithfulness_line(fall: RankDrop | None, titles: dict[str, str]) -> str:
     if fall is None:
         return (
             "Faithfulness cannot be measured: no item of the history is named as evidence, or there"
             " is no other to compare with."
         )
     others = [DEPTH + 1 if rank is None else rank for rank in fall.ranks_random]
-    removed = listed([quoted(item, titles) for item in fall.removed])
+    removed = join_names([quote_title(item, titles) for item in fall.removed])
     return (
         f"Faithfulness {fall.figure:+.2f} (from -1 to 1): {_rank_text(fall.rank)} with the whole"
         f" history, {_rank_text(fall.rank_without)} without {removed}; without as many other events"
@@ -230,7 +230,7 @@ def _rank_text(rank: int | None) -> str:
 
 def _needed_line(needed: Counterfactual) -> str:
     if needed.is_found:
-        names = ", ".join(cleaned(item) for item in needed.removed)
+        names = ", ".join(clean_title(item) for item in needed.removed)
         proof = "no smaller set does it" if needed.is_smallest else "a smaller set may exist"
         return (
             f"Without {names} it is not among the first {needed.k} ({proof}; asked again to be"
@@ -248,7 +248,7 @@ def reason_text(explanation: Explanation, titles: dict[str, str], max_items: int
     """Return the strongest evidence with its shares of the score: "Enamel kettle (62 %)"."""
     parts = []
     for evidence in explanation.evidence[:max_items]:
-        name = cleaned(titles.get(evidence.id, evidence.id))
+        name = clean_title(titles.get(evidence.id, evidence.id))
         if evidence.kind == "popularity":
             name = "what everybody chooses"
         elif evidence.kind == "word":
@@ -279,6 +279,7 @@ def _answer(
                     {"kind": reason.kind, "id": reason.id, "share": reason.share}
                     for reason in evidence
                 ],
+                "details": plain(ranking.details.get(item_id, {})),
             }
         )
     return {

@@ -18,10 +18,10 @@ from tailor.evaluation.comparing import Comparison
 from tailor.evaluation.pages import page
 from tailor.evaluation.protocol import Report, compare, evaluate, refuse_seen_targets
 from tailor.evaluation.report import write_per_user
-from tailor.evaluation.runs import Candidates, GivenLists, candidates_of, only_new_items, sampled
+from tailor.evaluation.runs import Candidates, ExternalRun, candidates_of, only_new_items, sampled
 from tailor.progress import terminal
 
-Methods = Mapping[str, Recommender | GivenLists]
+Methods = Mapping[str, Recommender | ExternalRun]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def evaluate_command(
         run=Run(progress=terminal),
         candidates=candidates,
     )
-    comparisons = compare(report, baseline) if len(methods) > 1 else []
+    comparisons = compare(report, baseline, seen=report.treatments) if len(methods) > 1 else []
     if per_user is not None:
         write_per_user(report, per_user)
     if html is not None:
@@ -118,10 +118,10 @@ def _open_methods(models: Sequence[Path], split: Split, part: str) -> Methods:
 
     Raises ModelError for a model that saw the targets of this part.
     """
-    methods: dict[str, Recommender | GivenLists] = {}
+    methods: dict[str, Recommender | ExternalRun] = {}
     for folder in models:
         if folder.is_file():
-            methods[folder.name] = GivenLists.read(folder)
+            methods[folder.name] = ExternalRun.read(folder)
             continue
         method = opened(folder)
         try:
@@ -149,12 +149,12 @@ def _candidates(option: str | None, split: Split, part: str) -> tuple[Candidates
             f"--candidates {option}: name a file with columns user_id, item_id, score, or write"
             " new, uniform:99 or popularity:99"
         )
-    lists = GivenLists.read(option)
+    lists = ExternalRun.read(option)
     label = f"the candidates of {Path(option).name}"
     return candidates_of(lists, split, label), _unknown_candidates(lists, split)
 
 
-def _unknown_candidates(lists: GivenLists, split: Split) -> list[str]:
+def _unknown_candidates(lists: ExternalRun, split: Split) -> list[str]:
     """Return notes on users and items of candidate lists that the data set lacks."""
     notes = []
     vocabularies = {"item_id": split.data.catalogue, "user_id": split.data.users}

@@ -3,14 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from tailor.cli.asking import reason_text
 from tailor.cli.queries import QueryOptions, catalogue_of, query_of, split_ids, unknown_ids
 from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.methods import Method, Predictor
 from tailor.core.run import Run
 from tailor.core.saving import SavedModel, load
+from tailor.data.nouns import plain
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explanation_text import cleaned
+from tailor.evaluation.explanation_text import clean_title
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.progress import terminal
@@ -69,23 +71,23 @@ def show_predictions(predictions: Predictions, baseline: str) -> None:
         f" {predictions.labels.mean():.1%} of them are a 1. [95 % interval over users]"
     )
     rows = []
-    for name in predictions.said:
+    for name in predictions.probabilities:
         low, high = predictions.auc_interval(name)
         rows.append(
             [
                 name,
-                f"{predictions.of_all(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
-                *(predictions.of_all(name, figure) for figure in FIGURES[1:]),
+                f"{predictions.overall(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
+                *(predictions.overall(name, figure) for figure in FIGURES[1:]),
                 f"{report.results[name, GIVEN].seconds:.2f}",
             ]
         )
     table(["method", *FIGURES, "seconds"], rows, width=WIDE)
-    share = predictions.of_all(baseline, "gAUC_users")
+    share = predictions.overall(baseline, "gAUC_users")
     say(
         f"gAUC is over the {share:.0%} of users with pairs of both kinds; ECE is how far"
         " probabilities are from what happens"
     )
-    if len(predictions.said) > 1:
+    if len(predictions.probabilities) > 1:
         _show_differences(predictions, baseline)
 
 
@@ -103,7 +105,7 @@ def _show_differences(predictions: Predictions, baseline: str) -> None:
 
 
 def predict_command(
-    model: Path, items: list[str] | None, options: QueryOptions, json: bool
+    model: Path, items: list[str] | None, options: QueryOptions, explain: bool, json: bool
 ) -> None:
     """Print a prediction for each item; see `tailor predict --help`."""
     saved = SavedModel.open(model)
@@ -119,6 +121,7 @@ def predict_command(
         raise DataError("name the items to predict for: --items ID,ID")
     query = query_of(saved, options, catalogue)
     values = method.predict([query], [item_ids])[0].tolist()
+    reasons = method.explain([query], [item_ids])[0] if explain else []
     notes = unknown_ids(query.history.item_ids, catalogue, "does not count")
     unknown = [item for item in item_ids if item not in catalogue]
     predictions = [
@@ -131,6 +134,8 @@ def predict_command(
         for item, value in zip(item_ids, values, strict=True)
     ]
     if json:
+        for prediction, reason in zip(predictions, reasons, strict=False):
+            prediction["evidence"] = plain(reason.evidence)
         history = list(query.history.item_ids)
         print_json({"model": method.name, "history": history, "items": predictions, "notes": notes})
         return
@@ -141,7 +146,9 @@ def predict_command(
             f" {', '.join(unknown)}"
         )
     rows = [
-        [prediction["item_id"], cleaned(prediction["title"] or ""), prediction["value"]]
+        [prediction["item_id"], clean_title(prediction["title"] or ""), prediction["value"]]
         for prediction in predictions
     ]
-    table(["item", "title", "predicted"], rows)
+    for row, reason in zip(rows, reasons, strict=False):
+        row.append(reason_text(reason, saved.titles))
+    table(["item", "title", "predicted", *(["because of"] if reasons else [])], rows)

@@ -17,9 +17,9 @@ import polars as pl
 from tailor.core.methods import Method
 from tailor.core.saving import SavedModel
 from tailor.data.dataset import Dataset
-from tailor.data.importers.times import parsed, settled
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
+from tailor.data.times import parsed, resolved
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
@@ -100,7 +100,7 @@ def moment_ms(text: str) -> int:
     if text.strip().lower() == "now":
         return time.time_ns() // NS_PER_MS
     column = parsed(pl.Series([text.strip()]))
-    moments, _ = settled(column, None, "--at", pl.Series([1]))
+    moments, _ = resolved(column, None, "--at", pl.Series([1]))
     if moments[0] is None:
         raise DataError(
             f"--at {text}: this is no time between 1971 and 2100; write it as in"

@@ -176,6 +176,12 @@ def _build_table(table: Mapping[str, Any]) -> Method | Port:
             f'a method needs a line class = "...", got only {", ".join(table) or "nothing"}'
         )
     cls: Any = find_class(str(table["class"]))
+    part: Method | Port = _with_settings(cls, table)
+    return part
+
+
+def _with_settings(cls: Any, table: Mapping[str, Any]) -> Any:
+    """Return an instance with the settings of a table, checked by the types of the fields."""
     setting_names = {field.name for field in dataclasses.fields(cls) if field.init}
     hints = typing.get_type_hints(cls)
     settings: dict[str, Any] = {}
@@ -188,10 +194,9 @@ def _build_table(table: Mapping[str, Any]) -> Method | Port:
             )
         settings[name] = _checked(cls, name, _build_value(value), hints.get(name))
     try:
-        part: Method | Port = cls(**settings)
+        return cls(**settings)
     except TypeError as error:
         raise ModelError(f"{cls.__name__}: {error}") from None
-    return part
 
 
 def _build_value(value: Any) -> Any:
@@ -423,6 +428,23 @@ def discover_studies() -> list[Found]:
         for path, cls in classes.items()
         if isinstance(cls, type) and issubclass(cls, Study)
     ]
+
+
+def build_study(name: str, settings: Mapping[str, Any]) -> Study[Any]:
+    """Return the study of a class name or path, with these settings.
+
+    Raises ModelError for an unknown study or setting, with the nearest valid name.
+    """
+    classes: dict[str, Any] = {}
+    for entry in discover_studies():
+        classes[entry.path] = entry.cls
+        classes[entry.path.rpartition(".")[2]] = entry.cls
+    cls = classes.get(name.removeprefix("tailor."))
+    if cls is None:
+        names = sorted(path for path in classes if "." not in path)
+        raise ModelError(f'there is no study "{name}".{nearest(name, names)}')
+    study: Study[Any] = _with_settings(cls, settings)
+    return study
 
 
 def _is_concrete_method(cls: Any) -> bool:

@@ -203,7 +203,7 @@ class FieldPredictor(NetMethod, Predictor):
             # else what was likely would become unlikely
             return {"platt": list(found)} if found.slope > 0 else {}
         steps = isotonic(labels, said)
-        return {"at": steps.at.tolist(), "values": steps.values.tolist()}
+        return {"at": steps.knots.tolist(), "values": steps.values.tolist()}
 
     def _said(self, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """(n,) probabilities as the net has them."""
@@ -245,7 +245,9 @@ class FieldPredictor(NetMethod, Predictor):
 
 def _shift(net: nn.Module) -> nn.Parameter:
     """The number that every logit begins with."""
-    return next(param for name, param in net.named_parameters() if name.split(".")[-1] == "shift")
+    return next(
+        param for name, param in net.named_parameters() if name.split(".")[-1] == "intercept"
+    )
 
 
 def _log_odds(labels: np.ndarray) -> float:

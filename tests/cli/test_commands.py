@@ -111,6 +111,10 @@ def test_evaluate_prints_json_of_the_documented_schema(shop):
         "comparisons",
     } <= found.keys()
     assert {row["method"] for row in found["metrics"]} == {"model", "popular"}
+    # a lead with seen items removed may be none with seen items kept
+    assert {(row["seen"], row["metric"]) for row in found["comparisons"]} == {
+        (row["seen"], row["metric"]) for row in found["metrics"]
+    }
     assert (shop / "users.npz").exists()
 
 

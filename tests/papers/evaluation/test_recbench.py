@@ -71,7 +71,7 @@ def test_every_form_has_both_tasks_and_the_figures_are_the_protocols(grid):
     assert cell.accuracy == pytest.approx(report.mean("id", "NDCG@10", "removed"))
     assert cell.valid == 1.0 and cell.trained and cell.fit_s >= 0 and cell.bytes > 0
     assert 0 < cell.p50_ms <= cell.p95_ms
-    assert grid.cell("id", "CTR").accuracy == grid.predictions.of_all("id", "AUC") > 0.6
+    assert grid.cell("id", "CTR").accuracy == grid.predictions.overall("id", "AUC") > 0.6
     assert {(one.form, one.task) for one in grid.cells if one.trained} == {
         (form, task) for form in ("id", "nothing") for task in ("CTR", "next item")
     }
