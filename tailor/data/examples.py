@@ -167,7 +167,7 @@ class Outcome:
         rows = data.sequences.rows
         is_had = (is_example | is_earlier)[data.sequences.events]
         had_pairs = np.unique(rows.row_ids[is_had] * n + rows.values[is_had])
-        counts = np.ones(n)
+        counts: np.ndarray = np.ones(n)
         if self.drawn_by == "popularity":
             counts = np.bincount(rows.values[is_earlier[data.sequences.events]], minlength=n)
         owners = np.repeat(np.arange(len(positives)), self.negatives)
