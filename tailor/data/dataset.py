@@ -437,16 +437,7 @@ class Dataset:
         """
         folder = Path(folder)
         fields = _read_fields(folder)
-        tables: dict[str, Callable[[], pl.DataFrame]] = {}
-        for table, rows in fields["rows"].items():
-            if table not in TABLES:
-                raise DataError(
-                    f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
-                )
-            path = folder / f"{table}.parquet"
-            if (n := count_rows(path)) != rows:
-                raise DataError(f"{path} holds {n} rows, dataset.toml says {rows}: import again")
-            tables[table] = functools.partial(_read_table, table, path, _mark(path))
+        tables = _table_readers(folder, fields["rows"])
         catalogue, users = (
             Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"])
             for name in ("catalogue", "users")
@@ -465,6 +456,24 @@ class Dataset:
             for table, digest in fields.get("sha256", {}).items()
         }
         return data
+
+
+def _table_readers(
+    folder: Path, rows_by_table: Mapping[str, int]
+) -> dict[str, Callable[[], pl.DataFrame]]:
+    """Return table -> a function that reads it. Raises DataError for a damaged folder."""
+    readers: dict[str, Callable[[], pl.DataFrame]] = {}
+    for table, rows in rows_by_table.items():
+        if table not in TABLES:
+            raise DataError(
+                f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
+            )
+        path = folder / f"{table}.parquet"
+        n = count_rows(path)
+        if n != rows:
+            raise DataError(f"{path} holds {n} rows, dataset.toml says {rows}: import again")
+        readers[table] = functools.partial(_read_table, table, path, _mark(path))
+    return readers
 
 
 FIELDS = {"schema": int, "name": str, "content_hash": str, "labels": dict, "rows": dict}

@@ -299,12 +299,18 @@ def _read_table(
         frame = frame.with_columns(pl.lit(kind).alias("kind"))
     frame, type_notes = _with_types(frame, table, file, columns, options, types)
     frame = frame.drop(LINE, NANOSECONDS, strict=False)
-    kinds = {
+    notes += type_notes
+    kinds = _types_of(table, frame)
+    return Read(frame, rows.rejected, notes, columns, moments, rows.repeats, kinds)
+
+
+def _types_of(table: str, frame: pl.DataFrame) -> dict[str, str]:
+    """Return the types of further columns that are no text."""
+    return {
         name: TYPE_NAMES[type(kind)]
         for name, kind in frame.schema.items()
         if name not in TABLES[table].columns and type(kind) in TYPE_NAMES
     }
-    return Read(frame, rows.rejected, [*notes, *type_notes], columns, moments, rows.repeats, kinds)
 
 
 def _columns(table: str, file: Source, mapping: Mapping[str, str]) -> dict[str, str]:
@@ -416,29 +422,26 @@ def _with_types(
     kinds = dict(zip(file.columns, file.kinds))
     atomic = any(kind in ("token", "token_seq", "float_seq") for kind in kinds.values())
     notes = []
-    file_names = {
-        beside(theirs, table, columns, file.columns): theirs
-        for theirs in file.columns
-        if theirs not in columns.values()
-    }
-    for kept in frame.columns:
-        if kept in TABLES[table].columns or kept.startswith("\0"):
+    further = [name for name in file.columns if name not in columns.values()]
+    file_names = {beside(name, table, columns, file.columns): name for name in further}
+    for name in frame.columns:
+        if name in TABLES[table].columns or name.startswith("\0"):
             continue
-        theirs = file_names.get(kept, kept)  # a column that only later rows have
+        theirs = file_names.get(name, name)  # a column that only later rows have
         declared = atomic or is_typed(file) or kinds.get(theirs) in ("list", "object")
         if declared and theirs not in types:
             if kinds.get(theirs) == "float":
-                frame = frame.with_columns(_as_floats(frame[kept]))
+                frame = frame.with_columns(_as_floats(frame[name]))
             continue
-        if frame.schema[kept] != TEXT:
-            frame = frame.with_columns(pl.col(kept).cast(pl.String))
-        column = recognised(frame[kept], types.get(theirs), options.decimal)
-        frame = frame.with_columns(column.values.alias(kept))
+        if frame.schema[name] != TEXT:
+            frame = frame.with_columns(pl.col(name).cast(pl.String))
+        column = recognised(frame[name], types.get(theirs), options.decimal)
+        frame = frame.with_columns(column.values.alias(name))
         if column.emptied:
             kind = TYPE_NAMES[type(column.values.dtype)]
             notes.append(
-                f"{table}.{kept} was read as {kind}; {column.emptied:,} values are none and were"
-                f' left empty, such as "{column.example[:80]}" (--types {table}.{kept}=text keeps'
+                f"{table}.{name} was read as {kind}; {column.emptied:,} values are none and were"
+                f' left empty, such as "{column.example[:80]}" (--types {table}.{name}=text keeps'
                 " them)"
             )
     return frame, notes

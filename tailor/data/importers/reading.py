@@ -127,25 +127,25 @@ class Block:
         return self.buffer[start:stop].decode().rstrip("\r\n")
 
 
-def text_file(path: str | Path, what: str) -> Path:
+def text_file(path: str | Path, content: str) -> Path:
     """Return the path of a file that may hold text, packed or not.
 
     Raises DataError for what is missing, a folder, empty or of a known other kind.
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder, a file of {what} is needed: name the file in it")
+        raise DataError(f"{path} is a folder, a file of {content} is needed: name the file in it")
     try:
         with opened(path) as file:
             head = file.read(64)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: name the file of {what}") from None
+        raise DataError(f"{path} does not exist: name the file of {content}") from None
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
     if not head:
-        raise DataError(f"{path} is empty: a file of {what} is needed")
+        raise DataError(f"{path} is empty: a file of {content} is needed")
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             raise DataError(
@@ -437,7 +437,9 @@ def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | N
     if not used:
         return None, 0, 0
     starts = np.r_[0, ends[:-1] + 1]
-    lines = line + (np.searchsorted(newlines, starts) if len(quotes) else np.arange(len(starts)))
+    lines = line + np.arange(len(starts))
+    if len(quotes):
+        lines = line + np.asarray(np.searchsorted(newlines, starts))
     fields = _field_counts(data[:used], quotes, ends, file)
     blank = (ends == starts) | ((ends == starts + 1) & (data[starts] == RETURN))
     miscounted = ~blank & (fields != len(file.columns))
