@@ -254,7 +254,7 @@ class Recommender(Method):
         answers = _without_blocked(self._recommend(batch, size, lists), batch, self.name)
         answers = answers.first(size)
         if size < k:
-            answers = _note_short(answers, f"{self.name}: fewer than {k} items can be recommended")
+            answers = _note_short(answers, f"{self.name}: k is more than all items together")
         if lists is not None and not self.reads_candidate_texts:
             answers = self._note_unknown(answers, lists)
         return answers

@@ -38,6 +38,9 @@ def _check_filled(text: str) -> str:
 
 
 def _check_id(text: str) -> str:
+    # the usual id, without a look at every rule: histories hold a thousand
+    if text.isalnum() and text.isascii():
+        return text
     problem = id_problem(text)
     if problem is not None:
         raise ValueError(problem)
