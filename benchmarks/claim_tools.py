@@ -122,13 +122,13 @@ def is_not_below(rows: Sequence[Mapping[str, Any]], label: str) -> bool:
 def dataset(name: str, sequences: Sequence[Sequence[str]], items: pl.DataFrame) -> Dataset:
     """Return the events of users who chose these items, a day apart."""
     lengths = [len(sequence) for sequence in sequences]
-    times = [1_600_000_000_000 + DAY_MS * place for length in lengths for place in range(length)]
+    days = np.concatenate([np.arange(length) for length in lengths])
     users = np.repeat([f"user-{number:05d}" for number in range(len(sequences))], lengths)
     events = pl.DataFrame(
         {
             "user_id": users,
             "item_id": [item for sequence in sequences for item in sequence],
-            "time_ms": times,
+            "time_ms": 1_600_000_000_000 + DAY_MS * days,
         }
     )
     return Dataset({"events": events, "items": items}, name)
@@ -142,7 +142,7 @@ def topic_world(
     prefix: str = "item",
     stay: float = 0.8,
 ) -> Dataset:
-    """Return a log of users who mostly stay within one theme, known by its words in titles only.
+    """Return a log of users who mostly stay within a theme, told by title words.
 
     A title is an adjective and one word of four of its theme: two items of a theme need not share
     a word. `prefix` stands before item ids, so that two worlds can share words and no items.

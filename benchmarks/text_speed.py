@@ -107,12 +107,14 @@ def by_meaning() -> dict[str, float]:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from tailor.ports.weights import where
+    from tailor.ports.weights import pulled_folder
 
     texts = real("beauty").item_texts[:512]
     peers = {
         f"{name}, {size} texts a batch": (
-            SentenceTransformer(str(where("minilm")), device="cpu", model_kwargs={"dtype": dtype}),
+            SentenceTransformer(
+                str(pulled_folder("minilm")), device="cpu", model_kwargs={"dtype": dtype}
+            ),
             size,
         )
         for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))

@@ -13,7 +13,12 @@ MODELS = Path(
         Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")) / "tailor" / "models",
     )
 ).expanduser()
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tests"), str(ROOT / "tests" / "llm")]
+sys.path[:0] = [
+    str(ROOT / "benchmarks"),
+    str(ROOT / "tests"),
+    str(ROOT / "tests" / "llm"),
+    str(ROOT / "tests" / "text"),
+]
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +38,11 @@ def real():
 def pulled():
     """`pulled("minilm")` is the folder of a model; the test is skipped where it was not pulled."""
     from tailor.errors import ModelError
-    from tailor.ports.weights import where
+    from tailor.ports.weights import pulled_folder
 
     def folder(name):
         try:
-            return where(name)
+            return pulled_folder(name)
         except ModelError as error:
             pytest.skip(str(error))
 

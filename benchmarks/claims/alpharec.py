@@ -15,15 +15,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from claim_tools import lead, means
+from claim_tools import fit_all, is_above, judge, lead, means, seeded, topic_world
 from random_vectors import RandomVectors
-from shared_data import real_split
+from remembering import Remembering
+from shared_data import real, real_split, sample_users
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries
-from tailor.data.splits import Split
+from tailor.data.splits import Split, split_by
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.ranking import hits
@@ -35,6 +36,55 @@ SEEDS = [0, 1, 2]
 SHARES = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the wish
 ASKED = 3_000  # people who say a wish
 K = 20
+
+
+def measure(run: Run) -> Claim:
+    """Themes known by words, learned in one planted log and used in another; then Beauty."""
+    planted = [on_topics(seeded(run, seed)) for seed in SEEDS]
+    split = split_by(sample_users(real("beauty"), 2_000), "last")
+    fitted = fit_all(linear_maps(), split, run)
+    leads = {"over random": ("linear", "random")}
+    beauty = judge(fitted, split, run, leads, f"HR@{K}")
+    wish = wishes(fitted["linear"], split, run.seed)
+    checks = {
+        "planted: a linear map of language vectors beats one of random vectors": is_above(
+            [row["learned"] for row in planted], "over random"
+        ),
+        "planted: without learning there it beats popularity": is_above(
+            [row["not learned"] for row in planted], "over popularity"
+        ),
+        "planted: without learning there it beats random vectors": is_above(
+            [row["not learned"] for row in planted], "over random"
+        ),
+        "Beauty: a linear map of language vectors beats one of random vectors": is_above(
+            [beauty], "over random"
+        ),
+        "Beauty: a wish in words raises recall": wish["gain"][1] > 0,
+    }
+    figures = {"planted": planted, "beauty, 2,000 users": beauty, "wish": wish}
+    return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
+
+
+def linear_maps() -> dict[str, AlphaRec]:
+    return {
+        "linear": AlphaRec(map="linear", encoder=Remembering()),
+        "random": AlphaRec(map="linear", encoder=RandomVectors()),
+    }
+
+
+def on_topics(run: Run) -> dict[str, object]:
+    """Judge both maps where they were learned, and on a log of other items by the same words."""
+    learned = split_by(topic_world(run.seed), "last")
+    other = split_by(topic_world(run.seed + 100, prefix="other"), "last")
+    maps = fit_all(linear_maps(), learned, run)
+    moved = {name: model.onto(other.train, run) for name, model in maps.items()}
+    moved["popularity"] = Popularity().fit(other.train, run)
+    leads = {"over random": ("linear", "random")}
+    more_leads = leads | {"over popularity": ("linear", "popularity")}
+    return {
+        "learned": judge(maps, learned, run, leads, f"HR@{K}"),
+        "not learned": judge(moved, other, run, more_leads, f"HR@{K}"),
+    }
 
 
 def measure_long(run: Run) -> Claim:
@@ -124,10 +174,9 @@ def said(split: Split, part: str, seed: int) -> tuple[Queries, Ragged]:
         " ".join(sorted(titles[row], key=lambda word: -common[word])[:2])
         for row in targets.values[targets.offsets[:-1]].tolist()
     ]
-    return (
-        Queries.of([replace(query, text=text) for query, text in zip(queries, wish, strict=True)]),
-        targets,
-    )
+    return Queries.of(
+        [replace(query, text=text) for query, text in zip(queries, wish, strict=True)]
+    ), targets
 
 
 def recall(
@@ -136,5 +185,5 @@ def recall(
     """(U,) whether the target stands in the first 20."""
     moved = AlphaRec(**model.params() | {"text_share": share})
     moved.__dict__ |= model.state()
-    lists = moved.recommend(queries, K).reindexed(split.data.catalogue)  # type: ignore[attr-defined]
+    lists = moved.recommend(queries, K).over(split.data.catalogue)  # type: ignore[attr-defined]
     return hits(lists.rows, targets.offsets, targets.values).max(axis=1).astype(float)

@@ -101,14 +101,13 @@ def measure_long(run: Run) -> Claim:
         "NDCG@10: popularity above chance, interval and Holm's p": above(
             tests["chance", "popularity"]
         ),
-        "coverage: chance above item-knn above popularity": (
-            coverage["chance"] > coverage["item-knn"] > coverage["popularity"]
-        ),
+        "coverage: chance above item-knn above popularity": coverage["chance"]
+        > coverage["item-knn"]
+        > coverage["popularity"],
         "novelty: chance above popularity": novelty["chance"] > novelty["popularity"],
         f"all {len(undefined)} undefined cases are NaN": all(undefined.values()),
-        "users without a value are counted for every metric": (
-            set(survey.undefined) == set(report.metrics)
-        ),
+        "users without a value are counted for every metric": set(survey.undefined)
+        == set(report.metrics),
         "graded metrics equal trec_eval to 1e-9 on random runs": far_from_trec(run) < 1e-9,
     }
     comparisons = [one.to_dict() for one in tests.values()]

@@ -12,8 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from claim_tools import lead, means
-from shared_data import real
+from claim_tools import fit_all, is_above, judge, lead, means, seeded, topic_world
+from remembering import Remembering
+from shared_data import real, sample_users
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
@@ -27,6 +28,43 @@ from tailor.text.hashing import HashingEncoder
 SEEDS = [0, 1, 2]
 EPOCHS = 20
 DIMS = 384  # of MiniLM's vectors
+
+
+QUICK_EPOCHS = 10
+
+
+def measure(run: Run) -> Claim:
+    """New items of a planted log whose themes are words; then 3,000 users of Beauty."""
+    planted = [new_items(seeded(run, seed)) for seed in SEEDS]
+    split = split_by(sample_users(real("beauty"), 3_000), "last")
+    encoder, hashed = Remembering(), HashingEncoder(DIMS)
+    variants = {
+        "HLLM": HLLM(encoder=encoder, epochs=QUICK_EPOCHS),
+        "hashed": HLLM(encoder=hashed, epochs=QUICK_EPOCHS),
+        "as they are": HLLM(encoder=encoder, projection="none", width=DIMS, epochs=QUICK_EPOCHS),
+    }
+    leads = {"over hashed words": ("HLLM", "hashed"), "over none": ("HLLM", "as they are")}
+    beauty = judge(fit_all(variants, split, run), split, run, leads)
+    checks = {
+        "planted: new items are found above SASRec": is_above(planted, "over SASRec"),
+        "planted: new items are found above popularity": is_above(planted, "over popularity"),
+        "Beauty: pretrained vectors beat hashed words": is_above([beauty], "over hashed words"),
+        "Beauty: a learned projection beats none": is_above([beauty], "over none"),
+    }
+    figures = {"planted": planted, "beauty, 3,000 users": beauty, "epochs": QUICK_EPOCHS}
+    return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
+
+
+def new_items(run: Run) -> dict[str, object]:
+    """Judge HLLM, SASRec and popularity on users whose next item nobody had chosen."""
+    split = split_by(topic_world(run.seed), "new-items", seed=run.seed)
+    methods = {
+        "HLLM": HLLM(encoder=Remembering(), epochs=QUICK_EPOCHS),
+        "SASRec": SASRec(epochs=QUICK_EPOCHS),
+        "popularity": Popularity(),
+    }
+    leads = {f"over {name}": ("HLLM", name) for name in ("SASRec", "popularity")}
+    return judge(fit_all(methods, split, run), split, run, leads)
 
 
 def measure_long(run: Run) -> Claim:

@@ -11,7 +11,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from claim_tools import means
+from claim_tools import fit_all, is_above, judge, means, seeded, topic_world
 from shared_data import real
 
 from tailor.bench.claims import Claim
@@ -33,6 +33,45 @@ PEOPLE = 5_000
 ASKED = 5  # of them by the language model, which takes half a minute for a list of 20
 MINUTES = 10
 SLOWER = 20  # times that the language model takes for a request
+
+
+def measure(run: Run) -> Claim:
+    """New items of a planted log, by the id and the embedding form; the grid on Beauty once."""
+    planted = [new_items(seeded(run, seed)) for seed in SEEDS]
+    grid = RecBench(LocalModel(), people=2).run(cut(real("beauty"), run.seed), forms(), run)
+    new = cold(grid.report, run.seed)
+    slower = {
+        task: grid.cell(ZERO_SHOT, task, "lists").p50_ms / grid.cell("id", task, "lists").p50_ms
+        for task in ("CTR", "next item")
+    }
+    nets = [cell for cell in grid.cells if cell.trained and not cell.ranked.startswith("lists")]
+    checks = {
+        "eight cells of four forms and two tasks": (
+            len(nets) == 8 and all(np.isfinite(cell.accuracy) for cell in nets)
+        ),
+        f"the grid takes at most {MINUTES} minutes of a processor": (
+            grid.seconds["forms"] <= 60 * MINUTES
+        ),
+        "planted: new items are found by the embedding form above the id form": is_above(
+            planted, "embedding over id"
+        ),
+        "Beauty: new items are found by the embedding form above the id form": new["low"] > 0,
+        f"the language model takes at least {SLOWER} times as long as the id form": (
+            min(slower.values()) >= SLOWER
+        ),
+        "every answer is valid": all(cell.valid == 1 for cell in nets if cell.task == "next item"),
+    }
+    factors = {task: round(factor, 1) for task, factor in slower.items()}
+    figures = {"planted": planted, "slower": factors, "new": new, "grid": grid.to_dict()}
+    return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
+
+
+def new_items(run: Run) -> dict[str, object]:
+    """Judge both forms on users of a planted log whose next item nobody had chosen."""
+    split = split_by(topic_world(run.seed), "new-items", seed=run.seed)
+    nets = {form: net for form, net in forms(epochs=10).items() if form in ("id", "embedding")}
+    leads = {"embedding over id": ("embedding", "id")}
+    return judge(fit_all(nets, split, run), split, run, leads)
 
 
 def behave(run: Run) -> dict[str, float | str]:

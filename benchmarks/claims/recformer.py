@@ -16,8 +16,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from claim_tools import lead, means
-from shared_data import real
+from claim_tools import is_above, is_not_below, judge, lead, means, seeded, topic_world
+from shared_data import real, sample_users
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
@@ -29,8 +29,10 @@ from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_match import TextMatch
 
 SEEDS = [0, 1, 2]
-# SASRec finds no such item however long it trains
-COLD, BY_ID = RecFormer(pretraining=2, epochs=1, second=1), SASRec(epochs=10)
+COLD, BY_ID = (
+    RecFormer(pretraining=2, epochs=1, second=1),
+    SASRec(epochs=10),
+)  # SASRec finds no such item however long it trains
 FEW = RecFormer(pretraining=4, epochs=2, second=1)  # epochs of a tenth of the windows
 SHARE = 0.1  # of the people
 ASKED = 5_000  # of the people whose last item one of the few has chosen
@@ -75,6 +77,50 @@ def one(split: Split, settings: RecFormer, rival: SASRec, run: Run) -> dict:
         "fit": model.fit_report_,
         "SASRec seconds": by_id.fit_report_["seconds"],
     }
+
+
+def measure(run: Run) -> Claim:
+    """New items of a planted log and of Beauty, and few users of Beauty; one seed of each."""
+    planted = [
+        compare_forms(
+            split_by(topic_world(seed, users=4_000), "new-items", seed=seed),
+            COLD,
+            seeded(run, seed),
+        )
+        for seed in SEEDS
+    ]
+    beauty = real("beauty")
+    cold = split_by(sample_users(beauty, 4_000), "new-items", seed=run.seed)
+    by_title = compare_forms(cold, COLD, run)
+    few = compare_forms(few_people(beauty, run.seed), FEW, run)
+    checks = {
+        "planted: new items are found above SASRec": is_above(planted, "over SASRec"),
+        "planted: new items are found above BM25 by titles": is_above(planted, "over BM25"),
+        "Beauty: new items are found above SASRec": is_above([by_title], "over SASRec"),
+        "Beauty: new items are found above BM25 by titles": is_above([by_title], "over BM25"),
+        "Beauty: with a tenth of the people, more is found than by SASRec": is_above(
+            [few], "over SASRec"
+        ),
+        "Beauty: the second stage does not lose what the first found": is_not_below(
+            [by_title, few], "over first stage"
+        ),
+    }
+    figures = {"planted": planted, "new items, 4,000 users of Beauty": by_title, "few": few}
+    return Claim(checks, figures, SEEDS, ["planted topics", "beauty"])
+
+
+def compare_forms(split: Split, model: RecFormer, run: Run) -> dict:
+    """Judge RecFormer, its first stage, SASRec within the same seconds, and BM25 by titles."""
+    fitted = replace(model).fit(split.train, run, split)
+    limited = replace(run, deadline_s=fitted.fit_report_["seconds"])
+    methods = {
+        "RecFormer": fitted,
+        "first stage": fitted.first_stage(),
+        "SASRec": SASRec().fit(split.train, limited, split),
+        "BM25": TextMatch().fit(split.train, run),
+    }
+    leads = {f"over {name}": ("RecFormer", name) for name in ("SASRec", "BM25", "first stage")}
+    return judge(methods, split, run, leads)
 
 
 def measure_long(run: Run) -> Claim:

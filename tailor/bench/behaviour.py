@@ -84,9 +84,17 @@ def _reached(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
         if statement is None or statement in reached:
             continue
         reached.add(statement)
-        names += [node.id for node in ast.walk(statement) if isinstance(node, ast.Name)]
+        names += _names_used(statement)
     cast(ast.FunctionDef, defined[entry]).name = "entry"
     return [statement for statement in body if statement in reached]
+
+
+def _names_used(statement: ast.stmt) -> list[str]:
+    """Return the names that a statement reads and does not bind itself, as locals or arguments."""
+    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
+    local = {node.id for node in names if isinstance(node.ctx, ast.Store)}
+    local |= {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
+    return [node.id for node in names if node.id not in local]
 
 
 def _names_bound(statement: ast.stmt) -> list[str]:

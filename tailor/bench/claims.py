@@ -389,7 +389,7 @@ def renew(root: Path) -> list[Status]:
         built = papers[status.slug]
         path = record_path(root, status.slug, status.form)
         record = read_record(path) or {}
-        moved = status.state == "valid" and record["method"] != built.path
+        moved = status.state == "valid" and record.get("method") != built.path
         if status.state == "older form" and _is_unchanged(root, built, record):
             record = _with_behaviour(root, built, record, status.form)
         elif status.state == "renewable" or moved:

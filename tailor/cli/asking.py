@@ -12,7 +12,7 @@ from tailor.cli.showing import print_json, say, table
 from tailor.core.methods import Recommender
 from tailor.core.saving import load, load_histories, load_item_ids, load_titles
 from tailor.data.dataset import Dataset
-from tailor.data.nouns import Explanation, History, Query, Ranking
+from tailor.data.nouns import Explanation, History, Query, Ranking, plain
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.explanation_text import clean_title, join_names, quote_title, sentence
 from tailor.evaluation.explanations import (
@@ -310,6 +310,7 @@ def _plain(
                 "title": titles.get(item_id),
                 "score": float(ranking.scores[at]),
                 "columns": columns,
+                "details": plain(ranking.details.get(item_id, {})),
                 "evidence": [
                     {"kind": one.kind, "id": one.id, "share": one.share} for one in evidence
                 ],

@@ -1,5 +1,6 @@
 """`tailor data`: import, export, check, stats, synth, split, diagnose."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,30 +17,84 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace the folder where it is there already.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+SourceFile = Annotated[
+    Path | None,
+    typer.Argument(
+        help=(
+            "The events: a file, perhaps packed by gzip or zip, or a folder of part files; or a"
+            " folder of a public data set's layout."
+        )
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        help=(
+            "csv, jsonl, parquet, sequences, recbole, movielens, amazon-2023, user-json, beir,"
+            " trec, cranfield, cacm, npl, locomo, redial or open-bandit. The endings .csv, .json,"
+            " .jsonl and .parquet speak for themselves."
+        )
+    ),
+]
+TableFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "Any table by its name, as in requests=searches.jsonl or turns=turns.parquet."
+            " Repeatable."
+        )
+    ),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "Our column = the file's, as in user_id=customer, items.title=name or"
+            " items.title=product.title; its number without a header, as in user_id=1. Repeatable."
+        )
+    ),
+]
+Header = Annotated[
+    bool | None,
+    typer.Option(
+        "--header/--no-header",
+        help="Whether a CSV file begins with a line of names (default: it does).",
+        show_default=False,
+    ),
+]
+Types = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "Types of columns that are not ours, as in stock=int,items.ean=text: int, float, bool"
+            " or text. Repeatable; by default numbers and truth values are recognised."
+        )
+    ),
+]
+TimeUnit = Annotated[
+    str | None,
+    typer.Option(
+        help=(
+            "s, ms, us or ns where guessing by size would go wrong; cocoa (since 2001), dotnet,"
+            " filetime, webkit or excel; day-first or month-first for written dates."
+        )
+    ),
+]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(help='Format of written times, as in "%d.%m.%y %H:%M" or "%m/%d/%Y %I:%M %p".'),
+]
+Missing = Annotated[
+    list[str] | None,
+    typer.Option(help="A further text that stands for a missing value, as NULL. Repeatable."),
+]
 
 
 @app.command("import")
 def import_(
-    src: Annotated[
-        Path | None,
-        typer.Argument(
-            help=(
-                "The events: a file, packed by gzip or zip perhaps, or a folder of part files; or a"
-                " folder of a public data set's layout."
-            )
-        ),
-    ] = None,
+    src: SourceFile = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write.")] = None,
-    format: Annotated[
-        str,
-        typer.Option(
-            help=(
-                "csv, jsonl, parquet, sequences, recbole, movielens, amazon-2023, user-json, beir,"
-                " trec, cranfield, cacm, npl, locomo, "
-                "redial or open-bandit. The endings .csv, .jsonl and .parquet speak for themselves."
-            )
-        ),
-    ] = "csv",
+    format: Format = "csv",
     items: Annotated[
         Path | None, typer.Option(help="The catalogue: ids, titles, texts, categories, prices.")
     ] = None,
@@ -47,33 +102,13 @@ def import_(
     texts: Annotated[
         Path | None, typer.Option(help="What users wrote: reviews, queries, notes.")
     ] = None,
-    table: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=(
-                "Any table by its name, as in requests=searches.jsonl or turns=turns.parquet."
-                " Repeatable."
-            )
-        ),
-    ] = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            help=(
-                "Our column = the file's, as in user_id=customer, items.title=name or"
-                " items.title=product.title. Repeatable."
-            )
-        ),
-    ] = None,
-    time_unit: Annotated[
-        str | None,
-        typer.Option(
-            help=(
-                "s, ms, us or ns where guessing by size would go wrong; day-first or month-first"
-                " for written dates."
-            )
-        ),
-    ] = None,
+    table: TableFiles = None,
+    columns: Columns = None,
+    header: Header = None,
+    types: Types = None,
+    time_unit: TimeUnit = None,
+    time_format: TimeFormat = None,
+    missing: Missing = None,
     decimal: Annotated[str, typer.Option(help='"," where numbers are written 1.299,50.')] = ".",
     encoding: Annotated[str, typer.Option(help="Encoding of the files.")] = "utf-8",
     strict: Annotated[
@@ -91,7 +126,10 @@ def import_(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Read your files into a data set. Bad rows go to rejected.parquet with file, line and reason."""
+    """Read your files into a data set; bad rows go to rejected.parquet.
+
+    Each rejected row is kept with file, line and reason.
+    """
     from tailor.cli.showing import print_json, say
     from tailor.data.importers.importing import import_data
     from tailor.progress import terminal
@@ -106,8 +144,12 @@ def import_(
         users=users,
         texts=texts,
         tables=_tables(table),
-        columns=_mapping(columns),
+        columns=_mapping(columns, "columns", 'our column = the file\'s, as in "user_id=customer"'),
+        header=header,
+        types=_mapping(types, "types", 'the column = its type, as in "stock=int"'),
         time_unit=time_unit,
+        time_format=time_format,
+        missing=missing or (),
         decimal=decimal,
         encoding=encoding,
         strict=strict,
@@ -133,27 +175,28 @@ def import_(
         )
 
 
-def _mapping(columns: list[str] | None) -> dict[str, str]:
-    pairs = [one for given in columns or [] for one in given.split(",")]
+def _mapping(options: list[str] | None, name: str, form: str) -> dict[str, str]:
+    """Return pairs such as a=b,c=d. Raises DataError, naming the form, for anything else.
+
+    A comma that no further pair follows belongs to the value.
+    """
+    pairs = [pair for option in options or [] for pair in re.split(r",(?=[^,=]+=)", option)]
     for pair in pairs:
         if "=" not in pair:
-            raise DataError(
-                f'--columns {pair}: write our column = the file\'s, as in "user_id=customer"'
-            )
-    return {
-        ours.strip(): theirs.strip() for ours, _, theirs in (pair.partition("=") for pair in pairs)
-    }
+            raise DataError(f"--{name} {pair}: write {form}")
+    parts = [pair.partition("=") for pair in pairs]
+    return {key.strip(): value.strip() for key, _, value in parts}
 
 
-def _tables(given: list[str] | None) -> dict[str, Path]:
-    for one in given or []:
-        if "=" not in one:
+def _tables(options: list[str] | None) -> dict[str, Path]:
+    """Return table -> file. Raises DataError for an option of another form."""
+    for option in options or []:
+        if "=" not in option:
             raise DataError(
-                f'--table {one}: write the table = its file, as in "requests=searches.jsonl"'
+                f'--table {option}: write the table = its file, as in "requests=searches.jsonl"'
             )
-    return {
-        name.strip(): Path(path) for name, _, path in (one.partition("=") for one in given or [])
-    }
+    parts = [option.partition("=") for option in options or []]
+    return {name.strip(): Path(path) for name, _, path in parts}
 
 
 def _show_preview(preview: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -166,15 +209,12 @@ def _show_preview(preview: Mapping[str, list[dict[str, Any]]]) -> None:
 
 
 def _cell(column: str, value: Any) -> str:
-    """One line, short; times as dates, so that a day taken for a month is seen."""
+    """Return one short line; times as dates, so that a day taken for a month is seen."""
     if value is None:
         return ""
     if column.endswith("_ms") and isinstance(value, int):
-        value = (
-            datetime.fromtimestamp(value / 1000, UTC)
-            .isoformat(" ", "seconds")
-            .removesuffix("+00:00")
-        )
+        moment = datetime.fromtimestamp(value / 1000, UTC)
+        value = moment.isoformat(" ", "seconds").removesuffix("+00:00")
     elif isinstance(value, list):
         value = " | ".join(map(str, value))
     return " ".join(str(value).split())[:60]
@@ -188,8 +228,9 @@ def export(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Write every table to a file that other tools read, and that `import` makes the same data set
-    of again.
+    """Write every table to a file that other tools read.
+
+    `import` makes the same data set of these files again.
     """
     from tailor.cli.showing import print_json, say
     from tailor.data.dataset import Dataset
@@ -209,33 +250,34 @@ def export(
 def check(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")], json: Json = False
 ) -> None:
-    """Say what is wrong with a data set (exit code 1 then) and what looks odd, with examples and
-    remedies.
+    """Say what is wrong with a data set (exit code 1 then), and what looks odd.
+
+    Every finding has examples and a remedy.
     """
     from tailor.cli.showing import print_json, say
     from tailor.data.checks import check
     from tailor.data.dataset import Dataset
 
-    found = check(Dataset.open(folder))
-    wrong = sum(finding.wrong for finding in found)
+    findings = check(Dataset.open(folder))
+    wrong = sum(finding.wrong for finding in findings)
     if json:
         print_json(
             {
                 "wrong": wrong,
-                "odd": len(found) - wrong,
-                "findings": [finding.to_dict() for finding in found],
+                "odd": len(findings) - wrong,
+                "findings": [finding.to_dict() for finding in findings],
             }
         )
     else:
-        for finding in found:
+        for finding in findings:
             say(
                 f"{'WRONG' if finding.wrong else 'odd  '}  {finding.name}: {finding.says}",
                 *(f"         e.g. {example}" for example in finding.examples),
                 f"         -> {finding.remedy}",
             )
         say(
-            f"{folder}: {wrong} wrong, {len(found) - wrong} odd"
-            if found
+            f"{folder}: {wrong} wrong, {len(findings) - wrong} odd"
+            if findings
             else f"{folder}: nothing wrong, nothing odd"
         )
     if wrong:
@@ -246,21 +288,21 @@ def check(
 def stats(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")], json: Json = False
 ) -> None:
-    """Print numbers to know about a data set: sizes, events per person and item, repeats, ties."""
+    """Print figures of a data set: sizes, events per user and item, repeats, ties."""
     from tailor.cli.showing import print_json, table
     from tailor.data.dataset import Dataset
     from tailor.data.stats import stats
 
-    found = stats(Dataset.open(folder))
+    figures = stats(Dataset.open(folder))
     if json:
-        print_json(found)
+        print_json(figures)
     else:
-        table(["", str(folder)], [[key, _figure(value)] for key, value in found.items()])
+        table(["", str(folder)], [[key, _figure(value)] for key, value in figures.items()])
 
 
 def _figure(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_figure(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_figure(part)}" for name, part in value.items())
     if isinstance(value, list):
         return " to ".join(map(str, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -269,7 +311,7 @@ def _figure(value: Any) -> str:
 @app.command()
 def synth(
     out: Out,
-    users: Annotated[int, typer.Option(help="How many people.")] = 2000,
+    users: Annotated[int, typer.Option(help="How many users.")] = 2000,
     items: Annotated[int, typer.Option(help="How many items.")] = 600,
     days: Annotated[int, typer.Option(help="How many days of events.")] = 180,
     seed: Annotated[int, typer.Option(help="Another seed, another shop.")] = 0,
@@ -306,7 +348,7 @@ def split(
     ] = None,
     known: Annotated[
         int | None,
-        typer.Option(help="How many events of a stranger are known (only with cold-start)."),
+        typer.Option(help="How many events of a cold user are known (only with cold-start)."),
     ] = None,
     seed: Annotated[
         int | None,
@@ -315,30 +357,31 @@ def split(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Decide what may be learned from and what methods are judged by."""
+    """Split a data set into parts to learn from, to validate on and to test on."""
     from tailor.cli.showing import print_json, say
     from tailor.data.dataset import Dataset
     from tailor.data.splits import split_by
 
-    given = {
-        name: value
-        for name, value in (("valid", valid), ("test", test), ("known", known), ("seed", seed))
-        if value is not None
-    }
-    made = split_by(Dataset.open(folder), by, only, **given)
-    made.save(out, folder, overwrite)
+    shares = {"valid": valid, "test": test, "known": known, "seed": seed}
+    options = {name: value for name, value in shares.items() if value is not None}
+    parts = split_by(Dataset.open(folder), by, only, **options)
+    parts.save(out, folder, overwrite)
     if json:
-        print_json(made.report)
-        return
-    about = made.report
-    say(
-        f"{out}: split by {by}; events "
-        + ", ".join(f"{name} {n}" for name, n in about["events"].items() if n),
-        f"users with a test target: {about['users']['test']} of {about['users']['all']}; targets of"
-        f" items never seen in training: {about['test_targets_of_items_not_in_train']:.1%}; targets"
-        f" decided by a tie in time: {about['users_whose_target_a_tie_decides']:.1%}",
+        print_json(parts.report)
+    else:
+        say(*_split_lines(parts.report, out, by))
+
+
+def _split_lines(report: Mapping[str, Any], out: Path, kind: str) -> list[str]:
+    """Return what a split kept and dropped, in words."""
+    events = ", ".join(f"{name} {n}" for name, n in report["events"].items() if n)
+    return [
+        f"{out}: split by {kind}; events {events}",
+        f"users with a test target: {report['users']['test']} of {report['users']['all']}; targets"
+        f" of items never seen in training: {report['test_targets_of_items_not_in_train']:.1%};"
+        f" targets decided by a tie in time: {report['users_whose_target_a_tie_decides']:.1%}",
         f"Next: tailor fit default --split {out} --out MODEL",
-    )
+    ]
 
 
 @app.command()
@@ -354,13 +397,11 @@ def diagnose(
         Path | None, typer.Option("--data", help="The data set, where it has moved.")
     ] = None,
     seed: Annotated[
-        int, typer.Option(help="Which users the floors are measured on, where there are many.")
+        int, typer.Option(help="Which users are sampled for the floors, where there are many.")
     ] = 0,
     json: Json = False,
 ) -> None:
-    """Say what a split can measure: how far the next item can be foreseen, what shortcuts reach,
-    what leaks (exit code 1 then).
-    """
+    """Say what a split can measure, what shortcuts reach, and what leaks (exit code 1 then)."""
     from tailor.cli.showing import print_json, show_diagnosis
     from tailor.core.run import Run
     from tailor.data.dataset import Dataset
@@ -373,10 +414,10 @@ def diagnose(
         if (folder / "split.toml").exists()
         else last_out(Dataset.open(folder))
     )
-    found = diagnose(split, part, Run(seed=seed, progress=terminal))
+    diagnosis = diagnose(split, part, Run(seed=seed, progress=terminal))
     if json:
-        print_json(found.to_dict())
+        print_json(diagnosis.to_dict())
     else:
-        show_diagnosis(found)
-    if found.wrong:
+        show_diagnosis(diagnosis)
+    if diagnosis.wrong:
         raise typer.Exit(1)

@@ -96,7 +96,7 @@ def _read_log(data_folder: Path | None, database: str | None, tenant: str) -> Da
     from tailor.cli import serving
 
     serving.needs_service()
-    from tailor.store.loading import stored_dataset
+    from tailor.store.datasets import training_dataset
 
-    with serving.opened(database) as engine:
-        return stored_dataset(engine, tenant, with_lists=True)
+    with serving.open_store(database) as engine:
+        return training_dataset(engine, tenant, with_lists=True).data

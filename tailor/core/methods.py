@@ -254,7 +254,7 @@ class Recommender(Method):
         answers = _without_blocked(self._recommend(batch, size, lists), batch, self.name)
         answers = answers.first(size)
         if size < k:
-            answers = _note_short(answers, f"{self.name}: fewer than {k} items can be recommended")
+            answers = _note_short(answers, f"{self.name}: k is more than all items together")
         if lists is not None and not self.reads_candidate_texts:
             answers = self._note_unknown(answers, lists)
         return answers
@@ -542,11 +542,11 @@ class Profiler(Method):
     def profile(self, queries: Sequence[Query]) -> list[Profile]:
         """Return one profile a query, made of its history and texts and of the fitted data.
 
-        Nothing later than `Query.time_ms` is used. Where little can be said, `Profile.notes` says
+        Only events before `Query.time_ms` are used. Where little can be said, `Profile.notes` says
         why. Raises DataError for a non-query.
         """
         self._check_fitted()
-        batch = Queries.of(queries)
+        batch = Queries.of(queries).before_request()
         return _checked_answers(self.name, self._profile(batch), len(batch), Profile, "queries")
 
     @abstractmethod
@@ -561,11 +561,11 @@ class Generator(Method):
     def generate(self, queries: Sequence[Query]) -> list[Output]:
         """Return one text or picture a query, with its evidence.
 
-        It names no item of `Query.exclude`. An output that is empty has a note that says why.
-        Raises DataError for a non-query.
+        Only events before `Query.time_ms` are used, and no item of `Query.exclude` is named. An
+        output that is empty has a note that says why. Raises DataError for a non-query.
         """
         self._check_fitted()
-        batch = Queries.of(queries)
+        batch = Queries.of(queries).before_request()
         return _checked_answers(self.name, self._generate(batch), len(batch), Output, "queries")
 
     @abstractmethod

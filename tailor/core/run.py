@@ -19,6 +19,14 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def default_workers() -> int:
+    """Return OMP_NUM_THREADS where it is set, else the usable cores, 8 at most."""
+    requested = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if requested.isdecimal() and int(requested) > 0:
+        return int(requested)
+    return min(usable_cores(), 8)
+
+
 def ignore_progress_value(step: int, value: float) -> None:
     """Do nothing: the default of `Run.watch`."""
 
@@ -31,8 +39,11 @@ class Run:
     """Seed of everything that is drawn."""
     device: str = "cpu"
     """Device of nets: "cpu", "cuda", or "cuda:N"."""
-    workers: int = field(default_factory=lambda: min(usable_cores(), 8))
-    """Threads."""
+    workers: int = field(default_factory=default_workers)
+    """Most threads used; by default OMP_NUM_THREADS, or the cores.
+
+    A net takes one thread instead where that is measured to be faster.
+    """
     progress: Progress = silent
     """Wrapper of long loops that shows progress."""
     deadline_s: float | None = None

@@ -146,9 +146,15 @@ def _made(about: Mapping[str, Any]) -> Method | Port:
             f'a method needs a line class = "...", got only {", ".join(about) or "nothing"}'
         )
     cls: Any = find_class(str(about["class"]))
-    known = {one.name: one for one in dataclasses.fields(cls) if one.init}
-    settings = {}
+    part: Method | Port = _with_settings(cls, about)
+    return part
+
+
+def _with_settings(cls: Any, about: Mapping[str, Any]) -> Any:
+    """Return an instance with the settings of a spec, checked by the types of the fields."""
+    known = {setting.name for setting in dataclasses.fields(cls) if setting.init}
     hints = typing.get_type_hints(cls)
+    settings = {}
     for name, value in about.items():
         if name == "class":
             continue
@@ -156,10 +162,9 @@ def _made(about: Mapping[str, Any]) -> Method | Port:
             raise ModelError(f'{cls.__name__} has no setting "{name}".{nearest(name, known)}')
         settings[name] = _checked(cls, name, _built(value), hints.get(name))
     try:
-        made: Method | Port = cls(**settings)
+        return cls(**settings)
     except TypeError as error:
         raise ModelError(f"{cls.__name__}: {error}") from None
-    return made
 
 
 def _built(value: Any) -> Any:
@@ -402,6 +407,22 @@ def discover_studies() -> list[Found]:
                 )
             )
     return out
+
+
+def build_study(name: str, settings: Mapping[str, Any]) -> Study[Any]:
+    """Return the study of a class name or path, with these settings.
+
+    Raises ModelError for an unknown study or setting, with the nearest valid name.
+    """
+    classes: dict[str, Any] = {}
+    for study in discover_studies():
+        classes[study.path] = classes[study.path.rpartition(".")[2]] = study.cls
+    cls = classes.get(name.removeprefix("tailor."))
+    if cls is None:
+        names = sorted(name for name in classes if "." not in name)
+        raise ModelError(f'there is no study "{name}".{nearest(name, names)}')
+    instance: Study[Any] = _with_settings(cls, settings)
+    return instance
 
 
 def clone(method: M) -> M:

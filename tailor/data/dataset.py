@@ -1,9 +1,9 @@
-"""A data set: Parquet tables in a folder, their catalogue, and every user's events as one sequence."""
+"""A data set: Parquet tables in a folder, their catalogue, and a sequence of events per user."""
 
 import functools
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,83 +16,87 @@ import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
 from tailor.data.conditions import Condition
+from tailor.data.event_columns import event_columns
 from tailor.data.folders import sha256_of, written_aside
+from tailor.data.frames import table_of
 from tailor.data.queries import Queries, Rankings
 from tailor.data.tables import TABLES, Tables, checked
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, nearest
 
 SCHEMA_VERSION = 1
-# what a data set is about: one of these it must have
+# a data set has at least one of these
 SUBJECTS = ("events", "judgements", "turns", "impressions")
 NAMING_ITEMS = ("events", "items", "judgements", "candidates", "impressions")
 
 
 @dataclass(frozen=True, eq=False)
 class Sequences:
-    """Every user's events, oldest first, ties in file order; row u of the arrays is user
-    `users.ids[u]`.
+    """Every user's events, oldest first, ties in file order.
+
+    Row u of the arrays is user `users.ids[u]`.
     """
 
     rows: Ragged
     """Item rows."""
     events: np.ndarray
-    """(m,) int64: the row of each in the events table."""
+    """(m,) int64: row of each event in the events table."""
     times_ms: Ragged | None
+    """Times in milliseconds since 1970; None where there are none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lists:
-    """What a stage after retrieval learns from: queries, the lists an earlier stage made for them,
-    and what came next.
-    """
+    """Training data of a stage after retrieval: queries, candidate lists and next items."""
 
     queries: Queries
+    """Queries whose next items are known."""
     rankings: Rankings
+    """Lists that an earlier stage made for them."""
     targets: Ragged
-    """Item rows of the queries' catalogue."""
+    """Next items, as rows of the queries' catalogue."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which part of which data a model may have seen: the whole set's hash, and the split and part
-    it was cut by.
-    """
+    """Which part of which data a model may have seen."""
 
     data_hash: str
+    """Content hash of the whole data set."""
     split_hash: str | None = None
+    """Hash of the split that cut it; None for no cut."""
     part: str = "all"
-    """Train, train+valid or all."""
+    """Part of the split: train, train+valid or all."""
     within: "Provenance | None" = None
-    """Where the data that was split came from, if it was itself a cut."""
+    """Origin of the data that was split, if it was a cut itself."""
 
     def chain(self) -> "list[Provenance]":
-        """This, and all that it was cut from."""
+        """Return this origin and all that it was cut from."""
         return [self, *(self.within.chain() if self.within else ())]
 
     def after(self, other: "Provenance") -> "Provenance":
-        """This, of what has learned from `other` before."""
+        """Append `other`, which was learned from before, to the chain of origins."""
         return replace(self, within=other if self.within is None else self.within.after(other))
 
     @classmethod
-    def of(cls, about: Mapping[str, Any]) -> "Provenance":
-        """From what `dataclasses.asdict` made of one."""
-        within = about.get("within")
+    def of(cls, fields: Mapping[str, Any]) -> "Provenance":
+        """Return the origin that `dataclasses.asdict` wrote."""
+        within = fields.get("within")
         return cls(
-            about["data_hash"],
-            about["split_hash"],
-            about["part"],
+            fields["data_hash"],
+            fields["split_hash"],
+            fields["part"],
             cls.of(within) if within else None,
         )
 
 
 class Dataset:
-    """Tables of events, items, users, texts, ... with one catalogue; a cut of one keeps the
-    catalogue of the whole.
+    """Tables of events, items, users, texts, ... with one catalogue.
 
-    The rows of the events table stand in order of `time_ms` (full precision, ties as given), of
-    each user's `order` where there are no times, and as given where there is neither. Outside ids
-    are strings. One of events, judgements, turns and impressions is required.
+    A cut of a data set keeps the catalogue of the whole. Events are sorted by `time_ms` (full
+    precision, ties as given), by each user's `order` where there are no times, and not at all where
+    there is neither. Outside ids are strings. One of events, judgements, turns and impressions is
+    required.
     """
 
     def __init__(
@@ -127,41 +131,47 @@ class Dataset:
     def from_events(
         cls, events: Any, items: Any = None, name: str = "data", **tables: Any
     ) -> "Dataset":
-        """From data frames (Polars, pandas, Arrow) or mappings of columns with our column names."""
-        given = {"events": events, "items": items, **tables}
-        return cls(
-            {
-                table: _frame(table, columns)
-                for table, columns in given.items()
-                if columns is not None
-            },
-            name,
-        )
+        """Return a data set of data frames (Polars, pandas, Arrow) or mappings of columns.
+
+        Names of columns, ids, times and lists follow the rules of the import: `timestamp` is read
+        as `time_ms`, `rating` as `value`, and so on. Raises DataError for a column that cannot be
+        read, naming the row.
+        """
+        columns_by_table = {"events": events, "items": items, **tables}
+        frames = {
+            table: table_of(table, columns)
+            for table, columns in columns_by_table.items()
+            if columns is not None
+        }
+        return cls(frames, name)
 
     @property
     def events(self) -> pl.DataFrame:
+        """Return the table of events. Raises DataError where there is none."""
         if "events" not in self.tables:
             raise DataError(f'data set "{self.name}" has no events')
         return self.tables["events"]
 
     @property
     def has_times(self) -> bool:
+        """Return whether the events have times."""
         if "sequences" in self.__dict__:  # known without reading the events
             return self.sequences.times_ms is not None
         return "time_ms" in self.events.columns
 
     @cached_property
     def catalogue(self) -> Vocabulary:
-        """All items of the tables that name one; rows in seeded hash order of their ids."""
+        """Return all items of the tables that name one, in seeded hash order of their ids."""
         if self._catalogue is not None:
             return self._catalogue
         ids = [
             self.tables[table]["item_id"].unique() for table in NAMING_ITEMS if table in self.tables
         ]
-        return Vocabulary.of_items(one for column in ids for one in column.to_list())
+        return Vocabulary.of_items(item_id for column in ids for item_id in column.to_list())
 
     @cached_property
     def users(self) -> Vocabulary:
+        """Return all users with events."""
         if self._users is not None:
             return self._users
         return Vocabulary.of_users(
@@ -170,25 +180,25 @@ class Dataset:
 
     @cached_property
     def sequences(self) -> Sequences:
-        users, items = (
-            self.users.codes(self.events["user_id"]),
-            self.catalogue.codes(self.events["item_id"]),
-        )
+        """Return the events of every user, oldest first."""
+        users = self.users.codes(self.events["user_id"])
+        items = self.catalogue.codes(self.events["item_id"])
         n = len(users)
         # coo -> csr is a stable counting sort by user
         by_user = sp.coo_matrix(
             (np.arange(n, dtype=np.int64), (users, np.arange(n))),
             shape=(len(self.users), max(n, 1)),
         ).tocsr()
-        order, offsets = by_user.data, by_user.indptr.astype(np.int64)
-        times = (
-            Ragged(offsets, self.events["time_ms"].to_numpy()[order]) if self.has_times else None
-        )
+        order = by_user.data
+        offsets = by_user.indptr.astype(np.int64)
+        times = None
+        if self.has_times:
+            times = Ragged(offsets, self.events["time_ms"].to_numpy()[order])
         return Sequences(Ragged(offsets, items[order]), order, times)
 
     @cached_property
     def content_hash(self) -> str:
-        """Of every value of every table, in order; the name does not count."""
+        """Return a hash of every value of every table, in order; the name does not count."""
         digest = hashlib.blake2b(digest_size=16)
         for table in sorted(self.tables):
             frame = self.tables[table]
@@ -199,8 +209,9 @@ class Dataset:
         return digest.hexdigest()
 
     def is_intact(self) -> bool:
-        """Whether the files of the tables are still those that were saved; true for a data set that
-        was not opened from a folder.
+        """Return whether the files of the tables are still those that were saved.
+
+        True for a data set that was not opened from a folder.
         """
         return all(
             path.exists() and sha256_of(path) == digest for path, digest in self._files.items()
@@ -208,17 +219,19 @@ class Dataset:
 
     @property
     def cut_from(self) -> Provenance | None:
-        """What this data set was cut from; None for a whole one."""
+        """Return the origin of a cut; None for a whole data set."""
         return self._provenance
 
     @property
     def provenance(self) -> Provenance:
+        """Return the origin of this data set."""
         return self._provenance or Provenance(self.content_hash)
 
     @cached_property
     def item_table(self) -> pl.DataFrame:
-        """The items table in catalogue order, one row an item, nulls where the table does not know
-        it.
+        """Return the items table in catalogue order, one row an item.
+
+        An item that the table lacks has nulls.
         """
         frame = pl.DataFrame(
             {"item_id": self.catalogue.ids.tolist()}, schema={"item_id": pl.String}
@@ -229,11 +242,11 @@ class Dataset:
 
     @cached_property
     def item_texts(self) -> list[str]:
-        """(N,) title, categories and text of every item, joined; "" for an item without words."""
+        """Return (N,) title, categories and text of every item, joined; "" where it has none."""
         return self.texts_of("title", "categories", "text")
 
     def texts_of(self, *names: str) -> list[str]:
-        """(N,) these columns of every item, joined; "" for an item without words."""
+        """Return (N,) these columns of every item, joined; "" for an item without words."""
         frame = self.item_table
         parts = [
             pl.col(name).list.join(" ") if name == "categories" else pl.col(name)
@@ -250,23 +263,20 @@ class Dataset:
 
     @cached_property
     def finest_categories(self) -> np.ndarray:
-        """(N,) int64 number of each item's finest category, the last of its list; items without one
-        share a number.
+        """Return (N,) int64 number of each item's finest category, the last of its list.
+
+        Items without a category share a number.
         """
         if "categories" not in self.item_table.columns:
             return np.zeros(len(self.catalogue), np.int64)
-        finest = [
-            str(one) if one is not None else ""
-            for one in self.item_table["categories"].list.last().to_list()
-        ]
+        finest = self.item_table["categories"].list.last().fill_null("").to_list()
         return Vocabulary(dict.fromkeys(finest)).rows(finest).astype(np.int64)
 
     def where(self, condition: str) -> np.ndarray:
-        """(events,) bool: where a label of dataset.toml (`click = "action = 'click'"`), or such a
-        condition itself, holds.
+        """Return (events,) bool: True where a condition on the events holds.
 
-        Conditions are those of `data/expressions.py`; a label may come with somebody else's data
-        set and reaches nothing but the events.
+        `condition` is a label of dataset.toml (`click = "action = 'click'"`) or a condition itself,
+        as in `data/expressions.py`. It reaches nothing but the events.
         """
         if (
             condition not in self.labels
@@ -285,8 +295,12 @@ class Dataset:
         others: Mapping[str, np.ndarray] | None = None,
         provenance: Provenance | None = None,
     ) -> "Dataset":
-        """The same data set with only these events (mask), and only these rows of `others` (table
-        -> mask); catalogue and users stay.
+        """Return the data set with only these events; catalogue and users stay.
+
+        events
+            (events,) bool mask.
+        others
+            Table -> mask of its rows.
         """
         masks = {"events": events, **(others or {})}
         part = Dataset(
@@ -297,7 +311,8 @@ class Dataset:
             users=self.users,
             provenance=provenance or self.provenance,
         )
-        whole, mask = self.sequences, events[self.sequences.events]
+        whole = self.sequences
+        mask = events[whole.events]
         new_row = np.cumsum(events) - 1
         times = None if whole.times_ms is None else whole.times_ms.keep(mask)
         part.__dict__["sequences"] = Sequences(
@@ -306,7 +321,7 @@ class Dataset:
         return part
 
     def with_lists(self, lists: Lists) -> "Dataset":
-        """The same data set carrying training lists for a later stage."""
+        """Return the same data set with training lists for a later stage."""
         other = Dataset(
             self.tables,
             self.name,
@@ -319,43 +334,60 @@ class Dataset:
         other.__dict__["sequences"] = self.sequences
         return other
 
-    def queries(self, user_ids: list[str] | None = None) -> Queries:
-        """One query a user with everything the user did; unknown users get an empty history."""
-        if user_ids is not None and (
-            isinstance(user_ids, str) or not all(isinstance(one, str) for one in user_ids)
-        ):
+    def queries(self, user_ids: list[str] | None = None, columns: Iterable[str] = ()) -> Queries:
+        """Return one query a user with the whole history; unknown users have an empty one.
+
+        Histories have times where the events have; `columns` (actions, values, texts) are added to
+        them.
+        """
+        is_list = user_ids is None or (
+            not isinstance(user_ids, str) and all(isinstance(user, str) for user in user_ids)
+        )
+        if not is_list:
             raise DataError(f"user ids are a list of strings, got {user_ids!r}")
         rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
         # one empty row at the end serves the unknown
-        known = np.where(rows >= 0, rows, len(self.users))
+        history_rows = np.where(rows >= 0, rows, len(self.users))
         sequences = self.sequences
 
         def histories(ragged: Ragged) -> Ragged:
-            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(known)
+            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(
+                history_rows
+            )
 
-        columns = {} if sequences.times_ms is None else {"times_ms": histories(sequences.times_ms)}
+        history_columns = {
+            name: histories(sequences.rows.with_values(values))
+            for name, values in event_columns(self, columns).items()
+        }
+        if sequences.times_ms is not None:
+            history_columns["times_ms"] = histories(sequences.times_ms)
         ids = self.users.ids if user_ids is None else np.array(user_ids, dtype=object)
         return Queries(
-            self.catalogue, histories(sequences.rows), ids, columns, contexts=self.contexts(ids)
+            self.catalogue,
+            histories(sequences.rows),
+            ids,
+            history_columns,
+            contexts=self.contexts(ids),
         )
 
     def contexts(self, user_ids: np.ndarray) -> dict[str, np.ndarray]:
-        """Column of the users table -> (n,) object: its values for these users, None for a user it
-        does not know.
+        """Return column of the users table -> (n,) object, its values for these users.
+
+        None for a user whom the table does not have.
         """
         if "users" not in self.tables:
             return {}
-        asked = pl.DataFrame({"user_id": user_ids.tolist()}, schema={"user_id": pl.String})
-        known = asked.join(
+        ids = pl.DataFrame({"user_id": user_ids.tolist()}, schema={"user_id": pl.String})
+        rows = ids.join(
             self.tables["users"].unique("user_id", keep="first"),
             on="user_id",
             how="left",
             maintain_order="left",
         )
         return {
-            name: np.array([*known[name].to_list(), None], dtype=object)[:-1]
-            for name in known.columns[1:]
-            if known.schema[name] != pl.List
+            name: np.array([*rows[name].to_list(), None], dtype=object)[:-1]
+            for name in rows.columns[1:]
+            if rows.schema[name] != pl.List
         }
 
     def save(
@@ -364,27 +396,17 @@ class Dataset:
         overwrite: bool = False,
         beside: Mapping[str, pl.DataFrame] | None = None,
     ) -> Path:
-        """Write the folder aside and put it in place whole; frames `beside` (rejected rows) go in
-        without being tables.
+        """Write the folder aside and put it in place whole.
+
+        Frames `beside` (rejected rows) go in without being tables.
         """
         import tomli_w
 
         with written_aside(folder, overwrite) as aside:
             for table, frame in {**self.tables, **(beside or {})}.items():
                 _write_parquet(frame, aside / f"{table}.parquet")
-            (aside / "sequences").mkdir()
-            if "events" in self.tables:
-                np.save(aside / "sequences" / "offsets.npy", self.sequences.rows.offsets)
-                np.save(aside / "sequences" / "item_rows.npy", self.sequences.rows.values)
-                np.save(aside / "sequences" / "events.npy", self.sequences.events)
-                if self.sequences.times_ms is not None:
-                    np.save(aside / "sequences" / "times_ms.npy", self.sequences.times_ms.values)
-            for name, ids in (("catalogue", self.catalogue), ("users", self.users)):
-                _write_parquet(
-                    pl.DataFrame({"id": ids.ids.tolist()}, schema={"id": pl.String}),
-                    aside / "sequences" / f"{name}.parquet",
-                )
-            about = {
+            self._save_sequences(aside / "sequences")
+            fields = {
                 "name": self.name,
                 "schema": SCHEMA_VERSION,
                 "content_hash": self.content_hash,
@@ -392,72 +414,95 @@ class Dataset:
                 "rows": {table: len(frame) for table, frame in self.tables.items()},
                 "sha256": {table: sha256_of(aside / f"{table}.parquet") for table in self.tables},
             }
-            (aside / "dataset.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
+            (aside / "dataset.toml").write_text(tomli_w.dumps(fields), encoding="utf-8")
         return Path(folder)
+
+    def _save_sequences(self, folder: Path) -> None:
+        folder.mkdir()
+        if "events" in self.tables:
+            np.save(folder / "offsets.npy", self.sequences.rows.offsets)
+            np.save(folder / "item_rows.npy", self.sequences.rows.values)
+            np.save(folder / "events.npy", self.sequences.events)
+            if self.sequences.times_ms is not None:
+                np.save(folder / "times_ms.npy", self.sequences.times_ms.values)
+        for name, vocabulary in (("catalogue", self.catalogue), ("users", self.users)):
+            ids = pl.DataFrame({"id": vocabulary.ids.tolist()}, schema={"id": pl.String})
+            _write_parquet(ids, folder / f"{name}.parquet")
 
     @classmethod
     def open(cls, folder: str | Path) -> "Dataset":
-        """Read a saved data set; its sequences are memory-mapped. Raises DataError where a file is
-        missing or damaged.
+        """Read a saved data set; its sequences are memory-mapped.
+
+        Raises DataError where a file is missing or damaged.
         """
         folder = Path(folder)
-        about = read_toml(
-            folder / "dataset.toml", "a data set", "make one with `tailor data import`"
-        )
-        for key, kind in {
-            "schema": int,
-            "name": str,
-            "content_hash": str,
-            "labels": dict,
-            "rows": dict,
-        }.items():
-            if not isinstance(about.get(key), kind):
-                raise DataError(
-                    f"{folder}/dataset.toml holds {key} = {about.get(key)!r}: import again"
-                )
-        if about["schema"] > SCHEMA_VERSION:
-            raise DataError(
-                f"{folder} has schema {about['schema']}, this version reads up to {SCHEMA_VERSION}:"
-                " update tailor"
-            )
-        if not all(isinstance(one, str) for one in about["labels"].values()):
-            raise DataError(
-                f"{folder}/dataset.toml: all labels must be texts, they are {about['labels']}"
-            )
-        if not isinstance(about.get("sha256", {}), dict):
-            raise DataError(
-                f"{folder}/dataset.toml holds sha256 = {about['sha256']!r}: import again"
-            )
-        tables: dict[str, Callable[[], pl.DataFrame]] = {}
-        for table, rows in about["rows"].items():
-            if table not in TABLES:
-                raise DataError(
-                    f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
-                )
-            path = folder / f"{table}.parquet"
-            if (held := count_rows(path)) != rows:
-                raise DataError(f"{path} holds {held} rows, dataset.toml says {rows}: import again")
-            tables[table] = functools.partial(_read_table, table, path, _mark(path))
+        fields = _read_fields(folder)
+        tables = _table_readers(folder, fields["rows"])
         catalogue, users = (
             Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"])
             for name in ("catalogue", "users")
         )
-        data = cls(Tables(tables), about["name"], about["labels"], catalogue=catalogue, users=users)
+        data = cls(
+            Tables(tables), fields["name"], fields["labels"], catalogue=catalogue, users=users
+        )
         if "events" in tables:
             has_times = "time_ms" in pl.read_parquet_schema(folder / "events.parquet")
             data.__dict__["sequences"] = _mapped_sequences(
-                folder / "sequences", about["rows"]["events"], has_times
+                folder / "sequences", fields["rows"]["events"], has_times
             )
-        data.__dict__["content_hash"] = about["content_hash"]
+        data.__dict__["content_hash"] = fields["content_hash"]
         data._files = {
             folder / f"{table}.parquet": str(digest)
-            for table, digest in about.get("sha256", {}).items()
+            for table, digest in fields.get("sha256", {}).items()
         }
         return data
 
 
+def _table_readers(
+    folder: Path, rows_by_table: Mapping[str, int]
+) -> dict[str, Callable[[], pl.DataFrame]]:
+    """Return table -> a function that reads it. Raises DataError for a damaged folder."""
+    readers: dict[str, Callable[[], pl.DataFrame]] = {}
+    for table, rows in rows_by_table.items():
+        if table not in TABLES:
+            raise DataError(
+                f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
+            )
+        path = folder / f"{table}.parquet"
+        n = count_rows(path)
+        if n != rows:
+            raise DataError(f"{path} holds {n} rows, dataset.toml says {rows}: import again")
+        readers[table] = functools.partial(_read_table, table, path, _mark(path))
+    return readers
+
+
+FIELDS = {"schema": int, "name": str, "content_hash": str, "labels": dict, "rows": dict}
+
+
+def _read_fields(folder: Path) -> dict[str, Any]:
+    """Return what dataset.toml holds. Raises DataError for a value that cannot be."""
+    fields = read_toml(folder / "dataset.toml", "a data set", "make one with `tailor data import`")
+    for key, kind in FIELDS.items():
+        if not isinstance(fields.get(key), kind):
+            raise DataError(
+                f"{folder}/dataset.toml holds {key} = {fields.get(key)!r}: import again"
+            )
+    if fields["schema"] > SCHEMA_VERSION:
+        raise DataError(
+            f"{folder} has schema {fields['schema']}, this version reads up to {SCHEMA_VERSION}:"
+            " update tailor"
+        )
+    if not all(isinstance(label, str) for label in fields["labels"].values()):
+        raise DataError(
+            f"{folder}/dataset.toml: all labels must be texts, they are {fields['labels']}"
+        )
+    if not isinstance(fields.get("sha256", {}), dict):
+        raise DataError(f"{folder}/dataset.toml holds sha256 = {fields['sha256']!r}: import again")
+    return fields
+
+
 def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
-    """A TOML file as a dict. Raises DataError that says what the folder should have been."""
+    """Read a TOML file as a dict. Raises DataError that says what the folder should be."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -472,9 +517,7 @@ def read_toml(path: Path, what: str, remedy: str) -> dict[str, Any]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Raises DataError, in place of what Polars raises, for a file that is missing, forbidden or
-    damaged.
-    """
+    """Raise DataError for a file that is missing, forbidden or damaged."""
     try:
         yield
     except FileNotFoundError:
@@ -488,25 +531,24 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def read_parquet(path: Path) -> pl.DataFrame:
+    """Read a Parquet file. Raises DataError where it cannot be read."""
     with _readable(path):
         return pl.read_parquet(path)
 
 
 def count_rows(path: Path) -> int:
-    """From the file's footer alone, which is missing where the file was cut short."""
+    """Return the rows that a Parquet file's footer counts; a file cut short has none."""
     with _readable(path):
         return int(pl.scan_parquet(path).select(pl.len()).collect().item())
 
 
 def _mark(path: Path) -> tuple[int, int, int]:
-    about = path.stat()
-    return about.st_ino, about.st_size, about.st_mtime_ns
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read_table(table: str, path: Path, mark: tuple[int, int, int]) -> pl.DataFrame:
-    """The table of the file that was there when the data set was opened, whose sequences are in
-    use; not of one put in its place since.
-    """
+    """Read the table of a file, if it is still the one that the data set was opened with."""
     frame = read_parquet(path)
     if _mark(path) != mark:
         raise DataError(f"{path} was replaced after the data set was opened: open it again")
@@ -514,7 +556,7 @@ def _read_table(table: str, path: Path, mark: tuple[int, int, int]) -> pl.DataFr
 
 
 def _ready(table: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The checked table; events oldest first."""
+    """Return the checked table; events oldest first."""
     if table != "events":
         return checked(table, frame)
     # twice: times given as texts are numbers only once checked
@@ -528,34 +570,24 @@ def _write_parquet(frame: pl.DataFrame, path: Path) -> None:
         raise OSError(f"{path.name}: {error}") from error
 
 
-def _frame(table: str, columns: Any) -> pl.DataFrame:
-    try:
-        return pl.DataFrame(columns)
-    except (pl.exceptions.PolarsError, TypeError, ValueError) as error:
-        raise DataError(
-            f'table "{table}" cannot be made of the columns given: {" ".join(str(error).split())}'
-        ) from None
-
-
 def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
-    by = next((name for name in ("time_ms", "order") if name in events.columns), None)
-    if (
-        by is None
-        or "user_id" not in events.columns
-        or not (events.schema[by].is_numeric() or events.schema[by].is_temporal())
-    ):
+    columns = [name for name in ("time_ms", "order") if name in events.columns]
+    if not columns or "user_id" not in events.columns:
         return events
-    if empty := events[by].null_count():
+    column = columns[0]
+    if not (events.schema[column].is_numeric() or events.schema[column].is_temporal()):
+        return events
+    if empty := events[column].null_count():
         raise DataError(
-            f"events.{by} is empty in {empty} rows: give it for every event, or for none of them"
+            f"events.{column} is empty in {empty} rows: give it for every event, or for none of them"
         )
-    if by == "order":  # may count from 0 for every user
+    if column == "order":  # may count from 0 for every user
         is_sorted = not events.select(
-            (pl.col(by) < pl.col(by).shift().over("user_id")).any()
+            (pl.col(column) < pl.col(column).shift().over("user_id")).any()
         ).item()
     else:
-        is_sorted = events[by].is_sorted()
-    return events if is_sorted else events.sort(by, maintain_order=True)
+        is_sorted = events[column].is_sorted()
+    return events if is_sorted else events.sort(column, maintain_order=True)
 
 
 def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:
@@ -564,9 +596,9 @@ def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:
             np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in ("offsets", "item_rows", "events")
         )
-        times_ms = (
-            Ragged(offsets, np.load(folder / "times_ms.npy", mmap_mode="r")) if has_times else None
-        )
+        times_ms = None
+        if has_times:
+            times_ms = Ragged(offsets, np.load(folder / "times_ms.npy", mmap_mode="r"))
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{folder} is damaged ({error}): import again") from None
     counts = {
@@ -598,7 +630,7 @@ FIXED = (
 
 
 def _buffers(column: pl.Series) -> list[Any]:
-    """The bytes of a column's values, independent of how it is chunked."""
+    """Return the bytes of a column's values, independent of how it is chunked."""
     nulls = column.is_null().to_numpy().tobytes()
     if column.dtype == pl.List:
         lengths = column.list.len().fill_null(0).to_numpy().tobytes()

@@ -1,6 +1,4 @@
-"""A data set to files that any tool reads, and that an import by table makes the same data set of
-again.
-"""
+"""Exports of a data set to files that any tool reads, and that an import reads back."""
 
 from pathlib import Path
 
@@ -17,14 +15,14 @@ FORMATS = ("csv", "jsonl", "parquet")
 def export_data(
     data: Dataset, out: str | Path, format: str = "csv", overwrite: bool = False
 ) -> dict[str, Path]:
-    """One file a table in the folder `out`; table -> file. Raises DataError for an unknown format
-    and where the disk refuses.
+    """Write one file a table into the folder `out`; return table -> file.
 
     Times are milliseconds since 1970. CSV holds lists (categories, items of a turn) as JSON, quotes
     every text, and cannot tell an empty text from a missing one; JSON Lines and Parquet hold lists
-    as lists. What does not come back through an import: labels, `order` beside times, ids such as
-    "None" or with blanks at their ends, the types of further columns (they are texts then), and
-    times before 1972, whose milliseconds an import takes for seconds.
+    as lists. An import does not bring back labels, `order` beside times, ids with blanks at their
+    ends, texts that read \\N, further columns of texts that look like numbers (CSV and JSON Lines),
+    and times before 1972, whose milliseconds it takes for seconds. Raises DataError for an unknown
+    format and where the disk refuses.
     """
     if format not in FORMATS:
         raise DataError(f'no format "{format}".{nearest(format, FORMATS)}')

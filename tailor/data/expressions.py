@@ -1,5 +1,4 @@
-"""Conditions on the rows of a table, as people write them: `price <= 200 and not (categories has
-'adult')`.
+"""The text of conditions: `price <= 200 and not (categories has 'adult')`, read as a tree.
 
     condition   either [or either ...]
     either      fact [and fact ...]
@@ -40,56 +39,64 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class Token:
+    """A word, sign, name, text or number of a condition."""
+
     kind: str
+    """Text, name, word, number, sign, end or bad."""
     text: str
+    """The token as written."""
     at: int
     """Its first character, from 0."""
 
 
 @dataclass(frozen=True)
 class Test:
-    """One fact about a column."""
+    """A test of one column."""
 
     column: Token
+    """The column that is tested."""
     sign: str
     """= != < <= > >=, in, has, contains, missing, or "" for a bare column."""
     values: tuple[Value, ...] = ()
+    """Values compared with."""
     other: Token | None = None
-    """The column compared with."""
+    """Column compared with, in place of values."""
 
 
 @dataclass(frozen=True)
 class Joined:
+    """Several tests joined by a word."""
+
     word: str
     """And, or, not."""
     parts: "tuple[Test | Joined, ...]"
+    """The tests; one for not."""
 
 
 Tree = Test | Joined
 
 
 def read(text: str, what: str = "condition") -> Tree:
-    """The tree of a condition. Raises DataError that quotes the place where it cannot be read;
-    `what` is what the error calls it.
+    """Return the tree of a condition.
+
+    Raises DataError that quotes the place where it cannot be read; `what` names the condition in
+    it.
     """
     return _Reader(text, what).all()
 
 
 def refuse(text: str, what: str, problem: str, token: Token | None = None) -> NoReturn:
-    at = token.at if token else 0
-    shown = (
-        text
-        if len(text) <= LONGEST
-        else f"...{text[max(at - LONGEST // 2, 0) : at + LONGEST // 2]}..."
-    )
-    place = (
-        ""
-        if token is None
-        else f', at "{token.text[:LONGEST]}" (character {at + 1})'
-        if token.text
-        else ", at its end"
-    )
-    raise DataError(f'the {what} "{shown}" cannot be used{place}: {problem}')
+    """Raise DataError that quotes the condition, the place of a token, and the problem."""
+    quoted = text
+    suffix = ""
+    if len(text) > LONGEST:
+        middle = token.at if token else 0
+        quoted = f"...{text[max(middle - LONGEST // 2, 0) : middle + LONGEST // 2]}..."
+    if token is not None:
+        suffix = ", at its end"
+        if token.text:
+            suffix = f', at "{token.text[:LONGEST]}" (character {token.at + 1})'
+    raise DataError(f'the {what} "{quoted}" cannot be used{suffix}: {problem}')
 
 
 class _Reader:
@@ -98,21 +105,17 @@ class _Reader:
     def __init__(self, text: str, what: str) -> None:
         self.text, self.what = text, what
         self.tokens: list[Token] = []
-        for found in TOKENS.finditer(text):
-            kind = str(found.lastgroup)
-            self.tokens.append(Token(kind, found[kind], found.start(kind)))
+        for match in TOKENS.finditer(text):
+            kind = str(match.lastgroup)
+            self.tokens.append(Token(kind, match[kind], match.start(kind)))
             if kind == "bad":
-                self.refuse(
-                    (
-                        "a quotation mark is not closed"
-                        if found[kind] in "'\"`"
-                        else "this sign has no meaning here"
-                    ),
-                    self.tokens[-1],
-                )
+                problem = "this sign has no meaning here"
+                if match[kind] in "'\"`":
+                    problem = "a quotation mark is not closed"
+                self.refuse(problem, self.tokens[-1])
             if kind == "end":
                 break
-        self.at = 0
+        self.position = 0
         self.depth = 0
 
     def refuse(self, problem: str, token: Token) -> NoReturn:
@@ -120,40 +123,51 @@ class _Reader:
 
     @property
     def next(self) -> Token:
-        return self.tokens[self.at]
+        """Return the token to be read next."""
+        return self.tokens[self.position]
 
     def taken(self, *texts: str) -> str:
-        """The next token's text, and past it, where it is one of these words or signs; else
-        nothing.
-        """
-        found = self.next.text.lower() if self.next.kind in ("word", "sign") else ""
-        self.at += found in texts
-        return found if found in texts else ""
+        """Go past the next token where it is one of these words or signs; return it, or ""."""
+        text = self.next.text.lower() if self.next.kind in ("word", "sign") else ""
+        if text not in texts:
+            return ""
+        self.position += 1
+        return text
 
     def need(self, text: str) -> None:
+        """Go past a word or sign. Raises DataError where another one is next."""
         if not self.taken(text):
             self.refuse(f"{text} is expected here", self.next)
 
     def all(self) -> Tree:
-        found = self.joined("or")
+        """Return the tree of the whole text."""
+        tree = self.joined("or")
         if self.next.kind != "end":
             self.refuse("and, or, or the end is expected here", self.next)
-        return found
+        return tree
 
     def joined(self, word: str) -> Tree:
-        read: Callable[[], Tree] = (lambda: self.joined("and")) if word == "or" else self.fact
+        """Return the tree of parts joined by "or", each of parts joined by "and"."""
+        read: Callable[[], Tree] = self.fact
+        if word == "or":
+            read = self.conjunction
         parts = [read()]
         while self.taken(word):
             parts.append(read())
         return parts[0] if len(parts) == 1 else Joined(word, tuple(parts))
 
+    def conjunction(self) -> Tree:
+        """Return the tree of facts joined by "and"."""
+        return self.joined("and")
+
     def fact(self) -> Tree:
+        """Return one test, or what stands in brackets."""
         self.depth += 1
         if self.depth > DEEPEST:
             self.refuse(f"more than {DEEPEST} brackets and nots within each other", self.next)
-        found = self._fact()
+        tree = self._fact()
         self.depth -= 1
-        return found
+        return tree
 
     def _fact(self) -> Tree:
         if self.taken("not"):
@@ -165,64 +179,77 @@ class _Reader:
         column = self.column()
         if column is None:
             self.refuse("a column is expected here", self.next)
+        return self._test(column)
+
+    def _test(self, column: Token) -> Tree:
+        """Return the test that follows a column."""
         if self.taken("is"):
-            is_not = self.taken("not")
+            is_not = bool(self.taken("not"))
             if not self.taken("missing", "null"):
                 self.refuse("missing is expected here, as in `price is missing`", self.next)
-            return _negated(Test(column, "missing"), bool(is_not))
-        is_not = self.taken("not")
+            return _negated(Test(column, "missing"), is_not)
+        is_not = bool(self.taken("not"))
         if self.taken("in"):
-            return _negated(Test(column, "in", self.values()), bool(is_not))
+            return _negated(Test(column, "in", self.values()), is_not)
         if is_not:
             self.refuse("in is expected after not here", self.next)
         if self.taken("has"):
-            return Test(column, "has", self.values() if self.next.text == "(" else (self.value(),))
+            values = self.values() if self.next.text == "(" else (self.value(),)
+            return Test(column, "has", values)
         if self.taken("contains"):
-            return Test(column, "contains", (self.value(str),))
+            return Test(column, "contains", (self.quoted(),))
         sign = self.taken("=", "==", "!=", "<>", "<", "<=", ">", ">=")
         if not sign:
             return Test(column, "")
-        sign, other = SAME.get(sign, sign), self.column()
-        return Test(column, sign, other=other) if other else Test(column, sign, (self.value(),))
+        sign = SAME.get(sign, sign)
+        other = self.column()
+        if other is not None:
+            return Test(column, sign, other=other)
+        return Test(column, sign, (self.value(),))
 
     def column(self) -> Token | None:
+        """Go past a column and return it; None where none is next."""
         token = self.next
-        is_column = token.kind == "name" or (
-            token.kind == "word" and token.text.lower() not in WORDS
-        )
-        self.at += is_column
-        return token if is_column else None
+        is_plain = token.kind == "word" and token.text.lower() not in WORDS
+        if token.kind != "name" and not is_plain:
+            return None
+        self.position += 1
+        return token
 
     def values(self) -> tuple[Value, ...]:
+        """Return the values in brackets."""
         self.need("(")
-        out = [self.value()]
+        values = [self.value()]
         while self.taken(","):
-            out.append(self.value())
+            values.append(self.value())
         self.need(")")
-        return tuple(out)
+        return tuple(values)
 
-    def value(self, kind: type | None = None) -> Value:
+    def quoted(self) -> str:
+        """Return a text in quotation marks."""
         token = self.next
-        found: Value | None = None
+        if token.kind != "text":
+            self.refuse("a text in quotation marks is expected here", token)
+        self.position += 1
+        return _unquoted(token.text)
+
+    def value(self) -> Value:
+        """Return a text, a number, true or false."""
+        token = self.next
         if token.kind == "text":
-            found = token.text[1:-1].replace(token.text[0] * 2, token.text[0])
-        elif token.kind == "number" and kind is None:
-            found = (
-                int(token.text) if re.fullmatch(r"[-+]?\d{1,18}", token.text) else float(token.text)
-            )
-        elif token.kind == "word" and token.text.lower() in ("true", "false") and kind is None:
-            found = token.text.lower() == "true"
-        if found is None:
-            self.refuse(
-                (
-                    "a text in quotation marks is expected here"
-                    if kind
-                    else "a value is expected here; texts stand in quotation marks"
-                ),
-                token,
-            )
-        self.at += 1
-        return found
+            return self.quoted()
+        word = token.text.lower() if token.kind == "word" else ""
+        if token.kind != "number" and word not in ("true", "false"):
+            self.refuse("a value is expected here; texts stand in quotation marks", token)
+        self.position += 1
+        if word:
+            return word == "true"
+        is_whole = re.fullmatch(r"[-+]?\d{1,18}", token.text)
+        return int(token.text) if is_whole else float(token.text)
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1].replace(text[0] * 2, text[0])
 
 
 def _negated(test: Test, is_not: bool) -> Tree:

@@ -125,6 +125,16 @@ class Ranking:
         if self.details:
             self._check_details()
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> "Ranking":
+        """Return documents in the order of a list, to be reranked.
+
+        Their ids are "0", "1", ...; each brings its text in `details`.
+        """
+        ids = tuple(str(number) for number in range(len(texts)))
+        details = {item_id: {"text": text} for item_id, text in zip(ids, texts, strict=True)}
+        return cls(ids, -np.arange(len(ids), dtype=np.float32), "minus places", details=details)
+
     def _check_details(self) -> None:
         strangers = set(self.details) - set(self.ids)
         if strangers:
@@ -255,12 +265,17 @@ class Output:
     text: str = ""
     image: bytes | None = None
     """The content of a picture file."""
+    item_ids: tuple[str, ...] = ()
+    """Items that the text names."""
     evidence: tuple[Evidence, ...] = ()
     """Largest share first."""
     notes: tuple[str, ...] = ()
     """What the method could not do for this query."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """Plain values by name: item_ids, status, tokens, cost_usd, drafts."""
+    """Plain values by name: status, tokens, cost_usd, drafts."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "item_ids", _checked_ids(self.item_ids, "Output.item_ids"))
 
     @property
     def is_empty(self) -> bool:

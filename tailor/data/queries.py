@@ -180,6 +180,17 @@ class Queries(Sequence[Query]):
         columns = {name: column.keep(mask) for name, column in self.columns.items()}
         return replace(self, histories=self.histories.keep(mask), columns=columns)
 
+    def before_request(self) -> "Queries":
+        """Return the same queries without events at or after the time of their request.
+
+        Events without a time and requests without one are left as they are.
+        """
+        if self.now_ms is None or "times_ms" not in self.columns:
+            return self
+        times_ms = self.columns["times_ms"].values
+        now_ms = self.now_ms[self.histories.row_ids]
+        return self.keep_events((now_ms == NO_TIME) | (times_ms == NO_TIME) | (times_ms < now_ms))
+
     def text(self, i: int) -> str:
         """Return the search text of query i, "" where it has none."""
         return "" if self.texts is None else self.texts[i]
@@ -235,6 +246,19 @@ class Queries(Sequence[Query]):
             mask[:, self.blocked_rows] = False
         if self.exclude is not None:
             mask[self.exclude.row_ids, self.exclude.values] = False
+        return mask
+
+    def allowed_in(self, lists: "Rankings") -> np.ndarray:
+        """Return (n, k) bool: true where a list holds an item that may be answered to its query."""
+        own = self.reindexed(lists.catalogue)
+        mask = lists.rows >= 0
+        blocked = own.blocked_rows
+        if blocked is not None:
+            mask &= ~np.isin(lists.rows, blocked)
+        if own.exclude is not None and len(own.exclude.values):
+            size = len(lists.catalogue)
+            keys = np.arange(len(lists))[:, None] * size + lists.rows
+            mask &= ~np.isin(keys, own.exclude.row_ids * size + own.exclude.values)
         return mask
 
     def without_history(self) -> "Queries":

@@ -1,4 +1,4 @@
-"""Splits: which events a method may learn from, which it is tuned on, and which it is judged by."""
+"""Splits of the events: to learn from, to validate on and to test on."""
 
 import hashlib
 import inspect
@@ -20,40 +20,48 @@ from tailor.errors import DataError, nearest
 
 TRAIN, VALID, TEST, CONTEXT, DROPPED = range(5)  # CONTEXT: known to a query, never learned from
 PARTS = {"train": (TRAIN,), "train+valid": (TRAIN, VALID, CONTEXT)}
-# splits whose dropped events would tell of what must stay unknown
-STRANGERS = ("cold-start", "new-items")
+# splits whose dropped events would leak the held-out items
+COLD_SPLITS = ("cold-start", "new-items")
 # tables beside the events that are cut with them
-HAPPENED = ("texts", "turns", "requests", "preferences", "relations")
+EVENT_TABLES = ("texts", "turns", "requests", "preferences", "relations")
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A data set with a part for every event; hands out what may be learned from, and queries with
-    their targets.
+    """A data set with a part for every event.
+
+    It gives the data to learn from, and queries with their targets.
     """
 
     data: Dataset
+    """The whole data set."""
     kind: str
+    """Name of the split: last, time, ratio, ..."""
     params: Mapping[str, Any]
+    """Settings of the split."""
     part: np.ndarray
     """(events,) int8, parallel to data.events."""
 
     @cached_property
     def hash(self) -> str:
-        about = json.dumps([self.kind, dict(self.params), self.data.content_hash], sort_keys=True)
-        return hashlib.blake2b(about.encode() + self.part.tobytes(), digest_size=16).hexdigest()
+        """Return a hash of the data, the settings and the parts."""
+        fields = json.dumps([self.kind, dict(self.params), self.data.content_hash], sort_keys=True)
+        return hashlib.blake2b(fields.encode() + self.part.tobytes(), digest_size=16).hexdigest()
 
     @cached_property
     def train(self) -> Dataset:
+        """Return the training part."""
         return self.learn_from("train")
 
     @cached_property
     def train_valid(self) -> Dataset:
+        """Return the training and the validation part."""
         return self.learn_from("train+valid")
 
     def learn_from(self, part: str) -> Dataset:
-        """The data set cut to what a method fitted on "train", "train+valid" or "all" may see;
-        texts, requests, ... are cut with it.
+        """Return the data that a method fitted on "train", "train+valid" or "all" may see.
+
+        Texts, requests, ... are cut with the events.
         """
         if part == "all":
             return self.data
@@ -62,10 +70,8 @@ class Split:
         events = np.isin(self.part, PARTS[part])
         if part == "train+valid":  # the context of a test user is not learned from
             test_users = self.data.events.filter(pl.Series(self.part == TEST))["user_id"].unique()
-            context = self.part == CONTEXT
-            events &= ~(
-                context & self.data.events["user_id"].is_in(test_users.implode()).to_numpy()
-            )
+            is_test_user = self.data.events["user_id"].is_in(test_users.implode()).to_numpy()
+            events &= ~((self.part == CONTEXT) & is_test_user)
         return self.data.cut(
             events,
             self._known(events),
@@ -73,80 +79,71 @@ class Split:
         )
 
     def _known(self, events: np.ndarray) -> dict[str, np.ndarray]:
-        """For every table beside the events that tells what happened, (rows,) bool: what was there
-        to be known.
-        """
-        # by `only`: no secret, left out for being of another kind
-        dropped = (self.part == DROPPED) & (self.kind not in STRANGERS)
-        tables, hidden = self.data.tables, self.data.events.filter(pl.Series(~events & ~dropped))
-        known = {
-            table: self._known_rows(tables[table], hidden) for table in HAPPENED if table in tables
+        """Return table -> (rows,) bool: True for rows that could be known with these events."""
+        # dropped by `only`: no secret, left out for being of another kind
+        dropped = (self.part == DROPPED) & (self.kind not in COLD_SPLITS)
+        tables = self.data.tables
+        hidden = self.data.events.filter(pl.Series(~events & ~dropped))
+        masks = {
+            table: self._known_rows(tables[table], hidden)
+            for table in EVENT_TABLES
+            if table in tables
         }
         # they have no time of their own, so they go with their requests
         if "impressions" in tables:
             if "requests" in tables:
-                requests = tables["requests"].filter(pl.Series(known["requests"]))["request_id"]
-                known["impressions"] = (
-                    tables["impressions"]["request_id"].is_in(requests.implode()).to_numpy()
-                )
+                requests = tables["requests"].filter(pl.Series(masks["requests"]))["request_id"]
+                impressions = tables["impressions"]["request_id"]
+                masks["impressions"] = impressions.is_in(requests.implode()).to_numpy()
             else:
-                known["impressions"] = self._known_rows(tables["impressions"], hidden)
-        return known
+                masks["impressions"] = self._known_rows(tables["impressions"], hidden)
+        return masks
 
     def _known_rows(self, frame: pl.DataFrame, hidden: pl.DataFrame) -> np.ndarray:
-        """Rows from before the first hidden event (of their user, where they name one) that name no
-        hidden (user, item) pair or request.
+        """Return (rows,) bool: True for rows from before the first hidden event.
 
-        A row without a time is not known where it is about a user with hidden events and the others
-        have times.
+        Counts that of their user, where they name one. A row that names a hidden (user, item) pair
+        or request is not known. Nor is a row without a time that is about a user with hidden
+        events, where the others have times.
         """
-        known = np.ones(len(frame), dtype=bool)
+        visible = np.ones(len(frame), dtype=bool)
         if {"user_id", "item_id"} <= set(frame.columns):
             pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
             joined = frame.select("user_id", "item_id").join(
                 pairs, on=["user_id", "item_id"], how="left", maintain_order="left"
             )
-            known &= joined["hidden"].is_null().to_numpy()
+            visible &= joined["hidden"].is_null().to_numpy()
         if "item_id" in frame.columns and self.kind == "new-items":
-            known &= (
-                ~frame["item_id"]
-                .is_in(hidden["item_id"].unique().implode())
-                .fill_null(False)
-                .to_numpy()
-            )
+            visible &= ~_is_among(frame["item_id"], hidden["item_id"].unique())
         if "request_id" in frame.columns and "request_id" in hidden.columns:
-            known &= (
-                ~frame["request_id"]
-                .is_in(hidden["request_id"].drop_nulls().implode())
-                .fill_null(False)
-                .to_numpy()
-            )
+            visible &= ~_is_among(frame["request_id"], hidden["request_id"].drop_nulls())
         if "time_ms" in frame.columns and self.data.has_times:
-            personal = "user_id" in frame.columns
-            if self.kind == "time" or not personal:
-                first = pl.Series([hidden["time_ms"].min()] * len(frame), dtype=pl.Int64)
-            else:
-                starts = hidden.group_by("user_id").agg(first=pl.col("time_ms").min())
-                first = frame.select("user_id").join(
-                    starts, on="user_id", how="left", maintain_order="left"
-                )["first"]
-            known &= (
-                first.is_null() | (frame["time_ms"] < first).fill_null(not personal)
-            ).to_numpy()
-        return known
+            visible &= self._is_before(frame, hidden)
+        return visible
+
+    def _is_before(self, frame: pl.DataFrame, hidden: pl.DataFrame) -> np.ndarray:
+        """Return (rows,) bool: True for rows from before the first hidden event."""
+        personal = "user_id" in frame.columns
+        if self.kind == "time" or not personal:
+            first = pl.Series([hidden["time_ms"].min()] * len(frame), dtype=pl.Int64)
+        else:
+            starts = hidden.group_by("user_id").agg(first=pl.col("time_ms").min())
+            users = frame.select("user_id")
+            first = users.join(starts, on="user_id", how="left", maintain_order="left")["first"]
+        before = (frame["time_ms"] < first).fill_null(not personal)
+        return (first.is_null() | before).to_numpy()
 
     def queries(self, part: str = "test") -> tuple[Queries, Ragged]:
-        """Queries of the users with events in `part` ("valid" or "test"), and their target item
-        rows.
+        """Return queries of the users with events in a part, and their target item rows.
 
-        The history holds what was known before: train for "valid", train and valid for "test".
-        `now_ms` is the target's time, or the cut's for a split by time.
+        `part` is "valid" or "test". The history is what was known before: train for "valid", train
+        and valid for "test". `now_ms` is the target's time, or the cut's for a split by time.
         """
         if part not in ("valid", "test"):
             raise DataError(f'queries of "{part}"?{nearest(part, ["valid", "test"])}')
         codes = self.part[self.data.sequences.events]
         target = codes == (VALID if part == "valid" else TEST)
-        known = (codes == TRAIN) | (codes == CONTEXT) | ((codes == VALID) & (part == "test"))
+        in_history = (codes == TRAIN) | (codes == CONTEXT) | ((codes == VALID) & (part == "test"))
         sequences = self.data.sequences
         targets = sequences.rows.keep(target)
         users = np.flatnonzero(targets.lengths)
@@ -154,14 +151,15 @@ class Split:
             raise DataError(
                 f'the split by {self.kind} has no user in "{part}": use more data or another split'
             )
-        times, now = sequences.times_ms, None
+        times = sequences.times_ms
+        now = None
         columns = {}
         if times is not None:
-            columns["times_ms"] = times.keep(known).take(users)
-            asked = times.keep(target).take(users)
-            first = asked.values[asked.offsets[:-1]]
+            columns["times_ms"] = times.keep(in_history).take(users)
+            target_times = times.keep(target).take(users)
+            first = target_times.values[target_times.offsets[:-1]]
             now = np.full(len(users), first.min()) if self.kind == "time" else first
-        history = sequences.rows.keep(known).take(users)
+        history = sequences.rows.keep(in_history).take(users)
         ids = self.data.users.ids[users]
         return Queries(
             self.data.catalogue, history, ids, columns, now_ms=now, contexts=self.data.contexts(ids)
@@ -169,7 +167,7 @@ class Split:
 
     @cached_property
     def report(self) -> dict[str, Any]:
-        """What the split kept and dropped, in numbers."""
+        """Return the numbers of events, users and targets that the split made."""
         codes = self.part[self.data.sequences.events]
         users = self.data.sequences.rows.row_ids
         counts = {
@@ -182,36 +180,40 @@ class Split:
                 ("dropped", DROPPED),
             ]
         }
-        out: dict[str, Any] = {
+        return {
             "kind": self.kind,
             **self.params,
             "hash": self.hash,
             "events": counts,
+            "users": {
+                "all": len(self.data.users),
+                "valid": len(np.unique(users[codes == VALID])),
+                "test": len(np.unique(users[codes == TEST])),
+            },
+            "test_targets_of_items_not_in_train": self._new_targets(codes),
+            "users_whose_target_a_tie_decides": self._tied_targets(codes),
         }
-        out["users"] = {
-            "all": len(self.data.users),
-            "valid": len(np.unique(users[codes == VALID])),
-            "test": len(np.unique(users[codes == TEST])),
-        }
-        learned = np.zeros(len(self.data.catalogue), dtype=bool)
-        learned[self.data.sequences.rows.values[codes == TRAIN]] = True
-        tests = self.data.sequences.rows.values[codes == TEST]
-        out["test_targets_of_items_not_in_train"] = (
-            round(float((~learned[tests]).mean()), 4) if len(tests) else 0.0
-        )
-        out["users_whose_target_a_tie_decides"] = self._tied_targets(codes)
-        return out
+
+    def _new_targets(self, codes: np.ndarray) -> float:
+        """Return the share of test targets whose item is not in the training part."""
+        items = self.data.sequences.rows.values
+        in_train = np.zeros(len(self.data.catalogue), dtype=bool)
+        in_train[items[codes == TRAIN]] = True
+        targets = items[codes == TEST]
+        return round(float((~in_train[targets]).mean()), 4) if len(targets) else 0.0
 
     def _tied_targets(self, codes: np.ndarray) -> float:
-        """Share of test users whose first target has the time of an event of another part: file
-        order decides there.
+        """Return the share of test users whose target is decided by file order.
+
+        Their first target has the time of an event of another part.
         """
-        kept = codes != DROPPED
-        codes, owners = codes[kept], self.data.sequences.rows.row_ids[kept]
+        used = codes != DROPPED
+        codes = codes[used]
+        owners = self.data.sequences.rows.row_ids[used]
         tests = len(np.unique(owners[codes == TEST]))
         if self.data.sequences.times_ms is None or not tests:
             return 0.0
-        times = self.data.sequences.times_ms.values[kept]
+        times = self.data.sequences.times_ms.values[used]
         edge = (
             (owners[1:] == owners[:-1])
             & (times[1:] == times[:-1])
@@ -221,12 +223,12 @@ class Split:
         return round(len(np.unique(owners[1:][edge])) / tests, 4)
 
     def save(self, folder: str | Path, data_folder: str | Path, overwrite: bool = False) -> Path:
-        """Write the split; it names the data set's folder and holds its hash."""
+        """Write the split, with the folder and the hash of its data set."""
         import tomli_w
 
         with written_aside(folder, overwrite) as aside:
             np.save(aside / "part.npy", self.part)
-            about = {
+            fields = {
                 "kind": self.kind,
                 "params": dict(self.params),
                 "hash": self.hash,
@@ -234,90 +236,102 @@ class Split:
                 "data_hash": self.data.content_hash,
                 "report": self.report,
             }
-            (aside / "split.toml").write_text(tomli_w.dumps(about), encoding="utf-8")
+            (aside / "split.toml").write_text(tomli_w.dumps(fields), encoding="utf-8")
         return Path(folder)
 
     @classmethod
     def open(cls, folder: str | Path, data_folder: str | Path | None = None) -> "Split":
-        """Read a split and its data set. Raises DataError where the data set is not the one that
-        was split.
+        """Read a split and its data set.
+
+        Raises DataError where the data set is not the one that was split.
         """
         folder = Path(folder)
-        about = read_toml(folder / "split.toml", "a split", "make one with `tailor data split`")
-        for key, kind in {
-            "kind": str,
-            "params": dict,
-            "hash": str,
-            "data": str,
-            "data_hash": str,
-        }.items():
-            if not isinstance(about.get(key), kind):
-                raise DataError(
-                    f"{folder}/split.toml holds {key} = {about.get(key)!r}: split again"
-                )
-        where = Path(data_folder or about["data"])
-        if not where.exists():
-            raise DataError(
-                f"the data set of this split was at {where} and is gone: name its new place with"
-                " --data"
-            )
-        data = Dataset.open(where)
-        if data.content_hash != about["data_hash"]:
-            raise DataError(f"{where} has changed since {folder} was made: split it again")
-        if not data.is_intact():
-            raise DataError(
-                f"a table of {where} was changed in place: import it again, and split it again"
-            )
+        fields = _read_fields(folder)
+        data = _data_of_split(folder, fields, data_folder)
         try:
             part = np.load(folder / "part.npy")
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{folder}/part.npy is damaged ({error}): split again") from None
-        split = cls(data, about["kind"], about["params"], part)
-        if len(part) != len(data.events) or split.hash != about["hash"]:
+        split = cls(data, fields["kind"], fields["params"], part)
+        if len(part) != len(data.events) or split.hash != fields["hash"]:
             raise DataError(f"{folder} is damaged: its parts do not match its hash; split again")
         return split
 
 
+FIELDS = {"kind": str, "params": dict, "hash": str, "data": str, "data_hash": str}
+
+
+def _read_fields(folder: Path) -> dict[str, Any]:
+    """Return what split.toml holds. Raises DataError for a value that cannot be."""
+    fields = read_toml(folder / "split.toml", "a split", "make one with `tailor data split`")
+    for key, kind in FIELDS.items():
+        if not isinstance(fields.get(key), kind):
+            raise DataError(f"{folder}/split.toml holds {key} = {fields.get(key)!r}: split again")
+    return fields
+
+
+def _data_of_split(
+    folder: Path, fields: Mapping[str, Any], data_folder: str | Path | None
+) -> Dataset:
+    """Return the data set that was split. Raises DataError where it is gone or has changed."""
+    path = Path(data_folder or fields["data"])
+    if not path.exists():
+        raise DataError(
+            f"the data set of this split was at {path} and is gone: name its new place with --data"
+        )
+    data = Dataset.open(path)
+    if data.content_hash != fields["data_hash"]:
+        raise DataError(f"{path} has changed since {folder} was made: split it again")
+    if not data.is_intact():
+        raise DataError(
+            f"a table of {path} was changed in place: import it again, and split it again"
+        )
+    return data
+
+
+def _is_among(values: pl.Series, others: pl.Series) -> np.ndarray:
+    """Return (n,) bool: True where a value is one of the others."""
+    return values.is_in(others.implode()).fill_null(False).to_numpy()
+
+
 def last_out(data: Dataset) -> Split:
-    """Every user's last event is the test, the one before validation; users with fewer than 3
-    events are only learned from.
+    """Split off every user's last event for the test, and the one before for validation.
+
+    Users with fewer than 3 events are only learned from.
     """
     rows = data.sequences.rows
     long = np.repeat(rows.lengths >= 3, rows.lengths)
-    code = np.where(
-        long & (rows.from_end == 0), TEST, np.where(long & (rows.from_end == 1), VALID, TRAIN)
-    )
+    code = np.full(len(long), TRAIN)
+    code[long & (rows.from_end == 1)] = VALID
+    code[long & (rows.from_end == 0)] = TEST
     return _split(data, "last", {}, code)
 
 
 def by_ratio(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
-    """The last share of every user's events, at least one for each part; users with fewer than 3
-    events are only learned from.
+    """Split off the last shares of every user's events, at least one event for each part.
+
+    Users with fewer than 3 events are only learned from.
     """
-    _shares(valid, test)
+    _check_shares(valid, test)
     rows = data.sequences.rows
-    n_test = np.clip(np.floor(rows.lengths * test), 1, np.maximum(rows.lengths - 2, 1)).astype(int)
-    n_valid = np.clip(
-        np.floor(rows.lengths * valid), 1, np.maximum(rows.lengths - 1 - n_test, 1)
-    ).astype(int)
-    long = np.repeat(rows.lengths >= 3, rows.lengths)
-    tests, valids = np.repeat(n_test, rows.lengths), np.repeat(n_test + n_valid, rows.lengths)
-    code = np.where(
-        long & (rows.from_end < tests),
-        TEST,
-        np.where(long & (rows.from_end < valids), VALID, TRAIN),
-    )
+    lengths = rows.lengths
+    n_test = np.clip(np.floor(lengths * test), 1, np.maximum(lengths - 2, 1)).astype(int)
+    most_valid = np.maximum(lengths - 1 - n_test, 1)
+    n_valid = np.clip(np.floor(lengths * valid), 1, most_valid).astype(int)
+    long = np.repeat(lengths >= 3, lengths)
+    code = np.full(len(long), TRAIN)
+    code[long & (rows.from_end < np.repeat(n_test + n_valid, lengths))] = VALID
+    code[long & (rows.from_end < np.repeat(n_test, lengths))] = TEST
     return _split(data, "ratio", {"valid": valid, "test": test}, code)
 
 
 def by_time(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
-    """One cut in time for all: the last share of events is the test, the share before it
-    validation.
+    """Split at two moments: the last share of events is the test, the one before validation.
 
     Events at the time of the cut fall after it, so no training event is as new as a test event.
     Users and items first seen after the cut stay in.
     """
-    _shares(valid, test)
+    _check_shares(valid, test)
     if not data.has_times:
         raise DataError(
             f'data set "{data.name}" has no times, so it cannot be split by time: use "last" or'
@@ -328,29 +342,26 @@ def by_time(data: Dataset, valid: float = 0.1, test: float = 0.1) -> Split:
         int(times[min(int(len(times) * share), len(times) - 1)])
         for share in (1 - valid - test, 1 - test)
     ]
-    part = np.where(times >= cuts[1], TEST, np.where(times >= cuts[0], VALID, TRAIN))
+    part = np.full(len(times), TRAIN, dtype=np.int8)
+    part[times >= cuts[0]] = VALID
+    part[times >= cuts[1]] = TEST
     if not (part == TRAIN).any() or not (part == VALID).any():
         raise DataError(
             f"too many events share the time of a cut ({cuts}): nothing is left before it; use"
             " another split"
         )
-    return Split(
-        data, "time", {"valid": valid, "test": test, "cuts_ms": cuts}, part.astype(np.int8)
-    )
+    return Split(data, "time", {"valid": valid, "test": test, "cuts_ms": cuts}, part)
 
 
 def new_users(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
-    """Some users are never learned from: their last event is the target, the ones before are the
-    history of their query.
+    """Split off some users, who are never learned from.
+
+    Their last event is the target, the ones before are the history of their query.
     """
-    _shares(valid, test)
+    _check_shares(valid, test)
     rows = data.sequences.rows
-    draw = np.random.default_rng(seed).permutation(len(rows)) / max(len(rows), 1)
-    kind = np.where(
-        rows.lengths < 2,
-        TRAIN,
-        np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN)),
-    )
+    kind = _drawn_parts(len(rows), valid, test, seed)
+    kind[rows.lengths < 2] = TRAIN
     kinds = np.repeat(kind, rows.lengths)
     code = np.where((kinds != TRAIN) & (rows.from_end > 0), CONTEXT, kinds)
     return _split(data, "new-users", {"valid": valid, "test": test, "seed": seed}, code)
@@ -359,60 +370,56 @@ def new_users(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 
 def cold_start(
     data: Dataset, known: int = 3, valid: float = 0.1, test: float = 0.1, seed: int = 0
 ) -> Split:
-    """Some users are strangers of whom only the first `known` events are known; the next one is the
-    target, the rest is dropped.
+    """Split off some users of whom only the first `known` events are known.
 
-    With known = 0 nothing is known. Users with no more than `known` events are learned from. Raises
-    DataError for known below 0.
+    The next event is the target, the rest is dropped. With known = 0 nothing is known. Users with
+    no more than `known` events are learned from. Raises DataError for known below 0.
     """
-    _shares(valid, test)
+    _check_shares(valid, test)
     if known < 0:
-        raise DataError(f"known={known}: a stranger has 0 or more known events")
+        raise DataError(f"known={known}: a cold user has 0 or more known events")
     rows = data.sequences.rows
-    draw = np.random.default_rng(seed).permutation(len(rows)) / max(len(rows), 1)
-    kind = np.where(
-        rows.lengths <= known,
-        TRAIN,
-        np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN)),
-    )
-    kinds, place = (
-        np.repeat(kind, rows.lengths),
-        np.repeat(rows.lengths, rows.lengths) - 1 - rows.from_end,
-    )
-    code = np.where(
-        (kinds == TRAIN) | (place == known), kinds, np.where(place < known, CONTEXT, DROPPED)
-    )
+    kind = _drawn_parts(len(rows), valid, test, seed)
+    kind[rows.lengths <= known] = TRAIN
+    kinds = np.repeat(kind, rows.lengths)
+    position = np.repeat(rows.lengths, rows.lengths) - 1 - rows.from_end
+    code = np.where(position < known, CONTEXT, DROPPED)
+    is_target = (kinds == TRAIN) | (position == known)
+    code[is_target] = kinds[is_target]
     return _split(
         data, "cold-start", {"known": known, "valid": valid, "test": test, "seed": seed}, code
     )
 
 
 def new_items(data: Dataset, valid: float = 0.1, test: float = 0.1, seed: int = 0) -> Split:
-    """Some items are never learned from: the last event of every user who ends with one is the
-    target, other events of such items are dropped.
+    """Split off some items, which are never learned from.
 
-    Nothing is known of these items but the catalogue: texts about them are not learned from either.
+    The last event of every user who ends with one is the target, other events of such items are
+    dropped. Nothing is known of these items but the catalogue: texts about them are not learned
+    from either.
     """
-    _shares(valid, test)
+    _check_shares(valid, test)
     rows = data.sequences.rows
-    draw = np.random.default_rng(seed).permutation(len(data.catalogue)) / max(
-        len(data.catalogue), 1
-    )
-    held = np.where(draw < test, TEST, np.where(draw < test + valid, VALID, TRAIN))[rows.values]
+    item_part = _drawn_parts(len(data.catalogue), valid, test, seed)[rows.values]
     ends = (rows.from_end == 0) & np.repeat(rows.lengths >= 2, rows.lengths)
-    return _split(
-        data,
-        "new-items",
-        {"valid": valid, "test": test, "seed": seed},
-        np.where((held == TRAIN) | ends, held, DROPPED),
-    )
+    code = np.where((item_part == TRAIN) | ends, item_part, DROPPED)
+    return _split(data, "new-items", {"valid": valid, "test": test, "seed": seed}, code)
+
+
+def _drawn_parts(n: int, valid: float, test: float, seed: int) -> np.ndarray:
+    """Return (n,) TRAIN, VALID or TEST, drawn by these shares."""
+    draw = np.random.default_rng(seed).permutation(n) / max(n, 1)
+    part = np.full(n, TRAIN)
+    part[draw < test + valid] = VALID
+    part[draw < test] = TEST
+    return part
 
 
 def inner_cut(data: Dataset, seed: int = 0, most: int = 20_000) -> Split | None:
-    """For methods that need targets of their own: the last event of up to `most` users is "valid",
-    everything else "train".
+    """Split off the last event of up to `most` users for validation; None where no user has 3.
 
-    Users with fewer than 3 events are left alone; None where that leaves nobody.
+    For methods that need targets of their own. Users with fewer than 3 events are only learned
+    from.
     """
     rows = data.sequences.rows
     long = np.flatnonzero(rows.lengths >= 3)
@@ -436,28 +443,26 @@ KINDS = tuple(MAKERS)
 
 
 def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -> Split:
-    """Any split by its name: last, time, ratio, new-users, cold-start or new-items.
+    """Return a split by its name: last, time, ratio, new-users, cold-start or new-items.
 
-    `only` names a label, or is an expression over the events such as "action = 'buy'": the other
-    events are dropped.
+    `only` names a label, or is a condition on the events such as "action = 'buy'": the other events
+    are dropped.
     """
     if kind not in MAKERS:
         raise DataError(f'no split by "{kind}".{nearest(kind, MAKERS)}')
     allowed = inspect.signature(MAKERS[kind]).parameters
     for name in params:
         if name not in allowed:
-            raise DataError(
-                f"a split by {kind} takes no"
-                f' "{name}".{nearest(name, [one for one in allowed if one != "data"])}'
-            )
+            options = [option for option in allowed if option != "data"]
+            raise DataError(f'a split by {kind} takes no "{name}".{nearest(name, options)}')
     if only is None:
         return MAKERS[kind](data, **params)
-    kept = data.where(only)
-    if not kept.any():
+    chosen = data.where(only)
+    if not chosen.any():
         raise DataError(f'no event fulfils "{only}"')
-    inner = MAKERS[kind](data.cut(kept), **params)
+    inner = MAKERS[kind](data.cut(chosen), **params)
     part = np.full(len(data.events), DROPPED, dtype=np.int8)
-    part[kept] = inner.part
+    part[chosen] = inner.part
     return Split(data, kind, {**inner.params, "only": only}, part)
 
 
@@ -467,6 +472,6 @@ def _split(data: Dataset, kind: str, params: dict[str, Any], code_of_sequence: n
     return Split(data, kind, params, part)
 
 
-def _shares(valid: float, test: float) -> None:
+def _check_shares(valid: float, test: float) -> None:
     if not (0 < valid < 1 and 0 < test < 1 and valid + test < 1):
         raise DataError(f"shares valid={valid}, test={test}: both above 0, together below 1")

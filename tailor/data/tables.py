@@ -1,5 +1,6 @@
-"""The tables of a data set: their columns, types and what each must have. Further columns are kept
-as they are.
+"""The tables of a data set: their columns, types and required columns.
+
+Further columns are kept as they are.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +13,14 @@ from tailor.errors import DataError, nearest
 
 @dataclass(frozen=True)
 class Table:
-    """One table's columns; `required` must be present, `never_null` must hold a value in every row."""
+    """The columns of one table."""
 
     columns: dict[str, pl.DataType]
+    """Column -> its type."""
     required: tuple[str, ...]
+    """Columns that must be present."""
     never_null: tuple[str, ...]
+    """Columns that must hold a value in every row."""
     key: str | None = None
     """A column whose values are distinct."""
 
@@ -114,11 +118,10 @@ TABLES = {
 
 
 def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame with its known columns cast to their types. Raises DataError naming table, column
-    and row.
+    """Return the frame with our columns cast to their types.
 
-    Importers put bad rows aside before; here, where frames come from code or from a folder, a bad
-    row is an error.
+    Raises DataError naming table, column and row. Importers put bad rows aside before; here, where
+    frames come from code or from a folder, a bad row is an error.
     """
     if name not in TABLES:
         raise DataError(f'there is no table "{name}".{nearest(name, TABLES)}')
@@ -131,6 +134,12 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for column, kind in table.columns.items():
         if column in frame.columns and frame.schema[column] != kind:
             frame = frame.with_columns(_cast(f"{name}.{column}", frame[column], kind))
+    _check_values(name, table, frame)
+    return frame
+
+
+def _check_values(name: str, table: Table, frame: pl.DataFrame) -> None:
+    """Raise DataError for an empty value or a repeated key."""
     for column in table.never_null:
         bad = frame[column].is_null()
         if bad.any():
@@ -141,59 +150,59 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     if table.key and frame[table.key].is_duplicated().any():
         twice = frame.filter(pl.col(table.key).is_duplicated())[table.key][0]
         raise DataError(f'{name}.{table.key} "{twice}" stands in several rows: one row each')
-    return frame
 
 
-def _cast(where: str, values: pl.Series, kind: pl.DataType) -> pl.Series:
-    given = values.dtype
-    if kind == TEXT and (given.is_float() or given.is_decimal()):
+def _cast(name: str, values: pl.Series, kind: pl.DataType) -> pl.Series:
+    """Return values of another type. Raises DataError where that would lose anything."""
+    source = values.dtype
+    if kind == TEXT and (source.is_float() or source.is_decimal()):
         raise DataError(
-            f"{where} holds numbers with a decimal point: ids are strings; cast them to text"
+            f"{name} holds numbers with a decimal point: ids are strings; cast them to text"
             " yourself"
         )
-    if (kind == TEXT and given.is_nested()) or (kind == TIME and given in (pl.Duration, pl.Time)):
-        raise DataError(
-            f"{where} is of type {given}: give"
-            f" {'text' if kind == TEXT else 'milliseconds since 1970, or moments'}"
-        )
-    if kind == TIME and given.is_temporal():
+    if kind == TEXT and source.is_nested():
+        raise DataError(f"{name} is of type {source}: give text")
+    if kind == TIME and source in (pl.Duration, pl.Time):
+        raise DataError(f"{name} is of type {source}: give milliseconds since 1970, or moments")
+    if kind == TIME and source.is_temporal():
         return values.dt.timestamp("ms")
     try:
         cast = values.cast(kind)
     except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"{where} has values of the wrong type: {str(error).splitlines()[0]}"
+            f"{name} has values of the wrong type: {str(error).splitlines()[0]}"
         ) from None
-    if kind == ROW and given.is_float() and (cast != values).any():
-        raise DataError(f"{where} holds {values.filter(cast != values)[0]}: give whole numbers")
+    if kind == ROW and source.is_float() and (cast != values).any():
+        raise DataError(f"{name} holds {values.filter(cast != values)[0]}: give whole numbers")
     return cast
 
 
 class Tables(Mapping[str, pl.DataFrame]):
-    """Tables by name; one given as a function is made when first asked for, so that who needs no
-    texts never reads them.
+    """Tables by name, each read when it is first needed.
+
+    A table may be a frame, or a function that reads it.
     """
 
-    def __init__(self, given: Mapping[str, pl.DataFrame | Callable[[], pl.DataFrame]]) -> None:
-        self._given = dict(given)
+    def __init__(self, tables: Mapping[str, pl.DataFrame | Callable[[], pl.DataFrame]]) -> None:
+        self._tables = dict(tables)
 
     def __getitem__(self, name: str) -> pl.DataFrame:
-        table = self._given[name]
+        table = self._tables[name]
         if not isinstance(table, pl.DataFrame):
-            table = self._given[name] = table()
+            table = self._tables[name] = table()
         return table
 
     def __contains__(self, name: object) -> bool:
-        return name in self._given  # Mapping would make the table to find out
+        return name in self._tables  # Mapping would read the table to find out
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._given)
+        return iter(self._tables)
 
     def __len__(self) -> int:
-        return len(self._given)
+        return len(self._tables)
 
     def filtered(self, masks: "Mapping[str, pl.Series]") -> "Tables":
-        """The same tables with only the rows of the masks, filtered when first asked for."""
+        """Return the same tables with only the rows of the masks, filtered when first needed."""
 
         def rows(name: str) -> Callable[[], pl.DataFrame]:
             return lambda: self[name].filter(masks[name]) if name in masks else self[name]

@@ -20,8 +20,8 @@ from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
-from tailor.nn.decoding import Choosable, beam, exact
-from tailor.nn.item_encoders import CodeFront
+from tailor.nn.decoding import AllowedItems, beam_search, exact_scores
+from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.quantizers import (
     Codebooks,
@@ -31,7 +31,7 @@ from tailor.nn.quantizers import (
     with_last_digit,
     with_next_digit,
 )
-from tailor.nn.semantic_id_decoder import SpellingNet
+from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.nn.sequence import SequenceNet
 from tailor.ports.base import Encoder
 from tailor.text.cached import item_vectors, known_encoder
@@ -169,10 +169,10 @@ class TIGER(SequenceLearner):
         super()._fit(data, run, valid)
         self.fit_report_ |= self.__dict__.pop("_report")
 
-    def _make_net(self) -> SpellingNet:
+    def _make_net(self) -> SemanticIdDecoder:
         sizes = self.sizes_.tolist()
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        front = CodeFront(
+        front = CodeItemEncoder(
             torch.from_numpy(self.codes_.astype(np.int64)), sizes, self.width, vectors
         )
         layers = [
@@ -184,12 +184,12 @@ class TIGER(SequenceLearner):
             layers,
             self.dropout,
             positions=LearnedPositions(self.length, self.width),
-            front=front,
+            item_encoder=front,
         )
-        return SpellingNet(body, self.codes_, sizes, self.width, self.dropout)
+        return SemanticIdDecoder(body, self.codes_, sizes, self.width, self.dropout)
 
     def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        net: SpellingNet = self._net
+        net: SemanticIdDecoder = self._net
         shown, known, places, targets = self._task(batch, rng)
         states = net.body.states(net.body.table(as_tensor(shown, net)), **known).flatten(0, 1)
         return net.loss(states[as_tensor(places, net)], as_tensor(targets, net), self.closed)
@@ -228,10 +228,10 @@ class TIGER(SequenceLearner):
     def _beamed(
         self, states: Tensor, k: int, queries: Queries, only: Ragged | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        net: SpellingNet = self._ready()
+        net: SemanticIdDecoder = self._ready()
         trie = net.trie.to(states.device)
-        choosable = Choosable(trie, queries.exclude, queries.blocked_rows, only)
-        found, values = beam(
+        choosable = AllowedItems(trie, queries.exclude, queries.blocked_rows, only)
+        found, values = beam_search(
             net, states, trie, min(max(self.beams, 2 * k), len(self.items_)), choosable, self.closed
         )
         return found[:, :k].cpu().numpy(), values[:, :k].cpu().numpy()
@@ -239,8 +239,8 @@ class TIGER(SequenceLearner):
     def _every(
         self, states: Tensor, k: int, queries: Queries, only: Ragged | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        net: SpellingNet = self._ready()
-        values = exact(net, states, net.trie.to(states.device), self.closed).cpu().numpy()
+        net: SemanticIdDecoder = self._ready()
+        values = exact_scores(net, states, net.trie.to(states.device), self.closed).cpu().numpy()
         return top_k(values, k, queries.exclude, queries.blocked_rows, only)
 
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:

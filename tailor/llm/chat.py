@@ -1,4 +1,4 @@
-"""A prompt as one turn of a chat."""
+"""Prompts as turns of a chat, and the checks that all adapters share."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,24 +7,23 @@ from tailor.errors import ModelError
 
 
 def sendable(prompt: str) -> str:
-    """The prompt without lone surrogates, which no tokenizer and no server takes."""
+    """Return a prompt without lone surrogates, which no tokenizer and no server takes."""
     return prompt.encode("utf-8", "replace").decode("utf-8")
 
 
 def unmarked(prompt: str) -> str:
-    """The prompt with marks of roles in it taken apart, for models whose chats are put together
-    here.
-    """
+    """Return a prompt whose marks of roles are broken up, for models that read them."""
     return sendable(prompt).replace("<|", "< |")
 
 
 def check_texts(prompts: Sequence[str], answers: Sequence[str] | None = None) -> None:
-    """Raise ModelError for one text where a list of them is meant, which would be asked letter by
-    letter, and for lists that do not go together.
+    """Raise ModelError for one text in place of a list, and for unequal lengths.
+
+    One text would be read letter by letter.
     """
-    for name, given in (("prompts", prompts), ("answers", answers)):
-        if isinstance(given, str):
-            raise ModelError(f"{name} is one text, {given[:40]!r}: give a list of texts")
+    for name, texts in (("prompts", prompts), ("answers", answers)):
+        if isinstance(texts, str):
+            raise ModelError(f"{name} is one text, {texts[:40]!r}: give a list of texts")
     if answers is not None and len(prompts) != len(answers):
         raise ModelError(
             f"there are {len(prompts)} prompts and {len(answers)} answers: one answer for each"
@@ -32,8 +31,8 @@ def check_texts(prompts: Sequence[str], answers: Sequence[str] | None = None) ->
         )
 
 
-def check_asked(prompts: Sequence[str], max_tokens: int, temperature: float, n: int) -> None:
-    """Raise ModelError for what no model can be asked for."""
+def check_request(prompts: Sequence[str], max_tokens: int, temperature: float, n: int) -> None:
+    """Raise ModelError for arguments of `complete` that no model can serve."""
     check_texts(prompts)
     if max_tokens < 1 or n < 1 or not temperature >= 0:
         raise ModelError(
@@ -42,7 +41,8 @@ def check_asked(prompts: Sequence[str], max_tokens: int, temperature: float, n: 
 
 
 def messages(system: str, content: Any) -> list[dict[str, Any]]:
-    """What is said in the system's name, where it says anything, then by the user."""
-    return [{"role": "system", "content": sendable(system)}] * bool(system) + [
-        {"role": "user", "content": content}
-    ]
+    """Return the system's turn, where it has words, and the user's."""
+    user_turn = {"role": "user", "content": content}
+    if not system:
+        return [user_turn]
+    return [{"role": "system", "content": sendable(system)}, user_turn]

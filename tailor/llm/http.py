@@ -8,36 +8,42 @@ from typing import Any
 import numpy as np
 
 from tailor.errors import ModelError
-from tailor.llm.chat import check_asked, check_texts, messages, sendable
+from tailor.llm.chat import check_request, check_texts, messages, sendable
 from tailor.ports.base import Completion, LanguageModel
-from tailor.ports.calls import Calls, Refused
+from tailor.ports.calls import CallFailed, RetryPolicy
 from tailor.ports.openai import called, check_address, check_variable, client
+
+IMAGE_KINDS = {b"\x89PNG": "png", b"\xff\xd8": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
 
 
 @dataclass(frozen=True)
 class HTTPModel(LanguageModel):
     """Any server that offers OpenAI's `/chat/completions`: hosted ones, vLLM, llama.cpp, Ollama.
 
-    Prompts are asked side by side, at most `concurrency` at once to one server; a call that fails
-    because the server is busy or gone is repeated with growing, random pauses until the deadline;
-    after many failures in a row the server is left alone for a while.
+    Prompts are sent side by side, at most `concurrency` at once to one server. A call that fails
+    because the server is busy or gone is repeated with growing, random pauses until the deadline.
+    After many failures in a row the server is left alone for a while.
     """
 
     model: str
+    """Name of the model on the server."""
     base_url: str = "https://api.openai.com/v1"
+    """Address of the server, without `/chat/completions`."""
     api_key_env: str = "OPENAI_API_KEY"
     """The environment variable that holds the key; "": the server wants none."""
     system: str = ""
-    """Said before every prompt, in the system's name."""
+    """System prompt, put before every prompt; "": none."""
     concurrency: int = 8
+    """Calls at once."""
     retries: int = 4
+    """Repetitions of a failed call."""
     deadline_s: float = 120.0
-    """For one `complete`."""
+    """Seconds for one `complete`."""
     more: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Further fields of the request, such as { reasoning_effort = "low" }."""
     echoes: bool = False
-    """The server answers `/completions` with echo and logprobs, as vLLM does: needed for `score`.
-    """
+    """Whether the server answers `/completions` with echo and logprobs, as vLLM does: needed for
+    `score`."""
 
     def __post_init__(self) -> None:
         check_address(self.base_url)
@@ -66,12 +72,13 @@ class HTTPModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        """Raises ModelError where no prompt at all was answered; otherwise the completions of those
-        that failed say why.
+        """Return one completion per prompt; those of prompts that failed hold the error.
+
+        Raises ModelError where no prompt at all was answered.
         """
-        check_asked(prompts, max_tokens, temperature, n)
+        check_request(prompts, max_tokens, temperature, n)
         server = client(self.base_url, self.api_key_env)
-        asked: dict[str, Any] = {
+        request: dict[str, Any] = {
             "model": self.model,
             "max_tokens": max_tokens,
             "temperature": temperature,
@@ -80,34 +87,33 @@ class HTTPModel(LanguageModel):
             **self.more,
         }
         if schema is not None:
-            asked["response_format"] = {
+            request["response_format"] = {
                 "type": "json_schema",
                 "json_schema": {"name": "answer", "schema": dict(schema), "strict": True},
             }
 
-        def one(prompt: str, left_s: float) -> Completion:
-            said: Any = messages(self.system, _content(prompt, images))
+        def complete_one(prompt: str, left_s: float) -> Completion:
+            turns: Any = messages(self.system, _content(prompt, images))
+            completions = server.with_options(timeout=left_s).chat.completions
             return called(
-                lambda: _completion(
-                    server.with_options(timeout=left_s).chat.completions.create(
-                        messages=said, **asked
-                    ),
-                    n,
-                ),
+                lambda: _completion(completions.create(messages=turns, **request), n),
                 self.api_key_env,
             )
 
-        answers = self._calls().all(one, prompts)
-        failed = [answer for answer in answers if isinstance(answer, ModelError)]
-        if failed and len(failed) == len(answers):
-            raise failed[0]
+        answers = self._policy().call_all(complete_one, prompts)
+        failures = [answer for answer in answers if isinstance(answer, ModelError)]
+        if failures and len(failures) == len(answers):
+            raise failures[0]
         return [
             Completion((), error=str(answer)) if isinstance(answer, ModelError) else answer
             for answer in answers
         ]
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """Raises ModelError where the server does not echo, or one pair could not be scored."""
+        """Return (n,) log-probabilities of the answers.
+
+        Raises ModelError where the server does not echo, or one pair could not be scored.
+        """
         check_texts(prompts, answers)
         if not self.echoes:
             raise ModelError(
@@ -116,83 +122,81 @@ class HTTPModel(LanguageModel):
             )
         server = client(self.base_url, self.api_key_env)
 
-        def one(pair: tuple[str, str], left_s: float) -> float:
+        def score_one(pair: tuple[str, str], left_s: float) -> float:
+            prompt, answer = pair
+            completions = server.with_options(timeout=left_s).completions
             return called(
-                lambda: _echoed(
-                    server.with_options(timeout=left_s).completions.create(
+                lambda: _echoed_log_prob(
+                    completions.create(
                         model=self.model,
-                        prompt=pair[0] + pair[1],
+                        prompt=prompt + answer,
                         max_tokens=1,
                         echo=True,
                         logprobs=1,
                         temperature=0,
                     ),
-                    len(pair[0]),
-                    len("".join(pair)),
+                    len(prompt),
+                    len(prompt) + len(answer),
                 ),
                 self.api_key_env,
             )
 
-        found = self._calls().all(
-            one,
-            [
-                (sendable(prompt), sendable(answer))
-                for prompt, answer in zip(prompts, answers, strict=True)
-            ],
-        )
-        for value in found:
-            if isinstance(value, ModelError):
-                raise value
-        return np.array(found, dtype=np.float64)
+        pairs = [
+            (sendable(prompt), sendable(answer))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        scores = self._policy().call_all(score_one, pairs)
+        for score in scores:
+            if isinstance(score, ModelError):
+                raise score
+        return np.array(scores, dtype=np.float64)
 
-    def _calls(self) -> Calls:
-        return Calls(self.base_url, self.concurrency, self.retries, self.deadline_s)
+    def _policy(self) -> RetryPolicy:
+        return RetryPolicy(self.base_url, self.concurrency, self.retries, self.deadline_s)
 
 
 def _content(prompt: str, images: Sequence[bytes]) -> str | list[dict[str, Any]]:
     text = sendable(prompt)
     if not images:
         return text
-    urls = [f"data:image/{_kind(one)};base64,{base64.b64encode(one).decode()}" for one in images]
+    urls = [
+        f"data:image/{_image_kind(image)};base64,{base64.b64encode(image).decode()}"
+        for image in images
+    ]
     return [
         {"type": "text", "text": text},
         *({"type": "image_url", "image_url": {"url": url}} for url in urls),
     ]
 
 
-def _kind(image: bytes) -> str:
-    for start, kind in (
-        (b"\x89PNG", "png"),
-        (b"\xff\xd8", "jpeg"),
-        (b"GIF8", "gif"),
-        (b"RIFF", "webp"),
-    ):
+def _image_kind(image: bytes) -> str:
+    for start, kind in IMAGE_KINDS.items():
         if image.startswith(start):
             return kind
     raise ModelError(f"an image begins with {image[:8]!r}: it must be PNG, JPEG, GIF or WebP")
 
 
 def _completion(answer: Any, n: int) -> Completion:
-    choices = sorted(answer.choices, key=lambda one: one.index)
+    choices = sorted(answer.choices, key=lambda choice: choice.index)
     if len(choices) != n:
-        raise Refused(f"{len(choices)} answers instead of {n}", again=True)
+        raise CallFailed(f"{len(choices)} answers instead of {n}", retryable=True)
     usage = answer.usage
     return Completion(
-        tuple(one.message.content or "" for one in choices),
+        tuple(choice.message.content or "" for choice in choices),
         int(usage.prompt_tokens) if usage else 0,
         int(usage.completion_tokens) if usage else 0,
-        tuple("length" if one.finish_reason == "length" else "stop" for one in choices),
+        tuple("length" if choice.finish_reason == "length" else "stop" for choice in choices),
     )
 
 
-def _echoed(answer: Any, start: int, stop: int) -> float:
-    """The sum of the log-probs of the tokens that begin at characters start to stop."""
-    found = answer.choices[0].logprobs
-    values = [
-        value
-        for at, value in zip(found.text_offset, found.token_logprobs, strict=True)
-        if start <= at < stop and value is not None
+def _echoed_log_prob(answer: Any, start: int, stop: int) -> float:
+    """Return the summed log-prob of the tokens that begin at characters start to stop."""
+    echo = answer.choices[0].logprobs
+    log_probs = [
+        log_prob
+        for offset, log_prob in zip(echo.text_offset, echo.token_logprobs, strict=True)
+        if start <= offset < stop and log_prob is not None
     ]
-    if not values:
-        raise Refused("no log-probs of the answer came back", again=False)
-    return float(sum(values))
+    if not log_probs:
+        raise CallFailed("no log-probs of the answer came back", retryable=False)
+    return float(sum(log_probs))

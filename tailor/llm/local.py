@@ -6,42 +6,52 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
-from tailor.llm.chat import check_asked, check_texts, messages, unmarked
+from tailor.llm.chat import check_request, check_texts, messages, unmarked
 from tailor.llm.gguf_files import rewritten
 from tailor.ports.base import Completion, LanguageModel
-from tailor.ports.weights import KNOWN, where
+from tailor.ports.weights import KNOWN, pulled_folder
 
+# Settings under which the score of an answer depends on nothing but its prompt and the weights.
 EXACT = {
     "INFERENCE_PRECISION_HINT": "f32",
     "KV_CACHE_PRECISION": "f32",
     "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
 }
 AT_ONCE = 64  # prompts handed over together
+CACHE_GIGABYTES = 2
+SHOWN_CHARACTERS = 300  # of another package's message
 _lock = threading.Lock()
+
+
+class _Pair(NamedTuple):
+    """The tokens of a prompt and of its answer."""
+
+    prompt: list[int]
+    answer: list[int]
 
 
 @dataclass(frozen=True)
 class LocalModel(LanguageModel):
-    """A GGUF model in this process, by openvino-genai; without a name SmolLM2-135M-Instruct, which
-    `tailor models pull smollm2-135m` fetches.
+    """A GGUF model in this process, by openvino-genai; by default SmolLM2-135M-Instruct.
 
-    At "exact" precision scores are those of the file's weights, and depend on nothing else, to
-    1e-3; "fast" rounds weights to 8 bits and computes in shorter numbers, so that texts come sooner
-    and scores are off by tenths. Such a small model writes fluently and judges poorly: measure
-    before you rely on it.
+    `tailor models pull smollm2-135m` fetches it. At "exact" precision scores are those of the
+    file's weights, and depend on nothing else, to 1e-3; "fast" rounds weights to 8 bits and
+    computes in shorter numbers, so that texts come sooner and scores are off by tenths. Such a
+    small model writes fluently and judges poorly: measure before you rely on it.
     """
 
     model: str = "smollm2-135m"
     """A name of `tailor models list`, or the path of a GGUF file."""
     precision: Literal["exact", "fast"] = "exact"
+    """Whether scores are exact, or texts come sooner."""
     system: str = "You are a helpful assistant."
-    """Said before every prompt."""
+    """System prompt, put before every prompt."""
     context: int = 4096
     """Tokens of a prompt and its answer; a longer prompt is refused."""
 
@@ -55,7 +65,7 @@ class LocalModel(LanguageModel):
 
     def _file(self) -> Path:
         if self.model in KNOWN:
-            return where(self.model) / next(iter(KNOWN[self.model].files))
+            return pulled_folder(self.model) / next(iter(KNOWN[self.model].files))
         path = Path(self.model)
         if path.suffix != ".gguf" or not path.is_file():
             raise ModelError(
@@ -68,7 +78,7 @@ class LocalModel(LanguageModel):
         return frozenset({"score", "schema", "seed"})
 
     def tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return how many tokens a text has."""
         return len(self._ids(text))
 
     def complete(
@@ -82,43 +92,43 @@ class LocalModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        """A prompt that does not fit the context gets an error. With a schema a text that ends with
-        "stop" is JSON that meets it.
+        """Return one completion per prompt; one over the context holds an error.
+
+        With a schema, a text that ends with "stop" is JSON that meets it.
         """
-        check_asked(prompts, max_tokens, temperature, n)
+        check_request(prompts, max_tokens, temperature, n)
         if images:
             raise ModelError("LocalModel reads no images: use an HTTPModel of a server that does")
-        ready = [self._chat(prompt) for prompt in prompts]
-        lengths = [len(self._ids(text)) for text in ready]
-        out = [
-            Completion(
-                (),
-                length,
-                error=(
-                    f"the prompt has {length} tokens, {max_tokens} more are asked for, and the"
-                    f" context is {self.context}"
-                ),
-            )
-            for length in lengths
-        ]
-        fitting = [at for at, length in enumerate(lengths) if length + max_tokens <= self.context]
+        chats = [self._chat(prompt) for prompt in prompts]
+        lengths = [len(self._ids(chat)) for chat in chats]
+        completions = [self._too_long(length, max_tokens) for length in lengths]
+        fitting = [i for i, length in enumerate(lengths) if length + max_tokens <= self.context]
         for start in range(0, len(fitting), AT_ONCE):
-            some = fitting[start : start + AT_ONCE]
-            settings = [self._settings(max_tokens, temperature, n, seed, schema) for _ in some]
-            with _lock:
-                try:
-                    found = self._pipeline().generate([ready[at] for at in some], settings)
-                except RuntimeError as error:  # a schema that it does not know, above all
-                    raise ModelError(
-                        "openvino-genai refuses what is asked:"
-                        f" {str(error).strip().splitlines()[-1][:300]}"
-                    ) from error
-            for at, one in zip(some, found, strict=True):
-                texts = tuple(one.m_generation_ids)
-                written = [len(self._ids(text)) for text in texts]
-                finish = tuple("length" if count >= max_tokens else "stop" for count in written)
-                out[at] = Completion(texts, lengths[at], sum(written), finish)
-        return out
+            batch = fitting[start : start + AT_ONCE]
+            settings = self._settings(max_tokens, temperature, n, seed, schema)
+            outputs = self._generate([chats[i] for i in batch], settings)
+            for i, output in zip(batch, outputs, strict=True):
+                texts = tuple(output.m_generation_ids)
+                counts = [len(self._ids(text)) for text in texts]
+                finish = tuple("length" if count >= max_tokens else "stop" for count in counts)
+                completions[i] = Completion(texts, lengths[i], sum(counts), finish)
+        return completions
+
+    def _too_long(self, length: int, max_tokens: int) -> Completion:
+        error = (
+            f"the prompt has {length} tokens, {max_tokens} more are asked for, and the context is"
+            f" {self.context}"
+        )
+        return Completion((), length, error=error)
+
+    def _generate(self, chats: list[str], settings: Any) -> list[Any]:
+        with _lock:
+            try:
+                outputs: list[Any] = self._pipeline().generate(chats, [settings] * len(chats))
+                return outputs
+            except RuntimeError as error:  # a schema that it does not know, above all
+                reason = str(error).strip().splitlines()[-1][:SHOWN_CHARACTERS]
+                raise ModelError(f"openvino-genai refuses what is asked: {reason}") from error
 
     def _settings(
         self,
@@ -128,90 +138,81 @@ class LocalModel(LanguageModel):
         seed: int,
         schema: Mapping[str, Any] | None,
     ) -> Any:
-        genai = _genai()
-        made = genai.GenerationConfig()
-        made.max_new_tokens, made.num_return_sequences, made.apply_chat_template = (
-            max_tokens,
-            n,
-            False,
-        )
-        made.do_sample = temperature > 0
-        if temperature > 0:
-            made.temperature, made.rng_seed = temperature, seed
-        elif n > 1:
+        if n > 1 and not temperature:
             raise ModelError(
                 f"n is {n} at temperature 0: all answers would be the same; set a temperature"
             )
+        genai = _genai()
+        settings = genai.GenerationConfig()
+        settings.max_new_tokens = max_tokens
+        settings.num_return_sequences = n
+        settings.apply_chat_template = False
+        settings.do_sample = temperature > 0
+        if temperature > 0:
+            settings.temperature = temperature
+            settings.rng_seed = seed
         if schema is not None:
-            made.structured_output_config = genai.StructuredOutputConfig(
+            settings.structured_output_config = genai.StructuredOutputConfig(
                 json_schema=json.dumps(schema)
             )
-        return made
+        return settings
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) log-probability of all tokens of each answer, put after the prompt as the
-        assistant's words. Raises ModelError for an empty answer.
+        """Return (n,) log-probabilities of all tokens of each answer.
+
+        The answer follows the prompt as the assistant's words. Raises ModelError for an empty
+        answer, and for one that does not fit the context.
         """
         check_texts(prompts, answers)
-        import openvino
-
-        genai, pairs = (
-            _genai(),
-            [
-                (self._ids(self._chat(prompt)), self._ids(answer))
-                for prompt, answer in zip(prompts, answers, strict=True)
-            ],
-        )
-        for (asked, said), answer in zip(pairs, answers, strict=True):
-            if not said or len(asked) + len(said) >= self.context:
+        pairs = [
+            _Pair(self._ids(self._chat(prompt)), self._ids(answer))
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        for pair, answer in zip(pairs, answers, strict=True):
+            if not pair.answer or len(pair.prompt) + len(pair.answer) >= self.context:
                 raise ModelError(
-                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of"
-                    f" {len(asked)}: at least 1, and fewer than {self.context} together"
+                    f"the answer {answer[:40]!r} has {len(pair.answer)} tokens after a prompt of"
+                    f" {len(pair.prompt)}: at least 1, and fewer than {self.context} together"
                 )
-        out = np.zeros(len(pairs))
+        scores: list[float] = []
         for start in range(0, len(pairs), AT_ONCE):
             with _lock:
-                pipeline, handles = self._pipeline(), []
-                for at, (asked, said) in enumerate(pairs[start : start + AT_ONCE]):
-                    settings = genai.GenerationConfig()
-                    (
-                        settings.max_new_tokens,
-                        settings.echo,
-                        settings.logprobs,
-                        settings.ignore_eos,
-                    ) = (1, True, 1, True)
-                    handles.append(
-                        pipeline.add_request(
-                            start + at,
-                            openvino.Tensor(np.array([asked + said], dtype=np.int64)),
-                            settings,
-                        )
-                    )
-                while pipeline.has_non_finished_requests():
-                    pipeline.step()
-                for at, handle in enumerate(handles, start=start):
-                    asked, said = pairs[at]
-                    values = list(handle.read_all()[0].generated_log_probs)
-                    out[at] = sum(values[len(asked) : len(asked) + len(said)])
-        return out
+                scores += self._scores(pairs[start : start + AT_ONCE], start)
+        return np.array(scores, dtype=np.float64)
+
+    def _scores(self, pairs: Sequence[_Pair], first_id: int) -> list[float]:
+        import openvino
+
+        pipeline = self._pipeline()
+        settings = _genai().GenerationConfig()
+        settings.max_new_tokens = 1
+        settings.echo = True
+        settings.logprobs = 1
+        settings.ignore_eos = True
+        handles = []
+        for request_id, pair in enumerate(pairs, first_id):
+            ids = openvino.Tensor(np.array([pair.prompt + pair.answer], dtype=np.int64))
+            handles.append(pipeline.add_request(request_id, ids, settings))
+        while pipeline.has_non_finished_requests():
+            pipeline.step()
+        scores = []
+        for pair, handle in zip(pairs, handles, strict=True):
+            log_probs = list(handle.read_all()[0].generated_log_probs)
+            start = len(pair.prompt)
+            scores.append(float(sum(log_probs[start : start + len(pair.answer)])))
+        return scores
 
     def _chat(self, prompt: str) -> str:
-        """The prompt as the model was taught to see it; marks of roles inside it are taken apart."""
-        said = messages(self.system, unmarked(prompt))
-        text: str = (
-            self._pipeline().get_tokenizer().apply_chat_template(said, add_generation_prompt=True)
-        )
+        """Return a prompt in the model's chat format; marks of roles are broken up."""
+        turns = messages(self.system, unmarked(prompt))
+        tokenizer = self._pipeline().get_tokenizer()
+        text: str = tokenizer.apply_chat_template(turns, add_generation_prompt=True)
         return text
 
     def _ids(self, text: str) -> list[int]:
-        found: list[int] = (
-            self._pipeline()
-            .get_tokenizer()
-            .encode(text, add_special_tokens=False)
-            .input_ids.data[0]
-            .tolist()
-        )
-        return found
+        encoded = self._pipeline().get_tokenizer().encode(text, add_special_tokens=False)
+        ids: list[int] = encoded.input_ids.data[0].tolist()
+        return ids
 
     def _pipeline(self) -> Any:
         return _loaded(str(self._file()), self.precision)
@@ -245,13 +246,14 @@ def _loaded(path: str, precision: str) -> Any:
 def _load(path: str, precision: str) -> Any:
     genai = _genai()
     settings = genai.SchedulerConfig()
-    settings.cache_size = 2
+    settings.cache_size = CACHE_GIGABYTES
+    is_exact = precision == "exact"
     try:
-        file = rewritten(Path(path), "float16" if precision == "exact" else "int8")
+        file = rewritten(Path(path), "float16" if is_exact else "int8")
         return genai.ContinuousBatchingPipeline(
-            str(file), settings, "CPU", EXACT if precision == "exact" else {}
+            str(file), settings, "CPU", EXACT if is_exact else {}
         )
     except RuntimeError as error:
         raise ModelError(
-            f"{path} cannot be loaded by openvino-genai: {str(error)[:300]}"
+            f"{path} cannot be loaded by openvino-genai: {str(error)[:SHOWN_CHARACTERS]}"
         ) from error

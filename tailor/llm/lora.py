@@ -1,6 +1,4 @@
-"""Teaching a language model from pairs of prompt and answer, by low-rank additions to some of its
-matrices.
-"""
+"""Teach a language model from pairs of prompt and answer, by low-rank additions (LoRA)."""
 
 import dataclasses
 import math
@@ -14,16 +12,15 @@ import numpy as np
 from tailor.core.run import Run
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, write_adapter
-from tailor.llm.torch_model import TorchModel, answer_log_probs
+from tailor.llm.torch_model import TokenPair, TorchModel, answer_log_probs
 
 
 @dataclass(frozen=True)
 class LoRA:
-    """Two thin matrices beside each of some matrices learn what is new, and the model itself stays
-    as it is (Hu et al. 2022).
+    """Two thin matrices beside some matrices of a model learn; the model stays.
 
-    The loss is the mean cross-entropy of the answers' tokens, and of the mark that ends them;
-    prompts are read as `TorchModel` asks them. What comes out is a folder for
+    The loss is the mean cross-entropy of the answers' tokens, and of the mark that ends them (Hu et
+    al. 2022); prompts are formatted as `TorchModel` formats them. The result is a folder for
     `TorchModel(adapter=...)`: it belongs to the weights it was taught to, and to this reader of
     them (`LocalModel` takes none).
     """
@@ -31,14 +28,15 @@ class LoRA:
     rank: int = 8
     """Width of the thin matrices."""
     alpha: float = 16.0
-    """What they add is multiplied by alpha / rank."""
+    """Scale of the additions: they are multiplied by alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    """Names of the linear layers that they stand beside."""
+    """Names of the linear layers that get thin matrices."""
     dropout: float = 0.0
-    """Share of their input zeroed while learning."""
+    """Share of the thin matrices' input zeroed while learning."""
     lr: float = 1e-3
-    """Highest step; falls in a straight line to a hundredth."""
+    """Peak learning rate; linear decay to 1 %."""
     epochs: int = 5
+    """Passes over all pairs."""
     batch_size: int = 4
     """Pairs a step."""
 
@@ -61,13 +59,12 @@ class LoRA:
         run: Run = Run(),
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Teach `model` to answer as in the pairs and write the adapter to `folder`; returns what
-        training reports, with the adapter's hash.
+        """Teach `model` to answer as in the pairs and write the adapter to `folder`.
 
-        The same pairs, settings and seed give the same adapter on one machine. A deadline ends
-        training and keeps what was learned until then. Raises ModelError for no pairs, for answers
-        that are empty or do not fit the model's context, for targets that the model lacks, and
-        where the folder is there already.
+        Returns the training report with the adapter's hash. The same pairs, settings and seed give
+        the same adapter on one machine. A deadline ends training and keeps what was learned until
+        then. Raises ModelError for no pairs, for answers that are empty or do not fit the model's
+        context, for targets that the model lacks, and where the folder exists already.
         """
         folder = Path(folder)
         if not len(prompts) or len(prompts) != len(answers):
@@ -83,28 +80,24 @@ class LoRA:
             raise ModelError(
                 f"the model has the adapter {model.adapter!r} already: teach the model without one"
             )
-        pairs = model.pairs(prompts, answers, more=1)
-        tokenizer, network = self._begun(model, run.seed)
-        pairs = [(asked, [*said, tokenizer.eos_token_id]) for asked, said in pairs]
-        report = self._taught(network, pairs, tokenizer.eos_token_id, run)
-        settings = dataclasses.asdict(self)
-        write_adapter(
-            folder,
-            network,
-            {
-                "base": model.base_digest(),
-                "system": model.system,
-                "pairs": len(pairs),
-                "seed": run.seed,
-                **settings,
-                **report,
-            },
-            overwrite,
-        )
+        pairs = model.pairs(prompts, answers, extra=1)
+        tokenizer, network = self._adapted(model, run.seed)
+        end = tokenizer.eos_token_id
+        pairs = [TokenPair(pair.prompt, [*pair.answer, end]) for pair in pairs]
+        report = self._train(network, pairs, end, run)
+        record = {
+            "base": model.base_digest(),
+            "system": model.system,
+            "pairs": len(pairs),
+            "seed": run.seed,
+            **dataclasses.asdict(self),
+            **report,
+        }
+        write_adapter(folder, network, record, overwrite)
         return {"adapter": adapter_digest(folder), **report}
 
-    def _begun(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
-        """The tokenizer, and a network of its own with thin matrices that add nothing yet."""
+    def _adapted(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
+        """Return the tokenizer, and a copy of the network whose additions are still zero."""
         try:
             import torch
             from peft import LoraConfig, get_peft_model
@@ -113,16 +106,16 @@ class LoRA:
                 "adapters need the package peft: pip install 'tailor-engine[llm]'"
             ) from error
         tokenizer, network = model.fresh()
-        linear = {
+        linear_layers = {
             name.rpartition(".")[2]
             for name, part in network.named_modules()
             if isinstance(part, torch.nn.Linear)
         }
-        unknown = [name for name in self.targets if name not in linear]
+        unknown = [name for name in self.targets if name not in linear_layers]
         if unknown:
             raise ModelError(
                 f"targets names {unknown[0]!r}: the model's linear layers are"
-                f" {', '.join(sorted(linear))}"
+                f" {', '.join(sorted(linear_layers))}"
             )
         settings = LoraConfig(  # alpha is an int by its type and a number by its use
             r=self.rank,
@@ -133,25 +126,21 @@ class LoRA:
         )
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            taught = get_peft_model(network, settings)
-        taught.peft_config["default"].base_model_name_or_path = model.model
-        return tokenizer, taught
+            adapted = get_peft_model(network, settings)
+        adapted.peft_config["default"].base_model_name_or_path = model.model
+        return tokenizer, adapted
 
-    def _taught(
-        self, network: Any, pairs: list[tuple[list[int], list[int]]], filler: int, run: Run
-    ) -> dict[str, Any]:
+    def _train(self, network: Any, pairs: list[TokenPair], filler: int, run: Run) -> dict[str, Any]:
         from tailor.nn.fitting import Recipe, fit_net
 
-        def batches(rng: np.random.Generator) -> list[list[tuple[list[int], list[int]]]]:
-            order = rng.permutation(len(pairs))
-            return [
-                [pairs[at] for at in some]
-                for some in np.array_split(order, math.ceil(len(order) / self.batch_size))
-            ]
+        batch_count = math.ceil(len(pairs) / self.batch_size)
 
-        def loss(batch: list[tuple[list[int], list[int]]], rng: np.random.Generator) -> Any:
-            return -answer_log_probs(network, batch, filler).sum() / sum(
-                len(said) for _, said in batch
-            )
+        def batches(rng: np.random.Generator) -> list[list[TokenPair]]:
+            parts = np.array_split(rng.permutation(len(pairs)), batch_count)
+            return [[pairs[i] for i in part] for part in parts]
+
+        def loss(batch: list[TokenPair], rng: np.random.Generator) -> Any:
+            tokens = sum(len(pair.answer) for pair in batch)
+            return -answer_log_probs(network, batch, filler).sum() / tokens
 
         return fit_net(network, batches, loss, run, Recipe(self.epochs, self.lr), key="lora")

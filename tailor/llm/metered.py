@@ -5,57 +5,91 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tailor.errors import ModelError
-from tailor.llm.chat import check_asked, check_texts
+from tailor.llm.chat import check_request, check_texts
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
 
 
 @dataclass
 class Spent:
-    """What was used so far."""
+    """Counts of calls, tokens, money and time."""
 
     calls: int = 0
+    """Prompts that were sent."""
     tokens_in: int = 0
+    """Tokens read."""
     tokens_out: int = 0
+    """Tokens written."""
     usd: float = 0.0
+    """Price of the tokens."""
     seconds: float = 0.0
+    """Seconds that the calls took."""
     refused: int = 0
-    """Prompts that were not asked, because a cap would have been passed."""
+    """Prompts that were not sent, because a cap would have been passed."""
     cached: int = 0
     """Answers that cost nothing."""
 
 
+class _Cap(NamedTuple):
+    """A limit, the amount spent so far, and the most that a call can need."""
+
+    name: str
+    spent: float
+    needed: float
+    limit: float | None
+
+    @property
+    def is_passed(self) -> bool:
+        if self.limit is None:
+            return False
+        is_used_up = self.spent >= self.limit
+        if self.name == "max_seconds":  # a call's seconds are unknown before it ends
+            return is_used_up
+        return self.limit == 0 or self.spent + self.needed > self.limit
+
+    @property
+    def refusal(self) -> str:
+        return (
+            f"not asked: {self.name} is {self.limit:g}, {self.spent:g} are spent and this could"
+            f" need {self.needed:g}"
+        )
+
+
 @dataclass(frozen=True)
 class Metered(LanguageModel):
-    """Counts calls, tokens, money and seconds; a prompt that could pass a cap is not asked, and its
-    completion says so.
+    """Counts calls, tokens, money and seconds, and refuses prompts that could pass a cap.
 
-    Before a prompt is asked, the most it can cost is set aside: its tokens as estimated, and an
-    answer of full length. What it did cost replaces that afterwards, so however many threads ask,
-    no cap is passed by more than an estimate was wrong, and `max_seconds` by no more than one call.
-    Tokens that a server does not count are estimated.
+    The completion of a refused prompt holds the reason. Before a prompt is sent, the most it can
+    cost is set aside: its tokens as estimated, and an answer of full length. Its true cost replaces
+    that afterwards, so that with any number of threads no cap is passed by more than the error of
+    an estimate, and `max_seconds` by no more than one call. Tokens that a server does not count are
+    estimated.
     """
 
     inner: LanguageModel
+    """The model that answers."""
     usd_per_million_in: float = 0.0
-    """Price of tokens read."""
+    """Price of a million tokens read."""
     usd_per_million_out: float = 0.0
-    """Price of tokens written."""
+    """Price of a million tokens written."""
     max_usd: float | None = None
+    """Most that all calls may cost; None: any amount."""
     max_tokens_all: int | None = None
-    """Read and written, of all calls."""
+    """Most tokens that all calls may read and write; None: any number."""
     max_calls: int | None = None
+    """Most prompts that may be sent; None: any number."""
     max_seconds: float | None = None
-    """Of calls; threads then wait for each other."""
+    """Seconds after which no call begins, summed over calls; threads then wait for each other."""
     dry_run: bool = False
-    """Ask nothing; `spent` then holds the most it would cost."""
+    """Whether nothing is sent; `spent` then holds the most it would cost."""
 
     spent: Spent = field(init=False, default_factory=Spent, compare=False)
+    """Counts so far."""
     _lock: Any = field(init=False, default_factory=threading.Lock, compare=False, repr=False)
     _one_by_one: Any = field(init=False, default_factory=threading.Lock, compare=False, repr=False)
 
@@ -68,7 +102,7 @@ class Metered(LanguageModel):
             self.max_calls,
             self.max_seconds,
         )
-        if any(one is not None and not one >= 0 for one in caps):
+        if any(cap is not None and not cap >= 0 for cap in caps):
             raise ModelError(f"prices and caps must not be negative, got {caps}")
         if self.max_usd is not None and not (self.usd_per_million_in or self.usd_per_million_out):
             raise ModelError(
@@ -84,10 +118,11 @@ class Metered(LanguageModel):
         return self.inner.capabilities()
 
     def estimate(self, prompts: Sequence[str], max_tokens: int = 256, n: int = 1) -> Spent:
-        """The most that asking these prompts can cost, by estimated tokens; nothing is asked."""
+        """Return the most that these prompts can cost, by estimated tokens; nothing is sent."""
         check_texts(prompts)
-        read, written = sum(map(estimated_tokens, prompts)), max_tokens * n * len(prompts)
-        return Spent(len(prompts), read, written, self._usd(read, written))
+        tokens_in = sum(map(estimated_tokens, prompts))
+        tokens_out = max_tokens * n * len(prompts)
+        return Spent(len(prompts), tokens_in, tokens_out, self._usd(tokens_in, tokens_out))
 
     def complete(
         self,
@@ -100,14 +135,14 @@ class Metered(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        check_asked(prompts, max_tokens, temperature, n)
-        most = [self.estimate([prompt], max_tokens, n) for prompt in prompts]
+        check_request(prompts, max_tokens, temperature, n)
+        estimates = [self.estimate([prompt], max_tokens, n) for prompt in prompts]
         with self._turn():
-            why = [self._set_aside(one) for one in most]
-            return self._asked(
+            refusals = [self._set_aside(estimate) for estimate in estimates]
+            return self._complete_allowed(
                 prompts,
-                most,
-                why,
+                estimates,
+                refusals,
                 max_tokens=max_tokens,
                 temperature=temperature,
                 n=n,
@@ -116,109 +151,99 @@ class Metered(LanguageModel):
                 images=images,
             )
 
-    def _asked(
-        self, prompts: Sequence[str], most: Sequence[Spent], why: Sequence[str], **how: Any
+    def _complete_allowed(
+        self,
+        prompts: Sequence[str],
+        estimates: Sequence[Spent],
+        refusals: Sequence[str],
+        **settings: Any,
     ) -> list[Completion]:
-        """The completions of the prompts that nothing stands in the way of, and of the others why
-        not.
-        """
-        asked = [at for at, reason in enumerate(why) if not reason]
-        out = [Completion((), error=reason or "dry run: nothing was asked") for reason in why]
-        if not asked or self.dry_run:
-            return out
-        started, answers = time.perf_counter(), None
+        """Return completions of the prompts without a refusal, and the refusals of the others."""
+        allowed = [i for i, refusal in enumerate(refusals) if not refusal]
+        completions = [
+            Completion((), error=refusal or "dry run: nothing was asked") for refusal in refusals
+        ]
+        if not allowed or self.dry_run:
+            return completions
+        start_s = time.perf_counter()
+        answers = None
         try:
-            answers = self.inner.complete([prompts[at] for at in asked], **how)
+            answers = self.inner.complete([prompts[i] for i in allowed], **settings)
         finally:
-            self._settle([most[at] for at in asked], answers, time.perf_counter() - started)
-        for at, answer in zip(asked, answers, strict=True):
-            out[at] = answer
-        return out
+            seconds = time.perf_counter() - start_s
+            self._settle([estimates[i] for i in allowed], answers, seconds)
+        for i, answer in zip(allowed, answers, strict=True):
+            completions[i] = answer
+        return completions
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """Raises ModelError, before anything is asked, where a cap would be passed: half of the
-        scores are of no use.
+        """Return (n,) log-probabilities of the answers.
+
+        Raises ModelError, before anything is sent, where a cap would be passed: half of the scores
+        would be of no use.
         """
         check_texts(prompts, answers)
-        most = self.estimate(
-            [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)], 0
-        )
+        texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        estimate = self.estimate(texts, 0)
         with self._turn():
-            if reason := self._set_aside(most):
-                raise ModelError(reason)
-            if self.dry_run:
-                raise ModelError("dry run: nothing was asked")
-            started = time.perf_counter()
+            refusal = self._set_aside(estimate)
+            if refusal or self.dry_run:
+                raise ModelError(refusal or "dry run: nothing was asked")
+            start_s = time.perf_counter()
             try:
                 return self.inner.score(prompts, answers)
             finally:
                 with self._lock:
-                    self.spent.seconds += time.perf_counter() - started
+                    self.spent.seconds += time.perf_counter() - start_s
 
     def _turn(self) -> AbstractContextManager[Any]:
-        """Where seconds are limited, calls wait for each other: what one takes is known only when
-        it has ended.
-        """
+        """Let calls wait for each other where seconds are limited: one counts when it has ended."""
         return nullcontext() if self.max_seconds is None else self._one_by_one
 
     def _usd(self, tokens_in: int, tokens_out: int) -> float:
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
-    def _set_aside(self, most: Spent) -> str:
-        """Count the most that a call can cost as spent; or, where a cap stands in the way, say
-        which.
-        """
+    def _set_aside(self, estimate: Spent) -> str:
+        """Count a call's estimate as spent; or return the refusal of a cap."""
         with self._lock:
-            now = self.spent
-            for name, so_far, more, cap in (
-                ("max_calls", now.calls, most.calls, self.max_calls),
-                (
-                    "max_tokens_all",
-                    now.tokens_in + now.tokens_out,
-                    most.tokens_in + most.tokens_out,
-                    self.max_tokens_all,
-                ),
-                ("max_usd", now.usd, most.usd, self.max_usd),
-                ("max_seconds", now.seconds, 0.0, self.max_seconds),
-            ):
-                if cap is not None and (
-                    so_far + more > cap
-                    or (cap == 0 and name != "max_usd")
-                    or (name == "max_seconds" and so_far >= cap)
-                ):
-                    now.refused += 1
-                    return (
-                        f"not asked: {name} is {cap:g}, {so_far:g} are spent and this could need"
-                        f" {more:g}"
-                    )
-            if self.max_usd == 0:
-                now.refused += 1
-                return "not asked: max_usd is 0"
-            now.calls, now.usd = now.calls + most.calls, now.usd + most.usd
-            now.tokens_in, now.tokens_out = (
-                now.tokens_in + most.tokens_in,
-                now.tokens_out + most.tokens_out,
+            spent = self.spent
+            tokens = spent.tokens_in + spent.tokens_out
+            needed_tokens = estimate.tokens_in + estimate.tokens_out
+            caps = (
+                _Cap("max_calls", spent.calls, estimate.calls, self.max_calls),
+                _Cap("max_tokens_all", tokens, needed_tokens, self.max_tokens_all),
+                _Cap("max_usd", spent.usd, estimate.usd, self.max_usd),
+                _Cap("max_seconds", spent.seconds, 0.0, self.max_seconds),
             )
+            for cap in caps:
+                if cap.is_passed:
+                    spent.refused += 1
+                    return cap.refusal
+            spent.calls += estimate.calls
+            spent.usd += estimate.usd
+            spent.tokens_in += estimate.tokens_in
+            spent.tokens_out += estimate.tokens_out
             return ""
 
     def _settle(
-        self, most: Sequence[Spent], answers: Sequence[Completion] | None, seconds: float
+        self, estimates: Sequence[Spent], answers: Sequence[Completion] | None, seconds: float
     ) -> None:
-        """Replace what was set aside by what was used; a call that broke off is counted at its
-        most.
-        """
+        """Replace estimates by the true costs; a call that broke off counts at its estimate."""
         with self._lock:
             self.spent.seconds += seconds
-            for one, answer in zip(most, answers or (), strict=False):
-                read, written = (0, 0) if answer.is_cached or answer.error else _used(answer, one)
+            for estimate, answer in zip(estimates, answers or (), strict=False):
+                tokens_in, tokens_out = _tokens_used(answer, estimate)
                 self.spent.cached += answer.is_cached
-                self.spent.tokens_in += read - one.tokens_in
-                self.spent.tokens_out += written - one.tokens_out
-                self.spent.usd += self._usd(read, written) - one.usd
+                self.spent.tokens_in += tokens_in - estimate.tokens_in
+                self.spent.tokens_out += tokens_out - estimate.tokens_out
+                self.spent.usd += self._usd(tokens_in, tokens_out) - estimate.usd
 
 
-def _used(answer: Completion, most: Spent) -> tuple[int, int]:
-    """Tokens read and written, as the model counts them; estimated where it counts none."""
+def _tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
+    """Return tokens read and written, estimated where the model counts none."""
+    if answer.is_cached or answer.error:
+        return 0, 0
     if answer.tokens_in or answer.tokens_out:
         return answer.tokens_in, answer.tokens_out
-    return most.tokens_in, min(most.tokens_out, sum(map(estimated_tokens, answer.texts)))
+    written = sum(map(estimated_tokens, answer.texts))
+    return estimate.tokens_in, min(estimate.tokens_out, written)

@@ -1,5 +1,6 @@
-"""Prompts: templates with declared slots, filled within a budget of tokens that never costs the
-instruction.
+"""Prompts: templates with declared slots, filled within a budget of tokens.
+
+The budget shortens foreign texts and never the instruction.
 """
 
 import re
@@ -8,60 +9,59 @@ from dataclasses import dataclass, field
 
 from tailor.data.nouns import Profile
 from tailor.errors import ModelError, nearest
-from tailor.llm.fencing import CLOSE, Fenced, fenced
+from tailor.llm.fencing import CLOSE, OPEN, Fenced, fenced
 from tailor.text.percentiles import Percentiles
 
 SLOT = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 CUT = "..."
-LEAST = 8  # tokens that every text keeps
+BYTES_PER_TOKEN = 3  # fewer than most texts have
 
 
 def estimated_tokens(text: str) -> int:
-    """Tokens of a text where no tokenizer is at hand: a third of its bytes, which is more than most
-    need.
-    """
-    return len(text.encode("utf-8", "replace")) // 3 + 1
+    """Return an upper estimate of a text's tokens, for want of a tokenizer."""
+    return len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN + 1
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt ready to be asked, and what happened to what was put into it."""
+    """A prompt ready to be sent, with what happened to the texts in it."""
 
     text: str
     tokens: int
     shortened: tuple[str, ...] = ()
     """Slots, or slot[n], whose text was cut."""
     flagged: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Slot, or slot[n] -> what in it spoke to the model and was taken out."""
+    """Slot, or slot[n] -> the parts that spoke to the model and were taken out."""
 
 
 @dataclass(frozen=True)
 class Template:
-    """A text with slots in braces, each declared as `trusted` (ours), `foreign` (an item's or a
-    user's words) or `listed` (several foreign texts, numbered from 1).
+    """A text with slots in braces, each declared as trusted, foreign or listed.
 
-    What is foreign is fenced, and shortened where the budget is too small; the template's own words
-    never are, so that the instruction at its end always stands. Foreign texts are put in after all
+    Foreign text is fenced, and shortened where the budget is too small; the template's own words
+    never are, so that the instruction at its end always remains. Foreign texts are put in after all
     slots are found: braces in them mean nothing.
     """
 
     text: str
+    """The template, such as "Rank: {items}"."""
     trusted: tuple[str, ...] = ()
+    """Slots of our own words."""
     foreign: tuple[str, ...] = ()
+    """Slots of an item's or a user's words."""
     listed: tuple[str, ...] = ()
+    """Slots of several foreign texts, numbered from 1."""
 
     def __post_init__(self) -> None:
-        declared, used = [*self.trusted, *self.foreign, *self.listed], SLOT.findall(self.text)
+        declared = [*self.trusted, *self.foreign, *self.listed]
+        used = SLOT.findall(self.text)
         for name in used:
             if name not in declared:
                 raise ModelError(
                     f"the template uses {{{name}}}, which is not declared.{nearest(name, declared)}"
                 )
-        if (
-            len(set(declared)) != len(declared)
-            or set(declared) != set(used)
-            or len(set(used)) != len(used)
-        ):
+        has_repetitions = len(set(declared)) != len(declared) or len(set(used)) != len(used)
+        if has_repetitions or set(declared) != set(used):
             raise ModelError(
                 f"declared slots are {declared}, the template uses {used}: declare each once, use"
                 " each once"
@@ -71,103 +71,116 @@ class Template:
         self,
         budget: int,
         tokens: Callable[[str], int] = estimated_tokens,
-        **given: str | Sequence[str],
+        **slots: str | Sequence[str],
     ) -> Prompt:
-        """The prompt of at most `budget` tokens. Raises ModelError for slots that are missing or
-        unknown, and where the template alone is too long.
+        """Return the prompt with its slots filled, of at most `budget` tokens.
+
+        `tokens` counts them. Raises ModelError for slots that are missing or unknown, and where the
+        template alone is too long.
         """
-        names = {*self.trusted, *self.foreign, *self.listed}
-        for name in names ^ set(given):
-            raise ModelError(
-                f"slot {name} is"
-                f" {'not given' if name in names else f'unknown.{nearest(name, names)}'}"
-            )
-        for name in self.listed:
-            if isinstance(given[name], str):
-                raise ModelError(
-                    f"slot {name} is one text, {given[name][:40]!r}: give a list of texts"
-                )
-        pieces = {name: fenced(str(given[name])) for name in self.foreign}
+        self._check(slots)
+        trusted = {name: str(slots[name]) for name in self.trusted}
+        pieces = {name: fenced(str(slots[name])) for name in self.foreign}
         pieces |= {
-            f"{name}[{at}]": fenced(text)
+            f"{name}[{number}]": fenced(text)
             for name in self.listed
-            for at, text in enumerate(given[name], start=1)
+            for number, text in enumerate(slots[name], start=1)
         }
-        own = self._with(
-            {name: str(given[name]) for name in self.trusted}, dict.fromkeys(pieces, f"<<{CUT}>>")
+        texts = self._shortened(trusted, pieces, budget, tokens)
+        prompt = self._join(trusted, texts)
+        return Prompt(
+            prompt,
+            tokens(prompt),
+            tuple(name for name, piece in pieces.items() if texts[name] != piece.text),
+            {name: piece.removed for name, piece in pieces.items() if piece.removed},
         )
-        room = budget - tokens(own)
+
+    def _check(self, values: Mapping[str, str | Sequence[str]]) -> None:
+        names = {*self.trusted, *self.foreign, *self.listed}
+        for name in names - set(values):
+            raise ModelError(f"slot {name} is not given")
+        for name in set(values) - names:
+            raise ModelError(f"slot {name} is unknown.{nearest(name, names)}")
+        for name in self.listed:
+            if isinstance(values[name], str):
+                raise ModelError(
+                    f"slot {name} is one text, {values[name][:40]!r}: give a list of texts"
+                )
+
+    def _shortened(
+        self,
+        trusted: Mapping[str, str],
+        pieces: Mapping[str, Fenced],
+        budget: int,
+        tokens: Callable[[str], int],
+    ) -> dict[str, str]:
+        """Return the foreign texts, cut so that the prompt keeps to its budget."""
+        template_tokens = tokens(self._join(trusted, dict.fromkeys(pieces, OPEN + CUT + CLOSE)))
+        room = budget - template_tokens
         if room < 0:
             raise ModelError(
                 f"a budget of {budget} tokens is too small: the template and its {len(pieces)}"
-                f" slots need {tokens(own)} before any text"
+                f" slots need {template_tokens} before any text"
             )
-        kept = _within(pieces, room, tokens)
-        text = self._with({name: str(given[name]) for name in self.trusted}, kept)
-        while tokens(text) > budget:  # tokens of parts do not add up exactly
-            room -= tokens(text) - budget
-            kept = _within(pieces, max(room, 0), tokens)
-            shorter = self._with({name: str(given[name]) for name in self.trusted}, kept)
-            if shorter == text:
+        texts = _fit(pieces, room, tokens)
+        prompt = self._join(trusted, texts)
+        while tokens(prompt) > budget:  # tokens of parts do not add up exactly
+            room -= tokens(prompt) - budget
+            texts = _fit(pieces, max(room, 0), tokens)
+            shorter = self._join(trusted, texts)
+            if shorter == prompt:
                 raise ModelError(
                     f"a budget of {budget} tokens is too small for {len(pieces)} texts: the prompt"
-                    f" needs {tokens(text)}"
+                    f" needs {tokens(prompt)}"
                 )
-            text = shorter
-        return Prompt(
-            text,
-            tokens(text),
-            tuple(name for name in pieces if kept[name] != pieces[name].text),
-            {name: one.removed for name, one in pieces.items() if one.removed},
-        )
+            prompt = shorter
+        return texts
 
-    def _with(self, trusted: Mapping[str, str], pieces: Mapping[str, str]) -> str:
-        def one(match: re.Match[str]) -> str:
+    def _join(self, trusted: Mapping[str, str], texts: Mapping[str, str]) -> str:
+        def fill(match: re.Match[str]) -> str:
             name = match.group(1)
-            if name in self.listed:
-                lines = [
-                    f"[{at}] {text}"
-                    for at, text in enumerate(
-                        (text for key, text in pieces.items() if key.startswith(f"{name}[")),
-                        start=1,
-                    )
-                ]
-                return "\n".join(lines)
-            return trusted[name] if name in trusted else pieces[name]
+            if name in trusted:
+                return trusted[name]
+            if name not in self.listed:
+                return texts[name]
+            items = [text for key, text in texts.items() if key.startswith(f"{name}[")]
+            return "\n".join(f"[{number}] {text}" for number, text in enumerate(items, start=1))
 
-        return SLOT.sub(one, self.text)
+        return SLOT.sub(fill, self.text)
 
 
-def _within(
-    pieces: Mapping[str, Fenced], room: int, tokens: Callable[[str], int]
-) -> dict[str, str]:
-    """The texts within `room` tokens together: short ones whole, the long ones cut to one common
-    length.
+def _fit(pieces: Mapping[str, Fenced], room: int, tokens: Callable[[str], int]) -> dict[str, str]:
+    """Return the texts within `room` tokens together.
+
+    Short texts stay whole, the long ones are cut to one common length.
     """
-    costs = {name: tokens(one.text) for name, one in pieces.items()}
-    left, share, waiting = room, 0, sorted(costs, key=lambda name: costs[name])
-    for at, name in enumerate(waiting):
-        share = left // (len(waiting) - at)
+    texts = {name: piece.text for name, piece in pieces.items()}
+    costs = {name: tokens(text) for name, text in texts.items()}
+    by_cost = sorted(costs, key=lambda name: costs[name])
+    for i, name in enumerate(by_cost):
+        share = room // (len(by_cost) - i)
         if costs[name] > share:
-            return {
-                **{one: pieces[one].text for one in waiting[:at]},
-                **{one: _cut(pieces[one].text, max(share, 1), tokens) for one in waiting[at:]},
-            }
-        left -= costs[name]
-    return {name: one.text for name, one in pieces.items()}
+            whole = {short: texts[short] for short in by_cost[:i]}
+            limit = max(share, 1)
+            return whole | {long: _cut(texts[long], limit, tokens) for long in by_cost[i:]}
+        room -= costs[name]
+    return texts
 
 
-def _cut(text: str, most: int, tokens: Callable[[str], int]) -> str:
-    """The longest beginning of at most so many tokens that ends at a space, its fence closed."""
+def _cut(text: str, limit: int, tokens: Callable[[str], int]) -> str:
+    """Return the longest beginning within `limit` tokens that ends at a space, its fence closed."""
     low, high = 0, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (
-            (middle, high) if tokens(text[:middle] + CUT + CLOSE) <= most else (low, middle - 1)
-        )
-    kept = text[:low]
-    kept = kept.rpartition(" ")[0] or kept
-    return (kept if kept.startswith("<<") else "<<") + CUT + CLOSE
+        if tokens(text[:middle] + CUT + CLOSE) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    beginning = text[:low]
+    beginning = beginning.rpartition(" ")[0] or beginning
+    if not beginning.startswith(OPEN):
+        beginning = OPEN
+    return beginning + CUT + CLOSE
 
 
 def history_lines(
@@ -176,11 +189,10 @@ def history_lines(
     name: str = "rating",
     among: Percentiles | None = None,
 ) -> list[str]:
-    """One line an event, oldest first: the title, and where its number stands among all numbers, in
-    words that a model understands.
+    """Return one line per event, oldest first: its title, and its value in words.
 
-    Numbers like "4,213 views" say little to a language model; "views: high, percentile 71 of 100"
-    does (LinkedIn's feed, 2025).
+    A value is told by its percentile among `among`, else among `values`: "4,213 views" says little
+    to a language model, "views: high, percentile 71 of 100" does (LinkedIn's feed, 2025).
     """
     if values is None:
         return list(titles)
@@ -193,8 +205,8 @@ def history_lines(
 
 
 def profile_text(profile: Profile | None) -> str:
-    """What is known about a person, for a foreign slot; a plain sentence where nothing is."""
-    known = (
-        [] if profile is None else [one for one in (profile.text, *profile.facts) if one.strip()]
+    """Return a profile as text for a foreign slot, a sentence for an empty one."""
+    lines = [] if profile is None else [profile.text, *(fact.text for fact in profile.facts)]
+    return " ".join(line for line in lines if line.strip()) or (
+        "nothing is known about this person"
     )
-    return " ".join(known) or "nothing is known about this person"

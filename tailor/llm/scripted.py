@@ -12,31 +12,38 @@ from typing import Any
 import numpy as np
 
 from tailor.errors import ModelError, nearest
-from tailor.llm.chat import check_asked, check_texts
+from tailor.llm.chat import check_request, check_texts
 from tailor.llm.fencing import INVISIBLE
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
 
 LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+CHINESE_DIGITS = "一二三四五六七八九十"
+FULL_WIDTH = 0xFEE0  # distance of a full-width digit from the plain one
+CHARACTERS_PER_TOKEN = 3
+LOGIT_SCALE = 4.0  # of yes against no, per unit of worth
+UNLIKELY = -10.0  # log-probability of an answer that is no label
 MALFORMED: dict[str, Callable[[list[int]], str]] = {
     "prose": lambda order: f"I would say that number {order[0]} is rather good, all in all.",
     "fenced": lambda order: (
         f"Of course!\n```json\n{json.dumps(order)}\n```\nLet me know if you need more."
     ),
     "unclosed": lambda order: '{"order": ' + json.dumps(order)[:-1],
-    "brackets": lambda order: " > ".join(f"[{one}]" for one in order),
+    "brackets": lambda order: " > ".join(f"[{number}]" for number in order),
     "list": lambda order: "\n".join(
-        f"{place}. [{one}]" for place, one in enumerate(order, start=1)
+        f"{rank}. [{number}]" for rank, number in enumerate(order, start=1)
     ),
-    "letters": lambda order: " ".join(chr(64 + one) if one <= 26 else str(one) for one in order),
+    "letters": lambda order: " ".join(
+        chr(64 + number) if number <= 26 else str(number) for number in order
+    ),
     "full width": lambda order: "、".join(
-        "".join(chr(ord(digit) + 0xFEE0) for digit in str(one)) for one in order
+        "".join(chr(ord(digit) + FULL_WIDTH) for digit in str(number)) for number in order
     ),
     "chinese": lambda order: " ".join(
-        "一二三四五六七八九十"[one - 1] if one <= 10 else str(one) for one in order
+        CHINESE_DIGITS[number - 1] if number <= 10 else str(number) for number in order
     ),
-    "repeated": lambda order: json.dumps([one for one in order for _ in range(2)]),
-    "wrong ids": lambda order: json.dumps([one + 1000 for one in order]),
+    "repeated": lambda order: json.dumps([number for number in order for _ in range(2)]),
+    "wrong ids": lambda order: json.dumps([number + 1000 for number in order]),
     "short": lambda order: json.dumps(order[: len(order) // 2]),
     "thinking": lambda order: (
         f"<think>Perhaps {json.dumps(order[::-1])}? No.</think>\n{json.dumps(order)}"
@@ -48,30 +55,29 @@ MALFORMED: dict[str, Callable[[list[int]], str]] = {
 
 @dataclass(frozen=True)
 class ScriptedModel(LanguageModel):
-    """Orders the lines "[n] text" of a prompt by what it knows of the texts, and answers as badly
-    as it is told to.
+    """Orders the lines "[n] text" of a prompt by their worth, with chosen faults.
 
     Without settings but `knows` it is perfect: it answers the best order as a JSON list, or yes or
-    no where no lines stand in the prompt. Its log-probs of labels ("3", "[3]", "yes", "no") fit its
-    orders. All its chance depends on the prompt and the seed alone.
+    no where the prompt has no lines. Its log-probs of labels ("3", "[3]", "yes", "no") fit its
+    orders. All its randomness depends on the prompt and the seed alone.
     """
 
     knows: Mapping[str, float] = field(default_factory=dict, hash=False)
-    """Text -> how good what holds it is; unknown: 0."""
+    """Text -> worth of every line that holds it; 0 for other lines."""
     noise: float = 0.0
-    """Standard deviation of errors in what it knows."""
+    """Standard deviation of the errors in the worth of a line."""
     position_bias: float = 0.0
-    """What a place nearer to the top of the prompt is worth."""
+    """Worth that a line gains over the line below it."""
     malformed: str = ""
-    """How answers are spoilt: one of MALFORMED."""
+    """Form in which answers are spoilt: one of MALFORMED; "": none."""
     slow_ms: float = 0.0
-    """Time a prompt takes."""
+    """Milliseconds that a prompt takes."""
     failing: float = 0.0
     """Share of prompts that get no answer."""
     obeys: tuple[str, ...] = ()
     """Orders that it follows wherever it reads them in a prompt, by putting their line first."""
     reply: str | None = None
-    """Answer to everything."""
+    """Answer to every prompt; None: the order."""
 
     def __post_init__(self) -> None:
         if self.malformed and self.malformed not in MALFORMED:
@@ -103,83 +109,78 @@ class ScriptedModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        check_asked(prompts, max_tokens, temperature, n)
-        return [self._answered(prompt, max_tokens, n, seed) for prompt in prompts]
+        check_request(prompts, max_tokens, temperature, n)
+        return [self._complete_one(prompt, max_tokens, n, seed) for prompt in prompts]
 
-    def _answered(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:
+    def _complete_one(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:
         time.sleep(self.slow_ms / 1000)
-        if self._chance(prompt, seed, "failing").random() < self.failing:
+        if self._rng(prompt, seed, "failing").random() < self.failing:
             return Completion((), error="scripted failure")
-        whole = [self._said(prompt, seed + at) for at in range(n)]
-        texts = tuple(text[: 3 * max_tokens] for text in whole)
+        answers = [self._answer(prompt, seed + i) for i in range(n)]
+        texts = tuple(answer[: CHARACTERS_PER_TOKEN * max_tokens] for answer in answers)
         finish = tuple(
-            "stop" if text == kept else "length" for text, kept in zip(whole, texts, strict=True)
+            "stop" if text == answer else "length"
+            for answer, text in zip(answers, texts, strict=True)
         )
-        return Completion(
-            texts, estimated_tokens(prompt), sum(map(estimated_tokens, texts)), finish
-        )
+        tokens_out = sum(map(estimated_tokens, texts))
+        return Completion(texts, estimated_tokens(prompt), tokens_out, finish)
 
-    def _said(self, prompt: str, seed: int) -> str:
+    def _answer(self, prompt: str, seed: int) -> str:
         if self.reply is not None:
             return self.reply
-        worth = self._worth(prompt, seed)
-        if not len(worth):
-            return "yes" if self._known(prompt) > 0.5 else "no"
-        order = [int(one) + 1 for one in np.argsort(-worth, kind="stable")]
+        worths = self._line_worths(prompt, seed)
+        if not len(worths):
+            return "yes" if self._worth(prompt) > 0.5 else "no"
+        order = (np.argsort(-worths, kind="stable") + 1).tolist()
         return MALFORMED[self.malformed](order) if self.malformed else json.dumps(order)
 
-    def _worth(self, prompt: str, seed: int) -> np.ndarray:
-        """(n,) what it thinks each line of the prompt is worth."""
-        lines = [one.group(2) for one in LINE.finditer(prompt)]
-        worth = np.array([self._known(line) for line in lines], dtype=float)
-        errors = (
-            [self._chance(line, seed, prompt).standard_normal() for line in lines]
-            if self.noise
-            else 0.0
-        )
-        worth = worth + self.noise * np.array(errors) - self.position_bias * np.arange(len(lines))
-        orders = [_plain(one) for one in self.obeys]
-        if any(order in _plain(prompt) for order in orders) and lines:
-            at = next(
-                (
-                    i
-                    for i, line in enumerate(lines)
-                    if any(order in _plain(line) for order in orders)
-                ),
-                len(lines) - 1,
-            )
-            worth[at] = worth.max() + 1
-        return worth
+    def _line_worths(self, prompt: str, seed: int) -> np.ndarray:
+        """Return the (n,) worth of each line of the prompt, errors included."""
+        lines = [line.group(2) for line in LINE.finditer(prompt)]
+        worths = np.array([self._worth(line) for line in lines], dtype=float)
+        if self.noise:
+            errors = [self._rng(line, seed, prompt).standard_normal() for line in lines]
+            worths = worths + self.noise * np.array(errors)
+        worths = worths - self.position_bias * np.arange(len(lines))
+        orders = [_plain(order) for order in self.obeys]
+        if lines and _holds_any(prompt, orders):
+            ordering = [i for i, line in enumerate(lines) if _holds_any(line, orders)]
+            worths[ordering[0] if ordering else -1] = worths.max() + 1
+        return worths
 
-    def _known(self, text: str) -> float:
-        return max((value for key, value in self.knows.items() if key in text), default=0.0)
+    def _worth(self, text: str) -> float:
+        return max((worth for key, worth in self.knows.items() if key in text), default=0.0)
 
-    def _chance(self, *key: object) -> np.random.Generator:
-        digest = hashlib.blake2b(
-            repr(key).encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
+    def _rng(self, *key: object) -> np.random.Generator:
+        raw = repr(key).encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(raw, digest_size=16).digest()
         return np.random.default_rng(int.from_bytes(digest, "little"))
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) log-probabilities: of labels by a softmax over what the lines are worth, of yes and
-        no by a logistic function.
+        """Return (n,) log-probabilities of the answers.
+
+        Those of labels are a softmax over the worth of the lines, those of yes and no a logistic
+        function of the prompt's worth.
         """
         check_texts(prompts, answers)
-        return np.array(
-            [
-                self._log_prob(prompt, answer)
-                for prompt, answer in zip(prompts, answers, strict=True)
-            ]
-        )
+        pairs = zip(prompts, answers, strict=True)
+        return np.array([self._log_prob(prompt, answer) for prompt, answer in pairs])
 
     def _log_prob(self, prompt: str, answer: str) -> float:
-        said, worth = answer.strip().strip("[]").lower(), self._worth(prompt, 0)
-        if said in ("yes", "no"):
-            logit = 4 * (self._known(prompt) - 0.5) * (1 if said == "yes" else -1)
+        label = answer.strip().strip("[]").lower()
+        if label in ("yes", "no"):
+            sign = 1 if label == "yes" else -1
+            logit = LOGIT_SCALE * (self._worth(prompt) - 0.5) * sign
             return -float(np.logaddexp(0, -logit))
-        if said.isascii() and said.isdigit() and 1 <= int(said) <= len(worth):
-            return float(worth[int(said) - 1] - np.logaddexp.reduce(worth))
-        return -10.0 - estimated_tokens(answer)
+        worths = self._line_worths(prompt, 0)
+        if label.isascii() and label.isdigit() and 1 <= int(label) <= len(worths):
+            return float(worths[int(label) - 1] - np.logaddexp.reduce(worths))
+        return UNLIKELY - estimated_tokens(answer)
+
+
+def _holds_any(text: str, orders: Sequence[str]) -> bool:
+    plain_text = _plain(text)
+    return any(order in plain_text for order in orders)
 
 
 def _plain(text: str) -> str:

@@ -1,5 +1,6 @@
-"""A language model in this process, by transformers: for accelerators, and as the reader that
-adapters are trained in.
+"""A language model in this process, by transformers.
+
+It serves accelerators, and is the reader that adapters are trained in.
 """
 
 import copy
@@ -8,42 +9,53 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, with_adapter
-from tailor.llm.chat import check_asked, check_texts, messages, unmarked
+from tailor.llm.chat import check_request, check_texts, messages, unmarked
 from tailor.ports.base import Completion, LanguageModel
-from tailor.ports.weights import KNOWN, hub_answers, where
+from tailor.ports.weights import KNOWN, hub_answers, pulled_folder
 from tailor.text.sentences import without_bars
 
+SHOWN_CHARACTERS = 200  # of another package's message
 _lock = threading.Lock()
+
+
+class TokenPair(NamedTuple):
+    """The tokens of a prompt and of its answer."""
+
+    prompt: list[int]
+    answer: list[int]
 
 
 @dataclass(frozen=True)
 class TorchModel(LanguageModel):
-    """A causal language model of transformers: a model of `tailor models list`, a GGUF file, a
-    folder, or a name on the hub.
+    """A causal language model of transformers.
 
-    On a CPU it writes a few tokens a second (`LocalModel` is ten times faster); its scores are
-    exact. An `adapter` changes what it says; models without it stay as they were.
+    It is a model of `tailor models list`, a GGUF file, a folder, or a name on the hub. On a CPU it
+    writes a few tokens a second (`LocalModel` is ten times faster); its scores are exact. An
+    `adapter` changes its answers; models without it stay as they were.
     """
 
     model: str = "smollm2-135m"
+    """A name of `tailor models list` or of the hub, a GGUF file, or a folder."""
     device: str = "cpu"
+    """Where it computes: "cpu", "cuda", "cuda:1"."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number format of the weights."""
     system: str = "You are a helpful assistant."
-    """Said before every prompt, where the model has roles."""
+    """System prompt, put before every prompt, where the model has roles."""
     context: int = 4096
     """Tokens of a prompt and its answer; a longer prompt is refused."""
     batch_size: int = 8
+    """Pairs scored at once."""
     adapter: str | None = None
-    """Folder of a LoRA in peft's format, as `llm.lora.LoRA` writes it; taught to this model and no
-    other.
-    """
+    """Folder of a LoRA in peft's format, as `llm.lora.LoRA` writes it, taught to this model; None:
+    no adapter."""
 
     def __post_init__(self) -> None:
         if self.context < 16 or self.batch_size < 1:
@@ -53,23 +65,22 @@ class TorchModel(LanguageModel):
 
     @property
     def fingerprint(self) -> str:
-        taught = (
-            f" adapter {adapter_digest(Path(self.adapter))}" if self.adapter is not None else ""
-        )
-        return f"torch {self._place()} {self.dtype} {self.system!r} {self.context}{taught}"
+        base = f"torch {self._source()} {self.dtype} {self.system!r} {self.context}"
+        if self.adapter is None:
+            return base
+        return f"{base} adapter {adapter_digest(Path(self.adapter))}"
 
-    def _place(self) -> str:
-        return (
-            str(where(self.model) / next(iter(KNOWN[self.model].files)))
-            if self.model in KNOWN
-            else self.model
-        )
+    def _source(self) -> str:
+        """Return the file, the folder or the name of the weights."""
+        if self.model not in KNOWN:
+            return self.model
+        return str(pulled_folder(self.model) / next(iter(KNOWN[self.model].files)))
 
     def capabilities(self) -> frozenset[str]:
         return frozenset({"score", "seed"})
 
     def tokens(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return how many tokens a text has."""
         return len(self._parts()[0](text, add_special_tokens=False).input_ids)
 
     def complete(
@@ -83,8 +94,8 @@ class TorchModel(LanguageModel):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        """One prompt after the other, so that an answer does not depend on its company."""
-        check_asked(prompts, max_tokens, temperature, n)
+        """Answer one prompt after the other, so that no answer depends on the other prompts."""
+        check_request(prompts, max_tokens, temperature, n)
         if schema is not None or images:
             raise ModelError(
                 f"TorchModel offers no {'schema' if schema is not None else 'images'}: LocalModel"
@@ -95,100 +106,106 @@ class TorchModel(LanguageModel):
                 f"n is {n} at temperature 0: all answers would be the same; set a temperature"
             )
         return [
-            self._written(self._asked(prompt), max_tokens, temperature, n, seed)
+            self._complete_one(self._prompt_ids(prompt), max_tokens, temperature, n, seed)
             for prompt in prompts
         ]
 
-    def _written(
+    def _complete_one(
         self, ids: list[int], max_tokens: int, temperature: float, n: int, seed: int
     ) -> Completion:
+        if len(ids) + max_tokens > self.context:
+            error = (
+                f"the prompt has {len(ids)} tokens, {max_tokens} more are asked for, and the"
+                f" context is {self.context}"
+            )
+            return Completion((), len(ids), error=error)
+        tokenizer = self._parts()[0]
+        end = tokenizer.eos_token_id
+        answers = self._generate(ids, max_tokens, temperature, n, seed)
+        has_ended = [end in answer for answer in answers]
+        count = sum(
+            answer.index(end) + 1 if ended else len(answer)
+            for answer, ended in zip(answers, has_ended, strict=True)
+        )
+        return Completion(
+            tuple(tokenizer.batch_decode(answers, skip_special_tokens=True)),
+            len(ids),
+            count,
+            tuple("stop" if ended else "length" for ended in has_ended),
+        )
+
+    def _generate(
+        self, ids: list[int], max_tokens: int, temperature: float, n: int, seed: int
+    ) -> list[list[int]]:
+        """Return the tokens of n answers."""
         import torch
 
-        if len(ids) + max_tokens > self.context:
-            return Completion(
-                (),
-                len(ids),
-                error=(
-                    f"the prompt has {len(ids)} tokens, {max_tokens} more are asked for, and the"
-                    f" context is {self.context}"
-                ),
-            )
         tokenizer, network = self._parts()
-        drawn = (
-            {"do_sample": True, "temperature": temperature, "top_k": 0}
-            if temperature
-            else {"do_sample": False}
-        )
-        given = torch.tensor([ids], device=self.device)
+        sampling: dict[str, Any] = {"do_sample": False}
+        if temperature:
+            sampling = {"do_sample": True, "temperature": temperature, "top_k": 0}
+        prompt_ids = torch.tensor([ids], device=self.device)  # (1, T)
         # the caller's random state stays as it is
         with _lock, torch.no_grad(), torch.random.fork_rng():
             torch.manual_seed(seed)
             rows = network.generate(
-                given,
-                attention_mask=torch.ones_like(given),
+                prompt_ids,
+                attention_mask=torch.ones_like(prompt_ids),
                 max_new_tokens=max_tokens,
                 num_return_sequences=n,
                 pad_token_id=tokenizer.eos_token_id,
-                **drawn,
+                **sampling,
             )
-        written = [row[len(ids) :].tolist() for row in rows]
-        ends = [tokenizer.eos_token_id in row for row in written]
-        count = sum(
-            row.index(tokenizer.eos_token_id) + 1 if end else len(row)
-            for row, end in zip(written, ends, strict=True)
-        )
-        return Completion(
-            tuple(tokenizer.batch_decode(written, skip_special_tokens=True)),
-            len(ids),
-            count,
-            tuple("stop" if end else "length" for end in ends),
-        )
+        return [row[len(ids) :].tolist() for row in rows]
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) log-probability of all tokens of each answer, put after the prompt as the
-        assistant's words. Raises ModelError for an empty answer.
+        """Return (n,) log-probabilities of all tokens of each answer.
+
+        The answer follows the prompt as the assistant's words. Raises ModelError for an empty
+        answer, and for one that does not fit the context.
         """
         check_texts(prompts, answers)
         import torch
 
         tokenizer, network = self._parts()
         pairs = self.pairs(prompts, answers)
-        out = np.zeros(len(pairs))
-        order = sorted(range(len(pairs)), key=lambda at: len(pairs[at][0]) + len(pairs[at][1]))
+        scores = np.zeros(len(pairs))
+        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].prompt) + len(pairs[i].answer))
         for start in range(0, len(order), self.batch_size):
-            some = order[start : start + self.batch_size]
+            rows = order[start : start + self.batch_size]
+            batch = [pairs[i] for i in rows]
             with _lock, torch.no_grad():
-                out[some] = (
-                    answer_log_probs(network, [pairs[at] for at in some], tokenizer.eos_token_id)
-                    .cpu()
-                    .numpy()
-                )
-        return out
+                log_probs = answer_log_probs(network, batch, tokenizer.eos_token_id)
+            scores[rows] = log_probs.cpu().numpy()
+        return scores
 
     def pairs(
-        self, prompts: Sequence[str], answers: Sequence[str], more: int = 0
-    ) -> list[tuple[list[int], list[int]]]:
-        """The tokens of each prompt and of its answer. Raises ModelError where an answer is empty,
-        or the two with `more` tokens do not fit the context.
+        self, prompts: Sequence[str], answers: Sequence[str], extra: int = 0
+    ) -> list[TokenPair]:
+        """Return the tokens of each prompt and of its answer.
+
+        Raises ModelError where an answer is empty, or the two with `extra` tokens do not fit the
+        context.
         """
         check_texts(prompts, answers)
         tokenizer = self._parts()[0]
         pairs = [
-            (self._asked(prompt), list(tokenizer(answer, add_special_tokens=False).input_ids))
+            TokenPair(
+                self._prompt_ids(prompt),
+                list(tokenizer(answer, add_special_tokens=False).input_ids),
+            )
             for prompt, answer in zip(prompts, answers, strict=True)
         ]
-        for (asked, said), answer in zip(pairs, answers, strict=True):
-            if not said or len(asked) + len(said) + more > self.context:
+        for pair, answer in zip(pairs, answers, strict=True):
+            if not pair.answer or len(pair.prompt) + len(pair.answer) + extra > self.context:
                 raise ModelError(
-                    f"the answer {answer[:40]!r} has {len(said)} tokens after a prompt of"
-                    f" {len(asked)}: at least 1, and at most {self.context - more} together"
+                    f"the answer {answer[:40]!r} has {len(pair.answer)} tokens after a prompt of"
+                    f" {len(pair.prompt)}: at least 1, and at most {self.context - extra} together"
                 )
         return pairs
 
-    def _asked(self, prompt: str) -> list[int]:
-        """The prompt's tokens as the model was taught to see them; marks of roles inside it are
-        taken apart.
-        """
+    def _prompt_ids(self, prompt: str) -> list[int]:
+        """Return a prompt's tokens in the model's chat format; marks of roles are broken up."""
         tokenizer = self._parts()[0]
         clean = unmarked(prompt)
         if not getattr(tokenizer, "chat_template", None):
@@ -199,65 +216,59 @@ class TorchModel(LanguageModel):
         return list(tokenizer(text, add_special_tokens=False).input_ids)
 
     def _parts(self) -> tuple[Any, Any]:
-        taught = (
-            None if self.adapter is None else (self.adapter, adapter_digest(Path(self.adapter)))
-        )
+        """Return the tokenizer and the network, loaded when first needed."""
+        adapter = None
+        if self.adapter is not None:
+            adapter = (self.adapter, adapter_digest(Path(self.adapter)))
         with _load_lock:
-            return _load(self._place(), self.device, self.dtype, taught)
+            return _load(self._source(), self.device, self.dtype, adapter)
 
     def base_digest(self) -> str:
-        """What the weights are known by: a hash of their files where they lie here, else the name."""
-        return _base_digest(self._place())
+        """Return a hash of the weights' files where they are here, else the model's name."""
+        return _base_digest(self._source())
 
     def fresh(self) -> tuple[Any, Any]:
-        """The tokenizer, and a copy of the network that is shared with nobody; without the adapter."""
+        """Return the tokenizer, and a copy of the network without the adapter, shared by nobody."""
         tokenizer, network = replace(self, adapter=None)._parts()
         return tokenizer, copy.deepcopy(network)
 
 
-def answer_log_probs(
-    network: Any, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], filler: int
-) -> Any:
-    """(B,) log-probability of each answer's tokens after its prompt's, as a tensor; `filler` is the
-    token behind shorter ones, which nothing sees.
+def answer_log_probs(network: Any, pairs: Sequence[TokenPair], filler: int) -> Any:
+    """Return (B,) log-probabilities of each answer's tokens after its prompt's, as a tensor.
+
+    `filler` is the token behind shorter texts, which attention masks.
     """
     import torch
 
-    rows = [[*asked, *said] for asked, said in pairs]
-    longest = max(map(len, rows))
-    # (B, T)
+    rows = [[*prompt, *answer] for prompt, answer in pairs]
+    width = max(map(len, rows))
+    device = network.device
     ids = torch.tensor(
-        [row + [filler] * (longest - len(row)) for row in rows], device=network.device
-    )
-    lengths, starts = torch.tensor(
-        [[len(row), len(asked)] for row, (asked, _) in zip(rows, pairs, strict=True)],
-        device=network.device,
-    ).T
-    place = torch.arange(longest, device=network.device)
-    # (B, T, V)
-    logits = (
-        network(ids, attention_mask=(place < lengths[:, None]).long())
-        .logits.float()
-        .log_softmax(-1)
-    )
-    # (B, T - 1): of the token after each place
-    found = logits[:, :-1].gather(2, ids[:, 1:, None])[..., 0]
-    said = (place[1:] >= starts[:, None]) & (place[1:] < lengths[:, None])
-    return found.masked_fill(~said, 0).sum(dim=1)
+        [row + [filler] * (width - len(row)) for row in rows], device=device
+    )  # (B, T)
+    lengths = torch.tensor([len(row) for row in rows], device=device)[:, None]  # (B, 1)
+    starts = torch.tensor([len(prompt) for prompt, _ in pairs], device=device)[:, None]  # (B, 1)
+    positions = torch.arange(width, device=device)  # (T,)
+    mask = (positions < lengths).long()  # (B, T)
+    log_probs = network(ids, attention_mask=mask).logits.float().log_softmax(-1)  # (B, T, V)
+    next_ids = ids[:, 1:, None]
+    next_log_probs = log_probs[:, :-1].gather(2, next_ids)[..., 0]  # (B, T - 1)
+    is_answer = (positions[1:] >= starts) & (positions[1:] < lengths)  # (B, T - 1)
+    return next_log_probs.masked_fill(~is_answer, 0).sum(dim=1)
 
 
 _load_lock = threading.Lock()
 
 
 @functools.lru_cache(maxsize=2)
-def _load(place: str, device: str, dtype: str, taught: tuple[str, str] | None) -> tuple[Any, Any]:
-    tokenizer, network = _read(place, device, dtype)
-    return tokenizer, (
-        network if taught is None else with_adapter(network, Path(taught[0]), _base_digest(place))
-    )
+def _load(source: str, device: str, dtype: str, adapter: tuple[str, str] | None) -> tuple[Any, Any]:
+    tokenizer, network = _read(source, device, dtype)
+    if adapter is not None:
+        network = with_adapter(network, Path(adapter[0]), _base_digest(source))
+    return tokenizer, network
 
 
-def _read(place: str, device: str, dtype: str) -> tuple[Any, Any]:
+def _read(source: str, device: str, dtype: str) -> tuple[Any, Any]:
     try:
         import torch
         from transformers import AutoModelForCausalLM
@@ -265,53 +276,51 @@ def _read(place: str, device: str, dtype: str) -> tuple[Any, Any]:
         raise MissingExtraError(
             "TorchModel needs torch and transformers: pip install 'tailor-engine[text,llm]'"
         ) from error
-    source, more = _source(place)
+    name, options = _transformers_name(source)
     try:
         with without_bars():
-            tokenizer = _tokenizer(place)
+            tokenizer = _tokenizer(source)
             network: Any = AutoModelForCausalLM.from_pretrained(
-                source, dtype=getattr(torch, dtype), **more
+                name, dtype=getattr(torch, dtype), **options
             )
             network = network.to(device).eval()
     except Exception as error:  # many kinds, of several packages
-        lacking = (
-            ""
-            if Path(place).exists()
-            else (
+        hint = ""
+        if not Path(source).exists():
+            hint = (
                 "; it is nothing here, and the hub may be out of reach: `tailor models list` shows"
                 " what can be had offline"
             )
-        )
         raise ModelError(
-            f'the language model "{place}" cannot be loaded ({type(error).__name__}:'
-            f" {str(error)[:200]}){lacking}"
+            f'the language model "{source}" cannot be loaded ({type(error).__name__}:'
+            f" {str(error)[:SHOWN_CHARACTERS]}){hint}"
         ) from error
     return tokenizer, network
 
 
 @functools.lru_cache(maxsize=2)
-def _tokenizer(place: str) -> Any:
-    """Read once for all networks of a place, taught or not: out of a GGUF file it takes half as
-    long as the weights.
+def _tokenizer(source: str) -> Any:
+    """Read a tokenizer once for all networks of a source, with an adapter or without.
+
+    Out of a GGUF file it takes half as long as the weights.
     """
     from transformers import AutoTokenizer
 
-    source, more = _source(place)
-    return AutoTokenizer.from_pretrained(source, **more)
+    name, options = _transformers_name(source)
+    return AutoTokenizer.from_pretrained(name, **options)
 
 
-def _source(place: str) -> tuple[str, dict[str, Any]]:
-    """What transformers calls a place, and what it must be told besides."""
-    path = Path(place)
-    more: dict[str, Any] = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
-    more["local_files_only"] = path.exists() or not hub_answers()
-    return str(path.parent) if path.suffix == ".gguf" else place, more
+def _transformers_name(source: str) -> tuple[str, dict[str, Any]]:
+    """Return the name of a source for transformers, and further arguments."""
+    path = Path(source)
+    options: dict[str, Any] = {"local_files_only": path.exists() or not hub_answers()}
+    if path.suffix != ".gguf":
+        return source, options
+    return str(path.parent), {"gguf_file": path.name, **options}
 
 
 @functools.lru_cache(maxsize=8)
-def _base_digest(place: str) -> str:
-    path = Path(place)
-    files = (
-        sorted(path.glob("*.safetensors")) if path.is_dir() else [path] if path.is_file() else []
-    )
-    return " ".join(sha256_of(file)[:20] for file in files) or place
+def _base_digest(source: str) -> str:
+    path = Path(source)
+    files = [path] if path.is_file() else sorted(path.glob("*.safetensors"))
+    return " ".join(sha256_of(file)[:20] for file in files) or source

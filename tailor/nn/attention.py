@@ -1,167 +1,154 @@
-"""Attention over event sequences: causal or not, over a window, over another sequence.
+"""Attention over event sequences: causal or bidirectional, within a window, or over a memory.
 
-Sequences stand at the left and are padded at the right, so that a causal place never sees padding
-and needs no mask. Shapes: B sequences, T places, S places of a memory, H heads, D width.
+Sequences are padded at the right, so causal attention never reads padding and needs no mask.
+Shapes: B sequences, T positions, S positions of a memory, H heads, D width.
 """
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import linear, pad, scaled_dot_product_attention
 
-from tailor.nn.positions import rotary
+from tailor.nn.positions import apply_rotary
 
 
 def attend(
     query: Tensor, key: Tensor, value: Tensor, causal: bool = False, bias: Tensor | None = None
 ) -> Tensor:
-    """(B, H, T, D), (B, H, S, D), (B, H, S, D) -> (B, H, T, D): softmax(QK' / sqrt(D) + bias) V,
-    through SDPA.
+    """Return softmax(QK' / sqrt(D) + bias) V.
 
-    On CPUs always in float32: SDPA's backward pass in bfloat16 takes eight times as long there.
+    `query` is (B, H, T, D), `key` and `value` are (B, H, S, D), the result is (B, H, T, D). A bias
+    replaces the causal mask. On CPUs the product runs in float32, because SDPA's backward pass in
+    bfloat16 takes eight times as long there.
     """
-    if query.device.type == "cpu":
+    device = query.device.type
+    if device == "cpu":
         query, key, value = query.float(), key.float(), value.float()
-    if torch.is_autocast_enabled(
-        query.device.type
-        # asked first: leaving it where nothing was entered costs as much as the product for one
-        # query
-    ):
-        with torch.autocast(query.device.type, enabled=False):
-            return scaled_dot_product_attention(
-                query, key, value, bias, is_causal=causal and bias is None
-            )
-    return scaled_dot_product_attention(query, key, value, bias, is_causal=causal and bias is None)
+    is_causal = causal and bias is None
+    # asking first is cheap; entering a disabled autocast costs as much as the product of one query
+    if torch.is_autocast_enabled(device):
+        with torch.autocast(device, enabled=False):
+            return scaled_dot_product_attention(query, key, value, bias, is_causal=is_causal)
+    return scaled_dot_product_attention(query, key, value, bias, is_causal=is_causal)
 
 
-def padding_bias(lengths: Tensor, places: int) -> Tensor:
-    """(B,) lengths -> (B, 1, 1, T) float: 0 where an event stands, -inf at padding; for attention
-    that is not causal.
+def padding_bias(lengths: Tensor, positions: int) -> Tensor:
+    """Return the bias (B, 1, 1, T) that hides padding: 0 at events, -inf at padding.
+
+    `lengths` (B,) are the numbers of events. Needed only where attention is not causal.
     """
-    kept = torch.arange(places, device=lengths.device) < lengths[:, None]
-    return torch.zeros(kept.shape, device=lengths.device).masked_fill_(~kept, float("-inf"))[
-        :, None, None, :
-    ]
+    is_event = torch.arange(positions, device=lengths.device) < lengths[:, None]
+    bias = torch.zeros(is_event.shape, device=lengths.device)
+    return bias.masked_fill_(~is_event, float("-inf"))[:, None, None, :]
 
 
-def window_bias(places: int, window: int, device: torch.device | str = "cpu") -> Tensor:
-    """(T, T) float: place i sees the places i - window + 1 .. i, all others -inf."""
-    place = torch.arange(places, device=device)
-    distance = place[:, None] - place
-    return torch.zeros(places, places, device=device).masked_fill_(
-        (distance < 0) | (distance >= window), float("-inf")
-    )
+def window_bias(positions: int, window: int, device: torch.device | str = "cpu") -> Tensor:
+    """Return the bias (T, T) under which position i reads positions i - window + 1 .. i only."""
+    position = torch.arange(positions, device=device)
+    distance = position[:, None] - position
+    hidden = (distance < 0) | (distance >= window)
+    return torch.zeros(positions, positions, device=device).masked_fill_(hidden, float("-inf"))
 
 
 class SelfAttention(nn.Module):
-    """Places look at each other (Vaswani et al. 2017); causal unless told otherwise."""
+    """Multi-head self-attention (Vaswani et al. 2017), causal by default.
+
+    `rotary` encodes positions by rotating queries and keys.
+    """
 
     def __init__(
-        self, width: int, heads: int = 1, causal: bool = True, turned: bool = False
+        self, width: int, heads: int = 1, causal: bool = True, rotary: bool = False
     ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"width {width} cannot be divided among {heads} heads")
-        self.heads, self.causal, self.turned = heads, causal, turned
-        self.inward = nn.Linear(width, 3 * width)
-        self.outward = nn.Linear(width, width)
+        self.heads = heads
+        self.causal = causal
+        self.rotary = rotary
+        self.qkv_proj = nn.Linear(width, 3 * width)
+        self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); `bias` is added to the logits (in the place of causality, where
-        given).
-        """
-        query, key, value = _split(self.inward(x), 3, self.heads)
-        if self.turned:
-            query, key = rotary(query), rotary(key)
-        return self.outward(_joined(attend(query, key, value, self.causal, bias), x))
+        """(B, T, D) -> (B, T, D); `bias` is added to the logits and replaces the causal mask."""
+        query, key, value = _split_heads(self.qkv_proj(x), 3, self.heads)
+        if self.rotary:
+            query, key = apply_rotary(query), apply_rotary(key)
+        mixed = attend(query, key, value, self.causal, bias)
+        return self.out_proj(_merge_heads(mixed, x))
 
-    def of_first(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, 1, D): what the first place gathers from all; the other places ask
-        nothing, which spares a third of the products.
+    def forward_first(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, 1, D): the output of the first position alone.
+
+        Saves the queries of all other positions, a third of the products.
         """
-        width, first = x.shape[-1], x[:, :1]
-        query = _split(
-            nn.functional.linear(first, self.inward.weight[:width], self.inward.bias[:width]),
-            1,
-            self.heads,
-        )[0]
-        key, value = _split(
-            nn.functional.linear(x, self.inward.weight[width:], self.inward.bias[width:]),
-            2,
-            self.heads,
-        )
-        return self.outward(_joined(attend(query, key, value, bias=bias), first))
+        width = x.shape[-1]
+        first = x[:, :1]
+        weight, offset = self.qkv_proj.weight, self.qkv_proj.bias
+        (query,) = _split_heads(linear(first, weight[:width], offset[:width]), 1, self.heads)
+        key, value = _split_heads(linear(x, weight[width:], offset[width:]), 2, self.heads)
+        return self.out_proj(_merge_heads(attend(query, key, value, bias=bias), first))
 
 
 class MultiQueryWindow(nn.Module):
-    """Several queries a place, made from the means of its last 1, 2, 4, ... events, each looking
-    back at everything before.
+    """Causal attention with several queries per position, over windows of the last events.
 
-    Averages over windows keep a misplaced click from leading the query astray (after MQSA's
-    multi-query self-attention, own form).
+    The queries are made from the means of the last 1, 2, 4, ... events, so that one misplaced click
+    does not lead the query astray. After the multi-query self-attention of MQSA, in our own form.
     """
 
     def __init__(self, width: int, windows: tuple[int, ...] = (1, 2, 4), heads: int = 1) -> None:
         super().__init__()
-        self.heads, self.windows = heads, windows
+        self.heads = heads
+        self.windows = windows
         self.queries = nn.ModuleList([nn.Linear(width, width) for _ in windows])
-        self.inward = nn.Linear(width, 2 * width)
-        self.outward = nn.Linear(len(windows) * width, width)
+        self.kv_proj = nn.Linear(width, 2 * width)
+        self.out_proj = nn.Linear(len(windows) * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        key, value = _split(self.inward(x), 2, self.heads)
-        seen = [
-            _split(layer(trailing_mean(x, window)), 1, self.heads)[0]
-            for layer, window in zip(self.queries, self.windows, strict=True)
-        ]
-        return self.outward(
-            torch.cat([_joined(attend(query, key, value, True), x) for query in seen], dim=-1)
-        )
+        key, value = _split_heads(self.kv_proj(x), 2, self.heads)
+        mixed = []
+        for layer, window in zip(self.queries, self.windows, strict=True):
+            (query,) = _split_heads(layer(trailing_mean(x, window)), 1, self.heads)
+            mixed.append(_merge_heads(attend(query, key, value, causal=True), x))
+        return self.out_proj(torch.cat(mixed, dim=-1))
 
 
 class CrossAttention(nn.Module):
-    """Places of one sequence look at a memory of another: a decoder at its encoder's states."""
+    """Attention of one sequence over a memory, such as a decoder's over its encoder's states."""
 
     def __init__(self, width: int, heads: int = 1) -> None:
         super().__init__()
         self.heads = heads
-        self.query, self.memory, self.outward = (
-            nn.Linear(width, width),
-            nn.Linear(width, 2 * width),
-            nn.Linear(width, width),
-        )
+        self.q_proj = nn.Linear(width, width)
+        self.kv_proj = nn.Linear(width, 2 * width)
+        self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, memory: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, T, D) and (B, S, D) with `lengths` (B,) of the memory -> (B, T, D)."""
-        (query,) = _split(self.query(x), 1, self.heads)
-        key, value = _split(self.memory(memory), 2, self.heads)
-        bias = (
-            None
-            if lengths is None
-            else padding_bias(lengths, memory.shape[1]).to(
-                query.dtype if query.device.type != "cpu" else torch.float32
-            )
-        )
-        return self.outward(_joined(attend(query, key, value, bias=bias), x))
+        """(B, T, D) and a memory (B, S, D) with `lengths` (B,) -> (B, T, D)."""
+        (query,) = _split_heads(self.q_proj(x), 1, self.heads)
+        key, value = _split_heads(self.kv_proj(memory), 2, self.heads)
+        bias = None
+        if lengths is not None:
+            dtype = torch.float32 if query.device.type == "cpu" else query.dtype
+            bias = padding_bias(lengths, memory.shape[1]).to(dtype)
+        return self.out_proj(_merge_heads(attend(query, key, value, bias=bias), x))
 
 
 def trailing_mean(x: Tensor, window: int) -> Tensor:
-    """(B, T, D): at each place the mean of its last `window` places, fewer where the sequence
-    begins.
-    """
+    """Return (B, T, D) the mean of the last `window` positions, of fewer at the beginning."""
     if window == 1:
         return x
-    total = x.float().cumsum(dim=1)
-    total = total - nn.functional.pad(total, (0, 0, window, 0))[:, : x.shape[1]]
-    count = torch.arange(1, x.shape[1] + 1, device=x.device).clamp(max=window)
-    return (total / count[:, None]).to(x.dtype)
+    totals = x.float().cumsum(dim=1)
+    totals = totals - pad(totals, (0, 0, window, 0))[:, : x.shape[1]]
+    counts = torch.arange(1, x.shape[1] + 1, device=x.device).clamp(max=window)
+    return (totals / counts[:, None]).to(x.dtype)
 
 
-def _split(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
+def _split_heads(x: Tensor, parts: int, heads: int) -> tuple[Tensor, ...]:
     """(B, T, parts * D) -> `parts` of (B, H, T, D / H)."""
     return x.view(*x.shape[:2], parts, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
 
 
-def _joined(x: Tensor, like: Tensor) -> Tensor:
-    """(B, H, T, D / H) -> (B, T, D)."""
+def _merge_heads(x: Tensor, like: Tensor) -> Tensor:
+    """(B, H, T, D / H) -> (B, T, D), the shape of `like`."""
     return x.transpose(1, 2).reshape(like.shape)

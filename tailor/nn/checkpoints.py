@@ -1,4 +1,4 @@
-"""The state of a training run on disk: one file, replaced as a whole."""
+"""Read and write the state of a training run: one file, replaced as a whole."""
 
 import json
 import os
@@ -14,23 +14,24 @@ from tailor.errors import ModelError
 
 
 def write_checkpoint(path: Path, tensors: Mapping[str, Tensor], plain: Mapping[str, Any]) -> None:
-    """Write aside, then rename: whoever reads, and whatever happens, sees the old state or the new
-    one.
+    """Write a checkpoint to a temporary file, then rename it.
+
+    A reader sees the old state or the new one, whatever happens while writing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
-        aside,
+        temporary,
         metadata={"state": json.dumps(plain)},
     )
-    with open(aside, "rb+") as file:
+    with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
-    os.replace(aside, path)
+    os.replace(temporary, path)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and plain values. Raises ModelError where the file cannot be read."""
+    """Return the tensors and plain values. Raises ModelError where the file cannot be read."""
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

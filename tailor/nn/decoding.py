@@ -1,12 +1,11 @@
-"""Spelling items: the tree of all code words, a beam that never leaves it, and the exact answer
-that the beam is held against.
+"""Decode items from semantic ids: the trie of all codes, beam search over it, and exact scores.
 
-Shapes: N items, L levels, P prefixes of a level, B queries, W beams, M prefixes in hand, V digits
-of a level, D width.
+Shapes: N items, L levels, P prefixes of a level, B queries, W beams, M prefixes kept at a level,
+C continuations of them, V digits of a level, D width.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -15,99 +14,107 @@ from torch import Tensor
 from tailor.data.arrays import Ragged
 
 
-class Speller(Protocol):
-    """A net that says one digit after the other."""
+class DecoderStep(Protocol):
+    """A net that generates one digit after the other."""
 
     def logits(self, level: int, state: Tensor) -> Tensor:
-        """(M, D) what has been said so far -> (M, V) of the digit of this level."""
+        """Return (M, V) logits of the digit of this level, from states (M, D) so far."""
 
-    def follow(self, level: int, state: Tensor, digit: Tensor) -> Tensor:
-        """(M, D) after this digit (M,) of this level is said."""
+    def advance(self, level: int, state: Tensor, digit: Tensor) -> Tensor:
+        """Return the states (M, D) after the digits (M,) of this level."""
 
 
 @dataclass(frozen=True, eq=False)
 class Trie:
-    """All code words as a tree: a level's prefixes stand in order, so the continuations of each,
-    and the items below it, are a range.
+    """All codes as a tree, stored as sorted arrays.
+
+    The prefixes of a level are sorted, so the continuations of each, and the items below it, are a
+    range.
     """
 
     digits: tuple[Tensor, ...]
-    """By level, (P,) the last digit of each prefix."""
+    """Per level, (P,) the last digit of each prefix."""
     children: tuple[Tensor, ...]
-    """By level, (P before + 1,) where the continuations of each prefix one shorter begin."""
+    """Per level, (P of the level before + 1,) where the continuations of each prefix begin."""
     leaves: tuple[Tensor, ...]
-    """By level, (P + 1,) where the items below each prefix begin."""
+    """Per level, (P + 1,) where the items below each prefix begin."""
     items: Tensor
     """(N,) the item at each leaf."""
 
     @classmethod
     def of(cls, codes: np.ndarray) -> "Trie":
-        """Of codes (N, L), item by item. Raises ValueError where two items share a code."""
+        """Build the trie of codes (N, L). Raises ValueError where two items share a code."""
         order = np.lexsort(codes.T[::-1])
         ordered = codes[order]
-        new = np.zeros(len(codes), dtype=bool)
-        new[:1] = True
-        digits, children, leaves, above = [], [], [], np.array([0, len(codes)])
+        is_first = np.zeros(len(codes), dtype=bool)
+        is_first[:1] = True
+        digits, children, leaves = [], [], []
+        parents = np.array([0, len(codes)])
         for level in range(codes.shape[1]):
-            new[1:] |= ordered[1:, level] != ordered[:-1, level]
-            begins = np.r_[np.flatnonzero(new), len(codes)]
+            is_first[1:] |= ordered[1:, level] != ordered[:-1, level]
+            begins = np.r_[np.flatnonzero(is_first), len(codes)]
             digits.append(torch.from_numpy(ordered[begins[:-1], level].astype(np.int64)))
-            children.append(torch.from_numpy(np.searchsorted(begins, above)))
+            children.append(torch.from_numpy(np.searchsorted(begins, parents)))
             leaves.append(torch.from_numpy(begins))
-            above = begins
-        if len(above) - 1 < len(codes):
+            parents = begins
+        if len(parents) - 1 < len(codes):
             raise ValueError(
-                f"{len(codes)} items, {len(above) - 1} codes: no two items may share one; add a"
+                f"{len(codes)} items, {len(parents) - 1} codes: no two items may share one; add a"
                 " last digit"
             )
-        return cls(
-            tuple(digits), tuple(children), tuple(leaves), torch.from_numpy(order.astype(np.int64))
-        )
+        items = torch.from_numpy(order.astype(np.int64))
+        return cls(tuple(digits), tuple(children), tuple(leaves), items)
 
     @property
     def levels(self) -> int:
         return len(self.digits)
 
     def to(self, device: torch.device) -> "Trie":
-        """The same on another device."""
+        """Return the trie on another device."""
         if self.items.device == device:
             return self
-        parts = [
-            tuple(one.to(device) for one in part)
-            for part in (self.digits, self.children, self.leaves)
-        ]
-        return Trie(parts[0], parts[1], parts[2], self.items.to(device))
+
+        def move(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(tensor.to(device) for tensor in tensors)
+
+        return Trie(
+            move(self.digits), move(self.children), move(self.leaves), self.items.to(device)
+        )
 
     def continuations(self, level: int, nodes: Tensor) -> tuple[Tensor, Tensor]:
-        """Of prefixes (M,) of `level` digits (0: the empty one): which of them each continuation
-        belongs to, and its number among the prefixes one longer.
+        """Return the continuations of prefixes (M,) of `level` digits; 0: the empty prefix.
+
+        Per continuation (C,): the position of its prefix in `nodes`, and its number among the
+        prefixes one digit longer.
         """
         first = self.children[level][nodes]
         counts = self.children[level][nodes + 1] - first
-        owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
-        before = counts.cumsum(0) - counts
-        return owner, first[owner] + torch.arange(len(owner), device=nodes.device) - before[owner]
+        parent = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), counts)
+        begins = counts.cumsum(0) - counts
+        rank = torch.arange(len(parent), device=nodes.device) - begins[parent]
+        return parent, first[parent] + rank
 
     def allowed(self, level: int, digits: int) -> Tensor:
-        """(P, V) bool for the prefixes of `level` digits: which digits may follow."""
-        before = len(self.children[level]) - 1
-        owner, child = self.continuations(level, torch.arange(before, device=self.items.device))
-        table = torch.zeros(before, digits, dtype=torch.bool, device=self.items.device)
-        table[owner, self.digits[level][child]] = True
+        """Return (P, V) bool: which digits may follow each prefix of `level` digits."""
+        prefixes = len(self.children[level]) - 1
+        parent, child = self.continuations(level, torch.arange(prefixes, device=self.items.device))
+        table = torch.zeros(prefixes, digits, dtype=torch.bool, device=self.items.device)
+        table[parent, self.digits[level][child]] = True
         return table
 
     def paths(self) -> Tensor:
-        """(N, L) for each item the numbers of its prefixes, of one digit and more."""
-        place = torch.empty_like(self.items)
-        place[self.items] = torch.arange(len(self.items), device=self.items.device)
+        """Return (N, L) the numbers of each item's prefixes, from one digit to all."""
+        leaf = torch.empty_like(self.items)
+        leaf[self.items] = torch.arange(len(self.items), device=self.items.device)
         return torch.stack(
-            [torch.searchsorted(begins, place, right=True) - 1 for begins in self.leaves], dim=1
+            [torch.searchsorted(begins, leaf, right=True) - 1 for begins in self.leaves], dim=1
         )
 
 
-class Choosable:
-    """Which items may be answered, by query: all but what is excluded, or only candidates. A prefix
-    is asked for by the range of its leaves.
+class AllowedItems:
+    """Items that may be recommended per query: all but the excluded, or candidates only.
+
+    A prefix is looked up by the range of its leaves.
     """
 
     def __init__(
@@ -117,165 +124,175 @@ class Choosable:
         blocked: np.ndarray | None = None,
         candidates: Ragged | None = None,
     ) -> None:
-        """`exclude` and `candidates` hold items a query, `blocked` items for all queries."""
-        n, device = len(trie.items), trie.items.device
-        place = np.empty(n, dtype=np.int64)
-        place[trie.items.cpu().numpy()] = np.arange(n)
-        free = np.ones(n, dtype=bool)
-        free[place[blocked] if blocked is not None else []] = False
-        self.only = candidates is not None
-        without = np.empty(0, np.int64) if exclude is None else _keys(exclude, place, n)
-        keys = without if candidates is None else np.setdiff1d(_keys(candidates, place, n), without)
-        keys = np.unique(keys[free[keys % n]]) if len(keys) else keys
-        self.size, self.keys = n, torch.from_numpy(keys).to(device)
-        self.free = torch.from_numpy(np.r_[0, np.cumsum(free)]).to(device)
+        """`exclude` and `candidates` hold items per query, `blocked` items for all queries."""
+        n = len(trie.items)
+        device = trie.items.device
+        leaf = np.empty(n, dtype=np.int64)
+        leaf[trie.items.cpu().numpy()] = np.arange(n)
+        is_free = np.ones(n, dtype=bool)
+        is_free[leaf[blocked] if blocked is not None else []] = False
+        self.candidates_only = candidates is not None
+        keys = np.empty(0, np.int64) if exclude is None else _leaf_keys(exclude, leaf, n)
+        if candidates is not None:
+            keys = np.setdiff1d(_leaf_keys(candidates, leaf, n), keys)
+        if len(keys):
+            keys = np.unique(keys[is_free[keys % n]])
+        self.size = n
+        self.keys = torch.from_numpy(keys).to(device)
+        self.free_before = torch.from_numpy(np.r_[0, np.cumsum(is_free)]).to(device)
 
     def any(self, query: Tensor, start: Tensor, stop: Tensor) -> Tensor:
-        """(M,) bool: whether a leaf from `start` to before `stop` may be answered to this query."""
-        listed = torch.searchsorted(self.keys, query * self.size + stop) - torch.searchsorted(
-            self.keys, query * self.size + start
-        )
-        return listed > 0 if self.only else self.free[stop] - self.free[start] > listed
+        """Return (M,) bool: whether a leaf from `start` to before `stop` is allowed."""
+        begin = torch.searchsorted(self.keys, query * self.size + start)
+        listed = torch.searchsorted(self.keys, query * self.size + stop) - begin
+        if self.candidates_only:
+            return listed > 0
+        return self.free_before[stop] - self.free_before[start] > listed
 
 
-def _keys(lists: Ragged, place: np.ndarray, n: int) -> np.ndarray:
-    return lists.row_ids * n + place[lists.values]
+def _leaf_keys(lists: Ragged, leaf: np.ndarray, n: int) -> np.ndarray:
+    """Return one number per (query, item), ascending with the query and then the item's leaf."""
+    return lists.row_ids * n + leaf[lists.values]
 
 
-def beam(
-    speller: Speller,
+def beam_search(
+    decoder: DecoderStep,
     states: Tensor,
     trie: Trie,
     width: int,
-    choosable: Choosable | None = None,
+    allowed: AllowedItems | None = None,
     closed: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """(B, W) items, likeliest first, -1 after the last, and (B, W) the log-probability of each: the
-    sum over its digits.
+    """Return the W likeliest items per query (B, W), -1 after the last, and their log-probability.
 
-    Only what the trie holds is spelled, and no prefix is entered below which nothing may be
-    answered: there are W items wherever so many may be, whatever is excluded. `closed`: a digit's
-    probability is shared by the continuations there are, else by all digits. What is excluded keeps
-    its share.
+    An item's log-probability (B, W) is the sum over its digits. Only codes of the trie are
+    generated, and no prefix is entered below which nothing is allowed: there are W items wherever
+    so many are allowed. `closed`: a digit's probability is shared by the continuations that exist,
+    else by all digits. Excluded items keep their share.
     """
-    query, nodes, totals = _spell(speller, states, trie, width, choosable, closed)
+    paths = _decode(decoder, states, trie, width, allowed, closed)
     rows = torch.full((len(states), width), -1, dtype=torch.long, device=states.device)
     scores = torch.full((len(states), width), float("-inf"), device=states.device)
-    items = trie.items[nodes]
-    by_row = items.argsort(stable=True)  # equal ones stand by row
-    order = by_row[_best_first(query[by_row], totals[by_row])]
-    query, rank = query[order], _ranks(query[order])
-    rows[query, rank], scores[query, rank] = items[order], totals[order]
+    items = trie.items[paths.node]
+    by_row = items.argsort(stable=True)  # equal scores are ordered by row
+    order = by_row[_best_first(paths.query[by_row], paths.score[by_row])]
+    query = paths.query[order]
+    rank = _ranks(query)
+    rows[query, rank] = items[order]
+    scores[query, rank] = paths.score[order]
     return rows, scores
 
 
-def exact(speller: Speller, states: Tensor, trie: Trie, closed: bool = True) -> Tensor:
-    """(B, N) the log-probability of every item, each prefix looked at once. Memory is B * N * D:
-    give few queries at a time.
+def exact_scores(decoder: DecoderStep, states: Tensor, trie: Trie, closed: bool = True) -> Tensor:
+    """Return (B, N) the log-probability of every item.
+
+    Each prefix is computed once. Memory is B * N * D: pass few queries at a time.
     """
-    query, nodes, totals = _spell(speller, states, trie, None, None, closed)
-    out = torch.full((len(states), len(trie.items)), float("-inf"), device=states.device)
-    out[query, trie.items[nodes]] = totals
-    return out
+    paths = _decode(decoder, states, trie, None, None, closed)
+    scores = torch.full((len(states), len(trie.items)), float("-inf"), device=states.device)
+    scores[paths.query, trie.items[paths.node]] = paths.score
+    return scores
 
 
-def _spell(
-    speller: Speller,
+class _Paths(NamedTuple):
+    """Prefixes, or continuations of prefixes, in parallel tensors."""
+
+    query: Tensor
+    """The query of each."""
+    parent: Tensor
+    """The position of each one's prefix among the prefixes of the level before."""
+    node: Tensor
+    """The number of each among the trie's prefixes of its level."""
+    score: Tensor
+    """The log-probability of each, the sum over its digits."""
+
+    def take(self, rows: Tensor) -> "_Paths":
+        """Return the paths at positions, or where a mask is True."""
+        return _Paths(*(tensor[rows] for tensor in self))
+
+
+def _decode(
+    decoder: DecoderStep,
     state: Tensor,
     trie: Trie,
     width: int | None,
-    choosable: Choosable | None,
+    allowed: AllowedItems | None,
     closed: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, leaf and log-probability of what is left after the last digit, by query; `width` None:
-    everything is.
-    """
+) -> _Paths:
+    """Return the paths that are left after the last digit, by query; `width` None: all paths."""
     query = torch.arange(len(state), device=state.device)
-    nodes, totals = torch.zeros_like(query), torch.zeros(len(state), device=state.device)
+    zeros = torch.zeros(len(state), device=state.device)
+    paths = _Paths(query, query, torch.zeros_like(query), zeros)
     for level in range(trie.levels):
-        owner, child, shares = _shares(speller, state, trie, level, nodes, closed)
-        of, scores = query[owner], totals[owner] + shares
-        if choosable is not None:
+        parent, node, log_share = _log_shares(decoder, state, trie, level, paths.node, closed)
+        paths = _Paths(paths.query[parent], parent, node, paths.score[parent] + log_share)
+        if allowed is not None:
             begins = trie.leaves[level]
-            kept = choosable.any(of, begins[child], begins[child + 1])
-            owner, child, of, scores = owner[kept], child[kept], of[kept], scores[kept]
+            paths = paths.take(allowed.any(paths.query, begins[paths.node], begins[paths.node + 1]))
         if width is not None:
-            order = _best_first(of, scores)
-            order = order[_ranks(of[order]) < width]
-            owner, child, of, scores = owner[order], child[order], of[order], scores[order]
-        query, nodes, totals = of, child, scores
+            order = _best_first(paths.query, paths.score)
+            paths = paths.take(order[_ranks(paths.query[order]) < width])
         if level + 1 < trie.levels:
-            state = _followed(speller, state, trie, level, owner, nodes, closed)
-    return query, nodes, totals
+            state = _next_states(decoder, state, trie, level, paths, closed)
+    return paths
 
 
-def _shares(
-    speller: Speller, state: Tensor, trie: Trie, level: int, nodes: Tensor, closed: bool
+def _log_shares(
+    decoder: DecoderStep, state: Tensor, trie: Trie, level: int, nodes: Tensor, closed: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Owner, number and log-share of every continuation of prefixes (M,); where there is but one
-    its share is 1, and the net is not asked.
+    """Return prefix, number and log-probability of every continuation of prefixes (M,).
+
+    A prefix with a single continuation gives it probability 1 without running the net, if `closed`.
     """
-    owner, child = trie.continuations(level, nodes)
-    counts = torch.bincount(owner, minlength=len(nodes))
-    shares = torch.zeros(len(owner), device=state.device)
-    asked = counts > 1 if closed else counts > 0
-    if asked.any():
-        logits = speller.logits(level, state[asked]).float()
-        some = asked[owner]
-        of = (asked.cumsum(0) - 1)[owner[some]]
-        own = logits[of, trie.digits[level][child[some]]]
-        shares[some] = (
-            own - (_log_sums(own, of, len(logits)) if closed else logits.logsumexp(dim=1))[of]
-        )
-    return owner, child, shares
+    parent, child = trie.continuations(level, nodes)
+    counts = torch.bincount(parent, minlength=len(nodes))
+    log_shares = torch.zeros(len(parent), device=state.device)
+    is_open = counts > 1 if closed else counts > 0  # M
+    if is_open.any():
+        logits = decoder.logits(level, state[is_open]).float()
+        chosen = is_open[parent]  # C
+        row = (is_open.cumsum(0) - 1)[parent[chosen]]
+        chosen_logits = logits[row, trie.digits[level][child[chosen]]]
+        totals = _log_sums(chosen_logits, row, len(logits)) if closed else logits.logsumexp(dim=1)
+        log_shares[chosen] = chosen_logits - totals[row]
+    return parent, child, log_shares
 
 
-def _followed(
-    speller: Speller,
-    state: Tensor,
-    trie: Trie,
-    level: int,
-    owner: Tensor,
-    nodes: Tensor,
-    closed: bool,
+def _next_states(
+    decoder: DecoderStep, state: Tensor, trie: Trie, level: int, paths: _Paths, closed: bool
 ) -> Tensor:
-    """(M, D) states after each prefix's digit; of a prefix with one item below nothing more is
-    asked, and its state stays zero.
+    """Return the states (M, D) after each path's last digit.
+
+    A prefix with one item below needs no state if `closed`: it stays zero.
     """
-    out = state.new_zeros(len(nodes), state.shape[1])
-    begins = trie.leaves[level]
-    asked = (
-        (begins[nodes + 1] - begins[nodes] > 1)
-        if closed
-        else torch.ones_like(nodes, dtype=torch.bool)
-    )
-    if asked.any():
-        out[asked] = speller.follow(
-            level, state[owner[asked]], trie.digits[level][nodes[asked]]
-        ).to(out.dtype)
-    return out
+    states = state.new_zeros(len(paths.node), state.shape[1])
+    if closed:
+        begins = trie.leaves[level]
+        is_open = begins[paths.node + 1] - begins[paths.node] > 1
+    else:
+        is_open = torch.ones_like(paths.node, dtype=torch.bool)
+    if is_open.any():
+        digits = trie.digits[level][paths.node[is_open]]
+        advanced = decoder.advance(level, state[paths.parent[is_open]], digits)
+        states[is_open] = advanced.to(states.dtype)
+    return states
 
 
 def _log_sums(values: Tensor, groups: Tensor, n: int) -> Tensor:
-    """(n,) log of the sum of exponentials of each group's values."""
-    most = torch.full((n,), float("-inf"), device=values.device).scatter_reduce(
-        0, groups, values, "amax"
-    )
-    return (
-        most
-        + torch.zeros(n, device=values.device)
-        .index_add(0, groups, (values - most[groups]).exp())
-        .log()
-    )
+    """Return (n,) the log of the sum of exponentials of each group's values."""
+    largest = torch.full((n,), float("-inf"), device=values.device)
+    largest = largest.scatter_reduce(0, groups, values, "amax")
+    sums = torch.zeros(n, device=values.device)
+    return largest + sums.index_add(0, groups, (values - largest[groups]).exp()).log()
 
 
 def _best_first(groups: Tensor, scores: Tensor) -> Tensor:
-    """Positions by group, within each the highest score first; equal ones keep their order."""
+    """Return positions by group, the highest score first within each; ties keep their order."""
     order = scores.argsort(descending=True, stable=True)
     return order[groups[order].argsort(stable=True)]
 
 
 def _ranks(groups: Tensor) -> Tensor:
-    """Of groups in ascending order: the place of each element within its own, from 0."""
-    place = torch.arange(len(groups), device=groups.device)
-    return place - torch.searchsorted(groups, groups)
+    """Return the rank of each element within its group, from 0; groups are ascending."""
+    position = torch.arange(len(groups), device=groups.device)
+    return position - torch.searchsorted(groups, groups)

@@ -1,15 +1,15 @@
-"""Dropout that does not wait for random numbers."""
+"""Dropout from random bytes, faster on CPUs than from random floats."""
 
 import torch
 from torch import Tensor, nn
 
 
 def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
-    """`x` with each value zeroed with probability p (to the nearest 1/256 on CPUs) and the rest
-    scaled up to keep the mean.
+    """Return `x` with each value zeroed with probability p and the others scaled up.
 
-    One random byte a value, eight out of every random word: PyTorch's own draws a float a value,
-    and on CPUs that is a sixth of a training step.
+    The mean is kept. On CPUs p is rounded to the nearest 1/256: a random byte decides each value,
+    eight from every random word. PyTorch draws a float per value, which takes a sixth of a training
+    step there.
     """
     threshold = min(round(p * 256), 255)
     if not training or threshold == 0:
@@ -17,8 +17,8 @@ def dropout(x: Tensor, p: float, training: bool = True) -> Tensor:
     if x.device.type != "cpu":
         return nn.functional.dropout(x, p)
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)
-    kept = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
-    return x * kept.to(x.dtype).mul_(256 / (256 - threshold))
+    mask = words.view(torch.uint8)[: x.numel()].view(x.shape) >= threshold
+    return x * mask.to(x.dtype).mul_(256 / (256 - threshold))
 
 
 class Dropout(nn.Module):

@@ -1,8 +1,8 @@
-"""Training a net: one loop for every method that owns one.
+"""Train a net: one loop for every method that owns one.
 
-Everything random in a step is drawn from (seed, key, epoch, batch): a run that was killed goes on
-from its checkpoint to the very weights of an unbroken one, and several processes that share a group
-of batches take the step that one process takes.
+Everything random in a step is drawn from (seed, key, epoch, batch). A run that was killed continues
+from its checkpoint to exactly the weights of an uninterrupted run, and several processes that share
+a group of batches take the same step as one process.
 """
 
 import math
@@ -18,49 +18,52 @@ from torch import Tensor, nn
 from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.nn.checkpoints import read_checkpoint, write_checkpoint
-from tailor.nn.devices import FORMATS, computing, device_for, format_for
+from tailor.nn.devices import FORMATS, computing, device_for, format_for, threads_for
 from tailor.nn.optimizers import optimizers, sparse_tables
 from tailor.scale.processes import (
-    add_up,
+    all_reduce,
+    all_reduce_sparse,
+    broadcast,
     device_of,
-    first_says,
-    join,
+    init_process_group,
     rank,
-    sum_of_rows,
     world_size,
 )
 
 Batch = TypeVar("Batch")
-SAVE_S = 60.0  # between two checkpoints
+SAVE_S = 60.0  # seconds between two checkpoints
+GPU_CHECK_STEPS = 50  # steps between checks of the loss on a GPU, which has to wait for each
+LAST_LR = 0.01  # share of the peak learning rate at the end of training
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a net is trained."""
+    """Settings of a training."""
 
     epochs: int
+    """Passes over the data, at most."""
     lr: float
-    """Highest step of AdamW; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 0.0
-    """Of matrices, not of biases and norms."""
+    """Weight decay of matrices; biases and norms have none."""
     warmup: int = 0
-    """Steps until lr is reached."""
-    average: float = 0.0
-    """Above 0, the weights used are a moving mean with this decay a step."""
+    """Steps over which the learning rate rises to its peak."""
+    ema_decay: float = 0.0
+    """Decay per step of an exponential moving average (EMA) of the weights; 0: no average.
+
+    With an average, it is what is validated and kept.
+    """
     accumulate: int = 1
-    """Batches a step."""
+    """Batches per step."""
     patience: int | None = None
     """Validations without a better value before training stops; None: all epochs."""
     every: int = 1
     """Epochs from one validation to the next."""
 
-    def lr_at(self, step: int, done: float) -> float:
-        """`done`: the share of all epochs that is over."""
-        return (
-            self.lr
-            * min(1.0, (step + 1) / max(self.warmup, 1))
-            * (0.01 + 0.99 * (1 - min(done, 1.0)))
-        )
+    def lr_at(self, step: int, progress: float) -> float:
+        """Return the learning rate of a step; `progress` is the share of epochs that is done."""
+        warm = min(1.0, (step + 1) / max(self.warmup, 1))
+        return self.lr * warm * (LAST_LR + (1 - LAST_LR) * (1 - min(progress, 1.0)))
 
 
 def fit_net(
@@ -72,32 +75,37 @@ def fit_net(
     validate: Callable[[], float] | None = None,
     key: str = "net",
 ) -> dict[str, Any]:
-    """Train `net` in place; what comes back says how: epochs, steps, seconds, loss and validation
-    value by epoch, why it stopped.
+    """Train `net` in place, and return a report.
 
-    `batches(rng)` are an epoch's batches, `loss(batch, rng)` the mean loss of one. `validate()` is
-    called with the net ready for use; higher is better, and the weights of its best value are kept.
-    With `run.checkpoints` the state is written there about once a minute under `key`, which must
-    tell this run from any other. Started in several processes, each takes its share of every step.
-    Raises ModelError where a loss is not finite, and for a device that is not there.
+    The report holds epochs, steps, seconds, loss and validation value per epoch, and why training
+    stopped.
+
+    - `batches(rng)` returns the batches of one epoch, `loss(batch, rng)` the mean loss of one.
+    - `validate()` is called with the net in evaluation mode; higher is better, and the weights of
+      the best value are kept.
+    - With `run.checkpoints`, the state is written there about once a minute under `key`, which must
+      tell this run from any other.
+
+    Started in several processes, each takes its share of every step. Raises ModelError where a loss
+    is not finite, and for a device that cannot be used.
     """
-    started = time.perf_counter()
-    with computing(run.seed, run.workers):
+    start = time.perf_counter()
+    with computing(run.seed, threads_for(run.workers, device_for(device_of(run.device)))):
         training = _Training(net, run, recipe, validate, key)
-        first = batches(run.rng(key, training.epoch))
-        for _ in run.progress(
-            training.steps(first, batches, loss), training.describe, training.left(len(first))
-        ):
-            if run.deadline_s is not None and first_says(
-                time.perf_counter() - started > run.deadline_s, training.device
+        epoch_batches = batches(run.rng(key, training.epoch))
+        steps = training.steps(epoch_batches, batches, loss)
+        total = training.remaining_steps(len(epoch_batches))
+        for _ in run.progress(steps, training.describe, total):
+            if run.deadline_s is not None and broadcast(
+                time.perf_counter() - start > run.deadline_s, training.device
             ):
                 training.stopped = "deadline"
                 break
-        return {**training.finish(), "seconds": round(time.perf_counter() - started, 2)}
+        return {**training.finish(), "seconds": round(time.perf_counter() - start, 2)}
 
 
 class _Training:
-    """The state of one run, which a checkpoint holds, and the steps that change it."""
+    """The state of one training, which a checkpoint holds, and the steps that change it."""
 
     def __init__(
         self,
@@ -108,291 +116,313 @@ class _Training:
         key: str,
     ) -> None:
         self.device = device_for(device_of(run.device))
-        join(run.device)
-        self.net, self.run, self.recipe, self.validate, self.key = (
-            net.to(self.device).train(),
-            run,
-            recipe,
-            validate,
-            key,
-        )
-        self.format = (torch.float32, torch.bfloat16)[
-            int(first_says(format_for(run.dtype, self.device) == torch.bfloat16, self.device))
-        ]
+        init_process_group(run.device)
+        self.net = net.to(self.device).train()
+        self.run = run
+        self.recipe = recipe
+        self.validate = validate
+        self.key = key
+        is_bfloat16 = format_for(run.dtype, self.device) == torch.bfloat16
+        # measured per process: all take the first one's
+        self.format = torch.bfloat16 if broadcast(is_bfloat16, self.device) else torch.float32
         self.params = {name: param for name, param in net.named_parameters() if param.requires_grad}
         persistent = set(net.state_dict())
         self.buffers = {  # moments of batch norm and the like, which belong to the weights
             name: buffer for name, buffer in net.named_buffers() if name in persistent
         }
         self.optimizers = optimizers(net, recipe.lr, recipe.weight_decay)
-        self.tables = sparse_tables(net)
-        self.mean = (
-            {name: param.detach().clone() for name, param in self.params.items()}
-            if recipe.average
-            else {}
-        )
+        self.sparse_tables = sparse_tables(net)
+        self.ema: dict[str, Tensor] = {}
+        if recipe.ema_decay:
+            self.ema = {name: param.detach().clone() for name, param in self.params.items()}
         self.best: dict[str, Tensor] = {}
-        self.epoch, self.group, self.step = 0, 0, 0
-        self.loss, self.losses = torch.zeros((), device=self.device), []  # type: ignore[var-annotated]  # sum in this epoch; means of those before
-        self.values: list[tuple[int, float]] = []  # epochs done, what validate said then
+        self.epoch = 0
+        self.group = 0  # groups of batches done in this epoch
+        self.step = 0
+        self.loss = torch.zeros((), device=self.device)  # sum over this epoch's groups
+        self.losses: list[float] = []  # mean of each earlier epoch
+        self.values: list[tuple[int, float]] = []  # epochs done, validation value then
         self.stopped = ""
         self.path = None if run.checkpoints is None else run.checkpoints / f"{key}.safetensors"
         if self.path is not None and self.path.exists():
-            self._restore(read_checkpoint(self.path))
-        if first_says(self.step, self.device) != self.step:
+            self._restore(*read_checkpoint(self.path))
+        if broadcast(self.step, self.device) != self.step:
             raise ModelError(
                 f"{self.path}: other processes go on from another step: give all of them one"
                 " folder, or delete it"
             )
         self.saved_at = time.monotonic()
 
-    def left(self, batches: int) -> int:
-        """Steps that are still to do, should every epoch have that many batches."""
-        each = math.ceil(batches / (self.recipe.accumulate * world_size()))
-        return max(0, self.recipe.epochs - self.epoch) * each - self.group
+    def remaining_steps(self, batches: int) -> int:
+        """Return the steps left, if every epoch has that many batches."""
+        per_epoch = math.ceil(batches / (self.recipe.accumulate * world_size()))
+        return max(0, self.recipe.epochs - self.epoch) * per_epoch - self.group
 
     def describe(self) -> str:
-        """What a progress bar says."""
+        """Return the text of the progress bar."""
         value = f", validation {self.values[-1][1]:.4f}" if self.values else ""
         loss = f", loss {self.losses[-1]:.3f}" if self.losses else ""
         return f"training, epoch {self.epoch + 1} of {self.recipe.epochs}{loss}{value}"
 
     def steps(
         self,
-        first: Sequence[Any],
+        epoch_batches: Sequence[Any],
         batches: Callable[..., Sequence[Any]],
         loss: Callable[..., Tensor],
     ) -> Iterator[int]:
-        """One step after the other, until all epochs are done or validation has not gained for long
-        enough; `first`: this epoch's batches.
+        """Take one step after the other, until all epochs are done or patience runs out.
+
+        `epoch_batches` are the batches of the present epoch.
         """
-        size, made = self.recipe.accumulate * world_size(), first
+        size = self.recipe.accumulate * world_size()
         while self.epoch < self.recipe.epochs and not self.stopped:
-            groups = math.ceil(len(made) / size)
+            groups = math.ceil(len(epoch_batches) / size)
             while self.group < groups:
                 start = self.group * size
-                self._take(
-                    made,
-                    range(start, min(start + size, len(made))),
-                    loss,
-                    (self.epoch + self.group / groups) / self.recipe.epochs,
-                )
+                group = range(start, min(start + size, len(epoch_batches)))
+                progress = (self.epoch + self.group / groups) / self.recipe.epochs
+                self._take_step(epoch_batches, group, loss, progress)
                 self.group += 1
                 self.step += 1
-                self._save_sometimes()
+                self._save_if_due()
                 yield self.step
             self._end_epoch(max(groups, 1))
             if self.epoch < self.recipe.epochs and not self.stopped:
-                made = batches(self.run.rng(self.key, self.epoch))
+                epoch_batches = batches(self.run.rng(self.key, self.epoch))
 
-    def _take(
-        self, made: Sequence[Any], group: range, loss: Callable[..., Tensor], done: float
+    def _take_step(
+        self,
+        epoch_batches: Sequence[Any],
+        group: range,
+        loss: Callable[..., Tensor],
+        progress: float,
     ) -> None:
-        """One step down the mean gradient of a group of batches, of which each process takes every
-        n-th.
+        """Take one step along the mean gradient of a group of batches.
+
+        Of n processes each computes every n-th batch of the group.
         """
-        summed = torch.zeros((), device=self.device)
+        group_loss = torch.zeros((), device=self.device)
         for i in group[rank() :: world_size()]:
-            rng = self.run.rng(self.key, self.epoch, i)
-            torch.manual_seed(int(rng.integers(2**62)))
-            with torch.autocast(
-                self.device.type, self.format, enabled=self.format != torch.float32
-            ):
-                value = loss(made[i], rng) / len(group)
-            value.backward()
-            summed += value.detach()
+            group_loss += self._backward(epoch_batches[i], i, loss, len(group))
         if world_size() > 1:
-            self._share(summed)
-        self.loss += summed
-        if self.device.type == "cpu" or self.step % 50 == 0:  # reading a number makes a GPU wait
-            self._check()
+            self._reduce_gradients(group_loss)
+        self.loss += group_loss
+        # reading a number makes a GPU wait
+        if self.device.type == "cpu" or self.step % GPU_CHECK_STEPS == 0:
+            self._check_loss()
         for optimizer in self.optimizers:
             for settings in optimizer.param_groups:
-                settings["lr"] = self.recipe.lr_at(self.step, done)
+                settings["lr"] = self.recipe.lr_at(self.step, progress)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        if self.mean:
-            decay = min(self.recipe.average, (self.step + 1) / (self.step + 10))
-            torch._foreach_lerp_(
-                [self.mean[name] for name in self.params],
-                [param.detach() for param in self.params.values()],
-                1 - decay,
-            )
+        if self.ema:
+            decay = min(self.recipe.ema_decay, (self.step + 1) / (self.step + 10))
+            averages = [self.ema[name] for name in self.params]
+            current = [param.detach() for param in self.params.values()]
+            torch._foreach_lerp_(averages, current, 1 - decay)
 
-    def _share(self, loss: Tensor) -> None:
-        """Loss and gradients of this step become their sums over all processes."""
-        dense = [param for param in self.params.values() if id(param) not in self.tables]
+    def _backward(
+        self, batch: Any, number: int, loss: Callable[..., Tensor], group_size: int
+    ) -> Tensor:
+        """Add a batch's share of the group's gradient, and return its share of the loss."""
+        rng = self.run.rng(self.key, self.epoch, number)
+        torch.manual_seed(int(rng.integers(2**62)))
+        is_mixed = self.format != torch.float32
+        with torch.autocast(self.device.type, self.format, enabled=is_mixed):
+            value = loss(batch, rng) / group_size
+        value.backward()
+        return value.detach()
+
+    def _reduce_gradients(self, loss: Tensor) -> None:
+        """Replace the loss and gradients of this step by their sums over all processes."""
+        dense = [param for param in self.params.values() if id(param) not in self.sparse_tables]
         for param in dense:
             param.grad = torch.zeros_like(param) if param.grad is None else param.grad
-        add_up([loss, *(param.grad for param in dense if param.grad is not None)])
+        all_reduce([loss, *(param.grad for param in dense if param.grad is not None)])
         for param in self.params.values():
-            if id(param) in self.tables:
-                param.grad = sum_of_rows(param.grad, param)
+            if id(param) in self.sparse_tables:
+                param.grad = all_reduce_sparse(param.grad, param)
 
-    def _share_buffers(self) -> None:
+    def _average_buffers(self) -> None:
         """Replace floating-point buffers by their means over all processes."""
-        shared = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
-        add_up(shared)
-        for buffer in shared:
+        buffers = [buffer for buffer in self.buffers.values() if buffer.is_floating_point()]
+        all_reduce(buffers)
+        for buffer in buffers:
             buffer.div_(world_size())
 
-    def _check(self) -> None:
+    def _check_loss(self) -> None:
+        """Raise ModelError where the loss of this epoch is not finite."""
         if not torch.isfinite(self.loss):
-            where = f"step {self.step + 1} (epoch {self.epoch + 1})"
+            step = f"step {self.step + 1} (epoch {self.epoch + 1})"
             raise ModelError(
-                f"the loss is {self.loss.item()} at {where}: lower lr, which is"
-                f" {self.recipe.lr:g}{self._kept()}"
+                f"the loss is {self.loss.item()} at {step}: lower lr, which is"
+                f" {self.recipe.lr:g}{self._last_good_state()}"
             )
 
-    def _kept(self) -> str:
-        return (
-            f"; the last good state is in {self.path}"
-            if self.path is not None and self.path.exists()
-            else ""
-        )
+    def _last_good_state(self) -> str:
+        """Return the end of an error message that names the checkpoint, if there is one."""
+        if self.path is None or not self.path.exists():
+            return ""
+        return f"; the last good state is in {self.path}"
 
     def _end_epoch(self, groups: int) -> None:
-        self._check()
+        """Close an epoch: record its loss, and validate if due."""
+        self._check_loss()
         self.losses.append(float(self.loss) / groups)
         self.loss.zero_()
-        self.epoch, self.group = self.epoch + 1, 0
-        self._share_buffers()
-        if self.validate is None or (
-            self.epoch % self.recipe.every and self.epoch < self.recipe.epochs
-        ):
-            return
-        value = self._validated()
-        if not self.values or value > max(one for _, one in self.values):
-            best = (self.mean or self.params) | self.buffers
-            self.best = {name: tensor.detach().clone() for name, tensor in best.items()}
+        self.epoch += 1
+        self.group = 0
+        self._average_buffers()
+        is_due = self.epoch % self.recipe.every == 0 or self.epoch >= self.recipe.epochs
+        if self.validate is not None and is_due:
+            self._record(self._validation_value())
+
+    def _record(self, value: float) -> None:
+        """Record a validation value; keep the weights if it is the best, and stop in time."""
+        if not self.values or value > max(earlier for _, earlier in self.values):
+            weights = (self.ema or self.params) | self.buffers
+            self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
         self.values.append((self.epoch, value))
         self.run.watch(self.epoch, value)
-        since = len(self.values) - 1 - int(np.argmax([one for _, one in self.values]))
-        if self.recipe.patience is not None and since >= self.recipe.patience:
-            self.stopped = f"no better value in {since} validations"
+        best = int(np.argmax([earlier for _, earlier in self.values]))
+        without_gain = len(self.values) - 1 - best
+        if self.recipe.patience is not None and without_gain >= self.recipe.patience:
+            self.stopped = f"no better value in {without_gain} validations"
 
-    def _validated(self) -> float:
+    def _validation_value(self) -> float:
+        """Return the validation value of the average weights, or of the present ones."""
         assert self.validate is not None
-        current = (
-            {name: param.detach().clone() for name, param in self.params.items()}
-            if self.mean
-            else {}
-        )
-        self._put(self.mean)
+        current: dict[str, Tensor] = {}
+        if self.ema:
+            current = {name: param.detach().clone() for name, param in self.params.items()}
+        self._copy_into_net(self.ema)
         self.net.eval()
         with torch.no_grad():
-            value = first_says(float(self.validate()), self.device)
+            value = broadcast(float(self.validate()), self.device)
         self.net.train()
-        self._put(current)
+        self._copy_into_net(current)
         return value
 
-    def _put(self, weights: dict[str, Tensor]) -> None:
+    def _copy_into_net(self, weights: dict[str, Tensor]) -> None:
         with torch.no_grad():
             tensors = self.params | self.buffers
             for name, weight in weights.items():
                 tensors[name].copy_(weight)
 
     def finish(self) -> dict[str, Any]:
-        """Leave the net with its best weights, and say what was done."""
-        self._put(self.best or self.mean)
+        """Leave the net with its best weights, and return the report."""
+        self._copy_into_net(self.best or self.ema)
         self.net.eval()
         if self.path is not None and rank() == 0:
             self.path.unlink(missing_ok=True)
-        best = max(self.values, key=lambda one: one[1])[0] if self.values else self.epoch
+        best_epoch = self.epoch
+        if self.values:
+            best_epoch = max(self.values, key=lambda pair: pair[1])[0]
         return {
             "epochs": self.epoch,
-            "best_epoch": best,
+            "best_epoch": best_epoch,
             "steps": self.step,
             "stopped": self.stopped or "all epochs done",
-            "dtype": _name(self.format),
+            "dtype": _format_name(self.format),
             "device": str(self.device),
-            "loss": [round(one, 5) for one in self.losses],
-            "validation": [[epoch, round(one, 6)] for epoch, one in self.values],
+            "threads": torch.get_num_threads(),
+            "loss": [round(loss, 5) for loss in self.losses],
+            "validation": [[epoch, round(value, 6)] for epoch, value in self.values],
         }
 
-    def _save_sometimes(self) -> None:
+    def _save_if_due(self) -> None:
+        """Write a checkpoint where SAVE_S have passed since the last one."""
         if self.path is None or rank() or time.monotonic() - self.saved_at < SAVE_S:
             return
-        self._check()
+        self._check_loss()
         if not all(torch.isfinite(param).all() for param in self.params.values()):
             raise ModelError(
                 f"a weight is not finite after step {self.step}: lower lr, which is"
-                f" {self.recipe.lr:g}{self._kept()}"
+                f" {self.recipe.lr:g}{self._last_good_state()}"
             )
-        tensors = {f"param:{name}": param.detach() for name, param in self.params.items()}
-        tensors |= {f"buffer:{name}": tensor for name, tensor in self.buffers.items()}
-        tensors |= {f"mean:{name}": tensor for name, tensor in self.mean.items()} | {
-            f"best:{name}": tensor for name, tensor in self.best.items()
+        plain = {
+            "epoch": self.epoch,
+            "group": self.group,
+            "step": self.step,
+            "losses": self.losses,
+            "values": self.values,
+            "format": _format_name(self.format),
+            "threads": torch.get_num_threads(),
+            "processes": world_size(),
+        }
+        write_checkpoint(self.path, self._checkpoint_tensors(), plain)
+        self.saved_at = time.monotonic()
+
+    def _checkpoint_tensors(self) -> dict[str, Tensor]:
+        """Return the tensors of a checkpoint, by kind and name."""
+        params = {name: param.detach() for name, param in self.params.items()}
+        kinds = {"param": params, "buffer": self.buffers, "mean": self.ema, "best": self.best}
+        tensors = {
+            f"{kind}:{name}": tensor
+            for kind, by_name in kinds.items()
+            for name, tensor in by_name.items()
         }
         for i, optimizer in enumerate(self.optimizers):
             for j, state in optimizer.state_dict()["state"].items():
-                tensors |= {
-                    f"optimizer:{i}:{j}:{name}": torch.as_tensor(value)
-                    for name, value in state.items()
-                }
-        write_checkpoint(
-            self.path,
-            tensors | {"loss": self.loss},
-            {
-                "epoch": self.epoch,
-                "group": self.group,
-                "step": self.step,
-                "losses": self.losses,
-                "values": self.values,
-                "format": _name(self.format),
-                "processes": world_size(),
-            },
-        )
-        self.saved_at = time.monotonic()
+                for name, value in state.items():
+                    tensors[f"optimizer:{i}:{j}:{name}"] = torch.as_tensor(value)
+        return tensors | {"loss": self.loss}
 
-    def _restore(self, saved: tuple[dict[str, Tensor], dict[str, Any]]) -> None:
-        tensors, plain = saved
-        if plain["processes"] != world_size():
-            then = f"{plain['processes']} process{'es' if plain['processes'] > 1 else ''}"
+    def _restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
+        """Continue from a checkpoint. Raises ModelError where it does not fit this training."""
+        self._check_same_setup(plain)
+        self.format = FORMATS[plain["format"]]
+        # sums depend on the number of threads in their last bits
+        torch.set_num_threads(plain.get("threads", torch.get_num_threads()))
+        kinds = ("param", "buffer", "mean", "best", "optimizer")
+        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
+        for key, tensor in tensors.items():
+            kind, _, name = key.partition(":")
+            if name:
+                parts[kind][name] = tensor.to(self.device)
+        shapes = {name: param.shape for name, param in self.params.items()}
+        if shapes != {name: tensor.shape for name, tensor in parts["param"].items()}:
             raise ModelError(
-                f"the checkpoint {self.path} was made by {then}, and there are {world_size()} now:"
-                " start as many, or delete it"
+                f"the checkpoint {self.path} holds another net than this one: delete it to begin"
+                " anew"
+            )
+        self._copy_into_net(parts["param"] | parts["buffer"])
+        self.ema = parts["mean"]
+        self.best = parts["best"]
+        self._restore_optimizers(parts["optimizer"])
+        self.loss = tensors["loss"].to(self.device)
+        self.epoch = plain["epoch"]
+        self.group = plain["group"]
+        self.step = plain["step"]
+        self.losses = plain["losses"]
+        self.values = [(epoch, value) for epoch, value in plain["values"]]
+
+    def _check_same_setup(self, plain: dict[str, Any]) -> None:
+        """Raise ModelError where a checkpoint has other processes or another number format."""
+        if plain["processes"] != world_size():
+            before = f"{plain['processes']} process{'es' if plain['processes'] > 1 else ''}"
+            raise ModelError(
+                f"the checkpoint {self.path} was made by {before}, and there are {world_size()}"
+                " now: start as many, or delete it"
             )
         if self.run.dtype not in ("auto", plain["format"]):
             raise ModelError(
                 f"the checkpoint {self.path} was made in {plain['format']}, and dtype is now"
                 f" {self.run.dtype}: ask for the same, or delete it"
             )
-        self.format = FORMATS[plain["format"]]
-        kinds = ("param", "buffer", "mean", "best", "optimizer")
-        parts: dict[str, dict[str, Tensor]] = {kind: {} for kind in kinds}
-        for name, tensor in tensors.items():
-            kind, _, rest = name.partition(":")
-            if rest:
-                parts[kind][rest] = tensor.to(self.device)
-        if {name: param.shape for name, param in self.params.items()} != {
-            name: one.shape for name, one in parts["param"].items()
-        }:
-            raise ModelError(
-                f"the checkpoint {self.path} holds another net than this one: delete it to begin"
-                " anew"
-            )
-        self._put(parts["param"] | parts["buffer"])
-        self.mean, self.best, self.loss = (
-            parts["mean"],
-            parts["best"],
-            tensors["loss"].to(self.device),
-        )
+
+    def _restore_optimizers(self, tensors: dict[str, Tensor]) -> None:
+        """Load the state of the optimizers, whose tensors are named number:parameter:field."""
         for i, optimizer in enumerate(self.optimizers):
             state = optimizer.state_dict()
-            for name, tensor in parts["optimizer"].items():
-                of, j, field = name.split(":")
-                if int(of) == i:
-                    # a count as it was, else float32 powers of it
-                    whole = tensor if tensor.is_floating_point() else tensor.item()
-                    state["state"].setdefault(int(j), {})[field] = whole
+            for key, tensor in tensors.items():
+                number, j, name = key.split(":")
+                if int(number) == i:
+                    # a count stays an int: its powers would else be taken in float32
+                    value = tensor if tensor.is_floating_point() else tensor.item()
+                    state["state"].setdefault(int(j), {})[name] = value
             optimizer.load_state_dict(state)
-        self.epoch, self.group, self.step = plain["epoch"], plain["group"], plain["step"]
-        self.losses, self.values = (
-            plain["losses"],
-            [(epoch, value) for epoch, value in plain["values"]],
-        )
 
 
-def _name(kind: torch.dtype) -> str:
-    return str(kind).removeprefix("torch.")
+def _format_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

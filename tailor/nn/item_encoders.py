@@ -1,5 +1,6 @@
-"""Where nets get item vectors from when not from a table of their own: from vectors of texts or the
-digits of codes, which a new item has too.
+"""Item vectors made from text vectors or from codes, which new items have too.
+
+Nets use them in place of an embedding table.
 """
 
 from collections.abc import Sequence
@@ -8,33 +9,33 @@ from typing import cast
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, normalize
 
 
 class TextMap(nn.Module):
-    """Unit vectors of texts (..., D) -> (..., width): one linear map, or two with GELU between
-    where there are `hidden` units.
+    """A map of unit text vectors (..., D) to (..., width).
+
+    It is linear, or has one hidden layer with GELU where there are `hidden` units.
     """
 
     def __init__(self, dims: int, width: int, hidden: int = 0, bias: bool = True) -> None:
         super().__init__()
-        self.scale = dims**0.5  # so that each number is about one
+        self.scale = dims**0.5  # brings the numbers of a unit vector to about one
         self.first = nn.Linear(dims, hidden, bias) if hidden else nn.Identity()
         self.last = nn.Linear(hidden or dims, width, bias)
 
     def forward(self, texts: Tensor) -> Tensor:
-        seen = self.first(texts * self.scale)
-        return cast(
-            Tensor,
-            self.last(seen if isinstance(self.first, nn.Identity) else nn.functional.gelu(seen)),
-        )
+        x = self.first(texts * self.scale)
+        if not isinstance(self.first, nn.Identity):
+            x = gelu(x)
+        return cast(Tensor, self.last(x))
 
 
-class TextFront(nn.Module):
-    """Fixed vectors of texts seen through a small net, or as they are; read by row like an
-    `nn.Embedding`.
+class TextItemEncoder(nn.Module):
+    """Item vectors made from fixed text vectors; indexed by row like an `nn.Embedding`.
 
-    The texts' vectors are no weights: they are given again whenever the net is built. A net that is
-    ready for use maps all of them once.
+    The text vectors are no weights: they are passed again whenever the net is built. In evaluation
+    mode all rows are computed once.
     """
 
     def __init__(
@@ -45,53 +46,55 @@ class TextFront(nn.Module):
         bias: bool = True,
         unit: bool = False,
     ) -> None:
-        """`texts` (N, D); `width` of what comes out, None for the vectors themselves; `hidden`
-        units between, 0 for one linear map; `unit`: of length one.
+        """Make the encoder of texts (N, D).
+
+        `width` is that of the result, None for the text vectors themselves; `hidden` the units of a
+        hidden layer, 0 for one linear map; `unit` scales the result to length one.
         """
         super().__init__()
         self.unit = unit
         self.texts: Tensor
         self.register_buffer("texts", texts, persistent=False)
-        self.map: TextMap | nn.Identity = (
-            nn.Identity() if width is None else TextMap(texts.shape[1], width, hidden, bias)
-        )
-        self._all: Tensor | None = None
+        self.map: TextMap | nn.Identity = nn.Identity()
+        if width is not None:
+            self.map = TextMap(texts.shape[1], width, hidden, bias)
+        self._all_items: Tensor | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(..., width) of rows (...)."""
+        """Return the vectors (..., width) of rows (...)."""
         if self.training or torch.is_grad_enabled():
-            return self.of(self.texts[rows])
-        return self.all()[rows]
+            return self.encode(self.texts[rows])
+        return self.all_items()[rows]
 
-    def of(self, texts: Tensor) -> Tensor:
-        """(..., width) of vectors of any texts (..., D)."""
-        out: Tensor = self.map(texts)
-        return nn.functional.normalize(out.float(), dim=-1) if self.unit else out
+    def encode(self, texts: Tensor) -> Tensor:
+        """Return the vectors (..., width) of any text vectors (..., D)."""
+        vectors: Tensor = self.map(texts)
+        return normalize(vectors.float(), dim=-1) if self.unit else vectors
 
-    def all(self) -> Tensor:
-        """(N, width) of all rows; while the net learns made anew for every call."""
+    def all_items(self) -> Tensor:
+        """Return the vectors (N, width) of all rows; in training computed at every call."""
         if self.training or torch.is_grad_enabled():
-            return self.of(self.texts)
-        if self._all is None:
-            self._all = self.of(self.texts)
-        return self._all
+            return self.encode(self.texts)
+        if self._all_items is None:
+            self._all_items = self.encode(self.texts)
+        return self._all_items
 
-    def train(self, mode: bool = True) -> "TextFront":
-        self._all = None
+    def train(self, mode: bool = True) -> "TextItemEncoder":
+        self._all_items = None
         return super().train(mode)
 
 
-class CodeFront(nn.Module):
-    """An item's vector is the sum of its digits' vectors, each level's its own; with `texts`, what
-    a map makes of the item's text is added.
+class CodeItemEncoder(nn.Module):
+    """Item vectors that are the sum of a vector per digit of the item's code.
 
-    Codes and texts' vectors are no weights: they are given again whenever the net is built.
+    With `texts`, a map of the item's text vector is added. Codes and text vectors are no weights:
+    they are passed again whenever the net is built.
     """
 
     def __init__(
         self, codes: Tensor, sizes: Sequence[int], width: int, texts: Tensor | None = None
     ) -> None:
-        """`codes` (N, L) digits, of a level all below its size of `sizes`; `texts` (N, D)."""
+        """Make the encoder of codes (N, L), with `sizes` digits per level, and texts (N, D)."""
         super().__init__()
         self.codes: Tensor
         self.texts: Tensor | None
@@ -102,10 +105,12 @@ class CodeFront(nn.Module):
         self.map = None if texts is None else TextMap(texts.shape[1], width)
 
     def forward(self, rows: Tensor) -> Tensor:
-        """(..., width) of rows (...)."""
-        out = self.digits(self.codes[rows]).sum(dim=-2)
-        return out if self.map is None or self.texts is None else out + self.map(self.texts[rows])
+        """Return the vectors (..., width) of rows (...)."""
+        vectors = self.digits(self.codes[rows]).sum(dim=-2)
+        if self.map is None or self.texts is None:
+            return vectors
+        return vectors + self.map(self.texts[rows])
 
-    def all(self) -> Tensor:
-        """(N, width) of all rows."""
+    def all_items(self) -> Tensor:
+        """Return the vectors (N, width) of all rows."""
         return self(torch.arange(len(self.codes), device=self.codes.device))

@@ -1,65 +1,72 @@
-"""Batches of sequences of like length: padding is wasted work, and a mean history of 8 in a window
-of 50 would waste five sixths.
+"""Batches of sequences of similar length, since padding is wasted work.
 
-A batch is an array of row numbers; the longest of its rows times their number stays within a budget
-of places (tokens).
+A mean history of 8 events in a window of 50 would waste five sixths. A batch is an array of row
+numbers; its longest row times its number of rows stays within a budget of positions.
 """
 
 import numpy as np
 
 
-def packed(
+def pack_batches(
     lengths: np.ndarray,
     budget: int,
     rng: np.random.Generator,
-    most: int | None = None,
-    mixed: int = 16,
+    batch_rows: int | None = None,
+    pool_batches: int = 16,
 ) -> list[np.ndarray]:
-    """Row numbers of all rows of length > 0, in batches of like lengths, in random order.
+    """Return all rows of length > 0 in batches of similar lengths, in random order.
 
-    Rows are shuffled, sorted by length within pools of about `mixed` batches, and cut wherever the
-    budget is reached, so that neither the company of a row nor the order of batches repeats from
-    epoch to epoch. A row longer than the budget is a batch of its own. With `most`, a batch is that
-    many rows whatever their lengths: as many steps however rows are drawn.
+    Rows are shuffled, sorted by length within pools of about `pool_batches` batches, and split
+    wherever the budget is reached, so that the composition and order of batches differ from epoch
+    to epoch. A row longer than the budget is a batch of its own. With `batch_rows`, a batch has
+    that many rows whatever their lengths, so the number of steps does not depend on the lengths.
     """
     rows = rng.permutation(np.flatnonzero(lengths > 0))
     if not len(rows):
         return []
-    pool = mixed * most if most else max(1, int(mixed * budget / max(lengths[rows].mean(), 1)))
+    if batch_rows:
+        pool_size = pool_batches * batch_rows
+    else:
+        pool_size = max(1, int(pool_batches * budget / max(lengths[rows].mean(), 1)))
     batches: list[np.ndarray] = []
-    for start in range(0, len(rows), pool):
-        some = rows[start : start + pool]
-        some = some[np.argsort(lengths[some], kind="stable")]
-        batches += (
-            [some[i : i + most] for i in range(0, len(some), most)]
-            if most
-            else cut(some, lengths, budget)
-        )
+    for start in range(0, len(rows), pool_size):
+        pool = rows[start : start + pool_size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        if batch_rows:
+            batches += [pool[i : i + batch_rows] for i in range(0, len(pool), batch_rows)]
+        else:
+            batches += split_by_budget(pool, lengths, budget)
     return [batches[i] for i in rng.permutation(len(batches))]
 
 
-def cut(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
-    """Rows of ascending length in batches of which rows * longest <= budget, each at least one row."""
-    out, start, of = [], 0, lengths[rows]
+def split_by_budget(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[np.ndarray]:
+    """Split rows of ascending length into batches of rows * longest <= budget.
+
+    Each batch has at least one row.
+    """
+    batches = []
+    start = 0
+    row_lengths = lengths[rows]
     while start < len(rows):
-        places = of[start : start + budget] * np.arange(1, min(len(rows) - start, budget) + 1)
-        stop = start + max(1, int(np.searchsorted(places, budget, side="right")))
-        out.append(rows[start:stop])
+        count = np.arange(1, min(len(rows) - start, budget) + 1)
+        positions = row_lengths[start : start + budget] * count
+        stop = start + max(1, int(np.searchsorted(positions, budget, side="right")))
+        batches.append(rows[start:stop])
         start = stop
-    return out
+    return batches
 
 
-def padded(
+def pad_rows(
     values: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(B, T) the `lengths` (B,) values from each of `starts` (B,) on, padded at the right with 0,
-    and (B, T) bool of what is real.
+    """Return (B, T) rows of values, padded at the right with 0, and the mask (B, T) of real values.
+
+    Row b holds `lengths[b]` values from position `starts[b]` on.
     """
-    place = np.arange(int(lengths.max(initial=0)))
-    real = place < lengths[:, None]
-    out = (
-        values[np.where(real, starts[:, None] + place, 0)]
-        if len(values)
-        else np.zeros(real.shape, values.dtype)
-    )
-    return np.where(real, out, 0), real
+    position = np.arange(int(lengths.max(initial=0)))
+    mask = position < lengths[:, None]
+    if len(values):
+        padded = values[np.where(mask, starts[:, None] + position, 0)]
+    else:
+        padded = np.zeros(mask.shape, values.dtype)
+    return np.where(mask, padded, 0), mask

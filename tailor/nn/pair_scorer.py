@@ -1,82 +1,83 @@
-"""A person, a trigger and an item seen together: pairs of both, and the net that corrects an item's
-weight in the trigger's list.
-"""
+"""Score pairs of a trigger and an item for a user, to correct the item's weight for the trigger."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu
 
 from tailor.nn.dropout import Dropout
+
+HIDDEN = 128  # units of the first hidden layer
+SECOND_HIDDEN = 64  # units of the second hidden layer
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """P pairs of a trigger and an item of its list, which speak for C candidates of B people, each
-    with their N latest events.
+    """P pairs of a trigger and an item of its list, for C candidates of B users.
+
+    A trigger is one of a user's N latest events.
     """
 
     triggers: np.ndarray
-    """(B, N) rows of items, the latest first; -1: none."""
-    person: np.ndarray
-    """(C,) of B."""
+    """(B, N) item rows of each user's latest events, the latest first; -1: none."""
+    user: np.ndarray
+    """(C,) the user of each candidate, from 0 to B - 1."""
     item: np.ndarray
-    """(C,) rows."""
+    """(C,) the item row of each candidate."""
     candidate: np.ndarray
-    """(P,) of C."""
+    """(P,) the candidate of each pair, from 0 to C - 1."""
     age: np.ndarray
-    """(P,) of N: the trigger."""
+    """(P,) the trigger of each pair, as the position of its event from the latest, from 0."""
     weight: np.ndarray
-    """(P,) of the item in the trigger's list, above 0."""
+    """(P,) weight of the item in the trigger's list, above 0."""
 
 
-class CrossingNet(nn.Module):
-    """What a person's events, a trigger and an item together add to the logarithm of the item's
-    weight in the trigger's list.
+class PairScorer(nn.Module):
+    """A correction of the log weight of an item for a trigger, given the user's other events.
 
-    The events are summed up by attention with the item as query. The last layer begins at zero:
-    before any training the lists' own order stands.
+    The events are pooled by attention with the item as query. The last layer begins at zero, so
+    that before training the order of the lists is kept.
     """
 
     def __init__(self, items: int, width: int, ages: int, dropout: float) -> None:
         super().__init__()
         self.table = nn.Embedding(items, width)
         nn.init.normal_(self.table.weight, std=0.1)
-        self.of_item, self.of_trigger = nn.Linear(2 * width, 128), nn.Linear(width, 128, bias=False)
-        self.of_both, self.of_weight = (
-            nn.Linear(width, 128, bias=False),
-            nn.Linear(1, 128, bias=False),
-        )
-        self.of_age = nn.Embedding(ages, 128)
-        self.drop, self.second, self.last = Dropout(dropout), nn.Linear(128, 64), nn.Linear(64, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        self.item_proj = nn.Linear(2 * width, HIDDEN)
+        self.trigger_proj = nn.Linear(width, HIDDEN, bias=False)
+        self.product_proj = nn.Linear(width, HIDDEN, bias=False)
+        self.weight_proj = nn.Linear(1, HIDDEN, bias=False)
+        self.age_embedding = nn.Embedding(ages, HIDDEN)
+        self.dropout = Dropout(dropout)
+        self.hidden_layer = nn.Linear(HIDDEN, SECOND_HIDDEN)
+        self.output_layer = nn.Linear(SECOND_HIDDEN, 1)
+        nn.init.zeros_(self.output_layer.weight)
+        nn.init.zeros_(self.output_layer.bias)
 
     def forward(
         self,
         triggers: Tensor,
-        person: Tensor,
+        user: Tensor,
         item: Tensor,
         candidate: Tensor,
         age: Tensor,
         log_weight: Tensor,
     ) -> Tensor:
-        """(P,), of what `Pairs` holds."""
-        # (C, N, D), (C, D)
-        events, own = (
-            self.drop(self.table(triggers.clamp(min=0)))[person],
-            self.drop(self.table(item)),
-        )
-        attention = (events @ own[:, :, None])[:, :, 0].float() / own.shape[1] ** 0.5
-        share = attention.masked_fill(triggers[person] < 0, -1e30).softmax(dim=1).to(own.dtype)
+        """Return the correction (P,) of each pair; the arguments are those of `Pairs`."""
+        events = self.dropout(self.table(triggers.clamp(min=0)))[user]  # C, N, D
+        items = self.dropout(self.table(item))  # C, D
+        logits = (events @ items[:, :, None])[:, :, 0].float() / items.shape[1] ** 0.5
+        share = logits.masked_fill(triggers[user] < 0, -1e30).softmax(dim=1).to(items.dtype)
         pooled = (share[:, None] @ events)[:, 0]
-        trigger = events[candidate, age]
+        trigger = events[candidate, age]  # P, D
         hidden = (
-            self.of_item(torch.cat([own, pooled], dim=1))[candidate]
-            + self.of_trigger(trigger)
-            + self.of_both(trigger * own[candidate])
+            self.item_proj(torch.cat([items, pooled], dim=1))[candidate]
+            + self.trigger_proj(trigger)
+            + self.product_proj(trigger * items[candidate])
         )
-        hidden = nn.functional.gelu(hidden + self.of_weight(log_weight[:, None]) + self.of_age(age))
-        out: Tensor = self.last(nn.functional.gelu(self.second(self.drop(hidden))))[:, 0].float()
-        return out
+        hidden = gelu(hidden + self.weight_proj(log_weight[:, None]) + self.age_embedding(age))
+        hidden = gelu(self.hidden_layer(self.dropout(hidden)))
+        correction: Tensor = self.output_layer(hidden)[:, 0].float()
+        return correction

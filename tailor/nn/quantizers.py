@@ -1,7 +1,6 @@
-"""Semantic ids: short code words for vectors, whose digits go from coarse to fine, so that what is
-alike begins alike.
+"""Semantic ids: short codes of vectors, whose digits go from coarse to fine.
 
-Shapes: N vectors, D width, L levels, K words a level.
+Similar vectors have codes that begin alike. Shapes: N vectors, D width, L levels, K words a level.
 """
 
 from dataclasses import dataclass
@@ -10,196 +9,197 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-STARTED_FROM = 3_072  # vectors among which k-means++ looks for its first words
-LEARNED_FROM = 256  # vectors a word that k-means learns from at most
-NEAR_BYTES = 64 * 2**20  # of one block of distances
+SEED_VECTORS = 3_072  # vectors among which k-means++ chooses its first centres
+VECTORS_PER_WORD = 256  # vectors per word that k-means learns from, at most
+BLOCK_BYTES = 64 * 2**20  # size of a block of distances
 
 
 @dataclass(frozen=True, eq=False)
 class Codebooks:
-    """Words by level: vector ~ word 1 + length * (word 2 + length * (word 3 + ...)), each length
-    that of the rest its word leaves on average.
+    """Codebooks of residual quantization, a set of words (centres) per level.
+
+    vector ~ word 1 + length * (word 2 + length * (word 3 + ...)), where each length is the mean
+    length of the residual that its word leaves.
     """
 
     words: np.ndarray
-    """(L, K, D) float32; places beyond a level's own words hold infinity."""
+    """(L, K, D) float32; rows beyond a level's number of words hold infinity."""
     lengths: np.ndarray
-    """(L, K) float32."""
+    """(L, K) float32 mean lengths of the residuals."""
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
-        """(N, D) -> (N, L) int32 numbers of words. Each row has the code it would have alone, but
-        for words equally near.
+        """Return the codes (N, L) int32 of vectors (N, D).
+
+        Each row has the code that it would have alone, except where two words are equally near.
         """
         codes = np.empty((len(vectors), len(self.words)), dtype=np.int32)
-        rest = np.asarray(vectors, dtype=np.float32)
+        residual = np.asarray(vectors, dtype=np.float32)
         for level, words in enumerate(self.words):
-            rest = unit(rest)
-            codes[:, level] = nearest_word(rest, _real(words))
-            rest = rest - words[codes[:, level]]
+            residual = unit(residual)
+            codes[:, level] = nearest_word(residual, _drop_unused(words))
+            residual = residual - words[codes[:, level]]
         return codes
 
     def decode(self, codes: np.ndarray) -> np.ndarray:
-        """(N, L) -> (N, D) about the vector of unit length that has this code."""
-        out = np.zeros((len(codes), self.words.shape[2]), dtype=np.float32)
+        """Return approximately the unit vectors (N, D) that have these codes (N, L)."""
+        vectors = np.zeros((len(codes), self.words.shape[2]), dtype=np.float32)
         for level in reversed(range(len(self.words))):
-            out = (
-                self.words[level, codes[:, level]]
-                + self.lengths[level, codes[:, level], None] * out
-            )
-        return out
+            length = self.lengths[level, codes[:, level], None]
+            vectors = self.words[level, codes[:, level]] + length * vectors
+        return vectors
 
 
 @dataclass(frozen=True)
 class ResidualKMeans:
-    """Each level's words are k-means centres of what the words before leave of a vector, brought to
-    length one (RQ-KMeans).
+    """Residual quantization by k-means (RQ-KMeans).
 
-    No net is trained, and no word can stay unused: a centre that nothing is nearest to starts again
-    at the vector that is farthest from its own.
+    The words of a level are k-means centres of the residuals of the level before, scaled to length
+    one. No net is trained, and no word stays unused: a centre without vectors restarts at the
+    vector that is farthest from its own centre.
     """
 
     levels: int = 3
+    """Number of levels."""
     words: int = 256
-    """A level at most."""
-    shared: int = (
-        # vectors a word at least, on average: a small catalogue has fewer words, else every first
-        # digit were an item of its own
-        8
-    )
+    """Words per level, at most."""
+    shared: int = 8
+    """Vectors per word, at least, on average.
+
+    A small catalogue has fewer words; else every first digit would be an item of its own.
+    """
     steps: int = 25
-    """Of k-means a level."""
+    """Steps of k-means per level, at most."""
 
     def __post_init__(self) -> None:
-        for name, least in {"levels": 1, "words": 2, "shared": 1, "steps": 1}.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        for name, minimum in {"levels": 1, "words": 2, "shared": 1, "steps": 1}.items():
+            if getattr(self, name) < minimum:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
 
     def fit(self, vectors: np.ndarray, rng: np.random.Generator) -> Codebooks:
-        """Learn from (N, D). Raises ValueError for values that are not finite and for no vector at
-        all.
+        """Learn codebooks from vectors (N, D).
+
+        Raises ValueError for values that are not finite, and where there is no vector.
         """
         if not len(vectors) or not np.isfinite(vectors).all():
             raise ValueError(
                 f"{len(vectors)} vectors, {int((~np.isfinite(vectors)).sum())} values that are no"
                 " number: give some, all finite"
             )
-        rest = np.asarray(vectors, dtype=np.float32)
-        size = min(self.words, max(2, -(-len(rest) // self.shared)))
-        words = np.full((self.levels, size, rest.shape[1]), np.inf, dtype=np.float32)
+        residual = np.asarray(vectors, dtype=np.float32)
+        size = min(self.words, max(2, -(-len(residual) // self.shared)))
+        words = np.full((self.levels, size, residual.shape[1]), np.inf, dtype=np.float32)
         lengths = np.zeros((self.levels, size), dtype=np.float32)
         for level in range(self.levels):
-            rest = unit(rest)
-            found = k_means(rest, size, self.steps, rng)
-            words[level, : len(found)] = found
-            own = nearest_word(rest, found)
-            rest = rest - found[own]
-            sums, counts = (
-                np.bincount(own, np.linalg.norm(rest, axis=1), size),
-                np.bincount(own, minlength=size),
-            )
+            residual = unit(residual)
+            centres = k_means(residual, size, self.steps, rng)
+            words[level, : len(centres)] = centres
+            nearest = nearest_word(residual, centres)
+            residual = residual - centres[nearest]
+            sums = np.bincount(nearest, np.linalg.norm(residual, axis=1), size)
+            counts = np.bincount(nearest, minlength=size)
             lengths[level] = sums / np.maximum(counts, 1)
         return Codebooks(words, lengths)
 
 
 def k_means(vectors: np.ndarray, words: int, steps: int, rng: np.random.Generator) -> np.ndarray:
-    """(K, D) centres, K <= words: as many as there are different vectors where these are fewer."""
-    most = LEARNED_FROM * words
-    some = (
-        vectors
-        if len(vectors) <= most
-        else vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
-    )
-    centres = _spread_start(
-        (
-            some
-            if len(some) <= STARTED_FROM
-            else some[rng.choice(len(some), STARTED_FROM, replace=False)]
-        ),
-        words,
-        rng,
-    )
+    """Return centres (K, D), K <= words: no more than there are different vectors."""
+    sample = vectors
+    if len(vectors) > VECTORS_PER_WORD * words:
+        sample = vectors[np.sort(rng.choice(len(vectors), VECTORS_PER_WORD * words, replace=False))]
+    seeds = sample
+    if len(sample) > SEED_VECTORS:
+        seeds = sample[rng.choice(len(sample), SEED_VECTORS, replace=False)]
+    centres = _choose_centres(seeds, words, rng)
     for _ in range(steps):
-        own = nearest_word(some, centres)
+        nearest = nearest_word(sample, centres)
         members = sp.csr_matrix(
-            (np.ones(len(some), np.float32), own, np.arange(len(some) + 1)),
-            shape=(len(some), len(centres)),
+            (np.ones(len(sample), np.float32), nearest, np.arange(len(sample) + 1)),
+            shape=(len(sample), len(centres)),
         ).T
         counts = np.asarray(members.sum(axis=1)).ravel()
-        moved = np.asarray(members @ some) / np.maximum(counts, 1)[:, None]
+        moved = np.asarray(members @ sample) / np.maximum(counts, 1)[:, None]
         empty = np.flatnonzero(counts == 0)
         if len(empty):
-            far = np.argsort(-((some - centres[own]) ** 2).sum(axis=1), kind="stable")
-            moved[empty] = some[far[: len(empty)]]
+            distances = ((sample - centres[nearest]) ** 2).sum(axis=1)
+            farthest = np.argsort(-distances, kind="stable")
+            moved[empty] = sample[farthest[: len(empty)]]
         if np.allclose(moved, centres, atol=1e-6):
             break
         centres = moved.astype(np.float32)
     return centres
 
 
-def _spread_start(vectors: np.ndarray, words: int, rng: np.random.Generator) -> np.ndarray:
-    """k-means++ (Arthur and Vassilvitskii 2007): each next centre is drawn by its squared distance
-    from those there are, the best of a few draws.
+def _choose_centres(vectors: np.ndarray, words: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the first centres by k-means++ (Arthur and Vassilvitskii 2007).
+
+    Each next centre is drawn in proportion to the squared distance from the nearest centre so far;
+    the best of a few draws is taken.
     """
     chosen = [int(rng.integers(len(vectors)))]
     squares = (vectors**2).sum(axis=1)
-    away = np.maximum(squares + squares[chosen[0]] - 2 * vectors @ vectors[chosen[0]], 0)
-    while len(chosen) < words and away.max() > 1e-6:
-        drawn = rng.choice(
-            len(vectors),
-            2 + int(np.log(words)),
-            p=away.astype(np.float64) / away.sum(dtype=np.float64),
-        )
+    distances = squares + squares[chosen[0]] - 2 * vectors @ vectors[chosen[0]]
+    distances = np.maximum(distances, 0)
+    draws = 2 + int(np.log(words))
+    while len(chosen) < words and distances.max() > 1e-6:
+        probabilities = distances.astype(np.float64) / distances.sum(dtype=np.float64)
+        drawn = rng.choice(len(vectors), draws, p=probabilities)
         # draws, N
-        left = np.minimum(away, squares + squares[drawn, None] - 2 * vectors[drawn] @ vectors.T)
-        best = int(left.sum(axis=1).argmin())
+        to_drawn = squares + squares[drawn, None] - 2 * vectors[drawn] @ vectors.T
+        remaining = np.minimum(distances, to_drawn)
+        best = int(remaining.sum(axis=1).argmin())
         chosen.append(int(drawn[best]))
-        away = np.maximum(left[best], 0)
+        distances = np.maximum(remaining[best], 0)
     return vectors[chosen].copy()
 
 
 def nearest_word(vectors: np.ndarray, words: np.ndarray) -> np.ndarray:
-    """(N,) int32: which of `words` (K, D) lies nearest to each of `vectors` (N, D); the first of
-    several.
+    """Return (N,) int32 the nearest of `words` (K, D) to each of `vectors` (N, D).
+
+    The first of several that are equally near.
     """
-    out = np.empty(len(vectors), dtype=np.int32)
-    size, squares = max(1, NEAR_BYTES // (4 * len(words))), (words**2).sum(axis=1)
+    nearest = np.empty(len(vectors), dtype=np.int32)
+    size = max(1, BLOCK_BYTES // (4 * len(words)))
+    squares = (words**2).sum(axis=1)
     for start in range(0, len(vectors), size):
-        out[start : start + size] = (squares - 2 * vectors[start : start + size] @ words.T).argmin(
-            axis=1
-        )
-    return out
+        distances = squares - 2 * vectors[start : start + size] @ words.T
+        nearest[start : start + size] = distances.argmin(axis=1)
+    return nearest
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:
-    """The same of length one; what has next to no length is zero."""
+    """Return vectors scaled to length one; those of almost no length become zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)
 
 
-def _real(words: np.ndarray) -> np.ndarray:
+def _drop_unused(words: np.ndarray) -> np.ndarray:
+    """Return the words without the rows of infinity."""
     return words[np.isfinite(words).all(axis=1)]
 
 
 def with_last_digit(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(N, L) codes -> (N, L + 1), no two alike: those of one code are numbered 0, 1, ... in random
-    order. The last digit has a vocabulary of its own and is never cut off.
+    """Return codes (N, L) with a last digit (N, L + 1) that makes them unique.
+
+    Items of one code are numbered 0, 1, ... in random order. The last digit has a vocabulary of its
+    own and is never cut off.
     """
     order = rng.permutation(len(codes))
     order = order[np.lexsort(codes[order].T[::-1])]  # stable: groups together, random within
     ordered = codes[order]
-    begins = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(codes)]
-    first = np.maximum.accumulate(np.where(begins, np.arange(len(codes)), 0))
+    is_first = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(codes)]
+    group_start = np.maximum.accumulate(np.where(is_first, np.arange(len(codes)), 0))
     last = np.empty(len(codes), dtype=codes.dtype)
-    last[order] = np.arange(len(codes)) - first
+    last[order] = np.arange(len(codes)) - group_start
     return np.column_stack([codes, last])
 
 
-def with_next_digit(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """(M, L) codes of new items -> (M, L + 1): each gets the lowest last digit that neither `known`
-    (N, L + 1) nor a new one before it has.
+def with_next_digit(codes: np.ndarray, existing: np.ndarray) -> np.ndarray:
+    """Return codes (M, L) of new items with a free last digit (M, L + 1).
+
+    It is the lowest that neither `existing` (N, L + 1) nor an earlier new item has.
     """
     taken: dict[tuple[int, ...], set[int]] = {}
-    for row in known.tolist():
+    for row in existing.tolist():
         taken.setdefault(tuple(row[:-1]), set()).add(row[-1])
     last = np.empty(len(codes), dtype=codes.dtype)
     for i, row in enumerate(codes.tolist()):
@@ -210,9 +210,10 @@ def with_next_digit(codes: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def code_report(codes: np.ndarray, sizes: list[int]) -> dict[str, Any]:
-    """What codes (N, L), without the last digit, look like: how many are distinct, the largest
-    group of one code, and by level the share of its `sizes` words that are used and the entropy of
-    their use in bits.
+    """Return figures of codes (N, L) without their last digit.
+
+    They are the number of distinct codes, the largest group of one code, and per level the share of
+    its `sizes` words that are used and the entropy of their use in bits.
     """
     counts = np.unique(codes, axis=0, return_counts=True)[1]
     used, bits = [], []

@@ -1,6 +1,6 @@
-"""A net that reads a history of items and spells the next one's code.
+"""A net that reads a history of items and generates the next item's semantic id.
 
-Shapes: M places or prefixes, D width, N items, L levels, V digits of a level.
+Shapes: M positions or prefixes, D width, N items, L levels, P prefixes, V digits of a level.
 """
 
 from collections.abc import Sequence
@@ -8,15 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from tailor.nn.blocks import FeedForward
 from tailor.nn.decoding import Trie
 from tailor.nn.sequence import SequenceNet
 
 
-class SpellingNet(nn.Module):
-    """States of histories by `body`; from a state the first digit, and after each digit, by a small
-    net of its level, the state that says the next.
+class SemanticIdDecoder(nn.Module):
+    """A decoder of semantic ids on top of a sequence net.
+
+    `body` turns a history into a state. The state gives the first digit; after each digit, a small
+    net of its level gives the state for the next one.
     """
 
     def __init__(
@@ -27,58 +30,60 @@ class SpellingNet(nn.Module):
         width: int,
         dropout: float = 0.0,
     ) -> None:
-        """`codes` (N, L) of the items, no two alike; of a level all below its size of `sizes`."""
+        """Make the decoder of unique codes (N, L), with `sizes` digits per level."""
         super().__init__()
-        self.body, self.trie = body, Trie.of(codes)
+        self.body = body
+        self.trie = Trie.of(codes)
         self.sizes = list(sizes)
         self.codes: Tensor
         self.nodes: Tensor
-        self.register_buffer("codes", torch.from_numpy(codes.astype(np.int64)), persistent=False)
-        self.register_buffer(
-            "nodes",
-            self.trie.paths() if len(codes) else torch.from_numpy(codes.astype(np.int64)),
-            persistent=False,
-        )
+        code_tensor = torch.from_numpy(codes.astype(np.int64))
+        nodes = self.trie.paths() if len(codes) else code_tensor
+        self.register_buffer("codes", code_tensor, persistent=False)
+        self.register_buffer("nodes", nodes, persistent=False)
+        inner_sizes = sizes[:-1]
         self.heads = nn.ModuleList([nn.Linear(width, size) for size in sizes])
-        self.said = nn.ModuleList([nn.Embedding(size, width) for size in sizes[:-1]])
-        self.steps = nn.ModuleList([FeedForward(width, dropout, 2) for _ in sizes[:-1]])
-        self.norms = nn.ModuleList([nn.LayerNorm(width) for _ in sizes[:-1]])
-        self.ends = nn.ModuleList([nn.LayerNorm(width) for _ in sizes[:-1]])
-        for part in (*self.heads, *self.said):
+        self.digit_embeddings = nn.ModuleList([nn.Embedding(size, width) for size in inner_sizes])
+        self.digit_layers = nn.ModuleList([FeedForward(width, dropout, 2) for _ in inner_sizes])
+        self.digit_norms = nn.ModuleList([nn.LayerNorm(width) for _ in inner_sizes])
+        self.state_norms = nn.ModuleList([nn.LayerNorm(width) for _ in inner_sizes])
+        for part in (*self.heads, *self.digit_embeddings):
             nn.init.normal_(part.weight, std=0.02)
         self._masks: list[Tensor] = []
 
     def logits(self, level: int, state: Tensor) -> Tensor:
-        """(M, D) -> (M, V): what may be said at this level."""
-        return self.heads[level](self.ends[level - 1](state) if level else state)
+        """Return the logits (M, V) of the digit of this level, from states (M, D)."""
+        return self.heads[level](self.state_norms[level - 1](state) if level else state)
 
-    def follow(self, level: int, state: Tensor, digit: Tensor) -> Tensor:
-        """(M, D) after a digit (M,) of this level."""
-        x = state + self.said[level](digit)
-        return x + self.steps[level](self.norms[level](x))
+    def advance(self, level: int, state: Tensor, digit: Tensor) -> Tensor:
+        """Return the states (M, D) after digits (M,) of this level."""
+        x = state + self.digit_embeddings[level](digit)
+        return x + self.digit_layers[level](self.digit_norms[level](x))
 
     def loss(self, states: Tensor, items: Tensor, closed: bool = True) -> Tensor:
-        """Mean of -log p(item) over states (M, D) after which items (M,) came, each the sum over
-        its digits; `closed`: digits that cannot follow have no share.
+        """Return the mean of -log p(item) over states (M, D) and their next items (M,).
+
+        An item's log-probability is the sum over its digits; `closed` gives digits that cannot
+        follow no share.
         """
         total = torch.zeros((), device=states.device)
         for level in range(len(self.sizes)):
             logits = self.logits(level, states).float()
+            digits = self.codes[items, level]
             if closed:
-                before = self.nodes[items, level - 1] if level else torch.zeros_like(items)
-                logits = logits.masked_fill(
-                    ~self._may_follow(level, logits.device)[before], float("-inf")
-                )
-            total = total + nn.functional.cross_entropy(logits, self.codes[items, level])
+                prefixes = self.nodes[items, level - 1] if level else torch.zeros_like(items)
+                allowed = self._allowed_digits(level, logits.device)[prefixes]
+                logits = logits.masked_fill(~allowed, float("-inf"))
+            total = total + cross_entropy(logits, digits)
             if level + 1 < len(self.sizes):
-                states = self.follow(level, states, self.codes[items, level])
+                states = self.advance(level, states, digits)
         return total
 
-    def _may_follow(self, level: int, device: torch.device) -> Tensor:
-        """(P, V) bool, made once."""
+    def _allowed_digits(self, level: int, device: torch.device) -> Tensor:
+        """Return (P, V) bool the digits that may follow each prefix; computed once."""
         if not self._masks:
             trie = self.trie.to(device)
-            self._masks = [trie.allowed(at, size) for at, size in enumerate(self.sizes)]
+            self._masks = [trie.allowed(depth, size) for depth, size in enumerate(self.sizes)]
         return self._masks[level]
 
     @property

@@ -1,26 +1,30 @@
-"""A net over event sequences: one table of item vectors, read at the bottom and compared with at
-the top; texts or codes may stand in for the table.
+"""A net over event sequences: item vectors, layers, and states compared with item vectors.
 
-Shapes: B sequences, T places, D width, N items.
+The same item vectors are read at the bottom and compared with at the top; they come from an
+embedding table, or are made from texts or codes. Shapes: B sequences, T positions, D width,
+N items.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from tailor.nn.dropout import Dropout
-from tailor.nn.item_encoders import CodeFront, TextFront
-from tailor.nn.numpy_inference import Alone
+from tailor.nn.item_encoders import CodeItemEncoder, TextItemEncoder
+from tailor.nn.numpy_inference import NumpyTransformer
+
+ItemEncoder = TextItemEncoder | CodeItemEncoder
 
 
 class SequenceNet(nn.Module):
-    """Item vectors -> layers -> a state a place, to be compared with item vectors by inner product.
+    """Item vectors -> layers -> a state per position, compared with item vectors.
 
-    With a temperature, states and vectors are compared by cosine over it. `tokens` are further rows
-    of the table that are no items, such as a mask; what is compared with are the first N rows.
+    States and vectors are compared by inner product, or with a temperature by cosine divided by it.
+    `tokens` are further rows of the table that are no items, such as a mask; they follow the N
+    items.
     """
 
     def __init__(
@@ -33,77 +37,81 @@ class SequenceNet(nn.Module):
         positions: nn.Module | None = None,
         tokens: int = 0,
         sparse: bool = False,
-        front: TextFront | CodeFront | None = None,
+        item_encoder: ItemEncoder | None = None,
     ) -> None:
         super().__init__()
-        self.items, self.temperature = items, temperature
+        self.items = items
+        self.temperature = temperature
         self._catalogue: Tensor | None = None
-        self._alone: Alone | Literal[False] | None = False  # not looked for yet
-        self.table: nn.Embedding | TextFront | CodeFront = front or nn.Embedding(
-            items + tokens, width, sparse=sparse
-        )
+        self._numpy_copy: NumpyTransformer | None = None
+        self._is_numpy_copied = False
+        self.table: nn.Embedding | ItemEncoder
+        self.table = item_encoder or nn.Embedding(items + tokens, width, sparse=sparse)
         self.positions = positions
-        self.drop, self.layers, self.norm = (
-            Dropout(dropout),
-            nn.ModuleList(layers),
-            nn.LayerNorm(width),
-        )
-        theirs = set() if front is None else set(front.modules())  # begins as it was made
-        for part in (one for one in self.modules() if one not in theirs):
+        self.dropout = Dropout(dropout)
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.LayerNorm(width)
+        # an item encoder keeps the weights that it was made with
+        keep = set() if item_encoder is None else set(item_encoder.modules())
+        for part in [module for module in self.modules() if module not in keep]:
             if isinstance(part, nn.Linear | nn.Embedding):
                 nn.init.normal_(part.weight, std=0.02)
             if isinstance(part, nn.Linear) and part.bias is not None:
                 nn.init.zeros_(part.bias)
 
-    def states(self, vectors: Tensor, **known: Tensor) -> Tensor:
-        """(B, T, D) item vectors -> (B, T, D) states; what is `known` besides (times_ms, lengths)
-        goes to every layer.
+    def states(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        """Return the states (B, T, D) of item vectors (B, T, D).
+
+        Further inputs (times_ms, lengths) are passed to every layer.
         """
-        x = self.drop(vectors if self.positions is None else self.positions(vectors, **known))
+        x = self.dropout(vectors if self.positions is None else self.positions(vectors, **inputs))
         for layer in self.layers:
-            x = layer(x, **known)
+            x = layer(x, **inputs)
         x = self.norm(x)
-        return (
-            nn.functional.normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
-        )
+        return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 
     def comparable(self, vectors: Tensor) -> Tensor:
-        """Item vectors as states are compared with them."""
-        return nn.functional.normalize(vectors.float(), dim=-1) if self.temperature else vectors
+        """Return item vectors as states are compared with them."""
+        return normalize(vectors.float(), dim=-1) if self.temperature else vectors
 
     def catalogue(self) -> Tensor:
-        """(N, D) all items, comparable; of a net that is ready for use made once, and made again
-        after the next call of `train` or `eval`.
+        """Return all items (N, D), comparable.
+
+        In evaluation mode they are computed once, and again after the next call of `train` or
+        `eval`.
         """
         if self.training or torch.is_grad_enabled():
-            return self.comparable(self._vectors())
+            return self.comparable(self._item_vectors())
         if self._catalogue is None:
-            self._catalogue = self.comparable(self._vectors())
+            self._catalogue = self.comparable(self._item_vectors())
         return self._catalogue
 
-    def compared(self, state: np.ndarray) -> np.ndarray:
-        """(D,) a state that `alone` has made, as `states` would give it."""
+    def numpy_copy(self) -> NumpyTransformer | None:
+        """Return the net's NumPy copy for single sequences, or None where it has none.
+
+        Made once in evaluation mode, as `catalogue` is.
+        """
+        if not self._is_numpy_copied:
+            self._is_numpy_copied = True
+            self._numpy_copy = None if self.training else NumpyTransformer.of(self)
+        return self._numpy_copy
+
+    def comparable_state(self, state: np.ndarray) -> np.ndarray:
+        """Return a state (D,) of the NumPy copy as `states` would give it."""
         if not self.temperature:
             return state
-        return state / np.float32(max(float(np.sqrt(state @ state)), 1e-12) * self.temperature)
+        length = max(float(np.sqrt(state @ state)), 1e-12)
+        return state / np.float32(length * self.temperature)
 
-    def alone(self) -> Alone | None:
-        """The net for one sequence at a time, where there is such a form of it; made once, as
-        `catalogue` is.
-        """
-        if self._alone is False:
-            self._alone = None if self.training else Alone.of(self)
-        return self._alone
-
-    def _vectors(self) -> Tensor:
-        return (
-            self.table.weight[: self.items]
-            if isinstance(self.table, nn.Embedding)
-            else self.table.all()
-        )
+    def _item_vectors(self) -> Tensor:
+        if isinstance(self.table, nn.Embedding):
+            return self.table.weight[: self.items]
+        return self.table.all_items()
 
     def train(self, mode: bool = True) -> "SequenceNet":
-        self._catalogue, self._alone = None, False
+        self._catalogue = None
+        self._numpy_copy = None
+        self._is_numpy_copied = False
         return super().train(mode)
 
     @property

@@ -1,44 +1,42 @@
-"""Nets that read words: an encoder that looks at all of them at once, and answers at a mark in
-front.
+"""Nets that read texts: a bidirectional encoder whose answer is the state of its first token.
 
-Shapes: B texts, T places, D width.
+Shapes: B texts, T positions, D width, N items.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.dropout import Dropout
 
-# rows of the word table: the mark in front of every text, and what stands for a hidden word
-FRONT, MASK = 0, 1
-MARKS = 2  # rows that are no words
+# rows of the word table: the token before every text, and the token that replaces a hidden word
+FIRST_TOKEN, MASK_TOKEN = 0, 1
+SPECIAL_TOKENS = 2  # rows that are no words
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """A batch of texts, each with `FRONT` at place 0: rows of the word table, what kind of word
-    each is, which part of the text it belongs to; (B, T) each.
-    """
+class TokenBatch:
+    """A batch of texts, each with `FIRST_TOKEN` at position 0."""
 
     rows: Tensor
+    """(B, T) rows of the word table."""
     kinds: Tensor
+    """(B, T) kind of each word."""
     parts: Tensor
+    """(B, T) part of the text that each word belongs to."""
     lengths: Tensor
-    """(B,) places that are no padding, `FRONT` among them."""
+    """(B,) positions that are no padding, `FIRST_TOKEN` among them."""
 
 
-class WordReader(nn.Module):
-    """Words with their place, kind and part -> bidirectional transformer blocks -> the state of the
-    mark in front, or of every place.
+class TextEncoderNet(nn.Module):
+    """A bidirectional transformer over words (Devlin et al. 2019).
 
-    Devlin et al. (2019), with the marks of kind and part of RecFormer (Li et al. 2023). Where only
-    the mark is asked for, the last block works at it alone.
+    Each word has a position, a kind and a part, as in RecFormer (Li et al. 2023). Where only the
+    state of the first token is needed, the last block computes it alone.
     """
 
     def __init__(
@@ -47,100 +45,88 @@ class WordReader(nn.Module):
         width: int,
         blocks: int,
         heads: int,
-        places: int,
+        positions: int,
         kinds: int,
         parts: int,
         dropout: float,
     ) -> None:
-        """`words` rows of the table besides the marks; texts up to `places` places, with kinds and
-        parts below the numbers given.
-        """
+        """Make the net: numbers of words (without special tokens), positions, kinds and parts."""
         super().__init__()
-        self.words, self.place = nn.Embedding(words + MARKS, width), nn.Embedding(places, width)
-        self.kind, self.part = nn.Embedding(kinds, width), nn.Embedding(parts, width)
+        self.word_embedding = nn.Embedding(words + SPECIAL_TOKENS, width)
+        self.position_embedding = nn.Embedding(positions, width)
+        self.kind_embedding = nn.Embedding(kinds, width)
+        self.part_embedding = nn.Embedding(parts, width)
         self.blocks = nn.ModuleList(
             [TransformerBlock(width, heads, dropout, causal=False) for _ in range(blocks)]
         )
-        self.inward, self.outward, self.drop = (
-            nn.LayerNorm(width),
-            nn.LayerNorm(width),
-            Dropout(dropout),
-        )
-        for part in self.modules():
-            if isinstance(part, nn.Linear | nn.Embedding):
-                nn.init.normal_(part.weight, std=0.02)
-            if isinstance(part, nn.Linear):
-                nn.init.zeros_(part.bias)
-        # attention begins as a mean, so that texts of like words are near each other before
+        self.embedding_norm = nn.LayerNorm(width)
+        self.final_norm = nn.LayerNorm(width)
+        self.dropout = Dropout(dropout)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+        # attention begins as a mean, so that texts of similar words are near each other before
         # anything is learned
         for block in self.blocks:
             attention: Any = block.attention
-            nn.init.eye_(attention.inward.weight[2 * width :])
-            nn.init.eye_(attention.outward.weight)
+            nn.init.eye_(attention.qkv_proj.weight[2 * width :])
+            nn.init.eye_(attention.out_proj.weight)
 
-    def forward(self, text: Words) -> Tensor:
-        """(B, D) the state of the mark in front."""
-        x = self._before_last(text)
-        return self.outward(self.blocks[-1].of_first(x, text.lengths)[:, 0])  # type: ignore[operator]
+    def forward(self, text: TokenBatch) -> Tensor:
+        """Return the state (B, D) of the first token."""
+        last: Any = self.blocks[-1]
+        x = self._before_last_block(text)
+        return self.final_norm(last.forward_first(x, text.lengths)[:, 0])
 
-    def everywhere(self, text: Words) -> Tensor:
-        """(B, T, D) the states of all places; at place 0 what `forward` gives."""
-        return self.outward(self.blocks[-1](self._before_last(text), text.lengths))
+    def all_positions(self, text: TokenBatch) -> Tensor:
+        """Return the states (B, T, D) of all positions; at position 0 that of `forward`."""
+        return self.final_norm(self.blocks[-1](self._before_last_block(text), text.lengths))
 
-    def _before_last(self, text: Words) -> Tensor:
-        places = torch.arange(text.rows.shape[1], device=text.rows.device)
+    def _before_last_block(self, text: TokenBatch) -> Tensor:
+        positions = torch.arange(text.rows.shape[1], device=text.rows.device)
         x = (
-            self.words(text.rows)
-            + self.place(places)
-            + self.kind(text.kinds)
-            + self.part(text.parts)
+            self.word_embedding(text.rows)
+            + self.position_embedding(positions)
+            + self.kind_embedding(text.kinds)
+            + self.part_embedding(text.parts)
         )
-        x = self.drop(self.inward(x))
+        x = self.dropout(self.embedding_norm(x))
         for block in self.blocks[:-1]:
             x = block(x, text.lengths)
         return x
 
     @property
     def device(self) -> torch.device:
-        return self.words.weight.device
+        return self.word_embedding.weight.device
 
 
-class MatchingReader(nn.Module):
-    """A reader of histories and of items, with the vectors of all items that it was last asked to
-    make.
-    """
+class TextMatcher(nn.Module):
+    """A text encoder of histories and items, with the item vectors that it made last."""
 
-    def __init__(self, reader: WordReader, items: int, width: int, temperature: float) -> None:
+    def __init__(
+        self, text_encoder: TextEncoderNet, items: int, width: int, temperature: float
+    ) -> None:
         super().__init__()
-        self.reader, self.temperature = reader, temperature
-        self.guess = nn.Linear(width, width)  # states -> what hidden words are compared with
-        self.matrix: Tensor
-        self.register_buffer("matrix", torch.zeros(items, width))
+        self.text_encoder = text_encoder
+        self.temperature = temperature
+        self.masked_word_proj = nn.Linear(width, width)  # states -> compared with hidden words
+        self.item_vectors: Tensor
+        self.register_buffer("item_vectors", torch.zeros(items, width))
 
-    def states(self, text: Words) -> Tensor:
-        """(B, D) of histories, to be compared with `matrix` by inner product."""
-        return self.comparable(self.reader(text)) / self.temperature
+    def states(self, text: TokenBatch) -> Tensor:
+        """Return states (B, D) of histories, compared with `item_vectors` by inner product."""
+        return self.comparable(self.text_encoder(text)) / self.temperature
 
     def comparable(self, vectors: Tensor) -> Tensor:
-        return nn.functional.normalize(vectors.float(), dim=-1)
+        """Return item vectors as states are compared with them: of unit length."""
+        return normalize(vectors.float(), dim=-1)
 
     def catalogue(self) -> Tensor:
-        """(N, D) of unit length."""
-        return self.matrix
+        """Return all item vectors (N, D), of unit length."""
+        return self.item_vectors
 
     @property
     def device(self) -> torch.device:
-        return self.reader.device
-
-
-def arrays_of(net: nn.Module) -> dict[str, np.ndarray]:
-    """The weights of a net by name, copied."""
-    return {
-        name: weight.detach().cpu().float().numpy().copy()
-        for name, weight in net.state_dict().items()
-    }
-
-
-def put_arrays(net: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Give a net the weights that `arrays_of` took."""
-    net.load_state_dict({name: torch.from_numpy(one) for name, one in arrays.items()})
+        return self.text_encoder.device

@@ -1,4 +1,4 @@
-"""Ports: how the outside is reached. Language models and text encoders."""
+"""Ports to the outside: language models and text encoders."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,33 +11,36 @@ from tailor.errors import ModelError
 
 
 class Port(ABC):
-    """A part that methods are given: a frozen dataclass of settings, which stand in pipeline files
-    and saved models and so hold no secret.
+    """A frozen dataclass of settings that methods take, and that reaches something outside.
 
-    Keys are read from environment variables when a call is made; weights are loaded when first
-    needed.
+    The settings are written into pipeline files and saved models, and so hold no secret: keys are
+    read from environment variables when a call is made. Weights are loaded when first needed.
     """
 
     @property
     @abstractmethod
     def fingerprint(self) -> str:
-        """What decides the answers: two parts of the same fingerprint may answer for each other."""
+        """Everything that decides the answers, as text.
+
+        Two ports of the same fingerprint may answer for each other.
+        """
 
 
 @dataclass(frozen=True)
 class Completion:
-    """What a language model answered to one prompt: `n` texts, and what they cost; or, where
-    `error` says so, nothing.
-    """
+    """The answer of a language model to one prompt: `n` texts, or an error."""
 
     texts: tuple[str, ...]
     tokens_in: int = 0
+    """Tokens of the prompt."""
     tokens_out: int = 0
+    """Tokens of all texts."""
     finish: tuple[str, ...] = ()
     """By text: "stop", or "length" where it was cut off at max_tokens."""
     error: str = ""
-    """Why there is no answer."""
+    """Why there is no answer; empty where there is one."""
     is_cached: bool = False
+    """Whether it was read from a cache, at no cost."""
 
     @property
     def text(self) -> str:
@@ -62,21 +65,23 @@ class LanguageModel(Port):
         schema: Mapping[str, Any] | None = None,
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
-        """One completion a prompt, in order; `schema` is a JSON schema that the texts must meet.
+        """Return one completion per prompt, in order.
 
-        A prompt that could not be answered has a completion with an `error`; what concerns all of
-        them raises ModelError.
+        `n` texts are drawn per prompt; `schema` is a JSON schema that they must meet. A prompt that
+        could not be answered has a completion with an `error`. Raises ModelError for what concerns
+        all prompts.
         """
 
     @abstractmethod
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
-        """(n,) float64 log-probability of each answer after its prompt. Raises ModelError where
-        "score" is no capability.
+        """Return (n,) float64 log-probabilities of each answer after its prompt.
+
+        Raises ModelError where "score" is no capability.
         """
 
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
-        """Of "score", "schema", "images", "seed"."""
+        """Return a subset of "score", "schema", "images", "seed"."""
 
 
 class Encoder(Port):
@@ -85,20 +90,20 @@ class Encoder(Port):
     @property
     @abstractmethod
     def space(self) -> str:
-        """Which vectors these are: vectors of two encoders may be compared where their spaces are
-        equal.
-        """
+        """Name of the vector space: vectors of two encoders are comparable in equal spaces."""
 
     @property
-    def fingerprint(self) -> str:  # the space and, where an encoder has several, the number format
+    def fingerprint(self) -> str:
+        """The space and, where an encoder has several, the number format."""
         return self.space
 
     @abstractmethod
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """(n, D) float32 of unit length."""
+        """Return (n, D) float32 vectors of unit length."""
 
     def exact(self) -> "Encoder":
-        """The same space without approximation: a text's vector does not depend on what it is
-        encoded with, to 1e-6.
+        """Return an encoder of the same space without approximation.
+
+        A text's vector then does not depend on the texts it is encoded with, to 1e-6.
         """
         return self

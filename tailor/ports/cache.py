@@ -1,6 +1,4 @@
-"""A cache on disk, by content: what was made from which text by whom, so that nothing is computed
-twice.
-"""
+"""A cache on disk, by content and maker, so that nothing is computed twice."""
 
 import contextlib
 import hashlib
@@ -10,119 +8,134 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from tailor.errors import ModelError
+from tailor.ports.base import Port
+from tailor.ports.configuration import cache_folder
 
 T = TypeVar("T")
 FILE, TURN = "cache.sqlite", "turn.sqlite"
-WAIT_S = 600.0  # for another process that is writing, or making
-CHECK = 8  # bytes of checksum before every value
+WAIT_S = 600.0  # for another process that is writing, or computing
+CHECK_BYTES = 8  # of checksum before every value
 TABLE = (
     "CREATE TABLE IF NOT EXISTS made (content BLOB, maker BLOB, value BLOB, PRIMARY KEY (content,"
     " maker)) WITHOUT ROWID"
 )
-_open = threading.local()  # connections of this thread, by file; a fork must not use its parent's
+SETTINGS = ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=NORMAL", "PRAGMA secure_delete=ON")
+# connections of this thread, by process and file: a fork must not use its parent's
+_open = threading.local()
 
 
 @dataclass(frozen=True)
 class Cache:
-    """Values under the hash of their content and of their maker, in one SQLite file of `folder`.
+    """Values in one SQLite file of `folder`, by content and maker.
 
     Several threads and processes may share it. A write that is cut off leaves nothing; a damaged
     file, or a damaged value, counts as absent. Contents are kept as hashes only; `forget`
-    overwrites what was made from a content, whoever made it.
+    overwrites the values of a content, whoever computed them.
     """
 
     folder: Path
 
     def get(self, maker: str, contents: Sequence[str]) -> list[bytes | None]:
-        """What `maker` made of each content, None where nothing is stored."""
-        keys = [_hash(one) for one in contents]
-        return self._tried(lambda file: [_checked(file, key, _hash(maker)) for key in keys])
+        """Return the value of each content by this maker, None where there is none."""
+        keys = [_hash(content) for content in contents]
+        return self._run(lambda file: [_checked(file, key, _hash(maker)) for key in keys])
 
     def put(self, maker: str, contents: Sequence[str], values: Sequence[bytes]) -> None:
-        """Store what `maker` made of the contents, all or nothing; what was stored before is
-        replaced.
-        """
+        """Store values of contents, all or nothing; earlier values are replaced."""
         rows = [
-            (_hash(one), _hash(maker), _sum(value) + value)
-            for one, value in zip(contents, values, strict=True)
+            (_hash(content), _hash(maker), _checksum(value) + value)
+            for content, value in zip(contents, values, strict=True)
         ]
-        self._tried(
-            lambda file: _all_or_nothing(file, "INSERT OR REPLACE INTO made VALUES (?, ?, ?)", rows)
-        )
+        command = "INSERT OR REPLACE INTO made VALUES (?, ?, ?)"
+        self._run(lambda file: _all_or_nothing(file, command, rows))
+
+    def look_up(
+        self,
+        maker: str,
+        contents: Sequence[str],
+        compute: Callable[[list[str]], Sequence[bytes | None]],
+    ) -> list[bytes | None]:
+        """Return the value of each content, computing what is missing.
+
+        `compute` is called once with the distinct contents that have no value. A value of None,
+        for a content that has no answer, is returned and not stored.
+        """
+        distinct = list(dict.fromkeys(contents))
+        values = dict(zip(distinct, self.get(maker, distinct), strict=True))
+        missing = [content for content, value in values.items() if value is None]
+        if missing:
+            computed = dict(zip(missing, compute(missing), strict=True))
+            stored = {content: value for content, value in computed.items() if value is not None}
+            self.put(maker, list(stored), list(stored.values()))
+            values |= computed
+        return [values[content] for content in contents]
 
     def make(
         self, maker: str, contents: Sequence[str], work: Callable[[list[str]], Sequence[bytes]]
     ) -> list[bytes]:
-        """The values of all contents; `work` is called with the distinct ones that are missing,
-        while nobody else makes any in this cache.
+        """Return the value of each content; nobody else computes in this cache meanwhile.
 
         What is missing is looked up again once the turn has come, so that no two processes or
-        threads make the same.
+        threads compute the same.
         """
-        found = dict(zip(contents, self.get(maker, contents), strict=True))
-        if None in found.values():
+        values = self.get(maker, contents)
+        if None in values:
             with self._turn():
-                found = dict(zip(contents, self.get(maker, contents), strict=True))
-                missing = [one for one, value in found.items() if value is None]
-                if missing:
-                    made = list(work(missing))
-                    self.put(maker, missing, made)
-                    found |= dict(zip(missing, made, strict=True))
-        return [value for value in (found[one] for one in contents) if value is not None]
+                values = self.look_up(maker, contents, work)
+        return [value for value in values if value is not None]
 
     def forget(self, contents: Sequence[str]) -> int:
-        """Overwrite what was made from these contents, whoever made it; returns how many values
-        that were.
-        """
-        rows = [(_hash(one),) for one in set(contents)]
-        gone = self._tried(
-            lambda file: _all_or_nothing(file, "DELETE FROM made WHERE content = ?", rows)
-        )
-        # the log holds the old pages
-        self._tried(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
-        return gone
+        """Overwrite all values of these contents, whoever computed them; return their number."""
+        rows = [(_hash(content),) for content in set(contents)]
+        command = "DELETE FROM made WHERE content = ?"
+        count = self._run(lambda file: _all_or_nothing(file, command, rows))
+        self._empty_log()
+        return count
 
     def clear(self) -> None:
         """Forget everything."""
-        self._tried(lambda file: _all_or_nothing(file, "DELETE FROM made WHERE ?", [(True,)]))
-        self._tried(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
+        command = "DELETE FROM made WHERE ?"
+        self._run(lambda file: _all_or_nothing(file, command, [(True,)]))
+        self._empty_log()
+
+    def _empty_log(self) -> None:
+        """Overwrite the log of writes, which holds the pages as they were."""
+        self._run(lambda file: file.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
 
     def __len__(self) -> int:
-        return self._tried(
-            lambda file: int(file.execute("SELECT count(*) FROM made").fetchone()[0])
-        )
+        count = "SELECT count(*) FROM made"
+        return self._run(lambda file: int(file.execute(count).fetchone()[0]))
 
     def holds(self, needle: bytes) -> bool:
-        """Whether a stored value contains these bytes: the check after an erasure."""
-        found = "SELECT 1 FROM made WHERE instr(value, ?) > 0 LIMIT 1"
-        return self._tried(lambda file: file.execute(found, (needle,)).fetchone() is not None)
+        """Return whether a stored value contains these bytes: the check after an erasure."""
+        query = "SELECT 1 FROM made WHERE instr(value, ?) > 0 LIMIT 1"
+        return self._run(lambda file: file.execute(query, (needle,)).fetchone() is not None)
 
-    def _tried(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
-            return work(self._connected(FILE))
+            return work(self._connection(FILE))
         except sqlite3.OperationalError as error:
             if "malformed" not in str(error) and "no such table" not in str(error):
                 raise ModelError(
                     f"the cache {self.folder / FILE} cannot be used: {error}; free the disk, or"
                     " name another folder"
                 ) from error
-        # damaged: nothing in it can be trusted, and all of it can be made again
+        # damaged: nothing in it can be trusted, and all of it can be computed again
         except sqlite3.DatabaseError:
             pass
         self._remove()
-        return work(self._connected(FILE))
+        return work(self._connection(FILE))
 
-    def _connected(self, name: str) -> sqlite3.Connection:
+    def _connection(self, name: str) -> sqlite3.Connection:
         path = self.folder / name
-        known: dict[tuple[int, Path], tuple[sqlite3.Connection, int]] = _open.__dict__.setdefault(
-            "files", {}
-        )
+        connections: dict[tuple[int, Path], tuple[sqlite3.Connection, int]]
+        connections = _open.__dict__.setdefault("files", {})
         key = (os.getpid(), path)
-        if key in known:
-            connection, inode = known[key]
+        if key in connections:
+            connection, inode = connections[key]
             with contextlib.suppress(FileNotFoundError):
                 if path.stat().st_ino == inode:
                     return connection
@@ -135,28 +148,23 @@ class Cache:
                 f"the cache folder {self.folder} cannot be used: {error}; name another one"
             ) from error
         if name == FILE:
-            for line in (
-                "PRAGMA journal_mode=WAL",
-                "PRAGMA synchronous=NORMAL",
-                "PRAGMA secure_delete=ON",
-                TABLE,
-            ):
-                connection.execute(line)
-        known[key] = (connection, path.stat().st_ino)
+            for command in (*SETTINGS, TABLE):
+                connection.execute(command)
+        connections[key] = (connection, path.stat().st_ino)
         return connection
 
     def _remove(self, name: str = FILE) -> None:
-        known = _open.__dict__.setdefault("files", {})
-        connection = known.pop((os.getpid(), self.folder / name), None)
-        if connection is not None:
-            connection[0].close()
+        connections = _open.__dict__.setdefault("files", {})
+        opened = connections.pop((os.getpid(), self.folder / name), None)
+        if opened is not None:
+            opened[0].close()
         for ending in ("", "-wal", "-shm"):
             (self.folder / f"{name}{ending}").unlink(missing_ok=True)
 
-    def _taken(self) -> sqlite3.Connection:
-        """The connection that holds the turn."""
+    def _take_turn(self) -> sqlite3.Connection:
+        """Return the connection that holds the turn."""
         for _ in range(2):
-            connection = self._connected(TURN)
+            connection = self._connection(TURN)
             try:
                 connection.execute("BEGIN EXCLUSIVE")
                 return connection
@@ -165,36 +173,64 @@ class Cache:
                     f"the cache {self.folder} is held by another process, or cannot be written"
                     f" ({error}): wait for it, or name another folder"
                 ) from error
-            except sqlite3.DatabaseError:  # damaged; nothing stands in it
+            except sqlite3.DatabaseError:  # damaged; the file holds nothing
                 self._remove(TURN)
         raise ModelError(f"{self.folder / TURN} is damaged again and again: name another folder")
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:
-        """Held by one thread of one process at a time; a killed holder frees it."""
-        connection = self._taken()
+        """Let one thread at a time compute; a killed process frees the turn."""
+        connection = self._take_turn()
         try:
             yield
         finally:
             connection.execute("ROLLBACK")
 
 
+class CachedPort:
+    """The part that cached adapters share: where the cache is, and whose values it holds.
+
+    A class that inherits it is a frozen dataclass with the settings `inner` and `folder`.
+    """
+
+    default_folder: ClassVar[str]
+    """Folder of the cache within the user's, where no `folder` is named."""
+
+    if TYPE_CHECKING:  # settings, which the dataclass declares in its own order
+
+        @property
+        def inner(self) -> Port: ...
+
+        @property
+        def folder(self) -> str | None: ...
+
+    @property
+    def fingerprint(self) -> str:
+        """The inner port's fingerprint: the cache answers for it."""
+        return self.inner.fingerprint
+
+    @property
+    def cache(self) -> Cache:
+        """The cache on disk, opened when first used."""
+        return Cache(Path(self.folder) if self.folder else cache_folder() / self.default_folder)
+
+
 def _hash(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=20).digest()
 
 
-def _sum(value: bytes) -> bytes:
-    return hashlib.blake2b(value, digest_size=CHECK).digest()
+def _checksum(value: bytes) -> bytes:
+    return hashlib.blake2b(value, digest_size=CHECK_BYTES).digest()
 
 
 def _checked(file: sqlite3.Connection, content: bytes, maker: bytes) -> bytes | None:
-    row = file.execute(
-        "SELECT value FROM made WHERE content = ? AND maker = ?", (content, maker)
-    ).fetchone()
-    if row is None or _sum(row[0][CHECK:]) != row[0][:CHECK]:
+    query = "SELECT value FROM made WHERE content = ? AND maker = ?"
+    row = file.execute(query, (content, maker)).fetchone()
+    if row is None:
         return None
-    value: bytes = row[0][CHECK:]
-    return value
+    checksum: bytes = row[0][:CHECK_BYTES]
+    value: bytes = row[0][CHECK_BYTES:]
+    return value if _checksum(value) == checksum else None
 
 
 def _all_or_nothing(

@@ -1,6 +1,4 @@
-"""Talking to OpenAI-compatible servers through the package `openai`: keys, time limits, and its
-errors in our words.
-"""
+"""Calls of OpenAI-compatible servers through the package `openai`: keys, time limits, errors."""
 
 import functools
 import os
@@ -11,22 +9,24 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from tailor.errors import MissingExtraError, ModelError
-from tailor.ports.calls import Refused
+from tailor.ports.calls import CallFailed
 
 T = TypeVar("T")
-AGAIN = (408, 409, 425, 429)  # and all from 500
+RETRYABLE_CODES = (408, 409, 425, 429)  # and all from 500
+SHOWN_CHARACTERS = 300  # of a server's message
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
 _lock = threading.Lock()
 
 
 def check_address(base_url: str) -> None:
-    """Raise ModelError for an address that is none, or that holds a password: settings are saved
-    and shown.
+    """Raise ModelError for an invalid address, or one that holds a password.
+
+    Settings are saved and shown, so that no address may hold a secret.
     """
     try:
         parts = urllib.parse.urlsplit(base_url)
         is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that none can be
+    except ValueError:  # impossible brackets or an impossible port
         is_address = False
     if not is_address:
         raise ModelError(
@@ -40,8 +40,9 @@ def check_address(base_url: str) -> None:
 
 
 def check_variable(name: str) -> None:
-    """Raise ModelError for what is no name of a variable: it may be the key itself, so that it is
-    not repeated.
+    """Raise ModelError for an invalid name of a variable.
+
+    The name may be the key itself, so that it is not quoted.
     """
     if name and not VARIABLE.fullmatch(name):
         raise ModelError(
@@ -51,8 +52,9 @@ def check_variable(name: str) -> None:
 
 
 def key_of(variable: str) -> str:
-    """The key in the environment variable; a placeholder where no variable is named. Raises
-    ModelError where it is empty, or no request can carry it.
+    """Return the key in an environment variable; a placeholder where no variable is named.
+
+    Raises ModelError where it is empty, or no request can carry it.
     """
     if not variable:
         return "none"
@@ -71,7 +73,7 @@ def key_of(variable: str) -> str:
 
 
 def client(base_url: str, variable: str) -> Any:
-    """An `openai.OpenAI`; one a process, server and key, for its connections."""
+    """Return an `openai.OpenAI`: one per process, server and key, for its connections."""
     with _lock:
         return _client(base_url, key_of(variable))
 
@@ -84,31 +86,23 @@ def _client(base_url: str, key: str) -> Any:
         raise MissingExtraError(
             "HTTP models need the package openai: pip install 'tailor-engine[llm]'"
         ) from error
-    # who repeats is `remote.Calls`
+    # repetitions are those of `RetryPolicy`
     return openai.OpenAI(base_url=base_url, api_key=key, max_retries=0)
 
 
 def called(work: Callable[[], T], variable: str) -> T:
-    """The answer, or Refused in words that never hold the key."""
+    """Return the answer of a call. Raises CallFailed in words that never hold the key."""
     import openai
 
     try:
         return work()
     except openai.APITimeoutError:
-        raise Refused("no answer in time", again=True) from None
+        raise CallFailed("no answer in time", retryable=True) from None
     except openai.APIConnectionError as error:
-        raise Refused(
-            f"no connection ({type(error.__cause__ or error).__name__})", again=True
-        ) from None
+        cause = type(error.__cause__ or error).__name__
+        raise CallFailed(f"no connection ({cause})", retryable=True) from None
     except openai.APIStatusError as error:
-        code, said = error.status_code, _without_key(str(error.message), variable)
-        wanted = error.response.headers.get("retry-after", "")
-        after_s = float(wanted) if wanted.replace(".", "", 1).isdigit() else 0.0
-        raise Refused(
-            f"HTTP {code}: {said[:300]}{_remedy(code, variable)}",
-            code in AGAIN or code >= 500,
-            after_s,
-        ) from None
+        raise _refusal(error, variable) from None
     except (
         openai.OpenAIError,
         ValueError,
@@ -117,19 +111,31 @@ def called(work: Callable[[], T], variable: str) -> T:
         TypeError,
         AttributeError,
     ) as error:  # a body cut short, or of another shape
-        raise Refused(
-            f"an answer that cannot be read ({type(error).__name__})", again=True
-        ) from None
+        kind = type(error).__name__
+        raise CallFailed(f"an answer that cannot be read ({kind})", retryable=True) from None
+
+
+def _refusal(error: Any, variable: str) -> CallFailed:
+    """Return the failure that an error of status means."""
+    code = error.status_code
+    message = _without_key(str(error.message), variable)[:SHOWN_CHARACTERS]
+    retry_after = error.response.headers.get("retry-after", "")
+    is_number = retry_after.replace(".", "", 1).isdigit()
+    return CallFailed(
+        f"HTTP {code}: {message}{_remedy(code, variable)}",
+        retryable=code in RETRYABLE_CODES or code >= 500,
+        after_s=float(retry_after) if is_number else 0.0,
+    )
 
 
 def _remedy(code: int, variable: str) -> str:
-    if code in (401, 403):
-        return (
-            f"; look at the key in {variable}"
-            if variable
-            else "; this server wants a key: name its variable in api_key_env"
-        )
-    return "; look at base_url and model" if code == 404 else ""
+    if code == 404:
+        return "; look at base_url and model"
+    if code not in (401, 403):
+        return ""
+    if variable:
+        return f"; look at the key in {variable}"
+    return "; this server wants a key: name its variable in api_key_env"
 
 
 def _without_key(text: str, variable: str) -> str:

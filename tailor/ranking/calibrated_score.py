@@ -16,7 +16,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.errors import ModelError
 from tailor.metrics.recalibration import logistic
-from tailor.nn.packing import padded
+from tailor.nn.packing import pad_rows
 
 LENGTH = 50  # latest events of a history that a recommender is asked with while it is calibrated
 OWN_TARGETS = 2_000  # people whose last event calibrates, where no validation part is given
@@ -126,7 +126,7 @@ class CalibratedScore(Predictor):
         width = int(lists.lengths.max(initial=0))
         if not width:
             return np.full(len(asked), -np.inf)
-        rows, real = padded(lists.values, lists.offsets[:-1], lists.lengths)
+        rows, real = pad_rows(lists.values, lists.offsets[:-1], lists.lengths)
         candidates = Rankings(
             self.items_, np.where(real, rows, -1).astype(np.int32), np.zeros(rows.shape, np.float32)
         )

@@ -245,7 +245,9 @@ class FieldPredictor(NetMethod, Predictor):
 
 def _shift(net: nn.Module) -> nn.Parameter:
     """The number that every logit begins with."""
-    return next(param for name, param in net.named_parameters() if name.split(".")[-1] == "shift")
+    return next(
+        param for name, param in net.named_parameters() if name.split(".")[-1] == "intercept"
+    )
 
 
 def _log_odds(labels: np.ndarray) -> float:

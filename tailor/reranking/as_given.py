@@ -1,4 +1,4 @@
-"""The order that a list came in: what every reranker must beat."""
+"""The order that a list came in: the floor that every reranker must beat."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -15,8 +15,9 @@ from tailor.data.vocabulary import Vocabulary
 
 @dataclass(eq=False)
 class AsGiven(Recommender):
-    """Leaves candidates in their order, without what is excluded; learns nothing but which items
-    there are.
+    """Leaves candidates in their order, without excluded items.
+
+    It learns only which items there are.
     """
 
     needs_candidates: ClassVar[bool] = True
@@ -28,16 +29,16 @@ class AsGiven(Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         assert candidates is not None  # `recommend` refuses to go on without
-        queries, lists = queries.reindexed(self.items_), candidates.reindexed(self.items_)
-        allowed = queries.allowed()
-        kept = lists.only(allowed[np.arange(len(lists))[:, None], lists.rows]).first(k)
-        # a list need not come with scores that fall
-        falling = -np.arange(kept.rows.shape[1], dtype=np.float32)
-        scores = np.where(kept.rows >= 0, falling, -np.inf).astype(np.float32)
+        queries = queries.reindexed(self.items_)
+        lists = candidates.reindexed(self.items_)
+        lists = lists.only(queries.allowed_in(lists)).first(k)
+        # scores of candidates need not fall
+        falling = -np.arange(lists.rows.shape[1], dtype=np.float32)
+        scores = np.where(lists.rows >= 0, falling, -np.inf).astype(np.float32)
         return replace(
-            kept,
+            lists,
             scores=scores,
             score_kind="minus places",
             columns={},
-            notes=short_notes(self.name, queries, kept.rows, k),
+            notes=short_notes(self.name, queries, lists.rows, k),
         )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
-from tailor.nn.packing import padded
+from tailor.nn.packing import pad_rows
 from tailor.nn.positions import PositionsFromEnd
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
 
@@ -62,7 +62,7 @@ class BERT4Rec(SequenceRecommender):
     ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
         # the event after the window is one to learn from too
         lengths = np.minimum(batch.lengths + 1, self.length)
-        rows, real = padded(batch.rows, batch.starts + batch.lengths + 1 - lengths, lengths)
+        rows, real = pad_rows(batch.rows, batch.starts + batch.lengths + 1 - lengths, lengths)
         last = np.arange(rows.shape[1]) == lengths[:, None] - 1
         hidden = (rng.random(rows.shape) < self.mask_rate) & real
         only_last = (
@@ -79,7 +79,7 @@ class BERT4Rec(SequenceRecommender):
     def _last_states(self, batch: Windows) -> Tensor:
         net = self._ready()
         shown = np.minimum(batch.lengths, self.length - 1)
-        rows, _ = padded(batch.rows, batch.starts + batch.lengths - shown, shown)
+        rows, _ = pad_rows(batch.rows, batch.starts + batch.lengths - shown, shown)
         rows = np.c_[rows, np.zeros(len(rows), rows.dtype)]
         rows[np.arange(len(rows)), shown] = net.items
         states = net.states(net.table(as_tensor(rows, net)), lengths=as_tensor(shown + 1, net))

@@ -19,37 +19,38 @@ from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import unit_length
 from tailor.text.vector_index import VectorIndex
 
-# digits of a cosine that count: two items of one text are tied, however their products were summed
-SAME = 6
+# Decimals of a cosine that count: items of one text are tied, however their products were summed.
+DECIMALS = 6
 
 
 @dataclass(eq=False)
 class DenseRetriever(ScoringRecommender):
-    """Items whose text means what the query says, in whatever words; without a query, what the
-    latest items mean, fading.
+    """Items whose text means what the query says, in whatever words.
 
-    Cosine of sentence vectors (Reimers and Gurevych 2019; Karpukhin et al. 2020). Vectors of items
-    are made once and kept in the cache; what people write is encoded when they ask, in full
-    precision, and kept nowhere. All items are compared up to `exact_upto`, above it an index is
-    asked, whose recall stands in the fit report.
+    Without a query, the user's latest items ask, older ones counting less. The score is the cosine
+    of sentence vectors (Reimers and Gurevych 2019; Karpukhin et al. 2020). Vectors of items are
+    made once and kept in the cache; users' words are encoded when they ask, in full precision, and
+    kept nowhere. Up to `exact_upto` items all are compared; above, an index searches, and the fit
+    report states its recall.
     """
 
     reads_text: ClassVar[bool] = True
 
     encoder: Encoder | str = DEFAULT
-    """Or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of items and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     history_decay: float = 0.7
     """Weight of an item of the history relative to the one after it."""
     history_length: int = 20
-    """Latest items that stand in for a missing query."""
+    """Number of latest items that stand in for a missing query."""
     index: Literal["auto", "exact", "hnsw", "ivfpq"] = "auto"
+    """Kind of the vector index; auto: by the number of items."""
     exact_upto: int = 200_000
-    """Items, with auto."""
+    """Largest number of items that auto compares one by one."""
 
     vectors_: np.ndarray = field(init=False, repr=False)
     """(N, D) unit length; zero for an item without text."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Vector space of the encoder."""
     index_: np.ndarray = field(init=False, repr=False)
     """(n,) uint8 of the index; empty where all are compared."""
 
@@ -65,57 +66,54 @@ class DenseRetriever(ScoringRecommender):
         return cls(HashingEncoder(64))
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.items_, texts = data.catalogue, data.item_texts
+        self.items_ = data.catalogue
         encoder = encoder_of(self.encoder)
-        self.vectors_ = item_vectors(encoder, texts, run.progress)
+        self.vectors_ = item_vectors(encoder, data.item_texts, run.progress)
         self.space_ = encoder.space
-        made = VectorIndex(self.index, self.exact_upto).build(self.vectors_, run.seed)
-        self.index_ = made.to_bytes()
+        index = VectorIndex(self.index, self.exact_upto).build(self.vectors_, run.seed)
+        self.index_ = index.to_bytes()
         self.fit_report_ = {
             "encoder": encoder.fingerprint,
             "items_without_text": int((~self.vectors_.any(axis=1)).sum()),
-            **made.report,
+            **index.report,
         }
 
-    def _asked(self, queries: Queries) -> np.ndarray:
-        """(B, D) unit vectors of the queries; zero where a query says nothing."""
+    def _query_vectors(self, queries: Queries) -> np.ndarray:
+        """Return (B, D) unit vectors; zero for a query without text and history."""
         weights = queries.histories.decayed_matrix(
             len(self.items_), self.history_decay, self.history_length
         )
-        vectors = unit_length(
-            np.asarray(weights @ self.vectors_, dtype=np.float32).reshape(len(queries), -1)
-        )
+        sums = np.asarray(weights @ self.vectors_, dtype=np.float32)
+        vectors = unit_length(sums.reshape(len(queries), -1))
         texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
         if texts:
-            vectors[list(texts)] = asking(encoder_of(self.encoder), self.space_).encode(
-                list(texts.values())
-            )
+            encoder = asking(encoder_of(self.encoder), self.space_)
+            vectors[list(texts)] = encoder.encode(list(texts.values()))
         return vectors
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        asked = self._asked(queries)
-        scores: np.ndarray = np.round(asked @ self.vectors_.T, SAME)
+        query_vectors = self._query_vectors(queries)
+        scores: np.ndarray = np.round(query_vectors @ self.vectors_.T, DECIMALS)
         scores[:, ~self.vectors_.any(axis=1)] = -np.inf
-        scores[~asked.any(axis=1)] = -np.inf
+        scores[~query_vectors.any(axis=1)] = -np.inf
         return scores
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         if candidates is not None or not len(self.index_):
             return super()._recommend(queries, k, candidates)
         queries = queries.reindexed(self.items_)
-        asked = self._asked(queries)
+        query_vectors = self._query_vectors(queries)
         index = VectorIndex(self.index, self.exact_upto).restore(self.vectors_, self.index_)
-        silent = np.flatnonzero(~self.vectors_.any(axis=1))
-        blocked = (
-            silent if queries.blocked_rows is None else np.union1d(silent, queries.blocked_rows)
-        )
-        rows, scores = index.search(asked, min(k, len(self.items_)), queries.exclude, blocked)
-        rows, scores = (
-            np.pad(rows, ((0, 0), (0, k - rows.shape[1])), constant_values=-1),
-            np.pad(scores, ((0, 0), (0, k - scores.shape[1])), constant_values=-np.inf),
-        )
-        nothing = ~asked.any(axis=1)
-        rows[nothing], scores[nothing] = -1, -np.inf
-        return Rankings(
-            self.items_, rows, scores, "cosine", notes=short_notes(self.name, queries, rows, k)
-        )
+        blocked = np.flatnonzero(~self.vectors_.any(axis=1))  # items without text
+        if queries.blocked_rows is not None:
+            blocked = np.union1d(blocked, queries.blocked_rows)
+        depth = min(k, len(self.items_))
+        rows, scores = index.search(query_vectors, depth, queries.exclude, blocked)
+        padding = ((0, 0), (0, k - depth))
+        rows = np.pad(rows, padding, constant_values=-1)
+        scores = np.pad(scores, padding, constant_values=-np.inf)
+        is_empty = ~query_vectors.any(axis=1)
+        rows[is_empty] = -1
+        scores[is_empty] = -np.inf
+        notes = short_notes(self.name, queries, rows, k)
+        return Rankings(self.items_, rows, scores, "cosine", notes=notes)

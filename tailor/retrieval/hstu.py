@@ -13,7 +13,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import NO_TIME
 from tailor.data.splits import Split
 from tailor.nn.blocks import HSTUBlock
-from tailor.nn.packing import padded
+from tailor.nn.packing import pad_rows
 from tailor.retrieval.sequences import SequenceRecommender, Windows, check_blocks
 
 
@@ -54,7 +54,7 @@ class HSTU(SequenceRecommender):
     def _known(self, batch: Windows) -> dict[str, Tensor]:
         if not self.timed_:
             return {}
-        times, _ = padded(
+        times, _ = pad_rows(
             np.zeros(len(batch.rows), np.int64) if batch.times_ms is None else batch.times_ms,
             batch.starts,
             batch.lengths,

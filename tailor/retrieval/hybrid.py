@@ -18,23 +18,26 @@ from tailor.retrieval.text_match import TextMatch
 
 @dataclass(eq=False)
 class Hybrid(ScoringRecommender):
-    """Words find names and numbers, vectors find what is meant: both scores, each in standard
-    deviations over the catalogue, are added up.
+    """The sum of two searches: words find names and numbers, vectors find the meaning.
 
-    The two are on no common scale, so each query's scores are shifted to mean 0 and divided by
-    their spread first (Lee 1997). The weight is the best on CACM; Cranfield and NPL then judged it
-    (docs/log.md).
+    The two scores are on no common scale, so each query's scores are shifted to mean 0 and divided
+    by their spread first (Lee 1997). The weight is the best on CACM; Cranfield and NPL then judged
+    it (docs/log.md).
     """
 
     reads_text: ClassVar[bool] = True
 
     words: TextMatch = field(default_factory=lambda: TextMatch(language="english"))
+    """The search by words."""
     meaning: DenseRetriever = field(default_factory=DenseRetriever)
+    """The search by meaning."""
     weight: float = 0.5
-    """Of meaning; words have the rest."""
+    """Weight of the search by meaning; that by words has the rest to 1."""
 
     words_: TextMatch = field(init=False, repr=False)
+    """The fitted search by words."""
     meaning_: DenseRetriever = field(init=False, repr=False)
+    """The fitted search by meaning."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight <= 1:
@@ -51,25 +54,32 @@ class Hybrid(ScoringRecommender):
         self.fit_report_ = {"words": self.words_.fit_report_, "meaning": self.meaning_.fit_report_}
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        by_words = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
-        by_meaning = self.meaning_._scores(queries)
-        named = (by_words != 0) | np.isfinite(by_meaning)
-        total = (1 - self.weight) * in_deviations(by_words) + self.weight * in_deviations(
-            by_meaning
-        )
-        return np.where(named, total, -np.inf).astype(np.float32)
+        word_scores = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
+        meaning_scores = self.meaning_._scores(queries)
+        return blended(word_scores, meaning_scores, self.weight)
+
+
+def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """(B, N) float32: both scores in standard deviations, `weight` of them meaning.
+
+    Items without a word in common (0) and without a vector (-inf) get -inf.
+    """
+    word_part = (1 - weight) * in_deviations(word_scores)
+    meaning_part = weight * in_deviations(meaning_scores)
+    is_found = (word_scores != 0) | np.isfinite(meaning_scores)
+    return np.where(is_found, word_part + meaning_part, -np.inf).astype(np.float32)
 
 
 def in_deviations(scores: np.ndarray) -> np.ndarray:
-    """Every row in standard deviations from its mean, over what is finite; 0 where there is nothing
-    or no spread.
+    """Return every row in standard deviations from its mean, over its finite scores.
+
+    A score is 0 where it was not finite, and in a row without spread.
     """
-    known = np.isfinite(scores)
-    count = np.maximum(known.sum(axis=1, keepdims=True), 1)
-    centred = (
-        np.where(known, scores, 0) - np.where(known, scores, 0).sum(axis=1, keepdims=True) / count
-    )
-    centred = np.where(known, centred, 0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    is_finite = np.isfinite(scores)
+    counts = np.maximum(is_finite.sum(axis=1, keepdims=True), 1)
+    finite_scores = np.where(is_finite, scores, 0)
+    means = finite_scores.sum(axis=1, keepdims=True) / counts
+    centred = np.where(is_finite, finite_scores - means, 0)
+    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
     out: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
     return out

@@ -19,7 +19,7 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.errors import DataError
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import SequenceNet
@@ -75,7 +75,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         """What tells the layers where an event stands; None where they know by themselves."""
         return LearnedPositions(self.length, self.width)
 
-    def _front(self) -> TextFront | None:
+    def _front(self) -> TextItemEncoder | None:
         """What item vectors are made from; None for a table of their own."""
         return None
 
@@ -150,11 +150,11 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
             if (
                 len(queries) <= FEW
                 and self._reads_histories_alone
-                and (alone := net.alone()) is not None
+                and (alone := net.numpy_copy()) is not None
             ):
                 recent, items = queries.histories.last(self.length), catalogue.numpy()
                 for i in np.flatnonzero(recent.lengths).tolist():
-                    out[i] = _shares(items @ net.compared(alone.state(recent[i])))
+                    out[i] = _shares(items @ net.comparable_state(alone.state(recent[i])))
                 return out
             for some, windows in self._asked(queries):
                 out[some] = (self._last_states(windows) @ catalogue.T).softmax(dim=1).cpu().numpy()

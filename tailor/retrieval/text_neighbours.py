@@ -18,19 +18,21 @@ from tailor.text.tfidf import rare_word_vectors, svd_vectors, tfidf
 
 @dataclass(eq=False)
 class TextNeighbours(ItemToItem):
-    """Items whose title, categories and text use the same rare words as what you chose; works for
-    items nobody chose yet.
+    """Items that share rare words with the history's items, new items included.
 
-    Cosine of TF-IDF vectors, or of their `dims` strongest singular directions, `top_n` neighbours
-    per item, added up over the fading history. No paper of its own: a classical content baseline.
+    The similarity of items is the cosine of their TF-IDF vectors, or of their `dims` strongest
+    singular directions. The `top_n` neighbours of each item of the history are added up, older
+    items counting less. No paper of its own: a classical content baseline.
     """
 
     history_decay: Annotated[float, Range(0.2, 1.0)] = 0.7
+    """Weight of an item of the history relative to the one after it."""
     top_n: int | None = 100
+    """Neighbours kept per item; None: all."""
     dims: int = 0
-    """0: words themselves; else singular vectors, which also match related words."""
+    """Number of singular directions, which also match related words; 0: the words themselves."""
     max_share: Annotated[float, Range(0.01, 1.0, log=True)] = 0.1
-    """Words in a larger share of the items, and in over 50, are left out."""
+    """Largest share of the items that may hold a word; words of at most 50 items always count."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -43,32 +45,38 @@ class TextNeighbours(ItemToItem):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         texts = data.item_texts
-        words = tfidf(texts) if self.dims else rare_word_vectors(texts, self.max_share)
-        vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
+        vectors = self._vectors(texts, run)
         self.weights_ = nearest_by_cosine(vectors, self.top_n or len(texts), run)
         self.fit_report_ = {
             "items_without_words": int(sum(not text.strip() for text in texts)),
             "pairs": self.weights_.nnz,
         }
 
+    def _vectors(self, texts: list[str], run: Run) -> np.ndarray | sp.csr_matrix:
+        if not self.dims:
+            return rare_word_vectors(texts, self.max_share)
+        word_vectors = tfidf(texts)
+        return svd_vectors(word_vectors, self.dims, run.seed) if word_vectors.nnz else word_vectors
+
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.items_, watch = data.catalogue, Stopwatch()
-        words = (
-            tfidf(data.item_texts)
-            if self.dims
-            else rare_word_vectors(data.item_texts, self.max_share)
+        self.items_ = data.catalogue
+        watch = Stopwatch()
+        vectors = self._vectors(data.item_texts, run)
+        vector_seconds = watch.lap()
+        sample = nearest(vectors, self.top_n, run, most=SAMPLE)
+        self.weights_ = repeated(sample, len(self.items_))
+        scale = len(self.items_) / max(sample.shape[0], 1)
+        kept_bytes = bytes_of(self.weights_)
+        return Cost(
+            vector_seconds + watch.lap() * scale,
+            kept_bytes,
+            2 * kept_bytes + bytes_of(vectors) * 3,
         )
-        vectors = svd_vectors(words, self.dims, run.seed) if self.dims and words.nnz else words
-        read = watch.lap()
-        some = nearest(vectors, self.top_n, run, most=SAMPLE)
-        self.weights_ = repeated(some, len(self.items_))
-        share = len(self.items_) / max(some.shape[0], 1)
-        kept = bytes_of(self.weights_)
-        return Cost(read + watch.lap() * share, kept, 2 * kept + bytes_of(vectors) * 3)
 
 
 def nearest_by_cosine(vectors: np.ndarray | sp.csr_matrix, top_n: int, run: Run) -> sp.csr_matrix:
-    """(N, N) the `top_n` most similar other rows of each row, in blocks of bounded memory; only
-    positive cosines.
+    """Return (N, N) positive cosines of each row's `top_n` most similar other rows.
+
+    Rows are compared in blocks of bounded memory.
     """
     return nearest(vectors, top_n, run, "comparing texts")

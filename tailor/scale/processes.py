@@ -1,7 +1,8 @@
-"""Several processes that train one net: who am I, how many are we, and sums over all of us.
+"""Several processes that train one net: rank, world size, and collective operations.
 
 Started by `torchrun --nproc-per-node N -m tailor fit ...` (on several machines with its
-`--nnodes`), which sets RANK and WORLD_SIZE.
+`--nnodes`), which sets RANK and WORLD_SIZE. Every operation does nothing where there is one
+process.
 """
 
 import os
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
 
 
 def rank() -> int:
-    """The number of this process, 0 where there is one."""
+    """Return the number of this process, 0 where there is one."""
     return int(os.environ.get("RANK", "0"))
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
-def join(device: str) -> None:
-    """Meet the other processes; does nothing where there is one or all have met."""
+def init_process_group(device: str) -> None:
+    """Connect to the other processes, unless they are connected already."""
     from torch import distributed
 
     if world_size() > 1 and not distributed.is_initialized():
@@ -32,15 +33,13 @@ def join(device: str) -> None:
 
 
 def device_of(name: str) -> str:
-    """The device of that name for this process: of several on one machine, each takes a GPU of its
-    own for "cuda".
-    """
-    return (
-        f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if name == "cuda" and world_size() > 1 else name
-    )
+    """Return the device of this process: for "cuda", each process of a machine has its own GPU."""
+    if name == "cuda" and world_size() > 1:
+        return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    return name
 
 
-def add_up(tensors: "Iterable[Tensor]") -> None:
+def all_reduce(tensors: "Iterable[Tensor]") -> None:
     """Replace each tensor by its sum over all processes, in one message."""
     if world_size() == 1:
         return
@@ -55,41 +54,49 @@ def add_up(tensors: "Iterable[Tensor]") -> None:
         start += part.numel()
 
 
-def sum_of_rows(own: "Tensor | None", like: "Tensor") -> "Tensor":
-    """The sum over all processes of sparse tensors of the shape of `like`, None for one without
-    rows: only the rows that any of them has are sent.
+def all_reduce_sparse(gradient: "Tensor | None", like: "Tensor") -> "Tensor":
+    """Return the sum over all processes of sparse gradients of the shape of `like`.
+
+    None is a gradient without rows. Only rows that some process has are sent.
     """
     import torch
 
-    rows = (
-        torch.empty(0, dtype=torch.long, device=like.device)
-        if own is None
-        else own.coalesce().indices()[0]
-    )
-    values = like.detach()[:0] if own is None else own.coalesce().values()
+    if gradient is None:
+        rows = torch.empty(0, dtype=torch.long, device=like.device)
+        values = like.detach()[:0]
+    else:
+        gradient = gradient.coalesce()
+        rows, values = gradient.indices()[0], gradient.values()
     counts = torch.zeros(world_size(), dtype=torch.long, device=like.device)
     counts[rank()] = len(rows)
-    add_up([counts])
-    most = int(counts.max())
-    every_row = [rows.new_zeros(most) for _ in counts]
-    every_value = [values.new_zeros(most, *like.shape[1:]) for _ in counts]
-    mine = every_row[rank()].clone(), every_value[rank()].clone()
-    mine[0][: len(rows)], mine[1][: len(rows)] = rows, values
-    torch.distributed.all_gather(every_row, mine[0])
-    torch.distributed.all_gather(every_value, mine[1])
-    kept = [int(count) for count in counts]
-    index = torch.cat([part[:n] for part, n in zip(every_row, kept, strict=True)])
-    together = torch.cat([part[:n] for part, n in zip(every_value, kept, strict=True)])
-    return torch.sparse_coo_tensor(index[None], together, like.shape).coalesce()
+    all_reduce([counts])
+    all_rows = _gather_padded(rows, counts)
+    all_values = _gather_padded(values, counts)
+    return torch.sparse_coo_tensor(all_rows[None], all_values, like.shape).coalesce()
 
 
-def first_says(value: float, device: "torch.device") -> float:
-    """The value of the first process, for all: clocks, and the last bits of sums, differ."""
+def _gather_padded(tensor: "Tensor", counts: "Tensor") -> "Tensor":
+    """Return the concatenated rows of all processes; `counts` are the rows of each.
+
+    Each process sends as many rows as the largest has, since messages must be of one size.
+    """
+    import torch
+
+    size = int(counts.max())
+    padded = tensor.new_zeros(size, *tensor.shape[1:])
+    padded[: len(tensor)] = tensor
+    received = [torch.zeros_like(padded) for _ in counts]
+    torch.distributed.all_gather(received, padded)
+    return torch.cat([part[:n] for part, n in zip(received, counts.tolist(), strict=True)])
+
+
+def broadcast(value: float, device: "torch.device") -> float:
+    """Return the first process's value in all: clocks, and the last bits of sums, differ."""
     if world_size() == 1:
         return value
     import torch
 
-    # one size for all, whatever was given
-    told = torch.tensor(float(value), dtype=torch.float32, device=device)
-    torch.distributed.broadcast(told, 0)
-    return float(told)
+    # one type for all, whatever the value's
+    message = torch.tensor(float(value), dtype=torch.float32, device=device)
+    torch.distributed.broadcast(message, 0)
+    return float(message)

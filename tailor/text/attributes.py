@@ -1,4 +1,4 @@
-"""Things told as the names and words of their attributes: "title rose soap brand dove"."""
+"""Items as the names and words of their attributes: "title rose soap brand dove"."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,57 +15,60 @@ NAME, VALUE = 1, 2  # kinds of words
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """What is said of each thing: rows of a vocabulary, and for each whether it names an attribute
-    or stands in its value.
-    """
+    """The words of each item as rows of a vocabulary, with their kinds."""
 
-    said: Ragged
+    word_rows: Ragged
+    """By item: rows of its words."""
     kinds: np.ndarray
-    """Parallel to said.values: NAME or VALUE."""
+    """Parallel to word_rows.values: NAME of an attribute, or a word of its VALUE."""
 
     def take(self, things: np.ndarray) -> "Sentences":
-        """The sentences of these things, in this order, repeated ones too."""
-        places = self.said.with_values(np.arange(len(self.said.values))).take(things)
+        """Return the sentences of these items, in this order, repeated ones too."""
+        positions = self.word_rows.with_values(np.arange(len(self.word_rows.values))).take(things)
         return Sentences(
-            places.with_values(self.said.values[places.values]), self.kinds[places.values]
+            positions.with_values(self.word_rows.values[positions.values]),
+            self.kinds[positions.values],
         )
 
     def beside(self, other: "Sentences") -> "Sentences":
-        """These sentences, and others after them."""
+        """Return these sentences followed by others."""
         return Sentences(
-            concatenate([self.said, other.said]), np.concatenate([self.kinds, other.kinds])
+            concatenate([self.word_rows, other.word_rows]),
+            np.concatenate([self.kinds, other.kinds]),
         )
 
 
 def tell(table: pl.DataFrame, attributes: Sequence[str], most: int) -> list[list[tuple[str, int]]]:
-    """For every row of a table (word, kind) of the attributes that it has, in their order, `most`
-    words at most; none where no attribute has a word.
+    """Return (word, kind) pairs for every row of a table, at most `most` a row.
 
-    Columns that the table lacks are passed over; lists are told one after the other; numbers as
-    their digits.
+    The attributes follow each other in their order; one without a word is left out, and so are
+    columns that the table lacks. Lists are joined; numbers are read as their digits.
     """
-    told: list[list[tuple[str, int]]] = [[] for _ in range(len(table))]
-    for name in (one for one in attributes if one in table.columns):
-        column = table[name]
-        texts = (
-            column.cast(pl.List(pl.String)).list.join(" ")
-            if isinstance(column.dtype, pl.List)
-            else column.cast(pl.String)
-        )
-        key = [(word, NAME) for word in words(name.replace("_", " "))]
-        for row, text in zip(told, texts.to_list(), strict=True):
-            value = words(text) if text and len(row) + len(key) < most else []
-            if value:
-                row += [*key, *((word, VALUE) for word in value)]
+    rows: list[list[tuple[str, int]]] = [[] for _ in range(len(table))]
+    for name in attributes:
+        if name not in table.columns:
+            continue
+        name_words = [(word, NAME) for word in words(name.replace("_", " "))]
+        for row, text in zip(rows, _texts(table[name]), strict=True):
+            has_room = len(row) + len(name_words) < most
+            value_words = words(text) if text and has_room else []
+            if value_words:
+                row += [*name_words, *((word, VALUE) for word in value_words)]
                 del row[most:]
-    return told
+    return rows
 
 
-def sentences(told: Sequence[Sequence[tuple[str, int]]], vocabulary: Vocabulary) -> Sentences:
-    """What was told, in rows of a vocabulary; words outside it are left out."""
-    lengths = [len(row) for row in told]
-    rows = vocabulary.rows([word for row in told for word, _ in row])
-    said = Ragged.of_lengths(lengths, rows.astype(np.int32))
-    kinds = np.array([kind for row in told for _, kind in row], dtype=np.int8)
-    known = said.values >= 0
-    return Sentences(said.keep(known), kinds[known])
+def _texts(column: pl.Series) -> list[str | None]:
+    if isinstance(column.dtype, pl.List):
+        return column.cast(pl.List(pl.String)).list.join(" ").to_list()
+    return column.cast(pl.String).to_list()
+
+
+def sentences(rows: Sequence[Sequence[tuple[str, int]]], vocabulary: Vocabulary) -> Sentences:
+    """Return pairs of `tell` as rows of a vocabulary; words outside it are left out."""
+    lengths = [len(row) for row in rows]
+    word_rows = vocabulary.rows([word for row in rows for word, _ in row])
+    ragged = Ragged.of_lengths(lengths, word_rows.astype(np.int32))
+    kinds = np.array([kind for row in rows for _, kind in row], dtype=np.int8)
+    is_known = ragged.values >= 0
+    return Sentences(ragged.keep(is_known), kinds[is_known])

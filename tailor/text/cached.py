@@ -2,77 +2,68 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from tailor.errors import DataError, ModelError
 from tailor.ports.base import Encoder
-from tailor.ports.cache import Cache
-from tailor.ports.configuration import cache_folder
+from tailor.ports.cache import CachedPort
 from tailor.progress import Progress, silent
 
 AT_ONCE = 1024  # texts between two writes: what a kill can cost
 
 
 @dataclass(frozen=True)
-class CachedEncoder(Encoder):
-    """Keeps the vector of every text on disk, under hashes of the text and of the encoder.
+class CachedEncoder(CachedPort, Encoder):
+    """Keeps the vector of every text on disk, by encoder.
 
-    Threads and processes share the folder and encode nothing twice. A text's vectors can be
+    Keys are hashes of the text and of the encoder. Threads and processes share the folder and
+    encode nothing twice. A text's vectors can be
     deleted: `forget(texts)`.
     """
 
+    default_folder: ClassVar[str] = "vectors"
+
     inner: Encoder
+    """The encoder that encodes what is new."""
     folder: str | None = None
-    """None: `vectors` in TAILOR_CACHE or the user's cache folder."""
+    """Folder of the cache; None: `vectors` in TAILOR_CACHE or the user's cache folder."""
 
     @property
     def space(self) -> str:
         return self.inner.space
 
-    @property
-    def fingerprint(self) -> str:
-        return self.inner.fingerprint
-
-    @property
-    def cache(self) -> Cache:
-        return Cache(Path(self.folder) if self.folder else cache_folder() / "vectors")
-
     def exact(self) -> "CachedEncoder":
         return CachedEncoder(self.inner.exact(), self.folder)
 
     def encode(self, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
-        """(n, D) float32 of unit length; the longest texts come last, so that texts of a batch are
-        of like length.
+        """Return (n, D) float32 vectors of unit length.
+
+        The longest texts come last, so that texts of a batch are of like length.
         """
         check_texts(texts)
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         vectors: dict[str, bytes] = {}
         starts = range(0, len(distinct), AT_ONCE)
         for start in progress(starts, "encoding texts", total=len(starts)):
-            some = distinct[start : start + AT_ONCE]
-            vectors |= zip(some, self.cache.make(self.fingerprint, some, self._bytes), strict=True)
+            part = distinct[start : start + AT_ONCE]
+            vectors |= zip(part, self.cache.make(self.fingerprint, part, self._bytes), strict=True)
         if not vectors:
             return self.inner.encode([])
-        return (
-            np.frombuffer(b"".join(vectors[text] for text in texts), dtype="<f4")
-            .reshape(len(texts), -1)
-            .astype(np.float32)
-        )
+        flat = np.frombuffer(b"".join(vectors[text] for text in texts), dtype="<f4")
+        return flat.reshape(len(texts), -1).astype(np.float32)
 
     def _bytes(self, texts: list[str]) -> list[bytes]:
         return [row.tobytes() for row in self.inner.encode(texts).astype("<f4")]
 
     def forget(self, texts: Sequence[str]) -> int:
-        """Delete what is kept of these texts, by whatever encoder; returns how many vectors that
-        were.
-        """
+        """Delete the vectors of these texts, by whatever encoder; return their number."""
         return self.cache.forget(texts)
 
 
 def item_vectors(encoder: Encoder, texts: Sequence[str], progress: Progress = silent) -> np.ndarray:
-    """(N, D) vectors of a catalogue's texts, kept in the cache; zero for an item without words."""
+    """Return (N, D) cached vectors of a catalogue's texts; zero for a blank text."""
     cached = encoder if isinstance(encoder, CachedEncoder) else CachedEncoder(encoder)
     vectors = cached.encode(texts, progress)
     vectors[[not text.strip() for text in texts]] = 0
@@ -80,7 +71,7 @@ def item_vectors(encoder: Encoder, texts: Sequence[str], progress: Progress = si
 
 
 def known_encoder(encoder: Encoder, space: str) -> Encoder:
-    """The encoder that items were encoded with. Raises ModelError where it is another."""
+    """Return the encoder that items were encoded with. Raises ModelError where it is another."""
     if encoder.space != space:
         raise ModelError(
             f"the items were encoded by [{space}], the encoder is now [{encoder.space}]: name that"
@@ -90,17 +81,17 @@ def known_encoder(encoder: Encoder, space: str) -> Encoder:
 
 
 def asking(encoder: Encoder, space: str) -> Encoder:
-    """The same for what people write: in full precision, and nothing is kept."""
+    """Return the encoder for what users write: in full precision, and nothing is kept."""
     return plain(known_encoder(encoder, space)).exact()
 
 
 def plain(encoder: Encoder) -> Encoder:
-    """The encoder without its cache, for what must be kept nowhere."""
+    """Return the encoder without its cache, for texts that must be kept nowhere."""
     return encoder.inner if isinstance(encoder, CachedEncoder) else encoder
 
 
 def check_texts(texts: Sequence[str]) -> None:
-    """Raise DataError for what is no sequence of strings."""
+    """Raise DataError for anything but a sequence of strings."""
     if isinstance(texts, str):
         raise DataError(
             f"texts must be a sequence of texts, got one string {texts[:60]!r}: write [text]"

@@ -11,19 +11,22 @@ import numpy as np
 from tailor.errors import ModelError
 from tailor.ports.base import Encoder
 from tailor.text.sentences import unit_length
-from tailor.text.words import words
+from tailor.text.words import RULES, words
+
+MAX_LETTERS = 100  # of a word, whose triples are hashed
+TRIPLE_WEIGHT = 0.3  # of three letters, beside 1 of the word
 
 
 @dataclass(frozen=True)
 class HashingEncoder(Encoder):
-    """Every word and every three letters in a row fall into one of `dims` places, by their hash
-    (Weinberger et al. 2009).
+    """Hash every word and every three letters in a row into one of `dims` positions.
 
     Knows spelling, not meaning; needs neither weights nor fitting, so it serves tests, and places
-    where no model may go.
+    where no model may go (Weinberger et al. 2009).
     """
 
     dims: int = 256
+    """Width of the vectors."""
 
     def __post_init__(self) -> None:
         if self.dims < 1:
@@ -33,28 +36,35 @@ class HashingEncoder(Encoder):
     def space(self) -> str:
         return f"hashing {self.dims}"
 
+    @property
+    def fingerprint(self) -> str:
+        # vectors under older rules differ in single words: comparable, but not to be cached as one
+        return f"{self.space} words {RULES}"
+
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         vectors = np.zeros((len(texts), self.dims), dtype=np.float32)
         for i, text in enumerate(texts):
             for word, count in Counter(words(text)).items():
-                places, signs = _places(word, self.dims)
-                np.add.at(vectors[i], places, signs * np.float32(1 + np.log(count)))
-        empty = ~vectors.any(axis=1)
-        vectors[empty, 0] = 1
+                positions, weights = _hashed(word, self.dims)
+                np.add.at(vectors[i], positions, weights * np.float32(1 + np.log(count)))
+        is_empty = ~vectors.any(axis=1)
+        vectors[is_empty, 0] = 1
         return unit_length(vectors)
 
 
 @lru_cache(maxsize=50_000)
-def _places(word: str, dims: int) -> tuple[np.ndarray, np.ndarray]:
-    parts = [word, *(f" {word[:100]} "[at : at + 3] for at in range(min(len(word), 100)))]
-    hashes = [
-        int.from_bytes(
-            hashlib.blake2b(one.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little"
-        )
-        for one in parts
-    ]
-    weights = np.full(len(parts), 0.3, dtype=np.float32)
+def _hashed(word: str, dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (P,) positions and signed weights of a word and of its letter triples."""
+    padded = f" {word[:MAX_LETTERS]} "
+    triples = [padded[start : start + 3] for start in range(len(padded) - 2)]
+    hashes = [_hash(part) for part in (word, *triples)]
+    positions = np.array([value // 2 % dims for value in hashes])
+    signs = np.array([1 if value % 2 else -1 for value in hashes], dtype=np.float32)
+    weights = np.full(len(hashes), TRIPLE_WEIGHT, dtype=np.float32)
     weights[0] = 1
-    return np.array([one // 2 % dims for one in hashes]), weights * np.array(
-        [1 if one % 2 else -1 for one in hashes], dtype=np.float32
-    )
+    return positions, weights * signs
+
+
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")

@@ -14,16 +14,17 @@ import numpy as np
 from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.ports.base import Encoder
-from tailor.ports.weights import KNOWN, hub_answers, where
+from tailor.ports.weights import KNOWN, hub_answers, pulled_folder
 
-MOST_CHARACTERS = 16_384  # of a text; encoders read a few hundred tokens
+MAX_CHARACTERS = 16_384  # of a text; encoders read a few hundred tokens
+CPU_BATCH, GPU_BATCH = 16, 256  # texts at once; 16 fit into a processor's caches
+SHOWN_CHARACTERS = 200  # of another package's message
 _lock = threading.Lock()
 
 
 @dataclass(frozen=True)
 class SentenceEncoder(Encoder):
-    """A model of sentence-transformers: texts that mean the same get vectors that point the same
-    way.
+    """A model of sentence-transformers: texts of like meaning get vectors of like direction.
 
     Reimers and Gurevych (2019). The default is MiniLM, which `tailor models pull minilm` fetches; a
     text is read up to the model's length.
@@ -32,14 +33,17 @@ class SentenceEncoder(Encoder):
     model: str = "minilm"
     """A name of `tailor models list`, a folder, or a name on the hub."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Auto: bfloat16 where the processor computes in it; cosine to float32 > .996."""
+    """Number format; auto: bfloat16 where the processor computes in it, with a cosine to float32
+    above .996."""
     dims: int | None = None
-    """The first so many numbers only, for models trained to allow it (Matryoshka)."""
+    """Leading numbers of a vector that are used, for models trained to allow it (Matryoshka);
+    None: all."""
     prefix: str = ""
-    """Put before every text, for models that were trained with one ("query: ")."""
+    """Words put before every text, for models that were trained with them ("query: ")."""
     batch_size: int | None = None
-    """Texts at once; none: 16 on a processor, whose caches that fits, 256 on a GPU."""
+    """Texts at once; None: 16 on a processor, whose caches that fits, 256 on a GPU."""
     device: str = "cpu"
+    """Where it computes: "cpu", "cuda", "cuda:1"."""
 
     def __post_init__(self) -> None:
         if (self.batch_size is not None and self.batch_size < 1) or (
@@ -60,69 +64,61 @@ class SentenceEncoder(Encoder):
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         if not len(texts):
-            return np.zeros(
-                (
-                    0,
-                    self.dims
-                    or _loaded(
-                        self.model, self._number_format(), self.device
-                    ).get_embedding_dimension(),
-                ),
-                np.float32,
-            )
-        clean = [self.prefix + readable(text) for text in texts]
-        vectors = _loaded(self.model, self._number_format(), self.device).encode(
-            clean,
-            batch_size=self.batch_size or (16 if self.device == "cpu" else 256),
+            width = self.dims or self._model().get_embedding_dimension()
+            return np.zeros((0, width), np.float32)
+        default_batch = CPU_BATCH if self.device == "cpu" else GPU_BATCH
+        vectors = self._model().encode(
+            [self.prefix + readable(text) for text in texts],
+            batch_size=self.batch_size or default_batch,
             convert_to_numpy=True,
             show_progress_bar=False,
         )
         return unit_length(np.asarray(vectors, dtype=np.float32)[:, : self.dims])
 
+    def _model(self) -> Any:
+        return _loaded(self.model, self._number_format(), self.device)
+
     def _number_format(self) -> str:
-        return (
-            ("bfloat16" if computes_bfloat16() else "float32")
-            if self.dtype == "auto"
-            else self.dtype
-        )
+        if self.dtype != "auto":
+            return self.dtype
+        return "bfloat16" if computes_bfloat16() else "float32"
 
 
 def readable(text: str) -> str:
-    """The text as an encoder can take it: lone surrogates replaced, what no encoder would read left
-    out.
+    """Return a text as an encoder can take it.
+
+    Lone surrogates are replaced, and the end that no encoder would read is cut off.
     """
-    return text[:MOST_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+    return text[:MAX_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
 
 
 def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """(n, D) rows divided by their length; a zero row stays zero."""
+    """Return (n, D) rows divided by their length; a zero row stays zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: np.ndarray = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
     return unit
 
 
 def leading(vectors: np.ndarray, dims: int) -> np.ndarray:
-    """(n, dims) the vectors (n, D) less their mean, seen along the directions in which they differ
-    most, of mean length one; zeros behind where D is less.
+    """Project (n, D) vectors, less their mean, onto the `dims` directions of largest variance.
+
+    Returns (n, dims) float32 rows of mean length one, with zeros behind where D is less.
     """
-    centred = (
-        (vectors - vectors.mean(axis=0)).astype(np.float64)
-        if len(vectors)
-        else vectors.astype(np.float64)
-    )
+    centred = vectors.astype(np.float64)
+    if len(vectors):
+        centred = (vectors - vectors.mean(axis=0)).astype(np.float64)
     _, directions = np.linalg.eigh(centred.T @ centred)  # ascending
-    seen = centred @ directions[:, ::-1][:, :dims]
-    lengths = np.linalg.norm(seen, axis=1)
+    projected = centred @ directions[:, ::-1][:, :dims]
+    lengths = np.linalg.norm(projected, axis=1)
+    mean_length = lengths.mean() if len(lengths) else 0.0
     out = np.zeros((len(vectors), dims), dtype=np.float32)
-    out[:, : seen.shape[1]] = seen / max(lengths.mean() if len(lengths) else 0.0, 1e-12)
+    out[:, : projected.shape[1]] = projected / max(mean_length, 1e-12)
     return out
 
 
 @contextlib.contextmanager
 def without_bars() -> Iterator[None]:
-    """Weights are loaded without the bars of transformers, which come from within whatever the
-    caller shows.
-    """
+    """Load weights without the progress bars of transformers, which would disturb the caller's."""
     from transformers.utils import logging as untyped
 
     logging: Any = untyped
@@ -137,10 +133,10 @@ def without_bars() -> Iterator[None]:
 
 @functools.cache
 def computes_bfloat16() -> bool:
-    """Whether the processor has instructions for it; without them bfloat16 is slower than float32."""
-    torch = _torch()
-    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, name)() for name in asked if hasattr(torch.cpu, name))
+    """Return whether the processor computes in bfloat16; else it is slower than float32."""
+    cpu = _torch().cpu
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(cpu, check)() for check in checks if hasattr(cpu, check))
 
 
 def _torch() -> Any:
@@ -153,14 +149,18 @@ def _torch() -> Any:
     return torch
 
 
+def _source(model: str) -> Path:
+    return pulled_folder(model) if model in KNOWN else Path(model)
+
+
 @functools.cache
 def _digest(model: str) -> str:
-    """What the weights are known by: their hash where they lie in a folder, else the name."""
-    folder = where(model) if model in KNOWN else Path(model)
-    found = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
-    if len(found) > 1:  # weights in several files
-        return hashlib.sha256(" ".join(map(sha256_of, found)).encode()).hexdigest()[:20]
-    return sha256_of(found[0])[:20] if found else model
+    """Return a hash of the weights in a folder, else the model's name."""
+    folder = _source(model)
+    files = sorted(folder.glob("*.safetensors")) if folder.is_dir() else []
+    if len(files) > 1:
+        return hashlib.sha256(" ".join(map(sha256_of, files)).encode()).hexdigest()[:20]
+    return sha256_of(files[0])[:20] if files else model
 
 
 def _loaded(model: str, number_format: str, device: str) -> Any:
@@ -178,26 +178,24 @@ def _load(model: str, number_format: str, device: str) -> Any:
             "sentence encoders need the package sentence-transformers: pip install"
             " 'tailor-engine[text]'"
         ) from error
-    place = where(model) if model in KNOWN else Path(model)
-    is_local = place.is_dir()
+    source = _source(model)
+    is_local = source.is_dir()
     try:
         with without_bars():
             return SentenceTransformer(
-                str(place) if is_local else model,
+                str(source) if is_local else model,
                 device=device,
                 local_files_only=is_local or not hub_answers(),
                 model_kwargs={"dtype": getattr(torch, number_format)},
             )
     except Exception as error:  # many kinds, of several packages
-        hint = (
-            ""
-            if is_local
-            else (
+        hint = ""
+        if not is_local:
+            hint = (
                 "; it is no folder here, and the hub may be out of reach. `tailor models list`"
                 " shows what can be had offline"
             )
-        )
         raise ModelError(
             f'the sentence encoder "{model}" cannot be loaded ({type(error).__name__}:'
-            f" {str(error)[:200]}){hint}"
+            f" {str(error)[:SHOWN_CHARACTERS]}){hint}"
         ) from error

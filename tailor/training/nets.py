@@ -28,6 +28,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.nn.devices import computing
 from tailor.nn.fitting import Recipe, fit_net
+from tailor.nn.weights import load_weights, rename, weights_of
 from tailor.training.validation import run_key
 
 
@@ -86,22 +87,14 @@ class NetMethod(Method):
     def _keep_weights(self) -> None:
         """Copy the net's weights into the learned state, and make the net ready to answer."""
         self._net.cpu().eval()
-        self.net_weights_ = {
-            name: _as_array(tensor) for name, tensor in self._net.state_dict().items()
-        }
+        self.net_weights_ = weights_of(self._net)
 
     def _ready(self) -> Any:
         """Return the net, ready to answer; rebuild it from its weights where it is not there."""
         if "_net" not in self.__dict__:
             with torch.device("meta"):  # draw nothing, and allocate no second table
                 net = self._make_net()
-            weights = {name: torch.from_numpy(array) for name, array in self.net_weights_.items()}
-            net.load_state_dict(weights, assign=True)
+            self.net_weights_ = rename(self.net_weights_, net)
+            load_weights(net, self.net_weights_, assign=True)
             self._net = net.eval()
         return self._net
-
-
-def _as_array(tensor: Tensor) -> np.ndarray:
-    """Return a copy of a weight or buffer, floating point numbers as float32."""
-    tensor = tensor.detach()
-    return (tensor.float() if tensor.is_floating_point() else tensor).numpy().copy()

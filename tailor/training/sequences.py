@@ -28,7 +28,7 @@ from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.packing import cut, packed, padded
+from tailor.nn.packing import pack_batches, pad_rows, split_by_budget
 from tailor.nn.sequence import SequenceNet
 from tailor.training.nets import NetMethod
 from tailor.training.validation import Validation, cut_validation
@@ -240,7 +240,7 @@ class SequenceLearner(NetMethod, Recommender):
             self.epochs,
             self.lr,
             self.weight_decay,
-            average=self.average,
+            ema_decay=self.average,
             patience=self.patience,
             every=EVERY,
         )
@@ -266,7 +266,7 @@ class SequenceLearner(NetMethod, Recommender):
                 windows.times_ms,
                 every_place=False,
             )
-        chosen = packed(
+        chosen = pack_batches(
             windows.lengths,
             self.batch_places,
             rng,
@@ -283,14 +283,14 @@ class SequenceLearner(NetMethod, Recommender):
         """What is shown (B, T), what the layers are told besides, which of the B * T places (M,)
         predict, and what they should say (M,).
         """
-        shown, real = padded(batch.rows, batch.starts, batch.lengths)
+        shown, real = pad_rows(batch.rows, batch.starts, batch.lengths)
         known = self._known(batch)
         if batch.every_place:
             return (
                 shown,
                 known,
                 np.flatnonzero(real),
-                padded(batch.rows, batch.starts + 1, batch.lengths)[0][real],
+                pad_rows(batch.rows, batch.starts + 1, batch.lengths)[0][real],
             )
         return (
             shown,
@@ -314,7 +314,9 @@ class SequenceLearner(NetMethod, Recommender):
             else None
         )
         order = np.argsort(recent.lengths, kind="stable")
-        for some in cut(order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES):
+        for some in split_by_budget(
+            order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES
+        ):
             yield (
                 some,
                 Windows(recent.values, recent.offsets[:-1][some], recent.lengths[some], times),
@@ -355,6 +357,6 @@ def as_tensor(values: np.ndarray, net: Any) -> Tensor:
 
 def last_states(net: SequenceNet, batch: Windows, **known: Tensor) -> Tensor:
     """(B, D) the state after each window's last event."""
-    shown, _ = padded(batch.rows, batch.starts, batch.lengths)
+    shown, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
     states = net.states(net.table(as_tensor(shown, net)), **known)
     return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]

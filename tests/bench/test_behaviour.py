@@ -109,6 +109,9 @@ def test_a_function_of_a_program_is_hashed_with_what_it_reaches():
     other_constant = SOURCE.replace("SCALE = 2.0", "SCALE = 3.0")
     assert tree_hash(other_constant, "measure") != quick
     assert tree_hash(other_constant, "measure_long") != long
+    local = SOURCE.replace("return measure(run)", "return [measure for measure in run]")
+    other_entry = local.replace("    return SCALE\n", "    return 2 * SCALE\n")
+    assert tree_hash(other_entry, "measure_long") == tree_hash(local, "measure_long")
     renamed = SOURCE.replace("def measure_long", "def measure_at_length")
     assert tree_hash(renamed, "measure_at_length") == long
     with pytest.raises(KeyError):

@@ -1,7 +1,5 @@
 """What `tailor data check` finds: planted one by one, and in the real sets."""
 
-import time
-
 import numpy as np
 import polars as pl
 import pytest
@@ -226,9 +224,7 @@ def test_the_probe_by_hand():
 @pytest.mark.parametrize(("name", "share"), [("beauty", "4.63%"), ("sports", "4.33%")])
 def test_the_leak_of_beauty_and_sports(real, name, share):
     data = real(name)
-    start = time.perf_counter()
     findings = {one.name: one for one in check(data)}
-    assert time.perf_counter() - start < 10
     assert (
         findings["id_order"].wrong
         and f"hold the last event of {share} of users" in findings["id_order"].says

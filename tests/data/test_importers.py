@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 
 from tailor.data import dataset as dataset_module
+from tailor.data.columns import by_table, recognised
 from tailor.data.dataset import Dataset
 from tailor.data.importers import reading
 from tailor.data.importers.importing import import_data
-from tailor.data.importers.names import by_table, recognised
 from tailor.errors import DataError
 
 REPO = Path(__file__).parents[2]
@@ -259,12 +259,12 @@ def test_ids_survive(tmp_path, blocks):
         "NaNa",
         "\ufeffx",
     ]
-    got = Imported(tmp_path, "user,item\n" + "".join(f" {one}\t,{one} \n" for one in ids))
+    got = Imported(tmp_path, "user,item\n" + "".join(f" {one},{one} \n" for one in ids))
     assert got.column("user_id") == ids
     assert got.column("item_id") == ids
 
 
-@pytest.mark.parametrize("missing", ["", " ", "nan", "NaN", "NULL", "None", '""', "null"])
+@pytest.mark.parametrize("missing", ["", " ", '""', "\\N"])
 def test_missing_ids(tmp_path, missing, blocks):
     got = Imported(tmp_path, f"user,item,rating\nu1,a,1\n{missing},b,2\nu3,{missing},3\nu4,c,4\n")
     assert got.column("item_id") == ["a", "c"]
@@ -319,9 +319,10 @@ def test_two_stray_quotes_do_not_swallow_what_is_between_them(tmp_path, blocks):
 
 
 def test_a_carriage_return_within_a_line_is_no_line_end(tmp_path, blocks):
-    got = Imported(tmp_path, 'user,item\nu,a\ru,b\nu,"c\rd"\nu,e\rf\nu,5" \rg\nu,"h\ni\rj"\n')
-    assert got.column("item_id") == ["c\rd", "e\rf", '5" \rg', "h\ni\rj"]
-    assert got.rejected == [(2, "wrong number of fields: 3 instead of 2", "u,a\ru,b")]
+    events = 'user,item,note\nu,a,a\ru,b\nu,b,"c\rd"\nu,c,e\rf\nu,d,5" \rg\nu,e,"h\ni\rj"\n'
+    got = Imported(tmp_path, events)
+    assert got.column("note") == ["c\rd", "e\rf", '5" \rg', "h\ni\rj"]
+    assert got.rejected == [(2, "wrong number of fields: 4 instead of 3", "u,a,a\ru,b")]
 
 
 def test_a_quote_open_for_megabytes(tmp_path, monkeypatch):
@@ -363,7 +364,7 @@ def test_repeated_items_and_users_keep_the_first(tmp_path):
         users="user_id,age\nu1,3\nu1,4\n",
     )
     assert got.column("title", "items") == ["one", "two"]
-    assert got.column("age", "users") == ["3"]
+    assert got.column("age", "users") == [3]
     assert got.bad.select("table", "line", "reason").rows() == [
         ("items", 4, 'repeated item_id: "a" stands on line 2 first'),
         ("users", 3, 'repeated user_id: "u1" stands on line 2 first'),
@@ -496,7 +497,10 @@ def test_strict_with_nothing_bad(tmp_path):
             ),
         ),
         ("user_id,item_idd\nu,a\n", r'Did you mean "item_idd"\?'),
-        ("196,242,3\n186,302,3\n", "known as user_id; its first line names 196, 242, 3"),
+        (
+            "196,242,3\n186,302,3\n",
+            "the first line, 196, 242, 3, looks like a row .*--no-header --columns user_id=1",
+        ),
         ("user,item,item\nu,a,b\n", 'several columns are called "item"'),
         (b"PAR1\x15\x04", "is a Parquet file"),
         (b"PK\x03\x04abc", "is a zip archive"),
@@ -530,8 +534,23 @@ def test_wrong_encoding_far_into_a_file(tmp_path, monkeypatch):
     refuses(
         tmp_path,
         r"events.csv:42: byte 255 \(0xe9\)",
-        b"user,item\n" + b"u,abc\n" * 40 + b"u,abc\xe9\n",
+        b"user,item\n" + b"u,abc\n" * 40 + b"u,abc\xe9\n" * 30,
     )
+
+
+def test_a_stray_byte_costs_one_row(tmp_path, blocks):
+    events = "user,item\nu,é\n".encode() + b"u,abc\n" * 40 + b"v,abc\xe9\n" + "u,ü\n".encode()
+    got = Imported(tmp_path, events)
+    assert got.report.rows == {"events": 42}
+    reason = "holds a byte that is no text in the file's encoding (0xe9)"
+    assert got.rejected == [(43, reason, "v,abc\\xe9")]
+
+
+def test_a_stray_byte_within_quotes_costs_the_whole_record_and_no_other(tmp_path, blocks):
+    events = b'user,item,title\nu,a,"x\ny\xff z"\nu,b,"q"\n' + b"u,c,d\n" * 20
+    got = Imported(tmp_path, events)
+    assert got.column("item_id") == ["b"] + ["c"] * 20
+    assert [(line, raw) for line, _, raw in got.rejected] == [(2, 'u,a,"x\ny\\xff z"')]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "cp1252", "utf-8-sig"])
@@ -583,17 +602,18 @@ def test_paths_that_cannot_be_used(tmp_path):
 
 
 def test_sequences(tmp_path, blocks):
-    got = Imported(tmp_path, "u1 a b  c\nu2\n\nu3\t007 nan x\r\nu1 d", format="sequences")
+    got = Imported(tmp_path, "u1 a b  c\nu2\n\nu3\t007 \\N nan x\r\nu1 d", format="sequences")
     assert got.data.events.rows() == [
         ("u1", "a", 0),
         ("u1", "b", 1),
         ("u1", "c", 2),
         ("u3", "007", 0),
-        ("u3", "x", 1),
+        ("u3", "nan", 1),
+        ("u3", "x", 2),
         ("u1", "d", 3),
     ]
     assert got.data.events.columns == ["user_id", "item_id", "order"]
-    assert got.rejected == [(2, "no item_id", "u2"), (4, "no item_id", "u3\t007 nan x")]
+    assert got.rejected == [(2, "no item_id", "u2"), (4, "no item_id", "u3\t007 \\N nan x")]
     assert got.report.time_unit is None
     assert got.report.notes == [
         "1 users have several lines: each was read as the continuation of the one before"

@@ -111,8 +111,8 @@ def test_movielens_dat(tmp_path, encoding):
     assert data.tables["users"].row(0, named=True) == {
         "user_id": "1",
         "gender": "F",
-        "age": "1",
-        "occupation": "10",
+        "age": 1,
+        "occupation": 10,
         "zip_code": "48067",
     }
     assert reasons(tmp_path / "out") == [
@@ -225,8 +225,8 @@ def test_amazon_2023(tmp_path, packed):
             "helpful_vote",
             "variant",
         ).rows() == [
-            ("U1", "B2", 1588687728922, "review", 1.0, "false", "0", None),
-            ("U1", "B1", 1588687728923, "review", 5.0, "true", "2", "B1-RED"),
+            ("U1", "B2", 1588687728922, "review", 1.0, False, 0, None),
+            ("U1", "B1", 1588687728923, "review", 5.0, True, 2, "B1-RED"),
         ]
         assert data.tables["texts"].select(
             "user_id", "item_id", "kind", "text", "time_ms"
@@ -275,9 +275,9 @@ def test_reviews_by_user(tmp_path):
     src = folder(tmp_path / "x", all_jsonl=lines(*rows))
     data = imported(src / "all.jsonl", tmp_path / "out", "user-json")
     assert data.events.select("user_id", "item_id", "value", "heldout", "domain").rows() == [
-        ("u", "a", 4.0, "false", "Toys"),
-        ("u", "b", 4.0, "false", "Toys"),
-        ("u", "a", 4.0, "true", "Toys"),
+        ("u", "a", 4.0, False, "Toys"),
+        ("u", "b", 4.0, False, "Toys"),
+        ("u", "a", 4.0, True, "Toys"),
     ]
     assert data.tables["items"].rows() == [
         ("a", "title a", ["C"], 2.5, "b"),
@@ -297,7 +297,7 @@ def test_reviews_by_user_of_the_shared_sample(tmp_path):
     data = imported(shared("amazon-reviews"), tmp_path / "out", "user-json", strict=True)
     # 598 and 70 users' records of four reviews and one held out
     assert len(data.events) == 5 * (598 + 70) == len(data.tables["texts"])
-    assert (data.events["heldout"] == "true").sum() == 668
+    assert data.events["heldout"].sum() == 668
     training = imported(
         shared("amazon-reviews/training.jsonl"), tmp_path / "t", "user-json", strict=True
     )
@@ -399,8 +399,8 @@ def test_cranfield(tmp_path):
         ("2", None, None, None, None),
     ]
     assert data.tables["requests"].rows() == [
-        ("1", "why fly .", "001"[2:]),
-        ("2", "how fly .", "4"),
+        ("1", "why fly .", 1),
+        ("2", "how fly .", 4),
     ]
     assert data.tables["judgements"].rows() == [
         ("1", "1", 4.0, "1"),
@@ -611,8 +611,8 @@ def test_open_bandit(tmp_path):
     assert data.tables["impressions"].select(
         "request_id", "position", "item_id", "propensity", "model", "shown", "click"
     ).rows() == [
-        ("random-men:men:0", 2, "1", 0.045525, "random-men", True, "0"),
-        ("random-men:men:1", 3, "0", 0.5, "random-men", True, "1"),
+        ("random-men:men:0", 2, "1", 0.045525, "random-men", True, 0),
+        ("random-men:men:1", 3, "0", 0.5, "random-men", True, 1),
     ]
     assert data.tables["requests"].rows(named=True)[0] == {
         "request_id": "random-men:men:0",
@@ -637,7 +637,7 @@ def test_open_bandit_of_the_shared_sample(tmp_path):
     shown = data.tables["impressions"]
     assert len(shown) == len(data.tables["requests"]) == 20_000
     assert len(data.tables["items"]) == 34 and set(shown["position"]) == {1, 2, 3}
-    clicks = shown.group_by("model").agg(clicks=(pl.col("click") == "1").sum()).sort("model").rows()
+    clicks = shown.group_by("model").agg(clicks=(pl.col("click")).sum()).sort("model").rows()
     assert clicks == [("bts-men", 69), ("random-men", 46)]
     assert shown.filter(pl.col("model") == "random-men")["propensity"].round(
         6

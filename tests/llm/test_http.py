@@ -13,14 +13,14 @@ from scripted_server import chat, scripted
 from tailor.errors import ModelError
 from tailor.llm.http import HTTPModel
 from tailor.llm.metered import Metered
-from tailor.ports.calls import _lines
+from tailor.ports.calls import _circuits
 from tailor.text.http_encoder import HTTPEncoder
 
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch):
     monkeypatch.setenv("SOME_KEY", "sk-very-secret")
-    _lines.clear()
+    _circuits.clear()
 
 
 def model(server, **settings):
@@ -113,11 +113,10 @@ def test_one_bad_prompt_costs_no_other():
 
 
 def test_a_server_that_hangs_or_sends_half_a_body_is_left_at_the_deadline():
+    # without a deadline the calls would go on for longer than the suite allows a test
     for behaviour in (lambda *_: 30, lambda *_: (200, b'{"cho')):
-        started = time.perf_counter()
-        with scripted(behaviour) as server, pytest.raises(ModelError):
-            model(server, deadline_s=1.0, retries=50).complete(["p"])
-        assert time.perf_counter() - started < 4
+        with scripted(behaviour) as server, pytest.raises(ModelError, match="within 1 s"):
+            model(server, deadline_s=1.0, retries=500).complete(["p"])
 
 
 def test_after_many_failures_in_a_row_the_server_is_left_alone(monkeypatch):
@@ -126,7 +125,7 @@ def test_after_many_failures_in_a_row_the_server_is_left_alone(monkeypatch):
         with pytest.raises(ModelError):
             model(server, retries=20, deadline_s=8, concurrency=1).complete(["p"])
         asked = len(server.bodies)
-        with pytest.raises(ModelError, match="not asked for now"):
+        with pytest.raises(ModelError, match="not called for now"):
             model(server, concurrency=1).complete(["p"])
         assert asked == len(server.bodies) == 8
 

@@ -4,13 +4,12 @@ prompt.
 
 import json
 import re
-import time
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tailor.data.nouns import Profile
+from tailor.data.nouns import Fact, Profile
 from tailor.errors import ModelError
 from tailor.llm.fencing import CLOSE, OPEN, commands, fenced
 from tailor.llm.parsing import read_order
@@ -168,7 +167,7 @@ def test_histories_and_profiles_in_words():
     with pytest.raises(ModelError, match="2 titles and 1 values"):
         history_lines(["a", "b"], [1])
     assert profile_text(None) == profile_text(Profile("u")) == "nothing is known about this person"
-    assert profile_text(Profile("u", "Camps.", ("has a dog",))) == "Camps. has a dog"
+    assert profile_text(Profile("u", "Camps.", (Fact("has a dog"),))) == "Camps. has a dog"
 
 
 @pytest.mark.parametrize(
@@ -194,9 +193,7 @@ def test_histories_and_profiles_in_words():
     ids=lambda text: f"{text[:12]!r} {len(text)}",
 )
 def test_odd_and_endless_texts_are_fenced_in_reasonable_time(text):
-    started = time.perf_counter()
-    one = fenced(text)
-    assert time.perf_counter() - started < 5  # white space alone once took hours
+    one = fenced(text)  # white space alone once took hours: the suite's time limit holds it
     assert one.text.startswith(OPEN) and one.text.endswith(CLOSE)
     one.text.encode("utf-8")
 

@@ -20,13 +20,13 @@ from tailor.nn.blocks import (  # noqa: E402
     TransformerBlock,
 )
 from tailor.nn.dropout import dropout  # noqa: E402
-from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, rotary  # noqa: E402
+from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, apply_rotary  # noqa: E402
 
 B, T, D = 3, 9, 8
 CAUSAL = {
     "transformer": lambda: TransformerBlock(D, 2),
     "gated": lambda: TransformerBlock(D, 2, gated=True),
-    "turned": lambda: TransformerBlock(D, 2, attention=SelfAttention(D, 2, turned=True)),
+    "rotary": lambda: TransformerBlock(D, 2, attention=SelfAttention(D, 2, rotary=True)),
     "multi-query": lambda: TransformerBlock(D, attention=MultiQueryWindow(D)),
     "experts": lambda: TransformerBlock(D, feed_forward=MixtureOfExperts(D, 4)),
     "hstu": lambda: HSTUBlock(D, T, 2),
@@ -104,7 +104,7 @@ def test_trailing_mean_by_hand():
 
 def test_rotary_products_depend_on_distance_only():
     a, b = torch.randn(4), torch.randn(4)
-    queries, keys = rotary(a.expand(1, 1, 12, 4)), rotary(b.expand(1, 1, 12, 4))
+    queries, keys = apply_rotary(a.expand(1, 1, 12, 4)), apply_rotary(b.expand(1, 1, 12, 4))
     products = (queries @ keys.transpose(-1, -2))[0, 0]
     assert torch.allclose(products[3, 1], products[10, 8], atol=1e-5)
     assert not torch.allclose(products[3, 1], products[3, 2], atol=1e-3)
@@ -116,9 +116,9 @@ def test_hstu_by_the_formula():
         block.distance.weight.copy_(torch.randn(T))
         block.time.weight.copy_(torch.randn(32))
     times = torch.tensor([[0, 1000, 4000, 4000, 9000, 100_000, 100_500, 10**7, 10**8]])
-    gate, value, query, key = torch.nn.functional.silu(block.inward(block.before(x[0]))).chunk(
-        4, -1
-    )
+    gate, value, query, key = torch.nn.functional.silu(
+        block.uvqk_proj(block.input_norm(x[0]))
+    ).chunk(4, -1)
     mixed = torch.zeros(T, D)
     for i in range(T):
         for j in range(i + 1):
@@ -131,7 +131,7 @@ def test_hstu_by_the_formula():
                 / T
                 * value[j]
             )
-    wanted = x[0] + block.outward(block.after(mixed) * gate)
+    wanted = x[0] + block.out_proj(block.output_norm(mixed) * gate)
     assert torch.allclose(block(x, times)[0], wanted, atol=1e-5)
     assert TimeBias()(times).shape == (1, T, T)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from tailor.data.arrays import Ragged  # noqa: E402
-from tailor.nn.decoding import Choosable, Trie, beam, exact  # noqa: E402
+from tailor.nn.decoding import AllowedItems, Trie, beam_search, exact_scores  # noqa: E402
 
 DIGITS = 4  # of every level
 WIDTH = 5
@@ -27,7 +27,7 @@ class Scribe:
         self.asked += len(state)
         return state @ self.out[level]
 
-    def follow(self, level, state, digit):
+    def advance(self, level, state, digit):
         return torch.tanh(state + self.said[level, digit])
 
 
@@ -44,7 +44,7 @@ def one_by_one(scribe, state, codes, closed=True):
                 else range(DIGITS)
             )
             total += float(logits[digit] - torch.logsumexp(logits[list(there)], 0))
-            own = scribe.follow(level, own[None], torch.tensor([digit]))[0]
+            own = scribe.advance(level, own[None], torch.tensor([digit]))[0]
         out.append(total)
     return np.array(out)
 
@@ -69,7 +69,7 @@ def states_of(seed, queries):
 def test_exact_is_what_one_item_after_the_other_gives(world, closed):
     codes, seed, queries = world
     scribe, states = Scribe(codes.shape[1], seed), states_of(seed, queries)
-    found = exact(scribe, states, Trie.of(codes), closed)
+    found = exact_scores(scribe, states, Trie.of(codes), closed)
     for state, row in zip(states, found, strict=True):
         assert row.numpy() == pytest.approx(one_by_one(scribe, state, codes, closed), abs=1e-4)
     if closed:  # the items share one whole
@@ -81,8 +81,8 @@ def test_exact_is_what_one_item_after_the_other_gives(world, closed):
 def test_a_beam_as_wide_as_the_tree_is_exact(world, closed):
     codes, seed, queries = world
     scribe, states, trie = Scribe(codes.shape[1], seed), states_of(seed, queries), Trie.of(codes)
-    rows, scores = beam(scribe, states, trie, len(codes), closed=closed)
-    every = exact(scribe, states, trie, closed)
+    rows, scores = beam_search(scribe, states, trie, len(codes), closed=closed)
+    every = exact_scores(scribe, states, trie, closed)
     assert (rows.sort(dim=1).values == torch.arange(len(codes))).all()
     assert scores.numpy() == pytest.approx(every.gather(1, rows).numpy(), abs=1e-5)
     assert (scores[:, 1:] <= scores[:, :-1]).all()
@@ -100,14 +100,14 @@ def test_whatever_is_excluded_a_narrow_beam_fills_its_places_with_what_may_be_an
     exclude = [data.draw(some) for _ in range(queries)]
     blocked = data.draw(some)
     candidates = data.draw(st.none() | st.lists(some, min_size=queries, max_size=queries))
-    choosable = Choosable(
+    choosable = AllowedItems(
         trie,
         Ragged.of(exclude),
         np.array(blocked, dtype=np.int64),
         None if candidates is None else Ragged.of(candidates),
     )
-    rows, scores = beam(scribe, states, trie, width, choosable)
-    every = exact(scribe, states, trie)
+    rows, scores = beam_search(scribe, states, trie, width, choosable)
+    every = exact_scores(scribe, states, trie)
     for i, row in enumerate(rows.tolist()):
         may = (
             (set(range(n)) if candidates is None else set(candidates[i]))
@@ -129,10 +129,10 @@ def test_one_query_is_answered_as_among_others(world, width):
     codes, seed, queries = world
     scribe, states, trie = Scribe(codes.shape[1], seed), states_of(seed, queries), Trie.of(codes)
     exclude = Ragged.of([[i % len(codes)] for i in range(queries)])
-    rows, scores = beam(scribe, states, trie, width, Choosable(trie, exclude))
+    rows, scores = beam_search(scribe, states, trie, width, AllowedItems(trie, exclude))
     for i in range(queries):
-        row, score = beam(
-            scribe, states[i : i + 1], trie, width, Choosable(trie, exclude.slice(i, i + 1))
+        row, score = beam_search(
+            scribe, states[i : i + 1], trie, width, AllowedItems(trie, exclude.slice(i, i + 1))
         )
         assert (row == rows[i]).all()
         assert score.numpy() == pytest.approx(scores[i : i + 1].numpy(), abs=1e-5)
@@ -152,7 +152,7 @@ def test_the_tree_by_hand():
 def test_where_there_is_no_choice_the_net_is_not_asked():
     scribe = Scribe(3)
     codes = np.array([[0, 0, 0], [1, 2, 3]])
-    beam(scribe, states_of(0, 1), Trie.of(codes), 2)
+    beam_search(scribe, states_of(0, 1), Trie.of(codes), 2)
     assert scribe.asked == 1  # for the first digit only
 
 
@@ -164,7 +164,7 @@ def test_equal_scores_stand_by_row():
     codes = np.random.default_rng(0).permutation(
         [[a, b] for a in range(DIGITS) for b in range(DIGITS)]
     )
-    rows, scores = beam(Even(2), states_of(0, 1), Trie.of(codes), 16)
+    rows, scores = beam_search(Even(2), states_of(0, 1), Trie.of(codes), 16)
     assert rows.tolist() == [list(range(16))]
     assert scores.numpy() == pytest.approx(np.full((1, 16), -np.log(16)), abs=1e-5)
 

@@ -98,7 +98,7 @@ def test_the_callers_random_state_and_threads_are_left_alone(at):
 
 
 @pytest.mark.parametrize(
-    "recipe", [{}, {"average": 0.9}, {"accumulate": 3}, {"patience": 2, "every": 1}]
+    "recipe", [{}, {"ema_decay": 0.9}, {"accumulate": 3}, {"patience": 2, "every": 1}]
 )
 def test_a_killed_run_goes_on_to_the_very_weights_of_an_unbroken_one(tmp_path, monkeypatch, recipe):
     monkeypatch.setattr(fitting, "SAVE_S", 0.0)
@@ -327,7 +327,7 @@ def test_a_checkpoint_in_another_number_format_is_not_taken_up(tmp_path, monkeyp
 def test_a_checkpoint_of_another_number_of_processes_is_not_taken_up(tmp_path, monkeypatch):
     killed(tmp_path, monkeypatch, Run(dtype="float32"))
     monkeypatch.setattr(fitting, "world_size", lambda: 2)
-    monkeypatch.setattr(fitting, "join", lambda device: None)
+    monkeypatch.setattr(fitting, "init_process_group", lambda device: None)
     with pytest.raises(
         ModelError,
         match=r"net\.safetensors was made by 1 process, and there are 2 now: .* or delete it",

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.nn.item_encoders import TextFront, TextMap  # noqa: E402
+from tailor.nn.item_encoders import TextItemEncoder, TextMap  # noqa: E402
 from tailor.nn.losses import InBatchSoftmax, SampledSoftmax  # noqa: E402
 from tailor.nn.sequence import SequenceNet  # noqa: E402
 
@@ -14,45 +14,45 @@ TEXTS = torch.nn.functional.normalize(
 
 
 def test_rows_are_rows_of_all_and_texts_are_no_weights():
-    front = TextFront(TEXTS, 4, hidden=5)
+    front = TextItemEncoder(TEXTS, 4, hidden=5)
     rows = torch.tensor([[3, 0], [6, 3]])
-    assert torch.allclose(front(rows), front.all()[rows]) and front(rows).shape == (2, 2, 4)
+    assert torch.allclose(front(rows), front.all_items()[rows]) and front(rows).shape == (2, 2, 4)
     assert set(front.state_dict()) == {
         "map.first.weight",
         "map.first.bias",
         "map.last.weight",
         "map.last.bias",
     }
-    assert torch.equal(TextFront(TEXTS, None)(rows), TEXTS[rows])
+    assert torch.equal(TextItemEncoder(TEXTS, None)(rows), TEXTS[rows])
 
 
 def test_a_front_that_is_ready_maps_once_and_forgets_when_it_learns_again():
-    front = TextFront(TEXTS, 4).eval()
+    front = TextItemEncoder(TEXTS, 4).eval()
     with torch.no_grad():
-        before = front.all()
-        assert front.all() is before
+        before = front.all_items()
+        assert front.all_items() is before
         front.map.last.weight.mul_(2)
-        assert front.all() is before  # weights of a net that is ready do not move
+        assert front.all_items() is before  # weights of a net that is ready do not move
         front.train()
         front.eval()
-        assert not torch.allclose(front.all(), before)
-    assert front.all().requires_grad  # with gradients it is made anew
+        assert not torch.allclose(front.all_items(), before)
+    assert front.all_items().requires_grad  # with gradients it is made anew
 
 
 def test_unit_length_and_one_linear_map_without_bias():
-    front = TextFront(TEXTS, 4, bias=False, unit=True)
-    assert torch.allclose(front.all().norm(dim=-1), torch.ones(7), atol=1e-6)
+    front = TextItemEncoder(TEXTS, 4, bias=False, unit=True)
+    assert torch.allclose(front.all_items().norm(dim=-1), torch.ones(7), atol=1e-6)
     plain = TextMap(6, 4, bias=False)
     # a mean may be mapped before or after
     assert torch.allclose(plain(TEXTS.mean(dim=0)), plain(TEXTS).mean(dim=0), atol=1e-6)
 
 
 def test_a_sequence_net_reads_and_compares_through_its_front():
-    front = TextFront(TEXTS, 4)
+    front = TextItemEncoder(TEXTS, 4)
     first = front.map.last.weight.clone()
-    net = SequenceNet(7, 4, [], temperature=0.1, front=front)
+    net = SequenceNet(7, 4, [], temperature=0.1, item_encoder=front)
     assert torch.equal(net.table.map.last.weight, first)  # it begins as it was made
-    assert torch.allclose(net.catalogue(), torch.nn.functional.normalize(front.all(), dim=-1))
+    assert torch.allclose(net.catalogue(), torch.nn.functional.normalize(front.all_items(), dim=-1))
 
 
 def test_rows_that_are_the_same_are_no_negatives():

@@ -102,7 +102,7 @@ def test_bfloat16_stays_close(made):
 
 
 def test_clashes_are_the_pairs_of_equal_items():
-    rows, columns = losses.clashes(torch.tensor([5, 2, 9, 5]), torch.tensor([2, 3, 5]))
+    rows, columns = losses.find_clashes(torch.tensor([5, 2, 9, 5]), torch.tensor([2, 3, 5]))
     assert list(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 2), (1, 0), (3, 2)]
 
 

@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from tailor.core.run import Run  # noqa: E402
 from tailor.nn.blocks import HSTUBlock, TransformerBlock  # noqa: E402
-from tailor.nn.numpy_inference import Alone  # noqa: E402
+from tailor.nn.numpy_inference import NumpyTransformer  # noqa: E402
 from tailor.nn.positions import LearnedPositions, PositionsFromEnd  # noqa: E402
 from tailor.nn.sequence import SequenceNet  # noqa: E402
 from tailor.retrieval import sequences  # noqa: E402
@@ -33,7 +33,9 @@ def test_it_is_the_net(blocks, heads, temperature, length):
     rows = np.random.default_rng(length).integers(0, 50, length)
     with torch.inference_mode():
         expected = some.states(some.table(torch.from_numpy(rows)[None]))[0, -1].numpy()
-    assert np.allclose(some.compared(some.alone().state(rows)), expected, atol=2e-4, rtol=1e-4)
+    assert np.allclose(
+        some.comparable_state(some.numpy_copy().state(rows)), expected, atol=2e-4, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,23 +49,25 @@ def test_it_is_the_net(blocks, heads, temperature, length):
     ],
 )
 def test_other_nets_have_no_such_form(layers):
-    assert Alone.of(net(layers)) is None
+    assert NumpyTransformer.of(net(layers)) is None
 
 
 def test_neither_have_other_positions_or_number_formats():
-    assert Alone.of(net([TransformerBlock(16)], positions=PositionsFromEnd(12, 16))) is None
-    assert Alone.of(net([TransformerBlock(16)]).bfloat16()) is None
+    assert (
+        NumpyTransformer.of(net([TransformerBlock(16)], positions=PositionsFromEnd(12, 16))) is None
+    )
+    assert NumpyTransformer.of(net([TransformerBlock(16)]).bfloat16()) is None
 
 
 def test_it_follows_the_net_when_it_is_trained_on():
     some = net([TransformerBlock(16)])
-    before = some.alone().state(np.array([1, 2]))
+    before = some.numpy_copy().state(np.array([1, 2]))
     some.train()
-    assert some.alone() is None
+    assert some.numpy_copy() is None
     with torch.no_grad():
         for weight in some.parameters():
             weight.add_(0.1)
-    assert not np.allclose(some.eval().alone().state(np.array([1, 2])), before, atol=1e-3)
+    assert not np.allclose(some.eval().numpy_copy().state(np.array([1, 2])), before, atol=1e-3)
 
 
 def test_lone_queries_are_answered_as_in_company(monkeypatch):

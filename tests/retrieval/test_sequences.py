@@ -26,7 +26,7 @@ from tailor.retrieval.sasrec import SASRec  # noqa: E402
 from tailor.retrieval.sequences import whole_windows  # noqa: E402
 from tailor.retrieval.two_tower import TwoTower  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
-from tailor.training import sequences  # noqa: E402
+from tailor.training import nets, sequences  # noqa: E402
 
 NETS = [SASRec, GRU4Rec, HSTU, BERT4Rec]
 RING = 30  # items in a ring: after i comes i + 1, or i + 2 for those who began with two steps
@@ -225,7 +225,7 @@ def test_a_killed_fit_goes_on_to_the_same_model(cls, tmp_path, monkeypatch):
 def test_another_setting_does_not_take_up_anothers_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(fitting, "SAVE_S", 0.0)
     run = Run(workers=1, checkpoints=tmp_path, deadline_s=None)
-    monkeypatch.setattr(sequences, "fit_net", lambda *args: keys.append(args[-1]) or {"epochs": 0})
+    monkeypatch.setattr(nets, "fit_net", lambda *args: keys.append(args[-1]) or {"epochs": 0})
     keys = []
     for settings in ({}, {"lr": 0.02}, {"width": 8}):
         walker(SASRec, **settings).fit(ring_data(), run)

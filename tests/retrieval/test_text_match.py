@@ -1,9 +1,11 @@
 import numpy as np
 import polars as pl
 import pytest
+from titles import TYPED
 
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
+from tailor.data.vocabulary import Vocabulary
 from tailor.retrieval.text_match import TextMatch
 from tailor.testing.data import tiny_data
 from tailor.text.bm25 import BM25
@@ -85,3 +87,36 @@ def test_a_catalogue_without_any_words_can_be_fitted():
     data = tiny_data()
     bare = TextMatch().fit(Dataset({"events": data.events}))
     assert not len(bare.recommend([Query(text="red")], 3)[0])
+
+
+def catalogue(titles) -> Dataset:
+    ids = [f"i{n}" for n in range(len(titles))]
+    return Dataset(
+        {
+            "events": pl.DataFrame({"user_id": ["u"], "item_id": ["i0"]}),
+            "items": pl.DataFrame(
+                {"item_id": ids, "title": titles, "text": ["from the valley"] * len(ids)}
+            ),
+        }
+    )
+
+
+@pytest.mark.parametrize("language", [None, "english"])
+def test_every_title_is_found_by_its_words_typed_plainly(language, tmp_path):
+    TextMatch(language=language).fit(catalogue(list(TYPED))).save(tmp_path / "model")
+    method = TextMatch.load(tmp_path / "model")
+    for row, (title, queries) in enumerate(TYPED.items()):
+        lists = method.recommend([Query(text=text) for text in queries], 3)
+        assert all(f"i{row}" in found.ids for found in lists), (title, lists)
+
+
+def test_a_model_that_was_saved_under_older_rules_is_indexed_again(tmp_path):
+    fresh = TextMatch().fit(catalogue(["Café crème", "ร้านอาหาร", "kettle"]))
+    old = TextMatch().fit(catalogue(["Café crème", "ร้านอาหาร", "kettle"]))
+    old.words_ = Vocabulary([f"{word}\u0301" for word in old.words_.ids])
+    del old.rules_
+    old.save(tmp_path / "old")
+    opened = TextMatch.load(tmp_path / "old")
+    queries = [Query(text="cafe"), Query(text="อาหาร"), Query(text="kettle")]
+    for mine, theirs in zip(opened.recommend(queries, 3), fresh.recommend(queries, 3), strict=True):
+        assert mine.ids == theirs.ids and np.array_equal(mine.scores, theirs.scores)

@@ -58,17 +58,17 @@ def test_a_sentence_ends_where_it_must_and_never_with_a_name():
 def test_rows_kinds_taking_and_joining():
     words = Vocabulary(["title", "rose", "tent"])  # soap is not known
     made = sentences(tell(TABLE, ("title",), 20), words)
-    assert [made.said[i].tolist() for i in range(4)] == [[0, 1], [], [], [0, 2]]
+    assert [made.word_rows[i].tolist() for i in range(4)] == [[0, 1], [], [], [0, 2]]
     taken = made.take(np.array([3, 0, 3]))
-    assert [taken.said[i].tolist() for i in range(3)] == [
+    assert [taken.word_rows[i].tolist() for i in range(3)] == [
         [0, 2],
         [0, 1],
         [0, 2],
     ] and taken.kinds.tolist() == [NAME, VALUE] * 3
     both = made.beside(taken)
     assert (
-        len(both.said) == 7
-        and both.said[6].tolist() == [0, 2]
+        len(both.word_rows) == 7
+        and both.word_rows[6].tolist() == [0, 2]
         and both.kinds.tolist() == [NAME, VALUE] * 5
     )
 

@@ -1,7 +1,6 @@
-import time
-
 import numpy as np
 import pytest
+from titles import OTHERS, TYPED
 
 from tailor.errors import DataError
 from tailor.text.bm25 import BM25
@@ -97,16 +96,17 @@ def test_search_finds_exactly_the_best_scores_in_row_order(k):
         assert (np.diff(found)[ties] > 0).all(), "equal scores out of row order"
 
 
-def test_one_text_added_to_many_is_found_at_once_and_costs_no_reindexing():
+def test_one_text_added_to_many_is_found_at_once_and_costs_no_reindexing(monkeypatch):
     index = BM25()
     index.add(collection(10_000, seed=2))
-    seconds = []
+    columns, touched = index._column, []
+    monkeypatch.setattr(index, "_column", lambda word: touched.append(word) or columns(word))
+    monkeypatch.setattr(index, "_add_at_once", lambda terms: pytest.fail("all texts are counted"))
     for n in range(30):
-        started = time.perf_counter()
         index.add([f"arrival number{n} w3 w4 w5"])
-        seconds.append(time.perf_counter() - started)
+        assert touched[-5:] == ["arrival", f"number{n}", "w3", "w4", "w5"]
         assert index.search([f"number{n}"], 3)[0][0].tolist() == [10_000 + n, -1, -1]
-    assert np.median(seconds) < 1e-3, "budget: 1 ms"
+    assert len(touched) == 5 * 30, "more than the words of the new texts"
 
 
 @pytest.mark.parametrize(("k1", "b"), [(-1, 0.5), (1, 1.5), (1, -0.1), (float("nan"), 0.5)])
@@ -163,3 +163,48 @@ def test_nothing_can_be_kept():
     assert len(index) == 0 and not index.vocabulary
     index.add(["two"])
     assert index.search(["two"], 1)[0].tolist() == [[0]]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("language", [None, "english"])
+def test_every_title_is_found_first_by_its_words_typed_plainly(language, at_once):
+    index = BM25(language=language)
+    # a title of stop words alone stands before a description, which has other words
+    texts = [*(f"{title} made in the valley by hand" for title in TYPED), *OTHERS * 30]
+    titles = [*TYPED, *[""] * (len(texts) - len(TYPED))]
+    for start in range(0, len(texts), len(texts) if at_once else 7):
+        step = slice(start, start + (len(texts) if at_once else 7))
+        index.add(texts[step], titles[step])
+    for row, (title, queries) in enumerate(TYPED.items()):
+        for query in queries:
+            assert row in index.search([query], 3)[0][0], (title, query)
+
+
+def test_a_title_alone_is_found_by_whatever_it_consists_of():
+    index = BM25(language="english")
+    index.add([*TYPED, *OTHERS])
+    for row, (title, queries) in enumerate(TYPED.items()):
+        for query in queries:
+            assert row in index.search([query], 3)[0][0], (title, query)
+
+
+def test_stop_words_of_a_query_count_only_where_nothing_else_is_left():
+    index = BM25(language="english")
+    index.add(["It", "kettle"], ["It", "kettle"])
+    assert index.search(["is it a kettle"], 2)[0].tolist() == [[1, -1]]
+    assert index.search(["is it"], 2)[0].tolist() == [[0, -1]]
+
+
+def test_titles_go_with_their_texts():
+    with pytest.raises(DataError, match="1 titles for 2 texts"):
+        BM25().add(["a b", "b"], ["a"])
+
+
+def test_forgotten_words_are_no_longer_stood_for():
+    index = BM25()
+    index.add(["o'neill", "黒猫", "白猫", "wi-fi", "r2-d2"])
+    index.keep(np.array([2, 4]))
+    assert index.search(["oneill", "猫", "wifi", "r2d2"], 1)[0].tolist() == [[-1], [0], [-1], [1]]
+    assert not index._variants._longer.keys() - {"白", "猫"} and list(index._variants._parts) == [
+        "r2d2"
+    ]

@@ -1,6 +1,4 @@
-"""Amazon Reviews 2023 (lines of reviews, lines of products), and a set that holds one user's
-reviews a line.
-"""
+"""Amazon Reviews 2023 (lines of reviews and of products), and reviews a line per user."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,57 +10,40 @@ from tailor.data.importers.sources import Distinct, Fields, Source, together
 from tailor.errors import DataError
 
 EVENT = "user_id item_id time_ms action value"
-WRITTEN = "user_id item_id kind text time_ms"
+TEXT = "user_id item_id kind text time_ms"
+REVIEW = EVENT + " verified_purchase helpful_vote variant"
+FURTHER = ("main_category", "store", "average_rating", "rating_number")
+PRODUCT = "item_id title text categories price " + " ".join(FURTHER)
 
 
 def amazon_2023(src: Path, encoding: str) -> dict[str, Source]:
-    """Files CATEGORY.jsonl of reviews and meta_CATEGORY.jsonl of products, perhaps packed: one of
-    them, or a folder of any number.
+    """Return events and texts of CATEGORY.jsonl, and items of meta_CATEGORY.jsonl.
+
+    `src` is one of these files, perhaps packed, or a folder of any number.
     """
     files = _files(src)
     reviews = [path for path in files if not path.name.startswith("meta_")]
     products = [path for path in files if path.name.startswith("meta_")]
-    if not src.is_dir() and reviews and (beside := _beside(src)):
-        products = [beside]
-    found: dict[str, Source] = {}
+    if not src.is_dir() and reviews:
+        products = _products_of(src)
+    tables: dict[str, Source] = {}
     if reviews:
-        found["events"] = together(
-            src,
-            [
-                converted(
-                    path,
-                    encoding,
-                    EVENT + " verified_purchase helpful_vote variant",
-                    _review,
-                    ("user_id", "parent_asin"),
-                )
-                for path in reviews
-            ],
-        )
-        found["texts"] = together(
-            src, [converted(path, encoding, WRITTEN, _words, quiet=True) for path in reviews]
-        )
+        needs = ("user_id", "parent_asin")
+        events = [converted(path, encoding, REVIEW, _review, needs) for path in reviews]
+        texts = [converted(path, encoding, TEXT, _words, quiet=True) for path in reviews]
+        tables = {"events": together(src, events), "texts": together(src, texts)}
     if products:
-        found["items"] = together(
-            src,
-            [
-                converted(
-                    path,
-                    encoding,
-                    "item_id title text categories price main_category store average_rating "
-                    "rating_number",
-                    _product,
-                    ("parent_asin",),
-                )
-                for path in products
-            ],
-        )
-    return found
+        items = [
+            converted(path, encoding, PRODUCT, _product, ("parent_asin",)) for path in products
+        ]
+        tables["items"] = together(src, items)
+    return tables
 
 
 def per_user(src: Path, encoding: str) -> dict[str, Source]:
-    """Lines {user_id, category, history: [review, ...], heldout: review}; `heldout` in events says
-    which review was held out.
+    """Return the tables of lines {user_id, category, history: [review, ...], heldout: review}.
+
+    `heldout` in events says which review was held out.
     """
     files = _files(src)
 
@@ -74,7 +55,7 @@ def per_user(src: Path, encoding: str) -> dict[str, Source]:
 
     return {
         "events": joined(EVENT + " heldout domain", _user_events),
-        "texts": joined(WRITTEN + " excerpt", _user_texts, True),
+        "texts": joined(TEXT + " excerpt", _user_texts, True),
         "items": Distinct(
             joined("item_id title price categories brand", _user_products, True), "item_id"
         ),
@@ -94,10 +75,10 @@ def _files(src: Path) -> list[Path]:
     return files
 
 
-def _beside(reviews: Path) -> Path | None:
-    """The products of a file of reviews."""
-    guess = reviews.with_name(f"meta_{reviews.name}")
-    return guess if guess.exists() else None
+def _products_of(reviews: Path) -> list[Path]:
+    """Return the file of the products of a file of reviews, where it is there."""
+    path = reviews.with_name(f"meta_{reviews.name}")
+    return [path] if path.exists() else []
 
 
 def _review(record: dict[str, Any]) -> Iterator[Fields]:
@@ -127,25 +108,19 @@ def _words(record: dict[str, Any]) -> Iterator[Fields]:
 
 
 def _product(record: dict[str, Any]) -> Iterator[Fields]:
-    kinds = list(
-        dict.fromkeys(
-            one for one in [record.get("main_category"), *(record.get("categories") or [])] if one
-        )
-    )
+    names = [record.get("main_category"), *(record.get("categories") or [])]
+    categories = list(dict.fromkeys(name for name in names if name))
+    paragraphs = [*(record.get("features") or []), *(record.get("description") or [])]
     price = record.get("price")
-    further = {
-        name: record.get(name)
-        for name in ("main_category", "store", "average_rating", "rating_number")
-    }
+    if isinstance(price, str):
+        price = price.lstrip("$").replace(",", "")
     yield {
         "item_id": record["parent_asin"],
         "title": record.get("title"),
-        "categories": kinds or None,
-        "text": _joined_words(
-            [*(record.get("features") or []), *(record.get("description") or [])]
-        ),
-        "price": price.lstrip("$").replace(",", "") if isinstance(price, str) else price,
-        **further,
+        "categories": categories or None,
+        "text": _joined_words(paragraphs),
+        "price": price,
+        **{name: record.get(name) for name in FURTHER},
     }
 
 
@@ -185,16 +160,17 @@ def _user_texts(record: dict[str, Any]) -> Iterator[Fields]:
 def _user_products(record: dict[str, Any]) -> Iterator[Fields]:
     for review, _ in _user_reviews(record):
         product = review.get("product") or {}
-        kinds = [one for one in (product.get("main_category"),) if one]
+        category = product.get("main_category")
         yield {
             "item_id": review["parent_asin"],
             "title": product.get("title"),
             "price": product.get("price"),
-            "categories": kinds or None,
+            "categories": [category] if category else None,
             "brand": product.get("brand"),
         }
 
 
 def _joined_words(parts: Iterable[Any]) -> str | None:
-    """Title and text of a review, or the paragraphs of a description, a line each."""
-    return "\n".join(str(one) for one in parts if one and str(one).strip()) or None
+    """Return title and text of a review, or the paragraphs of a description, a line each."""
+    texts = [str(part) for part in parts if part]
+    return "\n".join(text for text in texts if text.strip()) or None

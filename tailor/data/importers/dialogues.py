@@ -1,6 +1,4 @@
-"""Dialogues as turns: LoCoMo's long conversations with questions about them, ReDial's talks about
-films.
-"""
+"""Dialogues as turns: LoCoMo's long conversations with questions, ReDial's talks about films."""
 
 import json
 import re
@@ -8,7 +6,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tailor.data.importers.json_lines import objects
 from tailor.data.importers.packed import opened
@@ -19,14 +17,14 @@ from tailor.progress import Progress, silent
 
 SESSION = re.compile(r"session_(\d+)")
 EVIDENCE = re.compile(r"[;,\s]+")
-SAID = "%I:%M %p on %d %B, %Y"
+SESSION_TIME = "%I:%M %p on %d %B, %Y"
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
 
 
 def locomo(src: Path, encoding: str) -> dict[str, Source]:
-    """locomo10.json: turns; questions as requests ("conv-26:q0"); their evidence as judgements of
-    items, which are the turns.
+    """Return the tables of locomo10.json.
 
+    Questions are requests ("conv-26:q0"), their evidence judgements of items, which are the turns.
     A turn's item_id is "dialogue:turn", turns counted from 0 through all sessions of a dialogue. A
     session's time is that of its turns; no zone is given, UTC is assumed. Evidence that names no
     turn is put aside.
@@ -50,8 +48,9 @@ def _of_samples(
     rows: Callable[[str, dict[str, Any]], Iterator[Any]],
     progress: Progress,
 ) -> Iterator[Record]:
-    """Records of every dialogue; their "line" is the dialogue's number in the file, which is one
-    JSON array.
+    """Yield the records of every dialogue.
+
+    Their "line" is the dialogue's number in the file, which is one JSON array.
     """
     try:
         with opened(path) as file:
@@ -59,16 +58,8 @@ def _of_samples(
         if not isinstance(samples, list):
             raise TypeError("no list of dialogues")
         for n, sample in enumerate(progress(samples, f"reading {path.name}", len(samples)), 1):
-            for at, fields in enumerate(rows(str(sample.get("sample_id", n)), sample)):
-                yield Record(
-                    nth(n, at),
-                    (
-                        json.dumps(fields, ensure_ascii=False)[:2000]
-                        if isinstance(fields, dict)
-                        else fields[1]
-                    ),
-                    fields if isinstance(fields, dict) else fields[0],
-                )
+            for position, row in enumerate(rows(str(sample.get("sample_id", n)), sample)):
+                yield _record(nth(n, position), row)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"{path} is not of LoCoMo's layout ({type(error).__name__}: {error}): name"
@@ -76,168 +67,187 @@ def _of_samples(
         ) from None
 
 
-def _said(sample: dict[str, Any]) -> Iterator[tuple[int, int, int | None, dict[str, Any]]]:
-    """Every turn of a dialogue with its number, its session and the session's time."""
+def _record(position: int, row: dict[str, Any] | tuple[str, str]) -> Record:
+    """Return the record of a row, or of why there is none and its text."""
+    if isinstance(row, dict):
+        return Record(position, json.dumps(row, ensure_ascii=False)[:2000], row)
+    reason, raw = row
+    return Record(position, raw, reason)
+
+
+class Utterance(NamedTuple):
+    """One turn of a dialogue."""
+
+    turn: int
+    session: int
+    time_ms: int | None
+    fields: dict[str, Any]
+
+
+def _utterances(sample: dict[str, Any]) -> Iterator[Utterance]:
+    """Yield every turn of a dialogue with its number, its session and the session's time."""
     talk = sample["conversation"]
-    sessions = sorted(int(found[1]) for name in talk if (found := SESSION.fullmatch(name)))
+    matches = [SESSION.fullmatch(name) for name in talk]
     turn = 0
-    for session in sessions:
-        written = talk.get(f"session_{session}_date_time")
-        time_ms = (
-            None
-            if written is None
-            else int(
-                datetime.strptime(written.strip(), SAID).replace(tzinfo=UTC).timestamp() * 1000
-            )
-        )
-        for one in talk[f"session_{session}"]:
-            yield turn, session, time_ms, one
+    for session in sorted(int(match[1]) for match in matches if match):
+        time_ms = _session_time(talk.get(f"session_{session}_date_time"))
+        for fields in talk[f"session_{session}"]:
+            yield Utterance(turn, session, time_ms, fields)
             turn += 1
 
 
+def _session_time(text: str | None) -> int | None:
+    if text is None:
+        return None
+    moment = datetime.strptime(text.strip(), SESSION_TIME).replace(tzinfo=UTC)
+    return int(moment.timestamp() * 1000)
+
+
 def _turns(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    for turn, session, time_ms, one in _said(sample):
+    for utterance in _utterances(sample):
         yield {
             "dialogue_id": dialogue,
-            "turn": turn,
-            "speaker": one["speaker"],
-            "text": one.get("text"),
-            "time_ms": time_ms,
-            "session_id": str(session),
-            "source_id": one["dia_id"],
-            "caption": one.get("blip_caption"),
+            "turn": utterance.turn,
+            "speaker": utterance.fields["speaker"],
+            "text": utterance.fields.get("text"),
+            "time_ms": utterance.time_ms,
+            "session_id": str(utterance.session),
+            "source_id": utterance.fields["dia_id"],
+            "caption": utterance.fields.get("blip_caption"),
         }
 
 
 def _passages(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    for turn, _, time_ms, one in _said(sample):
-        words = [
-            f"{one['speaker']}: {one.get('text') or ''}",
-            f"[shares {one['blip_caption']}]" if one.get("blip_caption") else "",
-        ]
+    for utterance in _utterances(sample):
+        fields = utterance.fields
+        text = f"{fields['speaker']}: {fields.get('text') or ''}"
+        caption = f"[shares {fields['blip_caption']}]" if fields.get("blip_caption") else ""
         yield {
-            "item_id": f"{dialogue}:{turn}",
+            "item_id": f"{dialogue}:{utterance.turn}",
             "dialogue_id": dialogue,
-            "text": " ".join(words).strip(),
-            "created_ms": time_ms,
+            "text": f"{text} {caption}".strip(),
+            "created_ms": utterance.time_ms,
         }
 
 
 def _questions(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    for n, one in enumerate(sample["qa"]):
-        answer = one.get("answer", one.get("adversarial_answer"))
+    for n, question in enumerate(sample["qa"]):
+        category = question["category"]
         yield {
             "request_id": f"{dialogue}:q{n}",
-            "text": one["question"],
+            "text": question["question"],
             "context": dialogue,
-            "answer": answer,
-            "category": CATEGORIES.get(one["category"], one["category"]),
+            "answer": question.get("answer", question.get("adversarial_answer")),
+            "category": CATEGORIES.get(category, category),
         }
 
 
 def _evidence(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    """One judgement a turn named; a string may name several, or what is no turn of the dialogue."""
-    known = {one["dia_id"]: turn for turn, _, _, one in _said(sample)}
-    for n, one in enumerate(sample["qa"]):
-        named = [part for text in one.get("evidence", ()) for part in EVIDENCE.split(text) if part]
-        for part in dict.fromkeys(named):
-            if part in known:
+    """Yield one judgement for each turn that a question names as its evidence.
+
+    A string may name several, or what is no turn of the dialogue.
+    """
+    turns = {utterance.fields["dia_id"]: utterance.turn for utterance in _utterances(sample)}
+    for n, question in enumerate(sample["qa"]):
+        parts = [EVIDENCE.split(text) for text in question.get("evidence", ())]
+        sources = [source for texts in parts for source in texts if source]
+        for source in dict.fromkeys(sources):
+            if source in turns:
                 yield {
                     "query_id": f"{dialogue}:q{n}",
-                    "item_id": f"{dialogue}:{known[part]}",
+                    "item_id": f"{dialogue}:{turns[source]}",
                     "grade": 1,
-                    "source_id": part,
+                    "source_id": source,
                 }
             else:
-                yield (
-                    f'evidence that is no turn of the dialogue: "{part}"',
-                    f"{dialogue}:q{n} {part}",
-                )
+                reason = f'evidence that is no turn of the dialogue: "{source}"'
+                yield reason, f"{dialogue}:q{n} {source}"
 
 
 def redial(src: Path, encoding: str) -> dict[str, Source]:
-    """Lines {dialog_id, turn_id, context, resp, rec}: whole dialogues, what was recommended as a
-    turn's items; films as items.
+    """Return turns and items of lines {dialog_id, turn_id, context, resp, rec}.
 
-    A line repeats what was said before it, so a dialogue is the longest of its lines. Answers are
-    the system's, and the two take turns: speakers are counted back from the last answer. (The
-    labels in the lines' `input` are counted from the beginning, where in two dialogues of three an
-    empty turn too many stands, and name the wrong one there.) Entities are named by entity2id.json
-    beside the file.
+    Films are items; what was recommended is a turn's items. A line repeats the turns before it, so
+    a dialogue is the longest of its lines. Answers are the system's, and the two take turns:
+    speakers are counted back from the last answer. (The labels in the lines' `input` are counted
+    from the beginning, where in two dialogues of three an empty turn too many stands, and name the
+    wrong one there.) Entities are named by entity2id.json beside the file.
     """
     path = _file(src, "test.jsonl")
     names = path.with_name("entity2id.json")
 
     def turns(progress: Progress) -> Iterator[Record]:
-        for dialogue, (record, said, items) in _dialogues(path, encoding, progress).items():
-            for turn, text in enumerate(said):
-                if turn or text:  # a dialogue that the user opens begins with an empty turn
-                    yield record._replace(
-                        fields={
-                            "dialogue_id": dialogue,
-                            "turn": turn,
-                            "speaker": "user" if (len(said) - turn) % 2 == 0 else "system",
-                            "text": text,
-                            "items": items.get(turn),
-                        },
-                        place=nth(record.place, turn),
-                    )
+        for dialogue_id, dialogue in _dialogues(path, encoding, progress).items():
+            yield from _dialogue_turns(dialogue_id, dialogue)
 
     def films(progress: Progress) -> Iterator[Record]:
-        called = _entities(names) if names.exists() else {}
+        titles = _entities(names) if names.exists() else {}
         dialogues = _dialogues(path, encoding, silent).values()
-        recommended = dict.fromkeys(
-            one for _, _, items in dialogues for rec in items.values() for one in rec
-        )
-        for n, one in enumerate(recommended, 1):
-            yield Record(n, one, {"item_id": one, "title": called.get(one)})
+        lists = [items for dialogue in dialogues for items in dialogue.items.values()]
+        item_ids = dict.fromkeys(item_id for items in lists for item_id in items)
+        for n, item_id in enumerate(item_ids, 1):
+            yield Record(n, item_id, {"item_id": item_id, "title": titles.get(item_id)})
 
+    columns = ("dialogue_id", "turn", "speaker", "text", "items")
     return {
-        "turns": Records(
-            path,
-            ("dialogue_id", "turn", "speaker", "text", "items"),
-            turns,
-            ("", "", "", "", "list"),
-        ),
+        "turns": Records(path, columns, turns, ("", "", "", "", "list")),
         "items": Records(path, ("item_id", "title"), films),
     }
 
 
-# where it ends, what was said, the items of a turn
-Dialogue = tuple[Record, list[str], dict[int, list[str]]]
+class Dialogue(NamedTuple):
+    """A dialogue of ReDial: its longest line, the texts of its turns, the items of some turns."""
+
+    record: Record
+    texts: list[str]
+    items: dict[int, list[str]]
+
+
+def _dialogue_turns(dialogue_id: str, dialogue: Dialogue) -> Iterator[Record]:
+    n = len(dialogue.texts)
+    for turn, text in enumerate(dialogue.texts):
+        if not turn and not text:
+            continue  # a dialogue that the user opens begins with an empty turn
+        fields = {
+            "dialogue_id": dialogue_id,
+            "turn": turn,
+            "speaker": "user" if (n - turn) % 2 == 0 else "system",
+            "text": text,
+            "items": dialogue.items.get(turn),
+        }
+        position = nth(dialogue.record.position, turn)
+        yield dialogue.record._replace(fields=fields, position=position)
 
 
 def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialogue]:
-    found: dict[str, Dialogue] = {}
+    """Return each dialogue by its id."""
+    dialogues: dict[str, Dialogue] = {}
     for record in objects(path, encoding, progress):
         try:
             fields: Any = record.fields
-            said, recommended = (
-                [*fields["context"], fields["resp"]],
-                [str(one) for one in fields["rec"]],
-            )
-            before = found.get(fields["dialog_id"])
+            texts = [*fields["context"], fields["resp"]]
+            recommended = [str(item_id) for item_id in fields["rec"]]
+            dialogue_id = fields["dialog_id"]
+            before = dialogues.get(dialogue_id)
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{record.place} is not of ReDial's layout ({error}): dialog_id, context,"
+                f"{path}:{record.position} is not of ReDial's layout ({error}): dialog_id, context,"
                 " resp and rec are needed"
             ) from None
-        items = {**(before[2] if before else {}), len(said) - 1: recommended}
-        found[fields["dialog_id"]] = (
-            (before[0], before[1], items)
-            if before and len(before[1]) >= len(said)
-            else (record, said, items)
-        )
-    return found
+        items = {**(before.items if before else {}), len(texts) - 1: recommended}
+        if before and len(before.texts) >= len(texts):
+            record, texts = before.record, before.texts
+        dialogues[dialogue_id] = Dialogue(record, texts, items)
+    return dialogues
 
 
 def _entities(path: Path) -> dict[str, str]:
-    """Number -> name, from <http://dbpedia.org/resource/Police_Academy> and the like."""
+    """Return number -> name, of <http://dbpedia.org/resource/Police_Academy> and the like."""
     try:
-        named = json.loads(path.read_text(encoding="utf-8"))
+        numbers = json.loads(path.read_text(encoding="utf-8"))
         return {
             str(number): name.strip("<>").rpartition("/resource/")[2].replace("_", " ")
-            for name, number in named.items()
+            for name, number in numbers.items()
         }
     except (ValueError, AttributeError, RecursionError) as error:
         raise DataError(

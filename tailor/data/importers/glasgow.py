@@ -1,5 +1,4 @@
-"""The old test collections of the University of Glasgow: Cranfield, CACM and NPL, each in a layout
-of its own.
+"""The test collections of the University of Glasgow: Cranfield, CACM, NPL, each in its layout.
 
 Documents become items, queries requests, judgements judgements with higher grades for better
 documents.
@@ -23,12 +22,12 @@ Rows = Callable[[Iterable[Line]], Iterator[Record]]
 
 
 def cranfield(src: Path, encoding: str) -> dict[str, Source]:
-    """cran.all.1400, cran.qry, cran.qrels.
+    """Return the tables of cran.all.1400, cran.qry and cran.qrels.
 
-    Judgements number the queries 1 to 225 by their place in the file, whatever number stands there.
-    Cleverdon's codes run from 1 (a complete answer) to 4 (of minimum interest): the grade is 5 -
+    Judgements number the queries 1 to 225 by their position in the file, whatever number stands
+    there. Cleverdon's codes run from 1 (a complete answer) to 4 (of minimum interest): the grade is 5 -
     code. The code -1, once a query and explained nowhere, gets grade 0; `code` keeps it
-    (docs/log.md says what BM25 makes of these documents). Abstracts begin with the title, as in the
+    (docs/log.md has BM25's scores of these documents). Abstracts begin with the title, as in the
     file.
     """
     return {
@@ -45,7 +44,10 @@ def cranfield(src: Path, encoding: str) -> dict[str, Source]:
 
 
 def cacm(src: Path, encoding: str) -> dict[str, Source]:
-    """cacm.all, query.text, qrels.text: 12 of the 64 queries have no judgement."""
+    """Return the tables of cacm.all, query.text and qrels.text.
+
+    12 of the 64 queries have no judgement.
+    """
     return {
         "items": _records(
             src / "cacm.all", encoding, (*DOCUMENT, "keywords"), partial(_marked, row=_document)
@@ -63,7 +65,7 @@ def cacm(src: Path, encoding: str) -> dict[str, Source]:
 
 
 def npl(src: Path, encoding: str) -> dict[str, Source]:
-    """doc-text, query-text, rlv-ass: numbers, then words, then a slash."""
+    """Return the tables of doc-text, query-text and rlv-ass: numbers, words, a slash."""
     return {
         "items": _records(
             src / "doc-text",
@@ -92,46 +94,55 @@ def _records(path: Path, encoding: str, columns: tuple[str, ...], rows: Rows) ->
     return Records(path, columns, read)
 
 
-def _fields(found: Iterable[Line]) -> Iterator[tuple[int, str, dict[str, str]]]:
-    """Line, number and fields (.T, .A, .W ...) of every record that begins with .I; a field met
-    again is continued.
+def _fields(text_lines: Iterable[Line]) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """Yield line, number and fields (.T, .A, .W ...) of every record that begins with .I.
+
+    A field that comes again is continued.
     """
-    line, number, field, held = 0, "", "", dict[str, list[str]]()
-    for at, text in found:
-        if start := NUMBERED.match(text):
+    first_line = 0
+    number = field = ""
+    fields: dict[str, list[str]] = {}
+    for line, text in text_lines:
+        start, mark = NUMBERED.match(text), FIELD.match(text)
+        if start:
             if number:
-                yield line, number, {name: "\n".join(words) for name, words in held.items()}
-            line, number, field, held = at, str(int(start[1])), "", {}
+                yield first_line, number, _texts(fields)
+            first_line, number, field, fields = line, str(int(start[1])), "", {}
         elif not number:
             raise DataError(
-                f"line {at} reads {text[:100]!r}, a record .I NUMBER was expected: is this the"
+                f"line {line} reads {text[:100]!r}, a record .I NUMBER was expected: is this the"
                 " collection's own file?"
             )
-        elif mark := FIELD.match(text):
+        elif mark:
             field = mark[1]
         else:
-            held.setdefault(field, []).append(text.strip())
+            fields.setdefault(field, []).append(text.strip())
     if number:
-        yield line, number, {name: "\n".join(words) for name, words in held.items()}
+        yield first_line, number, _texts(fields)
+
+
+def _texts(fields: dict[str, list[str]]) -> dict[str, str]:
+    return {name: "\n".join(words) for name, words in fields.items()}
 
 
 def _marked(
-    found: Iterable[Line], row: Callable[[str, dict[str, str]], Fields]
+    text_lines: Iterable[Line], row: Callable[[str, dict[str, str]], Fields]
 ) -> Iterator[Record]:
-    for line, number, fields in _fields(found):
+    for line, number, fields in _fields(text_lines):
         yield Record(line, f".I {number}", row(number, fields))
 
 
 def _document(number: str, fields: dict[str, str]) -> Fields:
-    title, words = _joined(fields.get("T")), _joined(fields.get("W"))
-    made = {
+    row = {
         "item_id": number,
-        "title": title,
-        "text": words,
+        "title": _joined(fields.get("T")),
+        "text": _joined(fields.get("W")),
         "author": fields.get("A"),
         "source": fields.get("B"),
     }
-    return {**made, "keywords": _joined(fields["K"])} if "K" in fields else made
+    if "K" in fields:
+        row["keywords"] = _joined(fields["K"])
+    return row
 
 
 def _query(number: str, fields: dict[str, str]) -> Fields:
@@ -143,71 +154,60 @@ def _query(number: str, fields: dict[str, str]) -> Fields:
     }
 
 
-def _placed_queries(found: Iterable[Line]) -> Iterator[Record]:
-    for n, (line, number, fields) in enumerate(_fields(found), 1):
-        yield Record(
-            line,
-            f".I {number}",
-            {"request_id": str(n), "text": _joined(fields.get("W")), "number_in_file": number},
-        )
+def _placed_queries(text_lines: Iterable[Line]) -> Iterator[Record]:
+    for n, (line, number, fields) in enumerate(_fields(text_lines), 1):
+        row = {"request_id": str(n), "text": _joined(fields.get("W")), "number_in_file": number}
+        yield Record(line, f".I {number}", row)
 
 
-def _cleverdon(found: Iterable[Line]) -> Iterator[Record]:
-    for line, text in found:
+def _cleverdon(text_lines: Iterable[Line]) -> Iterator[Record]:
+    for line, text in text_lines:
         fields = text.split()
         if len(fields) != 3 or fields[2] not in {"-1", "1", "2", "3", "4", "5"}:
-            yield Record(
-                line,
-                text,
-                "is no judgement: query, document and a code from 1 to 5 or -1 are needed",
-            )
+            reason = "is no judgement: query, document and a code from 1 to 5 or -1 are needed"
+            yield Record(line, text, reason)
             continue
         code = int(fields[2])
         grade = 0 if code == -1 else 5 - code
-        yield Record(
-            line,
-            text,
-            {"query_id": fields[0], "item_id": fields[1], "grade": grade, "code": fields[2]},
-        )
-
-
-def _pairs(found: Iterable[Line]) -> Iterator[Record]:
-    for line, text in found:
-        numbers = text.split()[:2]
-        good = len(numbers) == 2 and all(one.isdigit() for one in numbers)
-        row = (
-            dict(zip(("query_id", "item_id"), (str(int(one)) for one in numbers))) | {"grade": 1}
-            if good
-            else "is no pair of numbers"
-        )
+        row = {"query_id": fields[0], "item_id": fields[1], "grade": grade, "code": fields[2]}
         yield Record(line, text, row)
 
 
-def _slashed(found: Iterable[Line], names: tuple[str, str]) -> Iterator[Record]:
-    for line, number, words in _chunks(found):
+def _pairs(text_lines: Iterable[Line]) -> Iterator[Record]:
+    for line, text in text_lines:
+        numbers = text.split()[:2]
+        if len(numbers) != 2 or not all(number.isdigit() for number in numbers):
+            yield Record(line, text, "is no pair of numbers")
+            continue
+        query_id, item_id = (str(int(number)) for number in numbers)
+        yield Record(line, text, {"query_id": query_id, "item_id": item_id, "grade": 1})
+
+
+def _slashed(text_lines: Iterable[Line], names: tuple[str, str]) -> Iterator[Record]:
+    for line, number, words in _chunks(text_lines):
         yield Record(line, number, dict(zip(names, (number, _joined(" ".join(words))))))
 
 
-def _assessed(found: Iterable[Line]) -> Iterator[Record]:
-    for line, number, words in _chunks(found):
+def _assessed(text_lines: Iterable[Line]) -> Iterator[Record]:
+    for line, number, words in _chunks(text_lines):
         for n, document in enumerate(" ".join(words).split()):
-            yield Record(
-                nth(line, n), number, {"query_id": number, "item_id": document, "grade": 1}
-            )
+            row = {"query_id": number, "item_id": document, "grade": 1}
+            yield Record(nth(line, n), number, row)
 
 
-def _chunks(found: Iterable[Line]) -> Iterator[tuple[int, str, list[str]]]:
-    """Line, number and lines of what stands before every slash."""
-    held: list[Line] = []
-    for line, text in found:
+def _chunks(text_lines: Iterable[Line]) -> Iterator[tuple[int, str, list[str]]]:
+    """Yield line, number and lines of the text before every slash."""
+    chunk: list[Line] = []
+    for line, text in text_lines:
         if text.strip() != "/":
-            held.append((line, text.strip()))
-        elif held:
-            yield held[0][0], held[0][1], [words for _, words in held[1:]]
-            held = []
-    if held:
-        yield held[0][0], held[0][1], [words for _, words in held[1:]]
+            chunk.append((line, text.strip()))
+        elif chunk:
+            yield chunk[0][0], chunk[0][1], [words for _, words in chunk[1:]]
+            chunk = []
+    if chunk:
+        yield chunk[0][0], chunk[0][1], [words for _, words in chunk[1:]]
 
 
 def _joined(text: str | None) -> str | None:
-    return " ".join(text.split()) or None if text else None
+    """Return a text with single spaces; None for none."""
+    return " ".join((text or "").split()) or None

@@ -1,6 +1,4 @@
-"""The Open Bandit Dataset: every row an item shown at a position with the probability it was chosen
-by, and whether it was clicked.
-"""
+"""The Open Bandit Dataset: items shown, the probability of each, and whether it was clicked."""
 
 import csv
 import json
@@ -18,17 +16,16 @@ PROPENSITY = ("propensity_score", "action_prob", "pscore")  # as the versions of
 
 
 def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
-    """Folder of one policy and campaign (CAMPAIGN.csv, item_context.csv), or of such folders:
-    requests, impressions, items.
+    """Return requests, impressions and items of a folder CAMPAIGN.csv, item_context.csv.
 
-    A row is a request of its own, "FOLDER:n"; users are not named, what is known about them stands
-    in the request's context. `model` is the folder, which names the policy; `click` of the
-    impressions is 0 or 1. An item's features are those of the first folder (they are hashed anew in
-    each).
+    `src` is such a folder of one policy and campaign, or a folder of such folders. A row is a
+    request of its own, "FOLDER:n". Users are not named; their features are in the request's
+    context. `model` is the folder, which names the policy; `click` of the impressions is 0 or 1. An
+    item's features are those of the first folder (they are hashed anew in each).
     """
-    folders = (
-        [src] if (src / ITEMS).exists() else sorted(path.parent for path in src.glob(f"*/{ITEMS}"))
-    )
+    folders = sorted(path.parent for path in src.glob(f"*/{ITEMS}"))
+    if (src / ITEMS).exists():
+        folders = [src]
     logs = [
         path for folder in folders for path in sorted(folder.glob("*.csv")) if path.name != ITEMS
     ]
@@ -52,10 +49,10 @@ def open_bandit(src: Path, encoding: str) -> dict[str, Source]:
 
 
 def _table(src: Path, paths: list[Path], encoding: str, columns: str, row: Row) -> Source:
-    made = [
+    sources = [
         Records(path, tuple(columns.split()), partial(_rows, path, encoding, row)) for path in paths
     ]
-    return together(src, made)
+    return together(src, sources)
 
 
 def _rows(path: Path, encoding: str, row: Row, progress: Progress) -> Iterator[Record]:
@@ -70,16 +67,15 @@ def _rows(path: Path, encoding: str, row: Row, progress: Progress) -> Iterator[R
                     " item_id and others are needed"
                 )
             continue
-        wrong = f"wrong number of fields: {len(fields)} instead of {len(header)}"
-        yield Record(
-            line,
-            text,
-            row(path, dict(zip(header, fields))) if len(fields) == len(header) else wrong,
-        )
+        if len(fields) != len(header):
+            reason = f"wrong number of fields: {len(fields)} instead of {len(header)}"
+            yield Record(line, text, reason)
+        else:
+            yield Record(line, text, row(path, dict(zip(header, fields))))
 
 
 def _fields(text: str) -> list[str]:
-    """Nothing where the line is no CSV."""
+    """Return the fields of a line; none where it is no CSV."""
     try:
         return next(csv.reader([text]), [])
     except csv.Error:
@@ -87,28 +83,28 @@ def _fields(text: str) -> list[str]:
 
 
 def _request(path: Path, fields: dict[str, str]) -> Fields:
-    about = {name: value for name, value in fields.items() if name.startswith("user_feature")}
+    features = {name: value for name, value in fields.items() if name.startswith("user_feature")}
     affinities = (
         (name.rpartition("_")[2], value)
         for name, value in fields.items()
         if name.startswith("user-item_affinity")
     )
-    liked = {item: value for item, value in affinities if value.strip("0.")}  # most are 0.0
+    affinity = {item: value for item, value in affinities if value.strip("0.")}  # most are 0.0
     return {
         "request_id": _name(path, fields),
         "time_ms": fields.get("timestamp"),
         "surface": path.stem,
-        "context": json.dumps({**about, "affinity": liked}),
+        "context": json.dumps({**features, "affinity": affinity}),
     }
 
 
 def _impression(path: Path, fields: dict[str, str]) -> Fields:
-    chance = next((fields[name] for name in PROPENSITY if name in fields), None)
+    propensities = [fields[name] for name in PROPENSITY if name in fields]
     return {
         "request_id": _name(path, fields),
         "position": fields.get("position"),
         "item_id": fields["item_id"],
-        "propensity": chance,
+        "propensity": propensities[0] if propensities else None,
         "model": path.parent.name,
         "shown": True,
         "click": fields.get("click"),

@@ -1,6 +1,4 @@
-"""Files as they lie there, or inside a gzip file or a zip archive of one file: all are read
-through.
-"""
+"""Files plain, or inside a gzip file or a zip archive of one file."""
 
 import gzip
 import io
@@ -29,12 +27,12 @@ SMALL, RATIO = 64 * 2**20, 100
 
 
 class _Bounded(io.RawIOBase):
-    """An unpacked stream that ends in a DataError where a small archive unpacks to what no file of
-    rows does.
-    """
+    """An unpacked stream of bounded length; a longer one raises DataError."""
 
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
-        self.path, self.stream, self.left = path, stream, max(SMALL, RATIO * path.stat().st_size)
+        self.path = path
+        self.stream = stream
+        self.left = max(SMALL, RATIO * path.stat().st_size)
 
     def read(self, size: int = -1) -> bytes:
         piece = self.stream.read(self.left + 1 if size < 0 else size)
@@ -48,14 +46,16 @@ class _Bounded(io.RawIOBase):
 
 
 def is_packed(path: Path) -> bool:
+    """Return whether a file is packed by gzip or zip."""
     with path.open("rb") as file:
         return file.read(4).startswith((GZIP, ZIP))
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """The bytes of the file, unpacked. Raises DataError for a damaged archive, and for one of
-    several files.
+    """Yield the bytes of the file, unpacked.
+
+    Raises DataError for a damaged archive, and for one of several files.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -80,20 +80,23 @@ def opened(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _only(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    held = [
-        one
-        for one in archive.infolist()
-        if not one.is_dir() and not one.filename.startswith("__MACOSX/")
+    files = [
+        file
+        for file in archive.infolist()
+        if not file.is_dir() and not file.filename.startswith("__MACOSX/")
     ]
-    if len(held) != 1:
-        names = ", ".join(one.filename for one in held[:5]) + (", ..." if len(held) > 5 else "")
+    if len(files) != 1:
+        names = ", ".join(file.filename for file in files[:5])
+        names += ", ..." if len(files) > 5 else ""
         raise DataError(
-            f"{path} holds {len(held)} files ({names or 'none'}), one is needed: unpack it and name"
-            " the file"
+            f"{path} holds {len(files)} files ({names or 'none'}), one is needed: unpack it and"
+            " name the file"
         )
-    return held[0]
+    return files[0]
 
 
 def inner_name(path: Path) -> str:
-    """The name without the ending of its packing: `x.jsonl.gz` is an x.jsonl."""
-    return path.name[: -len(path.suffix)] if path.suffix.lower() in {".gz", ".zip"} else path.name
+    """Return the name without the ending of its packing: `x.jsonl.gz` is an x.jsonl."""
+    if path.suffix.lower() in {".gz", ".zip"}:
+        return path.name[: -len(path.suffix)]
+    return path.name

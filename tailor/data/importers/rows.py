@@ -1,35 +1,33 @@
-"""Rows of strings to rows of a table: ids stripped, numbers and times read, and what cannot be read
-put aside with its reason.
+"""Rows of strings to rows of a table: ids tidied, numbers and times read.
+
+What cannot be read is put aside with its reason.
 """
 
-import ast
-import html.entities
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import polars as pl
 
-from tailor.data.importers import times
+from tailor.data import times
+from tailor.data.ids import MISSING_VALUES, holds_control, tidy_ids
 from tailor.data.importers.parquet import as_text
 from tailor.data.importers.reading import LINE, Bad, Block, few_columns
 from tailor.data.importers.sources import Source, placed
-from tailor.data.tables import ITEMS, NUMBER, ROW, TABLES, TIME
+from tailor.data.tables import NUMBER, ROW, TABLES, TEXT, TIME
+from tailor.data.types import with_dots
 from tailor.errors import DataError
 from tailor.progress import Progress, silent
 
-Check = tuple[pl.Series, str, pl.Series | None]  # where a row is bad, why, and the values to quote
-MISSING = ["", "nan", "NaN", "NAN", "null", "NULL", "Null", "none", "None", "NONE", "<NA>"]
 LENIENT = {"items": ("price", "created_ms", "lat", "lon")}  # an item is worth keeping without these
 NUMBERS = {
     ".": "a number such as 1299.50 (--decimal , reads 1.299,50)",
     ",": "a number such as 1.299,50",
 }
 MOST_BAD = 1_000_000  # rejected rows, each of which is held, beyond which most rows must be good
-# such as &amp;
-ENTITY = rf"(&(?:#\d+|#[xX][0-9a-fA-F]+|{'|'.join(html.entities.name2codepoint)}));"
 TIMED = ("events", "texts")  # a file of these that has times has one in every row
+WORDS = ("title", "text", "asset")  # texts that keep the white space around them
 BOOLEANS = {
     "true": True,
     "1": True,
@@ -42,71 +40,113 @@ BOOLEANS = {
 }
 
 
+@dataclass(frozen=True)
+class Options:
+    """Settings of how the values of a file are read."""
+
+    time_unit: str | None = None
+    """Unit of times, or order of day and month; None lets the column tell."""
+    time_format: str | None = None
+    """Format of written times, as strptime names it."""
+    decimal: str = "."
+    """Sign before decimals: a dot or a comma."""
+    missing: tuple[str, ...] = ()
+    """Further texts that stand for a missing value."""
+    types: Mapping[str, str] = field(default_factory=dict)
+    """Further column -> int, float, bool or text."""
+    strict: bool = False
+    """Raise at the first bad row."""
+
+
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """A table as read from a file, in file order, with LINE and the columns of `times.parsed`; and
-    its rejected rows.
+    """A table as read from a file, in file order, and its rejected rows.
+
+    The frame has LINE and, where there are times, the columns of `times.parsed`.
     """
 
     frame: pl.DataFrame
     rejected: list[Bad]
     notes: list[str] = field(default_factory=list)
+    """Remarks for the report."""
+    repeats: int = 0
+    """Rows left out because their key came before and may."""
+
+
+class Check(NamedTuple):
+    """A rule that rows may break."""
+
+    wrong: pl.Series
+    """(n,) bool: the rows that break it."""
+    reason: str
+    values: pl.Series | None = None
+    """The values to quote."""
 
 
 def known_decimal(mark: str) -> None:
+    """Raise DataError for anything but a dot or a comma."""
     if mark not in (".", ","):
         raise DataError(f'decimals are parted by "." or ",", not by "{mark}"')
 
 
 def read_rows(
-    table: str,
-    file: Source,
-    found: Mapping[str, str],
-    strict: bool,
-    progress: Progress,
-    decimal: str = ".",
+    table: str, file: Source, columns: Mapping[str, str], options: Options, progress: Progress
 ) -> Rows:
-    """All rows of a file; `decimal` is "," where numbers are written 1.299,50. Raises DataError at
-    the first bad one when `strict`.
+    """Return all rows of a file. Raises DataError at the first bad one where options are strict.
+
+    `columns` maps our column to the file's.
     """
     frames: list[pl.DataFrame] = []
     rejected: list[Bad] = []
-    emptied, firsts, names, kept = Counter[str](), dict[str, str](), set[str](), 0
+    emptied = Counter[str]()
+    examples: dict[str, str] = {}
+    names: set[str] = set()
+    n_good = repeats = 0
     for block in file.blocks(progress):
-        frame, bad, lost = _typed(table, block, found, decimal)
-        if strict and bad:
+        frame, bad, unread = _typed(table, block, columns, options)
+        if options.strict and bad:
             raise refused(file, min(bad))
         frames.append(frame)
         rejected += bad
-        emptied.update({name: len(values) for name, values in lost.items()})
-        firsts = {name: values[0] for name, values in lost.items()} | firsts
+        emptied.update({name: len(values) for name, values in unread.items()})
+        examples = {name: values[0] for name, values in unread.items()} | examples
         names.update(frame.columns)
         few_columns(file.path, len(names))
-        kept += len(frame)
-        if len(rejected) > max(MOST_BAD, kept):
-            raise DataError(
-                f"{file.path}: {len(rejected):,} of the first {len(rejected) + kept:,} rows are"
-                f" bad: this is no file of {table}; the first reads {rejected[0].raw[:200]!r}"
-                f" ({rejected[0].reason})"
-            )
+        n_good += len(frame)
+        repeats += block.repeats
+        _mostly_good(table, file, rejected, n_good)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
-    frame = _stacked(frames)
-    wanted = {
-        name: "a time" if TABLES[table].columns[name] == TIME else NUMBERS[decimal]
-        for name in emptied
-    }
-    notes = [
-        f'{table}.{name} could not be read in {n:,} rows and was left empty: "{firsts[name][:80]}"'
-        f" is not {wanted[name]}"
+    notes = _emptied_notes(table, emptied, examples, NUMBERS[options.decimal])
+    return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
+
+
+def _emptied_notes(
+    table: str, emptied: Mapping[str, int], examples: Mapping[str, str], number: str
+) -> list[str]:
+    """Return notes on the values that could not be read and were left empty."""
+    forms = {name: "a time" if TABLES[table].columns[name] == TIME else number for name in emptied}
+    return [
+        f"{table}.{name} could not be read in {n:,} rows and was left empty:"
+        f' "{examples[name][:80]}" is not {forms[name]}'
         for name, n in emptied.items()
     ]
-    return Rows(frame, rejected, [*file.notes, *notes])
+
+
+def _mostly_good(table: str, file: Source, rejected: list[Bad], n_good: int) -> None:
+    """Raise DataError where so many rows are bad that none more can be held."""
+    if len(rejected) > max(MOST_BAD, n_good):
+        raise DataError(
+            f"{file.path}: {len(rejected):,} of the first {len(rejected) + n_good:,} rows are"
+            f" bad: this is no file of {table}; the first reads {rejected[0].raw[:200]!r}"
+            f" ({rejected[0].reason})"
+        )
 
 
 def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
-    """One frame of all; a further column that has another type in another part of the file is text
-    in all of them.
+    """Return one frame of all blocks.
+
+    A further column that has another type in another part of the file is text in all of them.
     """
     if all(frame.schema == frames[0].schema for frame in frames):
         return pl.concat(frames, how="vertical", rechunk=False)
@@ -114,7 +154,7 @@ def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
     for frame in frames:
         for name, kind in frame.schema.items():
             kinds.setdefault(name, set()).add(kind)
-    mixed = {name for name, held in kinds.items() if len(held) > 1}
+    mixed = {name for name, types in kinds.items() if len(types) > 1}
     frames = [
         frame.with_columns(as_text(frame[name]) for name in frame.columns if name in mixed)
         for frame in frames
@@ -123,6 +163,7 @@ def _stacked(frames: list[pl.DataFrame]) -> pl.DataFrame:
 
 
 def refused(file: Source, bad: Bad) -> DataError:
+    """Return the error for a bad row of a strict import."""
     path, line = placed(file, bad.line)
     return DataError(
         f"{path}:{line}: {bad.reason}; the line reads {bad.raw[:200]!r}: mend it, or import without"
@@ -131,205 +172,164 @@ def refused(file: Source, bad: Bad) -> DataError:
 
 
 def reject(
-    rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], strict: bool
+    rows: Rows, file: Source, wrong: pl.Series, reasons: Iterable[str], strict: bool
 ) -> Rows:
-    """The rows but those `where` is true, which go to the rejected ones; their own text is read
-    from the file again.
+    """Move the rows where `wrong` is true to the rejected ones.
+
+    Their own text is read from the file again.
     """
-    if not where.any():
+    if not wrong.any():
         return rows
-    lines = dict(zip(rows.frame[LINE].filter(where).to_list(), reasons))
+    by_line = dict(zip(rows.frame[LINE].filter(wrong).to_list(), reasons))
     bad = []
     for block in file.blocks(silent):
-        at = block.rows[LINE].is_in(list(lines)).arg_true().to_list()
-        bad += [Bad(line := block.rows[LINE][row], lines[line], block.raw(row)) for row in at]
+        places = block.rows[LINE].cast(pl.Int64)
+        for row in places.is_in(list(by_line)).arg_true().to_list():
+            line = places[row]
+            bad.append(Bad(line, by_line[line], block.raw(row)))
         if strict and bad:
             raise refused(file, min(bad))
-    return Rows(rows.frame.filter(~where), rows.rejected + bad, rows.notes)
+    good = rows.frame.filter(~wrong)
+    return Rows(good, rows.rejected + bad, rows.notes, rows.repeats)
 
 
 def _typed(
-    table: str, block: Block, found: Mapping[str, str], decimal: str
+    table: str, block: Block, columns: Mapping[str, str], options: Options
 ) -> tuple[pl.DataFrame, list[Bad], dict[str, pl.Series]]:
-    """The block's good rows with our names and types, its bad ones, and the values that had to be
-    emptied, by column.
+    """Return the good rows with our names and types, the bad ones, and values left empty.
+
+    The last are by column.
     """
-    raw, kinds, lenient = block.rows, TABLES[table].columns, LENIENT.get(table, ())
-    extra = [name for name in raw.columns if name not in found.values() and name != LINE]
-    named = pl.DataFrame(
-        [
-            raw[LINE].cast(pl.Int64),
-            *(as_text(raw[theirs]).alias(ours) for ours, theirs in found.items()),
-            *(_further(raw[name]).alias(beside(name, table, found, raw.columns)) for name in extra),
-        ]
-    )
-    frame = named.with_columns(_text(ours) for ours in found)
-    checks: list[Check] = [
-        (frame[name].is_null(), f"no {name}", None) for name in TABLES[table].never_null
-    ]
+    frame = _named(table, block, columns)
+    frame = frame.with_columns(_tidy(frame[ours], ours, options.missing) for ours in columns)
+    checks = _id_checks(table, frame, columns)
     emptied: dict[str, pl.Series] = {}
-    for name in found:
-        before = frame[name]
-        if kinds[name] == TIME and name != "order":
-            read = times.parsed(before)
-            frame, understood, problem = (
-                pl.concat([frame.drop(name), read], how="horizontal"),
-                times.understood(read),
-                "is not understood",
-            )
-            if table in TIMED:
-                checks.append((before.is_null(), f"no {name}", None))
-        elif kinds[name] in (NUMBER, TIME):
-            number = (
-                before.str.replace(r"\.0+$", "").cast(TIME, strict=False)
-                if name == "order"
-                else _plain(before, decimal).cast(NUMBER, strict=False)
-            )
-            number = number.set(~number.is_finite().fill_null(True), None)
-            frame, understood, problem = (
-                frame.with_columns(number),
-                number.is_not_null(),
-                "is not a number",
-            )
-        elif kinds[name] == ROW:
-            whole = before.cast(pl.Float64, strict=False)
-            whole = whole.set(
-                (whole != whole.floor()).fill_null(True) | (whole.abs() >= 2**31), None
-            ).cast(ROW)
-            frame, understood, problem = (
-                frame.with_columns(whole),
-                whole.is_not_null(),
-                "is not a whole number",
-            )
-        elif kinds[name] == pl.Boolean():
-            truth = before.str.to_lowercase().replace_strict(
-                BOOLEANS, default=None, return_dtype=pl.Boolean
-            )
-            frame, understood, problem = (
-                frame.with_columns(truth),
-                truth.is_not_null(),
-                "is neither true nor false",
-            )
-        else:
+    for name in columns:
+        texts = frame[name]
+        read = _read_values(table, name, texts, options)
+        if read is None:
             continue
-        unread = before.is_not_null() & ~understood
-        if name in lenient:
-            emptied |= {name: before.filter(unread)} if unread.any() else {}
+        if read.is_time:
+            frame = pl.concat([frame.drop(name), read.values], how="horizontal")
         else:
-            checks.append((unread, f"{name} {problem}", before))
-    bad = _judged(checks, frame[LINE], block)
-    return (
-        frame.filter(~pl.col(LINE).is_in([one.line for one in bad])) if bad else frame,
-        block.bad + bad,
-        emptied,
-    )
+            frame = frame.with_columns(read.values.get_columns())
+        if read.is_time and table in TIMED:
+            checks.append(Check(texts.is_null(), f"no {name}"))
+        unread = texts.is_not_null() & ~read.understood
+        if name not in LENIENT.get(table, ()):
+            checks.append(Check(unread, f"{name} {read.problem}", texts))
+        elif unread.any():
+            emptied[name] = texts.filter(unread)
+    bad = _bad_rows(checks, frame[LINE], block)
+    if bad:
+        frame = frame.filter(~pl.col(LINE).is_in([row.line for row in bad]))
+    return frame, block.bad + bad, emptied
 
 
-def _plain(numbers: pl.Series, decimal: str) -> pl.Series:
-    """1.299,50 as 1299.50 where a comma parts decimals; what is not written so is null, since
-    1299.50 would be read as a hundred times as much.
-    """
-    if decimal == ".":
-        return numbers
-    fits = numbers.str.contains(r"^[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d+)?$").fill_null(False)
-    return (
-        numbers.set(~fits, None)
-        .str.replace_all(".", "", literal=True)
-        .str.replace(",", ".", literal=True)
-    )
+def _id_checks(table: str, frame: pl.DataFrame, columns: Mapping[str, str]) -> list[Check]:
+    """Return the rules for required values and for ids."""
+    never_null = TABLES[table].never_null
+    missing = [Check(frame[name].is_null(), f"no {name}") for name in never_null]
+    control = [
+        Check(holds_control(frame[name]), f"{name} holds a control character", frame[name])
+        for name in columns
+        if _is_id(table, name)
+    ]
+    return missing + control
 
 
-def _judged(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
-    """The rows that any check names, each with the reason of the first that does and the value it
-    stumbled on.
-    """
+def _named(table: str, block: Block, columns: Mapping[str, str]) -> pl.DataFrame:
+    """Return the rows with our names: our columns as texts, further ones as they are."""
+    raw = block.rows
+    ours = [as_text(raw[theirs]).alias(name) for name, theirs in columns.items()]
+    further = [
+        _further(raw[name]).alias(beside(name, table, columns, raw.columns))
+        for name in raw.columns
+        if name not in columns.values() and name != LINE
+    ]
+    return pl.DataFrame([raw[LINE].cast(pl.Int64), *ours, *further])
+
+
+class Read(NamedTuple):
+    """A column of texts read as values."""
+
+    values: pl.DataFrame
+    understood: pl.Series
+    problem: str
+    is_time: bool = False
+
+
+def _read_values(table: str, name: str, texts: pl.Series, options: Options) -> Read | None:
+    """Return the values of a column that is not text; None for one that is."""
+    kind = TABLES[table].columns[name]
+    if kind == TIME and name != "order":
+        values = times.parsed(texts, options.time_format)
+        return Read(values, times.understood(values), "is not understood", is_time=True)
+    if kind in (NUMBER, TIME):
+        if name == "order":
+            number = texts.str.replace(r"\.0+$", "").cast(TIME, strict=False)
+        else:
+            number = with_dots(texts, options.decimal).cast(NUMBER, strict=False)
+        number = number.set(~number.is_finite().fill_null(True), None)
+        return Read(number.to_frame(), number.is_not_null(), "is not a number")
+    if kind == ROW:
+        number = texts.cast(pl.Float64, strict=False)
+        broken = (number != number.floor()).fill_null(True) | (number.abs() >= 2**31)
+        whole = number.set(broken, None).cast(ROW)
+        return Read(whole.to_frame(), whole.is_not_null(), "is not a whole number")
+    if kind == pl.Boolean():
+        lower = texts.str.to_lowercase()
+        truth = lower.replace_strict(BOOLEANS, default=None, return_dtype=pl.Boolean)
+        return Read(truth.to_frame(), truth.is_not_null(), "is neither true nor false")
+    return None
+
+
+def _bad_rows(checks: list[Check], lines: pl.Series, block: Block) -> list[Bad]:
+    """Return the rows that break a rule, each with the first such rule and the value it quotes."""
     reasons: dict[int, str] = {}
-    for wrong, reason, values in checks:
-        for row in wrong.arg_true() if wrong.any() else ():
-            reasons.setdefault(row, reason if values is None else f'{reason}: "{values[row][:80]}"')
+    for check in checks:
+        for row in check.wrong.arg_true() if check.wrong.any() else ():
+            reason = check.reason
+            if check.values is not None:
+                reason = f'{reason}: "{check.values[row][:80]}"'
+            reasons.setdefault(row, reason)
     return [Bad(lines[row], reason, block.raw(row)) for row, reason in sorted(reasons.items())]
 
 
 def _further(values: pl.Series) -> pl.Series:
     values = as_text(values) if values.dtype.is_nested() else values
-    return values.replace("", None) if values.dtype == pl.String else values
+    if values.dtype != pl.String:
+        return values
+    return values.set(values.is_in(["", r"\N"]), None)
 
 
-def _text(ours: str) -> pl.Expr:
-    """Words stay as they are; everything else loses the white space around it, and "nan", "NULL",
-    "None" are empty.
+def _is_id(table: str, name: str) -> bool:
+    return name.endswith("_id") and TABLES[table].columns[name] == TEXT
+
+
+def _tidy(texts: pl.Series, name: str, missing: tuple[str, ...]) -> pl.Series:
+    """Return a column of ours without the white space around it; null where a value is missing.
+
+    Words keep their white space. Ids such as "Null" and "nan" are ids.
     """
-    if ours in {"title", "text", "asset"}:
-        return pl.col(ours).replace("", None)
-    stripped = pl.col(ours).str.strip_chars()
-    return pl.when(~stripped.is_in(MISSING)).then(stripped).alias(ours)
+    if name in WORDS:
+        return texts.set(texts.is_in(["", r"\N", *missing]), None)
+    if name.endswith("_id"):
+        ids = tidy_ids(texts)
+        return ids.set(ids.is_in(missing), None)
+    stripped = texts.str.strip_chars()
+    return stripped.set(stripped.is_in([*MISSING_VALUES, *missing]), None)
 
 
-def beside(name: str, table: str, found: Mapping[str, str], names: Iterable[str]) -> str:
-    """The name under which a further column of the file, one of `names`, is kept: its own, unless
-    one of ours is called so.
+def beside(name: str, table: str, columns: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return the name under which a further column of the file, one of `names`, is kept.
+
+    It is its own, unless one of ours is called so.
     """
-    if name not in found and name not in TABLES[table].columns:
+    if name not in columns and name not in TABLES[table].columns:
         return name
-    kept, taken = f"{name}_in_file", set(names)
-    while kept in taken:
-        kept += "_in_file"
-    return kept
-
-
-def split_lists(
-    column: pl.Series, separator: str | None, written: bool = False
-) -> tuple[pl.Series, str]:
-    """Texts to lists of strings, and by what they were split: `separator`, else the first of | ; >
-    , that any of them holds.
-
-    The ";" that ends an HTML entity such as &amp; splits nothing.
-
-    A column of written lists such as ["a", "b"] is read as such; `written` says that this is one,
-    where a bare text is a list of one.
-    """
-    present = column.drop_nulls()
-    if written:
-        lists = [
-            None if one is None else _listed(one) if one.startswith("[") else [one]
-            for one in column
-        ]
-        return pl.Series(column.name, lists, dtype=ITEMS), "[]"
-    if (
-        separator is None
-        and len(present)
-        and (present.str.starts_with("[") & present.str.ends_with("]")).all()
-    ):
-        return (
-            pl.Series(
-                column.name, [None if one is None else _listed(one) for one in column], dtype=ITEMS
-            ),
-            "[]",
-        )
-    if separator is None:
-        bare = present.str.replace_all(ENTITY, "")
-        separator = next(
-            (one for one in ("|", ";", " > ", ",") if bare.str.contains(one, literal=True).any()),
-            "|",
-        )
-    if separator == ";" and present.str.contains(ENTITY).any():
-        column = column.str.replace_all(ENTITY, "${1}\0")
-        parts = column.str.split(separator).list.eval(
-            pl.element().str.replace_all("\0", ";", literal=True).str.strip_chars()
-        )
-    else:
-        parts = column.str.split(separator).list.eval(pl.element().str.strip_chars())
-    return parts.list.eval(pl.element().filter(pl.element() != "")).cast(ITEMS), separator
-
-
-def _listed(text: str) -> list[str]:
-    for read in (json.loads, ast.literal_eval):
-        try:
-            return [
-                one if isinstance(one, str) else json.dumps(one)
-                for one in read(text)
-                if one is not None
-            ]
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            continue
-    return [one.strip(" '\"") for one in text[1:-1].split(",") if one.strip(" '\"")]
+    taken = set(names)
+    name += "_in_file"
+    while name in taken:
+        name += "_in_file"
+    return name

@@ -1,5 +1,4 @@
-"""Collections of documents with judged queries: BEIR's folders, and the topics, qrels and runs of
-TREC.
+"""Collections of documents with judged queries: BEIR's folders; topics, qrels, runs of TREC.
 
 Documents are items, queries are requests (request_id is the query's id), judgements name both.
 """
@@ -16,19 +15,24 @@ from tailor.errors import DataError
 from tailor.progress import Progress, silent
 
 RUN, QRELS, PAIR = 6, 4, 2  # fields of a line of a run, of judgements, of a topic
-Made = Callable[[str], "Fields | str"]
+RowOf = Callable[[str], "Fields | str"]
+ITEM_FILES = ("collection", "corpus", "documents", "docs")  # words in names of files of documents
+NAMES = ("query-id", "corpus-id", "score")  # columns of BEIR's judgements
+IDS = ("_id", "id", "qid", "query_id", "docid", "number")
 
 
 def beir(src: Path, encoding: str) -> dict[str, Source]:
-    """corpus.jsonl, queries.jsonl, and qrels/*.tsv: the columns of its judgements name the part
-    (train, dev, test) they come from.
+    """Return the tables of corpus.jsonl, queries.jsonl and qrels/*.tsv.
+
+    `part` of a judgement is the part (train, dev, test) it comes from.
     """
-    corpus, queries = _held(src, "corpus"), _held(src, "queries")
-    found: dict[str, Source] = {}
+    corpus = _file_of(src, "corpus")
+    queries = _file_of(src, "queries")
+    tables: dict[str, Source] = {}
     if corpus:
-        found["items"] = converted(corpus, encoding, "item_id title text", _document, ("_id",))
+        tables["items"] = converted(corpus, encoding, "item_id title text", _document, ("_id",))
     if queries:
-        found["requests"] = converted(queries, encoding, "request_id text", _query, ("_id",))
+        tables["requests"] = converted(queries, encoding, "request_id text", _query, ("_id",))
     qrels = [
         path for path in sorted((src / "qrels").glob("*")) if inner_name(path).endswith(".tsv")
     ]
@@ -37,23 +41,22 @@ def beir(src: Path, encoding: str) -> dict[str, Source]:
             f"{src}/qrels holds no .tsv file: name the folder of a BEIR set (corpus.jsonl,"
             " queries.jsonl, qrels/)"
         )
-    found["judgements"] = together(src / "qrels", [_tsv(path, encoding) for path in qrels])
-    return found
+    tables["judgements"] = together(src / "qrels", [_tsv(path, encoding) for path in qrels])
+    return tables
 
 
 def trec(src: Path, encoding: str) -> dict[str, Source]:
-    """A folder of files told apart by what their lines look like, or one of them.
+    """Return the tables of a folder of files, told apart by their lines, or of one file.
 
     "qid 0 docid grade" are judgements, "qid Q0 docid rank score tag" a run (candidates),
     "id<TAB>text" or JSON topics (requests); a file called collection, corpus or documents holds
     "id<TAB>text" of items. JSON lines with "query" and "hits", as rerankers take them, are
     requests, items and candidates at once.
     """
-    files = (
-        sorted(path for path in src.iterdir() if path.is_file() and not path.name.startswith("."))
-        if src.is_dir()
-        else [src]
-    )
+    files = [src]
+    if src.is_dir():
+        inside = [path for path in src.iterdir() if path.is_file()]
+        files = sorted(path for path in inside if not path.name.startswith("."))
     by_table: dict[str, list[Source]] = {}
     for path in files:
         for table, source in _recognised(path, encoding).items():
@@ -64,10 +67,9 @@ def trec(src: Path, encoding: str) -> dict[str, Source]:
 
 
 def _recognised(path: Path, encoding: str) -> dict[str, Source]:
+    """Return the tables of one file, by its first line and its name."""
     first = next((text for _, text in lines(path, encoding, silent)), "")
-    of_items = any(
-        word in path.name.lower() for word in ("collection", "corpus", "documents", "docs")
-    )
+    of_items = any(word in path.name.lower() for word in ITEM_FILES)
     table = "items" if of_items else "requests"
     fields = first.split()
     if first.lstrip().startswith("{") and '"hits"' in first:
@@ -79,27 +81,17 @@ def _recognised(path: Path, encoding: str) -> dict[str, Source]:
             ),
         }
     if first.lstrip().startswith("{"):
-        return {
-            table: converted(
-                path,
-                encoding,
-                "item_id title text" if of_items else "request_id text",
-                _document if of_items else _query,
-            )
-        }
+        if of_items:
+            return {table: converted(path, encoding, "item_id title text", _document)}
+        return {table: converted(path, encoding, "request_id text", _query)}
     if len(fields) == RUN and _is_number(fields[3]) and _is_number(fields[4]):
         return {"candidates": _by_line(path, encoding, "query_id item_id rank score tag", _run)}
     if len(fields) == QRELS and _is_number(fields[3]):
         return {"judgements": _by_line(path, encoding, "query_id item_id grade", _judgement)}
     if "\t" in first:
-        return {
-            table: _by_line(
-                path,
-                encoding,
-                "item_id text" if of_items else "request_id text",
-                _item if of_items else _topic,
-            )
-        }
+        if of_items:
+            return {table: _by_line(path, encoding, "item_id text", _item)}
+        return {table: _by_line(path, encoding, "request_id text", _topic)}
     raise DataError(
         f"{path} is of no layout of TREC known here; its first line reads {first[:200]!r}: topics"
         " are id<TAB>text or JSON, judgements qid 0 docid grade, runs qid Q0 docid rank score tag"
@@ -122,15 +114,15 @@ def _hits(record: dict[str, Any]) -> Iterator[Fields]:
 
 
 def _passages(path: Path, encoding: str) -> Records:
-    """The texts of all hits; a passage that several queries found, once."""
+    """Return the texts of all hits; a passage that several queries found, once."""
 
     def read(progress: Progress) -> Iterator[Record]:
-        told: set[str] = set()
+        seen: set[str] = set()
 
         def texts(record: dict[str, Any]) -> Iterator[Fields]:
             for hit in record["hits"]:
-                if str(hit["docid"]) not in told:
-                    told.add(str(hit["docid"]))
+                if str(hit["docid"]) not in seen:
+                    seen.add(str(hit["docid"]))
                     yield {"item_id": str(hit["docid"]), "text": hit["content"]}
 
         yield from converted(
@@ -140,10 +132,10 @@ def _passages(path: Path, encoding: str) -> Records:
     return Records(path, ("item_id", "text"), read)
 
 
-def _by_line(path: Path, encoding: str, columns: str, made: Made) -> Records:
+def _by_line(path: Path, encoding: str, columns: str, row: RowOf) -> Records:
     def read(progress: Progress) -> Iterator[Record]:
         for line, text in lines(path, encoding, progress):
-            yield Record(line, text, made(text))
+            yield Record(line, text, row(text))
 
     return Records(path, tuple(columns.split()), read)
 
@@ -171,53 +163,59 @@ def _run(text: str) -> Fields | str:
 
 
 def _topic(text: str) -> Fields | str:
-    one, tab, words = text.partition("\t")
-    return {"request_id": one, "text": words} if tab else "no tab between id and text"
+    query_id, tab, words = text.partition("\t")
+    return {"request_id": query_id, "text": words} if tab else "no tab between id and text"
 
 
 def _item(text: str) -> Fields | str:
-    one, tab, words = text.partition("\t")
-    return {"item_id": one, "text": words} if tab else "no tab between id and text"
+    item_id, tab, words = text.partition("\t")
+    return {"item_id": item_id, "text": words} if tab else "no tab between id and text"
 
 
 def _tsv(path: Path, encoding: str) -> Source:
-    """Judgements of BEIR, with a header (query-id, corpus-id, score) or without; `part` is the file
-    they stand in.
+    """Return judgements of BEIR, with a header (query-id, corpus-id, score) or without.
+
+    `part` is the name of the file.
     """
-    part, names = inner_name(path).removesuffix(".tsv"), ["query-id", "corpus-id", "score"]
-    first = next((text.split("\t") for _, text in lines(path, encoding, silent)), names)
+    part = inner_name(path).removesuffix(".tsv")
+    first = next((text.split("\t") for _, text in lines(path, encoding, silent)), list(NAMES))
     headed = not _is_number(first[-1])
-    if headed and (lacking := [name for name in names if name not in first]):
-        raise DataError(
-            f"{path} has no column {lacking[0]}, it has {', '.join(first)}: BEIR's are"
-            f" {', '.join(names)}"
-        )
-    # the 0 of TREC may stand between
-    at = [first.index(name) for name in names] if headed else [0, len(first) - 2, len(first) - 1]
-    if at[1] < 1:
-        raise DataError(
-            f"{path}: its first line reads {first!r}: query, document and grade with tabs between"
-            " are needed"
-        )
+    places = _places(path, first, headed)
 
     def read(progress: Progress) -> Iterator[Record]:
         for n, (line, text) in enumerate(lines(path, encoding, progress)):
             fields = text.split("\t")
-            if n or not headed:
-                wrong = f"wrong number of fields: {len(fields)} instead of {len(first)}"
-                row = (
-                    {
-                        "query_id": fields[at[0]],
-                        "item_id": fields[at[1]],
-                        "grade": fields[at[2]],
-                        "part": part,
-                    }
-                    if len(fields) == len(first)
-                    else wrong
-                )
-                yield Record(line, text, row)
+            if headed and n == 0:
+                continue
+            if len(fields) != len(first):
+                reason = f"wrong number of fields: {len(fields)} instead of {len(first)}"
+                yield Record(line, text, reason)
+                continue
+            values = [fields[position] for position in places]
+            row = dict(zip(("query_id", "item_id", "grade"), values))
+            yield Record(line, text, {**row, "part": part})
 
     return Records(path, ("query_id", "item_id", "grade", "part"), read, line=2 if headed else 1)
+
+
+def _places(path: Path, first: list[str], headed: bool) -> list[int]:
+    """Return where query, document and grade stand in a line of judgements."""
+    if headed:
+        lacking = [name for name in NAMES if name not in first]
+        if lacking:
+            raise DataError(
+                f"{path} has no column {lacking[0]}, it has {', '.join(first)}: BEIR's are"
+                f" {', '.join(NAMES)}"
+            )
+        places = [first.index(name) for name in NAMES]
+    else:
+        places = [0, len(first) - 2, len(first) - 1]  # the 0 of TREC may stand between
+    if places[1] < 1:
+        raise DataError(
+            f"{path}: its first line reads {first!r}: query, document and grade with tabs between"
+            " are needed"
+        )
+    return places
 
 
 def _is_number(text: str) -> bool:
@@ -228,49 +226,36 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _held(src: Path, name: str) -> Path | None:
+def _file_of(src: Path, name: str) -> Path | None:
+    """Return the file of a table, perhaps packed; None where it is not there."""
     if not src.is_dir():
         raise DataError(
             f"{src} is no folder: name the folder of corpus.jsonl, queries.jsonl and qrels/"
         )
-    return next(
-        (
-            path
-            for ending in ("", ".gz", ".zip")
-            if (path := src / f"{name}.jsonl{ending}").exists()
-        ),
-        None,
-    )
+    paths = [src / f"{name}.jsonl{ending}" for ending in ("", ".gz", ".zip")]
+    return next((path for path in paths if path.exists()), None)
 
 
 def _document(record: dict[str, Any]) -> Iterator[Fields]:
     yield {
-        "item_id": _identity(record),
+        "item_id": _id(record),
         "title": record.get("title"),
         "text": record.get("text") or record.get("contents"),
-        "metadata": (
-            json.dumps(record["metadata"], ensure_ascii=False) if record.get("metadata") else None
-        ),
+        "metadata": _metadata(record),
     }
 
 
 def _query(record: dict[str, Any]) -> Iterator[Fields]:
     words = record.get("text") or record.get("query") or record.get("title")
-    yield {
-        "request_id": _identity(record),
-        "text": words,
-        "metadata": (
-            json.dumps(record["metadata"], ensure_ascii=False) if record.get("metadata") else None
-        ),
-    }
+    yield {"request_id": _id(record), "text": words, "metadata": _metadata(record)}
 
 
-def _identity(record: dict[str, Any]) -> Any:
-    return next(
-        (
-            record[name]
-            for name in ("_id", "id", "qid", "query_id", "docid", "number")
-            if record.get(name) is not None
-        ),
-        None,
-    )
+def _metadata(record: dict[str, Any]) -> str | None:
+    metadata = record.get("metadata")
+    return json.dumps(metadata, ensure_ascii=False) if metadata else None
+
+
+def _id(record: dict[str, Any]) -> Any:
+    """Return the id of a document or query, whatever its name."""
+    values = [record[name] for name in IDS if record.get(name) is not None]
+    return values[0] if values else None

@@ -21,7 +21,7 @@ from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors, known_encoder
@@ -170,9 +170,9 @@ class AlphaRec(NetMethod, ScoringRecommender):
             )
         )
 
-    def _make_net(self) -> TextFront:
+    def _make_net(self) -> TextItemEncoder:
         hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
-        return TextFront(
+        return TextItemEncoder(
             torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True
         )
 
@@ -184,7 +184,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
         others = rows.take(owners)
         others = others.keep(others.values != np.repeat(items, others.lengths))
         to = next(self._net.parameters()).device
-        people = self._net.of(torch.from_numpy(self._people(others)).to(to))
+        people = self._net.encode(torch.from_numpy(self._people(others)).to(to))
         where, against = (
             torch.from_numpy(items.astype(np.int64)).to(to),
             torch.from_numpy(drawn).to(to),
@@ -202,7 +202,9 @@ class AlphaRec(NetMethod, ScoringRecommender):
         """(n, D) -> (n, width) of unit length; zero where the vector is."""
         net = self._ready()
         mapped = (
-            net.of(torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device))
+            net.encode(
+                torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
+            )
             .cpu()
             .numpy()
         )
@@ -223,7 +225,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
                 asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
             )
             people[list(texts)] = (1 - share) * people[list(texts)] + share * said
-        scores: np.ndarray = people @ self._ready().all().cpu().numpy().T
+        scores: np.ndarray = people @ self._ready().all_items().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
         scores[~people.any(axis=1)] = -np.inf
         return scores

@@ -1,9 +1,9 @@
-"""GenPAS: how training windows are drawn is a setting like any other, and worth choosing."""
+"""GenPAS: choose how training windows are sampled, as one chooses any other setting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,25 +25,32 @@ PAPER = Paper(
     "At equal steps the three presets differ by more than seeds do, the setting chosen on"
     " validation is not below the best of them, and learning from last events only is worst",
 )
-DRAWS = 100_000  # windows that a setting is judged by before anything is trained
+DRAWS = 100_000  # windows sampled to judge a setting before anything is trained
+
+Exponents: TypeAlias = tuple[float, float, float]  # alpha, beta, gamma of a WindowSampler
 
 
 @dataclass(eq=False)
 class GenPAS(Recommender):
-    """Tries ways of cutting training windows out of histories on one model, and keeps the one that
-    validation likes best.
+    """Trains one model with several ways of sampling windows, and keeps the best on validation.
 
-    A way has three exponents (`data.sampling.WindowSampler`; their form is reconstructed): which
-    sequence, which target, how much before it. Of all, the `shortlist` is trained whose targets are
-    most like the held-out ones (KL divergence) with the most different windows a target, by mean
-    rank.
+    A way has three exponents (`data.sampling.WindowSampler`): which sequence, which target, how
+    many events before it. Only `shortlist` ways are trained: those whose targets are most like the
+    held-out ones (KL divergence) and that give the most different windows per target, by mean rank.
+
+    Differs from the paper: the form of the exponents is reconstructed.
     """
 
     model: SequenceRecommender = field(default_factory=GRU4Rec)
+    """The net over sequences that is trained."""
     alphas: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Exponents tried for the choice of the sequence, by its length."""
     betas: tuple[float, ...] = (0.0, 1.0, 2.0)
+    """Exponents tried for the choice of the target, by its position."""
     gammas: tuple[float, ...] = (0.0, 1.0, float("inf"))
+    """Exponents tried for the number of events before the target; inf: all of them."""
     shortlist: int = 3
+    """Number of ways that are trained."""
 
     model_: SequenceRecommender = field(init=False, repr=False)
 
@@ -69,66 +76,61 @@ class GenPAS(Recommender):
         learned = data if valid is not None or cut is None else cut.train
         if cut is None or not (learned.sequences.rows.lengths > 1).any():
             self.model_ = replace(self.model).fit(data, run, valid)
-            self.fit_report_ = {
-                "chosen": self.model.sampler,
-                "why": "nobody has the 3 events needed to choose",
-            }
+            reason = "no user has the 3 events needed to choose"
+            self.fit_report_ = {"chosen": self.model.sampler, "why": reason}
             return
         ways = list(product(self.alphas, self.betas, self.gammas))
-        judged = self._judged(ways, learned, cut, run)
-        tried: list[dict[str, Any]] = []
-        fitted: list[SequenceRecommender] = []
-        best = sorted(range(len(ways)), key=lambda at: judged[at]["rank"])[: self.shortlist]
-        for at in run.progress(best, "training with each way of drawing", len(best)):
-            model = replace(self.model, sampler=",".join(f"{one:g}" for one in ways[at]))
-            fitted.append(model.fit(learned, run, cut))
+        figures = self._judged(ways, learned, cut, run)
+        best = sorted(range(len(ways)), key=lambda position: figures[position]["rank"])
+        best = best[: self.shortlist]
+        trials: list[dict[str, Any]] = []
+        models: list[SequenceRecommender] = []
+        for position in run.progress(best, "training with each way of drawing", len(best)):
+            sampler = ",".join(f"{exponent:g}" for exponent in ways[position])
+            model = replace(self.model, sampler=sampler).fit(learned, run, cut)
             values = [value for _, value in model.fit_report_.get("validation", [])]
-            tried.append(
-                {
-                    "sampler": model.sampler,
-                    "validation NDCG@10": max(values, default=0.0),
-                    **judged[at],
-                }
-            )
-        chosen = int(np.argmax([one["validation NDCG@10"] for one in tried]))
-        self.model_ = fitted[chosen]
+            trial = {"sampler": sampler, "validation NDCG@10": max(values, default=0.0)}
+            trials.append({**trial, **figures[position]})
+            models.append(model)
+        self.model_ = models[int(np.argmax([trial["validation NDCG@10"] for trial in trials]))]
         self.fit_report_ = {
             "chosen": self.model_.sampler,
-            "tried": tried,
+            "tried": trials,
             "learned_on": "validation" if valid else "an inner cut",
         }
 
     def _judged(
-        self, ways: Sequence[tuple[float, float, float]], learned: Dataset, cut: Split, run: Run
+        self, ways: Sequence[Exponents], learned: Dataset, cut: Split, run: Run
     ) -> list[dict[str, float]]:
-        """For every way: KL divergence in nats of what it draws from what was held out, different
-        windows a target, mean rank of the two.
+        """Return the figures of every way before training.
+
+        "kl" is the KL divergence in nats of its targets from the held-out ones, "windows a target"
+        the number of different windows, and "rank" the mean of the ranks by the two.
         """
-        rows = learned.sequences.rows
-        _, held = cut.queries("valid")
-        wanted = _shares(held.values[held.values >= 0], len(learned.catalogue))
-        out = []
-        for way in ways:
-            owner, target, shown = WindowSampler(*way).draw(
-                rows.lengths, DRAWS, run.rng("genpas", *map(str, way))
-            )
-            items = rows.values[rows.offsets[:-1][owner] + target]
-            drawn = _shares(items, len(learned.catalogue))
-            different = len(np.unique(np.stack([owner, target, shown]), axis=1).T)
-            out.append(
-                {
-                    "kl": round(float((drawn * np.log(drawn / wanted)).sum()), 5),
-                    "windows a target": round(different / len(np.unique(items)), 3),
-                }
-            )
-        by_kl, by_windows = (
-            np.argsort([one["kl"] for one in out]),
-            np.argsort([-one["windows a target"] for one in out]),
-        )
+        _, targets = cut.queries("valid")
+        held_out = _shares(targets.values[targets.values >= 0], len(learned.catalogue))
+        figures = [self._figures(exponents, learned, held_out, run) for exponents in ways]
+        by_kl = np.argsort([figure["kl"] for figure in figures])
+        by_windows = np.argsort([-figure["windows a target"] for figure in figures])
         for order in (by_kl, by_windows):
-            for rank, at in enumerate(order.tolist()):
-                out[at]["rank"] = out[at].get("rank", 0) + rank / 2
-        return out
+            for rank, position in enumerate(order.tolist()):
+                figures[position]["rank"] = figures[position].get("rank", 0) + rank / 2
+        return figures
+
+    def _figures(
+        self, exponents: Exponents, learned: Dataset, held_out: np.ndarray, run: Run
+    ) -> dict[str, float]:
+        """Return the divergence and the windows per target of DRAWS windows sampled one way."""
+        rows = learned.sequences.rows
+        rng = run.rng("genpas", *map(str, exponents))
+        users, positions, lengths = WindowSampler(*exponents).draw(rows.lengths, DRAWS, rng)
+        items = rows.values[rows.offsets[:-1][users] + positions]
+        shares = _shares(items, len(learned.catalogue))
+        windows = np.unique(np.stack([users, positions, lengths]), axis=1).shape[1]
+        return {
+            "kl": round(float((shares * np.log(shares / held_out)).sum()), 5),
+            "windows a target": round(windows / len(np.unique(items)), 3),
+        }
 
     def restrict(self, queries: Queries) -> Queries:
         return self.model_.restrict(queries)
@@ -138,6 +140,6 @@ class GenPAS(Recommender):
 
 
 def _shares(rows: np.ndarray, items: int) -> np.ndarray:
-    """(items,) shares of events, each item counted once more than it occurs."""
+    """Return (items,) shares of events, after adding one event to every item."""
     counts = np.bincount(rows, minlength=items) + 1.0
     return counts / counts.sum()

@@ -1,6 +1,4 @@
-"""Graph heuristic: the items a few steps after your last ones, most similar first; nothing is
-trained.
-"""
+"""Graph heuristic: recommend items a few steps after the last ones, without any training."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -30,44 +28,41 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class GraphHeuristic(Recommender):
-    """Follows the arrows "bought next" one to three steps from your last items and puts the most
-    similar items first; if that wins, a benchmark has a shortcut.
+    """Recommends items one to three steps after your last items in a graph of consecutive events.
 
-    Ring h of an anchor holds the items at exactly h steps in the graph of consecutive events. Each
-    ring gives its budget of places, best score first: cosine of the items' vectors, in ring 1 plus
-    `ring_weight` x log(1 + count) / the anchor's largest. TGH-1 of the paper is last_budget=(7, 2,
-    1), previous_budget=(); TGH-2 is the default. Places left empty take what the rings have left,
-    in the same order, then the items most similar to the last one, which comes last itself. Scores
-    fall by steps: a whole step for each turn of that order, the item's own score within.
+    Where that wins, a benchmark has a shortcut. Ring h of an anchor holds the items at exactly h
+    steps from it. Each ring fills its budget of the list, best score first: the cosine of the
+    items' vectors, in ring 1 plus `ring_weight` * log(1 + count) / the anchor's largest. TGH-1 of
+    the paper is last_budget=(7, 2, 1), previous_budget=(); TGH-2 is the default. Empty places are
+    filled with the remaining items of the rings, in the same order, then with the items most
+    similar to the last one, which itself comes last. Scores fall by a constant for each turn of
+    that order; within a turn they are the items' own.
 
     Differs from the paper: vectors come from the events or from TF-IDF, not from a language model;
-    budgets are shares of any k; excluded items take no place of a budget; an item that has neither
-    an arrow nor a vector is no anchor, the one before it is.
+    budgets are shares of any k; excluded items use up no budget; an item that has neither an edge
+    nor a vector is no anchor, the one before it is.
     """
 
     last_budget: tuple[int, ...] = (5, 1)
-    """Places of a list for rings 1, 2, ... around the last item."""
+    """Shares of a list, in items, for rings 1, 2, ... around the last item."""
     previous_budget: tuple[int, ...] = (3, 1)
-    """The same around the item before; empty: it is not used."""
+    """The same around the item before the last; empty: that item is not used."""
     ring_weight: float = 0.5
-    """Of the count's logarithm beside the cosine, in ring 1."""
+    """Weight of the count's logarithm, added to the cosine in ring 1."""
     vectors: Literal["events", "texts"] = "events"
-    """What items are compared by."""
+    """Source of the vectors that items are compared by: their users, or TF-IDF of their texts."""
     dims: int = 128
     """Singular directions of a vector."""
 
     counts_: sp.csr_matrix = field(init=False, repr=False)
-    """(N, N) how often j comes right after i; no diagonal."""
+    """(N, N) number of times that item j comes right after item i; the diagonal is empty."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) float32 of unit length; zero: nothing known."""
+    """(N, D) float32 vectors of unit length; zero for an item of which nothing is known."""
 
     def __post_init__(self) -> None:
         budget = (*self.last_budget, *self.previous_budget)
-        if (
-            not self.last_budget
-            or any(type(places) is not int or places < 0 for places in budget)
-            or not sum(budget)
-        ):
+        has_wrong = any(type(share) is not int or share < 0 for share in budget)
+        if not self.last_budget or has_wrong or not sum(budget):
             raise DataError(
                 f"last_budget is {self.last_budget}, previous_budget {self.previous_budget}: whole"
                 " numbers from 0, not all 0"
@@ -82,191 +77,221 @@ class GraphHeuristic(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        counts = transitions(
-            data.sequences.rows, len(self.items_), {1: 1.0}, None, run.workers
-        ).tocoo()
-        different = counts.row != counts.col
-        self.counts_ = sp.csr_matrix(
-            (counts.data[different], (counts.row[different], counts.col[different])),
-            shape=counts.shape,
-        )
-        matrix = (
-            _scaled_events(data.sequences.rows, len(self.items_))
-            if self.vectors == "events"
-            else tfidf(data.item_texts)
-        )
-        filled = np.diff(matrix.indptr) > 0
-        self.vectors_ = np.zeros((len(self.items_), 1), np.float32)
-        if filled.any() and min(matrix.shape) > 1:
-            self.vectors_ = svd_vectors(matrix, self.dims, run.seed) * filled[:, None]
+        rows = data.sequences.rows
+        n = len(self.items_)
+        counts = transitions(rows, n, {1: 1.0}, None, run.workers).tocoo()
+        differs = counts.row != counts.col
+        edges = (counts.row[differs], counts.col[differs])
+        self.counts_ = sp.csr_matrix((counts.data[differs], edges), shape=counts.shape)
+        is_by_events = self.vectors == "events"
+        matrix = _normalized_events(rows, n) if is_by_events else tfidf(data.item_texts)
+        has_vector = np.diff(matrix.indptr) > 0
+        self.vectors_ = np.zeros((n, 1), np.float32)
+        if has_vector.any() and min(matrix.shape) > 1:
+            self.vectors_ = svd_vectors(matrix, self.dims, run.seed) * has_vector[:, None]
         self.fit_report_ = {
             "edges": self.counts_.nnz,
-            "items_without_vector": int((~filled).sum()),
+            "items_without_vector": int((~has_vector).sum()),
             "dims": self.vectors_.shape[1],
         }
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        """Queries are answered in the order of their last item, so that those who share it share
-        the work on it.
+        """Return the k best items per query.
+
+        Queries are answered in the order of their last items, so that those with the same one
+        share the work on it.
         """
         queries = queries.reindexed(self.items_)
         lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         anchors = self._anchors(queries)
-        out = Rankings.empty(self.items_, len(queries), k)
+        answers = Rankings.empty(self.items_, len(queries), k)
         order = np.argsort(anchors[0], kind="stable")
         order = order[anchors[0][order] >= 0]
         for start, stop in blocks(len(order), len(self.items_)):
-            some = order[start:stop]
-            allowed = queries.take(some).allowed(None if lists is None else lists.take(some))
-            out.rows[some], out.scores[some] = self._answer(
-                [one[some] for one in anchors], allowed, k
-            )
-        return replace(out, notes=short_notes(self.name, queries, out.rows, k))
+            block = order[start:stop]
+            block_lists = None if lists is None else lists.take(block)
+            allowed = queries.take(block).allowed(block_lists)
+            block_anchors = [items[block] for items in anchors]
+            answers.rows[block], answers.scores[block] = self._answer(block_anchors, allowed, k)
+        return replace(answers, notes=short_notes(self.name, queries, answers.rows, k))
 
     def _anchors(self, queries: Queries) -> list[np.ndarray]:
-        """(B,) the last item of every history, and the one before, of those that lead anywhere; -1
-        for none.
+        """Return (B,) the last item of every history, and (B,) the one before it; -1 for none.
+
+        Items without edges and without a vector are skipped. Without a `previous_budget` the
+        second array is left out.
         """
-        useful = (np.diff(self.counts_.indptr) > 0) | self.vectors_.any(axis=1)
-        histories = queries.histories.keep(useful[queries.histories.values])
-        out = []
-        for back in range(2 if self.previous_budget else 1):
-            at = histories.from_end == back
-            out.append(np.full(len(queries), -1, np.int64))
-            out[-1][histories.row_ids[at]] = histories.values[at]
-        return out
+        is_useful = (np.diff(self.counts_.indptr) > 0) | self.vectors_.any(axis=1)
+        histories = queries.histories.keep(is_useful[queries.histories.values])
+        anchors = []
+        for age in range(2 if self.previous_budget else 1):
+            mask = histories.from_end == age
+            items = np.full(len(queries), -1, np.int64)
+            items[histories.row_ids[mask]] = histories.values[mask]
+            anchors.append(items)
+        return anchors
 
     def _answer(
         self, anchors: list[np.ndarray], allowed: np.ndarray, k: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(B, k) rows and scores for the block of queries whose anchors and `allowed` (B, N) items
-        are given; marks off `allowed`.
+        """Return rows and scores (B, k) of a block of queries with these anchors.
+
+        Items that enter a list are removed from `allowed` (B, N).
         """
         budgets = [self.last_budget, self.previous_budget][: len(anchors)]
-        page = _Page(allowed, k, 2 * sum(map(len, budgets)) + 1, 4.0 + self.ring_weight)
-        turns = []
-        for anchor, budget in zip(anchors, budgets, strict=True):
-            who = np.flatnonzero(anchor >= 0)
-            distinct, at = np.unique(anchor[who], return_inverse=True)
-            # 2: above 0, as `heaviest` wants
-            similar = 2 + self.vectors_[distinct] @ self.vectors_.T
-            # as unlike as can be: nobody asks for the same again
-            similar[np.arange(len(distinct)), distinct] = 1
-            turns += [
-                (who, ring, at)
-                for ring in self._rings(
-                    distinct, len(budget), similar, int(page.head.max(initial=0))
-                )
-            ]
-            if anchor is anchors[0]:
-                last = similar, at
-        for turn, places in zip(turns, _scaled(budgets, k), strict=True):
-            page.take(*turn, places)
-        for turn in turns:
-            page.take(*turn, k)
-        known = np.any(self.vectors_, axis=1)
-        page.complete(*last, known[anchors[0]][:, None] & known)
-        return page.rows, page.scores
+        turns = 2 * sum(map(len, budgets)) + 1
+        lists = _ListFiller(allowed, k, turns, 4.0 + self.ring_weight)
+        longest = int(lists.read_at_most.max(initial=0))
+        groups = [self._group(items) for items in anchors]
+        rings = [
+            (group, ring)
+            for group, budget in zip(groups, budgets, strict=True)
+            for ring in self._rings(group, len(budget), longest)
+        ]
+        for (group, ring), size in zip(rings, _scale_budgets(budgets, k), strict=True):
+            lists.add_ring(group, ring, size)
+        for group, ring in rings:
+            lists.add_ring(group, ring, k)
+        has_vector = np.any(self.vectors_, axis=1)
+        lists.complete(groups[0], has_vector[anchors[0]][:, None] & has_vector)
+        return lists.rows, lists.scores
 
-    def _rings(
-        self, anchors: np.ndarray, hops: int, similar: np.ndarray, longest: int
-    ) -> list[sp.csr_matrix]:
-        """(A, N) for each ring: the scores of its items, best first."""
-        n = len(self.items_)
-        every = np.arange(len(anchors))
-        reached = np.zeros((len(anchors), n), dtype=bool)
-        reached[every, anchors] = True
-        ring = sp.csr_matrix(
-            (np.ones(len(anchors), np.float32), (every, anchors)), shape=(len(anchors), n)
-        )
-        out = []
+    def _group(self, anchors: np.ndarray) -> "_AnchorGroup":
+        """Return the distinct anchors of a block of queries (B,), with their similarities."""
+        queries = np.flatnonzero(anchors >= 0)
+        items, rows = np.unique(anchors[queries], return_inverse=True)
+        similarity = 2 + self.vectors_[items] @ self.vectors_.T  # above 0, as `heaviest` requires
+        # an anchor is the least similar to itself: nobody wants the same item again
+        similarity[np.arange(len(items)), items] = 1
+        return _AnchorGroup(queries, rows, items, similarity)
+
+    def _rings(self, group: "_AnchorGroup", hops: int, longest: int) -> list[sp.csr_matrix]:
+        """Return the scores (A, N) of each ring's items: at most `longest` a row, best first."""
+        shape = group.similarity.shape
+        anchor_rows = np.arange(shape[0])
+        is_reached = np.zeros(shape, dtype=bool)
+        is_reached[anchor_rows, group.items] = True
+        ones = np.ones(len(anchor_rows), np.float32)
+        ring = sp.csr_matrix((ones, (anchor_rows, group.items)), shape=shape)
+        rings = []
         for hop in range(hops):
-            step = sp.csr_matrix(ring @ self.counts_)
-            row = np.repeat(every, np.diff(step.indptr))
-            new = ~reached[row, step.indices]
-            row, col, bounds = row[new], step.indices[new], np.r_[0, np.cumsum(new)][step.indptr]
-            reached[row, col] = True
-            scores = similar[row, col]
-            if hop == 0 and len(row):
-                logs = np.log1p(step.data[new])
-                most = np.zeros(len(anchors), np.float32)
-                np.maximum.at(most, row, logs)
-                scores = scores + np.float32(self.ring_weight) * logs / most[row]
-            ring = sp.csr_matrix(
-                (np.ones(len(row), np.float32), col, bounds), shape=(len(anchors), n)
-            )
-            out.append(
-                heaviest(sp.csr_matrix((scores, col, bounds), shape=(len(anchors), n)), longest)
-            )
-        return out
+            ring = self._next_ring(ring, is_reached)
+            rows = np.repeat(anchor_rows, np.diff(ring.indptr))
+            scores = group.similarity[rows, ring.indices]
+            if hop == 0:
+                logs = np.log1p(ring.data)
+                largest = np.zeros(len(anchor_rows), np.float32)
+                np.maximum.at(largest, rows, logs)
+                scores = scores + np.float32(self.ring_weight) * logs / largest[rows]
+            scored = sp.csr_matrix((scores, ring.indices, ring.indptr), shape=shape)
+            rings.append(heaviest(scored, longest))
+            ring.data[:] = 1
+        return rings
+
+    def _next_ring(self, ring: sp.csr_matrix, is_reached: np.ndarray) -> sp.csr_matrix:
+        """Return the counts (A, N) of steps from a ring to items not reached before.
+
+        The new items are marked in `is_reached` (A, N).
+        """
+        steps = sp.csr_matrix(ring @ self.counts_)
+        rows = np.repeat(np.arange(steps.shape[0]), np.diff(steps.indptr))
+        is_new = ~is_reached[rows, steps.indices]
+        columns = steps.indices[is_new]
+        is_reached[rows[is_new], columns] = True
+        offsets = np.r_[0, np.cumsum(is_new)][steps.indptr]
+        return sp.csr_matrix((steps.data[is_new], columns, offsets), shape=steps.shape)
 
 
-class _Page:
-    """Lists of a block of queries, filled from the front; what stands in one is marked off
-    `allowed`.
-    """
+@dataclass(frozen=True, eq=False)
+class _AnchorGroup:
+    """The distinct anchors of a block of queries."""
+
+    queries: np.ndarray
+    """(Q,) queries of the block that have an anchor."""
+    rows: np.ndarray
+    """(Q,) position in `items` of each query's anchor."""
+    items: np.ndarray
+    """(A,) item rows of the anchors."""
+    similarity: np.ndarray
+    """(A, N) 2 + the cosine of each item and the anchor; 1 for the anchor itself."""
+
+
+class _ListFiller:
+    """Lists of a block of queries, filled from the front in turns."""
 
     def __init__(self, allowed: np.ndarray, k: int, turns: int, step: float) -> None:
-        self.allowed, self.k, self.turns, self.step = allowed, k, turns, step
+        """Make empty lists of k items out of `allowed` (B, N), which is changed in place.
+
+        Each of `turns` turns has scores lower by `step` than the turn before.
+        """
+        self.allowed = allowed
+        self.k = k
+        self.turns_left = turns
+        self.step = step
         self.rows = np.full((len(allowed), k), -1, np.int32)
         self.scores = np.full((len(allowed), k), -np.inf, np.float32)
         self.filled = np.zeros(len(allowed), np.int64)
-        # as many items of a ring hold k that are allowed, if it has them
-        self.head = k + allowed.shape[1] - allowed.sum(axis=1)
+        # that many items of a ring include k allowed ones, if the ring has them
+        self.read_at_most = k + allowed.shape[1] - allowed.sum(axis=1)
 
-    def take(self, who: np.ndarray, ring: sp.csr_matrix, at: np.ndarray, places: int) -> None:
-        """Give queries `who` up to `places` allowed items of row `at` of the ring, from its front."""
-        self.turns -= 1
-        unfinished = self.filled[who] < self.k
-        who, at = who[unfinished], at[unfinished]
-        lengths = np.minimum(ring.indptr[at + 1] - ring.indptr[at], self.head[who])
-        entries = np.arange(lengths.sum()) + np.repeat(
-            ring.indptr[at] - np.cumsum(lengths) + lengths, lengths
-        )
-        items, scores = Ragged.of_lengths(lengths, ring.indices[entries]), ring.data[entries]
-        free = self.allowed[who[items.row_ids], items.values]
-        items, scores = items.keep(free), scores[free]
+    def add_ring(self, group: _AnchorGroup, ring: sp.csr_matrix, size: int) -> None:
+        """Append to each query's list up to `size` allowed items of its anchor's ring (A, N)."""
+        self.turns_left -= 1
+        is_unfinished = self.filled[group.queries] < self.k
+        queries = group.queries[is_unfinished]
+        entries = _row_heads(ring, group.rows[is_unfinished], self.read_at_most[queries])
+        items = entries.with_values(ring.indices[entries.values])
+        is_allowed = self.allowed[queries[items.row_ids], items.values]
+        items = items.keep(is_allowed)
+        scores = ring.data[entries.values][is_allowed]
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
-        taken = rank < np.minimum(places, self.k - self.filled)[who][items.row_ids]
-        owner, item = who[items.row_ids[taken]], items.values[taken]
-        place = self.filled[owner] + rank[taken]
-        self.rows[owner, place], self.scores[owner, place] = (
-            item,
-            scores[taken] + self.turns * self.step,
-        )
-        self.allowed[owner, item] = False
-        self.filled += np.bincount(owner, minlength=len(self.filled))
+        is_added = rank < np.minimum(size, self.k - self.filled)[queries][items.row_ids]
+        owners = queries[items.row_ids[is_added]]
+        added = items.values[is_added]
+        positions = self.filled[owners] + rank[is_added]
+        self.rows[owners, positions] = added
+        self.scores[owners, positions] = scores[is_added] + self.turns_left * self.step
+        self.allowed[owners, added] = False
+        self.filled += np.bincount(owners, minlength=len(self.filled))
 
-    def complete(self, similar: np.ndarray, at: np.ndarray, known: np.ndarray) -> None:
-        """Fill what is empty with the allowed items of the highest entries in row `at` of
-        `similar`, where `known` (B, N).
+    def complete(self, group: _AnchorGroup, mask: np.ndarray) -> None:
+        """Fill the lists with the allowed items most similar to the anchors.
+
+        All queries must have an anchor; only items where `mask` (B, N) is true are used.
         """
         short = np.flatnonzero(self.filled < self.k)
-        rest = np.where(self.allowed[short] & known[short], similar[at[short]], -np.inf)
-        rows, scores = top_k(rest, self.k)
-        empty = self.k - self.filled[short]
+        similarity = group.similarity[group.rows[short]]
+        candidates = np.where(self.allowed[short] & mask[short], similarity, -np.inf)
+        rows, scores = top_k(candidates, self.k)
         for i, query in enumerate(short.tolist()):
-            self.rows[query, self.filled[query] :] = rows[i, : empty[i]]
-            self.scores[query, self.filled[query] :] = scores[i, : empty[i]]
+            filled = self.filled[query]
+            self.rows[query, filled:] = rows[i, : self.k - filled]
+            self.scores[query, filled:] = scores[i, : self.k - filled]
 
 
-def _scaled(budgets: list[tuple[int, ...]], k: int) -> list[int]:
-    """The places of a list of k for each budget in turn; where they do not divide, the earlier ones
-    round up.
-    """
-    flat = np.array([places for budget in budgets for places in budget])
-    ends = [-(-int(places) * k // int(flat.sum())) for places in np.cumsum(flat)]
+def _row_heads(matrix: sp.csr_matrix, rows: np.ndarray, most: np.ndarray) -> Ragged:
+    """Return the positions in `matrix.data` of each row's first entries, at most `most` (B,)."""
+    starts = matrix.indptr[rows]
+    lengths = np.minimum(matrix.indptr[rows + 1] - starts, most)
+    shift = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return Ragged.of_lengths(lengths, np.arange(lengths.sum()) + shift)
+
+
+def _scale_budgets(budgets: list[tuple[int, ...]], k: int) -> list[int]:
+    """Split k in the proportions of the budgets; earlier ones are rounded up."""
+    shares = np.array([share for budget in budgets for share in budget])
+    total = int(shares.sum())
+    ends = [-(-int(end) * k // total) for end in np.cumsum(shares)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _scaled_events(rows: Ragged, items: int) -> sp.csr_matrix:
-    """(N, U) items by users, each entry divided by the square root of both degrees."""
-    seen = rows.matrix(items)
-    seen.sum_duplicates()
-    seen.data[:] = 1
-    users, counts = np.diff(seen.indptr), np.bincount(seen.indices, minlength=items)
-    return (
-        sp.diags(1 / np.sqrt(np.maximum(counts, 1)))
-        @ seen.T
-        @ sp.diags(1 / np.sqrt(np.maximum(users, 1)))
-    ).tocsr()
+def _normalized_events(rows: Ragged, items: int) -> sp.csr_matrix:
+    """Return (N, U) events of items by users, divided by the square roots of both degrees."""
+    events = rows.matrix(items)
+    events.sum_duplicates()
+    events.data[:] = 1
+    user_degrees = np.diff(events.indptr)
+    item_degrees = np.bincount(events.indices, minlength=items)
+    item_scale = sp.diags(1 / np.sqrt(np.maximum(item_degrees, 1)))
+    user_scale = sp.diags(1 / np.sqrt(np.maximum(user_degrees, 1)))
+    return (item_scale @ events.T @ user_scale).tocsr()

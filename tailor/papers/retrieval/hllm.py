@@ -1,4 +1,4 @@
-"""HLLM: a model of texts under a model of histories."""
+"""HLLM: a model of item texts below a model of histories."""
 
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, Self
@@ -17,7 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.retrieval.sequences import SequenceRecommender, check_blocks
@@ -33,45 +33,47 @@ PAPER = Paper(
     "Items that nobody has chosen are found above id-SASRec and popularity; a pretrained item model"
     " beats hashed words of the same width; a learned projection beats none",
 )
-ALIKE = 0.99  # cosine of texts from which on an item is no negative of another
-NEIGHBOURS = 10  # texts that are looked at for such
+MIN_COSINE = 0.99  # items whose texts are at least this similar are no negatives of each other
+NEIGHBOURS = 10  # most similar texts that are compared with MIN_COSINE
 
 
 @dataclass(eq=False)
 class HLLM(SequenceRecommender):
-    """What an item's text says makes its vector, and a second net reads the history as a sequence
-    of such vectors and says what should come next (Chen et al. 2024).
+    """An item's text gives its vector, and a second net reads the history as such vectors.
 
-    So items are found from their first second on: `with_items`. Differs from the paper (form for a
-    processor, reconstructed): the item model is a frozen sentence encoder under a learned
-    projection of two layers, where the paper trains a language model of 1 to 7 billion weights end
-    to end; the history's net is a small causal transformer; the temperature is fixed; negatives
-    count for all items they stand for.
+    So new items are recommended from their first second: `with_items` (Chen et al. 2024).
+
+    Differs from the paper (a form for CPUs, reconstructed): the item model is a frozen sentence
+    encoder under a learned projection of two layers, where the paper trains a language model of 1
+    to 7 billion weights end to end; the net over histories is a small causal transformer; the
+    temperature is fixed; sampled negatives are weighted for the items they stand for.
     """
 
     encoder: Encoder | str = DEFAULT
-    """Of items' texts; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of item texts; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     width: int = 128
-    """Of item vectors and states."""
+    """Width of item vectors and states."""
     blocks: int = 2
-    """Of the history's net."""
+    """Transformer blocks of the net over histories."""
     heads: int = 2
+    """Attention heads."""
     projection: Literal["net", "linear", "none"] = "net"
-    """Of texts' vectors; none: `width` must be the encoder's."""
+    """Map from text vectors to item vectors; none: `width` must be the encoder's."""
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
     """Share of values zeroed while training."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.07
+    """Cosines of states and item vectors are divided by it."""
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 1e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 0.01
-    """Of matrices."""
+    """Weight decay of matrices."""
     epochs: int = 60
-    """At most."""
+    """Maximum number of epochs."""
 
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' texts, unit length; zero without words."""
+    """(N, D) vectors of item texts, of unit length; zero for an item without text."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -85,21 +87,20 @@ class HLLM(SequenceRecommender):
         return np.array([bool(text.strip()) for text in data.item_texts], dtype=bool)
 
     def _read(self, data: Dataset, run: Run) -> None:
-        encoder, texts = encoder_of(self.encoder), data.item_texts
-        rows = data.catalogue.rows(self.items_.ids.tolist())
-        self.vectors_, self.space_ = (
-            item_vectors(encoder, [texts[row] for row in rows.tolist()], run.progress),
-            encoder.space,
-        )
+        encoder = encoder_of(self.encoder)
+        rows = data.catalogue.rows(self.items_.ids.tolist()).tolist()
+        texts = [data.item_texts[row] for row in rows]
+        self.vectors_ = item_vectors(encoder, texts, run.progress)
+        self.space_ = encoder.space
         if self.projection == "none" and self.width != self.vectors_.shape[1]:
             raise DataError(
                 f"width is {self.width}: without a projection it must be {self.vectors_.shape[1]},"
                 " which the encoder's vectors have"
             )
-        self._same = torch.from_numpy(_alike(self.vectors_))
+        self._text_groups = torch.from_numpy(_group_similar(self.vectors_))
 
-    def _front(self) -> TextFront:
-        return TextFront(
+    def _front(self) -> TextItemEncoder:
+        return TextItemEncoder(
             torch.from_numpy(self.vectors_),
             None if self.projection == "none" else self.width,
             2 * self.width if self.projection == "net" else 0,
@@ -118,43 +119,41 @@ class HLLM(SequenceRecommender):
             targets,
             drawn,
             len(self._chosen),
-            self._same.to(targets.device),
+            self._text_groups.to(targets.device),
         )
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
         return self._chosen if self.negatives is None else super()._drawn(rng)
 
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:
-        """A copy that knows the items of another data set too, by their texts alone; nothing is
-        learned. Raises ModelError for another encoder.
+        """Return a copy that also knows the items of another data set, by their texts.
+
+        Nothing is learned. Raises ModelError for another encoder.
         """
         self._check_fitted()
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        rows = np.flatnonzero(
-            self._readable(items) & (self.items_.rows(items.catalogue.ids.tolist()) < 0)
-        )
-        vectors = item_vectors(
-            encoder, [items.item_texts[row] for row in rows.tolist()], run.progress
-        )
-        more = replace(self)
-        more.__dict__ |= {
-            name: value
-            for name, value in self.__dict__.items()
-            if name.endswith("_") and not name.startswith("_")
-        }
+        is_new = self.items_.rows(items.catalogue.ids.tolist()) < 0
+        rows = np.flatnonzero(self._readable(items) & is_new)
+        texts = [items.item_texts[row] for row in rows.tolist()]
+        vectors = item_vectors(encoder, texts, run.progress)
         ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
-        more.items_ = Vocabulary.of_items(ids)
-        more.vectors_ = np.empty((len(ids), self.vectors_.shape[1]), dtype=np.float32)
-        more.vectors_[more.items_.rows(ids)] = np.concatenate([self.vectors_, vectors])
-        return more
+        extended = replace(self)
+        extended.__dict__ |= self.state()
+        extended.items_ = Vocabulary.of_items(ids)
+        extended.vectors_ = np.empty((len(ids), self.vectors_.shape[1]), dtype=np.float32)
+        extended.vectors_[extended.items_.rows(ids)] = np.concatenate([self.vectors_, vectors])
+        return extended
 
 
-def _alike(vectors: np.ndarray) -> np.ndarray:
-    """(N,) numbers, the same for items whose texts are nearly the same, at once or over others
-    between.
+def _group_similar(vectors: np.ndarray) -> np.ndarray:
+    """Return (N,) group numbers; items whose texts are nearly the same share one.
+
+    Groups are the connected components of the graph of text pairs above MIN_COSINE.
     """
     n = len(vectors)
-    rows, scores = VectorIndex(exact_upto=50_000).build(vectors).search(vectors, min(NEIGHBOURS, n))
-    near = (rows >= 0) & (scores > ALIKE)
-    links = sp.csr_matrix((np.ones(near.sum()), (np.nonzero(near)[0], rows[near])), shape=(n, n))
-    return sp.csgraph.connected_components(links, directed=False)[1].astype(np.int64)
+    index = VectorIndex(exact_upto=50_000).build(vectors)
+    rows, cosines = index.search(vectors, min(NEIGHBOURS, n))
+    is_near = (rows >= 0) & (cosines > MIN_COSINE)
+    edges = (np.nonzero(is_near)[0], rows[is_near])
+    graph = sp.csr_matrix((np.ones(is_near.sum()), edges), shape=(n, n))
+    return sp.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)

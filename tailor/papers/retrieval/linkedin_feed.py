@@ -24,7 +24,7 @@ from tailor.data.splits import Split
 from tailor.errors import DataError, nearest
 from tailor.llm.prompts import SLOT
 from tailor.nn.fitting import Recipe
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import InBatchSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors, known_encoder
@@ -279,7 +279,7 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
         net = self._net
         to = net.texts.device
         of, own, target = (
-            net.of(torch.from_numpy(members).to(to)),
+            net.encode(torch.from_numpy(members).to(to)),
             torch.from_numpy(targets).to(to),
             torch.from_numpy(hard).to(to),
         )
@@ -299,8 +299,8 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
             )
         return torch.stack(losses).mean()
 
-    def _make_net(self) -> TextFront:
-        return TextFront(torch.from_numpy(self.vectors_), self.width, 2 * self.width)
+    def _make_net(self) -> TextItemEncoder:
+        return TextItemEncoder(torch.from_numpy(self.vectors_), self.width, 2 * self.width)
 
     def _encoded(self, encoder: Encoder, prompts: list[str], run: Run = Run()) -> np.ndarray:
         """(B, D) vectors of members' prompts, which are kept nowhere; zero for one that says
@@ -333,11 +333,11 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
             len(prompts), -1
         )
         net, width = self._ready(), self.dims or self.width
-        asked = net.of(torch.from_numpy(members).to(net.texts.device))[:, :width]
+        asked = net.encode(torch.from_numpy(members).to(net.texts.device))[:, :width]
         scores: np.ndarray = (
             (
                 nn.functional.normalize(asked, dim=-1)
-                @ nn.functional.normalize(net.all()[:, :width], dim=-1).T
+                @ nn.functional.normalize(net.all_items()[:, :width], dim=-1).T
             )
             .float()
             .cpu()

@@ -19,8 +19,8 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.losses import NOTHING
-from tailor.nn.pair_scorer import CrossingNet, Pairs
+from tailor.nn.losses import EXCLUDED
+from tailor.nn.pair_scorer import Pairs, PairScorer
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.neighbours import by_cause
 from tailor.training.nets import NetMethod
@@ -167,7 +167,7 @@ class PI2I(NetMethod, CoVisitation):
         stands_for = np.log(room[person] / (max(self.from_lists, 1) * multiplicity))
         stands_for[(column == 0) | stray[some][person, column]] = 0
         scores = self._candidate_scores(pairs) + self._tensor(stands_for.astype(np.float32))
-        logits = torch.full(asked.shape, NOTHING, device=scores.device).index_put(
+        logits = torch.full(asked.shape, EXCLUDED, device=scores.device).index_put(
             (self._tensor(person), self._tensor(column)), scores
         )
         return nn.functional.cross_entropy(
@@ -238,8 +238,8 @@ class PI2I(NetMethod, CoVisitation):
 
     # answering
 
-    def _make_net(self) -> CrossingNet:
-        return CrossingNet(len(self.items_), self.width, self.history_length, self.dropout)
+    def _make_net(self) -> PairScorer:
+        return PairScorer(len(self.items_), self.width, self.history_length, self.dropout)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
         return torch.from_numpy(values).to(self._ready().table.weight.device)
@@ -249,7 +249,7 @@ class PI2I(NetMethod, CoVisitation):
         log_weight = self._tensor(np.log(pairs.weight).astype(np.float32))
         arrays = (
             self._tensor(one.astype(np.int64))
-            for one in (pairs.triggers, pairs.person, pairs.item, pairs.candidate, pairs.age)
+            for one in (pairs.triggers, pairs.user, pairs.item, pairs.candidate, pairs.age)
         )
         faded = self._tensor((pairs.age * np.log(self.history_decay)).astype(np.float32))
         return log_weight + faded + self._ready()(*arrays, log_weight)
@@ -309,11 +309,11 @@ class PI2I(NetMethod, CoVisitation):
         with torch.inference_mode():
             scores = self._candidate_scores(pairs).cpu().numpy().astype(np.float64)
         top = np.full(len(histories), -np.inf)
-        np.maximum.at(top, pairs.person, scores)
-        share = np.exp(scores - top[pairs.person])
-        share /= np.bincount(pairs.person, share, minlength=len(histories))[pairs.person]
+        np.maximum.at(top, pairs.user, scores)
+        share = np.exp(scores - top[pairs.user])
+        share /= np.bincount(pairs.user, share, minlength=len(histories))[pairs.user]
         return sp.csr_matrix(
-            (share.astype(np.float32), (pairs.person, pairs.item)),
+            (share.astype(np.float32), (pairs.user, pairs.item)),
             shape=(len(histories), len(self.items_)),
         )
 

@@ -22,16 +22,15 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.nn.losses import InfoNCE, SampledSoftmax
-from tailor.nn.packing import cut, packed
+from tailor.nn.packing import pack_batches, split_by_budget
 from tailor.nn.text_encoder import (
-    MARKS,
-    MASK,
-    MatchingReader,
-    WordReader,
-    Words,
-    arrays_of,
-    put_arrays,
+    MASK_TOKEN,
+    SPECIAL_TOKENS,
+    TextEncoderNet,
+    TextMatcher,
+    TokenBatch,
 )
+from tailor.nn.weights import load_weights, rename, weights_of
 from tailor.ports.base import Encoder
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
 from tailor.text.attributes import VALUE, Sentences, sentences, tell
@@ -96,7 +95,7 @@ class RecFormer(SequenceRecommender):
     weight_decay: float = 0.01
     """Of matrices."""
     batch_places: int = 4096
-    """Words a batch."""
+    """TokenBatch a batch."""
     pretraining: int = 4
     """Epochs of the first part: in each as many windows as people with two events."""
     epochs: int = 2
@@ -162,14 +161,18 @@ class RecFormer(SequenceRecommender):
         self._beginning = leading(vectors, self.width)
 
     def _keep(self, said: Sentences) -> None:
-        self.spans_, self.said_, self.kinds_ = said.said.offsets, said.said.values, said.kinds
+        self.spans_, self.said_, self.kinds_ = (
+            said.word_rows.offsets,
+            said.word_rows.values,
+            said.kinds,
+        )
 
     def _make_net(self) -> Any:
-        return MatchingReader(self._make_reader(), len(self.items_), self.width, self.temperature)
+        return TextMatcher(self._make_reader(), len(self.items_), self.width, self.temperature)
 
-    def _make_reader(self) -> WordReader:
+    def _make_reader(self) -> TextEncoderNet:
         places = 1 + self.length * self.words
-        return WordReader(
+        return TextEncoderNet(
             len(self.words_),
             self.width,
             self.blocks,
@@ -183,11 +186,11 @@ class RecFormer(SequenceRecommender):
     def _layers(self) -> list[nn.Module]:
         return []  # the reader has its own
 
-    def _text(self, histories: Ragged, reader: WordReader) -> Words:
+    def _text(self, histories: Ragged, reader: TextEncoderNet) -> TokenBatch:
         """The words of histories of item rows, as a reader reads them, in the histories' order."""
         told = Sentences(Ragged(self.spans_, self.said_), self.kinds_).take(histories.values)
-        ends = told.said.offsets[histories.offsets]
-        whole = Ragged(ends, told.said.values)
+        ends = told.word_rows.offsets[histories.offsets]
+        whole = Ragged(ends, told.word_rows.values)
         part = (
             np.arange(len(histories.values))
             - np.repeat(histories.offsets[:-1], histories.lengths)
@@ -197,9 +200,9 @@ class RecFormer(SequenceRecommender):
         grid = np.zeros((3, len(whole), 1 + int(whole.lengths.max(initial=0))), dtype=np.int64)
         place = 1 + np.arange(len(whole.values)) - np.repeat(ends[:-1], whole.lengths)
         grid[:, whole.row_ids, place] = np.stack(
-            [whole.values + MARKS, told.kinds, part[told.said.row_ids]]
+            [whole.values + SPECIAL_TOKENS, told.kinds, part[told.word_rows.row_ids]]
         )
-        return Words(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
+        return TokenBatch(*(as_tensor(one, reader) for one in (*grid, 1 + whole.lengths)))
 
     # learning
 
@@ -210,7 +213,7 @@ class RecFormer(SequenceRecommender):
         shown = np.minimum(shown, self.length)
         starts = rows.offsets[:-1][owner] + target - shown
         before = np.r_[0, np.cumsum(np.diff(self.spans_)[rows.values])]
-        chosen = packed(1 + before[starts + shown] - before[starts], self.batch_places, rng)
+        chosen = pack_batches(1 + before[starts + shown] - before[starts], self.batch_places, rng)
         return [
             Windows(rows.values, starts[some], shown[some], every_place=False) for some in chosen
         ]
@@ -222,9 +225,14 @@ class RecFormer(SequenceRecommender):
             as_tensor(batch.rows[batch.starts + batch.lengths], net),
             as_tensor(self._drawn(rng), net),
         )
-        states = net.states(self._text(_newest_first(batch), net.reader))
+        states = net.states(self._text(_newest_first(batch), net.text_encoder))
         return SampledSoftmax()(
-            states, net.matrix[targets], net.matrix[drawn], targets, drawn, len(self._chosen)
+            states,
+            net.item_vectors[targets],
+            net.item_vectors[drawn],
+            targets,
+            drawn,
+            len(self._chosen),
         )
 
     def _drawn(self, rng: np.random.Generator) -> np.ndarray:
@@ -237,7 +245,7 @@ class RecFormer(SequenceRecommender):
         net: Any = self._net
         targets = batch.rows[batch.starts + batch.lengths]
         histories, items = (
-            net.reader(self._text(one, net.reader))
+            net.text_encoder(self._text(one, net.text_encoder))
             for one in (_newest_first(batch), _alone(targets))
         )
         same = as_tensor(targets, net)
@@ -250,17 +258,22 @@ class RecFormer(SequenceRecommender):
         some = max(1, len(batch.starts) // QUARTER)
         text = self._text(
             _newest_first(replace(batch, starts=batch.starts[:some], lengths=batch.lengths[:some])),
-            net.reader,
+            net.text_encoder,
         )
         hidden = (text.kinds == VALUE) & (
             as_tensor(rng.random(tuple(text.rows.shape)) < HIDDEN, net) == 1
         )
         if not hidden.any():
             return torch.zeros((), device=net.device)
-        states = net.guess(
-            net.reader.everywhere(replace(text, rows=text.rows.masked_fill(hidden, MASK)))[hidden]
+        states = net.masked_word_proj(
+            net.text_encoder.all_positions(
+                replace(text, rows=text.rows.masked_fill(hidden, MASK_TOKEN))
+            )[hidden]
         )
-        targets, table = text.rows[hidden] - MARKS, net.reader.words.weight[MARKS:]
+        targets, table = (
+            text.rows[hidden] - SPECIAL_TOKENS,
+            net.text_encoder.word_embedding.weight[SPECIAL_TOKENS:],
+        )
         drawn = as_tensor(uniform_negatives(len(self.words_), WORDS_DRAWN, rng), net)
         return SampledSoftmax()(
             states, table[targets], table[drawn], targets, drawn, len(self.words_)
@@ -276,9 +289,11 @@ class RecFormer(SequenceRecommender):
     ) -> dict[str, Any]:
         key = run_key(self, data, None if validation is None else validation.split, run)
         net: Any = self._net
-        reader, started = net.reader, time.perf_counter()
+        reader, started = net.text_encoder, time.perf_counter()
         with torch.no_grad():
-            reader.words.weight[MARKS:] = torch.from_numpy(self._beginning).to(reader.device)
+            reader.word_embedding.weight[SPECIAL_TOKENS:] = torch.from_numpy(self._beginning).to(
+                reader.device
+            )
         report: dict[str, Any] = {}
         for name, epochs in {
             "pretraining": self.pretraining,
@@ -287,7 +302,7 @@ class RecFormer(SequenceRecommender):
         }.items():
             if name == "second":
                 self._encode()
-                self.item_weights_ = arrays_of(reader)
+                self.item_weights_ = weights_of(reader)
             if epochs and (rows.lengths > 1).any():
                 left = (
                     None
@@ -298,7 +313,7 @@ class RecFormer(SequenceRecommender):
                     name, epochs, rows, validation, replace(run, deadline_s=left), f"{key}-{name}"
                 )
         if "second" in report and _best(report["second"]) < _best(report["first"]):
-            put_arrays(reader, self.item_weights_)
+            load_weights(reader, self.item_weights_)
             report["second"]["kept"] = "the weights of the first, which validation found better"
         self._keep_weights()
         return {
@@ -355,9 +370,9 @@ class RecFormer(SequenceRecommender):
         was = net.training
         net.eval()
         with torch.no_grad():
-            net.matrix.copy_(
+            net.item_vectors.copy_(
                 nn.functional.normalize(
-                    self._read_by(net.reader, _alone(np.arange(len(self.items_)))), dim=-1
+                    self._read_by(net.text_encoder, _alone(np.arange(len(self.items_)))), dim=-1
                 )
             )
         net.train(was)
@@ -373,14 +388,16 @@ class RecFormer(SequenceRecommender):
 
     def _last_states(self, batch: Windows) -> Tensor:
         net: Any = self._ready()
-        return net.comparable(self._read_by(net.reader, _newest_first(batch))) / self.temperature
+        return (
+            net.comparable(self._read_by(net.text_encoder, _newest_first(batch))) / self.temperature
+        )
 
-    def _read_by(self, reader: WordReader, histories: Ragged) -> Tensor:
+    def _read_by(self, reader: TextEncoderNet, histories: Ragged) -> Tensor:
         """(B, D) what a reader makes of histories, so many words at once."""
         before = np.r_[0, np.cumsum(np.diff(self.spans_)[histories.values])]
         lengths = 1 + np.diff(before[histories.offsets])
         out = torch.empty(len(histories), self.width, device=reader.device)
-        for some in cut(np.argsort(lengths, kind="stable"), lengths, ANSWER_WORDS):
+        for some in split_by_budget(np.argsort(lengths, kind="stable"), lengths, ANSWER_WORDS):
             out[torch.from_numpy(some).to(reader.device)] = reader(
                 self._text(histories.take(some), reader)
             ).float()
@@ -389,9 +406,13 @@ class RecFormer(SequenceRecommender):
     def first_stage(self) -> Self:
         """A copy that answers as the model did before its items' vectors were held still."""
         self._check_fitted()
+        self._ready()
         return self._with(
             net_weights_=self.net_weights_
-            | {f"reader.{name}": one for name, one in self.item_weights_.items()}
+            | {
+                f"text_encoder.{name}": one
+                for name, one in rename(self.item_weights_, self._make_reader()).items()
+            }
         )
 
     def with_items(self, items: Dataset) -> Self:
@@ -399,6 +420,7 @@ class RecFormer(SequenceRecommender):
         knows; nothing is learned.
         """
         self._check_fitted()
+        self._ready()
         told = self._told(items)
         unknown = self.items_.rows(items.catalogue.ids.tolist()) < 0
         rows = np.array(
@@ -416,14 +438,16 @@ class RecFormer(SequenceRecommender):
         order = np.argsort(more.items_.rows(ids))
         more._keep(old.beside(new).take(order))
         reader = self._make_reader()
-        put_arrays(reader, self.item_weights_)
+        load_weights(reader, self.item_weights_)
         with torch.inference_mode():
             vectors = nn.functional.normalize(
                 more._read_by(reader.eval(), _alone(more.items_.rows(ids[len(self.items_) :]))),
                 dim=-1,
             )
         more.net_weights_ = self.net_weights_ | {
-            "matrix": np.concatenate([self.net_weights_["matrix"], vectors.numpy()])[order]
+            "item_vectors": np.concatenate([self.net_weights_["item_vectors"], vectors.numpy()])[
+                order
+            ]
         }
         return more
 

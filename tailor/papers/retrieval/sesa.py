@@ -23,7 +23,7 @@ from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.item_encoders import TextFront
+from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import SampledSoftmax
 from tailor.ports.base import Encoder
 from tailor.text.cached import asking, item_vectors
@@ -48,7 +48,7 @@ class ConceptNet(nn.Module):
 
     def __init__(self, texts: Tensor, concepts: int, free: bool, count: float = 10.0) -> None:
         super().__init__()
-        self.front, self.free = TextFront(texts, concepts), free
+        self.front, self.free = TextItemEncoder(texts, concepts), free
         self.count = nn.Parameter(torch.full((concepts,), count))
         self._all: Tensor | None = None
 
@@ -69,7 +69,7 @@ class ConceptNet(nn.Module):
         where the vector is.
         """
         return (
-            self.shares(self.front.of(texts))
+            self.shares(self.front.encode(texts))
             * self.counts().sqrt()
             * texts.any(dim=-1, keepdim=True)
         )
@@ -262,7 +262,7 @@ class SESA(NetMethod, ScoringRecommender):
         """(n, D) vectors of texts -> (n, C): above 0 where a concept is more likely named than not."""
         net = self._ready()
         out: np.ndarray = (
-            net.front.of(torch.from_numpy(vectors).to(net.count.device)).float().cpu().numpy()
+            net.front.encode(torch.from_numpy(vectors).to(net.count.device)).float().cpu().numpy()
         )
         return out
 

@@ -10,7 +10,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.splits import last_out
 from tailor.errors import DataError
-from tailor.papers.retrieval.graph_heuristic import GraphHeuristic, _scaled
+from tailor.papers.retrieval.graph_heuristic import GraphHeuristic, _scale_budgets
 from tailor.testing.data import tiny_data
 
 # a is followed by b twice and by c once; b by d; d by e; f stands alone
@@ -100,7 +100,7 @@ def test_an_unknown_last_item_is_passed_over():
     [(10, [5, 1, 3, 1]), (20, [10, 2, 6, 2]), (1, [1, 0, 0, 0]), (3, [2, 0, 1, 0])],
 )
 def test_budgets_are_shares_of_k(k, expected):
-    assert _scaled([(5, 1), (3, 1)], k) == expected
+    assert _scale_budgets([(5, 1), (3, 1)], k) == expected
 
 
 @pytest.mark.parametrize("settings", [{"last_budget": (7, 2, 1), "previous_budget": ()}, {}])
@@ -195,7 +195,7 @@ def test_nothing_to_go_on_is_said():
     method = by_hand()
     stranger, short = method.recommend([Query(), Query(history=History.of("a"))], 7)
     assert not stranger.ids and stranger.notes == ("GraphHeuristic: no known item in the history",)
-    assert short.notes == ("GraphHeuristic: 6 of 7 items could be scored",)
+    assert short.notes == ("GraphHeuristic: fewer than 7 items can be recommended",)
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from tailor.core.run import Run
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
-from tailor.papers.retrieval.hllm import HLLM, _alike
+from tailor.papers.retrieval.hllm import HLLM, _group_similar
 from tailor.text.hashing import HashingEncoder
 
 
@@ -78,7 +78,7 @@ def test_items_of_another_encoder_are_refused(fitted):
 
 def test_twins_are_not_told_from_each_other():
     vectors = np.eye(4, dtype=np.float32)[[0, 1, 0, 2, 1]]
-    assert _alike(vectors).tolist() == [0, 1, 0, 2, 1]
+    assert _group_similar(vectors).tolist() == [0, 1, 0, 2, 1]
 
 
 @pytest.mark.parametrize("negatives", [10, 100, None])

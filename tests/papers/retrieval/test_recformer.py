@@ -14,7 +14,7 @@ from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
-from tailor.nn.text_encoder import MARKS, MASK, WordReader
+from tailor.nn.text_encoder import MASK_TOKEN, SPECIAL_TOKENS, TextEncoderNet
 from tailor.papers.retrieval.recformer import RecFormer, _newest_first
 from tailor.retrieval.sequences import Windows
 from tailor.text.attributes import VALUE
@@ -74,8 +74,8 @@ def test_windows_are_turned_round():
 
 def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
     rows = fitted.items_.rows(["tea0", "snow3"])
-    text = fitted._text(Ragged.of([rows, rows[:1]]), fitted._ready().reader)
-    told = [fitted.words_.ids[row - MARKS] for row in text.rows[0, 1:].tolist()]
+    text = fitted._text(Ragged.of([rows, rows[:1]]), fitted._ready().text_encoder)
+    told = [fitted.words_.ids[row - SPECIAL_TOKENS] for row in text.rows[0, 1:].tolist()]
     assert told == ["title", "tea", "kettle", "model", "0", "title", "snow", "boot", "model", "3"]
     assert (
         text.kinds[0].tolist() == [0, 1, 2, 2, 2, 2, 1, 2, 2, 2, 2]
@@ -87,19 +87,26 @@ def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
 def test_items_are_encoded_once_an_epoch_then_held_still(monkeypatch):
     made, encode = [], RecFormer._encode
     monkeypatch.setattr(
-        RecFormer, "_encode", lambda self: encode(self) or made.append(self._net.matrix.clone())
+        RecFormer,
+        "_encode",
+        lambda self: encode(self) or made.append(self._net.item_vectors.clone()),
     )
     fitted = model(pretraining=1, epochs=3, second=2).fit(shop(), ONE)
     assert len(made) == 4  # before each epoch of the first part of tuning, and after it
-    np.testing.assert_array_equal(fitted.net_weights_["matrix"], made[-1].numpy())
+    np.testing.assert_array_equal(fitted.net_weights_["item_vectors"], made[-1].numpy())
     first = fitted.first_stage()
-    np.testing.assert_array_equal(first.net_weights_["matrix"], fitted.net_weights_["matrix"])
+    np.testing.assert_array_equal(
+        first.net_weights_["item_vectors"], fitted.net_weights_["item_vectors"]
+    )
     assert any(
-        (first.net_weights_[f"reader.{name}"] != fitted.net_weights_[f"reader.{name}"]).any()
+        (
+            first.net_weights_[f"text_encoder.{name}"]
+            != fitted.net_weights_[f"text_encoder.{name}"]
+        ).any()
         for name in fitted.item_weights_
     )
     for name, one in fitted.item_weights_.items():
-        np.testing.assert_array_equal(first.net_weights_[f"reader.{name}"], one)
+        np.testing.assert_array_equal(first.net_weights_[f"text_encoder.{name}"], one)
 
 
 def test_the_second_part_is_left_where_validation_finds_it_worse(monkeypatch):
@@ -110,7 +117,7 @@ def test_the_second_part_is_left_where_validation_finds_it_worse(monkeypatch):
     fitted = model(pretraining=0, epochs=1, second=2, patience=9).fit(shop(), ONE)
     assert "kept" in fitted.fit_report_["second"]
     for name, one in fitted.item_weights_.items():
-        np.testing.assert_array_equal(fitted.net_weights_[f"reader.{name}"], one)
+        np.testing.assert_array_equal(fitted.net_weights_[f"text_encoder.{name}"], one)
 
 
 @pytest.mark.parametrize("negatives", [10, 100, None])
@@ -137,13 +144,15 @@ def test_hidden_words_are_guessed_better_with_time(monkeypatch):
 
 
 def test_names_of_attributes_are_never_hidden(monkeypatch):
-    seen, everywhere = [], WordReader.everywhere
+    seen, all_positions = [], TextEncoderNet.all_positions
     monkeypatch.setattr(
-        WordReader, "everywhere", lambda self, text: seen.append(text) or everywhere(self, text)
+        TextEncoderNet,
+        "all_positions",
+        lambda self, text: seen.append(text) or all_positions(self, text),
     )
     model(pretraining=1, epochs=1, second=0).fit(shop(), ONE)
-    assert any((one.rows == MASK).any() for one in seen)
-    assert all((one.kinds[one.rows == MASK] == VALUE).all() for one in seen)
+    assert any((one.rows == MASK_TOKEN).any() for one in seen)
+    assert all((one.kinds[one.rows == MASK_TOKEN] == VALUE).all() for one in seen)
 
 
 def test_items_join_by_words_that_are_known(fitted):
@@ -157,8 +166,8 @@ def test_items_join_by_words_that_are_known(fitted):
     assert "new" not in asked(fitted, "violin0", k=40)  # a copy was made
     old = fitted.items_.rows(["tea0", "snow7"])
     np.testing.assert_array_equal(
-        more.net_weights_["matrix"][more.items_.rows(["tea0", "snow7"])],
-        fitted.net_weights_["matrix"][old],
+        more.net_weights_["item_vectors"][more.items_.rows(["tea0", "snow7"])],
+        fitted.net_weights_["item_vectors"][old],
     )
 
 

@@ -8,7 +8,7 @@ from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.text.cached import CachedEncoder
 from tailor.text.hashing import HashingEncoder
-from tailor.text.people import DAY_MS, UserTextEncoder
+from tailor.text.user_texts import DAY_MS, UserTextEncoder
 
 ENCODER = HashingEncoder(64)
 

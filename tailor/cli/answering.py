@@ -1,0 +1,214 @@
+"""`tailor profile`, `tailor generate` and `tailor act`."""
+
+import json as json_lines
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tailor.cli.asking import ids_of, query_of
+from tailor.cli.showing import print_json, say, table
+from tailor.core.methods import Agent, Generator, Method, Profiler
+from tailor.core.saving import load, load_titles
+from tailor.data.nouns import Evidence, Output, Profile, Query, Turn, plain
+from tailor.errors import DataError, ModelError
+from tailor.evaluation.explanation_text import clean_title, quote_title
+
+COMMANDS = {
+    "Recommender": "`tailor recommend`",
+    "Predictor": "`tailor predict`",
+    "Profiler": "`tailor profile`",
+    "Generator": "`tailor generate`",
+    "Agent": "`tailor act`",
+}
+
+
+def opened(folder: Path, kind: type[Any]) -> Any:
+    """Load a model of one kind. Raises ModelError naming the command of another kind."""
+    method = load(folder)
+    if isinstance(method, kind):
+        return method
+    names = [base.__name__ for base in type(method).__mro__]
+    command = next((COMMANDS[name] for name in names if name in COMMANDS), "`tailor methods`")
+    raise ModelError(f"{folder} holds a {method.name}, no {kind.__name__}; ask it by {command}")
+
+
+def _with_text(method: Method, query: Query, text: str) -> Query:
+    """Return the query with a text. Raises DataError for words that the model would not read."""
+    if text.strip() and not method.answers_text():
+        raise DataError(f'--text "{text[:60]}": {method.name} reads no text, so it changes nothing')
+    return replace(query, text=text)
+
+
+def profile_command(
+    model: Path,
+    history: list[str] | None,
+    user: str | None,
+    data_folder: Path | None,
+    text: str,
+    json: bool,
+) -> None:
+    method: Profiler = opened(model, Profiler)
+    query = _with_text(method, query_of(model, history, user, data_folder), text)
+    profile = method.profile([query])[0]
+    if json:
+        print_json(plain(profile))
+        return
+    _show_profile(profile, load_titles(model))
+
+
+def _show_profile(profile: Profile, titles: dict[str, str]) -> None:
+    if profile.text:
+        say(profile.text)
+    rows = [
+        [
+            fact.text,
+            "-" if fact.confidence is None else f"{fact.confidence:.2f}",
+            _evidence_text(fact.evidence, titles),
+        ]
+        for fact in profile.facts
+    ]
+    if rows:
+        table(["fact", "confidence", "because of"], rows)
+    values = [[name, json_lines.dumps(plain(value))] for name, value in profile.attributes.items()]
+    if values:
+        table(["attribute", "value"], values)
+    say(*profile.notes)
+
+
+def _evidence_text(evidence: tuple[Evidence, ...], titles: dict[str, str], most: int = 3) -> str:
+    return ", ".join(clean_title(titles.get(part.id, part.id)) for part in evidence[:most])
+
+
+def generate_command(
+    model: Path,
+    history: list[str] | None,
+    user: str | None,
+    data_folder: Path | None,
+    text: str,
+    exclude: list[str] | None,
+    keep_seen: bool,
+    context: dict[str, object],
+    out: Path | None,
+    json: bool,
+) -> None:
+    method: Generator = opened(model, Generator)
+    query = _with_text(method, query_of(model, history, user, data_folder, context), text)
+    seen = () if keep_seen else query.history.item_ids
+    output = method.generate([replace(query, exclude=(*ids_of(exclude), *seen))])[0]
+    if output.image is not None:
+        if out is None:
+            raise DataError("the model draws a picture: name a file for it with --out FILE")
+        out.write_bytes(output.image)
+    if json:
+        print_json(plain(output))
+        return
+    _show_output(output, load_titles(model))
+
+
+def _show_output(output: Output, titles: dict[str, str]) -> None:
+    if output.text:
+        say(output.text)
+    rows = [
+        [part.kind, clean_title(part.id), clean_title(titles.get(part.id, "")), f"{part.share:.1%}"]
+        for part in output.evidence[:20]
+    ]
+    if rows:
+        table(["evidence", "id", "title", "share"], rows)
+    say(*output.notes)
+
+
+def act_command(
+    model: Path,
+    history: list[str] | None,
+    user: str | None,
+    data_folder: Path | None,
+    exclude: list[str] | None,
+    turns: Path | None,
+    json: bool,
+) -> None:
+    method: Agent = opened(model, Agent)
+    query = query_of(model, history, user, data_folder)
+    query = replace(query, exclude=ids_of(exclude))
+    titles = load_titles(model)
+    if turns is None:
+        _talk(method, query, titles, json)
+        return
+    dialogues = read_turns(turns)
+    answers = method.act(list(dialogues.values()), [query] * len(dialogues))
+    for dialogue_id, turn in zip(dialogues, answers, strict=True):
+        if json:
+            print_line({"dialogue_id": dialogue_id, **plain(turn)})
+        else:
+            prefix = f"{dialogue_id} " if len(dialogues) > 1 else ""
+            _show_turn(turn, titles, prefix)
+
+
+def _talk(method: Agent, query: Query, titles: dict[str, str], json: bool) -> None:
+    """Keep a dialogue on standard input and output, one line a turn, until the input ends."""
+    dialogue: list[Turn] = []
+    for line in _lines():
+        if line is not None:
+            dialogue.append(Turn("user", line))
+        turn = method.act([dialogue], [query])[0]
+        dialogue.append(turn)
+        if json:
+            print_line(plain(turn))
+        else:
+            _show_turn(turn, titles, "")
+
+
+def _lines() -> Iterator[str | None]:
+    """Yield None to let the agent open the dialogue, then the lines of standard input."""
+    yield None
+    for line in sys.stdin:
+        text = line.strip()
+        if text:
+            yield text
+
+
+def print_line(value: Any) -> None:
+    """Write one line of JSON."""
+    sys.stdout.write(json_lines.dumps(value, ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
+def _show_turn(turn: Turn, titles: dict[str, str], prefix: str) -> None:
+    say(f"{prefix}{turn.speaker}: {turn.text}")
+    if turn.item_ids:
+        names = [f"{quote_title(item, titles)} ({clean_title(item)})" for item in turn.item_ids]
+        say("  items: " + ", ".join(names))
+    say(*turn.notes)
+
+
+def read_turns(path: Path) -> dict[str, list[Turn]]:
+    """Read dialogues from a file of JSON lines, by dialogue id in order of appearance.
+
+    A line is an object with `text`, and perhaps `speaker` ("user" if absent), `item_ids`, `time_ms`
+    and `dialogue_id`. Raises DataError naming the line.
+    """
+    dialogues: dict[str, list[Turn]] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if line.strip():
+            try:
+                values = json_lines.loads(line)
+                turn = _turn(values)
+            except (ValueError, DataError) as error:
+                raise DataError(f"{path}, line {number}: {error}") from None
+            dialogues.setdefault(str(values.get("dialogue_id", "1")), []).append(turn)
+    if not dialogues:
+        raise DataError(f'{path} holds no turns: write lines like {{"text": "a tent for two"}}')
+    return dialogues
+
+
+def _turn(values: Any) -> Turn:
+    if not isinstance(values, dict) or not isinstance(values.get("text"), str):
+        raise DataError('a turn is an object with a "text", as in {"text": "a tent for two"}')
+    time_ms = values.get("time_ms")
+    if time_ms is not None and (isinstance(time_ms, bool) or not isinstance(time_ms, int)):
+        raise DataError(f'"time_ms" is {time_ms!r}: write milliseconds since 1970')
+    item_ids = values.get("item_ids", values.get("items", ()))
+    if not isinstance(item_ids, list | tuple):
+        raise DataError(f'"item_ids" is {item_ids!r}: write a list of ids')
+    return Turn(str(values.get("speaker", "user")), values["text"], tuple(item_ids), time_ms)
