@@ -31,8 +31,8 @@ class Once(Recommender):
         return self.inner.name
 
     @property
-    def uses_lists(self) -> bool:  # type: ignore[override]
-        return self.inner.uses_lists
+    def trains_on_candidates(self) -> bool:  # type: ignore[override]
+        return self.inner.trains_on_candidates
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         if data.lists is not None:

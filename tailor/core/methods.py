@@ -219,7 +219,7 @@ def _checked_answers(name: str, answers: Any, n: int, kind: type[A], asked: str)
 class Recommender(Method):
     """Orders items for queries: those of the whole catalogue, or of candidate lists."""
 
-    uses_lists: ClassVar[bool] = False
+    trains_on_candidates: ClassVar[bool] = False
     """True if fit learns from `data.lists`, the lists of an earlier stage."""
     needs_candidates: ClassVar[bool] = False
     """True if it only orders candidates."""
