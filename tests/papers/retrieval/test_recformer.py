@@ -74,7 +74,7 @@ def test_windows_are_turned_round():
 
 def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
     rows = fitted.items_.rows(["tea0", "snow3"])
-    text = fitted._text(Ragged.of([rows, rows[:1]]), fitted._ready().text_encoder)
+    text = fitted._tokens(Ragged.of([rows, rows[:1]]), fitted._ready().text_encoder)
     told = [fitted.words_.ids[row - SPECIAL_TOKENS] for row in text.rows[0, 1:].tolist()]
     assert told == ["title", "tea", "kettle", "model", "0", "title", "snow", "boot", "model", "3"]
     assert (
@@ -85,10 +85,10 @@ def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
 
 
 def test_items_are_encoded_once_an_epoch_then_held_still(monkeypatch):
-    made, encode = [], RecFormer._encode
+    made, encode = [], RecFormer._encode_items
     monkeypatch.setattr(
         RecFormer,
-        "_encode",
+        "_encode_items",
         lambda self: encode(self) or made.append(self._net.item_vectors.clone()),
     )
     fitted = model(pretraining=1, epochs=3, second=2).fit(shop(), ONE)
@@ -132,10 +132,10 @@ def test_new_items_are_no_negatives(negatives, monkeypatch):
 
 
 def test_hidden_words_are_guessed_better_with_time(monkeypatch):
-    values, guesses = [], RecFormer._guesses
+    values, guesses = [], RecFormer._hidden_word_loss
     monkeypatch.setattr(
         RecFormer,
-        "_guesses",
+        "_hidden_word_loss",
         lambda self, batch, rng: values.append(guesses(self, batch, rng)) or values[-1],
     )
     model(pretraining=20, epochs=1, second=0, guessed=1.0, batch_places=256).fit(shop(), ONE)
