@@ -326,3 +326,26 @@ def _queries_before(
     return Queries(
         data.catalogue, histories, ids, columns, now_ms=now_ms, contexts=data.contexts(ids)
     )
+
+
+def unchosen_impressions(data: Dataset) -> Ragged:
+    """Return, by user, the item rows that the user was shown and never chose.
+
+    All rows are empty for a data set without impressions, or without the users of its requests.
+    """
+    requests = data.tables.get("requests")
+    if "impressions" not in data.tables or requests is None or "user_id" not in requests.columns:
+        return Ragged.of([[]] * len(data.users))
+    pair = ["user_id", "item_id"]
+    impressions = data.tables["impressions"].join(
+        requests.select("request_id", "user_id"), on="request_id"
+    )
+    chosen = data.events.select(pair).unique()
+    unchosen = impressions.select(pair).unique().join(chosen, on=pair, how="anti").sort(pair)
+    users = data.users.codes(unchosen["user_id"])
+    items = data.catalogue.codes(unchosen["item_id"])
+    is_known = (users >= 0) & (items >= 0)
+    users = users[is_known]
+    items = items[is_known]
+    order = np.argsort(users, kind="stable")
+    return Ragged.of_lengths(np.bincount(users, minlength=len(data.users)), items[order])
