@@ -198,10 +198,10 @@ def diff(
 ) -> None:
     """Say what differs between two cards: settings, data, code, random state, and the results where they are comparable."""
     from tailor.bench.cards import read_card
-    from tailor.bench.leaderboard import apart
+    from tailor.bench.leaderboard import compare_cards
     from tailor.cli.showing import say
 
-    say(*(apart(read_card(first), read_card(second)) or ["nothing"]))
+    say(*(compare_cards(read_card(first), read_card(second)) or ["nothing"]))
 
 
 @app.command()

@@ -20,7 +20,6 @@ EXTRAS = {
     "text": ("sentence_transformers",),
     "llm": ("openai", "openvino_genai", "gguf"),
     "serve": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "cryptography", "httpx"),
-    "scale": ("ray",),
 }
 FREE_GB = 2.0  # of disk, below which something will fail before long
 OLDEST_PYTHON = (3, 11)

@@ -12,7 +12,7 @@ from tailor.bench.study import Study, Trial
 from tailor.bench.tune import Search
 from tailor.bench.tune import tune as search_settings
 from tailor.cli.fitting import described
-from tailor.cli.plain import shown
+from tailor.cli.plain import printable
 from tailor.cli.showing import print_json, say, table
 from tailor.core.run import Run
 from tailor.data.splits import Split
@@ -86,7 +86,7 @@ def _teller(minutes: float | None, done: list[Study]) -> Callable[[Study], None]
 
 
 def _tell(line: str) -> None:
-    sys.stderr.write(shown(line) + "\n")  # while a bar is shown, this goes above it
+    sys.stderr.write(printable(line) + "\n")  # while a bar is shown, this goes above it
 
 
 def _show(study: Study, names: dict[str, str], users: int) -> None:

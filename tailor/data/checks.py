@@ -336,10 +336,7 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
     first = np.full(len(counts), len(events), dtype=np.int64)
     np.minimum.at(first, rows, events)
     ids = data.catalogue.ids[seen]
-    numbers = None
-    if all(item_id.isascii() and item_id.isdigit() and len(item_id) <= 15 for item_id in ids):
-        numbers = np.full(len(counts), -1, dtype=np.int64)
-        numbers[seen] = [int(item_id) for item_id in ids]
+    numbers = _numbers_of(ids, seen, len(counts))
     ranks = rankdata(ids.astype(str) if numbers is None else numbers[seen])
     when = _correlation(ranks, first[seen])
     often = _correlation(ranks, counts[seen])
@@ -366,6 +363,15 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
             " renumber the items by chance before other tools see them",
             ids[np.argsort(ranks)][:EXAMPLES].tolist(),
         )
+
+
+def _numbers_of(ids: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray | None:
+    """Return (n,) int64 numbers of the ids at their rows, -1 elsewhere; None where any is none."""
+    if not all(item_id.isascii() and item_id.isdigit() and len(item_id) <= 15 for item_id in ids):
+        return None
+    numbers = np.full(n, -1, dtype=np.int64)
+    numbers[rows] = [int(item_id) for item_id in ids]
+    return numbers
 
 
 def _correlation(ranks: np.ndarray, values: np.ndarray) -> float:
@@ -420,57 +426,35 @@ def _ids(data: Dataset) -> Iterator[Finding]:
 
 def _damaged(data: Dataset, ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:
     """Find ids that a tool has merged, rounded or made of nothing."""
+    cut = f"and different ones may be one now: export {column} as text and import again"
     merged = ids.filter(is_scientific(ids))
     if len(merged):
-        yield Finding(
-            "merged_ids",
-            False,
-            kind,
-            len(merged),
-            f"{len(merged):,} {kind} have ids such as {merged[0]}",
-            "a spreadsheet cut longer numbers, and different ones may be one now: export"
-            f" {column} as text and import again",
-            merged.head(EXAMPLES).to_list(),
-        )
+        says = f"{len(merged):,} {kind} have ids such as {merged[0]}"
+        remedy = f"a spreadsheet cut longer numbers, {cut}"
+        yield _of_ids("merged_ids", kind, merged, says, remedy)
     rounded = ids.filter(is_rounded(ids))
     if len(rounded):
-        yield Finding(
-            "rounded_ids",
-            False,
-            kind,
-            len(rounded),
-            f"{len(rounded):,} {kind} have long ids that end in zeros, such as {rounded[0]}",
-            "a tool kept 15 digits of longer numbers, and different ones may be one now: export"
-            f" {column} as text and import again",
-            rounded.head(EXAMPLES).to_list(),
-        )
-    missing = ids.filter(is_named_missing(ids))
-    if len(missing):
-        rows = sum(
-            int(frame[column].is_in(missing.implode()).sum())
-            for frame in data.tables.values()
-            if column in frame.columns
-        )
-        yield Finding(
-            "ids_named_missing",
-            False,
-            kind,
-            rows,
-            f"{rows:,} rows have a {column} such as {missing[0]!r}, which may stand for none",
-            f"if it does, import again with --missing {missing[0]}",
-            missing.head(EXAMPLES).to_list(),
-        )
+        says = f"{len(rounded):,} {kind} have long ids that end in zeros, such as {rounded[0]}"
+        remedy = f"a tool kept 15 digits of longer numbers, {cut}"
+        yield _of_ids("rounded_ids", kind, rounded, says, remedy)
     control = ids.filter(holds_control(ids))
     if len(control):
-        yield Finding(
-            "control_characters",
-            False,
-            kind,
-            len(control),
-            f"{len(control):,} {kind} have ids with control characters: the service refuses them",
-            "take line ends and tabs out of the ids and import again",
-            [ascii(text) for text in control.head(EXAMPLES)],
-        )
+        says = f"{len(control):,} {kind} have ids with control characters: the service refuses them"
+        remedy = "take line ends and tabs out of the ids and import again"
+        yield _of_ids("control_characters", kind, control, says, remedy)
+    missing = ids.filter(is_named_missing(ids))
+    if len(missing):
+        frames = [frame for frame in data.tables.values() if column in frame.columns]
+        rows = sum(int(frame[column].is_in(missing.implode()).sum()) for frame in frames)
+        says = f"{rows:,} rows have a {column} such as {missing[0]!r}, which may stand for none"
+        remedy = f"if it does, import again with --missing {missing[0]}"
+        yield _of_ids("ids_named_missing", kind, missing, says, remedy)
+
+
+def _of_ids(name: str, kind: str, ids: pl.Series, says: str, remedy: str) -> Finding:
+    """Return an odd finding about ids, with the first of them."""
+    examples = [text if text.isprintable() else ascii(text) for text in ids.head(EXAMPLES)]
+    return Finding(name, False, kind, len(ids), says, remedy, examples)
 
 
 def _floats(ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:

@@ -83,6 +83,10 @@ DATES = (
     r"^(?P<year>\d{4})[\s/.-]+" + MONTH + r"[\s/.-]+(?P<day>\d{1,2})" + CLOCK + ZONE,
 )
 SLASHED = r"^(?P<first>\d{1,2})[-/.](?P<second_number>\d{1,2})[-/.](?P<year>\d{4})" + CLOCK + ZONE
+IN_DIGITS = (
+    r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})?)?"
+    r"(?:(?P<second>\d{2})(?P<part>\d{3})?)?$"
+)
 FORMAT_PARTS = frozenset("aAbBhcCdDeFfgGHIjklmMnpPrRsSTtuUvVwWxXyYzZ%+")
 MONTHS = [
     "january",
@@ -344,15 +348,7 @@ def resolved(
         middle = int(read.median())  # type: ignore[arg-type]
     if middle is not None and middle >= OLD:
         return value, times
-    whole, part = frame[WHOLE].filter(numbers), frame[PART].filter(numbers)
-    options = {name: _instants(whole, part, name) for name in EPOCHS}
-    until = int((time.time() + 2 * 86400) * SECOND)
-    least = MOST * int(numbers.sum())
-    fitting = {
-        name: moments
-        for name, moments in options.items()
-        if int(moments.is_between(RECENT, until).sum()) >= least
-    }
+    fitting = _recent_readings(frame.filter(numbers))
     if fitting:
         raise DataError(_which_unit(label, frame, numbers, lines, value, times.unit, fitting))
     if middle is not None:
@@ -362,6 +358,18 @@ def resolved(
         )
         return value, Times(times.unit, times.counts, [*times.notes, note])
     return value, times
+
+
+def _recent_readings(numbers: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return the moments by each epoch that makes recent times of nearly all numbers."""
+    until = int((time.time() + 2 * 86400) * SECOND)
+    least = MOST * len(numbers)
+    readings = {name: _instants(numbers[WHOLE], numbers[PART], name) for name in EPOCHS}
+    return {
+        name: moments
+        for name, moments in readings.items()
+        if int(moments.is_between(RECENT, until).sum()) >= least
+    }
 
 
 def _which_unit(
@@ -470,10 +478,7 @@ def _from_digits(frame: pl.DataFrame) -> pl.Series | None:
     fits = lengths.is_in([8, 12, 14, 17]) | ((lengths == 10) & (frame[WHOLE] > soon))
     if not numbers.any() or int(fits.fill_null(False).sum()) < MOST * int(numbers.sum()):
         return None
-    groups = text.str.extract_groups(
-        r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})?)?"
-        r"(?:(?P<second>\d{2})(?P<part>\d{3})?)?$"
-    ).struct.unnest()
+    groups = text.str.extract_groups(IN_DIGITS).struct.unnest()
     groups = groups.with_columns(
         pl.col("minute").fill_null(pl.when(pl.col("hour").is_not_null()).then(pl.lit("00"))),
         pl.lit(None, pl.String).alias("half"),

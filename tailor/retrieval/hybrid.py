@@ -54,9 +54,9 @@ class Hybrid(ScoringRecommender):
         self.fit_report_ = {"words": self.words_.fit_report_, "meaning": self.meaning_.fit_report_}
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        by_words = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
-        by_meaning = self.meaning_._scores(queries)
-        return blended(by_words, by_meaning, self.weight)
+        word_scores = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
+        meaning_scores = self.meaning_._scores(queries)
+        return blended(word_scores, meaning_scores, self.weight)
 
 
 def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float = 0.5) -> np.ndarray:
@@ -64,10 +64,10 @@ def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float =
 
     Items without a word in common (0) and without a vector (-inf) get -inf.
     """
-    is_match = (word_scores != 0) | np.isfinite(meaning_scores)
-    words = (1 - weight) * in_deviations(word_scores)
-    total = words + weight * in_deviations(meaning_scores)
-    return np.where(is_match, total, -np.inf).astype(np.float32)
+    word_part = (1 - weight) * in_deviations(word_scores)
+    meaning_part = weight * in_deviations(meaning_scores)
+    is_found = (word_scores != 0) | np.isfinite(meaning_scores)
+    return np.where(is_found, word_part + meaning_part, -np.inf).astype(np.float32)
 
 
 def in_deviations(scores: np.ndarray) -> np.ndarray:

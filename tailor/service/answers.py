@@ -47,7 +47,7 @@ class Question:
 def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
-    documents_by_words = BM25Reranker.without_catalogue(catalogue_language())
+    document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
@@ -77,18 +77,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
 
         Scores are BM25 among the documents; a score s is returned as s / (1 + s).
         """
-        documents = Ranking.of_texts(body.documents)
-        k = min(body.top_n or len(documents), len(documents))
-        ranking = documents_by_words.recommend([Query(text=body.query)], k, [documents])[0]
-        results = [
-            {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
-            for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
-        ]
-        return {
-            "id": _new_request_id(),
-            "results": results,
-            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
-        }
+        return _rerank(document_ranker, body)
 
     return api
 
@@ -193,6 +182,21 @@ def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
     request_id = body.request_id or _new_request_id()
     question = Question(tenant, "search", request_id, body.user_id, body.text)
     return _answer(service, question, ranker, ranking, _listed(catalogue, ranking), notes)
+
+
+def _rerank(ranker: BM25Reranker, body: Rerank) -> dict[str, Any]:
+    documents = Ranking.of_texts(body.documents)
+    k = min(body.top_n or len(documents), len(documents))
+    ranking = ranker.recommend([Query(text=body.query)], k, [documents])[0]
+    results = [
+        {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
+        for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
+    ]
+    return {
+        "id": _new_request_id(),
+        "results": results,
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
+    }
 
 
 def _new_request_id() -> str:
@@ -302,16 +306,20 @@ def _listed(catalogue: Catalogue, ranking: Ranking) -> list[dict[str, Any]]:
     """Return the items of a ranking as answers show them."""
     rows = catalogue.rows
     scored = zip(ranking.ids, ranking.scores.tolist(), strict=True)
-    return [
+    items: list[dict[str, Any]] = [
         {
             "item_id": item_id,
             "position": position,
             "score": round(float(score), 6),
             "title": (rows.get(item_id) or {}).get("title"),
-            **({"details": plain(ranking.details[item_id])} if item_id in ranking.details else {}),
         }
         for position, (item_id, score) in enumerate(scored, 1)
     ]
+    if ranking.details:
+        for item in items:
+            if item["item_id"] in ranking.details:
+                item["details"] = plain(ranking.details[item["item_id"]])
+    return items
 
 
 def _add_reasons(

@@ -84,7 +84,7 @@ class Catalogue:
 
     def _index(self, changed_rows: Sequence[Mapping[str, Any]]) -> None:
         """Add the texts of changed items; outdated texts are skipped, and dropped later."""
-        new_texts: list[tuple[str, str]] = []
+        new_texts: list[tuple[str, str, str]] = []  # item id, words, title
         for row in changed_rows:
             item_id = row["item_id"]
             words = words_of(row)
@@ -100,13 +100,14 @@ class Catalogue:
                 old_text.is_valid = False
                 del self._text_of[item_id]
             if not row["blocked"]:
-                new_texts.append((item_id, words))
-        words_added = [words for _, words in new_texts]
+                new_texts.append((item_id, words, row["title"] or ""))
+        words_added = [words for _, words, _ in new_texts]
+        titles_added = [title for _, _, title in new_texts]
         texts_added = [
             _Text(item_id, row)
-            for row, (item_id, _) in enumerate(new_texts, start=len(self._texts))
+            for row, (item_id, _, _) in enumerate(new_texts, start=len(self._texts))
         ]
-        self._search.add(words_added)
+        self._search.add(words_added, titles_added)
         self._texts += texts_added
         self._text_of |= {text.item_id: text for text in texts_added}
         if (len(self._texts) - len(self._text_of)) * STALE_PART > len(self._texts):

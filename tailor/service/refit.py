@@ -57,10 +57,12 @@ def refit(
 
     The two are compared on the events since the running model was made, which the new one does not
     learn from for that. The model that answers in the end has learned from everything. `force`
-    swaps without comparing. `only` is a condition that events must meet to count; it is kept for
-    the histories that the service hands to the model, and for later refits. Without any, and again
-    after an empty one, events that speak against their item do not count. Raises DataError where no event counts, ModelError
-    for a pipeline that cannot be built.
+    swaps without comparing.
+
+    `only` is a condition that events must meet to count. It is kept for the histories that the
+    service hands to the model and for later refits, until an empty one. Without one, events that
+    speak against their item do not count. Raises DataError where no event counts, ModelError for a
+    pipeline that cannot be built.
     """
     started_ms = now_ms()
     method = build(pipeline)

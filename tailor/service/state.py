@@ -19,6 +19,7 @@ from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReade
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
+from tailor.store.encryption import KeysError
 from tailor.store.engine import UNAVAILABLE, reading
 from tailor.store.events import STAMP, Stamp, read_histories
 from tailor.store.feedback import rule_name
@@ -199,7 +200,13 @@ class Service:
         if not has_any and now_s - looked_s > ATTRIBUTES_S:
             has_any = has_attributes(self.engine, tenant)
             self._attributes[tenant] = (now_s, has_any)
-        return attributes_of(self.engine, tenant, user_id) if has_any else {}
+        if not has_any:
+            return {}
+        try:
+            return attributes_of(self.engine, tenant, user_id)
+        except KeysError as error:  # a damaged row must not cost the user every answer
+            log.error("attributes of a user cannot be read", extra={"error": str(error)})
+            return {}
 
     def note_attributes(self, tenant: str) -> None:
         """Know from now on that the tenant has attributes of users."""

@@ -97,7 +97,7 @@ def test_popular_items_are_drawn_more_often():
     for by in ("popularity", "uniform"):
         items = [
             item
-            for user, _, item, label in told(Outcome("drawn", by=by).learn(data, RNG(0)))
+            for user, _, item, label in told(Outcome("drawn", drawn_by=by).learn(data, RNG(0)))
             if user == "w" and not label
         ]
         share[by] = items.count("hit") / len(items)

@@ -4,6 +4,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import sqlalchemy as sa
 from service.served_shop import SHOP, Client, key, until
 from typer.testing import CliRunner
 
@@ -21,6 +22,7 @@ from tailor.store.events import add_events
 from tailor.store.feedback import CountingRule, read_rule
 from tailor.store.loading import load_dataset
 from tailor.store.models import current_model
+from tailor.store.schema import user_attributes
 from tailor.store.users import upsert_user
 
 DAY_MS = 86_400_000
@@ -205,6 +207,14 @@ def test_a_user_s_attributes_are_the_context_and_the_request_s_own_go_before(cli
     client.ask("/v1/users/eve/data", method="DELETE")
     client.ask("/v1/recommendations", user_id="eve")
     assert asked[-1].context == {}
+
+
+def test_attributes_that_are_damaged_cost_no_answer(client, service, asked, caplog):
+    client.ask("/v1/users/eve", method="PUT", more={"country": "NO"})
+    with writing(service.engine) as connection:
+        connection.execute(sa.update(user_attributes).values(sealed=bytes(40)))
+    client.ask("/v1/recommendations", user_id="eve")
+    assert asked[-1].context == {} and "cannot be read" in caplog.text
 
 
 def test_attributes_that_another_process_wrote_arrive_too(client, service, asked):

@@ -117,16 +117,20 @@ def read_rows(
         _mostly_good(table, file, rejected, n_good)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
-    wanted = {
-        name: "a time" if TABLES[table].columns[name] == TIME else NUMBERS[options.decimal]
-        for name in emptied
-    }
-    notes = [
+    notes = _emptied_notes(table, emptied, examples, NUMBERS[options.decimal])
+    return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
+
+
+def _emptied_notes(
+    table: str, emptied: Mapping[str, int], examples: Mapping[str, str], number: str
+) -> list[str]:
+    """Return notes on the values that could not be read and were left empty."""
+    forms = {name: "a time" if TABLES[table].columns[name] == TIME else number for name in emptied}
+    return [
         f"{table}.{name} could not be read in {n:,} rows and was left empty:"
-        f' "{examples[name][:80]}" is not {wanted[name]}'
+        f' "{examples[name][:80]}" is not {forms[name]}'
         for name, n in emptied.items()
     ]
-    return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
 
 
 def _mostly_good(table: str, file: Source, rejected: list[Bad], n_good: int) -> None:
@@ -168,15 +172,15 @@ def refused(file: Source, bad: Bad) -> DataError:
 
 
 def reject(
-    rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], strict: bool
+    rows: Rows, file: Source, wrong: pl.Series, reasons: Iterable[str], strict: bool
 ) -> Rows:
-    """Move the rows where `where` is true to the rejected ones.
+    """Move the rows where `wrong` is true to the rejected ones.
 
     Their own text is read from the file again.
     """
-    if not where.any():
+    if not wrong.any():
         return rows
-    by_line = dict(zip(rows.frame[LINE].filter(where).to_list(), reasons))
+    by_line = dict(zip(rows.frame[LINE].filter(wrong).to_list(), reasons))
     bad = []
     for block in file.blocks(silent):
         places = block.rows[LINE].cast(pl.Int64)
@@ -185,7 +189,7 @@ def reject(
             bad.append(Bad(line, by_line[line], block.raw(row)))
         if strict and bad:
             raise refused(file, min(bad))
-    good = rows.frame.filter(~where)
+    good = rows.frame.filter(~wrong)
     return Rows(good, rows.rejected + bad, rows.notes, rows.repeats)
 
 
@@ -198,13 +202,7 @@ def _typed(
     """
     frame = _named(table, block, columns)
     frame = frame.with_columns(_tidy(frame[ours], ours, options.missing) for ours in columns)
-    never_null = TABLES[table].never_null
-    checks = [Check(frame[name].is_null(), f"no {name}") for name in never_null]
-    checks += [
-        Check(holds_control(frame[name]), f"{name} holds a control character", frame[name])
-        for name in columns
-        if _is_id(table, name)
-    ]
+    checks = _id_checks(table, frame, columns)
     emptied: dict[str, pl.Series] = {}
     for name in columns:
         texts = frame[name]
@@ -226,6 +224,18 @@ def _typed(
     if bad:
         frame = frame.filter(~pl.col(LINE).is_in([row.line for row in bad]))
     return frame, block.bad + bad, emptied
+
+
+def _id_checks(table: str, frame: pl.DataFrame, columns: Mapping[str, str]) -> list[Check]:
+    """Return the rules for required values and for ids."""
+    never_null = TABLES[table].never_null
+    missing = [Check(frame[name].is_null(), f"no {name}") for name in never_null]
+    control = [
+        Check(holds_control(frame[name]), f"{name} holds a control character", frame[name])
+        for name in columns
+        if _is_id(table, name)
+    ]
+    return missing + control
 
 
 def _named(table: str, block: Block, columns: Mapping[str, str]) -> pl.DataFrame:

@@ -363,11 +363,15 @@ def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block
         [_strings(name, [written(fields.get(name)) for _, fields in rows]) for name in names]
     )
     places = pl.Series(LINE, [record.position for record, _ in rows], dtype=pl.Int64)
-    raws = [clean(record.raw).encode() for record, _ in rows]
+    buffer, spans = _joined([clean(record.raw).encode() for record, _ in rows])
+    return Block(frame.with_columns(places), bad, buffer, spans)
+
+
+def _joined(raws: list[bytes]) -> tuple[bytes, np.ndarray]:
+    """Return the texts of rows as one, and (rows, 2) where each begins and ends."""
     ends = np.cumsum([len(raw) for raw in raws], dtype=np.int64)
     starts = np.r_[0, ends[:-1]] if len(ends) else ends
-    spans = np.stack([starts, ends], 1)
-    return Block(frame.with_columns(places), bad, b"".join(raws), spans)
+    return b"".join(raws), np.stack([starts, ends], 1)
 
 
 def _stray_value(fields: Fields) -> str:

@@ -1,14 +1,15 @@
-"""RecFormer: read a history as one text, made of the sentences of its items."""
+"""RecFormer: a history read as one text, the words of its items."""
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from tailor.core.costs import Cost
+from tailor.core.costs import Cost, Stopwatch
 from tailor.core.defaults import DEFAULT
 from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
@@ -37,6 +38,7 @@ from tailor.text.attributes import VALUE, Sentences, sentences, tell
 from tailor.text.cached import item_vectors
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import leading
+from tailor.training.sequences import TrainingData
 from tailor.training.validation import Validation, run_key
 
 PAPER = Paper(
@@ -47,109 +49,114 @@ PAPER = Paper(
     " more is found than by id-SASRec; the second stage of tuning does not lose what the first"
     " found",
 )
-KINDS = 3  # kinds of words: none, part of an attribute's name, part of its value
-ANSWER_WORDS = 16_384  # words of a batch of texts that are read for an answer
-QUARTER = 4  # words are hidden in one of so many histories
-HIDDEN = 0.15  # share of the words of values that are hidden there
-WORDS_DRAWN = 512  # words drawn as negatives of the hidden ones
-PATIENCE = 3  # maximum patience of the second stage
-# learning rate of the second stage as a share of `lr`: at the full rate it loses what the first
-# stage found
-GENTLER = 0.2
+HISTORY_SHARE = 4  # one of so many histories has words masked
+MASKED_SHARE = 0.15  # share of its words that are masked
+WORD_NEGATIVES = 512  # words that a masked word is told from
+QUERY_WORDS = 16_384  # words of a batch of queries
+KINDS = 3  # kinds of words: none, a name, part of a value
+LAST_PATIENCE = 3  # most validations without a gain in the last stage
+# peak learning rate of the last stage as a share of the others': with the full one it loses what
+# the stage before found
+LAST_LR_SHARE = 0.2
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """A stage of training."""
+    """One of the three stages of training."""
 
     name: str
-    """Name in the report."""
+    """Name in the report and of the checkpoint."""
     epochs: int
-    """Maximum number of epochs."""
     lr: float
-    """Peak learning rate."""
-    patience: int | None
-    """Validations without a better NDCG@10 before the stage stops; None: all epochs."""
-    items: Literal["batch", "epoch", "fixed"]
-    """Where item vectors come from: read in every batch, read before every epoch, or fixed."""
+    patience: int | None = None
+    is_pretraining: bool = False
+    """Whether histories are compared within their batch, masked words predicted, and nothing is
+    validated; else histories are compared with all items.
+    """
+    encodes_items: bool = False
+    """Whether all items are encoded again before every epoch and validation."""
+    fixes_items: bool = False
+    """Whether the items' vectors are computed before the stage, and fixed."""
 
 
 @dataclass(eq=False)
 class RecFormer(SequenceRecommender):
-    """Items and histories are texts, and one small encoder learns to make related texts similar.
+    """Read a history as one text, the words of its items' attributes (Li et al. 2023).
 
-    An item is its attributes as words, a history the words of its items, newest first; the items
-    whose vectors are nearest to the history's are served (Li et al. 2023). Trained in three stages:
-    in pretraining histories are matched with the next items of their batch, and hidden words are
-    guessed; in the first stage of tuning histories are matched with all items, which are encoded
-    once per epoch; in the second stage with the best of these encodings, which stay fixed.
+    One small text encoder reads items and histories (newest item first); items near the history are
+    recommended. It is trained in three stages: histories are compared with the next items of their
+    batch, and masked words are predicted; histories are compared with all items, encoded once an
+    epoch; the same with the best of these encodings fixed.
 
-    Differs from the paper (a form for CPUs, reconstructed): two blocks of width 128 over 12 words
-    of 10 items with full attention in place of a Longformer; word vectors begin as an encoder's
-    vectors of single words, projected on their leading directions; nothing is learned from other
-    shops first; words are hidden in a part of the histories only.
+    Differs from the paper (form for a CPU, reconstructed): two blocks of width 128 over 12 words of
+    10 items with full attention instead of a Longformer; word vectors begin as an encoder's vectors
+    of single words, rotated to their leading directions; no other shop is learned from first; words
+    are masked in a share of the histories.
     """
 
     encoder: Encoder | str = DEFAULT
-    """Encoder of single words, whose vectors training begins with; "default": TAILOR_ENCODER,
-    tailor.toml, else MiniLM.
+    """Encoder of single words for the first word vectors; "default": TAILOR_ENCODER, tailor.toml,
+    else MiniLM.
     """
     attributes: tuple[str, ...] = ("title", "brand", "categories", "text")
-    """Columns of the items that are read, in this order; missing ones are skipped."""
+    """Columns of the items table that are read, where they exist."""
     words: int = 12
-    """Maximum number of words per item, including the names of attributes."""
+    """Words read per item, names of attributes among them."""
     length: int = 10
-    """Most recent events read."""
+    """Most recent events that are read."""
     width: int = 128
     """Width of word vectors and states."""
     blocks: int = 2
-    """Transformer blocks of the encoder."""
+    """Number of transformer blocks of the text encoder."""
     heads: int = 2
-    """Attention heads; must divide the width."""
+    """Attention heads; they must divide the width."""
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.1
-    """Share of values zeroed while training."""
+    """Share of values zeroed during training."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.05
-    """Cosines of histories and items are divided by it."""
+    """Divisor of the cosine of history and item."""
     guessed: float = 0.1
-    """Weight of the loss of hidden words."""
+    """Weight of the loss of masked words."""
     sampler: str = "0,0,inf"
-    """Sampling of windows; "0,0,inf": all users equally often, with any event as the target."""
+    """How training windows are drawn; by default every user as often, any of their events."""
     lr: Annotated[float, Range(1e-4, 3e-3, log=True)] = 1e-3
-    """Peak learning rate of AdamW in pretraining and the first stage (a fifth of it in the second);
-    decays linearly to 1 % over the epochs of the stage.
-    """
+    """Peak learning rate of AdamW in the first two stages; decays linearly to 1 %."""
     weight_decay: float = 0.01
-    """Weight decay of matrices."""
+    """Weight decay of matrices in AdamW."""
     batch_places: int = 4096
-    """Words per batch, padding included."""
+    """Words of a batch, padding included."""
     pretraining: int = 4
-    """Epochs of pretraining; each has as many windows as there are users with two events."""
+    """Epochs of the first stage; each has as many windows as there are users with two events."""
     epochs: int = 2
-    """Maximum number of epochs of the first stage."""
+    """Epochs of the second stage, at most."""
     second: int = 1
-    """Maximum number of epochs of the second stage; 0: there is none."""
+    """Epochs of the third stage, at most; 0: none."""
     patience: int | None = 5
-    """Validations (every epoch) without a better NDCG@10 before the first stage stops, and the
-    second after at most 3; None: all epochs.
+    """Validations (every epoch) without a better NDCG@10 before the second stage stops; the third
+    stops after 3 at most.
     """
 
     words_: Vocabulary = field(init=False, repr=False)
-    """Words of the items that were fitted on."""
-    spans_: np.ndarray = field(init=False, repr=False)
-    """(N + 1,) offsets of each item's words in said_ and kinds_."""
-    said_: np.ndarray = field(init=False, repr=False)
-    """(words,) rows of words_, item by item."""
+    """Words that are read."""
+    offsets_: np.ndarray = field(init=False, repr=False)
+    """(N + 1,) where each item's words begin in word_rows_."""
+    word_rows_: np.ndarray = field(init=False, repr=False)
+    """Rows of words_, item by item."""
     kinds_: np.ndarray = field(init=False, repr=False)
-    """(words,) kind of each word, NAME or VALUE."""
+    """NAME or VALUE, parallel to word_rows_."""
     item_weights_: dict[str, np.ndarray] = field(init=False, repr=False)
     """Weights of the text encoder that encoded the items."""
+    renamed_state: ClassVar[Mapping[str, str]] = {
+        **SequenceRecommender.renamed_state,
+        "spans_": "offsets_",
+        "said_": "word_rows_",
+    }
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_blocks(self.blocks, self.heads, self.width)
-        for name, least in {"words": 2, "pretraining": 0, "second": 0, "guessed": 0}.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        for name, minimum in {"words": 2, "pretraining": 0, "second": 0, "guessed": 0}.items():
+            if getattr(self, name) < minimum:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
         if not self.temperature > 0 or not self.attributes:
             raise DataError(
                 f"temperature is {self.temperature}, attributes {self.attributes}: above 0, and at"
@@ -174,41 +181,42 @@ class RecFormer(SequenceRecommender):
     # texts
 
     def _item_words(self, data: Dataset) -> list[list[tuple[str, int]]]:
-        """Return the (word, kind) pairs of every item of a data set."""
+        """Return the words of every item of a data set, with their kinds."""
         return tell(data.item_table, self.attributes, self.words)
 
-    def _readable(self, data: Dataset) -> np.ndarray:
+    def _describable(self, data: Dataset) -> np.ndarray:
         return np.array([bool(words) for words in self._item_words(data)], dtype=bool)
 
-    def _read(self, data: Dataset, run: Run) -> None:
-        rows = data.catalogue.rows(self.items_.ids.tolist()).tolist()
-        words_of = self._item_words(data)
-        item_words = [words_of[row] for row in rows]
+    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
+        """Learn the vocabulary, the items' words, and the first word vectors."""
+        item_words = self._item_words(training.data)
+        rows = training.data.catalogue.rows(self.items_.ids.tolist())
+        item_words = [item_words[row] for row in rows.tolist()]
         self.words_ = Vocabulary(sorted({word for words in item_words for word, _ in words}))
         self._set_sentences(sentences(item_words, self.words_))
         vectors = item_vectors(encoder_of(self.encoder), self.words_.ids.tolist(), run.progress)
         self._first_word_vectors = leading(vectors, self.width)
+        return {}
 
+    @property
     def _sentences(self) -> Sentences:
-        """Return the sentences of all items."""
-        return Sentences(Ragged(self.spans_, self.said_), self.kinds_)
+        return Sentences(Ragged(self.offsets_, self.word_rows_), self.kinds_)
 
     def _set_sentences(self, item_sentences: Sentences) -> None:
-        """Keep the sentences of all items."""
-        self.spans_ = item_sentences.word_rows.offsets
-        self.said_ = item_sentences.word_rows.values
+        self.offsets_ = item_sentences.word_rows.offsets
+        self.word_rows_ = item_sentences.word_rows.values
         self.kinds_ = item_sentences.kinds
 
     def _make_net(self) -> Any:
-        encoder = self._make_text_encoder()
-        return TextMatcher(encoder, len(self.items_), self.width, self.temperature)
+        text_encoder = self._make_text_encoder()
+        return TextMatcher(text_encoder, len(self.items_), self.width, self.temperature)
 
     def _make_text_encoder(self) -> TextEncoderNet:
         return TextEncoderNet(
-            words=len(self.words_),
-            width=self.width,
-            blocks=self.blocks,
-            heads=self.heads,
+            len(self.words_),
+            self.width,
+            self.blocks,
+            self.heads,
             positions=1 + self.length * self.words,
             kinds=KINDS,
             parts=1 + self.length,
@@ -216,259 +224,232 @@ class RecFormer(SequenceRecommender):
         )
 
     def _layers(self) -> list[nn.Module]:
-        return []  # the text encoder has layers of its own
+        return []  # the text encoder has its own
 
-    def _tokens(self, histories: Ragged, encoder: TextEncoderNet) -> TokenBatch:
-        """Return the words of histories of item rows, in their order, on the encoder's device."""
-        items = self._sentences().take(histories.values)
-        offsets = items.word_rows.offsets[histories.offsets]
-        words = Ragged(offsets, items.word_rows.values)  # by history
-        nth_item = 1 + _positions_in_rows(histories)
-        positions = 1 + _positions_in_rows(words)  # the first token is at 0
-        longest = int(words.lengths.max(initial=0))
-        grid = np.zeros((3, len(words), 1 + longest), dtype=np.int64)  # rows, kinds, parts
-        grid[0, words.row_ids, positions] = words.values + SPECIAL_TOKENS
-        grid[1, words.row_ids, positions] = items.kinds
-        grid[2, words.row_ids, positions] = nth_item[items.word_rows.row_ids]
-        rows, kinds, parts = (as_tensor(array, encoder) for array in grid)
-        return TokenBatch(rows, kinds, parts, as_tensor(1 + words.lengths, encoder))
-
-    def _word_ends(self, items: np.ndarray) -> np.ndarray:
-        """Return (n + 1,) running sums of the numbers of words of items (n,)."""
-        return np.r_[0, np.cumsum(np.diff(self.spans_)[items])]
+    def _token_batch(self, histories: Ragged, text_encoder: TextEncoderNet) -> TokenBatch:
+        """Return the words of histories of item rows; the n-th item's words are part n."""
+        words = self._sentences.take(histories.values)
+        offsets = words.word_rows.offsets[histories.offsets]
+        texts = Ragged(offsets, words.word_rows.values)
+        item_position = np.arange(len(histories.values))
+        part = item_position - np.repeat(histories.offsets[:-1], histories.lengths) + 1
+        # rows, kinds, parts
+        grid = np.zeros((3, len(texts), 1 + int(texts.lengths.max(initial=0))), dtype=np.int64)
+        position = 1 + np.arange(len(texts.values)) - np.repeat(offsets[:-1], texts.lengths)
+        grid[:, texts.row_ids, position] = np.stack(
+            [texts.values + SPECIAL_TOKENS, words.kinds, part[words.word_rows.row_ids]]
+        )
+        arrays = (*grid, 1 + texts.lengths)
+        return TokenBatch(*(as_tensor(array, text_encoder) for array in arrays))
 
     # learning
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """Draw as many windows as users with two events, in batches of like numbers of words."""
-        sampler = self._windows_drawn() or PRESETS["prefix"]
-        owners, targets, lengths = sampler.draw(rows.lengths, int((rows.lengths > 1).sum()), rng)
-        lengths = np.minimum(lengths, self.length)
-        starts = rows.offsets[:-1][owners] + targets - lengths
-        word_ends = self._word_ends(rows.values)
-        word_counts = 1 + word_ends[starts + lengths] - word_ends[starts]
+        """Draw as many windows as there are users with two events, in batches by number of words."""
+        sampler = self._window_sampler() or PRESETS["prefix"]
+        user, target, length = sampler.draw(rows.lengths, int((rows.lengths > 1).sum()), rng)
+        length = np.minimum(length, self.length)
+        starts = rows.offsets[:-1][user] + target - length
+        drawn = Windows(rows.values, starts, length, every_place=False)
+        words_before = np.r_[0, np.cumsum(np.diff(self.offsets_)[rows.values])]
+        word_counts = 1 + words_before[starts + length] - words_before[starts]
         return [
-            Windows(rows.values, starts[batch], lengths[batch], every_place=False)
-            for batch in pack_batches(word_counts, self.batch_places, rng)
+            drawn.take(numbers) for numbers in pack_batches(word_counts, self.batch_places, rng)
         ]
 
-    def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """Return the loss of histories among all items, whose vectors are not trained."""
-        net: Any = self._net
+    def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
+        """Return the loss of histories among all items, whose vectors are fixed."""
+        net: TextMatcher = self._net
         targets = as_tensor(batch.rows[batch.starts + batch.lengths], net)
-        negatives = as_tensor(self._drawn(rng), net)
-        states = net.states(self._tokens(_newest_first(batch), net.text_encoder))
-        return SampledSoftmax()(
-            states,
-            net.item_vectors[targets],
-            net.item_vectors[negatives],
-            targets,
-            negatives,
-            len(self._chosen),
-        )
+        drawn = as_tensor(self._draw_negatives(training.item_rows, rng), net)
+        states = net.states(self._token_batch(_newest_first(batch), net.text_encoder))
+        vectors = net.item_vectors
+        items = len(training.item_rows)
+        return SampledSoftmax()(states, vectors[targets], vectors[drawn], targets, drawn, items)
 
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        return self._chosen if self.negatives is None else super()._drawn(rng)
+    def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return item_rows if self.negatives is None else super()._draw_negatives(item_rows, rng)
 
-    def _contrastive_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """Return the loss of histories among the next items of their batch, and of hidden words."""
-        net: Any = self._net
-        encoder = net.text_encoder
+    def _pretraining_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
+        """Return the loss of histories among the next items of their batch, and of masked words."""
+        net: TextMatcher = self._net
         targets = batch.rows[batch.starts + batch.lengths]
-        states = encoder(self._tokens(_newest_first(batch), encoder))
-        items = encoder(self._tokens(_single_items(targets), encoder))
-        target_rows = as_tensor(targets, net)
-        is_same = target_rows[:, None] == target_rows
-        loss = InfoNCE(self.temperature)(states, items, is_same)
-        if not self.guessed:
-            return loss
-        return loss + self.guessed * self._hidden_word_loss(batch, rng)
+        histories = net.text_encoder(self._token_batch(_newest_first(batch), net.text_encoder))
+        items = net.text_encoder(self._token_batch(_single_items(targets), net.text_encoder))
+        rows = as_tensor(targets, net)
+        loss = InfoNCE(self.temperature)(histories, items, rows[:, None] == rows)
+        return loss + self.guessed * self._masked_word_loss(batch, rng) if self.guessed else loss
 
-    def _hidden_word_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """Return the loss of guessing words that are hidden in a quarter of a batch's histories.
-
-        A share HIDDEN of the words of attribute values is hidden.
-        """
-        net: Any = self._net
-        encoder = net.text_encoder
-        size = max(1, len(batch.starts) // QUARTER)
-        part = replace(batch, starts=batch.starts[:size], lengths=batch.lengths[:size])
-        text = self._tokens(_newest_first(part), encoder)
-        is_drawn = as_tensor(rng.random(tuple(text.rows.shape)) < HIDDEN, net) == 1
-        is_hidden = (text.kinds == VALUE) & is_drawn
-        if not is_hidden.any():
+    def _masked_word_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
+        """Return the loss of predicting masked words of values in a share of the histories."""
+        net: TextMatcher = self._net
+        some = batch.take(np.arange(max(1, len(batch.starts) // HISTORY_SHARE)))
+        text = self._token_batch(_newest_first(some), net.text_encoder)
+        drawn_mask = as_tensor(rng.random(tuple(text.rows.shape)) < MASKED_SHARE, net) == 1
+        mask = (text.kinds == VALUE) & drawn_mask
+        if not mask.any():
             return torch.zeros((), device=net.device)
-        masked = replace(text, rows=text.rows.masked_fill(is_hidden, MASK_TOKEN))
-        states = net.masked_word_proj(encoder.all_positions(masked)[is_hidden])
-        targets = text.rows[is_hidden] - SPECIAL_TOKENS
-        table = encoder.word_embedding.weight[SPECIAL_TOKENS:]
-        negatives = as_tensor(uniform_negatives(len(self.words_), WORDS_DRAWN, rng), net)
-        return SampledSoftmax()(
-            states, table[targets], table[negatives], targets, negatives, len(self.words_)
-        )
+        masked = replace(text, rows=text.rows.masked_fill(mask, MASK_TOKEN))
+        states = net.masked_word_proj(net.text_encoder.all_positions(masked)[mask])
+        targets = text.rows[mask] - SPECIAL_TOKENS
+        table = net.text_encoder.word_embedding.weight[SPECIAL_TOKENS:]
+        drawn = as_tensor(uniform_negatives(len(self.words_), WORD_NEGATIVES, rng), net)
+        words = len(self.words_)
+        return SampledSoftmax()(states, table[targets], table[drawn], targets, drawn, words)
 
-    def _stages(self) -> list[_Stage]:
-        """Return the stages of training, in their order."""
-        patience = None if self.patience is None else min(self.patience, PATIENCE)
-        return [
-            _Stage("pretraining", self.pretraining, self.lr, None, items="batch"),
-            _Stage("first", self.epochs, self.lr, self.patience, items="epoch"),
-            _Stage("second", self.second, self.lr * GENTLER, patience, items="fixed"),
-        ]
+    def _stages(self) -> tuple[_Stage, _Stage, _Stage]:
+        """Return the stages of training in their order."""
+        patience = None if self.patience is None else min(self.patience, LAST_PATIENCE)
+        return (
+            _Stage("pretraining", self.pretraining, self.lr, is_pretraining=True),
+            _Stage("first", self.epochs, self.lr, self.patience, encodes_items=True),
+            _Stage("second", self.second, self.lr * LAST_LR_SHARE, patience, fixes_items=True),
+        )
 
     def _train(
-        self,
-        data: Dataset,
-        rows: Ragged,
-        times_ms: np.ndarray | None,
-        validation: Validation | None,
-        run: Run,
+        self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
-        key = run_key(self, data, None if validation is None else validation.split, run)
-        encoder = self._net.text_encoder
-        started = time.perf_counter()
-        word_vectors = torch.from_numpy(self._first_word_vectors).to(encoder.device)
+        net: TextMatcher = self._net
+        watch = Stopwatch()
+        elapsed = 0.0
         with torch.no_grad():
-            encoder.word_embedding.weight[SPECIAL_TOKENS:] = word_vectors
-        report: dict[str, Any] = {}
+            first = torch.from_numpy(self._first_word_vectors).to(net.device)
+            net.text_encoder.word_embedding.weight[SPECIAL_TOKENS:] = first
+        reports: dict[str, Any] = {}
         for stage in self._stages():
-            if stage.items == "fixed":
+            if stage.fixes_items:
                 self._encode_items()
-                self.item_weights_ = weights_of(encoder)
-            if stage.epochs and (rows.lengths > 1).any():
-                stage_run = _with_time_left(run, started)
-                report[stage.name] = self._train_stage(stage, rows, validation, stage_run, key)
-        self._undo_worse_stage(report)
+                self.item_weights_ = weights_of(net.text_encoder)
+            if stage.epochs and training.has_pairs:
+                elapsed += watch.lap()
+                remaining = None
+                if run.deadline_s is not None:
+                    remaining = max(0.0, run.deadline_s - elapsed)
+                stage_run = replace(run, deadline_s=remaining)
+                reports[stage.name] = self._train_stage(stage, training, validation, stage_run)
+        if "second" in reports and _best_value(reports["second"]) < _best_value(reports["first"]):
+            load_weights(net.text_encoder, self.item_weights_)
+            reports["second"]["kept"] = "the weights of the first, which validation found better"
         self._keep_weights()
-        seconds = round(time.perf_counter() - started, 2)
-        return {"words": len(self.words_), **report, "seconds": seconds}
+        seconds = round(elapsed + watch.lap(), 2)
+        return {"words": len(self.words_), **reports, "seconds": seconds}
 
     def _train_stage(
-        self, stage: _Stage, rows: Ragged, validation: Validation | None, run: Run, key: str
+        self, stage: _Stage, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         """Train one stage, and return its report."""
+        rows = training.rows
         windows = Windows(rows.values, rows.offsets[:-1], rows.lengths)
 
         def batches(rng: np.random.Generator) -> list[Windows]:
-            if stage.items == "epoch":
+            if stage.encodes_items:
                 self._encode_items()
             return self._batches(windows, rows, rng)
 
+        def loss(batch: Windows, rng: np.random.Generator) -> Tensor:
+            if stage.is_pretraining:
+                return self._pretraining_loss(batch, rng)
+            return self._loss(batch, training, rng)
+
         def validate() -> float:
-            if stage.items == "epoch":
+            if stage.encodes_items:
                 self._encode_items()
             return 0.0 if validation is None else validation.value(self)
 
-        is_pretraining = stage.items == "batch"
+        recipe = Recipe(stage.epochs, stage.lr, self.weight_decay, patience=stage.patience)
+        key = run_key(self, training.data, None if validation is None else validation.split, run)
         return fit_net(
             self._net,
             batches,
-            self._contrastive_loss if is_pretraining else self._loss,
+            loss,
             run,
-            Recipe(stage.epochs, stage.lr, self.weight_decay, patience=stage.patience),
-            None if validation is None or is_pretraining else validate,
+            recipe,
+            None if validation is None or stage.is_pretraining else validate,
             f"{key}-{stage.name}",
         )
 
-    def _undo_worse_stage(self, report: dict[str, Any]) -> None:
-        """Restore the weights of the first stage where the second's were worse on validation."""
-        if "second" in report and _best_value(report["second"]) < _best_value(report["first"]):
-            load_weights(self._net.text_encoder, self.item_weights_)
-            report["second"]["kept"] = "the weights of the first, which validation found better"
-
     def _encode_items(self) -> None:
-        """Compute all item vectors with the present weights."""
-        net: Any = self._net
+        """Compute every item's vector with the present text encoder."""
+        net: TextMatcher = self._net
         was_training = net.training
         net.eval()
-        every_item = _single_items(np.arange(len(self.items_)))
         with torch.no_grad():
-            vectors = self._encode_histories(net.text_encoder, every_item)
-            net.item_vectors.copy_(nn.functional.normalize(vectors, dim=-1))
+            items = _single_items(np.arange(len(self.items_)))
+            net.item_vectors.copy_(normalize(self._encode(net.text_encoder, items), dim=-1))
         net.train(was_training)
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         cost = super()._estimate_cost(data, run, valid)
-        all_epochs = self.pretraining + self.epochs + self.second
-        return replace(cost, seconds=cost.seconds * all_epochs / self.epochs)
+        epochs = self.pretraining + self.epochs + self.second
+        return replace(cost, seconds=cost.seconds * epochs / self.epochs)
 
     # answering
 
     def _last_states(self, batch: Windows) -> Tensor:
-        net: Any = self._ready()
-        vectors = self._encode_histories(net.text_encoder, _newest_first(batch))
-        states: Tensor = net.comparable(vectors) / self.temperature
+        net: TextMatcher = self._ready()
+        states = self._encode(net.text_encoder, _newest_first(batch))
+        return net.comparable(states) / self.temperature
+
+    def _encode(self, text_encoder: TextEncoderNet, histories: Ragged) -> Tensor:
+        """Return the states (B, D) of histories, encoded in batches of so many words."""
+        words_before = np.r_[0, np.cumsum(np.diff(self.offsets_)[histories.values])]
+        lengths = 1 + np.diff(words_before[histories.offsets])
+        states = torch.empty(len(histories), self.width, device=text_encoder.device)
+        order = np.argsort(lengths, kind="stable")
+        for numbers in split_by_budget(order, lengths, QUERY_WORDS):
+            text = self._token_batch(histories.take(numbers), text_encoder)
+            rows = torch.from_numpy(numbers).to(text_encoder.device)
+            states[rows] = text_encoder(text).float()
         return states
 
-    def _encode_histories(self, encoder: TextEncoderNet, histories: Ragged) -> Tensor:
-        """Return vectors (B, D) of histories, read in batches of up to ANSWER_WORDS words."""
-        lengths = 1 + np.diff(self._word_ends(histories.values)[histories.offsets])
-        vectors = torch.empty(len(histories), self.width, device=encoder.device)
-        order = np.argsort(lengths, kind="stable")
-        for batch in split_by_budget(order, lengths, ANSWER_WORDS):
-            states = encoder(self._tokens(histories.take(batch), encoder))
-            vectors[torch.from_numpy(batch).to(encoder.device)] = states.float()
-        return vectors
-
     def first_stage(self) -> Self:
-        """Return a copy with the weights of before the second stage."""
+        """Return a copy that answers as the model did before the items' vectors were fixed."""
         self._check_fitted()
         self._ready()
-        item_weights = rename(self.item_weights_, self._make_text_encoder())
-        encoder_weights = {f"text_encoder.{name}": item_weights[name] for name in item_weights}
-        return self._copy_with(net_weights_=self.net_weights_ | encoder_weights)
+        weights = rename(self.item_weights_, self._make_text_encoder())
+        prefixed = {f"text_encoder.{name}": array for name, array in weights.items()}
+        return self._with(net_weights_=self.net_weights_ | prefixed)
 
     def with_items(self, items: Dataset) -> Self:
-        """Return a copy that also knows the items of another data set, by words that it knows.
+        """Return a copy that can recommend the items of another data set too.
 
-        Nothing is learned.
+        New items are read by those of their words that are in the vocabulary; nothing is learned.
         """
         self._check_fitted()
         self._ready()
-        words_of = self._item_words(items)
+        item_words = self._item_words(items)
         is_new = self.items_.rows(items.catalogue.ids.tolist()) < 0
-        rows = [
-            row
-            for row in np.flatnonzero(is_new).tolist()
-            if any(word in self.words_ for word, _ in words_of[row])
-        ]
-        new_ids = items.catalogue.ids[rows].tolist()
-        ids = [*self.items_.ids.tolist(), *new_ids]
-        extended = self._copy_with(items_=Vocabulary.of_items(ids))
-        new_sentences = sentences([words_of[row] for row in rows], self.words_)
+        rows = np.array(
+            [
+                row
+                for row in np.flatnonzero(is_new).tolist()
+                if any(word in self.words_ for word, _ in item_words[row])
+            ],
+            dtype=np.int64,
+        )
+        ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
+        extended = self._with(items_=Vocabulary.of_items(ids))
+        new_sentences = sentences([item_words[row] for row in rows.tolist()], self.words_)
         order = np.argsort(extended.items_.rows(ids))
-        extended._set_sentences(self._sentences().beside(new_sentences).take(order))
-        encoder = self._make_text_encoder()
-        load_weights(encoder, self.item_weights_)
+        extended._set_sentences(self._sentences.beside(new_sentences).take(order))
+        text_encoder = self._make_text_encoder()
+        load_weights(text_encoder, self.item_weights_)
+        new_items = _single_items(extended.items_.rows(ids[len(self.items_) :]))
         with torch.inference_mode():
-            new_items = _single_items(extended.items_.rows(new_ids))
-            new_vectors = extended._encode_histories(encoder.eval(), new_items)
-            new_vectors = nn.functional.normalize(new_vectors, dim=-1)
-        vectors = np.concatenate([self.net_weights_["item_vectors"], new_vectors.numpy()])
-        extended.net_weights_ = self.net_weights_ | {"item_vectors": vectors[order]}
+            vectors = normalize(extended._encode(text_encoder.eval(), new_items), dim=-1)
+        all_vectors = np.concatenate([self.net_weights_["item_vectors"], vectors.numpy()])
+        extended.net_weights_ = self.net_weights_ | {"item_vectors": all_vectors[order]}
         return extended
 
-    def _copy_with(self, **learned: Any) -> Self:
-        """Return a copy of the fitted method with other learned attributes."""
+    def _with(self, **learned: Any) -> Self:
+        """Return a copy with some of the learned state replaced."""
         copy = replace(self)
         copy.__dict__ |= self.state() | learned
         return copy
 
 
-def _with_time_left(run: Run, started: float) -> Run:
-    """Return the run with the seconds that are left of its deadline."""
-    if run.deadline_s is None:
-        return run
-    return replace(run, deadline_s=max(0.0, run.deadline_s - (time.perf_counter() - started)))
-
-
-def _positions_in_rows(rows: Ragged) -> np.ndarray:
-    """Return (m,) the position of each value in its row, from 0."""
-    return np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
-
-
 def _newest_first(batch: Windows) -> Ragged:
-    """Return the items of each window, the last one first."""
+    """Return the items of each window, the last of them first."""
     offsets = np.r_[0, np.cumsum(batch.lengths)]
     age = np.arange(offsets[-1]) - np.repeat(offsets[:-1], batch.lengths)
     last = np.repeat(batch.starts + batch.lengths - 1, batch.lengths)
@@ -481,5 +462,4 @@ def _single_items(rows: np.ndarray) -> Ragged:
 
 
 def _best_value(report: dict[str, Any]) -> float:
-    """Return the best validation of a stage; 0 where there was none."""
     return max((value for _, value in report["validation"]), default=0.0)
