@@ -329,7 +329,7 @@ class PI2I(NetMethod, CoVisitation):
         shape = (len(histories), len(self.items_))
         return sp.csr_matrix((shares.astype(np.float32), (pairs.user, pairs.item)), shape=shape)
 
-    def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:
+    def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         pairs = self._pairs(query.histories)
         with torch.inference_mode():
             parts = np.exp(self._pair_scores(pairs).cpu().numpy().astype(np.float64))
