@@ -15,7 +15,8 @@ Root = Annotated[Path, typer.Option(help="The repository, which holds benchmarks
 def _repository(root: Path) -> None:
     if not (root / "docs" / "papers.toml").is_file():
         raise DataError(
-            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root"
+            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone"
+            " of it with --root"
         )
 
 
