@@ -30,8 +30,9 @@ class Trial:
     value: float | None = None
     """Figure on validation."""
     low: float | None = None
-    """95 % interval over users."""
+    """Lower end of its 95 % interval over users."""
     high: float | None = None
+    """Upper end of the interval."""
     screened: float | None = None
     """Figure on a share of the users."""
     watched: tuple[tuple[int, float], ...] = ()
@@ -58,6 +59,7 @@ class Study:
     """Pipeline, space, split, metric, seen, seed, screen; the same for every run that continues it.
     """
     trials: list[Trial] = field(default_factory=list)
+    """All trials so far, by number."""
 
     def of_state(self, state: str) -> list[Trial]:
         """Return the trials of a state."""

@@ -89,7 +89,8 @@ def page(description: Mapping[str, Any], space: Sequence[Dimension], study: Stud
 <h2>Every trial</h2><div class="scroll">{_table(names, study)}</div>"""
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport"'
-        f' content="width=device-width"><title>Study</title><style>{STYLE}</style>\n{body}\n</html>\n'
+        f' content="width=device-width"><title>Study</title><style>{STYLE}</style>\n{body}\n'
+        "</html>\n"
     )
 
 

@@ -199,19 +199,23 @@ def catalogue_size(method: Method) -> int | None:
     items = method.__dict__.get("items_")
     if isinstance(items, Vocabulary):
         return len(items)
-    sizes = [catalogue_size(part) for part in _methods_in(method.state())]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if known and len(known) == len(sizes) else None
+    total = 0
+    for part in _methods_in(method.state()):
+        size = catalogue_size(part)
+        if size is None:
+            return None
+        total += size
+    return total or None
 
 
-def _checked_answers(name: str, answers: Any, n: int, kind: type[A], asked: str) -> list[A]:
+def _checked_answers(name: str, answers: Any, n: int, kind: type[A], requests: str) -> list[A]:
     """Return a method's answers as a list. Raises ModelError unless they are n of one kind."""
     answers = list(answers)
     wrong = next((answer for answer in answers if not isinstance(answer, kind)), None)
     if wrong is not None:
         raise ModelError(f"{name} is broken: it answered {wrong!r}, not a {kind.__name__}")
     if len(answers) != n:
-        raise ModelError(f"{name} is broken: it gave {len(answers)} answers for {n} {asked}")
+        raise ModelError(f"{name} is broken: it gave {len(answers)} answers for {n} {requests}")
     return answers
 
 

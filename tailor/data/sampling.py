@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tailor.data.arrays import Ragged
 from tailor.errors import DataError
 
 
@@ -83,3 +84,13 @@ def popular_negatives(
 ) -> np.ndarray:
     """`size` rows, with repetition, in proportion to counts ** power (Mikolov et al. 2013)."""
     return _one_of(np.power(counts.astype(np.float64), power), size, rng)
+
+
+def sample_ragged(rows: Ragged, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (n, size) values drawn from each row, with repetition; -1 for an empty row."""
+    draws = rng.random((len(rows), size))
+    positions = (draws * rows.lengths[:, None]).astype(np.int64) + rows.offsets[:-1, None]
+    has_values = np.broadcast_to(rows.lengths[:, None] > 0, positions.shape)
+    values = np.full(positions.shape, -1, dtype=np.int64)
+    values[has_values] = rows.values[positions[has_values]]
+    return values

@@ -195,7 +195,7 @@ def _common_outcome(methods: Mapping[str, Predictor]) -> Outcome:
 def _outcome_text(outcome: Outcome) -> str:
     """Return a description of an outcome's pairs."""
     if outcome.source == "drawn":
-        weighting = "by popularity" if outcome.by == "popularity" else "evenly"
+        weighting = "by popularity" if outcome.drawn_by == "popularity" else "evenly"
         return f"events, and {outcome.negatives} items never chosen for each, drawn {weighting}"
     if outcome.source == "label":
         return f'events, 1 where "{outcome.label}"'

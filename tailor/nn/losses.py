@@ -211,7 +211,8 @@ class _SoftmaxLoss(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, positive, states, negatives, rows, columns, log_weight):  # type: ignore[no-untyped-def]
+    def forward(ctx, *arguments):  # type: ignore[no-untyped-def]
+        positive, states, negatives, rows, columns, log_weight = arguments
         device = states.device.type
         dtype = states.dtype
         if torch.is_autocast_enabled(device):

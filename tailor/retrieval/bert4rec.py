@@ -1,4 +1,4 @@
-"""BERT4Rec: guess hidden events from both sides."""
+"""BERT4Rec: predict masked events from both sides."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,26 +12,29 @@ from tailor.nn.blocks import TransformerBlock
 from tailor.nn.packing import pad_rows
 from tailor.nn.positions import PositionsFromEnd
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
+from tailor.training.sequences import Task
 
 
 @dataclass(eq=False)
 class BERT4Rec(SequenceRecommender):
-    """Learns to fill in events that were hidden anywhere in a history; asked, it fills in one put
-    behind the last (Sun et al. 2019).
+    """Predict masked events of a history from the events on both sides (Sun et al. 2019).
 
-    Differs from the paper: a hidden last event is a training example of its own now and then
-    (`last_rate`), as in the authors' code, and the loss is a softmax over shared negatives. It
-    needs several times the epochs of SASRec; `fit_report_` says why training stopped.
+    In training, random events are masked. For a query, a mask is appended after the last event, and
+    its state is compared with all item vectors. It needs several times the epochs of SASRec;
+    `fit_report_` says why training stopped.
+
+    Differs from the paper: in some windows (`last_rate`) only the last event is masked, as in the
+    authors' code, and the loss is a softmax over shared negatives.
     """
 
     blocks: int = 2
-    """One upon the other."""
+    """Number of transformer blocks."""
     heads: int = 1
-    """Must divide the width."""
+    """Attention heads; they must divide the width."""
     mask_rate: float = 0.4
-    """Of events hidden in a window; .2 for long histories, up to .6 for short ones."""
+    """Share of events masked in a window; 0.2 for long histories, up to 0.6 for short ones."""
     last_rate: float = 0.2
-    """Of windows of which only the last event is hidden."""
+    """Share of windows in which only the last event is masked."""
 
     tokens: ClassVar[int] = 1
     """The mask."""
@@ -57,33 +60,31 @@ class BERT4Rec(SequenceRecommender):
             for _ in range(self.blocks)
         ]
 
-    def _task(
-        self, batch: Windows, rng: np.random.Generator
-    ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
+    def _make_task(self, batch: Windows, rng: np.random.Generator) -> Task:
         # the event after the window is one to learn from too
         lengths = np.minimum(batch.lengths + 1, self.length)
-        rows, real = pad_rows(batch.rows, batch.starts + batch.lengths + 1 - lengths, lengths)
-        last = np.arange(rows.shape[1]) == lengths[:, None] - 1
-        hidden = (rng.random(rows.shape) < self.mask_rate) & real
-        only_last = (
-            (rng.random(len(rows)) < self.last_rate) | ~hidden.any(axis=1) | (not batch.every_place)
-        )
-        hidden = np.where(only_last[:, None], last, hidden)
-        return (
-            np.where(hidden, self._net.items, rows),
+        stops = batch.starts + batch.lengths + 1
+        rows, is_event = pad_rows(batch.rows, stops - lengths, lengths)
+        is_last = np.arange(rows.shape[1]) == lengths[:, None] - 1
+        masked = (rng.random(rows.shape) < self.mask_rate) & is_event
+        only_last = rng.random(len(rows)) < self.last_rate
+        only_last |= ~masked.any(axis=1) | (not batch.every_place)
+        masked = np.where(only_last[:, None], is_last, masked)
+        return Task(
+            np.where(masked, self._net.items, rows),
             {"lengths": as_tensor(lengths, self._net)},
-            np.flatnonzero(hidden),
-            rows[hidden],
+            np.flatnonzero(masked),
+            rows[masked],
         )
 
     def _last_states(self, batch: Windows) -> Tensor:
         net = self._ready()
-        shown = np.minimum(batch.lengths, self.length - 1)
-        rows, _ = pad_rows(batch.rows, batch.starts + batch.lengths - shown, shown)
+        lengths = np.minimum(batch.lengths, self.length - 1)
+        rows, _ = pad_rows(batch.rows, batch.starts + batch.lengths - lengths, lengths)
         rows = np.c_[rows, np.zeros(len(rows), rows.dtype)]
-        rows[np.arange(len(rows)), shown] = net.items
-        states = net.states(net.table(as_tensor(rows, net)), lengths=as_tensor(shown + 1, net))
-        return states[torch.arange(len(rows), device=net.device), as_tensor(shown, net)]
+        rows[np.arange(len(rows)), lengths] = net.items  # the mask
+        states = net.states(net.table(as_tensor(rows, net)), lengths=as_tensor(lengths + 1, net))
+        return states[torch.arange(len(rows), device=net.device), as_tensor(lengths, net)]
 
     @classmethod
     def tiny(cls) -> "BERT4Rec":

@@ -11,14 +11,17 @@ from tailor.retrieval.sequences import SequenceRecommender
 
 @dataclass(eq=False)
 class GRU4Rec(SequenceRecommender):
-    """A state that each event changes, and that predicts the next one (Hidasi et al. 2016).
+    """Predict the next event from a recurrent state (Hidasi et al. 2016).
 
-    Differs from the paper: item vectors are the same at the bottom and at the top, histories are
-    people's and not sessions', and the loss is a softmax over many shared negatives for BPR or TOP1
-    over those of the batch.
+    Gated recurrent layers update the state after each event; it is compared with all item vectors.
+
+    Differs from the paper: inputs and outputs share one table of item vectors, histories are those
+    of users instead of sessions, and the loss is a softmax over many shared negatives instead of
+    BPR or TOP1 over those of the batch.
     """
 
     recurrent_layers: int = 1
+    """Number of recurrent layers."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -19,24 +19,26 @@ from tailor.retrieval.sequences import SequenceRecommender, Windows, check_block
 
 @dataclass(eq=False)
 class HSTU(SequenceRecommender):
-    """Attention that adds like events up in place of averaging them, with biases by distance and by
-    time (Zhai et al. 2024).
+    """Predict the next event by attention that sums similar events (Zhai et al. 2024).
 
-    States and item vectors are compared by cosine over a temperature. Differs from the paper: one
-    stream of items, without actions, and a softmax over negatives that the batch shares. Where the
-    events learned from have no times there is no bias by time; a query without times counts as all
-    at once.
+    Attention without softmax lets many similar events weigh more than one; biases depend on the
+    distance in events and in time. States and item vectors are compared by cosine over a
+    temperature. Where the training data has no times there is no bias by time; a query without
+    times counts as all at once.
+
+    Differs from the paper: one stream of items, without actions, and a softmax over negatives that
+    the batch shares.
     """
 
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
-    """Share of values zeroed while training."""
+    """Share of values zeroed during training."""
     blocks: int = 1
-    """One upon the other."""
+    """Number of HSTU blocks."""
     heads: int = 1
-    """Must divide the width."""
+    """Attention heads; they must divide the width."""
 
     timed_: bool = field(init=False, repr=False)
-    """Whether the events learned from have times."""
+    """Whether the training events have times."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,17 +53,15 @@ class HSTU(SequenceRecommender):
             HSTUBlock(self.width, self.length, self.heads, self.dropout) for _ in range(self.blocks)
         ]
 
-    def _known(self, batch: Windows) -> dict[str, Tensor]:
+    def _layer_inputs(self, batch: Windows) -> dict[str, Tensor]:
         if not self.timed_:
             return {}
-        times, _ = pad_rows(
-            np.zeros(len(batch.rows), np.int64) if batch.times_ms is None else batch.times_ms,
-            batch.starts,
-            batch.lengths,
-        )
-        return {
-            "times_ms": torch.from_numpy(np.where(times == NO_TIME, 0, times)).to(self._net.device)
-        }
+        times = batch.times_ms
+        if times is None:
+            times = np.zeros(len(batch.rows), np.int64)
+        times, _ = pad_rows(times, batch.starts, batch.lengths)
+        times = np.where(times == NO_TIME, 0, times)
+        return {"times_ms": torch.from_numpy(times).to(self._net.device)}
 
     @classmethod
     def tiny(cls) -> "HSTU":

@@ -1,4 +1,4 @@
-"""Item neighbours: items that the same people chose."""
+"""Item neighbours: items that the same users chose."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -20,29 +20,30 @@ SIMILARITIES = ("cosine", "tfidf", "bm25")
 
 @dataclass(eq=False)
 class ItemKNN(ItemToItem):
-    """Items chosen by the same people as those of your history; in what order they were chosen does
-    not count.
+    """Recommend items that were chosen by the same users as those of the history.
 
-    An item is the vector of how often each user chose it. Two items are as similar as the product
-    of their vectors over the product of their lengths plus `shrink`, which keeps pairs that one or
-    two people share from leading. "tfidf" takes square roots of the counts and weighs each user by
-    log((items + 1) / (the user's items + 1)), so that those who choose everything say little;
-    "bm25" weighs users alike, lets counts saturate, mutes popular items by `b`, and divides by
-    nothing. No paper of its own: the classical neighbourhood recommender, with the weights of
-    implicit's (whose logarithm lacks the + 1 of the items).
+    An item is the vector of how often each user chose it; the order of choices does not count. The
+    similarity of two items is the product of their vectors divided by (the product of their lengths
+    plus `shrink`), which keeps pairs that one or two users share from leading. "tfidf" takes square
+    roots of the counts and weighs each user by log((items + 1) / (the user's items + 1)), so that
+    users who choose everything count little; "bm25" weighs users alike, lets counts saturate,
+    damps popular items by `b`, and divides by nothing. No paper of its own: the classical
+    neighbourhood recommender, with the weights of implicit's (whose logarithm lacks the + 1 of the
+    items).
     """
 
     similarity: Annotated[
         Literal["cosine", "tfidf", "bm25"], Choices("cosine", "tfidf", "bm25")
     ] = "cosine"
+    """Weights of the item vectors, and whether they are divided by their lengths."""
     shrink: Annotated[float, Range(0.1, 300.0, log=True)] = 10.0
-    """Added to the product of the lengths; "bm25" has none."""
+    """Number added to the product of the lengths; not used by "bm25"."""
     k1: float = 1.2
-    """"bm25": at which count a user's weight for an item has half of its limit."""
+    """With "bm25": count at which a user's weight for an item reaches half of its limit."""
     b: float = 0.75
-    """"bm25": how far an item's popularity mutes it, from 0 to 1."""
+    """With "bm25": how much an item's popularity damps it, from 0 to 1."""
     user_length: int = 5_000
-    """Most recent events of a user that are learned from: work grows with the square of it."""
+    """Most recent events of a user that are used; work grows with their square."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,62 +60,61 @@ class ItemKNN(ItemToItem):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        self.weights_ = self._similar(
-            self._vectors(data.sequences.rows.last(self.user_length)), run
-        )
+        vectors = self._item_vectors(data.sequences.rows.last(self.user_length))
+        self.weights_ = self._neighbours(vectors, run)
         self.fit_report_ = {
             "items_with_neighbours": int((np.diff(self.weights_.indptr) > 0).sum()),
             "pairs": self.weights_.nnz,
         }
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.items_, watch = data.catalogue, Stopwatch()
-        vectors = self._vectors(data.sequences.rows.last(self.user_length))
-        before, some = watch.lap(), self._similar(vectors, run, SAMPLE)
-        self.weights_ = repeated(some, len(self.items_))
-        kept = bytes_of(self.weights_)
+        """Compute the neighbours of a sample of the items."""
+        self.items_ = data.catalogue
+        watch = Stopwatch()
+        vectors = self._item_vectors(data.sequences.rows.last(self.user_length))
+        preparing_s = watch.lap()
+        sample = self._neighbours(vectors, run, SAMPLE)
+        self.weights_ = repeated(sample, len(self.items_))
+        kept_bytes = bytes_of(self.weights_)
         return Cost(
-            before + watch.lap() * len(self.items_) / max(some.shape[0], 1),
-            kept,
-            2 * kept + 3 * bytes_of(vectors),
+            preparing_s + watch.lap() * len(self.items_) / max(sample.shape[0], 1),
+            kept_bytes,
+            2 * kept_bytes + 3 * bytes_of(vectors),
         )
 
-    def _similar(self, vectors: sp.csr_matrix, run: Run, most: int | None = None) -> sp.csr_matrix:
-        """Each item's neighbours, heaviest first; of all items, or of `most` blocks of them."""
+    def _neighbours(
+        self, vectors: sp.csr_matrix, run: Run, max_blocks: int | None = None
+    ) -> sp.csr_matrix:
+        """Return each item's neighbours, heaviest first; those of `max_blocks` blocks of items."""
         lengths = np.sqrt(vectors.multiply(vectors).sum(axis=1)).A1.astype(np.float32)
 
         def divide(block: sp.csr_matrix, start: int) -> None:
-            own = np.repeat(lengths[start : start + block.shape[0]], np.diff(block.indptr))
-            block.data /= np.maximum(
-                own * lengths[block.indices] + np.float32(self.shrink), np.finfo(np.float32).tiny
-            )
+            """Divide products by lengths, in place."""
+            row_lengths = lengths[start : start + block.shape[0]]
+            row_lengths = np.repeat(row_lengths, np.diff(block.indptr))
+            divisors = row_lengths * lengths[block.indices] + np.float32(self.shrink)
+            block.data /= np.maximum(divisors, np.finfo(np.float32).tiny)
 
-        return nearest(
-            vectors,
-            self.top_n,
-            run,
-            "comparing items",
-            None if self.similarity == "bm25" else divide,
-            most,
-        )
+        rescale = None if self.similarity == "bm25" else divide
+        return nearest(vectors, self.top_n, run, "comparing items", rescale, max_blocks)
 
-    def _vectors(self, histories: Ragged) -> sp.csr_matrix:
-        """(N, U) float32 items by users."""
+    def _item_vectors(self, histories: Ragged) -> sp.csr_matrix:
+        """Return (N, U) float32 item vectors; a search engine would have documents by words."""
         counts = histories.matrix(len(self.items_))
         counts.sum_duplicates()
-        # items stand where a search engine has documents, users where it has words
         if self.similarity != "cosine":
-            user = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-            rarity = np.log((counts.shape[1] + 1) / (np.diff(counts.indptr) + 1))[user]
-            counts.data = (
-                np.sqrt(counts.data) if self.similarity == "tfidf" else self._saturated(counts)
-            ) * rarity
+            items_per_user = np.diff(counts.indptr)
+            rarity = np.log((counts.shape[1] + 1) / (items_per_user + 1))
+            is_tfidf = self.similarity == "tfidf"
+            weights = np.sqrt(counts.data) if is_tfidf else self._saturate(counts)
+            counts.data = weights * np.repeat(rarity, items_per_user)
         return sp.csr_matrix(counts.T, dtype=np.float32)
 
-    def _saturated(self, counts: sp.csr_matrix) -> np.ndarray:
-        total = np.bincount(counts.indices, counts.data, minlength=counts.shape[1])
-        relative = 1 - self.b + self.b * total / max(total.mean(), 1e-12)
+    def _saturate(self, counts: sp.csr_matrix) -> np.ndarray:
+        """Return the weights of BM25 for counts (U, N)."""
+        totals = np.bincount(counts.indices, counts.data, minlength=counts.shape[1])
+        damping = 1 - self.b + self.b * totals / max(totals.mean(), 1e-12)
         weights: np.ndarray = (
-            counts.data * (self.k1 + 1) / (self.k1 * relative[counts.indices] + counts.data)
+            counts.data * (self.k1 + 1) / (self.k1 * damping[counts.indices] + counts.data)
         )
         return weights

@@ -1,4 +1,4 @@
-"""Recent popularity by segment: what people like you choose these days."""
+"""Recent popularity by segment: what users of the same segment choose now."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,34 +23,35 @@ DAY_MS = 86_400_000
 
 @dataclass(eq=False)
 class RecentPopularity(ScoringRecommender):
-    """The share of the latest events that each item has, among people of the same segment (country,
-    age band); it serves strangers.
+    """Score an item by its share of recent events in the user's segment; serves cold users.
 
-    Events count by age, before the newest one: none beyond `window_days`, half as much after each
-    `half_life_days`. A segment's shares are pulled towards everybody's as if `shrink` events of
-    everybody were added to it. The segment of a query is `Query.context[segment]`, which queries
-    made from a data set take from its users table; who says none, or one that is not known, gets
-    everybody's. No user is remembered, and a segment of fewer than `least_users` people is not
-    kept, or a saved model would tell what they did. No paper of its own.
+    A segment is a value of a column of the users table, such as a country or an age band. Events
+    count by their age before the newest one: none beyond `window_days`, half as much after each
+    `half_life_days`. A segment's shares are shrunk towards those of all users, as if `shrink`
+    events of all users were added to it. The segment of a query is `Query.context[segment]`, which
+    queries made from a data set take from its users table; a query without a segment, or with an
+    unknown one, gets the shares of all users. No user is stored, and a segment of fewer than
+    `least_users` users is left out, since a saved model would reveal what they did. No paper of its
+    own.
     """
 
     window_days: float | None = None
-    """Older events do not count; None: all do."""
+    """Age in days from which events do not count; None: all count."""
     half_life_days: float | None = None
-    """An event this much older counts half; None: all count the same."""
+    """Age in days at which an event counts half; None: all count the same."""
     segment: str | None = None
-    """A column of the users table; None: everybody."""
+    """Column of the users table; None: one segment of all users."""
     shrink: Annotated[float, Range(1.0, 3000.0, log=True)] = 100.0
-    """Events of everybody added to a segment."""
+    """Events of all users added to a segment."""
     least_users: int = 5
-    """Of a segment, in the training data."""
+    """Users that a segment must have in the training data."""
 
     overall_: np.ndarray = field(init=False, repr=False)
-    """(N,) float32 shares, sum 1."""
+    """(N,) float32 shares of all events, sum 1."""
     segments_: Vocabulary = field(init=False, repr=False)
     """Values of the column, as strings."""
     counts_: sp.csr_matrix = field(init=False, repr=False)
-    """(segments, N) float32 weighted events."""
+    """(segments, N) float32 weighted number of events."""
 
     def __post_init__(self) -> None:
         for name in ("window_days", "half_life_days"):
@@ -67,28 +68,30 @@ class RecentPopularity(ScoringRecommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        rows, weights = data.sequences.rows, self._weights(data)
-        counts = np.bincount(rows.values, weights, minlength=len(self.items_))
+        n = len(self.items_)
+        rows = data.sequences.rows
+        weights = self._event_weights(data)
+        counts = np.bincount(rows.values, weights, minlength=n)
         self.overall_ = (counts / max(counts.sum(), 1e-12)).astype(np.float32)
-        values = [None] * len(rows) if self.segment is None else _segments(data, self.segment)
-        people: dict[str, int] = {}
-        for value, events in zip(values, rows.lengths, strict=True):
-            if value is not None and events:
-                people[value] = people.get(value, 0) + 1
-        self.segments_ = Vocabulary(
-            sorted(value for value, users in people.items() if users >= self.least_users)
-        )
-        self.counts_ = _by_segment(
-            rows, weights, self._segment_rows(values), len(self.segments_), len(self.items_)
-        )
+        user_segments: Sequence[str | None] = [None] * len(rows)
+        if self.segment is not None:
+            user_segments = _user_segments(data, self.segment)
+        user_counts: dict[str, int] = {}
+        for segment, events in zip(user_segments, rows.lengths, strict=True):
+            if segment is not None and events:
+                user_counts[segment] = user_counts.get(segment, 0) + 1
+        large = [name for name, users in user_counts.items() if users >= self.least_users]
+        self.segments_ = Vocabulary(sorted(large))
+        segment_rows = self._segment_rows(user_segments)
+        self.counts_ = _count_by_segment(rows, weights, segment_rows, (len(self.segments_), n))
         self.fit_report_ = {
             "events_counted": int((weights > 0).sum()),
             "segments": len(self.segments_),
-            "segments_too_small": len(people) - len(self.segments_),
+            "segments_too_small": len(user_counts) - len(self.segments_),
         }
 
-    def _weights(self, data: Dataset) -> np.ndarray:
-        """(events,) what each event counts."""
+    def _event_weights(self, data: Dataset) -> np.ndarray:
+        """Return the weight of each event, by its age."""
         times = data.sequences.times_ms
         if self.window_days is None and self.half_life_days is None:
             return np.ones(len(data.sequences.rows.values), np.float32)
@@ -98,58 +101,61 @@ class RecentPopularity(ScoringRecommender):
                 " them out"
             )
         days = (times.values.max(initial=0) - times.values) / DAY_MS
-        weights = (
-            np.ones(len(days))
-            if self.half_life_days is None
-            else 0.5 ** (days / self.half_life_days)
-        )
-        return (
-            weights if self.window_days is None else np.where(days < self.window_days, weights, 0)
-        )
+        weights = np.ones(len(days))
+        if self.half_life_days is not None:
+            weights = 0.5 ** (days / self.half_life_days)
+        if self.window_days is not None:
+            weights = np.where(days < self.window_days, weights, 0)
+        return weights
 
-    def _segment_rows(self, values: Sequence[object]) -> np.ndarray:
-        """(n,) rows of `segments_`, -1 where there is no value or no such segment."""
-        rows = self.segments_.rows(map(str, values))
-        rows[[value is None for value in values]] = -1
+    def _segment_rows(self, segments: Sequence[object]) -> np.ndarray:
+        """Return (n,) rows of `segments_`, -1 for no segment and for unknown ones."""
+        rows = self.segments_.rows(map(str, segments))
+        rows[[segment is None for segment in segments]] = -1
         return rows
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        rows = self._segment_rows(
-            [None] * len(queries) if self.segment is None else queries.context(self.segment)
-        )
+        segments: Sequence[object] = [None] * len(queries)
+        if self.segment is not None:
+            segments = queries.context(self.segment)
+        rows = self._segment_rows(segments)
         scores = np.repeat(self.overall_[None, :], len(queries), axis=0)
-        known = rows >= 0
-        own = self.counts_[rows[known]]
-        scores[known] = (own.toarray() + np.float32(self.shrink) * self.overall_) / (
-            own.sum(axis=1).A + self.shrink
-        )
+        has_segment = rows >= 0
+        counts = self.counts_[rows[has_segment]]
+        shrunk = counts.toarray() + np.float32(self.shrink) * self.overall_
+        scores[has_segment] = shrunk / (counts.sum(axis=1).A + self.shrink)
         return scores.astype(np.float32, copy=False)
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The one reason is popularity."""
+        """Give popularity as the one reason of every item."""
         self._check_fitted()
         return [
-            [Explanation(one, (Evidence("popularity", one, 1.0),)) for one in ranking.ids]
-            for ranking in rankings
+            [Explanation(item_id, (Evidence("popularity", item_id, 1.0),)) for item_id in ids]
+            for ids in (ranking.ids for ranking in rankings)
         ]
 
 
-def _segments(data: Dataset, column: str) -> list[str | None]:
-    """(U,) value of each user. Raises DataError where the users table has no such column."""
-    known = data.contexts(data.users.ids)
-    if column not in known:
+def _user_segments(data: Dataset, column: str) -> list[str | None]:
+    """Return the segment of each user.
+
+    Raises DataError where the users table has no such column.
+    """
+    contexts = data.contexts(data.users.ids)
+    if column not in contexts:
         raise DataError(
-            f'segment is "{column}", which is no column of the users table.{nearest(column, known)}'
+            f'segment is "{column}", which is no column of the users'
+            f" table.{nearest(column, contexts)}"
         )
-    return [None if one is None else str(one) for one in known[column]]
+    return [None if value is None else str(value) for value in contexts[column]]
 
 
-def _by_segment(
-    rows: Ragged, weights: np.ndarray, segment: np.ndarray, segments: int, items: int
+def _count_by_segment(
+    rows: Ragged, weights: np.ndarray, user_segments: np.ndarray, shape: tuple[int, int]
 ) -> sp.csr_matrix:
-    of_event = segment[rows.row_ids]
-    kept = (of_event >= 0) & (weights > 0)
-    entries = (weights[kept].astype(np.float32), (of_event[kept], rows.values[kept]))
-    return sp.csr_matrix(entries, shape=(segments, items), dtype=np.float32)
+    """Return the weighted events (segments, N) of users' histories; -1: a user without segment."""
+    event_segments = user_segments[rows.row_ids]
+    mask = (event_segments >= 0) & (weights > 0)
+    entries = (weights[mask].astype(np.float32), (event_segments[mask], rows.values[mask]))
+    return sp.csr_matrix(entries, shape=shape, dtype=np.float32)

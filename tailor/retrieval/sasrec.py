@@ -10,21 +10,23 @@ from tailor.retrieval.sequences import SequenceRecommender, check_blocks
 
 @dataclass(eq=False)
 class SASRec(SequenceRecommender):
-    """Each event looks back at the events before it, and what it gathers from them predicts the
-    next one (Kang and McAuley 2018).
+    """Predict the next event by self-attention over the events before it (Kang and McAuley 2018).
 
-    Differs from the paper: norms stand before attention and feed-forward net, GELU for ReLU, a
-    feed-forward net four times as wide inside, and a softmax over many shared negatives for one
-    negative a target (Klenitskiy and Vasilev 2023), which is where most of the accuracy comes from.
-    `gated` weighs what each part adds by a sigmoid of its input, as eSASRec does with LiGR blocks.
+    Each event attends to the events before it; the state of the last one is compared with all item
+    vectors. `gated` multiplies what each part of a block adds by a sigmoid of its input, as eSASRec
+    does with LiGR blocks.
+
+    Differs from the paper: norms come before attention and feed-forward net, GELU instead of ReLU,
+    a feed-forward net four times as wide inside, and a softmax over many shared negatives instead
+    of one negative per target (Klenitskiy and Vasilev 2023), from which most of the accuracy comes.
     """
 
     blocks: int = 1
-    """One upon the other."""
+    """Number of transformer blocks."""
     heads: int = 1
-    """Must divide the width."""
+    """Attention heads; they must divide the width."""
     gated: bool = False
-    """LiGR blocks."""
+    """Whether blocks are gated (LiGR)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,6 +1,6 @@
-"""What all nets over event sequences share: how they learn, and how they answer.
+"""Recommenders by nets over event sequences, which compare a state with all item vectors.
 
-Shapes: B queries, T places, D width, N items, K negatives, M places that predict.
+Shapes: B queries, T positions, D width, N items, K negatives, M positions that predict.
 """
 
 from abc import abstractmethod
@@ -26,6 +26,7 @@ from tailor.nn.sequence import SequenceNet
 from tailor.retrieval.neighbours import by_cause
 from tailor.training.sequences import (
     SequenceLearner,
+    TrainingData,
     Windows,
     as_tensor,
     check_blocks,
@@ -33,30 +34,28 @@ from tailor.training.sequences import (
     whole_windows,
 )
 
-# the last four for whoever looks for them here
+# the last four are re-exported for subclasses
 __all__ = ["SequenceRecommender", "Windows", "as_tensor", "check_blocks", "whole_windows"]
-EXPLAINED = 20  # latest events that an explanation looks at
-# queries that are read one by one, where there is a form of the net for that
-# (`nn/numpy_inference.py`)
-FEW = 2
-# times as many items as a step touches, from which on only those touched are moved (docs/log.md)
+EXPLAINED = 20  # latest events that an explanation considers
+FEW = 2  # queries up to which each is answered by the net's NumPy copy, where there is one
+# with this many times as many items as a step touches, only the touched rows are updated
+# (docs/log.md)
 SPARSE = 20
 
 
 @dataclass(eq=False)
 class SequenceRecommender(SequenceLearner, ScoringRecommender):
-    """Reads the history in order, and compares the last state with every item's vector; a score is
-    the item's share of the softmax over all.
+    """Read the history in order, and compare the last state with every item's vector.
 
-    Strangers and new events need no refit: the history of the query is all that is read. Items
-    without a training event are neither read nor scored, but by methods that know them by something
-    else (`_readable`).
+    A score is the item's share of the softmax over all items. Cold users and new events need no
+    refit: only the history of the query is read. Items without a training event are neither read
+    nor scored, except by methods that can describe them otherwise (`_describable`).
     """
 
     negatives: int | None = 2048
-    """Items drawn a batch that each target is told from; None: all."""
+    """Negative items drawn per batch and shared by its targets; None: all items."""
     temperature: Annotated[float, Range(0.04, 0.2, log=True)] = 0.1
-    """States meet item vectors by cosine divided by it; 0: by inner product."""
+    """Divisor of the cosine of state and item vector; 0: their inner product instead."""
 
     tokens: ClassVar[int] = 0
     """Rows of the table that are no items."""
@@ -69,14 +68,14 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
 
     @abstractmethod
     def _layers(self) -> list[nn.Module]:
-        """The layers between item vectors and states, each (B, T, D) -> (B, T, D)."""
+        """Return the layers between item vectors and states, each (B, T, D) -> (B, T, D)."""
 
     def _positions(self) -> nn.Module | None:
-        """What tells the layers where an event stands; None where they know by themselves."""
+        """Return the module that adds positions; None where the layers need none."""
         return LearnedPositions(self.length, self.width)
 
-    def _front(self) -> TextItemEncoder | None:
-        """What item vectors are made from; None for a table of their own."""
+    def _item_encoder(self) -> TextItemEncoder | None:
+        """Return the module that makes item vectors; None for an embedding table."""
         return None
 
     def _make_net(self) -> SequenceNet:
@@ -90,124 +89,139 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
             self._positions(),
             self.tokens,
             self._is_sparse(items),
-            self._front(),
+            self._item_encoder(),
         )
 
     def _is_sparse(self, items: int) -> bool:
-        """Whether steps touch so few rows of the table that moving all of them would take longer."""
+        """Return whether a step touches so few rows that updating all would take longer."""
         touched = 2 * self.batch_places + (self.negatives or items)
         return items > SPARSE * touched and not (self.weight_decay or self.average)
 
     # learning
 
-    def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """The mean loss of a batch. Item vectors are read once, for what is shown, what is to come
-        and the negatives together.
+    def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
+        """Return the mean loss of a batch.
+
+        Item vectors are looked up once, for inputs, targets and negatives together.
         """
         net = self._net
-        shown, known, places, targets = self._task(batch, rng)
-        drawn = self._drawn(rng)
-        vectors = net.table(as_tensor(np.concatenate([shown.ravel(), targets, drawn]), net))
-        seen, positive, negative = vectors.split([shown.size, len(targets), len(drawn)])
-        states = net.states(seen.view(*shown.shape, -1), **known).flatten(0, 1)[
-            as_tensor(places, net)
-        ]
-        return self._compared(
-            states,
+        task = self._make_task(batch, rng)
+        drawn = self._draw_negatives(training.item_rows, rng)
+        rows = np.concatenate([task.rows.ravel(), task.targets, drawn])
+        vectors = net.table(as_tensor(rows, net))
+        sizes = [task.rows.size, len(task.targets), len(drawn)]
+        inputs, positive, negative = vectors.split(sizes)
+        states = net.states(inputs.view(*task.rows.shape, -1), **task.inputs).flatten(0, 1)
+        return self._compare(
+            states[as_tensor(task.positions, net)],
             net.comparable(positive),
             net.comparable(negative),
-            as_tensor(targets, net),
+            as_tensor(task.targets, net),
             as_tensor(drawn, net),
+            len(training.item_rows),
         )
 
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        """(K,) rows of the items, chosen by somebody, that the targets of a batch are told from;
-        none where it is all.
+    def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return (K,) rows of negatives of a batch, drawn from items with events.
+
+        None are drawn where all items are negatives.
         """
-        return (
-            np.empty(0, np.int64)
-            if self.negatives is None
-            else self._chosen[uniform_negatives(len(self._chosen), self.negatives, rng)]
-        )
+        if self.negatives is None:
+            return np.empty(0, np.int64)
+        return item_rows[uniform_negatives(len(item_rows), self.negatives, rng)]
 
-    def _compared(
-        self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor
+    def _compare(
+        self,
+        states: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        targets: Tensor,
+        drawn: Tensor,
+        items: int,
     ) -> Tensor:
-        """The loss of states (M, D) that should lie near `positive` (M, D) and far from `negative`
-        (K, D).
+        """Return the loss of states (M, D) with vectors of targets (M, D) and negatives (K, D).
+
+        `targets` (M,) and `drawn` (K,) are their rows; `items` have events.
         """
         if self.negatives is None:
             return FullSoftmax()(states, self._net.catalogue(), targets)
-        return SampledSoftmax()(states, positive, negative, targets, drawn, len(self._chosen))
+        return SampledSoftmax()(states, positive, negative, targets, drawn, items)
 
     # answering
 
     def _scores(self, queries: Queries) -> np.ndarray:
         net = self._ready()
-        out = np.full((len(queries), len(self.items_)), -np.inf, dtype=np.float32)
+        scores = np.full((len(queries), len(self.items_)), -np.inf, dtype=np.float32)
         with torch.inference_mode():
             catalogue = net.catalogue()
-            if (
-                len(queries) <= FEW
-                and self._reads_histories_alone
-                and (alone := net.numpy_copy()) is not None
-            ):
-                recent, items = queries.histories.last(self.length), catalogue.numpy()
+            copy = None
+            if len(queries) <= FEW and self._uses_default_state:
+                copy = net.numpy_copy()
+            if copy is not None:
+                recent = queries.histories.last(self.length)
+                items = catalogue.numpy()
                 for i in np.flatnonzero(recent.lengths).tolist():
-                    out[i] = _shares(items @ net.comparable_state(alone.state(recent[i])))
-                return out
-            for some, windows in self._asked(queries):
-                out[some] = (self._last_states(windows) @ catalogue.T).softmax(dim=1).cpu().numpy()
-        return out
+                    scores[i] = _softmax(items @ net.comparable_state(copy.state(recent[i])))
+                return scores
+            for numbers, windows in self._query_batches(queries):
+                logits = self._last_states(windows) @ catalogue.T
+                scores[numbers] = logits.softmax(dim=1).cpu().numpy()
+        return scores
 
     @property
-    def _reads_histories_alone(self) -> bool:
-        """Whether a state is the net's last one, made of nothing but the items."""
-        own = type(self)
+    def _uses_default_state(self) -> bool:
+        """Return whether a state is the net's last one, and depends on the items alone."""
+        cls = type(self)
         return (
-            own._last_states is SequenceRecommender._last_states
-            and own._known is SequenceLearner._known
+            cls._last_states is SequenceRecommender._last_states
+            and cls._layer_inputs is SequenceLearner._layer_inputs
         )
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """What of an item's score goes when one of the last EXPLAINED events is left out, as a
-        share of what goes in all; no events where nothing goes.
+        """Explain each item by the events without which its score is lower.
+
+        The last EXPLAINED events are left out one by one. An event's share is the loss of score
+        without it, divided by the sum of losses; no events are named where no score is lost.
         """
         self._check_fitted()
-        asked = Queries.of(queries).reindexed(self.items_)
-        return [self._reasons(asked[i : i + 1], ranking) for i, ranking in enumerate(rankings)]
+        over_items = Queries.of(queries).reindexed(self.items_)
+        return [
+            self._explain_ranking(over_items[i : i + 1], ranking)
+            for i, ranking in enumerate(rankings)
+        ]
 
-    def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:
+    def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         events = query.histories.last(self.length).values
         left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
-        kept = [np.arange(len(events)), *(np.delete(np.arange(len(events)), at) for at in left_out)]
+        positions = np.arange(len(events))
+        # the whole history, then without each of the latest events
+        variants = [positions, *(np.delete(positions, position) for position in left_out)]
         columns = {
-            name: Ragged.of([column.last(self.length).values[some] for some in kept], np.int64)
+            name: Ragged.of([column.last(self.length).values[p] for p in variants], np.int64)
             for name, column in query.columns.items()
             if name == "times_ms"
         }
-        variants = Queries(
+        shortened = Queries(
             self.items_,
-            Ragged.of([events[some] for some in kept]),
-            np.full(len(kept), None, dtype=object),
+            Ragged.of([events[p] for p in variants]),
+            np.full(len(variants), None, dtype=object),
             columns,
         )
         rows = self.items_.rows(ranking.ids)
-        scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
+        scores = self._scores(shortened)[:, np.maximum(rows, 0)]  # events + 1, K
         scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
         lost = np.maximum(scores[0] - scores[1:], 0)
         causes = self.items_.ids[events[left_out]]
         return [by_cause(item_id, causes, lost[:, k]) for k, item_id in enumerate(ranking.ids)]
 
     def _last_states(self, batch: Windows) -> Tensor:
-        """(B, D) the state that answers for each window: the one after its last event."""
-        return last_states(self._ready(), batch, **self._known(batch))
+        """Return the states (B, D) that answer for each window: those after its last event."""
+        return last_states(self._ready(), batch, **self._layer_inputs(batch))
 
 
-def _shares(logits: np.ndarray) -> np.ndarray:
-    """(N,) the softmax."""
-    raised = np.exp(logits - logits.max())
-    out: np.ndarray = raised / raised.sum()
-    return out
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max())
+    shares: np.ndarray = exponentials / exponentials.sum()
+    return shares

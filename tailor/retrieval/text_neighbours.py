@@ -63,7 +63,7 @@ class TextNeighbours(ItemToItem):
         watch = Stopwatch()
         vectors = self._vectors(data.item_texts, run)
         vector_seconds = watch.lap()
-        sample = nearest(vectors, self.top_n, run, most=SAMPLE)
+        sample = nearest(vectors, self.top_n, run, max_blocks=SAMPLE)
         self.weights_ = repeated(sample, len(self.items_))
         scale = len(self.items_) / max(sample.shape[0], 1)
         kept_bytes = bytes_of(self.weights_)

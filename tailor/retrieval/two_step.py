@@ -1,4 +1,4 @@
-"""Two steps: what follows the items that follow yours, or the items that read like yours."""
+"""Two steps: what follows the followers of the history's items, or its lookalikes by text."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -18,25 +18,25 @@ from tailor.retrieval.neighbours import repeated
 from tailor.retrieval.text_neighbours import TextNeighbours, nearest_by_cosine
 from tailor.text.tfidf import rare_word_vectors
 
-ROWS = 1_000  # of the product that are held whole, before the heaviest are kept
+ROWS = 1_000  # rows of the product in a block, before the heaviest entries are kept
 
 
 @dataclass(eq=False)
 class TwoStep(CoVisitation):
-    """Goes from an item of your history to items that follow it (or that use the same rare words),
-    and from there to what follows those.
+    """Recommend what follows the items that follow (or read like) the items of the history.
 
-    Most items have few followers; their followers' followers, or their twins' followers, are more.
-    The matrix is A x W: W the co-visitation counts and A either W or the `twins` nearest items by
-    text, all rows scaled to sum to 1, `top_n` kept. Beside co-visitation, not in its place: alone
-    it is weaker. No paper of its own: two steps of a random walk on the item graph.
+    Most items have few followers; the followers of those, or of items with similar text, are more.
+    The matrix is A x W: W holds the co-visitation counts and A either W or the `twins` nearest
+    items by text, all rows scaled to sum to 1, `top_n` kept. Meant beside co-visitation, not
+    instead: alone it is weaker. No paper of its own: two steps of a random walk on the item graph.
     """
 
     top_n: int | None = 200
+    """Neighbours kept per item; None keeps all."""
     first: Literal["visits", "texts"] = "visits"
-    """What the first step follows."""
+    """First step: to items that follow, or to items with similar texts."""
     twins: Annotated[int, Range(3, 100, log=True)] = 20
-    """With "texts": items that resemble an item."""
+    """With "texts": number of similar items per item."""
     max_share: float = 0.1
     """With "texts": words in more than this share of the items are left out, unless few items have
     them.
@@ -54,49 +54,45 @@ class TwoStep(CoVisitation):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
-        then = _shares(self.weights_)
-        to = (
-            then
-            if self.first == "visits"
-            else _shares(
-                nearest_by_cosine(
-                    rare_word_vectors(data.item_texts, self.max_share), self.twins, run
-                )
-            )
-        )
-        kept = self.top_n or len(self.items_)
-        blocks = [
-            heaviest(to[start : start + ROWS] @ then, kept) for start in range(0, to.shape[0], ROWS)
-        ]
-        self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else then
+        second = _scale_rows(self.weights_)
+        first = second
+        if self.first == "texts":
+            vectors = rare_word_vectors(data.item_texts, self.max_share)
+            first = _scale_rows(nearest_by_cosine(vectors, self.twins, run))
+        top_n = self.top_n or len(self.items_)
+        starts = range(0, first.shape[0], ROWS)
+        blocks = [heaviest(first[start : start + ROWS] @ second, top_n) for start in starts]
+        self.weights_ = sp.csr_matrix(sp.vstack(blocks)) if blocks else second
         self.fit_report_ |= {"pairs": self.weights_.nnz}
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        counts, n = (
-            CoVisitation(**{name: getattr(self, name) for name in CoVisitation().params()}),
-            len(data.catalogue),
-        )
-        counted, cost = stand_in(counts, data, run, valid)
+        """Estimate counting and texts, and time a block of the product."""
+        settings = {name: getattr(self, name) for name in CoVisitation().params()}
+        counts, cost = stand_in(CoVisitation(**settings), data, run, valid)
         parts = [("counts", cost)]
+        second = _scale_rows(counts.weights_)
+        first = second
         if self.first == "texts":
-            first, cost = stand_in(
-                TextNeighbours(top_n=self.twins, max_share=self.max_share), data, run, valid
-            )
+            texts = TextNeighbours(top_n=self.twins, max_share=self.max_share)
+            text_neighbours, cost = stand_in(texts, data, run, valid)
             parts.append(("texts", cost))
-        then = _shares(counted.weights_)
-        to = then if self.first == "visits" else _shares(first.weights_)
+            first = _scale_rows(text_neighbours.weights_)
+        n = len(data.catalogue)
         drawn = run.rng("rows").permutation(n)
-        # the first block waits for memory that later ones find
-        heaviest(to[drawn[-ROWS:]] @ then, self.top_n or n)
-        watch, chosen = Stopwatch(), drawn[:ROWS]
-        some = heaviest(to[chosen] @ then, self.top_n or n)
-        self.items_, self.weights_ = data.catalogue, repeated(some, n)
-        seconds, kept = watch.lap() * n / max(len(chosen), 1), bytes_of(self.weights_)
-        whole = Cost.in_turn([*parts, ("product", Cost(seconds, kept, 2 * kept))])
-        return replace(whole, kept_bytes=kept, parts=())
+        # the first block waits for memory that later ones reuse
+        heaviest(first[drawn[-ROWS:]] @ second, self.top_n or n)
+        watch = Stopwatch()
+        sample_rows = drawn[:ROWS]
+        sample = heaviest(first[sample_rows] @ second, self.top_n or n)
+        self.items_ = data.catalogue
+        self.weights_ = repeated(sample, n)
+        seconds = watch.lap() * n / max(len(sample_rows), 1)
+        kept_bytes = bytes_of(self.weights_)
+        whole = Cost.in_turn([*parts, ("product", Cost(seconds, kept_bytes, 2 * kept_bytes))])
+        return replace(whole, kept_bytes=kept_bytes, parts=())
 
 
-def _shares(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    """Every row divided by its sum; empty rows stay empty."""
+def _scale_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
+    """Return every row divided by its sum; empty rows stay empty."""
     sums = np.asarray(matrix.sum(axis=1)).ravel()
     return sp.csr_matrix(sp.diags(1 / np.maximum(sums, 1e-12)) @ matrix, dtype=np.float32)

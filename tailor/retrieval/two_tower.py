@@ -1,4 +1,4 @@
-"""Two towers: a person is the mean of what they chose, seen through a small net."""
+"""Two towers: a user is the mean of the items they chose, transformed by a small net."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,20 +7,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.data.arrays import Ragged
-from tailor.data.dataset import Dataset
+from tailor.core.run import Run
 from tailor.nn.attention import trailing_mean
 from tailor.nn.blocks import FeedForward
 from tailor.nn.losses import InBatchSoftmax
 from tailor.retrieval.sequences import SequenceRecommender
+from tailor.training.sequences import TrainingData
 
 
 class _Tower(nn.Module):
-    """The mean of all vectors up to each place, through a feed-forward net."""
+    """The mean of all vectors up to each position, plus a feed-forward net of it."""
 
     def __init__(self, width: int, length: int, dropout: float) -> None:
         super().__init__()
-        self.length, self.net = length, FeedForward(width, dropout)
+        self.length = length
+        self.net = FeedForward(width, dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         mean = trailing_mean(x, self.length)
@@ -29,13 +30,14 @@ class _Tower(nn.Module):
 
 @dataclass(eq=False)
 class TwoTower(SequenceRecommender):
-    """Item vectors on one side, on the other the mean of the history's through a net; the order of
-    events does not count (Covington et al. 2016, Yi et al. 2019).
+    """Compare item vectors with the transformed mean of the history's item vectors.
 
-    Told apart from the other targets of its batch, with their popularity corrected for. Differs
-    from the papers: the item tower is the item's vector alone, since catalogues differ in what they
-    know of items, and popularity is counted, not estimated as it streams by. The classical net that
-    retrieval methods must beat.
+    The order of events does not count. Negatives are the other targets of the batch, corrected for
+    popularity (Covington et al. 2016, Yi et al. 2019). The classical net that retrieval methods
+    must beat.
+
+    Differs from the papers: the item tower is the item's vector alone, since catalogues differ in
+    what they know of items, and popularity is counted instead of estimated from a stream.
     """
 
     log_share_: np.ndarray = field(init=False, repr=False)
@@ -47,19 +49,25 @@ class TwoTower(SequenceRecommender):
     def _layers(self) -> list[nn.Module]:
         return [_Tower(self.width, self.length, self.dropout)]
 
-    def _train(self, data: Dataset, rows: Ragged, *others: Any) -> dict[str, Any]:
-        counts = np.bincount(rows.values, minlength=len(self.items_))
+    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
+        counts = np.bincount(training.rows.values, minlength=len(self.items_))
         self.log_share_ = np.log(np.maximum(counts, 1) / max(counts.sum(), 1)).astype(np.float32)
-        return super()._train(data, rows, *others)
+        return {}
 
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        return np.empty(0, np.int64)  # the batch's other targets take their place
+    def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return np.empty(0, np.int64)  # the batch's other targets are the negatives
 
-    def _compared(
-        self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor
+    def _compare(
+        self,
+        states: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        targets: Tensor,
+        drawn: Tensor,
+        items: int,
     ) -> Tensor:
-        share = torch.from_numpy(self.log_share_).to(targets.device)[targets]
-        return InBatchSoftmax()(states, positive, targets, share)
+        log_share = torch.from_numpy(self.log_share_).to(targets.device)[targets]
+        return InBatchSoftmax()(states, positive, targets, log_share)
 
     @classmethod
     def tiny(cls) -> "TwoTower":

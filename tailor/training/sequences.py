@@ -1,7 +1,7 @@
-"""How nets over event sequences learn, whether they compare items or spell them: windows, training,
-stopping.
+"""Train nets over event sequences: windows of histories, batches, early stopping.
 
-Shapes: B windows, T places, N items, M places that predict.
+Shared by nets that compare items and nets that generate their codes. Shapes: B windows,
+T positions, D width, N items, M positions that predict.
 """
 
 import math
@@ -34,91 +34,126 @@ from tailor.training.nets import NetMethod
 from tailor.training.validation import Validation, cut_validation
 
 T = TypeVar("T")
-SAMPLE_S = 4.0  # of training
+SAMPLE_S = 4.0  # seconds of training that an estimate times
 # copies of the weights while they are trained: themselves, gradients, two moments, the best, and
-# what is kept
-OPTIMIZED = 6
-# that memory grows by while training, a place of a batch: measured, most of it kept for the next
-# step
-PLACE_BYTES = 600_000
-EVENT_BYTES = 100  # of windows, times and validation, an event
+# the learned state
+WEIGHT_COPIES = 6
+# memory per position of a batch while training: measured, most of it kept for the next step
+POSITION_BYTES = 600_000
+EVENT_BYTES = 100  # memory per event of windows, times and validation
 EVERY = 5  # epochs between validations
-ANSWER_PLACES = 16_384  # of a batch of histories that are answered
-DRAWN_LENGTH = 8  # places that a drawn window counts as in batch_places
+QUERY_POSITIONS = 16_384  # positions of a batch of queries
+DRAWN_LENGTH = 8  # positions that a drawn window counts as in batch_places
 
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Training windows: `lengths` events of `rows` from `starts` on; the event after each place is
-    its target, or only after the last.
+    """Training windows over one array of events.
+
+    Window b has `lengths[b]` events of `rows` from `starts[b]` on. The event after each position is
+    its target; with `every_place` False, only the one after the last position.
     """
 
     rows: np.ndarray
+    """Item rows of all events."""
     starts: np.ndarray
+    """(B,) position in `rows` of each window's first event."""
     lengths: np.ndarray
+    """(B,) events of each window."""
     times_ms: np.ndarray | None = None
-    """Parallel to rows."""
+    """Times of all events, parallel to `rows`."""
     every_place: bool = True
+    """Whether every position predicts the next event, else the last position only."""
+
+    def take(self, numbers: np.ndarray) -> "Windows":
+        """Return the windows of these numbers."""
+        return replace(self, starts=self.starts[numbers], lengths=self.lengths[numbers])
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A batch as the net reads it, and what it must predict."""
+
+    rows: np.ndarray
+    """(B, T) item rows that the net reads, padded at the right with 0."""
+    inputs: dict[str, Tensor]
+    """Further inputs of the layers, such as times."""
+    positions: np.ndarray
+    """(M,) which of the B * T positions predict."""
+    targets: np.ndarray
+    """(M,) item rows that they must predict."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """Histories that a net learns from, in rows of the method's items."""
+
+    data: Dataset
+    """The data that `fit` was called with."""
+    rows: Ragged
+    """Histories without the targets of the validation; rows of `items_`, -1 for no item."""
+    times_ms: np.ndarray | None
+    """Times of the events, parallel to the values of `rows`."""
+    item_rows: np.ndarray
+    """Rows of the items with an event, ascending: negatives are drawn from them."""
+
+    @property
+    def has_pairs(self) -> bool:
+        """Return whether a user has two events, so that one can predict the next."""
+        return bool((self.rows.lengths > 1).any())
 
 
 @dataclass(eq=False)
 class SequenceLearner(NetMethod, Recommender):
-    """Learns from windows of histories what comes next, and stops when people whose last event it
-    has not seen are no longer served better.
+    """Learn from windows of histories to predict the next item; stop early on held-out events.
 
-    What a net is made of, its loss, and how it answers are for the classes below. Strangers and new
-    events need no refit: the history of the query is all that is read. Items without a training
-    event are neither read nor answered, but by methods that know them by something else
-    (`_readable`).
+    Subclasses say what the net is, its loss, and how it answers. Cold users and new events need no
+    refit: only the history of the query is read. Items without a training event are neither read
+    nor recommended, except by methods that can describe them otherwise (`_describable`).
     """
 
     width: Annotated[int, Choices(32, 64, 128)] = 64
-    """Of item vectors and states."""
+    """Width of item vectors and states."""
     length: int = 50
-    """Most recent events read."""
+    """Most recent events that are read."""
     dropout: Annotated[float, Range(0.1, 0.6)] = 0.4
-    """Share of values zeroed while training."""
+    """Share of values zeroed during training."""
     sampler: str = "packed"
-    """Of windows: "packed" (every event predicts the next), "last", "prefix", "window", or
-    exponents "1,0,inf".
+    """How training windows are drawn: "packed" (every event predicts the next), "last", "prefix",
+    "window", or exponents such as "1,0,inf".
     """
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 2e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 0.0
-    """Of matrices."""
+    """Weight decay of matrices in AdamW."""
     batch_places: int = 2048
-    """Padded places a batch."""
+    """Positions of a batch, padding included."""
     epochs: int = 100
-    """At most."""
+    """Passes over the data, at most."""
     patience: int | None = 6
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
     average: float = 0.0
-    """Above 0: weights are a moving mean with this decay a step."""
+    """Decay per step of an exponential moving average (EMA) of the weights; 0: no average."""
 
     items_: Vocabulary = field(init=False, repr=False)
-    """That can be answered."""
+    """Items that can be recommended."""
     renamed_state: ClassVar[Mapping[str, str]] = {"weights_": "net_weights_"}
 
     def __post_init__(self) -> None:
         check_settings(self)
         if not self.lr > 0:
             raise DataError(f"lr is {self.lr}: it must be above 0")
-        for name, least in {
-            "width": 1,
-            "length": 1,
-            "batch_places": 1,
-            "epochs": 1,
-            "weight_decay": 0,
-        }.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        minima = {"width": 1, "length": 1, "batch_places": 1, "epochs": 1, "weight_decay": 0}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
         self._check_optional("patience")
         for name in ("dropout", "average"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be from 0 to below 1")
-        self._windows_drawn()
+        self._window_sampler()
 
     def _check_optional(self, name: str) -> None:
         """Raise DataError where a setting is neither None nor at least 1."""
@@ -129,11 +164,14 @@ class SequenceLearner(NetMethod, Recommender):
             )
 
     @abstractmethod
-    def _loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """The mean loss of a batch."""
+    def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
+        """Return the mean loss of a batch."""
 
-    def _windows_drawn(self) -> WindowSampler | None:
-        """What windows are drawn by; None where every event is predicted once an epoch."""
+    def _window_sampler(self) -> WindowSampler | None:
+        """Return the sampler of windows; None where every event predicts the next, once an epoch.
+
+        Raises DataError for a setting that names no sampler.
+        """
         if self.sampler == "packed":
             return None
         if self.sampler in PRESETS:
@@ -153,89 +191,49 @@ class SequenceLearner(NetMethod, Recommender):
         validation, learned_data = cut_validation(
             data, run, valid, needed=self.patience is not None
         )
-        learned = learned_data.sequences
-        has_event = np.bincount(learned.rows.values, minlength=len(data.catalogue)) > 0
-        self.items_ = Vocabulary.of_items(
-            data.catalogue.ids[has_event | self._readable(data)].tolist()
-        )
-        self._chosen = np.sort(self.items_.rows(data.catalogue.ids[has_event].tolist()))
-        self._read(data, run)
-        times = None if learned.times_ms is None else learned.times_ms.values
-        rows = learned.rows.with_values(_mapped(data.catalogue, self.items_, learned.rows.values))
-        self._read_histories(rows, run)
+        training = self._training_data(data, learned_data)
+        report = self._prepare_items(training, run)
         self._start_net(run)
-        trained = self._train(data, rows, times, validation, run)
+        trained = self._train(training, validation, run)
+        source = "valid" if valid else "own"
         self.fit_report_ = {
-            "items_with_events": len(self._chosen),
+            "items_with_events": len(training.item_rows),
             "weights": sum(weights.size for weights in self.net_weights_.values()),
-            "validated_on": "valid" if valid else "own" if validation else "nothing",
+            "validated_on": "nothing" if validation is None else source,
             **trained,
+            **report,
         }
 
-    def _readable(self, data: Dataset) -> np.ndarray:
-        """(N,) bool: the items of a data set that can be read and scored without an event."""
+    def _training_data(self, data: Dataset, learned_data: Dataset) -> TrainingData:
+        """Choose the items that can be recommended (`items_`), and return histories over them."""
+        sequences = learned_data.sequences
+        has_event = np.bincount(sequences.rows.values, minlength=len(data.catalogue)) > 0
+        item_ids = data.catalogue.ids
+        self.items_ = Vocabulary.of_items(item_ids[has_event | self._describable(data)].tolist())
+        return TrainingData(
+            data,
+            sequences.rows.with_values(
+                _map_rows(sequences.rows.values, data.catalogue, self.items_)
+            ),
+            None if sequences.times_ms is None else sequences.times_ms.values,
+            np.sort(self.items_.rows(item_ids[has_event].tolist())),
+        )
+
+    def _describable(self, data: Dataset) -> np.ndarray:
+        """Return (N,) bool: items of a data set that can be scored without an event."""
         return np.zeros(len(data.catalogue), dtype=bool)
 
-    def _read(self, data: Dataset, run: Run) -> None:
-        """Take in what is known of `items_` besides events, before the net is made."""
-
-    def _read_histories(self, rows: Ragged, run: Run) -> None:
-        """Take in what the histories that are learned from (rows of `items_`) say of items, before
-        the net is made.
-        """
-
-    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        """An epoch broken off after some seconds, and one validation; `at_most`, since training may
-        stop earlier.
-        """
-        short, ends = replace(self, epochs=1, patience=None), list[float]()
-
-        def noting(
-            steps: Iterable[T], what: str | Callable[[], str], total: int | None = None
-        ) -> Iterator[T]:
-            for step in steps:
-                ends.append(time.perf_counter())
-                yield step
-
-        short._fit(data, replace(run, deadline_s=SAMPLE_S, progress=noting), None)
-        self.__dict__ |= short.state()
-        watch = Stopwatch()
-        validation, _ = cut_validation(data, run, valid, needed=self.patience is not None)
-        before = watch.lap()
-        asking = 0.0
-        if validation is not None:
-            validation.value(self)
-            asking = watch.lap() * math.ceil(self.epochs / EVERY)
-        rows = data.sequences.rows
-        whole = whole_windows(rows, self.length)
-        epoch = (
-            len(self._batches(whole, rows, run.rng("batches"))) if (rows.lengths > 1).any() else 0
-        )
-        # the first steps wait for memory that later ones find
-        later = np.diff(ends[len(ends) // 3 :])
-        seconds = (
-            float(np.median(later)) * epoch * self.epochs
-            if len(later)
-            else short.fit_report_.get("seconds", 0.0) * self.epochs
-        )
-        if run.deadline_s is not None:
-            seconds, asking = min(seconds + asking, run.deadline_s), 0.0
-        kept = bytes_of(self.net_weights_)
-        peak = kept * OPTIMIZED + PLACE_BYTES * self.batch_places + EVENT_BYTES * len(rows.values)
-        return Cost(before + seconds + asking, kept, peak, self.patience is not None)
+    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
+        """Learn what `_make_net` needs of `items_`, such as text vectors; return report entries."""
+        return {}
 
     def _train(
-        self,
-        data: Dataset,
-        rows: Ragged,
-        times_ms: np.ndarray | None,
-        validation: Validation | None,
-        run: Run,
+        self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
-        """Train the net on histories (rows of `items_`), and return the report."""
-        if not (rows.lengths > 1).any():
+        """Train the net, and return the report."""
+        if not training.has_pairs:
             return self._leave_untrained("no user has two events to learn from")
-        windows = whole_windows(rows, self.length, times_ms)
+        windows = whole_windows(training.rows, self.length, training.times_ms)
         recipe = Recipe(
             self.epochs,
             self.lr,
@@ -246,85 +244,108 @@ class SequenceLearner(NetMethod, Recommender):
         )
 
         def batches(rng: np.random.Generator) -> list[Windows]:
-            return self._batches(windows, rows, rng)
+            return self._batches(windows, training.rows, rng)
 
-        return self._train_net(data, run, recipe, batches, self._loss, validation)
+        def loss(batch: Windows, rng: np.random.Generator) -> Tensor:
+            return self._loss(batch, training, rng)
+
+        return self._train_net(training.data, run, recipe, batches, loss, validation)
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """An epoch of windows in batches: all of them, or as many drawn as there are targets, then
-        as many a batch however long they are.
+        """Return the batches of one epoch.
+
+        They hold all windows, or as many drawn ones as there are targets. Drawn windows come in
+        batches of the same number of windows, however long they are.
         """
-        sampler = self._windows_drawn()
+        sampler = self._window_sampler()
+        batch_rows = None
         if sampler is not None:
             size = int(np.maximum(rows.lengths - 1, 0).sum())
-            owner, target, shown = sampler.draw(rows.lengths, size, rng)
-            shown = np.minimum(shown, self.length)
-            windows = Windows(
-                windows.rows,
-                rows.offsets[:-1][owner] + target - shown,
-                shown,
-                windows.times_ms,
-                every_place=False,
-            )
-        chosen = pack_batches(
-            windows.lengths,
-            self.batch_places,
-            rng,
-            None if sampler is None else max(1, self.batch_places // DRAWN_LENGTH),
-        )
-        return [
-            replace(windows, starts=windows.starts[some], lengths=windows.lengths[some])
-            for some in chosen
-        ]
+            user, target, length = sampler.draw(rows.lengths, size, rng)
+            length = np.minimum(length, self.length)
+            starts = rows.offsets[:-1][user] + target - length
+            windows = Windows(windows.rows, starts, length, windows.times_ms, every_place=False)
+            batch_rows = max(1, self.batch_places // DRAWN_LENGTH)
+        batches = pack_batches(windows.lengths, self.batch_places, rng, batch_rows)
+        return [windows.take(numbers) for numbers in batches]
 
-    def _task(
-        self, batch: Windows, rng: np.random.Generator
-    ) -> tuple[np.ndarray, dict[str, Tensor], np.ndarray, np.ndarray]:
-        """What is shown (B, T), what the layers are told besides, which of the B * T places (M,)
-        predict, and what they should say (M,).
-        """
-        shown, real = pad_rows(batch.rows, batch.starts, batch.lengths)
-        known = self._known(batch)
+    def _make_task(self, batch: Windows, rng: np.random.Generator) -> Task:
+        """Return what the net reads of a batch, and what it must predict."""
+        rows, mask = pad_rows(batch.rows, batch.starts, batch.lengths)
+        inputs = self._layer_inputs(batch)
         if batch.every_place:
-            return (
-                shown,
-                known,
-                np.flatnonzero(real),
-                pad_rows(batch.rows, batch.starts + 1, batch.lengths)[0][real],
-            )
-        return (
-            shown,
-            known,
-            np.arange(len(shown)) * shown.shape[1] + batch.lengths - 1,
-            batch.rows[batch.starts + batch.lengths],
-        )
+            next_rows, _ = pad_rows(batch.rows, batch.starts + 1, batch.lengths)
+            return Task(rows, inputs, np.flatnonzero(mask), next_rows[mask])
+        last = np.arange(len(rows)) * rows.shape[1] + batch.lengths - 1
+        return Task(rows, inputs, last, batch.rows[batch.starts + batch.lengths])
 
-    def _known(self, batch: Windows) -> dict[str, Tensor]:
-        """What the layers are told besides the item vectors."""
+    def _layer_inputs(self, batch: Windows) -> dict[str, Tensor]:
+        """Return inputs of the layers besides the item vectors."""
         return {}
 
-    def _asked(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
-        """Row numbers of queries (over `items_`) that have a history, in batches of like length,
-        and what of it is read.
+    # cost
+
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        """Time some seconds of an epoch and one validation.
+
+        The cost is `at_most`, since training may stop earlier.
+        """
+        short = replace(self, epochs=1, patience=None)
+        step_times: list[float] = []
+        progress = _timing(step_times)
+        short._fit(data, replace(run, deadline_s=SAMPLE_S, progress=progress), None)
+        self.__dict__ |= short.state()
+        watch = Stopwatch()
+        validation, _ = cut_validation(data, run, valid, needed=self.patience is not None)
+        preparing_s = watch.lap()
+        validating_s = 0.0
+        if validation is not None:
+            validation.value(self)
+            validating_s = watch.lap() * math.ceil(self.epochs / EVERY)
+        rows = data.sequences.rows
+        # the first steps wait for memory that later ones reuse
+        step_s = np.diff(step_times[len(step_times) // 3 :])
+        if len(step_s):
+            training_s = float(np.median(step_s)) * self._steps_per_epoch(rows, run) * self.epochs
+        else:
+            training_s = short.fit_report_.get("seconds", 0.0) * self.epochs
+        learning_s = training_s + validating_s
+        if run.deadline_s is not None:
+            learning_s = min(learning_s, run.deadline_s)
+        kept_bytes = bytes_of(self.net_weights_)
+        peak_bytes = (
+            kept_bytes * WEIGHT_COPIES
+            + POSITION_BYTES * self.batch_places
+            + EVENT_BYTES * len(rows.values)
+        )
+        return Cost(preparing_s + learning_s, kept_bytes, peak_bytes, self.patience is not None)
+
+    def _steps_per_epoch(self, rows: Ragged, run: Run) -> int:
+        """Return the number of batches of one epoch over histories."""
+        if not (rows.lengths > 1).any():
+            return 0
+        return len(self._batches(whole_windows(rows, self.length), rows, run.rng("batches")))
+
+    # answering
+
+    def _query_batches(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
+        """Yield queries with a history (over `items_`), in batches of similar length.
+
+        Each batch is the numbers of its queries, and the windows that are read of them.
         """
         recent = queries.histories.last(self.length)
-        times = (
-            queries.columns["times_ms"].last(self.length).values
-            if "times_ms" in queries.columns
-            else None
-        )
+        times = None
+        if "times_ms" in queries.columns:
+            times = queries.columns["times_ms"].last(self.length).values
+        windows = Windows(recent.values, recent.offsets[:-1], recent.lengths, times)
         order = np.argsort(recent.lengths, kind="stable")
-        for some in split_by_budget(
-            order[recent.lengths[order] > 0], recent.lengths, ANSWER_PLACES
-        ):
-            yield (
-                some,
-                Windows(recent.values, recent.offsets[:-1][some], recent.lengths[some], times),
-            )
+        order = order[recent.lengths[order] > 0]
+        for numbers in split_by_budget(order, recent.lengths, QUERY_POSITIONS):
+            yield numbers, windows.take(numbers)
 
 
 def check_blocks(blocks: int, heads: int, width: int) -> None:
-    """Raise DataError for numbers that attention blocks cannot be made with."""
+    """Raise DataError for numbers from which no attention blocks can be made."""
     if blocks < 1 or heads < 1 or width % heads:
         raise DataError(
             f"blocks {blocks}, heads {heads}, width {width}: at least one of each, and heads must"
@@ -333,30 +354,44 @@ def check_blocks(blocks: int, heads: int, width: int) -> None:
 
 
 def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None) -> Windows:
-    """Windows in which every event but each user's first is a target once; histories longer than
-    `length` + 1 give several.
+    """Return windows in which every event but each user's first is a target once.
+
+    Histories longer than `length` + 1 give several windows, counted from the end.
     """
-    pieces = -(-np.maximum(rows.lengths - 1, 0) // length)  # laid from the end
-    owner = np.repeat(np.arange(len(rows)), pieces)
-    nth = np.arange(len(owner)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    stops = rows.offsets[1:][owner] - 1 - nth * length
-    starts = np.maximum(stops - length, rows.offsets[:-1][owner])
+    counts = -(-np.maximum(rows.lengths - 1, 0) // length)
+    user = np.repeat(np.arange(len(rows)), counts)
+    number = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    stops = rows.offsets[1:][user] - 1 - number * length
+    starts = np.maximum(stops - length, rows.offsets[:-1][user])
     return Windows(rows.values, starts, stops - starts, times_ms)
 
 
-def _mapped(catalogue: Vocabulary, to: Vocabulary, rows: np.ndarray) -> np.ndarray:
-    """Rows of one catalogue as those of another, -1 for no item and for one that it lacks."""
-    table = catalogue.mapping_to(to)
-    return rows if table is None else np.r_[table, np.int32(-1)][rows]
-
-
 def as_tensor(values: np.ndarray, net: Any) -> Tensor:
-    """Rows or places, where the net is."""
+    """Return rows or positions as an int64 tensor on the net's device."""
     return torch.from_numpy(values.astype(np.int64, copy=False)).to(net.device)
 
 
-def last_states(net: SequenceNet, batch: Windows, **known: Tensor) -> Tensor:
-    """(B, D) the state after each window's last event."""
-    shown, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
-    states = net.states(net.table(as_tensor(shown, net)), **known)
-    return states[torch.arange(len(shown), device=net.device), as_tensor(batch.lengths - 1, net)]
+def last_states(net: SequenceNet, batch: Windows, **inputs: Tensor) -> Tensor:
+    """Return the states (B, D) after each window's last event."""
+    rows, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
+    states = net.states(net.table(as_tensor(rows, net)), **inputs)
+    return states[torch.arange(len(rows), device=net.device), as_tensor(batch.lengths - 1, net)]
+
+
+def _map_rows(rows: np.ndarray, source: Vocabulary, target: Vocabulary) -> np.ndarray:
+    """Return rows of one catalogue as rows of another; -1 for no item and for missing ones."""
+    table = source.mapping_to(target)
+    return rows if table is None else np.r_[table, np.int32(-1)][rows]
+
+
+def _timing(times: list[float]) -> Any:
+    """Return a progress wrapper that records when each step ends."""
+
+    def progress(
+        steps: Iterable[T], label: str | Callable[[], str], total: int | None = None
+    ) -> Iterator[T]:
+        for step in steps:
+            times.append(time.perf_counter())
+            yield step
+
+    return progress

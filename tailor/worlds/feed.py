@@ -1,5 +1,6 @@
 """Make a professional feed: posts shown to members, who engage by topic and by views."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,28 +78,15 @@ def feed(
     )
     headlines = [f"{topic_names[a]} and {topic_names[b]}" for a, b in member_topics]
     counts = np.where(np.arange(members) % 3 == 0, 1, 2 + rng.poisson(visits, members))
-    visitors = rng.permutation(np.repeat(np.arange(members), counts)).tolist()
-    posts_by_topic = [np.flatnonzero(post_topics == topic) for topic in range(len(topic_names))]
+    visitors = rng.permutation(np.repeat(np.arange(members), counts))
     slates = []
-    for request, member in enumerate(visitors):
-        own_posts = np.concatenate([posts_by_topic[topic] for topic in member_topics[member]])
-        own_draws = rng.choice(own_posts, slate // 2)
-        random_draws = rng.integers(posts, size=slate - slate // 2)
-        rows = rng.permutation(np.unique(np.r_[own_draws, random_draws]))
-        is_own = np.isin(post_topics[rows], member_topics[member])
-        logit = taste * is_own + views * z[rows] - 3.5
-        slates.append(
-            {
-                "request_id": [f"r{request}"] * len(rows),
-                "position": list(range(1, len(rows) + 1)),
-                "item_id": [item_ids[row] for row in rows],
-                "user_id": [user_ids[member]] * len(rows),
-                "time_ms": [START_MS + request * MINUTE_MS] * len(rows),
-                "engaged": (rng.random(len(rows)) < 1 / (1 + np.exp(-logit))).tolist(),
-            }
-        )
-    columns = {name: [value for part in slates for value in part[name]] for name in slates[0]}
-    log = pl.DataFrame(columns, schema_overrides={"position": pl.Int32})
+    for member in visitors.tolist():
+        topics = member_topics[member]
+        rows = _draw_slate(post_topics, topics, slate, rng)
+        logit = taste * np.isin(post_topics[rows], topics) + views * z[rows] - 3.5
+        is_engaged = rng.random(len(rows)) < 1 / (1 + np.exp(-logit))
+        slates.append((rows, is_engaged))
+    log = _impression_log(slates, np.array(user_ids)[visitors], np.array(item_ids))
     view_counts = np.round(10 ** (3.5 + 1.2 * z)).astype(np.int64)
     tables = {
         **_log_tables(log),
@@ -115,6 +103,36 @@ def _post_text(topic: str, rng: np.random.Generator) -> str:
     """Return a title with three words of a topic."""
     frame = str(rng.choice(FRAMES))
     return frame.format(*rng.choice(TOPICS[topic].split(), 3, replace=False))
+
+
+def _draw_slate(
+    post_topics: np.ndarray, topics: np.ndarray, size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw at most `size` different posts, half of them of a member's topics."""
+    by_topic = [np.flatnonzero(post_topics == topic) for topic in topics]
+    own_draws = rng.choice(np.concatenate(by_topic), size // 2)
+    random_draws = rng.integers(len(post_topics), size=size - size // 2)
+    return rng.permutation(np.unique(np.r_[own_draws, random_draws]))
+
+
+def _impression_log(
+    slates: Sequence[tuple[np.ndarray, np.ndarray]], user_ids: np.ndarray, item_ids: np.ndarray
+) -> pl.DataFrame:
+    """Return one row per impression from (post rows, engaged) and user of each request."""
+    lengths = [len(rows) for rows, _ in slates]
+    requests = np.repeat(np.arange(len(slates)), lengths)
+    positions = np.concatenate([np.arange(1, length + 1) for length in lengths])
+    rows = np.concatenate([rows for rows, _ in slates])
+    return pl.DataFrame(
+        {
+            "request_id": [f"r{request}" for request in requests.tolist()],
+            "position": positions.astype(np.int32),
+            "item_id": item_ids[rows].tolist(),
+            "user_id": user_ids[requests].tolist(),
+            "time_ms": START_MS + requests * MINUTE_MS,
+            "engaged": np.concatenate([is_engaged for _, is_engaged in slates]),
+        }
+    )
 
 
 def _log_tables(log: pl.DataFrame) -> dict[str, pl.DataFrame]:

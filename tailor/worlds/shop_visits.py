@@ -230,20 +230,36 @@ def _simulate(
         active = np.flatnonzero(sessions.length > step)
         clock[active] += rng.integers(5_000, 150_000, len(active))
         choosing = active[~comes_back[active]] if step == 0 else active
-        previous = items[choosing] if step else None
-        kinds, is_near = _next_kinds(world, previous, kind_odds[choosing], rng)
+        previous = items[choosing]
+        kinds, is_near = _next_kinds(world, previous if step else None, kind_odds[choosing], rng)
         slates = world.slates.draw(kinds, clock[choosing], world.slate, rng)  # S, slate
         utilities = worth_of(world.truth, tastes[choosing], users[choosing], slates)
-        items[choosing] = _choose(world, slates, utilities, is_near, items[choosing], rng)
+        items[choosing] = _choose(world, slates, utilities, is_near, previous, rng)
         events.append(_Events(active, items[active], VIEW, clock[active]))
         is_wanted = comes_back[active] & (step == 0)
         worth = worth_of(world.truth, tastes[active], users[active], items[active][:, None])[:, 0]
-        is_carted = (rng.random(len(active)) < 1 / (1 + np.exp(3.2 - 0.7 * worth))) | is_wanted
-        carted = active[is_carted]
-        clock[carted] += rng.integers(3_000, 30_000, len(carted))
-        events.append(_Events(carted, items[carted], CART, clock[carted]))
-        carts.append(_Cart(carted, items[carted], is_wanted[is_carted]))
+        cart = _fill_cart(active, items[active], worth, is_wanted, rng)
+        clock[cart.rows] += rng.integers(3_000, 30_000, len(cart.rows))
+        events.append(_Events(cart.rows, cart.items, CART, clock[cart.rows]))
+        carts.append(cart)
     events += _checkout(carts, clock, rng)
+    return _visits_of(events, session_numbers, users)
+
+
+def _fill_cart(
+    rows: np.ndarray,
+    items: np.ndarray,
+    worth: np.ndarray,
+    is_wanted: np.ndarray,
+    rng: np.random.Generator,
+) -> _Cart:
+    """Put viewed items (e,) into carts, by their utility, and every wanted one."""
+    is_carted = (rng.random(len(rows)) < 1 / (1 + np.exp(3.2 - 0.7 * worth))) | is_wanted
+    return _Cart(rows[is_carted], items[is_carted], is_wanted[is_carted])
+
+
+def _visits_of(events: Sequence[_Events], session_numbers: np.ndarray, users: np.ndarray) -> Visits:
+    """Return the events of a block as visits; session numbers and users (S,) of its sessions."""
     rows = np.concatenate([part.rows for part in events])
     return Visits(
         session=session_numbers[rows],

@@ -49,8 +49,8 @@ class RecommendationText(Generator):
 
     @classmethod
     def tiny(cls) -> Self:
-        about = {"class": "RecommendationText", "recommender": {"class": "CoVisitation"}}
-        return build(about, cls)
+        described = {"class": "RecommendationText", "recommender": {"class": "CoVisitation"}}
+        return build(described, cls)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
@@ -64,11 +64,11 @@ class RecommendationText(Generator):
     def _generate(self, queries: Queries) -> list[Output]:
         named = [str(item) if item is not None else None for item in queries.context(ITEM)]
         free = np.flatnonzero([item is None for item in named])
-        asked = np.flatnonzero([item is not None for item in named])
+        bound = np.flatnonzero([item is not None for item in named])
         outputs: dict[int, Output] = {}
         for rows, candidates in (
             (free, None),
-            (asked, [Ranking((str(named[i]),), np.ones(1)) for i in asked.tolist()]),
+            (bound, [Ranking((str(named[i]),), np.ones(1)) for i in bound.tolist()]),
         ):
             part = queries.take(rows)
             lists = self.recommender_.recommend(part, 1, candidates)

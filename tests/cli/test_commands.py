@@ -481,7 +481,7 @@ def test_the_demo_runs_on_a_small_shop(tmp_path):
 
 
 def test_words_of_a_file_neither_command_the_terminal_nor_are_read_as_markup(tmp_path):
-    (tmp_path / "e.csv").write_text("user,item,title\x1b]0;owned\x07\nu,[/red]\x1b[2J,[bold]x\n")
+    (tmp_path / "e.csv").write_text("user,item,title\x1b]0;owned\x07\nu,a,[/red]\x1b[2J [bold]x\n")
     told = ok("data", "import", str(tmp_path / "e.csv"), "--dry-run")
     assert "[/red][2J" in told and "[bold]x" in told and "\x1b" not in told
     (tmp_path / "e.csv").write_text("user,item,rating\nu,a,\x1b[2J\n")

@@ -79,7 +79,9 @@ def test_lone_queries_are_answered_as_in_company(monkeypatch):
     together = method._scores(queries)
     asked = []
     monkeypatch.setattr(
-        sequences, "_shares", lambda logits, real=sequences._shares: asked.append(1) or real(logits)
+        sequences,
+        "_softmax",
+        lambda logits, real=sequences._softmax: asked.append(1) or real(logits),
     )
     alone = np.concatenate([method._scores(queries[i : i + 1]) for i in range(len(queries))])
     assert len(asked) == (queries.histories.lengths > 0).sum() > 0

@@ -29,13 +29,13 @@ LIKED = {"source": "label", "label": "liked"}
 def test_a_machine_is_the_sum_over_pairs_of_fields():
     torch.manual_seed(0)
     net = CrossedFields(9, 3, [0, 1, 1, 2], 1.0)
-    torch.nn.init.normal_(net.linear.numbers.table.weight)
+    torch.nn.init.normal_(net.linear.coefficients.table.weight)
     codes, weights = (
         torch.tensor([[0, 3, 4, 7], [1, 3, 3, 8]]),
         torch.tensor([[1.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.0, 1.0]]),
     )
     logits, size = net(codes, weights)
-    numbers, vectors = net.linear.numbers.table.weight[:, 0], net.vectors.table.weight
+    numbers, vectors = net.linear.coefficients.table.weight[:, 0], net.vectors.table.weight
     for row in range(2):
         fields = [codes[row, [0]], codes[row, [1, 2]], codes[row, [3]]]
         shares = [weights[row, [0]], weights[row, [1, 2]], weights[row, [3]]]

@@ -205,10 +205,10 @@ def test_a_killed_fit_goes_on_to_the_same_model(cls, tmp_path, monkeypatch):
 
     made = iter(range(1000))
 
-    def dying(self, batch, rng, loss=cls._loss):
+    def dying(self, batch, training, rng, loss=cls._loss):
         if next(made) == 9:
             raise Killed
-        return loss(self, batch, rng)
+        return loss(self, batch, training, rng)
 
     with monkeypatch.context() as patch:
         patch.setattr(cls, "_loss", dying)

@@ -1,4 +1,4 @@
-"""AlphaRec: language vectors, smoothed along who chose what, and one small map."""
+"""AlphaRec: text vectors, averaged over users and items, below one small learned map."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -41,61 +41,61 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class AlphaRec(NetMethod, ScoringRecommender):
-    """No item or person has a vector of its own: a frozen language model's vectors, averaged along
-    who chose what, go through one small map (Sheng et al. 2024).
+    """Users and items are averages of text vectors, which one small learned map makes comparable.
 
-    So it serves catalogues it never saw (`onto`), and a query's text moves the person towards what
-    it says. Averages are LightGCN's over two steps. Differs from the paper: texts are averaged
-    before the map, which for the linear map is the same thing and costs no product a step; what a
-    target itself adds to its person is taken out while learning.
+    Item texts are encoded by a frozen language model; the vectors are averaged over the graph of
+    users and items as in LightGCN with two layers (Sheng et al. 2024). Nothing is learned per item
+    or user, so a fitted model serves other catalogues too (`onto`), and a query's text moves the
+    user's vector towards its own.
+
+    Differs from the paper: texts are averaged before the map, which is the same for a linear map
+    and costs no product per step; while learning, what a target adds to its own user's vector is
+    left out.
     """
 
     reads_text = True
     renamed_state = {"map_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
-    """Of items' texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of item texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     width: int = 128
-    """Of what is compared; this, negatives and temperature were chosen on validation (paper: 64,
+    """Width of the mapped vectors; like negatives and temperature chosen on validation (paper: 64,
     256, .15 to .2).
     """
     map: Literal["linear", "net"] = "net"
-    """Net: two layers, the paper's; linear: one, its probe of what the vectors know."""
+    """Learned map; net: two layers, as in the paper; linear: one layer, as in its probe."""
     text_share: Annotated[float, Range(0.1, 0.9)] = 0.5
-    """Of a query's text in what is asked for; the history has the rest."""
+    """Share of a query's text in the user's vector; the history has the remainder."""
     negatives: int = 1024
-    """Items drawn a batch."""
+    """Items drawn per batch as negatives."""
     temperature: Annotated[float, Range(0.05, 0.3, log=True)] = 0.08
+    """Cosines of users and items are divided by it."""
     lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 2e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 4096
-    """Pairs of a person and an item."""
+    """Pairs of a user and an item per batch."""
     epochs: int = 40
-    """At most."""
+    """Maximum number of epochs."""
     patience: int | None = 4
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     texts_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' texts, unit length; zero without words."""
+    """(N, D) vectors of item texts, of unit length; zero for an item without text."""
     first_: np.ndarray = field(init=False, repr=False)
-    """(N, D) the same, and what those who chose the item are like."""
+    """(N, D) text vectors plus the mean texts of the item's users."""
     smooth_: np.ndarray = field(init=False, repr=False)
-    """(N, D) all steps together, unit length."""
+    """(N, D) sums of the vectors of all layers, of unit length."""
     degrees_: np.ndarray = field(init=False, repr=False)
-    """(N,) people who chose the item."""
+    """(N,) number of users who chose the item."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if (
-            min(self.width, self.negatives, self.batch) < 1
-            or self.epochs < 0
-            or not self.temperature > 0
-            or not self.lr > 0
-        ):
+        is_positive = self.temperature > 0 and self.lr > 0
+        if min(self.width, self.negatives, self.batch) < 1 or self.epochs < 0 or not is_positive:
             raise DataError(
                 "width, negatives and batch must be at least 1, epochs at least 0, temperature and"
                 " lr above 0"
@@ -145,103 +145,94 @@ class AlphaRec(NetMethod, ScoringRecommender):
         return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _smooth(self, data: Dataset, sequences: Ragged, run: Run) -> None:
-        """Vectors of a catalogue, averaged along who chose what; nothing is learned."""
-        encoder, self.items_ = encoder_of(self.encoder), data.catalogue
-        self.texts_, self.space_ = (
-            item_vectors(encoder, data.item_texts, run.progress),
-            encoder.space,
-        )
+        """Encode the texts of a catalogue and average them over its users; nothing is learned."""
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.texts_ = item_vectors(encoder, data.item_texts, run.progress)
+        self.space_ = encoder.space
         rows = sequences.distinct()
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
-        steps = self._steps(rows)
-        self.first_ = self.texts_ + steps.T @ (_means(rows, len(self.items_)) @ self.texts_)
-        self.smooth_ = unit_length(self.first_ + steps.T @ (steps @ self.texts_))
+        edges = self._edges(rows)
+        self.first_ = self.texts_ + edges.T @ (_means(rows, len(self.items_)) @ self.texts_)
+        self.smooth_ = unit_length(self.first_ + edges.T @ (edges @ self.texts_))
 
-    def _steps(self, rows: Ragged) -> sp.csr_matrix:
-        """(B, N) of each person's items, divided by the roots of both degrees."""
+    def _edges(self, rows: Ragged) -> sp.csr_matrix:
+        """Return (B, N) edges of users and items, divided by the square roots of both degrees."""
         degrees = np.maximum(self.degrees_[rows.values], 1) * np.repeat(rows.lengths, rows.lengths)
         return rows.matrix(len(self.degrees_), (1 / np.sqrt(degrees)).astype(np.float32))
 
-    def _people(self, rows: Ragged) -> np.ndarray:
-        """(B, D) what people with these items are like, of unit length; zero without items."""
-        return unit_length(
-            np.asarray(
-                _means(rows, len(self.items_)) @ self.texts_ + self._steps(rows) @ self.first_
-            )
-        )
+    def _user_vectors(self, rows: Ragged) -> np.ndarray:
+        """Return (B, D) vectors of users with these items, of unit length; zero without items."""
+        means = _means(rows, len(self.items_)) @ self.texts_
+        return unit_length(np.asarray(means + self._edges(rows) @ self.first_))
 
     def _make_net(self) -> TextItemEncoder:
-        hidden = self.texts_.shape[1] // 2 if self.map == "net" else 0
-        return TextItemEncoder(
-            torch.from_numpy(self.smooth_), self.width, hidden, bias=self.map == "net", unit=True
-        )
+        is_net = self.map == "net"
+        hidden = self.texts_.shape[1] // 2 if is_net else 0
+        texts = torch.from_numpy(self.smooth_)
+        return TextItemEncoder(texts, self.width, hidden, bias=is_net, unit=True)
 
-    def _loss(self, rows: Ragged, batch: np.ndarray, drawn: np.ndarray) -> Tensor:
-        """InfoNCE of pairs (places in `rows`), each person's own vector made without the item that
-        is to be found.
+    def _loss(self, rows: Ragged, pairs: np.ndarray, negatives: np.ndarray) -> Tensor:
+        """Return the mean InfoNCE loss of pairs, which are positions in `rows`.
+
+        A user's vector is made without the item that is to be predicted.
         """
-        owners, items = rows.row_ids[batch], rows.values[batch]
-        others = rows.take(owners)
-        others = others.keep(others.values != np.repeat(items, others.lengths))
-        to = next(self._net.parameters()).device
-        people = self._net.encode(torch.from_numpy(self._people(others)).to(to))
-        where, against = (
-            torch.from_numpy(items.astype(np.int64)).to(to),
-            torch.from_numpy(drawn).to(to),
-        )
+        targets = rows.values[pairs]
+        others = rows.take(rows.row_ids[pairs])
+        others = others.keep(others.values != np.repeat(targets, others.lengths))
+        device = next(self._net.parameters()).device
+        users = self._net.encode(torch.from_numpy(self._user_vectors(others)).to(device))
+        target_rows = torch.from_numpy(targets.astype(np.int64)).to(device)
+        negative_rows = torch.from_numpy(negatives).to(device)
         return SampledSoftmax()(
-            people / self.temperature,
-            self._net(where),
-            self._net(against),
-            where,
-            against,
-            items=len(drawn) + 1,
+            users / self.temperature,
+            self._net(target_rows),
+            self._net(negative_rows),
+            target_rows,
+            negative_rows,
+            items=len(negatives) + 1,
         )
 
     def _mapped(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, D) -> (n, width) of unit length; zero where the vector is."""
+        """Return mapped vectors (B, width) of unit length; zero where the vector (B, D) is zero."""
         net = self._ready()
-        mapped = (
-            net.encode(
-                torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
-            )
-            .cpu()
-            .numpy()
-        )
-        found: np.ndarray = mapped * vectors.any(axis=1, keepdims=True)
-        return found
+        texts = torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
+        mapped: np.ndarray = net.encode(texts).cpu().numpy() * vectors.any(axis=1, keepdims=True)
+        return mapped
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        people = self._mapped(self._people(queries.histories.distinct()))
-        texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
-        if texts:
-            share = np.where(
-                people[list(texts)].any(axis=1, keepdims=True),
-                np.float32(self.text_share),
-                np.float32(1),
-            )
-            said = self._mapped(
-                asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
-            )
-            people[list(texts)] = (1 - share) * people[list(texts)] + share * said
-        scores: np.ndarray = people @ self._ready().all_items().cpu().numpy().T
+        users = self._mapped(self._user_vectors(queries.histories.distinct()))
+        self._add_texts(users, queries)
+        scores: np.ndarray = users @ self._ready().all_items().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
-        scores[~people.any(axis=1)] = -np.inf
+        scores[~users.any(axis=1)] = -np.inf
         return scores
 
+    def _add_texts(self, users: np.ndarray, queries: Queries) -> None:
+        """Move the vectors (B, width) of users whose queries have a text towards it, in place."""
+        texts = [queries.text(i).strip() for i in range(len(queries))]
+        rows = [i for i, text in enumerate(texts) if text]
+        if not rows:
+            return
+        encoder = asking(encoder_of(self.encoder), self.space_)
+        text_vectors = self._mapped(encoder.encode([texts[i] for i in rows]))
+        has_history = users[rows].any(axis=1, keepdims=True)
+        share = np.where(has_history, np.float32(self.text_share), np.float32(1))
+        users[rows] = (1 - share) * users[rows] + share * text_vectors
+
     def onto(self, data: Dataset, run: Run = Run()) -> Self:
-        """A copy for another catalogue and log: their texts are averaged along their events, the
-        map stays as it was learned. Raises ModelError for another encoder.
+        """Return a copy for another catalogue and log, with the same learned map.
+
+        The other catalogue's texts are averaged over its own events. Raises ModelError for another
+        encoder.
         """
         self._check_fitted()
         known_encoder(encoder_of(self.encoder), self.space_)
         other = type(self)(**self.params())
         other._smooth(data, data.sequences.rows, run)
-        other.net_weights_, other.trained_on_ = (
-            self.net_weights_,
-            data.provenance.after(self.trained_on_),
-        )
+        other.net_weights_ = self.net_weights_
+        other.trained_on_ = data.provenance.after(self.trained_on_)
         other.fit_report_ = {
             "map learned on": self.trained_on_.data_hash,
             "items_without_text": int((~other.texts_.any(axis=1)).sum()),
@@ -250,7 +241,6 @@ class AlphaRec(NetMethod, ScoringRecommender):
 
 
 def _means(rows: Ragged, items: int) -> sp.csr_matrix:
-    """(B, N) the share that each of a row's items has."""
-    return rows.matrix(
-        items, np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths).astype(np.float32)
-    )
+    """Return (B, N) weights that average the items of each row."""
+    weights = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
+    return rows.matrix(items, weights.astype(np.float32))

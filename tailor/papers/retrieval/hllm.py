@@ -1,7 +1,7 @@
-"""HLLM: a model of item texts below a model of histories."""
+"""HLLM: a model of texts under a model of histories."""
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -24,6 +24,7 @@ from tailor.retrieval.sequences import SequenceRecommender, check_blocks
 from tailor.text.cached import item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.vector_index import VectorIndex
+from tailor.training.sequences import TrainingData
 
 PAPER = Paper(
     "hllm",
@@ -33,20 +34,21 @@ PAPER = Paper(
     "Items that nobody has chosen are found above id-SASRec and popularity; a pretrained item model"
     " beats hashed words of the same width; a learned projection beats none",
 )
-MIN_COSINE = 0.99  # items whose texts are at least this similar are no negatives of each other
-NEIGHBOURS = 10  # most similar texts that are compared with MIN_COSINE
+SAME_TEXT = 0.99  # cosine of texts above which an item is no negative of another
+NEIGHBOURS = 10  # nearest texts that are compared for that
 
 
 @dataclass(eq=False)
 class HLLM(SequenceRecommender):
-    """An item's text gives its vector, and a second net reads the history as such vectors.
+    """Predict the next item from item vectors that are made from texts (Chen et al. 2024).
 
-    So new items are recommended from their first second: `with_items` (Chen et al. 2024).
+    An item's vector is a projection of its text's vector; a transformer reads the history as a
+    sequence of such vectors. So new items are found without a refit: `with_items`.
 
-    Differs from the paper (a form for CPUs, reconstructed): the item model is a frozen sentence
+    Differs from the paper (form for a CPU, reconstructed): the item model is a frozen sentence
     encoder under a learned projection of two layers, where the paper trains a language model of 1
-    to 7 billion weights end to end; the net over histories is a small causal transformer; the
-    temperature is fixed; sampled negatives are weighted for the items they stand for.
+    to 7 billion weights end to end; the history's net is a small causal transformer; the
+    temperature is fixed; negatives count for all items they represent.
     """
 
     encoder: Encoder | str = DEFAULT
@@ -54,24 +56,24 @@ class HLLM(SequenceRecommender):
     width: int = 128
     """Width of item vectors and states."""
     blocks: int = 2
-    """Transformer blocks of the net over histories."""
+    """Number of transformer blocks that read the history."""
     heads: int = 2
-    """Attention heads."""
+    """Attention heads; they must divide the width."""
     projection: Literal["net", "linear", "none"] = "net"
-    """Map from text vectors to item vectors; none: `width` must be the encoder's."""
+    """Map of text vectors: two layers, one, or none; with none, `width` must be the encoder's."""
     dropout: Annotated[float, Range(0.05, 0.5)] = 0.2
-    """Share of values zeroed while training."""
+    """Share of values zeroed during training."""
     temperature: Annotated[float, Range(0.03, 0.2, log=True)] = 0.07
-    """Cosines of states and item vectors are divided by it."""
+    """Divisor of the cosine of state and item vector."""
     lr: Annotated[float, Range(3e-4, 6e-3, log=True)] = 1e-3
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 0.01
-    """Weight decay of matrices."""
+    """Weight decay of matrices in AdamW."""
     epochs: int = 60
-    """Maximum number of epochs."""
+    """Passes over the data, at most."""
 
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) vectors of item texts, of unit length; zero for an item without text."""
+    """(N, D) vectors of the items' texts, unit length; zero without text."""
     space_: str = field(init=False, repr=False)
     """Name of the encoder's vector space."""
 
@@ -83,23 +85,27 @@ class HLLM(SequenceRecommender):
     def tiny(cls) -> "HLLM":
         return cls(encoder=HashingEncoder(32), width=8, length=10, epochs=3, negatives=20)
 
-    def _readable(self, data: Dataset) -> np.ndarray:
+    def _describable(self, data: Dataset) -> np.ndarray:
         return np.array([bool(text.strip()) for text in data.item_texts], dtype=bool)
 
-    def _read(self, data: Dataset, run: Run) -> None:
+    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
+        """Encode the items' texts, and find items whose texts are nearly the same."""
         encoder = encoder_of(self.encoder)
-        rows = data.catalogue.rows(self.items_.ids.tolist()).tolist()
-        texts = [data.item_texts[row] for row in rows]
+        data = training.data
+        rows = data.catalogue.rows(self.items_.ids.tolist())
+        texts = [data.item_texts[row] for row in rows.tolist()]
         self.vectors_ = item_vectors(encoder, texts, run.progress)
         self.space_ = encoder.space
-        if self.projection == "none" and self.width != self.vectors_.shape[1]:
+        dims = self.vectors_.shape[1]
+        if self.projection == "none" and self.width != dims:
             raise DataError(
-                f"width is {self.width}: without a projection it must be {self.vectors_.shape[1]},"
-                " which the encoder's vectors have"
+                f"width is {self.width}: without a projection it must be {dims}, which the"
+                " encoder's vectors have"
             )
-        self._text_groups = torch.from_numpy(_group_similar(self.vectors_))
+        self._same_text = torch.from_numpy(_number_same_texts(self.vectors_))
+        return {}
 
-    def _front(self) -> TextItemEncoder:
+    def _item_encoder(self) -> TextItemEncoder:
         return TextItemEncoder(
             torch.from_numpy(self.vectors_),
             None if self.projection == "none" else self.width,
@@ -109,31 +115,30 @@ class HLLM(SequenceRecommender):
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
 
-    def _compared(
-        self, states: Tensor, positive: Tensor, negative: Tensor, targets: Tensor, drawn: Tensor
+    def _compare(
+        self,
+        states: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        targets: Tensor,
+        drawn: Tensor,
+        items: int,
     ) -> Tensor:
-        return SampledSoftmax()(
-            states,
-            positive,
-            negative,
-            targets,
-            drawn,
-            len(self._chosen),
-            self._text_groups.to(targets.device),
-        )
+        same_text = self._same_text.to(targets.device)
+        return SampledSoftmax()(states, positive, negative, targets, drawn, items, same_text)
 
-    def _drawn(self, rng: np.random.Generator) -> np.ndarray:
-        return self._chosen if self.negatives is None else super()._drawn(rng)
+    def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return item_rows if self.negatives is None else super()._draw_negatives(item_rows, rng)
 
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:
-        """Return a copy that also knows the items of another data set, by their texts.
+        """Return a copy that can recommend the items of another data set too, by their texts.
 
         Nothing is learned. Raises ModelError for another encoder.
         """
         self._check_fitted()
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
         is_new = self.items_.rows(items.catalogue.ids.tolist()) < 0
-        rows = np.flatnonzero(self._readable(items) & is_new)
+        rows = np.flatnonzero(self._describable(items) & is_new)
         texts = [items.item_texts[row] for row in rows.tolist()]
         vectors = item_vectors(encoder, texts, run.progress)
         ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
@@ -145,15 +150,15 @@ class HLLM(SequenceRecommender):
         return extended
 
 
-def _group_similar(vectors: np.ndarray) -> np.ndarray:
-    """Return (N,) group numbers; items whose texts are nearly the same share one.
+def _number_same_texts(vectors: np.ndarray) -> np.ndarray:
+    """Return (N,) numbers that are equal for items whose texts are nearly the same.
 
-    Groups are the connected components of the graph of text pairs above MIN_COSINE.
+    Also for items that are linked through others.
     """
     n = len(vectors)
     index = VectorIndex(exact_upto=50_000).build(vectors)
     rows, cosines = index.search(vectors, min(NEIGHBOURS, n))
-    is_near = (rows >= 0) & (cosines > MIN_COSINE)
-    edges = (np.nonzero(is_near)[0], rows[is_near])
-    graph = sp.csr_matrix((np.ones(is_near.sum()), edges), shape=(n, n))
-    return sp.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+    is_same = (rows >= 0) & (cosines > SAME_TEXT)
+    entries = (np.ones(is_same.sum()), (np.nonzero(is_same)[0], rows[is_same]))
+    links = sp.csr_matrix(entries, shape=(n, n))
+    return sp.csgraph.connected_components(links, directed=False)[1].astype(np.int64)

@@ -1,4 +1,4 @@
-"""PI2I: long item-to-item lists, from which a net picks for each person."""
+"""PI2I: long item-to-item lists, ranked for each user by a net."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -34,58 +34,56 @@ PAPER = Paper(
     " seeds) HR@50 is above that of the same lists ranked by their counts, and on Beauty above"
     " TwoTower's; with random negatives alone it is lower there.",
 )
-FLOOR = 0.05  # weight of an item that stands in no list
-ANSWER_PAIRS = 400_000  # pairs of trigger and item that are scored at a time
+FLOOR = 0.05  # weight of a drawn item that is in no list of the user's triggers
+ANSWER_PAIRS = 400_000  # pairs of a trigger and an item that are scored at a time
+SMALLEST = 1e-6  # a weight below this is a rounding error of 0
 
 
 @dataclass(eq=False)
 class PI2I(NetMethod, CoVisitation):
-    """Long lists of what others went on to hold most of what a person may want next; a net that
-    sees person, trigger and item together ranks their union.
+    """A net ranks the union of long co-visitation lists of a user's latest items.
 
-    An item's score is its share of a softmax over the union of the lists of the latest events; in
-    it the item has the sum of exp(log of its faded weight + net) over its triggers, so that
-    explanations are exact. Learns to tell each next event from others of the same lists and from
-    some of anywhere, without the counts that this very event has added to the lists. Before
-    training the order is CoVisitation's.
+    The items of the history are triggers, each with a list of items that followed it. An item's
+    score is its share of a softmax over the union of the lists; its logit is the log of the sum,
+    over its triggers, of exp(log of its decayed weight + correction by the net), so that
+    explanations are exact. The net sees user, trigger and item together. It learns to tell each
+    next event from other items of the same lists and from some of the whole catalogue, with weights
+    from which the counts of this very event are taken off. Before training the order is
+    CoVisitation's.
 
-    Differs from the paper: the net corrects the lists' weights in place of being told of them; one
-    softmax for all triggers of a person and not one for each, sums over triggers and not the
-    largest of them: with those it fell to half of the lists' own order (docs/log.md). The docs have
-    what it gains, which is little.
+    Differs from the paper: the net corrects the weights of the lists, where the paper's has them as
+    inputs; one softmax for all triggers of a user, where the paper has one for each; sums over
+    triggers, where the paper takes the largest. In the paper's form it found half of what the
+    lists' own order finds (docs/log.md). The docs have what it gains, which is little.
     """
-
-    history_length: int = 10
-    """Latest events, whose lists are united."""
-    width: Annotated[int, Choices(8, 16, 32, 64)] = 16
-    """Of item vectors."""
-    dropout: Annotated[float, Range(0.1, 0.7)] = 0.6
-    """Share of values zeroed while training."""
-    from_lists: int = 30
-    """Items of the same lists that a target is told from."""
-    from_all: int = 30
-    """Items of the whole catalogue that a target is told from."""
-    lr: Annotated[float, Range(2e-4, 4e-3, log=True)] = 3e-4
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
-    weight_decay: float = 0.01
-    batch: int = 512
-    """Targets a batch."""
-    epochs: int = 4
-    """At most."""
-    patience: int | None = 2
-    """Epochs without a better NDCG@10 on validation before training stops; None: all epochs."""
 
     renamed_state = {"net_": "net_weights_"}
 
+    history_length: int = 10
+    """Latest events whose lists are united."""
+    width: Annotated[int, Choices(8, 16, 32, 64)] = 16
+    """Width of item vectors."""
+    dropout: Annotated[float, Range(0.1, 0.7)] = 0.6
+    """Share of values zeroed while training."""
+    from_lists: int = 30
+    """Negatives per target, drawn from the lists of the same triggers."""
+    from_all: int = 30
+    """Negatives per target, drawn from the whole catalogue."""
+    lr: Annotated[float, Range(2e-4, 4e-3, log=True)] = 3e-4
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
+    weight_decay: float = 0.01
+    """Weight decay of matrices."""
+    batch: int = 512
+    """Targets per batch."""
+    epochs: int = 4
+    """Maximum number of epochs."""
+    patience: int | None = 2
+    """Epochs without a better NDCG@10 on validation before training stops; None: all epochs."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in {
-            "width": 1,
-            "from_lists": 0,
-            "from_all": 0,
-            "batch": 1,
-            "epochs": 0,
-        }.items():
+        minima = {"width": 1, "from_lists": 0, "from_all": 0, "batch": 1, "epochs": 0}
+        for name, least in minima.items():
             if getattr(self, name) < least:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if self.popularity_power:
@@ -103,6 +101,10 @@ class PI2I(NetMethod, CoVisitation):
                 " from 0 to below 1, and from 0"
             )
 
+    @classmethod
+    def tiny(cls) -> "PI2I":
+        return cls(width=8, epochs=2, batch=64, from_lists=10)
+
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -114,8 +116,10 @@ class PI2I(NetMethod, CoVisitation):
     def _train(
         self, data: Dataset, rows: Ragged, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
-        before = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
-        targets, ages = np.flatnonzero(before > 0), np.arange(self.history_length)
+        """Train on every event that has one before it, and return the report."""
+        events_before = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
+        targets = np.flatnonzero(events_before > 0)
+        ages = np.arange(self.history_length)
         if not len(targets):
             return self._leave_untrained("no user has two events to learn from")
 
@@ -124,116 +128,130 @@ class PI2I(NetMethod, CoVisitation):
             return [order[i : i + self.batch] for i in range(0, len(order), self.batch)]
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            there = ages < before[batch][:, None]
-            triggers = np.where(
-                there, rows.values[np.where(there, batch[:, None] - 1 - ages, 0)], -1
-            )
+            is_event = ages < events_before[batch][:, None]
+            positions = np.where(is_event, batch[:, None] - 1 - ages, 0)
+            triggers = np.where(is_event, rows.values[positions], -1)
             return self._loss(triggers, rows.values[batch], rng)
 
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _loss(self, triggers: np.ndarray, targets: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Cross-entropy of each target among the items drawn for it; one drawn from the lists
-        stands for as many of the union as there are to one drawn.
+        """Return the mean cross-entropy of each target among its negatives.
+
+        `triggers` (B, N) are the rows of the latest events before the target (B,), -1 for none.
         """
-        drawn, room = self._drawn(triggers, rng)
-        # (B, 1 + K)
-        asked = np.column_stack([targets, np.where(drawn == targets[:, None], -1, drawn)])
-        weight = self._weights_of(triggers, asked)  # (B, 1 + K, N)
-        weight[:, 0] -= self._own_steps(triggers)  # what this event itself has added to the lists
-        weight[weight < 1e-6] = 0
-        stray = np.zeros(asked.shape, bool)
-        stray[:, 1:] = (asked[:, 1:] >= 0) & ~weight[:, 1:].any(axis=2)
-        # drawn from anywhere, in no list: as if it stood at the end of the latest trigger's
-        weight[stray, 0] = FLOOR
-        some = weight[:, 0].any(axis=1)  # targets that the lists can reach at all
-        if not some.any():
+        samples = self._sample(triggers, targets, rng)
+        is_reached = np.any(samples.weights[:, 0], axis=1)
+        samples = samples.keep(is_reached)
+        if not len(samples.triggers):  # no target is in any list
             return self._net.table.weight.sum() * 0
-        triggers, asked, weight, room = triggers[some], asked[some], weight[some], room[some]
-        person, column = np.nonzero(weight.any(axis=2))
-        at = np.full(asked.shape, -1)
-        at[person, column] = np.arange(len(person))
-        pair_person, pair_column, age = np.nonzero(weight)
-        pairs = Pairs(
-            triggers,
-            person,
-            asked[person, column],
-            at[pair_person, pair_column],
-            age,
-            weight[pair_person, pair_column, age],
-        )
-        multiplicity = np.bincount(pairs.candidate, minlength=len(person))
-        stands_for = np.log(room[person] / (max(self.from_lists, 1) * multiplicity))
-        stands_for[(column == 0) | stray[some][person, column]] = 0
-        scores = self._candidate_scores(pairs) + self._tensor(stands_for.astype(np.float32))
-        logits = torch.full(asked.shape, EXCLUDED, device=scores.device).index_put(
-            (self._tensor(person), self._tensor(column)), scores
-        )
-        return nn.functional.cross_entropy(
-            logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device)
-        )
+        pairs, columns = samples.pairs()
+        corrections = self._log_represented(samples, pairs, columns).astype(np.float32)
+        scores = self._candidate_scores(pairs) + self._tensor(corrections)
+        logits = torch.full(samples.items.shape, EXCLUDED, device=scores.device)
+        logits = logits.index_put((self._tensor(pairs.user), self._tensor(columns)), scores)
+        first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return nn.functional.cross_entropy(logits, first)
+
+    def _sample(
+        self, triggers: np.ndarray, targets: np.ndarray, rng: np.random.Generator
+    ) -> "_Samples":
+        """Draw the negatives of targets, and look up the weights of all of them in the lists."""
+        negatives, list_sizes = self._draw_negatives(triggers, rng)
+        negatives = np.where(negatives == targets[:, None], -1, negatives)
+        items = np.column_stack([targets, negatives])
+        weights = self._weights_of(triggers, items)
+        weights[:, 0] -= self._own_steps(triggers)
+        weights[weights < SMALLEST] = 0
+        is_outside = np.zeros(items.shape, bool)
+        is_outside[:, 1:] = (items[:, 1:] >= 0) & ~weights[:, 1:].any(axis=2)
+        weights[is_outside, 0] = FLOOR  # as if it were the last item of the latest trigger's list
+        return _Samples(triggers, items, weights, is_outside, list_sizes)
+
+    def _log_represented(
+        self, samples: "_Samples", pairs: Pairs, columns: np.ndarray
+    ) -> np.ndarray:
+        """Return (C,) the log of how many items of the union each candidate represents.
+
+        A negative drawn from the lists represents all that could have been drawn in its place; a
+        target, or a negative in no list, represents itself.
+        """
+        multiplicity = np.bincount(pairs.candidate, minlength=len(pairs.user))
+        draws = max(self.from_lists, 1) * multiplicity
+        log_represented = np.log(samples.list_sizes[pairs.user] / draws)
+        is_single = (columns == 0) | samples.is_outside[pairs.user, columns]
+        log_represented[is_single] = 0
+        return log_represented
 
     def _own_steps(self, triggers: np.ndarray) -> np.ndarray:
-        """(B, N) what the event after `triggers` (B, N) has itself added to its weight in each
-        one's list; for an item that stands there twice, both times.
+        """Return (B, N) the weight that the event after `triggers` (B, N) gave to itself.
+
+        It is the event's part of its item's weight in each trigger's list. For a trigger that
+        occurs twice, both parts are counted.
         """
         distance = np.arange(1, self.history_length + 1)
-        steps = np.where(distance <= self.window, 1 / distance**self.distance_power, 0).astype(
-            np.float32
-        )
-        return ((triggers[:, :, None] == triggers[:, None, :]) * steps).sum(axis=2)
+        steps = np.where(distance <= self.window, 1 / distance**self.distance_power, 0)
+        is_same = triggers[:, :, None] == triggers[:, None, :]
+        return (is_same * steps.astype(np.float32)).sum(axis=2)
 
-    def _drawn(
+    def _draw_negatives(
         self, triggers: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(B, K) items: from the lists of a person's triggers, each entry as likely as the next,
-        then from anywhere; -1 for one drawn before. And (B,) the lists' entries.
+        """Return negatives (B, K), from the lists of the triggers and from the catalogue.
+
+        An item that is drawn twice is replaced by -1. Also returns the entries (B,) of the lists.
+        """
+        from_lists, list_sizes = self._draw_from_lists(triggers, rng)
+        from_all = rng.integers(len(self.items_), size=(len(triggers), self.from_all))
+        negatives = np.sort(np.column_stack([from_lists, from_all]), axis=1)
+        negatives[:, 1:][negatives[:, 1:] == negatives[:, :-1]] = -1
+        return negatives, list_sizes
+
+    def _draw_from_lists(
+        self, triggers: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return items (B, from_lists) drawn from the lists of the triggers, -1 for none.
+
+        All entries of a user's lists are equally likely. Also returns their numbers (B,).
         """
         lists = self.weights_
-        lengths = np.where(triggers >= 0, np.diff(lists.indptr)[triggers], 0)
+        lengths = np.where(triggers >= 0, np.diff(lists.indptr)[triggers], 0)  # B, N
         ends = lengths.cumsum(axis=1)
-        room = ends[:, -1]
-        entry = (rng.random((len(triggers), self.from_lists)) * room[:, None]).astype(np.int64)
-        slot = (entry[:, :, None] >= ends[:, None, :]).sum(axis=2).clip(max=triggers.shape[1] - 1)
-        start = lists.indptr[np.take_along_axis(triggers, slot, axis=1)] - np.take_along_axis(
-            ends - lengths, slot, axis=1
-        )
-        from_lists = (
-            np.where(room[:, None] > 0, lists.indices[np.minimum(start + entry, lists.nnz - 1)], -1)
-            if lists.nnz
-            else np.full(entry.shape, -1)
-        )
-        drawn = np.column_stack(
-            [from_lists, rng.integers(len(self.items_), size=(len(triggers), self.from_all))]
-        )
-        drawn = np.sort(drawn, axis=1)
-        drawn[:, 1:][drawn[:, 1:] == drawn[:, :-1]] = -1
-        return drawn, room
+        list_sizes = ends[:, -1]
+        draws = rng.random((len(triggers), self.from_lists)) * list_sizes[:, None]
+        entries = draws.astype(np.int64)
+        if not lists.nnz:
+            return np.full(entries.shape, -1), list_sizes
+        ages = (entries[:, :, None] >= ends[:, None, :]).sum(axis=2).clip(max=triggers.shape[1] - 1)
+        starts = lists.indptr[triggers] - (ends - lengths)
+        positions = np.take_along_axis(starts, ages, axis=1) + entries
+        items = lists.indices[np.minimum(positions, lists.nnz - 1)]
+        return np.where(list_sizes[:, None] > 0, items, -1), list_sizes
 
-    def _weights_of(self, triggers: np.ndarray, asked: np.ndarray) -> np.ndarray:
-        """(B, C, N) float32: the weight of item `asked` (B, C) in the list of `triggers` (B, N), 0
-        where it is not there.
+    def _weights_of(self, triggers: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return float32 weights (B, C, N) of items (B, C) in the lists of triggers (B, N).
+
+        The weight is 0 where an item is not in a list.
         """
-        lists, keys = self._keys()
-        wanted = triggers[:, None, :].astype(np.int64) * len(self.items_) + asked[:, :, None]
-        wanted[(triggers[:, None, :] < 0) | (asked[:, :, None] < 0)] = -1
-        place = np.searchsorted(keys, wanted).clip(max=max(len(keys) - 1, 0))
-        return (
-            np.where(keys[place] == wanted, lists[place], np.float32(0))
-            if len(keys)
-            else np.zeros(wanted.shape, np.float32)
-        )
+        weights, keys = self._sorted_entries()
+        searched = triggers[:, None, :].astype(np.int64) * len(self.items_) + items[:, :, None]
+        searched[(triggers[:, None, :] < 0) | (items[:, :, None] < 0)] = -1
+        if not len(keys):
+            return np.zeros(searched.shape, np.float32)
+        positions = np.searchsorted(keys, searched).clip(max=len(keys) - 1)
+        return np.where(keys[positions] == searched, weights[positions], np.float32(0))
 
-    def _keys(self) -> tuple[np.ndarray, np.ndarray]:
-        """All entries of the lists by (trigger, item): their weights, and their keys in ascending
-        order.
+    def _sorted_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weights of all entries of the lists, and their keys in ascending order.
+
+        The key of an entry is trigger * N + item.
         """
         if "_sorted" not in self.__dict__:
-            every = self.weights_.tocoo()
-            keys = every.row.astype(np.int64) * len(self.items_) + every.col
+            entries = self.weights_.tocoo()
+            keys = entries.row.astype(np.int64) * len(self.items_) + entries.col
             order = np.argsort(keys)
-            self._sorted = every.data[order], keys[order]
+            self._sorted = entries.data[order], keys[order]
         return self._sorted
 
     # answering
@@ -242,92 +260,126 @@ class PI2I(NetMethod, CoVisitation):
         return PairScorer(len(self.items_), self.width, self.history_length, self.dropout)
 
     def _tensor(self, values: np.ndarray) -> Tensor:
+        """Return an array as a tensor on the net's device."""
         return torch.from_numpy(values).to(self._ready().table.weight.device)
 
     def _pair_scores(self, pairs: Pairs) -> Tensor:
-        """(P,) logarithm of a pair's faded weight, and the net's correction."""
+        """Return (P,) the log of each pair's decayed weight, corrected by the net."""
         log_weight = self._tensor(np.log(pairs.weight).astype(np.float32))
-        arrays = (
-            self._tensor(one.astype(np.int64))
-            for one in (pairs.triggers, pairs.user, pairs.item, pairs.candidate, pairs.age)
+        log_decay = self._tensor((pairs.age * np.log(self.history_decay)).astype(np.float32))
+        correction = self._ready()(
+            self._tensor(pairs.triggers.astype(np.int64)),
+            self._tensor(pairs.user.astype(np.int64)),
+            self._tensor(pairs.item.astype(np.int64)),
+            self._tensor(pairs.candidate.astype(np.int64)),
+            self._tensor(pairs.age.astype(np.int64)),
+            log_weight,
         )
-        faded = self._tensor((pairs.age * np.log(self.history_decay)).astype(np.float32))
-        return log_weight + faded + self._ready()(*arrays, log_weight)
+        return log_weight + log_decay + correction
 
     def _candidate_scores(self, pairs: Pairs) -> Tensor:
-        """(C,) logarithm of the sum, over its pairs, of exp(pair's score)."""
+        """Return (C,) the log of the sum of exp(score) over each candidate's pairs."""
         scores = self._pair_scores(pairs)
-        top = scores.detach().amax() if len(scores) else scores.sum()
-        total = torch.zeros(len(pairs.item), device=scores.device).index_add(
-            0, self._tensor(pairs.candidate.astype(np.int64)), (scores - top).exp()
+        largest = scores.detach().amax() if len(scores) else scores.sum()
+        totals = torch.zeros(len(pairs.item), device=scores.device).index_add(
+            0, self._tensor(pairs.candidate.astype(np.int64)), (scores - largest).exp()
         )
-        return total.clamp(min=1e-30).log() + top
+        return totals.clamp(min=1e-30).log() + largest
 
     def _pairs(self, histories: Ragged) -> Pairs:
-        """Of every trigger with every item of its list."""
+        """Return the pairs of every trigger with every item of its list."""
         recent = histories.last(self.history_length)
         triggers = np.full((len(recent), self.history_length), -1)
         triggers[recent.row_ids, recent.from_end] = recent.values
-        listed = self.weights_[recent.values]
-        event = np.repeat(np.arange(len(recent.values)), np.diff(listed.indptr))
-        which, candidate = np.unique(
-            recent.row_ids[event] * np.int64(len(self.items_)) + listed.indices, return_inverse=True
-        )
-        return Pairs(
-            triggers,
-            which // len(self.items_),
-            which % len(self.items_),
-            candidate,
-            recent.from_end[event],
-            listed.data,
-        )
+        lists = self.weights_[recent.values]
+        events = np.repeat(np.arange(len(recent.values)), np.diff(lists.indptr))
+        keys = recent.row_ids[events] * np.int64(len(self.items_)) + lists.indices
+        distinct, candidates = np.unique(keys, return_inverse=True)
+        users = distinct // len(self.items_)
+        items = distinct % len(self.items_)
+        return Pairs(triggers, users, items, candidates, recent.from_end[events], lists.data)
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
-        recent = queries.histories.last(self.history_length)
-        work = np.bincount(
-            recent.row_ids, np.diff(self.weights_.indptr)[recent.values], minlength=len(queries)
-        )
-        cuts = np.unique(
-            np.r_[
-                0,
-                np.searchsorted(work.cumsum(), np.arange(ANSWER_PAIRS, work.sum(), ANSWER_PAIRS)),
-                len(queries),
-            ]
-        )
         parts = [
             self._shares(queries.histories.slice(start, stop))
-            for start, stop in pairwise(cuts.tolist())
+            for start, stop in pairwise(self._block_bounds(queries))
         ]
-        return (
-            sp.vstack(parts, format="csr")
-            if parts
-            else sp.csr_matrix((0, len(self.items_)), dtype=np.float32)
-        )
+        if not parts:
+            return sp.csr_matrix((0, len(self.items_)), dtype=np.float32)
+        return sp.vstack(parts, format="csr")
+
+    def _block_bounds(self, queries: Queries) -> list[int]:
+        """Return the bounds of blocks of queries with about ANSWER_PAIRS pairs each."""
+        recent = queries.histories.last(self.history_length)
+        list_lengths = np.diff(self.weights_.indptr)[recent.values]
+        pair_counts = np.bincount(recent.row_ids, list_lengths, minlength=len(queries))
+        limits = np.arange(ANSWER_PAIRS, pair_counts.sum(), ANSWER_PAIRS)
+        bounds = np.searchsorted(pair_counts.cumsum(), limits)
+        return np.unique(np.r_[0, bounds, len(queries)]).tolist()
 
     def _shares(self, histories: Ragged) -> sp.csr_matrix:
+        """Return (B, N) the shares of the softmax over the union of each history's lists."""
         pairs = self._pairs(histories)
         with torch.inference_mode():
             scores = self._candidate_scores(pairs).cpu().numpy().astype(np.float64)
-        top = np.full(len(histories), -np.inf)
-        np.maximum.at(top, pairs.user, scores)
-        share = np.exp(scores - top[pairs.user])
-        share /= np.bincount(pairs.user, share, minlength=len(histories))[pairs.user]
-        return sp.csr_matrix(
-            (share.astype(np.float32), (pairs.user, pairs.item)),
-            shape=(len(histories), len(self.items_)),
-        )
+        largest = np.full(len(histories), -np.inf)
+        np.maximum.at(largest, pairs.user, scores)
+        shares = np.exp(scores - largest[pairs.user])
+        shares /= np.bincount(pairs.user, shares, minlength=len(histories))[pairs.user]
+        shape = (len(histories), len(self.items_))
+        return sp.csr_matrix((shares.astype(np.float32), (pairs.user, pairs.item)), shape=shape)
 
-    def _reasons(self, query: Queries, ranking: Ranking) -> list[Explanation]:
+    def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         pairs = self._pairs(query.histories)
         with torch.inference_mode():
             parts = np.exp(self._pair_scores(pairs).cpu().numpy().astype(np.float64))
-        item, event = pairs.item[pairs.candidate], pairs.triggers[0][pairs.age]
-        wanted = self.items_.rows(ranking.ids)
-        return [
-            by_cause(item_id, self.items_.ids[event[item == row]], parts[item == row])
-            for item_id, row in zip(ranking.ids, wanted, strict=True)
-        ]
+        pair_items = pairs.item[pairs.candidate]
+        pair_triggers = pairs.triggers[0][pairs.age]
+        explanations = []
+        for item_id, row in zip(ranking.ids, self.items_.rows(ranking.ids), strict=True):
+            mask = pair_items == row
+            causes = self.items_.ids[pair_triggers[mask]]
+            explanations.append(by_cause(item_id, causes, parts[mask]))
+        return explanations
 
-    @classmethod
-    def tiny(cls) -> "PI2I":
-        return cls(width=8, epochs=2, batch=64, from_lists=10)
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """B targets with K negatives each."""
+
+    triggers: np.ndarray
+    """(B, N) rows of the latest events before each target, the latest first; -1 for none."""
+    items: np.ndarray
+    """(B, 1 + K) rows of the target and its negatives; -1 for none."""
+    weights: np.ndarray
+    """(B, 1 + K, N) weight of each item in each trigger's list."""
+    is_outside: np.ndarray
+    """(B, 1 + K) true for a negative that is in none of the lists."""
+    list_sizes: np.ndarray
+    """(B,) number of entries in the lists of all triggers."""
+
+    def keep(self, mask: np.ndarray) -> "_Samples":
+        """Return the targets where `mask` (B,) is true, with their negatives."""
+        return _Samples(
+            self.triggers[mask],
+            self.items[mask],
+            self.weights[mask],
+            self.is_outside[mask],
+            self.list_sizes[mask],
+        )
+
+    def pairs(self) -> tuple[Pairs, np.ndarray]:
+        """Return the pairs with a weight, and the column (C,) in `items` of each candidate."""
+        users, columns = np.nonzero(self.weights.any(axis=2))
+        candidate_of = np.full(self.items.shape, -1)
+        candidate_of[users, columns] = np.arange(len(users))
+        pair_users, pair_columns, ages = np.nonzero(self.weights)
+        pairs = Pairs(
+            self.triggers,
+            users,
+            self.items[users, columns],
+            candidate_of[pair_users, pair_columns],
+            ages,
+            self.weights[pair_users, pair_columns, ages],
+        )
+        return pairs, columns

@@ -1,4 +1,4 @@
-"""SESA: a space to match in whose every direction has a name."""
+"""SESA: match texts in a space in which every direction has a name."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -38,44 +38,45 @@ PAPER = Paper(
     "Related items are told from others better than by their words and nearly as well as in a space"
     " without names; the named concepts carry the score, and are read off texts",
 )
-NAMED = 5  # concepts that an explanation names at most
+NAMED = 5  # maximum number of concepts in an explanation
 
 
 class ConceptNet(nn.Module):
-    """Vectors of texts -> how much each concept is in them, of unit length; and how much each
-    concept counts when two are compared.
+    """Amounts of concepts in texts, and a learned weight of each concept in a comparison.
+
+    Shapes: C concepts, D width of text vectors, N items.
     """
 
     def __init__(self, texts: Tensor, concepts: int, free: bool, count: float = 10.0) -> None:
+        """Make the net of text vectors (N, D); a `free` one has amounts below 0 too.
+
+        All concepts begin with the weight softplus(count).
+        """
         super().__init__()
-        self.front, self.free = TextItemEncoder(texts, concepts), free
+        self.front = TextItemEncoder(texts, concepts)
+        self.free = free
         self.count = nn.Parameter(torch.full((concepts,), count))
         self._all: Tensor | None = None
 
     def shares(self, logits: Tensor) -> Tensor:
-        """(..., C) logits of the front -> concepts of unit length, none below zero unless the space
-        is free.
-        """
-        return nn.functional.normalize(
-            logits.float() if self.free else nn.functional.softplus(logits.float()), dim=-1
-        )
+        """Return concepts (..., C) of unit length from logits (..., C) of the front."""
+        amounts = logits.float() if self.free else nn.functional.softplus(logits.float())
+        return nn.functional.normalize(amounts, dim=-1)
 
     def counts(self) -> Tensor:
-        """(C,) above zero."""
+        """Return the weights (C,) of the concepts, above 0."""
         return nn.functional.softplus(self.count)
 
     def amounts(self, texts: Tensor) -> Tensor:
-        """(..., D) vectors of texts -> (..., C) such that the product of two is their score; zero
-        where the vector is.
+        """Return amounts (..., C) of concepts in text vectors (..., D); the zero vector has none.
+
+        The inner product of two is their score.
         """
-        return (
-            self.shares(self.front.encode(texts))
-            * self.counts().sqrt()
-            * texts.any(dim=-1, keepdim=True)
-        )
+        has_text = texts.any(dim=-1, keepdim=True)
+        return self.shares(self.front.encode(texts)) * self.counts().sqrt() * has_text
 
     def all(self) -> Tensor:
-        """(N, C) of all items; of a net that is ready for use made once."""
+        """Return the amounts (N, C) of all items; outside of training computed once."""
         if self._all is None or self.training:
             self._all = self.amounts(self.front.texts)
         return self._all
@@ -87,60 +88,58 @@ class ConceptNet(nn.Module):
 
 @dataclass(eq=False)
 class SESA(NetMethod, ScoringRecommender):
-    """Texts become amounts of named concepts, the catalogue's categories; two match by the concepts
-    that both have, and the score says by how much of which (Bogdanova and Yazdani 2017).
+    """Texts become amounts of named concepts; two match by the concepts that both have.
 
-    Learned from items that followed each other, while each concept is held to the items that carry
-    its name. Differs from the paper (reconstructed): a frozen sentence encoder under one linear map
-    for a recurrent net over words; negatives are shared by a batch. An item's own categories are
-    never among the words it is read by.
+    Concepts are the catalogue's categories, so a score can be explained by shares of names. The map
+    from texts to concepts is learned from items that followed each other in histories, while each
+    concept is kept to the items that carry its name (Bogdanova and Yazdani 2017). An item's own
+    categories are never part of the text it is read by.
+
+    Differs from the paper (reconstructed): a frozen sentence encoder under one linear map, where
+    the paper has a recurrent net over words; negatives are shared within a batch.
     """
 
     reads_text = True
     renamed_state = {"net_": "net_weights_"}
 
     encoder: Encoder | str = DEFAULT
-    """Of titles, texts and queries; or "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    """Encoder of titles, texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     least: int = 5
-    """Items that must carry a category for it to be a concept."""
+    """Minimum number of items that must carry a category for it to be a concept."""
     most_share: float = 0.3
-    """Of the items; a category of more tells nothing."""
-    named: Annotated[float, Range(0.01, 2.0, log=True)] = (
-        0.1  # weight of holding concepts to their names, summed over them; 0: directions drift
-    )
+    """Maximum share of the items that may carry a concept; a category of more says nothing."""
+    named: Annotated[float, Range(0.01, 2.0, log=True)] = 0.1
+    """Weight of the loss that keeps concepts to their names; 0: directions drift from names."""
     free: bool = False
-    """Amounts may be below zero: what names cost."""
+    """Allow amounts below zero and leave that loss out, to measure what names cost."""
     history_decay: Annotated[float, Range(0.3, 1.0)] = 0.7
-    """Weight of an item of the history relative to the one after it."""
+    """Weight of an event of the history, relative to the one after it."""
     history_length: int = 20
+    """Most recent events used."""
     negatives: int = 200
-    """Items drawn a batch."""
+    """Items drawn per batch as negatives."""
     lr: float = 2e-3
-    """Highest step; falls in a straight line to a hundredth over all epochs."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 1024
-    """Pairs of items."""
+    """Pairs of items per batch."""
     epochs: int = 20
-    """At most."""
+    """Maximum number of epochs."""
     patience: int | None = 3
     """Validations (every 2 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     concepts_: list[str] = field(init=False, repr=False)
-    """(C,) names."""
+    """(C,) names of the concepts."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) of the items' titles and texts, unit length."""
+    """(N, D) vectors of titles and texts, of unit length; zero for an item without text."""
     space_: str = field(init=False, repr=False)
-    """Which encoder's vectors these are."""
+    """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if (
-            min(self.least, self.history_length, self.negatives, self.batch) < 1
-            or self.epochs < 0
-            or self.named < 0
-            or not self.lr > 0
-        ):
+        counts = (self.least, self.history_length, self.negatives, self.batch)
+        if min(counts) < 1 or self.epochs < 0 or self.named < 0 or not self.lr > 0:
             raise DataError(
                 "least, history_length, negatives and batch must be at least 1, epochs and named at"
                 " least 0, lr above 0"
@@ -157,20 +156,20 @@ class SESA(NetMethod, ScoringRecommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
-        encoder, self.items_ = encoder_of(self.encoder), data.catalogue
-        self.vectors_, self.space_ = (
-            item_vectors(encoder, data.texts_of("title", "text"), run.progress),
-            encoder.space,
-        )
-        self.concepts_, known = self._named(data)
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.vectors_ = item_vectors(encoder, data.texts_of("title", "text"), run.progress)
+        self.space_ = encoder.space
+        self.concepts_, carried = self._concepts(data)
         self._start_net(run)
         rows = learned.sequences.rows
-        follows = np.flatnonzero(rows.from_end > 0)
-        pairs = np.stack([rows.values[follows], rows.values[follows + 1]], axis=1).astype(np.int64)
+        has_next = np.flatnonzero(rows.from_end > 0)
+        pairs = np.stack([rows.values[has_next], rows.values[has_next + 1]], axis=1)
+        pairs = pairs.astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
-        chosen = np.unique(rows.values).astype(np.int64)
+        candidates = np.unique(rows.values).astype(np.int64)
         if len(pairs):
-            report = self._train(data, pairs, chosen, known, validation, run)
+            report = self._train(data, pairs, candidates, carried, validation, run)
         else:
             report = self._leave_untrained("no user has two items to learn from")
         self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **report}
@@ -180,151 +179,148 @@ class SESA(NetMethod, ScoringRecommender):
         data: Dataset,
         pairs: np.ndarray,
         candidates: np.ndarray,
-        carries: sp.csr_matrix,
+        carried: sp.csr_matrix,
         validation: Validation | None,
         run: Run,
     ) -> dict[str, Any]:
-        """Train on pairs (n, 2) of items that followed each other, against drawn candidates."""
+        """Train on pairs (n, 2) of consecutive items; negatives are drawn from `candidates`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return np.array_split(pairs[rng.permutation(len(pairs))], -(-len(pairs) // self.batch))
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-            return self._loss(batch, negatives, carries)
+            return self._loss(batch, negatives, carried)
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
-    def _named(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
-        """The concepts, and which items carry their names (N, C). Raises DataError where there is
-        none.
+    def _concepts(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
+        """Return the names of the concepts, and (N, C) a 1 where an item carries the name.
+
+        Raises DataError where no category can be a concept.
         """
-        listed: list[list[str]] = [[]] * len(data.catalogue)
+        categories: list[list[str]] = [[]] * len(data.catalogue)
         if "categories" in data.item_table.columns:
-            listed = [
-                list(dict.fromkeys(one or ())) for one in data.item_table["categories"].to_list()
-            ]
-        carried = Counter(name for names in listed for name in names)
-        names = sorted(
-            name
-            for name, count in carried.items()
-            if self.least <= count <= self.most_share * len(listed)
+            column = data.item_table["categories"].to_list()
+            categories = [list(dict.fromkeys(names or ())) for names in column]
+        item_counts = Counter(name for names in categories for name in names)
+        most = self.most_share * len(categories)
+        concepts = sorted(
+            name for name, count in item_counts.items() if self.least <= count <= most
         )
-        if not names:
+        if not concepts:
             raise DataError(
                 f"no category stands at {self.least} items or more and at no more than"
                 f" {self.most_share:.0%} of all: SESA needs items with categories, or lower `least`"
             )
-        column = {name: i for i, name in enumerate(names)}
-        places = np.array(
-            [
-                (row, column[name])
-                for row, mine in enumerate(listed)
-                for name in mine
-                if name in column
-            ],
-            dtype=np.int64,
-        )
-        return names, sp.csr_matrix(
-            (np.ones(len(places), np.float32), places.T), shape=(len(listed), len(names))
-        )
+        column_of = {name: i for i, name in enumerate(concepts)}
+        entries = [
+            (row, column_of[name])
+            for row, names in enumerate(categories)
+            for name in names
+            if name in column_of
+        ]
+        ones = np.ones(len(entries), np.float32)
+        shape = (len(categories), len(concepts))
+        return concepts, sp.csr_matrix((ones, np.array(entries, dtype=np.int64).T), shape=shape)
 
-    def _loss(self, pairs: np.ndarray, drawn: np.ndarray, known: sp.csr_matrix) -> Tensor:
-        """Softmax of each pair against the items drawn, and binary cross-entropy of the concepts of
-        what is on the right.
+    def _loss(self, pairs: np.ndarray, negatives: np.ndarray, carried: sp.csr_matrix) -> Tensor:
+        """Return the softmax loss of pairs (B, 2), plus the loss of the second items' names.
+
+        The latter is the binary cross-entropy of the concepts that an item carries, summed over
+        concepts.
         """
         net = self._net
-        left, right, others = (
-            torch.from_numpy(one).to(net.count.device) for one in (*pairs.T.copy(), drawn)
-        )
-        logits = net.front(right)
-        compared = SampledSoftmax()(
-            net.shares(net.front(left)) * net.counts(),
-            net.shares(logits),
-            net.shares(net.front(others)),
-            right,
-            others,
-            len(drawn) + 1,
+        device = net.count.device
+        first = torch.from_numpy(pairs[:, 0].copy()).to(device)
+        second = torch.from_numpy(pairs[:, 1].copy()).to(device)
+        negative = torch.from_numpy(negatives).to(device)
+        second_logits = net.front(second)
+        match_loss = SampledSoftmax()(
+            net.shares(net.front(first)) * net.counts(),
+            net.shares(second_logits),
+            net.shares(net.front(negative)),
+            second,
+            negative,
+            len(negatives) + 1,
         )
         if not self.named or self.free:
-            return compared
-        names = torch.from_numpy(known[pairs[:, 1]].toarray()).to(logits.device)
-        return compared + self.named * nn.functional.binary_cross_entropy_with_logits(
-            logits.float(), names, reduction="sum"
-        ) / len(names)
+            return match_loss
+        labels = torch.from_numpy(carried[pairs[:, 1]].toarray()).to(second_logits.device)
+        name_loss = nn.functional.binary_cross_entropy_with_logits(
+            second_logits.float(), labels, reduction="sum"
+        )
+        return match_loss + self.named * name_loss / len(labels)
 
     def _make_net(self) -> ConceptNet:
         return ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
 
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """(n, D) vectors of texts -> (n, C): above 0 where a concept is more likely named than not."""
+        """Return logits (n, C) of text vectors (n, D); above 0: a concept is likely named."""
         net = self._ready()
-        out: np.ndarray = (
-            net.front.encode(torch.from_numpy(vectors).to(net.count.device)).float().cpu().numpy()
-        )
-        return out
+        texts = torch.from_numpy(vectors).to(net.count.device)
+        logits: np.ndarray = net.front.encode(texts).float().cpu().numpy()
+        return logits
 
     @torch.inference_mode()
     def amounts(self, vectors: np.ndarray | None = None) -> np.ndarray:
-        """(n, D) vectors of texts, or none for all items -> (n, C) of each concept; the product of
-        two is their score.
+        """Return amounts (n, C) of concepts in text vectors (n, D); None: in all items.
+
+        The inner product of two is their score.
         """
         net = self._ready()
-        out: np.ndarray = (
-            (
-                net.all()
-                if vectors is None
-                else net.amounts(torch.from_numpy(vectors).to(net.count.device))
-            )
-            .cpu()
-            .numpy()
-        )
-        return out
+        if vectors is None:
+            amounts = net.all()
+        else:
+            amounts = net.amounts(torch.from_numpy(vectors).to(net.count.device))
+        result: np.ndarray = amounts.cpu().numpy()
+        return result
 
-    def _asked(self, queries: Queries) -> np.ndarray:
-        """(B, C) what each history has of each concept, fading, and what a query's text says."""
-        asked = np.asarray(
-            queries.histories.decayed_matrix(
-                len(self.items_), self.history_decay, self.history_length
-            )
-            @ self.amounts()
+    def _query_amounts(self, queries: Queries) -> np.ndarray:
+        """Return (B, C) the decayed amounts of the history, plus those of the query's text."""
+        weights = queries.histories.decayed_matrix(
+            len(self.items_), self.history_decay, self.history_length
         )
-        texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
-        if texts:
-            asked[list(texts)] += self.amounts(
-                asking(encoder_of(self.encoder), self.space_).encode(list(texts.values()))
-            )
-        return asked
+        amounts = np.asarray(weights @ self.amounts())
+        texts = [queries.text(i).strip() for i in range(len(queries))]
+        rows = [i for i, text in enumerate(texts) if text]
+        if rows:
+            encoder = asking(encoder_of(self.encoder), self.space_)
+            amounts[rows] += self.amounts(encoder.encode([texts[i] for i in rows]))
+        return amounts
 
     def _scores(self, queries: Queries) -> np.ndarray:
-        asked = self._asked(queries)
-        scores: np.ndarray = asked @ self.amounts().T
+        query_amounts = self._query_amounts(queries)
+        scores: np.ndarray = query_amounts @ self.amounts().T
         scores[:, ~self.vectors_.any(axis=1)] = -np.inf
-        scores[~asked.any(axis=1)] = -np.inf
+        scores[~query_amounts.any(axis=1)] = -np.inf
         return scores
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The concepts that an item and its person share, NAMED at most, by their shares in the sum
-        of those named.
+        """Return, for every item, up to NAMED concepts that it shares with the query.
+
+        A concept's share is its part of the score, of the parts of those named.
         """
         self._check_fitted()
-        asked, items = self._asked(Queries.of(queries).reindexed(self.items_)), self.amounts()
-        return [
-            [
-                self._reason(one, asked[i] * items[row] if row >= 0 else asked[i] * 0)
-                for one, row in zip(ranking.ids, self.items_.rows(ranking.ids), strict=True)
-            ]
-            for i, ranking in enumerate(rankings)
-        ]
+        query_amounts = self._query_amounts(Queries.of(queries).reindexed(self.items_))
+        item_amounts = self.amounts()
+        explanations = []
+        for i, ranking in enumerate(rankings):
+            rows = self.items_.rows(ranking.ids)
+            parts = query_amounts[i] * item_amounts[rows] * (rows >= 0)[:, None]  # K, C
+            explanations.append(
+                [self._explain_item(*pair) for pair in zip(ranking.ids, parts, strict=True)]
+            )
+        return explanations
 
-    def _reason(self, item_id: str, parts: np.ndarray) -> Explanation:
-        best = [at for at in np.argsort(-parts, kind="stable")[:NAMED].tolist() if parts[at] > 0]
-        whole = sum(float(parts[at]) for at in best)
-        return Explanation(
-            item_id,
-            tuple(Evidence("concept", self.concepts_[at], float(parts[at]) / whole) for at in best),
-        )
+    def _explain_item(self, item_id: str, parts: np.ndarray) -> Explanation:
+        """Name the concepts with the largest parts (C,) of a score."""
+        largest = np.argsort(-parts, kind="stable")[:NAMED]
+        best = [i for i in largest.tolist() if parts[i] > 0]
+        total = sum(float(parts[i]) for i in best)
+        evidence = [Evidence("concept", self.concepts_[i], float(parts[i]) / total) for i in best]
+        return Explanation(item_id, tuple(evidence))

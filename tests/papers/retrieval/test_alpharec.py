@@ -83,7 +83,7 @@ def test_averages_are_those_of_two_steps_of_lightgcn():
     assert made.smooth_[names.index("d")] == pytest.approx(texts["d"], abs=1e-6)  # nobody chose it
     rows = data.sequences.rows
     # bob, eve: without repeats
-    got = made._people(rows.with_values(rows.values).take(np.array([1, 2])))
+    got = made._user_vectors(rows.with_values(rows.values).take(np.array([1, 2])))
     for who, vector in zip(("bob", "eve"), got, strict=True):
         whole = sum(step[who] for step in people)
         assert vector == pytest.approx(whole / np.linalg.norm(whole), abs=1e-6)
@@ -140,9 +140,9 @@ def test_another_encoder_is_refused(fitted):
 
 
 def test_the_target_of_a_pair_is_not_among_what_its_person_is_made_of(monkeypatch):
-    asked, people = [], AlphaRec._people
+    asked, people = [], AlphaRec._user_vectors
     monkeypatch.setattr(
-        AlphaRec, "_people", lambda self, rows: asked.append(rows) or people(self, rows)
+        AlphaRec, "_user_vectors", lambda self, rows: asked.append(rows) or people(self, rows)
     )
     model(epochs=1, batch=10_000).fit(shop(users=20))
     # five items each, one of them asked for

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from tailor.core.run import Run
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
-from tailor.papers.retrieval.hllm import HLLM, _group_similar
+from tailor.papers.retrieval.hllm import HLLM, _number_same_texts
 from tailor.text.hashing import HashingEncoder
 
 
@@ -78,14 +78,16 @@ def test_items_of_another_encoder_are_refused(fitted):
 
 def test_twins_are_not_told_from_each_other():
     vectors = np.eye(4, dtype=np.float32)[[0, 1, 0, 2, 1]]
-    assert _group_similar(vectors).tolist() == [0, 1, 0, 2, 1]
+    assert _number_same_texts(vectors).tolist() == [0, 1, 0, 2, 1]
 
 
 @pytest.mark.parametrize("negatives", [10, 100, None])
 def test_new_items_are_no_negatives(negatives, monkeypatch):
-    drawn, draw = [], HLLM._drawn
+    drawn, draw = [], HLLM._draw_negatives
     monkeypatch.setattr(
-        HLLM, "_drawn", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1]
+        HLLM,
+        "_draw_negatives",
+        lambda self, rows, rng: drawn.append(draw(self, rows, rng)) or drawn[-1],
     )
     fitted = model(epochs=2, negatives=negatives).fit(shop())
     named = set(fitted.items_.named(np.concatenate(drawn)))

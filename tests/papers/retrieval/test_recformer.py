@@ -74,7 +74,7 @@ def test_windows_are_turned_round():
 
 def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
     rows = fitted.items_.rows(["tea0", "snow3"])
-    text = fitted._text(Ragged.of([rows, rows[:1]]), fitted._ready().text_encoder)
+    text = fitted._token_batch(Ragged.of([rows, rows[:1]]), fitted._ready().text_encoder)
     told = [fitted.words_.ids[row - SPECIAL_TOKENS] for row in text.rows[0, 1:].tolist()]
     assert told == ["title", "tea", "kettle", "model", "0", "title", "snow", "boot", "model", "3"]
     assert (
@@ -85,10 +85,10 @@ def test_what_the_net_reads_is_marked_by_kind_and_item(fitted):
 
 
 def test_items_are_encoded_once_an_epoch_then_held_still(monkeypatch):
-    made, encode = [], RecFormer._encode
+    made, encode = [], RecFormer._encode_items
     monkeypatch.setattr(
         RecFormer,
-        "_encode",
+        "_encode_items",
         lambda self: encode(self) or made.append(self._net.item_vectors.clone()),
     )
     fitted = model(pretraining=1, epochs=3, second=2).fit(shop(), ONE)
@@ -122,9 +122,11 @@ def test_the_second_part_is_left_where_validation_finds_it_worse(monkeypatch):
 
 @pytest.mark.parametrize("negatives", [10, 100, None])
 def test_new_items_are_no_negatives(negatives, monkeypatch):
-    drawn, draw = [], RecFormer._drawn
+    drawn, draw = [], RecFormer._draw_negatives
     monkeypatch.setattr(
-        RecFormer, "_drawn", lambda self, rng: drawn.append(draw(self, rng)) or drawn[-1]
+        RecFormer,
+        "_draw_negatives",
+        lambda self, rows, rng: drawn.append(draw(self, rows, rng)) or drawn[-1],
     )
     fitted = model(pretraining=0, epochs=2, second=0, negatives=negatives).fit(shop())
     named = set(fitted.items_.named(np.concatenate(drawn)))
@@ -132,10 +134,10 @@ def test_new_items_are_no_negatives(negatives, monkeypatch):
 
 
 def test_hidden_words_are_guessed_better_with_time(monkeypatch):
-    values, guesses = [], RecFormer._guesses
+    values, guesses = [], RecFormer._masked_word_loss
     monkeypatch.setattr(
         RecFormer,
-        "_guesses",
+        "_masked_word_loss",
         lambda self, batch, rng: values.append(guesses(self, batch, rng)) or values[-1],
     )
     model(pretraining=20, epochs=1, second=0, guessed=1.0, batch_places=256).fit(shop(), ONE)
@@ -187,7 +189,8 @@ def test_attributes_are_told_in_the_order_asked_for():
     fitted = model(attributes=("brand", "title"), pretraining=0, epochs=1, second=0).fit(shown)
     row = fitted.items_.rows(["tea0"])[0]
     assert [
-        fitted.words_.ids[one] for one in fitted.said_[fitted.spans_[row] : fitted.spans_[row + 1]]
+        fitted.words_.ids[one]
+        for one in fitted.word_rows_[fitted.offsets_[row] : fitted.offsets_[row + 1]]
     ] == [
         "brand",
         "tea",
