@@ -16,7 +16,14 @@ from writing import write_result
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.data.nouns import Evidence, Explanation, History, Query
-from tailor.evaluation.explanations import DEPTH, DRAWS, Fall, counterfactual, explained, falls
+from tailor.evaluation.explanations import (
+    DEPTH,
+    DRAWS,
+    RankDrop,
+    counterfactual,
+    explain_rankings,
+    rank_drops,
+)
 from tailor.evaluation.significance import bootstrap, paired_test
 from tailor.pipeline.default import counting_pipeline
 from tailor.retrieval.covisitation import CoVisitation
@@ -49,7 +56,7 @@ def main() -> None:
 
 def measure(method: Recommender, people: list[Query], run: Run) -> dict:
     lists = method.recommend(people, ITEMS)
-    told = explained(method, people, lists)
+    told = explain_rankings(method, people, lists)
     started = time.perf_counter()
     honest = fall_figures(method, people, told, run)
     seconds = time.perf_counter() - started
@@ -96,7 +103,7 @@ def fall_figures(
         for i, (query, of_query) in enumerate(zip(people, told, strict=True))
         for one in of_query
     ]
-    found = falls(method, [query for _, query, _ in flat], [one for _, _, one in flat], run)
+    found = rank_drops(method, [query for _, query, _ in flat], [one for _, _, one in flat], run)
     values = np.full((len(people), ITEMS, 4), np.nan)
     filled = np.zeros(len(people), int)
     gone = []
@@ -138,7 +145,7 @@ def fall_figures(
     }
 
 
-def row(fall: Fall) -> tuple[float, float, float, float]:
+def row(fall: RankDrop) -> tuple[float, float, float, float]:
     def height(rank: int | None) -> float:
         return 0.0 if rank is None else 1 / np.log2(1 + rank)
 

@@ -8,7 +8,10 @@ import re
 from pathlib import Path
 from statistics import mean
 
+from plots import accuracy_plot, fit_time_plot, write_plot
+
 ROOT = Path(__file__).parents[1]
+PLOTS = ROOT / "docs" / "plots"
 TITLES = {
     "beauty": "Amazon Beauty (22,363 users, 12,101 items)",
     "sports": "Amazon Sports (35,598 users, 18,357 items)",
@@ -36,6 +39,8 @@ def main() -> None:
         result = read(f"accuracy-{name}")
         if result:
             parts += accuracy(title, result)
+            plot = accuracy_plot(title.split(" (")[0].split(",")[0], result["figures"]["metrics"])
+            parts += ["", write_plot(plot, PLOTS / f"accuracy-{name}.svg")]
     if read("sequences"):
         parts += nets()
     if read("training"):
@@ -193,6 +198,11 @@ def net_runs() -> dict[tuple[str, str], list[dict]]:
     return groups
 
 
+def fit_seconds() -> dict[tuple[str, str], list[float]]:
+    """Return the seconds to fit of each seed by (data, method)."""
+    return {key: [run["seconds to fit"] for run in runs] for key, runs in net_runs().items()}
+
+
 def net_table() -> list[str]:
     """Mean over seeds and half the distance of the best and the worst, a row a data set and method."""
     columns = [
@@ -227,6 +237,8 @@ def nets() -> list[str]:
         ),
         "",
         *net_table(),
+        "",
+        write_plot(fit_time_plot(fit_seconds()), PLOTS / "time-to-fit.svg"),
         "",
         "The default pipeline against the counting one, paired by user, by seed:",
         "",

@@ -12,7 +12,7 @@ from pathlib import Path
 import tailor
 from tailor.client import Client
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.store.people import receipt_holds
+from tailor.store.users import receipt_holds
 from tailor.worlds.shop import shop
 
 data = shop(users=300, items=80).data

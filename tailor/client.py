@@ -1,4 +1,4 @@
-"""A client of the service. Needs httpx alone; nothing else of Tailor is imported."""
+"""A client of the service. It needs httpx alone and imports nothing else of Tailor."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,11 @@ import httpx
 
 from tailor.errors import ServiceError
 
-AT_ONCE = 1_000  # events or items of one request
+BATCH = 1_000  # events or items of a request
 BUSY = 429
-# answers after which the same request may be sent again: events have ids, so that none counts twice
-AGAIN = (BUSY, 502, 503, 504)
+# answers after which a request may be sent again: events have ids, so that none counts twice
+RETRYABLE = (BUSY, 502, 503, 504)
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
 
 
 class Client:
@@ -24,8 +25,8 @@ class Client:
             tailor.send_events([{"event_id": "1", "user_id": "ann", "item_id": "tea"}])
             tailor.recommend(user_id="ann", k=5)["items"]
 
-    What the server refuses raises ServiceError with its reason and the field; what it cannot take
-    now is sent again for up to `patience_s`.
+    What the server refuses raises ServiceError with its reason and the field. What it cannot take
+    now is sent again for up to `patience_s` seconds.
     """
 
     def __init__(
@@ -52,49 +53,54 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def send_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """Store events; accepted (a count), duplicates (ids) and rejected (index, field, problem)
-        over all of them. Sent again, none counts twice.
-        """
-        out: dict[str, Any] = {"accepted": 0, "duplicates": [], "rejected": []}
-        for start in range(0, len(events), AT_ONCE):
-            answer = self._batch(events[start : start + AT_ONCE])
-            out["accepted"] += answer["accepted"]
-            out["duplicates"] += answer["duplicates"]
-            out["rejected"] += [
-                {**one, "index": one["index"] + start} for one in answer["rejected"]
-            ]
-        return out
+        """Store events; sent again, none counts twice.
 
-    def _batch(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        Returns accepted (a count), duplicates (ids) and rejected (index, field, problem).
+        """
+        total: dict[str, Any] = {"accepted": 0, "duplicates": [], "rejected": []}
+        for start in range(0, len(events), BATCH):
+            answer = self._send_batch(events[start : start + BATCH])
+            total["accepted"] += answer["accepted"]
+            total["duplicates"] += answer["duplicates"]
+            total["rejected"] += [
+                {**problem, "index": problem["index"] + start} for problem in answer["rejected"]
+            ]
+        return total
+
+    def _send_batch(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        body = {"events": [dict(event) for event in events]}
         try:
-            return self._ask("POST", "/v1/events", {"events": [dict(one) for one in events]})
+            return self._ask("POST", "/v1/events", body)
         except ServiceError as error:
-            if error.status != 422 or not any("index" in one for one in error.errors):
+            names_events = any("index" in problem for problem in error.errors)
+            if error.status != 422 or not names_events:
                 raise
-            # none of this batch, perhaps some of the next
+            # nothing of this batch was stored; the next may be good
             return {"accepted": 0, "duplicates": [], "rejected": list(error.errors)}
 
     def put_items(self, items: Sequence[Mapping[str, Any]]) -> int:
-        """Write items; how many."""
-        batches = [items[start : start + AT_ONCE] for start in range(0, len(items), AT_ONCE)]
-        return sum(
-            int(self._ask("PUT", "/v1/items", {"items": [dict(one) for one in some]})["written"])
-            for some in batches
-        )
+        """Write items and return how many."""
+        written = 0
+        for start in range(0, len(items), BATCH):
+            body = {"items": [dict(item) for item in items[start : start + BATCH]]}
+            written += int(self._ask("PUT", "/v1/items", body)["written"])
+        return written
 
     def delete_item(self, item_id: str) -> None:
-        """It is answered no more, until it is written again."""
-        self._ask("DELETE", f"/v1/items/{quote(item_id, safe='')}")
+        """Delete an item: no answer has it until it is written again."""
+        self._ask("DELETE", f"/v1/items/{_path_part(item_id)}")
 
     def take_down(self, item_id: str, reason: str = "") -> None:
-        """It is answered no more, whoever writes it again, until `restore`."""
-        self._ask("POST", f"/v1/items/{quote(item_id, safe='')}/takedown", {"reason": reason})
+        """Take an item down: no answer has it, whoever writes it, until `restore`."""
+        self._ask("POST", f"/v1/items/{_path_part(item_id)}/takedown", {"reason": reason})
 
     def restore(self, item_id: str) -> None:
-        self._ask("DELETE", f"/v1/items/{quote(item_id, safe='')}/takedown")
+        """Undo a takedown."""
+        self._ask("DELETE", f"/v1/items/{_path_part(item_id)}/takedown")
 
     def recommend(
         self,
@@ -103,20 +109,13 @@ class Client:
         k: int = 10,
         **more: Any,
     ) -> dict[str, Any]:
-        """Items for a person, a history, or a stranger; `more`: exclude, filter, text, context,
-        keep_seen, explain, request_id.
+        """Recommend items for a user, a history, or a cold user.
+
+        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id.
         """
-        body = {
-            "user_id": user_id,
-            "history": None if history is None else list(history),
-            "k": k,
-            **more,
-        }
-        return self._ask(
-            "POST",
-            "/v1/recommendations",
-            {name: value for name, value in body.items() if value is not None},
-        )
+        item_ids = None if history is None else list(history)
+        body = {"user_id": user_id, "history": item_ids, "k": k, **more}
+        return self._ask("POST", "/v1/recommendations", _without_none(body))
 
     def predict(
         self,
@@ -125,112 +124,121 @@ class Client:
         history: Sequence[str] | None = None,
         context: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What the model that predicts says of each item, for a person, a history, or a stranger."""
+        """Predict each item's outcome for a user, a history, or a cold user."""
         body = {
             "item_ids": list(item_ids),
             "user_id": user_id,
             "history": None if history is None else list(history),
             "context": dict(context or {}),
         }
-        return self._ask(
-            "POST",
-            "/v1/predict",
-            {name: value for name, value in body.items() if value is not None},
-        )
+        return self._ask("POST", "/v1/predict", _without_none(body))
 
     def similar(self, item_id: str, k: int = 10, **more: Any) -> dict[str, Any]:
+        """Return items like one; `more`: exclude, filter, request_id."""
         return self._ask("POST", "/v1/similar", {"item_id": item_id, "k": k, **more})
 
     def search(self, text: str, k: int = 10, **more: Any) -> dict[str, Any]:
+        """Return items that answer a text; `more`: exclude, filter, user_id, request_id."""
         return self._ask("POST", "/v1/search", {"text": text, "k": k, **more})
 
     def export(self, user_id: str) -> dict[str, Any]:
-        """All that is stored of a person."""
-        return self._ask("GET", f"/v1/users/{quote(user_id, safe='')}/data")
+        """Return all that is stored of a person."""
+        return self._ask("GET", f"/v1/users/{_path_part(user_id)}/data")
 
     def erase(self, user_id: str) -> dict[str, Any]:
-        """Erase a person; the signed receipt."""
-        return self._ask("DELETE", f"/v1/users/{quote(user_id, safe='')}/data")
+        """Erase a person and return the signed receipt."""
+        return self._ask("DELETE", f"/v1/users/{_path_part(user_id)}/data")
 
     def models(self) -> list[dict[str, Any]]:
-        """All versions, the one that answers first."""
+        """Return all versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
 
     def register_model(self, folder: str, note: str = "") -> dict[str, Any]:
-        """Register a folder within the server's models/TENANT, and let it answer once it is loaded."""
+        """Register a folder within the server's models/TENANT, and let it answer once loaded."""
         return self._ask("POST", "/v1/models", {"folder": folder, "note": note})
 
     def serve_model(self, version: int) -> dict[str, Any]:
+        """Let a version answer, once it is loaded."""
         return self._ask("POST", "/v1/models/switch", {"version": version})
 
     def roll_back(self, kind: str = "recommends") -> dict[str, Any]:
-        """Let the version answer that did before this one; `kind`: "recommends" or "predicts".
-        Never sent twice: the second time would undo the first.
+        """Let the version from before answer; `kind`: "recommends" or "predicts".
+
+        It is never sent twice: the second time would undo the first.
         """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
 
     def start_experiment(
         self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None
     ) -> dict[str, Any]:
-        """Let versions answer shares of the people: arms are [{"version": 3, "share": 0.5}, ...],
-        the first what the others are compared with.
+        """Let versions answer shares of the users.
+
+        Arms are [{"version": 3, "share": 0.5}, ...]; the first is what the others are compared
+        with.
         """
-        return self._ask(
-            "POST",
-            "/v1/experiments",
-            {"name": name, "arms": [dict(one) for one in arms], "action": action},
-        )
+        body = {"name": name, "arms": [dict(arm) for arm in arms], "action": action}
+        return self._ask("POST", "/v1/experiments", body)
 
     def experiment(self, name: str) -> dict[str, Any]:
-        """What came of it so far."""
-        return self._ask("GET", f"/v1/experiments/{quote(name, safe='')}")
+        """Return what came of an experiment so far."""
+        return self._ask("GET", f"/v1/experiments/{_path_part(name)}")
 
     def end_experiment(self, name: str) -> dict[str, Any]:
-        return self._ask("DELETE", f"/v1/experiments/{quote(name, safe='')}")
+        """End an experiment."""
+        return self._ask("DELETE", f"/v1/experiments/{_path_part(name)}")
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
     ) -> dict[str, Any]:
-        """`once`: sent again only where it is sure that it was not done."""
-        give_up, wait_s = time.monotonic() + self.patience_s, 0.5
+        """Send a request until it is answered; with `once` only while it surely was not done."""
+        give_up_s = time.monotonic() + self.patience_s
+        wait_s = FIRST_WAIT_S
         while True:
             try:
                 answer = self._http.request(method, path, json=body)
             except httpx.TransportError as error:
-                problem, after = (
-                    ServiceError(
-                        f"{self._http.base_url} does not answer ({type(error).__name__}): is the"
-                        " server running?"
-                    ),
-                    wait_s,
+                problem = ServiceError(
+                    f"{self._http.base_url} does not answer ({type(error).__name__}): is the"
+                    " server running?"
                 )
-                may_again = not once or isinstance(error, httpx.ConnectError)
+                next_wait_s = wait_s
+                is_retryable = not once or isinstance(error, httpx.ConnectError)
             else:
                 if answer.is_success:
                     return dict(answer.json())
-                problem, after = (
-                    _problem(answer),
-                    _wait(answer.headers.get("retry-after", ""), wait_s),
-                )
-                may_again = answer.status_code in AGAIN and (not once or answer.status_code == BUSY)
-            if not may_again or time.monotonic() + after > give_up:
+                problem = _problem(answer)
+                next_wait_s = _retry_after_s(answer.headers.get("retry-after", ""), wait_s)
+                is_retryable = answer.status_code in ((BUSY,) if once else RETRYABLE)
+            if not is_retryable or time.monotonic() + next_wait_s > give_up_s:
                 raise problem
-            time.sleep(after)
-            wait_s = min(2 * wait_s, 10.0)
+            time.sleep(next_wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-def _wait(said: str, otherwise: float) -> float:
-    """Seconds to wait as a Retry-After says: a number, or the moment, which proxies write."""
+def _path_part(text: str) -> str:
+    """Return an id as a part of an address. Raises ServiceError for one that no address holds."""
+    if text in ("", ".", ".."):
+        raise ServiceError(f'"{text}" is no id: no address can hold it')
+    return quote(text, safe="")
+
+
+def _without_none(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def _retry_after_s(header: str, default_s: float) -> float:
+    """Return the seconds of a Retry-After: a number, or a moment, as proxies write it."""
     with suppress(ValueError):
-        return max(float(said), 0.0)
+        return max(float(header), 0.0)
     with suppress(ValueError):
-        return max(parsedate_to_datetime(said).timestamp() - time.time(), 0.0)
-    return otherwise
+        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
+    return default_s
 
 
 def _problem(answer: httpx.Response) -> ServiceError:
+    """Return the error of an answer."""
     try:
-        said = answer.json()
-        return ServiceError(said["detail"], answer.status_code, said.get("errors", ()))
+        body = answer.json()
+        return ServiceError(body["detail"], answer.status_code, body.get("errors", ()))
     except (ValueError, KeyError, TypeError):
         return ServiceError(f"the server answered {answer.status_code}", answer.status_code)

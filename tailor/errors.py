@@ -1,26 +1,35 @@
-"""The error tree. Every message quotes the bad value and says what to do about it."""
+"""The error tree. Every message quotes the bad value and says how to mend it.
+
+TailorError
+  DataError          data or an argument that cannot be used
+  NotFittedError     a method used before it was fitted
+  ModelError         a method, a pipeline file or a saved model that cannot be used
+  StoreError         the service's database
+  ServiceError       an error that a server answered
+  MissingExtraError  an optional package that is not installed
+"""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-MOST_NAMED = 40  # names listed in an error; a catalogue has too many
+MAX_NAMES_LISTED = 40  # names listed in an error; a catalogue has too many
 
 
 class TailorError(Exception):
-    """Something the caller can mend; the message says how."""
+    """An error that the caller can mend; the message says how."""
 
 
 class DataError(TailorError):
-    """The data given cannot be used as it stands."""
+    """Data or an argument that cannot be used as it is."""
 
 
 class NotFittedError(TailorError):
-    """A method was asked before it was fitted."""
+    """A method was used before it was fitted."""
 
 
 class ModelError(TailorError):
-    """A method, a pipeline file or a saved model is not usable as given."""
+    """A method, a pipeline file or a saved model that cannot be used."""
 
 
 class StoreError(TailorError):
@@ -28,26 +37,31 @@ class StoreError(TailorError):
 
 
 class ServiceError(TailorError):
-    """What a server answered that is not what was asked for."""
+    """A server answered with an error, or not at all.
+
+    `status` is the HTTP status, 0 if there was no answer. `errors` name the fields of the request
+    that were refused, and why.
+    """
 
     def __init__(
         self, message: str, status: int = 0, errors: Sequence[Mapping[str, Any]] = ()
     ) -> None:
         super().__init__(message)
-        # 0: no answer at all; fields and what is wrong with them
-        self.status, self.errors = status, tuple(errors)
+        self.status = status
+        self.errors = tuple(errors)
 
 
 class MissingExtraError(TailorError):
-    """A feature needs an optional part that is not installed."""
+    """A feature needs an optional package that is not installed."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean "x"?` for the closest of `known`, or a list of them when nothing is close and
-    they are few.
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """Return ` Did you mean "x"?` for the choice closest to `word`.
+
+    If none is close, returns the list of names, or "" if they are too many to list.
     """
-    known = [str(name) for name in known]
-    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.6)
+    names = [str(name) for name in choices]
+    close = difflib.get_close_matches(str(word), names, n=1, cutoff=0.6)
     if close:
         return f' Did you mean "{close[0]}"?'
-    return f" Known: {', '.join(sorted(known))}." if 0 < len(known) <= MOST_NAMED else ""
+    return f" Known: {', '.join(sorted(names))}." if 0 < len(names) <= MAX_NAMES_LISTED else ""

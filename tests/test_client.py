@@ -68,7 +68,7 @@ def test_what_the_service_does_the_client_can_ask_for(tailor, models):  # noqa: 
     )
     assert len(tailor.export("a/b c?")["stores"]["events"]) == 1_500
     assert tailor.erase("a/b c?")["rows"]["events"] == 1_500
-    assert tailor.ports.weights()[0]["version"] == 1
+    assert tailor.models()[0]["version"] == 1
     with pytest.raises(ServiceError, match="no other version"):
         tailor.roll_back()
     with pytest.raises(ServiceError, match="k: Input should be") as refused:

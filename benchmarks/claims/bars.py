@@ -129,7 +129,7 @@ def planted(seed: int, run: Run) -> dict:
     found = evaluate_predictions(fitted, split, run=own)
     return {
         "seed": seed,
-        **{name: round(found.of_all(name, "AUC"), 5) for name in fitted},
+        **{name: round(found.overall(name, "AUC"), 5) for name in fitted},
         "difference": found.auc_differences("LR")[0].to_dict(),
     }
 
@@ -178,7 +178,7 @@ def rated(run: Run) -> dict:
     return {
         **{
             name: {
-                figure: round(found.of_all(name, figure), 5)
+                figure: round(found.overall(name, figure), 5)
                 for figure in ("AUC", "gAUC", "log_loss", "ECE")
             }
             for name in fitted

@@ -16,9 +16,9 @@ from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.splits import last_out
 from tailor.evaluation.comparing import compare
-from tailor.evaluation.runs import GivenLists
+from tailor.evaluation.runs import ExternalRun
 from tailor.metrics import candidates, discovery, lists, prediction, ranking, similarity
-from tailor.papers.evaluation.evaluation_survey import MetricSurvey
+from tailor.papers.evaluation.evaluation_survey import EvaluationSurvey
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.item_knn import ItemKNN
 from tailor.retrieval.popularity import Popularity
@@ -61,7 +61,7 @@ def measure(run: Run) -> Claim:
 def behave(run: Run) -> dict[str, float | str]:
     """Return every metric of two systems on tiny data, and what the survey says of them."""
     systems = {"co-visitation": CoVisitation(), "popularity": Popularity()}
-    survey = MetricSurvey(k=5).run(tiny_data(), systems, run)
+    survey = EvaluationSurvey(k=5).run(tiny_data(), systems, run)
     report = survey.report
     figures: dict[str, float | str] = {
         f"{metric} of {name}": report.mean(name, metric, "removed")
@@ -84,7 +84,7 @@ def measure_long(run: Run) -> Claim:
         "item-knn": ItemKNN(),
         "co-visitation": CoVisitation(distance_power=0.0, reverse=0.0),
     }
-    survey = MetricSurvey().run(data, systems, run)
+    survey = EvaluationSurvey().run(data, systems, run)
     report = survey.report
     tests = {
         (one.a, one.b): one
@@ -128,7 +128,7 @@ def above(test) -> bool:
     return test.is_significant and test.low > 0
 
 
-def chance(data, run: Run) -> GivenLists:
+def chance(data, run: Run) -> ExternalRun:
     """900 random items for every user: enough to leave ten after the seen ones are removed, since
     nobody has more than 737.
     """
@@ -142,7 +142,7 @@ def chance(data, run: Run) -> GivenLists:
             "score": np.tile(-np.arange(900.0), len(rows)),
         }
     )
-    return GivenLists(table)
+    return ExternalRun(table)
 
 
 def far_from_trec(run: Run) -> float:

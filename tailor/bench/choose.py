@@ -1,4 +1,4 @@
-"""Settings chosen on validation: fit each, keep the best, say how many were tried."""
+"""Choose among a few settings on validation."""
 
 import math
 import time
@@ -23,17 +23,16 @@ class Attempt:
     fitted: Recommender
     value: float
     low: float
-    """Of the 95 % interval over users."""
+    """95 % interval over users."""
     high: float
     seconds: float
-    """Of fitting and measuring."""
+    """Time of fitting and measuring."""
 
 
 def attempt(option: Recommender, split: Split, metric: str, seen: str, run: Run) -> Attempt:
-    """Fit an option on the split's train part and measure it on its validation part; the test part
-    is not asked for.
+    """Fit an option on the split's train part and measure it on its validation part.
 
-    Raises DataError where the figure is undefined for every user.
+    The test part is not read. Raises DataError where the figure is undefined for every user.
     """
     name, _, k = metric.partition("@")
     if not k.isdigit():
@@ -42,10 +41,8 @@ def attempt(option: Recommender, split: Split, metric: str, seen: str, run: Run)
     fitted = clone(option).fit(split.train, run, split)
     assert isinstance(fitted, Recommender)
     report = evaluate(fitted, split, "valid", (int(k),), (name,), (seen,), run)
-    value, (low, high) = (
-        report.mean(fitted.name, metric, seen),
-        report.interval[fitted.name, seen][metric],
-    )
+    value = report.mean(fitted.name, metric, seen)
+    low, high = report.interval[fitted.name, seen][metric]
     if not math.isfinite(value):
         raise DataError(f"{metric} is undefined for every user of the validation part")
     return Attempt(fitted, value, low, high, time.perf_counter() - started)
@@ -53,11 +50,11 @@ def attempt(option: Recommender, split: Split, metric: str, seen: str, run: Run)
 
 @dataclass(frozen=True)
 class Choice:
-    """The best of several settings on validation, fitted on train, and what each of them reached."""
+    """The best of several settings on validation, fitted on train, with the figures of all."""
 
     best: Recommender
     tried: list[dict[str, Any]]
-    """Settings, validation figure with its interval, seconds; in the order given."""
+    """Settings, validation figure with its interval, seconds; in the order of the options."""
 
 
 def choose(
@@ -67,11 +64,9 @@ def choose(
     seen: str = "removed",
     run: Run = Run(),
 ) -> Choice:
-    """Fit every option on the split's train part and compare them on its validation part; the first
-    of equals wins.
+    """Fit every option on train and compare them on validation; the first of equals wins.
 
-    For a few settings named by hand; `tailor.bench.tune` searches ranges of them by the same
-    measure.
+    For a few settings named by hand; `tailor.bench.tune` searches ranges by the same measure.
     """
     attempts = [
         attempt(option, split, metric, seen, run)
@@ -80,11 +75,12 @@ def choose(
     tried = [
         {
             "settings": spec(option),
-            metric: round(one.value, 5),
-            "low": round(one.low, 5),
-            "high": round(one.high, 5),
-            "seconds": round(one.seconds, 2),
+            metric: round(result.value, 5),
+            "low": round(result.low, 5),
+            "high": round(result.high, 5),
+            "seconds": round(result.seconds, 2),
         }
-        for option, one in zip(options, attempts, strict=True)
+        for option, result in zip(options, attempts, strict=True)
     ]
-    return Choice(attempts[int(np.argmax([one.value for one in attempts]))].fitted, tried)
+    best = int(np.argmax([result.value for result in attempts]))
+    return Choice(attempts[best].fitted, tried)

@@ -1,4 +1,4 @@
-"""A part of a pipeline that a search leaves alone, fitted once for all trials."""
+"""Fit a part of a pipeline that a search does not change once for all trials."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +14,11 @@ from tailor.data.splits import Split
 
 @dataclass(eq=False)
 class Once(Recommender):
-    """Stands in a pipeline for `inner` and gives back its earlier fit where the data, the seed and
-    `valid` are the same.
+    """Replaces `inner` in a pipeline and reuses its earlier fit on the same data.
 
-    Clones share `fits`. Lists of an earlier stage change from trial to trial, so what learns from
-    them is fitted every time.
+    A fit is reused where data, seed and `valid` are the same; copies of a Once share `fits`. Lists
+    of an earlier stage change from trial to trial, so a method that learns from them is fitted
+    every time.
     """
 
     inner: Recommender
@@ -31,14 +31,14 @@ class Once(Recommender):
         return self.inner.name
 
     @property
-    def uses_lists(self) -> bool:  # type: ignore[override]
-        return self.inner.uses_lists
+    def trains_on_candidates(self) -> bool:  # type: ignore[override]
+        return self.inner.trains_on_candidates
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        key = (data.provenance, run.seed, None if valid is None else valid.hash)
         if data.lists is not None:
             self.fitted_ = clone(self.inner).fit(data, run, valid)
             return
+        key = (data.provenance, run.seed, None if valid is None else valid.hash)
         if key not in self.fits:
             self.fits[key] = clone(self.inner).fit(data, run, valid)
         self.fitted_ = self.fits[key]

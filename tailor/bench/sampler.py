@@ -1,4 +1,4 @@
-"""The next settings to try, by Optuna's tree-structured Parzen estimator."""
+"""Propose the next settings to try, by Optuna's tree-structured Parzen estimator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,36 +9,36 @@ from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.errors import MissingExtraError
 
-RANDOM = 10  # trials before the estimator has something to go by
+RANDOM = 10  # random trials before the estimator has enough data
 
 
-def proposed(
+def propose_settings(
     space: Sequence[Dimension], trials: Sequence[Trial], seed: int, number: int
 ) -> dict[str, Any]:
-    """Settings by name for trial `number`: a function of its arguments, so that a study broken off
-    goes on as if it had not been.
+    """Return the settings of trial `number` by name.
 
-    The best tenth of the settings seen is called good, and what is likelier among the good than
-    among the rest is tried (Bergstra et al. 2011, "Algorithms for Hyper-Parameter Optimization").
-    Raises MissingExtraError without Optuna.
+    A function of its arguments only, so that an interrupted study continues as if it had not been.
+    The best tenth of the settings so far is called good; settings are tried that are likelier among
+    the good than among the others (Bergstra et al. 2011, "Algorithms for Hyper-Parameter
+    Optimization"). Raises MissingExtraError without Optuna.
     """
     optuna = need_optuna()
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=RANDOM, seed=int(Run(seed=seed).rng("tune", number).integers(2**31))
-    )
+    sampler_seed = int(Run(seed=seed).rng("tune", number).integers(2**31))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=RANDOM, seed=sampler_seed)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    distributions = {one.name: _distribution(optuna, one) for one in space}
+    distributions = {dimension.name: _distribution(optuna, dimension) for dimension in space}
     for trial in trials:
-        if trial.state != "failed" and all(
-            _is_inside(one, trial.settings[one.name]) for one in space
-        ):
-            study.add_trial(_known(optuna, space, distributions, trial))
-    asked = study.ask(distributions).params
-    return {one.name: _value(one, asked[one.name]) for one in space}
+        is_inside = all(
+            _is_inside(dimension, trial.settings[dimension.name]) for dimension in space
+        )
+        if trial.state != "failed" and is_inside:
+            study.add_trial(_optuna_trial(optuna, space, distributions, trial))
+    proposal = study.ask(distributions).params
+    return {dimension.name: _setting(dimension, proposal[dimension.name]) for dimension in space}
 
 
 def need_optuna() -> Any:
-    """The module. Raises MissingExtraError where it is not installed."""
+    """Return the module; MissingExtraError where it is not installed."""
     try:
         import optuna
     except ModuleNotFoundError as error:
@@ -49,51 +49,61 @@ def need_optuna() -> Any:
     return optuna
 
 
-def _distribution(optuna: Any, one: Dimension) -> Any:
-    if not isinstance(one.among, Range):
-        return optuna.distributions.CategoricalDistribution(range(len(one.among.values)))
-    if one.among.is_whole:
-        return optuna.distributions.IntDistribution(
-            one.among.low, one.among.high, log=one.among.log
-        )
-    return optuna.distributions.FloatDistribution(one.among.low, one.among.high, log=one.among.log)
+def _distribution(optuna: Any, dimension: Dimension) -> Any:
+    """Return Optuna's distribution of a dimension; choices are given by their index."""
+    domain = dimension.domain
+    if not isinstance(domain, Range):
+        return optuna.distributions.CategoricalDistribution(range(len(domain.values)))
+    if domain.is_whole:
+        return optuna.distributions.IntDistribution(domain.low, domain.high, log=domain.log)
+    return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log)
 
 
-def _known(
+def _optuna_trial(
     optuna: Any, space: Sequence[Dimension], distributions: dict[str, Any], trial: Trial
 ) -> Any:
-    params = {
-        one.name: one.among.values.index(value) if not isinstance(one.among, Range) else value
-        for one in space
-        for value in [trial.settings[one.name]]
-    }
-    pruned = trial.state == "pruned"
-    told = {0: trial.screened} if trial.screened is not None else {}
-    steps = {**told, **{step + 1: figure for step, figure in trial.watched}} if pruned else {}
+    """Return a finished trial as Optuna's own."""
+    params = {}
+    for dimension in space:
+        value = trial.settings[dimension.name]
+        if not isinstance(dimension.domain, Range):
+            value = dimension.domain.values.index(value)
+        params[dimension.name] = value
+    if trial.state != "pruned":
+        return optuna.trial.create_trial(
+            state=optuna.trial.TrialState.COMPLETE,
+            value=trial.value,
+            params=params,
+            distributions=distributions,
+            intermediate_values={},
+        )
+    steps = {} if trial.screened is None else {0: trial.screened}
+    steps |= {step + 1: figure for step, figure in trial.watched}
     return optuna.trial.create_trial(
-        state=optuna.trial.TrialState.PRUNED if pruned else optuna.trial.TrialState.COMPLETE,
-        value=None if pruned else trial.value,
+        state=optuna.trial.TrialState.PRUNED,
+        value=None,
         params=params,
         distributions=distributions,
         intermediate_values=steps,
     )
 
 
-def _is_inside(one: Dimension, value: Any) -> bool:
-    """Whether a setting is one of those searched; what a pipeline file says need not be."""
-    if not isinstance(one.among, Range):
-        return value in one.among.values
-    return isinstance(value, int | float) and one.among.low <= value <= one.among.high
+def _is_inside(dimension: Dimension, value: Any) -> bool:
+    """Return whether a setting is in the domain; a pipeline file's own need not be."""
+    domain = dimension.domain
+    if not isinstance(domain, Range):
+        return value in domain.values
+    return isinstance(value, int | float) and domain.low <= value <= domain.high
 
 
-def _value(one: Dimension, asked: Any) -> Any:
-    """As it goes into the pipeline: choices by their place, fractions to four digits, so that the
-    file reads well.
+def _setting(dimension: Dimension, proposal: Any) -> Any:
+    """Return a proposal as a setting of the pipeline.
+
+    Fractions have four digits, so that the file is readable.
     """
-    if not isinstance(one.among, Range):
-        return one.among.values[asked]
-    return (
-        asked
-        if one.among.is_whole
-        else min(max(float(f"{asked:.4g}"), one.among.low), one.among.high)
-    )
+    domain = dimension.domain
+    if not isinstance(domain, Range):
+        return domain.values[proposal]
+    if domain.is_whole:
+        return proposal
+    return min(max(float(f"{proposal:.4g}"), domain.low), domain.high)

@@ -1,5 +1,6 @@
-"""Which settings of a pipeline are searched, and between what: its table [tune], or what its
-classes declare.
+"""Find the settings of a pipeline to search, and their domains.
+
+They come from the table [tune] of the pipeline, or from the declarations of its classes.
 """
 
 import copy
@@ -13,272 +14,280 @@ from tailor.core.search_space import Choices, Range
 from tailor.core.specs import TUNE, build, find_class
 from tailor.errors import ModelError, TailorError, nearest
 
-Path = tuple[str | int, ...]
+Path = tuple[str | int, ...]  # keys of a nested description
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is searched: where it stands in the pipeline's description, and what it may
-    be.
-    """
+    """One setting that is searched."""
 
     path: Path
-    among: Range | Choices
-    written: Any
-    """What the pipeline says, or the class where it says nothing."""
+    """Where it is in the pipeline's description."""
+    domain: Range | Choices
+    initial: Any
+    """Value of the pipeline, or the default of the class."""
 
     @property
     def name(self) -> str:
         return ".".join(map(str, self.path))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as a [tune] table writes them."""
-        if isinstance(self.among, Choices):
-            return {"choices": list(self.among.values)}
-        return {
-            "low": self.among.low,
-            "high": self.among.high,
-            **({"log": True} if self.among.log else {}),
-        }
+        """Return plain values, as a [tune] table has them."""
+        if isinstance(self.domain, Choices):
+            return {"choices": list(self.domain.values)}
+        values = {"low": self.domain.low, "high": self.domain.high}
+        return {**values, "log": True} if self.domain.log else values
 
 
-def space_of(about: Mapping[str, Any]) -> list[Dimension]:
-    """The dimensions of a pipeline's description, as `read_pipeline` gives it.
+def space_of(description: Mapping[str, Any]) -> list[Dimension]:
+    """Return the dimensions of a pipeline's description, as `read_pipeline` returns it.
 
-    Raises ModelError where [tune] names what is not there, an end of a range is refused by the
-    class, or nothing is left to search.
+    Raises ModelError where [tune] names a setting that does not exist, the class refuses an end of
+    a range, or nothing is left to search.
     """
-    plain = {name: value for name, value in about.items() if name != TUNE}
-    build(plain)  # the pipeline itself must be right before its space is
-    if TUNE in about:
-        if not isinstance(about[TUNE], Mapping):
-            raise ModelError(
-                f"{TUNE} = {about[TUNE]!r}: it must be a table of settings and their ranges"
-            )
-        found = list(_named(plain, about[TUNE], ()))
+    plain = {name: value for name, value in description.items() if name != TUNE}
+    build(plain)  # the pipeline must be valid before its space is
+    if TUNE in description:
+        table = description[TUNE]
+        if not isinstance(table, Mapping):
+            raise ModelError(f"{TUNE} = {table!r}: it must be a table of settings and their ranges")
+        space = list(_named_dimensions(plain, table, ()))
     else:
-        found = [
-            one
-            for one in _declared(plain, ())
-            if not (_inherited(plain, one) and _refused(plain, one))
+        # a class may refuse the range of a parent class, and is then not searched there
+        space = [
+            dimension
+            for dimension in _declared_dimensions(plain, ())
+            if not (_is_inherited(plain, dimension) and _refusal(plain, dimension))
         ]
-    if not found:
+    if not space:
         raise ModelError(
             f"no setting is searched: name some in a table [{TUNE}] of the pipeline file, as in"
             ' "window = { low = 1, high = 15 }"'
         )
-    for one in found:
-        _check_ends(plain, one)
-    return found
+    for dimension in space:
+        if refusal := _refusal(plain, dimension):
+            raise ModelError(f"[{TUNE}] {dimension.name} = {refusal}")
+    return space
 
 
-def placed(
-    about: Mapping[str, Any], values: Mapping[str, Any], space: Sequence[Dimension]
+def apply_settings(
+    description: Mapping[str, Any], settings: Mapping[str, Any], space: Sequence[Dimension]
 ) -> dict[str, Any]:
-    """The description with these values, by the dimensions' names, in their places."""
-    made = copy.deepcopy(dict(about))
-    for one in space:
-        if one.name in values:
-            part_at(made, one.path[:-1])[one.path[-1]] = copy.deepcopy(values[one.name])
-    return made
+    """Return a copy of the description with settings, which are by dimension name."""
+    changed = copy.deepcopy(dict(description))
+    for dimension in space:
+        if dimension.name in settings:
+            value = copy.deepcopy(settings[dimension.name])
+            part_at(changed, dimension.path[:-1])[dimension.path[-1]] = value
+    return changed
 
 
-def short_names(about: Mapping[str, Any], space: Sequence[Dimension]) -> dict[str, str]:
-    """A name for people, by a dimension's name: `window`, of one of several methods `EASE.l2`, of
-    one of several of a class `TwoStep 2.window`.
+def short_names(description: Mapping[str, Any], space: Sequence[Dimension]) -> dict[str, str]:
+    """Return a readable name for each dimension name.
+
+    `window` for one method, `EASE.l2` for several, `TwoStep 2.window` for several of a class.
     """
-    if len({one.path[:-1] for one in space}) == 1:
-        return {one.name: str(one.path[-1]) for one in space}
-    holders = {path: str(inner["class"]).rsplit(".", 1)[-1] for path, inner in _methods(about, ())}
-    out = {}
-    for one in space:
-        cls = holders[one.path[:-1]]
-        alike = [path for path, other in holders.items() if other == cls]
-        which = f" {alike.index(one.path[:-1]) + 1}" if len(alike) > 1 else ""
-        out[one.name] = f"{cls}{which}.{one.path[-1]}"
-    return out
+    if len({dimension.path[:-1] for dimension in space}) == 1:
+        return {dimension.name: str(dimension.path[-1]) for dimension in space}
+    class_names = {path: _class_name(method) for path, method in _methods_inside(description, ())}
+    names = {}
+    for dimension in space:
+        owner = dimension.path[:-1]
+        class_name = class_names[owner]
+        same_class = [path for path, other in class_names.items() if other == class_name]
+        number = f" {same_class.index(owner) + 1}" if len(same_class) > 1 else ""
+        names[dimension.name] = f"{class_name}{number}.{dimension.path[-1]}"
+    return names
 
 
-def _methods(about: Any, path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Every method in a description, with its path."""
-    if isinstance(about, Mapping):
-        if "class" in about:
-            yield path, about
-        for name, value in about.items():
+def _class_name(method: Mapping[str, Any]) -> str:
+    """Return the class of a method's description without its module."""
+    return str(method["class"]).rsplit(".", 1)[-1]
+
+
+def _methods_inside(description: Any, path: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield every method in a description with its path."""
+    if isinstance(description, Mapping):
+        if "class" in description:
+            yield path, description
+        for name, value in description.items():
             if name != TUNE:
-                yield from _methods(value, (*path, name))
-    elif isinstance(about, list):
-        for i, value in enumerate(about):
-            yield from _methods(value, (*path, i))
+                yield from _methods_inside(value, (*path, name))
+    elif isinstance(description, list):
+        for i, value in enumerate(description):
+            yield from _methods_inside(value, (*path, i))
 
 
-def _fields(about: Mapping[str, Any]) -> tuple[Any, dict[str, dataclasses.Field[Any]]]:
-    """The class of a method, encoder or language model, and its settings by name."""
-    cls: Any = find_class(str(about["class"]))
-    return cls, {one.name: one for one in dataclasses.fields(cls) if one.init}
+def _fields(description: Mapping[str, Any]) -> tuple[Any, dict[str, dataclasses.Field[Any]]]:
+    """Return the class of a method, encoder or language model, and its settings by name."""
+    cls: Any = find_class(str(description["class"]))
+    return cls, {field.name: field for field in dataclasses.fields(cls) if field.init}
 
 
-def _declared(about: Any, path: Path) -> Iterator[Dimension]:
-    """What the classes of a description and of its parts say of their fields."""
-    for where, method in _methods(about, path):
+def _declared_dimensions(description: Any, path: Path) -> Iterator[Dimension]:
+    """Yield the dimensions that the classes of a description declare."""
+    for method_path, method in _methods_inside(description, path):
         for name in _fields(method)[1]:
-            among = _declaration(method, name)
-            if among is not None:
-                yield Dimension((*where, name), among, _written(method, name))
+            domain = _declared_domain(method, name)
+            if domain is not None:
+                yield Dimension((*method_path, name), domain, _initial_value(method, name))
 
 
-def _declaration(about: Mapping[str, Any], name: str) -> Range | Choices | None:
-    hint = typing.get_type_hints(_fields(about)[0], include_extras=True)[name]
-    return next(
-        (one for one in getattr(hint, "__metadata__", ()) if isinstance(one, Range | Choices)), None
-    )
+def _declared_domain(description: Mapping[str, Any], name: str) -> Range | Choices | None:
+    """Return the domain in the annotation of a setting, or None."""
+    hint = typing.get_type_hints(_fields(description)[0], include_extras=True)[name]
+    metadata = getattr(hint, "__metadata__", ())
+    return next((entry for entry in metadata if isinstance(entry, Range | Choices)), None)
 
 
-def _written(about: Mapping[str, Any], name: str) -> Any:
-    one = _fields(about)[1][name]
-    value = about.get(name, None if one.default is dataclasses.MISSING else one.default)
-    return list(value) if isinstance(value, tuple) else value  # as it comes back out of a file
+def _initial_value(description: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a setting in the description, or its default."""
+    field = _fields(description)[1][name]
+    default = None if field.default is dataclasses.MISSING else field.default
+    value = description.get(name, default)
+    return list(value) if isinstance(value, tuple) else value  # as a file has it
 
 
-def _named(about: Any, table: Mapping[str, Any], path: Path) -> Iterator[Dimension]:
-    """What a table [tune] says; it is nested as the description is, parts of a list are named by
-    number (from 0) or by class.
+def _named_dimensions(
+    description: Any, table: Mapping[str, Any], path: Path
+) -> Iterator[Dimension]:
+    """Yield the dimensions of a table [tune].
+
+    It is nested as the description is; parts of a list are named by number (from 0) or by class.
     """
     for key, value in table.items():
-        here = ".".join(map(str, (*path, key)))
-        if isinstance(about, list):
-            at = _part(about, key, here)
-            yield from _below(about[at], value, (*path, at), here)
+        label = ".".join(map(str, (*path, key)))
+        if isinstance(description, list):
+            position = _part_position(description, key, label)
+            yield from _nested_dimensions(description[position], value, (*path, position), label)
             continue
-        cls, known = _fields(about)
-        if key not in known:
+        cls, fields = _fields(description)
+        if key not in fields:
             raise ModelError(
-                f'[{TUNE}] {here}: {cls.__name__} has no setting "{key}".{nearest(key, known)}'
+                f'[{TUNE}] {label}: {cls.__name__} has no setting "{key}".{nearest(key, fields)}'
             )
-        inner = about.get(key)
-        if (
-            isinstance(inner, list | Mapping)
-            and any(True for _ in _methods(inner, ()))
-            and not isinstance(value, list)
-        ):
-            yield from _below(inner, value, (*path, key), here)
+        inner = description.get(key)
+        has_methods = any(True for _ in _methods_inside(inner, ()))
+        if has_methods and not isinstance(value, list):
+            yield from _nested_dimensions(inner, value, (*path, key), label)
         else:
-            yield Dimension((*path, key), _among(about, key, value, here), _written(about, key))
+            domain = _domain(description, key, value, label)
+            yield Dimension((*path, key), domain, _initial_value(description, key))
 
 
-def _below(about: Any, value: Any, path: Path, here: str) -> Iterator[Dimension]:
+def _nested_dimensions(description: Any, value: Any, path: Path, label: str) -> Iterator[Dimension]:
+    """Yield the dimensions of a part: of its table, or all that its classes declare."""
     if value is True:
-        yield from _declared(about, path)
+        yield from _declared_dimensions(description, path)
     elif isinstance(value, Mapping):
-        yield from _named(about, value, path)
+        yield from _named_dimensions(description, value, path)
     else:
         raise ModelError(
-            f"[{TUNE}] {here} = {value!r}: it must be a table of its settings, or true for all that"
-            " its class declares"
+            f"[{TUNE}] {label} = {value!r}: it must be a table of its settings, or true for all"
+            " that its class declares"
         )
 
 
-def _part(parts: Sequence[Any], key: str, here: str) -> int:
+def _part_position(parts: Sequence[Any], key: str, label: str) -> int:
+    """Return the position of a part that is named by number or class."""
     if key.isdigit():
         if int(key) >= len(parts):
-            raise ModelError(f"[{TUNE}] {here}: there are {len(parts)} parts, numbered from 0")
+            raise ModelError(f"[{TUNE}] {label}: there are {len(parts)} parts, numbered from 0")
         return int(key)
     classes = [
-        (
-            str(part["class"]).rsplit(".", 1)[-1]
-            if isinstance(part, Mapping) and "class" in part
-            else ""
-        )
-        for part in parts
+        _class_name(part) if isinstance(part, Mapping) and "class" in part else "" for part in parts
     ]
-    if classes.count(key) != 1:
-        says = (
-            f"{classes.count(key)} parts are of this class: name one by its number, from 0"
-            if key in classes
-            else "no part is of this class"
-        )
+    if key not in classes:
+        hint = nearest(key, classes)
+        raise ModelError(f"[{TUNE}] {label}: no part is of this class.{hint}")
+    if classes.count(key) > 1:
         raise ModelError(
-            f"[{TUNE}] {here}: {says}.{nearest(key, classes) if key not in classes else ''}"
+            f"[{TUNE}] {label}: {classes.count(key)} parts are of this class: name one by its"
+            " number, from 0."
         )
     return classes.index(key)
 
 
-def _among(about: Mapping[str, Any], name: str, value: Any, here: str) -> Range | Choices:
-    """A range from { low, high, log }, choices from a list, what the class declares from true."""
+def _domain(description: Mapping[str, Any], name: str, value: Any, label: str) -> Range | Choices:
+    """Return a domain from an entry of [tune].
+
+    { low, high, log } is a range, a list are choices, true means the declaration of the class.
+    """
     if value is True:
-        declared = _declaration(about, name)
+        declared = _declared_domain(description, name)
         if declared is None:
             raise ModelError(
-                f"[{TUNE}] {here} = true: the class declares no range for it; write {{ low = ...,"
+                f"[{TUNE}] {label} = true: the class declares no range for it; write {{ low = ...,"
                 " high = ... } or a list"
             )
         return declared
     try:
         if isinstance(value, list):
             return Choices(*value)
-        if (
-            isinstance(value, Mapping)
-            and {"low", "high"} <= value.keys() <= {"low", "high", "log"}
-            and isinstance(value.get("log", False), bool)
-        ):
-            hint = typing.get_type_hints(_fields(about)[0])[name]
-            takes_fractions = hint is float or float in typing.get_args(hint)
-            low, high = (
-                float(one) if takes_fractions and type(one) is int else one
-                for one in (value["low"], value["high"])
-            )
-            return Range(low, high, value.get("log", False))
+        if _is_range(value):
+            hint = typing.get_type_hints(_fields(description)[0])[name]
+            return _range(value, hint is float or float in typing.get_args(hint))
     except (TypeError, ValueError) as error:
-        raise ModelError(f"[{TUNE}] {here}: {error}") from None
+        raise ModelError(f"[{TUNE}] {label}: {error}") from None
     raise ModelError(
-        f"[{TUNE}] {here} = {value!r}: write {{ low = 1, high = 20 }} (with log = true where"
+        f"[{TUNE}] {label} = {value!r}: write {{ low = 1, high = 20 }} (with log = true where"
         " doublings count alike), a list of choices, or true for what the class declares"
     )
 
 
-def _check_ends(about: Mapping[str, Any], one: Dimension) -> None:
-    """Raise ModelError where the class refuses a choice or an end of a range."""
-    if refused := _refused(about, one):
-        raise ModelError(f"[{TUNE}] {one.name} = {refused}")
+def _is_range(value: Any) -> bool:
+    """Return whether an entry of [tune] is a table of low, high and perhaps log."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("log", False), bool):
+        return False
+    return {"low", "high"} <= value.keys() <= {"low", "high", "log"}
 
 
-def _refused(about: Mapping[str, Any], one: Dimension) -> str:
-    """The first choice or end that the class refuses, and why; empty where it takes them all."""
-    for value in (
-        one.among.values if isinstance(one.among, Choices) else (one.among.low, one.among.high)
-    ):
+def _range(value: Mapping[str, Any], takes_fractions: bool) -> Range:
+    """Return a range; whole numbers become fractions where the setting takes fractions."""
+    ends = [value["low"], value["high"]]
+    low, high = [float(end) if takes_fractions and type(end) is int else end for end in ends]
+    return Range(low, high, value.get("log", False))
+
+
+def _refusal(description: Mapping[str, Any], dimension: Dimension) -> str:
+    """Return the first choice or end of a range that the class refuses, and why; or ""."""
+    domain = dimension.domain
+    values = domain.values if isinstance(domain, Choices) else (domain.low, domain.high)
+    for value in values:
         try:
-            build(placed(about, {one.name: value}, [one]))
+            build(apply_settings(description, {dimension.name: value}, [dimension]))
         except TailorError as error:
             return f"{value!r} cannot be: {error}"
     return ""
 
 
-def _inherited(about: Mapping[str, Any], one: Dimension) -> bool:
-    """Whether a parent of the class declares the range: the class may refuse what it says, and is
-    then not searched there.
-    """
-    return one.path[-1] not in vars(_fields(part_at(about, one.path[:-1]))[0]).get(
-        "__annotations__", {}
-    )
+def _is_inherited(description: Mapping[str, Any], dimension: Dimension) -> bool:
+    """Return whether a parent of the class declares the setting."""
+    cls, _ = _fields(part_at(description, dimension.path[:-1]))
+    return dimension.path[-1] not in vars(cls).get("__annotations__", {})
 
 
-def untouched(about: Mapping[str, Any], space: Sequence[Dimension]) -> list[Path]:
-    """The largest parts below the root in which nothing is searched."""
+def untouched(description: Mapping[str, Any], space: Sequence[Dimension]) -> list[Path]:
+    """Return the paths of the largest parts in which nothing is searched, without the root."""
     paths = [
         path
-        for path, _ in _methods(about, ())
-        if path and not any(one.path[: len(path)] == path for one in space)
+        for path, _ in _methods_inside(description, ())
+        if path and not any(_starts_with(dimension.path, path) for dimension in space)
     ]
     return [
         path
         for path in paths
-        if not any(path[: len(other)] == other for other in paths if other != path)
+        if not any(other != path and _starts_with(path, other) for other in paths)
     ]
 
 
-def part_at(about: Mapping[str, Any], path: Path) -> Any:
-    inner: Any = about
-    for step in path:
-        inner = inner[step]
-    return inner
+def _starts_with(path: Path, prefix: Path) -> bool:
+    return path[: len(prefix)] == prefix
+
+
+def part_at(description: Mapping[str, Any], path: Path) -> Any:
+    """Return the part of a nested description at a path."""
+    part: Any = description
+    for key in path:
+        part = part[key]
+    return part

@@ -1,4 +1,4 @@
-"""`tailor tune`: settings searched on validation; the test part is never asked for."""
+"""`tailor tune`: search settings on validation; the test part is never read."""
 
 import itertools
 import math
@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import fmean
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from tailor.bench.choose import attempt
+from tailor.bench.choose import Attempt, attempt
 from tailor.bench.once import Once
-from tailor.bench.sampler import need_optuna, proposed
-from tailor.bench.space import Dimension, part_at, placed, space_of, untouched
+from tailor.bench.sampler import need_optuna, propose_settings
+from tailor.bench.space import Dimension, apply_settings, part_at, space_of, untouched
 from tailor.bench.study import Study, StudyFile, Trial, open_study
 from tailor.bench.study_page import write_results
 from tailor.core.methods import Method, Recommender
@@ -24,26 +24,28 @@ from tailor.data.splits import DROPPED, Split
 from tailor.errors import DataError, ModelError, TailorError
 
 LEAST = 5  # complete trials before any is pruned
-# of the complete trials: what a fit under way must reach, and what a screened setting must
-MEDIAN, UPPER_THIRD = 1 / 2, 2 / 3
-# who screen: on a few hundred, a quarter of the users ranks settings too differently (docs/log.md)
+MEDIAN = 1 / 2  # quantile of the complete trials that a fit must reach at each step
+UPPER_THIRD = 2 / 3  # quantile that a screened setting must reach
+# users for screening: a few hundred rank settings too differently (docs/log.md)
 LEAST_USERS = 2_000
 
 
 class Behind(Exception):
-    """Raised inside a fit to end it: earlier trials were better by then."""
+    """Raised inside a fit to stop it: earlier trials were better at that step."""
 
 
 @dataclass(frozen=True)
 class Search:
-    """How long to search, by which figure, and whether users are screened first."""
+    """Length and criterion of a search."""
 
     trials: int | None = None
-    """Of the study in all, those of earlier runs included."""
+    """Number of trials of the study in all, those of earlier runs included."""
     minutes: float | None = None
-    """Of this run: no trial begins that would, by the mean of those before it, end later."""
+    """Time of this run: no trial begins that would, by the mean of those before, end later."""
     metric: str = "NDCG@10"
+    """Criterion on validation."""
     seen: str = "removed"
+    """Treatment of seen items: "removed" or "kept"."""
     screen: float | None = None
     """Share of the users on which a setting must first reach the upper third of the complete
     trials.
@@ -61,27 +63,27 @@ class Search:
 
 
 def tune(
-    about: Mapping[str, Any],
+    description: Mapping[str, Any],
     split: Split,
     out: Path,
     search: Search,
     run: Run = Run(),
     told: Callable[[Study], None] = lambda study: None,
 ) -> Study:
-    """Search the settings of a pipeline (as `read_pipeline` gives it); write the best pipeline, the
-    study and its page into `out`.
+    """Search the settings of a pipeline, and write the best pipeline, the study and its page.
 
-    Trial 0 is the pipeline as written. A study that is there already is gone on with; it ends the
-    same whether it was broken off or not, since trial n depends on the seed and the trials before
-    it alone. `told` is called after every trial, when all files are written. Raises ModelError for
-    a space that does not fit the pipeline, or an `out` that holds something else.
+    `description` is what `read_pipeline` returns. Trial 0 is the pipeline of the file. A study in
+    `out` is continued; it ends the same whether it was interrupted or not, since trial n depends
+    only on the seed and the trials before it. `told` is called after every trial, when all files
+    are written. Raises ModelError for a space that does not fit the pipeline, or an `out` that
+    holds something else.
     """
     need_optuna()  # before the work, not after the first trial
-    space = space_of(about)
-    plain = {name: value for name, value in about.items() if name != TUNE}
+    space = space_of(description)
+    plain = {name: value for name, value in description.items() if name != TUNE}
     header = {
         "pipeline": plain,
-        "space": {one.name: one.to_dict() for one in space},
+        "space": {dimension.name: dimension.to_dict() for dimension in space},
         "split": split.hash,
         "metric": search.metric,
         "seen": search.seen,
@@ -91,183 +93,192 @@ def tune(
         "dtype": run.dtype,
     }
     with open_study(out, header) as file:
-        trying = _Trying(plain, space, split, search, run, file.study)
-        for number in run.progress(
-            _numbers(file, search), lambda: _best_so_far(file.study), _left(file.study, search)
-        ):
-            file.add(trying(number))
-            write_results(out, about, space, file.study)
-            told(file.study)
-        write_results(out, about, space, file.study)
-        return file.study
+        study = file.study
+        trial_maker = _TrialMaker(plain, space, split, search, run, study)
+        numbers = _trial_numbers(file, search)
+        left = None if search.trials is None else max(search.trials - len(study.trials), 0)
+        for number in run.progress(numbers, lambda: _progress_text(study), left):
+            file.add(trial_maker(number))
+            write_results(out, description, space, study)
+            told(study)
+        write_results(out, description, space, study)
+        return study
 
 
-def _best_so_far(study: Study) -> str:
-    """What a progress bar says."""
-    return (
-        f"trials, best {study.about['metric']} {study.best.value:.4f}" if study.trials else "trials"
-    )
+def _progress_text(study: Study) -> str:
+    """Return the text of the progress bar."""
+    if not study.trials:
+        return "trials"
+    return f"trials, best {study.about['metric']} {study.best.value:.4f}"
 
 
-def _left(study: Study, search: Search) -> int | None:
-    return None if search.trials is None else max(search.trials - len(study.trials), 0)
-
-
-def _numbers(file: StudyFile, search: Search) -> Iterator[int]:
-    """The numbers of the trials to make, while there is time."""
-    first, started = len(file.study.trials), time.perf_counter()
+def _trial_numbers(file: StudyFile, search: Search) -> Iterator[int]:
+    """Yield the numbers of the trials to make, while there is time."""
+    first = len(file.study.trials)
+    started = time.perf_counter()
     for number in itertools.count(first):
         if search.trials is not None and number >= search.trials:
             return
-        mean = fmean(one.seconds for one in file.study.trials[first:]) if number > first else 0.0
-        if (
-            search.minutes is not None
-            and number > first
-            and time.perf_counter() - started + mean > 60 * search.minutes
-        ):
-            return
+        if search.minutes is not None and number > first:
+            mean_seconds = fmean(trial.seconds for trial in file.study.trials[first:])
+            elapsed = time.perf_counter() - started
+            if elapsed + mean_seconds > 60 * search.minutes:
+                return
         yield number
 
 
 @dataclass
-class _Trying:
+class _TrialMaker:
     """Makes one trial after the other."""
 
-    about: dict[str, Any]
+    description: dict[str, Any]
     space: Sequence[Dimension]
     split: Split
     search: Search
     run: Run
     study: Study
     parts: dict[tuple[str | int, ...], Once] = field(init=False)
-    """That no trial changes."""
-    few: Split | None = field(init=False)
-    """The split of the users who screen."""
+    """Parts of the pipeline that no trial changes."""
+    screening_split: Split | None = field(init=False)
+    """The split of the users for screening."""
 
     def __post_init__(self) -> None:
-        found = {
-            path: build(part_at(self.about, path)) for path in untouched(self.about, self.space)
-        }
-        self.parts = {
-            path: Once(method, {})
-            for path, method in found.items()
-            if isinstance(method, Recommender)
-        }
-        self.few = (
-            None
-            if self.search.screen is None
-            else some_users(self.split, self.search.screen, self.run)
-        )
+        self.parts = {}
+        for path in untouched(self.description, self.space):
+            method = build(part_at(self.description, path))
+            if isinstance(method, Recommender):
+                self.parts[path] = Once(method, {})
+        self.screening_split = None
+        if self.search.screen is not None:
+            self.screening_split = sample_users(self.split, self.search.screen, self.run)
 
     def __call__(self, number: int) -> Trial:
-        """One trial. An error of the pipeline as written is raised; a later one makes a failed
-        trial.
+        """Make one trial.
+
+        An error of the pipeline of the file is raised; a later one makes a failed trial.
         """
-        settings = (
-            proposed(self.space, self.study.trials, self.run.seed, number)
-            if number
-            else {one.name: one.written for one in self.space}
-        )
-        started, screened, watched = time.perf_counter(), None, list[tuple[int, float]]()
-        state, reason, figures = "complete", "", tuple[float | None, ...]()
+        if number:
+            settings = propose_settings(self.space, self.study.trials, self.run.seed, number)
+        else:
+            settings = {dimension.name: dimension.initial for dimension in self.space}
+        started = time.perf_counter()
+        progress = _TrialProgress()
         try:
-            method = self._method(settings if number else {})
-            if self.few is not None:
-                screened = attempt(
-                    method, self.few, self.search.metric, self.search.seen, self.run
-                ).value
-                _refuse_behind(
-                    screened, [one.screened for one in self.study.of_state("complete")], UPPER_THIRD
-                )
-            watch = self._watch(watched) if _is_single(method) else self.run.watch
-            done = attempt(
-                method,
-                self.split,
-                self.search.metric,
-                self.search.seen,
-                replace(self.run, watch=watch),
-            )
-            figures = (done.value, done.low, done.high)
+            # trial 0 keeps every setting that the file leaves out
+            self._measure(settings if number else {}, progress)
         except Behind:
-            state = "pruned"
+            progress.state = "pruned"
         except TailorError as error:
             if not number:
                 raise
-            state, reason = "failed", str(error)
-        value, low, high = figures or (None, None, None)
+            progress.state = "failed"
+            progress.reason = str(error)
+        result = progress.result
         return Trial(
-            number,
-            cast(Any, state),
-            settings,
-            time.perf_counter() - started,
-            value,
-            low,
-            high,
-            screened,
-            tuple(watched),
-            reason,
+            number=number,
+            state=progress.state,  # type: ignore[arg-type]
+            settings=settings,
+            seconds=time.perf_counter() - started,
+            value=None if result is None else result.value,
+            low=None if result is None else result.low,
+            high=None if result is None else result.high,
+            screened=progress.screened,
+            watched=tuple(progress.watched),
+            reason=progress.reason,
         )
 
+    def _measure(self, settings: Mapping[str, Any], progress: "_TrialProgress") -> None:
+        """Screen and measure settings; raises Behind where earlier trials were better."""
+        method = self._method(settings)
+        metric = self.search.metric
+        seen = self.search.seen
+        if self.screening_split is not None:
+            screening = attempt(method, self.screening_split, metric, seen, self.run)
+            progress.screened = screening.value
+            earlier = [trial.screened for trial in self.study.of_state("complete")]
+            _refuse_behind(screening.value, earlier, UPPER_THIRD)
+        run = self.run
+        if _is_single(method):
+            run = replace(run, watch=self._watch(progress.watched))
+        progress.result = attempt(method, self.split, metric, seen, run)
+
     def _method(self, settings: Mapping[str, Any]) -> Recommender:
-        made = placed(self.about, settings, self.space)
+        """Build the pipeline with settings, reusing the parts that no trial changes."""
+        description = apply_settings(self.description, settings, self.space)
         for path, once in self.parts.items():
-            part_at(made, path[:-1])[path[-1]] = once
-        method = build(made)
+            part_at(description, path[:-1])[path[-1]] = once
+        method = build(description)
         if not isinstance(method, Recommender):
             raise ModelError(f"{method.name} does not recommend, so there is nothing to measure")
         return method
 
     def _watch(self, watched: list[tuple[int, float]]) -> Callable[[int, float], None]:
-        """Keeps what the method tells of, and ends its fit where the median of the complete trials
-        was better by that step.
+        """Return a function that keeps a method's reports and stops a fit that is behind.
+
+        A fit is behind where the median of the complete trials was better at that step.
         """
 
         def watch(step: int, value: float) -> None:
             if not math.isfinite(value):
                 raise ModelError(f"the figure at step {step} is {value}")
             watched.append((int(step), float(value)))
-            by_then = [
-                max((figure for at, figure in one.watched if at <= step), default=None)
-                for one in self.study.of_state("complete")
-            ]
-            _refuse_behind(max(figure for _, figure in watched), by_then, MEDIAN)
+            earlier = [_best_until(trial, step) for trial in self.study.of_state("complete")]
+            _refuse_behind(max(figure for _, figure in watched), earlier, MEDIAN)
 
         return watch
 
 
-def _refuse_behind(mine: float, others: Sequence[float | None], least: float) -> None:
-    """Raise Behind where `mine` is below this quantile of the others, once there are LEAST of them."""
-    known = [one for one in others if one is not None]
-    if len(known) >= LEAST and mine < np.quantile(known, least):
+@dataclass
+class _TrialProgress:
+    """Outcome of a trial so far."""
+
+    state: str = "complete"
+    reason: str = ""
+    screened: float | None = None
+    watched: list[tuple[int, float]] = field(default_factory=list)
+    result: Attempt | None = None
+
+
+def _best_until(trial: Trial, step: int) -> float | None:
+    """Return the highest figure that a trial reported up to a step."""
+    figures = [figure for reported_step, figure in trial.watched if reported_step <= step]
+    return max(figures, default=None)
+
+
+def _refuse_behind(value: float, earlier: Sequence[float | None], quantile: float) -> None:
+    """Raise Behind where a value is below a quantile of LEAST or more earlier ones."""
+    defined = [figure for figure in earlier if figure is not None]
+    if len(defined) >= LEAST and value < np.quantile(defined, quantile):
         raise Behind
 
 
 def _is_single(method: Method) -> bool:
-    """Whether no setting is a method: the figure that a part tells of while it is fitted is not
-    that of the whole.
-    """
-    inside = itertools.chain.from_iterable(
-        value if isinstance(value, list | tuple) else [value] for value in method.params().values()
-    )
-    return not any(isinstance(one, Method) for one in inside)
+    """Return whether no setting is a method; a part's figure is not that of the whole."""
+    values = method.params().values()
+    entries = [
+        entry
+        for value in values
+        for entry in (value if isinstance(value, list | tuple) else [value])
+    ]
+    return not any(isinstance(entry, Method) for entry in entries)
 
 
-def some_users(split: Split, share: float, run: Run) -> Split:
-    """The same split of a share of the users, chosen by the seed; the events of the others are
-    dropped.
+def sample_users(split: Split, share: float, run: Run) -> Split:
+    """Return the split of a share of the users, drawn by the seed; other events are dropped.
 
     Raises DataError where fewer than LEAST_USERS of them have a validation target: too few to prune
     by.
     """
     sequences = split.data.sequences
-    chosen = run.rng("screen").random(len(split.data.users)) < share
-    kept = np.zeros(len(split.part), dtype=bool)
-    kept[sequences.events] = chosen[sequences.rows.row_ids]
-    few = replace(split, part=np.where(kept, split.part, DROPPED).astype(np.int8))
-    users = int(few.report["users"]["valid"])
+    is_chosen = run.rng("screen").random(len(split.data.users)) < share
+    is_kept = np.zeros(len(split.part), dtype=bool)
+    is_kept[sequences.events] = is_chosen[sequences.rows.row_ids]
+    part = np.where(is_kept, split.part, DROPPED).astype(np.int8)
+    sample = replace(split, part=part)
+    users = int(sample.report["users"]["valid"])
     if users < LEAST_USERS:
         raise DataError(
             f"--screen {share} leaves {users} users with a validation target, and fewer than"
             f" {LEAST_USERS} are too few to prune by: raise the share, or search without --screen"
         )
-    return few
+    return sample

@@ -1,4 +1,4 @@
-"""Verifying a card: the result is made again, and everything that is not as the card says is named."""
+"""Verify a card: make its result again and name everything that differs."""
 
 import json
 import re
@@ -8,155 +8,144 @@ from typing import Any
 
 import numpy as np
 
-from tailor.bench.cards import (
-    Card,
-    changed_files,
-    code_hash,
-    installed,
-    machine_of,
-    measure,
-    report_of,
-)
+from tailor.bench.card_files import installed, machine_of
+from tailor.bench.cards import Card, changed_files, code_hash, measure, report_of
 from tailor.bench.suites import split_of
 from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.evaluation.report import Report
 
+TOLERANCE = 1e-6  # of per-user values made on another machine
+# packages of a source without an installation: those that need no extra
+CORE_PACKAGES = ["numpy", "scipy", "polars", "pyarrow"]
 
-def differences(a: Any, b: Any, where: str = "") -> list[str]:
-    """One line for each value that differs between two plain structures, by its path."""
+
+def differences(a: Any, b: Any, path: str = "") -> list[str]:
+    """Return one line per value that differs between two plain structures, by its path."""
     if isinstance(a, dict) and isinstance(b, dict):
-        return [
-            line
-            for key in sorted({*a, *b})
-            for line in differences(a.get(key), b.get(key), f"{where}.{key}" if where else key)
-        ]
-    return [] if a == b else [f"{where}: {a!r} and {b!r}" if where else f"{a!r} and {b!r}"]
+        lines = []
+        for key in sorted({*a, *b}):
+            lines += differences(a.get(key), b.get(key), f"{path}.{key}" if path else key)
+        return lines
+    if a == b:
+        return []
+    return [f"{path}: {a!r} and {b!r}" if path else f"{a!r} and {b!r}"]
 
 
 def verify(card: Card, run: Run = Run()) -> list[str]:
-    """Make the result again and compare; one line for everything that is not as the card says, none
-    where all is.
+    """Make the result again; return one line per difference from the card.
 
-    Named are: files changed after the run (with the settings in them that differ), other data,
-    another split, other code, other versions of Python and of the packages that Tailor uses, and
-    per-user values that differ: at all on the same machine, by more than 1e-6 on another one.
-    Raises DataError where the data are not there, ModelError for a card of a failure.
+    Compared are: files (with the settings in them that differ), data, split, code, versions of
+    Python and of the packages that Tailor uses, and per-user values: exactly on the same machine,
+    to 1e-6 on another one. Raises DataError where the data are missing, ModelError for the card of
+    a failure.
     """
     if card.status != "done":
         raise ModelError(f"{card.folder} {card.status}; there is no result to make again")
     lines = changed_files(card) + _changed_settings(card)
     inputs = card.inputs
-    asked = {name: value for name, value in inputs["data"].items() if name != "content_hash"}
     split = split_of(
-        asked, {name: value for name, value in inputs["split"].items() if name != "hash"}
+        {name: value for name, value in inputs["data"].items() if name != "content_hash"},
+        {name: value for name, value in inputs["split"].items() if name != "hash"},
     )
-    if split.data.content_hash != inputs["data"]["content_hash"]:
-        lines.append(
-            f"data: hash {split.data.content_hash}, the card was made with"
-            f" {inputs['data']['content_hash']}"
-        )
+    content_hash = inputs["data"]["content_hash"]
+    if split.data.content_hash != content_hash:
+        lines.append(f"data: hash {split.data.content_hash}, the card was made with {content_hash}")
     elif split.hash != inputs["split"]["hash"]:
         lines.append(f"split: hash {split.hash}, the card was made with {inputs['split']['hash']}")
-    if (code := code_hash(inputs["method"])) != inputs["code"]:
+    code = code_hash(inputs["method"])
+    if code != inputs["code"]:
         lines.append(
             f"code: Tailor's files, or those of a plug-in, have changed since (hash {code}, then"
             f" {inputs['code']})"
         )
-    return (
-        lines + _changed_environment(card) + _values_that_differ(card, measure(inputs, split, run))
-    )
+    lines += _changed_environment(card)
+    return lines + _changed_values(card, measure(inputs, split, run))
 
 
 def _changed_settings(card: Card) -> list[str]:
-    """What config.json, data.json and random_state say otherwise than the inputs."""
-    told = {
+    """Return differences of config.json, data.json and random_state from the inputs."""
+    expected = {
         "config.json": {"method": card.inputs["method"], "protocol": card.inputs["protocol"]},
         "data.json": {"data": card.inputs["data"], "split": card.inputs["split"]},
         "random_state": card.inputs["seed"],
     }
     lines = []
-    for name, then in told.items():
+    for name, value in expected.items():
         try:
-            now = json.loads((card.folder / name).read_text(encoding="utf-8"))
+            content = json.loads((card.folder / name).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError, UnicodeDecodeError):
-            continue  # told by changed_files
-        lines += [f"{name}: {line} when it was run" for line in differences(now, then)]
+            continue  # reported by changed_files
+        lines += [f"{name}: {line} when it was run" for line in differences(content, value)]
     return lines
 
 
 def _changed_environment(card: Card) -> list[str]:
-    """Python and the packages that Tailor uses where their versions are others now; what else is
-    installed decides no figure.
+    """Return other versions of Python and of the packages that Tailor uses.
+
+    Other installed packages change no figure.
     """
     try:
-        told = (card.folder / "environment.txt").read_text(encoding="utf-8").splitlines()
+        text = (card.folder / "environment.txt").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return []  # told by changed_files
-    then, now = _versions(told), _versions(installed())
-    used = sorted({*then, *now} & _used())
-    python = machine_of()["python"], card.machine.get("python")
-    pairs = [
-        ("python", *python),
-        *((name, now.get(name, "not there"), then.get(name, "not there")) for name in used),
-    ]
-    return [
-        f"environment: {name} {present}, then {past}"
-        for name, present, past in pairs
-        if present != past
-    ]
+        return []  # reported by changed_files
+    old_versions = _versions(text.splitlines())
+    new_versions = _versions(installed())
+    versions = [("python", machine_of()["python"], card.machine.get("python"))]
+    for name in sorted({*old_versions, *new_versions} & _used_packages()):
+        new_version = new_versions.get(name, "not there")
+        versions.append((name, new_version, old_versions.get(name, "not there")))
+    return [f"environment: {name} {new}, then {old}" for name, new, old in versions if new != old]
 
 
 def _versions(lines: Sequence[str]) -> dict[str, str]:
-    return {
-        _canonical(name): version
-        for name, _, version in (line.partition("==") for line in lines)
-        if version
-    }
+    """Return package -> version from lines such as "numpy==2.4.0"."""
+    pairs = (line.partition("==") for line in lines)
+    return {_canonical(name): version for name, _, version in pairs if version}
 
 
-def _used() -> set[str]:
-    """Packages that some room of Tailor uses, as its own description says; tests and documentation
-    change no figure.
-    """
+def _used_packages() -> set[str]:
+    """Return the packages that Tailor requires, without those of tests and documentation."""
     try:
-        told = requires("tailor-engine") or []
-    # the source alone, without an installation: what does not need an extra
+        requirements = requires("tailor-engine") or []
     except PackageNotFoundError:
-        told = ["numpy", "scipy", "polars", "pyarrow"]
-    lines = [line for line in told if not re.search(r"extra == .(test|docs)\b", line)]
-    return {
-        _canonical(found.group()) for line in lines if (found := re.match(r"[\w.-]+", line))
-    } - {"tailor-engine"}
+        requirements = CORE_PACKAGES
+    names = set()
+    for line in requirements:
+        name = re.match(r"[\w.-]+", line)
+        if name and not re.search(r"extra == .(test|docs)\b", line):
+            names.add(_canonical(name.group()))
+    return names - {"tailor-engine"}
 
 
 def _canonical(name: str) -> str:
+    """Return a package name as package indexes compare it."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _values_that_differ(card: Card, again: Report) -> list[str]:
-    then = report_of(card)
-    if then.user_ids != again.user_ids:
+def _changed_values(card: Card, report: Report) -> list[str]:
+    """Return differences of per-user values from those of the card."""
+    old_report = report_of(card)
+    if old_report.user_ids != report.user_ids:
         return [
-            f"users: {len(again.user_ids):,} now, {len(then.user_ids):,} in the card, and not the"
-            " same"
+            f"users: {len(report.user_ids):,} now, {len(old_report.user_ids):,} in the card, and"
+            " not the same"
         ]
-    same_machine = card.machine.get("processor") == machine_of()["processor"]
+    is_same_machine = card.machine.get("processor") == machine_of()["processor"]
+    tolerance = 0 if is_same_machine else TOLERANCE
     lines = []
-    for key, result in again.results.items():
+    for key, result in report.results.items():
+        old_result = old_report.results.get(key)
         for metric, values in result.per_user.items():
-            held = then.results[key].per_user.get(metric) if key in then.results else None
-            if held is None:
+            old_values = None if old_result is None else old_result.per_user.get(metric)
+            if old_values is None:
                 lines.append(f"{metric}, seen {key[1]}: the card holds no values")
                 continue
-            apart = np.abs(values - held)
-            bad = int(
-                (apart > (0 if same_machine else 1e-6)).sum()
-                + (np.isnan(values) != np.isnan(held)).sum()
-            )
-            if bad:
+            gaps = np.abs(values - old_values)
+            is_other = (gaps > tolerance) | (np.isnan(values) != np.isnan(old_values))
+            if is_other.any():
                 lines.append(
-                    f"{metric}, seen {key[1]}: {bad:,} of {len(values):,} users have other values,"
-                    f" by up to {np.nanmax(apart):.2g}"
+                    f"{metric}, seen {key[1]}: {int(is_other.sum()):,} of {len(values):,} users"
+                    f" have other values, by up to {np.nanmax(gaps):.2g}"
                 )
     return lines

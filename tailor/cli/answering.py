@@ -5,16 +5,17 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from tailor.cli.asking import ids_of, query_of
+from tailor.cli.queries import QueryOptions, catalogue_of, query_of, split_ids
 from tailor.cli.showing import print_json, say, table
 from tailor.core.methods import Agent, Generator, Method, Profiler
-from tailor.core.saving import load, load_titles
+from tailor.core.saving import SavedModel
 from tailor.data.nouns import Evidence, Output, Profile, Query, Turn, plain
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.explanation_text import cleaned, quoted
+from tailor.evaluation.explanation_text import clean_title, quote_title
 
+A = TypeVar("A", bound=Method)
 COMMANDS = {
     "Recommender": "`tailor recommend`",
     "Predictor": "`tailor predict`",
@@ -24,38 +25,27 @@ COMMANDS = {
 }
 
 
-def opened(folder: Path, kind: type[Any]) -> Any:
-    """Load a model of one kind. Raises ModelError naming the command of another kind."""
-    method = load(folder)
+def answering(saved: SavedModel, kind: type[A]) -> A:
+    """Return a saved method of one kind. Raises ModelError naming the command of another kind."""
+    method = saved.method
     if isinstance(method, kind):
         return method
     names = [base.__name__ for base in type(method).__mro__]
     command = next((COMMANDS[name] for name in names if name in COMMANDS), "`tailor methods`")
-    raise ModelError(f"{folder} holds a {method.name}, no {kind.__name__}; ask it by {command}")
+    raise ModelError(
+        f"{saved.folder} holds a {method.name}, no {kind.__name__}; ask it by {command}"
+    )
 
 
-def _with_text(method: Method, query: Query, text: str) -> Query:
-    """Return the query with a text. Raises DataError for words that the model would not read."""
-    if text.strip() and not method.answers_text():
-        raise DataError(f'--text "{text[:60]}": {method.name} reads no text, so it changes nothing')
-    return replace(query, text=text)
-
-
-def profile_command(
-    model: Path,
-    history: list[str] | None,
-    user: str | None,
-    data_folder: Path | None,
-    text: str,
-    json: bool,
-) -> None:
-    method: Profiler = opened(model, Profiler)
-    query = _with_text(method, query_of(model, history, user, data_folder), text)
-    profile = method.profile([query])[0]
+def profile_command(model: Path, options: QueryOptions, json: bool) -> None:
+    """Print what a model knows of a user; see `tailor profile --help`."""
+    saved = SavedModel.open(model)
+    method: Profiler = answering(saved, Profiler)  # type: ignore[type-abstract]
+    profile = method.profile([query_of(saved, options, catalogue_of(saved))])[0]
     if json:
         print_json(plain(profile))
         return
-    _show_profile(profile, load_titles(model))
+    _show_profile(profile, saved.titles)
 
 
 def _show_profile(profile: Profile, titles: dict[str, str]) -> None:
@@ -78,25 +68,25 @@ def _show_profile(profile: Profile, titles: dict[str, str]) -> None:
 
 
 def _evidence_text(evidence: tuple[Evidence, ...], titles: dict[str, str], most: int = 3) -> str:
-    return ", ".join(cleaned(titles.get(part.id, part.id)) for part in evidence[:most])
+    return ", ".join(clean_title(titles.get(part.id, part.id)) for part in evidence[:most])
 
 
 def generate_command(
     model: Path,
-    history: list[str] | None,
-    user: str | None,
-    data_folder: Path | None,
-    text: str,
+    options: QueryOptions,
     exclude: list[str] | None,
     keep_seen: bool,
-    context: dict[str, object],
     out: Path | None,
     json: bool,
 ) -> None:
-    method: Generator = opened(model, Generator)
-    query = _with_text(method, query_of(model, history, user, data_folder, context), text)
+    """Print a text, or write a picture; see `tailor generate --help`."""
+    saved = SavedModel.open(model)
+    method: Generator = answering(saved, Generator)  # type: ignore[type-abstract]
+    catalogue = catalogue_of(saved)
+    query = query_of(saved, options, catalogue)
     seen = () if keep_seen else query.history.item_ids
-    output = method.generate([replace(query, exclude=(*ids_of(exclude), *seen))])[0]
+    query = replace(query, exclude=(*split_ids(exclude, catalogue), *seen))
+    output = method.generate([query])[0]
     if output.image is not None:
         if out is None:
             raise DataError("the model draws a picture: name a file for it with --out FILE")
@@ -104,14 +94,14 @@ def generate_command(
     if json:
         print_json(plain(output))
         return
-    _show_output(output, load_titles(model))
+    _show_output(output, saved.titles)
 
 
 def _show_output(output: Output, titles: dict[str, str]) -> None:
     if output.text:
         say(output.text)
     rows = [
-        [part.kind, cleaned(part.id), cleaned(titles.get(part.id, "")), f"{part.share:.1%}"]
+        [part.kind, clean_title(part.id), clean_title(titles.get(part.id, "")), f"{part.share:.1%}"]
         for part in output.evidence[:20]
     ]
     if rows:
@@ -120,18 +110,15 @@ def _show_output(output: Output, titles: dict[str, str]) -> None:
 
 
 def act_command(
-    model: Path,
-    history: list[str] | None,
-    user: str | None,
-    data_folder: Path | None,
-    exclude: list[str] | None,
-    turns: Path | None,
-    json: bool,
+    model: Path, options: QueryOptions, exclude: list[str] | None, turns: Path | None, json: bool
 ) -> None:
-    method: Agent = opened(model, Agent)
-    query = query_of(model, history, user, data_folder)
-    query = replace(query, exclude=ids_of(exclude))
-    titles = load_titles(model)
+    """Answer dialogues of a file, or talk; see `tailor act --help`."""
+    saved = SavedModel.open(model)
+    method: Agent = answering(saved, Agent)  # type: ignore[type-abstract]
+    catalogue = catalogue_of(saved)
+    query = query_of(saved, options, catalogue)
+    query = replace(query, exclude=split_ids(exclude, catalogue))
+    titles = saved.titles
     if turns is None:
         _talk(method, query, titles, json)
         return
@@ -177,7 +164,7 @@ def print_line(value: Any) -> None:
 def _show_turn(turn: Turn, titles: dict[str, str], prefix: str) -> None:
     say(f"{prefix}{turn.speaker}: {turn.text}")
     if turn.item_ids:
-        names = [f"{quoted(item, titles)} ({cleaned(item)})" for item in turn.item_ids]
+        names = [f"{quote_title(item, titles)} ({clean_title(item)})" for item in turn.item_ids]
         say("  items: " + ", ".join(names))
     say(*turn.notes)
 

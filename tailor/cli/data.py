@@ -366,18 +366,22 @@ def split(
     options = {name: value for name, value in shares.items() if value is not None}
     parts = split_by(Dataset.open(folder), by, only, **options)
     parts.save(out, folder, overwrite)
-    report = parts.report
     if json:
-        print_json(report)
-        return
-    say(
-        f"{out}: split by {by}; events "
-        + ", ".join(f"{name} {n}" for name, n in report["events"].items() if n),
+        print_json(parts.report)
+    else:
+        say(*_split_lines(parts.report, out, by))
+
+
+def _split_lines(report: Mapping[str, Any], out: Path, kind: str) -> list[str]:
+    """Return what a split kept and dropped, in words."""
+    events = ", ".join(f"{name} {n}" for name, n in report["events"].items() if n)
+    return [
+        f"{out}: split by {kind}; events {events}",
         f"users with a test target: {report['users']['test']} of {report['users']['all']}; targets"
         f" of items never seen in training: {report['test_targets_of_items_not_in_train']:.1%};"
         f" targets decided by a tie in time: {report['users_whose_target_a_tie_decides']:.1%}",
         f"Next: tailor fit default --split {out} --out MODEL",
-    )
+    ]
 
 
 @app.command()

@@ -1,6 +1,4 @@
-"""`tailor demo --serve`: the planted shop behind a live server, with simulated visitors, a model on
-trial, and what came of it.
-"""
+"""`tailor demo --serve`: the planted shop behind a live server, with visitors and an experiment."""
 
 import os
 import re
@@ -10,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,18 +26,21 @@ from tailor.worlds.shop_truth import Truth
 if TYPE_CHECKING:
     from tailor.client import Client
 
-TRIAL = "counting against what sells most"
-LIST, STEP = 8, 100  # items of a list; visits between two lines
-# standard deviations above a person's mean worth at which half of the visitors look, and buy
+EXPERIMENT = "counting against what sells most"
+LIST = 8  # items of a list
+STEP = 100  # visits between two lines
+# standard deviations above a user's mean worth at which half of the visitors look, and buy
 LOOK, BUY = 4.0, 4.0
 WAIT_S = 60.0
+LOGGED_S = 0.6  # after which a list is surely logged
 
 
 def run_served_demo(
     out: Path, users: int, items: int, seed: int, port: int, visits: int | None, pause_s: float
 ) -> None:
-    """Make a shop, fit two models, serve both to half of the people each, and send visitors until
-    there were `visits` or Ctrl-C. Everything under `out` is replaced.
+    """Make a shop, serve two models to half of the users each, and send visitors.
+
+    They come until there were `visits`, or until Ctrl-C. Everything under `out` is replaced.
     """
     needs_service()
     from tailor.client import Client
@@ -50,47 +51,21 @@ def run_served_demo(
         f"1. A shop of {users} people and {items} items, and two models: the counting pipeline, and"
         " what sells most"
     )
-    world = _made(out, users, items, seed)
+    world = _make_shop(out, users, items, seed)
     say("2. `tailor serve`, three places of a hundred given away to chance")
-    command = [
-        sys.executable,
-        "-m",
-        "tailor",
-        "serve",
-        "--model",
-        "models/default/popular",
-        "--data",
-        "data",
-        "--database",
-        "demo.db",
-        "--port",
-        str(port),
-        "--models",
-        "models",
-        "--explore",
-        "0.03",
-    ]
-    with (out / "server.log").open("w", encoding="utf-8") as log:
-        server = subprocess.Popen(
-            command,
-            cwd=out,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
+    server = _start_server(out, port)
     try:
-        key = _key_of(server.stdout, out / "server.log")
+        key = _first_key(server.stdout, out / "server.log")
         url = f"http://127.0.0.1:{port}"
         with Client(url, key, patience_s=WAIT_S) as client:
             client.serve_model(int(client.register_model("counting")["version"]))
-            client.start_experiment(TRIAL, [{"version": 1}, {"version": 2}], "view")
+            client.start_experiment(EXPERIMENT, [{"version": 1}, {"version": 2}], "view")
             say(
                 f"   {url}, key {key}: ask it as docs/guide/service.md does, for people such as"
                 f" {world.data.users.ids[0]}",
                 "3. Visitors come, until Ctrl-C" if visits is None else f"3. {visits} visits",
             )
-            _visits(client, world.truth, visits, pause_s, seed)
+            _send_visitors(client, world.truth, visits, pause_s, seed)
     except KeyboardInterrupt:
         pass
     finally:
@@ -103,88 +78,112 @@ def run_served_demo(
     )
 
 
-def _made(out: Path, users: int, items: int, seed: int) -> Shop:
+def _make_shop(out: Path, users: int, items: int, seed: int) -> Shop:
+    """Make the shop, save its data set, and fit and save both models."""
     for name in ("models", "data"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for old in out.glob("demo.db*"):
-        old.unlink()
+    for old_file in out.glob("demo.db*"):
+        old_file.unlink()
     world = shop(users=users, items=items, seed=seed, progress=terminal)
-    split, run = last_out(world.data), Run(seed=seed, progress=terminal)
+    split = last_out(world.data)
+    run = Run(seed=seed, progress=terminal)
     world.data.save(out / "data", overwrite=True)
     for name, method in (("counting", counting_pipeline()), ("popular", Popularity())):
-        method.fit(split.train, run, split).save(
-            out / "models" / "default" / name, titles=world.data.item_table
-        )
+        folder = out / "models" / "default" / name
+        method.fit(split.train, run, split).save(folder, titles=world.data.item_table)
     return world
 
 
-def _key_of(said: IO[str] | None, log: Path) -> str:
-    """The key that the server shows on its first start."""
-    for line in said or ():
-        if found := re.search(r"tailor_\S+", line):
-            return found[0]
-    raise ServiceError(
-        "the server did not start:"
-        f" {log.read_text(encoding='utf-8').strip()[-500:] or 'it said nothing'}"
-    )
+def _start_server(out: Path, port: int) -> "subprocess.Popen[str]":
+    options = {
+        "--model": "models/default/popular",
+        "--data": "data",
+        "--database": "demo.db",
+        "--port": str(port),
+        "--models": "models",
+        "--explore": "0.03",
+    }
+    command = [sys.executable, "-m", "tailor", "serve"]
+    for option, value in options.items():
+        command += [option, value]
+    with (out / "server.log").open("w", encoding="utf-8") as log:
+        return subprocess.Popen(
+            command,
+            cwd=out,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
 
 
-def _visits(client: "Client", truth: Truth, visits: int | None, pause_s: float, seed: int) -> None:
-    """A person drawn at random sees a list, looks at what is worth it to them, and sometimes buys
-    that.
-    """
-    rng, done, looked = np.random.default_rng(seed), 0, 0
-    people = truth.user_ids.tolist()
+def _first_key(output: IO[str] | None, log: Path) -> str:
+    """Return the key that the server shows on its first start."""
+    for line in output or ():
+        match = re.search(r"tailor_\S+", line)
+        if match:
+            return match[0]
+    end = log.read_text(encoding="utf-8").strip()[-500:]
+    raise ServiceError(f"the server did not start: {end or 'it said nothing'}")
+
+
+def _send_visitors(
+    client: "Client", truth: Truth, visits: int | None, pause_s: float, seed: int
+) -> None:
+    """Let users drawn at random see a list, look at an item worth it, and sometimes buy it."""
+    rng = np.random.default_rng(seed)
+    user_ids = truth.user_ids.tolist()
+    done = 0
+    looked = 0
     while visits is None or done < visits:
-        user = people[rng.integers(len(people))]
-        answer = client.recommend(user, k=LIST)
-        shown = [one["item_id"] for one in answer["items"]]
-        acts = _acts(truth, user, shown, rng)
-        events = [
+        user_id = user_ids[rng.integers(len(user_ids))]
+        answer = client.recommend(user_id, k=LIST)
+        events = _events(truth, user_id, answer, rng)
+        if events:
+            client.send_events(events)
+        done += 1
+        looked += bool(events)
+        if done % STEP == 0 or done == visits:
+            say(f"   {done} visits, {looked} looked: {_rates(client)}")
+        time.sleep(pause_s)
+
+
+def _events(
+    truth: Truth, user_id: str, answer: dict[str, Any], rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Return the events of a visit: the first item that tempts is viewed, and perhaps bought."""
+    worth = truth.utilities([user_id])[0]
+    scaled = (worth - worth.mean()) / worth.std()
+    worth_of = dict(zip(truth.item_ids.tolist(), scaled.tolist(), strict=True))
+    for item in answer["items"]:
+        item_worth = worth_of[item["item_id"]]
+        if item_worth + rng.logistic() <= LOOK:
+            continue
+        actions = ["view"]
+        if item_worth + rng.logistic() > BUY:
+            actions.append("buy")
+        return [
             {
                 "event_id": secrets.token_hex(8),
-                "user_id": user,
-                "item_id": item,
+                "user_id": user_id,
+                "item_id": item["item_id"],
                 "action": action,
                 "request_id": answer["request_id"],
                 "time_ms": int(time.time() * 1000),
             }
-            for item, action in acts
+            for action in actions
         ]
-        if events:
-            client.send_events(events)
-        done, looked = done + 1, looked + bool(events)
-        if done % STEP == 0 or done == visits:
-            say(f"   {done} visits, {looked} looked: {_standing(client)}")
-        time.sleep(pause_s)
-
-
-def _acts(
-    truth: Truth, user: str, shown: list[str], rng: np.random.Generator
-) -> list[tuple[str, str]]:
-    """At most one item looked at, the first that tempts enough; bought where it tempts much."""
-    worth = truth.utilities([user])[0]
-    scaled = dict(
-        zip(truth.item_ids.tolist(), ((worth - worth.mean()) / worth.std()).tolist(), strict=True)
-    )
-    for item in shown:
-        if scaled[item] + rng.logistic() > LOOK:
-            return (
-                [(item, "view"), (item, "buy")]
-                if scaled[item] + rng.logistic() > BUY
-                else [(item, "view")]
-            )
     return []
 
 
-def _standing(client: "Client") -> str:
-    time.sleep(0.6)  # lists are logged four times a second
-    first, second = client.experiment(TRIAL)["results"]
-    against = second["against_first"]
-    rates = f"best sellers {first['rate'] or 0:.0%}, counting {second['rate'] or 0:.0%}"
-    return rates + (
-        f", {against['difference']:+.1%} [{against['interval'][0]:+.1%},"
-        f" {against['interval'][1]:+.1%}], p {against['p']:.2g}"
-        if against
-        else ""
-    )
+def _rates(client: "Client") -> str:
+    """Return both arms' rates as a text."""
+    time.sleep(LOGGED_S)
+    first, second = client.experiment(EXPERIMENT)["results"]
+    text = f"best sellers {first['rate'] or 0:.0%}, counting {second['rate'] or 0:.0%}"
+    difference = second["against_first"]
+    if difference:
+        low, high = difference["interval"]
+        text += f", {difference['difference']:+.1%} [{low:+.1%}, {high:+.1%}]"
+        text += f", p {difference['p']:.2g}"
+    return text

@@ -1,4 +1,4 @@
-"""`tailor doctor`: what is installed, what is there, and what to do about what is not."""
+"""`tailor doctor`: what is installed, what is there, and what to do about the rest."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tailor.cli.serving import missing
+from tailor.cli.serving import missing_packages
 from tailor.cli.showing import print_json, table
 from tailor.errors import TailorError
 
@@ -20,71 +20,71 @@ EXTRAS = {
     "text": ("sentence_transformers",),
     "llm": ("openai", "openvino_genai", "gguf"),
     "serve": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "cryptography", "httpx"),
-    "scale": ("ray",),
 }
 FREE_GB = 2.0  # of disk, below which something will fail before long
+OLDEST_PYTHON = (3, 11)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at; `remedy` where something is to be done."""
+    """One thing that was looked at."""
 
-    what: str
-    found: str
+    subject: str
+    state: str
     good: bool
     remedy: str = ""
+    """What to do; empty where nothing is."""
 
 
 def doctor_command(database: str, as_json: bool) -> bool:
-    """Look at everything; whether all that must be there is well. Extras and models that are not
-    there are told, not held against it.
+    """Look at everything; return whether all that must be there is well.
+
+    Extras and models that are not there are listed, but count as well.
     """
-    found = [*_machine(), *_extras(), *_models(), *_store(database)]
+    findings = [*_machine(), *_extras(), *_models(), *_store(database)]
     if as_json:
-        print_json([vars(one) for one in found])
+        print_json([_as_json(finding) for finding in findings])
     else:
-        table(
-            ["", "what", "found", "remedy"],
-            [["ok" if one.good else "!", one.what, one.found, one.remedy] for one in found],
-        )
-    return all(one.good for one in found)
+        rows = [
+            ["ok" if finding.good else "!", finding.subject, finding.state, finding.remedy]
+            for finding in findings
+        ]
+        table(["", "what", "found", "remedy"], rows)
+    return all(finding.good for finding in findings)
+
+
+def _as_json(finding: Finding) -> dict[str, object]:
+    return {
+        "what": finding.subject,
+        "found": finding.state,
+        "good": finding.good,
+        "remedy": finding.remedy,
+    }
 
 
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
-    yield Finding(
-        "Python",
-        version,
-        sys.version_info >= (3, 11),
-        "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer",
+    is_new = sys.version_info >= OLDEST_PYTHON
+    yield Finding("Python", version, is_new, "" if is_new else "install Python 3.11 or newer")
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
+    yield Finding("cores", str(cores), True)
+    free_gb = shutil.disk_usage(".").free / 2**30
+    is_enough = free_gb >= FREE_GB
+    remedy = (
+        "" if is_enough else "free some: models and data sets are written beside what they replace"
     )
-    yield Finding(
-        "cores",
-        str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        True,
-    )
-    free = shutil.disk_usage(".").free / 2**30
-    yield Finding(
-        "free disk here",
-        f"{free:.1f} GB",
-        free >= FREE_GB,
-        (
-            ""
-            if free >= FREE_GB
-            else "free some: models and data sets are written beside what they replace"
-        ),
-    )
+    yield Finding("free disk here", f"{free_gb:.1f} GB", is_enough, remedy)
 
 
 def _extras() -> Iterator[Finding]:
-    for extra, names in EXTRAS.items():
-        lacking = missing(names)
-        yield Finding(
-            f"extra {extra}",
-            f"without {', '.join(lacking)}" if lacking else "installed",
-            True,
-            f'pip install "tailor-engine[{extra}]"' if lacking else "",
-        )
+    for extra, packages in EXTRAS.items():
+        missing = missing_packages(packages)
+        if missing:
+            remedy = f'pip install "tailor-engine[{extra}]"'
+            yield Finding(f"extra {extra}", f"without {', '.join(missing)}", True, remedy)
+        else:
+            yield Finding(f"extra {extra}", "installed", True)
 
 
 def _models() -> Iterator[Finding]:
@@ -98,11 +98,10 @@ def _models() -> Iterator[Finding]:
 
 
 def _store(database: str) -> Iterator[Finding]:
-    if missing(("sqlalchemy", "alembic")):
+    if missing_packages(("sqlalchemy", "alembic")):
         return
-    from tailor.store.engine import UNUSABLE, connect, reading
+    from tailor.store.engine import UNUSABLE, connect
     from tailor.store.migrating import check_version, newest, revision
-    from tailor.store.served import listed_models, tenants
 
     path = None if database.startswith("postgres") else Path(database.removeprefix("sqlite:///"))
     if path is not None and not path.exists():
@@ -110,40 +109,20 @@ def _store(database: str) -> Iterator[Finding]:
         return
     try:
         engine = connect(database)
-        at = revision(engine)
+        current = revision(engine)
         check_version(engine)
         damage = _damage(engine)
     except (*UNUSABLE, TailorError) as error:
-        yield Finding(
-            "store",
-            "cannot be read",
-            False,
-            str(getattr(error, "orig", None) or error).splitlines()[0],
-        )
+        yield Finding("store", "cannot be read", False, _first_line(error))
         return
     if damage:
-        yield Finding(
-            "store", f"is damaged: {damage}", False, "stop the server, tailor store restore COPY"
-        )
+        remedy = "stop the server, tailor store restore COPY"
+        yield Finding("store", f"is damaged: {damage}", False, remedy)
         return
-    writable = path is None or (
-        os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
-    )
-    yield Finding(
-        "store",
-        f"{engine.dialect.name}, revision {at}",
-        writable and at is not None,
-        (
-            ""
-            if writable and at
-            else "tailor store migrate"
-            if writable
-            else "make the file and its folder writable"
-        ),
-    )
-    if at is None:
+    yield _tables(engine, path, current)
+    if current is None:
         return
-    if at != newest():
+    if current != newest():
         yield Finding(
             "tables",
             f"of an older version (now {newest()})",
@@ -152,72 +131,88 @@ def _store(database: str) -> Iterator[Finding]:
         )
         return
     yield _keys(engine)
-    with reading(engine) as connection:
-        rows = {tenant: listed_models(connection, tenant) for tenant in tenants(connection)}
-    for tenant, versions in rows.items():
-        for kind, what in (
-            ("recommends", f"model of {tenant}"),
-            ("predicts", f"predictor of {tenant}"),
-        ):
-            if of_kind := [one for one in versions if one["kind"] == kind]:
-                yield _served(what, of_kind)
+    yield from _served_models(engine)
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
 
 
 def _damage(engine: "sa.Engine") -> str:
-    """What SQLite finds wrong in the file; it reads all of it."""
+    """Return what SQLite finds wrong in the file, all of which it reads."""
     from tailor.store.engine import reading
 
     if engine.dialect.name != "sqlite":
         return ""
     with reading(engine) as connection:
-        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    return "" if found == "ok" else found.splitlines()[-1]
+        result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    return "" if result == "ok" else result.splitlines()[-1]
+
+
+def _tables(engine: "sa.Engine", path: Path | None, current: str | None) -> Finding:
+    """Say whether there are tables, and whether the file can be written."""
+    is_writable = path is None or (
+        os.access(path, os.W_OK) and os.access(path.absolute().parent, os.W_OK)
+    )
+    remedy = ""
+    if not is_writable:
+        remedy = "make the file and its folder writable"
+    elif current is None:
+        remedy = "tailor store migrate"
+    return Finding("store", f"{engine.dialect.name}, revision {current}", not remedy, remedy)
 
 
 def _keys(engine: "sa.Engine") -> Finding:
-    """Whether people's keys are there, and what lies open on the disk."""
-    from tailor.store.engine import AWAY, reading
-    from tailor.store.subjects import apart, seal_of
+    """Say whether people's keys are there, and what can be read on the disk."""
+    from tailor.store.engine import UNAVAILABLE, reading
+    from tailor.store.subjects import is_out_of_sync, seal_of
 
     try:
         with reading(engine) as connection:
-            old, open_to_see = apart(connection), not seal_of(connection).is_closed
-    except (*AWAY, TailorError) as error:
-        return Finding(
-            "people's keys",
-            "do not fit the store",
-            False,
-            str(getattr(error, "orig", None) or error).splitlines()[0],
-        )
-    if old:
+            is_old = is_out_of_sync(connection)
+            has_master_key = seal_of(connection).has_master_key
+    except (*UNAVAILABLE, TailorError) as error:
+        return Finding("people's keys", "do not fit the store", False, _first_line(error))
+    if is_old:
         return Finding("people's keys", "newer than the store", False, "tailor store sweep")
-    how = (
-        "not under a master key: whoever has the disk has people's data"
-        if open_to_see
-        else "under a master key"
+    if has_master_key:
+        return Finding("people's keys", "under a master key", True)
+    return Finding(
+        "people's keys",
+        "not under a master key: whoever has the disk has people's data",
+        True,
+        "tailor store rekey FILE",
     )
-    return Finding("people's keys", how, True, "tailor store rekey FILE" if open_to_see else "")
 
 
-def _served(what: str, versions: list[dict[str, object]]) -> Finding:
-    """Whether the model that should answer is the one in its folder."""
-    from tailor.service.batcher import digest_of
+def _served_models(engine: "sa.Engine") -> Iterator[Finding]:
+    from tailor.store.engine import reading
+    from tailor.store.models import PREDICTS, RECOMMENDS, list_models, tenants
 
-    first = versions[0]
+    with reading(engine) as connection:
+        models = {tenant: list_models(connection, tenant) for tenant in tenants(connection)}
+    for tenant, rows in models.items():
+        for kind, word in ((RECOMMENDS, "model"), (PREDICTS, "predictor")):
+            rows_of_kind = [row for row in rows if row["kind"] == kind]
+            if rows_of_kind:
+                yield _served(f"{word} of {tenant}", rows_of_kind)
+
+
+def _served(subject: str, rows: list[dict[str, object]]) -> Finding:
+    """Say whether the model that should answer is the one in its folder."""
+    from tailor.service.batcher import saved_digest
+
+    first = rows[0]
     if first["served_ms"] is None:
         return Finding(
-            what,
-            f"{len(versions)} registered, none put in place",
+            subject,
+            f"{len(rows)} registered, none put in place",
             False,
             "POST /v1/models/switch, or tailor refit --force",
         )
     try:
-        same = digest_of(str(first["folder"])) == first["digest"]
+        is_same = saved_digest(str(first["folder"])) == first["digest"]
     except TailorError as error:
-        return Finding(what, f"version {first['version']}", False, str(error))
-    return Finding(
-        what,
-        f"version {first['version']}, {first['folder']}",
-        same,
-        "" if same else "the folder holds another model: register it anew, or roll back",
-    )
+        return Finding(subject, f"version {first['version']}", False, str(error))
+    remedy = "" if is_same else "the folder holds another model: register it anew, or roll back"
+    return Finding(subject, f"version {first['version']}, {first['folder']}", is_same, remedy)

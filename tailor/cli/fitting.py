@@ -1,140 +1,107 @@
-"""`tailor fit`, `evaluate`, `methods`, `pipeline`."""
+"""`tailor fit`, with and without --dry-run."""
 
-import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tailor.cli.asking import opened
-from tailor.cli.predicting import all_predict, evaluate_predictions_command
-from tailor.cli.showing import print_json, say, show_report, table
+import polars as pl
+
+from tailor.cli.showing import print_json, say, table
 from tailor.core.costs import Cost, Stopwatch, estimate, resident_bytes
-from tailor.core.methods import Recommender
+from tailor.core.methods import Method
 from tailor.core.run import Run
-from tailor.core.specs import build, discover, find_class, read_pipeline
-from tailor.data.folders import replaced_by
+from tailor.core.specs import build, find_class, read_pipeline
+from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.pages import page
-from tailor.evaluation.protocol import compare, refuse_seen_targets
-from tailor.evaluation.protocol import evaluate as measure
-from tailor.evaluation.report import write_per_user
-from tailor.evaluation.runs import Candidates, GivenLists, candidates_of, only_new_items, sampled
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
-from tailor.progress import terminal
 from tailor.scale.processes import rank
 
-MOST_VALUES = 8  # of a list in a fit report that are shown
+MAX_VALUES = 8  # of a list in a fit report that are printed
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of `tailor fit` that say what is fitted, on what."""
+
+    pipeline: str
+    """A pipeline file, a class, or the name of a pipeline that comes with Tailor."""
+    split: Path
+    """Folder of the split."""
+    train_on: str = "train"
+    """Part of the data: train, train+valid or all."""
+    data_folder: Path | None = None
+    """The data set, where it has moved."""
+
+    def read(self) -> tuple[Dataset, Split | None]:
+        """Return the data to learn from, and the split if it may be validated on."""
+        split = Split.open(self.split, self.data_folder)
+        return split.learn_from(self.train_on), split if self.train_on == "train" else None
 
 
 def fit_command(
-    pipeline: str,
-    split: Path,
-    out: Path,
-    train_on: str,
-    with_histories: bool,
-    data_folder: Path | None,
-    overwrite: bool,
-    run: Run,
+    options: FitOptions, out: Path, with_histories: bool, overwrite: bool, run: Run, json: bool
 ) -> None:
-    method = build(described(pipeline))
-    _check(run)
-    if out.exists() and not overwrite:  # before the work, not after it
+    """Fit and save; see `tailor fit --help`."""
+    method = build(described(options.pipeline))
+    check_run(run)
+    _check_output(method, out, with_histories, overwrite)  # before the work, not after it
+    data, valid = options.read()
+    method.fit(data, run, valid)
+    if rank():  # of processes that trained together, the first writes
+        return
+    histories = data.queries() if with_histories else None
+    method.save(out, overwrite, histories, item_titles(data))
+    if json:
+        print_json(
+            {
+                "model": str(out),
+                "method": method.name,
+                "trained_on": options.train_on,
+                "events": len(data.events),
+                "with_histories": with_histories,
+                "fit_report": method.fit_report_,
+            }
+        )
+        return
+    say(
+        f"{out}: {method.name} fitted on {options.train_on} ({len(data.events)} events)",
+        *report_lines(method.fit_report_),
+    )
+    if options.pipeline == "default" and not has_nets():
+        say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
+    if options.train_on == "all":
+        say(f"Next: tailor recommend {out} --history ID,ID")
+    else:
+        say(f"Next: tailor evaluate {out} --split {options.split}")
+
+
+def item_titles(data: Dataset) -> pl.DataFrame:
+    """Return item_id and title of the whole catalogue, the title null where there is none."""
+    items = data.item_table
+    if "title" not in items.columns:
+        items = items.with_columns(title=pl.lit(None, pl.String))
+    return items.select("item_id", "title")
+
+
+def _check_output(method: Method, out: Path, with_histories: bool, overwrite: bool) -> None:
+    """Raise ModelError if the fitted method could not be saved."""
+    if out.exists() and not overwrite:
         raise ModelError(f"{out} is there already: choose another --out, or pass --overwrite")
     if method.keeps_people() and not with_histories:
         raise ModelError(
             f"{method.name} holds people's events and cannot work without them: say so with"
             " --with-histories"
         )
-    cut = Split.open(split, data_folder)
-    data = cut.learn_from(train_on)
-    method.fit(data, run, cut if train_on == "train" else None)
-    if rank():  # of processes that trained together, the first writes
-        return
-    titles = data.item_table if "title" in data.item_table.columns else None
-    method.save(out, overwrite, data.queries() if with_histories else None, titles)
-    say(
-        f"{out}: {method.name} fitted on {train_on} ({len(data.events)} events)",
-        *report_lines(method.fit_report_),
-    )
-    if pipeline == "default" and not has_nets():
-        say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
-    say(
-        f"Next: tailor evaluate {out} --split {split}"
-        if train_on != "all"
-        else f"Next: tailor recommend {out} --history ID,ID"
-    )
 
 
-def dry_run_command(
-    pipeline: str, split: Path, train_on: str, data_folder: Path | None, run: Run, json: bool
-) -> None:
-    method = build(described(pipeline))
-    _check(run)
-    watch, cut = Stopwatch(), Split.open(split, data_folder)
-    data = cut.learn_from(train_on)
-    # with the events in order, which are made here at the latest
-    held = len(data.sequences.rows.values) and resident_bytes()
-    cost = estimate(method, data, run, cut if train_on == "train" else None)
-    if json:
-        print_json(
-            {
-                "method": method.name,
-                "trained_on": train_on,
-                "events": len(data.events),
-                "before_bytes": held,
-                **cost.to_dict(),
-            }
-        )
-        return
-    rows = [
-        (indent + name, _time(one), _size(one.peak_bytes), _size(one.kept_bytes))
-        for indent, name, one in _outline(cost)
-    ]
-    if rows:
-        table(["part", "time", "memory at its worst", "of it kept"], rows)
-    limit = "at most " if cost.at_most else "about "
-    say(
-        f"{method.name} on {train_on} ({len(data.events):,} events): {limit}{_time(cost)},"
-        f" {_size(held + cost.peak_bytes)} of memory ({_size(held)} of it for the program and the"
-        " data)",
-        "Times are those of this machine as busy as it is now, and right to about a half"
-        + (" (training stops by itself once it gains no more)" if cost.at_most else ""),
-    )
-    if cost.guessed:
-        say(f"Only guessed, as growing with the events: {', '.join(cost.guessed)}")
-    say(f"Found out in {watch.lap():.0f} s; nothing was written")
-
-
-def _outline(cost: Cost, indent: str = "") -> list[tuple[str, str, Cost]]:
-    """Every part with its parts below it."""
-    return [
-        row
-        for name, one in cost.parts
-        for row in [(indent, name, one), *_outline(one, indent + "  ")]
-    ]
-
-
-def _time(cost: Cost) -> str:
-    whole = round(cost.seconds)
-    if cost.seconds < 10:
-        return f"{cost.seconds:.1f} s"
-    return (
-        f"{whole} s"
-        if whole < 120
-        else f"{whole // 60} min {whole % 60:02d} s"
-        if whole < 7200
-        else f"{whole / 3600:.1f} h"
-    )
-
-
-def _size(n: float) -> str:
-    return f"{n / 1e9:.2f} GB" if n >= 1e8 else f"{n / 1e6:.0f} MB"
-
-
-def _check(run: Run) -> None:
-    """What would otherwise be found wrong after the work of other parts."""
+def check_run(run: Run) -> None:
+    """Raise DataError for settings of a run that would fail late in the work."""
     if run.deadline_s is not None and not run.deadline_s > 0:
         raise DataError(f"--minutes {run.deadline_s / 60:g}: more than 0")
+    if run.workers < 1:
+        raise DataError(f"--workers {run.workers}: at least 1 thread")
     if run.device != "cpu" and has_nets():
         from tailor.nn.devices import device_for
 
@@ -142,8 +109,9 @@ def _check(run: Run) -> None:
 
 
 def described(pipeline: str) -> dict[str, Any]:
-    """A pipeline file, a class, or a pipeline that comes with Tailor by its name, as `build` takes
-    it.
+    """Return the description of a pipeline file, a class or a pipeline of Tailor.
+
+    Raises ModelError for a name that is none of them, with the nearest name.
     """
     if pipeline in FILES:
         return read_pipeline(pipeline_file(pipeline))
@@ -151,141 +119,92 @@ def described(pipeline: str) -> dict[str, Any]:
         if "." not in pipeline:
             find_class(pipeline)
     except ModelError:
-        if "Did you mean" in nearest(pipeline.lower(), FILES):
-            raise ModelError(
-                f'there is no pipeline "{pipeline}".{nearest(pipeline.lower(), FILES)}'
-            ) from None
+        suggestion = nearest(pipeline.lower(), FILES)
+        if "Did you mean" in suggestion:
+            raise ModelError(f'there is no pipeline "{pipeline}".{suggestion}') from None
         raise
     return read_pipeline(pipeline)
 
 
-def report_lines(report: dict[str, object], indent: str = "  ") -> list[str]:
-    """A fit report as indented lines."""
+def report_lines(report: dict[str, Any], indent: str = "  ") -> list[str]:
+    """Return a fit report as indented lines."""
     lines = []
     for name, value in report.items():
         if isinstance(value, dict):
             lines += [f"{indent}{name}:", *report_lines(value, indent + "  ")] if value else []
-        elif isinstance(value, list) and len(value) > MOST_VALUES:
+        elif isinstance(value, list) and len(value) > MAX_VALUES:
             lines.append(f"{indent}{name}: {value[0]} ... {value[-1]} ({len(value)} values)")
         else:
             lines.append(f"{indent}{name}: {value}")
     return lines
 
 
-def evaluate_command(
-    models: list[Path],
-    split: Path,
-    part: str,
-    k: str,
-    metrics: str,
-    baseline: str | None,
-    per_user: Path | None,
-    data_folder: Path | None,
-    json: bool,
-    candidates: str | None = None,
-    html: Path | None = None,
-) -> None:
-    cut = Split.open(split, data_folder)
-    if predictors := all_predict(models):
-        evaluate_predictions_command(predictors, cut, part, baseline, per_user, json)
-        return
-    methods: dict[str, Recommender | GivenLists] = {}
-    for folder in models:
-        if folder.is_file():
-            methods[folder.name] = GivenLists.read(folder)
-            continue
-        method = opened(folder)
-        try:
-            refuse_seen_targets(method, cut, part)
-        except ModelError as error:
-            raise ModelError(f"{folder}: {error}") from None
-        methods[folder.name if folder.name not in methods else str(folder)] = method
-    lengths = [int(one) for one in k.split(",") if one.strip().isdigit()]
-    if len(lengths) != len(k.split(",")) or 0 in lengths:
-        raise DataError(
-            f'--k {k}: list lengths are whole numbers from 1, separated by commas, as in "5,10,20"'
-        )
-    if baseline is not None and baseline not in methods:
-        raise DataError(
-            f"--baseline {baseline}: name one of the models by its"
-            f" folder.{nearest(baseline, methods)}"
-        )
-    for option, file in (("--per-user", per_user), ("--html", html)):
-        # before the work, not after it
-        if file is not None and not file.absolute().parent.is_dir():
-            raise DataError(f"{option} {file}: there is no folder {file.parent}: make it first")
-    wanted = [name.strip() for name in metrics.split(",")]
-    report = measure(
-        methods,
-        cut,
-        part,
-        lengths,
-        wanted,
-        run=Run(progress=terminal),
-        candidates=_candidates(candidates, cut, part),
-    )
-    found = compare(report, baseline or next(iter(methods))) if len(methods) > 1 else []
-    if per_user is not None:
-        write_per_user(report, per_user)
-    if html is not None:
-        with replaced_by(html) as aside:
-            aside.write_text(
-                page(report, found, title=f"{', '.join(methods)} on {cut.data.name}"),
-                encoding="utf-8",
-            )
+# --- dry run
+
+
+def dry_run_command(options: FitOptions, run: Run, json: bool) -> None:
+    """Estimate what a fit takes; see `tailor fit --help`."""
+    method = build(described(options.pipeline))
+    check_run(run)
+    watch = Stopwatch()
+    data, valid = options.read()
+    _ = data.sequences  # events in order: part of the data, not of the fit
+    before_bytes = resident_bytes()
+    cost = estimate(method, data, run, valid)
     if json:
-        print_json({**report.to_dict(), "comparisons": [one.to_dict() for one in found]})
-    else:
-        show_report(report, found)
-
-
-def _candidates(given: str | None, split: Split, part: str) -> Candidates | None:
-    """What `--candidates` names: a file, the items that are new, or a number of negatives."""
-    if given is None:
-        return None
-    if given == "new":
-        return only_new_items(split, part)
-    by, _, number = given.partition(":")
-    if by in ("uniform", "popularity") and number.isdigit():
-        return sampled(split, part, int(number), by)
-    if not Path(given).is_file():
-        raise DataError(
-            f"--candidates {given}: name a file with columns user_id, item_id, score, or write new,"
-            " uniform:99 or popularity:99"
-        )
-    return candidates_of(GivenLists.read(given), split, f"the candidates of {Path(given).name}")
-
-
-def methods_command(json: bool) -> None:
-    rows = []
-    for found in discover():
-        settings = (
-            {}
-            if found.cls is None
-            else {
-                one.name: one.default
-                for one in dataclasses.fields(found.cls)
-                if one.init and one.default is not dataclasses.MISSING
-            }
-        )
-        summary = (
-            ""
-            if found.cls is None
-            else " ".join((found.cls.__doc__ or "").strip().split("\n\n")[0].split())
-        )
-        rows.append(
+        print_json(
             {
-                "class": found.path,
-                "summary": summary,
-                "paper": found.paper.slug if found.paper else "",
-                "settings": settings,
-                "missing": found.missing,
+                "method": method.name,
+                "trained_on": options.train_on,
+                "events": len(data.events),
+                "before_bytes": before_bytes,
+                **cost.to_dict(),
             }
         )
-    if json:
-        print_json(rows)
         return
-    table(
-        ["class", "what it does"],
-        [[row["class"], row["missing"] or row["summary"]] for row in rows],
+    _show_cost(
+        cost, f"{method.name} on {options.train_on} ({len(data.events):,} events)", before_bytes
     )
+    say(f"Found out in {watch.lap():.0f} s; nothing was written")
+
+
+def _show_cost(cost: Cost, fit: str, before_bytes: int) -> None:
+    """Print a cost and those of its parts; `fit` says what is fitted on what."""
+    rows = [
+        (indent + name, _time_text(part), _size_text(part.peak_bytes), _size_text(part.kept_bytes))
+        for indent, name, part in _outline(cost)
+    ]
+    if rows:
+        table(["part", "time", "memory at its worst", "of it kept"], rows)
+    limit = "at most" if cost.at_most else "about"
+    memory = _size_text(before_bytes + cost.peak_bytes)
+    early = " (training stops by itself once it gains no more)" if cost.at_most else ""
+    say(
+        f"{fit}: {limit} {_time_text(cost)}, {memory} of memory ({_size_text(before_bytes)} of it"
+        " for the program and the data)",
+        f"Times are those of this machine as busy as it is now, and right to about a half{early}",
+    )
+    if cost.guessed:
+        say(f"Only guessed, as growing with the events: {', '.join(cost.guessed)}")
+
+
+def _outline(cost: Cost, indent: str = "") -> Iterator[tuple[str, str, Cost]]:
+    """Yield (indent, name, cost) of every part, its own parts below it."""
+    for name, part in cost.parts:
+        yield indent, name, part
+        yield from _outline(part, indent + "  ")
+
+
+def _time_text(cost: Cost) -> str:
+    seconds = round(cost.seconds)
+    if cost.seconds < 10:
+        return f"{cost.seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds} s"
+    if seconds < 7200:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _size_text(size: float) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e8 else f"{size / 1e6:.0f} MB"

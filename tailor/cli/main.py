@@ -1,17 +1,19 @@
-"""The command line: one command per verb. Imports stay inside the commands, so that `--help`
-answers at once.
+"""The command line: one command per verb.
+
+Imports stay inside the commands, so that `--help` answers at once.
 """
 
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tailor.cli import bench, data, models, serving, storing
-from tailor.cli.plain import shown
+from tailor.cli.plain import printable
 from tailor.errors import DataError, TailorError
 
 app = typer.Typer(
@@ -39,7 +41,14 @@ app.add_typer(
 
 Model = Annotated[Path, typer.Argument(help="Folder of a fitted model.")]
 HistoryOption = Annotated[
-    list[str] | None, typer.Option("--history", help="Item ids, oldest first, separated by commas.")
+    list[str] | None,
+    typer.Option(
+        "--history",
+        help=(
+            "Item ids, oldest first, separated by commas. Repeatable; an id with a comma in it"
+            " needs an option of its own, or double quotes."
+        ),
+    ),
 ]
 UserOption = Annotated[
     str | None,
@@ -47,6 +56,24 @@ UserOption = Annotated[
 ]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="The data set the user's history is read from.")
+]
+TextOption = Annotated[
+    str, typer.Option("--text", help="Words to search for (methods that use text).")
+]
+MomentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--at",
+        help='When it is asked, as in "2026-05-01 12:30" or now; left out: after the last event.',
+    ),
+]
+ContextOption = Annotated[
+    list[str] | None,
+    typer.Option("--context", help="What else is known of who asks: NAME=VALUE. Repeatable."),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", help="Item ids to leave out, written as for --history. Repeatable."),
 ]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -74,8 +101,9 @@ def demo(
     ] = None,
     pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
 ) -> None:
-    """Build a shop, import its CSV files, fit the counting pipeline, measure it, and show what
-    three people get and why; or serve it to visitors.
+    """Show all of it on a planted shop: import, fit, measure, recommend and explain.
+
+    With --serve: serve the shop to simulated visitors.
     """
     if serve:
         from tailor.cli.demo_service import run_served_demo
@@ -141,10 +169,16 @@ def fit(
     minutes: Annotated[
         float | None, typer.Option(help="Stop training a net after so long.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Threads; left out: the cores there are, up to 8.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Fit a recommender on a split's data and save it; or, with --dry-run, say what that takes."""
-    from tailor.cli.fitting import dry_run_command, fit_command
+    """Fit a method on a split's data and save it.
+
+    With --dry-run: say what that takes.
+    """
+    from tailor.cli.fitting import FitOptions, dry_run_command, fit_command
     from tailor.core.run import Run
     from tailor.progress import terminal
 
@@ -156,14 +190,17 @@ def fit(
         dtype=dtype,
         checkpoints=checkpoints,
     )
+    if workers is not None:
+        run = replace(run, workers=workers)
+    options = FitOptions(pipeline, split, train_on, data_folder)
     if dry_run:
-        dry_run_command(pipeline, split, train_on, data_folder, run, json)
+        dry_run_command(options, run, json)
     elif out is None:
         raise DataError(
             "name a folder to write the model to: --out MODEL (or --dry-run, to see what it takes)"
         )
     else:
-        fit_command(pipeline, split, out, train_on, with_histories, data_folder, overwrite, run)
+        fit_command(options, out, with_histories, overwrite, run, json)
 
 
 @app.command()
@@ -212,11 +249,10 @@ def evaluate(
     """Measure fitted models by the one protocol: whole catalogue, seen items removed and kept,
     intervals, paired tests.
     """
-    from tailor.cli.fitting import evaluate_command
+    from tailor.cli.evaluating import EvaluateOptions, evaluate_command
 
-    evaluate_command(
-        models, split, part, k, metrics, baseline, per_user, data_folder, json, candidates, html
-    )
+    options = EvaluateOptions(split, data_folder, part, k, metrics, baseline, candidates)
+    evaluate_command(models, options, per_user, html, json)
 
 
 @app.command()
@@ -225,10 +261,10 @@ def recommend(
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    text: Annotated[str, typer.Option(help="Words to search for (methods that use text).")] = "",
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Item ids to leave out, separated by commas.")
-    ] = None,
+    text: TextOption = "",
+    moment: MomentOption = None,
+    context: ContextOption = None,
+    exclude: ExcludeOption = None,
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Recommend items of the history too.")
     ] = False,
@@ -236,24 +272,26 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Recommend to a person: by history, by user id, or to a stranger (give neither)."""
-    from tailor.cli.asking import recommend_command
+    from tailor.cli.asking import ListOptions, recommend_command
+    from tailor.cli.queries import QueryOptions
 
-    recommend_command(model, history, user, data_folder, text, exclude, keep_seen, k, json)
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    recommend_command(model, options, ListOptions(k, tuple(exclude or ()), keep_seen), json)
 
 
 @app.command()
 def predict(
     model: Model,
     items: Annotated[
-        list[str] | None, typer.Option(help="Item ids to predict for, separated by commas.")
+        list[str] | None,
+        typer.Option(help="Item ids to predict for, written as for --history. Repeatable."),
     ] = None,
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(help="What else is known of who asks: NAME=VALUE. Repeatable."),
-    ] = None,
+    text: TextOption = "",
+    moment: MomentOption = None,
+    context: ContextOption = None,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, where the model can.")
     ] = False,
@@ -263,8 +301,10 @@ def predict(
     items.
     """
     from tailor.cli.predicting import predict_command
+    from tailor.cli.queries import QueryOptions
 
-    predict_command(model, items, history, user, data_folder, context, explain, json)
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    predict_command(model, items, options, explain, json)
 
 
 @app.command()
@@ -276,9 +316,9 @@ def explain(
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    text: Annotated[
-        str, typer.Option(help="The words that were searched for (methods that use text).")
-    ] = "",
+    text: TextOption = "",
+    moment: MomentOption = None,
+    context: ContextOption = None,
     k: Annotated[
         int, typer.Option("-k", help="Length of the list that the item stands in, or would not.")
     ] = 10,
@@ -288,8 +328,10 @@ def explain(
     not be recommended.
     """
     from tailor.cli.asking import explain_command
+    from tailor.cli.queries import QueryOptions
 
-    explain_command(model, item, history, user, data_folder, text, k, json)
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    explain_command(model, item, options, k, json)
 
 
 @app.command()
@@ -301,12 +343,16 @@ def profile(
     text: Annotated[
         str, typer.Option(help="Words of the user about themselves (models that read text).")
     ] = "",
+    moment: MomentOption = None,
+    context: ContextOption = None,
     json: Json = False,
 ) -> None:
     """Describe a user: a summary, facts with their evidence, and attributes."""
     from tailor.cli.answering import profile_command
+    from tailor.cli.queries import QueryOptions
 
-    profile_command(model, history, user, data_folder, text, json)
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    profile_command(model, options, json)
 
 
 @app.command()
@@ -316,9 +362,8 @@ def generate(
     user: UserOption = None,
     data_folder: DataOption = None,
     text: Annotated[str, typer.Option(help="The task in words (models that read text).")] = "",
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Item ids not to name, separated by commas.")
-    ] = None,
+    moment: MomentOption = None,
+    exclude: ExcludeOption = None,
     keep_seen: Annotated[
         bool, typer.Option("--keep-seen", help="Write about items of the history too.")
     ] = False,
@@ -331,20 +376,10 @@ def generate(
 ) -> None:
     """Write a text, or draw a picture, for a user, with the evidence it was made from."""
     from tailor.cli.answering import generate_command
-    from tailor.cli.predicting import context_of
+    from tailor.cli.queries import QueryOptions
 
-    generate_command(
-        model,
-        history,
-        user,
-        data_folder,
-        text,
-        exclude,
-        keep_seen,
-        context_of(context),
-        out,
-        json,
-    )
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    generate_command(model, options, exclude, keep_seen, out, json)
 
 
 @app.command()
@@ -353,9 +388,9 @@ def act(
     history: HistoryOption = None,
     user: UserOption = None,
     data_folder: DataOption = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Item ids not to name, separated by commas.")
-    ] = None,
+    moment: MomentOption = None,
+    context: ContextOption = None,
+    exclude: ExcludeOption = None,
     turns: Annotated[
         Path | None,
         typer.Option(
@@ -369,8 +404,10 @@ def act(
 ) -> None:
     """Talk to an agent: an assistant, a tutor, a simulated user."""
     from tailor.cli.answering import act_command
+    from tailor.cli.queries import QueryOptions
 
-    act_command(model, history, user, data_folder, exclude, turns, json)
+    options = QueryOptions(history or (), user, data_folder, "", moment, context or ())
+    act_command(model, options, exclude, turns, json)
 
 
 @app.command()
@@ -573,8 +610,8 @@ def estimate(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """What models would have earned, judged by the log of what was shown with known probabilities,
-    before anybody sees a list of theirs.
+    """Estimate what models would have earned, by the log of what was shown with known
+    probabilities, before anybody sees a list of theirs.
     """
     from tailor.cli.judging import estimate_command
 
@@ -603,13 +640,21 @@ def refit(
     force: Annotated[
         bool, typer.Option("--force", help="Swap without comparing with the running model.")
     ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="Condition that events must meet to count, such as \"action = 'buy'\"; kept for"
+            " the served histories and later refits, until an empty one. By default events that"
+            " speak against their item (dislikes, refunds, negative values) do not count."
+        ),
+    ] = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
     """Learn anew from the service's store, compare with the running model on what happened since,
     and swap unless the new one is worse.
     """
-    serving.refit_command(pipeline, database, tenant, out, every, after, force, seed, json)
+    serving.refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
 
 
 @app.command()
@@ -621,11 +666,22 @@ def pipeline(name: Annotated[str, typer.Argument(help="default or counting.")] =
 
 
 @app.command()
-def methods(json: Json = False) -> None:
-    """List every method class with its settings."""
-    from tailor.cli.fitting import methods_command
+def methods(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A class such as EASE: what it is, and its settings. Left out: all."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """List every method class, or describe one: what it does, and every setting with its type,
+    default and tuned range.
+    """
+    from tailor.cli.describing import method_command, methods_command
 
-    methods_command(json)
+    if name is None:
+        methods_command(json)
+    else:
+        method_command(name, json)
 
 
 @app.command()
@@ -640,20 +696,25 @@ def doctor(database: serving.Database = serving.HERE, json: Json = False) -> Non
 
 
 class _Stopped(BaseException):
-    """Ctrl-C: passes through every `except Exception` so that only clean-up runs on the way out."""
+    """Ctrl-C or SIGTERM: passes through every `except Exception`, so that only clean-up runs."""
 
 
-def _stop(*_: object) -> None:
-    raise _Stopped
+def _stop(number: int, _frame: object) -> None:
+    raise _Stopped(number)
 
 
 def run() -> None:
-    """The entry point: errors become one line and exit code 2; Ctrl-C becomes 130."""
+    """Run the command line; the entry point of the program.
+
+    Errors become one line and exit code 2; Ctrl-C becomes 130. SIGTERM ends the process by that
+    signal, after the same clean-up.
+    """
     signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
     try:
         app()
     except TailorError as error:
-        sys.stderr.write(f"error: {shown(str(error))}\n")
+        sys.stderr.write(f"error: {printable(str(error))}\n")
         sys.exit(2)
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the reader of a pipe went away
@@ -663,6 +724,9 @@ def run() -> None:
             raise
         sys.stderr.write(f"error: {error.filename}: {error.strerror}\n")
         sys.exit(2)
-    except _Stopped:
+    except _Stopped as stopped:
+        if stopped.args[0] == signal.SIGTERM:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.raise_signal(signal.SIGTERM)
         sys.stderr.write("stopped; nothing was left half written\n")
         sys.exit(130)

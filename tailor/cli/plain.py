@@ -1,8 +1,8 @@
-"""Words of a data set, a file or an error on their way to a terminal."""
+"""Make words of a data set, a file or an error safe for a terminal."""
 
 CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
-def shown(text: str) -> str:
-    """Without control characters: what stands in a file must not command the terminal."""
+def printable(text: str) -> str:
+    """Return a text without control characters, which could command the terminal."""
     return text.translate(CONTROLS)

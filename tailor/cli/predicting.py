@@ -3,37 +3,39 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tailor.cli.asking import ids_of, query_of, reason_text
-from tailor.cli.showing import FIGURES, print_json, say, table
+from tailor.cli.asking import reason_text
+from tailor.cli.queries import QueryOptions, catalogue_of, query_of, split_ids, unknown_ids
+from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.methods import Method, Predictor
 from tailor.core.run import Run
-from tailor.core.saving import load, load_item_ids, load_titles
+from tailor.core.saving import SavedModel, load
 from tailor.data.nouns import plain
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
-from tailor.evaluation.explanation_text import cleaned
+from tailor.evaluation.explanation_text import clean_title
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.progress import terminal
 
-SHOWN = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
+FIGURES = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
 
 
 def all_predict(folders: Sequence[Path]) -> dict[str, Predictor] | None:
-    """The models by folder where all of them predict, None where none does. Raises ModelError for a
-    mixture.
+    """Return the models by folder if all of them predict, None if none does.
+
+    Raises ModelError for a mixture.
     """
     methods: dict[str, Method] = {
         folder.name: load(folder) for folder in folders if folder.is_dir()
     }
-    found = {name: one for name, one in methods.items() if isinstance(one, Predictor)}
-    if found and len(found) < len(folders):
-        others = [folder.name for folder in folders if folder.name not in found]
+    predictors = {name: method for name, method in methods.items() if isinstance(method, Predictor)}
+    if predictors and len(predictors) < len(folders):
+        others = [folder.name for folder in folders if folder.name not in predictors]
         raise ModelError(
-            f"{', '.join(found)} predict, {', '.join(others)} do not: judge them by commands of"
-            " their own"
+            f"{', '.join(predictors)} predict, {', '.join(others)} do not: judge them by commands"
+            " of their own"
         )
-    return found or None
+    return predictors or None
 
 
 def evaluate_predictions_command(
@@ -44,116 +46,109 @@ def evaluate_predictions_command(
     per_user: Path | None,
     json: bool,
 ) -> None:
+    """Measure predictors and print their figures."""
     baseline = baseline or next(iter(methods))
     if baseline not in methods:
         raise DataError(
             f"--baseline {baseline}: name one of the models by its"
             f" folder.{nearest(baseline, methods)}"
         )
-    found = evaluate_predictions(methods, split, part, run=Run(progress=terminal))
+    predictions = evaluate_predictions(methods, split, part, run=Run(progress=terminal))
     if per_user is not None:
-        write_per_user(found.report, per_user)
+        write_per_user(predictions.report, per_user)
     if json:
-        print_json(found.to_dict(baseline))
+        print_json(predictions.to_dict(baseline))
         return
-    show_predictions(found, baseline)
+    show_predictions(predictions, baseline)
 
 
-def show_predictions(found: Predictions, baseline: str) -> None:
-    """A line a model, then the differences in AUC to the baseline."""
+def show_predictions(predictions: Predictions, baseline: str) -> None:
+    """Print a line for each model, then the differences in AUC to the baseline."""
+    report = predictions.report
     say(
-        f"{len(found.labels):,} pairs of {len(found.report.user_ids):,} users of the"
-        f" {found.report.part} part, split by {found.report.split['kind']}: {found.report.ranked};"
-        f" {found.labels.mean():.1%} of them are a 1. [95 % interval over users]"
+        f"{len(predictions.labels):,} pairs of {len(report.user_ids):,} users of the"
+        f" {report.part} part, split by {report.split['kind']}: {report.ranked};"
+        f" {predictions.labels.mean():.1%} of them are a 1. [95 % interval over users]"
     )
     rows = []
-    for name in found.said:
-        low, high = found.auc_interval(name)
+    for name in predictions.probabilities:
+        low, high = predictions.auc_interval(name)
         rows.append(
             [
                 name,
-                f"{found.of_all(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
-                *(found.of_all(name, one) for one in SHOWN[1:]),
-                f"{found.report.results[name, GIVEN].seconds:.2f}",
+                f"{predictions.overall(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
+                *(predictions.overall(name, figure) for figure in FIGURES[1:]),
+                f"{report.results[name, GIVEN].seconds:.2f}",
             ]
         )
-    table(["method", *SHOWN, "seconds"], rows, width=FIGURES)
-    kept = found.of_all(baseline, "gAUC_users")
+    table(["method", *FIGURES, "seconds"], rows, width=WIDE)
+    share = predictions.overall(baseline, "gAUC_users")
     say(
-        f"gAUC is over the {kept:.0%} of users with pairs of both kinds; ECE is how far"
+        f"gAUC is over the {share:.0%} of users with pairs of both kinds; ECE is how far"
         " probabilities are from what happens"
     )
-    if len(found.said) > 1:
-        tests = [
-            [
-                f"{one.b} - {one.a}",
-                f"{one.difference:+.4f} [{one.low:+.4f} {one.high:+.4f}]",
-                f"{one.p:.4f}",
-                "yes" if one.is_significant else "no",
-            ]
-            for one in found.auc_differences(baseline)
+    if len(predictions.probabilities) > 1:
+        _show_differences(predictions, baseline)
+
+
+def _show_differences(predictions: Predictions, baseline: str) -> None:
+    tests = [
+        [
+            f"{test.b} - {test.a}",
+            f"{test.difference:+.4f} [{test.low:+.4f} {test.high:+.4f}]",
+            f"{test.p:.4f}",
+            "yes" if test.is_significant else "no",
         ]
-        table(["difference in AUC", "mean", "p", "significant"], tests)
+        for test in predictions.auc_differences(baseline)
+    ]
+    table(["difference in AUC", "mean", "p", "significant"], tests)
 
 
 def predict_command(
-    model: Path,
-    items: list[str] | None,
-    history: list[str] | None,
-    user: str | None,
-    data_folder: Path | None,
-    context: list[str] | None,
-    explain: bool,
-    json: bool,
+    model: Path, items: list[str] | None, options: QueryOptions, explain: bool, json: bool
 ) -> None:
-    method = load(model)
+    """Print a prediction for each item; see `tailor predict --help`."""
+    saved = SavedModel.open(model)
+    method = saved.method
     if not isinstance(method, Predictor):
         raise ModelError(
             f"{model} holds a {method.name}, which does not predict; `tailor recommend` asks it for"
             " a list"
         )
-    asked = ids_of(items)
-    if not asked:
+    catalogue = catalogue_of(saved)
+    item_ids = split_ids(items, catalogue)
+    if not item_ids:
         raise DataError("name the items to predict for: --items ID,ID")
-    query = query_of(model, history, user, data_folder, context_of(context))
-    values = method.predict([query], [asked])[0]
-    reasons = method.explain([query], [asked])[0] if explain else []
-    titles, known = load_titles(model), load_item_ids(model)
-    unknown = [one for one in asked if one not in (known if known is not None else method.items_)]
+    query = query_of(saved, options, catalogue)
+    values = method.predict([query], [item_ids])[0].tolist()
+    reasons = method.explain([query], [item_ids])[0] if explain else []
+    notes = unknown_ids(query.history.item_ids, catalogue, "does not count")
+    unknown = [item for item in item_ids if item not in catalogue]
+    predictions = [
+        {
+            "item_id": item,
+            "title": saved.titles.get(item),
+            "value": value,
+            "known": item not in unknown,
+        }
+        for item, value in zip(item_ids, values, strict=True)
+    ]
     if json:
-        items_out = [
-            {"item_id": one, "title": titles.get(one), "value": value, "known": one not in unknown}
-            for one, value in zip(asked, values.tolist(), strict=True)
-        ]
-        for item, reason in zip(items_out, reasons, strict=False):
-            item["evidence"] = plain(reason.evidence)
-        print_json(
-            {"model": method.name, "history": list(query.history.item_ids), "items": items_out}
-        )
+        for prediction, reason in zip(predictions, reasons, strict=False):
+            prediction["evidence"] = plain(reason.evidence)
+        history = list(query.history.item_ids)
+        print_json({"model": method.name, "history": history, "items": predictions, "notes": notes})
         return
+    say(*notes)
     if unknown:
         say(
             "Not known to the model, and answered by what is known of the person:"
             f" {', '.join(unknown)}"
         )
     rows = [
-        [one, cleaned(titles.get(one, "")), value]
-        for one, value in zip(asked, values.tolist(), strict=True)
+        [prediction["item_id"], clean_title(prediction["title"] or ""), prediction["value"]]
+        for prediction in predictions
     ]
     for row, reason in zip(rows, reasons, strict=False):
-        row.append(reason_text(reason, titles))
+        row.append(reason_text(reason, saved.titles))
     table(["item", "title", "predicted", *(["because of"] if reasons else [])], rows)
-
-
-def context_of(given: list[str] | None) -> dict[str, object]:
-    """NAME=VALUE pairs; a value that reads as a number is one."""
-    out: dict[str, object] = {}
-    for one in given or []:
-        name, sign, value = one.partition("=")
-        if not sign or not name.strip():
-            raise DataError(f'--context "{one}": write NAME=VALUE, as in age=31')
-        try:
-            out[name.strip()] = float(value) if "." in value else int(value)
-        except ValueError:
-            out[name.strip()] = value
-    return out

@@ -1,4 +1,4 @@
-"""`tailor serve`, `tailor refit`, `tailor keys`: running it for people."""
+"""`tailor serve`, `tailor refit`, `tailor keys`: run the service."""
 
 import importlib.util
 import math
@@ -15,6 +15,8 @@ from tailor.errors import MissingExtraError, ModelError, StoreError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from tailor.service.refit import Outcome
+
 T = TypeVar("T")
 keys_app = typer.Typer(no_args_is_help=True)
 Database = Annotated[
@@ -30,23 +32,25 @@ HERE = "tailor.db"
 NEEDED = ("sqlalchemy", "alembic", "cryptography", "fastapi", "uvicorn", "prometheus_client")
 
 
-def missing(packages: Iterable[str]) -> list[str]:
-    """Those that are not installed."""
+def missing_packages(packages: Iterable[str]) -> list[str]:
+    """Return those that are not installed."""
     return [name for name in packages if importlib.util.find_spec(name) is None]
 
 
 @keys_app.callback()
 def needs_service() -> None:
-    """Raises MissingExtraError where what the service is built on is not installed."""
-    if lacking := missing(NEEDED):
+    """Raise MissingExtraError where packages of the service are not installed."""
+    missing = missing_packages(NEEDED)
+    if missing:
         raise MissingExtraError(
-            f'the service needs {", ".join(lacking)}: pip install "tailor-engine[serve]"'
+            f'the service needs {", ".join(missing)}: pip install "tailor-engine[serve]"'
         )
 
 
 @contextmanager
-def opened(url: str) -> "Iterator[sa.Engine]":
-    """The engine of a database whose tables are of this version, and whose people's keys are there.
+def open_store(url: str) -> "Iterator[sa.Engine]":
+    """Open a database whose tables are brought to this version and whose keys are there.
+
     Raises StoreError for one that cannot be used.
     """
     from tailor.cli.showing import say
@@ -55,24 +59,24 @@ def opened(url: str) -> "Iterator[sa.Engine]":
 
     engine = connect(url)
     try:
-        gone = migrate(engine)
-        if any(gone.values()):
+        deleted = migrate(engine)
+        if any(deleted.values()):
             say(
                 "This store is older than its keys: what it held of people who were erased since"
-                f" is deleted ({counted(gone)})"
+                f" is deleted ({describe_counts(deleted)})"
             )
         yield engine
     except UNUSABLE as error:
+        cause = error.orig if hasattr(error, "orig") else error
         raise StoreError(
-            f"the database {engine.url.render_as_string()} cannot be used:"
-            f" {str(error.orig if hasattr(error, 'orig') else error).strip()}"
+            f"the database {engine.url.render_as_string()} cannot be used: {str(cause).strip()}"
         ) from None
     finally:
         engine.dispose()
 
 
-def counted(rows: Mapping[str, int]) -> str:
-    """Rows by table, in words."""
+def describe_counts(rows: Mapping[str, int]) -> str:
+    """Return counts of rows by table as a text."""
     return ", ".join(f"{name}: {n:,}" for name, n in rows.items())
 
 
@@ -90,16 +94,42 @@ def serve_command(
     explore: float,
     meaning: bool,
 ) -> None:
-    """See `tailor serve --help`."""
+    """Check the options, prepare the store, and serve (`tailor serve --help`)."""
     needs_service()
     from tailor.cli.showing import say
     from tailor.core.defaults import encoder
-    from tailor.service.batcher import digest_of, kind_of
     from tailor.service.worker import refuse_taken, serve
     from tailor.store import keys
     from tailor.store.engine import held, writing
-    from tailor.store.served import PREDICTS, RECOMMENDS, add_model, current_model, serve_model
+    from tailor.store.models import PREDICTS, RECOMMENDS, current_model
 
+    _check_serve_options(workers, rate, port, explore)
+    refuse_taken(host, port)  # before anything is written, and before a key is shown
+    if meaning:
+        encoder().encode(["a word"])  # reports what is missing now, not in every worker
+    with open_store(database) as engine, held(engine):
+        if data is not None:
+            load_folder(engine, tenant, data)
+        with writing(engine) as connection:
+            for folder, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
+                if folder is not None:
+                    _serve_folder(connection, tenant, folder, kind)
+            running = current_model(connection, tenant)
+            first_key = None
+            if not keys.list_keys(connection):
+                first_key = keys.make_key(connection, tenant, "admin", "first")
+        if first_key:
+            say("First start. This key may do everything; it is shown this once:", f"  {first_key}")
+        if running is None:
+            say(
+                "No model answers yet: fit one, then start with --model FOLDER, or run `tailor"
+                " refit` beside this server"
+            )
+        say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
+        serve(engine, host, port, workers, rate, models, explore, meaning)
+
+
+def _check_serve_options(workers: int, rate: float, port: int, explore: float) -> None:
     if workers < 1:
         raise StoreError(f"--workers {workers}: at least 1")
     if not 0 < rate < math.inf:
@@ -108,40 +138,20 @@ def serve_command(
         raise StoreError(f"--port {port}: from 1 to {2**16 - 1:,}")
     if not 0 <= explore < 1:
         raise StoreError(f"--explore {explore:g}: a share from 0 to below 1")
-    refuse_taken(host, port)  # before anything is written, and before a key is shown
-    if meaning:
-        encoder().encode(["a word"])  # what is missing for it is said now, not by every worker
-    with opened(database) as engine, held(engine):
-        if data is not None:
-            load(engine, tenant, data)
-        with writing(engine) as connection:
-            for given, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
-                if given is not None:
-                    folder = str(given.resolve())
-                    if kind_of(folder) != kind:
-                        raise ModelError(
-                            f"{given} {kind_of(folder)}: give it as"
-                            f" --{'model' if kind == PREDICTS else 'predictor'}"
-                        )
-                    version = add_model(
-                        connection, tenant, folder, digest_of(folder), "given to serve", kind=kind
-                    )
-                    serve_model(connection, tenant, version)
-            running = current_model(connection, tenant)
-            first = (
-                None
-                if keys.listed(connection)
-                else keys.make_key(connection, tenant, "admin", "first")
-            )
-        if first:
-            say("First start. This key may do everything; it is shown this once:", f"  {first}")
-        if running is None:
-            say(
-                "No model answers yet: fit one, then start with --model FOLDER, or run `tailor"
-                " refit` beside this server"
-            )
-        say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
-        serve(engine, host, port, workers, rate, models, explore, meaning)
+
+
+def _serve_folder(connection: "sa.Connection", tenant: str, folder: Path, kind: str) -> None:
+    """Register a saved model of a kind and let it answer."""
+    from tailor.service.batcher import saved_digest, saved_kind
+    from tailor.store.models import PREDICTS, add_model, serve_model
+
+    if saved_kind(folder) != kind:
+        option = "model" if kind == PREDICTS else "predictor"
+        raise ModelError(f"{folder} {saved_kind(folder)}: give it as --{option}")
+    path = str(folder.resolve())
+    digest = saved_digest(folder)
+    version = add_model(connection, tenant, path, digest, "given to serve", kind=kind)
+    serve_model(connection, tenant, version)
 
 
 def refit_command(
@@ -152,65 +162,78 @@ def refit_command(
     every: float | None,
     after: int,
     force: bool,
+    only: str | None,
     seed: int,
     json: bool,
 ) -> None:
-    """See `tailor refit --help`."""
+    """Refit once, or again and again (`tailor refit --help`)."""
     needs_service()
-    from dataclasses import asdict
-
     from tailor.cli.fitting import described
-    from tailor.cli.showing import print_json, say
+    from tailor.cli.showing import say
     from tailor.core.run import Run
     from tailor.progress import terminal
     from tailor.service.refit import refit
     from tailor.store.engine import reading
-    from tailor.store.events import count
+    from tailor.store.events import count_events
 
     if every is not None and every <= 0:
         raise StoreError(f"--every {every:g}: minutes, more than 0")
-    spec, last = described(pipeline), 0
-    with opened(database) as engine:
+    spec = described(pipeline)
+    run = Run(seed, progress=terminal)
+    last_event = 0
+    with open_store(database) as engine:
         while True:
             with reading(engine) as connection:
-                new, latest = count(connection, tenant, last)
-            if new >= after:
-                outcome = refit(engine, tenant, spec, out, Run(seed, progress=terminal), force)
-                if json:
-                    print_json(asdict(outcome))
-                else:
-                    say(
-                        f"version {outcome.version} answers: {outcome.why}"
-                        if outcome.swapped
-                        else f"nothing changed: {outcome.why}"
-                    )
-                last = latest
+                new_events, latest_event = count_events(connection, tenant, last_event)
+            if new_events >= after:
+                outcome = refit(engine, tenant, spec, out, run, force, only)
+                _say_outcome(outcome, json)
+                last_event = latest_event
             elif every is None:
-                say(f"nothing changed: {new} events, --after {after} were asked for")
+                say(f"nothing changed: {new_events} events, --after {after} were asked for")
             if every is None:
                 return
             time.sleep(every * 60)
 
 
-def load(engine: "sa.Engine", tenant: str, data: Path) -> None:
+def _say_outcome(outcome: "Outcome", json: bool) -> None:
+    from dataclasses import asdict
+
+    from tailor.cli.showing import print_json, say
+
+    if json:
+        print_json(asdict(outcome))
+        return
+    if outcome.swapped:
+        say(f"version {outcome.version} answers: {outcome.why}")
+    else:
+        say(f"nothing changed: {outcome.why}")
+    if outcome.left_out:
+        say(
+            f"{outcome.events:,} events count, {outcome.left_out:,} do not: they speak against"
+            " their item, repeat the same all day, or lie in the future"
+        )
+
+
+def load_folder(engine: "sa.Engine", tenant: str, folder: Path) -> None:
     """Write a data set into the store, and say what was new."""
     from tailor.cli.showing import say
     from tailor.data.dataset import Dataset
     from tailor.progress import terminal
     from tailor.store.loading import load_dataset
 
-    found = load_dataset(engine, tenant, Dataset.open(data), terminal)
+    counts = load_dataset(engine, tenant, Dataset.open(folder), terminal)
     say(
-        f"{data}: {found['items']} items, {found['new items']} of them new,"
-        f" {found['changed items']} changed; {found['events']} events, {found['new events']} of"
+        f"{folder}: {counts['items']} items, {counts['new items']} of them new,"
+        f" {counts['changed items']} changed; {counts['events']} events, {counts['new events']} of"
         " them new"
     )
 
 
-def _written(database: str, job: Callable[..., T]) -> T:
+def _write(database: str, job: "Callable[[sa.Connection], T]") -> T:
     from tailor.store.engine import writing
 
-    with opened(database) as engine, writing(engine) as connection:
+    with open_store(database) as engine, writing(engine) as connection:
         return job(connection)
 
 
@@ -227,27 +250,27 @@ def make_key(
     from tailor.cli.showing import say
     from tailor.store import keys
 
-    say(_written(database, lambda connection: keys.make_key(connection, tenant, role, name)))
+    say(_write(database, lambda connection: keys.make_key(connection, tenant, role, name)))
 
 
 @keys_app.command("list")
 def list_keys(database: Database = HERE) -> None:
-    """Every key's tenant, name and role; never the key."""
+    """Print every key's tenant, name and role; never the key."""
     from tailor.cli.showing import table
     from tailor.store import keys
 
-    found = _written(database, keys.listed)
-    when = time.gmtime
-    rows = [
-        [
-            row["tenant"],
-            row["name"],
-            row["role"],
-            time.strftime("%Y-%m-%d", when(int(str(row["made_ms"])) / 1000)),
-            "revoked" if row["revoked_ms"] else "",
-        ]
-        for row in found
-    ]
+    rows = []
+    for key in _write(database, keys.list_keys):
+        made_at = time.gmtime(int(str(key["made_ms"])) / 1000)
+        rows.append(
+            [
+                key["tenant"],
+                key["name"],
+                key["role"],
+                time.strftime("%Y-%m-%d", made_at),
+                "revoked" if key["revoked_ms"] else "",
+            ]
+        )
     table(["tenant", "name", "role", "made", ""], rows)
 
 
@@ -257,13 +280,13 @@ def revoke_key(
     tenant: Tenant = "default",
     database: Database = HERE,
 ) -> None:
-    """End every key of a name; running servers believe it within seconds."""
+    """Revoke every key of a name; running servers follow within seconds."""
     from tailor.cli.showing import say
     from tailor.store import keys
 
-    ended = _written(database, lambda connection: keys.revoke(connection, tenant, name))
-    if not ended:
+    revoked = _write(database, lambda connection: keys.revoke(connection, tenant, name))
+    if not revoked:
         raise StoreError(
             f'tenant "{tenant}" has no key "{name}" that is not revoked: `tailor keys list`'
         )
-    say(f"revoked: {ended}")
+    say(f"revoked: {revoked}")

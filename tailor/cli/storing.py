@@ -1,18 +1,25 @@
-"""`tailor store`: the service's database, its backups, people's keys, and what is kept for how
-long.
-"""
+"""`tailor store`: the service's database, its backups, users' keys, export and retention."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tailor.cli.serving import HERE, Database, Tenant, counted, load, needs_service, opened
+from tailor.cli.serving import (
+    HERE,
+    Database,
+    Tenant,
+    describe_counts,
+    load_folder,
+    needs_service,
+    open_store,
+)
 from tailor.errors import StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")]
 store_app = typer.Typer(no_args_is_help=True)
 store_app.callback()(needs_service)
 
@@ -23,11 +30,42 @@ def load_data(
     tenant: Tenant = "default",
     database: Database = HERE,
 ) -> None:
-    """Write those of a data set's items and events into the store that it does not have; again,
-    nothing changes.
+    """Write a data set's new items and events, and its changed items, into the store.
+
+    Loaded again, nothing changes. A label `against` of the data set tells from then on which events
+    do not count for their item.
     """
-    with opened(database) as engine:
-        load(engine, tenant, data)
+    with open_store(database) as engine:
+        load_folder(engine, tenant, data)
+
+
+@store_app.command("export")
+def export_data(
+    out: Annotated[Path, typer.Argument(help="Folder to write; a data set.")],
+    lists: Annotated[
+        bool, typer.Option("--lists", help="Also the lists that were answered.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a folder that is there.")
+    ] = False,
+    tenant: Tenant = "default",
+    database: Database = HERE,
+) -> None:
+    """Write a tenant's events, users and items as a data set, for `tailor fit` and `evaluate`.
+
+    All events are in it, those that speak against their item too. It holds users' ids: delete it
+    when it is no longer needed, since an erasure does not reach it.
+    """
+    from tailor.cli.showing import say
+    from tailor.store.datasets import stored_dataset
+
+    with open_store(database) as engine:
+        data = stored_dataset(engine, tenant, lists)
+    data.save(out, overwrite=overwrite)
+    say(
+        f"{out}: {len(data.events):,} events of {len(data.users):,} users,"
+        f" {len(data.catalogue):,} items; it holds users' ids, and no erasure reaches it"
+    )
 
 
 @store_app.command("migrate")
@@ -36,7 +74,7 @@ def migrate_store(database: Database = HERE) -> None:
     from tailor.cli.showing import say
     from tailor.store.migrating import revision
 
-    with opened(database) as engine:
+    with open_store(database) as engine:
         say(f"the tables are at revision {revision(engine)}")
 
 
@@ -54,20 +92,24 @@ def backup(
     """
     from tailor.cli.showing import say
 
-    _, store, people = _files(database, "made with pg_dump")
-    for one in (out, *([keys] if keys else [])):
-        if one.exists():
-            raise StoreError(f"{one} is there already: choose another name")
-    for one in (store, *([people] if keys else [])):
-        if not one.is_file():
-            raise StoreError(f"{one} is not there: name the store by --database or TAILOR_DATABASE")
-    _copy(store, out)
+    _, store_file, keys_file = _files(database, "made with pg_dump")
+    sources = [store_file] if keys is None else [store_file, keys_file]
+    targets = [out] if keys is None else [out, keys]
+    for path in targets:
+        if path.exists():
+            raise StoreError(f"{path} is there already: choose another name")
+    for path in sources:
+        if not path.is_file():
+            raise StoreError(
+                f"{path} is not there: name the store by --database or TAILOR_DATABASE"
+            )
+    _copy(store_file, out)
     say(
         f"{out}: written; without the keys it names nobody, and those erased later are in it as"
         " rows of nobody"
     )
     if keys is not None:
-        _copy(people, keys)  # after the store: all its people are in it
+        _copy(keys_file, keys)  # after the store, so that all its users are in it
         say(
             f"{keys}: written; with it that backup is people's data: keep it apart, and no longer"
             " than erasures may wait"
@@ -91,80 +133,85 @@ def restore(
     from tailor.cli.showing import say
     from tailor.store.engine import held
 
-    engine, store, people = _files(database, "put back with psql")
-    _holds(copy, "events", "a store")
+    engine, store_file, keys_file = _files(database, "put back with psql")
+    _check_copy(copy, "events", "a store")
     if keys is not None:
-        _holds(keys, "subjects", "people's keys")
+        _check_copy(keys, "subjects", "people's keys")
     with held(engine):
         if keys is not None:
-            _copy(keys, people, owned=True)
-        _copy(copy, store, owned=True)
+            _copy(keys, keys_file, keep_owner=True)
+        _copy(copy, store_file, keep_owner=True)
     if keys is not None:
         say(
-            f"{people}: as {keys} has it; who was erased since is in it again: erase them anew"
+            f"{keys_file}: as {keys} has it; who was erased since is in it again: erase them anew"
             " (tailor store erase) before you start"
         )
     say(
-        f"{store}: as {copy} has it; what it holds of people who were erased since, or of whom"
-        " nothing was left, goes with the next start"
+        f"{store_file}: as {copy} has it; what it holds of people who were erased since, or of"
+        " whom nothing was left, goes with the next start"
     )
 
 
-def _files(database: str, otherwise: str) -> "tuple[sa.Engine, Path, Path]":
-    """A SQLite store, its file and that of people's keys. Its tables stay of the version that they
-    are: a backup may be what one wants before they change.
+def _files(database: str, alternative: str) -> "tuple[sa.Engine, Path, Path]":
+    """Return a SQLite store, its file and its key store's.
+
+    The tables are not migrated: a backup may be wanted before they change.
     """
     from tailor.store.engine import connect, key_file
 
     engine = connect(database)
     if engine.dialect.name != "sqlite" or engine.url.database is None:
-        raise StoreError(f"backups of PostgreSQL are {otherwise} (docs/guide/operations.md)")
+        raise StoreError(f"backups of PostgreSQL are {alternative} (docs/guide/operations.md)")
     return engine, Path(engine.url.database), key_file(engine.url.database)
 
 
-def _holds(copy: Path, table: str, what: str) -> None:
-    """Raises StoreError where a copy is not whole, or of something else."""
+def _check_copy(copy: Path, table: str, content: str) -> None:
+    """Raise StoreError for a copy that is damaged or has not this table."""
     import sqlite3
     from contextlib import closing
 
     if not copy.is_file():
         raise StoreError(f"{copy} is not there: name what `tailor store backup` wrote")
     try:
-        with closing(sqlite3.connect(copy)) as found:
-            whole = found.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
-            named = found.execute(
+        with closing(sqlite3.connect(copy)) as connection:
+            is_whole = connection.execute("PRAGMA quick_check(1)").fetchone() == ("ok",)
+            row = connection.execute(
                 "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)
             ).fetchone()
     except sqlite3.Error as error:
         raise StoreError(f"{copy} cannot be read ({error}): nothing was put back") from None
-    if not whole or not named:
-        raise StoreError(
-            f"{copy} {'is damaged' if not whole else f'does not hold {what}'}: nothing was put back"
-        )
+    if not is_whole:
+        raise StoreError(f"{copy} is damaged: nothing was put back")
+    if not row:
+        raise StoreError(f"{copy} does not hold {content}: nothing was put back")
 
 
-def _copy(file: Path, out: Path, owned: bool = False) -> None:
-    """A whole copy that its owner alone may read; with `owned` of whom `out` belongs to, who must
-    be able to serve it.
+def _copy(source_file: Path, out: Path, keep_owner: bool = False) -> None:
+    """Write a whole copy that only its owner may read.
+
+    With `keep_owner` that is the owner of `out`, who must be able to serve it.
     """
     import os
     import sqlite3
     from contextlib import closing
 
-    aside = out.with_name(f".{out.name}.partial")
+    partial = out.with_name(f".{out.name}.partial")
     try:
-        os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
-        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(aside)) as target:
+        os.close(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600))
+        with (
+            closing(sqlite3.connect(source_file)) as source,
+            closing(sqlite3.connect(partial)) as target,
+        ):
             source.backup(target)
-        if owned and out.exists():
-            os.chown(aside, out.stat().st_uid, out.stat().st_gid)
-        # of what was called so before: SQLite would write it into the copy
-        for log in ("-wal", "-shm"):
-            out.with_name(out.name + log).unlink(missing_ok=True)
-        aside.rename(out)
+        if keep_owner and out.exists():
+            os.chown(partial, out.stat().st_uid, out.stat().st_gid)
+        # logs of the file of that name before: SQLite would write them into the copy
+        for suffix in ("-wal", "-shm"):
+            out.with_name(out.name + suffix).unlink(missing_ok=True)
+        partial.rename(out)
     except (OSError, sqlite3.Error) as error:
-        aside.unlink(missing_ok=True)
-        raise StoreError(f"{file} could not be copied to {out} ({error})") from None
+        partial.unlink(missing_ok=True)
+        raise StoreError(f"{source_file} could not be copied to {out} ({error})") from None
 
 
 @store_app.command("sweep")
@@ -175,31 +222,30 @@ def sweep_store(
             "--lose-people", help="Even where the key store is older than the store, or another's."
         ),
     ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     database: Database = HERE,
 ) -> None:
-    """Delete rows of people whose keys are not there, after a store was put back from a backup;
-    every start does so by itself where no living person can be lost by it.
+    """Delete rows of people whose keys are not there, after a backup was put back.
+
+    Every start does so by itself where no living person can be lost by it.
     """
     from tailor.cli.showing import say
-    from tailor.store.engine import connect, held, reading, write_over, writing
+    from tailor.store.engine import connect, held, overwrite_deleted, reading, writing
     from tailor.store.migrating import prepare
-    from tailor.store.subjects import agree, without_key
+    from tailor.store.subjects import count_orphans, reconcile
 
     engine = connect(database)
     with held(engine):
         prepare(engine)
         if dry_run:
             with reading(engine) as connection:
-                gone = without_key(connection)
+                counts = count_orphans(connection)
         else:
             with writing(engine) as connection:
-                gone = agree(connection, lose_people)
-            write_over(engine)
+                counts = reconcile(connection, lose_people)
+            overwrite_deleted(engine)
     engine.dispose()
-    say(f"{counted(gone) or 'nothing'} {'would go' if dry_run else 'deleted'}")
+    say(f"{describe_counts(counts) or 'nothing'} {'would go' if dry_run else 'deleted'}")
 
 
 @store_app.command("rekey")
@@ -210,19 +256,19 @@ def rekey_store(
     ] = None,
     database: Database = HERE,
 ) -> None:
-    """Put people's ids and keys away under another master key. Stop every server first; start them
+    """Encrypt people's ids and keys under another master key. Stop every server first; start them
     with TAILOR_MASTER_KEY_FILE naming the new one.
     """
     from tailor.cli.showing import say
     from tailor.store.encryption import Seal
-    from tailor.store.engine import held, write_over, writing
+    from tailor.store.engine import held, overwrite_deleted, writing
     from tailor.store.subjects import rekey
 
-    new = Seal() if master_file is None else Seal.of_file(master_file)
-    with opened(database) as engine, held(engine):
+    seal = Seal() if master_file is None else Seal.of_file(master_file)
+    with open_store(database) as engine, held(engine):
         with writing(engine) as connection:
-            changed = rekey(connection, new)
-        write_over(engine)
+            changed = rekey(connection, seal)
+        overwrite_deleted(engine)
     needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
     say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
 
@@ -235,28 +281,25 @@ def prune_store(
     lists: Annotated[
         float | None, typer.Option(help="Delete answered lists older than so many days.")
     ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     database: Database = HERE,
 ) -> None:
-    """Keep what people did, and what they were shown, no longer than needed; for cron. A server may
-    run meanwhile.
-    """
+    """Delete old events and lists, for cron. A server may run meanwhile."""
     from tailor.cli.showing import say
-    from tailor.store.engine import now_ms, write_over
-    from tailor.store.retention import prune, prune_people
+    from tailor.store.engine import now_ms, overwrite_deleted
+    from tailor.store.retention import prune, prune_users
 
-    if events is None and lists is None:
+    days = [number for number in (events, lists) if number is not None]
+    if not days:
         raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
-    if min(one for one in (events, lists) if one is not None) <= 0:
+    if min(days) <= 0:
         raise StoreError("days must be more than 0")
-    with opened(database) as engine:
-        gone = prune(engine, now_ms(), events, lists, dry_run)
+    with open_store(database) as engine:
+        counts = prune(engine, now_ms(), events, lists, dry_run)
         if not dry_run:
-            gone["people of whom nothing is left"] = prune_people(engine)
-            write_over(engine)
-    say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in gone.items()))
+            counts["people of whom nothing is left"] = prune_users(engine)
+            overwrite_deleted(engine)
+    say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in counts.items()))
 
 
 @store_app.command("erase")
@@ -270,11 +313,11 @@ def erase_person(
     /v1/users/ID/data) where one runs.
     """
     from tailor.cli.showing import print_json
-    from tailor.store import people
-    from tailor.store.engine import write_over, writing
+    from tailor.store import users
+    from tailor.store.engine import overwrite_deleted, writing
 
-    with opened(database) as engine:
+    with open_store(database) as engine:
         with writing(engine) as connection:
-            receipt = people.erase(connection, tenant, user_id)
-        write_over(engine)
+            receipt = users.erase(connection, tenant, user_id)
+        overwrite_deleted(engine)
     print_json(receipt)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tailor.cli.showing import FIGURES, print_json, say, table
+from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.methods import Method
 from tailor.core.run import Run
 from tailor.core.saving import load
@@ -44,7 +44,7 @@ def show_study(report: StudyReport) -> None:
     """Print the tables and notes of a report."""
     for part in report.tables():
         rows = [["-" if value is None else value for value in row] for row in part.rows]
-        table(part.columns, rows, part.title, FIGURES)
+        table(part.columns, rows, part.title, WIDE)
     say(*report.notes())
 
 

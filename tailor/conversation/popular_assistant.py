@@ -17,7 +17,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
-from tailor.evaluation.explanation_text import listed, quoted
+from tailor.evaluation.explanation_text import join_names, quote_title
 from tailor.text.tfidf import count_terms
 from tailor.text.words import check_language, search_words
 
@@ -30,11 +30,11 @@ CLAUSE = re.compile(r"[.,;:!?\n]+|\b(?:but|and)\b")
 class Wishes(NamedTuple):
     """The state of a dialogue."""
 
-    wanted: dict[str, None]
+    words: dict[str, None]
     """Words that the user asked for."""
-    unwanted: dict[str, None]
+    barred_words: dict[str, None]
     """Words that the user ruled out."""
-    shown: set[str]
+    shown_items: set[str]
     """Items that were recommended before."""
 
 
@@ -91,12 +91,12 @@ class PopularAssistant(Agent):
         wishes = Wishes({}, {}, set())
         for turn in dialogue:
             if turn.speaker == self.speaker:
-                wishes.shown.update(turn.item_ids)
+                wishes.shown_items.update(turn.item_ids)
                 continue
             for clause in CLAUSE.split(turn.text.lower()):
-                wanted, *unwanted = NEGATION.split(clause)
-                self._move(wanted, wishes.wanted, wishes.unwanted)
-                self._move(" ".join(unwanted), wishes.unwanted, wishes.wanted)
+                positive, *negative = NEGATION.split(clause)
+                self._move(positive, wishes.words, wishes.barred_words)
+                self._move(" ".join(negative), wishes.barred_words, wishes.words)
         return wishes
 
     def _move(self, text: str, side: dict[str, None], other: dict[str, None]) -> None:
@@ -107,9 +107,9 @@ class PopularAssistant(Agent):
                 other.pop(word, None)
 
     def _answer(self, wishes: Wishes, allowed: np.ndarray, is_reply: bool) -> Turn:
-        matches = self._matches(wishes.wanted)
-        mask = allowed & ~(self._matches(wishes.unwanted) > 0)
-        mask[self.items_.rows([item for item in wishes.shown if item in self.items_])] = False
+        matches = self._matches(wishes.words)
+        mask = allowed & ~(self._matches(wishes.barred_words) > 0)
+        mask[self.items_.rows([item for item in wishes.shown_items if item in self.items_])] = False
         most = matches[mask].max(initial=0)
         mask &= matches >= most
         scores = np.where(mask, self.counts_, -np.inf)
@@ -119,7 +119,7 @@ class PopularAssistant(Agent):
             return Turn(self.speaker, "I have nothing else to offer.", notes=(note,))
         ids = self.items_.named(best)
         titles = {item: self.titles_[row] for item, row in zip(ids, best, strict=True)}
-        names = listed([quoted(item, titles) for item in ids])
+        names = join_names([quote_title(item, titles) for item in ids])
         return Turn(
             self.speaker,
             _proposal(names, bool(most), is_reply),
@@ -127,20 +127,20 @@ class PopularAssistant(Agent):
             acts=tuple(Act("recommend", "item_id", item) for item in ids),
             notes=() if most or not is_reply else (self._miss(wishes),),
             details={
-                "wanted": list(wishes.wanted),
-                "unwanted": list(wishes.unwanted),
+                "wanted": list(wishes.words),
+                "unwanted": list(wishes.barred_words),
                 "scores": [float(self.counts_[row]) for row in best],
             },
         )
 
     def _miss(self, wishes: Wishes) -> str:
-        if wishes.wanted:
-            return f"{self.name}: no item left holds {', '.join(wishes.wanted)}"
+        if wishes.words:
+            return f"{self.name}: no item left holds {', '.join(wishes.words)}"
         return f"{self.name}: no word of the dialogue is in the catalogue"
 
-    def _matches(self, wanted: dict[str, None]) -> np.ndarray:
+    def _matches(self, terms: dict[str, None]) -> np.ndarray:
         """Return (N,) how many of these words each item holds."""
-        rows = self.words_.rows(wanted)
+        rows = self.words_.rows(terms)
         return np.asarray(self.holds_[rows].sum(axis=0), dtype=np.float64).ravel()
 
 

@@ -1,4 +1,4 @@
-"""The encoder and the language model that methods use where nobody names one."""
+"""The encoder and the language model that methods use where none is named."""
 
 import os
 from collections.abc import Mapping
@@ -16,35 +16,39 @@ LANGUAGE_MODEL: dict[str, Any] = {"class": "llm.local.LocalModel", "model": "smo
 
 
 def encoder(setting: Encoder | str = DEFAULT) -> Encoder:
-    """The encoder of a setting: itself, or for "default" the one of TAILOR_ENCODER, of tailor.toml,
-    or the offline MiniLM.
+    """Return the encoder that a setting names.
 
-    The variable holds the path of a TOML file or of a class. Raises ModelError for what is no
-    encoder.
+    An encoder is returned as it is. "default" is the encoder of the variable TAILOR_ENCODER (the
+    path of a TOML file or of a class), else of tailor.toml, else the offline MiniLM. Raises
+    ModelError for anything else.
     """
     return _part(setting, Encoder, "encoder", ENCODER)  # type: ignore[type-abstract]
 
 
 def language_model(setting: LanguageModel | str = DEFAULT) -> LanguageModel:
-    """The language model of a setting: itself, or for "default" the one of TAILOR_LANGUAGE_MODEL,
-    of tailor.toml, or the small local one.
+    """Return the language model that a setting names.
+
+    A language model is returned as it is. "default" is the one of TAILOR_LANGUAGE_MODEL, else of
+    tailor.toml, else the small local one. Raises ModelError for anything else.
     """
-    return _part(setting, LanguageModel, "language_model", LANGUAGE_MODEL)  # type: ignore[type-abstract]
+    name = "language_model"
+    return _part(setting, LanguageModel, name, LANGUAGE_MODEL)  # type: ignore[type-abstract]
 
 
-def _part(setting: P | str, kind: type[P], name: str, otherwise: Mapping[str, Any]) -> P:
+def _part(setting: P | str, kind: type[P], name: str, fallback: Mapping[str, Any]) -> P:
+    """Return the part of a setting; "default" looks at the environment, then at tailor.toml."""
     if isinstance(setting, kind):
         return setting
     if setting != DEFAULT:
         raise ModelError(
             f'{name} = {setting!r}: it must be "{DEFAULT}" or a table with a line class, such as'
-            f" {otherwise['class']}"
+            f" {fallback['class']}"
         )
     variable = f"TAILOR_{name.upper()}"
-    made = build_part(os.environ.get(variable) or configured(name, dict) or otherwise)
-    if not isinstance(made, kind):
+    part = build_part(os.environ.get(variable) or configured(name, dict) or fallback)
+    if not isinstance(part, kind):
         raise ModelError(
-            f"{variable} or {name} in tailor.toml names {type(made).__name__}, which is no"
+            f"{variable} or {name} in tailor.toml names {type(part).__name__}, which is no"
             f" {name.replace('_', ' ')}"
         )
-    return made
+    return part

@@ -199,19 +199,23 @@ def catalogue_size(method: Method) -> int | None:
     items = method.__dict__.get("items_")
     if isinstance(items, Vocabulary):
         return len(items)
-    sizes = [catalogue_size(part) for part in _methods_in(method.state())]
-    known = [size for size in sizes if size is not None]
-    return sum(known) if known and len(known) == len(sizes) else None
+    total = 0
+    for part in _methods_in(method.state()):
+        size = catalogue_size(part)
+        if size is None:
+            return None
+        total += size
+    return total or None
 
 
-def _checked_answers(name: str, answers: Any, n: int, kind: type[A], asked: str) -> list[A]:
+def _checked_answers(name: str, answers: Any, n: int, kind: type[A], requests: str) -> list[A]:
     """Return a method's answers as a list. Raises ModelError unless they are n of one kind."""
     answers = list(answers)
     wrong = next((answer for answer in answers if not isinstance(answer, kind)), None)
     if wrong is not None:
         raise ModelError(f"{name} is broken: it answered {wrong!r}, not a {kind.__name__}")
     if len(answers) != n:
-        raise ModelError(f"{name} is broken: it gave {len(answers)} answers for {n} {asked}")
+        raise ModelError(f"{name} is broken: it gave {len(answers)} answers for {n} {requests}")
     return answers
 
 
@@ -219,7 +223,7 @@ def _checked_answers(name: str, answers: Any, n: int, kind: type[A], asked: str)
 class Recommender(Method):
     """Orders items for queries: those of the whole catalogue, or of candidate lists."""
 
-    uses_lists: ClassVar[bool] = False
+    trains_on_candidates: ClassVar[bool] = False
     """True if fit learns from `data.lists`, the lists of an earlier stage."""
     needs_candidates: ClassVar[bool] = False
     """True if it only orders candidates."""
@@ -254,7 +258,7 @@ class Recommender(Method):
         answers = _without_blocked(self._recommend(batch, size, lists), batch, self.name)
         answers = answers.first(size)
         if size < k:
-            answers = _note_short(answers, f"{self.name}: fewer than {k} items can be recommended")
+            answers = _note_short(answers, f"{self.name}: k is more than all items together")
         if lists is not None and not self.reads_candidate_texts:
             answers = self._note_unknown(answers, lists)
         return answers

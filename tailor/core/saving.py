@@ -1,4 +1,14 @@
-"""Fitted methods as folders: written aside, checked by hash, read without the training data."""
+"""Save fitted methods as folders and open them again, without the training data.
+
+    MODEL/
+      spec.json        class and settings, provenance, and the SHA-256 of every other file
+      card.md          the model card
+      state/           learned arrays and values, a folder more for each method inside
+      personal/        users' histories and attributes, only where they were asked for
+      titles.parquet   item_id, title
+
+Folders are written aside and renamed, so that readers never see half a model. Nothing is pickled.
+"""
 
 import copy
 import dataclasses
@@ -6,9 +16,11 @@ import hashlib
 import importlib.metadata
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -23,7 +35,12 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 
+T = TypeVar("T")
 FORMAT = 1  # of saved models
+PERSONAL = "personal"
+ATTRIBUTES = "attributes.parquet"  # of users, in the folder PERSONAL
+TITLES = "titles.parquet"
+CSR_PARTS = ("data", "indices", "indptr")
 
 
 def save(
@@ -33,8 +50,9 @@ def save(
     histories: Queries | None = None,
     titles: pl.DataFrame | None = None,
 ) -> Path:
-    """`Method.save`. Raises ModelError, before anything is written, for a method that `load` could
-    not find again.
+    """Write a fitted method to a folder, as `Method.save` describes.
+
+    Raises ModelError, before anything is written, for a method that could not be loaded again.
     """
     method._check_fitted()
     if histories is None and method.keeps_people():
@@ -42,164 +60,229 @@ def save(
             f"{method.name} holds people's events and cannot work without them: save it with"
             " histories (--with-histories)"
         )
-    described = spec(method)
+    settings = _loadable_spec(method)
+    with written_aside(folder, overwrite, ModelError) as aside:
+        _write_state(method, aside / "state")
+        if histories is not None:
+            _write_personal(histories, aside / PERSONAL)
+        if titles is not None:
+            titles.select("item_id", "title").write_parquet(aside / TITLES)
+        description = {
+            "format": FORMAT,
+            "tailor": version(),
+            "spec": settings,
+            "trained_on": dataclasses.asdict(method.trained_on_),
+            "files": _file_hashes(aside),
+        }
+        (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
+        signed = {**description, "digest": _digest(description)}
+        (aside / "spec.json").write_text(json.dumps(signed, indent=1), encoding="utf-8")
+    return Path(folder)
+
+
+def _loadable_spec(method: Method) -> dict[str, Any]:
+    """Return the spec. Raises ModelError if the method could not be built from it."""
+    settings = spec(method)
     try:
-        build(described)
-        json.dumps(described)
+        build(settings)
+        json.dumps(settings)
     except (ModelError, TypeError, ValueError) as error:
         raise ModelError(
             f"{method.name} could not be loaded again ({error}): put its class into an installed"
             ' package that names it in the entry points "tailor.methods", and give it plain'
             " settings"
         ) from error
-    with written_aside(folder, overwrite, ModelError) as aside:
-        _write_state(method, aside / "state")
-        if histories is not None:
-            times = (
-                {"times_ms_": histories.columns["times_ms"]}
-                if "times_ms" in histories.columns
-                else {}
-            )
-            _write_values(
-                {
-                    "users_": Vocabulary(histories.user_ids),
-                    "items_": histories.catalogue,
-                    "rows_": histories.histories,
-                    **times,
-                },
-                aside / "personal",
-            )
-        if titles is not None:
-            titles.select("item_id", "title").write_parquet(aside / "titles.parquet")
-        files = {
-            path.relative_to(aside).as_posix(): sha256_of(path)
-            for path in sorted(aside.rglob("*"))
-            if path.is_file()
-        }
-        about = {
-            "format": FORMAT,
-            "tailor": version(),
-            "spec": described,
-            "trained_on": dataclasses.asdict(method.trained_on_),
-            "files": files,
-        }
-        (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
-        (aside / "spec.json").write_text(
-            json.dumps({**about, "digest": _digest(about)}, indent=1), encoding="utf-8"
-        )
-    return Path(folder)
+    return settings
+
+
+def _file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def load(folder: str | Path) -> Method:
-    """A saved model. Raises ModelError where a file is missing, changed, of a newer version, or
-    replaced while it is read.
-    """
-    folder = Path(folder)
-    about = _read_about(folder)
-    _check_files(folder, about["files"])
-    try:
-        method = build(about["spec"])
-    except ModelError as error:
-        raise ModelError(
-            f"{folder}, saved by tailor {about['tailor']}, cannot be loaded: {error}"
-        ) from error
-    try:
-        _read_state(method, folder / "state")
-        replaced = _read_about(folder) != about
-    except FileNotFoundError:
-        replaced = True
-    if replaced:
-        raise ModelError(f"{folder} was replaced while it was read: load it again")
-    return method
-
-
-def load_histories(folder: str | Path) -> Queries | None:
-    """The histories saved with a model, or None where it was saved without."""
-    folder = Path(folder)
-    files = {
-        name: digest
-        for name, digest in _read_about(folder)["files"].items()
-        if name.startswith("personal/")
-    }
-    if not files:
-        return None
-    _check_files(folder, files)
-    values = _read_values(folder / "personal")
-    columns = {"times_ms": values["times_ms_"]} if "times_ms_" in values else {}
-    return Queries(values["items_"], values["rows_"], values["users_"].ids, columns)
-
-
-def load_titles(folder: str | Path) -> dict[str, str]:
-    """Item id -> title, of the items that were saved with one."""
-    found = _titles(Path(folder))
-    return {} if found is None else dict(found.drop_nulls().iter_rows())
-
-
-def load_item_ids(folder: str | Path) -> set[str] | None:
-    """All items of the catalogue that the model was fitted on, with a title or without; None where
-    it was saved without titles.
-    """
-    found = _titles(Path(folder))
-    return None if found is None else set(found["item_id"].to_list())
-
-
-def _titles(folder: Path) -> pl.DataFrame | None:
-    files = _read_about(folder)["files"]
-    if "titles.parquet" not in files:
-        return None
-    _check_files(folder, {"titles.parquet": files["titles.parquet"]})
-    return pl.read_parquet(folder / "titles.parquet")
+    """Return the method of a saved model, as `SavedModel.method` does."""
+    return SavedModel.open(folder).method
 
 
 def version() -> str:
-    """Of the installed package."""
+    """Return the installed version of the package."""
     try:
         return importlib.metadata.version("tailor-engine")
     except importlib.metadata.PackageNotFoundError:
         return "0+source"
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
+@dataclass(frozen=True, eq=False)
+class SavedModel:
+    """A saved model, whose parts are read when they are first asked for.
+
+        saved = SavedModel.open("MODEL")
+        saved.method.recommend([saved.histories[0]], 10)
+
+    Every part raises ModelError if a file of it is missing, is not the one that was saved, or is
+    replaced while it is read.
+    """
+
+    folder: Path
+    """Folder of the model."""
+    description: Mapping[str, Any]
+    """Content of spec.json."""
+    _checked_files: set[str] = field(default_factory=set, init=False, repr=False)
+    """Files whose hash was compared: each is read for that only once."""
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "SavedModel":
+        """Read the description of a saved model.
+
+        Raises ModelError for a folder that holds none, is damaged, or was saved by a newer version.
+        """
+        return cls(Path(folder), _read_description(Path(folder)))
+
+    @cached_property
+    def method(self) -> Method:
+        """The fitted method; all files of the folder are checked."""
+        self._check_files(self._files)
+        try:
+            method = build(self.description["spec"])
+        except ModelError as error:
+            raise ModelError(
+                f"{self.folder}, saved by tailor {self.description['tailor']}, cannot be loaded:"
+                f" {error}"
+            ) from error
+        self._read(lambda: _read_state(method, self.folder / "state"))
+        return method
+
+    @cached_property
+    def histories(self) -> Queries | None:
+        """Users' histories and attributes; None if the model was saved without them."""
+        files = [name for name in self._files if name.startswith(f"{PERSONAL}/")]
+        if not files:
+            return None
+        self._check_files(files)
+        return self._read(lambda: _read_personal(self.folder / PERSONAL))
+
+    @cached_property
+    def titles(self) -> dict[str, str]:
+        """Title of each item that was saved with one, by item id."""
+        return {} if self._titles is None else dict(self._titles.drop_nulls().iter_rows())
+
+    @cached_property
+    def item_ids(self) -> set[str] | None:
+        """All items of the catalogue, with a title or without; None if saved without titles."""
+        return None if self._titles is None else set(self._titles["item_id"].to_list())
+
+    @cached_property
+    def _titles(self) -> pl.DataFrame | None:
+        if TITLES not in self._files:
+            return None
+        self._check_files([TITLES])
+        return self._read(lambda: pl.read_parquet(self.folder / TITLES))
+
+    @property
+    def _files(self) -> Mapping[str, str]:
+        """SHA-256 of each file, by its path in the folder."""
+        return typing.cast(Mapping[str, str], self.description["files"])
+
+    def _check_files(self, names: Iterable[str]) -> None:
+        """Raise ModelError if a file is missing or is not what was saved."""
+        for name in names:
+            if name not in self._checked_files:
+                _check_file(self.folder, name, self._files[name])
+                self._checked_files.add(name)
+
+    def _read(self, read: Callable[[], T]) -> T:
+        """Return what `read` returns, unless the folder was replaced meanwhile."""
+        try:
+            part = read()
+            is_replaced = _read_description(self.folder) != self.description
+        except FileNotFoundError:
+            is_replaced = True
+        if is_replaced:
+            raise ModelError(f"{self.folder} was replaced while it was read: load it again")
+        return part
+
+
+def _read_description(folder: Path) -> dict[str, Any]:
+    """Read spec.json and check its digest."""
     try:
-        about = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
+        description = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
             f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`"
         ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ModelError(f"{folder}/spec.json is damaged: {error}") from None
-    if not isinstance(about, dict) or not isinstance(about.get("format"), int):
+    if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise ModelError(f"{folder}/spec.json is damaged: it names no format; fit and save again")
-    if about["format"] > FORMAT:
+    if description["format"] > FORMAT:
         raise ModelError(
-            f"{folder} has format {about['format']}, this version reads up to {FORMAT}: update"
-            " tailor"
+            f"{folder} has format {description['format']}, this version reads up to {FORMAT}:"
+            " update tailor"
         )
-    if about.pop("digest", "") != _digest(about):
+    if description.pop("digest", "") != _digest(description):
         raise ModelError(
             f"{folder} is damaged: spec.json is not what was saved; fit and save again"
         )
-    return about
+    return description
 
 
-def _digest(about: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
+def _digest(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
 
 
-def _check_files(folder: Path, files: Mapping[str, str]) -> None:
-    """Raise ModelError where one of the files, name -> hash, is missing or not what was saved."""
-    for name, digest in files.items():
-        path = folder / name
+def _check_file(folder: Path, name: str, digest: str) -> None:
+    """Raise ModelError if a file is missing or its hash is another."""
+    try:
+        is_same = sha256_of(folder / name) == digest
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again") from None
+    if not is_same:
+        raise ModelError(f"{folder} is damaged: {name} is not what was saved; fit and save again")
+
+
+# --- users' histories and attributes
+
+
+def _write_personal(histories: Queries, folder: Path) -> None:
+    """Write users' items and times, and their attributes, one row a user."""
+    state: dict[str, Any] = {
+        "users_": Vocabulary(histories.user_ids),
+        "items_": histories.catalogue,
+        "rows_": histories.histories,
+    }
+    if "times_ms" in histories.columns:
+        state["times_ms_"] = histories.columns["times_ms"]
+    _write_values(state, folder)
+    if histories.contexts:
         try:
-            is_same = sha256_of(path) == digest
-        except FileNotFoundError:
+            pl.DataFrame(
+                {name: values.tolist() for name, values in histories.contexts.items()}
+            ).write_parquet(folder / ATTRIBUTES)
+        except (TypeError, pl.exceptions.PolarsError) as error:
             raise ModelError(
-                f"{folder} is damaged: {name} is missing; fit and save again"
+                f"users' attributes cannot be saved ({str(error).splitlines()[0]}): give each"
+                " attribute values of one type"
             ) from None
-        if not is_same:
-            raise ModelError(
-                f"{folder} is damaged: {name} is not what was saved; fit and save again"
-            )
+
+
+def _read_personal(folder: Path) -> Queries:
+    state = _read_values(folder)
+    columns = {"times_ms": state["times_ms_"]} if "times_ms_" in state else {}
+    contexts: dict[str, np.ndarray] = {}
+    if (folder / ATTRIBUTES).exists():
+        for column in pl.read_parquet(folder / ATTRIBUTES):
+            contexts[column.name] = np.empty(len(column), dtype=object)
+            contexts[column.name][:] = column.to_list()
+    users: Vocabulary = state["users_"]
+    return Queries(state["items_"], state["rows_"], users.ids, columns, contexts=contexts)
+
+
+# --- learned state
 
 
 def _write_state(method: Method, folder: Path) -> None:
@@ -207,47 +290,60 @@ def _write_state(method: Method, folder: Path) -> None:
 
 
 def _write_values(state: Mapping[str, Any], folder: Path) -> None:
+    """Write arrays to arrays.npz, plain values to values.json, methods to folders of their own."""
     folder.mkdir()
     arrays: dict[str, np.ndarray] = {}
     plain: dict[str, Any] = {}
     for name, value in state.items():
-        if isinstance(value, np.ndarray) and value.dtype != object:
-            arrays[name] = value
-        elif sp.issparse(value):
-            matrix = value.tocsr()
-            arrays |= {
-                f"{name}:{part}": getattr(matrix, part) for part in ("data", "indices", "indptr")
-            }
-            arrays[f"{name}:shape"] = np.array(matrix.shape)
-        elif (
-            isinstance(value, Mapping)
-            and value
-            and all(isinstance(one, np.ndarray) for one in value.values())
-        ):
-            arrays |= {f"{name}:in:{key}": one for key, one in value.items()}
-        elif isinstance(value, Ragged):
-            arrays |= {f"{name}:offsets": value.offsets, f"{name}:values": value.values}
+        value_arrays = dict(_arrays_of(name, value))
+        if value_arrays:
+            arrays |= value_arrays
         elif isinstance(value, Vocabulary):
-            pl.DataFrame({"id": value.ids.tolist()}, schema={"id": pl.String}).write_parquet(
-                folder / f"{name}.vocabulary"
-            )
+            ids = pl.DataFrame({"id": value.ids.tolist()}, schema={"id": pl.String})
+            ids.write_parquet(folder / f"{name}.vocabulary")
         elif isinstance(value, Method):
             _write_state(value, folder / name)
-        elif isinstance(value, list) and value and all(isinstance(one, Method) for one in value):
-            for i, one in enumerate(value):
-                _write_state(one, folder / f"{name}.{i}")
+        elif _is_list_of(Method, value):
+            for position, method in enumerate(value):
+                _write_state(method, folder / f"{name}.{position}")
         elif isinstance(value, Provenance):
             plain[name] = dataclasses.asdict(value)
         else:
             plain[name] = value
     np.savez(folder / "arrays.npz", **typing.cast(dict[str, Any], arrays))
+    _write_plain(plain, folder / "values.json")
+
+
+def _arrays_of(name: str, value: Any) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the arrays that make up a value, with their names in arrays.npz."""
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        yield name, value
+    elif sp.issparse(value):
+        matrix = value.tocsr()
+        for part in CSR_PARTS:
+            yield f"{name}:{part}", getattr(matrix, part)
+        yield f"{name}:shape", np.array(matrix.shape)
+    elif isinstance(value, Mapping) and _is_list_of(np.ndarray, list(value.values())):
+        for key, array in value.items():
+            yield f"{name}:in:{key}", array
+    elif isinstance(value, Ragged):
+        yield f"{name}:offsets", value.offsets
+        yield f"{name}:values", value.values
+
+
+def _is_list_of(kind: type, values: Any) -> bool:
+    """Return whether `values` is a list with entries, all of one kind."""
+    return isinstance(values, list) and bool(values) and all(isinstance(v, kind) for v in values)
+
+
+def _write_plain(values: dict[str, Any], path: Path) -> None:
     try:
-        _check_keys(plain)
-        (folder / "values.json").write_text(json.dumps(plain, indent=1), encoding="utf-8")
+        _check_keys(values)
+        path.write_text(json.dumps(values, indent=1), encoding="utf-8")
     except TypeError as error:
         raise ModelError(
-            f"{', '.join(plain)}: {error}; learned state is arrays, vocabularies, methods and plain"
-            " values"
+            f"{', '.join(values)}: {error}; learned state is arrays, vocabularies, methods and"
+            " plain values"
         ) from None
 
 
@@ -257,57 +353,66 @@ def _check_keys(value: Any) -> None:
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} is no string and would come back as one")
-    if isinstance(value, Mapping | list | tuple):
-        for one in value.values() if isinstance(value, Mapping) else value:
-            _check_keys(one)
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for entry in value:
+            _check_keys(entry)
 
 
 def _read_state(method: Method, folder: Path) -> None:
-    state = _read_values(folder)
-    for name, value in state.items():
+    """Set the learned attributes of a method, and of the methods inside it."""
+    for name, value in _read_values(folder).items():
         setattr(method, method.renamed_state.get(name, name), value)
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir()):
-        name, _, index = sub.name.partition(".")
+    for inner_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
         # parts_ are fitted copies of the setting parts
+        name, _, position = inner_folder.name.partition(".")
         setting = getattr(method, name.removesuffix("_"))
-        if index:
-            learned = method.__dict__.setdefault(name, [None] * len(setting))
-            learned[int(index)] = copy.copy(setting[int(index)])
-            _read_state(learned[int(index)], sub)
+        if position:
+            fitted = method.__dict__.setdefault(name, [None] * len(setting))
+            fitted[int(position)] = copy.copy(setting[int(position)])
+            _read_state(fitted[int(position)], inner_folder)
         else:
             setattr(method, name, copy.copy(setting))
-            _read_state(getattr(method, name), sub)
+            _read_state(getattr(method, name), inner_folder)
 
 
 def _read_values(folder: Path) -> dict[str, Any]:
+    """Return state that `_write_values` wrote, without the methods inside."""
     state: dict[str, Any] = json.loads((folder / "values.json").read_text(encoding="utf-8"))
     if "trained_on_" in state:
         state["trained_on_"] = Provenance.of(state["trained_on_"])
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
-        arrays = dict(file)
-    for key, array in arrays.items():
-        name, _, part = key.partition(":")
-        if not part:
-            state[name] = array
-        elif part == "shape":
-            parts = tuple(arrays[f"{name}:{one}"] for one in ("data", "indices", "indptr"))
-            state[name] = sp.csr_matrix(parts, shape=tuple(array))
-        elif part.startswith("in:"):
-            state.setdefault(name, {})[part.removeprefix("in:")] = array
-        elif part == "offsets":
-            state[name] = Ragged(array, arrays[f"{name}:values"])
+        state |= _values_of(dict(file))
     for path in folder.glob("*.vocabulary"):
         state[path.stem] = Vocabulary(pl.read_parquet(path)["id"].to_list())
     return state
 
 
+def _values_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the values that `_arrays_of` took apart."""
+    state: dict[str, Any] = {}
+    for key, array in arrays.items():
+        name, _, part = key.partition(":")
+        if not part:
+            state[name] = array
+        elif part == "shape":
+            parts = tuple(arrays[f"{name}:{csr_part}"] for csr_part in CSR_PARTS)
+            state[name] = sp.csr_matrix(parts, shape=tuple(array))
+        elif part.startswith("in:"):
+            state.setdefault(name, {})[part.removeprefix("in:")] = array
+        elif part == "offsets":
+            state[name] = Ragged(array, arrays[f"{name}:values"])
+    return state
+
+
 def _card(method: Method, with_histories: bool) -> str:
-    """The model card: what it is, what it learned from, whether it holds anybody's events."""
-    seen = method.trained_on_
+    """Return the model card: settings, training data, and whether it holds users' events."""
+    source = method.trained_on_
     lines = [
         f"# {method.name}",
         "",
-        f"Trained on: {seen.part} of data {seen.data_hash}, split {seen.split_hash or 'none'}.",
+        f"Trained on: {source.part} of data {source.data_hash}, split"
+        f" {source.split_hash or 'none'}.",
         f"Holds people's histories: {'yes, in personal/' if with_histories else 'no'}.",
         "",
         "## Settings",

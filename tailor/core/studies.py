@@ -57,6 +57,7 @@ class TableReport(StudyReport):
     """A report that consists of tables, single figures and notes."""
 
     results: tuple[ReportTable, ...] = ()
+    """The tables, the most important first."""
     figures: Mapping[str, Any] = field(default_factory=dict)
     """Single figures by name."""
     remarks: tuple[str, ...] = ()

@@ -32,8 +32,11 @@ CORRELATED, DEVIATIONS = 0.3, 4
 ENOUGH = 20  # rows below which nothing is said about shares
 ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 COUNTER = re.compile(
-    r"(?i)^(average_?rating|(avg|mean)_?(rating|score)|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
-    r"|(num|n|count|number)_?(of_)?(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)|popularity|sales_?rank)$"
+    r"(?i)^(average_?rating|(avg|mean)_?(rating|score)"
+    r"|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
+    r"|(num|n|count|number)_?(of_)?"
+    r"(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)"
+    r"|popularity|sales_?rank)$"
 )
 
 
@@ -251,8 +254,8 @@ def _stray(data: Dataset) -> Iterator[Finding]:
             "events",
             int(rows.sum()),
             f"{int(rows.sum()):,} events lie far from all others in time",
-            "look whether their clock was wrong, and drop them before the import if so: they stretch"
-            " the time that a log covers",
+            "look whether their clock was wrong, and drop them before the import if so: they"
+            " stretch the time that a log covers",
             _rows(data.events.filter(pl.Series(rows))),
         )
 
@@ -288,19 +291,20 @@ def _reloads(data: Dataset) -> Iterator[Finding]:
     pair_ids, counts = np.unique(pairs, return_counts=True)
     per_item = np.bincount(rows.values, minlength=len(data.catalogue))
     items = pair_ids % max(len(data.catalogue), 1)
-    found = (counts >= RELOADS) & (2 * counts > per_item[items])
-    if found.any() and len(rows) > 1:
+    reloaded = (counts >= RELOADS) & (2 * counts > per_item[items])
+    if reloaded.any() and len(rows) > 1:
+        users = data.users.ids[pair_ids // len(data.catalogue)]
         examples = [
-            f"{data.users.ids[pair_ids[row] // len(data.catalogue)]}:"
-            f" {counts[row]:,} of {per_item[items[row]]:,} events of {data.catalogue.ids[items[row]]}"
-            for row in np.flatnonzero(found)[:EXAMPLES]
+            f"{users[row]}: {counts[row]:,} of {per_item[items[row]]:,} events of"
+            f" {data.catalogue.ids[items[row]]}"
+            for row in np.flatnonzero(reloaded)[:EXAMPLES]
         ]
         yield Finding(
             "reloaded_items",
             False,
             "events",
-            int(found.sum()),
-            f"{int(found.sum()):,} items have most of their events from one user",
+            int(reloaded.sum()),
+            f"{int(reloaded.sum()):,} items have most of their events from one user",
             "look whether a page was reloaded or a robot was at work, and keep one event of each"
             " such user and item if so",
             examples,
@@ -335,10 +339,7 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
     first = np.full(len(counts), len(events), dtype=np.int64)
     np.minimum.at(first, rows, events)
     ids = data.catalogue.ids[seen]
-    numbers = None
-    if all(item_id.isascii() and item_id.isdigit() and len(item_id) <= 15 for item_id in ids):
-        numbers = np.full(len(counts), -1, dtype=np.int64)
-        numbers[seen] = [int(item_id) for item_id in ids]
+    numbers = _numbers_of(ids, seen, len(counts))
     ranks = rankdata(ids.astype(str) if numbers is None else numbers[seen])
     when = _correlation(ranks, first[seen])
     often = _correlation(ranks, counts[seen])
@@ -367,6 +368,15 @@ def _id_order(data: Dataset) -> Iterator[Finding]:
         )
 
 
+def _numbers_of(ids: np.ndarray, rows: np.ndarray, n: int) -> np.ndarray | None:
+    """Return (n,) int64 numbers of the ids at their rows, -1 elsewhere; None where any is none."""
+    if not all(item_id.isascii() and item_id.isdigit() and len(item_id) <= 15 for item_id in ids):
+        return None
+    numbers = np.full(n, -1, dtype=np.int64)
+    numbers[rows] = [int(item_id) for item_id in ids]
+    return numbers
+
+
 def _correlation(ranks: np.ndarray, values: np.ndarray) -> float:
     other = rankdata(values)
     return float(np.corrcoef(ranks, other)[0, 1]) if other.std() > 0 and ranks.std() > 0 else 0.0
@@ -393,10 +403,10 @@ def _next_ten(sequences: Ragged, numbers: np.ndarray) -> tuple[float, float]:
 
 
 def _ids(data: Dataset) -> Iterator[Finding]:
-    for column, what in (("user_id", "users"), ("item_id", "items")):
+    for column, kind in (("user_id", "users"), ("item_id", "items")):
         ids = _distinct(data, column)
-        yield from _floats(ids, column, what)
-        yield from _damaged(data, ids, column, what)
+        yield from _floats(ids, column, kind)
+        yield from _damaged(data, ids, column, kind)
         plain = ids.str.strip_chars().str.to_lowercase()
         alike = (
             pl.DataFrame({"id": ids, "plain": plain}).filter(plain.is_duplicated()).sort("plain")
@@ -406,9 +416,9 @@ def _ids(data: Dataset) -> Iterator[Finding]:
             yield Finding(
                 "ids_alike",
                 False,
-                what,
+                kind,
                 n,
-                f"{n:,} {what} have ids that differ from another only by case or blanks",
+                f"{n:,} {kind} have ids that differ from another only by case or blanks",
                 "if they are the same, write them alike in all files before the import",
                 alike.group_by("plain", maintain_order=True)
                 .agg("id")["id"]
@@ -417,74 +427,52 @@ def _ids(data: Dataset) -> Iterator[Finding]:
             )
 
 
-def _damaged(data: Dataset, ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
+def _damaged(data: Dataset, ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:
     """Find ids that a tool has merged, rounded or made of nothing."""
+    cut = f"and different ones may be one now: export {column} as text and import again"
     merged = ids.filter(is_scientific(ids))
     if len(merged):
-        yield Finding(
-            "merged_ids",
-            False,
-            what,
-            len(merged),
-            f"{len(merged):,} {what} have ids such as {merged[0]}",
-            "a spreadsheet cut longer numbers, and different ones may be one now: export"
-            f" {column} as text and import again",
-            merged.head(EXAMPLES).to_list(),
-        )
+        says = f"{len(merged):,} {kind} have ids such as {merged[0]}"
+        remedy = f"a spreadsheet cut longer numbers, {cut}"
+        yield _of_ids("merged_ids", kind, merged, says, remedy)
     rounded = ids.filter(is_rounded(ids))
     if len(rounded):
-        yield Finding(
-            "rounded_ids",
-            False,
-            what,
-            len(rounded),
-            f"{len(rounded):,} {what} have long ids that end in zeros, such as {rounded[0]}",
-            "a tool kept 15 digits of longer numbers, and different ones may be one now: export"
-            f" {column} as text and import again",
-            rounded.head(EXAMPLES).to_list(),
-        )
-    missing = ids.filter(is_named_missing(ids))
-    if len(missing):
-        rows = sum(
-            int(frame[column].is_in(missing.implode()).sum())
-            for frame in data.tables.values()
-            if column in frame.columns
-        )
-        yield Finding(
-            "ids_named_missing",
-            False,
-            what,
-            rows,
-            f"{rows:,} rows have a {column} such as {missing[0]!r}, which may stand for none",
-            f"if it does, import again with --missing {missing[0]}",
-            missing.head(EXAMPLES).to_list(),
-        )
+        says = f"{len(rounded):,} {kind} have long ids that end in zeros, such as {rounded[0]}"
+        remedy = f"a tool kept 15 digits of longer numbers, {cut}"
+        yield _of_ids("rounded_ids", kind, rounded, says, remedy)
     control = ids.filter(holds_control(ids))
     if len(control):
-        yield Finding(
-            "control_characters",
-            False,
-            what,
-            len(control),
-            f"{len(control):,} {what} have ids with control characters: the service refuses them",
-            "take line ends and tabs out of the ids and import again",
-            [ascii(text) for text in control.head(EXAMPLES)],
-        )
+        says = f"{len(control):,} {kind} have ids with control characters: the service refuses them"
+        remedy = "take line ends and tabs out of the ids and import again"
+        yield _of_ids("control_characters", kind, control, says, remedy)
+    missing = ids.filter(is_named_missing(ids))
+    if len(missing):
+        frames = [frame for frame in data.tables.values() if column in frame.columns]
+        rows = sum(int(frame[column].is_in(missing.implode()).sum()) for frame in frames)
+        says = f"{rows:,} rows have a {column} such as {missing[0]!r}, which may stand for none"
+        remedy = f"if it does, import again with --missing {missing[0]}"
+        yield _of_ids("ids_named_missing", kind, missing, says, remedy)
 
 
-def _floats(ids: pl.Series, column: str, what: str) -> Iterator[Finding]:
+def _of_ids(name: str, kind: str, ids: pl.Series, says: str, remedy: str) -> Finding:
+    """Return an odd finding about ids, with the first of them."""
+    examples = [text if text.isprintable() else ascii(text) for text in ids.head(EXAMPLES)]
+    return Finding(name, False, kind, len(ids), says, remedy, examples)
+
+
+def _floats(ids: pl.Series, column: str, kind: str) -> Iterator[Finding]:
     """Find ids such as "12.0", which a table of floats made of "12"."""
     floats = ids.filter(ids.str.contains(r"^[0-9]+\.0+$"))
     if not len(floats):
         return
     both = floats.filter(floats.str.replace(r"\.0+$", "").is_in(ids.implode()))
-    says = f"{len(floats):,} {what} have ids such as {floats[0]}"
+    says = f"{len(floats):,} {kind} have ids such as {floats[0]}"
     if len(both):
         says += f", {len(both):,} of which stand elsewhere without the .0"
     yield Finding(
         "ids_like_floats",
         bool(len(both)),
-        what,
+        kind,
         len(floats),
         says,
         f"a tool read whole numbers as floats: write {column} as whole numbers or text in all"

@@ -4,7 +4,7 @@ The caller's mapping comes first, then usual names, exact ones before others. Th
 `Dataset.from_events` both ask here.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -109,9 +109,22 @@ def plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
+def is_usual(name: str) -> bool:
+    """Return whether a name is one of ours or a usual one, of any table."""
+    return plain(name) in USUAL_NAMES
+
+
 def numbered(n: int) -> str:
     """Return the name of column `n` (from 1) of a file without a header."""
     return f"column_{n}"
+
+
+USUAL_NAMES = frozenset(
+    plain(name)
+    for columns in USUAL.values()
+    for ours, usual in columns.items()
+    for name in (ours, *usual.split())
+)
 
 
 def by_table(
@@ -134,23 +147,24 @@ def by_table(
         names = {name: _ours(name, ours) for name in tables}
         targets = {name: column for name, column in names.items() if column is not None}
         if not targets:
-            columns_of_ours = dict.fromkeys(
-                column for name in tables for column in TABLES[name].columns
-            )
+            our_columns = [column for name in tables for column in TABLES[name].columns]
             raise DataError(
-                f'columns: there is no column "{ours}" of ours.{nearest(ours, columns_of_ours)}'
+                f'columns: there is no column "{ours}" of ours.{nearest(ours, our_columns)}'
             )
         present = {name: _theirs(theirs, files[name][1]) for name in targets}
         if not any(present.values()):
-            paths = ", ".join(str(files[name][0]) for name in targets)
-            candidates = [column for name in targets for column in files[name][1]]
-            raise DataError(
-                f'columns: no column "{theirs}" in {paths}.{nearest(theirs, candidates)}'
-            )
+            raise _no_column(theirs, [files[name] for name in targets])
         for name, column in present.items():
             if column is not None:
                 by_table[name][targets[name]] = column
     return by_table
+
+
+def _no_column(name: str, files: Sequence[tuple[Path, Iterable[str]]]) -> DataError:
+    """Return the error for a column that no file has."""
+    paths = ", ".join(str(path) for path, _ in files)
+    columns = [column for _, names in files for column in names]
+    return DataError(f'columns: no column "{name}" in {paths}.{nearest(name, columns)}')
 
 
 def _theirs(name: str, columns: Iterable[str]) -> str | None:

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
 from tailor.data.conditions import Condition
+from tailor.data.event_columns import event_columns
 from tailor.data.folders import sha256_of, written_aside
 from tailor.data.frames import table_of
 from tailor.data.queries import Queries, Rankings
@@ -333,8 +334,12 @@ class Dataset:
         other.__dict__["sequences"] = self.sequences
         return other
 
-    def queries(self, user_ids: list[str] | None = None) -> Queries:
-        """Return one query a user with the whole history; unknown users have an empty one."""
+    def queries(self, user_ids: list[str] | None = None, columns: Iterable[str] = ()) -> Queries:
+        """Return one query a user with the whole history; unknown users have an empty one.
+
+        Histories have times where the events have; `columns` (actions, values, texts) are added to
+        them.
+        """
         is_list = user_ids is None or (
             not isinstance(user_ids, str) and all(isinstance(user, str) for user in user_ids)
         )
@@ -342,18 +347,27 @@ class Dataset:
             raise DataError(f"user ids are a list of strings, got {user_ids!r}")
         rows = np.arange(len(self.users)) if user_ids is None else self.users.rows(user_ids)
         # one empty row at the end serves the unknown
-        known = np.where(rows >= 0, rows, len(self.users))
+        history_rows = np.where(rows >= 0, rows, len(self.users))
         sequences = self.sequences
 
         def histories(ragged: Ragged) -> Ragged:
-            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(known)
+            return Ragged(np.r_[ragged.offsets, ragged.offsets[-1]], ragged.values).take(
+                history_rows
+            )
 
-        columns = {}
+        history_columns = {
+            name: histories(sequences.rows.with_values(values))
+            for name, values in event_columns(self, columns).items()
+        }
         if sequences.times_ms is not None:
-            columns["times_ms"] = histories(sequences.times_ms)
+            history_columns["times_ms"] = histories(sequences.times_ms)
         ids = self.users.ids if user_ids is None else np.array(user_ids, dtype=object)
         return Queries(
-            self.catalogue, histories(sequences.rows), ids, columns, contexts=self.contexts(ids)
+            self.catalogue,
+            histories(sequences.rows),
+            ids,
+            history_columns,
+            contexts=self.contexts(ids),
         )
 
     def contexts(self, user_ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -423,16 +437,7 @@ class Dataset:
         """
         folder = Path(folder)
         fields = _read_fields(folder)
-        tables: dict[str, Callable[[], pl.DataFrame]] = {}
-        for table, rows in fields["rows"].items():
-            if table not in TABLES:
-                raise DataError(
-                    f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
-                )
-            path = folder / f"{table}.parquet"
-            if (n := count_rows(path)) != rows:
-                raise DataError(f"{path} holds {n} rows, dataset.toml says {rows}: import again")
-            tables[table] = functools.partial(_read_table, table, path, _mark(path))
+        tables = _table_readers(folder, fields["rows"])
         catalogue, users = (
             Vocabulary(read_parquet(folder / "sequences" / f"{name}.parquet")["id"])
             for name in ("catalogue", "users")
@@ -451,6 +456,24 @@ class Dataset:
             for table, digest in fields.get("sha256", {}).items()
         }
         return data
+
+
+def _table_readers(
+    folder: Path, rows_by_table: Mapping[str, int]
+) -> dict[str, Callable[[], pl.DataFrame]]:
+    """Return table -> a function that reads it. Raises DataError for a damaged folder."""
+    readers: dict[str, Callable[[], pl.DataFrame]] = {}
+    for table, rows in rows_by_table.items():
+        if table not in TABLES:
+            raise DataError(
+                f'{folder}/dataset.toml names the table "{table}".{nearest(table, TABLES)}'
+            )
+        path = folder / f"{table}.parquet"
+        n = count_rows(path)
+        if n != rows:
+            raise DataError(f"{path} holds {n} rows, dataset.toml says {rows}: import again")
+        readers[table] = functools.partial(_read_table, table, path, _mark(path))
+    return readers
 
 
 FIELDS = {"schema": int, "name": str, "content_hash": str, "labels": dict, "rows": dict}
@@ -551,20 +574,21 @@ def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
     columns = [name for name in ("time_ms", "order") if name in events.columns]
     if not columns or "user_id" not in events.columns:
         return events
-    by = columns[0]
-    if not (events.schema[by].is_numeric() or events.schema[by].is_temporal()):
+    column = columns[0]
+    if not (events.schema[column].is_numeric() or events.schema[column].is_temporal()):
         return events
-    if empty := events[by].null_count():
+    if empty := events[column].null_count():
         raise DataError(
-            f"events.{by} is empty in {empty} rows: give it for every event, or for none of them"
+            f"events.{column} is empty in {empty} rows: give it for every event, or for none of"
+            " them"
         )
-    if by == "order":  # may count from 0 for every user
+    if column == "order":  # may count from 0 for every user
         is_sorted = not events.select(
-            (pl.col(by) < pl.col(by).shift().over("user_id")).any()
+            (pl.col(column) < pl.col(column).shift().over("user_id")).any()
         ).item()
     else:
-        is_sorted = events[by].is_sorted()
-    return events if is_sorted else events.sort(by, maintain_order=True)
+        is_sorted = events[column].is_sorted()
+    return events if is_sorted else events.sort(column, maintain_order=True)
 
 
 def _mapped_sequences(folder: Path, events: int, has_times: bool) -> Sequences:

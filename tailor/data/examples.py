@@ -1,6 +1,4 @@
-"""What predictors learn from and are judged by: pairs of a query and an item, and what came of
-each.
-"""
+"""Labelled examples for predictors: pairs of a query and an item, with the outcome."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +17,14 @@ from tailor.errors import DataError, nearest
 
 Source = Literal["drawn", "label", "shown"]
 SOURCES = ("drawn", "label", "shown")
-ROUNDS = 20  # of drawing again what somebody had
+MAX_ROUNDS = 20  # of drawing again items that the user had
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """n labelled pairs in arrays. A query is as it stood before: its history holds nothing of the
-    moment it is asked at, nor of later.
+    """n labelled pairs in arrays.
+
+    A query's history holds only events before the time of the query.
     """
 
     queries: Queries
@@ -39,39 +38,45 @@ class Examples:
         return len(self.items)
 
     def take(self, rows: np.ndarray) -> "Examples":
+        """Return the examples at these positions."""
         return Examples(self.queries.take(rows), self.items[rows], self.labels[rows])
 
     def people(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distinct ids of who asks, and (n,) the place of each pair's in them; everybody without an
-        id is somebody else.
+        """Return the distinct user ids, and (n,) the position of each pair's user in them.
+
+        Every query without a user id counts as a user of its own.
         """
         names = [
-            f"stranger {at}" if one is None else one
-            for at, one in enumerate(self.queries.user_ids.tolist())
+            f"stranger {position}" if user_id is None else user_id
+            for position, user_id in enumerate(self.queries.user_ids.tolist())
         ]
-        ids, places = np.unique(np.array(names, dtype=str), return_inverse=True)
-        return ids, places
+        ids, positions = np.unique(np.array(names, dtype=str), return_inverse=True)
+        return ids, positions
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What is to be predicted, and where its examples come from.
+    """The outcome to predict, and the source of its examples.
 
-    "label": each event, 1 where the condition `label` holds, 0 where it does not; undecided ones (a
-    missing value) are left out. "shown": each item of the impressions, 1 where an event of the same
-    request chose it (one for which `label` holds, where given). "drawn": each event is a 1, and for
-    each `negatives` items that the person never had are 0, drawn by popularity or evenly: such
-    probabilities are those of this mixture, and say how items compare, not how often they will be
-    chosen.
+    - "label": every event is an example, 1 where the condition `label` holds and 0 where it does
+      not. Events where it is undecided (a missing value) are left out.
+    - "shown": every item of the impressions is an example, 1 where an event of the same request
+      chose it (an event for which `label` holds, if there is a label).
+    - "drawn": every event is a 1, and for each, `negatives` items that the user never had are 0.
+      Probabilities are then those of this mixture: they compare items, and do not say how often
+      an item will be chosen.
     """
 
     source: Source = "drawn"
+    """Source of the examples: "label", "shown" or "drawn"."""
     label: str | None = None
     """A condition on the events, or the name of one in dataset.toml."""
     negatives: int = 1
-    by: Literal["popularity", "uniform"] = "popularity"
+    """Number of negatives drawn per event."""
+    drawn_by: Literal["popularity", "uniform"] = "popularity"
+    """How negatives are drawn."""
     length: int = 20
-    """Latest events of a history that are carried along."""
+    """Latest events of a history that a query holds."""
 
     def __post_init__(self) -> None:
         if self.source not in SOURCES:
@@ -91,191 +96,188 @@ class Outcome:
             )
 
     def learn(self, data: Dataset, rng: np.random.Generator) -> Examples:
-        """Of all that happened in `data`. Raises DataError where it lacks what the source needs."""
-        whole = np.ones(len(data.events), dtype=bool)
-        return (
-            self._shown(data, data, whole)
-            if self.source == "shown"
-            else self._of_events(data, whole, whole, rng)
-        )
+        """Return the examples of a whole data set.
+
+        Raises DataError where it lacks a table or column that the source needs.
+        """
+        every_event = np.ones(len(data.events), dtype=bool)
+        if self.source == "shown":
+            return self._shown(data, data, every_event)
+        return self._of_events(data, every_event, every_event, rng)
 
     def judge(self, split: Split, part: str, rng: np.random.Generator) -> Examples:
-        """Of the events of a split's part ("valid", "test"), with the histories that were known
-        before the part began.
+        """Return the examples of a split's part ("valid" or "test").
+
+        Histories hold the events that were known before the part began.
         """
         if part not in ("valid", "test"):
             raise DataError(f'examples of "{part}"?{nearest(part, ["valid", "test"])}')
-        known = np.isin(
-            split.part, (TRAIN, CONTEXT) if part == "valid" else (TRAIN, CONTEXT, VALID)
-        )
-        chosen = split.part == (VALID if part == "valid" else TEST)
+        earlier_parts = (TRAIN, CONTEXT) if part == "valid" else (TRAIN, CONTEXT, VALID)
+        is_earlier = np.isin(split.part, earlier_parts)
         if self.source == "shown":
-            return self._shown_later(split, part, known)
-        return self._of_events(split.data, chosen, known, rng)
+            return self._shown_later(split, part, is_earlier)
+        is_in_part = split.part == (VALID if part == "valid" else TEST)
+        return self._of_events(split.data, is_in_part, is_earlier, rng)
 
     def _of_events(
-        self, data: Dataset, chosen: np.ndarray, known: np.ndarray, rng: np.random.Generator
+        self,
+        data: Dataset,
+        is_example: np.ndarray,
+        is_earlier: np.ndarray,
+        rng: np.random.Generator,
     ) -> Examples:
+        """Return examples from events; histories hold the events of `is_earlier`."""
         labels = np.ones(len(data.events), dtype=np.float32)
         if self.source == "label":
             assert self.label is not None
-            labels, decided = _labels(data, self.label)
-            chosen = chosen & decided
-        places = np.flatnonzero(chosen[data.sequences.events])
-        if not len(places):
-            raise DataError(
-                f'no event to go by: none has a value that "{self.label}" asks for'
-                if self.label
-                else "there is no event"
-            )
-        before = _first_of_a_tie(data)[places]
-        users = data.sequences.rows.row_ids[places]
-        events = data.sequences.events[places]
-        now = data.events["time_ms"].to_numpy()[events] if data.has_times else None
-        queries = _as_of(data, users, before, known, self.length, now)
-        found = Examples(queries, data.sequences.rows.values[places], labels[events])
-        return (
-            found if self.source == "label" else self._with_drawn(found, data, chosen, known, rng)
+            labels, is_decided = _labels(data, self.label)
+            is_example = is_example & is_decided
+        sequences = data.sequences
+        positions = np.flatnonzero(is_example[sequences.events])
+        if not len(positions):
+            reason = f'none has a value that "{self.label}" asks for'
+            raise DataError(f"no event to go by: {reason}" if self.label else "there is no event")
+        events = sequences.events[positions]
+        queries = _queries_before(
+            data,
+            sequences.rows.row_ids[positions],
+            _first_of_a_tie(data)[positions],
+            is_earlier,
+            self.length,
+            data.events["time_ms"].to_numpy()[events] if data.has_times else None,
         )
+        examples = Examples(queries, sequences.rows.values[positions], labels[events])
+        if self.source == "label":
+            return examples
+        return self._with_negatives(examples, data, is_example, is_earlier, rng)
 
-    def _with_drawn(
+    def _with_negatives(
         self,
-        positive: Examples,
+        positives: Examples,
         data: Dataset,
-        chosen: np.ndarray,
-        known: np.ndarray,
+        is_example: np.ndarray,
+        is_earlier: np.ndarray,
         rng: np.random.Generator,
     ) -> Examples:
-        """The pairs, and for each of them `negatives` more of the same query, by the popularity
-        that is known. People who had everything get fewer.
+        """Add `negatives` pairs of the same query to each pair.
+
+        Popularity is that of earlier events. Users who had nearly every item get fewer negatives.
         """
-        n, rows = len(data.catalogue), data.sequences.rows
-        had, kept = (chosen | known)[data.sequences.events], known[data.sequences.events]
-        theirs = np.unique(rows.row_ids[had] * n + rows.values[had])
-        owner = np.repeat(np.arange(len(positive)), self.negatives)
-        person = data.users.rows(positive.queries.user_ids.tolist())[owner].astype(np.int64)
-        counts = (
-            np.bincount(rows.values[kept], minlength=n) if self.by == "popularity" else np.ones(n)
-        )
-        drawn = popular_negatives(counts, len(owner), rng, 1.0)
-        for _ in range(ROUNDS):
-            bad = np.flatnonzero(np.isin(person * n + drawn, theirs))
+        n = len(data.catalogue)
+        rows = data.sequences.rows
+        is_had = (is_example | is_earlier)[data.sequences.events]
+        had_pairs = np.unique(rows.row_ids[is_had] * n + rows.values[is_had])
+        counts: np.ndarray = np.ones(n)
+        if self.drawn_by == "popularity":
+            counts = np.bincount(rows.values[is_earlier[data.sequences.events]], minlength=n)
+        owners = np.repeat(np.arange(len(positives)), self.negatives)
+        users = data.users.rows(positives.queries.user_ids.tolist())[owners].astype(np.int64)
+        drawn = popular_negatives(counts, len(owners), rng, 1.0)
+        for _ in range(MAX_ROUNDS):
+            bad = np.flatnonzero(np.isin(users * n + drawn, had_pairs))
             if not len(bad):
                 break
             drawn[bad] = popular_negatives(counts, len(bad), rng, 1.0)
-        good = ~np.isin(person * n + drawn, theirs)
-        place = np.concatenate([np.arange(len(positive)), owner[good]])
-        items = np.concatenate([positive.items, drawn[good].astype(np.int32)])
-        labels = np.concatenate([positive.labels, np.zeros(good.sum(), np.float32)])
-        return Examples(positive.queries.take(place), items, labels)
+        is_new = ~np.isin(users * n + drawn, had_pairs)
+        positions = np.concatenate([np.arange(len(positives)), owners[is_new]])
+        items = np.concatenate([positives.items, drawn[is_new].astype(np.int32)])
+        labels = np.concatenate([positives.labels, np.zeros(is_new.sum(), np.float32)])
+        return Examples(positives.queries.take(positions), items, labels)
 
     def _shown(
         self,
         data: Dataset,
         log: Dataset,
-        known: np.ndarray,
+        is_earlier: np.ndarray,
         since_ms: int | None = None,
         until_ms: int | None = None,
     ) -> Examples:
-        """Of the impressions of `log`, with histories of the `known` events of `data`; only
-        requests since and until a time, where given.
+        """Return examples from the impressions of `log`, optionally between two times.
+
+        Histories hold the events of `data` where `is_earlier`.
         """
-        for table in ("impressions", "requests", "events"):
-            if table not in log.tables:
-                raise DataError(
-                    f'source "shown" needs the table {table}, which this data set lacks: write'
-                    ' source = "label" or "drawn"'
-                )
-        events = (
-            log.events
-            if self.label is None
-            else log.events.filter(pl.Series(_labels(log, self.label)[0] > 0))
-        )
-        if "request_id" not in events.columns or "time_ms" not in log.tables["requests"].columns:
-            raise DataError(
-                'source "shown" needs request_id in the events, and time_ms in the requests: it'
-                " must be known what was chosen from where"
-            )
-        chose = (
-            events.select("request_id", "item_id")
-            .drop_nulls()
-            .unique()
-            .with_columns(label=pl.lit(1.0, pl.Float32))
-        )
-        asked = (
-            log.tables["requests"]
-            .select("request_id", "user_id", "time_ms")
-            .drop_nulls("time_ms")
-            .unique("request_id", keep="first")
-        )
-        seen = log.tables["impressions"]
-        seen = seen.filter(pl.col("shown").fill_null(True)) if "shown" in seen.columns else seen
-        pairs = (
-            seen.select("request_id", "item_id")
-            .join(asked, on="request_id", maintain_order="left")
-            .join(chose, on=["request_id", "item_id"], how="left", maintain_order="left")
-        )
+        pairs = self._shown_pairs(log)
         if since_ms is not None:
             pairs = pairs.filter(pl.col("time_ms") >= since_ms)
         if until_ms is not None:
             pairs = pairs.filter(pl.col("time_ms") < until_ms)
         if not len(pairs):
             raise DataError("nothing was shown in this part: there is nothing to predict")
-        now = pairs["time_ms"].to_numpy().astype(np.int64)
-        users = data.users.rows(pairs["user_id"].to_list())
-        queries = _as_of(
-            data,
-            users,
-            _places_before(data, users, now),
-            known,
-            self.length,
-            now,
-            pairs["user_id"].to_list(),
-        )
-        return Examples(
-            queries,
-            data.catalogue.codes(pairs["item_id"]),
-            pairs["label"].fill_null(0.0).to_numpy(),
-        )
+        now_ms = pairs["time_ms"].to_numpy().astype(np.int64)
+        user_ids = pairs["user_id"].to_list()
+        users = data.users.rows(user_ids)
+        before = _positions_before(data, users, now_ms)
+        queries = _queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
+        items = data.catalogue.codes(pairs["item_id"])
+        return Examples(queries, items, pairs["label"].fill_null(0.0).to_numpy())
 
-    def _shown_later(self, split: Split, part: str, known: np.ndarray) -> Examples:
+    def _shown_pairs(self, log: Dataset) -> pl.DataFrame:
+        """Return shown items as rows of request_id, item_id, user_id, time_ms and label."""
+        for table in ("impressions", "requests", "events"):
+            if table not in log.tables:
+                raise DataError(
+                    f'source "shown" needs the table {table}, which this data set lacks: write'
+                    ' source = "label" or "drawn"'
+                )
+        events = log.events
+        if self.label is not None:
+            events = events.filter(pl.Series(_labels(log, self.label)[0] > 0))
+        requests = log.tables["requests"]
+        if "request_id" not in events.columns or "time_ms" not in requests.columns:
+            raise DataError(
+                'source "shown" needs request_id in the events, and time_ms in the requests: it'
+                " must be known what was chosen from where"
+            )
+        choices = events.select("request_id", "item_id").drop_nulls().unique()
+        choices = choices.with_columns(label=pl.lit(1.0, pl.Float32))
+        requests = requests.select("request_id", "user_id", "time_ms").drop_nulls("time_ms")
+        requests = requests.unique("request_id", keep="first")
+        impressions = log.tables["impressions"]
+        if "shown" in impressions.columns:
+            impressions = impressions.filter(pl.col("shown").fill_null(True))
+        pairs = impressions.select("request_id", "item_id")
+        pairs = pairs.join(requests, on="request_id", maintain_order="left")
+        keys = ["request_id", "item_id"]
+        return pairs.join(choices, on=keys, how="left", maintain_order="left")
+
+    def _shown_later(self, split: Split, part: str, is_earlier: np.ndarray) -> Examples:
         if split.kind != "time":
             raise DataError(
                 f'source "shown" is judged on a split by time, this one is by "{split.kind}": what'
                 " was shown lies between two times"
             )
-        first, last = split.params["cuts_ms"]
-        return self._shown(
-            split.data,
-            split.data,
-            known,
-            first if part == "valid" else last,
-            last if part == "valid" else None,
-        )
+        first_ms, last_ms = split.params["cuts_ms"]
+        if part == "valid":
+            return self._shown(split.data, split.data, is_earlier, first_ms, last_ms)
+        return self._shown(split.data, split.data, is_earlier, last_ms)
 
 
 def _labels(data: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """(events,) float32 0 or 1, and (events,) bool where the condition is decided."""
-    yes = data.where(label)
-    no = Condition(f"not ({data.labels.get(label, label)})").holds(data.events)
-    return yes.astype(np.float32), yes | no
+    """Return (events,) float32 labels, and (events,) bool where the condition is decided."""
+    is_true = data.where(label)
+    is_false = Condition(f"not ({data.labels.get(label, label)})").holds(data.events)
+    return is_true.astype(np.float32), is_true | is_false
 
 
 def _first_of_a_tie(data: Dataset) -> np.ndarray:
-    """(m,) for every place of the sequences, the first place of the same person with the same time:
-    what stands before it came before.
+    """Return for each position the first one of the same user with the same time, (m,).
+
+    Events before that position came before the event.
     """
-    m, times = len(data.sequences.rows.values), data.sequences.times_ms
-    if times is None:
-        return np.arange(m)
-    owners = data.sequences.rows.row_ids
-    new = np.r_[True, (owners[1:] != owners[:-1]) | (times.values[1:] != times.values[:-1])]
-    return np.maximum.accumulate(np.where(new, np.arange(m), 0)) if m else np.arange(0)
+    count = len(data.sequences.rows.values)
+    times = data.sequences.times_ms
+    if times is None or not count:
+        return np.arange(count)
+    users = data.sequences.rows.row_ids
+    is_other_user = users[1:] != users[:-1]
+    is_first = np.r_[True, is_other_user | (times.values[1:] != times.values[:-1])]
+    return np.maximum.accumulate(np.where(is_first, np.arange(count), 0))
 
 
-def _places_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.ndarray:
-    """(n,) for every person (row, -1 for a stranger) and time, the place after the person's last
-    event before that time.
+def _positions_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.ndarray:
+    """Return the position after each user's last event before a time, (n,).
+
+    `users` (n,) are rows, -1 for a cold user; `now_ms` (n,) are times.
     """
     sequences = data.sequences
     if sequences.times_ms is None:
@@ -285,63 +287,65 @@ def _places_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.n
     owners = np.concatenate([sequences.rows.row_ids, users])
     times = np.concatenate([sequences.times_ms.values, now_ms])
     is_event = np.arange(len(owners)) < len(sequences.rows.values)
-    # at one time, who asks stands before what happens
-    order = np.lexsort((is_event, times, owners))
-    passed = np.cumsum(is_event[order])
-    found = np.empty(len(owners), dtype=np.int64)
-    found[order] = passed
-    return found[~is_event]
+    order = np.lexsort((is_event, times, owners))  # at equal times queries come before events
+    positions = np.empty(len(owners), dtype=np.int64)
+    positions[order] = np.cumsum(is_event[order])
+    return positions[~is_event]
 
 
-def _as_of(
+def _queries_before(
     data: Dataset,
     users: np.ndarray,
     before: np.ndarray,
-    known: np.ndarray,
+    is_earlier: np.ndarray,
     length: int,
     now_ms: np.ndarray | None,
     user_ids: Sequence[str | None] | None = None,
 ) -> Queries:
-    """Queries of persons (rows, -1 for strangers) with their last `length` known events before the
-    place `before` (n,).
+    """Return queries of users with their last `length` earlier events before a position.
+
+    `users` (n,) are rows, -1 for cold users; `before` (n,) are positions in the sequences.
     """
     sequences = data.sequences
-    kept = known[sequences.events]
-    counted = np.r_[0, np.cumsum(kept)]  # known places before each
-    starts = np.where(users >= 0, counted[sequences.rows.offsets[:-1][np.maximum(users, 0)]], 0)
-    stops = np.where(users >= 0, counted[before], 0)
+    is_kept = is_earlier[sequences.events]
+    kept_before = np.r_[0, np.cumsum(is_kept)]  # earlier events before each position
+    first_positions = sequences.rows.offsets[:-1][np.maximum(users, 0)]
+    starts = np.where(users >= 0, kept_before[first_positions], 0)
+    stops = np.where(users >= 0, kept_before[before], 0)
     lengths = np.minimum(stops - starts, length)
     shift = (stops - lengths) - np.r_[0, np.cumsum(lengths)][:-1]
-    places = np.flatnonzero(kept)[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
-    histories = Ragged.of_lengths(lengths, sequences.rows.values[places])
-    columns = (
-        {}
-        if sequences.times_ms is None
-        else {"times_ms": histories.with_values(sequences.times_ms.values[places])}
-    )
-    ids = (
-        data.users.ids[users]
-        if user_ids is None
-        else np.array([*user_ids, None], dtype=object)[:-1]
-    )
+    positions = np.flatnonzero(is_kept)[np.arange(lengths.sum()) + np.repeat(shift, lengths)]
+    histories = Ragged.of_lengths(lengths, sequences.rows.values[positions])
+    columns = {}
+    if sequences.times_ms is not None:
+        columns["times_ms"] = histories.with_values(sequences.times_ms.values[positions])
+    if user_ids is None:
+        ids = data.users.ids[users]
+    else:
+        ids = np.array([*user_ids, None], dtype=object)[:-1]
     return Queries(
         data.catalogue, histories, ids, columns, now_ms=now_ms, contexts=data.contexts(ids)
     )
 
 
-def impressions_not_chosen(data: Dataset) -> Ragged:
-    """Return per user the rows of the items that they were shown and never chose."""
-    impressions, requests = data.tables.get("impressions"), data.tables.get("requests")
-    if impressions is None or requests is None or "user_id" not in requests.columns:
+def unchosen_impressions(data: Dataset) -> Ragged:
+    """Return, by user, the item rows that the user was shown and never chose.
+
+    All rows are empty for a data set without impressions, or without the users of its requests.
+    """
+    requests = data.tables.get("requests")
+    if "impressions" not in data.tables or requests is None or "user_id" not in requests.columns:
         return Ragged.of([[]] * len(data.users))
     pair = ["user_id", "item_id"]
-    user_of_request = requests.select("request_id", "user_id")
-    shown = impressions.join(user_of_request, on="request_id").select(pair).unique()
+    impressions = data.tables["impressions"].join(
+        requests.select("request_id", "user_id"), on="request_id"
+    )
     chosen = data.events.select(pair).unique()
-    not_chosen = shown.join(chosen, on=pair, how="anti").sort(pair)
-    users = data.users.codes(not_chosen["user_id"])
-    items = data.catalogue.codes(not_chosen["item_id"])
+    unchosen = impressions.select(pair).unique().join(chosen, on=pair, how="anti").sort(pair)
+    users = data.users.codes(unchosen["user_id"])
+    items = data.catalogue.codes(unchosen["item_id"])
     is_known = (users >= 0) & (items >= 0)
-    users, items = users[is_known], items[is_known]
+    users = users[is_known]
+    items = items[is_known]
     order = np.argsort(users, kind="stable")
     return Ragged.of_lengths(np.bincount(users, minlength=len(data.users)), items[order])

@@ -26,8 +26,14 @@ from tailor.errors import DataError
 LONGEST = 160  # characters of a condition that an error quotes
 DEEPEST = 50  # brackets and nots within each other
 TOKENS = re.compile(  # possessive: a hostile text costs no more than its length
-    r"""\s*+(?:(?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+") | (?P<name>`[^`]++`) | (?P<word>[^\W\d][\w.]*+)
-         | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.])) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>\Z) | (?P<bad>.))""",
+    r"""\s*+(?:
+          (?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+")
+        | (?P<name>`[^`]++`)
+        | (?P<word>[^\W\d][\w.]*+)
+        | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.]))
+        | (?P<sign><=|>=|==|!=|<>|[=<>(),])
+        | (?P<end>\Z)
+        | (?P<bad>.))""",
     re.VERBOSE | re.DOTALL,
 )
 WORDS = frozenset(
@@ -88,15 +94,15 @@ def read(text: str, what: str = "condition") -> Tree:
 def refuse(text: str, what: str, problem: str, token: Token | None = None) -> NoReturn:
     """Raise DataError that quotes the condition, the place of a token, and the problem."""
     quoted = text
-    place = ""
+    suffix = ""
     if len(text) > LONGEST:
         middle = token.at if token else 0
         quoted = f"...{text[max(middle - LONGEST // 2, 0) : middle + LONGEST // 2]}..."
     if token is not None:
-        place = ", at its end"
+        suffix = ", at its end"
         if token.text:
-            place = f', at "{token.text[:LONGEST]}" (character {token.at + 1})'
-    raise DataError(f'the {what} "{quoted}" cannot be used{place}: {problem}')
+            suffix = f', at "{token.text[:LONGEST]}" (character {token.at + 1})'
+    raise DataError(f'the {what} "{quoted}" cannot be used{suffix}: {problem}')
 
 
 class _Reader:
@@ -115,7 +121,7 @@ class _Reader:
                 self.refuse(problem, self.tokens[-1])
             if kind == "end":
                 break
-        self.place = 0
+        self.position = 0
         self.depth = 0
 
     def refuse(self, problem: str, token: Token) -> NoReturn:
@@ -124,14 +130,14 @@ class _Reader:
     @property
     def next(self) -> Token:
         """Return the token to be read next."""
-        return self.tokens[self.place]
+        return self.tokens[self.position]
 
     def taken(self, *texts: str) -> str:
         """Go past the next token where it is one of these words or signs; return it, or ""."""
         text = self.next.text.lower() if self.next.kind in ("word", "sign") else ""
         if text not in texts:
             return ""
-        self.place += 1
+        self.position += 1
         return text
 
     def need(self, text: str) -> None:
@@ -213,7 +219,7 @@ class _Reader:
         is_plain = token.kind == "word" and token.text.lower() not in WORDS
         if token.kind != "name" and not is_plain:
             return None
-        self.place += 1
+        self.position += 1
         return token
 
     def values(self) -> tuple[Value, ...]:
@@ -230,7 +236,7 @@ class _Reader:
         token = self.next
         if token.kind != "text":
             self.refuse("a text in quotation marks is expected here", token)
-        self.place += 1
+        self.position += 1
         return _unquoted(token.text)
 
     def value(self) -> Value:
@@ -241,7 +247,7 @@ class _Reader:
         word = token.text.lower() if token.kind == "word" else ""
         if token.kind != "number" and word not in ("true", "false"):
             self.refuse("a value is expected here; texts stand in quotation marks", token)
-        self.place += 1
+        self.position += 1
         if word:
             return word == "true"
         is_whole = re.fullmatch(r"[-+]?\d{1,18}", token.text)

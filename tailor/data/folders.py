@@ -61,26 +61,33 @@ def _written_aside(target: Path, overwrite: bool, error: type[TailorError]) -> I
     try:
         yield aside
         _flush(aside)
-        # asked once: where it comes to exist after this, the second rename fails
-        if target.exists():
-            if not overwrite:
-                raise error(
-                    f"{target} was written by somebody else meanwhile: choose another name, or pass"
-                    " overwrite (--overwrite)"
-                )
-            target.rename(old)
-        try:
-            aside.rename(target)
-        finally:  # not even Ctrl-C between the two may cost what was there
-            if old.exists() and not target.exists():
-                old.rename(target)
-            shutil.rmtree(old, ignore_errors=True)
+        _put_in_place(aside, target, old, overwrite, error)
     except OSError as problem:
         raise error(
             f"writing {target} failed ({problem.strerror or problem}); nothing was left there"
         ) from problem
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_in_place(
+    aside: Path, target: Path, old: Path, overwrite: bool, error: type[TailorError]
+) -> None:
+    """Rename the new folder to the target; what was there goes."""
+    # looked at once: where it comes to exist after this, the second rename fails
+    if target.exists():
+        if not overwrite:
+            raise error(
+                f"{target} was written by somebody else meanwhile: choose another name, or pass"
+                " overwrite (--overwrite)"
+            )
+        target.rename(old)
+    try:
+        aside.rename(target)
+    finally:  # not even Ctrl-C between the two may cost what was there
+        if old.exists() and not target.exists():
+            old.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _clear_leftovers(target: Path) -> None:

@@ -1,5 +1,6 @@
 """Tables made of data frames by the rules of the import: names, ids, times and lists."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -26,38 +27,43 @@ def table_of(table: str, columns: Any) -> pl.DataFrame:
     if table not in TABLES:
         return frame
     frame, changes = renamed(table, frame)
-    for name, kind in TABLES[table].columns.items():
-        if name not in frame.columns:
-            continue
-        place = f"{table}.{changes.get(name, name)}"
-        if kind == TEXT and name.endswith("_id"):
-            frame = frame.with_columns(_ids(frame[name], place, name in TABLES[table].never_null))
-        elif kind == TIME and name != "order":
-            frame = frame.with_columns(_times(frame[name], place, name in changes).alias(name))
-        elif kind == ITEMS and frame.schema[name] == TEXT:
-            frame = frame.with_columns(split_lists(frame[name], None)[0].alias(name))
-    return frame
+    columns = [name for name in TABLES[table].columns if name in frame.columns]
+    return frame.with_columns(_read_column(table, frame[name], changes) for name in columns)
 
 
-def _ids(ids: pl.Series, place: str, required: bool) -> pl.Series:
+def _read_column(table: str, values: pl.Series, changes: Mapping[str, str]) -> pl.Series:
+    """Return the values of one of our columns; `changes` maps it to the frame's, if renamed."""
+    name = values.name
+    kind = TABLES[table].columns[name]
+    label = f"{table}.{changes.get(name, name)}"
+    if kind == TEXT and name.endswith("_id"):
+        return _ids(values, label, name in TABLES[table].never_null)
+    if kind == TIME and name != "order":
+        return _times(values, label, name in changes).alias(name)
+    if kind == ITEMS and values.dtype == TEXT:
+        return split_lists(values, None)[0].alias(name)
+    return values
+
+
+def _ids(ids: pl.Series, label: str, required: bool) -> pl.Series:
     """Return ids as the import has them. Raises DataError for a missing or unusable one."""
     if ids.dtype != TEXT:
         return ids  # numbers are cast, or refused, with the whole table
     ids = tidy_ids(ids)
-    check_ids(ids if required else ids.filter(holds_control(ids)), place)
+    check_ids(ids if required else ids.filter(holds_control(ids)), label)
     return ids
 
 
-def _times(values: pl.Series, place: str, is_renamed: bool) -> pl.Series:
+def _times(values: pl.Series, label: str, is_renamed: bool) -> pl.Series:
     """Return milliseconds since 1970.
 
     A column called time_ms holds milliseconds; another name or written dates are read as in a file.
     """
     if values.dtype == TEXT or (is_renamed and values.dtype.is_numeric()):
-        return times.from_column(values, place)
+        return times.from_column(values, label)
     problem = times.column_problem(values) if values.dtype.is_integer() else None
     if problem:
         raise DataError(
-            f"{place} {problem}; convert the column, or call it timestamp: its unit is found then"
+            f"{label} {problem}; convert the column, or call it timestamp: its unit is found then"
         )
     return values

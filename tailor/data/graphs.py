@@ -1,6 +1,4 @@
-"""Graphs of items: which item follows which, counted over all users' sequences; random steps along
-weighted edges.
-"""
+"""Graphs of items: counts of which item follows which, and random steps along weighted edges."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +12,7 @@ from tailor.errors import DataError
 
 # pairs held at a time by a thread: their working set stays in the second-level cache
 BLOCK_PAIRS = 500_000
-FARTHEST = 127  # places between the two items of a pair: what a byte holds
+MAX_STEP = 127  # positions between the two items of a pair: fits into a byte
 
 
 def transitions(
@@ -24,49 +22,51 @@ def transitions(
     top_n: int | None = None,
     threads: int = 2,
 ) -> sp.csr_matrix:
-    """(N, N) sparse float32: entry (i, j) is the sum of `steps[d]` over all places where j stands d
-    places after i.
+    """Count which item follows which, weighted by distance.
 
-    `steps` maps a distance (-127 to 127, not 0; negative: before i) to its weight, all positive.
-    `top_n` keeps the heaviest per row, equal weights in column order. A row's entries stand
-    heaviest first. Pairs are counted item by item: each item's few hundred followers are sorted
-    inside the cache, which beats one sort over all pairs five times; memory is that of the result
-    and of one block a thread. Raises DataError for a step or a weight out of range.
+    Returns an (N, N) sparse float32 matrix. Entry (i, j) is the sum of `steps[d]` over all
+    positions where j comes d positions after i. `steps` maps a distance (-127 to 127, not 0;
+    negative: before i) to a positive weight. `top_n` keeps the heaviest entries per row, equal
+    weights in column order. Entries of a row are ordered by weight, the heaviest first.
+
+    Pairs are counted item by item: the few hundred followers of an item are sorted inside the
+    cache, which is five times as fast as one sort over all pairs. Memory is that of the result and
+    of one block per thread. Raises DataError for a step or a weight out of range.
     """
     for step, weight in steps.items():
-        if not (1 <= abs(step) <= FARTHEST and weight > 0):
+        if not (1 <= abs(step) <= MAX_STEP and weight > 0):
             raise DataError(
-                f"step {step} with weight {weight}: steps go from 1 to {FARTHEST} places either"
+                f"step {step} with weight {weight}: steps go from 1 to {MAX_STEP} places either"
                 " way, weights are above 0"
             )
     if not steps or not items:
         return sp.csr_matrix((items, items), dtype=np.float32)
     rows, events = sequences.values, len(sequences.values)
-    # a counting sort: the places where each item stands, item by item
-    places = sp.csr_matrix(
+    # a counting sort: the positions of each item, item by item
+    positions = sp.csr_matrix(
         (np.empty(events, np.int8), rows, np.arange(events + 1)), shape=(events, items)
     ).tocsc()
-    # how many events follow in the same sequence
-    after = np.minimum(sequences.from_end, FARTHEST).astype(np.int8)
+    # numbers of events after and before each event in its sequence
+    after = np.minimum(sequences.from_end, MAX_STEP).astype(np.int8)
     before = np.minimum(
-        np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), FARTHEST
+        np.arange(events) - np.repeat(sequences.offsets[:-1], sequences.lengths), MAX_STEP
     ).astype(np.int8)
-    room = {step: after if step > 0 else before for step in steps}
+    neighbours = {step: after if step > 0 else before for step in steps}
     # a key holds an item and a step
     narrow = rows.astype(np.uint32 if items * len(steps) < 2**32 else np.uint64)
 
     def block(first: int, last: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        start, stop = places.indptr[first], places.indptr[last]
+        start, stop = positions.indptr[first], positions.indptr[last]
         return _block(
-            places.indices[start:stop],
-            places.indptr[first : last + 1] - start,
+            positions.indices[start:stop],
+            positions.indptr[first : last + 1] - start,
             narrow,
-            room,
+            neighbours,
             steps,
             top_n,
         )
 
-    edges = _block_edges(places.indptr, max(1, BLOCK_PAIRS // max(len(steps), 1)))
+    edges = _block_edges(positions.indptr, max(1, BLOCK_PAIRS // max(len(steps), 1)))
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(block, edges[:-1], edges[1:]))
     lengths, columns, weights = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
@@ -74,39 +74,41 @@ def transitions(
 
 
 def _block_edges(indptr: np.ndarray, size: int) -> np.ndarray:
-    """Items 0 = e0 < e1 < ... = N such that each block holds about `size` events (one item may hold
-    more).
+    """Return items 0 = e0 < e1 < ... = N that cut blocks of about `size` events.
+
+    A block of one item may hold more.
     """
     cuts = np.searchsorted(indptr, np.arange(size, indptr[-1], size))
     return np.unique(np.r_[0, cuts, len(indptr) - 1])
 
 
 def _block(
-    places: np.ndarray,
+    positions: np.ndarray,
     indptr: np.ndarray,
     rows: np.ndarray,
-    room: Mapping[int, np.ndarray],
+    neighbours: Mapping[int, np.ndarray],
     steps: Mapping[int, float],
     top_n: int | None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Lengths, columns and weights of the result's rows for one block of items, whose events stand
-    at `places`.
+    """Return lengths, columns and weights of the result's rows for one block of items.
+
+    `positions` are those of the block's events, `indptr` their bounds per item.
     """
-    fits = np.stack([room[step][places] >= abs(step) for step in steps], axis=1)  # (events, steps)
-    at = (places[:, None] + np.array(list(steps), dtype=places.dtype))[fits]
+    fits = np.stack([neighbours[step][positions] >= abs(step) for step in steps], axis=1)
+    followers = (positions[:, None] + np.array(list(steps), dtype=positions.dtype))[fits]
     bounds = np.r_[0, np.cumsum(fits.sum(axis=1))][indptr]
     weight_of = np.array(list(steps.values()), dtype=np.float32)
-    even = len(set(steps.values())) == 1
-    keys = rows[at]
+    has_equal_weights = len(set(steps.values())) == 1
+    keys = rows[followers]
     # the low digits carry which step it was, so that sorting keeps the weight beside the pair
-    if not even:
+    if not has_equal_weights:
         keys = keys * keys.dtype.type(len(steps)) + np.nonzero(fits)[1].astype(keys.dtype)
     _sort_within(keys, bounds)
-    columns = keys if even else keys // keys.dtype.type(len(steps))
-    new = np.r_[True, columns[1:] != columns[:-1]] if len(columns) else np.zeros(0, bool)
-    new[bounds[:-1][np.diff(bounds) > 0]] = True
-    first = np.flatnonzero(new)
-    if even:
+    columns = keys if has_equal_weights else keys // keys.dtype.type(len(steps))
+    is_first = np.r_[True, columns[1:] != columns[:-1]] if len(columns) else np.zeros(0, bool)
+    is_first[bounds[:-1][np.diff(bounds) > 0]] = True
+    first = np.flatnonzero(is_first)
+    if has_equal_weights:
         weights = np.diff(np.r_[first, len(columns)]).astype(np.float32) * weight_of[0]
     else:
         weights = (
@@ -127,8 +129,8 @@ def _sort_within(keys: np.ndarray, bounds: np.ndarray) -> None:
 def _heaviest_first(
     columns: np.ndarray, weights: np.ndarray, bounds: np.ndarray, top_n: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    # bits of positive floats order as the floats do: one key holds "heavier first, then column
-    # ascending"
+    """Order each row's entries by weight, then column; return lengths, columns and weights."""
+    # bits of positive floats have the order of the floats, so one key holds both orders
     keys = ((~weights.view(np.uint32)).astype(np.uint64) << np.uint64(32)) | columns
     _sort_within(keys, bounds)
     lengths = np.diff(bounds)
@@ -141,8 +143,8 @@ def _heaviest_first(
 
 
 def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:
-    """The `top_n` largest positive entries of every row, largest first, equal ones in column order."""
-    matrix = sp.csr_matrix(matrix, dtype=np.float32, copy=True)  # what follows changes it in place
+    """Return the `top_n` largest positive entries per row, largest first, ties in column order."""
+    matrix = sp.csr_matrix(matrix, dtype=np.float32, copy=True)  # changed in place below
     matrix.sum_duplicates()
     matrix.data[matrix.data < 0] = 0
     matrix.eliminate_zeros()
@@ -154,12 +156,11 @@ def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:
 
 @dataclass(frozen=True, eq=False)
 class AliasSteps:
-    """Random steps along the edges of a weighted graph in constant time, whatever the degree
-    (Walker's alias method).
+    """Random steps along the edges of a weighted graph, in constant time (alias method).
 
-    Edge e of a node with d edges stands for a d-th of the draws: it goes to `targets[e]` where the
-    draw's remainder is below `keep[e]`, else to `aliases[e]`. 8 bytes an edge more than the graph
-    itself; none where all edges of each node weigh the same.
+    Edge e of a node with d edges is chosen by a d-th of the draws. It leads to `targets[e]` if the
+    draw's remainder is below `keep[e]`, else to `aliases[e]` (Walker 1977). Takes 8 bytes per edge
+    more than the graph itself, and none if all edges of each node have equal weights.
     """
 
     offsets: np.ndarray
@@ -173,8 +174,9 @@ class AliasSteps:
 
     @classmethod
     def of(cls, graph: sp.csr_matrix) -> "AliasSteps":
-        """From edge weights, exact to about 1e-7. Raises DataError for a weight that is not above 0
-        or not finite.
+        """Build the tables from edge weights, exact to about 1e-7.
+
+        Raises DataError for a weight that is not above 0 or not finite.
         """
         if not (graph.data > 0).all() or not np.isfinite(graph.data).all():
             raise DataError(
@@ -190,32 +192,32 @@ class AliasSteps:
 
     @property
     def degrees(self) -> np.ndarray:
-        """(n,)"""
+        """Numbers of edges per node, (n,)."""
         return np.diff(self.offsets)
 
     def step(self, nodes: np.ndarray, draws: np.ndarray) -> np.ndarray:
-        """(m,) int32 where a step from each of `nodes` (m,), all with edges, leads; `draws` (m,)
-        are uniform in [0, 1).
+        """Return the (m,) int32 nodes that steps from `nodes` (m,) lead to.
+
+        Every node must have edges; `draws` (m,) are uniform in [0, 1).
         """
         first = self.offsets[nodes]
-        place = draws * (self.offsets[nodes + 1] - first)
-        edge = place.astype(np.int64)
-        place -= edge
+        remainder = draws * (self.offsets[nodes + 1] - first)
+        edge = remainder.astype(np.int64)
+        remainder -= edge
         edge += first
         if self.keep is None or self.aliases is None:
             return self.targets[edge]
-        return np.where(place < self.keep[edge], self.targets[edge], self.aliases[edge])
+        return np.where(remainder < self.keep[edge], self.targets[edge], self.aliases[edge])
 
 
 def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(edges,) share each edge keeps of its place, and (edges,) the edge that takes the rest; for
-    all nodes at once.
+    """Return the share that each edge keeps, and the edge that takes the remainder.
 
-    Scaled to mean 1, light edges (below 1) leave room that heavy ones fill, in order. A light edge
-    is filled by the heavy one whose surplus is not used up by the lights before it; a heavy edge
-    used up by a light one keeps what is left and hands on to the next heavy one. So running sums of
-    room and surplus say it all (Huebschle-Schneider and Sanders, arXiv:1903.00227, give this order
-    for parallel machines).
+    Both are (edges,) and cover all nodes at once. Weights are scaled to mean 1. Light edges (below
+    1) leave room that heavy ones fill, in order: a light edge is filled by the first heavy one that
+    the light edges before it have not used up, and a heavy edge that was used up hands on to the
+    next one. So running sums of room and surplus are enough (Huebschle-Schneider and Sanders,
+    arXiv:1903.00227, give this order for parallel machines).
     """
     degrees = np.diff(offsets)
     node = np.repeat(np.arange(len(degrees)), degrees)
@@ -226,7 +228,7 @@ def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
     if not len(light) or not len(heavy):
         return keep, alias
     room, surplus = np.cumsum(1 - scaled[light]), np.cumsum(scaled[heavy] - 1)
-    # place in `heavy` of each node's last one
+    # position in `heavy` of each node's last edge
     last = np.cumsum(np.bincount(node[heavy], minlength=len(degrees))) - 1
     first = np.r_[0, last[:-1] + 1]
     filler = np.searchsorted(surplus, np.r_[0, room[:-1]], side="right")
@@ -237,21 +239,20 @@ def _alias_tables(weights: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray,
     alias[light] = np.where(has_heavy, heavy[np.minimum(filler, len(heavy) - 1)], light)
     # the first light edge that takes more than is there
     emptied_by: np.ndarray = np.searchsorted(room, surplus, side="right")
-    place = np.arange(len(heavy))
-    used_up = (place < last[node[heavy]]) & (emptied_by < len(room))
-    # one whose surplus was gone exactly, or that had none, is not touched by it
-    by = emptied_by[used_up]
-    used_up[used_up] = (node[light[by]] == node[heavy[used_up]]) & (filler[by] <= place[used_up])
-    who = np.flatnonzero(used_up)
-    keep[heavy[who]] = np.clip(1 + surplus[who] - room[emptied_by[who]], 0, 1)
-    alias[heavy[who]] = heavy[who + 1]
+    position = np.arange(len(heavy))
+    used_up = (position < last[node[heavy]]) & (emptied_by < len(room))
+    # an edge whose surplus was used up exactly, or that had none, keeps all of its share
+    taker = emptied_by[used_up]
+    is_same_node = node[light[taker]] == node[heavy[used_up]]
+    used_up[used_up] = is_same_node & (filler[taker] <= position[used_up])
+    emptied = np.flatnonzero(used_up)
+    keep[heavy[emptied]] = np.clip(1 + surplus[emptied] - room[emptied_by[emptied]], 0, 1)
+    alias[heavy[emptied]] = heavy[emptied + 1]
     return keep, alias
 
 
 def mixed(keys: np.ndarray) -> np.ndarray:
-    """(m,) uint64 scrambled so that keys of any pattern come out as if drawn by chance (the
-    finaliser of splitmix64).
-    """
+    """Scramble (m,) uint64 keys so that any pattern looks random (finaliser of splitmix64)."""
     out = keys ^ (keys >> np.uint64(30))
     out *= np.uint64(0xBF58476D1CE4E5B9)
     out ^= out >> np.uint64(27)
@@ -261,8 +262,9 @@ def mixed(keys: np.ndarray) -> np.ndarray:
 
 
 def draws_of(keys: np.ndarray, number: int) -> np.ndarray:
-    """(m,) float64 in [0, 1): draw `number` of the stream of each key (uint64): the same whoever
-    asks, in whatever block or thread.
+    """Return draw `number` of each key's stream, (m,) float64 in [0, 1).
+
+    The draw depends on the key (uint64) and the number alone, not on blocks or threads.
     """
     shifted = keys + np.uint64((number + 1) * 0x9E3779B97F4A7C15 % 2**64)
     draws: np.ndarray = (mixed(shifted) >> np.uint64(11)) * 2.0**-53

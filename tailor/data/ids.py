@@ -12,7 +12,10 @@ from tailor.errors import DataError
 # characters that no address, log or CSV file carries unharmed: controls, and the two
 # line ends of Unicode
 CONTROL = r"[\x00-\x1f\x7f-\x9f\u2028\u2029]"
-BLANKS = " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+BLANKS = (
+    " \u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f"
+    "\u3000"
+)
 # "Null" and "nan" are names that users have; only these two are never one
 MISSING_IDS = ("", r"\N")
 # a number, a time or a truth value written like this is missing
@@ -63,7 +66,7 @@ def holds_control(ids: pl.Series) -> pl.Series:
 
 
 def check_ids(ids: pl.Series, name: str) -> None:
-    """Raise DataError, naming the first row, where an id is missing or holds a control character."""
+    """Raise DataError where an id is missing or holds a control character; name the row."""
     for row in (ids.is_null(), holds_control(ids)):
         if row.any():
             first = int(row.arg_max() or 0)

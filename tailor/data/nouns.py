@@ -34,6 +34,7 @@ class History:
     """Events of a user, oldest first, as parallel tuples; the last four may be absent."""
 
     item_ids: tuple[str, ...] = ()
+    """The items of the events."""
     times_ms: tuple[int, ...] | None = None
     """Milliseconds since 1970."""
     actions: tuple[str, ...] | None = None
@@ -76,7 +77,9 @@ class Query:
     """A request: by a user with a history, a search text, a student, a writing task."""
 
     user_id: str | None = None
+    """None: a user without a name."""
     history: History = field(default_factory=History)
+    """Events of the user before the request."""
     text: str = ""
     """Empty: methods that need words use the texts of the history's items."""
     time_ms: int | None = None
@@ -106,6 +109,7 @@ class Ranking:
     scores: np.ndarray
     """(K,) float32, higher is better."""
     score_kind: str = "score"
+    """Meaning of the scores: "probability", "bm25", ..."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Name of an earlier stage -> (K,) its scores."""
     details: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -176,6 +180,7 @@ class Explanation:
     evidence: tuple[Evidence, ...] = ()
     """Largest share first."""
     text: str = ""
+    """The reasons in a sentence."""
     faithfulness: float | None = None
     """How far the item falls without the evidence; None: not measured."""
 
@@ -234,7 +239,9 @@ class Act:
     name: str = ""
     """The attribute, tool or item that the act concerns."""
     value: str = ""
+    """The value that is asked for, stated or rejected."""
     confidence: float = 1.0
+    """Probability that the turn was understood so, from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +254,7 @@ class Turn:
     item_ids: tuple[str, ...] = ()
     """Items that the turn names or recommends, best first."""
     time_ms: int | None = None
+    """Milliseconds since 1970."""
     acts: tuple[Act, ...] = ()
     """The intents of the turn, where they are known."""
     notes: tuple[str, ...] = ()
@@ -263,6 +271,7 @@ class Output:
     """A generated text or image, with the evidence it was made from."""
 
     text: str = ""
+    """Empty where the output is a picture."""
     image: bytes | None = None
     """The content of a picture file."""
     item_ids: tuple[str, ...] = ()

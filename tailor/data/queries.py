@@ -63,7 +63,10 @@ class Queries(Sequence[Query]):
 
     @classmethod
     def of(cls, queries: Sequence[Query]) -> "Queries":
-        """Return the arrays of queries; `Queries` pass through. Raises DataError for a non-query."""
+        """Return the arrays of queries; `Queries` pass through.
+
+        Raises DataError for what is no query.
+        """
         if isinstance(queries, Queries):
             return queries
         if isinstance(queries, Query):
@@ -88,10 +91,10 @@ class Queries(Sequence[Query]):
             Ragged.of_lengths(excluded, catalogue.rows(excluded_ids)),
             now_ms=_request_times(queries),
             contexts=_context_columns(queries),
-            texts=_optional_objects([query.text for query in queries]),
+            texts=_optional_objects([query.text for query in queries], ""),
             request_ids=_optional_objects([query.request_id for query in queries]),
             profiles=_optional_objects([query.profile for query in queries]),
-            images=_optional_objects([query.images for query in queries]),
+            images=_optional_objects([query.images for query in queries], ()),
         )
 
     def __len__(self) -> int:
@@ -131,9 +134,9 @@ class Queries(Sequence[Query]):
     def _excluded_ids(self, i: int) -> tuple[str, ...]:
         ids = [] if self.exclude is None else self.catalogue.named(self.exclude[i])
         if self.blocked:
-            own = set(ids)
+            excluded = set(ids)
             blocked = dict.fromkeys(item_id for rule in self.blocked for item_id in rule.ids)
-            ids += [item_id for item_id in blocked if item_id not in own]
+            ids += [item_id for item_id in blocked if item_id not in excluded]
         return tuple(ids)
 
     def _map(
@@ -229,7 +232,7 @@ class Queries(Sequence[Query]):
 
     @property
     def blocked_rows(self) -> np.ndarray | None:
-        """The rows of the catalogue that are excluded for all queries; None where there are none."""
+        """The rows of the catalogue that are excluded for all queries; None: none are."""
         if not self.blocked:
             return None
         return np.concatenate([rule.found_in(self.catalogue) for rule in self.blocked])
@@ -250,15 +253,15 @@ class Queries(Sequence[Query]):
 
     def allowed_in(self, lists: "Rankings") -> np.ndarray:
         """Return (n, k) bool: true where a list holds an item that may be answered to its query."""
-        own = self.reindexed(lists.catalogue)
+        queries = self.reindexed(lists.catalogue)
         mask = lists.rows >= 0
-        blocked = own.blocked_rows
+        blocked = queries.blocked_rows
         if blocked is not None:
             mask &= ~np.isin(lists.rows, blocked)
-        if own.exclude is not None and len(own.exclude.values):
+        if queries.exclude is not None and len(queries.exclude.values):
             size = len(lists.catalogue)
             keys = np.arange(len(lists))[:, None] * size + lists.rows
-            mask &= ~np.isin(keys, own.exclude.row_ids * size + own.exclude.values)
+            mask &= ~np.isin(keys, queries.exclude.row_ids * size + queries.exclude.values)
         return mask
 
     def without_history(self) -> "Queries":
@@ -335,9 +338,10 @@ def _objects(values: Sequence[Any]) -> np.ndarray:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def _optional_objects(values: Sequence[Any]) -> np.ndarray | None:
-    """Return (n,) object, or None where all values are empty."""
-    return _objects(values) if any(values) else None
+def _optional_objects(values: Sequence[Any], absent: Any = None) -> np.ndarray | None:
+    """Return (n,) object, or None where every value is absent."""
+    is_present = any(value is not None and value != absent for value in values)
+    return _objects(values) if is_present else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,6 +354,7 @@ class Rankings(Sequence[Ranking]):
     scores: np.ndarray
     """(n, k) float32, -inf after the last."""
     score_kind: str = "score"
+    """Meaning of the scores: "probability", "bm25", ..."""
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Name of a stage -> (n, k) float32; NaN: it did not score the item."""
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -549,9 +554,10 @@ class Rankings(Sequence[Ranking]):
         fitted = [item_texts[row] if row >= 0 else "" for row in rows]
         if TEXT not in self.details:
             return fitted
-        own = self.details[TEXT][i][: len(ids)].tolist()
+        brought = self.details[TEXT][i][: len(ids)].tolist()
         return [
-            text if brought is None else brought for text, brought in zip(fitted, own, strict=True)
+            text if own_text is None else own_text
+            for text, own_text in zip(fitted, brought, strict=True)
         ]
 
 
@@ -569,11 +575,11 @@ def _detail_columns(rankings: Sequence[Ranking], shape: tuple[int, ...]) -> dict
     """Return the details of rankings as (n, k) object arrays, None where an item lacks one."""
     columns: dict[str, np.ndarray] = {}
     for i, ranking in enumerate(rankings):
-        for place, item_id in enumerate(ranking.ids if ranking.details else ()):
+        for rank, item_id in enumerate(ranking.ids if ranking.details else ()):
             for name, value in ranking.details.get(item_id, {}).items():
                 if name not in columns:
                     columns[name] = np.full(shape, None, object)
-                columns[name][i, place] = value
+                columns[name][i, rank] = value
     return columns
 
 

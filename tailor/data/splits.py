@@ -84,7 +84,7 @@ class Split:
         dropped = (self.part == DROPPED) & (self.kind not in COLD_SPLITS)
         tables = self.data.tables
         hidden = self.data.events.filter(pl.Series(~events & ~dropped))
-        known = {
+        masks = {
             table: self._known_rows(tables[table], hidden)
             for table in EVENT_TABLES
             if table in tables
@@ -92,12 +92,12 @@ class Split:
         # they have no time of their own, so they go with their requests
         if "impressions" in tables:
             if "requests" in tables:
-                requests = tables["requests"].filter(pl.Series(known["requests"]))["request_id"]
+                requests = tables["requests"].filter(pl.Series(masks["requests"]))["request_id"]
                 impressions = tables["impressions"]["request_id"]
-                known["impressions"] = impressions.is_in(requests.implode()).to_numpy()
+                masks["impressions"] = impressions.is_in(requests.implode()).to_numpy()
             else:
-                known["impressions"] = self._known_rows(tables["impressions"], hidden)
-        return known
+                masks["impressions"] = self._known_rows(tables["impressions"], hidden)
+        return masks
 
     def _known_rows(self, frame: pl.DataFrame, hidden: pl.DataFrame) -> np.ndarray:
         """Return (rows,) bool: True for rows from before the first hidden event.
@@ -106,20 +106,20 @@ class Split:
         or request is not known. Nor is a row without a time that is about a user with hidden
         events, where the others have times.
         """
-        known = np.ones(len(frame), dtype=bool)
+        visible = np.ones(len(frame), dtype=bool)
         if {"user_id", "item_id"} <= set(frame.columns):
             pairs = hidden.select("user_id", "item_id").unique().with_columns(hidden=True)
             joined = frame.select("user_id", "item_id").join(
                 pairs, on=["user_id", "item_id"], how="left", maintain_order="left"
             )
-            known &= joined["hidden"].is_null().to_numpy()
+            visible &= joined["hidden"].is_null().to_numpy()
         if "item_id" in frame.columns and self.kind == "new-items":
-            known &= ~_is_among(frame["item_id"], hidden["item_id"].unique())
+            visible &= ~_is_among(frame["item_id"], hidden["item_id"].unique())
         if "request_id" in frame.columns and "request_id" in hidden.columns:
-            known &= ~_is_among(frame["request_id"], hidden["request_id"].drop_nulls())
+            visible &= ~_is_among(frame["request_id"], hidden["request_id"].drop_nulls())
         if "time_ms" in frame.columns and self.data.has_times:
-            known &= self._is_before(frame, hidden)
-        return known
+            visible &= self._is_before(frame, hidden)
+        return visible
 
     def _is_before(self, frame: pl.DataFrame, hidden: pl.DataFrame) -> np.ndarray:
         """Return (rows,) bool: True for rows from before the first hidden event."""
@@ -143,7 +143,7 @@ class Split:
             raise DataError(f'queries of "{part}"?{nearest(part, ["valid", "test"])}')
         codes = self.part[self.data.sequences.events]
         target = codes == (VALID if part == "valid" else TEST)
-        known = (codes == TRAIN) | (codes == CONTEXT) | ((codes == VALID) & (part == "test"))
+        in_history = (codes == TRAIN) | (codes == CONTEXT) | ((codes == VALID) & (part == "test"))
         sequences = self.data.sequences
         targets = sequences.rows.keep(target)
         users = np.flatnonzero(targets.lengths)
@@ -155,11 +155,11 @@ class Split:
         now = None
         columns = {}
         if times is not None:
-            columns["times_ms"] = times.keep(known).take(users)
+            columns["times_ms"] = times.keep(in_history).take(users)
             target_times = times.keep(target).take(users)
             first = target_times.values[target_times.offsets[:-1]]
             now = np.full(len(users), first.min()) if self.kind == "time" else first
-        history = sequences.rows.keep(known).take(users)
+        history = sequences.rows.keep(in_history).take(users)
         ids = self.data.users.ids[users]
         return Queries(
             self.data.catalogue, history, ids, columns, now_ms=now, contexts=self.data.contexts(ids)
@@ -180,37 +180,40 @@ class Split:
                 ("dropped", DROPPED),
             ]
         }
-        out: dict[str, Any] = {
+        return {
             "kind": self.kind,
             **self.params,
             "hash": self.hash,
             "events": counts,
+            "users": {
+                "all": len(self.data.users),
+                "valid": len(np.unique(users[codes == VALID])),
+                "test": len(np.unique(users[codes == TEST])),
+            },
+            "test_targets_of_items_not_in_train": self._new_targets(codes),
+            "users_whose_target_a_tie_decides": self._tied_targets(codes),
         }
-        out["users"] = {
-            "all": len(self.data.users),
-            "valid": len(np.unique(users[codes == VALID])),
-            "test": len(np.unique(users[codes == TEST])),
-        }
-        learned = np.zeros(len(self.data.catalogue), dtype=bool)
-        learned[self.data.sequences.rows.values[codes == TRAIN]] = True
-        tests = self.data.sequences.rows.values[codes == TEST]
-        out["test_targets_of_items_not_in_train"] = (
-            round(float((~learned[tests]).mean()), 4) if len(tests) else 0.0
-        )
-        out["users_whose_target_a_tie_decides"] = self._tied_targets(codes)
-        return out
+
+    def _new_targets(self, codes: np.ndarray) -> float:
+        """Return the share of test targets whose item is not in the training part."""
+        items = self.data.sequences.rows.values
+        in_train = np.zeros(len(self.data.catalogue), dtype=bool)
+        in_train[items[codes == TRAIN]] = True
+        targets = items[codes == TEST]
+        return round(float((~in_train[targets]).mean()), 4) if len(targets) else 0.0
 
     def _tied_targets(self, codes: np.ndarray) -> float:
         """Return the share of test users whose target is decided by file order.
 
         Their first target has the time of an event of another part.
         """
-        kept = codes != DROPPED
-        codes, owners = codes[kept], self.data.sequences.rows.row_ids[kept]
+        used = codes != DROPPED
+        codes = codes[used]
+        owners = self.data.sequences.rows.row_ids[used]
         tests = len(np.unique(owners[codes == TEST]))
         if self.data.sequences.times_ms is None or not tests:
             return 0.0
-        times = self.data.sequences.times_ms.values[kept]
+        times = self.data.sequences.times_ms.values[used]
         edge = (
             (owners[1:] == owners[:-1])
             & (times[1:] == times[:-1])
@@ -381,8 +384,8 @@ def cold_start(
     kinds = np.repeat(kind, rows.lengths)
     position = np.repeat(rows.lengths, rows.lengths) - 1 - rows.from_end
     code = np.where(position < known, CONTEXT, DROPPED)
-    kept = (kinds == TRAIN) | (position == known)
-    code[kept] = kinds[kept]
+    is_target = (kinds == TRAIN) | (position == known)
+    code[is_target] = kinds[is_target]
     return _split(
         data, "cold-start", {"known": known, "valid": valid, "test": test, "seed": seed}, code
     )
@@ -454,12 +457,12 @@ def split_by(data: Dataset, kind: str, only: str | None = None, **params: Any) -
             raise DataError(f'a split by {kind} takes no "{name}".{nearest(name, options)}')
     if only is None:
         return MAKERS[kind](data, **params)
-    kept = data.where(only)
-    if not kept.any():
+    chosen = data.where(only)
+    if not chosen.any():
         raise DataError(f'no event fulfils "{only}"')
-    inner = MAKERS[kind](data.cut(kept), **params)
+    inner = MAKERS[kind](data.cut(chosen), **params)
     part = np.full(len(data.events), DROPPED, dtype=np.int8)
-    part[kept] = inner.part
+    part[chosen] = inner.part
     return Split(data, kind, {**inner.params, "only": only}, part)
 
 

@@ -36,11 +36,7 @@ def stats(data: Dataset) -> dict[str, Any]:
     cells = len(rows) * len(data.catalogue)
     pairs = rows.row_ids.astype(np.int64) * len(data.catalogue) + rows.values
     top = seen[: -(-len(seen) // 10)]
-    tied_share = tied_last = None
-    if times is not None:
-        ties = tied(times)
-        tied_share = float(ties.mean()) if events else 0.0
-        tied_last = float(ties[times.from_end == 0].mean()) if events else 0.0
+    tied_share, tied_last = _tied_shares(times)
     return {
         "users": len(rows),
         "items": len(data.catalogue),
@@ -57,6 +53,16 @@ def stats(data: Dataset) -> dict[str, Any]:
         "items_without_words": wordless(data),
         "top_items_share": float(top.sum() / events) if events else 0.0,
     }
+
+
+def _tied_shares(times: Ragged | None) -> tuple[float | None, float | None]:
+    """Return the share of tied events, and of users whose last event is tied."""
+    if times is None:
+        return None, None
+    if not len(times.values):
+        return 0.0, 0.0
+    ties = tied(times)
+    return float(ties.mean()), float(ties[times.from_end == 0].mean())
 
 
 def quantiles(counts: np.ndarray) -> dict[str, float]:

@@ -134,6 +134,12 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     for column, kind in table.columns.items():
         if column in frame.columns and frame.schema[column] != kind:
             frame = frame.with_columns(_cast(f"{name}.{column}", frame[column], kind))
+    _check_values(name, table, frame)
+    return frame
+
+
+def _check_values(name: str, table: Table, frame: pl.DataFrame) -> None:
+    """Raise DataError for an empty value or a repeated key."""
     for column in table.never_null:
         bad = frame[column].is_null()
         if bad.any():
@@ -144,7 +150,6 @@ def checked(name: str, frame: pl.DataFrame) -> pl.DataFrame:
     if table.key and frame[table.key].is_duplicated().any():
         twice = frame.filter(pl.col(table.key).is_duplicated())[table.key][0]
         raise DataError(f'{name}.{table.key} "{twice}" stands in several rows: one row each')
-    return frame
 
 
 def _cast(name: str, values: pl.Series, kind: pl.DataType) -> pl.Series:

@@ -53,7 +53,8 @@ FURTHEST = 18 * 3600  # seconds that any zone ever was from Greenwich, and some 
 NEARBY = 10 * 366 * DAY
 ZONE = r"\s*(?P<zone>Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
 CLOCK = (
-    r"(?:[T ,:]+(?P<hour>\d{1,2})(?::(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d+))?)?)?"
+    r"(?:[T ,:]+(?P<hour>\d{1,2})"
+    r"(?::(?P<minute>\d{2})(?::(?P<second>\d{2})(?:[.,](?P<part>\d+))?)?)?"
     r"\s*(?P<half>[AaPp]\.?[Mm]\.?)?)?"
 )
 DAY_NAME = r"^(?:[A-Za-z]{3,9}\.?,?\s+)?"
@@ -82,6 +83,10 @@ DATES = (
     r"^(?P<year>\d{4})[\s/.-]+" + MONTH + r"[\s/.-]+(?P<day>\d{1,2})" + CLOCK + ZONE,
 )
 SLASHED = r"^(?P<first>\d{1,2})[-/.](?P<second_number>\d{1,2})[-/.](?P<year>\d{4})" + CLOCK + ZONE
+IN_DIGITS = (
+    r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})?)?"
+    r"(?:(?P<second>\d{2})(?P<part>\d{3})?)?$"
+)
 FORMAT_PARTS = frozenset("aAbBhcCdDeFfgGHIjklmMnpPrRsSTtuUvVwWxXyYzZ%+")
 MONTHS = [
     "january",
@@ -104,13 +109,14 @@ MONTH_NUMBERS = {
 
 @dataclass(frozen=True)
 class Times:
-    """How a column of times was understood."""
+    """The units found in a column of times."""
 
     unit: str
     """The most frequent unit; "date" for written dates, "digits" for 202405011030."""
     counts: dict[str, int]
     """Rows of each unit."""
     notes: list[str] = field(default_factory=list)
+    """Remarks on what is odd."""
 
 
 def known_unit(unit: str | None) -> None:
@@ -323,33 +329,28 @@ def _offset(zone: pl.Series) -> np.ndarray:
 
 
 def resolved(
-    frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series
+    frame: pl.DataFrame, unit: str | None, label: str, lines: pl.Series
 ) -> tuple[pl.Series, Times]:
     """As `settled`, and refuse what only looks like times of a long time ago.
 
     Raises DataError where numbers, read by their size, lie before 1997 and another unit makes
     recent times of them, or where only another unit makes times of them at all.
     """
-    value, times = settled(frame, unit, place, lines)
+    value, times = settled(frame, unit, label, lines)
     if unit is not None or DIGITS in times.counts:
         return value, times
     numbers = (frame[KIND] == NUMBER) & frame[WHOLE].is_not_null()
     if not numbers.any():
         return value, times
     read = value.filter(numbers & value.is_not_null())
-    middle = None if len(read) * 2 < int(numbers.sum()) else int(read.median())  # type: ignore[arg-type]
+    middle = None
+    if len(read) * 2 >= int(numbers.sum()):
+        middle = int(read.median())  # type: ignore[arg-type]
     if middle is not None and middle >= OLD:
         return value, times
-    whole, part = frame[WHOLE].filter(numbers), frame[PART].filter(numbers)
-    options = {name: _instants(whole, part, name) for name in EPOCHS}
-    until = int((time.time() + 2 * 86400) * SECOND)
-    fitting = {
-        name: moments
-        for name, moments in options.items()
-        if moments.is_between(RECENT, until).fill_null(False).mean() >= MOST  # type: ignore[operator]
-    }
+    fitting = _recent_readings(frame.filter(numbers))
     if fitting:
-        raise DataError(_which_unit(place, frame, numbers, lines, value, times.unit, fitting))
+        raise DataError(_which_unit(label, frame, numbers, lines, value, times.unit, fitting))
     if middle is not None:
         note = (
             f"times lie about {_date(middle)}, read in {times.unit}: odd for a log; if that is"
@@ -359,8 +360,20 @@ def resolved(
     return value, times
 
 
+def _recent_readings(numbers: pl.DataFrame) -> dict[str, pl.Series]:
+    """Return the moments by each epoch that makes recent times of nearly all numbers."""
+    until = int((time.time() + 2 * 86400) * SECOND)
+    least = MOST * len(numbers)
+    readings = {name: _instants(numbers[WHOLE], numbers[PART], name) for name in EPOCHS}
+    return {
+        name: moments
+        for name, moments in readings.items()
+        if int(moments.is_between(RECENT, until).sum()) >= least
+    }
+
+
 def _which_unit(
-    place: str,
+    label: str,
     frame: pl.DataFrame,
     numbers: pl.Series,
     lines: pl.Series,
@@ -378,7 +391,7 @@ def _which_unit(
         if moments[0] is not None
     ]
     return (
-        f"{place}:{lines[row]}: the time {frame[WHOLE][row]} is {' or '.join(readings)}: say which"
+        f"{label}:{lines[row]}: the time {frame[WHOLE][row]} is {' or '.join(readings)}: say which"
         " it is, or give its format (--time-format)"
     )
 
@@ -388,7 +401,7 @@ def _date(nanoseconds: int) -> str:
 
 
 def settled(
-    frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series
+    frame: pl.DataFrame, unit: str | None, label: str, lines: pl.Series
 ) -> tuple[pl.Series, Times]:
     """Return (n,) nanoseconds from the columns of `parsed`, null for an absurd time.
 
@@ -401,7 +414,7 @@ def settled(
     notes: list[str] = []
     value = frame[WHOLE]
     if (frame[KIND] == DAY_MONTH).any():
-        value, notes = _day_and_month(frame, unit, place, lines)
+        value, notes = _day_and_month(frame, unit, label, lines)
     groups = {"date": (dated & value.is_between(FIRST, LAST)).fill_null(False)}
     result = value.set(~groups["date"], None)
     for name, moments in _number_readings(frame, unit).items():
@@ -413,11 +426,11 @@ def settled(
     main = max(counts, key=lambda name: counts[name], default=unit or "s")
     if len(counts) > 1:
         result = _near_the_usual(result, groups[main])
-        kept = {name: int((mask & result.is_not_null()).sum()) for name, mask in groups.items()}
-        counts = {name: kept[name] for name in counts if kept[name]}
+        near = {name: int((mask & result.is_not_null()).sum()) for name, mask in groups.items()}
+        counts = {name: near[name] for name in counts if near[name]}
         if len(counts) > 1:
-            shown = ", ".join(f"{counts[name]} in {name}" for name in counts)
-            notes.append(f"times are in several units ({shown}): each was read by its magnitude")
+            parts = ", ".join(f"{counts[name]} in {name}" for name in counts)
+            notes.append(f"times are in several units ({parts}): each was read by its magnitude")
     return result, Times(main, counts, notes)
 
 
@@ -465,10 +478,7 @@ def _from_digits(frame: pl.DataFrame) -> pl.Series | None:
     fits = lengths.is_in([8, 12, 14, 17]) | ((lengths == 10) & (frame[WHOLE] > soon))
     if not numbers.any() or int(fits.fill_null(False).sum()) < MOST * int(numbers.sum()):
         return None
-    groups = text.str.extract_groups(
-        r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})(?:(?P<hour>\d{2})(?P<minute>\d{2})?)?"
-        r"(?:(?P<second>\d{2})(?P<part>\d{3})?)?$"
-    ).struct.unnest()
+    groups = text.str.extract_groups(IN_DIGITS).struct.unnest()
     groups = groups.with_columns(
         pl.col("minute").fill_null(pl.when(pl.col("hour").is_not_null()).then(pl.lit("00"))),
         pl.lit(None, pl.String).alias("half"),
@@ -480,7 +490,7 @@ def _from_digits(frame: pl.DataFrame) -> pl.Series | None:
 
 
 def _day_and_month(
-    frame: pl.DataFrame, unit: str | None, place: str, lines: pl.Series
+    frame: pl.DataFrame, unit: str | None, label: str, lines: pl.Series
 ) -> tuple[pl.Series, list[str]]:
     """Return the values with dates such as 13/05/2014 resolved, the same way in all rows."""
     slashed = frame[KIND] == DAY_MONTH
@@ -502,7 +512,7 @@ def _day_and_month(
             else "no other date of the column tells"
         )
         raise DataError(
-            f"{place}:{lines[row]}: day and month of this date cannot be told apart: it is {both},"
+            f"{label}:{lines[row]}: day and month of this date cannot be told apart: it is {both},"
             f" and {why}; write dates as 2014-05-01, or say which comes first (--time-unit"
             " day-first or month-first)"
         )

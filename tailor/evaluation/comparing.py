@@ -1,6 +1,4 @@
-"""Is one method better than another? Paired per user, corrected for many comparisons, with what
-could have been found.
-"""
+"""Compare methods: paired differences per user, corrected for many comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,9 +9,9 @@ import numpy as np
 from tailor.errors import DataError
 from tailor.evaluation.report import (
     Report,
-    known_names,
+    add_intervals,
+    check_names,
     mean_of_defined,
-    with_intervals,
     without_nan,
 )
 from tailor.evaluation.significance import (
@@ -30,9 +28,7 @@ LEVEL = 0.05
 
 @dataclass(frozen=True)
 class Comparison:
-    """The mean difference b - a of two methods over the same users, its interval, and how surely it
-    is not chance.
-    """
+    """Mean difference b - a of two methods over the same users, with interval and p-values."""
 
     a: str
     b: str
@@ -40,6 +36,7 @@ class Comparison:
     seen: str
     difference: float
     low: float
+    """95 % bootstrap interval of the difference."""
     high: float
     p: float
     p_holm: float
@@ -47,12 +44,12 @@ class Comparison:
     """Users for whom b is better."""
     losses: int
     p_bh: float = float("nan")
-    """Benjamini-Hochberg: the share of false alarms, instead of any at all."""
+    """p-value adjusted for the share of false alarms (Benjamini-Hochberg)."""
     detectable: float = float("nan")
-    """The smallest true difference that this test would find in 4 of 5 cases."""
+    """Smallest true difference that this test finds in 4 of 5 cases."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return cast(dict[str, Any], without_nan(asdict(self)))
 
     @property
@@ -64,70 +61,82 @@ def compare(
     report: Report,
     baseline: str,
     metrics: Sequence[str] | None = None,
-    seen: str = "removed",
+    seen: str | Sequence[str] = "removed",
     seed: int = 0,
     kind: str = "permutation",
 ) -> list[Comparison]:
-    """Every other method against `baseline`, paired per user, p-values corrected by Holm over all
-    comparisons made here.
+    """Compare every other method with `baseline`, paired per user.
 
-    `kind` of test: permutation, bootstrap, t or wilcoxon (`significance.paired_test`). All
-    comparisons share their draws. Raises DataError where some methods learned from "train" and
-    others from "train+valid": more data is no better method. Reports of separate runs: put them
-    together by `joined`.
+    `seen` names one or several treatments of seen items; `kind` a test of
+    `significance.paired_test`. P-values are corrected over all comparisons of one call, which share
+    their random draws. Raises DataError where some methods learned from "train" and others from
+    "train+valid", which would compare amounts of data. Reports of separate runs: join them with
+    `join_reports`.
     """
-    if baseline not in report.methods:
-        raise DataError(
-            f'no method "{baseline}" in this report; it has {", ".join(report.methods)}'
-        )
     metrics = report.metrics if metrics is None else metrics
-    known_names("metrics", metrics, report.metrics)
-    known_names("seen", (seen,), dict.fromkeys(how for _, how in report.results))
-    learned = {result.trained_on for result in report.results.values()} - {"other data", "unknown"}
-    if len(learned) > 1:
-        raise DataError(
-            f"some methods were trained on {' and some on '.join(sorted(learned))}: fit all on the"
-            " same part to compare them"
-        )
-    pairs = [
-        (method, metric) for metric in metrics for method in report.methods if method != baseline
-    ]
-    if not pairs:
-        return []
-    values = {
-        (method, metric): report.results[method, seen].per_user[metric]
-        for method in report.methods
+    treatments = (seen,) if isinstance(seen, str) else tuple(seen)
+    _check_comparable(report, baseline, metrics, treatments)
+    cases = [
+        (method, metric, treatment)
+        for treatment in treatments
         for metric in metrics
-    }
-    differences = np.stack(
-        [values[method, metric] - values[baseline, metric] for method, metric in pairs], axis=1
-    )
+        for method in report.methods
+        if method != baseline
+    ]
+    if not cases:
+        return []
+    columns = []
+    for method, metric, treatment in cases:
+        baseline_values = report.results[baseline, treatment].per_user[metric]
+        columns.append(report.results[method, treatment].per_user[metric] - baseline_values)
+    differences = np.stack(columns, axis=1)  # U, comparisons
     lows, highs = bootstrap(differences, seed=seed)
-    p = paired_tests(differences, seed=seed, kind=kind)
-    p_holm, p_bh = holm(p), benjamini_hochberg(p)
+    p_values = paired_tests(differences, seed=seed, kind=kind)
+    holm_values = holm(p_values)
+    bh_values = benjamini_hochberg(p_values)
     return [
         Comparison(
-            baseline,
-            method,
-            metric,
-            seen,
-            mean_of_defined(d := differences[:, at]),
-            float(lows[at]),
-            float(highs[at]),
-            float(p[at]),
-            float(p_holm[at]),
-            int((d > 0).sum()),
-            int((d < 0).sum()),
-            float(p_bh[at]),
-            detectable(d, LEVEL / len(pairs)),
+            a=baseline,
+            b=method,
+            metric=metric,
+            seen=treatment,
+            difference=mean_of_defined(column),
+            low=float(lows[i]),
+            high=float(highs[i]),
+            p=float(p_values[i]),
+            p_holm=float(holm_values[i]),
+            wins=int((column > 0).sum()),
+            losses=int((column < 0).sum()),
+            p_bh=float(bh_values[i]),
+            detectable=detectable(column, LEVEL / len(cases)),
         )
-        for at, (method, metric) in enumerate(pairs)
+        for i, ((method, metric, treatment), column) in enumerate(zip(cases, columns, strict=True))
     ]
 
 
-def joined(reports: Sequence[Report], seed: int = 0) -> Report:
-    """One report of methods that were run separately. Raises DataError where they are not of the
-    same split, part, users and metrics.
+def _check_comparable(
+    report: Report, baseline: str, metrics: Sequence[str], treatments: Sequence[str]
+) -> None:
+    """Raise DataError for names the report lacks and for methods trained on different parts."""
+    if baseline not in report.methods:
+        methods = ", ".join(report.methods)
+        raise DataError(f'no method "{baseline}" in this report; it has {methods}')
+    check_names("metrics", metrics, report.metrics)
+    check_names("seen", treatments, report.treatments)
+    parts = {result.trained_on for result in report.results.values()}
+    parts -= {"other data", "unknown"}
+    if len(parts) > 1:
+        raise DataError(
+            f"some methods were trained on {' and some on '.join(sorted(parts))}: fit all on the"
+            " same part to compare them"
+        )
+
+
+def join_reports(reports: Sequence[Report], seed: int = 0) -> Report:
+    """Return one report of methods that were run separately.
+
+    Raises DataError unless split, part, users, metrics and candidates are the same and the methods
+    have different names.
     """
     _refuse_mixing(reports)
     names = [name for report in reports for name in report.methods]
@@ -135,15 +144,16 @@ def joined(reports: Sequence[Report], seed: int = 0) -> Report:
         if names.count(name) > 1:
             raise DataError(f'two reports hold a method "{name}": give them different names')
     results = {key: result for report in reports for key, result in report.results.items()}
-    return with_intervals(replace(reports[0], results=results), seed)
+    return add_intervals(replace(reports[0], results=results), seed)
 
 
 def _refuse_mixing(reports: Sequence[Report]) -> None:
+    """Raise DataError unless all reports measured the same thing on the same users."""
     if not reports:
         raise DataError("there is no report to put together")
     first = reports[0]
     for other in reports[1:]:
-        for what, a, b in (
+        for label, a, b in (
             ("splits", first.split["hash"], other.split["hash"]),
             ("parts", first.part, other.part),
             ("metrics", first.metrics, other.metrics),
@@ -151,20 +161,22 @@ def _refuse_mixing(reports: Sequence[Report]) -> None:
         ):
             if a != b:
                 raise DataError(
-                    f"these are runs of different {what} ({a} and {b}): what they measured cannot"
+                    f"these are runs of different {label} ({a} and {b}): what they measured cannot"
                     " be compared"
                 )
         if first.user_ids != other.user_ids:
-            apart = sorted({*first.user_ids} ^ {*other.user_ids})
-            which = (
-                f"{len(apart)} of them are in one only, such as {apart[0]}"
-                if apart
-                else "their order differs"
-            )
             raise DataError(
-                f"these are runs of different users ({which}): what they measured cannot be"
-                " compared"
+                f"these are runs of different users ({_user_difference(first, other)}): what they"
+                " measured cannot be compared"
             )
+
+
+def _user_difference(first: Report, other: Report) -> str:
+    """Return in words how the users of two reports differ."""
+    unshared = sorted({*first.user_ids} ^ {*other.user_ids})
+    if not unshared:
+        return "their order differs"
+    return f"{len(unshared)} of them are in one only, such as {unshared[0]}"
 
 
 @dataclass(frozen=True)
@@ -175,7 +187,7 @@ class Repeated:
     metric: str
     seen: str
     means: tuple[float, ...]
-    """One a repeat."""
+    """Mean over users of each repeat."""
     mean: float
     deviation: float
     """Standard deviation of the means; NaN for one repeat."""
@@ -184,13 +196,14 @@ class Repeated:
     high: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return cast(dict[str, Any], without_nan(asdict(self)))
 
 
 def over_seeds(reports: Sequence[Report], seed: int = 0) -> list[Repeated]:
-    """The table of seeds: reports of the same methods fitted with other random states. Raises
-    DataError where anything else differs.
+    """Return the table of seeds from reports of the same methods, one report a random state.
+
+    Raises DataError where anything but the random state differs.
     """
     _refuse_mixing(reports)
     if any(set(report.results) != set(reports[0].results) for report in reports):

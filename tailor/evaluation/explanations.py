@@ -1,9 +1,8 @@
-"""Explanations put to the test: what happens to an item when the evidence named for it is taken out
-of the history.
+"""Test explanations by removing the evidence they name from the history.
 
-Nothing here believes an explanation: every figure comes from asking the method again. A history is
-taken apart by item, with all events of that item; `Query.exclude` stays as it was, so that what is
-taken out of the history does not come back as a recommendation.
+Every figure comes from asking the method again; no explanation is taken on trust. Removing an item
+removes all its events. `Query.exclude` stays as it was, so that a removed item does not come back
+as a recommendation.
 """
 
 import contextlib
@@ -11,6 +10,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,131 +21,135 @@ from tailor.data.queries import Rankings
 from tailor.errors import DataError, ModelError
 
 NOW = Run()
-DEPTH = 100  # places looked at; an item below them counts as gone
-DRAWS = 10  # random removals an explanation is compared with
-COVER = 0.5  # the strongest evidence, up to this share of the score, is what is taken out
+DEPTH = 100  # ranks that are looked at; an item below them counts as gone
+DRAWS = 10  # random removals that an explanation is compared with
+COVER = 0.5  # the strongest evidence, up to this share of the score, is removed
 LATEST = 200  # items of a history that are left out one by one
-# sets of items that are all tried before the search for a counterfactual turns greedy: any history
-# of up to 8 items
+# sets of items that are tried before the search for a counterfactual turns greedy: all sets of any
+# history of up to 8 items
 TRIES = 256
+
+Position = tuple[int, float] | None  # rank from 1 and score of an item; None below the depth
 
 
 @dataclass(frozen=True)
-class Fall:
-    """Where an item stands with the whole history, without its evidence, and without as many random
-    other events.
+class RankDrop:
+    """Ranks of an item with the whole history, without its evidence, and without random events.
 
-    Ranks start at 1; None: not among the first `DEPTH`. Random removals are given one by one.
+    As many random other events are removed as the evidence has. Ranks start at 1; None means below
+    the first `DEPTH`.
     """
 
     figure: float
-    """In [-1, 1]: 1: gone without the evidence, unmoved without others; 0: as without others; below
-    0: others matter more.
+    """From -1 to 1. 1: gone without the evidence, unmoved without others; 0: as without others;
+    below 0: others matter more.
     """
     removed: tuple[str, ...]
-    """The evidence taken out."""
+    """Item ids of the evidence that was removed."""
     rank: int | None
     score: float | None
     rank_without: int | None
     score_without: float | None
     ranks_random: tuple[int | None, ...]
+    """One rank per random removal."""
     scores_random: tuple[float | None, ...]
 
 
 @dataclass(frozen=True)
 class Counterfactual:
-    """The items of the history without which an item would not be among the first k."""
+    """Items of the history without which an item would not be among the first k."""
 
     item_id: str
     k: int
     removed: tuple[str, ...]
     """Empty: there are none, or the item is not among the first k anyway."""
     rank: int | None
-    """With the whole history, among the first k."""
+    """Rank with the whole history, among the first k."""
     is_smallest: bool
-    """Every smaller set was tried; else a smaller one may exist."""
+    """True if every smaller set was tried; else a smaller one may exist."""
 
     @property
     def is_found(self) -> bool:
         return bool(self.removed)
 
 
-def without(query: Query, item_ids: Iterable[str]) -> Query:
-    """The same query from a history without these items; whatever it excludes stays excluded."""
-    gone = set(item_ids)
-    return _keeping(query, [at for at, one in enumerate(query.history.item_ids) if one not in gone])
+def remove_items(query: Query, item_ids: Iterable[str]) -> Query:
+    """Return the query with a history without these items; its excluded items stay excluded."""
+    removed = set(item_ids)
+    events = [i for i, item_id in enumerate(query.history.item_ids) if item_id not in removed]
+    return _keep_events(query, events)
 
 
-def _keeping(query: Query, places: Sequence[int]) -> Query:
-    old = query.history
-    columns = {
-        name: None if (given := getattr(old, name)) is None else tuple(given[at] for at in places)
-        for name in ("times_ms", "actions", "values", "texts")
-    }
-    return replace(query, history=History(tuple(old.item_ids[at] for at in places), **columns))
+def _keep_events(query: Query, positions: Sequence[int]) -> Query:
+    """Return the query with only these positions of its history."""
+    history = query.history
+    columns = {}
+    for name in ("times_ms", "actions", "values", "texts"):
+        column = getattr(history, name)
+        columns[name] = None if column is None else tuple(column[i] for i in positions)
+    item_ids = tuple(history.item_ids[i] for i in positions)
+    return replace(query, history=History(item_ids, **columns))
 
 
-def standings(
+def item_positions(
     method: Recommender, queries: Sequence[Query], item_ids: Sequence[str], depth: int = DEPTH
-) -> list[tuple[int, float] | None]:
-    """For every query, rank and score of its item in a ranking of the whole catalogue; None: not
-    among the first `depth`.
+) -> list[Position]:
+    """Return rank and score of one item per query in a ranking of the whole catalogue.
+
+    None for an item that is not among the first `depth`.
     """
     if not queries:
         return []
     lists = Rankings.of(method.recommend(list(queries), depth))
-    hits = (lists.rows >= 0) & (lists.rows == lists.catalogue.rows(item_ids)[:, None])
-    at = np.where(hits.any(axis=1), hits.argmax(axis=1), -1).tolist()
+    wanted_rows = lists.catalogue.rows(item_ids)[:, None]
+    is_item = (lists.rows >= 0) & (lists.rows == wanted_rows)
+    columns = np.where(is_item.any(axis=1), is_item.argmax(axis=1), -1).tolist()
     return [
-        None if place < 0 else (place + 1, float(lists.scores[i, place]))
-        for i, place in enumerate(at)
+        None if column < 0 else (column + 1, float(lists.scores[i, column]))
+        for i, column in enumerate(columns)
     ]
 
 
 def leave_one_out(
     method: Recommender, query: Query, item_ids: Sequence[str], depth: int = DEPTH
 ) -> list[Explanation]:
-    """Explanations of these items by any recommender: how much of its score an item loses when one
-    item of the history is taken out.
+    """Explain items by the score they lose when one item of the history is removed.
 
-    Scores are compared among the items of one list, the first `depth` and those asked for. Only
-    losses count, and shares add up to 1; an item that loses nothing has no evidence. Of a long
-    history, the latest `LATEST` items are tried.
+    Works for any recommender. Scores are compared within one list of the first `depth` items and
+    those in question. Only losses count; shares add up to 1; an item that loses nothing has no
+    evidence. Of a long history, the latest `LATEST` items are tried.
     """
     causes = list(dict.fromkeys(reversed(query.history.item_ids)))[:LATEST]
     if not causes or not item_ids:
-        return [Explanation(one) for one in item_ids]
-    listed = method.recommend([query], depth)[0].ids
-    together = tuple(dict.fromkeys((*listed, *item_ids)))
-    only = Ranking(together, np.arange(len(together), 0, -1, dtype=np.float32))
-    asked = [query, *(without(query, (cause,)) for cause in causes)]
-    answers = method.recommend(asked, len(together), [only] * len(asked))
-    scores = [dict(zip(one.ids, one.scores.tolist(), strict=True)) for one in answers]
-    floor = min((min(one.values()) for one in scores if one), default=0.0)
-    floor = min(floor, 0.0)  # what is not answered any more has lost all
-    out = []
+        return [Explanation(item_id) for item_id in item_ids]
+    first_ids = method.recommend([query], depth)[0].ids
+    candidate_ids = tuple(dict.fromkeys((*first_ids, *item_ids)))
+    descending = np.arange(len(candidate_ids), 0, -1, dtype=np.float32)
+    candidates = Ranking(candidate_ids, descending)
+    queries = [query, *(remove_items(query, (cause,)) for cause in causes)]
+    rankings = method.recommend(queries, len(candidate_ids), [candidates] * len(queries))
+    scores = [dict(zip(ranking.ids, ranking.scores.tolist(), strict=True)) for ranking in rankings]
+    lowest = min((min(by_id.values()) for by_id in scores if by_id), default=0.0)
+    lowest = min(lowest, 0.0)  # an item that is not returned any more has lost all
+    explanations = []
     for item_id in item_ids:
-        full = scores[0].get(item_id, floor)
-        lost = np.array([max(full - one.get(item_id, floor), 0.0) for one in scores[1:]])
-        shares = lost / lost.sum() if lost.sum() > 0 else lost
-        order = np.argsort(-shares, kind="stable").tolist()
-        out.append(
-            Explanation(
-                item_id,
-                tuple(
-                    Evidence("item", causes[at], float(shares[at]))
-                    for at in order
-                    if shares[at] > 0
-                ),
-            )
-        )
-    return out
+        full = scores[0].get(item_id, lowest)
+        losses = [max(full - by_id.get(item_id, lowest), 0.0) for by_id in scores[1:]]
+        explanations.append(Explanation(item_id, _evidence(causes, np.array(losses))))
+    return explanations
 
 
-def explained(
+def _evidence(causes: Sequence[str], losses: np.ndarray) -> tuple[Evidence, ...]:
+    """Return the causes with a loss, largest first, with their shares of all losses (c,)."""
+    shares = losses / losses.sum() if losses.sum() > 0 else losses
+    order = np.argsort(-shares, kind="stable").tolist()
+    return tuple(Evidence("item", causes[i], float(shares[i])) for i in order if shares[i] > 0)
+
+
+def explain_rankings(
     method: Recommender, queries: Sequence[Query], rankings: Sequence[Ranking]
 ) -> list[list[Explanation]]:
-    """What the method itself says, or what leaving one out shows where it cannot explain."""
+    """Return the method's own explanations, or those of `leave_one_out` if it has none."""
     if method.explains():
         # a pipeline can explain, but perhaps not with these parts
         with contextlib.suppress(ModelError):
@@ -153,57 +157,72 @@ def explained(
     return [leave_one_out(method, queries[i], ranking.ids) for i, ranking in enumerate(rankings)]
 
 
-# --- faithfulness
-# --------------------------------------------------------------------------------------------------------------
+# ---- faithfulness
 
 
-def strongest(query: Query, explanation: Explanation, cover: float = COVER) -> tuple[str, ...]:
-    """The items of the history that the explanation names first, up to `cover` of the score; the
-    last of them may go beyond.
+def strongest_evidence(
+    query: Query, explanation: Explanation, cover: float = COVER
+) -> tuple[str, ...]:
+    """Return the history's items that the explanation names first, up to `cover` of the score.
+
+    The last of them may go beyond.
     """
-    known = set(query.history.item_ids)
-    named = [
-        one
-        for one in explanation.evidence
-        if one.kind == "item" and one.id in known and one.share > 0
-    ]
-    before = np.cumsum([0.0, *(one.share for one in named)])[:-1]
-    return tuple(one.id for one, sofar in zip(named, before, strict=True) if sofar < cover)
+    history = set(query.history.item_ids)
+    item_ids = []
+    covered = 0.0
+    for evidence in explanation.evidence:
+        is_item = evidence.kind == "item" and evidence.id in history
+        if is_item and evidence.share > 0 and covered < cover:
+            item_ids.append(evidence.id)
+            covered += evidence.share
+    return tuple(item_ids)
 
 
-def falls(
+class _Removal(NamedTuple):
+    """Queries that test one explanation, as a slice of all queries of a batch."""
+
+    explanation: int
+    """Index of the explanation."""
+    removed: tuple[str, ...]
+    start: int
+    """Index of the whole query; the one without evidence and the random ones follow."""
+    stop: int
+
+
+def rank_drops(
     method: Recommender,
     queries: Sequence[Query],
     explanations: Sequence[Explanation],
     run: Run = NOW,
     draws: int = DRAWS,
     cover: float = COVER,
-) -> list[Fall | None]:
-    """`faithfulness` for many queries in one go, one explanation a query."""
+) -> list[RankDrop | None]:
+    """Return `faithfulness` for many queries at once, one explanation per query."""
     if draws < 1 or not 0 < cover <= 1:
         raise DataError(
             f"draws is {draws}, cover {cover}: draws from 1, cover above 0 and at most 1"
         )
-    asked: list[Query] = []
-    items: list[str] = []
-    # explanation's place, what is removed, where its queries start, how many random ones
-    plans = []
+    batch: list[Query] = []
+    item_ids: list[str] = []
+    removals: list[_Removal] = []
     for i, explanation in enumerate(explanations):
         query = queries[i]
-        named = strongest(query, explanation, cover)
-        random = _random_removals(query, named, explanation.item_id, run, draws)
-        if not random:
-            continue
-        plans.append((i, named, len(asked), len(random)))
-        asked += [query, without(query, named), *random]
-        items += [explanation.item_id] * (2 + len(random))
-    found = standings(method, asked, items)
-    out: list[Fall | None] = [None] * len(explanations)
-    for i, named, start, n in plans:
-        places = found[start : start + 2 + n]
-        if any(places):
-            out[i] = _fall(named, places[0], places[1], places[2:])
-    return out
+        removed = strongest_evidence(query, explanation, cover)
+        random = _random_removals(query, removed, explanation.item_id, run, draws)
+        if random:
+            stop = len(batch) + 2 + len(random)
+            removals.append(_Removal(i, removed, len(batch), stop))
+            batch += [query, remove_items(query, removed), *random]
+            item_ids += [explanation.item_id] * (2 + len(random))
+    positions = item_positions(method, batch, item_ids)
+    drops: list[RankDrop | None] = [None] * len(explanations)
+    for removal in removals:
+        with_all, without_evidence, *without_random = positions[removal.start : removal.stop]
+        if any((with_all, without_evidence, *without_random)):
+            drops[removal.explanation] = _rank_drop(
+                removal.removed, with_all, without_evidence, without_random
+            )
+    return drops
 
 
 def faithfulness(
@@ -213,19 +232,18 @@ def faithfulness(
     run: Run = NOW,
     draws: int = DRAWS,
     cover: float = COVER,
-) -> Fall | None:
-    """How far the item falls without the evidence, against how far it falls without as many random
-    other events.
+) -> RankDrop | None:
+    """Compare an item's drop without its evidence with that without random other events.
 
-    An item at rank r stands at 1 / log2(1 + r), the discount of NDCG; below the first `DEPTH` it
-    stands at 0. The figure is the mean standing without random events minus the standing without
-    the evidence, divided by the highest of the two and the full standing; in [-1, 1]. The evidence
-    taken out is the strongest, up to `cover` of the score. None where there is nothing to compare:
-    the explanation names no item of the history, no other event is left to draw, or the item is
-    always below the first `DEPTH`. All draws are made where they are no more than `draws`; else
-    they are keyed by (seed, request id, item).
+    The height of an item at rank r is 1 / log2(1 + r), the discount of NDCG, and 0 below the first
+    `DEPTH`. The figure is the mean height without random events minus the height without the
+    evidence, divided by the highest of the two and the full height; from -1 to 1. The strongest
+    evidence up to `cover` of the score is removed. None where there is nothing to compare: the
+    explanation names no item of the history, no other event is left to draw, or the item is always
+    below the first `DEPTH`. All random removals are tried where they are no more than `draws`; else
+    they are drawn by (seed, request id, user id, item).
     """
-    return falls(method, [query], [explanation], run, draws, cover)[0]
+    return rank_drops(method, [query], [explanation], run, draws, cover)[0]
 
 
 def with_faithfulness(
@@ -235,136 +253,142 @@ def with_faithfulness(
     run: Run = NOW,
     draws: int = DRAWS,
 ) -> list[list[Explanation]]:
-    """The same explanations with `Explanation.faithfulness` filled in."""
-    flat = [(queries[i], one) for i, of_query in enumerate(explanations) for one in of_query]
-    figures = iter(
-        falls(method, [query for query, _ in flat], [one for _, one in flat], run, draws)
+    """Return the explanations with `Explanation.faithfulness` filled in."""
+    pairs = [(queries[i], entry) for i, entries in enumerate(explanations) for entry in entries]
+    drops = rank_drops(
+        method, [query for query, _ in pairs], [entry for _, entry in pairs], run, draws
     )
+    figures = iter([None if drop is None else drop.figure for drop in drops])
     return [
-        [
-            replace(one, faithfulness=None if (fall := next(figures)) is None else fall.figure)
-            for one in of_query
-        ]
-        for of_query in explanations
+        [replace(entry, faithfulness=next(figures)) for entry in entries]
+        for entries in explanations
     ]
 
 
 def _random_removals(
-    query: Query, named: Sequence[str], item_id: str, run: Run, draws: int
+    query: Query, evidence: Sequence[str], item_id: str, run: Run, draws: int
 ) -> list[Query]:
-    """The query without as many other events as `named` has, several times; fewer where there are
-    not as many.
+    """Return queries without as many other events as the evidence has.
+
+    Fewer events where the history has not as many others.
     """
-    evidence = set(named)
-    others = [at for at, one in enumerate(query.history.item_ids) if one not in evidence]
-    n = min(len(query.history) - len(others), len(others))
+    evidence_ids = set(evidence)
+    item_ids = query.history.item_ids
+    others = [i for i, other_id in enumerate(item_ids) if other_id not in evidence_ids]
+    n = min(len(item_ids) - len(others), len(others))
     if not n:
         return []
+    removals: list[Sequence[int]]
     if math.comb(len(others), n) <= draws:
-        sets: list[Sequence[int]] = list(itertools.combinations(others, n))
+        removals = list(itertools.combinations(others, n))
     else:
         rng = run.rng("faithfulness", query.request_id or "", query.user_id or "", item_id)
-        sets = [rng.choice(others, n, replace=False).tolist() for _ in range(draws)]
-    every = np.arange(len(query.history))
-    return [_keeping(query, np.delete(every, gone).tolist()) for gone in sets]
+        removals = [rng.choice(others, n, replace=False).tolist() for _ in range(draws)]
+    positions = np.arange(len(item_ids))
+    return [_keep_events(query, np.delete(positions, removal).tolist()) for removal in removals]
 
 
-def _fall(
-    named: tuple[str, ...],
-    full: tuple[int, float] | None,
-    evidence: tuple[int, float] | None,
-    random: Sequence[tuple[int, float] | None],
-) -> Fall:
-    ours, theirs = _height(evidence), float(np.mean([_height(one) for one in random]))
-    top = max(ours, theirs, _height(full))
-    parts = [(None, None) if one is None else one for one in (full, evidence, *random)]
-    ranks, scores = [rank for rank, _ in parts], [score for _, score in parts]
-    return Fall(
-        (theirs - ours) / top,
-        named,
-        ranks[0],
-        scores[0],
-        ranks[1],
-        scores[1],
-        tuple(ranks[2:]),
-        tuple(scores[2:]),
+def _rank_drop(
+    removed: tuple[str, ...],
+    with_all: Position,
+    without_evidence: Position,
+    without_random: Sequence[Position],
+) -> RankDrop:
+    """Return the drop of an item from its positions."""
+    evidence_height = _height(without_evidence)
+    random_height = float(np.mean([_height(position) for position in without_random]))
+    highest = max(evidence_height, random_height, _height(with_all))
+    rank, score = with_all or (None, None)
+    rank_without, score_without = without_evidence or (None, None)
+    return RankDrop(
+        figure=(random_height - evidence_height) / highest,
+        removed=removed,
+        rank=rank,
+        score=score,
+        rank_without=rank_without,
+        score_without=score_without,
+        ranks_random=tuple(None if entry is None else entry[0] for entry in without_random),
+        scores_random=tuple(None if entry is None else entry[1] for entry in without_random),
     )
 
 
-def _height(standing: tuple[int, float] | None) -> float:
-    return 0.0 if standing is None else 1 / math.log2(1 + standing[0])
+def _height(position: Position) -> float:
+    """Return the discount of NDCG at a rank, 0 for None."""
+    return 0.0 if position is None else 1 / math.log2(1 + position[0])
 
 
-# --- counterfactuals
-# -----------------------------------------------------------------------------------------------------------
+# ---- counterfactuals
 
 
 def counterfactual(
     method: Recommender, query: Query, item_id: str, k: int = 10, tries: int = TRIES
 ) -> Counterfactual:
-    """The smallest set of the history's items without which `item_id` would not be among the first
-    k.
+    """Find the smallest set of the history's items that keeps an item among the first k.
 
-    Sets are tried from small to large while all sets of a size fit into `tries`: what is found
-    there is the smallest (of equally small ones, the one that says most for the item). Beyond,
-    items are taken out in the order of what they contribute until the item is gone, and then those
-    that can be spared are put back, `tries` of them looked at. Every answer has been seen to hold
-    by asking the method.
+    Sets are tried from small to large while all sets of a size fit into `tries`; a set found so is
+    the smallest (of equally small ones, the strongest evidence). Beyond, items are removed in order
+    of their contribution until the item is gone, and those that are not needed are put back, with
+    `tries` attempts. Every result was confirmed by asking the method.
     """
-    base = standings(method, [query], [item_id], k)[0]
-    causes = _by_contribution(method, query, item_id) if base else []
-    if base is None or not causes:
-        return Counterfactual(item_id, k, (), base[0] if base else None, True)
+    position = item_positions(method, [query], [item_id], k)[0]
+    if position is None:
+        return Counterfactual(item_id, k, (), None, True)
+    causes = _items_by_contribution(method, query, item_id)
 
     def is_gone(sets: Sequence[Sequence[str]]) -> list[bool]:
-        return [
-            one is None
-            for one in standings(
-                method, [without(query, gone) for gone in sets], [item_id] * len(sets), k
-            )
-        ]
+        queries = [remove_items(query, removed) for removed in sets]
+        positions = item_positions(method, queries, [item_id] * len(sets), k)
+        return [position is None for position in positions]
 
-    left = tries
+    tries_left = tries
     for size in range(1, len(causes) + 1):
-        left -= math.comb(len(causes), size)
-        if left < 0:
-            return Counterfactual(item_id, k, _greedy(causes, is_gone, tries), base[0], False)
+        tries_left -= math.comb(len(causes), size)
+        if tries_left < 0:
+            removed = _remove_greedily(causes, is_gone, tries)
+            return Counterfactual(item_id, k, removed, position[0], False)
         sets = list(itertools.combinations(causes, size))  # strongest first
         gone = is_gone(sets)
         if any(gone):
-            return Counterfactual(item_id, k, sets[gone.index(True)], base[0], True)
-    return Counterfactual(item_id, k, (), base[0], True)
+            return Counterfactual(item_id, k, sets[gone.index(True)], position[0], True)
+    return Counterfactual(item_id, k, (), position[0], True)
 
 
-def _greedy(
+def _remove_greedily(
     causes: Sequence[str], is_gone: Callable[[Sequence[Sequence[str]]], list[bool]], tries: int
 ) -> tuple[str, ...]:
-    """The first so many causes whose absence moves the item (found by doubling and halving),
-    without those that can be spared.
+    """Return the shortest prefix of causes that removes the item, without unneeded ones.
+
+    The length is found by doubling, then by bisection.
     """
     sizes = [*(2**n for n in range((len(causes) - 1).bit_length())), len(causes)]
     gone = is_gone([causes[:n] for n in sizes])
     if not any(gone):
         return ()
-    at = gone.index(True)
-    low, high = (sizes[at - 1] if at else 0), sizes[at]
+    first = gone.index(True)
+    low = sizes[first - 1] if first else 0
+    high = sizes[first]
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if is_gone([causes[:middle]])[0] else (middle, high)
-    kept = list(causes[:high])
-    for one in kept[::-1][:tries]:  # the weakest is spared first
-        fewer = [other for other in kept if other != one]
+        if is_gone([causes[:middle]])[0]:
+            high = middle
+        else:
+            low = middle
+    removed = list(causes[:high])
+    for cause in removed[::-1][:tries]:  # the weakest is put back first
+        fewer = [other for other in removed if other != cause]
         if fewer and is_gone([fewer])[0]:
-            kept = fewer
-    return tuple(kept)
+            removed = fewer
+    return tuple(removed)
 
 
-def _by_contribution(method: Recommender, query: Query, item_id: str) -> list[str]:
-    """All items of the history: those that the explanation names, strongest first, then the others,
-    latest first.
-    """
-    only = Ranking((item_id,), np.ones(1, np.float32))
-    reasons = explained(method, [query], [only])[0][0]
-    known = dict.fromkeys(reversed(query.history.item_ids))
-    named = [one.id for one in reasons.evidence if one.kind == "item" and one.id in known]
-    return list(dict.fromkeys((*named, *known)))
+def _items_by_contribution(method: Recommender, query: Query, item_id: str) -> list[str]:
+    """Return all items of the history: the evidence, strongest first, then the latest."""
+    candidates = Ranking((item_id,), np.ones(1, np.float32))
+    explanation = explain_rankings(method, [query], [candidates])[0][0]
+    latest_first = dict.fromkeys(reversed(query.history.item_ids))
+    evidence_ids = [
+        evidence.id
+        for evidence in explanation.evidence
+        if evidence.kind == "item" and evidence.id in latest_first
+    ]
+    return list(dict.fromkeys((*evidence_ids, *latest_first)))

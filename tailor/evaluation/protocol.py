@@ -1,6 +1,4 @@
-"""The one protocol: full ranking over the whole catalogue, with and without the items already seen,
-every user's values kept.
-"""
+"""Evaluate recommenders by full ranking, with and without the items already seen."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,28 +11,36 @@ from tailor.data.arrays import Ragged
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.comparing import Comparison, compare, joined
+from tailor.evaluation.comparing import Comparison, compare, join_reports
 from tailor.evaluation.report import (
     Report,
     Result,
-    known_depths,
-    known_names,
+    add_intervals,
+    check_depths,
+    check_names,
     mean_of_defined,
-    with_intervals,
 )
-from tailor.evaluation.runs import Candidates, GivenLists
+from tailor.evaluation.runs import Candidates, ExternalRun
 from tailor.metrics.battery import per_user
 from tailor.metrics.discovery import long_tail, long_tail_share, personalisation
 from tailor.metrics.lists import coverage, gini, novelty
 from tailor.metrics.ranking import PER_USER, hits
 
 SEEN = ("removed", "kept")
-# what people ask for together
-__all__ = ["Comparison", "Report", "Result", "compare", "evaluate", "joined", "refuse_seen_targets"]
+# names that are usually imported together
+__all__ = [
+    "Comparison",
+    "Report",
+    "Result",
+    "compare",
+    "evaluate",
+    "join_reports",
+    "refuse_seen_targets",
+]
 
 
 def evaluate(
-    methods: Recommender | Mapping[str, Recommender | GivenLists],
+    methods: Recommender | Mapping[str, Recommender | ExternalRun],
     split: Split,
     part: str = "test",
     k: Sequence[int] = (10,),
@@ -43,56 +49,78 @@ def evaluate(
     run: Run = Run(),
     candidates: Candidates | None = None,
 ) -> Report:
-    """Measure fitted recommenders on the users of a split's part ("test", or "valid" while settings
-    are chosen).
+    """Measure fitted recommenders on the users of a split's part.
 
-    The whole catalogue is ranked, once with the items of the user's history removed and once with
-    them kept; lists too short count as misses. `candidates` (`given.candidates_of`, `sampled`,
-    `only_new_items`) restricts what may be chosen, and the report says so. `GivenLists` are judged
-    as they are. Raises ModelError for a method that learned from the events it would be judged by.
+    `part` is "test", or "valid" while settings are chosen. The whole catalogue is ranked, once with
+    the items of the user's history removed and once with them kept; lists shorter than k count as
+    misses. `candidates` (`runs.candidates_of`, `sampled`, `only_new_items`) restricts what may be
+    recommended, and the report says so. An `ExternalRun` is measured as it is. Raises ModelError
+    for a method that may have learned from the targets.
     """
-    named = {methods.name: methods} if isinstance(methods, Recommender) else dict(methods)
-    if not named:
+    named_methods = _check_arguments(methods, split, part, k, metrics, seen)
+    queries, targets = split.queries(part)
+    candidate_lists = None if candidates is None else candidates.over(queries)
+    users_by_item = item_users(split)
+    train_users = int((split.train.sequences.rows.lengths > 0).sum())
+    results: dict[tuple[str, str], Result] = {}
+    jobs = [(name, treatment) for name in named_methods for treatment in seen]
+    for name, treatment in run.progress(jobs, "evaluating", len(jobs)):
+        method = named_methods[name]
+        asked_queries = queries.without_history() if treatment == "removed" else queries
+        depth = _list_depth(method, split, max(k))
+        started = time.perf_counter()
+        lists = _recommend(method, asked_queries, depth, candidate_lists)
+        seconds = time.perf_counter() - started
+        item_rows = _rows_by_rank(lists, queries)
+        values = per_user(item_rows, targets.offsets, targets.values, k, metrics)
+        figures = _list_figures(
+            lists.reindexed(queries.catalogue), lists.lengths, users_by_item, train_users, max(k)
+        )
+        results[name, treatment] = Result(values, figures, seconds, trained_on(method, split))
+    report = Report(
+        split={name: value for name, value in split.report.items() if name != "cuts_ms"},
+        part=part,
+        user_ids=queries.user_ids.tolist(),
+        strata=strata(split, queries, targets),
+        results=results,
+        repeat_targets=_repeat_share(queries, targets.row_ids, targets.values),
+        ranked="the whole catalogue" if candidates is None else candidates.label,
+        reachable=_reachable_share(candidate_lists, targets),
+    )
+    return add_intervals(report, run.seed)
+
+
+def _check_arguments(
+    methods: Recommender | Mapping[str, Recommender | ExternalRun],
+    split: Split,
+    part: str,
+    k: Sequence[int],
+    metrics: Sequence[str],
+    seen: Sequence[str],
+) -> dict[str, Recommender | ExternalRun]:
+    """Return the methods by name, or raise for arguments that cannot be evaluated."""
+    if isinstance(methods, Recommender):
+        methods = {methods.name: methods}
+    if not methods:
         raise DataError("there is no method to evaluate")
-    known_depths(k)
-    known_names("metrics", metrics, PER_USER)
-    known_names("seen", seen, SEEN)
-    for method in named.values():
+    check_depths(k)
+    check_names("metrics", metrics, PER_USER)
+    check_names("seen", seen, SEEN)
+    for method in methods.values():
         if isinstance(method, Recommender):
             refuse_seen_targets(method, split, part)
-    queries, targets = split.queries(part)
-    given = None if candidates is None else candidates.over(queries)
-    known = item_users(split)
-    learned_users = int((split.train.sequences.rows.lengths > 0).sum())
-    results: dict[tuple[str, str], Result] = {}
-    jobs = [(name, how) for name in named for how in seen]
-    for name, how in run.progress(jobs, "evaluating", len(jobs)):
-        asked = queries.without_history() if how == "removed" else queries
-        started = time.perf_counter()
-        lists = _answer(named[name], asked, max(k), given)
-        seconds = time.perf_counter() - started
-        values = per_user(
-            _rows_in_place(lists, queries), targets.offsets, targets.values, k, metrics
-        )
-        of_lists = _of_lists(
-            lists.reindexed(queries.catalogue), lists.lengths, known, learned_users, max(k)
-        )
-        results[name, how] = Result(values, of_lists, seconds, trained_on(named[name], split))
-    report = Report(
-        {name: value for name, value in split.report.items() if name != "cuts_ms"},
-        part,
-        queries.user_ids.tolist(),
-        strata(split, queries, targets),
-        results,
-        _repeat_share(queries, targets.row_ids, targets.values),
-        "the whole catalogue" if candidates is None else candidates.label,
-        _reachable(given, targets),
-    )
-    return with_intervals(report, run.seed)
+    return dict(methods)
 
 
-def _answer(
-    method: Recommender | GivenLists, queries: Queries, k: int, candidates: Rankings | None
+def _list_depth(method: Recommender | ExternalRun, split: Split, k: int) -> int:
+    """Return how long lists can be: at most the catalogue of the split, where that is known."""
+    if trained_on(method, split) in ("train", "train+valid"):
+        return min(k, len(split.data.catalogue))
+    return k
+
+
+def _recommend(
+    method: Recommender | ExternalRun, queries: Queries, k: int, candidates: Rankings | None
 ) -> Rankings:
     if isinstance(method, Recommender):
         return method.recommend(queries, k, candidates)
@@ -104,29 +132,39 @@ def _answer(
     return method.answer(queries, k)
 
 
-def _reachable(candidates: Rankings | None, targets: Ragged) -> float:
-    """Share of the targets that stand among the candidates."""
+def _reachable_share(candidates: Rankings | None, targets: Ragged) -> float:
+    """Return the share of the targets that are among the candidates."""
     if candidates is None:
         return 1.0
-    found = hits(candidates.rows, targets.offsets, targets.values)
-    return round(float(found.sum() / max(len(targets.values), 1)), 4)
+    is_target = hits(candidates.rows, targets.offsets, targets.values)
+    return round(float(is_target.sum() / max(len(targets.values), 1)), 4)
 
 
-def _rows_in_place(lists: Rankings, queries: Queries) -> np.ndarray:
-    """(U, K) rows of the queries' catalogue; an item that it does not know leaves its place empty,
-    so that it is a miss.
+def _rows_by_rank(lists: Rankings, queries: Queries) -> np.ndarray:
+    """Return (U, K) rows of the queries' catalogue, -1 for items that it lacks.
+
+    An unknown item keeps its rank empty, so that it counts as a miss.
     """
-    to = lists.catalogue.mapping_to(queries.catalogue)
-    return lists.rows if to is None else np.where(lists.rows >= 0, to[lists.rows], -1)
+    new_rows = lists.catalogue.mapping_to(queries.catalogue)
+    if new_rows is None:
+        return lists.rows
+    return np.where(lists.rows >= 0, new_rows[lists.rows], -1)
 
 
-def trained_on(method: Method | GivenLists, split: Split) -> str:
-    if isinstance(method, GivenLists):
+def trained_on(method: Method | ExternalRun, split: Split) -> str:
+    """Return the part of this split that a method was fitted on.
+
+    "other data" for a method fitted elsewhere, "unknown" for an external run.
+    """
+    if isinstance(method, ExternalRun):
         return "unknown"
-    return next(
-        (one.part for one in method.trained_on_.chain() if one.split_hash == split.hash),
-        "other data",
-    )
+    parts = _parts_fitted_on(method, split)
+    return parts[0] if parts else "other data"
+
+
+def _parts_fitted_on(method: Method, split: Split) -> list[str]:
+    """Return the parts of this split in the chain of data that a method was fitted on."""
+    return [origin.part for origin in method.trained_on_.chain() if origin.split_hash == split.hash]
 
 
 def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
@@ -135,37 +173,34 @@ def refuse_seen_targets(method: Method, split: Split, part: str) -> None:
     if not may_hold_targets(method.trained_on_, split):
         return  # fitted on other data
     allowed = ("train",) if part == "valid" else ("train", "train+valid")
-    parts = [one.part for one in method.trained_on_.chain() if one.split_hash == split.hash]
+    parts = _parts_fitted_on(method, split)
     if not parts:
-        is_whole = method.trained_on_.split_hash is None
-        which = (
-            "the whole data set"
-            if is_whole
-            else "another split of the same data or of the data it was cut from"
-        )
+        if method.trained_on_.split_hash is None:
+            source = "the whole data set"
+        else:
+            source = "another split of the same data or of the data it was cut from"
         raise ModelError(
-            f"{method.name} was fitted on {which}, which may hold this split's targets: fit it on"
+            f"{method.name} was fitted on {source}, which may hold this split's targets: fit it on"
             " this split's train part"
         )
-    for seen in parts:
-        if seen not in allowed:
+    for fitted_part in parts:
+        if fitted_part not in allowed:
             raise ModelError(
-                f'{method.name} was fitted on "{seen}", which holds the {part} targets: fit it on'
-                f' "{allowed[0]}"'
+                f'{method.name} was fitted on "{fitted_part}", which holds the {part} targets: fit'
+                f' it on "{allowed[0]}"'
             )
 
 
 def item_users(split: Split) -> np.ndarray:
-    """(N,) number of users of the training part who have each item."""
+    """Return (N,) users of the training part per item."""
     rows = split.train.sequences.rows
-    pairs = np.unique(rows.row_ids * len(split.data.catalogue) + rows.values)
-    return np.bincount(
-        pairs % max(len(split.data.catalogue), 1), minlength=len(split.data.catalogue)
-    )
+    items = len(split.data.catalogue)
+    pairs = np.unique(rows.row_ids * items + rows.values)
+    return np.bincount(pairs % max(items, 1), minlength=items)
 
 
 def by_history(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """(U,) masks of users by how many events (U,) they have."""
+    """Return (U,) masks of users by their number of events (U,)."""
     return {
         "history 0": lengths == 0,
         "history 1-5": (lengths > 0) & (lengths <= 5),
@@ -175,45 +210,49 @@ def by_history(lengths: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def strata(split: Split, queries: Queries, targets: Ragged) -> dict[str, np.ndarray]:
-    """(U,) masks of users by the length of their history, and by how often their first target was
-    chosen in training.
+    """Return (U,) masks of users by length of history and by popularity of the first target.
 
     Head, middle and tail items hold the top 20 %, the middle 60 % and the last 20 % of the training
-    events.
+    events. Empty strata are left out.
     """
-    lengths = queries.histories.lengths
-    out = by_history(lengths)
+    masks = by_history(queries.histories.lengths)
     counts = np.bincount(split.train.sequences.rows.values, minlength=len(split.data.catalogue))
     order = np.argsort(-counts, kind="stable")
-    passed = np.cumsum(counts[order]) / max(counts.sum(), 1)
-    group = np.empty(len(counts), dtype=np.int8)
-    group[order] = np.searchsorted(
-        [0.2, 0.8], passed - counts[order] / max(counts.sum(), 1), side="right"
-    )
-    group[counts == 0] = 3
-    first = targets.values[targets.offsets[:-1]]
+    total = max(counts.sum(), 1)
+    share_before = (np.cumsum(counts[order]) - counts[order]) / total
+    groups = np.empty(len(counts), dtype=np.int8)
+    groups[order] = np.searchsorted([0.2, 0.8], share_before, side="right")
+    groups[counts == 0] = 3
+    first_targets = targets.values[targets.offsets[:-1]]
     names = ("target head", "target middle", "target tail", "target new")
-    out |= {name: group[first] == code for code, name in enumerate(names)}
-    return {name: mask for name, mask in out.items() if mask.any()}
+    masks |= {name: groups[first_targets] == code for code, name in enumerate(names)}
+    return {name: mask for name, mask in masks.items() if mask.any()}
 
 
-def _of_lists(
-    lists: Rankings, lengths: np.ndarray, known: np.ndarray, users: int, k: int
+def _list_figures(
+    lists: Rankings, lengths: np.ndarray, users_by_item: np.ndarray, train_users: int, k: int
 ) -> dict[str, float]:
-    items = len(known)
-    bits = novelty(lists.rows, known, users)
+    """Return figures of all lists together.
+
+    `lengths` (U,) of the lists before unknown items were dropped; `users_by_item` (N,) and
+    `train_users` count users of the training part.
+    """
+    items = len(users_by_item)
+    bits = novelty(lists.rows, users_by_item, train_users)
+    tail_shares = long_tail_share(lists.rows, long_tail(users_by_item))
     return {
         "coverage": coverage(lists.rows, items),
         "gini": gini(lists.rows, items),
         "novelty_bits": mean_of_defined(bits),
-        "tail_share": mean_of_defined(long_tail_share(lists.rows, long_tail(known))),
+        "tail_share": mean_of_defined(tail_shares),
         "personalisation": personalisation(lists.rows),
         "empty": float((lengths == 0).mean()),
         "short": float((lengths < k).mean()),
     }
 
 
-def _repeat_share(queries: Queries, owners: np.ndarray, targets: np.ndarray) -> float:
-    base = max(len(queries.catalogue), 1)
-    seen = queries.histories.row_ids * base + queries.histories.values
-    return round(float(np.isin(owners * base + targets, seen).mean()), 4)
+def _repeat_share(queries: Queries, target_users: np.ndarray, targets: np.ndarray) -> float:
+    """Return the share of targets that are in the history of their user."""
+    items = max(len(queries.catalogue), 1)
+    seen_pairs = queries.histories.row_ids * items + queries.histories.values
+    return round(float(np.isin(target_users * items + targets, seen_pairs).mean()), 4)

@@ -1,5 +1,7 @@
-"""The protocol for judged collections: queries with texts, items whose fit somebody judged, and
-perhaps a list to order for each.
+"""Evaluate search and reranking on judged collections.
+
+A judged collection has queries with texts, items with grades for a query, and perhaps a list of
+candidates per query.
 """
 
 import hashlib
@@ -8,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -25,9 +26,9 @@ from tailor.evaluation.report import (
     GIVEN,
     Report,
     Result,
-    known_depths,
-    known_names,
-    with_intervals,
+    add_intervals,
+    check_depths,
+    check_names,
 )
 from tailor.metrics.battery import per_user
 from tailor.metrics.graded import GRADED
@@ -37,31 +38,29 @@ CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
-    """A collection with judgements: its requests are the queries, and nothing of the judgements is
-    learned from.
-
-    `among`: what a query may be answered with: "" for all items, "candidates" for the list that
-    comes with it, or a column of the items that must equal the request's `context` (the turns of
-    one dialogue). `only`: a condition on the requests. `binary`: any grade above 0 counts as 1.
-    """
+class JudgedCollection:
+    """A data set with judgements whose requests are the queries; nothing is learned from it."""
 
     data: Dataset
     among: str = ""
+    """Items that a query may be answered with: "" for all, "candidates" for the list of the query,
+    or a column of the items that must equal the request's `context` (the turns of one dialogue).
+    """
     only: str | None = None
+    """Condition on the requests."""
     binary: bool = False
+    """True: any grade above 0 counts as 1."""
 
     def __post_init__(self) -> None:
-        for table in (
-            "requests",
-            "judgements",
-            *([CANDIDATES] if self.among == CANDIDATES else []),
-        ):
+        tables = ["requests", "judgements"]
+        if self.among == CANDIDATES:
+            tables.append(CANDIDATES)
+        for table in tables:
             if table not in self.data.tables:
                 raise DataError(
                     f'data set "{self.data.name}" has no table {table}: judged retrieval needs it'
                 )
-        if self.among not in ("", CANDIDATES) and self.among not in self.data.item_table.columns:
+        if self.among not in ("", CANDIDATES, *self.data.item_table.columns):
             raise DataError(
                 f'among is "{self.among}": write "candidates", or a column of the items'
                 f" ({', '.join(self.data.item_table.columns)})"
@@ -69,185 +68,187 @@ class Judged:
 
     @cached_property
     def hash(self) -> str:
-        about = json.dumps([self.data.content_hash, self.among, self.only, self.binary])
-        return hashlib.blake2b(about.encode(), digest_size=16).hexdigest()
+        """Hash of the content and the settings."""
+        content = json.dumps([self.data.content_hash, self.among, self.only, self.binary])
+        return hashlib.blake2b(content.encode(), digest_size=16).hexdigest()
 
     @cached_property
-    def asked(self) -> pl.DataFrame:
-        """request_id, text and context of the queries that have a judgement above 0, in the order
-        of the requests table.
-        """
-        requests, judgements = self.data.tables["requests"], self.data.tables["judgements"]
+    def queries(self) -> pl.DataFrame:
+        """request_id, text and context of the queries that have a judgement above 0."""
+        requests = self.data.tables["requests"]
         if self.only is not None:
             requests = requests.filter(pl.Series(Condition(self.only).holds(requests)))
-        good = judgements.filter(pl.col("grade") > 0)["query_id"].unique()
+        judgements = self.data.tables["judgements"]
+        answerable = judgements.filter(pl.col("grade") > 0)["query_id"].unique()
         requests = requests.filter(
-            pl.col("request_id").is_in(good.implode()) & pl.col("text").is_not_null()
+            pl.col("request_id").is_in(answerable.implode()) & pl.col("text").is_not_null()
         )
         if not len(requests):
+            condition = f' where "{self.only}"' if self.only else ""
             raise DataError(
-                f'data set "{self.data.name}" has no query with a judgement above 0'
-                + (f' where "{self.only}"' if self.only else "")
+                f'data set "{self.data.name}" has no query with a judgement above 0{condition}'
             )
-        return requests.select(
-            "request_id", "text", *(["context"] if "context" in requests.columns else [])
-        )
+        columns = ["request_id", "text"]
+        if "context" in requests.columns:
+            columns.append("context")
+        return requests.select(columns)
 
     @cached_property
     def judgements(self) -> tuple[Ragged, np.ndarray]:
-        """Judged item rows of every query, and their grades; of several grades of one item the
-        highest.
+        """Judged item rows of every query, and their grades (m,); the highest of several.
 
-        Judged items that the collection lacks have rows past its end: nobody can find them, and a
+        Judged items that the catalogue lacks have rows beyond it: no method can find them, but a
         perfect list would hold them.
         """
-        found = (
+        order = self.queries.select("request_id").with_row_index("query")
+        table = (
             self.data.tables["judgements"]
             .group_by("query_id", "item_id", maintain_order=True)
             .agg(pl.col("grade").max())
-            .join(
-                self.asked.select("request_id").with_row_index("at"),
-                left_on="query_id",
-                right_on="request_id",
-            )
-            .sort("at", maintain_order=True)
+            .join(order, left_on="query_id", right_on="request_id")
+            .sort("query", maintain_order=True)
         )
-        rows = self.data.catalogue.codes(found["item_id"]).astype(np.int64)
-        missing = rows < 0
-        rows[missing] = (
-            len(self.data.catalogue)
-            + np.unique(found["item_id"].to_numpy()[missing].astype(str), return_inverse=True)[1]
-        )
-        lengths = np.bincount(found["at"].to_numpy(), minlength=len(self.asked))
-        grades = found["grade"].cast(pl.Float64).to_numpy()
-        return Ragged.of_lengths(lengths, rows), (
-            (grades > 0).astype(np.float64) if self.binary else grades
-        )
+        rows = self.data.catalogue.codes(table["item_id"]).astype(np.int64)
+        is_missing = rows < 0
+        missing_ids = table["item_id"].to_numpy()[is_missing].astype(str)
+        _, codes = np.unique(missing_ids, return_inverse=True)
+        rows[is_missing] = len(self.data.catalogue) + codes
+        grades = table["grade"].cast(pl.Float64).to_numpy()
+        if self.binary:
+            grades = (grades > 0).astype(np.float64)
+        lengths = np.bincount(table["query"].to_numpy(), minlength=len(self.queries))
+        return Ragged.of_lengths(lengths, rows), grades
 
     @cached_property
     def candidates(self) -> list[Ranking] | None:
-        """What each query may be answered with; None for everything."""
+        """Items that each query may be answered with; None for all items."""
         if not self.among:
             return None
         if self.among == CANDIDATES:
-            listed = self.data.tables[CANDIDATES]
-            listed = (
-                listed.sort("rank")
-                if "rank" in listed.columns
-                else listed.sort("score", descending=True)
-            )
-            held = {
-                one: frame
-                for (one,), frame in listed.partition_by(
-                    "query_id", as_dict=True, maintain_order=True
-                ).items()
-            }
-            empty = listed.clear()
-            return [_ranking(held.get(one, empty)) for one in self.asked["request_id"]]
-        if "context" not in self.asked.columns:
+            return self._listed_candidates()
+        return self._context_candidates()
+
+    def _listed_candidates(self) -> list[Ranking]:
+        """Return the list of candidates of each query, best first."""
+        table = self.data.tables[CANDIDATES]
+        if "rank" in table.columns:
+            table = table.sort("rank")
+        else:
+            table = table.sort("score", descending=True)
+        parts = table.partition_by("query_id", as_dict=True, maintain_order=True)
+        lists = {query_id: _ranking(part) for (query_id,), part in parts.items()}
+        empty = _ranking(table.clear())
+        return [lists.get(query_id, empty) for query_id in self.queries["request_id"]]
+
+    def _context_candidates(self) -> list[Ranking]:
+        """Return the items whose column `among` equals the context of each query."""
+        if "context" not in self.queries.columns:
             raise DataError(
                 f'among is "{self.among}", which must equal the context of a request, and the'
                 " requests have none"
             )
-        table = self.data.item_table.select(
-            "item_id", pl.col(self.among).cast(pl.String).alias("of")
-        )
+        context = pl.col(self.among).cast(pl.String).alias("context")
+        table = self.data.item_table.select("item_id", context)
         groups = {
-            of: Ranking(tuple(frame["item_id"]), np.zeros(len(frame), np.float32))
-            for (of,), frame in table.partition_by("of", as_dict=True).items()
+            name: Ranking(tuple(part["item_id"]), np.zeros(len(part), np.float32))
+            for (name,), part in table.partition_by("context", as_dict=True).items()
         }
-        return [
-            groups.get(str(one), Ranking((), np.zeros(0, np.float32)))
-            for one in self.asked["context"]
-        ]
+        empty = Ranking((), np.zeros(0, np.float32))
+        return [groups.get(str(name), empty) for name in self.queries["context"]]
 
     def facts(self) -> dict[str, float | None]:
-        """How much there is to find."""
+        """Return sizes of the collection, and the share of relevant items among candidates."""
         rows, grades = self.judgements
-        positive = np.bincount(rows.row_ids, grades > 0, len(rows))
+        relevant_counts = np.bincount(rows.row_ids, grades > 0, len(rows))
         lists = self.candidates
-        within = None
+        mean_candidates = None
+        share = None
         if lists is not None:
-            found = [
-                len(
-                    set(one.ids)
-                    & set(
-                        self.data.catalogue.named(
-                            rows[at][grades[rows.offsets[at] : rows.offsets[at + 1]] > 0]
-                        )
-                    )
-                )
-                for at, one in enumerate(lists)
-            ]
-            within = float(np.sum(found) / max(positive.sum(), 1))
+            mean_candidates = float(np.mean([len(ranking.ids) for ranking in lists]))
+            reachable = sum(
+                len(set(ranking.ids) & self._relevant_ids(i)) for i, ranking in enumerate(lists)
+            )
+            share = float(reachable / max(relevant_counts.sum(), 1))
         return {
             "items": float(len(self.data.catalogue)),
-            "queries": float(len(self.asked)),
-            "fitting items a query": float(positive.mean()),
-            "items a query may be answered with": (
-                None if lists is None else float(np.mean([len(one) for one in lists]))
-            ),
-            "share of fitting items among them": within,
+            "queries": float(len(self.queries)),
+            "fitting items a query": float(relevant_counts.mean()),
+            "items a query may be answered with": mean_candidates,
+            "share of fitting items among them": share,
         }
 
+    def _relevant_ids(self, query: int) -> set[str]:
+        """Return the ids of the items with a grade above 0 for a query, by its index."""
+        rows, grades = self.judgements
+        query_grades = grades[rows.offsets[query] : rows.offsets[query + 1]]
+        relevant_rows = rows[query][query_grades > 0]
+        return set(self.data.catalogue.named(relevant_rows))
 
-def _ranking(frame: pl.DataFrame) -> Ranking:
-    scores = (
-        -np.arange(len(frame), dtype=np.float32)
-        if "score" not in frame.columns
-        else frame["score"].fill_null(0.0).to_numpy().astype(np.float32)
-    )
-    return Ranking(tuple(frame["item_id"]), scores)
+
+def _ranking(table: pl.DataFrame) -> Ranking:
+    """Return a table's items in its order, with its scores or descending ones."""
+    if "score" in table.columns:
+        scores = table["score"].fill_null(0.0).to_numpy().astype(np.float32)
+    else:
+        scores = -np.arange(len(table), dtype=np.float32)
+    return Ranking(tuple(table["item_id"]), scores)
 
 
 def evaluate_judged(
     methods: Mapping[str, Recommender],
-    judged: Judged,
+    judged: JudgedCollection,
     k: Sequence[int] = (10,),
     metrics: Sequence[str] = ("NDCG", "recall"),
     run: Run = Run(),
 ) -> Report:
-    """Answer every query by its text, and hold the answers against the judgements.
+    """Answer every query by its text and compare the answers with the judgements.
 
-    Metrics are those of `metrics.battery` (graded where there are grades). In the report, queries
-    stand where people do: intervals and tests are over queries.
+    Metrics are those of `metrics.battery`, graded where there are grades. In the report, queries
+    take the place of users: intervals and tests are over queries.
     """
-    known_names("metrics", metrics, {**PER_USER, **GRADED, "bpref": None})
+    check_names("metrics", metrics, {**PER_USER, **GRADED, "bpref": None})
     if not methods:
         raise DataError("there is no method to evaluate")
-    known_depths(k)
+    check_depths(k)
     queries = [
-        Query(text=text, request_id=one)
-        for one, text in judged.asked.select("request_id", "text").iter_rows()
+        Query(text=text, request_id=request_id)
+        for request_id, text in judged.queries.select("request_id", "text").iter_rows()
     ]
+    longest = max((len(ranking.ids) for ranking in judged.candidates or []), default=0)
+    depth = min(max(k), max(longest, len(judged.data.catalogue)))
     rows, grades = judged.judgements
     results = {}
     for name, method in run.progress(list(methods.items()), "evaluating", len(methods)):
         started = time.perf_counter()
-        lists = Rankings.of(method.recommend(queries, max(k), judged.candidates)).reindexed(
-            judged.data.catalogue
-        )
+        rankings = Rankings.of(method.recommend(queries, depth, judged.candidates))
+        lists = rankings.reindexed(judged.data.catalogue)
         seconds = time.perf_counter() - started
         values = per_user(lists.rows, rows.offsets, rows.values, k, metrics, grades=grades)
-        own: dict[str, float] = {
+        figures = {
             "empty": float((lists.lengths == 0).mean()),
             "short": float((lists.lengths < max(k)).mean()),
             "ms_a_query": 1000 * seconds / len(queries),
         }
-        results[name, GIVEN] = Result(values, own, seconds, "the collection")
-    about: dict[str, Any] = {
-        "kind": "judgements",
-        "hash": judged.hash,
-        "among": judged.among or "all items",
-        "only": judged.only,
-    }
-    everyone = {"all": np.ones(len(queries), dtype=bool)}
-    ranked = {"": "the whole collection", CANDIDATES: "the candidates given"}.get(
-        judged.among, f"items of the same {judged.among}"
+        results[name, GIVEN] = Result(values, figures, seconds, "the collection")
+    report = Report(
+        split={
+            "kind": "judgements",
+            "hash": judged.hash,
+            "among": judged.among or "all items",
+            "only": judged.only,
+        },
+        part="judged",
+        user_ids=judged.queries["request_id"].to_list(),
+        strata={"all": np.ones(len(queries), dtype=bool)},
+        results=results,
+        repeat_targets=0.0,
+        ranked=_ranked_items(judged.among),
     )
-    return with_intervals(
-        Report(
-            about, "judged", judged.asked["request_id"].to_list(), everyone, results, 0.0, ranked
-        ),
-        run.seed,
-    )
+    return add_intervals(report, run.seed)
+
+
+def _ranked_items(among: str) -> str:
+    """Return in words which items are ranked."""
+    if not among:
+        return "the whole collection"
+    return "the candidates given" if among == CANDIDATES else f"items of the same {among}"

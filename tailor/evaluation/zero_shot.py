@@ -1,6 +1,4 @@
-"""What a language model that has learned nothing of the data says of histories and items, told by
-their titles.
-"""
+"""Score items by a language model that was not trained on the data, from titles only."""
 
 from collections.abc import Sequence
 
@@ -24,22 +22,24 @@ BUDGET = 600  # tokens of a prompt
 
 
 def log_odds(model: LanguageModel, history: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """(K,) log p(yes) - log p(no) for each title after the titles of a history; the item asked
-    about stands in the prompt.
+    """Return (K,) log p(yes) - log p(no) for each title after the titles of a history.
+
+    The candidate's title is part of the prompt.
     """
     prompts = [CHOICE.filled(BUDGET, history=list(history), item=title).text for title in titles]
-    said = model.score([*prompts, *prompts], ["yes"] * len(prompts) + ["no"] * len(prompts))
-    odds: np.ndarray = said[: len(prompts)] - said[len(prompts) :]
-    return odds
+    n = len(prompts)
+    log_probabilities = model.score([*prompts, *prompts], ["yes"] * n + ["no"] * n)
+    return np.asarray(log_probabilities[:n] - log_probabilities[n:])
 
 
 def likelihoods(model: LanguageModel, history: Sequence[str], titles: Sequence[str]) -> np.ndarray:
-    """(K,) log-probability of each title as the answer, by character: else short titles would
-    always lead. No title but the history's stands in the prompt.
+    """Return (K,) log-probability per character of each title as the answer.
+
+    Without dividing by the length, short titles would always lead. The prompt holds the history's
+    titles only.
     """
     prompt = NEXT.filled(BUDGET, history=list(history)).text
     lengths = np.array([max(len(title), 1) for title in titles])
-    out: np.ndarray = (
-        model.score([prompt] * len(titles), [title or "?" for title in titles]) / lengths
-    )
-    return out
+    answers = [title or "?" for title in titles]
+    log_probabilities = model.score([prompt] * len(titles), answers)
+    return np.asarray(log_probabilities / lengths)

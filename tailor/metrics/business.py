@@ -1,8 +1,7 @@
-"""What recommendations do for a business, from columns of its log; a measure whose columns are
-missing is not computable, never 0.
+"""Business metrics from the columns of a log.
 
-Columns are (n,) arrays by name; `measures` runs all that a log allows. Rates are between 0 and 1;
-NaN where there is nothing to divide by.
+Columns are (n,) arrays by name; `measures` runs all that a log allows. A measure whose columns are
+missing is not computable, never 0. Rates are between 0 and 1; NaN where the divisor is 0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 DAY_MS = 86_400_000
-WINDOW_MS = 7 * DAY_MS  # within which an act counts as the fruit of a recommendation
+WINDOW_MS = 7 * DAY_MS  # an act within it is attributed to a recommendation
+Z_95 = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 @dataclass(frozen=True)
 class NotComputable:
-    """Stands in the place of a figure for which the log lacks columns."""
+    """Placeholder for a figure for which the log lacks columns."""
 
     missing: tuple[str, ...]
 
@@ -27,32 +27,32 @@ class NotComputable:
 def measures(
     log: Mapping[str, np.ndarray], names: Sequence[str] | None = None
 ) -> dict[str, float | NotComputable]:
-    """Every measure of MEASURES (or those named) that the columns of `log` allow. Raises ValueError
-    for a name there is not.
+    """Compute every measure of MEASURES, or those named, that the columns allow.
+
+    Raises ValueError for an unknown name.
     """
-    out: dict[str, float | NotComputable] = {}
+    figures: dict[str, float | NotComputable] = {}
     for name in MEASURES if names is None else names:
         if name not in MEASURES:
             raise ValueError(f'there is no measure "{name}"; known: {", ".join(MEASURES)}')
-        function, needs = MEASURES[name]
-        missing = tuple(column for column in needs if column not in log)
-        out[name] = (
-            NotComputable(missing)
-            if missing
-            else function(*(np.asarray(log[column]) for column in needs))
-        )
-    return out
+        function, columns = MEASURES[name]
+        missing = tuple(column for column in columns if column not in log)
+        if missing:
+            figures[name] = NotComputable(missing)
+        else:
+            figures[name] = function(*(np.asarray(log[column]) for column in columns))
+    return figures
 
 
-def _share(above: float, below: float) -> float:
-    return float(above / below) if below else float("nan")
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")
 
 
-# ---- one row an impression
+# ---- one row per impression
 
 
 def click_rate(clicked: np.ndarray) -> float:
-    """Clicks / impressions; `clicked` 0 or 1."""
+    """Clicks / impressions; `clicked` is 0 or 1."""
     return _share(clicked.sum(), len(clicked))
 
 
@@ -72,13 +72,13 @@ def revenue_per_mille(revenue: np.ndarray) -> float:
 
 
 def order_value(order_id: np.ndarray, revenue: np.ndarray) -> float:
-    """Revenue / orders; rows without a revenue belong to no order."""
-    paid = revenue > 0
-    return _share(revenue.sum(), len(np.unique(order_id[paid])))
+    """Revenue / orders; rows without revenue belong to no order."""
+    is_paid = revenue > 0
+    return _share(revenue.sum(), len(np.unique(order_id[is_paid])))
 
 
 def refund_rate(bought: np.ndarray, refunded: np.ndarray) -> float:
-    """Purchases given back / purchases."""
+    """Refunded purchases / purchases."""
     return _share((refunded * bought).sum(), bought.sum())
 
 
@@ -88,48 +88,59 @@ def mean_of(values: np.ndarray) -> float:
 
 
 def percentile_95(values: np.ndarray) -> float:
-    """What 95 % of a column's values do not exceed."""
+    """95th percentile of a column."""
     return float(np.quantile(values, 0.95)) if len(values) else float("nan")
 
 
-# ---- what was shown, joined with what was done
+# ---- impressions joined with acts
 
 
-def _touches(
-    shown: Sequence[np.ndarray], acts: Sequence[np.ndarray], window_ms: int
+def _attributed(
+    impressions: Sequence[np.ndarray], acts: Sequence[np.ndarray], window_ms: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(impressions,) bool: followed by an act of the same user on the same item in time, and
-    (acts,) bool: preceded by such an impression.
+    """Match impressions with later acts of the same user on the same item.
 
-    `shown` and `acts` are (user, item, time_ms) arrays. The last touch wins where there are
-    several, which changes no share.
+    `impressions` and `acts` are (user, item, time_ms) arrays. Returns (impressions,) bool: followed
+    by an act within the window; and (acts,) bool: preceded by such an impression. Attribution to
+    the last or the first of several impressions would not change these shares.
     """
-    pairs = np.stack([np.concatenate([shown[i], acts[i]]) for i in (0, 1)])
-    pair = np.unique(pairs, axis=1, return_inverse=True)[1].ravel()
-    n = len(shown[0])
+    users = np.concatenate([impressions[0], acts[0]])
+    items = np.concatenate([impressions[1], acts[1]])
+    codes = np.unique(np.stack([users, items]), axis=1, return_inverse=True)[1].ravel()
+    n = len(impressions[0])
+    shown_codes = codes[:n]
+    act_codes = codes[n:]
+    shown_ms = np.asarray(impressions[2])
+    act_ms = np.asarray(acts[2])
     return (
-        _within(pair[:n], np.asarray(shown[2]), pair[n:], np.asarray(acts[2]), window_ms),
-        _within(pair[n:], -np.asarray(acts[2]), pair[:n], -np.asarray(shown[2]), window_ms),
+        _has_match(shown_codes, shown_ms, act_codes, act_ms, window_ms),
+        _has_match(act_codes, -act_ms, shown_codes, -shown_ms, window_ms),
     )
 
 
-def _within(
-    pair: np.ndarray, start: np.ndarray, other_pair: np.ndarray, other: np.ndarray, window: int
+def _has_match(
+    codes: np.ndarray,
+    starts: np.ndarray,
+    other_codes: np.ndarray,
+    other_times: np.ndarray,
+    window: int,
 ) -> np.ndarray:
-    """Whether a time of the same pair lies in [start, start + window]."""
-    if not len(other):
-        return np.zeros(len(start), dtype=bool)
-    order = np.lexsort((other, other_pair))
-    low = min(int(other.min()), int(start.min(initial=0)))
-    span = max(int(other.max()), int(start.max(initial=0))) - low + 1
-    keys = other_pair[order].astype(np.int64) * span + (other[order] - low)
-    wanted = pair.astype(np.int64) * span + (start - low)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return (
-        (keys[at] >= wanted)
-        & (other_pair[order][at] == pair)
-        & (other[order][at] - start <= window)
-    )
+    """Return whether a time of the same code lies in [start, start + window]."""
+    if not len(other_times):
+        return np.zeros(len(starts), dtype=bool)
+    low = min(int(other_times.min()), int(starts.min(initial=0)))
+    high = max(int(other_times.max()), int(starts.max(initial=0)))
+    span = high - low + 1
+    order = np.lexsort((other_times, other_codes))
+    sorted_codes = other_codes[order]
+    sorted_times = other_times[order]
+    # one sorted number for each pair of code and time
+    sorted_keys = sorted_codes.astype(np.int64) * span + (sorted_times - low)
+    start_keys = codes.astype(np.int64) * span + (starts - low)
+    nearest = np.minimum(np.searchsorted(sorted_keys, start_keys), len(sorted_keys) - 1)
+    is_later = sorted_keys[nearest] >= start_keys
+    is_same = sorted_codes[nearest] == codes
+    return is_later & is_same & (sorted_times[nearest] - starts <= window)
 
 
 def adoption(
@@ -141,11 +152,10 @@ def adoption(
     act_time_ms: np.ndarray,
     window_ms: int = WINDOW_MS,
 ) -> float:
-    """Share of the users shown something who acted on something shown to them within the window
-    after it.
-    """
-    reached, _ = _touches((user, item, time_ms), (act_user, act_item, act_time_ms), window_ms)
-    return _share(len(np.unique(user[reached])), len(np.unique(user)))
+    """Share of users with impressions who acted on one of the items within the window."""
+    impressions = (user, item, time_ms)
+    is_followed, _ = _attributed(impressions, (act_user, act_item, act_time_ms), window_ms)
+    return _share(len(np.unique(user[is_followed])), len(np.unique(user)))
 
 
 def item_adoption(
@@ -157,9 +167,10 @@ def item_adoption(
     act_time_ms: np.ndarray,
     window_ms: int = WINDOW_MS,
 ) -> float:
-    """Share of the items shown on which somebody shown them acted within the window after it."""
-    reached, _ = _touches((user, item, time_ms), (act_user, act_item, act_time_ms), window_ms)
-    return _share(len(np.unique(item[reached])), len(np.unique(item)))
+    """Share of the items shown on which a user acted within the window after it."""
+    impressions = (user, item, time_ms)
+    is_followed, _ = _attributed(impressions, (act_user, act_item, act_time_ms), window_ms)
+    return _share(len(np.unique(item[is_followed])), len(np.unique(item)))
 
 
 def attributed_revenue(
@@ -172,9 +183,10 @@ def attributed_revenue(
     act_revenue: np.ndarray,
     window_ms: int = WINDOW_MS,
 ) -> float:
-    """Share of all revenue that came within the window after the item was shown to the buyer."""
-    _, touched = _touches((user, item, time_ms), (act_user, act_item, act_time_ms), window_ms)
-    return _share(act_revenue[touched].sum(), act_revenue.sum())
+    """Share of all revenue from acts within the window after the item was shown."""
+    impressions = (user, item, time_ms)
+    _, is_preceded = _attributed(impressions, (act_user, act_item, act_time_ms), window_ms)
+    return _share(act_revenue[is_preceded].sum(), act_revenue.sum())
 
 
 # ---- activity over time
@@ -184,65 +196,68 @@ def session_length_s(session: np.ndarray, time_ms: np.ndarray) -> float:
     """Mean seconds from the first to the last event of a session."""
     if not len(session):
         return float("nan")
-    _, code = np.unique(session, return_inverse=True)
-    first, last = np.full(code.max() + 1, time_ms.max()), np.full(code.max() + 1, time_ms.min())
-    np.minimum.at(first, code, time_ms)
-    np.maximum.at(last, code, time_ms)
-    return float((last - first).mean() / 1000)
+    _, codes = np.unique(session, return_inverse=True)
+    first_ms = np.full(codes.max() + 1, time_ms.max())
+    last_ms = np.full(codes.max() + 1, time_ms.min())
+    np.minimum.at(first_ms, codes, time_ms)
+    np.maximum.at(last_ms, codes, time_ms)
+    return float((last_ms - first_ms).mean() / 1000)
+
+
+def _distinct_pairs(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return (2, p) the distinct pairs of a's and b's codes, sorted by a."""
+    _, a_codes = np.unique(a, return_inverse=True)
+    _, b_codes = np.unique(b, return_inverse=True)
+    return np.unique(np.stack([a_codes.ravel(), b_codes.ravel()]), axis=1)
 
 
 def items_per_session(session: np.ndarray, item: np.ndarray) -> float:
-    """Mean number of distinct items of a session."""
-    pairs = np.unique(
-        np.stack([np.unique(one, return_inverse=True)[1].ravel() for one in (session, item)]),
-        axis=1,
-    )
-    return _share(pairs.shape[1], len(np.unique(session)))
+    """Mean number of distinct items per session."""
+    return _share(_distinct_pairs(session, item).shape[1], len(np.unique(session)))
 
 
 def return_time_days(user: np.ndarray, time_ms: np.ndarray) -> float:
-    """Median days from one day of a user's activity to the next; NaN where nobody came back."""
-    pairs = np.unique(
-        np.stack([np.unique(user, return_inverse=True)[1].ravel(), time_ms // DAY_MS]), axis=1
-    )
-    gaps = np.diff(pairs[1])[pairs[0, 1:] == pairs[0, :-1]]
+    """Median days between a user's active days; NaN where no user came back."""
+    _, user_codes = np.unique(user, return_inverse=True)
+    users, days = np.unique(np.stack([user_codes.ravel(), time_ms // DAY_MS]), axis=1)
+    gaps = np.diff(days)[users[1:] == users[:-1]]
     return float(np.median(gaps)) if len(gaps) else float("nan")
 
 
 def retention(user: np.ndarray, time_ms: np.ndarray, day: int) -> float:
-    """Share of users active exactly `day` days after their first day, of those whose day lies
-    inside the log.
+    """Share of users active exactly `day` days after their first day.
+
+    Of the users whose day lies inside the log.
     """
     if not len(user):
         return float("nan")
-    _, code = np.unique(user, return_inverse=True)
+    _, codes = np.unique(user, return_inverse=True)
     days = time_ms // DAY_MS
-    first = np.full(code.max() + 1, days.max())
-    np.minimum.at(first, code, days)
-    followed = first + day <= days.max()
-    back = np.zeros(len(first), dtype=bool)
-    back[code[days == first[code] + day]] = True
-    return _share((back & followed).sum(), followed.sum())
+    first_days = np.full(codes.max() + 1, days.max())
+    np.minimum.at(first_days, codes, days)
+    is_observed = first_days + day <= days.max()
+    has_returned = np.zeros(len(first_days), dtype=bool)
+    has_returned[codes[days == first_days[codes] + day]] = True
+    return _share((has_returned & is_observed).sum(), is_observed.sum())
 
 
 def churn(user: np.ndarray, time_ms: np.ndarray, days: int = 30) -> float:
-    """Share of users without an event in the last `days` days of the log. NaN where the log is
-    shorter than that.
+    """Share of users without an event in the last `days` days of the log.
+
+    NaN where the log is shorter than that.
     """
     if not len(user) or np.ptp(time_ms) < days * DAY_MS:
         return float("nan")
-    kept = np.unique(user[time_ms > time_ms.max() - days * DAY_MS])
-    return 1 - _share(len(kept), len(np.unique(user)))
+    active_users = np.unique(user[time_ms > time_ms.max() - days * DAY_MS])
+    return 1 - _share(len(active_users), len(np.unique(user)))
 
 
-# ---- of two groups, and over a life
+# ---- two groups, and a customer's lifetime
 
 
 @dataclass(frozen=True)
 class Lift:
-    """How much more the treated group did, relative to the control, and its 95 % interval; NaN
-    where the control did nothing.
-    """
+    """Relative increase over the control, with 95 % interval; NaN for a control of 0."""
 
     value: float
     low: float
@@ -250,33 +265,37 @@ class Lift:
 
 
 def lift(treated: np.ndarray, control: np.ndarray) -> Lift:
-    """mean(treated) / mean(control) - 1 of values per user, the interval from the logarithm of the
-    ratio (delta method).
+    """mean(treated) / mean(control) - 1 of values per user, with interval.
 
-    Raises ValueError for a group of fewer than 2.
+    The interval is that of the logarithm of the ratio (delta method). Raises ValueError for a group
+    of fewer than 2.
     """
     if min(len(treated), len(control)) < 2:
         raise ValueError(
             f"groups of {len(treated)} and {len(control)}: each needs at least 2 users"
         )
-    a, b = float(treated.mean()), float(control.mean())
-    if a <= 0 or b <= 0:
-        return Lift(float("nan") if b <= 0 else a / b - 1, float("nan"), float("nan"))
-    error = np.sqrt(
-        treated.var(ddof=1) / (len(treated) * a**2) + control.var(ddof=1) / (len(control) * b**2)
-    )
-    return Lift(
-        a / b - 1,
-        float(a / b * np.exp(-1.959964 * error) - 1),
-        float(a / b * np.exp(1.959964 * error) - 1),
-    )
+    treated_mean = float(treated.mean())
+    control_mean = float(control.mean())
+    if control_mean <= 0:
+        return Lift(float("nan"), float("nan"), float("nan"))
+    ratio = treated_mean / control_mean
+    if treated_mean <= 0:
+        return Lift(ratio - 1, float("nan"), float("nan"))
+    treated_variance = treated.var(ddof=1) / (len(treated) * treated_mean**2)
+    control_variance = control.var(ddof=1) / (len(control) * control_mean**2)
+    error = np.sqrt(treated_variance + control_variance)
+    low = float(ratio * np.exp(-Z_95 * error) - 1)
+    high = float(ratio * np.exp(Z_95 * error) - 1)
+    return Lift(ratio - 1, low, high)
 
 
 def lifetime_value(margins: np.ndarray, retained: float, discount: float) -> float:
-    """Sum over periods t = 0, 1, ... of margin_t * retained^t / (1 + discount)^t, in the margins'
-    currency (Berger and Nasr 1998).
+    """Sum over periods t of margin_t * retained^t / (1 + discount)^t (Berger and Nasr 1998).
+
+    t starts at 0; in the margins' currency.
     """
-    return float((margins * (retained / (1 + discount)) ** np.arange(len(margins))).sum())
+    factors = (retained / (1 + discount)) ** np.arange(len(margins))
+    return float((margins * factors).sum())
 
 
 SHOWN = ("user", "item", "time_ms", "act_user", "act_item", "act_time_ms")

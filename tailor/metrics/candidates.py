@@ -1,10 +1,10 @@
-"""How good candidates are before anything orders them: what can be reached, who is served, what
-each source adds.
+"""Measure candidates before they are ranked: reach, users served, contribution of each source.
 
 U users, K list length, N items; rows (U, K) int item rows, -1 for none; hits (U, K) bool. recall@K
 and hit@K are those of ranking.py.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -14,21 +14,23 @@ from tailor.metrics.ranking import ndcg
 
 
 def ceiling(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
-    """(U,) NDCG@k of a perfect ranker of these candidates. Range 0 to 1; NaN without a relevant
-    item.
+    """NDCG@k (U,) of a perfect ranker of these candidates.
+
+    Range 0 to 1; NaN without a relevant item.
     """
     return ndcg(np.sort(hits, axis=1)[:, ::-1], relevant, k)
 
 
 def distributional_coverage(rows: np.ndarray, items: int) -> float:
-    """Entropy of the shares of exposure / log N: 1 where all items are shown equally, 0 where one
-    is. NaN for empty lists or one item.
+    """Entropy of the shares of exposure / log N.
+
+    1 where all items are shown equally, 0 where only one is. NaN for empty lists or one item.
     """
     counts = exposure(rows, items)
     if not counts.sum() or items < 2:
         return float("nan")
-    p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log(p)).sum() / np.log(items))
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum() / np.log(items))
 
 
 def user_coverage(rows: np.ndarray) -> float:
@@ -37,47 +39,51 @@ def user_coverage(rows: np.ndarray) -> float:
 
 
 def source_overlap(sources: Mapping[str, np.ndarray]) -> dict[tuple[str, str], float]:
-    """Mean over users of shared / all items of two sources' lists (U, K) each, by pair of names;
-    users with neither list are left out.
+    """Mean over users of shared / all items of two sources, by pair of names.
+
+    `sources` are lists (U, K) by name; users with neither list are left out.
     """
-    names = list(sources)
-    pairs = [(a, b) for at, a in enumerate(names) for b in names[at + 1 :]]
-    return {(a, b): float(_mean_overlap(sources[a], sources[b])) for a, b in pairs}
+    pairs = itertools.combinations(sources, 2)
+    return {(a, b): _mean_overlap(sources[a], sources[b]) for a, b in pairs}
 
 
 def _mean_overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean Jaccard similarity of two lists per user; NaN where all are empty."""
     shared = shared_items(a, b)
     union = (a >= 0).sum(axis=1) + (b >= 0).sum(axis=1) - shared
-    some = union > 0
-    return float((shared[some] / union[some]).mean()) if some.any() else float("nan")
+    has_items = union > 0
+    if not has_items.any():
+        return float("nan")
+    return float((shared[has_items] / union[has_items]).mean())
 
 
 def shared_items(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(U,) number of items that stand in both lists of each user; a, b (U, K) int item rows, -1 for
-    none, none twice.
+    """Count (U,) the items in both lists of each user.
+
+    a, b (U, K) int item rows, -1 for none, no item twice.
     """
-    both = np.sort(np.concatenate([a, b], axis=1), axis=1)
-    return (
-        ((both[:, 1:] == both[:, :-1]) & (both[:, 1:] >= 0)).sum(axis=1)
-        if both.shape[1] > 1
-        else np.zeros(len(a), np.int64)
-    )
+    ordered = np.sort(np.concatenate([a, b], axis=1), axis=1)
+    is_shared = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
+    return np.asarray(is_shared.sum(axis=1))
 
 
 def unique_hits(
     sources: Mapping[str, np.ndarray], hits: Mapping[str, np.ndarray]
 ) -> dict[str, int]:
-    """By source, how many (user, relevant item) pairs it alone finds; `sources` lists (U, K),
-    `hits` (U, K) bool, by the same names.
+    """Count the (user, relevant item) pairs that only one source finds, by source.
+
+    `sources` lists (U, K) and `hits` (U, K) bool have the same names.
     """
-    pairs = {name: _pairs(rows, hits[name]) for name, rows in sources.items()}
-    out = {}
-    for name, own in pairs.items():
-        others = [one for other, one in pairs.items() if other != name]
-        out[name] = int((~np.isin(own, np.concatenate(others))).sum()) if others else len(own)
-    return out
+    keys = {name: _hit_keys(rows, hits[name]) for name, rows in sources.items()}
+    counts = {}
+    for name, source_keys in keys.items():
+        other_keys = [other for other_name, other in keys.items() if other_name != name]
+        others = np.concatenate([np.zeros(0, np.int64), *other_keys])
+        counts[name] = int((~np.isin(source_keys, others)).sum())
+    return counts
 
 
-def _pairs(rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
-    owners, places = np.nonzero(hits)
-    return owners.astype(np.int64) << 32 | rows[owners, places].astype(np.int64)
+def _hit_keys(rows: np.ndarray, hits: np.ndarray) -> np.ndarray:
+    """Return one int64 per hit made of user and item row."""
+    owners, positions = np.nonzero(hits)
+    return owners.astype(np.int64) << 32 | rows[owners, positions].astype(np.int64)

@@ -1,5 +1,6 @@
-"""Whether groups of people are served alike, and groups of items shown alike. Values (U,) per user,
-NaN where undefined; groups are names (U,).
+"""Compare groups of users, and exposure of groups of items.
+
+Values (U,) per user, NaN where undefined; groups are names (U,).
 """
 
 from typing import NamedTuple
@@ -8,11 +9,11 @@ import numpy as np
 
 
 class GroupFigures(NamedTuple):
-    """One entry a group, in order of their names, and what differs between them."""
+    """Figures by group, in order of their names, and the differences between groups."""
 
     names: list[str]
     users: np.ndarray
-    """(G,) for whom the value is defined."""
+    """(G,) number of users with a defined value."""
     means: np.ndarray
     """(G,) NaN for a group without such users."""
     difference: float
@@ -24,53 +25,52 @@ class GroupFigures(NamedTuple):
 
 
 def by_group(values: np.ndarray, groups: np.ndarray) -> GroupFigures:
-    """Means of a per-user metric by group; groups without a defined value are named, with NaN, and
-    left out of the differences.
+    """Return means of a per-user metric by group.
 
-    All differences are NaN where fewer than two groups have values. Intervals by group:
-    `significance.bootstrap` of each group's values.
+    Groups without a defined value have NaN and do not count in the differences, which are NaN for
+    fewer than two groups with values. Intervals by group: `significance.bootstrap` of each group's
+    values.
     """
-    names, code = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
-    defined = ~np.isnan(values)
-    users = np.bincount(code[defined], minlength=len(names))
-    sums = np.bincount(code[defined], values[defined], minlength=len(names))
+    names, codes = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    is_defined = ~np.isnan(values)
+    users = np.bincount(codes[is_defined], minlength=len(names))
+    sums = np.bincount(codes[is_defined], values[is_defined], minlength=len(names))
     means = np.where(users > 0, sums / np.maximum(users, 1), np.nan)
-    known = means[users > 0]
-    if len(known) < 2:
+    defined_means = means[users > 0]
+    if len(defined_means) < 2:
         return GroupFigures(names.tolist(), users, means, *[float("nan")] * 3)
-    low, high = float(known.min()), float(known.max())
+    low = float(defined_means.min())
+    high = float(defined_means.max())
     return GroupFigures(
-        names.tolist(),
-        users,
-        means,
-        high - low,
-        low / high if high > 0 else float("nan"),
-        float(np.abs(known - known.mean()).mean()),
+        names=names.tolist(),
+        users=users,
+        means=means,
+        difference=high - low,
+        ratio=low / high if high > 0 else float("nan"),
+        deviation=float(np.abs(defined_means - defined_means.mean()).mean()),
     )
 
 
-def exposure_disparity(shown: np.ndarray, available: np.ndarray) -> float:
-    """Standard deviation / mean over item groups of P(shown | group) (RSP; Zhu et al. 2020). 0 is
-    equal; NaN for fewer than 2 groups.
+def exposure_disparity(exposed: np.ndarray, available: np.ndarray) -> float:
+    """Relative spread over item groups of P(shown | group) (RSP; Zhu et al. 2020).
 
-    `shown`, `available` (G,) how many list places went to the group, and how many could have: items
-    of the group that a user had not seen.
+    Standard deviation / mean. `exposed`, `available` (G,): list places that went to the group, and
+    that could have (its items that a user had not seen). 0 is equal; NaN for fewer than 2 groups.
     """
-    return _relative_spread(shown, available)
+    return _relative_spread(exposed, available)
 
 
-def recall_disparity(found: np.ndarray, relevant: np.ndarray) -> float:
-    """Standard deviation / mean over item groups of P(shown | group, relevant), that is recall
-    (REO; Zhu et al. 2020). 0 is equal.
+def recall_disparity(recalled: np.ndarray, relevant: np.ndarray) -> float:
+    """Relative spread over item groups of recall (REO; Zhu et al. 2020).
 
-    `found`, `relevant` (G,) relevant items of the group in lists, and in all; a group without
-    relevant items is left out.
+    Standard deviation / mean. `recalled`, `relevant` (G,): relevant items of the group in lists,
+    and in all; a group without relevant items is left out. 0 is equal.
     """
-    return _relative_spread(found, relevant)
+    return _relative_spread(recalled, relevant)
 
 
-def _relative_spread(above: np.ndarray, below: np.ndarray) -> float:
-    rates = above[below > 0] / below[below > 0]
-    return (
-        float(rates.std() / rates.mean()) if len(rates) > 1 and rates.mean() > 0 else float("nan")
-    )
+def _relative_spread(counts: np.ndarray, totals: np.ndarray) -> float:
+    rates = counts[totals > 0] / totals[totals > 0]
+    if len(rates) < 2 or not rates.mean() > 0:
+        return float("nan")
+    return float(rates.std() / rates.mean())

@@ -1,9 +1,9 @@
-"""Whether single items get their share of exposure: the measures as published, and corrected so
-that they reach their ends.
+"""Measure whether single items get a fair share of exposure, as published and corrected.
 
-Raj and Ekstrand's, Biega's and others' measures with the corrections of "Properties of Group and
-Individual Item Fairness Measures" (2311.01013, forms reconstructed). m lists of k different items
-out of n; S = m k places; c (n,) how often each item is shown; f = floor(S / n), r = S mod n.
+Measures of Raj and Ekstrand, Biega and others, with the corrections of "Properties of Group and
+Individual Item Fairness Measures" (2311.01013, forms reconstructed), which make each reach 0 and 1.
+Symbols: m lists of k different items out of n; S = m k places in all; counts c (n,) lists that hold
+each item.
 """
 
 from typing import NamedTuple
@@ -14,10 +14,10 @@ import scipy.sparse as sp
 from tailor.metrics.lists import concentration, exposure
 from tailor.metrics.ranking import refuse_repeats
 
-PATIENCE = 0.8  # of who looks down a list: the share that goes on after each place
+NAN = float("nan")
+PATIENCE = 0.8  # probability that a reader goes on after each place
 CLICKS = 0.9  # the same for clicks in `HD`
-# of the impact that an item has by chance: more than that above or below counts for IBO and IWO
-BAND = 0.1
+BAND = 0.1  # IBO and IWO count items this share above or below the impact of random lists
 
 
 class Measure(NamedTuple):
@@ -25,28 +25,43 @@ class Measure(NamedTuple):
 
     name: str
     raw: float
-    """As published; NaN where it says nothing."""
+    """Value as published; NaN where undefined."""
     corrected: float
-    """0 at the most unfair lists and 1 at the fairest, where `better` is "higher", else the other
+    """0 for the most unfair and 1 for the fairest lists where `better` is "higher", else the other
     way round; NaN where there is no such form.
     """
     better: str
     """"higher" or "lower" is fairer."""
     note: str = ""
-    """Why a value is missing, or what it cannot see."""
+    """Reason for a missing value, or limits of the measure."""
 
 
 def item_fairness(
     rows: np.ndarray, items: int, relevant: sp.csr_matrix | None = None
 ) -> list[Measure]:
-    """Every measure of lists (m, k) of item rows, best first, over a catalogue of `items`; with
-    relevance (m, items) also those that weigh exposure by it.
+    """Compute every measure of lists (m, k) of item rows, best first.
 
-    The measures with relevance disagree with one another and move little: they are for reading
-    beside each other. Which items count as the catalogue changes every value. Raises ValueError for
-    lists of unequal length (a row of -1), an item twice in a list, or rows outside the catalogue.
+    `items` is the size of the catalogue, which changes every value. With relevance (m, items), also
+    measures that weight exposure by it; these disagree with one another and move little, so read
+    them together. Raises ValueError for lists of unequal length (a row of -1), an item twice in a
+    list, or rows outside the catalogue.
     """
     rows = np.asarray(rows)
+    _check_lists(rows, items)
+    if relevant is not None and relevant.shape != (len(rows), items):
+        raise ValueError(
+            f"relevance has the shape {relevant.shape}, the lists ask for {(len(rows), items)}"
+        )
+    counts = exposure(rows, items).astype(np.float64)
+    measures = [*_exposure_measures(counts, *rows.shape), *_position_measures(rows, items)]
+    if relevant is not None:
+        relevance = sp.csr_matrix(relevant, dtype=np.float64)
+        measures += _relevance_measures(rows, relevance)
+    return measures
+
+
+def _check_lists(rows: np.ndarray, items: int) -> None:
+    """Raise ValueError unless rows (m, k) are full lists without repeats over the catalogue."""
     if rows.ndim != 2 or not rows.size:
         raise ValueError(
             f"lists have the shape {rows.shape}: there must be at least one list of at least one"
@@ -58,241 +73,273 @@ def item_fairness(
             f" over {items} items"
         )
     refuse_repeats(rows)
-    if relevant is not None and relevant.shape != (len(rows), items):
-        raise ValueError(
-            f"relevance has the shape {relevant.shape}, the lists ask for {(len(rows), items)}"
-        )
-    counts = exposure(rows, items).astype(np.float64)
-    out = [*_of_counts(counts, *rows.shape), *_of_places(rows, items)]
-    return (
-        out
-        if relevant is None
-        else out + _with_relevance(rows, sp.csr_matrix(relevant, dtype=np.float64))
-    )
 
 
-def _of_counts(c: np.ndarray, m: int, k: int) -> list[Measure]:
-    n, s = len(c), m * k
-    f, r = divmod(s, n)
-    only = "one list" if m == 1 else "lists of the whole catalogue" if n == k else ""
+# ---- exposure, whatever the position
+
+
+def _exposure_measures(counts: np.ndarray, m: int, k: int) -> list[Measure]:
+    """Compute the measures of counts (n,)."""
+    n = len(counts)
+    places = m * k
+    floor, remainder = divmod(
+        places, n
+    )  # the fairest lists show `remainder` items once more than others
+    note = ""
+    if n == k:
+        note = "lists of the whole catalogue"
+    if m == 1:
+        note = "one list"
 
     def scaled(value: float, worst: float, best: float) -> float:
-        return float("nan") if only or best == worst else (value - worst) / (best - worst)
+        """Scale to 0 at the worst and 1 at the best; NaN where all are equal."""
+        return NAN if note or best == worst else (value - worst) / (best - worst)
 
-    jain = s**2 / (n * (c**2).sum())
-    shown = c[c > 0] / s
-    base = np.log(n) if n > 1 else float("nan")
-    entropy = float(-(shown * np.log(shown)).sum() / base)
-    most = (
-        np.log(s) / base
-        if s < n
-        else -sum(
-            count * share * np.log(share)
-            for count, share in ((n - r, f / s), (r, (f + 1) / s))
-            if count
-        )
-        / base
-    )
-    covered = float((c > 0).mean())
-    gini = concentration(c)
-    least = (n - r) * r / (n * s)
-    satisfied = float((c >= f).mean()) if f else float("nan")
+    jain = places**2 / (n * (counts**2).sum())
+    fairest_jain = places**2 / (n * (n * floor**2 + remainder * (2 * floor + 1)))
+    covered = float((counts > 0).mean())
+    entropy = _entropy(counts)
+    fairest_counts = np.repeat([floor, floor + 1.0], [n - remainder, remainder])
+    worst_entropy = np.log(k) / np.log(n) if n > 1 else NAN
+    gini = concentration(counts)
+    fairest_gini = (n - remainder) * remainder / (n * places)
+    satisfied = float((counts >= floor).mean()) if floor else NAN
+    too_few = "fewer places than items: every list would be perfectly fair"
     return [
+        Measure("Jain", jain, scaled(jain, k / n, fairest_jain), "higher", note),
+        Measure("QF", covered, scaled(covered, k / n, min(1.0, places / n)), "higher", note),
         Measure(
-            "Jain",
-            jain,
-            scaled(jain, k / n, s**2 / (n * (n * f**2 + r * (2 * f + 1)))),
-            "higher",
-            only,
+            "Ent", entropy, scaled(entropy, worst_entropy, _entropy(fairest_counts)), "higher", note
         ),
-        Measure("QF", covered, scaled(covered, k / n, min(1.0, s / n)), "higher", only),
-        Measure("Ent", entropy, scaled(entropy, np.log(k) / base, most), "higher", only),
-        Measure("Gini", gini, 1 - scaled(gini, 1 - k / n, least), "lower", only),
+        Measure("Gini", gini, 1 - scaled(gini, 1 - k / n, fairest_gini), "lower", note),
         Measure(
             "FSat",
             satisfied,
-            scaled(satisfied, k / n, 1.0) if f else float("nan"),
+            scaled(satisfied, k / n, 1.0) if floor else NAN,
             "higher",
-            only if f else "fewer places than items: every list would be perfectly fair",
+            note if floor else too_few,
         ),
-        _vocd(c),
+        _vocd(counts),
     ]
 
 
-def _vocd(c: np.ndarray) -> Measure:
-    """Mean over pairs of shown items of |c_i - c_j| / max; with c falling, a pair is 1 - c_j / c_i,
-    so that no pair is visited.
+def _entropy(counts: np.ndarray) -> float:
+    """Return the entropy of the items' shares of exposure / log n; NaN for one item."""
+    if len(counts) < 2:
+        return NAN
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log(shares)).sum() / np.log(len(counts)))
+
+
+def _vocd(counts: np.ndarray) -> Measure:
+    """Mean over pairs of shown items of |c_i - c_j| / max.
+
+    With c sorted from high to low, a pair is 1 - c_j / c_i, so no loop over pairs is needed.
     """
-    c = np.sort(c[c > 0])[::-1]
-    pairs = len(c) * (len(c) - 1) / 2
-    after = c.sum() - np.cumsum(c)
-    value = float(1 - (after / c).sum() / pairs) if pairs else float("nan")
-    return Measure(
-        "VoCD",
-        value,
-        float("nan"),
-        "lower",
-        (
-            "sees shown items only: 0 where a few have all"
-            if pairs
-            else "fewer than two items are shown"
-        ),
-    )
+    counts = np.sort(counts[counts > 0])[::-1]
+    pairs = len(counts) * (len(counts) - 1) / 2
+    if not pairs:
+        return Measure("VoCD", NAN, NAN, "lower", "fewer than two items are shown")
+    sums_after = counts.sum() - np.cumsum(counts)
+    value = float(1 - (sums_after / counts).sum() / pairs)
+    return Measure("VoCD", value, NAN, "lower", "sees shown items only: 0 where a few have all")
 
 
-def _of_places(rows: np.ndarray, n: int) -> list[Measure]:
+# ---- exposure by position
+
+
+def _position_measures(rows: np.ndarray, n: int) -> list[Measure]:
+    """Compute the measures that weight exposure by position."""
     m, k = rows.shape
-    discount = 1 / np.log2(np.arange(2, k + 2))
-    weights = np.bincount(rows.ravel(), np.tile(discount, m), minlength=n)
-    raw = concentration(weights)
-    place = np.arange(1, k + 1)
-    high = float(((2 * (n - k + place) - n - 1) * discount[::-1]).sum() / (n * discount.sum()))
-    low, note = 0.0, "its lower end is a bound that is not always reached"
-    if m * k <= n:
-        # the fairest lists show every item once: the first places' items stand last in the
-        # ascending order
-        low = sum(
-            float(
-                discount[at - 1] * (2 * np.arange(n - at * m + 1, n - at * m + m + 1) - n - 1).sum()
-            )
-            for at in place
-        ) / (n * m * discount.sum())
-        note = ""
-    looks = PATIENCE ** (place - 1)
-    even = (1 - PATIENCE**k) / ((1 - PATIENCE) * n)
-    each = (((looks - even) ** 2).sum() + (n - k) * even**2) / n
-    mean = np.bincount(rows.ravel(), np.tile(looks, m), minlength=n) / m
+    attention = PATIENCE ** np.arange(k)
+    even_attention = (1 - PATIENCE**k) / ((1 - PATIENCE) * n)
+    per_list = (((attention - even_attention) ** 2).sum() + (n - k) * even_attention**2) / n
+    mean_attention = np.bincount(rows.ravel(), np.tile(attention, m), minlength=n) / m
     return [
-        Measure(
-            "Gini-w",
-            raw,
-            (raw - low) / (high - low) if high != low else float("nan"),
-            "lower",
-            note if high != low else "all lists are alike to it",
-        ),
+        _weighted_gini(rows, n),
         Measure(
             "II-D",
-            float(each),
-            float("nan"),
+            float(per_list),
+            NAN,
             "lower",
             "the same for all lists of this length: it cannot see which items are shown",
         ),
-        Measure("AI-D", float(((mean - even) ** 2).mean()), float("nan"), "lower"),
+        Measure("AI-D", float(((mean_attention - even_attention) ** 2).mean()), NAN, "lower"),
     ]
 
 
-def _with_relevance(rows: np.ndarray, relevant: sp.csr_matrix) -> list[Measure]:
+def _weighted_gini(rows: np.ndarray, n: int) -> Measure:
+    """Gini coefficient of exposure discounted by position as in NDCG."""
     m, k = rows.shape
-    n, users, place = relevant.shape[1], np.arange(m), np.arange(1, k + 1)
-    rel = np.asarray(relevant[np.repeat(users, k), rows.ravel()]).reshape(m, k)  # of what is shown
-    all_rel = np.asarray(relevant.sum(axis=1)).ravel()
-    has = all_rel > 0
-    attention = (k - place) / (k - 1) if k > 1 else np.zeros(1)
-    iaa = (
-        float(((np.abs(attention - rel) - rel).sum(axis=1) + all_rel).mean() / n)
-        if k > 1
-        else float("nan")
+    ranks = np.arange(1, k + 1)
+    discounts = 1 / np.log2(ranks + 1)
+    raw = concentration(np.bincount(rows.ravel(), np.tile(discounts, m), minlength=n))
+    total = n * discounts.sum()
+    # most unfair: the same k items in every list, the last k in ascending order of exposure
+    high = float(((2 * (n - k + ranks) - n - 1) * discounts[::-1]).sum() / total)
+    low = 0.0
+    note = "its lower end is a bound that is not always reached"
+    if m * k <= n:
+        note = ""
+        # fairest: every item at most once; the items at rank r are m in a row in ascending order
+        for rank, discount in zip(ranks, discounts, strict=True):
+            orders = np.arange(n - rank * m + 1, n - rank * m + m + 1)
+            low += float(discount * (2 * orders - n - 1).sum())
+        low /= m * total
+    if high == low:
+        return Measure("Gini-w", raw, NAN, "lower", "all lists are alike to it")
+    return Measure("Gini-w", raw, (raw - low) / (high - low), "lower", note)
+
+
+# ---- exposure weighted by relevance
+
+
+def _relevance_measures(rows: np.ndarray, relevance: sp.csr_matrix) -> list[Measure]:
+    """Compute the measures that hold exposure against relevance (m, n)."""
+    m, k = rows.shape
+    list_index = np.repeat(np.arange(m), k)
+    shown_relevance = np.asarray(relevance[list_index, rows.ravel()]).reshape(m, k)
+    discounts = 1 / np.log2(np.arange(2, k + 2))
+    ranks = np.arange(1, k + 1)
+    reciprocal_ranks = sp.csr_matrix(
+        (np.tile(1 / ranks, m), (list_index, rows.ravel())), shape=relevance.shape
     )
-    discount = 1 / np.log2(place + 1)
-    joint = rel * discount
-    multiplied = (
-        float(((n * (joint**2).sum(axis=1) - joint.sum(axis=1) ** 2) / (n * (n - 1) / 2)).mean())
-        if n > 1
-        else float("nan")
-    )
-    looks = PATIENCE ** (place - 1)
-    # of each relevant item
-    wanted = np.divide(1 - PATIENCE**all_rel, (1 - PATIENCE) * all_rel, out=np.zeros(m), where=has)
-    of_shown = (looks - rel * wanted[:, None]) ** 2
-    rest = np.asarray(relevant.power(2).sum(axis=1)).ravel() - (rel**2).sum(axis=1)
-    ii_f = float((of_shown.sum(axis=1) + rest * wanted**2).mean() / n)
-    mean = (
-        np.bincount(rows.ravel(), np.tile(looks, m), minlength=n) / m
-        - np.asarray(relevant.T @ wanted).ravel() / m
-    )
-    by_rank = sp.csr_matrix(
-        (np.tile(1 / place, m), (np.repeat(users, k), rows.ravel())), shape=(m, n)
-    )
-    better, worse = _impact(by_rank, relevant, k)
-    note = "" if has.all() else f"{int((~has).sum())} lists without a relevant item are left out"
+    unreached = int((np.asarray(relevance.sum(axis=1)).ravel() <= 0).sum())
     return [
-        Measure("IAA", iaa, float("nan"), "lower", "" if k > 1 else "lists of one item"),
-        Measure("IFD_mul", multiplied, float("nan"), "lower"),
+        _attention_gap(shown_relevance, relevance),
+        _multiplied_disparity(shown_relevance, relevance.shape[1], discounts),
         Measure(
             "IFD_div",
-            _divided(rows, relevant, discount),
-            float("nan"),
+            _divided_disparity(rows, relevance, discounts),
+            NAN,
             "lower",
             "over lists with two relevant items",
         ),
-        Measure("II-F", ii_f, float("nan"), "lower"),
-        Measure("AI-F", float((mean**2).mean()), float("nan"), "lower"),
-        Measure("MME", _envy(by_rank, relevant), float("nan"), "lower"),
-        better,
-        worse,
-        Measure("HD", _hellinger(rel), float("nan"), "lower", note),
+        *_expected_exposure_loss(rows, shown_relevance, relevance),
+        Measure("MME", _mean_max_envy(reciprocal_ranks, relevance), NAN, "lower"),
+        *_impact(reciprocal_ranks, relevance, k),
+        Measure(
+            "HD",
+            _hellinger(shown_relevance),
+            NAN,
+            "lower",
+            f"{unreached} lists without a relevant item are left out" if unreached else "",
+        ),
     ]
 
 
-def _divided(rows: np.ndarray, relevant: sp.csr_matrix, discount: np.ndarray) -> float:
-    """Mean over lists, and over ordered pairs of relevant items, of how much more exposure the one
-    gets.
-    """
+def _attention_gap(shown_relevance: np.ndarray, relevance: sp.csr_matrix) -> Measure:
+    """Mean over items of |attention - relevance|; attention falls linearly over a list (IAA)."""
+    k = shown_relevance.shape[1]
+    if k == 1:
+        return Measure("IAA", NAN, NAN, "lower", "lists of one item")
+    attention = (k - np.arange(1, k + 1)) / (k - 1)
+    shown_gaps = np.abs(attention - shown_relevance) - shown_relevance
+    list_relevance = np.asarray(relevance.sum(axis=1)).ravel()
+    gaps = shown_gaps.sum(axis=1) + list_relevance  # items not shown have no attention
+    return Measure("IAA", float(gaps.mean() / relevance.shape[1]), NAN, "lower")
+
+
+def _multiplied_disparity(shown_relevance: np.ndarray, n: int, discounts: np.ndarray) -> Measure:
+    """Mean over lists and pairs of items of the squared difference of exposure * relevance."""
+    if n < 2:
+        return Measure("IFD_mul", NAN, NAN, "lower")
+    products = shown_relevance * discounts
+    squares = n * (products**2).sum(axis=1) - products.sum(axis=1) ** 2
+    return Measure("IFD_mul", float((squares / (n * (n - 1) / 2)).mean()), NAN, "lower")
+
+
+def _divided_disparity(rows: np.ndarray, relevance: sp.csr_matrix, discounts: np.ndarray) -> float:
+    """Mean over lists and ordered pairs of relevant items of the surplus of exposure."""
     values = []
-    for mine, at in zip(rows, range(len(rows)), strict=True):
-        wanted = relevant.indices[relevant.indptr[at] : relevant.indptr[at + 1]]
-        if len(wanted) > 1:
-            given = np.zeros(len(wanted))
-            own = np.isin(mine, wanted)
-            given[: own.sum()] = discount[own]
-            given = np.sort(given)
-            above = (given * np.arange(len(given))).sum() - (
-                np.cumsum(given) - given
-            ).sum()  # sum over pairs of the larger less the smaller
-            values.append(above / (len(wanted) * (len(wanted) - 1)))
-    return float(np.mean(values)) if values else float("nan")
+    for i, row in enumerate(rows):
+        relevant_rows = relevance.indices[relevance.indptr[i] : relevance.indptr[i + 1]]
+        n = len(relevant_rows)
+        if n < 2:
+            continue
+        shown_discounts = discounts[np.isin(row, relevant_rows)]
+        exposures = np.sort(np.r_[shown_discounts, np.zeros(n - len(shown_discounts))])
+        # sum over pairs of the larger minus the smaller
+        larger = (exposures * np.arange(n)).sum()
+        smaller = (np.cumsum(exposures) - exposures).sum()
+        values.append((larger - smaller) / (n * (n - 1)))
+    return float(np.mean(values)) if values else NAN
 
 
-def _envy(by_rank: sp.csr_matrix, relevant: sp.csr_matrix) -> float:
-    """Mean over items of how much more it would gain, at most, from another item's places among
-    those to whom it is relevant (MME).
+def _expected_exposure_loss(
+    rows: np.ndarray, shown_relevance: np.ndarray, relevance: sp.csr_matrix
+) -> list[Measure]:
+    """Squared distance of attention from that of an ideal ranking, per list and on average.
+
+    The ideal ranking shares the attention of the first places among all relevant items.
     """
-    gains = sp.csr_matrix(relevant.T @ by_rank)  # (n, n): item i in j's places
+    m, k = rows.shape
+    n = relevance.shape[1]
+    attention = PATIENCE ** np.arange(k)
+    list_relevance = np.asarray(relevance.sum(axis=1)).ravel()
+    ideal = np.divide(
+        1 - PATIENCE**list_relevance,
+        (1 - PATIENCE) * list_relevance,
+        out=np.zeros(m),
+        where=list_relevance > 0,
+    )
+    shown_losses = (attention - shown_relevance * ideal[:, None]) ** 2
+    squares = np.asarray(relevance.power(2).sum(axis=1)).ravel()
+    unshown_squares = squares - (shown_relevance**2).sum(axis=1)
+    per_list = float((shown_losses.sum(axis=1) + unshown_squares * ideal**2).mean() / n)
+    mean_attention = np.bincount(rows.ravel(), np.tile(attention, m), minlength=n) / m
+    mean_ideal = np.asarray(relevance.T @ ideal).ravel() / m
+    on_average = float(((mean_attention - mean_ideal) ** 2).mean())
+    return [Measure("II-F", per_list, NAN, "lower"), Measure("AI-F", on_average, NAN, "lower")]
+
+
+def _mean_max_envy(reciprocal_ranks: sp.csr_matrix, relevance: sp.csr_matrix) -> float:
+    """Mean over items of the largest gain from taking another item's places (MME).
+
+    A place is worth relevance / rank to an item.
+    """
+    gains = sp.csr_matrix(relevance.T @ reciprocal_ranks)  # (n, n): item i in the places of item j
     best = np.maximum(np.asarray(gains.max(axis=1).todense()).ravel(), 0)
-    return float((best - gains.diagonal()).mean() / by_rank.shape[0])
+    return float((best - gains.diagonal()).mean() / reciprocal_ranks.shape[0])
 
 
-def _impact(by_rank: sp.csr_matrix, relevant: sp.csr_matrix, k: int) -> tuple[Measure, Measure]:
-    """Shares of items whose impact, mean of relevance / rank, is BAND above or below that of lists
-    by chance.
+def _impact(
+    reciprocal_ranks: sp.csr_matrix, relevance: sp.csr_matrix, k: int
+) -> tuple[Measure, Measure]:
+    """Shares of items whose impact is BAND above or below that in random lists (IBO, IWO).
+
+    An item's impact is its sum of relevance / rank.
     """
-    n = relevant.shape[1]
-    impact = np.asarray(by_rank.multiply(relevant).sum(axis=0)).ravel()
-    by_chance = np.asarray(relevant.sum(axis=0)).ravel() * (1 / np.arange(1, k + 1)).sum() / n
-    known = by_chance > 0
-    out = []
-    for name, holds, better in (
-        ("IBO", impact >= (1 + BAND) * by_chance, "higher"),
-        ("IWO", impact <= (1 - BAND) * by_chance, "lower"),
-    ):
-        share = float(holds[known].mean()) if known.any() else float("nan")
-        note = (
-            ""
-            if known.all()
-            else (
-                f"{int((~known).sum())} items are relevant to nobody: raw says nothing, corrected"
-                " leaves them out"
-            )
-        )
-        out.append(Measure(name, share if known.all() else float("nan"), share, better, note))
-    return out[0], out[1]
+    impact = np.asarray(reciprocal_ranks.multiply(relevance).sum(axis=0)).ravel()
+    item_relevance = np.asarray(relevance.sum(axis=0)).ravel()
+    random_impact = item_relevance * (1 / np.arange(1, k + 1)).sum() / relevance.shape[1]
+    return (
+        _impact_share("IBO", impact >= (1 + BAND) * random_impact, random_impact, "higher"),
+        _impact_share("IWO", impact <= (1 - BAND) * random_impact, random_impact, "lower"),
+    )
 
 
-def _hellinger(rel: np.ndarray) -> float:
-    """Distance of mean relevance by place from mean clicks by place of a cascade, each of sum 1."""
-    rel = rel[rel.sum(axis=1) > 0]
-    if not len(rel):
-        return float("nan")
-    share = (rel / rel.sum(axis=1, keepdims=True)).mean(axis=0)
-    clicks = CLICKS ** np.arange(1, rel.shape[1] + 1)
-    return float(np.sqrt(((np.sqrt(share) - np.sqrt(clicks / clicks.sum())) ** 2).sum() / 2))
+def _impact_share(
+    name: str, is_counted: np.ndarray, random_impact: np.ndarray, better: str
+) -> Measure:
+    """Return the share of items counted; without those that are relevant to no user, corrected."""
+    is_relevant = random_impact > 0
+    share = float(is_counted[is_relevant].mean()) if is_relevant.any() else NAN
+    if is_relevant.all():
+        return Measure(name, share, share, better)
+    note = (
+        f"{int((~is_relevant).sum())} items are relevant to nobody: raw says nothing, corrected"
+        " leaves them out"
+    )
+    return Measure(name, NAN, share, better, note)
+
+
+def _hellinger(shown_relevance: np.ndarray) -> float:
+    """Hellinger distance of mean relevance by position from clicks of a cascade model."""
+    relevant_lists = shown_relevance[shown_relevance.sum(axis=1) > 0]
+    if not len(relevant_lists):
+        return NAN
+    shares = (relevant_lists / relevant_lists.sum(axis=1, keepdims=True)).mean(axis=0)
+    clicks = CLICKS ** np.arange(1, shown_relevance.shape[1] + 1)
+    differences = np.sqrt(shares) - np.sqrt(clicks / clicks.sum())
+    return float(np.sqrt((differences**2).sum() / 2))

@@ -1,11 +1,11 @@
-"""What another policy would have earned, from a log of what one policy showed: by weighing what was
-shown by how likely each would have shown it.
+"""Estimate the value of another policy from a log of what one policy showed.
 
-One row a place of a list that was shown: `rewards` (n,) what came of it, `logged` (n,) the
-probability that the logging policy put this item there, `target` (n,) the same of the policy that
-is asked about. Places are taken to earn by themselves: what stands at one does not change what
-another earns (the item-position model; Li et al. 2018, "Offline Evaluation of Ranking Policies with
-Click Models"). What the logging policy never shows cannot be known.
+Rewards are weighted by how likely each policy was to show the item. One row per place of a list
+that was shown: `rewards` (n,) what it earned; `logged` (n,) the probability that the logging policy
+put this item there; `target` (n,) the same of the policy to estimate. Places are assumed
+independent: an item at one does not change what another earns (the item-position model; Li et al.
+2018, "Offline Evaluation of Ranking Policies with Click Models"). Nothing is known of items that
+the logging policy never shows.
 """
 
 import numpy as np
@@ -14,8 +14,9 @@ import numpy as np
 def importance_weights(
     target: np.ndarray, logged: np.ndarray, most: float | None = None
 ) -> np.ndarray:
-    """(n,) target / logged, at most `most` where given, which trades variance for bias. Raises
-    ValueError for probabilities out of range.
+    """Return (n,) target / logged, clipped at `most`, which trades variance for bias.
+
+    Raises ValueError for probabilities out of range.
     """
     if not ((logged > 0) & (logged <= 1)).all() or not ((target >= 0) & (target <= 1)).all():
         raise ValueError(
@@ -26,40 +27,44 @@ def importance_weights(
 
 
 def inverse_propensity(rewards: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(n,) weight times reward; the mean of their sums over lists is the policy's value (Horvitz
-    and Thompson 1952). Unbiased, of large variance.
+    """Return (n,) weight times reward (Horvitz and Thompson 1952).
+
+    The mean over lists of their sums estimates the policy's value: unbiased, of large variance.
     """
     return np.asarray(weights * rewards)
 
 
 def self_normalised(rewards: np.ndarray, weights: np.ndarray, places: np.ndarray) -> float:
-    """The sum over places of the weighted mean reward there; NaN where a place has no weight at all
-    (Swaminathan and Joachims 2015).
+    """Sum over places of the weighted mean reward there (Swaminathan and Joachims 2015).
 
-    `places` (n,) ints. Never outside what places can earn; a little biased, of smaller variance.
+    `places` (n,) ints. Never outside what places can earn; slightly biased, of smaller variance.
+    NaN where a place has no weight at all.
     """
     n = int(places.max(initial=-1)) + 1
-    total = np.bincount(places, weights, n)[np.bincount(places, minlength=n) > 0]
-    earned = np.bincount(places, weights * rewards, n)[np.bincount(places, minlength=n) > 0]
-    return float((earned / total).sum()) if len(total) and (total > 0).all() else float("nan")
+    is_used = np.bincount(places, minlength=n) > 0
+    weight_sums = np.bincount(places, weights, n)[is_used]
+    reward_sums = np.bincount(places, weights * rewards, n)[is_used]
+    if not len(weight_sums) or not (weight_sums > 0).all():
+        return float("nan")
+    return float((reward_sums / weight_sums).sum())
 
 
 def doubly_robust(
     rewards: np.ndarray, weights: np.ndarray, expected: np.ndarray, expected_target: np.ndarray
 ) -> np.ndarray:
-    """(n,) what a model of the reward expects of the target policy at the place, corrected by
-    weight times (reward - what it expected of the item shown).
+    """Return (n,) a reward model's expectation, corrected by weighted residuals.
 
-    Unbiased where either propensities or model are right (Dudik et al. 2011). With `expected` the
-    place's mean reward the model knows places alone, which takes most of the variance that comes
-    from how many weights there happen to be.
+    `expected` (n,) of the item shown, `expected_target` (n,) of the target policy at the place.
+    Unbiased where either propensities or model are right (Dudik et al. 2011). With the place's mean
+    reward as `expected`, the model knows places only, which still removes most of the variance.
     """
     return np.asarray(expected_target + weights * (rewards - expected))
 
 
 def effective_sample_size(weights: np.ndarray) -> float:
-    """(sum of weights)^2 / sum of squared weights: as many equally weighted places would tell as
-    much (Kish 1965). 0 without weights.
+    """(sum of weights)^2 / sum of squared weights (Kish 1965). 0 without weights.
+
+    The number of equally weighted places that carry as much information.
     """
     squares = float((weights**2).sum())
     return float(weights.sum() ** 2 / squares) if squares else 0.0

@@ -1,8 +1,8 @@
-"""How good predicted numbers are: ratings, probabilities, classes. All arrays (n,) of one length;
-NaN where a figure is undefined.
+"""Metrics of predicted numbers, probabilities and classes.
 
-Every function raises ValueError for arrays of different lengths and for NaN or infinite
-predictions: a figure over what happened to be finite would be wrong.
+All arrays are (n,) of one length; NaN where a figure is undefined. Every function raises ValueError
+for arrays of different lengths and for NaN or infinite predictions: leaving them out silently would
+give wrong figures.
 """
 
 from typing import NamedTuple
@@ -10,37 +10,52 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import rankdata
 
-CLIP = 1e-7  # of probabilities before their logarithm
+CLIP = 1e-7  # smallest probability before the logarithm
 
 
 class Counted(NamedTuple):
-    """A figure, and on how many rows or users it rests."""
+    """A figure with the number of rows or users that it covers."""
 
     value: float
-    kept: int
+    included: int
     left_out: int
 
 
 def _checked(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    truth, predicted = np.asarray(truth, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    """Return both as float64, or raise ValueError for other shapes and values not finite."""
+    truth = np.asarray(truth, dtype=np.float64)
+    predicted = np.asarray(predicted, dtype=np.float64)
+    _check_shapes(truth, predicted)
+    for label, values in (("truth", truth), ("prediction", predicted)):
+        if not np.isfinite(values).all():
+            bad_value = values[~np.isfinite(values)][0]
+            raise ValueError(f"a {label} is {bad_value}: leave such rows out, and say how many")
+    return truth, predicted
+
+
+def _check_shapes(truth: np.ndarray, predicted: np.ndarray) -> None:
     if truth.shape != predicted.shape or truth.ndim != 1:
         raise ValueError(
             f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)"
         )
-    for what, values in (("truth", truth), ("prediction", predicted)):
-        if not np.isfinite(values).all():
-            raise ValueError(
-                f"a {what} is {values[~np.isfinite(values)][0]}: leave such rows out, and say how"
-                " many"
-            )
-    return truth, predicted
 
 
 def checked_labels(truth: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as float64, or raise ValueError for labels other than 0 and 1."""
     truth, scores = _checked(truth, scores)
-    if not np.isin(truth, (0, 1)).all():
-        raise ValueError(f"labels are 0 or 1, one is {truth[~np.isin(truth, (0, 1))][0]:g}")
+    is_label = np.isin(truth, (0, 1))
+    if not is_label.all():
+        raise ValueError(f"labels are 0 or 1, one is {truth[~is_label][0]:g}")
     return truth, scores
+
+
+def checked_probabilities(p: np.ndarray) -> np.ndarray:
+    """Return p, or raise ValueError for values below 0 or above 1."""
+    if len(p) and (p.min() < 0 or p.max() > 1):
+        raise ValueError(
+            f"probabilities are between 0 and 1, these go from {p.min():g} to {p.max():g}"
+        )
+    return p
 
 
 def _mean(values: np.ndarray) -> float:
@@ -68,39 +83,37 @@ def root_mean_squared_error(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def mean_absolute_percentage_error(truth: np.ndarray, predicted: np.ndarray) -> Counted:
-    """Mean of |truth - predicted| / |truth|; rows whose truth is 0 are left out and counted. Lower
-    is better.
+    """Mean of |truth - predicted| / |truth|. Lower is better.
+
+    Rows whose truth is 0 are left out and counted.
     """
     truth, predicted = _checked(truth, predicted)
-    kept = truth != 0
-    return Counted(
-        _mean(np.abs((truth - predicted)[kept] / truth[kept])), int(kept.sum()), int((~kept).sum())
-    )
+    is_defined = truth != 0
+    errors = np.abs((truth - predicted)[is_defined] / truth[is_defined])
+    return Counted(_mean(errors), int(is_defined.sum()), int((~is_defined).sum()))
 
 
 def r_squared(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - squared error / squared distance of the truth to its mean. 1 best, 0 the mean's, below 0
-    worse. NaN for a constant truth.
+    """1 - squared error / squared distance of the truth to its mean.
+
+    1 is best, 0 is that of always predicting the mean. NaN for a constant truth.
     """
     truth, predicted = _checked(truth, predicted)
     spread = ((truth - _mean(truth)) ** 2).sum()
-    return (
-        float(1 - ((truth - predicted) ** 2).sum() / spread)
-        if spread > 0 and np.ptp(truth) > 0
-        else float("nan")
-    )
+    if not spread > 0 or np.ptp(truth) == 0:
+        return float("nan")
+    return float(1 - ((truth - predicted) ** 2).sum() / spread)
 
 
 def explained_variance(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """1 - variance of the error / variance of the truth: R squared that forgives a constant shift.
-    NaN for a constant truth.
+    """1 - variance of the error / variance of the truth.
+
+    Like R squared, but insensitive to a constant shift. NaN for a constant truth.
     """
     truth, predicted = _checked(truth, predicted)
-    return (
-        float(1 - np.var(truth - predicted) / np.var(truth))
-        if len(truth) and np.ptp(truth) > 0
-        else float("nan")
-    )
+    if not len(truth) or np.ptp(truth) == 0:
+        return float("nan")
+    return float(1 - np.var(truth - predicted) / np.var(truth))
 
 
 def max_error(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -113,72 +126,82 @@ def max_error(truth: np.ndarray, predicted: np.ndarray) -> float:
 
 
 def auc(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Chance that a row of label 1 has a higher score than one of label 0, ties counted half. NaN
-    where a class is missing.
+    """Probability that a row of label 1 has a higher score than one of label 0.
 
-    From the mid-ranks of the scores (Hanley and McNeil 1982).
+    Ties count half. NaN where a class is missing. From the mid-ranks of the scores (Hanley and
+    McNeil 1982).
     """
     truth, scores = checked_labels(truth, scores)
     ones = truth.sum()
     zeros = len(truth) - ones
     if not ones or not zeros:
         return float("nan")
-    return float((rankdata(scores)[truth == 1].sum() - ones * (ones + 1) / 2) / (ones * zeros))
+    rank_sum = rankdata(scores)[truth == 1].sum()
+    return float((rank_sum - ones * (ones + 1) / 2) / (ones * zeros))
 
 
 def grouped_auc(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> Counted:
-    """Mean AUC within each group (user), weighted by its rows; groups with one class only are left
-    out and counted (Zhu et al. 2017).
+    """Mean AUC within each group (user), weighted by its rows (Zhu et al. 2017).
 
-    `groups` (n,) integers. All groups at once: the rank within a group is the rank among all rows
-    less that of its first.
+    `groups` (n,) integers. Groups with one class only are left out and counted. All groups are
+    ranked at once: the rank within a group is the rank among all rows minus that of its first.
     """
     truth, scores = checked_labels(truth, scores)
-    names, group, rows = np.unique(groups, return_inverse=True, return_counts=True)
-    ranks = _mid_ranks_within(group, scores)
-    ones = np.bincount(group, truth, len(names))
+    names, codes, rows = np.unique(groups, return_inverse=True, return_counts=True)
+    ranks = _mid_ranks_within(codes, scores)
+    ones = np.bincount(codes, truth, len(names))
     zeros = rows - ones
-    both = (ones > 0) & (zeros > 0)
-    sums = np.bincount(group, ranks * truth, len(names)) - ones * (ones + 1) / 2
-    values = sums[both] / (ones[both] * zeros[both])
-    weights = rows[both]
-    value = float((values * weights).sum() / weights.sum()) if both.any() else float("nan")
-    return Counted(value, int(both.sum()), int((~both).sum()))
+    has_both = (ones > 0) & (zeros > 0)
+    value = float("nan")
+    if has_both.any():
+        sums = np.bincount(codes, ranks * truth, len(names)) - ones * (ones + 1) / 2
+        values = sums[has_both] / (ones[has_both] * zeros[has_both])
+        weights = rows[has_both]
+        value = float((values * weights).sum() / weights.sum())
+    return Counted(value, int(has_both.sum()), int((~has_both).sum()))
 
 
-def _mid_ranks_within(group: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(n,) rank of each score within its group from 1, ties sharing the mean of theirs."""
-    if not len(group):
+def _mid_ranks_within(groups: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return (n,) the rank of each score within its group, from 1.
+
+    Ties share their mean rank.
+    """
+    if not len(groups):
         return np.zeros(0)
-    order = np.lexsort((scores, group))
-    g, s = group[order], scores[order]
-    run = np.r_[True, (g[1:] != g[:-1]) | (s[1:] != s[:-1])]
-    first = np.flatnonzero(run)
-    lengths = np.diff(np.r_[first, len(g)])
-    starts = np.searchsorted(g, g[first])
-    ranks = np.empty(len(g))
-    ranks[order] = np.repeat(first - starts + (lengths + 1) / 2, lengths)
+    order = np.lexsort((scores, groups))
+    sorted_groups = groups[order]
+    sorted_scores = scores[order]
+    is_new_group = sorted_groups[1:] != sorted_groups[:-1]
+    is_new_score = sorted_scores[1:] != sorted_scores[:-1]
+    tie_starts = np.flatnonzero(np.r_[True, is_new_group | is_new_score])
+    tie_lengths = np.diff(np.r_[tie_starts, len(groups)])
+    group_starts = np.searchsorted(sorted_groups, sorted_groups[tie_starts])
+    mid_ranks = tie_starts - group_starts + (tie_lengths + 1) / 2
+    ranks = np.empty(len(groups))
+    ranks[order] = np.repeat(mid_ranks, tie_lengths)
     return ranks
 
 
 def average_precision_of_scores(truth: np.ndarray, scores: np.ndarray) -> float:
-    """Area under precision and recall as the sum over thresholds of (recall gained) * precision;
-    tied scores share a threshold.
+    """Area under precision and recall: sum over thresholds of recall gained * precision.
 
-    Range 0 to 1; the share of label 1 by chance. NaN without a row of label 1.
+    Tied scores share a threshold. Range 0 to 1; by chance the share of label 1. NaN without a row
+    of label 1.
     """
     truth, scores = checked_labels(truth, scores)
     if not truth.sum():
         return float("nan")
     order = np.argsort(-scores, kind="stable")
-    last = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
-    found = np.cumsum(truth[order])[last]
-    return float((np.diff(np.r_[0, found]) * found / (last + 1)).sum() / truth.sum())
+    last_of_ties = np.r_[np.flatnonzero(np.diff(scores[order])), len(scores) - 1]
+    true_positives = np.cumsum(truth[order])[last_of_ties]
+    gained = np.diff(np.r_[0, true_positives])
+    return float((gained * true_positives / (last_of_ties + 1)).sum() / truth.sum())
 
 
 def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean of -log of the probability given to what happened, in nats; probabilities are clipped to
-    [1e-7, 1 - 1e-7]. Lower is better.
+    """Mean of -log(probability of the true label), in nats. Lower is better.
+
+    Probabilities are clipped to [1e-7, 1 - 1e-7].
     """
     truth, p = checked_labels(truth, probabilities)
     p = np.clip(checked_probabilities(p), CLIP, 1 - CLIP)
@@ -186,14 +209,16 @@ def log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def normalised_entropy(truth: np.ndarray, probabilities: np.ndarray) -> float:
-    """Log loss / entropy of the share of label 1: 1 is that of always saying the share (He et al.
-    2014). NaN where a class is missing.
+    """Log loss / entropy of the share of label 1 (He et al. 2014).
+
+    1 is that of always predicting the share. NaN where a class is missing.
     """
     truth, p = checked_labels(truth, probabilities)
     share = _mean(truth)
     if not 0 < share < 1:
         return float("nan")
-    return log_loss(truth, p) / float(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    entropy = float(-share * np.log(share) - (1 - share) * np.log(1 - share))
+    return log_loss(truth, p) / entropy
 
 
 def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
@@ -202,26 +227,14 @@ def brier(truth: np.ndarray, probabilities: np.ndarray) -> float:
     return _mean((truth - checked_probabilities(p)) ** 2)
 
 
-def checked_probabilities(p: np.ndarray) -> np.ndarray:
-    if len(p) and (p.min() < 0 or p.max() > 1):
-        raise ValueError(
-            f"probabilities are between 0 and 1, these go from {p.min():g} to {p.max():g}"
-        )
-    return p
-
-
 # ---- classes
 
 
 def confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The classes (C,), sorted, and (C, C) counts: entry (i, j) is how often class i was called
-    class j.
-    """
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    if truth.shape != predicted.shape or truth.ndim != 1:
-        raise ValueError(
-            f"truth has shape {truth.shape}, the predictions {predicted.shape}: both must be (n,)"
-        )
+    """Return the classes (C,), sorted, and (C, C) counts of class i predicted as class j."""
+    truth = np.asarray(truth)
+    predicted = np.asarray(predicted)
+    _check_shapes(truth, predicted)
     classes, codes = np.unique(np.concatenate([truth, predicted]), return_inverse=True)
     table = np.zeros((len(classes), len(classes)), dtype=np.int64)
     np.add.at(table, (codes[: len(truth)], codes[len(truth) :]), 1)
@@ -229,18 +242,18 @@ def confusion(truth: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def accuracy(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Share of rows called by their class. Range 0 to 1; NaN for no rows."""
+    """Share of rows whose class was predicted. Range 0 to 1; NaN for no rows."""
     _, table = confusion(truth, predicted)
     return float(np.trace(table) / table.sum()) if table.sum() else float("nan")
 
 
 def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean over classes of 2 * right / (rows of the class + rows called it). Range 0 to 1; NaN for
-    no rows.
+    """Mean over classes of the F1 score.
+
+    2 * correct / (rows of the class + rows predicted as it). Range 0 to 1; NaN for no rows.
     """
     _, table = confusion(truth, predicted)
-    return (
-        float((2 * np.diag(table) / (table.sum(axis=0) + table.sum(axis=1))).mean())
-        if len(table)
-        else float("nan")
-    )
+    if not len(table):
+        return float("nan")
+    totals = table.sum(axis=0) + table.sum(axis=1)
+    return float((2 * np.diag(table) / totals).mean())

@@ -1,4 +1,4 @@
-"""Probabilities made to happen as often as they say. Fit on validation, never on what is judged."""
+"""Recalibrate probabilities. Fit on validation data, never on what is evaluated."""
 
 from typing import NamedTuple
 
@@ -6,43 +6,45 @@ import numpy as np
 
 from tailor.metrics.prediction import CLIP, checked_labels, checked_probabilities
 
-STEPS = 100  # of Newton's method at most
+STEPS = 100  # most steps of Newton's method
 
 
 class Platt(NamedTuple):
-    """1 / (1 + exp(-(slope * log-odds + shift))): two numbers, for few labels (Platt 1999)."""
+    """Logistic function of log-odds, for few labels: two parameters (Platt 1999).
+
+    1 / (1 + exp(-(slope * log-odds + shift))).
+    """
 
     slope: float
     shift: float
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
-        """(n,) probabilities -> (n,)."""
-        out: np.ndarray = _sigmoid(self.slope * _log_odds(probabilities) + self.shift)
-        return out
+        """Recalibrate probabilities (n,) -> (n,)."""
+        return _sigmoid(self.slope * _log_odds(probabilities) + self.shift)
 
 
 class Isotonic(NamedTuple):
-    """A rising line through steps: whatever shape the error has, for thousands of labels (Zadrozny
-    and Elkan 2002).
+    """Monotone step function, for thousands of labels (Zadrozny and Elkan 2002).
+
+    It fits any monotone shape of the error.
     """
 
-    at: np.ndarray
+    knots: np.ndarray
     """(b,) ascending probabilities."""
     values: np.ndarray
-    """(b,) what happened there, never falling."""
+    """(b,) calibrated probabilities there, never decreasing."""
 
     def __call__(self, probabilities: np.ndarray) -> np.ndarray:
-        """(n,) probabilities -> (n,); straight lines between the steps, flat beyond them."""
-        return np.interp(
-            checked_probabilities(np.asarray(probabilities, dtype=np.float64)), self.at, self.values
-        )
+        """Recalibrate probabilities (n,) -> (n,), linear between knots, constant beyond them."""
+        p = checked_probabilities(np.asarray(probabilities, dtype=np.float64))
+        return np.interp(p, self.knots, self.values)
 
 
 def platt(truth: np.ndarray, probabilities: np.ndarray) -> Platt:
-    """The slope and shift of largest likelihood, found by Newton's method; labels are drawn in a
-    little, as Platt does, so that nothing becomes certain.
+    """Fit slope and shift by maximum likelihood.
 
-    `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
+    Labels are smoothed as Platt does, so that no probability becomes 0 or 1. `truth` (n,) of 0 and
+    1. Raises ValueError where only one label occurs.
     """
     truth, p = checked_labels(truth, probabilities)
     slope, shift = logistic(truth, np.column_stack([_log_odds(p), np.ones(len(p))]))
@@ -50,28 +52,31 @@ def platt(truth: np.ndarray, probabilities: np.ndarray) -> Platt:
 
 
 def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
-    """(p,) weights of `inputs` (n, p), whose sum gives log-odds, of largest likelihood; labels as
-    in `platt`, found by Newton's method.
+    """Fit weights (p,) of a logistic regression by Newton's method.
 
-    `truth` (n,) of 0 and 1. Raises ValueError where only one label occurs.
+    `truth` (n,) of 0 and 1, smoothed as in `platt`; `inputs` (n, p), whose weighted sum gives
+    log-odds. Raises ValueError where only one label occurs.
     """
-    positive = float(truth.sum())
-    if not 0 < positive < len(truth):
+    positives = float(truth.sum())
+    if not 0 < positives < len(truth):
         raise ValueError(
-            f"{len(truth)} labels, {positive:g} of them 1: both must occur to fit a calibration"
+            f"{len(truth)} labels, {positives:g} of them 1: both must occur to fit a calibration"
         )
-    wanted = np.where(truth > 0, (positive + 1) / (positive + 2), 1 / (len(truth) - positive + 2))
+    negatives = len(truth) - positives
+    smoothed = np.where(truth > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     weights = np.zeros(inputs.shape[1])
 
-    def loss(of: np.ndarray) -> float:
-        z = inputs @ of
-        return float((np.logaddexp(0, z) - wanted * z).sum())
+    def loss(candidate: np.ndarray) -> float:
+        z = inputs @ candidate
+        return float((np.logaddexp(0, z) - smoothed * z).sum())
 
     for _ in range(STEPS):
-        said = _sigmoid(inputs @ weights)
-        gradient = inputs.T @ (said - wanted)
-        curve = (inputs * (said * (1 - said))[:, None]).T @ inputs + 1e-10 * np.eye(len(weights))
-        step, size = np.linalg.solve(curve, gradient), 1.0
+        predicted = _sigmoid(inputs @ weights)
+        gradient = inputs.T @ (predicted - smoothed)
+        variance = predicted * (1 - predicted)
+        hessian = (inputs * variance[:, None]).T @ inputs + 1e-10 * np.eye(len(weights))
+        step = np.linalg.solve(hessian, gradient)
+        size = 1.0
         while size > 1e-8 and loss(weights - size * step) > loss(weights):
             size /= 2
         weights = weights - size * step
@@ -81,36 +86,45 @@ def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
 
 
 def isotonic(truth: np.ndarray, probabilities: np.ndarray) -> Isotonic:
-    """The rising function of least squared error, by pooling neighbours that fall (pool adjacent
-    violators). Raises ValueError for no rows.
+    """Fit the non-decreasing function of least squared error.
+
+    By pooling adjacent violators. Raises ValueError for no rows.
     """
     truth, p = checked_labels(truth, probabilities)
     if not len(p):
         raise ValueError("no labels: there is nothing to fit a calibration to")
-    at, place = np.unique(checked_probabilities(p), return_inverse=True)
-    weight = np.bincount(place).astype(np.float64)
-    mean = np.bincount(place, truth) / weight
-    means, weights, sizes = list[float](), list[float](), list[int]()
-    for value, mass in zip(mean.tolist(), weight.tolist(), strict=True):
-        means.append(value)
-        weights.append(mass)
-        sizes.append(1)
-        while len(means) > 1 and means[-2] >= means[-1]:
-            both = weights[-2] + weights[-1]
-            means[-2:] = [(means[-2] * weights[-2] + means[-1] * weights[-1]) / both]
-            weights[-2:], sizes[-2:] = [both], [sizes[-2] + sizes[-1]]
-    values = np.repeat(means, sizes)
-    edge = np.r_[True, (values[1:] != values[:-1]), True]
-    kept = edge[1:] | edge[:-1]  # both ends of every step
-    return Isotonic(at[kept], values[kept])
+    knots, codes = np.unique(checked_probabilities(p), return_inverse=True)
+    rows = np.bincount(codes).astype(np.float64)
+    values = _pool_adjacent_violators(np.bincount(codes, truth) / rows, rows)
+    is_edge = np.r_[True, (values[1:] != values[:-1]), True]
+    is_end = is_edge[1:] | is_edge[:-1]  # both ends of every step
+    return Isotonic(knots[is_end], values[is_end])
+
+
+def _pool_adjacent_violators(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return (b,) the non-decreasing values nearest to means (b,), weighted by rows (b,)."""
+    pool_means: list[float] = []
+    pool_rows: list[float] = []
+    pool_sizes: list[int] = []
+    for mean, weight in zip(means.tolist(), rows.tolist(), strict=True):
+        pool_means.append(mean)
+        pool_rows.append(weight)
+        pool_sizes.append(1)
+        while len(pool_means) > 1 and pool_means[-2] >= pool_means[-1]:
+            total = pool_rows[-2] + pool_rows[-1]
+            weighted = pool_means[-2] * pool_rows[-2] + pool_means[-1] * pool_rows[-1]
+            pool_means[-2:] = [weighted / total]
+            pool_rows[-2:] = [total]
+            pool_sizes[-2:] = [pool_sizes[-2] + pool_sizes[-1]]
+    return np.repeat(pool_means, pool_sizes)
 
 
 def _log_odds(probabilities: np.ndarray) -> np.ndarray:
     p = np.clip(checked_probabilities(np.asarray(probabilities, dtype=np.float64)), CLIP, 1 - CLIP)
-    out: np.ndarray = np.log(p) - np.log1p(-p)
-    return out
+    log_odds: np.ndarray = np.log(p) - np.log1p(-p)
+    return log_odds
 
 
 def _sigmoid(z: np.ndarray) -> np.ndarray:
-    out: np.ndarray = np.exp(-np.logaddexp(0, -z))
-    return out
+    probabilities: np.ndarray = np.exp(-np.logaddexp(0, -z))
+    return probabilities

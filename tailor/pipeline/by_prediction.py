@@ -1,4 +1,4 @@
-"""A list in the order of what a predictor says."""
+"""ByPrediction: rank items by a predictor's probabilities."""
 
 from dataclasses import dataclass, field
 from typing import Self
@@ -19,13 +19,14 @@ from tailor.errors import ModelError
 
 @dataclass(eq=False)
 class ByPrediction(Recommender):
-    """Orders items by the probability that a predictor gives each of them, which is their score.
+    """Orders items by the probability that a predictor gives each of them.
 
-    As the second stage of a `Cascade` it orders what the first found; alone it asks the predictor
-    about the whole catalogue, one answer an item.
+    As the second stage of a `Cascade` it orders what the first stage found. Alone it predicts for
+    the whole catalogue, one value an item.
     """
 
     predictor: Predictor
+    """Fitted on the same data."""
 
     predictor_: Predictor = field(init=False, repr=False)
 
@@ -57,30 +58,34 @@ class ByPrediction(Recommender):
         lists = None if candidates is None else candidates.reindexed(items).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(items)):
-            some = queries[start:stop]
-            pairs = (
-                _everything(stop - start, len(items)) if lists is None else lists.slice(start, stop)
-            )
-            values = self.predictor_._predict(some, pairs)
-            if values.ndim > 1:
-                raise ModelError(
-                    f"{self.predictor_.name} predicts {values.shape[1]} numbers an item: a list"
-                    " needs one"
-                )
-            scores = sp.csr_matrix(
-                (values.astype(np.float32), pairs.values, pairs.offsets),
-                shape=(len(some), len(items)),
-            )
-            rows, best = top_k(scores, k, some.exclude, some.blocked_rows)
-            parts.append(
-                Rankings(
-                    items, rows, best, "probability", notes=short_notes(self.name, some, rows, k)
-                )
-            )
+            batch = queries[start:stop]
+            if lists is None:
+                pairs = _all_pairs(len(batch), len(items))
+            else:
+                pairs = lists.slice(start, stop)
+            parts.append(self._ranked(batch, pairs, k))
         return Rankings.stack(parts) if parts else Rankings.empty(items, 0, k)
 
+    def _ranked(self, queries: Queries, pairs: Ragged, k: int) -> Rankings:
+        """Return the k best of the item rows that each query is paired with."""
+        scores = self._scores(queries, pairs)
+        rows, best = top_k(scores, k, queries.exclude, queries.blocked_rows)
+        notes = short_notes(self.name, queries, rows, k)
+        return Rankings(self.predictor_.items_, rows, best, "probability", notes=notes)
 
-def _everything(queries: int, items: int) -> Ragged:
-    return Ragged.of_lengths(
-        np.full(queries, items), np.tile(np.arange(items, dtype=np.int32), queries)
-    )
+    def _scores(self, queries: Queries, pairs: Ragged) -> sp.csr_matrix:
+        """Return (B, N) sparse probabilities of the item rows that each query is paired with."""
+        values = self.predictor_._predict(queries, pairs)
+        if values.ndim > 1:
+            raise ModelError(
+                f"{self.predictor_.name} predicts {values.shape[1]} numbers an item: a list needs"
+                " one"
+            )
+        shape = (len(queries), len(self.predictor_.items_))
+        return sp.csr_matrix((values.astype(np.float32), pairs.values, pairs.offsets), shape=shape)
+
+
+def _all_pairs(queries: int, items: int) -> Ragged:
+    """Return every item row for every query."""
+    rows = np.tile(np.arange(items, dtype=np.int32), queries)
+    return Ragged.of_lengths(np.full(queries, items), rows)

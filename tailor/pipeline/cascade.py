@@ -1,4 +1,4 @@
-"""Cascade: retrieve many, then order them better."""
+"""Cascade: retrieve many items, then order them better."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,21 +14,23 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.errors import DataError, ModelError
-from tailor.pipeline.joining import followed_by, one_catalogue
+from tailor.pipeline.joining import followed_by, one_catalogue, part_reports
 
 
 @dataclass(eq=False)
 class Cascade(Recommender):
-    """The first stage retrieves `depth` items, the second orders them; what the second leaves out
-    follows in the first's order.
+    """The first stage retrieves `depth` items, the second orders them.
 
-    A second stage that learns from lists is fitted on lists of a first stage that never saw their
-    targets: the first is fitted before an inner cut, makes the lists for what came after, and is
-    then refitted on everything.
+    Items that the second stage leaves out follow in the first stage's order. A second stage that
+    trains on candidates is fitted on lists of a first stage that never saw their targets: the first
+    stage is fitted before an inner cut, makes lists for the events after it, and is then refitted
+    on everything.
     """
 
     retrieve: Recommender
+    """First stage: finds items."""
     rank: Recommender
+    """Second stage: orders the items found."""
     depth: int = 100
     """Items retrieved."""
 
@@ -53,11 +55,19 @@ class Cascade(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        if not self.rank.uses_lists:
-            self.retrieve_, self.rank_ = (
-                clone(stage).fit(data, run, valid) for stage in (self.retrieve, self.rank)
-            )
-            return
+        if self.rank.trains_on_candidates:
+            lists = self._fit_on_lists(data, run, valid)
+            self.fit_report_ = {
+                "lists": len(lists.queries),
+                "share_of_targets_in_the_lists": round(_target_share(lists, data), 4),
+            }
+        else:
+            self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
+            self.rank_ = clone(self.rank).fit(data, run, valid)
+        self.fit_report_ |= part_reports([self.retrieve_, self.rank_])
+
+    def _fit_on_lists(self, data: Dataset, run: Run, valid: Split | None) -> Lists:
+        """Fit both stages, the second on lists of a first stage that saw no targets."""
         cut = inner_cut(data, run.seed)
         if cut is None:
             raise DataError(
@@ -68,34 +78,28 @@ class Cascade(Recommender):
         lists = Lists(queries, first.recommend(queries, self.depth), targets)
         self.rank_ = clone(self.rank).fit(cut.train.with_lists(lists), run)
         self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
-        listed = np.isin(
-            targets.row_ids * len(data.catalogue) + targets.values,
-            _keys(lists.rankings.reindexed(data.catalogue)),
-        )
-        self.fit_report_ = {
-            "lists": len(queries),
-            "share_of_targets_in_the_lists": round(float(listed.mean()), 4),
-        }
+        return lists
 
     def restrict(self, queries: Queries) -> Queries:
         return self.rank_.restrict(self.retrieve_.restrict(queries))
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         depth = max(k, self.depth)
-        found = self.retrieve_.recommend(queries, depth, candidates)
-        ordered = self.rank_.recommend(queries, depth, found)
-        joined = followed_by(replace(ordered, columns={}), replace(found, columns={}), k)
-        joined, found = one_catalogue([joined, found])
+        retrieved = self.retrieve_.recommend(queries, depth, candidates)
+        ranked = self.rank_.recommend(queries, depth, retrieved)
+        joined = followed_by(replace(ranked, columns={}), replace(retrieved, columns={}), k)
+        joined, retrieved = one_catalogue([joined, retrieved])
+        first_scores = _scores_of(joined, retrieved)
         return replace(
             joined,
-            columns={**joined.columns, self.retrieve_.name: _scores_of(joined, found)},
-            score_kind=ordered.score_kind,
+            columns={**joined.columns, self.retrieve_.name: first_scores},
+            score_kind=ranked.score_kind,
         )
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The second stage's explanations where it has any, else the first's."""
+        """Return the second stage's explanations if it has any, else the first's."""
         self._check_fitted()
         for stage in (self.rank_, self.retrieve_):
             if stage.explains():
@@ -103,22 +107,30 @@ class Cascade(Recommender):
         raise ModelError("Cascade: neither stage can explain its rankings")
 
 
-def _keys(lists: Rankings) -> np.ndarray:
-    return (np.arange(len(lists))[:, None] * len(lists.catalogue) + lists.rows)[lists.rows >= 0]
+def _target_share(lists: Lists, data: Dataset) -> float:
+    """Return the share of targets that stand in their query's list."""
+    base = len(data.catalogue)
+    rankings = lists.rankings.reindexed(data.catalogue)
+    list_keys = (np.arange(len(rankings))[:, None] * base + rankings.rows)[rankings.rows >= 0]
+    target_keys = lists.targets.row_ids * base + lists.targets.values
+    return float(np.isin(target_keys, list_keys).mean())
 
 
-def _scores_of(joined: Rankings, found: Rankings) -> np.ndarray:
-    """(Q, k) the scores that `found` gave to the items of `joined`; NaN where it did not score
-    them.
+def _scores_of(lists: Rankings, scored: Rankings) -> np.ndarray:
+    """Return (n, k) the scores of the items of `lists` in `scored`; NaN for none.
+
+    Both are rankings of the same queries over one catalogue.
     """
-    base = len(found.catalogue) + 1
-    keys, shown = np.arange(len(found))[:, None] * base, found.rows >= 0
-    known, scores = (keys + found.rows)[shown], found.scores[shown]
-    order = np.argsort(known)
-    wanted = keys + joined.rows
-    at = np.searchsorted(known[order], wanted).clip(max=max(len(known) - 1, 0))
-    if not len(known):
-        return np.full(joined.rows.shape, np.nan, np.float32)
-    return np.where(
-        (joined.rows >= 0) & (known[order][at] == wanted), scores[order][at], np.nan
-    ).astype(np.float32)
+    base = len(scored.catalogue) + 1
+    first_key = np.arange(len(scored))[:, None] * base
+    is_scored = scored.rows >= 0
+    keys = (first_key + scored.rows)[is_scored]
+    if not len(keys):
+        return np.full(lists.rows.shape, np.nan, np.float32)
+    order = np.argsort(keys)
+    sorted_keys = keys[order]
+    sorted_scores = scored.scores[is_scored][order]
+    list_keys = first_key + lists.rows
+    positions = np.searchsorted(sorted_keys, list_keys).clip(max=len(keys) - 1)
+    has_score = (lists.rows >= 0) & (sorted_keys[positions] == list_keys)
+    return np.where(has_score, sorted_scores[positions], np.nan).astype(np.float32)

@@ -2,7 +2,6 @@
 
 import importlib.util
 from pathlib import Path
-from typing import cast
 
 from tailor.core.methods import Recommender
 from tailor.core.specs import build
@@ -12,8 +11,9 @@ FILES = {name: Path(__file__).with_name(f"{name}.toml") for name in ("default", 
 
 
 def pipeline_file(name: str = "default") -> Path:
-    """The file of a pipeline that comes with Tailor; "default" is "counting" where PyTorch is not
-    installed. Raises ModelError for another name.
+    """Return the file of a pipeline that comes with Tailor.
+
+    "default" is "counting" where PyTorch is not installed. Raises ModelError for another name.
     """
     if name not in FILES:
         raise ModelError(f'there is no pipeline "{name}".{nearest(name.lower(), FILES)}')
@@ -21,19 +21,22 @@ def pipeline_file(name: str = "default") -> Path:
 
 
 def has_nets() -> bool:
-    """Whether what nets need is installed: PyTorch alone, which other packages bring along, does
-    not write checkpoints.
+    """Return whether all that nets need is installed.
+
+    PyTorch alone does not write checkpoints; other packages bring it along.
     """
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "safetensors"))
 
 
 def default_pipeline() -> Recommender:
-    """A fresh default pipeline: co-visitation in one step and in two, text neighbours, EASE and,
-    where PyTorch is installed, SASRec fused, filtered; popularity where they are silent.
+    """Return a fresh default pipeline.
+
+    Co-visitation in one step and in two, text neighbours, EASE and, where PyTorch is installed,
+    SASRec are fused and filtered; popularity fills what they leave empty.
     """
-    return cast(Recommender, build(pipeline_file()))
+    return build(pipeline_file(), Recommender)  # type: ignore[type-abstract]
 
 
 def counting_pipeline() -> Recommender:
-    """The default pipeline without a net: seconds to fit, and most of the accuracy."""
-    return cast(Recommender, build(FILES["counting"]))
+    """Return the default pipeline without a net: seconds to fit, and most of the accuracy."""
+    return build(FILES["counting"], Recommender)  # type: ignore[type-abstract]

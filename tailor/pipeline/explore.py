@@ -1,14 +1,13 @@
-"""Exploration: now and then something else is shown, with a probability that is written down, so
-that one can learn from what people do with it.
-"""
+"""Exploration: show other items now and then, with known probabilities."""
 
 import hashlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
+import polars as pl
 
 from tailor.core.costs import Cost, stand_in
 from tailor.core.methods import Recommender
@@ -21,24 +20,39 @@ from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
 
-# the column of an answer that holds the probability that this item stood at this place
+# the column of an answer that holds the probability that this item stands at this rank
 PROPENSITY = "propensity"
+PRIOR_SUCCESSES, PRIOR_IMPRESSIONS = 1, 20  # of the mean rate of all items
+RATE_BOUNDS = (1e-4, 0.5)  # of that mean rate
+MIN_SPAN = 1e-12  # divisor of scores that are all equal
+
+
+class Draw(NamedTuple):
+    """A list drawn from a pool."""
+
+    positions: np.ndarray
+    """(k,) positions in the pool, in the order of the list."""
+    propensities: np.ndarray
+    """(k,) probability of each item to stand where it does."""
 
 
 @dataclass(eq=False)
 class Exploring(Recommender):
-    """What both ways share: the first `depth` items of `inner` are the pool; chance is drawn from
-    (seed, request id), so that a request has one answer.
+    """Base of recommenders that draw a list from the first `depth` items of another one.
 
-    A query without a request id is answered without chance, its propensities 1.
+    Draws are keyed by (seed, request id), so that a request has one answer. A query without a
+    request id is answered by the pool's first items, with propensities of 1.
     """
 
     inner: Recommender
+    """The recommender whose lists are explored."""
     depth: int = 50
-    """Items of the pool, or twice the list's length where that is more; a shorter pool is not
-    explored.
+    """Items of the pool, or twice the list's length if that is more.
+
+    A pool with fewer items than twice the list's length is not explored.
     """
     seed: int = 0
+    """Seed of the draws."""
 
     inner_: Recommender = field(init=False, repr=False)
 
@@ -54,13 +68,12 @@ class Exploring(Recommender):
 
     @classmethod
     def around(cls, fitted: Recommender, **settings: float) -> Self:
-        """Exploration over a recommender that is fitted already: nothing of `fitted` is learned
-        anew.
-        """
-        made = cls(inner=fitted, **settings)  # type: ignore[arg-type]
-        made._learn(fitted, None)
-        made.trained_on_, made.fit_report_ = fitted.trained_on_, {}
-        return made
+        """Return exploration over a recommender that is fitted already; nothing is refitted."""
+        exploring = cls(inner=fitted, **settings)  # type: ignore[arg-type]
+        exploring._learn(fitted, None)
+        exploring.trained_on_ = fitted.trained_on_
+        exploring.fit_report_ = {}
+        return exploring
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self._learn(clone(self.inner).fit(data, run, valid), data)
@@ -72,102 +85,93 @@ class Exploring(Recommender):
         return cost
 
     def _learn(self, inner: Recommender, data: Dataset | None) -> None:
+        """Set the learned state; `data` is None if the inner recommender was fitted before."""
         self.inner_ = inner
 
     @abstractmethod
-    def _drawn(
-        self, found: Rankings, i: int, n: int, k: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Places (k,) in the pool of n items of list i, and each one's probability (k,) of standing
-        where it does.
-        """
+    def _draw(self, pool: Rankings, i: int, k: int, rng: np.random.Generator) -> Draw:
+        """Return a list of k items of pool i."""
 
     def restrict(self, queries: Queries) -> Queries:
         return self.inner_.restrict(queries)
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        found = self.inner_.recommend(queries, max(2 * k, self.depth), candidates)
-        lengths, width = found.lengths, min(k, found.rows.shape[1])
-        order = np.tile(np.arange(width), (len(found), 1))
-        chance = np.ones((len(found), width), np.float32)
+        pool = self.inner_.recommend(queries, max(2 * k, self.depth), candidates)
+        lengths = pool.lengths
+        width = min(k, pool.rows.shape[1])
+        order = np.tile(np.arange(width), (len(pool), 1))  # B, K
+        propensity = np.ones((len(pool), width), np.float32)
         for i in range(len(queries)):
             request_id = queries.request_id(i)
             if request_id is not None and lengths[i] >= 2 * k:
-                order[i], chance[i] = self._drawn(
-                    found, i, int(lengths[i]), k, self._rng(request_id)
-                )
-        drawn = found.reordered(order)
-        chance[drawn.rows < 0] = np.nan
-        notes = {i: note for i, note in found.notes.items() if lengths[i] < k}
-        return replace(drawn, columns={**drawn.columns, PROPENSITY: chance}, notes=notes)
+                order[i], propensity[i] = self._draw(pool, i, k, self._rng(request_id))
+        drawn = pool.reordered(order)
+        propensity[drawn.rows < 0] = np.nan
+        notes = {i: note for i, note in pool.notes.items() if lengths[i] < k}
+        return replace(drawn, columns={**drawn.columns, PROPENSITY: propensity}, notes=notes)
 
     def _rng(self, request_id: str) -> np.random.Generator:
-        return np.random.default_rng(
-            int.from_bytes(
-                hashlib.blake2b(f"{self.seed}\0{request_id}".encode(), digest_size=16).digest(),
-                "little",
-            )
-        )
+        """Return the generator of a request."""
+        key = f"{self.seed}\0{request_id}".encode()
+        digest = hashlib.blake2b(key, digest_size=16).digest()
+        return np.random.default_rng(int.from_bytes(digest, "little"))
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The inner recommender's: why an item is good, not that chance put it there."""
+        """Return the inner recommender's explanations, as if nothing had been drawn."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
 
 
 @dataclass(eq=False)
 class Explore(Exploring):
-    """Each place of the list is given away with probability `epsilon`, to an item of the rest of
-    the pool, all alike.
+    """Gives each rank away with probability `epsilon`, to a random item from below the list.
 
-    Propensities are exact: 1 - epsilon for an item at the place `inner` gave it, epsilon over the
-    size of the rest for one that chance put there (drawn without repeats, every item of the rest is
-    as likely at every place given away). Epsilon-greedy by place (Sutton and Barto 2018, 2.2).
+    Propensities are exact: 1 - epsilon for an item at its own rank, epsilon over the size of the
+    rest for a random one (drawn without repeats, each item of the rest equally likely at every
+    rank). Epsilon-greedy by rank (Sutton and Barto 2018, 2.2).
     """
 
     epsilon: float = 0.05
-    """Share of places given away."""
+    """Share of ranks given away."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.epsilon < 1:
             raise DataError(f"epsilon is {self.epsilon}: from 0 to below 1")
 
-    def _drawn(
-        self, found: Rankings, i: int, n: int, k: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        given_away = rng.random(k) < self.epsilon
-        rest = k + rng.permutation(n - k)[: given_away.sum()]
-        order = np.arange(k)
-        order[given_away] = rest
-        return order, np.where(given_away, self.epsilon / (n - k), 1 - self.epsilon)
+    def _draw(self, pool: Rankings, i: int, k: int, rng: np.random.Generator) -> Draw:
+        rest_size = int(pool.lengths[i]) - k
+        is_random = rng.random(k) < self.epsilon
+        positions = np.arange(k)
+        positions[is_random] = k + rng.permutation(rest_size)[: is_random.sum()]
+        return Draw(positions, np.where(is_random, self.epsilon / rest_size, 1 - self.epsilon))
 
 
 @dataclass(eq=False)
 class Thompson(Exploring):
-    """Items are ordered by their score times a rate of success drawn from what is known of them:
-    who was shown little may be better than it looks.
+    """Orders items by their score times a success rate drawn for each item.
 
-    Rates have Beta posteriors: `strength` showings at the mean rate of all items, and the item's
-    own showings and successes (an event that names the request and the item) in the tables of
-    impressions and events that it was fitted on; without impressions every item has the prior.
-    Thompson sampling (Thompson 1933) over the last stage. Propensities are shares of `draws` draws,
-    the one that is shown among them, so at least 1 / draws.
+    An item that was shown little may be better than it looks, so its rate varies more. Rates have
+    Beta posteriors: `strength` impressions at the mean rate of all items, and the item's own
+    impressions and successes (events that name the request and the item). Without impressions every
+    item has the prior. Thompson sampling (Thompson 1933) over the last stage. Propensities are
+    shares of `draws` draws, with the list shown among them, so at least 1 / draws.
     """
 
     reads_impressions: ClassVar[bool] = True
 
     strength: float = 20.0
-    """Showings that the prior is worth."""
+    """Impressions that the prior counts as."""
     draws: int = 100
+    """Lists drawn to estimate the propensities."""
 
     items_: Vocabulary = field(init=False, repr=False)
     shown_: np.ndarray = field(init=False, repr=False)
-    """(N,) float32."""
+    """(N,) float32 impressions."""
     chosen_: np.ndarray = field(init=False, repr=False)
-    """(N,) float32."""
+    """(N,) float32 successes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -179,52 +183,57 @@ class Thompson(Exploring):
     def _learn(self, inner: Recommender, data: Dataset | None) -> None:
         super()._learn(inner, data)
         self.items_ = Vocabulary([]) if data is None else data.catalogue
-        self.shown_, self.chosen_ = (
-            np.zeros(len(self.items_), np.float32),
-            np.zeros(len(self.items_), np.float32),
-        )
+        self.shown_ = np.zeros(len(self.items_), np.float32)
+        self.chosen_ = np.zeros(len(self.items_), np.float32)
         if data is not None and "impressions" in data.tables:
-            shown = data.tables["impressions"]
-            self.shown_ = np.bincount(
-                self.items_.codes(shown["item_id"]), minlength=len(self.items_)
-            ).astype(np.float32)
+            impressions = data.tables["impressions"]
+            self.shown_ = self._counts(impressions["item_id"])
             if "events" in data.tables and "request_id" in data.events.columns:
-                chosen = (
-                    data.events.select("request_id", "item_id")
-                    .unique()
-                    .join(shown, on=["request_id", "item_id"], how="semi")
-                )
-                self.chosen_ = np.bincount(
-                    self.items_.codes(chosen["item_id"]), minlength=len(self.items_)
-                ).astype(np.float32)
+                self.chosen_ = self._counts(_successes(data.events, impressions))
         self.fit_report_ |= {
             "showings": int(self.shown_.sum()),
             "successes": int(self.chosen_.sum()),
         }
 
-    def _drawn(
-        self, found: Rankings, i: int, n: int, k: int, rng: np.random.Generator
-    ) -> tuple[np.ndarray, np.ndarray]:
-        rows = (
-            self.items_.rows(found.catalogue.named(found.rows[i, :n]))
-            if len(self.items_)
-            else np.full(n, -1)
-        )
-        shown, chosen = (
-            np.where(rows >= 0, counts[rows], 0.0) if len(counts) else np.zeros(n)
-            for counts in (self.shown_, self.chosen_)
-        )
-        mean = float(np.clip((self.chosen_.sum() + 1) / (self.shown_.sum() + 20), 1e-4, 0.5))
-        good, bad = (
-            self.strength * mean + chosen,
-            self.strength * (1 - mean) + np.maximum(shown - chosen, 0),
-        )
-        scores = found.scores[i, :n].astype(np.float64)
+    def _counts(self, item_ids: pl.Series) -> np.ndarray:
+        """Return (N,) how often each item occurs."""
+        codes = self.items_.codes(item_ids)
+        return np.bincount(codes, minlength=len(self.items_)).astype(np.float32)
+
+    def _draw(self, pool: Rankings, i: int, k: int, rng: np.random.Generator) -> Draw:
+        size = int(pool.lengths[i])
+        item_ids = pool.catalogue.named(pool.rows[i, :size])
+        impressions, successes = self._known_counts(item_ids)
+        rates = rng.beta(*self._posterior(impressions, successes), (self.draws, size))
+        scores = pool.scores[i, :size].astype(np.float64)
         low = min(float(scores.min()), 0.0)
-        value = (
-            (scores - low)
-            / max(float(scores.max()) - low, 1e-12)
-            * rng.beta(good, bad, (self.draws, n))
+        span = max(float(scores.max()) - low, MIN_SPAN)
+        values = (scores - low) / span * rates
+        lists = np.argsort(-values, axis=1, kind="stable")[:, :k]  # draws, K
+        return Draw(lists[0], (lists == lists[0]).mean(axis=0))
+
+    def _posterior(
+        self, impressions: np.ndarray, successes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the two parameters of the Beta distribution of each item's rate."""
+        all_successes = float(self.chosen_.sum()) + PRIOR_SUCCESSES
+        all_impressions = float(self.shown_.sum()) + PRIOR_IMPRESSIONS
+        mean_rate = float(np.clip(all_successes / all_impressions, *RATE_BOUNDS))
+        failures = np.maximum(impressions - successes, 0)
+        return self.strength * mean_rate + successes, self.strength * (1 - mean_rate) + failures
+
+    def _known_counts(self, item_ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return impressions and successes of items, 0 for items without any."""
+        if not len(self.items_):
+            return np.zeros(len(item_ids)), np.zeros(len(item_ids))
+        rows = self.items_.rows(item_ids)
+        is_known = rows >= 0
+        return np.where(is_known, self.shown_[rows], 0.0), np.where(
+            is_known, self.chosen_[rows], 0.0
         )
-        best = np.argsort(-value, axis=1, kind="stable")[:, :k]  # draws, k
-        return best[0], (best == best[0]).mean(axis=0)
+
+
+def _successes(events: pl.DataFrame, impressions: pl.DataFrame) -> pl.Series:
+    """Return the item of every impression that an event names."""
+    keys = ["request_id", "item_id"]
+    return events.select(keys).unique().join(impressions, on=keys, how="semi")["item_id"]

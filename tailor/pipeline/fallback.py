@@ -1,4 +1,4 @@
-"""Fallback: when one recommender has too few items, the next fills up."""
+"""Fallback: fill lists that one recommender leaves short by the next one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,18 +15,19 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.pipeline.joining import followed_by, scattered
+from tailor.pipeline.joining import followed_by, part_names, scattered
 
 
 @dataclass(eq=False)
 class Fallback(Recommender):
-    """Asks the first recommender, and the following ones for the places it leaves empty.
+    """Asks the first recommender, and the next ones for the places it leaves empty.
 
-    What any part's filters exclude, no later part may fill in; where a filter fails, the list stays
-    empty.
+    Items that any part's filters exclude are never filled in by another part. Where a filter
+    fails, the list stays empty.
     """
 
     parts: list[Recommender] = field(default_factory=list)
+    """Recommenders in the order in which they are asked."""
 
     parts_: list[Recommender] = field(init=False, repr=False)
 
@@ -45,7 +46,10 @@ class Fallback(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.parts_ = [clone(part).fit(data, run, valid) for part in self.parts]
-        self.fit_report_ = {part.name: part.fit_report_ for part in self.parts_}
+        names = part_names(self.parts_)
+        self.fit_report_ = {
+            name: part.fit_report_ for name, part in zip(names, self.parts_, strict=True)
+        }
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         parts = [stand_in(clone(part), data, run, valid) for part in self.parts]
@@ -60,33 +64,42 @@ class Fallback(Recommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         lists = self.parts_[0].recommend(queries, k, candidates)
         for part in self.parts_[1:]:
-            short = np.flatnonzero(lists.lengths < k)
-            if not len(short):
+            numbers = np.flatnonzero(lists.lengths < k)
+            if not len(numbers):
                 break
-            some = None if candidates is None else candidates.take(short)
-            fill = part.recommend(queries.take(short), k, some)
-            lists = _filled(lists, short, fill, k)
+            short_candidates = None if candidates is None else candidates.take(numbers)
+            extra = part.recommend(queries.take(numbers), k, short_candidates)
+            lists = _filled(lists, numbers, extra, k)
         return lists
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """For every item, the explanation of the first part that has evidence for it."""
+        """Return for every item the explanation of the first part that has evidence for it."""
         self._check_fitted()
-        asked = self.restrict(Queries.of(queries))
-        by_part = [part.explain(asked, rankings) for part in self.parts_ if part.explains()]
+        restricted = self.restrict(Queries.of(queries))
+        by_part = [part.explain(restricted, rankings) for part in self.parts_ if part.explains()]
         if not by_part:
             raise ModelError("Fallback: none of its parts can explain its rankings")
         return [
-            [next((e for e in one if e.evidence), one[0]) for one in zip(*reasons, strict=True)]
-            for reasons in zip(*by_part, strict=True)
+            [_first_with_evidence(of_item) for of_item in zip(*of_query, strict=True)]
+            for of_query in zip(*by_part, strict=True)
         ]
 
 
-def _filled(lists: Rankings, short: np.ndarray, fill: Rankings, k: int) -> Rankings:
-    """The rankings at `short` followed by `fill`; the others as they are, in their old order."""
-    full = np.setdiff1d(np.arange(len(lists)), short)
-    rest = followed_by(lists.take(full), Rankings.empty(lists.catalogue, len(full), 0), k)
-    return scattered(
-        [(short, followed_by(lists.take(short), fill, k)), (full, rest)], len(lists), k
-    )
+def _first_with_evidence(explanations: Sequence[Explanation]) -> Explanation:
+    for explanation in explanations:
+        if explanation.evidence:
+            return explanation
+    return explanations[0]
+
+
+def _filled(lists: Rankings, numbers: np.ndarray, extra: Rankings, k: int) -> Rankings:
+    """Return the lists, those with these numbers followed by `extra`, the others unchanged."""
+    full = np.setdiff1d(np.arange(len(lists)), numbers)
+    nothing = Rankings.empty(lists.catalogue, len(full), 0)
+    parts = [
+        (numbers, followed_by(lists.take(numbers), extra, k)),
+        (full, followed_by(lists.take(full), nothing, k)),
+    ]
+    return scattered(parts, len(lists), k)

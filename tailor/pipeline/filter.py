@@ -1,4 +1,4 @@
-"""Filters: what must never be recommended."""
+"""Filter: exclude items that must never be recommended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,32 +21,37 @@ from tailor.errors import DataError, nearest
 
 @dataclass(eq=False)
 class Filter(Recommender):
-    """Hands a recommender queries that exclude the items of a rule, so that the recommender itself
-    leaves them out.
+    """Hands a recommender queries that exclude all items that break a rule.
 
-    `rules` are conditions that an item must meet, all of them (the language of
-    `data/expressions.py`): "price <= 200 and not (categories has 'adult')". `blocked` names items;
-    `only` and `never` hold, per column of the items table, the values an item must or must not have
-    (for a list column: at least one of them); `at_most` bounds a number. An item whose value is
-    missing fails `only`, `at_most` and every rule that asks for it. When the rule cannot be
-    applied, nothing is recommended: a filter fails closed.
+    An item whose value is missing fails `only`, `at_most` and every rule that asks for it. Where
+    the rules cannot be applied, nothing is recommended: a filter fails closed.
     """
 
     inner: Recommender
+    """The recommender that is filtered."""
     blocked: list[str] = field(default_factory=list)
+    """Item ids that are never recommended."""
     only: dict[str, list[Any]] = field(default_factory=dict)
+    """Column of the items table -> values, of which an item must have at least one."""
     never: dict[str, list[Any]] = field(default_factory=dict)
+    """Column of the items table -> values, of which an item must have none."""
     at_most: dict[str, float] = field(default_factory=dict)
+    """Column of the items table -> largest number allowed."""
     rules: list[str] = field(default_factory=list)
+    """Conditions that an item must meet, all of them (the language of `data/expressions.py`), as
+    in "price <= 200 and not (categories has 'adult')".
+    """
 
     inner_: Recommender = field(init=False, repr=False)
     blocked_: Vocabulary = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # a rule that is one string would be read letter by letter, and block nothing
+        # rules in one string would be read letter by letter, and block nothing
         check_settings(self)
         for rule in self.rules:
-            Condition(rule, "rule")  # what cannot be read is said before anything is fitted
+            Condition(
+                rule, "rule"
+            )  # a rule that cannot be read is refused before anything is fitted
 
     @classmethod
     def tiny(cls) -> Self:
@@ -61,56 +66,64 @@ class Filter(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
+        self.blocked_ = self._blocked_items(data)
         self.inner_ = clone(self.inner).fit(data, run, valid)
         self.fit_report_ = {
             "items_blocked": len(self.blocked_),
             self.inner_.name: self.inner_.fit_report_,
         }
-        if idle := self._idle(data):
+        idle = self._idle_rules(data)
+        if idle:
             self.fit_report_["rules_that_match_no_item"] = idle
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.blocked_ = Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
+        self.blocked_ = self._blocked_items(data)
         self.inner_, cost = stand_in(clone(self.inner), data, run, valid)
         return cost
 
+    def _blocked_items(self, data: Dataset) -> Vocabulary:
+        """Return the items that are named or break a rule."""
+        return Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
+
     def _ruled_out(self, data: Dataset) -> list[str]:
-        table = data.item_table
-        bad = pl.lit(False)
+        """Return the items of the catalogue that break a rule.
+
+        Raises DataError for a column that the items lack, or whose type does not fit a rule.
+        """
+        items = data.item_table
         for column in (*self.only, *self.never, *self.at_most):
-            if column not in table.columns:
+            if column not in items.columns:
                 raise DataError(
-                    f'Filter: the items have no column "{column}".{nearest(column, table.columns)}'
+                    f'Filter: the items have no column "{column}".{nearest(column, items.columns)}'
                 )
+        breaks_rule = pl.lit(False)
         for column, values in self.only.items():
-            bad |= ~_has(table, column, values)
+            breaks_rule |= ~_has_value(items, column, values)
         for column, values in self.never.items():
-            bad |= _has(table, column, values)
-        for column, most in self.at_most.items():
-            bad |= ~(pl.col(column) <= most).fill_null(False)
+            breaks_rule |= _has_value(items, column, values)
+        for column, limit in self.at_most.items():
+            breaks_rule |= ~(pl.col(column) <= limit).fill_null(False)
         for rule in self.rules:
-            bad |= ~Condition(rule, "rule").compiled(table.schema)
+            breaks_rule |= ~Condition(rule, "rule").compiled(items.schema)
         try:
-            return table.filter(bad)["item_id"].to_list()
+            return items.filter(breaks_rule)["item_id"].to_list()
         except pl.exceptions.PolarsError as error:
             raise DataError(
                 f"Filter: a rule does not fit the type of its column: {str(error).splitlines()[0]}"
             ) from None
 
-    def _idle(self, data: Dataset) -> dict[str, list[Any]]:
-        """The named items and values that no item has, and the rules that all items meet: misspelt,
-        as a rule.
+    def _idle_rules(self, data: Dataset) -> dict[str, list[Any]]:
+        """Return named items and values that no item has, and rules that all items meet.
+
+        As a rule they are misspelt.
         """
-        table = data.item_table
-        idle = {"blocked": [one for one in self.blocked if one not in data.catalogue]}
-        idle["rules"] = [rule for rule in self.rules if Condition(rule, "rule").holds(table).all()]
+        items = data.item_table
+        idle: dict[str, list[Any]] = {
+            "blocked": [item for item in self.blocked if item not in data.catalogue],
+            "rules": [rule for rule in self.rules if Condition(rule, "rule").holds(items).all()],
+        }
         for column, values in (*self.only.items(), *self.never.items()):
-            there = table[column].explode() if table.schema[column] == pl.List else table[column]
-            idle[column] = [
-                *idle.get(column, []),
-                *(one for one in values if not there.is_in([one]).any()),
-            ]
+            idle[column] = [*idle.get(column, []), *_absent_values(items[column], values)]
         return {name: values for name, values in idle.items() if values}
 
     def restrict(self, queries: Queries) -> Queries:
@@ -122,14 +135,20 @@ class Filter(Recommender):
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """The inner recommender's explanations."""
+        """Return the inner recommender's explanations."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
 
 
-def _has(table: pl.DataFrame, column: str, values: Sequence[Any]) -> pl.Expr:
-    if table.schema[column] == pl.List:
-        return (
-            pl.col(column).list.eval(pl.element().is_in(list(values))).list.any().fill_null(False)
-        )
+def _absent_values(column: pl.Series, values: Sequence[Any]) -> list[Any]:
+    """Return the values that no item has."""
+    present = column.explode() if column.dtype == pl.List else column
+    return [value for value in values if not present.is_in([value]).any()]
+
+
+def _has_value(items: pl.DataFrame, column: str, values: Sequence[Any]) -> pl.Expr:
+    """Return whether a column is, or as a list column holds, one of the values."""
+    if items.schema[column] == pl.List:
+        is_value = pl.col(column).list.eval(pl.element().is_in(list(values)))
+        return is_value.list.any().fill_null(False)
     return pl.col(column).is_in(list(values)).fill_null(False)

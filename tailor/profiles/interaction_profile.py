@@ -98,8 +98,8 @@ class InteractionProfile(Profiler):
         return hours // 6
 
     def _profile(self, queries: Queries) -> list[Profile]:
-        known = queries.reindexed(self.items_)
-        return [self._profile_of(known, i) for i in range(len(known))]
+        queries = queries.reindexed(self.items_)
+        return [self._profile_of(queries, i) for i in range(len(queries))]
 
     def _profile_of(self, queries: Queries, i: int) -> Profile:
         rows = queries.histories[i]

@@ -68,7 +68,7 @@ class CalibratedScore(Predictor):
 
     def outcome(self) -> Outcome:
         """Return what is predicted."""
-        return Outcome("drawn", negatives=self.negatives, by=self.drawn_by, length=LENGTH)
+        return Outcome("drawn", negatives=self.negatives, drawn_by=self.drawn_by, length=LENGTH)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         split = valid or inner_cut(data, run.seed, OWN_TARGETS)

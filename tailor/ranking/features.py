@@ -121,7 +121,7 @@ class Features:
 
     @cached_property
     def _item_weights(self) -> np.ndarray:
-        """(N + 1, S of the items' fields): equal weights within a list, and 1 for a single value."""
+        """Weights of the items' slots, (N + 1, S): equal within a list, 1 for a single value."""
         ends = np.cumsum(self.about["slots"][: self.about["item_fields"]])
         parts = [
             _equal_weights(part) if part.shape[1] > 1 else np.ones(part.shape)

@@ -214,7 +214,7 @@ class FieldPredictor(NetMethod, Predictor):
             # a negative slope would make likely examples unlikely
             return {"platt": list(line)} if line.slope > 0 else {}
         steps = isotonic(labels, probabilities)
-        return {"at": steps.at.tolist(), "values": steps.values.tolist()}
+        return {"at": steps.knots.tolist(), "values": steps.values.tolist()}
 
     def _net_probabilities(self, encoded: _Encoded) -> np.ndarray:
         """Return (n,) probabilities of the net, not calibrated."""

@@ -57,13 +57,13 @@ class BM25Reranker(Recommender):
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         assert candidates is not None  # `recommend` refuses to go on without
         lists = candidates.only(queries.allowed_in(candidates))
-        known = queries.reindexed(self.items_)
+        known_queries = queries.reindexed(self.items_)
         order = np.full((len(lists), min(k, lists.rows.shape[1])), -1)
         scores = np.full(order.shape, -np.inf, np.float32)
         notes: dict[int, tuple[str, ...]] = {}
         for i in range(len(lists)):
             texts = lists.texts(i, self.items_, self.texts_)
-            query = self._query_text(known, i)
+            query = self._query_text(known_queries, i)
             fits = self._fits(query, texts)
             best = np.argsort(-fits, kind="stable")[: order.shape[1]]
             order[i, : len(best)] = best
@@ -74,9 +74,9 @@ class BM25Reranker(Recommender):
                 notes[i] = (f"{self.name}: {len(best)} of {k} items are candidates",)
         return replace(lists.reordered(order), scores=scores, score_kind="bm25", notes=notes)
 
-    def _query_text(self, known: Queries, i: int) -> str:
-        latest = known.histories[i][-self.history_length :]
-        return known.text(i).strip() or " ".join(self.texts_[row] for row in latest).strip()
+    def _query_text(self, queries: Queries, i: int) -> str:
+        latest = queries.histories[i][-self.history_length :]
+        return queries.text(i).strip() or " ".join(self.texts_[row] for row in latest).strip()
 
     def _fits(self, query: str, texts: list[str]) -> np.ndarray:
         """Return (n,) BM25 scores of texts, whose words are weighed among themselves."""

@@ -142,6 +142,19 @@ def marginal_order(
     return order, values
 
 
+def diversify(ranking: Ranking, texts: Sequence[str], strength: float, k: int) -> Ranking:
+    """Choose k items of a ranking as `Diversify` does, by the items' texts (one each)."""
+    if not len(ranking):
+        return ranking
+    # a list that fills k has nothing to excuse
+    notes = ranking.notes if len(ranking) < k else ()
+    k = min(k, len(ranking))
+    rows = np.arange(len(ranking))[None]
+    order, values = marginal_order(rows, ranking.scores[None], tfidf(list(texts)), strength, k)
+    ids = tuple(ranking.ids[position] for position in order[0])
+    return Ranking(ids, values[0], "marginal relevance", notes=notes)
+
+
 class _ListCosines:
     """Cosines within lists to one item of each list, without the products of all pairs."""
 

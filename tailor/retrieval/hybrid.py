@@ -56,10 +56,18 @@ class Hybrid(ScoringRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         word_scores = np.asarray(self.words_._scores(queries).todense(), dtype=np.float32)
         meaning_scores = self.meaning_._scores(queries)
-        word_part = (1 - self.weight) * in_deviations(word_scores)
-        meaning_part = self.weight * in_deviations(meaning_scores)
-        is_found = (word_scores != 0) | np.isfinite(meaning_scores)
-        return np.where(is_found, word_part + meaning_part, -np.inf).astype(np.float32)
+        return blended(word_scores, meaning_scores, self.weight)
+
+
+def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """(B, N) float32: both scores in standard deviations, `weight` of them meaning.
+
+    Items without a word in common (0) and without a vector (-inf) get -inf.
+    """
+    word_part = (1 - weight) * in_deviations(word_scores)
+    meaning_part = weight * in_deviations(meaning_scores)
+    is_found = (word_scores != 0) | np.isfinite(meaning_scores)
+    return np.where(is_found, word_part + meaning_part, -np.inf).astype(np.float32)
 
 
 def in_deviations(scores: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.text.bm25 import BM25
-from tailor.text.words import RULES, Variants, check_language, search_words
+from tailor.text.words import RULES, Variants, check_language
 
 
 @dataclass(eq=False)
@@ -62,24 +62,28 @@ class TextMatch(ScoringRecommender):
         index.add(self.texts_, titles)
         self.weights_, self.words_ = index.weights, Vocabulary(index.vocabulary)
         self.rules_ = RULES
-        self._variants = Variants(index.vocabulary)
+        self._variants = self._new_variants()
+
+    def _new_variants(self) -> Variants:
+        variants = Variants(self.language)
+        for word in self.words_.ids.tolist():
+            variants.add(word)
+        for text in self.texts_:
+            variants.add_text(text)
+        return variants
 
     def _query_words(self, queries: Queries, i: int) -> list[str]:
         """Return the indexed words that the i-th query stands for."""
         latest = queries.histories[i][-self.history_length :]
         text = queries.text(i).strip() or " ".join(self.texts_[row] for row in latest)
-        return [
-            match
-            for word in search_words(text, self.language)
-            for match in self._variants.matches(word, self.words_)
-        ]
+        return self._variants.indexed_words(text, self.words_)
 
     def _prepare(self) -> None:
         """Rebuild what is not saved, and the index of older rules."""
         if getattr(self, "rules_", 1) != RULES:
             self._index()
         elif "_variants" not in self.__dict__:
-            self._variants = Variants(self.words_.ids.tolist())
+            self._variants = self._new_variants()
 
     def _scores(self, queries: Queries) -> sp.csr_matrix:
         self._prepare()

@@ -1,7 +1,8 @@
-"""What people ask: recommendations, similar items, search, and the order of documents."""
+"""Routes that answer questions: recommendations, similar items, search, and reranking."""
 
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,345 +16,364 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
 from tailor.ports.configuration import catalogue_language
 from tailor.reranking.bm25_reranker import BM25Reranker
-from tailor.reranking.mmr import marginal_order
-from tailor.service.batcher import Answering
-from tailor.service.catalogue import Shelf, words_of
+from tailor.reranking.mmr import diversify
+from tailor.service.batcher import LoadedRecommender
+from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
-from tailor.service.schemas import Asking, Recommend, Rerank, Search, Similar
-from tailor.service.state import Service
+from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
+from tailor.service.state import Service, Snapshot
 from tailor.store.engine import now_ms
+from tailor.store.impressions import ServedList
 from tailor.store.keys import Caller
-from tailor.store.served import Served
-from tailor.text.tfidf import tfidf
 
-POOL = 50  # items that a varied list is chosen from
-NAMED = 5  # unknown items of a history, in a note
+POOL = 50  # items that a diverse list is chosen from
+MOST_NAMED = 5  # unknown items in a note
+MOST_REASONS = 5  # of an item
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, as the log of lists keeps it."""
+
+    tenant: str
+    surface: str
+    request_id: str
+    user_id: str | None = None
+    """None: a caller without an id."""
+    text: str | None = None
+    """None: a question without words."""
 
 
 def routes(service: Service, reader: Any) -> APIRouter:
-    """`reader` is a dependency that gives the caller."""
+    """Return the routes; `reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
-    documents_by_words = BM25Reranker.without_catalogue(catalogue_language())
+    document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
-        """Items for a person, best first, each with its reasons where asked for. Stored events
-        count from the moment they were accepted.
+        """Recommend items, best first, each with its reasons if asked for.
+
+        A stored event counts from the moment it was accepted.
         """
-        if body.user_id is not None and body.history is not None:
-            raise ProblemError(422, "history: give user_id or history, not both")
-        model = service.model_registry.placed(who.tenant, body.user_id)
-        if model is None:  # to be loaded, which takes a while
-            model = await run_in_threadpool(service.model_registry.model, who.tenant, body.user_id)
-        if body.text.strip() and not model.model.answers_text():
-            raise ProblemError(
-                422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
-            )
-        request_id = body.request_id or _new_id()
-        asking = _Recommending(service, who.tenant, body, None if body.diversity else request_id)
-        found = await model.asker.answer(asking.prepare, asking.depth)
-        # as it is now: what was blocked meanwhile goes too
-        ranking = _kept(found, asking.query.exclude, _without(asking.shelf, body))
-        if body.diversity:
-            ranking = await run_in_threadpool(_varied, asking.shelf, ranking, body)
-        if asking.query.history.item_ids:
-            asking.notes += fallen_back(found, "the history")
-        items = _listed(asking.shelf, ranking)
-        if body.explain:
-            await run_in_threadpool(_explain, model, asking.query, ranking, items, asking.shelf)
-        return _answer(
-            service,
-            who.tenant,
-            "recommendations",
-            body.user_id,
-            body.text or None,
-            model.name,
-            request_id,
-            ranking,
-            items,
-            asking.notes,
-        )
+        return await _recommend(service, who.tenant, body)
 
     @api.post("/v1/similar")
     def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
-        """What people who had an item went on to, or what is like it."""
-        model, shelf = service.model_registry.model(who.tenant), service.shelf(who.tenant)
-        request_id = body.request_id or _new_id()
-        query = Query(
-            None, History.of(body.item_id), time_ms=now_ms(), exclude=(*body.exclude, body.item_id)
-        )
-        ranking = _kept(
-            model.asker.ask(query, body.k, _without(shelf, body)),
-            query.exclude,
-            _without(shelf, body),
-        )
-        stranger = ["the item is not known: what it is like is not, either"]
-        notes = fallen_back(ranking, "the item") if body.item_id in shelf.rows else stranger
-        return _answer(
-            service,
-            who.tenant,
-            "similar",
-            None,
-            None,
-            model.name,
-            request_id,
-            ranking,
-            _listed(shelf, ranking),
-            notes,
-        )
+        """Return items that users of an item went on to, or items like it."""
+        return _similar(service, who.tenant, body)
 
     @api.post("/v1/search")
     def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
-        """Items that answer a text: by words (BM25 over title, categories and text), and by meaning
-        where the server was started so.
+        """Return items that answer a text.
+
+        Words of title, categories and text count (BM25); meanings too with `serve --meaning`.
         """
-        shelf = service.shelf(who.tenant)
-        found = shelf.search(
-            body.text, body.k, (*_without(shelf, body), Vocabulary(dict.fromkeys(body.exclude)))
-        )
-        ranking = Ranking(
-            tuple(item_id for item_id, _ in found),
-            np.array([score for _, score in found], dtype=np.float32),
-        )
-        request_id = body.request_id or _new_id()
-        notes = [] if found else ["no item shares a word with the text"]
-        if waiting := shelf.unread:
-            notes.append(
-                f"{waiting} items are not read for meaning yet: they are found by their words"
-            )
-        by = "bm25" if shelf.meaning is None else "bm25 and meaning"
-        return _answer(
-            service,
-            who.tenant,
-            "search",
-            body.user_id,
-            body.text,
-            by,
-            request_id,
-            ranking,
-            _listed(shelf, ranking),
-            notes,
-        )
+        return _search(service, who.tenant, body)
 
     @api.post("/v1/rerank")
     @api.post("/v2/rerank")
     def rerank(body: Rerank, who: Caller = Depends(reader)) -> dict[str, Any]:
-        """Documents in the order of their words' fit to a query (BM25 among them), in the shape of
-        Cohere's API; scores s are given as s / (1 + s).
+        """Order documents by how well their words fit a query, in the shape of Cohere's API.
+
+        Scores are BM25 among the documents; a score s is returned as s / (1 + s).
         """
-        documents = Ranking.of_texts(body.documents)
-        k = min(body.top_n or len(documents), len(documents))
-        ranking = documents_by_words.recommend([Query(text=body.query)], k, [documents])[0]
-        results = [
-            {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
-            for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
-        ]
-        return {
-            "id": _new_id(),
-            "results": results,
-            "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
-        }
+        return _rerank(document_ranker, body)
 
     return api
 
 
-def _new_id() -> str:
-    """Of a request: later ones stand behind earlier ones, so that what is written together stands
-    together on the disk.
-    """
-    return f"{now_ms():012x}{secrets.token_hex(6)}"
-
-
-class Plain(JSONResponse):
-    """JSON written by the validation library, in a quarter of the time."""
-
-    def render(self, content: Any) -> bytes:
-        return to_json(content, inf_nan_mode="null")
+async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResponse:
+    if body.user_id is not None and body.history is not None:
+        raise ProblemError(422, "history: give user_id or history, not both")
+    registry = service.model_registry
+    model = registry.loaded(tenant, body.user_id)
+    if model is None:  # loading takes a while
+        model = await run_in_threadpool(registry.model, tenant, body.user_id)
+    if body.text.strip() and not model.model.answers_text():
+        raise ProblemError(
+            422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
+        )
+    request_id = body.request_id or _new_request_id()
+    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
+    answered = await model.batcher.answer(request.prepare, request.depth)
+    catalogue = request.catalogue
+    # blocked items are read again: some may have been blocked meanwhile
+    ranking = _drop_forbidden(answered, request.query.exclude, _excluded(catalogue, body))
+    if body.diversity:
+        ranking = await run_in_threadpool(_diverse, catalogue, ranking, body)
+    if request.query.history.item_ids:
+        request.notes += fallback_notes(answered, "the history")
+    items = _listed(catalogue, ranking)
+    if body.explain:
+        await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
+    question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
+    return _answer(service, question, model.name, ranking, items, request.notes)
 
 
 class _Recommending:
-    """One request: what the store knows is read in the model's thread, just before the model is
-    asked, so that nobody waits for a thread in between.
+    """One request for recommendations.
+
+    The store is read in the model's thread, just before the model is asked, so that no other thread
+    is waited for in between.
     """
 
-    def __init__(self, service: Service, tenant: str, body: Recommend, chance: str | None) -> None:
-        self.service, self.tenant, self.body = service, tenant, body
-        # what it is drawn from; none where the order is made after the model's
-        self.chance = chance
+    def __init__(
+        self, service: Service, tenant: str, body: Recommend, randomness: str | None
+    ) -> None:
+        self.service = service
+        self.tenant = tenant
+        self.body = body
+        # key of all randomness; None where the order is made after the model's
+        self.randomness = randomness
         self.depth = max(POOL, body.k) if body.diversity else body.k
         self.notes: list[str] = []
         self.query = Query()
-        self.shelf: Shelf  # once prepared
+        self.catalogue: Catalogue  # once prepared
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
+        """Return the query and the items to leave out."""
         body = self.body
-        self.shelf, events, now = self.service.known(self.tenant, body.user_id)
-        history = history_of(self.shelf, body.user_id, body.history, events, now, self.notes)
-        seen = () if body.keep_seen else history.item_ids
+        snapshot = self.service.snapshot(self.tenant, body.user_id)
+        self.catalogue = snapshot.catalogue
+        history = history_of(snapshot, body.user_id, body.history, self.notes)
+        self.notes += unknown_notes(self.catalogue, body.exclude, "exclude")
+        seen = () if body.keep_seen else (*history.item_ids, *snapshot.history.against)
         self.query = Query(
             body.user_id,
             history,
             body.text,
             now_ms(),
-            self.chance,
+            self.randomness,
             (*body.exclude, *seen),
-            context=body.context,
+            context={**snapshot.attributes, **body.context},
         )
-        return self.query, _without(self.shelf, body)
+        return self.query, _excluded(self.catalogue, body)
 
 
-def _unknown(shelf: Shelf, history: Sequence[str]) -> list[str]:
-    """A note of items that were given and are not stored, as a misspelt one is not; none where no
-    items are stored at all.
+def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
+    model = service.model_registry.model(tenant)
+    catalogue = service.catalogue(tenant)
+    exclude = (*body.exclude, body.item_id)
+    query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=exclude)
+    answered = model.batcher.ask(query, body.k, _excluded(catalogue, body))
+    ranking = _drop_forbidden(answered, exclude, _excluded(catalogue, body))
+    if body.item_id in catalogue.rows:
+        notes = fallback_notes(ranking, "the item")
+    else:
+        notes = ["the item is not known: what it is like is not, either"]
+    notes += unknown_notes(catalogue, body.exclude, "exclude")
+    question = Question(tenant, "similar", body.request_id or _new_request_id())
+    return _answer(service, question, model.name, ranking, _listed(catalogue, ranking), notes)
+
+
+def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
+    catalogue = service.catalogue(tenant)
+    excluded = Vocabulary(dict.fromkeys(body.exclude))
+    matches = catalogue.search(body.text, body.k, (*_excluded(catalogue, body), excluded))
+    ids = tuple(item_id for item_id, _ in matches)
+    ranking = Ranking(ids, np.array([score for _, score in matches], dtype=np.float32))
+    notes = [] if matches else ["no item shares a word with the text"]
+    if catalogue.unread:
+        notes.append(
+            f"{catalogue.unread} items are not read for meaning yet: they are found by their words"
+        )
+    notes += unknown_notes(catalogue, body.exclude, "exclude")
+    ranker = "bm25" if catalogue.semantic_search is None else "bm25 and meaning"
+    request_id = body.request_id or _new_request_id()
+    question = Question(tenant, "search", request_id, body.user_id, body.text)
+    return _answer(service, question, ranker, ranking, _listed(catalogue, ranking), notes)
+
+
+def _rerank(ranker: BM25Reranker, body: Rerank) -> dict[str, Any]:
+    documents = Ranking.of_texts(body.documents)
+    k = min(body.top_n or len(documents), len(documents))
+    ranking = ranker.recommend([Query(text=body.query)], k, [documents])[0]
+    results = [
+        {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
+        for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
+    ]
+    return {
+        "id": _new_request_id(),
+        "results": results,
+        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
+    }
+
+
+def _new_request_id() -> str:
+    """Return a request id that begins with the time.
+
+    Lists that are written together then lie together on the disk.
     """
-    lacking = [one for one in dict.fromkeys(history) if one not in shelf.rows] if shelf.rows else []
-    more = f" and {len(lacking) - NAMED:,} more" if len(lacking) > NAMED else ""
-    return [f"not among the stored items: {', '.join(lacking[:NAMED])}{more}"] if lacking else []
+    return f"{now_ms():012x}{secrets.token_hex(6)}"
 
 
-def fallen_back(ranking: Ranking, what: str) -> list[str]:
-    """A note where the first model of a `Fallback` had nothing to say, and another filled the list."""
-    stages = ranking.columns.get("stage", np.zeros(1))
-    return (
-        [f"the model knows nothing of {what}: the list is what it falls back to"]
-        if len(stages) and (stages > 0).all()
-        else []
+class FastJSONResponse(JSONResponse):
+    """JSON written by the validation library, in a quarter of the time."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON of an answer."""
+        return to_json(content, inf_nan_mode="null")
+
+
+def unknown_notes(
+    catalogue: Catalogue, item_ids: Sequence[str], field: str | None = None
+) -> list[str]:
+    """Return a note that names the ids that are not stored, such as misspelt ones.
+
+    There is none where no items are stored at all.
+    """
+    if not catalogue.rows or not item_ids:
+        return []
+    unknown = [item_id for item_id in dict.fromkeys(item_ids) if item_id not in catalogue.rows]
+    if not unknown:
+        return []
+    start = (
+        "not among the stored items" if field is None else f"{field}: not among the stored items"
     )
+    hidden = len(unknown) - MOST_NAMED
+    end = f" and {hidden:,} more" if hidden > 0 else ""
+    return [f"{start}: {', '.join(unknown[:MOST_NAMED])}{end}"]
+
+
+def fallback_notes(ranking: Ranking, subject: str) -> list[str]:
+    """Return a note if the first model of a `Fallback` gave nothing of the list."""
+    stages = ranking.columns.get("stage", np.zeros(1))
+    if len(stages) and (stages > 0).all():
+        return [f"the model knows nothing of {subject}: the list is what it falls back to"]
+    return []
 
 
 def history_of(
-    shelf: Shelf,
-    user_id: str | None,
-    given: Sequence[str] | None,
-    events: list[tuple[str, int]],
-    now: bool,
-    notes: list[str],
+    snapshot: Snapshot, user_id: str | None, item_ids: Sequence[str] | None, notes: list[str]
 ) -> History:
-    """What was given, or what is stored of a person; notes say where that names what is not stored,
-    is not as of now, or is nothing.
+    """Return the history of a question: the given items, or the user's stored events.
+
+    Notes are added where items are unknown, events are not current, or there are none.
     """
-    if given is not None:
-        notes += _unknown(shelf, given)
-        return History(tuple(given))
+    if item_ids is not None:
+        notes += unknown_notes(snapshot.catalogue, item_ids)
+        return History(tuple(item_ids))
     if user_id is None:
         return History()
-    if not now:
-        notes.append(
-            "the database is away: events as last seen"
-            if events
-            else "the database is away: answered as to a stranger"
-        )
-    elif not events:
+    events = snapshot.history.events
+    if not snapshot.is_current and events:
+        notes.append("the database is away: events as last seen")
+    elif not snapshot.is_current:
+        notes.append("the database is away: answered as to a stranger")
+    elif not events and not snapshot.history.against:
         notes.append("nothing is known of this user yet: answered as to a stranger")
-    return (
-        History(tuple(item_id for item_id, _ in events), tuple(time_ms for _, time_ms in events))
-        if events
-        else History()
+    if not events:
+        return History()
+    return History(
+        tuple([item_id for item_id, _ in events]), tuple([time_ms for _, time_ms in events])
     )
 
 
-def _varied(shelf: Shelf, found: Ranking, body: Recommend) -> Ranking:
-    """Of the items found k, each good and unlike those before it by the words they have
-    (`reranking.mmr`).
-    """
-    if not len(found):
-        return found
-    words = tfidf([words_of(shelf.rows[one]) if one in shelf.rows else "" for one in found.ids])
-    places, values = marginal_order(
-        np.arange(len(found))[None],
-        found.scores[None],
-        words,
-        body.diversity,
-        min(body.k, len(found)),
-    )
-    notes = found.notes if len(found) < body.k else ()
-    return Ranking(
-        tuple(found.ids[at] for at in places[0]), values[0], "marginal relevance", notes=notes
-    )
+def _diverse(catalogue: Catalogue, ranking: Ranking, body: Recommend) -> Ranking:
+    """Choose k items, each good and unlike those before it by the words they have."""
+    rows = catalogue.rows
+    texts = [words_of(rows[item_id]) if item_id in rows else "" for item_id in ranking.ids]
+    return diversify(ranking, texts, body.diversity, body.k)
 
 
-def _without(shelf: Shelf, body: Asking) -> tuple[Vocabulary, ...]:
-    return (shelf.blocked, shelf.outside(body.filter)) if body.filter else (shelf.blocked,)
+def _excluded(catalogue: Catalogue, body: ListQuestion) -> tuple[Vocabulary, ...]:
+    """Return the items that must not be answered: blocked ones, and those a filter excludes."""
+    if not body.filter:
+        return (catalogue.blocked,)
+    return (catalogue.blocked, catalogue.excluded_by(body.filter))
 
 
-def _kept(ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary]) -> Ranking:
-    """The same without what must not be answered, should a model have answered it all the same: the
-    last gate, which asks nobody.
-    """
+def _drop_forbidden(
+    ranking: Ranking, exclude: Sequence[str], without: Sequence[Vocabulary]
+) -> Ranking:
+    """Drop items that must not be answered, should the model have answered them all the same."""
     forbidden = set(exclude)
-    good = [
-        at
-        for at, one in enumerate(ranking.ids)
-        if one not in forbidden and not any(one in ids for ids in without)
+    allowed = [
+        position
+        for position, item_id in enumerate(ranking.ids)
+        if item_id not in forbidden and not any(item_id in ids for ids in without)
     ]
-    if len(good) == len(ranking):
+    if len(allowed) == len(ranking):
         return ranking
-    ids, notes = (
-        tuple(ranking.ids[at] for at in good),
-        (
-            *ranking.notes,
-            "items that must not be answered were taken out after the model",
-        ),
-    )
-    columns = {name: column[good] for name, column in ranking.columns.items()}
-    details = {one: ranking.details[one] for one in ids if one in ranking.details}
-    return Ranking(ids, ranking.scores[good], ranking.score_kind, columns, details, notes)
+    notes = (*ranking.notes, "items that must not be answered were taken out after the model")
+    columns = {name: column[allowed] for name, column in ranking.columns.items()}
+    ids = tuple(ranking.ids[position] for position in allowed)
+    details = {item_id: ranking.details[item_id] for item_id in ids if item_id in ranking.details}
+    return Ranking(ids, ranking.scores[allowed], ranking.score_kind, columns, details, notes)
 
 
-def _listed(shelf: Shelf, ranking: Ranking) -> list[dict[str, Any]]:
-    rows = shelf.rows
-    return [
+def _listed(catalogue: Catalogue, ranking: Ranking) -> list[dict[str, Any]]:
+    """Return the items of a ranking as answers show them."""
+    rows = catalogue.rows
+    scored = zip(ranking.ids, ranking.scores.tolist(), strict=True)
+    items: list[dict[str, Any]] = [
         {
             "item_id": item_id,
-            "position": at,
+            "position": position,
             "score": round(float(score), 6),
             "title": (rows.get(item_id) or {}).get("title"),
-            **({"details": plain(ranking.details[item_id])} if item_id in ranking.details else {}),
         }
-        for at, (item_id, score) in enumerate(
-            zip(ranking.ids, ranking.scores.tolist(), strict=True), 1
-        )
+        for position, (item_id, score) in enumerate(scored, 1)
     ]
+    if ranking.details:
+        for item in items:
+            if item["item_id"] in ranking.details:
+                item["details"] = plain(ranking.details[item["item_id"]])
+    return items
 
 
-def _explain(
-    model: Answering, query: Query, ranking: Ranking, items: list[dict[str, Any]], shelf: Shelf
+def _add_reasons(
+    model: LoadedRecommender,
+    query: Query,
+    ranking: Ranking,
+    items: list[dict[str, Any]],
+    catalogue: Catalogue,
 ) -> None:
-    """Reasons name no item that must not be answered."""
+    """Add reasons to the items; they name no blocked item."""
     if not model.model.explains():
         raise ProblemError(422, f"explain: {model.name} cannot explain its lists")
-    for one, found in zip(items, model.model.explain([query], [ranking])[0], strict=True):
-        named = [
-            part for part in found.evidence if part.kind != "item" or part.id not in shelf.blocked
+    explanations = model.model.explain([query], [ranking])[0]
+    for item, explanation in zip(items, explanations, strict=True):
+        evidence = [
+            part
+            for part in explanation.evidence
+            if part.kind != "item" or part.id not in catalogue.blocked
         ]
-        one["reasons"] = [
-            {"kind": part.kind, "id": part.id, "share": round(part.share, 4)} for part in named[:5]
+        item["reasons"] = [
+            {"kind": part.kind, "id": part.id, "share": round(part.share, 4)}
+            for part in evidence[:MOST_REASONS]
         ]
 
 
 def _answer(
     service: Service,
-    tenant: str,
-    surface: str,
-    user_id: str | None,
-    text: str | None,
+    question: Question,
     model: str,
-    request_id: str,
     ranking: Ranking,
     items: list[dict[str, Any]],
     notes: Sequence[str],
 ) -> JSONResponse:
-    """The answer, and a line for the log of what was served."""
-    chances = (
-        ranking.columns[PROPENSITY].tolist()
-        if PROPENSITY in ranking.columns
-        else [1.0] * len(ranking)
+    """Return the answer, and have the list logged."""
+    if PROPENSITY in ranking.columns:
+        propensities = ranking.columns[PROPENSITY].tolist()
+    else:
+        propensities = [1.0] * len(ranking)
+    scored_items = tuple(zip(ranking.ids, ranking.scores.tolist(), propensities, strict=True))
+    service.list_log.add(
+        ServedList(
+            question.tenant,
+            question.request_id,
+            question.user_id,
+            now_ms(),
+            question.surface,
+            question.text,
+            model,
+            scored_items,
+        )
     )
-    shown = tuple(zip(ranking.ids, ranking.scores.tolist(), chances, strict=True))
-    service.served.add(Served(tenant, request_id, user_id, now_ms(), surface, text, model, shown))
-    return Plain(
+    return FastJSONResponse(
         {
-            "request_id": request_id,
+            "request_id": question.request_id,
             "model": model,
             "items": items,
             "notes": [*notes, *ranking.notes],

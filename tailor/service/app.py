@@ -1,83 +1,96 @@
-"""The application: every route with its guard."""
+"""The application: all routes, each with the role it needs."""
 
 import gc
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import CollectorRegistry
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tailor.core.saving import version
 from tailor.service import admin, answers, experiments, ingest, predictions, problems
-from tailor.service.fast_path import Direct
-from tailor.service.middleware import Guard, Rates, allowed
+from tailor.service.fast_path import FastPath
+from tailor.service.middleware import RateLimiter, RequestMiddleware, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
 
 RECOMMENDATIONS = "/v1/recommendations"
-ABOUT = """Recommendations, search, explanations and a person's data over HTTP. Send a key with every request (Authorization: Bearer KEY); it may read,
-write or administer, within its tenant. Errors are application/problem+json and name the field."""
+DESCRIPTION = (
+    "Recommendations, search, explanations and a person's data over HTTP. Send a key with every"
+    " request (Authorization: Bearer KEY); it may read, write or administer, within its tenant."
+    " Errors are application/problem+json and name the field."
+)
 
 
 def make_app(service: Service) -> FastAPI:
-    """One worker's application; the service stops with it."""
+    """Return one worker's application; the service starts and stops with it."""
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
         gc.collect()
-        # models and shelves stay: whoever waits for an answer should not wait for them to be looked
-        # through
+        # models and catalogues stay: answers should not wait for the collector to look through them
         gc.freeze()
-        # and an answer makes hundreds of objects, hardly any of them in circles
+        # an answer makes hundreds of objects, hardly any of them in cycles
         gc.set_threshold(10_000, 20, 50)
         yield
         service.stop()
 
-    app = Guarded(
+    app = WrappedApp(
         title="Tailor",
         version=version(),
-        description=ABOUT,
-        lifespan=life,
+        description=DESCRIPTION,
+        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
     )
-    registry, rates = CollectorRegistry(), Rates(service.settings.rate, service.settings.burst)
-    may = {role: allowed(service, rates, role) for role in ("read", "write", "admin")}
-    problems.install(app)
-    app.include_router(ingest.routes(service, may["write"], may["admin"]))
-    asked = answers.routes(service, may["read"])
-    app.include_router(asked)
-    app.include_router(predictions.routes(service, may["read"]))
-    app.include_router(experiments.routes(service, may["admin"]))
-    app.include_router(admin.routes(service, may["admin"], registry))
-    recommend = next(
-        one.endpoint
-        for one in asked.routes
-        if isinstance(one, APIRoute) and one.path == RECOMMENDATIONS
+    registry = CollectorRegistry()
+    limiter = RateLimiter(service.settings.rate, service.settings.burst)
+    reader, writer, administrator = (
+        require_role(service, limiter, role) for role in ("read", "write", "admin")
     )
-    app.fronts = (
+    problems.install(app)
+    answer_routes = answers.routes(service, reader)
+    app.include_router(ingest.routes(service, writer, administrator))
+    app.include_router(answer_routes)
+    app.include_router(predictions.routes(service, reader))
+    app.include_router(experiments.routes(service, administrator))
+    app.include_router(admin.routes(service, administrator, registry))
+    app.wrappers = (
         partial(
-            Direct, path=RECOMMENDATIONS, shape=Recommend, caller=may["read"], answer=recommend
+            FastPath,
+            path=RECOMMENDATIONS,
+            schema=Recommend,
+            caller=reader,
+            answer=_endpoint(answer_routes, RECOMMENDATIONS),
         ),
-        partial(Guard, body_bytes=service.settings.body_bytes, registry=registry),
+        partial(RequestMiddleware, body_bytes=service.settings.body_bytes, registry=registry),
     )
     return app
 
 
-class Guarded(FastAPI):
-    """An application within others of ours: outside of the framework's own, so that errors pass the
-    guard too, and what goes past the routes goes past them.
-    """
+def _endpoint(router: APIRouter, path: str) -> Callable[..., Awaitable[Response]]:
+    """Return the function of a route."""
+    return next(
+        route.endpoint
+        for route in router.routes
+        if isinstance(route, APIRoute) and route.path == path
+    )
 
-    fronts: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
+
+class WrappedApp(FastAPI):
+    """FastAPI with our middleware around its own, so that errors pass through ours too."""
+
+    wrappers: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
     """The last is outermost."""
 
     def build_middleware_stack(self) -> ASGIApp:
+        """Wrap the framework's stack."""
         app = super().build_middleware_stack()
-        for front in self.fronts:
-            app = front(app)
+        for wrapper in self.wrappers:
+            app = wrapper(app)
         return app

@@ -1,6 +1,4 @@
-"""The model that answers: loaded aside, put in place in one step, asked by one thread for all who
-wait.
-"""
+"""Models that answer: loaded aside, then asked by one thread in batches."""
 
 import asyncio
 import json
@@ -21,118 +19,129 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
-from tailor.store.served import PREDICTS, RECOMMENDS
+from tailor.store.models import PREDICTS, RECOMMENDS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
-LATE_S = 30.0  # after which nobody waits any more
-MOST = 32  # queries answered at once
+LATE_S = 30.0  # after which a caller gives up
+MOST_QUERIES = 32  # of a batch
 
 
-class Asker:
-    """Answers in batches: who comes while a batch is answered waits for the next one, so that load
-    makes batches longer and each answer cheaper.
+class Batcher:
+    """Asks a model from one thread, with all queries that wait.
+
+    Queries that arrive during a batch wait for the next one: load makes batches longer and each
+    answer cheaper.
     """
 
     def __init__(self, model: Recommender) -> None:
         self.model = model
-        self._queue: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tailor-model", daemon=True)
         self._thread.start()
 
     def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
-        """The model's answer, with nothing of `without` in it. Raises what the model raised for
-        this query, never for another one's.
+        """Return the model's ranking with none of the items of `without`.
+
+        Raises what the model raised for this query, never for another one's.
         """
         future: Future[Ranking] = Future()
-        self._queue.put(_Asked(lambda: (query, without), k, future))
+        self._queue.put(_Job(lambda: (query, without), k, future))
         return future.result(LATE_S)
 
     async def answer(self, prepare: Prepare, k: int) -> Ranking:
-        """The same on an event loop. `prepare` makes the query and what must not be answered, just
-        before the model is asked, in its thread.
+        """Return the ranking, awaited on an event loop.
+
+        `prepare` makes the query and the items to leave out; it runs in the model's thread, just
+        before the model is asked.
         """
-        awaited = _Awaited()
-        self._queue.put(_Asked(prepare, k, awaited))
+        future = _LoopFuture()
+        self._queue.put(_Job(prepare, k, future))
         async with asyncio.timeout(LATE_S):
-            return await awaited.ours
+            return await future.awaitable
 
     def close(self) -> None:
-        """Answer those who wait, then end."""
+        """Answer what waits, then end."""
         self._queue.put(None)
 
     def _work(self) -> None:
-        while True:
-            first = self._queue.get()
-            batch = [] if first is None else [first]
-            last = first is None
-            while not last and len(batch) < MOST and not self._queue.empty():
-                more = self._queue.get()
-                last = more is None
-                if more is not None:
-                    batch.append(more)
-            ready = [one for one in batch if one.is_ready()]
-            for alike in dict.fromkeys(one.alike for one in ready):
-                self._answer([one for one in ready if one.alike == alike])
-            if last:
-                return
+        is_open = True
+        while is_open:
+            batch: list[_Job] = []
+            job = self._queue.get()
+            while job is not None:
+                batch.append(job)
+                if len(batch) >= MOST_QUERIES or self._queue.empty():
+                    break
+                job = self._queue.get()
+            is_open = job is not None
+            self._answer_batch(batch)
 
-    def _answer(self, asked: "Sequence[_Asked]") -> None:
+    def _answer_batch(self, batch: "Sequence[_Job]") -> None:
+        groups: dict[tuple[int, ...], list[_Job]] = {}
+        for job in batch:
+            if job.is_ready():
+                groups.setdefault(job.group, []).append(job)
+        for jobs in groups.values():
+            self._answer(jobs)
+
+    def _answer(self, jobs: "Sequence[_Job]") -> None:
+        """Answer jobs of one group; after an error each by itself."""
         try:
-            queries = Queries.of([one.query for one in asked])
-            for ids in asked[0].without:
+            queries = Queries.of([job.query for job in jobs])
+            for ids in jobs[0].without:
                 queries = queries.without(ids)
-            for one, ranking in zip(asked, self.model.recommend(queries, asked[0].k), strict=True):
-                one.future.set_result(ranking)
+            rankings = self.model.recommend(queries, jobs[0].k)
+            for job, ranking in zip(jobs, rankings, strict=True):
+                job.future.set_result(ranking)
         except Exception as error:
-            if len(asked) == 1:
-                asked[0].future.set_exception(error)
+            if len(jobs) == 1:
+                jobs[0].future.set_exception(error)
                 return
-            for one in asked:
-                if not one.future.done():
-                    self._answer([one])
+            for job in jobs:
+                if not job.future.done():
+                    self._answer([job])
 
 
-class _Awaited:
-    """What stands in a future's place for one who waits on an event loop: no locks, and one call of
-    the loop in the place of two futures tied together.
+class _LoopFuture:
+    """A future for a caller on an event loop.
+
+    It has no locks and makes one call of the loop, where two futures tied together make more.
     """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.ours: asyncio.Future[Ranking] = self.loop.create_future()
-        self._told = False
+        self.awaitable: asyncio.Future[Ranking] = self.loop.create_future()
+        self._is_done = False
 
     def set_running_or_notify_cancel(self) -> bool:
-        return not self.ours.done()
+        return not self.awaitable.done()
 
     def done(self) -> bool:
-        return self._told
+        return self._is_done
 
     def set_result(self, ranking: Ranking) -> None:
-        self._tell(self.ours.set_result, ranking)
+        self._call(self.awaitable.set_result, ranking)
 
     def set_exception(self, error: BaseException) -> None:
-        self._tell(self.ours.set_exception, error)
+        self._call(self.awaitable.set_exception, error)
 
-    def _tell(self, how: Callable[[Any], None], what: Any) -> None:
-        self._told = True
+    def _call(self, setter: Callable[[Any], None], value: Any) -> None:
+        self._is_done = True
         with suppress(RuntimeError):  # the loop has ended, and nobody waits
-            self.loop.call_soon_threadsafe(lambda: None if self.ours.done() else how(what))
+            self.loop.call_soon_threadsafe(lambda: None if self.awaitable.done() else setter(value))
 
 
 @dataclass(eq=False)
-class _Asked:
+class _Job:
     prepare: Prepare
     k: int
-    future: "Future[Ranking] | _Awaited"
+    future: "Future[Ranking] | _LoopFuture"
     query: Query = field(default_factory=Query)
     without: tuple[Vocabulary, ...] = ()
 
     def is_ready(self) -> bool:
-        """Prepare; where that fails, the one who asked is told. False too for one who has stopped
-        waiting.
-        """
-        # from here on it cannot be cancelled, and what is answered can be handed over
+        """Prepare the query; return False where that failed or the caller has given up."""
+        # from here on it cannot be cancelled
         if not self.future.set_running_or_notify_cancel():
             return False
         try:
@@ -140,18 +149,18 @@ class _Asked:
         except Exception as error:
             self.future.set_exception(error)
             return False
-        self.without = tuple(one for one in without if len(one))
+        self.without = tuple(ids for ids in without if len(ids))
         return True
 
     @property
-    def alike(self) -> tuple[int, ...]:
-        """Equal for those that can be answered together."""
+    def group(self) -> tuple[int, ...]:
+        """Equal for jobs that can be answered together."""
         return (self.k, *map(id, self.without))
 
 
 @dataclass(frozen=True, eq=False)
-class Placed:
-    """A model in place."""
+class LoadedModel:
+    """A registered model in memory."""
 
     version: int
     digest: str
@@ -159,33 +168,35 @@ class Placed:
 
     @property
     def name(self) -> str:
+        """Name and version, as answers show them."""
         return f"{self.method}@{self.version}"
 
-    def is_of(self, row: Mapping[str, Any]) -> bool:
-        """Whether this is the model of a row of the store's models."""
+    def is_row(self, row: Mapping[str, Any]) -> bool:
+        """Return whether this is the model of a row of the register."""
         return (self.version, self.digest) == (row["version"], row["digest"])
 
 
 @dataclass(frozen=True, eq=False)
-class Answering(Placed):
-    """One that recommends."""
+class LoadedRecommender(LoadedModel):
+    """A recommender in memory, with the thread that asks it."""
 
-    asker: Asker
+    batcher: Batcher
 
     @property
     def model(self) -> Recommender:
-        return self.asker.model
+        """The recommender."""
+        return self.batcher.model
 
 
 @dataclass(frozen=True, eq=False)
-class Predicting(Placed):
-    """One that predicts."""
+class LoadedPredictor(LoadedModel):
+    """A predictor in memory."""
 
     model: Predictor
 
 
-def digest_of(folder: str | Path) -> str:
-    """Of a saved model. Raises ModelError where there is none."""
+def saved_digest(folder: str | Path) -> str:
+    """Return the digest of a saved model. Raises ModelError where there is none."""
     path = Path(folder) / "spec.json"
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
@@ -195,42 +206,40 @@ def digest_of(folder: str | Path) -> str:
         ) from None
 
 
-def kind_of(folder: str | Path) -> str:
-    """Whether a saved model recommends or predicts. Raises ModelError for one that does neither, or
-    is none.
-    """
-    digest_of(folder)
+def saved_kind(folder: str | Path) -> str:
+    """Return RECOMMENDS or PREDICTS, the kind of a saved model. Raises ModelError for another."""
+    saved_digest(folder)
+    spec = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))
     try:
-        found = find_class(
-            json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))["spec"]["class"]
-        )
+        model_class = find_class(spec["spec"]["class"])
     except (KeyError, TypeError):
         raise ModelError(f"{folder} holds no saved model: its spec.json names no class") from None
-    if issubclass(found, Predictor):
+    if issubclass(model_class, Predictor):
         return PREDICTS
-    if not issubclass(found, Recommender):
+    if not issubclass(model_class, Recommender):
         raise ModelError(
-            f"{folder} holds a {found.__name__}, which neither recommends nor predicts"
+            f"{folder} holds a {model_class.__name__}, which neither recommends nor predicts"
         )
     return RECOMMENDS
 
 
-def opened_predictor(version: int, folder: str, digest: str) -> Predicting:
-    """Load a model that predicts and ask it once. Raises ModelError where it is not the one that
-    was registered.
+def load_predictor(version: int, folder: str, digest: str) -> LoadedPredictor:
+    """Load a predictor and ask it once.
+
+    Raises ModelError where the folder holds another model than the registered one.
     """
-    model = _loaded(version, folder, digest)
+    model = _load_checked(version, folder, digest)
     if not isinstance(model, Predictor):
         raise ModelError(f"{folder} holds a {model.name}, which does not predict")
     try:
         model.predict([Query(history=History.of("nothing"))], [["nothing"]])
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Predicting(version, digest, model.name, model)
+    return LoadedPredictor(version, digest, model.name, model)
 
 
-def _loaded(version: int, folder: str, digest: str) -> Method:
-    if digest_of(folder) != digest:
+def _load_checked(version: int, folder: str, digest: str) -> Method:
+    if saved_digest(folder) != digest:
         raise ModelError(
             f"{folder} holds another model than the one registered as version {version}: register"
             " it anew"
@@ -238,21 +247,20 @@ def _loaded(version: int, folder: str, digest: str) -> Method:
     return load(folder)
 
 
-def opened(version: int, folder: str, digest: str, explore: float = 0.0) -> Answering:
-    """Load a model, give away `explore` of the places of its lists to chance, and ask it once, so
-    that what it builds on first use is built. Raises ModelError where it is not the one that was
-    registered.
+def load_recommender(
+    version: int, folder: str, digest: str, explore: float = 0.0
+) -> LoadedRecommender:
+    """Load a recommender and ask it once, so that it builds what it builds on first use.
+
+    A share `explore` of the places of its lists is filled at random. Raises ModelError where the
+    folder holds another model than the registered one.
     """
-    model = _loaded(version, folder, digest)
+    model = _load_checked(version, folder, digest)
     if not isinstance(model, Recommender):
         raise ModelError(f"{folder} holds a {model.name}, which does not recommend")
     try:
         model.recommend([Query(), Query(history=History.of("nothing"))], 1)
     except TailorError as error:
         raise ModelError(f"{folder} cannot answer: {error}") from error
-    return Answering(
-        version,
-        digest,
-        model.name,
-        Asker(Explore.around(model, epsilon=explore) if explore else model),
-    )
+    answering = Explore.around(model, epsilon=explore) if explore else model
+    return LoadedRecommender(version, digest, model.name, Batcher(answering))

@@ -1,6 +1,4 @@
-"""The one route that is asked most, without the framework's way to it, which costs as much as the
-model's answer.
-"""
+"""A short way for the busiest route: the framework's own costs as much as the model's answer."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,37 +8,37 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailor.service.problems import answer, late
+from tailor.service.problems import late_answer, problem_answer
 from tailor.store.keys import Caller
 
 
 @dataclass(frozen=True)
-class Named:
-    """Stands where the framework puts the route it has found."""
+class Route:
+    """Stands in the scope where the framework puts the route that matched."""
 
     path: str
 
 
-class Direct:
-    """POSTs of `path` whose body `shape` holds go straight to `answer`; all else, and all that goes
-    wrong, goes the long way, which says the same and knows how to say why not.
+class FastPath:
+    """Passes a POST to `path` to `answer` directly.
+
+    Anything else, including every error, goes to the framework's route, which gives the same answer
+    and can say what is wrong.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         path: str,
-        shape: type[BaseModel],
+        schema: type[BaseModel],
         caller: Callable[[Request], Awaitable[Caller]],
         answer: Callable[..., Awaitable[Response]],
     ) -> None:
-        self.app, self.route, self.shape, self.caller, self.answer = (
-            app,
-            Named(path),
-            shape,
-            caller,
-            answer,
-        )
+        self.app = app
+        self.route = Route(path)
+        self.schema = schema
+        self.caller = caller
+        self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != self.route.path or scope["method"] != "POST":
@@ -51,37 +49,36 @@ class Direct:
             body = await request.body()
         except ClientDisconnect:
             scope["route"] = self.route
-            await answer(request, 400, "the body ended before its end")(scope, receive, send)
+            response: Response = problem_answer(request, 400, "the body ended before its end")
+            await response(scope, receive, send)
             return
-        response = await self._answered(request, body)
-        if response is None:
-            await self.app(scope, _again(body, receive), send)
+        quick_response = await self._quick_response(request, body)
+        if quick_response is None:
+            await self.app(scope, _replay(body, receive), send)
             return
         scope["route"] = self.route
-        await response(scope, receive, send)
+        await quick_response(scope, receive, send)
 
-    async def _answered(self, request: Request, body: bytes) -> Response | None:
+    async def _quick_response(self, request: Request, body: bytes) -> Response | None:
+        """Return the answer, None where the framework's route must give it."""
         if not request.headers.get("content-type", "").startswith("application/json"):
             return None
         try:
-            return await self.answer(
-                self.shape.model_validate_json(body), await self.caller(request)
-            )
+            question = self.schema.model_validate_json(body)
+            return await self.answer(question, await self.caller(request))
         except TimeoutError as error:
-            return late(request, error)
-        except Exception:  # whatever it is, it is met again on the long way, and told from there
+            return late_answer(request, error)
+        except Exception:  # of any kind: the framework's route meets it again and reports it
             return None
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body that was read already, then what comes after it."""
-    left = [body]
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """Return a `receive` that gives the body that was read already, then what follows."""
+    unread = [body]
 
     async def next_message() -> Message:
-        return (
-            {"type": "http.request", "body": left.pop(), "more_body": False}
-            if left
-            else await receive()
-        )
+        if unread:
+            return {"type": "http.request", "body": unread.pop(), "more_body": False}
+        return await receive()
 
     return next_message

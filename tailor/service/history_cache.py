@@ -1,199 +1,273 @@
-"""What people did last, in memory: as plain texts and bytes, which the garbage collector passes
-over, and no more of them than so many.
+"""Users' latest events in memory.
+
+Histories are kept as plain texts and bytes, which the garbage collector skips, up to a number of
+bytes in all.
 """
 
 import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from tailor.store.events import Stamp, added, latest, stamp
+from tailor.store.events import (
+    Stamp,
+    StoredEvent,
+    events_between,
+    latest_events,
+    read_stamp,
+)
+from tailor.store.feedback import rule_of
 
-MOST_BYTES = 24 * 2**20  # some 40,000 people of a shop
-OVERHEAD = 500  # bytes of a person besides ids and times
-BETWEEN = "\0"  # which no id that comes in over HTTP holds
-MOST_EVENTS = 200  # of a history
-# new events taken in one by one; where more came at once, as in an import, everybody is asked for
-# anew
+MOST_BYTES = 24 * 2**20  # some 40,000 users of a shop
+OVERHEAD = 500  # bytes of a user besides ids and times
+SEPARATOR = "\0"  # which no id holds
+MOST_EVENTS = 2_000  # of a user: handed to the model, and counted as seen
+# new events that are added one by one; after more, as after an import, all is read anew
 MOST_ADDED = 5_000
 
 
-class Remembered:
-    """Histories by tenant and person; who was not asked for longest is forgotten first."""
+class UserHistory(NamedTuple):
+    """A user's events, as the model gets them."""
+
+    events: list[tuple[str, int]]
+    """Item id and time of the events that count, oldest first."""
+    against: list[str]
+    """Items that the other events speak against."""
+
+
+NO_HISTORY = UserHistory([], [])
+
+
+class _Entry(NamedTuple):
+    """A history in few objects; kept as a plain tuple, which the garbage collector skips."""
+
+    item_ids: str
+    times: bytes
+    against: str
+    token: str | None
+    """Of the user, where all events are here and `add` keeps it so."""
+
+
+class HistoryCache:
+    """Histories by tenant and user; the least recently read one is dropped first."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
-        self.most_bytes, self.bytes = most_bytes, 0
-        self._kept: OrderedDict[tuple[str, str], tuple[str, bytes, str | None]] = OrderedDict()
-        self._by_token: dict[str, tuple[str, str]] = {}  # of those whose history is kept current
+        self.most_bytes = most_bytes
+        self.bytes = 0
+        self._entries: OrderedDict[tuple[str, str], tuple[str, bytes, str, str | None]]
+        self._entries = OrderedDict()
+        self._by_token: dict[str, tuple[str, str]] = {}  # users whose history is kept current
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def put(
-        self, tenant: str, user_id: str, events: Sequence[tuple[str, int]], token: str | None = None
+        self,
+        tenant: str,
+        user_id: str,
+        events: Sequence[tuple[str, int]],
+        token: str | None = None,
+        against: Sequence[str] = (),
     ) -> None:
-        """Remember events (item id, time), oldest first, in place of what was. With a token: these
-        are all, and `add` keeps them so.
+        """Keep a user's history in place of the one before.
+
+        With a token these are all events of the user, and `add` keeps them current.
         """
-        ids = BETWEEN.join([item_id for item_id, _ in events])
-        value = (
-            ids,
-            array("q", [time_ms for _, time_ms in events]).tobytes(),
-            token if events else None,
-        )
+        item_ids = SEPARATOR.join([item_id for item_id, _ in events])
+        times = array("q", [time_ms for _, time_ms in events]).tobytes()
+        is_complete = bool(events or against)
+        against_ids = SEPARATOR.join(against)
+        entry = _Entry(item_ids, times, against_ids, token if is_complete else None)
+        user = (tenant, user_id)
+        is_sound = item_ids.count(SEPARATOR) == max(len(events) - 1, 0)
         with self._lock:
-            # as most often: what stands where it stood leaves no holes
-            if self._kept.get((tenant, user_id)) == value:
-                self._kept.move_to_end((tenant, user_id))
+            # the usual case: an entry that stays in its place leaves no holes in memory
+            if self._entries.get(user) == entry:
+                self._entries.move_to_end(user)
                 return
-            self._drop((tenant, user_id))
-            if ids.count(BETWEEN) == max(len(events) - 1, 0):
-                self._keep((tenant, user_id), value)
+            self._drop(user)
+            if is_sound:
+                self._keep(user, entry)
             while self.bytes > self.most_bytes:
-                self._drop(next(iter(self._kept)))
+                self._drop(next(iter(self._entries)))
 
-    def add(self, token: str, item_id: str, time_ms: int) -> None:
-        """An event that came after all that is remembered; of somebody who is not kept current,
-        nothing.
-        """
+    def add(self, token: str, item_id: str, time_ms: int, counts: bool = True) -> None:
+        """Add a new event of the user with that token, if the user's history is kept current."""
         with self._lock:
-            whose = self._by_token.get(token)
-            if whose is None:
+            user = self._by_token.get(token)
+            if user is None:
                 return
-            ids, times, _ = self._kept[whose]
-            self._drop(whose)
-            if BETWEEN in item_id:
+            entry = _Entry(*self._entries[user])
+            self._drop(user)
+            if SEPARATOR in item_id:
                 return
-            items, moments = ids.split(BETWEEN), array("q", times)
-            at = bisect_right(moments, time_ms)
-            items.insert(at, item_id)
-            moments.insert(at, time_ms)
-            self._keep(
-                whose, (BETWEEN.join(items[-MOST_EVENTS:]), moments[-MOST_EVENTS:].tobytes(), token)
-            )
+            if counts:
+                self._keep(user, _with_event(entry, item_id, time_ms))
+            else:
+                against = [*_split(entry.against), item_id]
+                against_ids = SEPARATOR.join(against[-MOST_EVENTS:])
+                self._keep(user, entry._replace(against=against_ids))
 
-    def get(self, tenant: str, user_id: str) -> list[tuple[str, int]]:
-        """As they were put; empty for who is not remembered."""
-        ids, times, _ = self._kept.get((tenant, user_id), ("", b"", None))
-        return list(zip(ids.split(BETWEEN), array("q", times), strict=False))
+    def get(self, tenant: str, user_id: str) -> UserHistory:
+        """Return a user's history as it was put, empty for a user that is not here."""
+        entry = self._entries.get((tenant, user_id))
+        return NO_HISTORY if entry is None else _history(_Entry(*entry))
 
-    def current(self, tenant: str, user_id: str) -> list[tuple[str, int]] | None:
-        """All of a person's latest events; None for who is not kept current."""
+    def current(self, tenant: str, user_id: str) -> UserHistory | None:
+        """Return a user's history, None where it is not kept current."""
         with self._lock:
-            ids, times, token = self._kept.get((tenant, user_id), ("", b"", None))
-            if token is None:
+            values = self._entries.get((tenant, user_id))
+            entry = None if values is None else _Entry(*values)
+            if entry is None or entry.token is None:
                 return None
-            self._kept.move_to_end((tenant, user_id))
-        return list(zip(ids.split(BETWEEN), array("q", times), strict=True))
+            self._entries.move_to_end((tenant, user_id))
+        return _history(entry)
 
     def forget(self, tenant: str, user_id: str) -> int:
-        """How many events went."""
+        """Drop a user and return how many events went."""
         with self._lock:
             return self._drop((tenant, user_id))
 
     def clear(self) -> None:
-        """Forget everybody."""
+        """Drop all users."""
         with self._lock:
-            self._kept.clear()
+            self._entries.clear()
             self._by_token.clear()
             self.bytes = 0
 
     def count_of(self, tenant: str, needle: str) -> int:
-        """Histories of the tenant that are the needle's or name it."""
+        """Count the tenant's histories of that user or with that item."""
         return sum(
-            of == tenant and (needle == user or needle in ids.split(BETWEEN))
-            for (of, user), (ids, _, _) in list(self._kept.items())
+            owner == tenant
+            and (needle == user or needle in _split(item_ids) or needle in _split(against))
+            for (owner, user), (item_ids, _, against, _) in list(self._entries.items())
         )
 
-    def _keep(self, whose: tuple[str, str], value: tuple[str, bytes, str | None]) -> None:
-        self._kept[whose] = value
-        self.bytes += _size(whose[1], value)
-        if value[2] is not None:
-            self._by_token[value[2]] = whose
+    def _keep(self, user: tuple[str, str], entry: _Entry) -> None:
+        self._entries[user] = (entry.item_ids, entry.times, entry.against, entry.token)
+        self.bytes += _size(user[1], entry)
+        if entry.token is not None:
+            self._by_token[entry.token] = user
 
-    def _drop(self, whose: tuple[str, str]) -> int:
-        value = self._kept.pop(whose, None)
-        if value is None:
+    def _drop(self, user: tuple[str, str]) -> int:
+        values = self._entries.pop(user, None)
+        if values is None:
             return 0
-        self.bytes -= _size(whose[1], value)
-        if value[2] is not None:
-            del self._by_token[value[2]]
-        return len(value[1]) // 8
+        entry = _Entry(*values)
+        self.bytes -= _size(user[1], entry)
+        if entry.token is not None:
+            del self._by_token[entry.token]
+        return len(entry.times) // 8 + len(_split(entry.against))
 
 
-def _size(user_id: str, value: tuple[str, bytes, str | None]) -> int:
-    return OVERHEAD + len(user_id) + len(value[0]) + len(value[1])
+def _split(ids: str) -> list[str]:
+    return ids.split(SEPARATOR) if ids else []
 
 
-class Latest:
-    """A person's latest events as of now, and the tenant's count of changes to items.
+def _with_event(entry: _Entry, item_id: str, time_ms: int) -> _Entry:
+    """Return the entry with one more event, in the order of time."""
+    item_ids = _split(entry.item_ids)
+    times = array("q", entry.times)
+    position = bisect_right(times, time_ms)
+    item_ids.insert(position, item_id)
+    times.insert(position, time_ms)
+    return entry._replace(
+        item_ids=SEPARATOR.join(item_ids[-MOST_EVENTS:]), times=times[-MOST_EVENTS:].tobytes()
+    )
 
-    PostgreSQL is asked. SQLite numbers events in the order in which they become visible, so there
-    what was asked once is kept current by reading what was added since: the newest page of one
-    table, which is in memory, where a person's own pages may have to wait for the disk. Where
-    anything was taken away, by whomever, everything is asked for anew.
+
+def _history(entry: _Entry) -> UserHistory:
+    events = list(zip(_split(entry.item_ids), array("q", entry.times), strict=True))
+    return UserHistory(events, _split(entry.against))
+
+
+def _size(user_id: str, entry: _Entry) -> int:
+    texts = len(user_id) + len(entry.item_ids) + len(entry.against)
+    return OVERHEAD + texts + len(entry.times)
+
+
+class HistoryReader:
+    """Reads a user's latest events and the tenant's count of changes to items, as of now.
+
+    PostgreSQL is asked each time. SQLite numbers events in the order in which they become visible.
+    There a history that was read once is kept current by the events added since: they are on the
+    newest page of one table, which is in memory, while a user's own pages may be on the disk only.
+    After a deletion, by any process, all histories are read anew.
     """
 
-    def __init__(self, engine: sa.Engine, remembered: Remembered) -> None:
-        self.engine, self.remembered = engine, remembered
-        self.follows = engine.dialect.name == "sqlite"
-        self._at: Stamp | None = None  # up to where it was read
+    def __init__(self, engine: sa.Engine, cache: HistoryCache) -> None:
+        self.engine = engine
+        self.cache = cache
+        self.follows_events = engine.dialect.name == "sqlite"
+        self._stamp: Stamp | None = None  # up to which events were read
+        self._rules: dict[str, str] = {}  # by tenant, of the histories in the cache
         self._lock = threading.Lock()
 
-    def of(self, tenant: str, user_id: str | None) -> tuple[int, list[tuple[str, int]]]:
-        """Asks the store, and raises what it raises."""
-        if user_id is None:
-            return stamp(self.engine, tenant).changed, []
-        if self.follows:
-            now = stamp(self.engine, tenant)
-            self._catch_up(now)
-            found = self.remembered.current(tenant, user_id)
-            if found is not None:
-                return now.changed, found
-        now, token, found = latest(self.engine, tenant, user_id, MOST_EVENTS)
-        self.learn(tenant, {user_id: (token, found)}, now)
-        return now.changed, found
+    def read(self, tenant: str, user_id: str | None) -> tuple[int, UserHistory]:
+        """Return the count of changes to items and the user's history.
 
-    def learn(
+        Raises what the engine raises.
+        """
+        if user_id is None:
+            return read_stamp(self.engine, tenant).item_changes, NO_HISTORY
+        if self.follows_events:
+            stamp = read_stamp(self.engine, tenant)
+            with self._lock:
+                self._catch_up(tenant, stamp)
+            history = self.cache.current(tenant, user_id)
+            if history is not None:
+                return stamp.item_changes, history
+        stamp, token, events = latest_events(self.engine, tenant, user_id, MOST_EVENTS)
+        counting, against = rule_of(stamp.rule).split(events)
+        self.keep(tenant, {user_id: (token, events)}, stamp)
+        return stamp.item_changes, UserHistory(counting, against)
+
+    def keep(
         self,
         tenant: str,
-        histories: dict[str, tuple[str | None, list[tuple[str, int]]]],
-        now: Stamp,
+        histories: Mapping[str, tuple[str | None, Sequence[StoredEvent]]],
+        stamp: Stamp,
     ) -> None:
-        """Remember people's events by user id, each with a token where these are all: as they were
-        at that moment.
+        """Put histories into the cache, as they were at that moment.
+
+        `histories` is user id -> (token, events); the token is None where events are missing.
         """
-        if not self.follows:
-            histories = {user_id: (None, events) for user_id, (_, events) in histories.items()}
         with self._lock:
-            if self.follows and not self._caught_up(now):
-                return  # others have read further meanwhile
+            if self.follows_events and not self._catch_up(tenant, stamp):
+                return  # another thread has read further
+            rule = rule_of(stamp.rule)
             for user_id, (token, events) in histories.items():
-                self.remembered.put(tenant, user_id, events, token)
+                counting, against = rule.split(events)
+                current_token = token if self.follows_events else None
+                self.cache.put(tenant, user_id, counting, current_token, against)
 
-    def _catch_up(self, now: Stamp) -> None:
-        with self._lock:
-            self._caught_up(now)
-
-    def _caught_up(self, now: Stamp) -> bool:
-        """Read on up to that moment; False for one that lies behind."""
-        at = self._at
-        if at is not None and (now.number, now.deletions) == (at.number, at.deletions):
-            return True
-        if at is not None and (now.deletions, now.number) < (at.deletions, at.number):
+    def _catch_up(self, tenant: str, stamp: Stamp) -> bool:
+        """Bring the cache up to a moment; return False for one that has passed already."""
+        before = self._stamp
+        now = (stamp.deletions, stamp.last_event)
+        if before is not None and now < (before.deletions, before.last_event):
             return False
-        if at is None or now.deletions != at.deletions:
-            self.remembered.clear()
-        else:
-            found = added(self.engine, at.number, now.number, MOST_ADDED + 1)
-            if len(found) > MOST_ADDED:
-                self.remembered.clear()
-            else:
-                for token, item_id, time_ms in found:
-                    self.remembered.add(token, item_id, time_ms)
-        self._at = now
+        if self._rules.setdefault(tenant, stamp.rule) != stamp.rule:
+            self._rules[tenant] = stamp.rule
+            self.cache.clear()
+        if before is None or stamp.deletions != before.deletions:
+            self.cache.clear()
+        elif stamp.last_event != before.last_event:
+            self._add_events(before.last_event, stamp.last_event)
+        self._stamp = stamp
         return True
+
+    def _add_events(self, after: int, upto: int) -> None:
+        """Add the events with these numbers to the histories in the cache."""
+        added = events_between(self.engine, after, upto, MOST_ADDED + 1)
+        if len(added) > MOST_ADDED:
+            self.cache.clear()
+            return
+        for tenant, token, event in added:
+            counting, _ = rule_of(self._rules.get(tenant, "")).split([event])
+            self.cache.add(token, event.item_id, event.time_ms, bool(counting))

@@ -1,4 +1,4 @@
-"""What a product sends: events, items, people."""
+"""Routes that a product sends data to: events, items, users."""
 
 from contextlib import suppress
 from typing import Any
@@ -7,11 +7,11 @@ import sqlalchemy as sa
 from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
-from tailor.service.problems import ProblemError, fields
-from tailor.service.schemas import Event, Events, Id, Items, Person, Takedown
+from tailor.service.problems import ProblemError, field_problems
+from tailor.service.schemas import Event, Events, Id, Items, Takedown, User
 from tailor.service.state import Service
-from tailor.store import catalogue, people
-from tailor.store.engine import AWAY, now_ms, write_over
+from tailor.store import catalogue, users
+from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
 ERASED = {
@@ -21,42 +21,78 @@ ERASED = {
 
 
 def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
-    """`writer` and `admin` are dependencies that give the caller."""
+    """Return the routes; `writer` and `admin` are dependencies that give the caller."""
     api = APIRouter(tags=["what happens"])
+    _add_item_routes(api, service, writer, admin)
+    _add_user_routes(api, service, writer, admin)
 
     @api.post("/v1/events")
     def events(body: Events, who: Caller = Depends(writer)) -> dict[str, Any]:
-        """Store events; what is answered for is on the disk. Good events of a batch are kept, bad
-        ones are named.
-        """
-        now = now_ms()
-        good, bad = _read(body.events, now)
-        if body.events and not good:
-            raise ProblemError(
-                422,
-                f"none of {len(bad)} events could be read: {bad[0]['field']} {bad[0]['problem']}",
-                bad,
-            )
-        rows = list(good.values())
-        new, erased = (
-            service.writer.do(lambda connection: people.take_in(connection, who.tenant, rows, now))
-            if rows
-            else (set[str](), set[str]())
-        )
-        bad += [
-            {"index": index, **ERASED} for index, row in good.items() if row["event_id"] in erased
-        ]
-        ids = dict.fromkeys(row["event_id"] for row in rows)
-        return {
-            "accepted": len(new),
-            "duplicates": [one for one in ids if one not in new and one not in erased],
-            "rejected": sorted(bad, key=lambda one: int(one["index"])),
-        }
+        """Store events; they are on the disk when this is answered.
 
+        Good events of a batch are stored, bad ones are named.
+        """
+        return _ingest(service, who.tenant, body)
+
+    return api
+
+
+def _ingest(service: Service, tenant: str, body: Events) -> dict[str, Any]:
+    received_ms = now_ms()
+    good, bad = _read_events(body.events, received_ms)
+    if body.events and not good:
+        first = f"{bad[0]['field']} {bad[0]['problem']}"
+        raise ProblemError(422, f"none of {len(bad)} events could be read: {first}", bad)
+    rows = list(good.values())
+    new_ids: set[str] = set()
+    erased_ids: set[str] = set()
+    if rows:
+        new_ids, erased_ids = service.writer.do(
+            lambda connection: users.ingest_events(connection, tenant, rows, received_ms)
+        )
+    bad += [
+        {"index": index, **ERASED} for index, row in good.items() if row["event_id"] in erased_ids
+    ]
+    sent_ids = dict.fromkeys(row["event_id"] for row in rows)
+    return {
+        "accepted": len(new_ids),
+        "duplicates": [
+            event_id
+            for event_id in sent_ids
+            if event_id not in new_ids and event_id not in erased_ids
+        ],
+        "rejected": sorted(bad, key=lambda problem: int(problem["index"])),
+    }
+
+
+def _read_events(
+    events: list[Any], received_ms: int
+) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
+    """Return the rows of good events by index, and a problem (index, field) of each bad one."""
+    good: dict[int, dict[str, Any]] = {}
+    bad: list[dict[str, Any]] = []
+    for index, event in enumerate(events):
+        try:
+            row = Event.model_validate(event).model_dump()
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_input=False)
+            first = field_problems([dict(errors[0])])[0]
+            bad.append({"index": index, **first, "field": first["field"] or "(the event)"})
+            continue
+        if row["time_ms"] is None:
+            row["time_ms"] = received_ms
+        good[index] = row
+    return good, bad
+
+
+def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
     @api.put("/v1/items")
-    def items(body: Items, who: Caller = Depends(writer)) -> dict[str, int]:
-        """Write items, new or known. They can be found at once, and recommended by the next model."""
-        rows = list({one.item_id: one.model_dump() for one in body.items}.values())
+    def write_items(body: Items, who: Caller = Depends(writer)) -> dict[str, int]:
+        """Write items, new or known.
+
+        Search finds them at once, the next model recommends them.
+        """
+        rows = list({item.item_id: item.model_dump() for item in body.items}.values())
         if rows:
             service.writer.do(
                 lambda connection: catalogue.upsert_items(connection, who.tenant, rows)
@@ -67,9 +103,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     def take_down(
         item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)
     ) -> dict[str, str]:
-        """Take an item down: it is answered no more, from the next answer on, whoever writes it
-        again, until it is restored.
-        """
+        """Take an item down: no answer has it any more until it is restored, whoever writes it."""
         reason = body.reason if body else None
         service.writer.do(
             lambda connection: catalogue.block(
@@ -80,20 +114,19 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
     @api.delete("/v1/items/{item_id:path}/takedown")
     def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Let an item that was taken down be answered again; one that was deleted too stays so
-        until it is written.
-        """
+        """Undo a takedown; an item that was deleted too stays so until it is written."""
 
         def job(connection: sa.Connection) -> str | None:
             if not catalogue.restore(connection, who.tenant, item_id):
                 raise ProblemError(404, "no such item is taken down")
-            left = catalogue.item(connection, who.tenant, item_id)
-            return left["blocked"] if left else None
+            row = catalogue.item(connection, who.tenant, item_id)
+            return row["blocked"] if row else None
 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
     @api.get("/v1/items/{item_id:path}")
     def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Return what is stored of an item."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
         if row is None:
             raise ProblemError(404, "there is no such item")
@@ -101,69 +134,45 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 
     @api.delete("/v1/items/{item_id:path}")
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
-        """Delete an item: it is answered no more, from the next answer on. Written again, it comes
-        back.
-        """
+        """Delete an item: no answer has it any more until it is written again."""
         service.writer.do(
             lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.DELETED)
         )
         return {"item_id": item_id, "blocked": catalogue.DELETED}
 
+
+def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
     @api.put("/v1/users/{user_id:path}")
-    def person(user_id: Id, body: Person, who: Caller = Depends(writer)) -> dict[str, str]:
-        """Write what is known of a person besides events."""
+    def write_user(user_id: Id, body: User, who: Caller = Depends(writer)) -> dict[str, str]:
+        """Write a user's attributes, which models get as the context of the user's questions."""
         service.writer.do(
-            lambda connection: people.upsert_person(connection, who.tenant, user_id, body.more)
+            lambda connection: users.upsert_user(connection, who.tenant, user_id, body.more)
         )
+        service.note_attributes(who.tenant)
         return {"user_id": user_id}
 
     @api.get("/v1/users/{user_id:path}/data", tags=["people"])
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """All that is stored of a person."""
-        return {
-            "user_id": user_id,
-            "stores": service.read(
-                lambda connection: people.export(connection, who.tenant, user_id)
-            ),
-        }
+        """Return all that is stored of a person."""
+        stores = service.read(lambda connection: users.export(connection, who.tenant, user_id))
+        return {"user_id": user_id, "stores": stores}
 
     @api.delete("/v1/users/{user_id:path}/data", tags=["people"])
     def erase(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Erase a person from every store. The receipt is signed, names the person by a digest
-        only, and says what a scan for the id still finds.
+        """Erase a person from every store and return a signed receipt.
 
-        A model learned before still holds what it learned, as numbers; the next refit has none of
+        The receipt names the person by a digest only, and says what a scan for the id still finds.
+        A model that learned before holds what it learned, as numbers; the next refit has none of
         it.
         """
 
         def job(connection: sa.Connection) -> dict[str, Any]:
-            return people.erase(connection, who.tenant, user_id, (service,))
+            return users.erase(connection, who.tenant, user_id, (service,))
 
         receipt = service.writer.do(job)
-        # what an answer that was under way has remembered since
+        # an answer that was under way may have brought the person back into memory
         service.forget(who.tenant, user_id)
-        # erased it is, and later commits write over it: the receipt must not be lost
-        with suppress(*AWAY):
-            write_over(service.engine)
+        # later commits overwrite what is left: the receipt must not be lost
+        with suppress(*UNAVAILABLE):
+            overwrite_deleted(service.engine)
         return receipt
-
-    return api
-
-
-def _read(given: list[Any], now: int) -> tuple[dict[int, dict[str, Any]], list[dict[str, Any]]]:
-    """Events that can be stored, by index, and what is wrong with the others: index, field,
-    problem.
-    """
-    good, bad = dict[int, dict[str, Any]](), list[dict[str, Any]]()
-    for index, one in enumerate(given):
-        try:
-            event = Event.model_validate(one)
-        except ValidationError as error:
-            first = fields(
-                [dict(found) for found in error.errors(include_url=False, include_input=False)]
-            )[0]
-            bad.append({"index": index, **first, "field": first["field"] or "(the event)"})
-        else:
-            row = event.model_dump()
-            good[index] = {**row, "time_ms": now if row["time_ms"] is None else row["time_ms"]}
-    return good, bad

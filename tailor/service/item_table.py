@@ -1,74 +1,77 @@
-"""What filters ask: the stored items as a table that follows their changes."""
+"""The items as a table that filters ask and that follows changes."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from tailor.store.loading import item_frame
+from tailor.store.columns import NULL, kind_of, main_kind
+from tailor.store.datasets import ITEMS, item_frame
 
-Rows = Sequence[Mapping[str, Any]]
-# kinds of values whose column has one type, whatever comes and goes; of lists it hangs on what is
-# in them
-PLAIN = (float, str, bool)
+Row = Mapping[str, Any]
+LIST = "list"  # a column whose type hangs on what is in the lists
 
 
 @dataclass(frozen=True, eq=False)
 class ItemTable:
-    """`store.loading.item_frame` of all items. Making it takes a second for 100,000 of them,
-    putting some in the place of their former selves milliseconds.
+    """The stored items as `item_frame` has them.
+
+    Building it takes a second for 100,000 items, replacing changed rows milliseconds.
     """
 
     frame: pl.DataFrame
-    kinds: Mapping[str, frozenset[type]]
-    """Of the values in each further column, or that were once."""
+    rows: Mapping[str, Row]
+    """The items by id."""
+    counts: Mapping[str, Counter[str]]
+    """Name of a further column -> how many values of each kind."""
 
     @classmethod
-    def of(cls, rows: Rows) -> "ItemTable":
-        return cls(item_frame(rows), _kinds(rows))
+    def of(cls, rows: Mapping[str, Row]) -> "ItemTable":
+        """Build the table of items."""
+        counts: dict[str, Counter[str]] = {}
+        _count(counts, rows.values(), 1)
+        return cls(item_frame(list(rows.values())), rows, counts)
 
-    def followed(self, rows: Mapping[str, Mapping[str, Any]], changed: set[str]) -> "ItemTable":
-        """The table of all `rows` (by item id), of which `changed` are not as they were."""
+    def updated(self, rows: Mapping[str, Row], changed: set[str]) -> "ItemTable":
+        """Return the table of `rows`, which differ from those of this table in `changed` ids."""
         if not changed:
             return self
-        some = [rows[one] for one in changed]
-        return self._mended(some) or ItemTable.of(list(rows.values()))
+        old_rows = [self.rows[item_id] for item_id in changed if item_id in self.rows]
+        new_rows = [rows[item_id] for item_id in changed]
+        counts = {name: Counter(count) for name, count in self.counts.items()}
+        _count(counts, old_rows, -1)
+        _count(counts, new_rows, 1)
+        counts = {name: +count for name, count in counts.items() if count.total()}
+        kinds = _kinds(counts)
+        has_list = any(
+            kinds.get(name) == LIST for row in (*old_rows, *new_rows) for name in row["more"] or {}
+        )
+        if has_list or kinds != _kinds(self.counts):
+            return ItemTable.of(rows)
+        return ItemTable(self._replaced(new_rows, kinds), rows, counts)
 
-    def _mended(self, some: Rows) -> "ItemTable | None":
-        """None where a column is new or gone, or may have another type now."""
-        fresh, kinds = item_frame(some), {**self.kinds}
-        old = self.frame["item_id"].is_in(fresh["item_id"].implode())
-        former = self.frame.filter(old)
-        for name, found in _kinds(some).items():
-            kinds[name] = kinds.get(name, frozenset()) | found
-        for name, found in kinds.items():
-            touched = name in fresh.columns or former[name].null_count() < len(former)
-            if name not in self.frame.columns or (
-                touched and not (len(found) == 1 and found <= set(PLAIN))
-            ):
-                return None
+    def _replaced(self, new_rows: Sequence[Row], kinds: Mapping[str, str]) -> pl.DataFrame:
+        """Return the frame with these rows in place of their former selves."""
+        fresh = item_frame(new_rows, kinds)
+        is_old = self.frame["item_id"].is_in(fresh["item_id"].implode())
         columns = [
-            (
-                pl.col(name)
-                if name in fresh.columns and fresh[name].dtype != pl.Null
-                else pl.lit(None, kind).alias(name)
-            )
-            for name, kind in self.frame.schema.items()
+            pl.col(name) if name in fresh.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in self.frame.schema.items()
         ]
-        frame = pl.concat(
-            [self.frame.filter(~old), fresh.select(columns)], how="vertical_relaxed", rechunk=True
-        )  # whole numbers join others
-        gone = any(frame[name].null_count() == len(frame) for name in kinds)
-        return None if gone else ItemTable(frame, kinds)
+        parts = [self.frame.filter(~is_old), fresh.select(columns)]
+        # relaxed: whole numbers join others
+        return pl.concat(parts, how="vertical_relaxed", rechunk=True)
 
 
-def _kinds(rows: Rows) -> dict[str, frozenset[type]]:
-    """The kinds of values under each name of `more`; all numbers are of one."""
-    found: dict[str, set[type]] = {}
+def _count(counts: dict[str, Counter[str]], rows: Iterable[Row], step: int) -> None:
+    """Add `step` for each value of the rows' further columns."""
     for row in rows:
         for name, value in (row["more"] or {}).items():
-            kinds = found.setdefault(name, set())
-            if value is not None:
-                kinds.add(float if type(value) is int else type(value))
-    return {name: frozenset(kinds) for name, kinds in found.items()}
+            if name not in ITEMS:
+                counts.setdefault(name, Counter())[kind_of(value)] += step
+
+
+def _kinds(counts: Mapping[str, Counter[str]]) -> dict[str, str]:
+    return {name: main_kind(count) if count.total() else NULL for name, count in counts.items()}

@@ -1,14 +1,17 @@
-"""What every request passes: a size limit, a trace id, headers, a line in the log, counters. Plain
-ASGI, so that nothing is read twice.
+"""Middleware of every request: limits, a check of the address, headers, a log line, counters.
+
+Plain ASGI, so that no body is read twice.
 """
 
 import json
 import logging
+import re
 import secrets
 import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
 from fastapi.concurrency import run_in_threadpool
@@ -16,11 +19,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailor.service.problems import TITLES, ProblemError
+from tailor.data.ids import CONTROL
+from tailor.service.problems import ProblemError, problem_body
 from tailor.service.state import Service
 from tailor.store.keys import Caller
 
 log = logging.getLogger("tailor.access")
+FORBIDDEN = re.compile(CONTROL)
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -32,20 +37,26 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
 class TooLargeError(HTTPException):
-    """A body that is longer than is taken, or does not say how long it is: noticed before it is
-    read, or while it is.
-    """
+    """A body that is longer than allowed, found before it is read or while it is."""
 
-    def __init__(self, most: int) -> None:
-        super().__init__(413, f"a body may have {most:,} bytes: send less at once")
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(413, f"a body may have {most_bytes:,} bytes: send less at once")
 
 
-class Guard:
-    """Around the whole application."""
+class BadAddressError(HTTPException):
+    """An address with an id that is none."""
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(422, f"the address {problem}: no id is like that")
+
+
+class RequestMiddleware:
+    """Wraps the whole application."""
 
     def __init__(self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry) -> None:
-        self.app, self.body_bytes = app, body_bytes
-        self.answers = Counter(
+        self.app = app
+        self.body_bytes = body_bytes
+        self.requests = Counter(
             "tailor_requests", "Requests answered.", ("route", "status"), registry=registry
         )
         self.seconds = Histogram(
@@ -60,143 +71,175 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, trace_id = time.perf_counter(), 500, secrets.token_hex(8)
+        started_s = time.perf_counter()
+        trace_id = secrets.token_hex(8)
+        method = scope["method"]
+        is_head = method == "HEAD"
+        if is_head:  # every GET route answers it, without a body
+            scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["trace_id"] = trace_id
-
-        async def answer(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                there = {name for name, _ in message["headers"]}
-                message["headers"] = [
-                    *message["headers"],
-                    (b"x-trace-id", trace_id.encode()),
-                    *((name, value) for name, value in HEADERS.items() if name not in there),
-                ]
-            await send(message)
-
+        response = _Response(send, trace_id, is_head)
         try:
-            declared = dict(scope["headers"]).get(b"content-length", b"0")
-            if not declared.isdigit() or int(declared) > self.body_bytes:
-                raise TooLargeError(self.body_bytes)
-            await self.app(scope, self._counted(receive), answer)
-        except TooLargeError as error:
-            await self._refuse(answer, trace_id, error.detail)
+            self._check(scope)
+            await self.app(scope, self._counted(receive), response.send)
+        except (TooLargeError, BadAddressError) as error:
+            await response.refuse(error)
         finally:
-            took, route = time.perf_counter() - started, getattr(scope.get("route"), "path", "none")
-            self.answers.labels(route, str(status)).inc()
-            self.seconds.labels(route).observe(took)
+            took_s = time.perf_counter() - started_s
+            route = getattr(scope.get("route"), "path", "none")
+            self.requests.labels(route, str(response.status)).inc()
+            self.seconds.labels(route).observe(took_s)
             extra = {
                 "trace_id": trace_id,
-                "method": scope["method"],
+                "method": method,
                 "route": route,
-                "status": status,
-                "ms": round(took * 1000, 2),
+                "status": response.status,
+                "ms": round(took_s * 1000, 2),
             }
             log.info("request", extra=extra)
 
+    def _check(self, scope: Scope) -> None:
+        """Refuse bodies of no or a large declared length, and addresses that hold no id.
+
+        Routing would cut an address at a line end, and bytes that are no UTF-8 would all become the
+        same character: another item's id.
+        """
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if not declared.isdigit() or int(declared) > self.body_bytes:
+            raise TooLargeError(self.body_bytes)
+        control = FORBIDDEN.search(scope["path"])
+        if control is not None:
+            raise BadAddressError(f"holds a control character ({ascii(control[0])[1:-1]})")
+        raw_path = scope.get("raw_path") or b""
+        if b"%" in raw_path:
+            try:
+                unquote_to_bytes(raw_path).decode("utf-8")
+            except UnicodeDecodeError:
+                raise BadAddressError("holds bytes that are no UTF-8") from None
+
     def _counted(self, receive: Receive) -> Receive:
-        taken = 0
+        """Return a `receive` that refuses a body once it is too long."""
+        received_bytes = 0
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal received_bytes
             message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > self.body_bytes:
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > self.body_bytes:
                 raise TooLargeError(self.body_bytes)
             return message
 
         return counted
 
-    async def _refuse(self, send: Send, trace_id: str, detail: str) -> None:
+
+class _Response:
+    """Sends an answer with our headers and remembers its status."""
+
+    def __init__(self, send: Send, trace_id: str, is_head: bool) -> None:
+        self._send = send
+        self._trace_id = trace_id
+        self._is_head = is_head
+        self.status = 500
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            present = {name for name, _ in message["headers"]}
+            message["headers"] = [
+                *message["headers"],
+                (b"x-trace-id", self._trace_id.encode()),
+                *((name, value) for name, value in HEADERS.items() if name not in present),
+            ]
+        elif self._is_head and message["type"] == "http.response.body":
+            message = {**message, "body": b""}
+        await self._send(message)
+
+    async def refuse(self, error: HTTPException) -> None:
+        """Answer with an error that the application never saw."""
         body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": TITLES[413],
-                "status": 413,
-                "detail": detail,
-                "trace_id": trace_id,
-            }
+            problem_body(error.status_code, error.detail, trace_id=self._trace_id)
         ).encode()
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 413,
-                "headers": [
-                    (b"content-type", b"application/problem+json"),
-                    (b"connection", b"close"),
-                ],
-            }
+        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
+        await self.send(
+            {"type": "http.response.start", "status": error.status_code, "headers": headers}
         )
-        await send({"type": "http.response.body", "body": body})
+        await self.send({"type": "http.response.body", "body": body})
 
 
-class Rates:
+class RateLimiter:
     """A bucket of requests for each key, filled at a steady rate."""
 
     def __init__(self, rate: float, burst: int) -> None:
-        self.rate, self.burst = rate, burst
-        self._left: dict[tuple[str, str], tuple[float, float]] = {}
+        self.rate = rate
+        self.burst = burst
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # requests left, since when
         self._lock = threading.Lock()
 
-    def take(self, who: tuple[str, str]) -> float:
-        """0 where the request may pass, else the seconds to wait."""
-        now = time.monotonic()
+    def take(self, owner: tuple[str, str]) -> float:
+        """Take one request; return 0, or the seconds to wait for it."""
+        now_s = time.monotonic()
         with self._lock:
-            left, at = self._left.get(who, (float(self.burst), now))
-            left = min(self.burst, left + (now - at) * self.rate)
-            self._left[who] = (max(left - 1, 0.0) if left >= 1 else left, now)
-        return 0.0 if left >= 1 else (1 - left) / self.rate
+            left, since_s = self._buckets.get(owner, (float(self.burst), now_s))
+            left = min(self.burst, left + (now_s - since_s) * self.rate)
+            is_allowed = left >= 1
+            self._buckets[owner] = (left - 1 if is_allowed else left, now_s)
+        return 0.0 if is_allowed else (1 - left) / self.rate
 
 
-def allowed(service: Service, rates: Rates, role: str) -> Callable[[Request], Awaitable[Caller]]:
-    """A dependency: who asks, who must be allowed as much as `role`. A key seen lately costs no
-    thread and no query.
+def require_role(
+    service: Service, limiter: RateLimiter, role: str
+) -> Callable[[Request], Awaitable[Caller]]:
+    """Return a dependency that gives the caller, whose role must include this one.
+
+    A key that was confirmed lately costs no thread and no query.
     """
 
     async def caller(request: Request) -> Caller:
         scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not key.strip():
+        key = key.strip()
+        if scheme.lower() != "bearer" or not key:
             raise ProblemError(
                 401,
                 "an API key is needed: send the header Authorization: Bearer KEY (`tailor keys"
                 " make` makes one)",
             )
-        found = service.lately(key.strip()) or await run_in_threadpool(service.caller, key.strip())
-        if found is None:
+        caller = service.recent_caller(key)
+        if caller is None:
+            caller = await run_in_threadpool(service.caller, key)
+        if caller is None:
             raise ProblemError(401, "this API key is not known, or was revoked")
-        if not found.may(role):
+        if not caller.may(role):
             raise ProblemError(
-                403, f'this key may "{found.role}"; what was asked for needs "{role}"'
+                403, f'this key may "{caller.role}"; what was asked for needs "{role}"'
             )
-        wait = rates.take((found.tenant, found.name))
-        if wait:
+        wait_s = limiter.take((caller.tenant, caller.name))
+        if wait_s:
             raise ProblemError(
                 429,
-                f"more than {rates.rate:g} requests a second with this key",
-                retry_s=max(1, round(wait)),
+                f"more than {limiter.rate:g} requests a second with this key",
+                retry_s=max(1, round(wait_s)),
             )
-        return found
+        return caller
 
     return caller
 
 
-# of a record, whoever logs it
-ALWAYS = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
+# attributes of every log record
+STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
 
 
-class Lines(logging.Formatter):
-    """Log records as lines of JSON. What is logged is named by who logs it: no texts, no keys, no
-    person's id.
+class JsonLines(logging.Formatter):
+    """Formats log records as lines of JSON.
+
+    They hold what the logging call names: no texts, no keys, no user's id.
     """
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
         line: dict[str, Any] = {
             "time": self.formatTime(record),
             "level": record.levelname.lower(),
             "what": record.getMessage(),
         }
-        return json.dumps(
-            line | {name: value for name, value in record.__dict__.items() if name not in ALWAYS},
-            default=str,
-        )
+        extra = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
+        return json.dumps(line | extra, default=str)

@@ -1,6 +1,4 @@
-"""Calibrated numbers for given items: how likely this person is to choose, like or finish each of
-them.
-"""
+"""The route that predicts: calibrated numbers for given items and a user."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
 from tailor.service.answers import history_of
-from tailor.service.batcher import Predicting
+from tailor.service.batcher import LoadedPredictor
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Predict
 from tailor.service.state import Service
@@ -19,56 +17,61 @@ from tailor.store.keys import Caller
 
 
 def routes(service: Service, reader: Any) -> APIRouter:
-    """`reader` is a dependency that gives the caller."""
+    """Return the routes; `reader` is a dependency that gives the caller."""
     api = APIRouter(tags=["answers"])
 
     @api.post("/v1/predict")
     def predict(body: Predict, who: Caller = Depends(reader)) -> dict[str, Any]:
-        """What the model that predicts says of each item, in the order asked: each by itself,
-        whatever stands beside it. Nothing of it is logged as shown.
+        """Predict the outcome of each item, such as the probability of a choice.
 
-        Items that the model does not know are answered by what is known of the person (`"known":
-        false`); those that must not be answered get no value.
+        Each item is predicted by itself, in the order asked, and nothing is logged as shown. An
+        item that the model does not know has `"known": false` and a number from what is known of
+        the user. One that must not be answered has no value.
         """
-        if body.user_id is not None and body.history is not None:
-            raise ProblemError(422, "history: give user_id or history, not both")
-        model, notes = service.model_registry.predictor(who.tenant), list[str]()
-        shelf, events, now = service.known(who.tenant, body.user_id)
-        history = history_of(shelf, body.user_id, body.history, events, now, notes)
-        query = Query(body.user_id, history, time_ms=now_ms(), context=body.context)
-        may = [one for one in dict.fromkeys(body.item_ids) if one not in shelf.blocked]
-        said = dict(zip(may, _values(model, query, may), strict=True))
-        # as it is now: what was blocked meanwhile goes too
-        blocked = service.shelf(who.tenant).blocked
-        items = [
-            {
-                "item_id": one,
-                "value": None if one in blocked else said.get(one),
-                "known": one in model.model.items_,
-            }
-            for one in body.item_ids
-        ]
-        if any(one["value"] is None for one in items):
-            notes.append(
-                "items without a value must not be answered: they were deleted or taken down"
-            )
-        if model.model.fit_report_.get("calibrated") is False:
-            notes.append(
-                "this model saw too few of one kind to be calibrated: compare its values, do not"
-                " count with them"
-            )
-        return {"model": model.name, "items": items, "notes": notes}
+        return _predict(service, who.tenant, body)
 
     return api
 
 
-def _values(model: Predicting, query: Query, item_ids: Sequence[str]) -> list[Any]:
-    """A number an item, or a list of them where the model says several."""
-    values = model.model.predict([query], [list(item_ids)])[0]
+def _predict(service: Service, tenant: str, body: Predict) -> dict[str, Any]:
+    if body.user_id is not None and body.history is not None:
+        raise ProblemError(422, "history: give user_id or history, not both")
+    predictor = service.model_registry.predictor(tenant)
+    snapshot = service.snapshot(tenant, body.user_id)
+    notes: list[str] = []
+    history = history_of(snapshot, body.user_id, body.history, notes)
+    context = {**snapshot.attributes, **body.context}
+    query = Query(body.user_id, history, time_ms=now_ms(), context=context)
+    blocked = snapshot.catalogue.blocked
+    allowed = [item_id for item_id in dict.fromkeys(body.item_ids) if item_id not in blocked]
+    values = dict(zip(allowed, _values(predictor, query, allowed), strict=True))
+    # read again: items may have been blocked meanwhile
+    blocked = service.catalogue(tenant).blocked
+    items = [
+        {
+            "item_id": item_id,
+            "value": None if item_id in blocked else values.get(item_id),
+            "known": item_id in predictor.model.items_,
+        }
+        for item_id in body.item_ids
+    ]
+    if any(item["value"] is None for item in items):
+        notes.append("items without a value must not be answered: they were deleted or taken down")
+    if predictor.model.fit_report_.get("calibrated") is False:
+        notes.append(
+            "this model saw too few of one kind to be calibrated: compare its values, do not"
+            " count with them"
+        )
+    return {"model": predictor.name, "items": items, "notes": notes}
+
+
+def _values(predictor: LoadedPredictor, query: Query, item_ids: Sequence[str]) -> list[Any]:
+    """Return a number for each item, or a list of numbers where the model gives several."""
+    values = predictor.model.predict([query], [list(item_ids)])[0]
     if not np.isfinite(values).all():
         raise ProblemError(
             500,
-            f"{model.name} answered what is no number: fit it anew, or put the one before it back"
-            " (/v1/models/rollback?kind=predicts)",
+            f"{predictor.name} answered what is no number: fit it anew, or put the one before it"
+            " back (/v1/models/rollback?kind=predicts)",
         )
-    return [np.round(one, 6).tolist() for one in values.astype(float)]
+    return [np.round(value, 6).tolist() for value in values.astype(float)]

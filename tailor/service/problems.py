@@ -1,5 +1,6 @@
-"""Errors as application/problem+json (RFC 9457): what is wrong, where, and what to do. Nothing of
-the inside, nothing of anybody's data.
+"""Errors as application/problem+json (RFC 9457): what is wrong, where, and what to do.
+
+They show nothing of the server's inside and nothing of any user's data.
 """
 
 import logging
@@ -13,11 +14,11 @@ from starlette.exceptions import HTTPException
 
 from tailor.errors import TailorError
 from tailor.store.encryption import KeysError
-from tailor.store.engine import AWAY
-from tailor.store.writer import RETRY_S, AwayError
+from tailor.store.engine import UNAVAILABLE
+from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
-UNFIT_S = 30  # what a caller is told to wait for somebody to mend something
+UNFIT_S = 30  # which callers are told to wait for an operator
 TITLES = {
     400: "Bad request",
     401: "Who asks is not known",
@@ -33,7 +34,7 @@ TITLES = {
 
 
 class ProblemError(Exception):
-    """An answer that is not the one hoped for."""
+    """An error that is answered with this status and text."""
 
     def __init__(
         self,
@@ -43,57 +44,75 @@ class ProblemError(Exception):
         retry_s: int | None = None,
     ) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.errors, self.retry_s = status, detail, errors, retry_s
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+        self.retry_s = retry_s
 
 
-def answer(
-    request: Request,
+def problem_body(
     status: int,
     detail: str,
     errors: list[dict[str, Any]] | None = None,
-    retry_s: int | None = None,
-) -> JSONResponse:
+    trace_id: str | None = None,
+) -> dict[str, Any]:
+    """Return the body of an error."""
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": TITLES.get(status, "Error"),
         "status": status,
         "detail": detail,
     }
-    body |= {"errors": errors} if errors else {}
-    body |= {"trace_id": request.state.trace_id} if hasattr(request.state, "trace_id") else {}
-    headers = {"Retry-After": str(retry_s)} if retry_s else {}
-    headers |= {"WWW-Authenticate": "Bearer"} if status == 401 else {}
+    if errors:
+        body["errors"] = errors
+    if trace_id is not None:
+        body["trace_id"] = trace_id
+    return body
+
+
+def problem_answer(
+    request: Request,
+    status: int,
+    detail: str,
+    errors: list[dict[str, Any]] | None = None,
+    retry_s: int | None = None,
+) -> JSONResponse:
+    """Return the answer of an error."""
+    trace_id = getattr(request.state, "trace_id", None)
+    headers = {}
+    if retry_s:
+        headers["Retry-After"] = str(retry_s)
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    body = problem_body(status, detail, errors, trace_id)
     return JSONResponse(body, status, headers, "application/problem+json")
 
 
-def fields(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """The place of each error and what is wrong there, without the value, which may be somebody's
-    words.
+def field_problems(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """Return the field of each error and what is wrong there.
+
+    The value is left out: it may be a user's words.
     """
     return [
         {
-            "field": ".".join(map(str, one["loc"])),
-            "problem": str(one["msg"]).removeprefix("Value error, "),
+            "field": ".".join(map(str, error["loc"])),
+            "problem": str(error["msg"]).removeprefix("Value error, "),
         }
-        for one in errors
+        for error in errors
     ]
 
 
-def _of_body(error: dict[str, Any]) -> dict[str, Any]:
-    """Without the part of the request; of a body that is no JSON the place is a character, not a
-    field.
-    """
+def _in_body(error: dict[str, Any]) -> dict[str, Any]:
+    """Return an error located in the body; one of the JSON itself names a character."""
     if error["type"] == "json_invalid":
-        return {
-            "loc": ["body"],
-            "msg": f"is no JSON, at character {error['loc'][-1]}: {error['ctx']['error']}",
-        }
+        message = f"is no JSON, at character {error['loc'][-1]}: {error['ctx']['error']}"
+        return {"loc": ["body"], "msg": message}
     return {**error, "loc": error["loc"][1:] or error["loc"]}
 
 
-def late(request: Request, error: Exception) -> JSONResponse:
-    """Nobody waits any longer."""
-    return answer(
+def late_answer(request: Request, error: Exception) -> JSONResponse:
+    """Return the answer to a caller who has waited too long."""
+    return problem_answer(
         request,
         503,
         "the answer took too long: what was sent may have been kept; ask again",
@@ -102,77 +121,75 @@ def late(request: Request, error: Exception) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Every error leaves as a problem."""
-    app.add_exception_handler(TimeoutError, late)
+    """Make every error leave the application as a problem."""
+    app.add_exception_handler(TimeoutError, late_answer)
+    app.add_exception_handler(ProblemError, _answer_problem)  # type: ignore[arg-type]
+    app.add_exception_handler(RequestValidationError, _answer_invalid)  # type: ignore[arg-type]
+    app.add_exception_handler(HTTPException, _answer_http)  # type: ignore[arg-type]
+    app.add_exception_handler(UnavailableError, _answer_unavailable)
+    for kind in UNAVAILABLE:
+        app.add_exception_handler(kind, _answer_unreadable)
+    app.add_exception_handler(KeysError, _answer_unfit_keys)
+    app.add_exception_handler(TailorError, _answer_refused)
+    app.add_exception_handler(Exception, _answer_broken)
 
-    @app.exception_handler(ProblemError)
-    def known(request: Request, error: ProblemError) -> JSONResponse:
-        return answer(request, error.status, error.detail, error.errors, error.retry_s)
 
-    @app.exception_handler(RequestValidationError)
-    def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        if not request.headers.get("content-type", "").startswith(
-            "application/json"
-        ) and request.method in ("POST", "PUT"):
-            return answer(
-                request, 422, "the body must be JSON, and say so: Content-Type: application/json"
-            )
-        found = fields([_of_body(one) for one in error.errors()])
-        detail = "; ".join(f"{one['field']}: {one['problem']}" for one in found[:5])
-        return answer(request, 422, detail, found)
+def _answer_problem(request: Request, error: ProblemError) -> JSONResponse:
+    return problem_answer(request, error.status, error.detail, error.errors, error.retry_s)
 
-    @app.exception_handler(HTTPException)
-    def http(request: Request, error: HTTPException) -> JSONResponse:
-        found = answer(request, error.status_code, str(error.detail))
-        found.headers.update(error.headers or {})  # such as which methods there are
-        return found
 
-    @app.exception_handler(AwayError)
-    def away(request: Request, error: AwayError) -> JSONResponse:
-        return answer(
-            request,
-            503,
-            "the database is away; nothing of this was kept: ask again",
-            retry_s=RETRY_S,
+def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+    content_type = request.headers.get("content-type", "")
+    if request.method in ("POST", "PUT") and not content_type.startswith("application/json"):
+        return problem_answer(
+            request, 422, "the body must be JSON, and say so: Content-Type: application/json"
         )
+    problems = field_problems([_in_body(part) for part in error.errors()])
+    detail = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems[:5])
+    return problem_answer(request, 422, detail, problems)
 
-    for kind in AWAY:
 
-        @app.exception_handler(kind)
-        def unread(request: Request, error: Exception) -> JSONResponse:
-            return answer(
-                request, 503, "the database cannot be read now: ask again", retry_s=RETRY_S
-            )
+def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
+    response = problem_answer(request, error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})  # such as the methods that are allowed
+    return response
 
-    @app.exception_handler(KeysError)
-    def unfit(request: Request, error: KeysError) -> JSONResponse:
-        """Not the caller's fault, who must keep what was sent."""
-        log.error("people's keys do not fit the store", extra={"error": str(error)})
-        return answer(
-            request,
-            503,
-            "the server cannot tell people apart now; nothing of this was kept: ask again, once"
-            " `tailor doctor` finds nothing there",
-            retry_s=UNFIT_S,
-        )
 
-    @app.exception_handler(TailorError)
-    def refused(request: Request, error: TailorError) -> JSONResponse:
-        return answer(request, 422, str(error))
+def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
+    detail = "the database is away; nothing of this was kept: ask again"
+    return problem_answer(request, 503, detail, retry_s=RETRY_S)
 
-    @app.exception_handler(Exception)
-    def broken(request: Request, error: Exception) -> JSONResponse:
-        trace = getattr(request.state, "trace_id", "")
-        # where, not what: messages may quote somebody's words
-        frames = traceback.extract_tb(error.__traceback__)[-8:]
-        log.error(
-            "broken",
-            extra={
-                "trace_id": trace,
-                "error": type(error).__name__,
-                "at": [f"{one.filename}:{one.lineno}" for one in frames],
-            },
-        )
-        return answer(
-            request, 500, "something broke that should not have; the log has it under the trace_id"
-        )
+
+def _answer_unreadable(request: Request, error: Exception) -> JSONResponse:
+    detail = "the database cannot be read now: ask again"
+    return problem_answer(request, 503, detail, retry_s=RETRY_S)
+
+
+def _answer_unfit_keys(request: Request, error: Exception) -> JSONResponse:
+    """Answer 503: it is not the caller's fault, who must keep what was sent."""
+    log.error("people's keys do not fit the store", extra={"error": str(error)})
+    return problem_answer(
+        request,
+        503,
+        "the server cannot tell people apart now; nothing of this was kept: ask again, once"
+        " `tailor doctor` finds nothing there",
+        retry_s=UNFIT_S,
+    )
+
+
+def _answer_refused(request: Request, error: Exception) -> JSONResponse:
+    return problem_answer(request, 422, str(error))
+
+
+def _answer_broken(request: Request, error: Exception) -> JSONResponse:
+    # the log says where, not what: messages may quote a user's words
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    extra = {
+        "trace_id": getattr(request.state, "trace_id", ""),
+        "error": type(error).__name__,
+        "at": [f"{frame.filename}:{frame.lineno}" for frame in frames],
+    }
+    log.error("broken", extra=extra)
+    return problem_answer(
+        request, 500, "something broke that should not have; the log has it under the trace_id"
+    )

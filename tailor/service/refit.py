@@ -1,9 +1,7 @@
-"""Learning anew from the store, beside the model that answers; it takes the place only where fresh
-data does not speak against it.
-"""
+"""Refit: learn from the store again, and let the new model answer unless it is worse."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,28 +16,32 @@ from tailor.data.dataset import Dataset
 from tailor.data.splits import Split, by_time
 from tailor.errors import ModelError
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.service.batcher import digest_of
+from tailor.service.batcher import saved_digest
+from tailor.store.datasets import TrainingData, training_dataset
 from tailor.store.engine import now_ms, reading, writing
-from tailor.store.loading import stored_dataset
-from tailor.store.served import add_model, current_model, serve_model
+from tailor.store.feedback import ONLY, CountingRule, write_rule
+from tailor.store.models import add_model, current_model, serve_model
 
-LEAST_USERS = 50  # with fresh events, for a comparison to say anything
-MOST_FRESH = 0.2  # share of events that a comparison may withhold from learning
+LEAST_USERS = 50  # with fresh events, below which a comparison says nothing
+MOST_FRESH = 0.2  # share of events that a comparison may hold back from the new model
 METRIC = "NDCG@10"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a refit ended with."""
+    """The result of a refit."""
 
     swapped: bool
+    """True if the new model answers."""
     version: int | None
     """Of the new model, where there is one."""
     why: str
     events: int
     """Learned from."""
+    left_out: int = 0
+    """Events that do not count: against their item, endless repeats, from the future."""
     comparison: Mapping[str, Any] | None = None
-    """New against running, on events that neither had learned from."""
+    """New against running model, on events that neither had learned from."""
 
 
 def refit(
@@ -49,13 +51,18 @@ def refit(
     folder: Path,
     run: Run = Run(),
     force: bool = False,
+    only: str | None = None,
 ) -> Outcome:
-    """Learn from all that is stored; swap unless the running model is significantly better on what
-    happened since it was made.
+    """Learn from the stored events; swap unless the running model is significantly better.
 
-    The comparison holds the fresh events back from the new model too; the model that takes the
-    place has learned from everything. `force` swaps without comparing. Raises DataError where
-    nothing is stored, ModelError for a pipeline that cannot be built.
+    The two are compared on the events since the running model was made, which the new one does not
+    learn from for that. The model that answers in the end has learned from everything. `force`
+    swaps without comparing.
+
+    `only` is a condition that events must meet to count. It is kept for the histories that the
+    service hands to the model and for later refits, until an empty one. Without one, events that
+    speak against their item do not count. Raises DataError where no event counts, ModelError for a
+    pipeline that cannot be built.
     """
     started_ms = now_ms()
     method = build(pipeline)
@@ -64,56 +71,73 @@ def refit(
             f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
             " fit`, then POST its folder to /v1/models"
         )
-    data = stored_dataset(engine, tenant, method.learns_from_impressions())
+    rule = None
+    if only is not None:
+        rule = CountingRule(ONLY + only if only.strip() else "")
+    training = training_dataset(engine, tenant, method.learns_from_impressions(), rule)
+    events = len(training.data.events)
+    left_out = training.left_out
     with reading(engine) as connection:
         running = current_model(connection, tenant)
-    found = None
+    comparison = None
     if running is not None and not force:
-        split = fresh_split(data, running["made_ms"])
+        split = fresh_split(training.data, running["made_ms"])
         if split is None:
-            return Outcome(
-                False,
-                None,
+            why = (
                 f"fewer than {LEAST_USERS} people did anything since version {running['version']}"
-                " was made: nothing to compare by; --force swaps all the same",
-                len(data.events),
+                " was made: nothing to compare by; --force swaps all the same"
             )
-        found = _against(method, cast(Recommender, load(running["folder"])), split, run)
-        if found["is_worse"]:
+            return Outcome(False, None, why, events, left_out)
+        comparison = _compare(method, cast(Recommender, load(running["folder"])), split, run)
+        if comparison["is_worse"]:
             why = (
                 f"version {running['version']} stays: the new model's {METRIC} is"
-                f" {-found['difference']:.4f} lower on fresh events (p {found['p']:.3g})"
+                f" {-comparison['difference']:.4f} lower on fresh events"
+                f" (p {comparison['p']:.3g})"
             )
-            return Outcome(False, None, why, len(data.events), found)
+            return Outcome(False, None, why, events, left_out, comparison)
     target = folder / tenant / str(started_ms)
-    method.fit(data, run).save(
-        target, titles=data.item_table if "title" in data.item_table.columns else None
-    )
+    version = _fit_and_serve(engine, tenant, method, training, target, run, started_ms)
+    why = _reason(running, comparison)
+    return Outcome(True, version, why, events, left_out, comparison)
+
+
+def _fit_and_serve(
+    engine: sa.Engine,
+    tenant: str,
+    method: Recommender,
+    training: TrainingData,
+    target: Path,
+    run: Run,
+    started_ms: int,
+) -> int:
+    """Fit on everything, save, register, and let the version answer."""
+    data = training.data
+    titles = data.item_table if "title" in data.item_table.columns else None
+    method.fit(data, run).save(target, titles=titles)
+    note = f"refit on {len(data.events)} events"
     with writing(engine) as connection:
         version = add_model(
-            connection,
-            tenant,
-            str(target.resolve()),
-            digest_of(target),
-            f"refit on {len(data.events)} events",
-            started_ms,
+            connection, tenant, str(target.resolve()), saved_digest(target), note, started_ms
         )
         serve_model(connection, tenant, version)
-    why = (
-        "there was no model"
-        if running is None
-        else (
-            "forced"
-            if found is None
-            else f"{METRIC} {found['difference']:+.4f} on fresh events (p {found['p']:.3g})"
-        )
-    )
-    return Outcome(True, version, why, len(data.events), found)
+        write_rule(connection, tenant, training.rule)
+    return version
+
+
+def _reason(running: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None) -> str:
+    if running is None:
+        return "there was no model"
+    if comparison is None:
+        return "forced"
+    difference, p = comparison["difference"], comparison["p"]
+    return f"{METRIC} {difference:+.4f} on fresh events (p {p:.3g})"
 
 
 def fresh_split(data: Dataset, made_ms: int) -> Split | None:
-    """What happened since a model was made as the test part, at most MOST_FRESH of all; None where
-    too few did anything.
+    """Return a split whose test part is what happened since a model was made.
+
+    The test part is at most MOST_FRESH of all events. None where too few users did anything.
     """
     times = data.events["time_ms"].to_numpy()
     share = min(MOST_FRESH, float((times > made_ms).mean()))
@@ -121,19 +145,20 @@ def fresh_split(data: Dataset, made_ms: int) -> Split | None:
         return None
     split = by_time(data, valid=min(share, 0.1), test=share)
     _, targets = split.queries("test")
-    return split if (np.asarray(targets.lengths) > 0).sum() >= LEAST_USERS else None
+    users = int((np.asarray(targets.lengths) > 0).sum())
+    return split if users >= LEAST_USERS else None
 
 
-def _against(method: Recommender, running: Recommender, split: Split, run: Run) -> dict[str, Any]:
-    candidate = method.fit(split.train, run, split)
-    report = evaluate({"running": running, "new": candidate}, split, seen=("removed",), run=run)
-    found = next(one for one in compare(report, "running") if one.metric == METRIC)
+def _compare(method: Recommender, running: Recommender, split: Split, run: Run) -> dict[str, Any]:
+    """Compare a new fit with the running model on the test part."""
+    new = method.fit(split.train, run, split)
+    report = evaluate({"running": running, "new": new}, split, seen=("removed",), run=run)
+    result = next(row for row in compare(report, "running") if row.metric == METRIC)
     return {
-        **{
-            name: value
-            for name, value in asdict(found).items()
-            if name in ("difference", "low", "high", "p")
-        },
+        "difference": result.difference,
+        "low": result.low,
+        "high": result.high,
+        "p": result.p,
         "users": len(report.user_ids),
-        "is_worse": bool(found.high < 0),
+        "is_worse": bool(result.high < 0),
     }

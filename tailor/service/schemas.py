@@ -1,23 +1,29 @@
-"""What callers may send, field by field. An unknown field is an error: a misspelt one would be
-ignored without a word.
+"""The bodies that callers may send, field by field.
+
+An unknown field is an error: a misspelt one would be ignored without a word.
 """
 
 import math
+import re
 import time
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-SECONDS = 10**9  # what a clock of seconds has shown since 2001
-AHEAD_MS = 24 * 3600 * 1000  # how far a caller's clock may run ahead
+from tailor.data.ids import BLANKS, id_problem
+from tailor.data.times import milliseconds_problem
+
+AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
 MOST_HISTORY = 1_000
 DEPTH, SIZE = 6, 20_000  # of a nested value
+USUAL_ID = re.compile(r"[!-\[\]-~]*[0-9A-Za-z]")  # passes every rule for ids but that of items
 
 
-def storable(text: str) -> str:
-    """Raises ValueError for what no database holds."""
+def check_text(text: str) -> str:
+    """Return a text that a database can hold. Raises ValueError for another."""
     if "\0" in text:
         raise ValueError("holds a zero character")
     try:
@@ -27,21 +33,30 @@ def storable(text: str) -> str:
     return text
 
 
-def _filled(text: str) -> str:
+def _check_filled(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
-    return storable(text)
+    return check_text(text)
 
 
-def _named(text: str) -> str:
+def _check_id(text: str) -> str:
+    # the usual id, without a look at every rule: histories hold a thousand
+    if USUAL_ID.fullmatch(text):
+        return text
+    problem = id_problem(text)
+    if problem is not None:
+        raise ValueError(problem)
     if text in (".", ".."):
         raise ValueError(
             "is a step in an address, which senders leave out: it could never be asked for"
         )
-    return _filled(text)
+    # an import leaves blanks out, so that the same id would be another one here
+    if text[0] in BLANKS or text[-1] in BLANKS:
+        raise ValueError("has blanks around it: send it without")
+    return text
 
 
-def _addressed(item_id: str) -> str:
+def _check_item_id(item_id: str) -> str:
     if item_id.endswith("/takedown"):
         raise ValueError(
             "ends like the address that takes an item down: deleting it would restore another"
@@ -49,60 +64,71 @@ def _addressed(item_id: str) -> str:
     return item_id
 
 
-def _now_or_before(time_ms: int) -> int:
+def _check_time(time_ms: int) -> int:
+    problem = milliseconds_problem(time_ms)
+    if problem is not None:
+        raise ValueError(problem)
     if time_ms > time.time() * 1000 + AHEAD_MS:
         raise ValueError(
-            "lies more than a day ahead: milliseconds since 1970 are asked for, and the sender's"
+            "lies more than a day ahead: milliseconds since 1970 are needed, and the sender's"
             " clock must be right"
-        )
-    if SECONDS <= time_ms <= time.time() + AHEAD_MS / 1000:
-        raise ValueError(
-            "lies in January 1970, and is a moment since 2001 as seconds: milliseconds since 1970"
-            " are asked for"
         )
     return time_ms
 
 
-def _plain(value: dict[str, Any]) -> dict[str, Any]:
-    """Raises ValueError for numbers that JSON lacks, and for what is nested too deep or too large."""
-    left = [SIZE]
+def _check_json(value: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON object.
 
-    def look(one: Any, depth: int) -> None:
-        left[0] -= 1
-        if depth > DEPTH or left[0] < 0:
+    Raises ValueError for numbers that JSON lacks, and for too deep or too large a value.
+    """
+    parts: list[tuple[Any, int]] = [(value, 0)]
+    count = 0
+    while parts:
+        part, depth = parts.pop()
+        count += 1
+        if depth > DEPTH or count > SIZE:
             raise ValueError(f"is nested deeper than {DEPTH} or has more than {SIZE} values")
-        if isinstance(one, float) and not math.isfinite(one):
-            raise ValueError("holds a number that is not finite")
-        if isinstance(one, int) and abs(one) >= 2**63:
-            raise ValueError("holds a whole number of more than 63 bits")
-        if isinstance(one, str):
-            storable(one)
-        for part in (
-            (*one.keys(), *one.values())
-            if isinstance(one, dict)
-            else one
-            if isinstance(one, list)
-            else ()
-        ):
-            look(part, depth + 1)
-
-    look(value, 0)
+        _check_scalar(part)
+        parts += [(inner, depth + 1) for inner in _inner_values(part)]
     return value
 
 
-Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_named)]
-Words = Annotated[str, Field(max_length=1_000_000), AfterValidator(storable)]
-Short = Annotated[str, Field(max_length=1_000), AfterValidator(storable)]
-Plain = Annotated[dict[str, Any], AfterValidator(_plain)]
+def _check_scalar(value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("holds a number that is not finite")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise ValueError("holds a whole number of more than 63 bits")
+    if isinstance(value, str):
+        check_text(value)
+
+
+def _inner_values(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value.keys(), *value.values())
+    return value if isinstance(value, list) else ()
+
+
+Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_check_id)]
+ItemId = Annotated[Id, AfterValidator(_check_item_id)]
+Words = Annotated[str, Field(max_length=1_000_000), AfterValidator(check_text)]
+Short = Annotated[str, Field(max_length=1_000), AfterValidator(check_text)]
+SearchText = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_check_filled)]
+RerankText = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_check_filled)]
+Json = Annotated[dict[str, Any], AfterValidator(_check_json)]
+Time = Annotated[int, AfterValidator(_check_time)]
 K = Annotated[int, Field(ge=1, le=200)]
+VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
+HISTORY_TEXT = "Item ids, oldest first, in place of stored events."
 
 
-class Shape(BaseModel):
+class Schema(BaseModel):
+    """A body without unknown fields and without guessed types."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Event(Shape):
-    """Something a person did with an item."""
+class Event(Schema):
+    """Something a user did with an item."""
 
     event_id: Id = Field(
         description=(
@@ -111,47 +137,49 @@ class Event(Shape):
     )
     user_id: Id
     item_id: Id
-    time_ms: Annotated[int, Field(ge=0), AfterValidator(_now_or_before)] | None = Field(
-        None, description="Milliseconds since 1970; left out: now."
-    )
+    time_ms: Time | None = Field(None, description="Milliseconds since 1970; left out: now.")
     action: Short | None = None
     value: FiniteFloat | None = None
     request_id: Id | None = Field(None, description="Of the answer that the item was chosen from.")
 
 
-class Events(Shape):
-    """Events are read one by one: a bad one is named, and takes nothing from the others."""
+class Events(Schema):
+    """A batch of events; a bad one is named, and takes nothing from the others."""
 
     events: Annotated[list[Any], Field(max_length=MOST_EVENTS)]
 
 
-class Item(Shape):
+class Item(Schema):
     """An item of the catalogue."""
 
-    item_id: Annotated[Id, AfterValidator(_addressed)]
+    item_id: ItemId
     title: Short | None = None
     text: Words | None = None
     categories: Annotated[list[Short], Field(max_length=100)] | None = None
     price: FiniteFloat | None = None
-    more: Plain | None = Field(None, description="Further columns, for filters.")
+    more: Json | None = Field(None, description="Further columns, for filters.")
 
 
-class Items(Shape):
+class Items(Schema):
+    """A batch of items."""
+
     items: Annotated[list[Item], Field(max_length=MOST_ITEMS)]
 
 
-class Takedown(Shape):
+class Takedown(Schema):
+    """Why an item is taken down."""
+
     reason: Short = ""
 
 
-class Person(Shape):
-    more: Plain = Field(
-        default_factory=dict, description="What is known besides events, such as a country."
-    )
+class User(Schema):
+    """A user's attributes, which models get as the context of each question."""
+
+    more: Json = Field(default_factory=dict, description="Attributes, such as a country.")
 
 
-class Asking(Shape):
-    """What every question may say."""
+class ListQuestion(Schema):
+    """The fields of every question for a list."""
 
     k: K = 10
     exclude: Annotated[list[Id], Field(max_length=MOST_HISTORY)] = Field(
@@ -171,15 +199,17 @@ class Asking(Shape):
     )
 
 
-class Recommend(Asking):
-    """Who asks: a user whose events are stored, or a history as it is; neither is a stranger."""
+class Recommend(ListQuestion):
+    """A question for recommendations: by a stored user, a given history, or neither."""
 
     user_id: Id | None = None
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
-        None, description="Item ids, oldest first, in place of stored events."
+        None, description=HISTORY_TEXT
     )
     text: Short = Field("", description="Words to search for, for models that read them.")
-    context: Plain = Field(default_factory=dict)
+    context: Json = Field(
+        default_factory=dict, description="Goes before the stored attributes of the user."
+    )
     keep_seen: bool = Field(False, description="Whether items of the history may be answered.")
     explain: bool = Field(False, description="Whether each item comes with its reasons.")
     diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(
@@ -191,70 +221,81 @@ class Recommend(Asking):
     )
 
 
-class Predict(Shape):
-    """Who it is about: a user whose events are stored, or a history as it is; neither is a
-    stranger.
-    """
+class Predict(Schema):
+    """A question for predictions: by a stored user, a given history, or neither."""
 
     item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_HISTORY)]
     user_id: Id | None = None
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
-        None, description="Item ids, oldest first, in place of stored events."
+        None, description=HISTORY_TEXT
     )
-    context: Plain = Field(
+    context: Json = Field(
         default_factory=dict,
-        description="What else is known of who asks, by the names that the model learned from.",
+        description="Goes before the stored attributes, by the names that the model learned.",
     )
 
 
-class Similar(Asking):
+class Similar(ListQuestion):
+    """A question for items like one."""
+
     item_id: Id
 
 
-class Search(Asking):
-    text: Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_filled)]
+class Search(ListQuestion):
+    """A question for items that answer a text."""
+
+    text: SearchText
     user_id: Id | None = None
 
 
-class Key(Shape):
+class Key(Schema):
+    """A key to make."""
+
     role: Short
     name: Short
 
 
-class Model(Shape):
+class Model(Schema):
+    """A saved model to register."""
+
     folder: Short
     note: Short = ""
 
 
-class Version(Shape):
-    version: Annotated[int, Field(ge=1, lt=2**31)]
+class Version(Schema):
+    """A registered model."""
+
+    version: VersionNumber
 
 
-class Arm(Shape):
-    version: Annotated[int, Field(ge=1, lt=2**31)]
+class Arm(Schema):
+    """A model of an experiment."""
+
+    version: VersionNumber
     share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(
-        1.0, description="Of the people, relative to the other arms' shares."
+        1.0, description="Of the users, relative to the other arms' shares."
     )
 
 
-class Experiment(Shape):
-    """Which versions answer which share of the people; the first arm is what the others are
-    compared with.
-    """
+class Experiment(Schema):
+    """An experiment; the first arm is what the others are compared with."""
 
     name: Id
     arms: Annotated[list[Arm], Field(min_length=2, max_length=10)]
     action: Short | None = Field(
         None,
-        description="Of events that count as success; left out: any event that names the list.",
+        description=(
+            "Of events that count as success; left out: any event that names the list and does not"
+            " speak against its item."
+        ),
     )
 
 
 class Rerank(BaseModel):
-    """The shape of Cohere's /v2/rerank; what it says more is not read."""
+    """The shape of Cohere's /v2/rerank; other fields are not read."""
 
     model_config = ConfigDict(extra="ignore")
     model: Short = "bm25"
-    query: Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_filled)]
+    query: RerankText
     documents: Annotated[list[Words], Field(min_length=1, max_length=1_000)]
     top_n: Annotated[int, Field(ge=1)] | None = None

@@ -1,189 +1,245 @@
-"""What a worker holds: the store, its writer, the models in place, the shelves. No state of its own
-that a restart would lose.
+"""The state of one worker: the store, its writer, the models, the catalogues, the histories.
+
+None of it is lost by a restart: all is read from the store again.
 """
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
 from tailor.core.defaults import encoder as default_encoder
-from tailor.service.catalogue import Shelf
-from tailor.service.history_cache import MOST_EVENTS, Latest, Remembered
-from tailor.service.model_registry import Places
-from tailor.service.semantic_search import Meaning
+from tailor.service.catalogue import Catalogue
+from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
+from tailor.service.model_registry import ModelRegistry
+from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
-from tailor.store.engine import AWAY, reading
-from tailor.store.events import STAMP, Stamp, latest_histories
-from tailor.store.served import ServedLog, tenants
-from tailor.store.subjects import agree
-from tailor.store.writer import AwayError, Writer
+from tailor.store.encryption import KeysError
+from tailor.store.engine import UNAVAILABLE, reading
+from tailor.store.events import STAMP, Stamp, read_histories
+from tailor.store.feedback import rule_name
+from tailor.store.impressions import ListLog
+from tailor.store.models import tenants
+from tailor.store.subjects import reconcile
+from tailor.store.users import attributes_of, has_attributes
+from tailor.store.writer import UnavailableError, Writer
 
 T = TypeVar("T")
 log = logging.getLogger("tailor.service")
-KEY_S = 5.0  # how long a key is believed without asking the store
-KEY_AWAY_S = 3600.0  # the same while the store is away
-REMEMBERED_EVENTS = 200_000  # of a tenant, read at the start
+KEY_S = 5.0  # for which a key is accepted without asking the store
+KEY_OUTAGE_S = 3600.0  # the same while the store is away
+ATTRIBUTES_S = 1.0  # between two looks whether a tenant has attributes of users
+PRELOADED_EVENTS = 200_000  # of a tenant, read at the start
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How a worker behaves."""
+    """Settings of a worker."""
 
     models: Path = Path("models")
-    """Tenants register models out of the folders in it that have their names."""
+    """Folder of saved models; a tenant registers those in the subfolder of its name."""
     body_bytes: int = 8 * 2**20
-    """Of a request, at most."""
+    """Largest body of a request, in bytes."""
     rate: float = 2_000.0
     """Requests a second of one key, on average."""
     burst: int = 4_000
     """Requests of one key at once."""
     explore: float = 0.0
-    """Share of the places of recommended lists that are given away to chance."""
+    """Share of the places of recommended lists that are filled at random."""
     meaning: bool = False
-    """Whether items are searched by meaning too, with the default encoder."""
+    """True: search also compares meanings, with the default encoder."""
+
+
+class Snapshot(NamedTuple):
+    """The state of the store for one request."""
+
+    catalogue: Catalogue
+    history: UserHistory
+    attributes: Mapping[str, Any]
+    """Of the user: what `PUT /v1/users/ID` wrote."""
+    is_current: bool
+    """False while the store is away: the rest is then as last seen."""
 
 
 @dataclass(eq=False)
 class Service:
-    """One worker. Answers need memory alone; what a person did last is read from the store, or
-    remembered while it is away.
+    """One worker.
+
+    Answers need memory alone, but for the user's latest events, which are read from the store, or
+    from memory while the store is away.
     """
 
     engine: sa.Engine
     settings: Settings = field(default_factory=Settings)
+    """Settings of the worker."""
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self.model_registry = Places(self.engine, self.writer, self.settings.explore)
-        self.meaning = Meaning(default_encoder()) if self.settings.meaning else None
-        self._shelves: dict[str, Shelf] = {}
-        self.served = ServedLog(self.writer)
+        self.model_registry = ModelRegistry(self.engine, self.writer, self.settings.explore)
+        self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
+        self.list_log = ListLog(self.writer)
+        self.history_cache = HistoryCache()
+        self.histories = HistoryReader(self.engine, self.history_cache)
+        self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
-        self.remembered = Remembered()
-        self.latest = Latest(self.engine, self.remembered)
+        self._attributes: dict[str, tuple[float, bool]] = {}  # when looked for, and whether any
 
     def start(self) -> "Service":
-        """Put in place what the store names; an unreachable store is looked at again once it is
-        asked for.
-        """
-        found: list[str] = []
-        with suppress(*AWAY, AwayError):
-            if gone := self.writer.do(agree):
-                log.warning("rows without a person deleted", extra=gone)
-            found = self.read(tenants)
-            for tenant in found:
-                self.shelf(tenant)
-                self._remember_latest(tenant)
-        self.model_registry.start(found)
+        """Load models, catalogues and histories; what is away now is loaded once it is needed."""
+        names: list[str] = []
+        with suppress(*UNAVAILABLE, UnavailableError):
+            deleted = self.writer.do(reconcile)
+            if deleted:
+                log.warning("rows without a person deleted", extra=deleted)
+            names = self.read(tenants)
+            for tenant in names:
+                self.catalogue(tenant)
+                self._preload_histories(tenant)
+        self.model_registry.start(names)
         return self
 
-    def _remember_latest(self, tenant: str) -> None:
-        """Who was there last is remembered from the start, so that memory does not grow as they
-        come again.
-        """
+    def _preload_histories(self, tenant: str) -> None:
+        """Read the latest users' histories, so that memory does not grow as they come again."""
 
         def job(connection: sa.Connection) -> None:
-            now = Stamp.of(connection.execute(STAMP.statement, {"whose": tenant}).one())
-            found, are_all = latest_histories(connection, tenant, REMEMBERED_EVENTS, MOST_EVENTS)
-            self.latest.learn(
+            parameters = {"whose": tenant, "rule": rule_name(tenant)}
+            stamp = Stamp.of_row(connection.execute(STAMP.statement, parameters).one())
+            histories, are_complete = read_histories(
+                connection, tenant, PRELOADED_EVENTS, MOST_EVENTS
+            )
+            self.histories.keep(
                 tenant,
                 {
-                    user_id: (token if are_all else None, events)
-                    for user_id, (token, events) in found.items()
+                    user_id: (token if are_complete else None, events)
+                    for user_id, (token, events) in histories.items()
                 },
-                now,
+                stamp,
             )
 
         self.read(job)
 
     def stop(self) -> None:
-        """Finish what waits."""
-        self.served.close()
+        """Finish what was begun, then end all threads."""
+        self.list_log.close()
         self.writer.close()
         self.model_registry.stop()
-        if self.meaning is not None:
-            self.meaning.close()
+        if self.semantic_search is not None:
+            self.semantic_search.close()
 
     def read(self, job: Callable[[sa.Connection], T]) -> T:
+        """Return what a job reads from the store."""
         with reading(self.engine) as connection:
             return job(connection)
 
-    # who asks
+    # callers
 
-    def lately(self, key: str) -> keys.Caller | None:
-        """Whose key it is, where the store has said so within KEY_S."""
-        at, known = self._keys.get(keys.digest(key), (0.0, None))
-        return known if known is not None and time.monotonic() - at < KEY_S else None
+    def recent_caller(self, key: str) -> keys.Caller | None:
+        """Return the caller of a key that the store confirmed within KEY_S."""
+        confirmed_s, caller = self._keys.get(keys.digest(key), (0.0, None))
+        is_recent = time.monotonic() - confirmed_s < KEY_S
+        return caller if is_recent else None
 
     def caller(self, key: str) -> keys.Caller | None:
-        """Whose key it is. A revoked key opens nothing after KEY_S; while the store is away keys
-        seen in the last hour are believed.
+        """Return the caller of a key, None for an unknown or revoked one.
+
+        A revoked key opens nothing after KEY_S. While the store is away, keys that were confirmed
+        in the last hour are accepted.
         """
-        digest, now = keys.digest(key), time.monotonic()
-        at, known = self._keys.get(digest, (0.0, None))
+        digest = keys.digest(key)
+        now_s = time.monotonic()
+        confirmed_s, known_caller = self._keys.get(digest, (0.0, None))
         try:
-            found = self.read(lambda connection: keys.caller(connection, key))
-        except AWAY:
-            if known is not None and now - at < KEY_AWAY_S:
-                return known
+            caller = self.read(lambda connection: keys.caller(connection, key))
+        except UNAVAILABLE:
+            if known_caller is not None and now_s - confirmed_s < KEY_OUTAGE_S:
+                return known_caller
             raise
-        if found is None:
+        if caller is None:
             self._keys.pop(digest, None)
             return None
-        self._keys[digest] = (now, found)
-        return found
+        self._keys[digest] = (now_s, caller)
+        return caller
 
-    # what is known
+    # catalogue and user
 
-    def shelf(self, tenant: str) -> Shelf:
-        """The tenant's items, as they are now, or as they were last seen while the store is away.
-        Never seen: an error, since nothing would be blocked.
+    def catalogue(self, tenant: str) -> Catalogue:
+        """Return the tenant's items as of now, or as last seen while the store is away.
+
+        Raises what the engine raises where they were never seen: nothing would be blocked.
         """
-        return self.known(tenant, None)[0]
+        return self.snapshot(tenant, None).catalogue
 
-    def known(self, tenant: str, user_id: str | None) -> tuple[Shelf, list[tuple[str, int]], bool]:
-        """The tenant's items, a person's latest events (item id, time), oldest first, and whether
-        both are as of now: else they are as last seen.
-        """
-        shelf = self._shelves.get(tenant) or self._shelves.setdefault(
-            tenant, Shelf(tenant, self.meaning)
-        )
+    def snapshot(self, tenant: str, user_id: str | None) -> Snapshot:
+        """Return the tenant's items and the user's history and attributes."""
+        catalogue = self._catalogues.get(tenant)
+        if catalogue is None:
+            new = Catalogue(tenant, self.semantic_search)
+            catalogue = self._catalogues.setdefault(tenant, new)
         try:
-            changed, found = self.latest.of(tenant, user_id)
-            if changed != shelf.changed:
-                self.read(shelf.refresh)
-        except AWAY:
-            if shelf.changed < 0:
+            item_changes, history = self.histories.read(tenant, user_id)
+            if item_changes != catalogue.changed:
+                self.read(catalogue.refresh)
+            attributes = self._read_attributes(tenant, user_id)
+        except UNAVAILABLE:
+            if catalogue.changed < 0:
                 raise
-            return shelf, [] if user_id is None else self.remembered.get(tenant, user_id), False
-        return shelf, found, True
+            history = self.history_cache.get(tenant, user_id or "")
+            return Snapshot(catalogue, history, {}, False)
+        return Snapshot(catalogue, history, attributes, True)
 
-    # what a person may have erased
+    def _read_attributes(self, tenant: str, user_id: str | None) -> Mapping[str, Any]:
+        if user_id is None:
+            return {}
+        looked_s, has_any = self._attributes.get(tenant, (0.0, False))
+        now_s = time.monotonic()
+        if not has_any and now_s - looked_s > ATTRIBUTES_S:
+            has_any = has_attributes(self.engine, tenant)
+            self._attributes[tenant] = (now_s, has_any)
+        if not has_any:
+            return {}
+        try:
+            return attributes_of(self.engine, tenant, user_id)
+        except KeysError as error:  # a damaged row must not cost the user every answer
+            log.error("attributes of a user cannot be read", extra={"error": str(error)})
+            return {}
+
+    def note_attributes(self, tenant: str) -> None:
+        """Know from now on that the tenant has attributes of users."""
+        self._attributes[tenant] = (time.monotonic(), True)
+
+    # the worker's memory, as a place that may hold a person's data (`users.Erasable`)
 
     @property
     def name(self) -> str:
+        """Name of this store in receipts."""
         return "memory"
 
     def export(
         self, connection: sa.Connection, tenant: str, user_id: str
     ) -> list[dict[str, object]]:
-        return [
-            {"item_id": item_id, "time_ms": time_ms}
-            for item_id, time_ms in self.remembered.get(tenant, user_id)
-        ]
+        """Return the events in memory."""
+        history = self.history_cache.get(tenant, user_id)
+        rows: list[dict[str, object]] = []
+        for item_id, time_ms in history.events:
+            rows.append({"item_id": item_id, "time_ms": time_ms})
+        for item_id in history.against:
+            rows.append({"item_id": item_id})
+        return rows
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        """Drop what is in memory."""
         return self.forget(tenant, user_id)
 
     def forget(self, tenant: str, user_id: str) -> int:
-        """Drop what this worker remembers of a person; how much it was."""
-        return self.remembered.forget(tenant, user_id) + self.served.forget(tenant, user_id)
+        """Drop a user's events and waiting lists from memory and return how many there were."""
+        events = self.history_cache.forget(tenant, user_id)
+        return events + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        return self.remembered.count_of(tenant, needle)
+        """Count the histories in memory that name `needle`."""
+        return self.history_cache.count_of(tenant, needle)

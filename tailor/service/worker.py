@@ -1,4 +1,4 @@
-"""Starting workers: one in this process, or several in processes of their own."""
+"""Start workers: one in this process, or several in processes of their own."""
 
 import logging
 import os
@@ -12,42 +12,40 @@ from fastapi import FastAPI
 
 from tailor.errors import StoreError
 from tailor.service.app import make_app
-from tailor.service.middleware import Lines
+from tailor.service.middleware import JsonLines
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 
-DATABASE, RATE, MODELS, EXPLORE, MEANING = (
-    "TAILOR_DATABASE",
-    "TAILOR_RATE",
-    "TAILOR_SERVED_MODELS",
-    "TAILOR_EXPLORE",
-    "TAILOR_MEANING",
-)
-FINISH_S = 30  # what runs may take this long when the server stops
-KEEP_S = 75  # an idle connection is kept
+DATABASE = "TAILOR_DATABASE"  # environment variables of a worker
+RATE = "TAILOR_RATE"
+MODELS = "TAILOR_SERVED_MODELS"
+EXPLORE = "TAILOR_EXPLORE"
+MEANING = "TAILOR_MEANING"
+SHUTDOWN_S = 30  # for which requests may run on when the server stops
+KEEP_ALIVE_S = 75  # for which an idle connection is kept
 
 
 def app() -> FastAPI:
-    """One worker's application, by the environment: what the processes of `serve` are started with,
-    and any other ASGI server may be.
+    """Return one worker's application, configured by the environment.
+
+    The processes of `serve` are started with it, and any other ASGI server may be.
     """
-    _log_lines()
-    # answers are too small to share out among cores; workers are what cores are for
+    _log_json_lines()
+    # answers are too small to be shared among cores; workers use the cores
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     rate = float(os.environ.get(RATE) or Settings().rate)
-    explore = float(os.environ.get(EXPLORE) or 0)
     settings = Settings(
         Path(os.environ.get(MODELS) or "models"),
         rate=rate,
         burst=max(1, int(2 * rate)),
-        explore=explore,
+        explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
     )
     return make_app(Service(connect(os.environ[DATABASE]), settings))
 
 
 def refuse_taken(host: str, port: int) -> None:
-    """Raises StoreError for an address that cannot be listened on."""
+    """Raise StoreError for an address that cannot be listened on."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,13 +67,11 @@ def serve(
     explore: float = 0.0,
     meaning: bool = False,
 ) -> None:
-    """Serve until told to stop (SIGTERM, Ctrl-C)."""
+    """Serve until the process is told to stop (SIGTERM, Ctrl-C)."""
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
-    os.environ[RATE], os.environ[MODELS], os.environ[EXPLORE] = (
-        str(rate),
-        str(models.resolve()),
-        str(explore),
-    )
+    os.environ[RATE] = str(rate)
+    os.environ[MODELS] = str(models.resolve())
+    os.environ[EXPLORE] = str(explore)
     os.environ[MEANING] = str(int(meaning))
     uvicorn.run(
         "tailor.service.worker:app",
@@ -85,17 +81,18 @@ def serve(
         workers=workers,
         access_log=False,
         log_config=None,
-        timeout_graceful_shutdown=FINISH_S,
-        timeout_keep_alive=KEEP_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
         server_header=False,
     )
 
 
-def _log_lines() -> None:
-    """Lines of JSON on standard error, for our own loggers and the server's."""
+def _log_json_lines() -> None:
+    """Log lines of JSON on standard error, for our own loggers and the server's."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Lines())
+    handler.setFormatter(JsonLines())
     for name, level in {"tailor": logging.INFO, "uvicorn": logging.WARNING}.items():
-        log = logging.getLogger(name)
-        log.handlers, log.propagate = [handler], False
-        log.setLevel(level)
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level)

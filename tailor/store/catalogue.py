@@ -1,19 +1,19 @@
-"""Items: what may be answered, what must not, and what changed since one last looked."""
+"""Items of the store: their content, whether they are blocked, and what changed since a time."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.engine import inserting
+from tailor.store.checks import check_id, check_row_ids
+from tailor.store.engine import insert_into
 from tailor.store.schema import items
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"
 BOTH = "deleted and taken down"
-DOWN = (TAKEN_DOWN, BOTH)  # until restored
+NEEDS_RESTORE = (TAKEN_DOWN, BOTH)
 CONTENT = ("title", "text", "categories", "price", "more")
-BATCH = 500  # rows a statement: SQLite takes so many values and no more
-
+BATCH = 500  # rows of a statement: SQLite has a limit on values
 
 LAST_CHANGE = (
     sa.select(items.c.changed)
@@ -24,48 +24,52 @@ LAST_CHANGE = (
 
 
 def add_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write items that are not there; how many. Those that are stay as they are, blocked or changed
-    since.
+    """Add items that are not stored yet and return how many; stored items stay as they are.
+
+    Raises DataError for ids with control characters.
     """
-    full = _full(tenant, rows, _next_change(connection, tenant))
+    check_row_ids(rows, ["item_id"])
+    full_rows = _full_rows(tenant, rows, _next_change(connection, tenant))
     insert = (
-        inserting(connection, items)
+        insert_into(connection, items)
         .on_conflict_do_nothing(index_elements=["tenant", "item_id"])
         .returning(items.c.item_id)
     )
     return sum(
-        len(connection.execute(insert, full[start : start + BATCH]).all())
-        for start in range(0, len(full), BATCH)
+        len(connection.execute(insert, full_rows[start : start + BATCH]).all())
+        for start in range(0, len(full_rows), BATCH)
     )
 
 
 def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write items (item_id and content); the tenant's new count of changes. A deleted item comes
-    back, one taken down stays down.
+    """Write items (item_id and content) and return the tenant's new count of changes.
+
+    A deleted item comes back, one that was taken down stays down. Raises DataError for ids with
+    control characters.
     """
-    changed = _next_change(connection, tenant)
-    full = _full(tenant, rows, changed)
-    insert = inserting(connection, items)
-    new, stays = (
-        insert.excluded,
-        sa.case((sa.or_(*(items.c.blocked == one for one in DOWN)), TAKEN_DOWN), else_=None),
-    )
-    kept = {**{name: new[name] for name in CONTENT}, "changed": new.changed, "blocked": stays}
-    upsert = insert.on_conflict_do_update(index_elements=["tenant", "item_id"], set_=kept)
-    for start in range(0, len(full), BATCH):
-        connection.execute(upsert, full[start : start + BATCH])
-    return changed
+    check_row_ids(rows, ["item_id"])
+    change = _next_change(connection, tenant)
+    full_rows = _full_rows(tenant, rows, change)
+    insert = insert_into(connection, items)
+    is_down = sa.or_(*(items.c.blocked == state for state in NEEDS_RESTORE))
+    new_values = {name: insert.excluded[name] for name in CONTENT}
+    new_values["changed"] = insert.excluded.changed
+    new_values["blocked"] = sa.case((is_down, TAKEN_DOWN), else_=None)
+    upsert = insert.on_conflict_do_update(index_elements=["tenant", "item_id"], set_=new_values)
+    for start in range(0, len(full_rows), BATCH):
+        connection.execute(upsert, full_rows[start : start + BATCH])
+    return change
 
 
 def change_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Write new content of items that are there; how many. A deleted item stays as it is."""
-    changed = _next_change(connection, tenant)
-    alive = items.c.blocked.is_(None) | (items.c.blocked == TAKEN_DOWN)
+    """Write new content of stored items and return how many; a deleted item stays as it is."""
+    change = _next_change(connection, tenant)
+    is_alive = items.c.blocked.is_(None) | (items.c.blocked == TAKEN_DOWN)
     count = 0
     for row in rows:
         content = {name: row.get(name) for name in CONTENT}
-        here = sa.and_(items.c.tenant == tenant, items.c.item_id == row["item_id"], alive)
-        statement = sa.update(items).where(here).values(**content, changed=changed)
+        is_row = sa.and_(items.c.tenant == tenant, items.c.item_id == row["item_id"], is_alive)
+        statement = sa.update(items).where(is_row).values(**content, changed=change)
         count += connection.execute(statement).rowcount
     return count
 
@@ -73,76 +77,75 @@ def change_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
 def block(
     connection: sa.Connection, tenant: str, item_id: str, why: str, reason: str | None = None
 ) -> int:
-    """From now on the item is not answered, whether it was known or not; of a deleted one the
-    content goes, of one taken down the reason is kept.
+    """Block an item, known or not, as DELETED or TAKEN_DOWN, and return the count of changes.
+
+    A deleted item loses its content; of one that was taken down the reason is kept.
     """
-    changed = _next_change(connection, tenant)
-    kept: dict[str, Any] = dict.fromkeys(CONTENT) if why == DELETED else {"reason": reason}
-    stays = sa.case((items.c.blocked.is_not(None) & (items.c.blocked != why), BOTH), else_=why)
+    check_id(item_id, "item_id")
+    change = _next_change(connection, tenant)
+    changes: dict[str, Any] = dict.fromkeys(CONTENT) if why == DELETED else {"reason": reason}
+    is_blocked_otherwise = items.c.blocked.is_not(None) & (items.c.blocked != why)
+    changes["blocked"] = sa.case((is_blocked_otherwise, BOTH), else_=why)
+    changes["changed"] = change
     connection.execute(
-        inserting(connection, items)
-        .values(tenant=tenant, item_id=item_id, blocked=why, changed=changed, reason=reason)
-        .on_conflict_do_update(
-            index_elements=["tenant", "item_id"],
-            set_={**kept, "blocked": stays, "changed": changed},
-        )
+        insert_into(connection, items)
+        .values(tenant=tenant, item_id=item_id, blocked=why, changed=change, reason=reason)
+        .on_conflict_do_update(index_elements=["tenant", "item_id"], set_=changes)
     )
-    return changed
+    return change
 
 
 def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
-    """Let an item that was taken down be answered again, unless it was deleted too; whether there
-    was one.
-    """
-    changed = _next_change(connection, tenant)
-    found = connection.execute(
+    """Undo a takedown and return whether there was one; a deleted item stays deleted."""
+    change = _next_change(connection, tenant)
+    statement = (
         sa.update(items)
-        .where(items.c.tenant == tenant, items.c.item_id == item_id, items.c.blocked.in_(DOWN))
+        .where(
+            items.c.tenant == tenant,
+            items.c.item_id == item_id,
+            items.c.blocked.in_(NEEDS_RESTORE),
+        )
         .values(
             blocked=sa.case((items.c.blocked == BOTH, DELETED), else_=None),
             reason=None,
-            changed=changed,
+            changed=change,
         )
     )
-    return found.rowcount > 0
+    return connection.execute(statement).rowcount > 0
 
 
 def version(connection: sa.Connection, tenant: str) -> int:
-    """The tenant's count of changes to items."""
+    """Return the tenant's count of changes to items."""
     return int(connection.execute(LAST_CHANGE, {"whose": tenant}).scalar() or 0)
 
 
 def items_since(connection: sa.Connection, tenant: str, changed: int = 0) -> list[dict[str, Any]]:
-    """Every item that changed after that count, blocked ones too."""
-    found = connection.execute(
+    """Return every item that changed after that count, blocked ones too."""
+    statement = (
         sa.select(items)
         .where(items.c.tenant == tenant, items.c.changed > changed)
         .order_by(items.c.item_id)
     )
-    return [dict(row) for row in found.mappings()]
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def item(connection: sa.Connection, tenant: str, item_id: str) -> dict[str, Any] | None:
-    row = (
-        connection.execute(
-            sa.select(items).where(items.c.tenant == tenant, items.c.item_id == item_id)
-        )
-        .mappings()
-        .one_or_none()
-    )
+    """Return the row of an item, None for an unknown one."""
+    statement = sa.select(items).where(items.c.tenant == tenant, items.c.item_id == item_id)
+    row = connection.execute(statement).mappings().one_or_none()
     return None if row is None else dict(row)
 
 
-def _full(tenant: str, rows: Sequence[Mapping[str, Any]], changed: int) -> list[dict[str, Any]]:
-    return [
-        {"tenant": tenant, "blocked": None, "changed": changed, **dict.fromkeys(CONTENT), **row}
-        for row in rows
-    ]
+def _full_rows(tenant: str, rows: Sequence[Mapping[str, Any]], change: int) -> list[dict[str, Any]]:
+    """Return the rows with every column of the table."""
+    empty = {"tenant": tenant, "blocked": None, "changed": change, **dict.fromkeys(CONTENT)}
+    return [{**empty, **row} for row in rows]
 
 
 def _next_change(connection: sa.Connection, tenant: str) -> int:
-    """One more than any change so far; two who change at once wait for each other, so that nobody
-    who has seen a count misses an earlier one.
+    """Return one more than any change so far.
+
+    Two writers wait for each other, so that a reader who has seen a count missed no earlier one.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(

@@ -1,5 +1,6 @@
-"""What makes a person's rows theirs: a name for looking up, a token and a key. AES-256-GCM and
-HMAC-SHA256 (package cryptography, hmac).
+"""Keys of users: a name for looking them up, a token for their rows, a key for their words.
+
+AES-256-GCM (package cryptography) and HMAC-SHA256 (hmac).
 """
 
 import hmac
@@ -21,12 +22,12 @@ LEAST = 32  # characters of a master key
 
 
 class KeysError(StoreError):
-    """People's keys do not fit the store: whoever runs it must mend that; no caller can."""
+    """The keys do not fit the store: its operator must mend that, no caller can."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A person as the store knows one: rows hold the token, and what the key closes."""
+    """A user as the store knows one: rows carry the token, words are encrypted with the key."""
 
     user_id: str
     token: str
@@ -34,26 +35,29 @@ class Subject:
 
     @classmethod
     def new(cls, user_id: str) -> "Subject":
+        """Make a token and a key for a user."""
         return cls(user_id, secrets.token_hex(12), secrets.token_bytes(KEY))
 
-    def closed(self, value: Any, where: str) -> bytes:
-        """A JSON value that only this person's key opens, and only as what stands in `where`."""
-        return _closed(self.key, json.dumps(value).encode(), f"{self.token} {where}")
+    def encrypt(self, value: Any, location: str) -> bytes:
+        """Encrypt a JSON value; it can be decrypted with this key and this location only."""
+        return _encrypt(self.key, json.dumps(value).encode(), f"{self.token} {location}")
 
-    def opened(self, sealed: bytes, where: str) -> Any:
-        """What was closed. Raises KeysError where it is another's, or damaged."""
+    def decrypt(self, sealed: bytes, location: str) -> Any:
+        """Return an encrypted value. Raises KeysError for a foreign or damaged one."""
         try:
-            return json.loads(_opened(self.key, sealed, f"{self.token} {where}"))
+            return json.loads(_decrypt(self.key, sealed, f"{self.token} {location}"))
         except InvalidTag:
             raise KeysError(
-                f"{where}: a value does not open with its person's key: the row is damaged, or was"
-                " put there by hand"
+                f"{location}: a value does not open with its person's key: the row is damaged, or"
+                " was put there by hand"
             ) from None
 
 
 class Seal:
-    """How people stand in the key store: under a master key ids and keys are closed, and looked up
-    by a keyed digest; without one they lie open there.
+    """Protects the entries of the key store with a master key.
+
+    Ids and keys are encrypted, and looked up by a keyed digest. Without a master key they are
+    stored as they are.
     """
 
     def __init__(self, master: str | None = None) -> None:
@@ -62,20 +66,23 @@ class Seal:
                 f"the master key has {len(master)} characters: give at least {LEAST}, such as"
                 " `openssl rand -hex 32` prints"
             )
-        given = b"tailor" if master is None else master.encode()
-        self._names = hmac.digest(given, b"names", "sha256")
-        self._box = None if master is None else hmac.digest(given, b"keys", "sha256")
+        root = b"tailor" if master is None else master.encode()
+        self._name_key = hmac.digest(root, b"names", "sha256")
+        self._key = None if master is None else hmac.digest(root, b"keys", "sha256")
 
     @classmethod
     def of_environment(cls) -> "Seal":
-        """By TAILOR_MASTER_KEY, or what the file holds that TAILOR_MASTER_KEY_FILE names; without
-        both, none.
+        """Read the master key from the environment.
+
+        TAILOR_MASTER_KEY_FILE names a file with it, TAILOR_MASTER_KEY holds it; without both there
+        is none.
         """
         path = os.environ.get(MASTER_FILE)
         return cls.of_file(Path(path)) if path else cls(os.environ.get(MASTER) or None)
 
     @classmethod
     def of_file(cls, path: Path) -> "Seal":
+        """Read the master key from a file. Raises StoreError where that cannot be read."""
         try:
             return cls(path.read_text(encoding="utf-8").strip())
         except (OSError, UnicodeDecodeError) as error:
@@ -84,45 +91,49 @@ class Seal:
             ) from None
 
     def name(self, tenant: str, user_id: str) -> str:
-        """By which a person is looked up."""
-        return hmac.digest(self._names, f"{tenant}\0{user_id}".encode(), "sha256").hex()
+        """Return the digest by which a user's entry is looked up."""
+        return hmac.digest(self._name_key, f"{tenant}\0{user_id}".encode(), "sha256").hex()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether there is a master key."""
-        return self._box is not None
+    def has_master_key(self) -> bool:
+        """True if there is a master key."""
+        return self._key is not None
 
     @property
     def check(self) -> str:
-        """The same for every seal of one master key, and for no other."""
+        """A digest that is the same for every seal of one master key, and for no other."""
         return self.name("", "check")
 
-    def closed(self, plain: bytes, where: str) -> bytes:
-        return plain if self._box is None else _closed(self._box, plain, where)
+    def encrypt(self, plain: bytes, location: str) -> bytes:
+        """Encrypt with the master key, if there is one."""
+        return plain if self._key is None else _encrypt(self._key, plain, location)
 
-    def opened(self, sealed: bytes, where: str) -> bytes:
-        """Raises KeysError where another master key closed it."""
+    def decrypt(self, sealed: bytes, location: str) -> bytes:
+        """Decrypt with the master key. Raises KeysError where another one encrypted it."""
+        if self._key is None:
+            return sealed
         try:
-            return sealed if self._box is None else _opened(self._box, sealed, where)
+            return _decrypt(self._key, sealed, location)
         except InvalidTag:
             raise KeysError(
-                f"{where}: a key does not open with this master key: {MASTER} or {MASTER_FILE} must"
-                " be what it was"
+                f"{location}: a key does not open with this master key: {MASTER} or {MASTER_FILE}"
+                " must be what it was"
             ) from None
 
-    def put_away(self, subject: Subject) -> bytes:
-        """A subject's id and key, as the key store holds them."""
-        return self.closed(subject.key + subject.user_id.encode(), subject.token)
+    def wrap(self, subject: Subject) -> bytes:
+        """Return a subject's key and id as the key store holds them."""
+        return self.encrypt(subject.key + subject.user_id.encode(), subject.token)
 
-    def taken_out(self, token: str, sealed: bytes) -> Subject:
-        plain = self.opened(sealed, token)
+    def unwrap(self, token: str, sealed: bytes) -> Subject:
+        """Return the subject of an entry."""
+        plain = self.decrypt(sealed, token)
         return Subject(plain[KEY:].decode(), token, plain[:KEY])
 
 
-def _closed(key: bytes, plain: bytes, where: str) -> bytes:
+def _encrypt(key: bytes, plain: bytes, location: str) -> bytes:
     nonce = os.urandom(NONCE)
-    return nonce + AESGCM(key).encrypt(nonce, plain, where.encode())
+    return nonce + AESGCM(key).encrypt(nonce, plain, location.encode())
 
 
-def _opened(key: bytes, sealed: bytes, where: str) -> bytes:
-    return AESGCM(key).decrypt(sealed[:NONCE], sealed[NONCE:], where.encode())
+def _decrypt(key: bytes, sealed: bytes, location: str) -> bytes:
+    return AESGCM(key).decrypt(sealed[:NONCE], sealed[NONCE:], location.encode())

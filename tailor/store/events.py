@@ -1,4 +1,4 @@
-"""What people did, each event once."""
+"""Events: what users did with items, each stored once."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,33 +6,45 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 
 from tailor.store.catalogue import LAST_CHANGE
+from tailor.store.checks import check_row_ids
 from tailor.store.encryption import Seal
-from tailor.store.engine import Lookup, inserting
+from tailor.store.engine import Lookup, insert_into
+from tailor.store.feedback import rule_name
 from tailor.store.schema import events, marks
-from tailor.store.subjects import TOKEN, everybody, subjects_for
+from tailor.store.subjects import TOKEN, all_subjects, subjects_for
 
+IDS = ("event_id", "user_id", "item_id", "request_id")
+CONTENT = (events.c.item_id, events.c.time_ms, events.c.action, events.c.value)
 _latest = (
-    sa.select(events.c.user_id, events.c.item_id, events.c.time_ms, events.c.number)
+    sa.select(events.c.user_id, *CONTENT, events.c.number)
     .where(events.c.tenant == sa.bindparam("whose"), events.c.user_id == TOKEN)
     .order_by(events.c.time_ms.desc(), events.c.number.desc())
     .limit(sa.bindparam("most", type_=sa.Integer))
     .subquery()
 )
-# a row even where there are no events
-_always = sa.select(sa.literal_column("1").label("one")).subquery()
+# joined to the events, so that the stamp comes back where there are none
+_single_row = sa.select(sa.literal_column("1").label("one")).subquery()
 _stamp = (
     LAST_CHANGE.scalar_subquery(),
     sa.select(sa.func.max(events.c.number)).scalar_subquery(),
     sa.select(marks.c.value).where(marks.c.name == "deletions").scalar_subquery(),
+    sa.select(marks.c.value).where(marks.c.name == sa.bindparam("rule")).scalar_subquery(),
 )
 STAMP = Lookup(sa.select(*_stamp))
 LATEST = Lookup(
-    sa.select(*_stamp, _latest.c.user_id, _latest.c.item_id, _latest.c.time_ms)
-    .select_from(_always.outerjoin(_latest, sa.true()))
+    sa.select(
+        *_stamp,
+        _latest.c.user_id,
+        _latest.c.item_id,
+        _latest.c.time_ms,
+        _latest.c.action,
+        _latest.c.value,
+    )
+    .select_from(_single_row.outerjoin(_latest, sa.true()))
     .order_by(_latest.c.time_ms, _latest.c.number)
 )
 ADDED = Lookup(
-    sa.select(events.c.user_id, events.c.item_id, events.c.time_ms)
+    sa.select(events.c.tenant, events.c.user_id, *CONTENT)
     .where(
         events.c.number > sa.bindparam("after", type_=sa.BigInteger),
         events.c.number <= sa.bindparam("upto", type_=sa.BigInteger),
@@ -42,105 +54,121 @@ ADDED = Lookup(
 )
 
 
-class Stamp(NamedTuple):
-    """A moment of the store."""
+class StoredEvent(NamedTuple):
+    """One event of a known user."""
 
-    changed: int
+    item_id: str
+    time_ms: int
+    action: str | None = None
+    value: float | None = None
+
+
+class Stamp(NamedTuple):
+    """A moment of the store, as a tenant sees it."""
+
+    item_changes: int
     """The tenant's count of changes to items."""
-    number: int
-    """Of the last event, whosever."""
+    last_event: int
+    """Number of the last event, of any tenant."""
     deletions: int
-    """How often events were taken away; counted on SQLite."""
+    """How often events were deleted; counted on SQLite only."""
+    rule: str
+    """The tenant's rule of which events count (`feedback.CountingRule`)."""
 
     @classmethod
-    def of(cls, row: Sequence[Any]) -> "Stamp":
-        return cls(*(int(one or 0) for one in row[:3]))
+    def of_row(cls, row: Sequence[Any]) -> "Stamp":
+        """Build a stamp from the first four columns of a row."""
+        return cls(int(row[0] or 0), int(row[1] or 0), int(row[2] or 0), row[3] or "")
 
 
 def add_events(
     connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]], now_ms: int
 ) -> set[str]:
-    """Add events (event_id, user_id, item_id, time_ms, action, value, request_id); the ids of those
-    that were not there yet.
+    """Add events and return the ids of those that were not stored yet.
+
+    A row has event_id, user_id, item_id and time_ms, and may have action, value and request_id.
+    Raises DataError for ids with control characters.
     """
     if not rows:
         return set()
-    named = {row["user_id"] for row in rows} - {None}  # an event of nobody is refused by the table
-    tokens = {
-        user_id: one.token for user_id, one in subjects_for(connection, tenant, named).items()
-    }
-    plain = {
+    check_row_ids(rows, IDS)
+    user_ids = {row["user_id"] for row in rows} - {None}  # the table refuses an event of no user
+    subjects = subjects_for(connection, tenant, user_ids)
+    tokens = {user_id: subject.token for user_id, subject in subjects.items()}
+    defaults = {
         "tenant": tenant,
         "received_ms": now_ms,
         "action": None,
         "value": None,
         "request_id": None,
     }
-    full = [{**plain, **row, "user_id": tokens.get(row["user_id"])} for row in rows]
+    full_rows = [{**defaults, **row, "user_id": tokens.get(row["user_id"])} for row in rows]
     insert = (
-        inserting(connection, events)
+        insert_into(connection, events)
         .on_conflict_do_nothing(index_elements=["tenant", "event_id"])
         .returning(events.c.event_id)
     )
-    return {row.event_id for row in connection.execute(insert, full)}
+    return {row.event_id for row in connection.execute(insert, full_rows)}
 
 
-def stamp(engine: sa.Engine, tenant: str) -> Stamp:
-    """What moment it is."""
-    return Stamp.of(STAMP.rows(engine, whose=tenant)[0])
+def read_stamp(engine: sa.Engine, tenant: str) -> Stamp:
+    """Return the store's moment."""
+    return Stamp.of_row(STAMP.rows(engine, whose=tenant, rule=rule_name(tenant))[0])
 
 
-def latest(
+def latest_events(
     engine: sa.Engine, tenant: str, user_id: str | None, most: int = 200
-) -> tuple[Stamp, str | None, list[tuple[str, int]]]:
-    """The moment, the person's token, and item ids and times of the person's latest events, oldest
-    first; of whom no event is stored, no token.
+) -> tuple[Stamp, str | None, list[StoredEvent]]:
+    """Return the moment, the user's token and the user's latest events, oldest first.
+
+    The token is None for a user without events.
     """
     seal: Seal = engine.get_execution_options()["seal"]
-    rows = LATEST.rows(
-        engine, whose=tenant, who=None if user_id is None else seal.name(tenant, user_id), most=most
-    )
-    return Stamp.of(rows[0]), rows[0][3], [(row[4], row[5]) for row in rows if row[4] is not None]
+    name = None if user_id is None else seal.name(tenant, user_id)
+    rows = LATEST.rows(engine, whose=tenant, rule=rule_name(tenant), who=name, most=most)
+    stored = [StoredEvent(*row[5:]) for row in rows if row[5] is not None]
+    return Stamp.of_row(rows[0]), rows[0][4], stored
 
 
-def added(engine: sa.Engine, after: int, upto: int, most: int) -> list[tuple[str, str, int]]:
-    """Token, item id and time of the events with these numbers, in the order of arrival; so many at
-    most.
-    """
-    return [
-        (token, item_id, time_ms)
-        for token, item_id, time_ms in ADDED.rows(engine, after=after, upto=upto, most=most)
-    ]
+def events_between(
+    engine: sa.Engine, after: int, upto: int, most: int
+) -> list[tuple[str, str, StoredEvent]]:
+    """Return (tenant, token, event) of the event numbers after < number <= upto, in that order."""
+    rows = ADDED.rows(engine, after=after, upto=upto, most=most)
+    return [(row[0], row[1], StoredEvent(*row[2:])) for row in rows]
 
 
-def latest_histories(
+def read_histories(
     connection: sa.Connection, tenant: str, events_read: int, most: int
-) -> tuple[dict[str, tuple[str, list[tuple[str, int]]]], bool]:
-    """By user id, of whoever is among the latest so many events to arrive, the last come last: the
-    token, and item ids and times of those events, oldest first, `most` at most. And whether those
-    were all events that there are.
+) -> tuple[dict[str, tuple[str, list[StoredEvent]]], bool]:
+    """Read the latest events of a tenant, grouped by user.
+
+    Returns user id -> (token, the user's latest events, oldest first, at most `most`), the user
+    with the latest event last, and whether `events_read` covered all events of the tenant.
     """
-    wanted = sa.select(events.c.user_id, events.c.item_id, events.c.time_ms).where(
-        events.c.tenant == tenant
+    statement = (
+        sa.select(events.c.user_id, *CONTENT)
+        .where(events.c.tenant == tenant)
+        .order_by(events.c.number.desc())
+        .limit(events_read)
     )
-    rows = connection.execute(wanted.order_by(events.c.number.desc()).limit(events_read)).all()
-    by_token: dict[str, list[tuple[str, int]]] = {}
-    for token, item_id, time_ms in rows:  # the latest first
-        by_token.setdefault(token, []).append((item_id, time_ms))
-    names = {one.token: one.user_id for one in everybody(connection, tenant)}
-    known = {
-        names[token]: (token, sorted(found[::-1], key=lambda one: one[1])[-most:])
-        for token, found in reversed(by_token.items())
-        if token in names
-    }
-    return known, len(rows) < events_read
+    rows = connection.execute(statement).all()
+    by_token: dict[str, list[StoredEvent]] = {}
+    for token, *content in rows:  # the latest first
+        by_token.setdefault(token, []).append(StoredEvent(*content))
+    user_ids = {subject.token: subject.user_id for subject in all_subjects(connection, tenant)}
+    histories = {}
+    for token, stored in reversed(by_token.items()):
+        if token in user_ids:
+            in_time_order = sorted(stored[::-1], key=lambda event: event.time_ms)
+            histories[user_ids[token]] = (token, in_time_order[-most:])
+    return histories, len(rows) < events_read
 
 
-def count(connection: sa.Connection, tenant: str, after: int = 0) -> tuple[int, int]:
-    """How many events arrived after event number `after`, and the number of the last."""
-    found = connection.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.max(events.c.number), after)).where(
-            events.c.tenant == tenant, events.c.number > after
-        )
-    ).one()
-    return int(found[0]), int(found[1])
+def count_events(connection: sa.Connection, tenant: str, after: int = 0) -> tuple[int, int]:
+    """Return how many events have a number above `after`, and the highest number."""
+    statement = sa.select(
+        sa.func.count(), sa.func.coalesce(sa.func.max(events.c.number), after)
+    ).where(events.c.tenant == tenant, events.c.number > after)
+    total, last = connection.execute(statement).one()
+    return int(total), int(last)

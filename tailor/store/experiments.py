@@ -1,4 +1,4 @@
-"""Experiments: which model answers whom, by a stable hash of the person, and what came of it."""
+"""Experiments: a stable hash of the user decides which model answers, and outcomes are counted."""
 
 import hashlib
 from bisect import bisect_right
@@ -8,10 +8,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from tailor.data.actions import speaks_against
 from tailor.errors import StoreError
 from tailor.store.engine import now_ms
 from tailor.store.schema import events, experiments, models, requests
-from tailor.store.subjects import everybody
+from tailor.store.subjects import all_subjects
 
 
 def start(
@@ -21,19 +22,20 @@ def start(
     arms: Sequence[dict[str, Any]],
     action: str | None,
 ) -> None:
-    """Begin an experiment with arms (version, share). Raises StoreError where one runs already, the
-    name was used before, or a version is not registered.
+    """Begin an experiment with arms (version, share).
+
+    Raises StoreError where another one runs, the name was used before, or a version is unknown.
     """
-    there = listed(connection, tenant)
-    if any(one["name"] == name for one in there):
+    before = list_experiments(connection, tenant)
+    if any(experiment["name"] == name for experiment in before):
         raise StoreError(f'there was an experiment "{name}" already: give another name')
-    if open_one := next((one for one in there if one["ended_ms"] is None), None):
-        raise StoreError(f'the experiment "{open_one["name"]}" runs: end it first')
-    known = set(
-        connection.execute(sa.select(models.c.version).where(models.c.tenant == tenant)).scalars()
-    )
+    running = [experiment["name"] for experiment in before if experiment["ended_ms"] is None]
+    if running:
+        raise StoreError(f'the experiment "{running[0]}" runs: end it first')
+    statement = sa.select(models.c.version).where(models.c.tenant == tenant)
+    versions = set(connection.execute(statement).scalars())
     for arm in arms:
-        if arm["version"] not in known:
+        if arm["version"] not in versions:
             raise StoreError(f"there is no model version {arm['version']}")
     row = {
         "tenant": tenant,
@@ -46,73 +48,100 @@ def start(
 
 
 def end(connection: sa.Connection, tenant: str, name: str) -> bool:
-    """End an experiment; false where none of that name runs."""
-    here = (
-        experiments.c.tenant == tenant,
-        experiments.c.name == name,
-        experiments.c.ended_ms.is_(None),
+    """End an experiment; return False where none of that name runs."""
+    statement = (
+        sa.update(experiments)
+        .where(
+            experiments.c.tenant == tenant,
+            experiments.c.name == name,
+            experiments.c.ended_ms.is_(None),
+        )
+        .values(ended_ms=now_ms())
     )
-    return bool(
-        connection.execute(sa.update(experiments).where(*here).values(ended_ms=now_ms())).rowcount
-    )
+    return bool(connection.execute(statement).rowcount)
 
 
-def listed(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
-    """All of a tenant, the latest first."""
-    wanted = (
+def list_experiments(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
+    """Return all experiments of a tenant, the latest first."""
+    statement = (
         sa.select(experiments)
         .where(experiments.c.tenant == tenant)
         .order_by(experiments.c.started_ms.desc(), experiments.c.name)
     )
-    return [dict(row) for row in connection.execute(wanted).mappings()]
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
-def running(connection: sa.Connection, tenant: str) -> dict[str, Any] | None:
-    """The one that has not ended."""
-    wanted = sa.select(experiments).where(
+def running_experiment(connection: sa.Connection, tenant: str) -> dict[str, Any] | None:
+    """Return the experiment that has not ended."""
+    statement = sa.select(experiments).where(
         experiments.c.tenant == tenant, experiments.c.ended_ms.is_(None)
     )
-    row = connection.execute(wanted).mappings().first()
+    row = connection.execute(statement).mappings().first()
     return None if row is None else dict(row)
 
 
 def arm_of(tenant: str, name: str, user_id: str, shares: Sequence[float]) -> int:
-    """Which arm a person is in, the same for ever: a hash of tenant, experiment and person falls
-    into one of the shares, which are of any sum.
+    """Return the arm of a user, always the same: a hash falls into one of the shares.
+
+    The shares may have any sum.
     """
     digest = hashlib.blake2b("\0".join((tenant, name, user_id)).encode(), digest_size=8).digest()
     ends = list(accumulate(shares))
-    return min(
-        bisect_right(ends, int.from_bytes(digest, "big") / 2**64 * ends[-1]), len(shares) - 1
-    )
+    point = int.from_bytes(digest, "big") / 2**64 * ends[-1]
+    return min(bisect_right(ends, point), len(shares) - 1)
 
 
 def outcomes(
     connection: sa.Connection, tenant: str, experiment: dict[str, Any]
 ) -> list[tuple[str, int, int]]:
-    """(user, lists shown while it ran, lists of which something was chosen) of every known person
-    who was shown any; chosen: an event of the person names the list.
+    """Return (user, lists shown, lists with a choice) of every known user who was shown lists.
+
+    A choice is an event of the user that names the list: with the experiment's action, or without
+    one any that does not speak against its item.
     """
-    while_it_ran = [
+    end_ms = experiment["ended_ms"] or now_ms() + 1
+    is_shown = [
         requests.c.tenant == tenant,
         requests.c.user_id.is_not(None),
         requests.c.surface == "recommendations",
         requests.c.time_ms >= experiment["started_ms"],
-        requests.c.time_ms < (experiment["ended_ms"] or now_ms() + 1),
+        requests.c.time_ms < end_ms,
     ]
-    of_list = [
+    is_choice = [
         events.c.tenant == tenant,
         events.c.user_id == requests.c.user_id,
         events.c.request_id == requests.c.request_id,
     ]
     if experiment["action"] is not None:
-        of_list.append(events.c.action == experiment["action"])
-    chosen = sa.exists().where(*of_list)
-    wanted = sa.select(
-        requests.c.user_id, sa.func.count(), sa.func.sum(sa.case((chosen, 1), else_=0))
-    ).where(*while_it_ran)
-    found = connection.execute(wanted.group_by(requests.c.user_id)).all()
-    names = {one.token: one.user_id for one in everybody(connection, tenant)}
+        is_choice.append(events.c.action == experiment["action"])
+    else:
+        is_choice += _counting(connection, tenant)
+    has_choice = sa.exists().where(*is_choice)
+    statement = (
+        sa.select(
+            requests.c.user_id, sa.func.count(), sa.func.sum(sa.case((has_choice, 1), else_=0))
+        )
+        .where(*is_shown)
+        .group_by(requests.c.user_id)
+    )
+    rows = connection.execute(statement).all()
+    user_ids = {subject.token: subject.user_id for subject in all_subjects(connection, tenant)}
     return [
-        (names[token], int(shown), int(chosen)) for token, shown, chosen in found if token in names
+        (user_ids[token], int(lists), int(chosen))
+        for token, lists, chosen in rows
+        if token in user_ids
     ]
+
+
+def _counting(connection: sa.Connection, tenant: str) -> list[sa.ColumnElement[bool]]:
+    """Return conditions that leave out events that speak against their item by default."""
+    statement = (
+        sa.select(events.c.action)
+        .where(events.c.tenant == tenant, events.c.action.is_not(None))
+        .distinct()
+    )
+    against = [
+        action for action in connection.execute(statement).scalars() if speaks_against(action)
+    ]
+    is_positive = sa.func.coalesce(events.c.value, 0.0) >= 0
+    return [is_positive, sa.func.coalesce(events.c.action, "").not_in(against)]

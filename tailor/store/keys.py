@@ -1,4 +1,4 @@
-"""API keys: who may ask what. A key is shown once, when it is made; kept is its digest."""
+"""API keys: who may ask what. A key is shown once, when it is made; the store keeps its digest."""
 
 import hashlib
 import re
@@ -11,25 +11,26 @@ from tailor.errors import StoreError, nearest
 from tailor.store.engine import now_ms
 from tailor.store.schema import keys
 
-ROLES = ("read", "write", "admin")  # each may what those before it may
+ROLES = ("read", "write", "admin")  # each may do what those before it may
 PREFIX = "tailor_"
 TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose key it was."""
+    """The owner of a key."""
 
     tenant: str
     role: str
     name: str
 
     def may(self, role: str) -> bool:
+        """Return whether the caller's role includes this one."""
         return ROLES.index(self.role) >= ROLES.index(role)
 
 
 def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> str:
-    """A new key. Raises StoreError for a role that there is not, and for names that cannot be."""
+    """Make a key and return it. Raises StoreError for an unknown role or an unfit name."""
     if role not in ROLES:
         raise StoreError(f'there is no role "{role}".{nearest(role, ROLES)}')
     if not TENANT.fullmatch(tenant):
@@ -46,35 +47,31 @@ def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> st
 
 
 def caller(connection: sa.Connection, key: str) -> Caller | None:
-    """Whose key it is; None for one that is not known or was revoked."""
-    row = connection.execute(
-        sa.select(keys).where(keys.c.digest == digest(key), keys.c.revoked_ms.is_(None))
-    ).one_or_none()
+    """Return the caller of a key, None for an unknown or revoked one."""
+    statement = sa.select(keys).where(keys.c.digest == digest(key), keys.c.revoked_ms.is_(None))
+    row = connection.execute(statement).one_or_none()
     return None if row is None else Caller(row.tenant, row.role, row.name)
 
 
 def revoke(connection: sa.Connection, tenant: str, name: str) -> int:
-    """How many keys of that name end now."""
-    found = connection.execute(
+    """Revoke the keys of a name and return how many there were."""
+    statement = (
         sa.update(keys)
         .where(keys.c.tenant == tenant, keys.c.name == name, keys.c.revoked_ms.is_(None))
         .values(revoked_ms=now_ms())
     )
-    return found.rowcount
+    return connection.execute(statement).rowcount
 
 
-def listed(connection: sa.Connection, tenant: str | None = None) -> list[dict[str, object]]:
-    """All keys but for what opens anything."""
+def list_keys(connection: sa.Connection, tenant: str | None = None) -> list[dict[str, object]]:
+    """Return all keys without their digests, of one tenant or of all."""
     columns = (keys.c.tenant, keys.c.name, keys.c.role, keys.c.made_ms, keys.c.revoked_ms)
-    wanted = sa.select(*columns).order_by(keys.c.tenant, keys.c.made_ms)
-    return [
-        dict(row)
-        for row in connection.execute(
-            wanted if tenant is None else wanted.where(keys.c.tenant == tenant)
-        ).mappings()
-    ]
+    statement = sa.select(*columns).order_by(keys.c.tenant, keys.c.made_ms)
+    if tenant is not None:
+        statement = statement.where(keys.c.tenant == tenant)
+    return [dict(row) for row in connection.execute(statement).mappings()]
 
 
 def digest(key: str) -> str:
-    """Keys are 256 random bits, so that a plain hash cannot be guessed backwards."""
+    """Return the digest of a key; 256 random bits need no slow hash."""
     return hashlib.sha256(key.encode()).hexdigest()

@@ -1,14 +1,13 @@
-"""The tables of the store, the same on SQLite and PostgreSQL. Every table begins with the tenant
-whose rows they are.
+"""The tables of the store, the same on SQLite and PostgreSQL; every table begins with the tenant.
 
-`user_id` holds a person's token, never the id that the caller knows; `sealed` holds what the
-person's key closes. Ids and keys stand in tables of their own (`personal`: on SQLite in a file
-beside, on PostgreSQL in a schema of that name), which backups of the rest leave out.
+`user_id` holds a user's token, never the id that callers use; `sealed` holds what is encrypted with
+the user's key. Ids and keys are in tables of their own (`personal`: a second file on SQLite, a
+schema of that name on PostgreSQL), which backups of the rest leave out.
 """
 
 import sqlalchemy as sa
 
-# what SQLite counts up by itself must be called INTEGER there
+# SQLite numbers rows by itself only in a column of the type INTEGER
 NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 NAMES = {"pk": "pk_%(table_name)s", "uq": "uq_%(table_name)s", "ix": "ix_%(table_name)s"}
 PERSONAL = "personal"
@@ -43,10 +42,10 @@ items = sa.Table(
     sa.Column("categories", sa.JSON),
     sa.Column("price", sa.Float),
     sa.Column("more", sa.JSON),  # further columns, by name
-    # why it must not be answered: "deleted", "taken down", or both; null: it may
+    # why it must not be answered: deleted, taken down, or both; null: it may be
     sa.Column("blocked", sa.Text),
-    sa.Column("reason", sa.Text),  # why it was taken down, in the words of who did it
-    # the tenant's count of changes to items, when this one changed last
+    sa.Column("reason", sa.Text),  # why it was taken down, in the caller's words
+    # the tenant's count of changes to items at this item's last change
     sa.Column("changed", sa.BigInteger, nullable=False),
     sa.Index("ix_items_changed", "tenant", "changed"),
 )
@@ -56,15 +55,15 @@ loaded_items = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("item_id", sa.Text, primary_key=True),
-    sa.Column("digest", sa.Text, nullable=False),  # of the content that a data set brought last
+    sa.Column("digest", sa.Text, nullable=False),  # of the content in the data set loaded last
 )
 
-people = sa.Table(
+user_attributes = sa.Table(
     "people",
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text, primary_key=True),
-    sa.Column("sealed", sa.LargeBinary),  # what is known besides events
+    sa.Column("sealed", sa.LargeBinary),  # attributes of the user
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
 )
 
@@ -73,10 +72,10 @@ requests = sa.Table(
     metadata,
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("user_id", sa.Text),  # null: somebody without an id
+    sa.Column("user_id", sa.Text),  # null: a caller without an id
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("surface", sa.Text, nullable=False),  # recommendations, similar, search
-    # the text; of somebody without an id it is closed by the key of nobody
+    # the text; of a caller without an id it is encrypted with the key of NOBODY
     sa.Column("sealed", sa.LargeBinary),
     sa.Column("model", sa.Text, nullable=False),
     sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
@@ -90,14 +89,14 @@ impressions = sa.Table(
     sa.Column("position", sa.Integer, primary_key=True),  # from 1
     sa.Column("item_id", sa.Text, nullable=False),
     sa.Column("score", sa.Float, nullable=False),
-    # probability that this item stood here; 1 without exploration
+    # probability of this item at this position; 1 without exploration
     sa.Column("propensity", sa.Float, nullable=False),
 )
 
 keys = sa.Table(
     "keys",
     metadata,
-    sa.Column("digest", sa.Text, primary_key=True),  # of the key; the key itself is nowhere
+    sa.Column("digest", sa.Text, primary_key=True),  # of the key, which is stored nowhere
     sa.Column("tenant", sa.Text, nullable=False),
     sa.Column("role", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
@@ -115,7 +114,7 @@ models = sa.Table(
     # or "predicts"; each kind has a version that answers
     sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),
     sa.Column("made_ms", sa.BigInteger, nullable=False),
-    # since when it answers; the highest of a tenant and kind answers now
+    # since when it answers; the latest of a tenant and kind answers now
     sa.Column("served_ms", sa.BigInteger),
     sa.Column("note", sa.Text, nullable=False),
 )
@@ -144,7 +143,7 @@ erasures = sa.Table(
 marks = sa.Table(
     "marks",
     metadata,
-    # which key store this store belongs to, and how often that changed
+    # the key store that belongs to this store, counts of changes and deletions, rules of events
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
@@ -162,7 +161,7 @@ subjects = sa.Table(
 secrets = sa.Table(
     "secrets",
     personal,
-    # the same two marks; the key that signs receipts; a check of the master key
+    # the same two marks, the key that signs receipts, a check of the master key
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )

@@ -1,10 +1,12 @@
-"""People's keys, beside the store: whose a row is, known here alone. Who is taken out here has no
-rows any more, in any copy of the store.
+"""The key store: users' ids, tokens and keys, beside the store.
 
-A person's first row makes the entry, in the same transaction. Whoever writes holds the entry until
-the commit, and erasure waits for that: nothing is written under a token that is gone. Both sides
-count their changes: where they differ, one of them was restored from another time, or a crash came
-between two files.
+Only here can a token be tied to a user. A user whose entry is deleted has no rows any more, in any
+copy of the store.
+
+A user's first row makes the entry, in the same transaction. A writer locks the entry until its
+commit, and an erasure waits for that: nothing is written under a token that is gone. The store and
+the key store both count changes of entries. Where the counts differ, one of the two was restored
+from another time, or a crash came between the commits of the two files.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,161 +15,181 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
-from tailor.store.engine import inserting, padded
-from tailor.store.schema import events, impressions, marks, people, requests, secrets, subjects
+from tailor.store.engine import insert_into, pad_values
+from tailor.store.schema import (
+    events,
+    impressions,
+    marks,
+    requests,
+    secrets,
+    subjects,
+    user_attributes,
+)
 
-NOBODY = ""  # whose key closes the words of those without an id
-BATCH = 512  # people a statement
+NOBODY = ""  # the entry whose key encrypts the words of callers without an id
+BATCH = 512  # users of a statement
 CHANGES, STORE, CHECK, SIGNING = "changes", "key store", "check", "signing"
-TOKEN = (  # of a person; built once: it is asked for every answer
+LOCK = "people's keys"  # advisory lock on PostgreSQL
+TOKEN = (  # of a user; built once, since every answer needs it
     sa.select(subjects.c.token)
     .where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who"))
     .scalar_subquery()
 )
-THEIRS = (events, requests, people)  # tables whose rows are a person's
+USER_TABLES = (events, requests, user_attributes)  # tables with a user's token in each row
 
 
 def seal_of(connection: sa.Connection) -> Seal:
+    """Return the seal that the engine was made with."""
     seal: Seal = connection.get_execution_options()["seal"]
     return seal
+
+
+def lock_keys(connection: sa.Connection) -> None:
+    """Wait for the transactions that change entries; SQLite has a single writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(LOCK))))
 
 
 def subject_of(
     connection: sa.Connection, tenant: str, user_id: str, for_erasure: bool = False
 ) -> Subject | None:
-    """A person; None for one of whom nothing is stored. For erasure: waits for whoever writes of
-    the person, and holds up whoever wants to.
+    """Return a user's subject, None for a user without rows.
+
+    For an erasure the entry is locked: it waits for writers of the user and holds up new ones.
     """
     if for_erasure:
-        agree(connection)
+        reconcile(connection)
     seal = seal_of(connection)
-    wanted = sa.select(subjects).where(
+    statement = sa.select(subjects).where(
         subjects.c.tenant == tenant, subjects.c.name == seal.name(tenant, user_id)
     )
-    row = connection.execute(wanted.with_for_update() if for_erasure else wanted).one_or_none()
-    return None if row is None else seal.taken_out(row.token, row.sealed)
+    if for_erasure:
+        statement = statement.with_for_update()
+    row = connection.execute(statement).one_or_none()
+    return None if row is None else seal.unwrap(row.token, row.sealed)
 
 
 def subjects_for(
     connection: sa.Connection, tenant: str, user_ids: Iterable[str]
 ) -> dict[str, Subject]:
-    """Of each id the person, for rows that are written now; who is not known yet is entered.
+    """Return the subjects of users whose rows are written now, making those that are missing.
 
-    On PostgreSQL the lock of `agree` comes before any person's, as it does in an erasure: else the
-    two could wait for each other.
+    On PostgreSQL the lock of `reconcile` is taken before that of any entry, as an erasure does it:
+    else the two could wait for each other.
     """
-    wanted = set(user_ids)
+    ids = set(user_ids)
     while True:
-        found = _found(connection, tenant, wanted, held=False)
-        if missing := wanted - set(found):
-            _enter(connection, tenant, missing)
+        entries = _known_subjects(connection, tenant, ids, lock=False)
+        missing = ids - set(entries)
+        if missing:
+            _add_entries(connection, tenant, missing)
             continue
         if connection.dialect.name == "sqlite":
-            return found  # nobody else writes now
-        found = _found(connection, tenant, wanted, held=True)
-        if wanted <= set(found):
-            return found  # else somebody was erased in between
+            return entries  # there is no other writer
+        locked = _known_subjects(connection, tenant, ids, lock=True)
+        if ids <= set(locked):
+            return locked  # else a user was erased in between
 
 
-def _enter(connection: sa.Connection, tenant: str, user_ids: set[str]) -> None:
-    agree(connection)
-    insert = inserting(connection, subjects).on_conflict_do_nothing(
+def _add_entries(connection: sa.Connection, tenant: str, user_ids: set[str]) -> None:
+    reconcile(connection)
+    insert = insert_into(connection, subjects).on_conflict_do_nothing(
         index_elements=["tenant", "name"]
     )
-    connection.execute(insert, [entry(connection, tenant, one) for one in sorted(user_ids)])
-    _count_up(connection)
+    entries = [new_entry(connection, tenant, user_id) for user_id in sorted(user_ids)]
+    connection.execute(insert, entries)
+    _count_change(connection)
 
 
-def _found(
-    connection: sa.Connection, tenant: str, user_ids: set[str], held: bool
+def _known_subjects(
+    connection: sa.Connection, tenant: str, user_ids: set[str], lock: bool
 ) -> dict[str, Subject]:
-    """Those who are known; held: nobody erases them before the commit."""
-    seal, found = seal_of(connection), dict[str, Subject]()
-    names = sorted(seal.name(tenant, one) for one in user_ids)
+    """Return the subjects that have an entry; a locked entry cannot be erased before the commit."""
+    seal = seal_of(connection)
+    names = sorted(seal.name(tenant, user_id) for user_id in user_ids)
+    by_user: dict[str, Subject] = {}
     for start in range(0, len(names), BATCH):
-        here = (
-            subjects.c.tenant == tenant,
-            subjects.c.name.in_(padded(names[start : start + BATCH])),
+        statement = (
+            sa.select(subjects.c.token, subjects.c.sealed)
+            .where(
+                subjects.c.tenant == tenant,
+                subjects.c.name.in_(pad_values(names[start : start + BATCH])),
+            )
+            .order_by(subjects.c.name)
         )
-        wanted = (
-            sa.select(subjects.c.token, subjects.c.sealed).where(*here).order_by(subjects.c.name)
-        )
-        for row in connection.execute(
-            wanted.with_for_update(read=True, key_share=True) if held else wanted
-        ):
-            one = seal.taken_out(row.token, row.sealed)
-            found[one.user_id] = one
-    return found
+        if lock:
+            statement = statement.with_for_update(read=True, key_share=True)
+        for row in connection.execute(statement):
+            subject = seal.unwrap(row.token, row.sealed)
+            by_user[subject.user_id] = subject
+    return by_user
 
 
-def entry(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, Any]:
-    """A row for somebody new."""
-    seal, new = seal_of(connection), Subject.new(user_id)
+def new_entry(connection: sa.Connection, tenant: str, user_id: str) -> dict[str, Any]:
+    """Return an entry for a new user."""
+    seal = seal_of(connection)
+    subject = Subject.new(user_id)
     return {
         "tenant": tenant,
         "name": seal.name(tenant, user_id),
-        "token": new.token,
-        "sealed": seal.put_away(new),
+        "token": subject.token,
+        "sealed": seal.wrap(subject),
     }
 
 
-def everybody(connection: sa.Connection, tenant: str) -> Iterator[Subject]:
-    """All people of a tenant, and nobody."""
+def all_subjects(connection: sa.Connection, tenant: str) -> Iterator[Subject]:
+    """Yield the subjects of a tenant, that of NOBODY too."""
     seal = seal_of(connection)
-    wanted = sa.select(subjects.c.token, subjects.c.sealed).where(subjects.c.tenant == tenant)
-    for row in connection.execute(wanted.execution_options(yield_per=10_000)):
-        yield seal.taken_out(row.token, row.sealed)
+    statement = sa.select(subjects.c.token, subjects.c.sealed).where(subjects.c.tenant == tenant)
+    for row in connection.execute(statement.execution_options(yield_per=10_000)):
+        yield seal.unwrap(row.token, row.sealed)
 
 
-def take_out(connection: sa.Connection, tenant: str, subject: Subject) -> None:
-    """The entry goes, and with it the key: what copies of the store hold of the person names nobody
-    and opens no more. `subject_of` for erasure came before.
+def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> None:
+    """Delete a person's entry, and with it the key that opens the person's rows in any copy.
+
+    `subject_of(..., for_erasure=True)` must come before.
     """
     connection.execute(
         sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token)
     )
-    _count_up(connection)
+    _count_change(connection)
 
 
-def agree(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
-    """Where store and key store are not of one moment, rows of people whom the key store does not
-    know are deleted; how many, by table.
+def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
+    """Delete rows of unknown people if the store is out of sync; return how many, by table.
 
-    So it is after an older backup of the store was put back (the people were erased since), and
-    after a crash between the commits of the two files (nobody was told that those rows are kept).
-    Raises KeysError where it is the key store that is older, or another store's, unless
-    `at_any_price`: people would be lost that way.
+    The store is older than its keys after a backup of it was restored (its people were erased
+    since), or after a crash between the commits of the two files (no caller was told that those
+    rows are stored). Raises KeysError where the key store is the older one, or another store's,
+    unless `at_any_price`: people would be lost that way.
     """
-    if connection.dialect.name == "postgresql":
-        connection.execute(
-            sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext("people's keys")))
-        )
-    if not apart(connection, at_any_price):
+    lock_keys(connection)
+    if not is_out_of_sync(connection, at_any_price):
         return {}
-    here, there = _marks(connection, marks), _marks(connection, secrets)
-    gone = _sweep(connection)
-    together = {
-        STORE: there[STORE],
-        CHANGES: str(max(int(here.get(CHANGES, "0")), int(there[CHANGES])) + 1),
-    }
+    store_marks = _read_marks(connection, marks)
+    key_marks = _read_marks(connection, secrets)
+    deleted = _delete_orphans(connection)
+    changes = max(int(store_marks.get(CHANGES, "0")), int(key_marks[CHANGES])) + 1
     for table in (marks, secrets):
-        _mark(connection, table, together)
-    return gone
+        _write_marks(connection, table, {STORE: key_marks[STORE], CHANGES: str(changes)})
+    return deleted
 
 
-def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
-    """Whether store and key store are of two moments. Raises KeysError as `agree` does."""
-    here, there = _marks(connection, marks), _marks(connection, secrets)
-    if there.get(CHECK) != seal_of(connection).check:
+def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> bool:
+    """Return whether store and key store are of two moments. Raises KeysError as `reconcile`."""
+    store_marks = _read_marks(connection, marks)
+    key_marks = _read_marks(connection, secrets)
+    if key_marks.get(CHECK) != seal_of(connection).check:
         raise KeysError(
             f"people's keys were put away under another master key: {MASTER} or {MASTER_FILE} must"
             " be what it was (`tailor store rekey` changes it)"
         )
-    if here.get(STORE) == there[STORE] and here[CHANGES] == there[CHANGES]:
+    is_same_store = store_marks.get(STORE) == key_marks[STORE]
+    if is_same_store and store_marks[CHANGES] == key_marks[CHANGES]:
         return False
-    if not at_any_price and (
-        here.get(STORE) != there[STORE] or int(here[CHANGES]) > int(there[CHANGES]) + 1
-    ):
+    keys_are_older = is_same_store and int(store_marks[CHANGES]) > int(key_marks[CHANGES]) + 1
+    if not at_any_price and (not is_same_store or keys_are_older):
         raise KeysError(
             "the key store is another one, or older than the store: people in the store are not"
             " known there. Put the right one back (SQLite: NAME.keys.db beside NAME.db), or let"
@@ -176,123 +198,124 @@ def apart(connection: sa.Connection, at_any_price: bool = False) -> bool:
     return True
 
 
-def take_out_idle(connection: sa.Connection, most: int = 5_000) -> int:
-    """Take out people of whom nothing is stored any more, so many at most; how many. Looked at
-    twice: once held, nobody writes of them.
+def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
+    """Delete up to `most` entries of users without rows and return how many.
+
+    Rows are looked for twice, the second time while the entries are locked.
     """
-    agree(connection)
+    reconcile(connection)
     seal = seal_of(connection)
-    nobodies = [
-        seal.name(tenant, NOBODY)
-        for tenant in connection.execute(sa.select(subjects.c.tenant).distinct()).scalars()
-    ]
-    rows = [
+    tenants = connection.execute(sa.select(subjects.c.tenant).distinct()).scalars()
+    nobody_names = [seal.name(tenant, NOBODY) for tenant in tenants]
+    has_rows = [
         sa.exists().where(table.c.tenant == subjects.c.tenant, table.c.user_id == subjects.c.token)
-        for table in THEIRS
+        for table in USER_TABLES
     ]
-    idle = (~sa.or_(*rows), subjects.c.name.not_in(nobodies))
-    found = list(
-        connection.execute(
-            sa.select(subjects.c.token).where(*idle).limit(most).with_for_update()
-        ).scalars()
-    )
-    gone = (
-        connection.execute(sa.delete(subjects).where(subjects.c.token.in_(found), *idle)).rowcount
-        if found
-        else 0
-    )
-    if gone:
-        _count_up(connection)
-    return gone
+    is_idle = sa.and_(~sa.or_(*has_rows), subjects.c.name.not_in(nobody_names))
+    statement = sa.select(subjects.c.token).where(is_idle).limit(most).with_for_update()
+    tokens = list(connection.execute(statement).scalars())
+    if not tokens:
+        return 0
+    deletion = sa.delete(subjects).where(subjects.c.token.in_(tokens), is_idle)
+    deleted = connection.execute(deletion).rowcount
+    if deleted:
+        _count_change(connection)
+    return deleted
 
 
-def without_key(connection: sa.Connection) -> dict[str, int]:
-    """How many rows belong to people whom the key store does not know, by table."""
-    wanted = {
-        table.name: sa.select(sa.func.count()).select_from(table).where(_unknown(table))
-        for table in THEIRS
-    }
-    return {name: int(connection.execute(one).scalar_one()) for name, one in wanted.items()}
+def count_orphans(connection: sa.Connection) -> dict[str, int]:
+    """Count the rows whose user has no entry, by table."""
+    counts = {}
+    for table in USER_TABLES:
+        statement = sa.select(sa.func.count()).select_from(table).where(_is_orphan(table))
+        counts[table.name] = int(connection.execute(statement).scalar_one())
+    return counts
 
 
-def _sweep(connection: sa.Connection) -> dict[str, int]:
-    lists = sa.select(requests.c.tenant, requests.c.request_id).where(_unknown(requests))
+def _delete_orphans(connection: sa.Connection) -> dict[str, int]:
+    lists = sa.select(requests.c.tenant, requests.c.request_id).where(_is_orphan(requests))
     connection.execute(
         sa.delete(impressions).where(
             sa.tuple_(impressions.c.tenant, impressions.c.request_id).in_(lists)
         )
     )
     return {
-        table.name: connection.execute(sa.delete(table).where(_unknown(table))).rowcount
-        for table in THEIRS
+        table.name: connection.execute(sa.delete(table).where(_is_orphan(table))).rowcount
+        for table in USER_TABLES
     }
 
 
-def _unknown(table: sa.Table) -> sa.ColumnElement[bool]:
-    known = sa.exists().where(
+def _is_orphan(table: sa.Table) -> sa.ColumnElement[bool]:
+    has_entry = sa.exists().where(
         subjects.c.tenant == table.c.tenant, subjects.c.token == table.c.user_id
     )
-    return table.c.user_id.is_not(None) & ~known
+    return table.c.user_id.is_not(None) & ~has_entry
 
 
-def _marks(connection: sa.Connection, table: sa.Table) -> dict[str, str]:
+def _read_marks(connection: sa.Connection, table: sa.Table) -> dict[str, str]:
     return {row.name: row.value for row in connection.execute(sa.select(table))}
 
 
-def _mark(connection: sa.Connection, table: sa.Table, values: dict[str, str]) -> None:
-    insert = inserting(connection, table)
+def _write_marks(connection: sa.Connection, table: sa.Table, values: dict[str, str]) -> None:
+    insert = insert_into(connection, table)
     upsert = insert.on_conflict_do_update(
         index_elements=["name"], set_={"value": insert.excluded.value}
     )
     connection.execute(upsert, [{"name": name, "value": value} for name, value in values.items()])
 
 
-def _count_up(connection: sa.Connection) -> None:
-    """In both, in one transaction. They agree: `agree` came before."""
-    count = str(int(_marks(connection, secrets)[CHANGES]) + 1)
+def _count_change(connection: sa.Connection) -> None:
+    """Count a change of entries in both stores, which `reconcile` has made equal before."""
+    count = str(int(_read_marks(connection, secrets)[CHANGES]) + 1)
     for table in (marks, secrets):
         connection.execute(sa.update(table).where(table.c.name == CHANGES).values(value=count))
 
 
 def secret(connection: sa.Connection, name: str) -> bytes | None:
-    """What the key store keeps under a name besides people."""
-    kept = connection.execute(
-        sa.select(secrets.c.value).where(secrets.c.name == name)
-    ).scalar_one_or_none()
-    return None if kept is None else seal_of(connection).opened(bytes.fromhex(kept), name)
+    """Return a secret of the key store, None where there is none of that name."""
+    statement = sa.select(secrets.c.value).where(secrets.c.name == name)
+    stored = connection.execute(statement).scalar_one_or_none()
+    return None if stored is None else seal_of(connection).decrypt(bytes.fromhex(stored), name)
 
 
-def keep_secret(connection: sa.Connection, name: str, value: bytes) -> None:
-    """Keep it, unless something is kept there already."""
-    sealed = seal_of(connection).closed(value, name).hex()
+def store_secret(connection: sa.Connection, name: str, value: bytes) -> None:
+    """Store a secret, unless there is one of that name."""
+    sealed = seal_of(connection).encrypt(value, name).hex()
     connection.execute(
-        inserting(connection, secrets).values(name=name, value=sealed).on_conflict_do_nothing()
+        insert_into(connection, secrets).values(name=name, value=sealed).on_conflict_do_nothing()
     )
 
 
-def rekey(connection: sa.Connection, new: Seal) -> int:
-    """Put all ids and keys away under another master key; how many. No server may run meanwhile."""
-    agree(connection)
-    old, signing = seal_of(connection), secret(connection, SIGNING)
+def rekey(connection: sa.Connection, new_seal: Seal) -> int:
+    """Encrypt all ids and keys under another master key and return how many.
+
+    No server may run meanwhile.
+    """
+    reconcile(connection)
+    old_seal = seal_of(connection)
+    signing = secret(connection, SIGNING)
     rows = connection.execute(
         sa.select(subjects.c.tenant, subjects.c.name, subjects.c.token, subjects.c.sealed)
     ).all()
-    changed = []
+    changes = []
     for row in rows:
-        one = old.taken_out(row.token, row.sealed)
-        changed.append(
+        subject = old_seal.unwrap(row.token, row.sealed)
+        changes.append(
             {
                 "whose": row.tenant,
-                "was": row.name,
-                "name": new.name(row.tenant, one.user_id),
-                "sealed": new.put_away(one),
+                "old_name": row.name,
+                "name": new_seal.name(row.tenant, subject.user_id),
+                "sealed": new_seal.wrap(subject),
             }
         )
-    if changed:
-        mine = (subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("was"))
-        connection.execute(sa.update(subjects).where(*mine), changed)
-    kept = {CHECK: new.check} | (
-        {} if signing is None else {SIGNING: new.closed(signing, SIGNING).hex()}
-    )
-    _mark(connection, secrets, kept)
-    return len(changed)
+    if changes:
+        statement = sa.update(subjects).where(
+            subjects.c.tenant == sa.bindparam("whose"),
+            subjects.c.name == sa.bindparam("old_name"),
+        )
+        connection.execute(statement, changes)
+    new_secrets = {CHECK: new_seal.check}
+    if signing is not None:
+        new_secrets[SIGNING] = new_seal.encrypt(signing, SIGNING).hex()
+    _write_marks(connection, secrets, new_secrets)
+    return len(changes)

@@ -1,63 +1,67 @@
-"""One thread that writes: what waits together is committed together, so that one flush to the disk
-serves many.
-"""
+"""The thread that writes: jobs that wait together share a commit, and so a flush to the disk."""
 
 import queue
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import AWAY, writing
+from tailor.store.engine import UNAVAILABLE, writing
 
 T = TypeVar("T")
 Job = Callable[[sa.Connection], Any]
-MOST = 256  # jobs of one transaction
-RETRY_S = 5  # what a caller is told to wait when the database is away
-# PostgreSQL's word for two writers that wait for each other, one of which it has ended
-DEADLOCK = "40P01"
-TRIES = 3  # of a transaction that was ended so
+MOST_JOBS = 256  # of a transaction
+RETRY_S = 5  # which callers are told to wait while the database is away
+DEADLOCK = "40P01"  # PostgreSQL's code for a transaction that it ended because of a deadlock
+TRIES = 3  # of a transaction that ended with a deadlock
 
 
-class AwayError(StoreError):
-    """The database cannot be reached or cannot write now. Nothing of the job was kept, unless the
-    answer to the commit itself was lost: ask again.
+class UnavailableError(StoreError):
+    """The database cannot be reached or cannot write now.
+
+    Nothing of the job is stored, unless the answer to the commit itself was lost.
     """
+
+
+class _Waiting(NamedTuple):
+    job: Job
+    future: "Future[Any]"
+    since_s: float
 
 
 class Writer:
-    """`do(job)` returns when what the job wrote is on the disk. Jobs of a transaction stand apart:
-    one that fails takes nothing from the others.
-    """
+    """Runs jobs in shared transactions; a job that fails takes nothing from the others."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        # for the metrics; behind: how long the oldest job of the last commit had waited
-        self.commits, self.jobs, self.behind_s = 0, 0, 0.0
-        self._queue: queue.SimpleQueue[tuple[Job, Future[Any], float] | None] = queue.SimpleQueue()
+        self.commits = 0
+        self.jobs = 0
+        self.behind_s = 0.0  # for which the oldest job of the last commit had waited
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tailor-writer", daemon=True)
         self._thread.start()
 
     def do(self, job: Callable[[sa.Connection], T], timeout_s: float = 30.0) -> T:
-        """What the job returned, once it is durable. Raises AwayError where the database is away,
-        and what the job raised.
+        """Return what the job returned, once its writes are on the disk.
+
+        Raises UnavailableError where the database is away, and what the job raised.
         """
         return self.later(job).result(timeout_s)
 
     def later(self, job: Callable[[sa.Connection], T]) -> "Future[T]":
-        """The same, without waiting."""
+        """Return a future of `do`."""
         future: Future[T] = Future()
         if not self._thread.is_alive():
-            raise AwayError("the server is stopping: ask again")
-        self._queue.put((job, future, time.monotonic()))
+            raise UnavailableError("the server is stopping: ask again")
+        self._queue.put(_Waiting(job, future, time.monotonic()))
         return future
 
     def waiting(self) -> int:
-        """Jobs not begun."""
+        """Return how many jobs are not begun."""
         return self._queue.qsize()
 
     def close(self) -> None:
@@ -66,63 +70,59 @@ class Writer:
         self._thread.join(30)
 
     def _work(self) -> None:
-        while True:
-            first = self._queue.get()
-            jobs = [] if first is None else [first]
-            last = first is None
-            while not last and len(jobs) < MOST and not self._queue.empty():
-                more = self._queue.get()
-                last = more is None
-                if more is not None:
-                    jobs.append(more)
-            if jobs:
-                self._commit(jobs)
-            if last:
-                return
+        is_open = True
+        while is_open:
+            batch: list[_Waiting] = []
+            waiting = self._queue.get()
+            while waiting is not None:
+                batch.append(waiting)
+                if len(batch) >= MOST_JOBS or self._queue.empty():
+                    break
+                waiting = self._queue.get()
+            is_open = waiting is not None
+            if batch:
+                self._commit(batch)
 
-    def _commit(self, jobs: list[tuple[Job, Future[Any], float]], tries: int = TRIES) -> None:
-        done: list[Callable[[], None]] = []
+    def _commit(self, batch: list[_Waiting], tries: int = TRIES) -> None:
+        answers: list[Callable[[], None]] = []
         try:
             with writing(self.engine) as connection:
-                for job, future, _ in jobs:
-                    done.append(_run(connection, job, future))
-        except AWAY as error:
-            if tries > 1 and getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK:
-                self._commit(jobs, tries - 1)  # nobody was told anything yet
+                for waiting in batch:
+                    answers.append(_run(connection, waiting))
+        except UNAVAILABLE as error:
+            is_deadlock = getattr(getattr(error, "orig", None), "sqlstate", None) == DEADLOCK
+            if tries > 1 and is_deadlock:
+                self._commit(batch, tries - 1)  # no caller has been answered yet
                 return
-            for _, future, _ in jobs:
-                future.set_exception(_away(error))
-        except BaseException as error:  # whatever it is, nobody may wait for ever
-            for _, future, _ in jobs:
-                future.set_exception(error)
+            for waiting in batch:
+                waiting.future.set_exception(_unavailable(error))
+        except BaseException as error:  # of any kind: no caller may wait for ever
+            for waiting in batch:
+                waiting.future.set_exception(error)
         else:
-            self.commits, self.jobs, self.behind_s = (
-                self.commits + 1,
-                self.jobs + len(jobs),
-                time.monotonic() - jobs[0][2],
-            )
-            for tell in done:
-                tell()
+            self.commits += 1
+            self.jobs += len(batch)
+            self.behind_s = time.monotonic() - batch[0].since_s
+            for answer in answers:
+                answer()
 
 
-def _run(connection: sa.Connection, job: Job, future: "Future[Any]") -> Callable[[], None]:
-    """Run one job in a part of the transaction of its own; what tells its caller, to be called
-    after the commit.
-    """
+def _run(connection: sa.Connection, waiting: _Waiting) -> Callable[[], None]:
+    """Run a job in a savepoint; return what answers its caller after the commit."""
     try:
         with connection.begin_nested():
-            result = job(connection)
-    except AWAY:
+            result = waiting.job(connection)
+    except UNAVAILABLE:
         raise
     except Exception as error:
         problem = error
-        return lambda: future.set_exception(problem)
-    return lambda: future.set_result(result)
+        return lambda: waiting.future.set_exception(problem)
+    return lambda: waiting.future.set_result(result)
 
 
-def _away(error: Exception) -> AwayError:
-    cause = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return AwayError(
-        f"the database cannot be written now ({cause[0] if cause else type(error).__name__}): ask"
-        f" again in {RETRY_S} s"
+def _unavailable(error: Exception) -> UnavailableError:
+    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
+    cause = lines[0] if lines else type(error).__name__
+    return UnavailableError(
+        f"the database cannot be written now ({cause}): ask again in {RETRY_S} s"
     )

@@ -1,5 +1,6 @@
-"""Texts that try to command a language model: what stands in items and in what users write, so that
-every prompt can be tried against them.
+"""Texts that try to command a language model, to try every prompt against.
+
+They stand in texts of items and in what users write.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ class Attack:
     name: str
     order: str
     before: str = HARMLESS + " "
+    """Harmless text before the order."""
     after: str = " Weighs 2 kg."
+    """Harmless text after the order."""
 
     @property
     def text(self) -> str:

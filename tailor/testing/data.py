@@ -1,4 +1,4 @@
-"""A small data set for tests: topics with their own words, people who stay within a topic."""
+"""A small data set for tests: topics with their own words, users who stay within a topic."""
 
 import numpy as np
 import polars as pl
@@ -10,8 +10,9 @@ DAY_MS = 86_400_000
 
 
 def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) -> Dataset:
-    """`users` people with `events` events each, of mostly one of four topics; items with titles,
-    categories, prices; reviews.
+    """Return `users` users with `events` events each, mostly of one of four topics.
+
+    Items have titles, categories and prices; some events have reviews.
     """
     rng = np.random.default_rng(seed)
     topic_of_item = np.arange(items) % len(TOPICS)
@@ -23,10 +24,12 @@ def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) 
         "value": [],
     }
     for user in range(users):
-        own = np.flatnonzero(topic_of_item == user % len(TOPICS))
-        start = rng.integers(len(own))
+        topic_items = np.flatnonzero(topic_of_item == user % len(TOPICS))
+        start = rng.integers(len(topic_items))
         walk = [
-            own[(start + step) % len(own)] if rng.random() < 0.8 else rng.integers(items)
+            topic_items[(start + step) % len(topic_items)]
+            if rng.random() < 0.8
+            else rng.integers(items)
             for step in range(events)
         ]
         for step, item in enumerate(walk):
@@ -35,10 +38,10 @@ def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) 
             rows["time_ms"].append(1_600_000_000_000 + step * DAY_MS + int(rng.integers(DAY_MS)))
             rows["action"].append("buy")
             rows["value"].append(float(rng.integers(1, 6)))
-    title = [f"{TOPICS[topic]} no {at}" for at, topic in enumerate(topic_of_item)]
+    title = [f"{TOPICS[topic]} no {number}" for number, topic in enumerate(topic_of_item)]
     table = pl.DataFrame(
         {
-            "item_id": [f"thing-{at:03d}" for at in range(items)],
+            "item_id": [f"thing-{number:03d}" for number in range(items)],
             "title": title,
             "categories": [[TOPICS[topic].split()[0]] for topic in topic_of_item],
             "price": (5 + rng.integers(0, 50, items)).astype(float),
@@ -49,7 +52,7 @@ def tiny_data(users: int = 60, items: int = 40, events: int = 8, seed: int = 0) 
             "user_id": rows["user_id"][::8],
             "item_id": rows["item_id"][::8],
             "time_ms": rows["time_ms"][::8],
-            "text": [f"I like it, number {at}" for at in range(len(rows["user_id"][::8]))],
+            "text": [f"I like it, number {number}" for number in range(len(rows["user_id"][::8]))],
         }
     )
     return Dataset(

@@ -56,8 +56,8 @@ def an_output_looks_no_further_than_its_time(cls: type[Generator]) -> None:
     time_ms = query.history.times_ms[4]
     start = History(query.history.item_ids[:4], query.history.times_ms[:4])
     early = replace(query, time_ms=time_ms)
-    known = replace(query, time_ms=time_ms, history=start)
-    assert nearly_same(*method.generate([early, known])), "later events changed the output"
+    cut = replace(query, time_ms=time_ms, history=start)
+    assert nearly_same(*method.generate([early, cut])), "later events changed the output"
 
 
 def no_queries_no_outputs(cls: type[Generator]) -> None:

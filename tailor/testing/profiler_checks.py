@@ -59,8 +59,8 @@ def a_profile_looks_no_further_than_its_time(cls: type[Profiler]) -> None:
     time_ms = query.history.times_ms[4]
     start = History(query.history.item_ids[:4], query.history.times_ms[:4])
     early = replace(query, time_ms=time_ms)
-    known = replace(query, time_ms=time_ms, history=start)
-    profiles = method.profile([early, known])
+    cut = replace(query, time_ms=time_ms, history=start)
+    profiles = method.profile([early, cut])
     assert nearly_same(*profiles), "events after the time of the query changed the profile"
     assert profiles[0].as_of_ms is None or profiles[0].as_of_ms <= time_ms
 

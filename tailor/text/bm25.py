@@ -50,7 +50,7 @@ class BM25:
             raise DataError(f"k1 is {k1}, b {b}: k1 from 0, b between 0 and 1")
         self.k1, self.b, self.language = k1, b, language
         self.vocabulary: dict[str, int] = {}
-        self._variants = Variants()
+        self._variants = Variants(language)
         self._rows: list[array[int]] = []  # by word: the texts that hold it, ascending
         self._counts: list[array[float]] = []  # by word: how often they do
         self._lengths = array("f")  # words in each text
@@ -71,6 +71,8 @@ class BM25:
             search_words(text, self.language, title)
             for text, title in zip(texts, titles or [""] * len(texts), strict=True)
         )
+        for text in texts:
+            self._variants.add_text(text)
         if len(texts) <= FEW_TEXTS:
             self._add_one_by_one(term_lists)
         else:
@@ -110,7 +112,7 @@ class BM25:
         offsets = kept_before[np.r_[0, np.cumsum(postings.text_counts)]].tolist()
         moved, counts = moved[is_kept], postings.counts[is_kept]
         words = list(self.vocabulary)
-        self.vocabulary, self._variants = {}, Variants()
+        self.vocabulary = {}
         self._rows, self._counts = [], []
         for word, start, stop in zip(words, offsets, offsets[1:]):
             if start < stop:
@@ -118,6 +120,7 @@ class BM25:
                 self._rows[column].frombytes(moved[start:stop].tobytes())
                 self._counts[column].frombytes(counts[start:stop].tobytes())
         self._lengths = array("f", np.asarray(self._lengths)[rows].tobytes())
+        self._variants.keep(self.vocabulary)
 
     def _column(self, word: str) -> int:
         column = self.vocabulary.setdefault(word, len(self.vocabulary))
@@ -157,21 +160,13 @@ class BM25:
             text_counts, np.frombuffer(rows, dtype=np.int32), np.frombuffer(counts, np.float32)
         )
 
-    def _query_words(self, query: str) -> list[str]:
-        """Return the indexed words that a query stands for."""
-        return [
-            match
-            for word in search_words(query, self.language)
-            for match in self._variants.matches(word, self.vocabulary)
-        ]
-
     def _query_matrix(self, queries: Sequence[str]) -> tuple[sp.csr_matrix, sp.csr_matrix]:
         """Return (Q, W) counts of the W words of all queries, and (W, n) weights."""
         local: dict[int, int] = {}  # column of the vocabulary -> column of the counts
         counters = [
             Counter(
                 local.setdefault(self.vocabulary[word], len(local))
-                for word in self._query_words(query)
+                for word in self._variants.indexed_words(query, self.vocabulary)
             )
             for query in queries
         ]

@@ -13,7 +13,7 @@ import operator
 import re
 import sys
 import unicodedata
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Container, Iterable
 from typing import Any
 
 from tailor.errors import DataError, nearest
@@ -25,6 +25,8 @@ ASCII_WORD = re.compile(r"\w+(?:'\w+)?", re.ASCII)
 LANGUAGE_NAME = r"(?<!\w)[a-z](?:\+\+|#)(?!\w)"
 ASCII_WORD_OR_LANGUAGE = re.compile(rf"{LANGUAGE_NAME}|{ASCII_WORD.pattern}", re.ASCII)
 BACKTICK = re.compile(r"(?<=[a-zA-Z])`(?=[a-zA-Z])")
+HYPHEN = re.compile("[-\u2010\u2011]")
+COMPOUND = re.compile(r"\w+(?:[-\u2010\u2011]\w+)+")
 NAME = re.compile(r"\w'\w{3,}")  # such as o'neill, l'oreal
 CONTRACTION = re.compile("'(?:ll|d|ve|re|m)$")  # without the apostrophe another word: "well"
 VULGAR_FRACTION = re.compile("(?<=[0-9])(?=[\u00bc-\u00be\u2150-\u215f])")
@@ -160,30 +162,73 @@ def check_language(language: str | None) -> None:
         _stemmer(language)
 
 
-class Variants:
-    """Indexed words by the shorter forms in which they are typed.
+def compounds(text: str, language: str | None = None) -> dict[str, list[str]]:
+    """Return the words of a text that are joined by hyphens: the whole -> the words.
 
-    A word with an apostrophe is typed without it ("oneill" for "o'neill"), and a single character
-    of a script without spaces stands for every pair that holds it.
+    `compounds("a Wi-Fi router")` is {"wifi": ["wi", "fi"]}; with a language all are stems.
+    """
+    if not HYPHEN.search(text):
+        return {}
+    joined: dict[str, list[str]] = {}
+    for compound in COMPOUND.findall(fold(normalise(text))):
+        whole = _stems(split_words(HYPHEN.sub("", compound)), language)
+        if len(whole) == 1:
+            joined[whole[0]] = _stems(split_words(compound), language)
+    return joined
+
+
+class Variants:
+    """Indexed words by the other forms in which they are typed.
+
+    A word with an apostrophe is typed without it ("oneill" for "o'neill"), words with a hyphen are
+    typed as one ("wifi" for "wi-fi"), and a single character of a script without spaces stands for
+    every pair that holds it.
     """
 
-    def __init__(self, indexed_words: Iterable[str] = ()) -> None:
+    def __init__(self, language: str | None = None) -> None:
+        """`language` is that of the stems in the index."""
+        self.language = language
         self._longer: dict[str, list[str]] = {}
-        for word in indexed_words:
-            self.add(word)
+        self._parts: dict[str, list[str]] = {}  # of words with hyphens
 
     def add(self, word: str) -> None:
         """Take in a word of the index."""
         for short in _short_forms(word):
             self._longer.setdefault(short, []).append(word)
 
-    def matches(self, word: str, indexed_words: Container[str]) -> list[str]:
+    def add_text(self, text: str) -> None:
+        """Take in the words of an indexed text that are joined by hyphens."""
+        self._parts.update(compounds(text, self.language))
+
+    def keep(self, index: Collection[str]) -> None:
+        """Forget all words but those of an index."""
+        self._longer = {}
+        for word in index:
+            self.add(word)
+        self._parts = {
+            whole: parts
+            for whole, parts in self._parts.items()
+            if all(part in index for part in parts)
+        }
+
+    def indexed_words(self, text: str, index: Container[str]) -> list[str]:
+        """Return the words of the index that a query stands for; repeated ones too."""
+        words_of_query = search_words(text, self.language)
+        matches = [match for word in words_of_query for match in self.matches(word, index)]
+        for whole, parts in compounds(text, self.language).items():
+            if whole in index and not all(part in index for part in parts):
+                matches.append(whole)
+        return matches
+
+    def matches(self, word: str, index: Container[str]) -> list[str]:
         """Return the indexed words that a query's word stands for, itself first."""
         others = self._others(word)
-        if word in indexed_words:
+        if word in index:
             others = [other for other in others if _is_same_word(word, other)]
+        else:
+            others += self._parts.get(word, [])
         candidates = dict.fromkeys([word, *others])
-        return [candidate for candidate in candidates if candidate in indexed_words]
+        return [candidate for candidate in candidates if candidate in index]
 
     def _others(self, word: str) -> list[str]:
         """Return longer and shorter forms of a word, indexed or not."""

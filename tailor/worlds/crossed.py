@@ -1,6 +1,4 @@
-"""A planted log of ratings in which who likes what depends on pairs of values: a factorization
-machine made it.
-"""
+"""Make a log of ratings that depend on pairs of field values, by a factorization machine."""
 
 from dataclasses import dataclass
 
@@ -13,18 +11,17 @@ from tailor.worlds.seeds import opaque_ids, random_of
 from tailor.worlds.shop_truth import START_MS
 
 MINUTE_MS = 60_000
-USER_FIELDS, ITEM_FIELDS = ("region", "trade"), ("maker", "material")
+USER_FIELDS = ("region", "trade")
+ITEM_FIELDS = ("maker", "material")
 
 
 @dataclass(frozen=True, eq=False)
 class Crossed:
-    """What the log has (`data`: value 1 liked, 0 not), and the probability that each event had,
-    which no method may see.
-    """
+    """A log (value 1 liked, 0 not) and its true probabilities, which no method may see."""
 
     data: Dataset
     probabilities: np.ndarray
-    """(events,)."""
+    """(events,) probability that each event was a 1."""
 
 
 def crossed(
@@ -36,13 +33,12 @@ def crossed(
     pairs: float = 1.0,
     seed: int = 0,
 ) -> Crossed:
-    """People of a region and a trade meet items of a maker and a material, `values` of each; the
-    same arguments, the same log.
+    """Make events of users with a region and a trade and items with a maker and a material.
 
-    The log-odds of liking are the sum of a number of each of the four values (standard deviation
-    `linear` in all) and of one of each pair of a person's value with an item's, an inner product of
-    vectors of 4 numbers (`pairs` in all). With `pairs` 0 no crossing of fields can help. Raises
-    DataError for sizes below 1.
+    Each field has `values` values. The log-odds of liking are the sum of one number for each of the
+    four values (standard deviation `linear` in all) and one for each pair of a user's value with an
+    item's, an inner product of vectors of 4 numbers (`pairs` in all). With `pairs` 0 no crossing of
+    fields can help. The same arguments give the same log. Raises DataError for sizes below 1.
     """
     if min(events, users, items, values) < 1 or linear < 0 or pairs < 0:
         raise DataError(
@@ -50,45 +46,42 @@ def crossed(
             " linear and pairs at least 0"
         )
     rng = random_of(seed, "crossed")
-    of_user, of_item = rng.integers(values, size=(users, 2)), rng.integers(values, size=(items, 2))
-    numbers = rng.normal(0, linear / 2, (4, values))
+    user_values = rng.integers(values, size=(users, 2))
+    item_values = rng.integers(values, size=(items, 2))
+    effects = rng.normal(0, linear / 2, (4, values))
     vectors = rng.normal(0, 1, (4, values, 4))
-    who, what = rng.integers(users, size=events), rng.integers(items, size=events)
-    met = [of_user[who, 0], of_user[who, 1], of_item[what, 0], of_item[what, 1]]
-    alone = np.sum([numbers[at][value] for at, value in enumerate(met)], axis=0)
-    a, b, c, d = (vectors[at][value] for at, value in enumerate(met))  # events, 4
-    together = ((a + b) * (c + d)).sum(axis=1)  # four inner products of vectors of 4: variance 16
-    p = 1 / (1 + np.exp(-alone - pairs / 4 * together))
-    user_ids, item_ids = opaque_ids("u-", users, seed), opaque_ids("i-", items, seed)
+    event_users = rng.integers(users, size=events)
+    event_items = rng.integers(items, size=events)
+    codes = np.hstack([user_values[event_users], item_values[event_items]]).T  # 4, events
+    linear_part = np.sum([effects[field][code] for field, code in enumerate(codes)], axis=0)
+    region, trade, maker, material = (vectors[field][code] for field, code in enumerate(codes))
+    # four inner products of vectors of 4: variance 16
+    products = ((region + trade) * (maker + material)).sum(axis=1)
+    probabilities = 1 / (1 + np.exp(-linear_part - pairs / 4 * products))
+    user_ids = opaque_ids("u-", users, seed)
+    item_ids = opaque_ids("i-", items, seed)
     log = pl.DataFrame(
         {
-            "user_id": user_ids[who],
-            "item_id": item_ids[what],
+            "user_id": user_ids[event_users],
+            "item_id": item_ids[event_items],
             "time_ms": START_MS + MINUTE_MS * np.arange(events),
-            "value": (rng.random(events) < p).astype(float),
+            "value": (rng.random(events) < probabilities).astype(float),
         }
     )
-    people = pl.DataFrame(
-        {
-            "user_id": user_ids,
-            **{name: _named(name, of_user[:, at]) for at, name in enumerate(USER_FIELDS)},
-        }
-    )
-    things = pl.DataFrame(
-        {
-            "item_id": item_ids,
-            **{name: _named(name, of_item[:, at]) for at, name in enumerate(ITEM_FIELDS)},
-        }
-    )
-    return Crossed(
-        Dataset(
-            {"events": log, "users": people, "items": things},
-            f"crossed-{seed}",
-            {"liked": "value = 1"},
-        ),
-        p,
-    )
+    tables = {
+        "events": log,
+        "users": _fields_table("user_id", user_ids, USER_FIELDS, user_values),
+        "items": _fields_table("item_id", item_ids, ITEM_FIELDS, item_values),
+    }
+    return Crossed(Dataset(tables, f"crossed-{seed}", {"liked": "value = 1"}), probabilities)
 
 
-def _named(name: str, codes: np.ndarray) -> list[str]:
-    return [f"{name} {code}" for code in codes.tolist()]
+def _fields_table(
+    id_name: str, ids: pl.Series, fields: tuple[str, ...], codes: np.ndarray
+) -> pl.DataFrame:
+    """Return a table of ids and named field values, from codes (n, fields)."""
+    columns = {
+        field: [f"{field} {code}" for code in codes[:, i].tolist()]
+        for i, field in enumerate(fields)
+    }
+    return pl.DataFrame({id_name: ids, **columns})

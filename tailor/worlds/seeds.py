@@ -1,4 +1,4 @@
-"""Random streams and ids that tell nothing."""
+"""Make random streams, and ids that carry no information."""
 
 from zlib import crc32
 
@@ -6,38 +6,49 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+HEX_DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+
 
 def random_of(seed: int, part: str) -> np.random.Generator:
-    """Every part of a world has its own stream, so that a knob of one does not change the draws of
-    another.
+    """Return the random stream of one part of a world.
+
+    Parts have separate streams so that a setting of one does not change the draws of another.
     """
     return np.random.default_rng([seed, crc32(part.encode())])
 
 
 def opaque_ids(prefix: str, n: int, seed: int) -> pl.Series:
-    """n distinct ids such as u-7f3a: a seeded permutation of the numbers below a power of 16, which
-    needs no memory.
+    """Return n distinct ids such as u-7f3a, in random order.
+
+    They are a seeded permutation of the numbers below a power of 16, computed without a table.
     """
-    # 4 ** .5 times as many numbers as ids at least
+    # at least 4 ** .5 times as many numbers as ids
     width = max(4, int(np.ceil(np.log2(max(n, 2)) / 4 + 0.25)))
-    rng, bits = random_of(seed, prefix), 4 * width
-    mask, half = np.uint64(2**bits - 1), np.uint64(bits // 2)
-    number = np.arange(n, dtype=np.uint64)
-    # odd factors and shifts by half the bits can be undone, so no two numbers meet
-    for _ in range(3):
-        factor, addend = (np.uint64(value) for value in rng.integers(2 ** (bits - 1), 2**bits, 2))
-        number = (number * (factor | np.uint64(1)) + addend) & mask
-        number ^= number >> half
-    shifts = np.arange(bits - 4, -1, -4, dtype=np.uint64)
-    digits = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)[
-        (number[:, None] >> shifts).astype(np.uint8) & 15
-    ]
-    letters = np.hstack([np.tile(np.frombuffer(prefix.encode(), dtype=np.uint8), (n, 1)), digits])
+    digits = _hex_digits(_permuted(n, 4 * width, random_of(seed, prefix)), width)
+    prefix_bytes = np.frombuffer(prefix.encode(), dtype=np.uint8)
+    letters = np.hstack([np.tile(prefix_bytes, (n, 1)), digits])
     offsets = np.arange(n + 1, dtype=np.int64) * letters.shape[1]
-    return pl.Series(
-        pl.from_arrow(
-            pa.LargeStringArray.from_buffers(
-                n, pa.py_buffer(offsets), pa.py_buffer(letters.tobytes())
-            )
-        )
+    strings = pa.LargeStringArray.from_buffers(
+        n, pa.py_buffer(offsets), pa.py_buffer(letters.tobytes())
     )
+    return pl.Series(pl.from_arrow(strings))
+
+
+def _permuted(n: int, bits: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (n,) distinct numbers below 2^bits: a permutation applied to 0 .. n - 1."""
+    mask = np.uint64(2**bits - 1)
+    half = np.uint64(bits // 2)
+    numbers = np.arange(n, dtype=np.uint64)
+    # odd factors and shifts by half the bits are invertible, so no two numbers collide
+    for _ in range(3):
+        factor, addend = rng.integers(2 ** (bits - 1), 2**bits, 2).tolist()
+        numbers = (numbers * np.uint64(factor | 1) + np.uint64(addend)) & mask
+        numbers ^= numbers >> half
+    return numbers
+
+
+def _hex_digits(numbers: np.ndarray, width: int) -> np.ndarray:
+    """Return (n, width) the hexadecimal digits of numbers (n,) as ASCII codes."""
+    shifts = np.arange(4 * (width - 1), -1, -4, dtype=np.uint64)
+    digits: np.ndarray = HEX_DIGITS[(numbers[:, None] >> shifts).astype(np.uint8) & 15]
+    return digits

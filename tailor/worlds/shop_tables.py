@@ -1,4 +1,4 @@
-"""The planted shop as tables: events, items, users, and what people write."""
+"""Write the shop as tables: events, items, users, reviews and searches."""
 
 import numpy as np
 import polars as pl
@@ -20,147 +20,168 @@ from tailor.worlds.shop_visits import Visits, worth_of
 
 ACTIONS = ("view", "cart", "buy")
 BANDS = ("budget", "middle", "premium")
+RATING_BOUNDS = (0.5, 1.7, 2.9, 4.3)  # utilities between which ratings rise
+TEXT_SCHEMA = {
+    "user_id": pl.String,
+    "item_id": pl.String,
+    "kind": pl.String,
+    "text": pl.String,
+    "time_ms": pl.Int64,
+    "rating": pl.Int32,
+}
 
 
 def events_table(truth: Truth, visits: Visits, seed: int) -> pl.DataFrame:
-    sessions = opaque_ids("s-", int(visits.session.max()) + 1, seed)
-    discount = random_of(seed, "discounts").choice([0, 0, 0, 0.1, 0.2], len(visits.user))
-    paid = np.round(truth.catalogue.price[visits.item] * (1 - discount), 2)
+    """Return one row per event, with the price paid as value of a buy."""
+    n = len(visits.user)
+    session_ids = opaque_ids("s-", int(visits.session.max()) + 1, seed)
+    discounts = random_of(seed, "discounts").choice([0, 0, 0, 0.1, 0.2], n)
+    prices = np.round(truth.catalogue.price[visits.item] * (1 - discounts), 2)
+    is_buy = pl.Series(visits.action == BUY)
+    values = pl.select(pl.when(is_buy).then(pl.Series(prices)))[:, 0]
     return pl.DataFrame(
         {
-            "event_id": opaque_ids("e-", len(visits.user), seed),
+            "event_id": opaque_ids("e-", n, seed),
             "user_id": pl.Series(truth.user_ids, dtype=pl.String).gather(visits.user),
             "item_id": pl.Series(truth.item_ids, dtype=pl.String).gather(visits.item),
             "time_ms": visits.time_ms,
             "action": pl.Series(ACTIONS).gather(visits.action),
-            "value": pl.select(pl.when(pl.Series(visits.action == BUY)).then(pl.Series(paid)))[
-                :, 0
-            ],
-            "session_id": sessions.gather(visits.session),
+            "value": values,
+            "session_id": session_ids.gather(visits.session),
         }
     )
 
 
 def items_table(truth: Truth, seed: int) -> pl.DataFrame:
-    made = truth.catalogue
-    draws = random_of(seed, "titles").random((len(made.kind), 4)).tolist()
-    kinds = [words.KINDS[kind] for kind in made.kind]
-    values = _values(made.traits)
-    bands = [BANDS[band] for band in np.digitize(made.price_level, [-0.5, 0.5])]
+    """Return one row per item with title, text, categories, price and traits."""
+    catalogue = truth.catalogue
+    draws = random_of(seed, "titles").random((len(catalogue.kind), 4)).tolist()
+    kinds = [words.KINDS[kind] for kind in catalogue.kind]
+    traits = _attribute_values(catalogue.traits)
+    bands = [BANDS[band] for band in np.digitize(catalogue.price_level, [-0.5, 0.5])]
+    titles = map(words.title, kinds, traits, draws)
+    texts = map(words.description, kinds, traits, bands, draws)
+    trait_columns = zip(*traits, strict=True)
     columns = {
         "item_id": truth.item_ids,
-        "title": [words.title(*row) for row in zip(kinds, values, draws)],
-        "text": [words.description(*row) for row in zip(kinds, values, bands, draws)],
+        "title": list(titles),
+        "text": list(texts),
         "categories": [[kind.category, kind.name] for kind in kinds],
-        "price": made.price,
-        "created_ms": made.created_ms,
-        **dict(zip(words.GROUPS, map(list, zip(*values)))),
+        "price": catalogue.price,
+        "created_ms": catalogue.created_ms,
+        **dict(zip(words.GROUPS, map(list, trait_columns), strict=True)),
         "price_band": bands,
     }
-    return _by_id(pl.DataFrame(columns), "item_id")
+    return _sort_by_id(pl.DataFrame(columns), "item_id")
 
 
 def users_table(truth: Truth) -> pl.DataFrame:
-    people = truth.people
+    """Return one row per user with country, age band and time of joining."""
+    users = truth.users
     columns = {
         "user_id": truth.user_ids,
-        "country": [COUNTRIES[row] for row in people.country],
-        "age_band": [AGE_BANDS[row] for row in people.age_band],
-        "joined_ms": START_MS + people.joined_day * DAY_MS,
+        "country": [COUNTRIES[row] for row in users.country],
+        "age_band": [AGE_BANDS[row] for row in users.age_band],
+        "joined_ms": START_MS + users.joined_day * DAY_MS,
     }
-    return _by_id(pl.DataFrame(columns), "user_id")
+    return _sort_by_id(pl.DataFrame(columns), "user_id")
 
 
 def texts_table(
     truth: Truth, visits: Visits, seed: int, reviews: float, searches: float
 ) -> pl.DataFrame:
-    frames = [
+    """Return reviews and searches in order of time."""
+    parts = [
         _reviews(truth, visits, random_of(seed, "reviews"), reviews),
         _searches(truth, visits, random_of(seed, "searches"), searches),
     ]
-    frame = pl.concat(frames, how="diagonal").sort("time_ms", maintain_order=True)
-    return frame.with_columns(text_id=opaque_ids("t-", len(frame), seed))
+    table = pl.concat(parts, how="diagonal").sort("time_ms", maintain_order=True)
+    return table.with_columns(text_id=opaque_ids("t-", len(table), seed))
 
 
 def _reviews(truth: Truth, visits: Visits, rng: np.random.Generator, share: float) -> pl.DataFrame:
-    """One review at most for a buy. It names the two traits of the item felt about most strongly,
-    and what is missed in it.
+    """Write at most one review per buy.
+
+    It names the two traits of the item that the user feels most strongly about, and a missing one.
     """
-    time = visits.time_ms + rng.integers(DAY_MS, 10 * DAY_MS, len(visits.user))
-    which = np.flatnonzero(
-        (visits.action == BUY) & (rng.random(len(visits.user)) < share) & (time < truth.end_ms)
+    n = len(visits.user)
+    times = visits.time_ms + rng.integers(DAY_MS, 10 * DAY_MS, n)
+    is_reviewed = (visits.action == BUY) & (rng.random(n) < share) & (times < truth.end_ms)
+    users = visits.user[is_reviewed]
+    items = visits.item[is_reviewed]
+    times = times[is_reviewed]
+    tastes = truth.tastes_of(users, times)
+    traits = truth.catalogue.traits[items]
+    trait_tastes = np.take_along_axis(tastes, traits, axis=1)  # n, 4
+    worth = worth_of(truth, tastes, users, items[:, None])[:, 0]
+    ratings = np.digitize(worth + rng.standard_normal(len(items)), RATING_BOUNDS) + 1
+    wishes = _wishes(tastes, traits, rng)
+    draws = rng.random((len(items), 9)).tolist()
+    opinions = _opinions(trait_tastes, traits)
+    price_opinions = _price_opinions(truth, users, items)
+    kinds = [words.KINDS[kind] for kind in truth.catalogue.kind[items]]
+    texts = list(
+        map(words.review, kinds, opinions, wishes, ratings.tolist(), price_opinions, draws)
     )
-    user, item, time = visits.user[which], visits.item[which], time[which]
-    tastes = truth.tastes_of(user, time)
-    traits = truth.catalogue.traits[item]
-    felt = np.take_along_axis(tastes, traits, axis=1)  # (n, 4)
-    strongest = np.argsort(-np.abs(felt), axis=1)[:, :2]
-    worth = worth_of(truth, tastes, user, item[:, None])[:, 0]
-    rating = np.digitize(worth + rng.standard_normal(len(item)), [0.5, 1.7, 2.9, 4.3]) + 1
-    price = -truth.people.price_sensitivity[user] * truth.catalogue.price_level[item]
-    tone = np.where(price < -0.8, 1, np.where(price > 0.8, -1, 0))
-    texts = [
-        words.review(
-            words.KINDS[kind],
-            [(words.GROUPS[t], values[t], feel[t] > 0) for t in two if abs(feel[t]) > 0.4],
-            wish,
-            *rest,
-        )
-        for kind, values, feel, two, wish, *rest in zip(
-            truth.catalogue.kind[item].tolist(),
-            _values(traits),
-            felt.tolist(),
-            strongest.tolist(),
-            _wishes(tastes, traits, rng),
-            rating.tolist(),
-            tone.tolist(),
-            rng.random((len(item), 9)).tolist(),
-        )
-    ]
-    return _texts("review", truth.user_ids[user], truth.item_ids[item], texts, time, rating)
+    user_ids = truth.user_ids[users]
+    return _texts("review", user_ids, truth.item_ids[items], texts, times, ratings)
+
+
+def _opinions(trait_tastes: np.ndarray, traits: np.ndarray) -> list[list[tuple[str, str, bool]]]:
+    """Return (group, value, liked) of the two traits with the strongest tastes (n, 4)."""
+    strongest = np.argsort(-np.abs(trait_tastes), axis=1)[:, :2].tolist()
+    opinions = []
+    for tastes, values, positions in zip(
+        trait_tastes.tolist(), _attribute_values(traits), strongest, strict=True
+    ):
+        felt = [position for position in positions if abs(tastes[position]) > 0.4]
+        opinions.append([(words.GROUPS[i], values[i], tastes[i] > 0) for i in felt])
+    return opinions
+
+
+def _price_opinions(truth: Truth, users: np.ndarray, items: np.ndarray) -> list[int]:
+    """Return 1 for a user who finds the price too high, -1 for low, 0 for none."""
+    worth = -truth.users.price_sensitivity[users] * truth.catalogue.price_level[items]
+    opinions: list[int] = np.select([worth < -0.8, worth > 0.8], [1, -1], 0).tolist()
+    return opinions
 
 
 def _wishes(
     tastes: np.ndarray, traits: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[str, str] | None]:
-    """For about half of the reviews a favourite colour, style or brand that the item lacks, or
-    none.
-    """
-    out: list[tuple[str, str] | None] = [None] * len(tastes)
-    group = rng.integers(0, 7, len(tastes))
-    for number, name in ((0, "brand"), (1, "colour"), (2, "style")):
-        column = words.GROUPS.index(name)
-        rows = np.flatnonzero(group == number)
-        best = FIRST[name] + tastes[rows][:, name == GROUP_OF].argmax(axis=1)
-        rows_of_wish = (tastes[rows, best] > 0.5) & (traits[rows, column] != best)
-        for row, value in zip(rows[rows_of_wish].tolist(), VALUES[best[rows_of_wish]].tolist()):
-            out[row] = (name, value)
-    return out
+    """Return a favourite colour, style or brand that the item lacks, for about half the reviews."""
+    wishes: list[tuple[str, str] | None] = [None] * len(tastes)
+    drawn_groups = rng.integers(0, 7, len(tastes))
+    for number, group in enumerate(("brand", "colour", "style")):
+        column = words.GROUPS.index(group)
+        rows = np.flatnonzero(drawn_groups == number)
+        favourites = FIRST[group] + tastes[rows][:, group == GROUP_OF].argmax(axis=1)
+        is_missed = (tastes[rows, favourites] > 0.5) & (traits[rows, column] != favourites)
+        values = VALUES[favourites[is_missed]].tolist()
+        for row, value in zip(rows[is_missed].tolist(), values, strict=True):
+            wishes[row] = (group, value)
+    return wishes
 
 
 def _searches(truth: Truth, visits: Visits, rng: np.random.Generator, share: float) -> pl.DataFrame:
-    """A few seconds before a session's first view: its kind and the two traits of it that the user
-    likes best.
+    """Write searches a few seconds before the first view of some sessions.
+
+    They name the item's kind and the two of its traits that the user likes best.
     """
-    _, first = np.unique(visits.session, return_index=True)  # events stand in order of time
+    _, first = np.unique(visits.session, return_index=True)  # events are in order of time
     first = first[rng.random(len(first)) < share]
-    user, item, time = (
-        visits.user[first],
-        visits.item[first],
-        visits.time_ms[first] - rng.integers(2_000, 4_900, len(first)),
-    )
-    traits = truth.catalogue.traits[item]
-    liked = np.argsort(-np.take_along_axis(truth.tastes_of(user, time), traits, axis=1), axis=1)[
-        :, :2
-    ]
-    wanted = _values(np.take_along_axis(traits, liked, axis=1))
-    draws = rng.random((len(item), 1)).tolist()
-    texts = [
-        words.search(words.KINDS[kind], *row)
-        for kind, *row in zip(truth.catalogue.kind[item].tolist(), wanted, draws)
-    ]
-    nothing = np.full(len(texts), None)
-    return _texts("query", truth.user_ids[user], nothing, texts, time, nothing)
+    users = visits.user[first]
+    items = visits.item[first]
+    times = visits.time_ms[first] - rng.integers(2_000, 4_900, len(first))
+    traits = truth.catalogue.traits[items]
+    trait_tastes = np.take_along_axis(truth.tastes_of(users, times), traits, axis=1)
+    best = np.argsort(-trait_tastes, axis=1)[:, :2]
+    values = _attribute_values(np.take_along_axis(traits, best, axis=1))
+    draws = rng.random((len(items), 1)).tolist()
+    kinds = [words.KINDS[kind] for kind in truth.catalogue.kind[items]]
+    texts = list(map(words.search, kinds, values, draws))
+    no_values = np.full(len(texts), None)
+    return _texts("query", truth.user_ids[users], no_values, texts, times, no_values)
 
 
 def _texts(
@@ -168,30 +189,20 @@ def _texts(
     user_ids: np.ndarray,
     item_ids: np.ndarray,
     texts: list[str],
-    time: np.ndarray,
-    rating: np.ndarray,
+    times_ms: np.ndarray,
+    ratings: np.ndarray,
 ) -> pl.DataFrame:
-    return pl.DataFrame(
-        [user_ids, item_ids, [kind] * len(texts), texts, time, rating],
-        {
-            "user_id": pl.String,
-            "item_id": pl.String,
-            "kind": pl.String,
-            "text": pl.String,
-            "time_ms": pl.Int64,
-            "rating": pl.Int32,
-        },
-    )
+    """Return a table of texts of one kind."""
+    columns = [user_ids, item_ids, [kind] * len(texts), texts, times_ms, ratings]
+    return pl.DataFrame(columns, TEXT_SCHEMA)
 
 
-def _values(columns: np.ndarray) -> list[list[str]]:
-    """The words of attribute columns (n, m)."""
-    out: list[list[str]] = VALUES[columns].tolist()
-    return out
+def _attribute_values(columns: np.ndarray) -> list[list[str]]:
+    """Return the values of attribute columns (n, m) as words."""
+    values: list[list[str]] = VALUES[columns].tolist()
+    return values
 
 
-def _by_id(frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Rows in order of the id, which tells nothing, instead of the order in which the world made
-    them.
-    """
-    return frame.with_columns(pl.col(column).cast(pl.String)).sort(column)
+def _sort_by_id(table: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Sort by id, which carries no information, unlike the order of making."""
+    return table.with_columns(pl.col(column).cast(pl.String)).sort(column)

@@ -1,7 +1,8 @@
-"""How people walk through the planted shop: sessions, slates, choices, carts and buys."""
+"""Simulate visits to the shop: sessions, slates, choices, carts and buys."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,54 +22,51 @@ from tailor.worlds.shop_truth import (
     Truth,
 )
 
-# of sessions from 6 o'clock to 21 o'clock
+# share of sessions that start in each hour from 6 o'clock to 21 o'clock
 HOURS = np.array([1, 2, 4, 4, 4, 4, 5, 4, 3, 3, 4, 5, 7, 9, 10, 6]) / 75.0
+HOUR_MS = 3_600_000
 LONGEST = 15  # views of one session
+BLOCK = 8_192  # sessions simulated together, few enough for the processor's cache
 
 
 class Slates:
     """Draws items of a kind by fame among those on sale.
 
-    Items stand in order of kind and, within it, of their launch: those on sale are a run, a draw is
-    one search in the running sum of fame.
+    Items are sorted by kind and, within it, by their launch. So the items on sale are a contiguous
+    range, and a draw is one search in the cumulative fame.
     """
 
     def __init__(self, catalogue: Catalogue, popularity_bias: float) -> None:
         self.order = np.lexsort((catalogue.created_ms, catalogue.kind))
-        self.sums = np.r_[0.0, np.cumsum(catalogue.fame[self.order] ** popularity_bias)]
+        weights = catalogue.fame[self.order] ** popularity_bias
+        self.cumulative = np.r_[0.0, np.cumsum(weights)]
         self.starts = np.searchsorted(catalogue.kind[self.order], np.arange(KINDS_N + 1))
-        # (kinds,); a small catalogue has not every kind
+        # (kinds,); a small catalogue lacks some kinds
         self.exists = self.starts[1:] > self.starts[:-1]
         self._keys = self._key(catalogue.kind, catalogue.created_ms)[self.order]
 
     @staticmethod
     def _key(kind: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
-        key: np.ndarray = kind.astype(np.int64) * 2**42 + time_ms  # 2 ** 42 ms is the year 2109
+        """Return one sortable number of kind and time; 2 ** 42 ms is the year 2109."""
+        key: np.ndarray = kind.astype(np.int64) * 2**42 + time_ms
         return key
 
     def draw(
         self, kind: np.ndarray, time_ms: np.ndarray, size: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """(n, size) item rows."""
-        low = self.sums[self.starts[kind]][:, None]
-        high = self.sums[np.searchsorted(self._keys, self._key(kind, time_ms), side="right")][
-            :, None
-        ]
-        places = (
-            np.searchsorted(
-                self.sums, low + rng.random((len(kind), size)) * (high - low), side="right"
-            )
-            - 1
-        )
-        rows: np.ndarray = self.order[np.minimum(places, len(self.order) - 1)]
+        """Draw (n, size) item rows of kinds (n,) on sale at times (n,)."""
+        stops = np.searchsorted(self._keys, self._key(kind, time_ms), side="right")
+        low = self.cumulative[self.starts[kind]][:, None]
+        high = self.cumulative[stops][:, None]
+        points = low + rng.random((len(kind), size)) * (high - low)
+        positions = np.searchsorted(self.cumulative, points, side="right") - 1
+        rows: np.ndarray = self.order[np.minimum(positions, len(self.order) - 1)]
         return rows
 
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """What every step of a visit needs: the truth, what the shop shows, and the knobs that `shop`
-    explains.
-    """
+    """The truth, the slates, and the settings that `shop` explains."""
 
     truth: Truth
     slates: Slates
@@ -80,9 +78,7 @@ class World:
 
 @dataclass(frozen=True, eq=False)
 class Sessions:
-    """Visits to be made; `first` is the item somebody comes back for, -1 where the first item is to
-    be chosen.
-    """
+    """Sessions to simulate."""
 
     user: np.ndarray
     """(S,)."""
@@ -91,12 +87,16 @@ class Sessions:
     length: np.ndarray
     """(S,) views."""
     first: np.ndarray
-    """(S,)."""
+    """(S,) the item that a user comes back for, -1 where the first item is to be chosen."""
+
+    def take(self, rows: np.ndarray) -> "Sessions":
+        """Return some of the sessions."""
+        return Sessions(*(column[rows] for column in vars(self).values()))
 
 
 @dataclass(frozen=True, eq=False)
 class Visits:
-    """Events as rows; unsorted until `make_visits` has put them into order of time."""
+    """Events as parallel arrays, in order of time once `make_visits` is done."""
 
     session: np.ndarray
     """(E,)."""
@@ -109,209 +109,251 @@ class Visits:
     time_ms: np.ndarray
     """(E,)."""
 
-    def take(self, which: np.ndarray) -> "Visits":
-        return Visits(*(column[which] for column in vars(self).values()))
+    def take(self, rows: np.ndarray) -> "Visits":
+        """Return some of the events."""
+        return Visits(*(column[rows] for column in vars(self).values()))
+
+
+class _Events(NamedTuple):
+    """Events of one step and one action in a block of sessions."""
+
+    rows: np.ndarray
+    """(e,) rows of the block's sessions."""
+    items: np.ndarray
+    """(e,)."""
+    action: int
+    times_ms: np.ndarray
+    """(e,)."""
+
+
+class _Cart(NamedTuple):
+    """Items put into carts in one step of a block of sessions."""
+
+    rows: np.ndarray
+    """(e,) rows of the block's sessions."""
+    items: np.ndarray
+    """(e,)."""
+    is_wanted: np.ndarray
+    """(e,) bool: the user came back for the item."""
 
 
 def make_visits(world: World, rng: np.random.Generator, progress: Progress) -> Visits:
-    """All sessions: those people start by themselves, then round after round those that consumables
-    call for.
+    """Simulate all sessions.
+
+    First the sessions that users start by themselves, then, round by round, repeat purchases of
+    consumables.
     """
-    todo, done, started = _own_sessions(world.truth, rng), [], 0
-    while len(todo.user):
-        # small enough to stay near the processor
-        parts = np.array_split(np.arange(len(todo.user)), 1 + len(todo.user) // 8_192)
-        made = [
-            _walk(world, todo, part, started, rng)
-            for part in progress(parts, "visiting the shop", len(parts))
+    sessions = _own_sessions(world.truth, rng)
+    rounds = []
+    n_started = 0
+    while len(sessions.user):
+        blocks = np.array_split(np.arange(len(sessions.user)), 1 + len(sessions.user) // BLOCK)
+        visits = [
+            _simulate(world, sessions.take(block), n_started + block, rng)
+            for block in progress(blocks, "visiting the shop", len(blocks))
         ]
-        started += len(todo.user)
-        done.append(_joined(made))
-        todo = _returns(world.truth, done[-1], world.repeat, rng)
-    visits = _joined(done)
-    visits = visits.take(np.argsort(visits.time_ms, kind="stable"))
-    return visits.take(~_bought_before(world.truth.catalogue, visits))
+        n_started += len(sessions.user)
+        rounds.append(_concatenate(visits))
+        sessions = _repeat_sessions(world.truth, rounds[-1], world.repeat, rng)
+    all_visits = _concatenate(rounds)
+    all_visits = all_visits.take(np.argsort(all_visits.time_ms, kind="stable"))
+    return all_visits.take(~_is_bought_before(world.truth.catalogue, all_visits))
 
 
-def _bought_before(catalogue: Catalogue, visits: Visits) -> np.ndarray:
-    """(E,) the buys of a lasting item that its buyer has already: such an item stays in the cart."""
-    lasting = np.flatnonzero((visits.action == BUY) & (CYCLE_OF[catalogue.kind[visits.item]] == 0))
-    _, first = np.unique(
-        visits.user[lasting] * len(catalogue.kind) + visits.item[lasting], return_index=True
-    )
-    again = np.zeros(len(visits.user), dtype=bool)
-    again[np.delete(lasting, first)] = True
-    return again
+def _is_bought_before(catalogue: Catalogue, visits: Visits) -> np.ndarray:
+    """Return (E,) the buys of a lasting item that the user has already; it stays in the cart."""
+    is_lasting = CYCLE_OF[catalogue.kind[visits.item]] == 0
+    buys = np.flatnonzero((visits.action == BUY) & is_lasting)
+    keys = visits.user[buys] * len(catalogue.kind) + visits.item[buys]
+    _, first = np.unique(keys, return_index=True)
+    is_again = np.zeros(len(visits.user), dtype=bool)
+    is_again[np.delete(buys, first)] = True
+    return is_again
 
 
-def _joined(parts: list[Visits]) -> Visits:
-    return Visits(
-        *(np.concatenate(columns) for columns in zip(*(vars(part).values() for part in parts)))
-    )
+def _concatenate(parts: Sequence[Visits]) -> Visits:
+    columns = zip(*(vars(part).values() for part in parts), strict=True)
+    return Visits(*(np.concatenate(column) for column in columns))
 
 
 def _own_sessions(truth: Truth, rng: np.random.Generator) -> Sessions:
-    user = np.repeat(np.arange(len(truth.user_ids)), truth.people.sessions)
-    first_day = np.maximum(truth.people.joined_day, 0)[user]
-    day = first_day + (rng.random(len(user)) * (truth.days - first_day)).astype(np.int64)
-    length = np.minimum(rng.geometric(0.25, len(user)), LONGEST)
-    return Sessions(user, _at_some_hour(day, rng), length, np.full(len(user), -1))
+    """Return the sessions that users start by themselves."""
+    users = np.repeat(np.arange(len(truth.user_ids)), truth.users.sessions)
+    first_days = np.maximum(truth.users.joined_day, 0)[users]
+    days = first_days + (rng.random(len(users)) * (truth.days - first_days)).astype(np.int64)
+    lengths = np.minimum(rng.geometric(0.25, len(users)), LONGEST)
+    return Sessions(users, _draw_times(days, rng), lengths, np.full(len(users), -1))
 
 
-def _returns(truth: Truth, visits: Visits, repeat: float, rng: np.random.Generator) -> Sessions:
-    """Sessions in which a consumable bought before is bought again, one cycle later, with a tenth
-    of its length either way.
+def _repeat_sessions(
+    truth: Truth, visits: Visits, repeat: float, rng: np.random.Generator
+) -> Sessions:
+    """Return sessions in which a consumable is bought again.
+
+    One cycle after the last purchase, with a standard deviation of a tenth of the cycle.
     """
     cycles = CYCLE_OF[truth.catalogue.kind[visits.item]]
-    again = np.flatnonzero((visits.action == BUY) & (cycles > 0))
-    again = again[rng.random(len(again)) < repeat]
-    bought_day = (visits.time_ms[again] - START_MS) // DAY_MS
-    day = bought_day + np.maximum(
-        1, np.round(cycles[again] * rng.normal(1, 0.1, len(again)))
-    ).astype(np.int64)
-    again, day = again[day < truth.days], day[day < truth.days]
-    length = np.minimum(rng.geometric(0.5, len(again)), LONGEST)
-    return Sessions(visits.user[again], _at_some_hour(day, rng), length, visits.item[again])
+    buys = np.flatnonzero((visits.action == BUY) & (cycles > 0))
+    buys = buys[rng.random(len(buys)) < repeat]
+    buy_days = (visits.time_ms[buys] - START_MS) // DAY_MS
+    waits = np.round(cycles[buys] * rng.normal(1, 0.1, len(buys)))
+    days = buy_days + np.maximum(1, waits).astype(np.int64)
+    is_inside = days < truth.days
+    buys = buys[is_inside]
+    lengths = np.minimum(rng.geometric(0.5, len(buys)), LONGEST)
+    times = _draw_times(days[is_inside], rng)
+    return Sessions(visits.user[buys], times, lengths, visits.item[buys])
 
 
-def _at_some_hour(day: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A moment between 6 and 22 o'clock, so that a session of at most an hour and a half ends on
-    its day.
+def _draw_times(days: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Draw a time between 6 and 22 o'clock of each day (n,), in milliseconds.
+
+    A session of at most an hour and a half then ends on its day.
     """
-    hour = 6 + np.searchsorted(np.cumsum(HOURS)[:-1], rng.random(len(day)))
-    return START_MS + day * DAY_MS + hour * 3_600_000 + rng.integers(0, 3_600_000, len(day))
+    hours = 6 + np.searchsorted(np.cumsum(HOURS)[:-1], rng.random(len(days)))
+    return START_MS + days * DAY_MS + hours * HOUR_MS + rng.integers(0, HOUR_MS, len(days))
 
 
-def _walk(
-    world: World, sessions: Sessions, part: np.ndarray, started: int, rng: np.random.Generator
+def _simulate(
+    world: World, sessions: Sessions, session_numbers: np.ndarray, rng: np.random.Generator
 ) -> Visits:
-    """The events of some sessions, all of them one step at a time: views and carts as they go, buys
-    at the end.
+    """Simulate a block of sessions step by step: views and carts on the way, buys at the end."""
+    users = sessions.user
+    tastes = world.truth.tastes_of(users, sessions.start_ms)  # S, A
+    kind_odds = _kind_odds(world, tastes, sessions.start_ms)  # S, kinds
+    items = sessions.first.copy()
+    comes_back = sessions.first >= 0
+    clock = sessions.start_ms.copy()
+    events: list[_Events] = []
+    carts: list[_Cart] = []
+    for step in range(int(sessions.length.max())):
+        active = np.flatnonzero(sessions.length > step)
+        clock[active] += rng.integers(5_000, 150_000, len(active))
+        choosing = active[~comes_back[active]] if step == 0 else active
+        previous = items[choosing]
+        kinds, is_near = _next_kinds(world, previous if step else None, kind_odds[choosing], rng)
+        slates = world.slates.draw(kinds, clock[choosing], world.slate, rng)  # S, slate
+        utilities = worth_of(world.truth, tastes[choosing], users[choosing], slates)
+        items[choosing] = _choose(world, slates, utilities, is_near, previous, rng)
+        events.append(_Events(active, items[active], VIEW, clock[active]))
+        is_wanted = comes_back[active] & (step == 0)
+        worth = worth_of(world.truth, tastes[active], users[active], items[active][:, None])[:, 0]
+        cart = _fill_cart(active, items[active], worth, is_wanted, rng)
+        clock[cart.rows] += rng.integers(3_000, 30_000, len(cart.rows))
+        events.append(_Events(cart.rows, cart.items, CART, clock[cart.rows]))
+        carts.append(cart)
+    events += _checkout(carts, clock, rng)
+    return _visits_of(events, session_numbers, users)
+
+
+def _fill_cart(
+    rows: np.ndarray,
+    items: np.ndarray,
+    worth: np.ndarray,
+    is_wanted: np.ndarray,
+    rng: np.random.Generator,
+) -> _Cart:
+    """Put viewed items (e,) into carts, by their utility, and every wanted one."""
+    is_carted = (rng.random(len(rows)) < 1 / (1 + np.exp(3.2 - 0.7 * worth))) | is_wanted
+    return _Cart(rows[is_carted], items[is_carted], is_wanted[is_carted])
+
+
+def _visits_of(events: Sequence[_Events], session_numbers: np.ndarray, users: np.ndarray) -> Visits:
+    """Return the events of a block as visits; session numbers and users (S,) of its sessions."""
+    rows = np.concatenate([part.rows for part in events])
+    return Visits(
+        session=session_numbers[rows],
+        user=users[rows],
+        item=np.concatenate([part.items for part in events]),
+        action=np.concatenate([np.full(len(part.rows), part.action) for part in events]),
+        time_ms=np.concatenate([part.times_ms for part in events]),
+    )
+
+
+def _checkout(carts: Sequence[_Cart], clock: np.ndarray, rng: np.random.Generator) -> list[_Events]:
+    """Return the buys at the end of sessions, step by step, and move the clocks (S,).
+
+    Three of five cart items are bought, and every item that a user came back for; each item once.
     """
-    user, start, length = sessions.user[part], sessions.start_ms[part], sessions.length[part]
-    tastes = world.truth.tastes_of(user, start)  # (S, A)
-    odds = _kind_odds(world, tastes, start)  # (S, kinds)
-    item, back = sessions.first[part].copy(), sessions.first[part] >= 0
-    clock, carts, out = start.copy(), [], []
-    for step in range(int(length.max())):
-        on = np.flatnonzero(length > step)
-        clock[on] += rng.integers(5_000, 150_000, len(on))
-        choosing = on[~back[on]] if step == 0 else on
-        kind, near = _next_kinds(world, item[choosing] if step else None, odds[choosing], rng)
-        item[choosing] = _choose(
-            world,
-            tastes[choosing],
-            user[choosing],
-            kind,
-            near,
-            item[choosing],
-            clock[choosing],
-            rng,
-        )
-        out.append((on, item[on], VIEW, clock[on]))
-        worth = worth_of(world.truth, tastes[on], user[on], item[on][:, None])[:, 0]
-        sure = back[on] & (step == 0)
-        taken = (rng.random(len(on)) < 1 / (1 + np.exp(3.2 - 0.7 * worth))) | sure
-        cart = on[taken]
-        clock[cart] += rng.integers(3_000, 30_000, len(cart))
-        out.append((cart, item[cart], CART, clock[cart]))
-        carts.append((cart, item[cart], sure[taken]))
-    out += _checkout(carts, clock, rng)
-    rows, items, times = (np.concatenate([one[column] for one in out]) for column in (0, 1, 3))
-    action = np.repeat([one[2] for one in out], [len(one[0]) for one in out])
-    return Visits(started + part[rows], user[rows], items, action, times)
-
-
-def _checkout(carts: list[Any], clock: np.ndarray, rng: np.random.Generator) -> list[Any]:
-    """At the end of a session three of five cart items are bought, and everything somebody came
-    back for; each item once.
-
-    `carts` holds, for every step, rows of sessions, items, and whether it is what somebody came
-    back for.
-    """
-    rows, items, sure = (np.concatenate(columns) for columns in zip(*carts))
-    _, once = np.unique(rows * 2**32 + items, return_index=True)
-    step = np.repeat(np.arange(len(carts)), [len(one[0]) for one in carts])
-    bought = np.zeros(len(rows), dtype=bool)
-    bought[once] = True
-    bought &= (rng.random(len(rows)) < 0.6) | sure
-    out = []
-    for now in range(len(carts)):
-        which = bought & (step == now)
-        clock[rows[which]] += rng.integers(2_000, 40_000, which.sum())
-        out.append((rows[which], items[which], BUY, clock[rows[which]]))
-    return out
+    rows = np.concatenate([cart.rows for cart in carts])
+    items = np.concatenate([cart.items for cart in carts])
+    is_wanted = np.concatenate([cart.is_wanted for cart in carts])
+    steps = np.repeat(np.arange(len(carts)), [len(cart.rows) for cart in carts])
+    _, first = np.unique(rows * 2**32 + items, return_index=True)
+    is_first = np.zeros(len(rows), dtype=bool)
+    is_first[first] = True
+    is_bought = is_first & ((rng.random(len(rows)) < 0.6) | is_wanted)
+    events = []
+    for step in range(len(carts)):
+        buys = is_bought & (steps == step)
+        clock[rows[buys]] += rng.integers(2_000, 40_000, buys.sum())
+        events.append(_Events(rows[buys], items[buys], BUY, clock[rows[buys]]))
+    return events
 
 
 def _kind_odds(world: World, tastes: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
-    """(n, kinds) running sums of the chances that a person has each kind in mind."""
-    worth = (
-        tastes[:, FIRST["kind"] : FIRST["kind"] + KINDS_N]
-        + tastes[:, FIRST["category"] + CATEGORY_OF]
-    )
+    """Return (n, kinds) cumulative probabilities that a user has each kind in mind."""
+    kind_tastes = tastes[:, FIRST["kind"] : FIRST["kind"] + KINDS_N]
+    worth = kind_tastes + tastes[:, FIRST["category"] + CATEGORY_OF]
     worth += world.truth.kinds_now(times_ms)
     worth[:, ~world.slates.exists] = -np.inf
     np.exp(worth - worth.max(axis=1, keepdims=True), out=worth)
     return np.cumsum(worth / worth.sum(axis=1, keepdims=True), axis=1)
 
 
-GOES_WITH = [
-    [[one.name for one in words.KINDS].index(other) for other in kind.goes_with]
-    for kind in words.KINDS
-]
+KIND_ROWS = {kind.name: row for row, kind in enumerate(words.KINDS)}
+GOES_WITH = [[KIND_ROWS[name] for name in kind.goes_with] for kind in words.KINDS]
 # (kinds, 6), each match equally often (2 or 3 of them)
 MATCHES = np.array([(rows * 6)[:6] for rows in GOES_WITH])
 
 
 def _next_kinds(
-    world: World, before: np.ndarray | None, odds: np.ndarray, rng: np.random.Generator
+    world: World, previous: np.ndarray | None, kind_odds: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) the kind looked at next, and (n,) whether it is sought near the item before."""
+    """Draw (n,) the kind viewed next, and (n,) whether near the previous item (n,)."""
     exists = world.slates.exists
-    fresh = np.minimum(
-        (odds < 1 - rng.random((len(odds), 1))).sum(axis=1), np.flatnonzero(exists)[-1]
-    )
-    if before is None:
-        return fresh, np.zeros(len(odds), dtype=bool)
-    kind = world.truth.catalogue.kind[before]
-    match = MATCHES[kind, rng.integers(0, 6, len(kind))]
-    match = np.where(exists[match], match, kind)
-    draw = rng.random(len(kind)) / max(world.sequence, 1e-9)
-    return np.where(draw < 0.5, kind, np.where(draw < 0.75, match, fresh)), draw < 0.75
+    drawn = (kind_odds < 1 - rng.random((len(kind_odds), 1))).sum(axis=1)
+    new_kinds = np.minimum(drawn, np.flatnonzero(exists)[-1])
+    if previous is None:
+        return new_kinds, np.zeros(len(kind_odds), dtype=bool)
+    kinds = world.truth.catalogue.kind[previous]
+    matches = MATCHES[kinds, rng.integers(0, 6, len(kinds))]
+    matches = np.where(exists[matches], matches, kinds)
+    draws = rng.random(len(kinds)) / max(world.sequence, 1e-9)
+    near_kinds = np.where(draws < 0.5, kinds, matches)
+    is_near = draws < 0.75
+    return np.where(is_near, near_kinds, new_kinds), is_near
 
 
 def _choose(
     world: World,
-    tastes: np.ndarray,
-    user: np.ndarray,
-    kind: np.ndarray,
-    near: np.ndarray,
-    before: np.ndarray,
-    time_ms: np.ndarray,
+    slates: np.ndarray,
+    utilities: np.ndarray,
+    is_near: np.ndarray,
+    previous: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(n,) the item of a slate that is worth most after noise; where `near`, being like the item
-    before counts.
+    """Choose (n,) the item of each slate (n, slate) of largest utility after noise.
+
+    Where `is_near`, traits shared with the previous item add to the utility.
     """
-    slate = world.slates.draw(kind, time_ms, world.slate, rng)  # (n, slate)
-    score = worth_of(world.truth, tastes, user, slate)
     traits = world.truth.catalogue.traits
-    shared = (traits[slate] == traits[before][:, None]).sum(axis=2)
-    score += 1.5 * shared * near[:, None] + world.noise * rng.gumbel(size=slate.shape).astype(
-        np.float32
-    )
-    # nobody looks twice in a row at the same item, unless there is no other
-    score[slate == before[:, None]] = -np.inf
-    return np.take_along_axis(slate, score.argmax(axis=1)[:, None], axis=1)[:, 0]
+    shared = (traits[slates] == traits[previous][:, None]).sum(axis=2)
+    noise = rng.gumbel(size=slates.shape).astype(np.float32)
+    scores = utilities
+    scores += 1.5 * shared * is_near[:, None] + world.noise * noise
+    # a user never views the same item twice in a row, unless there is no other
+    scores[slates == previous[:, None]] = -np.inf
+    best = scores.argmax(axis=1)[:, None]
+    return np.take_along_axis(slates, best, axis=1)[:, 0]
 
 
 def worth_of(truth: Truth, tastes: np.ndarray, user: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """(n, m) what items (n, m) of a kind are worth beside their kind: traits, price and quality."""
-    made = truth.catalogue
-    columns = made.traits[items].reshape(len(items), 4 * items.shape[1])  # (n, m * 4)
-    worth: np.ndarray = (
-        np.take_along_axis(tastes, columns, axis=1).reshape(*items.shape, 4).sum(axis=2)
-    )
-    worth += made.quality[items]
-    worth -= truth.people.price_sensitivity[user][:, None] * made.price_level[items]
+    """Return (n, m) utilities of items (n, m) within their kind: traits, price and quality."""
+    catalogue = truth.catalogue
+    columns = catalogue.traits[items].reshape(len(items), 4 * items.shape[1])  # (n, m * 4)
+    trait_tastes = np.take_along_axis(tastes, columns, axis=1)
+    worth: np.ndarray = trait_tastes.reshape(*items.shape, 4).sum(axis=2)
+    worth += catalogue.quality[items]
+    worth -= truth.users.price_sensitivity[user][:, None] * catalogue.price_level[items]
     return worth

@@ -1,6 +1,4 @@
-"""The words of the planted shop: an outdoor catalogue, and the grammar of its titles, descriptions,
-reviews and searches.
-"""
+"""Words of the shop: an outdoor catalogue, and templates of titles, reviews and searches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -74,22 +72,27 @@ STYLES = (
     "minimalist",
     "retro",
 )
-STYLES_OF_CONSUMABLES = 4  # the first ones; nobody calls an energy gel rugged
+STYLES_OF_CONSUMABLES = 4  # the first ones; an energy gel is not rugged
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of item; `cycle_days` says how long a consumable lasts, 0 for what does not wear out."""
+    """A kind of item."""
 
     name: str
     category: str
     price: float
+    """Mean price of the kind."""
     material: str
+    """Group of MATERIALS."""
     goes_with: tuple[str, ...]
+    """Names of kinds that are bought together with it."""
     cycle_days: int = 0
+    """Days that a consumable lasts; 0 for lasting goods."""
 
 
 def _kinds(category: str, *rows: tuple[Any, ...]) -> list[Kind]:
+    """Return the kinds of a category from rows of name, price, material, matches, cycle."""
     return [
         Kind(name, category, price, material, tuple(goes.split("+")), *cycle)
         for name, price, material, goes, *cycle in rows
@@ -205,8 +208,8 @@ MODELS = (
     "Yarrow",
 )
 
-# What a trait is worth to a person is said by the kind of sentence: NEGATIONS stand in every
-# sentence of dislike and in no other.
+# The kind of sentence says whether a user likes a trait: every sentence of dislike holds one of
+# NEGATIONS, and no other sentence does.
 NEGATIONS = ("not", "without", "never", "hardly")
 LIKES = {
     "brand": (
@@ -357,33 +360,35 @@ FEATURES = (
     "Ships in plain cardboard.",
     "Made in small batches.",
 )
-# the traits of an item, in the order of its columns
+# groups of an item's traits, in the order of its columns
 GROUPS = ("brand", "colour", "material", "style")
 
 
 def pick(options: Sequence[str], draw: float) -> str:
-    """One of the options by a draw from [0, 1)."""
+    """Return one of the options by a draw from [0, 1)."""
     return options[int(draw * len(options))]
 
 
 def article(word: str) -> str:
+    """Return the indefinite article of a word, capitalised."""
     return "An" if word[0].lower() in "aeiou" else "A"
 
 
-def _say(sentences: Sequence[str], value: str, draw: float) -> str:
+def _fill(sentences: Sequence[str], value: str, draw: float) -> str:
+    """Return one of the templates with a value filled in."""
     return pick(sentences, draw).format(v=value, A=article(value), a=article(value).lower())
 
 
 def title(kind: Kind, traits: Sequence[str], draws: Sequence[float]) -> str:
+    """Return a title from brand, colour, material and style."""
     brand, colour, material, style = traits
     model = f"{pick(MODELS, draws[0])} {1 + int(draws[1] * 9)}"
-    return (
-        f"{brand} {model} {style} {material} {kind.name},"
-        f" {colour}{' pack' if kind.cycle_days else ''}"
-    )
+    pack = " pack" if kind.cycle_days else ""
+    return f"{brand} {model} {style} {material} {kind.name}, {colour}{pack}"
 
 
 def description(kind: Kind, traits: Sequence[str], band: str, draws: Sequence[float]) -> str:
+    """Return two or three sentences on an item of a price band."""
     brand, colour, material, style = traits
     look = f"in a {colour} pack" if kind.cycle_days else f"in {colour}"
     first = f"{style.capitalize()} {kind.name} for {kind.category} by {brand}, {material}, {look}."
@@ -392,40 +397,44 @@ def description(kind: Kind, traits: Sequence[str], band: str, draws: Sequence[fl
 
 def review(
     kind: Kind,
-    said: Sequence[tuple[str, str, bool]],
+    opinions: Sequence[tuple[str, str, bool]],
     wish: tuple[str, str] | None,
     rating: int,
     price: int,
     draws: Sequence[float],
 ) -> str:
-    """A review: opener, a sentence for each of `said` (group, value, liked), a wish, a word on the
-    price (-1, 0, 1), a verdict.
+    """Return a review: opener, opinions, a wish, a word on the price, a verdict.
+
+    `opinions` are up to two of (group, value, liked), `wish` is (group, value), `price` 1 for too
+    high, -1 for low.
     """
     when = pick(WHEN, draws[2])
+    location = pick(WHERE, draws[1])
     opener = pick(OPENERS, draws[0]).format(
-        kind=kind.name, where=pick(WHERE, draws[1]), when=when, When=when.capitalize()
+        kind=kind.name, where=location, when=when, When=when.capitalize()
     )
-    middle = [
-        _say((LIKES if liked else DISLIKES)[group], value, draw)
-        for (group, value, liked), draw in zip(said, draws[3:5])
-    ]
+    middle = []
+    for (group, value, is_liked), draw in zip(opinions, draws[3:5], strict=False):
+        sentences = LIKES if is_liked else DISLIKES
+        middle.append(_fill(sentences[group], value, draw))
     if wish is not None:
-        middle.append(_say(WISHES[wish[0]], wish[1], draws[5]))
+        middle.append(_fill(WISHES[wish[0]], wish[1], draws[5]))
     if price:
         middle.append(pick(DEAR if price > 0 else CHEAP, draws[6]))
     verdict = pick(VERDICTS[rating], draws[7])
-    return " ".join([verdict, *middle, opener] if draws[8] < 0.4 else [opener, *middle, verdict])
+    sentences_in_order = [opener, *middle, verdict]
+    if draws[8] < 0.4:
+        sentences_in_order = [verdict, *middle, opener]
+    return " ".join(sentences_in_order)
 
 
 def search(kind: Kind, traits: Sequence[str], draws: Sequence[float]) -> str:
-    """What a person types who looks for a kind with two traits, the more wanted one first."""
+    """Return a search for a kind with two traits, the better liked one first."""
     return pick(SEARCHES, draws[0]).format(kind=kind.name, a=traits[0], b=traits[1]).lower()
 
 
 def attribute_names() -> np.ndarray:
-    """(A,) "group: value" of every column of tastes and item attributes: categories, kinds, brands,
-    colours, materials, styles.
-    """
+    """Return (A,) "group: value" of every column of tastes and item attributes."""
     groups = {
         "category": CATEGORIES,
         "kind": [kind.name for kind in KINDS],

@@ -14,7 +14,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
-from tailor.evaluation.explanation_text import quoted, sentence
+from tailor.evaluation.explanation_text import quote_title, sentence
 
 ITEM = "item_id"
 """The name in `Query.context` of an item to write about."""
@@ -49,8 +49,8 @@ class RecommendationText(Generator):
 
     @classmethod
     def tiny(cls) -> Self:
-        about = {"class": "RecommendationText", "recommender": {"class": "CoVisitation"}}
-        return build(about, cls)
+        described = {"class": "RecommendationText", "recommender": {"class": "CoVisitation"}}
+        return build(described, cls)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
@@ -64,11 +64,11 @@ class RecommendationText(Generator):
     def _generate(self, queries: Queries) -> list[Output]:
         named = [str(item) if item is not None else None for item in queries.context(ITEM)]
         free = np.flatnonzero([item is None for item in named])
-        asked = np.flatnonzero([item is not None for item in named])
+        bound = np.flatnonzero([item is not None for item in named])
         outputs: dict[int, Output] = {}
         for rows, candidates in (
             (free, None),
-            (asked, [Ranking((str(named[i]),), np.ones(1)) for i in asked.tolist()]),
+            (bound, [Ranking((str(named[i]),), np.ones(1)) for i in bound.tolist()]),
         ):
             part = queries.take(rows)
             lists = self.recommender_.recommend(part, 1, candidates)
@@ -92,7 +92,7 @@ class RecommendationText(Generator):
             return Output(notes=notes, details={"status": "empty"})
         reason = explanations[0]
         has_reasons = bool(reason.evidence)
-        text = quoted(reason.item_id, self.titles_)
+        text = quote_title(reason.item_id, self.titles_)
         if has_reasons:
             why = sentence(reason, self.titles_, most=self.max_reasons, verb=self.verb)
             text = f"{text}: {why}"

@@ -23,7 +23,7 @@ from tailor.bench.cards import (
     report_of,
     run_suite,
 )
-from tailor.bench.leaderboard import apart, boards
+from tailor.bench.leaderboard import boards, compare_cards
 from tailor.bench.suites import FOLDER, read_suite, split_of, suite_names
 from tailor.bench.verifying import verify
 from tailor.core.run import Run
@@ -368,9 +368,11 @@ def test_the_table_is_made_of_the_folders_alone(bench):
     assert {row.method for row in board.rows} == {"popular", "visits"} and all(
         len(row.means) == 2 for row in board.rows
     )
-    assert [(one.a, one.b, one.metric) for one in board.tests] == [
-        ("popular", "visits", "HR@5"),
-        ("popular", "visits", "NDCG@5"),
+    assert [(one.a, one.b, one.seen, one.metric) for one in board.tests] == [
+        ("popular", "visits", "removed", "HR@5"),
+        ("popular", "visits", "removed", "NDCG@5"),
+        ("popular", "visits", "kept", "HR@5"),
+        ("popular", "visits", "kept", "NDCG@5"),
     ]
     with pytest.raises(DataError, match='no card of "best"'):
         boards(cards_in(bench / "runs"), "best")
@@ -393,7 +395,7 @@ def test_two_settings_of_one_method_stand_apart(bench):
         for card in cards_in(bench / "runs")
         if card.label == "visits" and card.inputs["seed"] == 0
     ]
-    said = apart(one, two)
+    said = compare_cards(one, two)
     assert any(line.startswith("method.window: ") for line in said) and any(
         line.startswith("NDCG@5, seen removed: second - first") for line in said
     )

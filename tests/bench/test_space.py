@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from tailor.bench.space import placed, short_names, space_of, untouched
+from tailor.bench.space import apply_settings, short_names, space_of, untouched
 from tailor.core.search_space import Choices, Range
 from tailor.core.specs import build, read_pipeline
 from tailor.errors import ModelError
@@ -38,7 +38,7 @@ CoVisitation.window = { low = 1, high = 9 }
 2.history_decay = { low = 0, high = 1 }
 """.replace("low = 0,", "low = 0.1,")
     )
-    assert [(one.name, one.among, one.written) for one in found] == [
+    assert [(one.name, one.domain, one.initial) for one in found] == [
         ("depth", Range(50, 400, True), 200),
         ("kind", Choices("score", "rank"), "score"),
         ("parts.0.window", Range(1, 9), 3),
@@ -48,7 +48,7 @@ CoVisitation.window = { low = 1, high = 9 }
 
 def test_whole_ends_of_a_setting_that_takes_fractions_are_fractions():
     (one,) = space("[tune.parts.0]\nreverse = { low = 0, high = 1 }\n")
-    assert not one.among.is_whole and isinstance(one.among.low, float)
+    assert not one.domain.is_whole and isinstance(one.domain.low, float)
 
 
 def test_true_asks_for_what_the_class_declares():
@@ -108,7 +108,7 @@ def test_a_table_within_a_part_is_refused_and_at_the_top_it_leaves_the_pipeline_
 def test_values_are_put_in_their_places_and_the_rest_stays():
     about = tomllib.loads(FUSE)
     found = space_of(about)
-    made = placed(about, {"parts.0.window": 7, "parts.2.twins": 5}, found)
+    made = apply_settings(about, {"parts.0.window": 7, "parts.2.twins": 5}, found)
     assert made["parts"][0]["window"] == 7 and made["parts"][2] == {
         "class": "TwoStep",
         "first": "texts",

@@ -12,8 +12,8 @@ import pytest
 
 from tailor.bench import tune as tuning
 from tailor.bench.choose import attempt
-from tailor.bench.space import placed, space_of
-from tailor.bench.tune import LEAST, Search, some_users, tune
+from tailor.bench.space import apply_settings, space_of
+from tailor.bench.tune import LEAST, Search, sample_users, tune
 from tailor.core.run import Run
 from tailor.core.specs import build
 from tailor.data.dataset import Dataset
@@ -255,7 +255,7 @@ def test_screening_gives_up_settings_below_the_upper_third_on_a_share_of_the_use
         "tune": {"window": True, "history_decay": True, "reverse": True},
     }
     study = searched(split, tmp_path / "s", 25, about, screen=0.5)
-    few, pruned = some_users(split, 0.5, Run()), study.of_state("pruned")
+    few, pruned = sample_users(split, 0.5, Run()), study.of_state("pruned")
     assert pruned and pruned[0].number >= LEAST
     for one in study.trials:
         earlier = [
@@ -264,20 +264,20 @@ def test_screening_gives_up_settings_below_the_upper_third_on_a_share_of_the_use
         assert (one.state == "pruned") == (
             len(earlier) >= LEAST and one.screened < np.quantile(earlier, 2 / 3)
         )
-    made = build(placed(about, pruned[0].settings, space_of(about)))
+    made = build(apply_settings(about, pruned[0].settings, space_of(about)))
     assert pruned[0].screened == attempt(made, few, "NDCG@10", "removed", Run()).value
 
 
 def test_some_users_are_whole_users_chosen_by_the_seed(split, monkeypatch):
     monkeypatch.setattr(tuning, "LEAST_USERS", 1)
-    few = some_users(split, 0.5, Run())
+    few = sample_users(split, 0.5, Run())
     users = split.data.events["user_id"].to_numpy()
     dropped = set(users[few.part == DROPPED])
     assert not dropped & set(users[few.part != DROPPED]) and 10 < len(dropped) < 50
     kept = few.part != DROPPED
     assert (few.part[kept] == split.part[kept]).all()
-    assert (some_users(split, 0.5, Run()).part == few.part).all() and (
-        some_users(split, 0.5, Run(seed=1)).part != few.part
+    assert (sample_users(split, 0.5, Run()).part == few.part).all() and (
+        sample_users(split, 0.5, Run(seed=1)).part != few.part
     ).any()
 
 
@@ -295,7 +295,7 @@ def test_parts_that_are_not_searched_are_fitted_once_and_the_figures_stay(split,
     study = searched(split, tmp_path / "s", 6, about)
     assert len(fits) == 1
     for one in study.trials:
-        method = build(placed(about, one.settings, space_of(about)))
+        method = build(apply_settings(about, one.settings, space_of(about)))
         assert attempt(method, split, "NDCG@10", "removed", Run()).value == one.value
 
 

@@ -37,10 +37,10 @@ def test_a_disk_that_is_nearly_full_is_told(monkeypatch, tmp_path):
 def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     pytest.importorskip("alembic")
     from tailor.retrieval.popularity import Popularity
-    from tailor.service.batcher import digest_of
+    from tailor.service.batcher import saved_digest
     from tailor.store.engine import connect, writing
     from tailor.store.migrating import migrate
-    from tailor.store.served import add_model, serve_model
+    from tailor.store.models import add_model, serve_model
     from tailor.testing.data import tiny_data
 
     monkeypatch.chdir(tmp_path)
@@ -48,7 +48,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     migrate(engine)
     folder = Popularity().fit(tiny_data()).save(tmp_path / "model")
     with writing(engine) as connection:
-        version = add_model(connection, "shop", str(folder), digest_of(folder))
+        version = add_model(connection, "shop", str(folder), saved_digest(folder))
     assert "none put in place" in looked("--database", "shop.db")[1]["model of shop"]["found"]
     with writing(engine) as connection:
         serve_model(connection, "shop", version)
@@ -81,13 +81,13 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
 
 def test_a_damaged_store_is_not_called_well(tmp_path, monkeypatch):
     pytest.importorskip("alembic")
-    from tailor.store.engine import connect, write_over
+    from tailor.store.engine import connect, overwrite_deleted
     from tailor.store.migrating import migrate
 
     monkeypatch.chdir(tmp_path)
     engine = connect("shop.db")
     migrate(engine)
-    write_over(engine)
+    overwrite_deleted(engine)
     engine.dispose()
     whole = (tmp_path / "shop.db").read_bytes()
     half = len(whole) // 2 // 4096 * 4096

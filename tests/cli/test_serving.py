@@ -73,7 +73,7 @@ def test_a_rate_below_one_lets_somebody_pass(monkeypatch, tmp_path):
     monkeypatch.setattr(
         worker, "make_app", lambda service: seen.append(service.settings) or service.writer.close()
     )
-    monkeypatch.setattr(worker, "_log_lines", lambda: None)
+    monkeypatch.setattr(worker, "_log_json_lines", lambda: None)
     monkeypatch.setenv("TAILOR_DATABASE", str(tmp_path / "x.db"))
     monkeypatch.setenv("TAILOR_RATE", "0.3")
     worker.app()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tailor.core import costs
 from tailor.core.costs import Cost, bytes_of, estimate, resident_bytes, some_users
 from tailor.core.run import Run
 from tailor.core.specs import build, read_pipeline
@@ -58,22 +59,31 @@ def test_an_estimate_is_told_and_nothing_is_learned(pipeline):
     split = last_out(DATA)
     method = build(read_pipeline(pipeline_file(pipeline) if pipeline == "counting" else pipeline))
     cost = estimate(method, split.train, Run(), split)
-    assert (
-        0 < cost.seconds < 60 and cost.peak_bytes > 0 and not method.is_fitted and not cost.guessed
-    )
+    assert cost.seconds > 0 and cost.peak_bytes > 0 and not method.is_fitted and not cost.guessed
 
 
-def test_an_estimate_is_of_the_whole_not_of_the_slice():
+def test_an_estimate_is_of_the_whole_not_of_the_slice(monkeypatch):
     log = shop_log(users=6_000, items=2_000, events=400_000, seed=0)
     whole, tenth = (
         CoVisitation()._work_units(log),
         CoVisitation()._work_units(some_users(log, 40_000)),
     )
     assert 8 < whole / tenth < 12
+    # a clock that counts work: how busy the machine is does not matter
+    fits = []
+    fit = CoVisitation._fit
+
+    def counted(self, data, run, valid):
+        fits.append(len(data.events))
+        fit(self, data, run, valid)
+
+    monkeypatch.setattr(CoVisitation, "_fit", counted)
+    monkeypatch.setattr(costs.Stopwatch, "lap", lambda self: fits[-1] * 1e-5)
     small, large = (
         estimate(CoVisitation(), some_users(log, events)).seconds for events in (20_000, 400_000)
     )
-    assert large > 3 * small
+    assert max(fits) < 200_000, "the whole was fitted, not a slice of it"
+    assert 15 < large / small < 25
 
 
 class TwiceOver(CoVisitation):
@@ -122,11 +132,19 @@ def test_a_net_is_trained_for_seconds_and_the_deadline_bounds_what_is_told():
     method = SASRec(width=8, length=10, epochs=50, negatives=20)
     cost = estimate(method, DATA)
     assert cost.at_most and cost.seconds > 0 and not method.is_fitted
-    assert estimate(method, DATA, Run(deadline_s=0.5)).seconds < 0.5 + cost.seconds
+    # hours without the deadline, whose half second is all that is told beside a validation
+    endless = SASRec(width=8, length=10, epochs=10**7, negatives=20)
+    limited = estimate(endless, DATA, Run(deadline_s=0.5)).seconds
+    assert limited < estimate(endless, DATA).seconds / 100
     assert not estimate(
         SASRec(width=8, length=10, epochs=2, negatives=20, patience=None), DATA
     ).at_most
 
 
-def test_popularity_takes_next_to_nothing():
-    assert estimate(Popularity(), DATA).seconds < 1
+def test_what_is_small_is_fitted_once(monkeypatch):
+    fits = []
+    fit = Popularity._fit
+    monkeypatch.setattr(
+        Popularity, "_fit", lambda self, *arguments: (fits.append(self), fit(self, *arguments))
+    )
+    assert not estimate(Popularity(), DATA).guessed and len(fits) == 1

@@ -52,13 +52,13 @@ def test_one_value_is_no_choice(values):
 def test_a_declared_range_holds_the_default_and_its_class_takes_both_ends(name):
     for one in space_of({"class": name}):
         inside = (
-            one.written in one.among.values
-            if isinstance(one.among, Choices)
-            else one.among.low <= one.written <= one.among.high
+            one.initial in one.domain.values
+            if isinstance(one.domain, Choices)
+            else one.domain.low <= one.initial <= one.domain.high
         )
         assert inside, (name, one)
-        assert isinstance(one.among, Choices) or one.among.is_whole == isinstance(
-            one.written, int
+        assert isinstance(one.domain, Choices) or one.domain.is_whole == isinstance(
+            one.initial, int
         ), (name, one)
 
 

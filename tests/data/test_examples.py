@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from tailor.data.dataset import Dataset
-from tailor.data.examples import Outcome
+from tailor.data.examples import Outcome, unchosen_impressions
 from tailor.data.splits import by_ratio, by_time, last_out
 from tailor.errors import DataError
 
@@ -97,7 +97,7 @@ def test_popular_items_are_drawn_more_often():
     for by in ("popularity", "uniform"):
         items = [
             item
-            for user, _, item, label in told(Outcome("drawn", by=by).learn(data, RNG(0)))
+            for user, _, item, label in told(Outcome("drawn", drawn_by=by).learn(data, RNG(0)))
             if user == "w" and not label
         ]
         share[by] = items.count("hit") / len(items)
@@ -223,3 +223,31 @@ def test_data_that_lack_what_is_asked_say_so(log):
         Outcome("label", "stars > 3").learn(log, RNG(0))
     with pytest.raises(DataError, match="no event to go by"):
         Outcome("label", "value >= 4").learn(log.cut(np.array([False] * 6)), RNG(0))
+
+
+def test_unchosen_impressions_are_those_shown_and_never_chosen():
+    events = pl.DataFrame({"user_id": ["ann", "ann", "bob"], "item_id": ["a", "d", "b"]})
+    requests = pl.DataFrame(
+        {"request_id": ["r1", "r2", "r3"], "user_id": ["ann", "bob", "stranger"]}
+    )
+    impressions = pl.DataFrame(
+        {
+            "request_id": ["r1", "r1", "r1", "r2", "r2", "r3"],
+            "item_id": ["a", "b", "d", "a", "a", "b"],
+            "position": [1, 2, 3, 1, 2, 1],
+        }
+    )
+    tables = {"events": events, "requests": requests, "impressions": impressions}
+    data = Dataset(tables)
+    rows = unchosen_impressions(data)
+    pairs = [
+        (data.users.ids[user], data.catalogue.ids[item])
+        for user, item in zip(rows.row_ids, rows.values, strict=True)
+    ]
+    assert sorted(pairs) == [("ann", "b"), ("bob", "a")]
+    assert len(rows) == len(data.users)
+
+
+def test_without_impressions_none_are_unchosen(log):
+    rows = unchosen_impressions(Dataset({"events": log.events}))
+    assert len(rows) == len(log.users) and not len(rows.values)

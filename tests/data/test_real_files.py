@@ -92,6 +92,11 @@ def test_a_header_of_numbers_can_be_said_to_be_one(tmp_path):
     ) == ["a"]
 
 
+def test_a_header_with_a_usual_name_is_one_whatever_else_it_holds(tmp_path):
+    got = Imported(tmp_path, "user,item,20240501,881000001\nu,a,1,2\n")
+    assert got.column("881000001") == [2]
+
+
 def test_a_name_that_is_among_its_values_is_called_odd(tmp_path):
     events = "ann,x\nbob,y\nann,z\n"
     got = Imported(tmp_path, events, columns={"user_id": "ann", "item_id": "x"})
@@ -340,6 +345,18 @@ def test_folders_that_name_a_value(tmp_path):
     assert data.has_times and data.events["time_ms"].to_list() == [1704067200000, 1704153600000]
     bad = pl.read_parquet(tmp_path / "out" / "rejected.parquet")
     assert bad.select("file", "reason").rows() == [("x.csv", "no time_ms")]
+
+
+def test_a_json_file_beside_parts_is_no_part(tmp_path):
+    write(tmp_path / "log" / "a.csv", "user,item\nu,a\n")
+    write(tmp_path / "log" / "schema.json", '{"fields": []}')
+    assert import_data(tmp_path / "log", tmp_path / "out").records == {"events": 1}
+
+
+def test_dates_of_items_that_cannot_be_are_told(tmp_path):
+    items = "item_id,created\na,2014-05-01\nb,0001-01-01\n"
+    got = Imported(tmp_path, EVENTS, items=items)
+    assert any("items.created_ms lies before 1971" in note for note in got.report.notes)
 
 
 def test_whole_histories_in_a_row_are_refused(tmp_path):

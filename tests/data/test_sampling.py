@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from tailor.data.sampling import PRESETS, WindowSampler, popular_negatives, uniform_negatives
+from tailor.data.arrays import Ragged
+from tailor.data.sampling import (
+    PRESETS,
+    WindowSampler,
+    popular_negatives,
+    sample_ragged,
+    uniform_negatives,
+)
 from tailor.errors import DataError
 
 LENGTHS = np.array([5, 2, 1, 3, 0])
@@ -87,3 +94,14 @@ def test_negatives_are_different_items_or_follow_popularity():
     drawn = np.bincount(popular_negatives(counts, 9000, rng), minlength=3)
     assert drawn[0] == 0
     assert abs(drawn[2] / drawn[1] - 8) < 0.8
+
+
+def test_values_of_ragged_rows_are_drawn_evenly_and_from_their_own_row():
+    rows = Ragged.of([[3, 5], [], [7, 8, 9, 9]])
+    drawn = sample_ragged(rows, 6_000, np.random.default_rng(0))
+    assert drawn.shape == (3, 6_000)
+    assert (drawn[1] == -1).all()
+    assert set(drawn[0].tolist()) == {3, 5}
+    counts = [int((drawn[2] == item).sum()) for item in (7, 8, 9)]
+    assert sum(counts) == 6_000
+    assert chisquare(counts, [1_500, 1_500, 3_000]).pvalue > 1e-3

@@ -10,7 +10,7 @@ import pytest
 from tailor.core.run import Run
 from tailor.data.splits import by_ratio, last_out
 from tailor.errors import DataError
-from tailor.evaluation.comparing import compare, joined, over_seeds
+from tailor.evaluation.comparing import compare, join_reports, over_seeds
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import Report, Result
 from tailor.retrieval.covisitation import CoVisitation
@@ -34,7 +34,7 @@ def planted(values: dict[str, np.ndarray], users: list[str] | None = None) -> Re
 def test_runs_made_one_by_one_are_compared_as_if_made_together():
     methods = {"a": Popularity().fit(SPLIT.train), "b": CoVisitation().fit(SPLIT.train)}
     together = evaluate(methods, SPLIT)
-    apart = joined([evaluate({name: one}, SPLIT) for name, one in methods.items()])
+    apart = join_reports([evaluate({name: one}, SPLIT) for name, one in methods.items()])
     assert compare(apart, "a") == compare(together, "a")
     assert apart.interval == together.interval and apart.strata_interval == together.strata_interval
 
@@ -53,11 +53,11 @@ def test_runs_of_other_users_splits_parts_or_metrics_are_refused():
         (evaluate({"a": fitted}, SPLIT), 'two reports hold a method "a"'),
     ):
         with pytest.raises(DataError, match=says):
-            joined([report, second])
+            join_reports([report, second])
     with pytest.raises(DataError, match=r"different users \(160 of them are in one only"):
-        joined([planted_like(report), fewer])
+        join_reports([planted_like(report), fewer])
     with pytest.raises(DataError, match="no report"):
-        joined([])
+        join_reports([])
 
 
 def planted_like(report: Report) -> Report:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailor.data.nouns import Evidence, Explanation
-from tailor.evaluation.explanation_text import LONGEST, cleaned, sentence
+from tailor.evaluation.explanation_text import LONGEST, clean_title, sentence
 from tailor.evaluation.explanations import Counterfactual
 
 TITLES = {"a": "Kettle", "b": "Tent", "c": 'The "big" {lamp} %s'}
@@ -126,7 +126,7 @@ def test_the_verb_and_the_number_of_names_can_be_chosen():
     ],
 )
 def test_titles_are_cleaned(title, clean):
-    assert cleaned(title) == clean
+    assert clean_title(title) == clean
 
 
 def test_a_title_of_nothing_but_control_characters_gives_way_to_the_id():

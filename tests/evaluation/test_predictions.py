@@ -8,7 +8,7 @@ from tailor.core.run import Run
 from tailor.data.examples import Outcome
 from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.predictions import drawn_aucs, evaluate_predictions
+from tailor.evaluation.predictions import bootstrap_aucs, evaluate_predictions
 from tailor.evaluation.protocol import compare
 from tailor.evaluation.report import GIVEN
 from tailor.ranking.factorization_machine import FactorizationMachine
@@ -35,11 +35,11 @@ def fitted(split):
 def test_figures_are_those_of_an_independent_program(split, fitted):
     judged = evaluate_predictions(fitted, split)
     assert len(judged.labels) == (split.part == 2).sum()
-    for name, said in judged.said.items():
-        assert judged.of_all(name, "AUC") == pytest.approx(
+    for name, said in judged.probabilities.items():
+        assert judged.overall(name, "AUC") == pytest.approx(
             roc_auc_score(judged.labels, said), abs=1e-12
         )
-        assert judged.of_all(name, "log_loss") == pytest.approx(
+        assert judged.overall(name, "log_loss") == pytest.approx(
             log_loss(judged.labels, said), abs=1e-9
         )
         rows = judged.users == 3
@@ -61,7 +61,7 @@ def test_drawn_aucs_are_those_of_the_rows_drawn():
     scores = [np.round(rng.random(60), 1), rng.random(60)]  # the first has ties
     from tailor.evaluation.significance import draw_counts
 
-    drawn = drawn_aucs(labels, users, scores, draws=40, seed=3)
+    drawn = bootstrap_aucs(labels, users, scores, draws=40, seed=3)
     counts = np.concatenate(list(draw_counts(12, 40, 3, None)))
     for draw in range(40):
         times = counts[draw][users].astype(int)
@@ -78,13 +78,14 @@ def test_a_method_is_no_better_than_itself_and_a_good_one_better_than_noise(spli
     same, better = judged.auc_differences("LR")
     assert (same.difference, same.low, same.high) == (0, 0, 0) and same.p == 1
     assert (
-        better.difference == pytest.approx(judged.of_all("FM", "AUC") - judged.of_all("LR", "AUC"))
+        better.difference
+        == pytest.approx(judged.overall("FM", "AUC") - judged.overall("LR", "AUC"))
         and better.low <= better.difference <= better.high
     )
     found = {one.b: one for one in compare(judged.report, "LR", ["log loss"], seen=GIVEN)}
     assert found["same"].p == 1 and found["FM"].difference < 0
     low, high = judged.auc_interval("LR")
-    assert low < judged.of_all("LR", "AUC") < high
+    assert low < judged.overall("LR", "AUC") < high
 
 
 def test_false_alarms_are_as_many_as_stated():
@@ -95,7 +96,7 @@ def test_false_alarms_are_as_many_as_stated():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         labels, users = rng.integers(0, 2, 300).astype(float), rng.integers(0, 50, 300)
-        drawn = drawn_aucs(
+        drawn = bootstrap_aucs(
             labels, users, [rng.normal(labels), rng.normal(labels)], draws=200, seed=seed
         )
         apart = drawn[:, 1] - drawn[:, 0]
@@ -110,7 +111,7 @@ def test_methods_that_predict_different_things_are_not_compared(split, fitted):
     judged = evaluate_predictions(
         {"LR": fitted["LR"], "drawn": drawn}, split, outcome=Outcome(**LIKED)
     )
-    assert set(judged.said) == {"LR", "drawn"}
+    assert set(judged.probabilities) == {"LR", "drawn"}
 
 
 def test_a_method_that_saw_its_targets_is_refused(split):
@@ -129,6 +130,6 @@ def test_drawn_items_are_the_same_for_all_and_told(split):
     judged = evaluate_predictions({"one": one, "other": other}, ratio)
     again = evaluate_predictions({"other": other}, ratio)
     assert (judged.labels == again.labels).all() and np.allclose(
-        judged.said["other"], again.said["other"]
+        judged.probabilities["other"], again.probabilities["other"]
     )
     assert "never chosen" in judged.report.ranked

@@ -16,6 +16,7 @@ from tailor.data.splits import by_ratio, by_time, inner_cut, last_out, new_users
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError, NotFittedError
 from tailor.evaluation.protocol import compare, evaluate
+from tailor.metrics.ranking import PER_USER
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
@@ -449,6 +450,56 @@ def test_a_comparison_is_paired_and_corrected():
         and one.is_significant == (one.p_holm < 0.05)
     )
     assert compare(report, "popular", ["HR@10"], "kept")[0].seen == "kept"
+
+
+def test_both_treatments_of_seen_items_are_compared_and_corrected_together():
+    report = evaluate(
+        {"popular": Popularity().fit(SPLIT.train), "co": CoVisitation().fit(SPLIT.train)}, SPLIT
+    )
+    both = compare(report, "popular", seen=("removed", "kept"))
+    assert [(one.seen, one.metric) for one in both] == [
+        ("removed", "HR@10"),
+        ("removed", "NDCG@10"),
+        ("kept", "HR@10"),
+        ("kept", "NDCG@10"),
+    ]
+    for one in both:
+        alone = next(
+            other
+            for other in compare(report, "popular", seen=one.seen)
+            if other.metric == one.metric
+        )
+        assert one.difference == alone.difference and one.p_holm >= alone.p_holm
+    with pytest.raises(DataError, match="seen"):
+        compare(report, "popular", seen=())
+
+
+@dataclass(eq=False)
+class AsksFor(Popularity):
+    """Remembers how many items it was asked for."""
+
+    def _recommend(self, queries, k, candidates):
+        ASKED_FOR.append(k)
+        return super()._recommend(queries, k, candidates)
+
+
+ASKED_FOR: list[int] = []
+
+
+def test_no_more_items_are_asked_for_than_there_are():
+    ASKED_FOR.clear()
+    method = AsksFor().fit(SPLIT.train)
+    deep = evaluate(method, SPLIT, k=(10, 10**30), metrics=tuple(PER_USER))
+    assert set(ASKED_FOR) == {len(SPLIT.data.catalogue)}
+    whole = evaluate(method, SPLIT, k=(10, len(SPLIT.data.catalogue)), metrics=("HR", "NDCG"))
+    for seen in ("removed", "kept"):
+        for metric in ("HR", "NDCG"):
+            assert deep.mean("AsksFor", f"{metric}@10", seen) == whole.mean(
+                "AsksFor", f"{metric}@10", seen
+            )
+            assert deep.mean("AsksFor", f"{metric}@{10**30}", seen) == pytest.approx(
+                whole.mean("AsksFor", f"{metric}@{len(SPLIT.data.catalogue)}", seen)
+            )
 
 
 def test_a_method_against_itself_differs_in_nothing():

@@ -12,7 +12,7 @@ from tailor.core.methods import Query
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Ranking
 from tailor.errors import DataError
-from tailor.evaluation.relevance import Judged, evaluate_judged
+from tailor.evaluation.relevance import JudgedCollection, evaluate_judged
 from tailor.evaluation.report import GIVEN
 from tailor.reranking.as_given import AsGiven
 from tailor.retrieval.text_match import TextMatch
@@ -60,7 +60,7 @@ def values(report, method, metric):
 
 
 def test_figures_are_those_worked_out_by_hand(data):
-    judged = Judged(data, "candidates")
+    judged = JudgedCollection(data, "candidates")
     report = evaluate_judged(
         {"given": AsGiven().fit(data)}, judged, (3,), ("NDCG", "MRR", "recall")
     )
@@ -81,20 +81,22 @@ def test_figures_are_those_worked_out_by_hand(data):
 def test_only_items_of_the_own_group_are_answered(data):
     method = TextMatch().fit(data)
     both = (
-        evaluate_judged({"all": method}, Judged(data), (4,), ("recall",)),
-        evaluate_judged({"own": method}, Judged(data, "shelf"), (4,), ("recall",)),
+        evaluate_judged({"all": method}, JudgedCollection(data), (4,), ("recall",)),
+        evaluate_judged({"own": method}, JudgedCollection(data, "shelf"), (4,), ("recall",)),
     )
     assert values(both[0], "all", "recall@4") == [1.0, 0.5] and values(
         both[1], "own", "recall@4"
     ) == [1.0, 0.5]
-    lists = method.recommend([Query(text="red tent")], 4, [Judged(data, "shelf").candidates[0]])[0]
+    lists = method.recommend(
+        [Query(text="red tent")], 4, [JudgedCollection(data, "shelf").candidates[0]]
+    )[0]
     assert set(lists.ids) == {"d1", "d2"}, "d4 is red too, and on another shelf"
 
 
 def test_grades_may_count_as_one_and_queries_may_be_chosen(data):
     report = evaluate_judged(
         {"given": AsGiven().fit(data)},
-        Judged(data, "candidates", "kind = 'easy'", binary=True),
+        JudgedCollection(data, "candidates", "kind = 'easy'", binary=True),
         (3,),
         ("NDCG",),
     )
@@ -103,7 +105,7 @@ def test_grades_may_count_as_one_and_queries_may_be_chosen(data):
         [(1 / math.log2(3) + 0.5) / (1 + 1 / math.log2(3))]
     )
     with pytest.raises(DataError, match="no query with a judgement above 0 where"):
-        _ = Judged(data, only="kind = 'odd'").asked
+        _ = JudgedCollection(data, only="kind = 'odd'").queries
 
 
 def test_every_setting_and_grade_has_its_own_hash(data):
@@ -117,11 +119,11 @@ def test_every_setting_and_grade_has_its_own_hash(data):
     hashes = {
         one.hash
         for one in (
-            Judged(data),
-            Judged(data, "candidates"),
-            Judged(data, only="kind = 'easy'"),
-            Judged(data, binary=True),
-            Judged(other),
+            JudgedCollection(data),
+            JudgedCollection(data, "candidates"),
+            JudgedCollection(data, only="kind = 'easy'"),
+            JudgedCollection(data, binary=True),
+            JudgedCollection(other),
         )
     }
     assert len(hashes) == 5
@@ -129,18 +131,20 @@ def test_every_setting_and_grade_has_its_own_hash(data):
 
 def test_what_is_not_there_is_named(data):
     with pytest.raises(DataError, match="no table candidates"):
-        Judged(
+        JudgedCollection(
             Dataset(
                 {name: frame for name, frame in data.tables.items() if name != "candidates"}, "x"
             ),
             "candidates",
         )
     with pytest.raises(DataError, match='among is "floor"'):
-        Judged(data, "floor")
+        JudgedCollection(data, "floor")
     with pytest.raises(DataError, match="k is"):
-        evaluate_judged({"given": AsGiven().fit(data)}, Judged(data, "candidates"), ())
+        evaluate_judged({"given": AsGiven().fit(data)}, JudgedCollection(data, "candidates"), ())
     with pytest.raises(DataError, match="Did you mean"):
-        evaluate_judged({"given": AsGiven().fit(data)}, Judged(data, "candidates"), (3,), ("NDGC",))
+        evaluate_judged(
+            {"given": AsGiven().fit(data)}, JudgedCollection(data, "candidates"), (3,), ("NDGC",)
+        )
 
 
 def test_the_given_order_stays_and_what_is_excluded_goes(data):

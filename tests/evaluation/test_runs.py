@@ -9,8 +9,8 @@ import pytest
 from tailor.data.dataset import Dataset
 from tailor.data.splits import TEST, TRAIN, by_time, cold_start, last_out, new_items
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.protocol import compare, evaluate, joined
-from tailor.evaluation.runs import Candidates, GivenLists, candidates_of, only_new_items, sampled
+from tailor.evaluation.protocol import compare, evaluate, join_reports
+from tailor.evaluation.runs import Candidates, ExternalRun, candidates_of, only_new_items, sampled
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.text_neighbours import TextNeighbours
@@ -47,7 +47,7 @@ def test_ids_of_digits_stay_the_strings_they_are(tmp_path, ending, mark):
             )
         )
     )
-    assert GivenLists.read(file).table.rows() == [
+    assert ExternalRun.read(file).table.rows() == [
         ("01", "007", 2.0),
         ("01", "1.0", 1.0),
         ("1", "7", 0.5),
@@ -71,7 +71,7 @@ def test_lists_from_a_file_get_the_figures_of_the_method_that_made_them(tmp_path
             ".parquet": table.write_parquet,
         }[ending](path)
     report = evaluate(
-        {"method": method, "lists": GivenLists.read(path)}, SPLIT, metrics=("HR", "NDCG", "MAP")
+        {"method": method, "lists": ExternalRun.read(path)}, SPLIT, metrics=("HR", "NDCG", "MAP")
     )
     for seen in ("removed", "kept"):
         for metric in report.metrics:
@@ -97,7 +97,7 @@ def test_tied_scores_are_ordered_by_a_hash_and_not_by_the_file():
         }
     )
     one, two = (
-        evaluate({"x": GivenLists(table)}, SPLIT, k=(1,)) for table in (ties, ties.reverse())
+        evaluate({"x": ExternalRun(table)}, SPLIT, k=(1,)) for table in (ties, ties.reverse())
     )
     assert np.array_equal(
         one.results["x", "kept"].per_user["HR@1"], two.results["x", "kept"].per_user["HR@1"]
@@ -108,17 +108,17 @@ def test_users_without_a_list_are_misses_and_unknown_items_are_too():
     users, (_, targets) = SPLIT.queries("test")[0].user_ids, SPLIT.queries("test")
     wanted = DATA.catalogue.named(targets.values)
     lists = {user: ["no such item", wanted[at]] for at, user in enumerate(users) if at % 2}
-    report = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(2,), seen=("kept",))
+    report = evaluate({"x": ExternalRun.of(lists)}, SPLIT, k=(2,), seen=("kept",))
     assert (
         report.mean("x", "HR@2", "kept") == 0.5
         and report.results["x", "kept"].lists["empty"] == 0.5
     )
     # an item that the split does not know keeps its place: what follows it must not be judged as if
     # it had been shown higher
-    first = evaluate({"x": GivenLists.of(lists)}, SPLIT, k=(1, 2), metrics=("HR", "MRR"))
+    first = evaluate({"x": ExternalRun.of(lists)}, SPLIT, k=(1, 2), metrics=("HR", "MRR"))
     assert first.mean("x", "HR@1", "kept") == 0 and first.mean("x", "MRR@2", "kept") == 0.25
     with pytest.raises(DataError, match="none of the users and items"):
-        evaluate({"x": GivenLists.of({users[0]: ["no such item"]})}, SPLIT)
+        evaluate({"x": ExternalRun.of({users[0]: ["no such item"]})}, SPLIT)
 
 
 def test_seen_items_leave_their_place_to_what_follows_also_behind_unknown_ones():
@@ -128,7 +128,7 @@ def test_seen_items_leave_their_place_to_what_follows_also_behind_unknown_ones()
         DATA.catalogue.named(targets[3])[0],
     )
     report = evaluate(
-        {"x": GivenLists.of({queries.user_ids[3]: ["no such item", seen, wanted]})},
+        {"x": ExternalRun.of({queries.user_ids[3]: ["no such item", seen, wanted]})},
         SPLIT,
         k=(3,),
         metrics=("MRR",),
@@ -154,7 +154,7 @@ BAD = [
     ({"user_id": ["u", None], "item_id": ["a", "b"], "score": [1.0, 1.0]}, "1 rows have no user"),
     (
         {"user_id": ["u", "u"], "item_id": ["a", "a"], "score": [1.0, 2.0]},
-        "an item stands in a list once",
+        "a list holds an item once",
     ),
 ]
 
@@ -162,7 +162,7 @@ BAD = [
 @pytest.mark.parametrize(("columns", "says"), BAD)
 def test_bad_lists_are_refused(columns, says):
     with pytest.raises(DataError, match=says.replace(".", r"\.")):
-        GivenLists(pl.DataFrame(columns))
+        ExternalRun(pl.DataFrame(columns))
 
 
 @pytest.mark.parametrize(
@@ -178,15 +178,15 @@ def test_bad_lists_are_refused(columns, says):
 def test_bad_files_are_named(tmp_path, name, content, says):
     (tmp_path / name).write_text(content)
     with pytest.raises(DataError, match=says) as error:
-        GivenLists.read(tmp_path / name)
+        ExternalRun.read(tmp_path / name)
     assert str(error.value).count(str(tmp_path / name)) == 1
     with pytest.raises(DataError, match="is no file"):
-        GivenLists.read(tmp_path / "absent.csv")
+        ExternalRun.read(tmp_path / "absent.csv")
 
 
 def test_lists_of_other_users_are_no_misses():
     with pytest.raises(DataError, match='begin with user "stranger"'):
-        evaluate({"x": GivenLists.of({"stranger": ["thing-001"]})}, SPLIT)
+        evaluate({"x": ExternalRun.of({"stranger": ["thing-001"]})}, SPLIT)
 
 
 # --- candidates
@@ -242,7 +242,7 @@ def test_sampled_figures_are_never_put_beside_full_ranking():
         DataError,
         match=r"different candidates \(the whole catalogue and 9 negatives drawn by uniform\)",
     ):
-        joined([full, few])
+        join_reports([full, few])
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_candidates_by_file_and_by_table():
     ]
     table = pl.DataFrame(rows, schema=["query_id", "item_id"], orient="row").with_columns(rank=1)
     by_table = candidates_of(Dataset({**DATA.tables, "candidates": table}), SPLIT)
-    by_file = candidates_of(GivenLists.of(dict(zip(queries.user_ids, ids, strict=True))), SPLIT)
+    by_file = candidates_of(ExternalRun.of(dict(zip(queries.user_ids, ids, strict=True))), SPLIT)
     assert np.array_equal(by_table.rows.values, by_file.rows.values)
     method = Popularity().fit(SPLIT.train)
     report = evaluate({"x": method}, SPLIT, k=(5,), candidates=by_table, seen=("kept",))
@@ -279,14 +279,14 @@ def test_candidates_by_file_and_by_table():
             {"x": method},
             SPLIT,
             candidates=candidates_of(
-                GivenLists.of(dict(list(zip(queries.user_ids, ids, strict=True))[:-1])), SPLIT
+                ExternalRun.of(dict(list(zip(queries.user_ids, ids, strict=True))[:-1])), SPLIT
             ),
         )
     with pytest.raises(DataError, match="no table of candidates"):
         candidates_of(DATA, SPLIT)
     with pytest.raises(DataError, match="cannot be restricted"):
         evaluate(
-            {"x": GivenLists.of({queries.user_ids[0]: ["thing-001"]})}, SPLIT, candidates=by_table
+            {"x": ExternalRun.of({queries.user_ids[0]: ["thing-001"]})}, SPLIT, candidates=by_table
         )
 
 

@@ -12,8 +12,11 @@ from tailor.evaluation.significance import (
     bootstrap_over_seeds,
     detectable,
     holm,
+    mean_interval,
     paired_test,
     paired_tests,
+    split_test,
+    welch_test,
     wilson,
 )
 
@@ -271,3 +274,32 @@ def test_values_without_bound_are_refused():
             paired_tests(values)
     with pytest.raises(DataError, match="6 of 5"):
         wilson(6, 5)
+
+
+class TestExperiments:
+    def test_welch_is_that_of_scipy(self):
+        rng = np.random.default_rng(0)
+        control = rng.normal(0, 1, 40)
+        treatment = rng.normal(0.5, 2, 60)
+        test = welch_test(control, treatment)
+        expected = stats.ttest_ind(treatment, control, equal_var=False)
+        assert test.p == pytest.approx(expected.pvalue)
+        assert test.difference == pytest.approx(treatment.mean() - control.mean())
+        assert test.low < test.difference < test.high
+
+    def test_equal_values_are_no_significant_difference(self):
+        # the means of 103 and of 97 thirds differ in their last digit
+        test = welch_test(np.full(103, 1 / 3), np.full(97, 1 / 3))
+        assert test == (0.0, 0.0, 0.0, 1.0)
+        assert welch_test(np.full(40, 0.5), np.full(40, 0.25)) == (-0.25, -0.25, -0.25, 0.0)
+
+    def test_the_interval_of_a_mean_is_that_of_the_textbook(self):
+        low, high = mean_interval(np.array([1.0, 2.0, 3.0]))
+        # t(.975, 2) = 4.3027, standard error 1 / sqrt(3)
+        assert (low, high) == pytest.approx((2 - 2.4842, 2 + 2.4842), abs=1e-3)
+
+    def test_a_broken_split_is_seen(self):
+        assert split_test(np.array([50, 50]), np.array([1, 1])) == 1.0
+        assert split_test(np.array([0, 0]), np.array([0.5, 0.5])) == 1.0
+        assert split_test(np.array([600, 400]), np.array([0.5, 0.5])) < 0.001
+        assert split_test(np.array([600, 400]), np.array([3, 2])) == 1.0

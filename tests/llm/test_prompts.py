@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tailor.data.nouns import Profile
+from tailor.data.nouns import Fact, Profile
 from tailor.errors import ModelError
 from tailor.llm.fencing import CLOSE, OPEN, commands, fenced
 from tailor.llm.parsing import read_order
@@ -167,7 +167,7 @@ def test_histories_and_profiles_in_words():
     with pytest.raises(ModelError, match="2 titles and 1 values"):
         history_lines(["a", "b"], [1])
     assert profile_text(None) == profile_text(Profile("u")) == "nothing is known about this person"
-    assert profile_text(Profile("u", "Camps.", ("has a dog",))) == "Camps. has a dog"
+    assert profile_text(Profile("u", "Camps.", (Fact("has a dog"),))) == "Camps. has a dog"
 
 
 @pytest.mark.parametrize(

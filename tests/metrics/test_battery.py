@@ -23,7 +23,7 @@ def case(users: int, seed: int = 0):
 def test_shards_and_threads_change_nothing(monkeypatch):
     rows, offsets, targets = case(300)
     whole = per_user(rows, offsets, targets, (5, 20), list(PER_USER), threads=1)
-    monkeypatch.setattr(battery, "SHARD_PLACES", 7 * 20)
+    monkeypatch.setattr(battery, "SHARD_POSITIONS", 7 * 20)
     for name, values in per_user(
         rows, offsets, targets, (5, 20), list(PER_USER), threads=3
     ).items():

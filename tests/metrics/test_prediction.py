@@ -92,7 +92,7 @@ def test_grouped_auc_is_the_weighted_mean_of_each_group_s(seed):
     assert found.value == pytest.approx(
         sum(a * n for a, n in pairs) / sum(n for _, n in pairs), abs=1e-9
     )
-    assert (found.kept, found.left_out) == (len(pairs), len(np.unique(groups)) - len(pairs))
+    assert (found.included, found.left_out) == (len(pairs), len(np.unique(groups)) - len(pairs))
 
 
 def test_normalised_entropy_of_the_share_is_1():

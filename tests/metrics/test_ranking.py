@@ -247,11 +247,11 @@ def test_items_that_share_every_slot_are_still_told_apart():
     """Rows a multiple of 2^32 / 2^bits apart after hashing: the plan's worst case, made by
     searching for a slot shared by many.
     """
-    from tailor.metrics.ranking import ROOM, _hashed
+    from tailor.metrics.ranking import SLOTS_PER_ITEM, _hash_rows
 
     rows = np.arange(200_000, dtype=np.int32)
-    bits = (ROOM * 20 - 1).bit_length()
-    same = rows[_hashed(rows, bits) == _hashed(rows[:1], bits)[0]][:40]
+    bits = (SLOTS_PER_ITEM * 20 - 1).bit_length()
+    same = rows[_hash_rows(rows, bits) == _hash_rows(rows[:1], bits)[0]][:40]
     assert len(same) == 40
     found_at, _ = found([same.tolist()], [same[::2].tolist()])
     assert found_at[0].tolist() == [True, False] * 20

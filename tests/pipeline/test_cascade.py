@@ -38,7 +38,7 @@ class Reranker(ScoringRecommender):
     place.
     """
 
-    uses_lists: ClassVar[bool] = True
+    trains_on_candidates: ClassVar[bool] = True
 
     def _fit(self, data, run, valid):
         FITS.append(("second", data))

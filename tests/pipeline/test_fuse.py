@@ -255,6 +255,26 @@ def test_without_validation_an_inner_cut_is_learned_on_and_everything_refitted()
     assert method.trained_on_ == split.train.provenance == method.parts_[0].trained_on_
 
 
+def test_the_report_holds_those_of_the_parts():
+    """A net's training is told wherever the net stands in a pipeline, on the model card too."""
+    from tailor.core.saving import _card
+    from tailor.pipeline.cascade import Cascade
+    from tailor.pipeline.fallback import Fallback
+    from tailor.pipeline.filter import Filter
+
+    fused = Fuse([EASE(), Fallback([EASE(), Popularity()]), EASE()])
+    method = Filter(Fallback([Cascade(fused, Popularity()), Popularity()])).fit(tiny_data())
+    reports = method.fit_report_["Fallback"]["Cascade"]["Fuse"]["parts"]
+    assert reports["EASE 1"] == reports["EASE 2"] == EASE().fit(tiny_data()).fit_report_
+    assert (
+        reports["Fallback"]["EASE"]
+        and "weights" in method.fit_report_["Fallback"]["Cascade"]["Fuse"]
+    )
+    twice = Fallback([EASE(), EASE(l2=1.0), Popularity()]).fit(tiny_data())
+    assert list(twice.fit_report_) == ["EASE 1", "EASE 2", "Popularity"]
+    assert '"items_used"' in _card(method, False)
+
+
 def test_learning_weights_is_the_same_each_time():
     split = last_out(tiny_data(users=80))
     a, b = (Fuse(PARTS).fit(split.train, Run(seed=4)).weights_ for _ in range(2))

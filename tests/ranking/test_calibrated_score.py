@@ -46,11 +46,11 @@ def test_who_knows_what_comes_next_is_right_and_says_how_sure(split):
         },
         split,
     )
-    assert found.of_all("knows", "AUC") > 0.95
-    assert 0.4 < found.of_all("guesses", "AUC") < 0.65
-    assert found.of_all("knows", "ECE") < 0.06
-    assert found.of_all("knows", "log_loss") < 0.3  # ln 2 is .69
-    assert found.of_all("guesses", "log_loss") == pytest.approx(np.log(2), abs=0.03)
+    assert found.overall("knows", "AUC") > 0.95
+    assert 0.4 < found.overall("guesses", "AUC") < 0.65
+    assert found.overall("knows", "ECE") < 0.06
+    assert found.overall("knows", "log_loss") < 0.3  # ln 2 is .69
+    assert found.overall("guesses", "log_loss") == pytest.approx(np.log(2), abs=0.03)
 
 
 def test_of_a_fitted_recommender_it_is_the_same(split):

@@ -12,13 +12,13 @@ from store.databases import engine, postgres, url  # noqa: F401
 from tailor.data.splits import last_out
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.service.app import make_app
-from tailor.service.batcher import digest_of
+from tailor.service.batcher import saved_digest
 from tailor.service.state import Service, Settings
 from tailor.store import keys
 from tailor.store.engine import connect, writing
 from tailor.store.loading import load_dataset
 from tailor.store.migrating import migrate
-from tailor.store.served import add_model, serve_model
+from tailor.store.models import add_model, serve_model
 from tailor.worlds.shop import shop
 
 SHOP = shop(users=60, items=40, seed=1).data
@@ -64,7 +64,7 @@ def service(url: str, models: dict[str, Path]) -> Iterator[Service]:  # noqa: F8
         serve_model(
             connection,
             "shop",
-            add_model(connection, "shop", str(models["one"]), digest_of(models["one"])),
+            add_model(connection, "shop", str(models["one"]), saved_digest(models["one"])),
         )
     yield Service(made, Settings(models["one"].parents[1], body_bytes=200_000))
     made.dispose()
@@ -83,7 +83,7 @@ def take_away(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine, "raw_connection", gone, raising=False)
 
 
-def until(holds: Callable[[], bool], wait_s: float = 3.0) -> None:
+def until(holds: Callable[[], bool], wait_s: float = 60.0) -> None:
     end = time.monotonic() + wait_s
     while not holds():
         assert time.monotonic() < end

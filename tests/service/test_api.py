@@ -18,11 +18,11 @@ from service.served_shop import SHOP, Client, key, take_away, until
 
 from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
-from tailor.service.batcher import Asker
-from tailor.service.fast_path import Direct
-from tailor.service.middleware import Lines, Rates
+from tailor.service.batcher import Batcher
+from tailor.service.fast_path import FastPath
+from tailor.service.middleware import JsonLines, RateLimiter
 from tailor.service.state import Service
-from tailor.store import people, subjects
+from tailor.store import subjects, users
 from tailor.store.encryption import Seal
 from tailor.store.engine import writing
 
@@ -289,12 +289,12 @@ def test_a_moment_in_seconds_is_not_taken_for_one_in_1970(client):
         events=[
             event("s", time_ms=now),
             event("m", time_ms=1000 * now),
-            event("old", time_ms=1_000),
+            event("old", time_ms=957_000_000),
         ],
     )
-    assert answer["accepted"] == 2 and [
+    assert answer["accepted"] == 1 and [
         (one["index"], one["field"]) for one in answer["rejected"]
-    ] == [(0, "time_ms")]
+    ] == [(0, "time_ms"), (2, "time_ms")]
     assert "milliseconds" in answer["rejected"][0]["problem"]
 
 
@@ -365,7 +365,7 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
 
     goes_on = threading.Event()
     client.portal.call(threads, 1)
-    waits = service.writer.later(lambda connection: goes_on.wait(10))
+    waits = service.writer.later(lambda connection: goes_on.wait(60))
     sender = threading.Thread(
         target=client.post, args=("/v1/events",), kwargs={"json": {"events": [event("e")]}}
     )
@@ -373,13 +373,13 @@ def test_the_process_says_that_it_is_there_while_every_thread_waits(client, serv
     until(service.writer.waiting)
     health = threading.Thread(target=lambda: [client.get(path) for path in ("/health", "/metrics")])
     health.start()
-    health.join(3)
+    health.join(30)
     answered = not health.is_alive()
     goes_on.set()
     for one in (sender, health):
         one.join()
     client.portal.call(threads, 40)
-    assert answered and waits.result(1)
+    assert answered and waits.result(30)
 
 
 def test_a_body_that_is_too_large_is_refused_however_it_is_sent(client):
@@ -438,7 +438,7 @@ def test_a_key_may_what_its_role_says_and_nothing_without_one(service, client):
 
 
 def test_a_bucket_of_requests_empties_and_fills():
-    rates = Rates(rate=10, burst=3)
+    rates = RateLimiter(rate=10, burst=3)
     assert [rates.take(("t", "a")) for _ in range(3)] == [0, 0, 0]
     assert 0 < rates.take(("t", "a")) <= 0.1 and rates.take(("t", "b")) == 0
 
@@ -524,7 +524,7 @@ def random_calls(service, client, calls):
 def test_a_person_can_see_take_and_erase_everything(client, service):
     client.ask(f"/v1/users/{USER}", method="PUT", more={"country": "NO"})
     client.ask("/v1/recommendations", user_id=USER, request_id="r-1")
-    service.served._write()
+    service.list_log._write()
     stores = client.get(f"/v1/users/{USER}/data").json()["stores"]
     assert (
         stores["requests"][0]["request_id"] == "r-1"
@@ -539,8 +539,8 @@ def test_a_person_can_see_take_and_erase_everything(client, service):
         and receipt["rows"]["memory"] >= 2
         and not any(receipt["scanned"].values())
     )
-    assert people.receipt_holds(receipt, client.get("/v1/receipts/key").json()["public_key"])
-    service.served._write()
+    assert users.receipt_holds(receipt, client.get("/v1/receipts/key").json()["public_key"])
+    service.list_log._write()
     assert not any(client.get(f"/v1/users/{USER}/data").json()["stores"].values())
     assert client.ask("/v1/recommendations", user_id=USER)["notes"][0].startswith(
         "nothing is known"
@@ -551,12 +551,12 @@ def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(clien
     def locked(_):
         raise sa.exc.OperationalError("PRAGMA", None, Exception("database is locked"))
 
-    monkeypatch.setattr("tailor.service.ingest.write_over", locked)
+    monkeypatch.setattr("tailor.service.ingest.overwrite_deleted", locked)
     assert client.ask(f"/v1/users/{USER}/data", method="DELETE")["rows"]["events"]
 
 
 def test_who_was_erased_does_not_come_back_with_what_is_sent_again(client):
-    sent = [event("again", "eve", time_ms=5), event("other", "bob")]
+    sent = [event("again", "eve", time_ms=10**12), event("other", "bob")]
     client.ask("/v1/events", events=sent)
     client.ask("/v1/users/eve/data", method="DELETE")
     assert client.ask("/v1/events", events=sent) == {
@@ -609,7 +609,7 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
             client.post("/v1/recommendations", json={"user_id": USER, "explain": True}).status_code
             == 500
         )
-    lines = "\n".join(Lines().format(record) for record in caplog.records)
+    lines = "\n".join(JsonLines().format(record) for record in caplog.records)
     assert (
         log.name in {record.name.split(".")[0] for record in caplog.records}
         and '"route": "/v1/search"' in lines
@@ -689,14 +689,13 @@ def test_who_has_no_model_does_not_wait_while_another_s_is_loaded(service, clien
     """Each who waited would hold a thread, and the threads are everybody's."""
     empty = Client(client.app, key(service, "admin", "empty"))
     with service.model_registry._loading:
-        began = time.monotonic()
+        # whoever waited for the lock here would wait for ever
         for path, body, status in (
             ("/v1/recommendations", {}, 503),
             ("/v1/similar", {"item_id": "x"}, 503),
             ("/v1/predict", {"item_ids": ["x"]}, 409),
         ):
             empty.ask(path, status, **body)
-        assert time.monotonic() - began < 3
         assert client.items(user_id=USER)
 
 
@@ -716,7 +715,7 @@ def test_one_bad_query_of_a_batch_fails_alone():
 
     from tailor.data.nouns import Query
 
-    asker = Asker(Picky())
+    asker = Batcher(Picky())
     answers = {}
 
     def ask(text):
@@ -742,7 +741,7 @@ def test_what_is_blocked_while_the_model_answers_is_taken_out(client, service, m
     def slowly(queries, k):
         found = answer(queries, k)
         client.ask(f"/v1/items/{first}/takedown", reason="")
-        service.shelf("shop")  # another request of this worker sees it
+        service.catalogue("shop")  # another request of this worker sees it
         return found
 
     monkeypatch.setattr(model, "recommend", slowly, raising=False)
@@ -756,7 +755,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
         for name in ("items", "model", "notes")
     }
     with monkeypatch.context() as patch:
-        patch.setattr(Direct, "_answered", _nothing)
+        patch.setattr(FastPath, "_quick_response", _nothing)
         long = {
             name: client.ask("/v1/recommendations", user_id=USER, k=5, request_id="r")[name]
             for name in ("items", "model", "notes")
@@ -765,7 +764,7 @@ def test_the_short_way_says_what_the_long_way_says(client, service, monkeypatch)
     assert plain == long and said == [
         _problem(client.post("/v1/recommendations", **wrong)) for wrong in WRONG
     ]
-    monkeypatch.setattr(service.model_registry, "placed", lambda *_: 1 / 0)
+    monkeypatch.setattr(service.model_registry, "loaded", lambda *_: 1 / 0)
     broken = client.post("/v1/recommendations", json={"user_id": USER})
     assert broken.status_code == 500 and "trace_id" in broken.json()
 
@@ -795,15 +794,22 @@ def test_who_waits_too_long_is_told_once(client, service, monkeypatch):
     model = service.model_registry.model("shop").model
     with monkeypatch.context() as patch:
         patch.setattr("tailor.service.batcher.LATE_S", 0.05)
-        patch.setattr(model, "recommend", lambda *_: time.sleep(0.4), raising=False)
-        started = time.monotonic()
+        begun, goes_on = [], threading.Event()
+
+        def slowly(*_):
+            begun.append(1)
+            goes_on.wait(60)
+
+        patch.setattr(model, "recommend", slowly, raising=False)
         answers = [
             client.post("/v1/recommendations", json={"user_id": USER}) for _ in range(3)
         ]  # two of them give up before they are begun
+        goes_on.set()
+        until(service.model_registry.model("shop").batcher._queue.empty)
     assert [one.status_code for one in answers] == [503] * 3 and int(
         answers[0].headers["retry-after"]
     ) > 0
-    assert time.monotonic() - started < 0.6
+    assert len(begun) == 1
     assert client.items(user_id=USER)  # the model's thread has outlived those who left
 
 

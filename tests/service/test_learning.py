@@ -21,12 +21,12 @@ from tailor.cli.main import app
 from tailor.retrieval.popularity import Popularity
 from tailor.service import model_registry
 from tailor.service.app import make_app
-from tailor.service.experiments import judged
+from tailor.service.experiments import judge
 from tailor.service.refit import refit
 from tailor.service.state import Service
+from tailor.store.datasets import stored_dataset
 from tailor.store.engine import connect, reading
 from tailor.store.experiments import arm_of
-from tailor.store.loading import stored_dataset
 
 PEOPLE = SHOP.users.ids.tolist()
 
@@ -41,7 +41,7 @@ def exploring(service):
 
 
 def logged(service):
-    service.served._write()
+    service.list_log._write()
     return stored_dataset(service.engine, "shop", with_lists=True)
 
 
@@ -104,7 +104,7 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
                 )
     # somebody without an id
     assert client.ask("/v1/recommendations", k=3)["model"] == "CoVisitation@1"
-    service.served._write()
+    service.list_log._write()
     found = client.ask("/v1/experiments/wider", method="GET")
     first, second = found["results"]
     assert (first["people"], first["lists"], first["chosen"], first["rate"]) == (
@@ -122,7 +122,7 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
     assert {
         client.ask("/v1/recommendations", user_id=user, k=1)["model"] for user in PEOPLE[:20]
     } == {"CoVisitation@1"}
-    service.served._write()
+    service.list_log._write()
     # what came later does not count
     assert client.ask("/v1/experiments/wider", method="GET")["results"] == found["results"]
     assert client.ask("/v1/experiments", method="GET")["experiments"][0]["ended_ms"] is not None
@@ -140,10 +140,10 @@ def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it
             name="x",
             arms=[{"version": 1, "share": 1}, {"version": 2, "share": 3}],
         )
-        other.model_registry.look("shop")
+        other.model_registry.refresh("shop")
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@1"
         client.ask("/v1/experiments/x", method="DELETE")
-        other.model_registry.look("shop")
+        other.model_registry.refresh("shop")
         assert second.ask("/v1/recommendations", user_id=user)["model"] == "CoVisitation@2"
 
 
@@ -158,7 +158,7 @@ def test_an_experiment_whose_model_is_gone_leaves_the_answers_as_they_were_and_i
     other = Service(service.engine, service.settings)
     with Client(make_app(other), key(service, "admin")) as second:
         for _ in range(3):
-            other.model_registry.look("shop")
+            other.model_registry.refresh("shop")
         assert {
             second.ask("/v1/recommendations", user_id=user)["model"] for user in PEOPLE[:10]
         } == {"CoVisitation@1"}
@@ -214,7 +214,7 @@ def test_rates_by_hand_intervals_and_an_uneven_split():
     outcomes = [
         (user, 4, (i % 10 == 0) + 2 * (arms[user] and i % 5 == 0)) for i, user in enumerate(users)
     ]
-    found = judged("t", experiment, outcomes)
+    found = judge("t", experiment, outcomes)
     first, second = found["results"]
     assert (
         first["rate"] == pytest.approx(0.025, abs=0.004)
@@ -229,10 +229,10 @@ def test_rates_by_hand_intervals_and_an_uneven_split():
     )
     # half of an arm's people are not counted
     lost = [one for one in outcomes if arms[one[0]] == 0 or hash(one[0]) % 2]
-    assert "unevenly" in judged("t", experiment, lost)["notes"][0]
-    few = judged("t", experiment, outcomes[:20])
+    assert "unevenly" in judge("t", experiment, lost)["notes"][0]
+    few = judge("t", experiment, outcomes[:20])
     assert few["results"][0]["interval"] is None and "fewer than" in few["notes"][0]
-    nobody = judged("t", experiment, [])
+    nobody = judge("t", experiment, [])
     assert nobody["results"][0]["rate"] is None
 
 
@@ -262,7 +262,7 @@ def test_a_model_is_judged_by_the_log_before_it_answers(exploring, models, url):
                     }
                 ],
             )
-    exploring.service.served._write()
+    exploring.service.list_log._write()
     done = CliRunner().invoke(
         app,
         [
@@ -292,12 +292,12 @@ def test_a_model_is_judged_by_the_log_before_it_answers(exploring, models, url):
 def test_a_refit_of_what_learns_from_showings_reads_them(exploring, tmp_path):
     for i in range(20):
         exploring.items(user_id=PEOPLE[i], k=4)
-    exploring.service.served._write()
+    exploring.service.list_log._write()
     pipeline = {"class": "Thompson", "inner": {"class": "CoVisitation"}}
     outcome = refit(exploring.service.engine, "shop", pipeline, tmp_path, force=True)
     assert outcome.swapped
     with reading(exploring.service.engine):
-        exploring.service.model_registry.look("shop")
+        exploring.service.model_registry.refresh("shop")
     assert exploring.ask("/v1/recommendations", user_id=PEOPLE[0])["model"].startswith("Thompson@")
     assert exploring.service.model_registry.model("shop").model.inner_.fit_report_["showings"] == 80
 

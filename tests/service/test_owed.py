@@ -17,7 +17,7 @@ USER = SHOP.users.ids[0]
 def test_an_item_written_while_a_filter_is_worked_out_is_filtered_too(client, service, monkeypatch):
     from tailor.service import catalogue as shelf_module
 
-    shelf, holds = service.shelf("shop"), shelf_module.Condition.holds
+    shelf, holds = service.catalogue("shop"), shelf_module.Condition.holds
 
     def slowly(self, frame):
         found = holds(self, frame)
@@ -27,7 +27,7 @@ def test_an_item_written_while_a_filter_is_worked_out_is_filtered_too(client, se
                 method="PUT",
                 items=[{"item_id": "dear", "title": "Zanzibar", "price": 1e6}],
             )
-            service.shelf("shop")  # another request of this worker reads it meanwhile
+            service.catalogue("shop")  # another request of this worker reads it meanwhile
         return found
 
     monkeypatch.setattr(shelf_module.Condition, "holds", slowly)
@@ -101,7 +101,7 @@ def test_a_list_that_cannot_be_logged_does_not_end_the_log(client, service, monk
             "/v1/recommendations",
             json={"user_id": USER, "keep_seen": True, "request_id": "no number"},
         )
-        until(lambda: not service.served._waiting)
+        until(lambda: not service.list_log._waiting)
     client.ask("/v1/recommendations", user_id=USER, request_id="sound")
     until(lambda: "sound" in client.get(f"/v1/users/{USER}/data").text)
 
@@ -121,17 +121,17 @@ def test_items_written_again_and_again_take_no_more_memory(client, service):
             method="PUT",
             items=[{"item_id": f"w{i}", "title": f"wok {i}", "price": price} for i in range(40)],
         )
-        service.shelf("shop")
-    live = len(service.shelf("shop").rows)
-    assert len(service.shelf("shop")._search) == live
+        service.catalogue("shop")
+    live = len(service.catalogue("shop").rows)
+    assert len(service.catalogue("shop")._search) == live
     for turn in range(20):
         client.ask(
             "/v1/items",
             method="PUT",
             items=[{"item_id": f"w{i}", "title": f"wok {i} turn{turn}"} for i in range(40)],
         )
-        service.shelf("shop")
-    assert len(service.shelf("shop")._search) <= live * 4 / 3
+        service.catalogue("shop")
+    assert len(service.catalogue("shop")._search) <= live * 4 / 3
     assert (
         client.ask("/v1/search", text="turn19", k=100)["items"]
         and not client.ask("/v1/search", text="turn18", k=100)["items"]
@@ -165,9 +165,9 @@ def test_an_item_taken_down_and_restored_is_found_again(client):
 def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
     """Columns come and go, and what one item says by a word another says by a number."""
     from tailor.errors import DataError
-    from tailor.service.catalogue import Shelf
+    from tailor.service.catalogue import Catalogue
 
-    rng, shelf, rows = np.random.default_rng(seed), Shelf("shop"), {}
+    rng, shelf, rows = np.random.default_rng(seed), Catalogue("shop"), {}
     odd = [1, 2, 7, 2.5, "many", None, True, ["a", "b"]]
     conditions = [
         "price <= 50",
@@ -181,14 +181,14 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
 
     def outside(one, condition):
         try:
-            return set(one.outside(condition).ids)
+            return set(one.excluded_by(condition).ids)
         except DataError as error:
             return str(error)
 
     def put(one, some):
         one._index(list(some.values()))
         one.rows = {**one.rows, **some}
-        one._filters, one._behind = {}, one._behind | set(some)
+        one._filters, one._changed_ids = {}, one._changed_ids | set(some)
 
     for _ in range(25):
         some = {}
@@ -212,7 +212,7 @@ def test_filters_follow_changed_items_as_if_all_were_read_anew(seed):
             }
         put(shelf, some)
         rows |= some
-        anew = Shelf("shop")
+        anew = Catalogue("shop")
         put(anew, rows)
         for condition in rng.permutation(conditions)[:4].tolist():
             assert outside(shelf, condition) == outside(anew, condition), condition

@@ -21,11 +21,11 @@ from tailor.data.nouns import History, Query
 from tailor.errors import ModelError, ServiceError
 from tailor.ranking.factorization_machine import FactorizationMachine
 from tailor.service.app import make_app
-from tailor.service.batcher import digest_of, kind_of
+from tailor.service.batcher import saved_digest, saved_kind
 from tailor.service.refit import refit
 from tailor.service.state import Service
 from tailor.store.engine import writing
-from tailor.store.served import PREDICTS, add_model, serve_model
+from tailor.store.models import PREDICTS, add_model, serve_model
 
 USER, OTHER = SHOP.users.ids[:2].tolist()
 ITEMS = SHOP.catalogue.ids[:6].tolist()
@@ -188,7 +188,7 @@ def test_while_the_database_is_away_it_answers_by_what_was_last_seen(
 
 
 def test_the_commands_and_the_client_know_it(predicting, service, models, predictors, tmp_path):
-    assert kind_of(models["one"]) == "recommends" and kind_of(predictors["fm"]) == "predicts"
+    assert saved_kind(models["one"]) == "recommends" and saved_kind(predictors["fm"]) == "predicts"
     done = CliRunner().invoke(
         app, ["serve", "--model", str(predictors["fm"]), "--database", f"{tmp_path}/x.db"]
     )
@@ -218,7 +218,7 @@ def _passed(client, request):
 def test_a_predictor_alone_lets_lists_say_what_is_missing(service, predictors):
     with writing(service.engine) as connection:
         version = add_model(
-            connection, "lone", str(predictors["fm"]), digest_of(predictors["fm"]), kind=PREDICTS
+            connection, "lone", str(predictors["fm"]), saved_digest(predictors["fm"]), kind=PREDICTS
         )
         serve_model(connection, "lone", version)
     with Client(make_app(service), key(service, "admin", "lone")) as client:

@@ -9,7 +9,7 @@ from titles import OTHERS, TYPED
 
 from tailor.errors import DataError
 from tailor.service.app import make_app
-from tailor.service.catalogue import Shelf
+from tailor.service.catalogue import Catalogue
 
 
 def put(client, titles, **more):
@@ -42,7 +42,7 @@ def test_the_language_of_the_catalogue_is_a_setting(service, monkeypatch, tmp_pa
         found = client.ask("/v1/search", text="haus", k=3)["items"]
         assert [item["item_id"] for item in found] == ["i0"]
     monkeypatch.setenv("TAILOR_LANGUAGE", "none")
-    assert Shelf("shop")._search.language is None
+    assert Catalogue("shop")._search.language is None
     monkeypatch.setenv("TAILOR_LANGUAGE", "germam")
     with pytest.raises(DataError, match='Did you mean "german"'):
-        Shelf("shop")
+        Catalogue("shop")

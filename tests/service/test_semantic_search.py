@@ -10,8 +10,8 @@ from service.served_shop import SHOP, Client, key
 
 from tailor.ports.base import Encoder
 from tailor.service.app import make_app
-from tailor.service.catalogue import Shelf
-from tailor.service.semantic_search import Meaning
+from tailor.service.catalogue import Catalogue
+from tailor.service.semantic_search import SemanticSearch
 from tailor.service.state import Service, Settings
 
 MEANT = {"teapot": 0, "brewing vessel": 0, "cuppa": 0, "hose": 1, "garden": 1}
@@ -30,7 +30,7 @@ class Meant(Encoder):
 
     def encode(self, texts):
         if self.slow and any("number nine" in text for text in texts):
-            GATE.wait(10)
+            GATE.wait(60)
         out = np.zeros((len(texts), 3), dtype=np.float32)
         for i, text in enumerate(texts):
             out[i, next((way for name, way in MEANT.items() if name in text.lower()), 2)] = 1
@@ -40,14 +40,14 @@ class Meant(Encoder):
 @pytest.fixture
 def meaning(tmp_path, monkeypatch):
     monkeypatch.setenv("TAILOR_CACHE", str(tmp_path / "cache"))
-    made = Meaning(Meant())
+    made = SemanticSearch(Meant())
     yield made
     made.close()
 
 
 @pytest.fixture
 def asked(service, meaning):
-    service.meaning = meaning
+    service.semantic_search = meaning
     with Client(make_app(service), key(service, "admin")) as made:
         made.ask(
             "/v1/items",
@@ -65,10 +65,10 @@ def asked(service, meaning):
 
 def read(service: Service, tenant: str) -> None:
     """Wait until all is read."""
-    until = time.monotonic() + 10
-    while service.shelf(tenant).unread and time.monotonic() < until:
+    until = time.monotonic() + 60
+    while service.catalogue(tenant).unread and time.monotonic() < until:
         time.sleep(0.01)
-    assert not service.shelf(tenant).unread
+    assert not service.catalogue(tenant).unread
 
 
 def test_what_means_the_same_is_found_without_a_word_in_common(asked):
@@ -118,7 +118,7 @@ def test_another_tenant_s_items_are_not_among_the_answers(asked, service):
 def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
     monkeypatch.setenv("TAILOR_CACHE", str(tmp_path / "cache"))
     GATE.clear()
-    service.meaning = Meaning(Meant(slow=True))
+    service.semantic_search = SemanticSearch(Meant(slow=True))
     with Client(make_app(service), key(service, "admin")) as client:
         client.ask(
             "/v1/items", method="PUT", items=[{"item_id": "k", "title": "kettle number nine"}]
@@ -132,8 +132,10 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
 
 
 def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(meaning, monkeypatch):
-    made, late = Shelf("shop", meaning), []
-    monkeypatch.setattr(meaning, "read", lambda texts, arrived: late.append((texts, arrived)))
+    made, late = Catalogue("shop", meaning), []
+    monkeypatch.setattr(
+        meaning, "encode_items", lambda texts, arrived: late.append((texts, arrived))
+    )
 
     def write(*items):
         rows = [
@@ -154,7 +156,7 @@ def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(me
 
 
 def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
-    shelf = Shelf("shop", meaning)
+    shelf = Catalogue("shop", meaning)
     monkeypatch.setattr(
         Meant,
         "encode",
@@ -169,4 +171,4 @@ def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
 
 
 def test_a_server_started_without_it_never_loads_an_encoder(service):
-    assert service.meaning is None and not Settings().meaning and len(SHOP.catalogue)
+    assert service.semantic_search is None and not Settings().meaning and len(SHOP.catalogue)

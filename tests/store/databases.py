@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from tailor.store.engine import connect
+from tailor.store.events import Stamp, latest_events
 from tailor.store.migrating import migrate
 
 
@@ -87,3 +88,11 @@ def engine(url: str) -> Iterator[sa.Engine]:
     migrate(made)
     yield made
     made.dispose()
+
+
+def latest(
+    engine: sa.Engine, tenant: str, user_id: str, most: int = 200
+) -> tuple[Stamp, str | None, list[tuple[str, int]]]:
+    """The moment, the user's token, and item ids and times of the user's latest events."""
+    stamp, token, events = latest_events(engine, tenant, user_id, most)
+    return stamp, token, [(event.item_id, event.time_ms) for event in events]

@@ -17,6 +17,7 @@ sa = pytest.importorskip("sqlalchemy")
 
 from alembic.autogenerate import compare_metadata  # noqa: E402
 from alembic.migration import MigrationContext  # noqa: E402
+from store.databases import latest  # noqa: E402
 
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.event_ids import with_event_ids  # noqa: E402
@@ -24,27 +25,20 @@ from tailor.errors import DataError, StoreError  # noqa: E402
 from tailor.store import (  # noqa: E402
     catalogue,
     keys,
-    people,
     retention,
+    users,
 )
 from tailor.store import engine as engine_module  # noqa: E402
+from tailor.store.datasets import stored_dataset  # noqa: E402
 from tailor.store.engine import Lookup, Outage, connect, held, reading, writing  # noqa: E402
-from tailor.store.events import add_events, count, latest  # noqa: E402
-from tailor.store.loading import load_dataset, stored_dataset  # noqa: E402
+from tailor.store.events import add_events, count_events  # noqa: E402
+from tailor.store.impressions import ListLog, ServedList, write_lists  # noqa: E402
+from tailor.store.loading import load_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
+from tailor.store.models import add_model, current_model, list_models, serve_model, tenants  # noqa: E402
 from tailor.store.schema import items, metadata  # noqa: E402
-from tailor.store.served import (  # noqa: E402
-    Served,
-    ServedLog,
-    add_model,
-    current_model,
-    listed_models,
-    log_served,
-    serve_model,
-    tenants,
-)
 from tailor.store.subjects import subject_of  # noqa: E402
-from tailor.store.writer import AwayError, Writer  # noqa: E402
+from tailor.store.writer import UnavailableError, Writer  # noqa: E402
 
 
 def event(event_id, user="ann", item="tea", time_ms=1_000, **more):
@@ -109,7 +103,7 @@ def _broken(engine):
 def test_an_event_counts_once_however_often_it_is_sent(engine):
     assert events(engine, event("1"), event("2"), event("1")) == {"1", "2"}
     assert events(engine, event("2", item="other"), event("3")) == {"3"}
-    assert read(engine, count, "shop") == (3, read(engine, count, "shop")[1])
+    assert read(engine, count_events, "shop") == (3, read(engine, count_events, "shop")[1])
     assert [one for one, _ in latest(engine, "shop", "ann")[2]] == ["tea"] * 3
 
 
@@ -133,7 +127,7 @@ def test_tenants_share_nothing(engine):
         read(engine, catalogue.item, "b", "tea") is None
         and read(engine, catalogue.version, "b") == 0
     )
-    assert write(engine, people.erase, "a", "ann")["rows"]["events"] == 1
+    assert write(engine, users.erase, "a", "ann")["rows"]["events"] == 1
     assert latest(engine, "b", "ann")[2] == [("own", 1_000)]
 
 
@@ -214,29 +208,29 @@ def test_roles_hold_those_below():
 
 
 def served(request_id, user="ann", shown=(("tea", 1.0, 1.0), ("cup", 0.5, 1.0)), text=None):
-    return Served("shop", request_id, user, 7, "recommendations", text, "m@1", shown)
+    return ServedList("shop", request_id, user, 7, "recommendations", text, "m@1", shown)
 
 
 def test_erasure_takes_everything_of_one_person_and_nothing_of_others(engine):
     events(
         engine, event("1", action="ann's words"), event("2", user="bob"), event("3", user="ann2")
     )
-    write(engine, people.upsert_person, "shop", "ann", {"country": "NO"})
-    write(engine, log_served, [served("r1", text="green tea"), served("r2", "bob")])
-    export = read(engine, people.export, "shop", "ann")
+    write(engine, users.upsert_user, "shop", "ann", {"country": "NO"})
+    write(engine, write_lists, [served("r1", text="green tea"), served("r2", "bob")])
+    export = read(engine, users.export, "shop", "ann")
     assert {name: len(rows) for name, rows in export.items()} == {
         "impressions": 2,
         "requests": 1,
         "events": 1,
         "people": 1,
     }
-    receipt = write(engine, people.erase, "shop", "ann")
+    receipt = write(engine, users.erase, "shop", "ann")
     assert receipt["rows"] == {"impressions": 2, "requests": 1, "events": 1, "people": 1}
     assert not any(receipt["scanned"].values()) and not any(
-        read(engine, people.export, "shop", "ann").values()
+        read(engine, users.export, "shop", "ann").values()
     )
     assert {
-        name: len(rows) for name, rows in read(engine, people.export, "shop", "bob").items()
+        name: len(rows) for name, rows in read(engine, users.export, "shop", "bob").items()
     } == {
         "impressions": 2,
         "requests": 1,
@@ -257,18 +251,18 @@ def test_erasure_takes_everything_of_one_person_and_nothing_of_others(engine):
 
 
 def test_a_receipt_is_signed_and_a_changed_one_is_not(engine):
-    receipt = write(engine, people.erase, "shop", "ann")
-    assert people.receipt_holds(receipt, receipt["public_key"])
-    assert not people.receipt_holds({**receipt, "rows": {"events": 9}}, receipt["public_key"])
-    assert not people.receipt_holds(receipt, "00" * 32)
-    assert write(engine, people.erase, "shop", "ann")["public_key"] == receipt["public_key"]
-    assert receipt["subject"] != write(engine, people.erase, "shop", "bob")["subject"]
+    receipt = write(engine, users.erase, "shop", "ann")
+    assert users.receipt_holds(receipt, receipt["public_key"])
+    assert not users.receipt_holds({**receipt, "rows": {"events": 9}}, receipt["public_key"])
+    assert not users.receipt_holds(receipt, "00" * 32)
+    assert write(engine, users.erase, "shop", "ann")["public_key"] == receipt["public_key"]
+    assert receipt["subject"] != write(engine, users.erase, "shop", "bob")["subject"]
 
 
 def test_a_scan_finds_an_id_in_any_column_and_no_longer_word(engine):
-    write(engine, people.upsert_person, "shop", "bob", {"friends": ["ann", "eve%"]})
+    write(engine, users.upsert_user, "shop", "bob", {"friends": ["ann", "eve%"]})
     events(engine, event("1", user="ann12"))
-    stores = {one.name: one for one in people.ERASABLES}
+    stores = {one.name: one for one in users.ERASABLES}
     assert read(engine, stores["people"].scan, "shop", "ann") == 1
     assert read(engine, stores["people"].scan, "shop", "eve%") == 1
     assert read(engine, stores["people"].scan, "shop", "ev__") == 0
@@ -276,24 +270,25 @@ def test_a_scan_finds_an_id_in_any_column_and_no_longer_word(engine):
 
 
 def test_what_was_erased_while_it_waited_to_be_written_is_not_written(engine):
-    write(engine, people.erase, "shop", "ann")
+    write(engine, users.erase, "shop", "ann")
     # at 7 ms, long before the erasure
-    write(engine, log_served, [served("before"), served("other", "bob")])
-    assert not any(read(engine, people.export, "shop", "ann").values())
-    assert read(engine, people.export, "shop", "bob")["requests"]
+    write(engine, write_lists, [served("before"), served("other", "bob")])
+    assert not any(read(engine, users.export, "shop", "ann").values())
+    assert read(engine, users.export, "shop", "bob")["requests"]
 
 
 def test_a_request_that_is_there_stays_as_it_is(engine):
-    write(engine, log_served, [served("r"), served("r", "bob", (("x", 1.0, 1.0),))])
+    write(engine, write_lists, [served("r"), served("r", "bob", (("x", 1.0, 1.0),))])
     write(
         engine,
-        log_served,
+        write_lists,
         [served("r", "bob", (("a", 1.0, 1.0), ("b", 1.0, 1.0), ("c", 1.0, 1.0)))],
     )
-    assert [
-        row["item_id"] for row in read(engine, people.export, "shop", "ann")["impressions"]
-    ] == ["tea", "cup"]
-    assert not read(engine, people.export, "shop", "bob")["requests"]
+    assert [row["item_id"] for row in read(engine, users.export, "shop", "ann")["impressions"]] == [
+        "tea",
+        "cup",
+    ]
+    assert not read(engine, users.export, "shop", "bob")["requests"]
 
 
 def test_the_last_model_put_in_place_answers_and_the_one_before_can_come_back(engine):
@@ -305,7 +300,7 @@ def test_the_last_model_put_in_place_answers_and_the_one_before_can_come_back(en
     assert (first, second, write(engine, add_model, "shop", "/moved", "da")) == (1, 2, 1)
     for version in (1, 2, 1):
         write(engine, serve_model, "shop", version)
-    assert [row["version"] for row in read(engine, listed_models, "shop")] == [1, 2]
+    assert [row["version"] for row in read(engine, list_models, "shop")] == [1, 2]
     assert read(engine, current_model, "shop")["folder"] == "/moved"
     assert read(engine, tenants) == ["shop"]
     with pytest.raises(StoreError, match="no model version 9"):
@@ -353,8 +348,8 @@ def test_jobs_that_wait_are_written_together_and_a_bad_one_takes_nothing_from_th
     assert sorted(map(str, answers)) == sorted(
         ["refused", *(str({str(i)}) for i in range(40) if i != 7)]
     )
-    assert read(engine, count, "shop")[0] == 39 and writer.commits <= 40
-    with pytest.raises(AwayError, match="stopping"):
+    assert read(engine, count_events, "shop")[0] == 39 and writer.commits <= 40
+    with pytest.raises(UnavailableError, match="stopping"):
         writer.do(lambda connection: None)
 
 
@@ -365,7 +360,7 @@ def test_a_database_that_is_away_is_said_to_be_and_comes_back(engine, monkeypatc
         raise sa.exc.OperationalError("SELECT 'secret'", None, Exception("connection refused"))
 
     monkeypatch.setattr(engine, "connect", away, raising=False)
-    with pytest.raises(AwayError, match="connection refused") as caught:
+    with pytest.raises(UnavailableError, match="connection refused") as caught:
         writer.do(lambda connection: 1)
     assert "secret" not in str(caught.value)
     monkeypatch.setattr(engine, "connect", real, raising=False)
@@ -379,19 +374,19 @@ def test_nobody_waits_twice_for_a_machine_that_answers_nothing(monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         engine = connect(f"postgresql://x@127.0.0.1:{silent.getsockname()[1]}/x")
-        took = []
+        told = []
         for _ in range(3):
-            began = time.monotonic()
-            with pytest.raises(sa.exc.OperationalError):
+            with pytest.raises(sa.exc.OperationalError) as refused:
                 engine.connect()
-            took.append(time.monotonic() - began)
-    assert took[0] > 1 and max(took[1:]) < 0.5, took
+            told.append("nobody answers at the address" in str(refused.value))
+    # the first waits for the machine, the others are told at once
+    assert told == [False, True, True]
 
 
 def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_every_time(
     monkeypatch,
 ):
-    monkeypatch.setattr(engine_module, "UNANSWERED_S", 0.02)
+    monkeypatch.setattr(engine_module, "SILENT_S", 0.2)
     asked, state = [], ["silent"]
 
     class Dialect:
@@ -401,21 +396,21 @@ def test_a_machine_that_answers_again_is_noticed_and_one_that_refuses_is_asked_e
         def connect(database):
             asked.append(threading.current_thread())
             if state[0] != "well":
-                time.sleep(0.04 if state[0] == "silent" else 0)
+                time.sleep(0.4 if state[0] == "silent" else 0)
                 raise sqlite3.OperationalError(state[0])
             return sqlite3.connect(database, check_same_thread=False)
 
     outage = Outage()
 
     def ask():
-        return outage.connected(Dialect, None, (":memory:",), {})
+        return outage.connect(Dialect, None, (":memory:",), {})
 
     for _ in range(5):
         with pytest.raises(sqlite3.OperationalError):
             ask()
     assert asked.count(threading.current_thread()) == 1
     state[0] = "well"
-    for _ in range(100):
+    for _ in range(1_000):
         with suppress(sqlite3.OperationalError):
             ask().close()
             break
@@ -455,24 +450,24 @@ def test_a_transaction_that_was_ended_by_a_deadlock_is_made_again_whole(engine, 
         return "done"
 
     begins, waits = threading.Event(), threading.Event()
-    first = writer.later(lambda connection: begins.set() or waits.wait(5))
-    assert begins.wait(5)  # so that what follows stands in one transaction
+    first = writer.later(lambda connection: begins.set() or waits.wait(60))
+    assert begins.wait(60)  # so that what follows stands in one transaction
     jobs = [
         writer.later(lambda connection: events_in(connection, "1")),
         writer.later(stopped),
         writer.later(lambda connection: 1 / 0),
     ]
     waits.set()
-    assert first.result(5)
+    assert first.result(60)
     if ends == "well":
-        assert [jobs[0].result(5), jobs[1].result(5)] == [{"1"}, "done"]
+        assert [jobs[0].result(60), jobs[1].result(60)] == [{"1"}, "done"]
         with pytest.raises(ZeroDivisionError):
-            jobs[2].result(5)
+            jobs[2].result(60)
     else:
         for job in jobs:
-            with pytest.raises(AwayError, match="deadlock"):
-                job.result(5)
-    assert len(begun) == min(times + 1, 3) and read(engine, count, "shop")[0] == (
+            with pytest.raises(UnavailableError, match="deadlock"):
+                job.result(60)
+    assert len(begun) == min(times + 1, 3) and read(engine, count_events, "shop")[0] == (
         2 if ends == "well" else 0
     )
     assert writer.do(lambda connection: events_in(connection, "3")) == {"3"}
@@ -525,9 +520,9 @@ def test_two_who_wait_for_each_other_both_end_well(engine, url):
 
 def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
     writer = Writer(engine)
-    log, real = ServedLog(writer, every_s=0.02), writer.do
+    log, real = ListLog(writer, every_s=0.02), writer.do
     monkeypatch.setattr(
-        writer, "do", lambda job, timeout_s=1: (_ for _ in ()).throw(AwayError("away"))
+        writer, "do", lambda job, timeout_s=1: (_ for _ in ()).throw(UnavailableError("away"))
     )
     log.add(served("r1"))
     threading.Event().wait(0.1)
@@ -536,7 +531,7 @@ def test_served_lists_wait_for_a_database_that_is_away(engine, monkeypatch):
     writer.close()
     assert (
         log.lost == 0
-        and read(engine, people.export, "shop", "ann")["requests"][0]["request_id"] == "r1"
+        and read(engine, users.export, "shop", "ann")["requests"][0]["request_id"] == "r1"
     )
 
 
@@ -585,7 +580,7 @@ def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(eng
     write(engine, catalogue.upsert_items, "shop", [{"item_id": "w", "title": "Better words"}])
     write(engine, catalogue.block, "shop", "x", catalogue.DELETED)
     write(engine, catalogue.block, "shop", "y", catalogue.TAKEN_DOWN)
-    write(engine, people.erase, "shop", "ann")
+    write(engine, users.erase, "shop", "ann")
     before = read(engine, catalogue.items_since, "shop")
     assert load_dataset(engine, "shop", data) == {
         "items": 4,
@@ -595,7 +590,7 @@ def test_a_data_set_that_is_loaded_again_changes_nothing_that_happened_since(eng
         "new events": 0,
     }
     assert read(engine, catalogue.items_since, "shop") == before
-    assert not any(read(engine, people.export, "shop", "ann").values()) and not known(engine, "ann")
+    assert not any(read(engine, users.export, "shop", "ann").values()) and not known(engine, "ann")
     assert load_dataset(engine, "else", data) == {
         "items": 4,
         "new items": 4,
@@ -680,7 +675,7 @@ def known(engine, user_id, tenant="shop"):
 
 def test_what_happened_before_an_erasure_is_not_taken_in_again(engine):
     events(engine, event("1"), event("2", "bob"))
-    erased_ms = write(engine, people.erase, "shop", "ann")["time_ms"]
+    erased_ms = write(engine, users.erase, "shop", "ann")["time_ms"]
     sent = [
         event("1"),
         event("3", time_ms=erased_ms),
@@ -688,13 +683,14 @@ def test_what_happened_before_an_erasure_is_not_taken_in_again(engine):
         event("5", "bob"),
         event("2", "bob"),
     ]
-    assert write(engine, people.take_in, "shop", sent, 0) == ({"4", "5"}, {"1", "3"})
-    assert [one["event_id"] for one in read(engine, people.export, "shop", "ann")["events"]] == [
-        "4"
-    ]
-    assert write(engine, people.take_in, "else", sent, 0) == ({"1", "2", "3", "4", "5"}, set())
-    write(engine, people.erase, "shop", "eve")  # of whom nothing was stored
-    assert write(engine, people.take_in, "shop", [event("6", "eve")], 0) == (
+    assert write(engine, users.ingest_events, "shop", sent, 0) == ({"4", "5"}, {"1", "3"})
+    assert [one["event_id"] for one in read(engine, users.export, "shop", "ann")["events"]] == ["4"]
+    assert write(engine, users.ingest_events, "else", sent, 0) == (
+        {"1", "2", "3", "4", "5"},
+        set(),
+    )
+    write(engine, users.erase, "shop", "eve")  # of whom nothing was stored
+    assert write(engine, users.ingest_events, "shop", [event("6", "eve")], 0) == (
         set(),
         {"6"},
     ) and not known(engine, "eve")
@@ -708,12 +704,12 @@ def test_who_is_erased_while_events_arrive_does_not_come_back_with_them(engine, 
 
     def meanwhile(*given):
         with writing(other) as connection:
-            people.erase(connection, "shop", "ann")
+            users.erase(connection, "shop", "ann")
         return add_events(*given)
 
-    monkeypatch.setattr(people, "add_events", meanwhile)
-    with pytest.raises(AwayError, match="ask again"):
-        write(engine, people.take_in, "shop", [event("2")], 0)
+    monkeypatch.setattr(users, "add_events", meanwhile)
+    with pytest.raises(UnavailableError, match="ask again"):
+        write(engine, users.ingest_events, "shop", [event("2")], 0)
     assert not known(engine, "ann")
     other.dispose()
 
@@ -728,7 +724,7 @@ def test_every_commit_is_flushed_and_deleted_rows_are_overwritten(tmp_path):
         }
     assert found == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
     events(engine, event("1", action="a secret of hers"))
-    write(engine, people.erase, "shop", "ann")
+    write(engine, users.erase, "shop", "ann")
     with engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     engine.dispose()
@@ -954,7 +950,7 @@ def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
     write(engine, add_events, "shop", add[:5], now)
     write(engine, add_events, "other", add[5:], now)
     lists = [
-        Served(
+        ServedList(
             tenant,
             f"r{i}",
             "ann",
@@ -967,7 +963,7 @@ def test_what_is_older_than_asked_goes_and_nothing_else(engine, monkeypatch):
         for tenant in ("shop", "other")
         for i in range(4)
     ]
-    write(engine, log_served, lists)
+    write(engine, write_lists, lists)
 
     def left(table):
         return read(
@@ -1003,7 +999,7 @@ def test_batches_of_any_length_are_written_by_few_statements(tmp_path):
     )
     for n in range(1, 60):
         events(engine, *[event(f"{n}-{i}", user=f"u{n}-{i}") for i in range(n)])
-        write(engine, log_served, [served(f"{n}-{i}", f"u{n}-{i}") for i in range(n)])
-    assert read(engine, count, "shop")[0] == 59 * 60 // 2
+        write(engine, write_lists, [served(f"{n}-{i}", f"u{n}-{i}") for i in range(n)])
+    assert read(engine, count_events, "shop")[0] == 59 * 60 // 2
     assert len(seen) < 80
     engine.dispose()

@@ -14,17 +14,18 @@ import pytest
 sa = pytest.importorskip("sqlalchemy")
 
 from alembic import command  # noqa: E402
+from store.databases import latest  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from tailor.cli.main import app  # noqa: E402
 from tailor.errors import StoreError  # noqa: E402
-from tailor.store import migrating, people, retention, subjects  # noqa: E402
+from tailor.store import migrating, retention, subjects, users  # noqa: E402
+from tailor.store.datasets import stored_dataset  # noqa: E402
 from tailor.store.encryption import Seal, Subject  # noqa: E402
-from tailor.store.engine import connect, key_file, reading, write_over, writing  # noqa: E402
-from tailor.store.events import add_events, count, latest  # noqa: E402
-from tailor.store.loading import stored_dataset  # noqa: E402
+from tailor.store.engine import connect, key_file, overwrite_deleted, reading, writing  # noqa: E402
+from tailor.store.events import add_events, count_events  # noqa: E402
+from tailor.store.impressions import ServedList, write_lists  # noqa: E402
 from tailor.store.migrating import migrate, prepare  # noqa: E402
-from tailor.store.served import Served, log_served  # noqa: E402
 from tailor.store.writer import Writer  # noqa: E402
 
 ANN, WORDS, COUNTRY = (
@@ -55,7 +56,7 @@ def write(engine, job, *given):
 
 
 def served(request_id, user, text, time_ms=10**15):
-    return Served(
+    return ServedList(
         "shop", request_id, user, time_ms, "recommendations", text, "m@1", (("tea", 1.0, 1.0),)
     )
 
@@ -65,8 +66,8 @@ def fill(engine):
     split.
     """
     add(engine, *[event(f"e{i}", ANN if i % 50 == 0 else f"other-{i % 199}") for i in range(2_000)])
-    write(engine, people.upsert_person, "shop", ANN, {"country": COUNTRY})
-    write(engine, log_served, [served("r1", ANN, WORDS), served("r2", None, WORDS + " too")])
+    write(engine, users.upsert_user, "shop", ANN, {"country": COUNTRY})
+    write(engine, write_lists, [served("r1", ANN, WORDS), served("r2", None, WORDS + " too")])
 
 
 def found(files, *words):
@@ -81,7 +82,7 @@ def token_of(engine, user=ANN):
 
 
 def orphans(engine):
-    return sum(read(engine, subjects.without_key).values())
+    return sum(read(engine, subjects.count_orphans).values())
 
 
 def test_no_byte_of_the_store_its_logs_or_a_backup_names_a_person_or_shows_a_text(tmp_path):
@@ -113,13 +114,13 @@ def test_no_byte_of_the_store_its_logs_or_a_backup_names_a_person_or_shows_a_tex
         [tmp_path / "keys-copy.db"], ANN
     ) == [ANN]
     key = read(engine, subjects.subject_of, "shop", ANN).key
-    assert write(engine, people.erase, "shop", ANN)["rows"] == {
+    assert write(engine, users.erase, "shop", ANN)["rows"] == {
         "impressions": 1,
         "requests": 1,
         "events": 40,
         "people": 1,
     }
-    write_over(engine)
+    overwrite_deleted(engine)
     engine.dispose()
     files = [file for file in tmp_path.iterdir() if file.name != "keys-copy.db"]
     assert found(files, *secrets) == [] and key not in b"".join(file.read_bytes() for file in files)
@@ -148,7 +149,7 @@ def test_a_dump_without_the_schema_of_the_keys_names_nobody(engine, postgres):
     )
     assert ANN.encode().hex() in dump("--schema=personal")
     token = token_of(engine)
-    write(engine, people.erase, "shop", ANN)
+    write(engine, users.erase, "shop", ANN)
     assert token not in dump() and ANN.encode().hex() not in dump()
 
 
@@ -157,7 +158,7 @@ def test_after_an_erasure_the_same_id_is_somebody_new_everywhere(engine):
     add(engine, event("1"))
     add(other, event("2"))
     first = token_of(other)
-    write(engine, people.erase, "shop", ANN)
+    write(engine, users.erase, "shop", ANN)
     assert token_of(other) is None and latest(other, "shop", ANN)[2] == []
     add(other, event("3"))
     add(engine, event("4"))
@@ -188,7 +189,7 @@ def test_many_who_write_of_the_same_new_people_at_once_lose_nothing(engine):
     _all(send, 8)
     for one in (*writers, *engines):
         (one.close if isinstance(one, Writer) else one.dispose)()
-    assert read(engine, count, "shop")[0] == 8 * 30 and orphans(engine) == 0
+    assert read(engine, count_events, "shop")[0] == 8 * 30 and orphans(engine) == 0
     assert {user: len(latest(engine, "shop", user)[2]) for user in names} == dict.fromkeys(names, 8)
 
 
@@ -207,7 +208,7 @@ def test_who_is_erased_while_others_write_leaves_no_rows_of_nobody(engine):
         mine = connect(url)
         for i in range(10**6):
             if number == 2:
-                write(mine, people.erase, "shop", ANN)
+                write(mine, users.erase, "shop", ANN)
                 if i >= 12:
                     stop.set()
             else:
@@ -255,7 +256,7 @@ def files_of(tmp_path, name):
 
 
 def closed(engine):
-    write_over(engine)
+    overwrite_deleted(engine)
     engine.dispose()
 
 
@@ -267,7 +268,7 @@ def test_an_older_backup_put_back_is_swept_of_those_erased_since_and_that_is_tol
     closed(engine)
     shutil.copy(store, tmp_path / "old.db")
     engine = connect(str(store))
-    write(engine, people.erase, "shop", ANN)
+    write(engine, users.erase, "shop", ANN)
     closed(engine)
     shutil.copy(tmp_path / "old.db", store)
     again = connect(str(store))
@@ -352,7 +353,7 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
     migrate(engine)
     fill(engine)
     key = read(engine, subjects.subject_of, "shop", ANN).key
-    receipts = people.public_key(write(engine, people.signing_key))
+    receipts = users.public_key(write(engine, users.signing_key))
     closed(engine)
     assert found([keys], ANN, "other-1") == [] and key not in keys.read_bytes()
     for wrong in (Seal(), Seal("x" * 40)):
@@ -373,8 +374,8 @@ def test_under_a_master_key_the_key_store_names_nobody_and_another_opens_nothing
     monkeypatch.setenv("TAILOR_MASTER_KEY_FILE", str(tmp_path / "new"))
     engine = connect(str(store))
     assert migrate(engine) == {} and len(latest(engine, "shop", ANN)[2]) == 40
-    assert read(engine, people.export, "shop", ANN)["people"][0]["more"] == {"country": COUNTRY}
-    assert people.public_key(write(engine, people.signing_key)) == receipts
+    assert read(engine, users.export, "shop", ANN)["people"][0]["more"] == {"country": COUNTRY}
+    assert users.public_key(write(engine, users.signing_key)) == receipts
     engine.dispose()
     with pytest.raises(StoreError, match="9 characters"):
         Seal("too short")
@@ -386,10 +387,10 @@ def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
         ("cat", {"ann": 1}),
         ("dan", {"annex": "anna"}),
     ):
-        write(engine, people.upsert_person, "shop", user, more)
+        write(engine, users.upsert_user, "shop", user, more)
     write(
         engine,
-        log_served,
+        write_lists,
         [
             served("r1", "bob", "ann"),
             served("r2", None, "ann"),
@@ -397,14 +398,14 @@ def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
             served("r4", "cat", "ann"),
         ],
     )
-    write(engine, people.upsert_person, "other", "bob", {"friend": "ann"})
-    stores = {one.name: one for one in people.ERASABLES}
+    write(engine, users.upsert_user, "other", "bob", {"friend": "ann"})
+    stores = {one.name: one for one in users.ERASABLES}
     assert (
         read(engine, stores["people"].scan, "shop", "ann") == 2
         and read(engine, stores["people"].scan, "shop", "eve") == 1
     )
     assert read(engine, stores["requests"].scan, "shop", "ann") == 3
-    assert write(engine, people.erase, "shop", "ann")["scanned"] == {
+    assert write(engine, users.erase, "shop", "ann")["scanned"] == {
         "impressions": 0,
         "requests": 3,
         "events": 0,
@@ -415,15 +416,15 @@ def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
 
 def test_what_is_sealed_opens_for_its_person_at_its_place_alone():
     ann, bob = Subject.new("ann"), Subject.new("bob")
-    closed = ann.closed({"a": [1, "ü"]}, "people.more")
-    assert ann.opened(closed, "people.more") == {"a": [1, "ü"]}
+    closed = ann.encrypt({"a": [1, "ü"]}, "people.more")
+    assert ann.decrypt(closed, "people.more") == {"a": [1, "ü"]}
     for person, sealed, where in (
         (bob, closed, "people.more"),
         (ann, closed, "requests.text"),
         (ann, closed[:-1] + bytes([closed[-1] ^ 1]), "people.more"),
     ):
         with pytest.raises(StoreError, match="does not open"):
-            person.opened(sealed, where)
+            person.decrypt(sealed, where)
 
 
 def test_people_of_whom_nothing_is_left_leave_the_key_store(engine):
@@ -434,15 +435,19 @@ def test_people_of_whom_nothing_is_left_leave_the_key_store(engine):
         event("old2", time_ms=0),
         event("new", time_ms=100 * day),
     )
-    write(engine, people.upsert_person, "shop", "known", {"a": 1})
-    write(engine, log_served, [served("r", None, WORDS)])
+    write(engine, users.upsert_user, "shop", "known", {"a": 1})
+    write(engine, write_lists, [served("r", None, WORDS)])
     assert (
         retention.prune(engine, 100 * day, 30, None) == {"events": 2}
-        and retention.prune_people(engine) == 1
+        and retention.prune_users(engine) == 1
     )
     with reading(engine) as connection:
-        assert {one.user_id for one in subjects.everybody(connection, "shop")} == {ANN, "known", ""}
-    assert retention.prune_people(engine) == 0 and migrate(engine) == {}
+        assert {one.user_id for one in subjects.all_subjects(connection, "shop")} == {
+            ANN,
+            "known",
+            "",
+        }
+    assert retention.prune_users(engine) == 0 and migrate(engine) == {}
 
 
 # from the version before
@@ -503,12 +508,12 @@ def as_before(engine):
         None,
         "only asked",
     ]
-    hers = read(engine, people.export, "shop", ANN)
+    hers = read(engine, users.export, "shop", ANN)
     assert (
         hers["people"][0]["more"] == {"country": COUNTRY} and hers["requests"][0]["text"] == WORDS
     )
-    assert read(engine, people.signing_key).private_bytes_raw() == bytes.fromhex("11" * 32)
-    assert orphans(engine) == 0 and read(engine, count, "shop")[0] == 666
+    assert read(engine, users.signing_key).private_bytes_raw() == bytes.fromhex("11" * 32)
+    assert orphans(engine) == 0 and read(engine, count_events, "shop")[0] == 666
 
 
 def test_a_store_of_the_version_before_keeps_everything_and_names_nobody_any_more(url, tmp_path):

@@ -202,6 +202,9 @@ def test_titles_go_with_their_texts():
 
 def test_forgotten_words_are_no_longer_stood_for():
     index = BM25()
-    index.add(["o'neill", "黒猫", "白猫"])
-    index.keep(np.array([2]))
-    assert index.search(["oneill", "猫"], 2)[0].tolist() == [[-1, -1], [0, -1]]
+    index.add(["o'neill", "黒猫", "白猫", "wi-fi", "r2-d2"])
+    index.keep(np.array([2, 4]))
+    assert index.search(["oneill", "猫", "wifi", "r2d2"], 1)[0].tolist() == [[-1], [0], [-1], [1]]
+    assert not index._variants._longer.keys() - {"白", "猫"} and list(index._variants._parts) == [
+        "r2d2"
+    ]

@@ -3,7 +3,7 @@ import unicodedata
 import pytest
 
 from tailor.errors import DataError
-from tailor.text.words import Variants, check_language, search_words, words
+from tailor.text.words import Variants, check_language, compounds, search_words, words
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,9 @@ def test_plain_english_is_read_as_it_always_was():
 
 def test_contractions_are_not_the_words_that_look_like_them():
     indexed = ["well", "we'll", "oneill", "o'neill", "levi's", "黒猫", "猫背", "猫"]
-    variants = Variants(indexed)
+    variants = Variants()
+    for word in indexed:
+        variants.add(word)
     assert variants.matches("well", indexed) == ["well"]
     assert variants.matches("oneill", indexed) == ["oneill", "o'neill"]
     assert variants.matches("o'neill", indexed) == ["o'neill", "oneill"]
@@ -172,3 +174,17 @@ def test_contractions_are_not_the_words_that_look_like_them():
     assert variants.matches("猫", indexed) == ["猫", "黒猫", "猫背"]
     assert variants.matches("we'll", indexed) == ["we'll"]
     assert variants.matches("he'll", ["hell"]) == [] == variants.matches("zebra", indexed)
+
+
+def test_words_with_hyphens_are_also_one_word():
+    assert compounds("a Wi-Fi router, T\u2011Shirts and well - spaced") == {
+        "wifi": ["wi", "fi"],
+        "tshirts": ["t", "shirts"],
+    }
+    assert compounds("T-Shirts", "english") == {"tshirt": ["t", "shirt"]}
+    variants = Variants()
+    variants.add_text("a wi-fi router")
+    index = ["a", "wi", "fi", "router"]
+    assert variants.indexed_words("WiFi", index) == ["wi", "fi"]
+    assert variants.indexed_words("e-mail", ["email", "mail"]) == ["mail", "email"]
+    assert variants.indexed_words("wi-fi", [*index, "wifi"]) == ["wi", "fi"]

@@ -25,7 +25,7 @@ NO_VALUE = "__HIVE_DEFAULT_PARTITION__"  # names the folder of rows without a va
 
 
 def table_source(
-    path: str | Path, what: str, encoding: str, format: str = "csv", header: bool | None = None
+    path: str | Path, table: str, encoding: str, format: str = "csv", header: bool | None = None
 ) -> Source:
     """Return the source of one table: a file, or a folder of part files.
 
@@ -33,11 +33,11 @@ def table_source(
     """
     path = Path(path)
     if path.is_dir():
-        return _parts(path, what, encoding, format, header)
-    kind = ENDINGS.get(Path(inner_name(path)).suffix.lower(), format)
+        return _parts(path, table, encoding, format, header)
+    kind = ENDINGS.get(_ending(path), format)
     if kind == "parquet":
-        return Parquet(_parquet_file(path, what))
-    text_file(path, what)
+        return Parquet(_parquet_file(path, table))
+    text_file(path, table)
     if kind == "jsonl":
         return json_lines(path, encoding)
     source = layout(path, encoding, atomic=path.suffix in ATOMIC, header=header)
@@ -73,12 +73,12 @@ def other_format(source: Source) -> str:
     return f". Columns of a file without a header have numbers; its first row: {values}"
 
 
-def _parquet_file(path: Path, what: str) -> Path:
+def _parquet_file(path: Path, table: str) -> Path:
     try:
         with path.open("rb") as file:
             head = file.read(4)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: name the file of {what}") from None
+        raise DataError(f"{path} does not exist: name the file of {table}") from None
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
@@ -88,17 +88,17 @@ def _parquet_file(path: Path, what: str) -> Path:
     return path
 
 
-def _parts(folder: Path, what: str, encoding: str, format: str, header: bool | None) -> Source:
-    files = _files(folder) + _partitioned(folder)
+def _parts(folder: Path, table: str, encoding: str, format: str, header: bool | None) -> Source:
+    files = _part_files(folder) + _partitioned(folder)
     if not files:
         raise DataError(
-            f"{folder} is a folder, a file of {what} is needed: name the file in it (no .csv,"
+            f"{folder} is a folder, a file of {table} is needed: name the file in it (no .csv,"
             " .json, .jsonl or .parquet file is there)"
         )
     files = [path for path in files if path.stat().st_size] or files  # writers leave empty parts
     sources = []
     for path in files:
-        source = table_source(path, what, encoding, format, header)
+        source = table_source(path, table, encoding, format, header)
         values = _partition_values(path.relative_to(folder))
         sources.append(Partition(source, values) if values else source)
     return together(folder, sources)
@@ -107,7 +107,17 @@ def _parts(folder: Path, what: str, encoding: str, format: str, header: bool | N
 def _files(folder: Path) -> list[Path]:
     """Return every file of a known ending; hidden ones and those that begin with _ are left out."""
     files = [path for path in folder.iterdir() if path.is_file() and _is_public(path)]
-    return sorted(path for path in files if Path(inner_name(path)).suffix.lower() in ENDINGS)
+    return sorted(path for path in files if _ending(path) in ENDINGS)
+
+
+def _part_files(folder: Path) -> list[Path]:
+    """Return the part files of a folder; .json beside others describes them and is none."""
+    files = _files(folder)
+    return [path for path in files if _ending(path) != ".json"] or files
+
+
+def _ending(path: Path) -> str:
+    return Path(inner_name(path)).suffix.lower()
 
 
 def _partitioned(folder: Path) -> list[Path]:
@@ -115,7 +125,7 @@ def _partitioned(folder: Path) -> list[Path]:
     files: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() and "=" in path.name and _is_public(path):
-            files += _files(path) + _partitioned(path)
+            files += _part_files(path) + _partitioned(path)
     return files
 
 

@@ -67,15 +67,15 @@ def _of_samples(
         ) from None
 
 
-def _record(place: int, row: dict[str, Any] | tuple[str, str]) -> Record:
+def _record(position: int, row: dict[str, Any] | tuple[str, str]) -> Record:
     """Return the record of a row, or of why there is none and its text."""
     if isinstance(row, dict):
-        return Record(place, json.dumps(row, ensure_ascii=False)[:2000], row)
+        return Record(position, json.dumps(row, ensure_ascii=False)[:2000], row)
     reason, raw = row
-    return Record(place, raw, reason)
+    return Record(position, raw, reason)
 
 
-class Said(NamedTuple):
+class Utterance(NamedTuple):
     """One turn of a dialogue."""
 
     turn: int
@@ -84,7 +84,7 @@ class Said(NamedTuple):
     fields: dict[str, Any]
 
 
-def _said(sample: dict[str, Any]) -> Iterator[Said]:
+def _utterances(sample: dict[str, Any]) -> Iterator[Utterance]:
     """Yield every turn of a dialogue with its number, its session and the session's time."""
     talk = sample["conversation"]
     matches = [SESSION.fullmatch(name) for name in talk]
@@ -92,7 +92,7 @@ def _said(sample: dict[str, Any]) -> Iterator[Said]:
     for session in sorted(int(match[1]) for match in matches if match):
         time_ms = _session_time(talk.get(f"session_{session}_date_time"))
         for fields in talk[f"session_{session}"]:
-            yield Said(turn, session, time_ms, fields)
+            yield Utterance(turn, session, time_ms, fields)
             turn += 1
 
 
@@ -104,29 +104,29 @@ def _session_time(text: str | None) -> int | None:
 
 
 def _turns(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    for said in _said(sample):
+    for utterance in _utterances(sample):
         yield {
             "dialogue_id": dialogue,
-            "turn": said.turn,
-            "speaker": said.fields["speaker"],
-            "text": said.fields.get("text"),
-            "time_ms": said.time_ms,
-            "session_id": str(said.session),
-            "source_id": said.fields["dia_id"],
-            "caption": said.fields.get("blip_caption"),
+            "turn": utterance.turn,
+            "speaker": utterance.fields["speaker"],
+            "text": utterance.fields.get("text"),
+            "time_ms": utterance.time_ms,
+            "session_id": str(utterance.session),
+            "source_id": utterance.fields["dia_id"],
+            "caption": utterance.fields.get("blip_caption"),
         }
 
 
 def _passages(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
-    for said in _said(sample):
-        fields = said.fields
+    for utterance in _utterances(sample):
+        fields = utterance.fields
         text = f"{fields['speaker']}: {fields.get('text') or ''}"
         caption = f"[shares {fields['blip_caption']}]" if fields.get("blip_caption") else ""
         yield {
-            "item_id": f"{dialogue}:{said.turn}",
+            "item_id": f"{dialogue}:{utterance.turn}",
             "dialogue_id": dialogue,
             "text": f"{text} {caption}".strip(),
-            "created_ms": said.time_ms,
+            "created_ms": utterance.time_ms,
         }
 
 
@@ -147,7 +147,7 @@ def _evidence(dialogue: str, sample: dict[str, Any]) -> Iterator[Any]:
 
     A string may name several, or what is no turn of the dialogue.
     """
-    turns = {said.fields["dia_id"]: said.turn for said in _said(sample)}
+    turns = {utterance.fields["dia_id"]: utterance.turn for utterance in _utterances(sample)}
     for n, question in enumerate(sample["qa"]):
         parts = [EVIDENCE.split(text) for text in question.get("evidence", ())]
         sources = [source for texts in parts for source in texts if source]
@@ -215,8 +215,8 @@ def _dialogue_turns(dialogue_id: str, dialogue: Dialogue) -> Iterator[Record]:
             "text": text,
             "items": dialogue.items.get(turn),
         }
-        place = nth(dialogue.record.place, turn)
-        yield dialogue.record._replace(fields=fields, place=place)
+        position = nth(dialogue.record.position, turn)
+        yield dialogue.record._replace(fields=fields, position=position)
 
 
 def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialogue]:
@@ -231,7 +231,7 @@ def _dialogues(path: Path, encoding: str, progress: Progress) -> dict[str, Dialo
             before = dialogues.get(dialogue_id)
         except (KeyError, TypeError) as error:
             raise DataError(
-                f"{path}:{record.place} is not of ReDial's layout ({error}): dialog_id, context,"
+                f"{path}:{record.position} is not of ReDial's layout ({error}): dialog_id, context,"
                 " resp and rec are needed"
             ) from None
         items = {**(before.items if before else {}), len(texts) - 1: recommended}

@@ -1,4 +1,4 @@
-"""Imports of files - CSV, JSON, Parquet, layouts of public data sets - to a data set in a folder."""
+"""Imports of CSV, JSON, Parquet and public data sets to a data set in a folder."""
 
 import time
 from collections import Counter
@@ -83,6 +83,7 @@ class Read:
     columns: dict[str, str]
     """Our column -> the file's."""
     moments: Times | None = None
+    """Units of its times."""
     repeats: int = 0
     """Records left out because their key came before and may."""
     types: dict[str, str] = field(default_factory=dict)
@@ -145,17 +146,9 @@ def import_data(
     # before an hour of reading, not after it
     if format not in FORMATS:
         raise DataError(f'no format "{format}".{nearest(format, FORMATS)}')
-    if Path(out).exists() and not overwrite and not dry_run:
-        raise DataError(
-            f"{out} is there already: choose another name, remove it, or pass overwrite"
-            " (--overwrite)"
-        )
-    times.known_unit(time_unit)
-    times.known_format(time_format)
-    known_decimal(decimal)
-    options = Options(
-        time_unit, time_format, decimal, tuple(missing), known_types(types or {}), strict
-    )
+    if not dry_run:
+        _free_place(out, overwrite)
+    options = _options(time_unit, time_format, decimal, missing, types, strict)
     extra = {"items": items, "users": users, "texts": texts, **(tables or {})}
     by_name = {table: path for table, path in extra.items() if path is not None}
     sources = _sources(src, format, by_name, encoding, header)
@@ -179,6 +172,31 @@ def import_data(
     if not dry_run:
         data.save(out, overwrite, _rejected_rows(read, sources, paths))
     return _report(out, format, paths, read, data, dry_run)
+
+
+def _free_place(out: str | Path, overwrite: bool) -> None:
+    """Raise DataError where a folder is there already and may not be replaced."""
+    if Path(out).exists() and not overwrite:
+        raise DataError(
+            f"{out} is there already: choose another name, remove it, or pass overwrite"
+            " (--overwrite)"
+        )
+
+
+def _options(
+    time_unit: str | None,
+    time_format: str | None,
+    decimal: str,
+    missing: Sequence[str],
+    types: Mapping[str, str] | None,
+    strict: bool,
+) -> Options:
+    """Return the settings of values. Raises DataError for one that cannot be."""
+    times.known_unit(time_unit)
+    times.known_format(time_format)
+    known_decimal(decimal)
+    column_types = known_types(types or {})
+    return Options(time_unit, time_format, decimal, tuple(missing), column_types, strict)
 
 
 def _sources(
@@ -281,12 +299,18 @@ def _read_table(
         frame = frame.with_columns(pl.lit(kind).alias("kind"))
     frame, type_notes = _with_types(frame, table, file, columns, options, types)
     frame = frame.drop(LINE, NANOSECONDS, strict=False)
-    kinds = {
+    notes += type_notes
+    kinds = _types_of(table, frame)
+    return Read(frame, rows.rejected, notes, columns, moments, rows.repeats, kinds)
+
+
+def _types_of(table: str, frame: pl.DataFrame) -> dict[str, str]:
+    """Return the types of further columns that are no text."""
+    return {
         name: TYPE_NAMES[type(kind)]
         for name, kind in frame.schema.items()
         if name not in TABLES[table].columns and type(kind) in TYPE_NAMES
     }
-    return Read(frame, rows.rejected, [*notes, *type_notes], columns, moments, rows.repeats, kinds)
 
 
 def _columns(table: str, file: Source, mapping: Mapping[str, str]) -> dict[str, str]:
@@ -322,9 +346,14 @@ def _with_times(
     frame = frame.drop(times.WHOLE, times.PART, times.KIND, times.OTHER)
     frame = frame.with_columns(value.alias(NANOSECONDS), (value // 1_000_000).alias(column))
     rows = Rows(frame, rows.rejected, rows.notes, rows.repeats)
-    if table == "items":
-        return rows, moments
     absurd = value.is_null() & readable
+    if table == "items":
+        if absurd.any():
+            rows.notes.append(
+                f"{table}.{column} lies before 1971 or after 2100 in {int(absurd.sum()):,} rows and"
+                " was left empty"
+            )
+        return rows, moments
     read_as = "" if moments.unit == "date" else f", read in {moments.unit}"
     reason = f"{column} is absurd: before 1971 or after 2100{read_as}"
     return reject(rows, file, absurd, [reason] * int(absurd.sum()), options.strict), moments
@@ -347,8 +376,8 @@ def _without_repeats(table: str, rows: Rows, file: Source, strict: bool) -> Rows
     return reject(rows, file, repeated, reasons, strict)
 
 
-def _line_named(file: Source, place: int) -> str:
-    path, line = placed(file, place)
+def _line_named(file: Source, position: int) -> str:
+    path, line = placed(file, position)
     return f"{line}" if path == file.path else f"{line} of {path.name}"
 
 
@@ -393,29 +422,26 @@ def _with_types(
     kinds = dict(zip(file.columns, file.kinds))
     atomic = any(kind in ("token", "token_seq", "float_seq") for kind in kinds.values())
     notes = []
-    file_names = {
-        beside(theirs, table, columns, file.columns): theirs
-        for theirs in file.columns
-        if theirs not in columns.values()
-    }
-    for kept in frame.columns:
-        if kept in TABLES[table].columns or kept.startswith("\0"):
+    further = [name for name in file.columns if name not in columns.values()]
+    file_names = {beside(name, table, columns, file.columns): name for name in further}
+    for name in frame.columns:
+        if name in TABLES[table].columns or name.startswith("\0"):
             continue
-        theirs = file_names.get(kept, kept)  # a column that only later rows have
+        theirs = file_names.get(name, name)  # a column that only later rows have
         declared = atomic or is_typed(file) or kinds.get(theirs) in ("list", "object")
         if declared and theirs not in types:
             if kinds.get(theirs) == "float":
-                frame = frame.with_columns(_as_floats(frame[kept]))
+                frame = frame.with_columns(_as_floats(frame[name]))
             continue
-        if frame.schema[kept] != TEXT:
-            frame = frame.with_columns(pl.col(kept).cast(pl.String))
-        column = recognised(frame[kept], types.get(theirs), options.decimal)
-        frame = frame.with_columns(column.values.alias(kept))
+        if frame.schema[name] != TEXT:
+            frame = frame.with_columns(pl.col(name).cast(pl.String))
+        column = recognised(frame[name], types.get(theirs), options.decimal)
+        frame = frame.with_columns(column.values.alias(name))
         if column.emptied:
             kind = TYPE_NAMES[type(column.values.dtype)]
             notes.append(
-                f"{table}.{kept} was read as {kind}; {column.emptied:,} values are none and were"
-                f' left empty, such as "{column.example[:80]}" (--types {table}.{kept}=text keeps'
+                f"{table}.{name} was read as {kind}; {column.emptied:,} values are none and were"
+                f' left empty, such as "{column.example[:80]}" (--types {table}.{name}=text keeps'
                 " them)"
             )
     return frame, notes

@@ -34,7 +34,8 @@ NEXT_OBJECT = re.compile(r"\n\s*\{")  # where reading goes on behind a broken ob
 def objects(path: Path, encoding: str, progress: Progress) -> Iterator[Record]:
     """Yield every object of the file, or why it is none.
 
-    The place is the line; in an array, and where objects take several lines, the object's number.
+    The position is the line. In an array, and where objects take several lines, it is the object's
+    number.
     """
     text_file(path, "rows")
     head = next(pieces(path, encoding, HEAD), b"").decode().lstrip()
@@ -60,19 +61,19 @@ def _goes_on(head: str) -> bool:
     return False
 
 
-def _record(place: int, text: str) -> Record:
+def _record(position: int, text: str) -> Record:
     if STRAY in text:
-        return Record(place, shown(text), stray_problem(text) or "")
+        return Record(position, shown(text), stray_problem(text) or "")
     try:
-        return _of_value(place, text, json.loads(text))
+        return _of_value(position, text, json.loads(text))
     except (ValueError, RecursionError) as error:
-        return Record(place, text, f"is not JSON: {error}")
+        return Record(position, text, f"is not JSON: {error}")
 
 
-def _of_value(place: int, text: str, value: Any) -> Record:
+def _of_value(position: int, text: str, value: Any) -> Record:
     if not isinstance(value, dict):
-        return Record(place, text, "is no JSON object")
-    return Record(place, text, _named(value) if "\\u" in text else value)
+        return Record(position, text, "is no JSON object")
+    return Record(position, text, _named(value) if "\\u" in text else value)
 
 
 def _streamed(path: Path, encoding: str, progress: Progress) -> Iterator[Record]:
@@ -85,26 +86,26 @@ def _streamed(path: Path, encoding: str, progress: Progress) -> Iterator[Record]
     read = progress(pieces(path, encoding), f"reading {path.name}", steps)
     for piece in _and_end(read):
         text += piece.decode()
-        place = _skip(text, 0)
-        if not opened and text[place : place + 1] == "[":
-            opened, place = True, _skip(text, place + 1)
-        while place < len(text):
-            if opened and text[place] == "]":
-                place = _skip(text, place + 1)
+        position = _skip(text, 0)
+        if not opened and text[position : position + 1] == "[":
+            opened, position = True, _skip(text, position + 1)
+        while position < len(text):
+            if opened and text[position] == "]":
+                position = _skip(text, position + 1)
                 continue
-            stop, value, problem = _next_value(decoder, text, place, final=not piece)
+            stop, value, problem = _next_value(decoder, text, position, final=not piece)
             if stop is None:
                 break
             number += 1
-            raw = text[place:stop].strip()
+            raw = text[position:stop].strip()
             if STRAY in raw:
                 problem = stray_problem(raw) or problem
             if problem:
                 yield Record(number, shown(raw), problem)
             else:
                 yield _of_value(number, raw, value)
-            place = _skip(text, stop)
-        text = text[place:]
+            position = _skip(text, stop)
+        text = text[position:]
         if len(text) > LONGEST:
             raise DataError(
                 f"{path}: object {number + 1} is longer than {LONGEST} characters: this is not a"
@@ -118,23 +119,23 @@ def _and_end(read: Iterable[bytes]) -> Iterator[bytes]:
     yield b""
 
 
-def _skip(text: str, place: int) -> int:
-    match = BETWEEN.match(text, place)
-    return match.end() if match else place
+def _skip(text: str, position: int) -> int:
+    match = BETWEEN.match(text, position)
+    return match.end() if match else position
 
 
 def _next_value(
-    decoder: json.JSONDecoder, text: str, place: int, final: bool
+    decoder: json.JSONDecoder, text: str, position: int, final: bool
 ) -> tuple[int | None, Any, str]:
     """Return where the next value ends, the value, and what is wrong with it.
 
     The end is None where more of the file is needed to tell.
     """
     try:
-        value, stop = decoder.raw_decode(text, place)
+        value, stop = decoder.raw_decode(text, position)
     except (ValueError, RecursionError) as error:
-        wrong = getattr(error, "pos", place)
-        match = NEXT_OBJECT.search(text, max(wrong, place + 1) - 1)
+        wrong = getattr(error, "pos", position)
+        match = NEXT_OBJECT.search(text, max(wrong, position + 1) - 1)
         if match is None and not final:
             return None, None, ""
         return match.start() if match else len(text), None, f"is not JSON: {error}"
@@ -173,7 +174,7 @@ def converted(
             if problem and not quiet:
                 yield record._replace(fields=problem)
             for n, fields in enumerate(rows):
-                yield Record(nth(record.place, n), record.raw, fields)
+                yield Record(nth(record.position, n), record.raw, fields)
 
     names = tuple(columns.split())
     kinds = tuple("list" if name in {"categories", "items"} else "" for name in names)
@@ -209,7 +210,9 @@ class JsonLines:
     inner: tuple[str, ...] = field(default=())
     """Dotted names to take out."""
     line: int = 1
+    """Line of the first row."""
     notes: tuple[str, ...] = ()
+    """Remarks for the report."""
 
     def asked(self, names: Iterable[str]) -> "JsonLines":
         inner = tuple(name for name in names if name not in self.top)

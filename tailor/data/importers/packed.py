@@ -89,8 +89,8 @@ def _only(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         names = ", ".join(file.filename for file in files[:5])
         names += ", ..." if len(files) > 5 else ""
         raise DataError(
-            f"{path} holds {len(files)} files ({names or 'none'}), one is needed: unpack it and name"
-            " the file"
+            f"{path} holds {len(files)} files ({names or 'none'}), one is needed: unpack it and"
+            " name the file"
         )
     return files[0]
 

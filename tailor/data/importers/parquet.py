@@ -141,7 +141,7 @@ def _each(values: pl.Series, write: Callable[[Any], str]) -> pl.Series:
 
 
 def _decoded(value: bytes) -> str:
-    """Return bytes as text; as a number in hexadecimal where they are none, so that none is lost."""
+    """Return bytes as text, in hexadecimal where they are none: so no two become one."""
     try:
         return value.decode()
     except UnicodeDecodeError:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from tailor.data.columns import numbered
+from tailor.data.columns import is_usual, numbered
 from tailor.data.importers.packed import is_packed, opened
 from tailor.errors import DataError, nearest
 from tailor.progress import Progress
@@ -77,20 +77,22 @@ codecs.register_error(HANDLER, _mark_stray)
 
 @dataclass(frozen=True)
 class Layout:
-    """How a file is written: its separator, its columns, and where its rows begin."""
+    """The dialect of a file: its separator, its columns, and where its rows begin."""
 
     path: Path
     encoding: str
     separator: str
     quoted: bool
+    """Whether fields may stand in quotes."""
     columns: tuple[str, ...]
     kinds: tuple[str, ...]
-    """Of RecBole's atomic files: token, token_seq, float or float_seq; else empty."""
+    """Types of RecBole's atomic files: token, token_seq, float or float_seq; else empty."""
     start: int
     """Bytes of the header, as UTF-8."""
     line: int
     """The line of the first row."""
     notes: tuple[str, ...] = ()
+    """Remarks for the report."""
     first: tuple[str, ...] = ()
     """The fields of the first row of a file without a header; else none."""
 
@@ -125,25 +127,25 @@ class Block:
         return self.buffer[start:stop].decode().rstrip("\r\n")
 
 
-def text_file(path: str | Path, what: str) -> Path:
+def text_file(path: str | Path, content: str) -> Path:
     """Return the path of a file that may hold text, packed or not.
 
     Raises DataError for what is missing, a folder, empty or of a known other kind.
     """
     path = Path(path)
     if path.is_dir():
-        raise DataError(f"{path} is a folder, a file of {what} is needed: name the file in it")
+        raise DataError(f"{path} is a folder, a file of {content} is needed: name the file in it")
     try:
         with opened(path) as file:
             head = file.read(64)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist: name the file of {what}") from None
+        raise DataError(f"{path} does not exist: name the file of {content}") from None
     except (OSError, ValueError) as error:
         raise DataError(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
     if not head:
-        raise DataError(f"{path} is empty: a file of {what} is needed")
+        raise DataError(f"{path} is empty: a file of {content} is needed")
     for magic, kind in MAGIC.items():
         if head.startswith(magic):
             raise DataError(
@@ -211,10 +213,10 @@ class _Strays:
             line = self.lines + before.count("\n") + 1
             byte = self.read + len(before.encode())
             self.first = f"{self.path}:{line}: byte {byte} (0x{after[:2]})"
-        found = text.count(STRAY)
-        self.strays += found
+        strays = text.count(STRAY)
+        self.strays += strays
         self.stray_lines += sum(STRAY in line for line in text.split("\n"))
-        self.good_bytes += len(data) - len(text) - found * (len(STRAY_BYTES) - 1)
+        self.good_bytes += len(data) - len(text) - strays * (len(STRAY_BYTES) - 1)
         self.lines += data.count(b"\n")
 
     def are_many(self, at_end: bool = False) -> bool:
@@ -299,26 +301,36 @@ def layout(path: Path, encoding: str, atomic: bool = False, header: bool | None 
     if header is None and not atomic:
         _no_row(path, start, fields)
     if header is False and not atomic:
-        names = [numbered(n) for n in range(1, len(fields) + 1)]
         begin = len("".join(lines[:start]).encode())
-        columns = tuple(names)
-        rows = tuple(fields)
-        return Layout(path, encoding, separator, True, columns, (), begin, start + 1, (), rows)
+        columns = tuple(numbered(n) for n in range(1, len(fields) + 1))
+        first_row = tuple(fields)
+        return Layout(
+            path, encoding, separator, True, columns, (), begin, start + 1, first=first_row
+        )
+    columns, kinds = _named_columns(path, start, fields, atomic)
+    begin = len("".join(lines[: start + taken]).encode())
+    if not first[begin:].strip() and len(first) < HEAD:
+        raise DataError(f"{path} holds a header ({', '.join(columns)}) and no rows")
+    line = start + taken + 1
+    return Layout(path, encoding, separator, not atomic, columns, kinds, begin, line)
+
+
+def _named_columns(
+    path: Path, start: int, fields: Sequence[str], atomic: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names of a header, and the types that an atomic file's header gives."""
     names = [name.strip() for name in fields]
-    kinds = tuple(name.rpartition(":")[2] for name in names) if atomic else ()
-    names = [name.rpartition(":")[0] or name for name in names] if atomic else names
-    names = [name or numbered(n + 1) for n, name in enumerate(names)]
+    kinds: tuple[str, ...] = ()
+    if atomic:
+        kinds = tuple(name.rpartition(":")[2] for name in names)
+        names = [name.rpartition(":")[0] or name for name in names]
+    names = [name or numbered(n) for n, name in enumerate(names, 1)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise DataError(
             f'{path}:{start + 1}: several columns are called "{twice[0]}": rename them in the file'
         )
-    begin = len("".join(lines[: start + taken]).encode())
-    if not first[begin:].strip() and len(first) < HEAD:
-        raise DataError(f"{path} holds a header ({', '.join(names)}) and no rows")
-    return Layout(
-        path, encoding, separator, not atomic, tuple(names), kinds, begin, start + taken + 1
-    )
+    return tuple(names), kinds
 
 
 def _first_line(path: Path, lines: Sequence[str], after: int) -> int:
@@ -338,6 +350,8 @@ def _named_separator(line: str) -> str | None:
 def _no_row(path: Path, start: int, fields: Sequence[str]) -> None:
     """Raise DataError where the first line looks like a row: it would be lost."""
     texts = [text.strip() for text in fields]
+    if any(is_usual(text) for text in texts):
+        return
     numbers = [text for text in texts if NUMBER.fullmatch(text)]
     counted = [str(n) for n in range(len(texts))]
     if texts in (counted, [str(n + 1) for n in range(len(texts))]):
@@ -381,89 +395,95 @@ def _header(
 
 def blocks(file: Layout, progress: Progress) -> Iterator[Block]:
     """Yield all rows of the file in order, with a step of `progress` for every BLOCK bytes."""
-    rest, line, skip = b"", file.line, file.start
+    remainder, line, skip = b"", file.line, file.start
     steps = None if is_packed(file.path) else -(-file.path.stat().st_size // BLOCK)
     for piece in progress(pieces(file.path, file.encoding), f"reading {file.path.name}", steps):
-        rest += piece
-        if len(rest) < skip:
+        remainder += piece
+        if len(remainder) < skip:
             continue
-        rest, skip = rest[skip:], 0
-        block, used, lines = _cut(rest, file, line, final=False)
-        rest, line = rest[used:], line + lines
-        if len(rest) > LONGEST:
+        remainder, skip = remainder[skip:], 0
+        block, used, lines = _cut(remainder, file, line, final=False)
+        remainder, line = remainder[used:], line + lines
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{file.path}:{line}: a line of more than {LONGEST} bytes: this is not a file of"
                 " rows"
             )
         if block is not None:
             yield block
-    while rest:
+    while remainder:
         block, used, lines = _cut(
-            rest if rest.endswith(b"\n") else rest + b"\n", file, line, final=True
+            remainder if remainder.endswith(b"\n") else remainder + b"\n", file, line, final=True
         )
-        rest, line = rest[used:], line + lines
+        remainder, line = remainder[used:], line + lines
         if block is not None:
             yield block
 
 
 def _cut(buffer: bytes, file: Layout, line: int, final: bool) -> tuple[Block | None, int, int]:
-    """Return a block of the whole records at the start of `buffer`, and the bytes and lines used."""
+    """Return a block of whole records from `buffer`, and the bytes and lines that they take."""
     data = np.frombuffer(buffer, np.uint8)
     newlines = np.flatnonzero(data == NEWLINE)
     quotes = np.flatnonzero(data == QUOTE) if file.quoted and b'"' in buffer else newlines[:0]
     ends = newlines[np.searchsorted(quotes, newlines) % 2 == 0] if len(quotes) else newlines
     used = int(ends[-1]) + 1 if len(ends) else 0
-    left = len(buffer) - used
+    unread = len(buffer) - used
     if (
-        (final and left)
-        or (left > RECORD and len(quotes) % 2)
+        (final and unread)
+        or (unread > RECORD and len(quotes) % 2)
         or _needs_care(buffer[:used], data[:used], quotes, file)
     ):
         return _cut_slowly(buffer, file, line, final)
     if not used:
         return None, 0, 0
     starts = np.r_[0, ends[:-1] + 1]
-    lines = line + np.asarray(
-        np.searchsorted(newlines, starts) if len(quotes) else np.arange(len(starts))
-    )
-    separators = np.flatnonzero(data[:used] == ord(file.separator))
+    lines = line + np.arange(len(starts))
     if len(quotes):
-        separators = separators[np.searchsorted(quotes, separators) % 2 == 0]
-    fields = np.diff(np.searchsorted(separators, ends), prepend=0) + 1
+        lines = line + np.asarray(np.searchsorted(newlines, starts))
+    fields = _field_counts(data[:used], quotes, ends, file)
     blank = (ends == starts) | ((ends == starts + 1) & (data[starts] == RETURN))
     miscounted = ~blank & (fields != len(file.columns))
-    stray = _with_strays(buffer[:used], starts, ends)
-    wrong = miscounted | stray
+    wrong = miscounted | _with_strays(buffer[:used], starts, ends)
     after = line + int(np.searchsorted(newlines, used))
     # only the first line of such a record may be bad; a backslash may part the fields otherwise
-    if (np.diff(lines, append=after)[wrong] > 1).any() or (
-        file.quoted and miscounted.any() and b"\\" in buffer
-    ):
+    several_lines = (np.diff(lines, append=after)[wrong] > 1).any()
+    escaped = file.quoted and miscounted.any() and b"\\" in buffer
+    if several_lines or escaped:
+        return _cut_slowly(buffer, file, line, final)
+    good = ~(blank | wrong)
+    text = buffer[:used]
+    if not good.all():
+        text = data[:used][np.repeat(good, ends + 1 - starts)].tobytes()
+    rows = _parsed(text, file, quoted=bool(len(quotes)))
+    if len(rows) != good.sum():
         return _cut_slowly(buffer, file, line, final)
     bad = []
     for row in np.flatnonzero(wrong):
         raw = _decoded(buffer, starts[row], ends[row])
         reason = stray_problem(raw) or _miscounted(int(fields[row]), file)
         bad.append(Bad(int(lines[row]), reason, shown(raw)))
-    keep = ~(blank | wrong)
-    text = (
-        buffer[:used] if keep.all() else data[:used][np.repeat(keep, ends + 1 - starts)].tobytes()
-    )
-    rows = _parsed(text, file, quoted=bool(len(quotes)))
-    if len(rows) != keep.sum():
-        return _cut_slowly(buffer, file, line, final)
-    rows = rows.with_columns(pl.Series(LINE, lines[keep], dtype=pl.UInt32))
-    return Block(rows, bad, buffer, np.stack([starts, ends], 1)[keep]), used, after - line
+    rows = rows.with_columns(pl.Series(LINE, lines[good], dtype=pl.UInt32))
+    return Block(rows, bad, buffer, np.stack([starts, ends], 1)[good]), used, after - line
+
+
+def _field_counts(
+    data: np.ndarray, quotes: np.ndarray, ends: np.ndarray, file: Layout
+) -> np.ndarray:
+    """Return (records,) how many fields each has; a separator within quotes parts none."""
+    separators = np.flatnonzero(data == ord(file.separator))
+    if len(quotes):
+        separators = separators[np.searchsorted(quotes, separators) % 2 == 0]
+    return np.diff(np.searchsorted(separators, ends), prepend=0) + 1
 
 
 def _with_strays(text: bytes, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """(records,) bool: True for a record that holds a stray byte."""
     stray = np.zeros(len(starts), dtype=bool)
-    place = text.find(STRAY_BYTES)
-    while place >= 0:
-        row = int(np.searchsorted(ends, place))
+    position = text.find(STRAY_BYTES)
+    while position >= 0:
+        row = int(np.searchsorted(ends, position))
         stray[row] = True
-        place = text.find(STRAY_BYTES, int(ends[row]))
+        position = text.find(STRAY_BYTES, int(ends[row]))
     return stray
 
 
@@ -579,7 +599,7 @@ def _record(lines: list[str], start: int, separator: str, width: int | None = No
 def _read_record(
     lines: list[str], start: int, separator: str, escapes: bool = False
 ) -> tuple[Parsed, int]:
-    """Return the record by one of two ways to write a quote, and how many lines were read for it."""
+    """Return the record by one of two ways to write a quote, and the lines read for it."""
     feed = _Feed(lines, start, separator if escapes else "")
     escape = "\\" if escapes else None
     try:

@@ -42,7 +42,7 @@ BOOLEANS = {
 
 @dataclass(frozen=True)
 class Options:
-    """How the values of a file are read."""
+    """Settings of how the values of a file are read."""
 
     time_unit: str | None = None
     """Unit of times, or order of day and month; None lets the column tell."""
@@ -68,6 +68,7 @@ class Rows:
     frame: pl.DataFrame
     rejected: list[Bad]
     notes: list[str] = field(default_factory=list)
+    """Remarks for the report."""
     repeats: int = 0
     """Rows left out because their key came before and may."""
 
@@ -100,7 +101,7 @@ def read_rows(
     emptied = Counter[str]()
     examples: dict[str, str] = {}
     names: set[str] = set()
-    kept = repeats = 0
+    n_good = repeats = 0
     for block in file.blocks(progress):
         frame, bad, unread = _typed(table, block, columns, options)
         if options.strict and bad:
@@ -111,28 +112,32 @@ def read_rows(
         examples = {name: values[0] for name, values in unread.items()} | examples
         names.update(frame.columns)
         few_columns(file.path, len(names))
-        kept += len(frame)
+        n_good += len(frame)
         repeats += block.repeats
-        _mostly_good(table, file, rejected, kept)
+        _mostly_good(table, file, rejected, n_good)
     if not frames:
         raise DataError(f"{file.path} holds no rows after its header")
-    wanted = {
-        name: "a time" if TABLES[table].columns[name] == TIME else NUMBERS[options.decimal]
-        for name in emptied
-    }
-    notes = [
-        f'{table}.{name} could not be read in {n:,} rows and was left empty: "{examples[name][:80]}"'
-        f" is not {wanted[name]}"
-        for name, n in emptied.items()
-    ]
+    notes = _emptied_notes(table, emptied, examples, NUMBERS[options.decimal])
     return Rows(_stacked(frames), rejected, [*file.notes, *notes], repeats)
 
 
-def _mostly_good(table: str, file: Source, rejected: list[Bad], kept: int) -> None:
+def _emptied_notes(
+    table: str, emptied: Mapping[str, int], examples: Mapping[str, str], number: str
+) -> list[str]:
+    """Return notes on the values that could not be read and were left empty."""
+    forms = {name: "a time" if TABLES[table].columns[name] == TIME else number for name in emptied}
+    return [
+        f"{table}.{name} could not be read in {n:,} rows and was left empty:"
+        f' "{examples[name][:80]}" is not {forms[name]}'
+        for name, n in emptied.items()
+    ]
+
+
+def _mostly_good(table: str, file: Source, rejected: list[Bad], n_good: int) -> None:
     """Raise DataError where so many rows are bad that none more can be held."""
-    if len(rejected) > max(MOST_BAD, kept):
+    if len(rejected) > max(MOST_BAD, n_good):
         raise DataError(
-            f"{file.path}: {len(rejected):,} of the first {len(rejected) + kept:,} rows are"
+            f"{file.path}: {len(rejected):,} of the first {len(rejected) + n_good:,} rows are"
             f" bad: this is no file of {table}; the first reads {rejected[0].raw[:200]!r}"
             f" ({rejected[0].reason})"
         )
@@ -167,15 +172,15 @@ def refused(file: Source, bad: Bad) -> DataError:
 
 
 def reject(
-    rows: Rows, file: Source, where: pl.Series, reasons: Iterable[str], strict: bool
+    rows: Rows, file: Source, wrong: pl.Series, reasons: Iterable[str], strict: bool
 ) -> Rows:
-    """Move the rows where `where` is true to the rejected ones.
+    """Move the rows where `wrong` is true to the rejected ones.
 
     Their own text is read from the file again.
     """
-    if not where.any():
+    if not wrong.any():
         return rows
-    by_line = dict(zip(rows.frame[LINE].filter(where).to_list(), reasons))
+    by_line = dict(zip(rows.frame[LINE].filter(wrong).to_list(), reasons))
     bad = []
     for block in file.blocks(silent):
         places = block.rows[LINE].cast(pl.Int64)
@@ -184,8 +189,8 @@ def reject(
             bad.append(Bad(line, by_line[line], block.raw(row)))
         if strict and bad:
             raise refused(file, min(bad))
-    kept = rows.frame.filter(~where)
-    return Rows(kept, rows.rejected + bad, rows.notes, rows.repeats)
+    good = rows.frame.filter(~wrong)
+    return Rows(good, rows.rejected + bad, rows.notes, rows.repeats)
 
 
 def _typed(
@@ -197,13 +202,7 @@ def _typed(
     """
     frame = _named(table, block, columns)
     frame = frame.with_columns(_tidy(frame[ours], ours, options.missing) for ours in columns)
-    never_null = TABLES[table].never_null
-    checks = [Check(frame[name].is_null(), f"no {name}") for name in never_null]
-    checks += [
-        Check(holds_control(frame[name]), f"{name} holds a control character", frame[name])
-        for name in columns
-        if _is_id(table, name)
-    ]
+    checks = _id_checks(table, frame, columns)
     emptied: dict[str, pl.Series] = {}
     for name in columns:
         texts = frame[name]
@@ -225,6 +224,18 @@ def _typed(
     if bad:
         frame = frame.filter(~pl.col(LINE).is_in([row.line for row in bad]))
     return frame, block.bad + bad, emptied
+
+
+def _id_checks(table: str, frame: pl.DataFrame, columns: Mapping[str, str]) -> list[Check]:
+    """Return the rules for required values and for ids."""
+    never_null = TABLES[table].never_null
+    missing = [Check(frame[name].is_null(), f"no {name}") for name in never_null]
+    control = [
+        Check(holds_control(frame[name]), f"{name} holds a control character", frame[name])
+        for name in columns
+        if _is_id(table, name)
+    ]
+    return missing + control
 
 
 def _named(table: str, block: Block, columns: Mapping[str, str]) -> pl.DataFrame:
@@ -317,7 +328,8 @@ def beside(name: str, table: str, columns: Mapping[str, str], names: Iterable[st
     """
     if name not in columns and name not in TABLES[table].columns:
         return name
-    kept, taken = f"{name}_in_file", set(names)
-    while kept in taken:
-        kept += "_in_file"
-    return kept
+    taken = set(names)
+    name += "_in_file"
+    while name in taken:
+        name += "_in_file"
+    return name

@@ -16,11 +16,11 @@ def read_sequences(path: Path, encoding: str, strict: bool, progress: Progress) 
     """Return events with `order`, the position in the user's sequence from 0; and bad lines."""
     frames: list[pl.DataFrame] = []
     rejected: list[Bad] = []
-    rest, line = "", 1
+    remainder, line = "", 1
     steps = None if is_packed(path) else -(-path.stat().st_size // BLOCK)
     for piece in progress(pieces(path, encoding), f"reading {path.name}", steps):
-        text, newline, rest = (rest + piece.decode()).rpartition("\n")
-        if len(rest) > LONGEST:
+        text, newline, remainder = (remainder + piece.decode()).rpartition("\n")
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{path}:{line}: a line of more than {LONGEST} characters: this is not a file of"
                 " sequences"
@@ -29,7 +29,7 @@ def read_sequences(path: Path, encoding: str, strict: bool, progress: Progress) 
         frames.append(frame)
         rejected += bad
         line += text.count("\n") + len(newline)
-    frame, bad = _events([rest], line)
+    frame, bad = _events([remainder], line)
     frames.append(frame)
     rejected += bad
     if strict and rejected:
@@ -60,11 +60,11 @@ def _events(lines: list[str], first: int) -> tuple[pl.DataFrame, list[Bad]]:
     texts = pl.Series(lines, dtype=pl.String)
     words = texts.str.replace_all(r"\s+", " ").str.strip_chars(" ").str.split(" ")
     numbers = pl.int_range(first, first + len(lines), dtype=pl.UInt32, eager=True)
-    frame = pl.DataFrame({"\0line": numbers, "words": words})
     problems = [(first + n, stray_problem(text)) for n, text in enumerate(lines)]
     bad = [(line, reason) for line, reason in problems if reason]
-    strays = [line for line, _ in bad]
-    frame = frame.filter((frame["words"].list.first() != "") & ~frame["\0line"].is_in(strays))
+    frame = pl.DataFrame({"\0line": numbers, "words": words})
+    blank = frame["words"].list.first() == ""
+    frame = frame.filter(~blank & ~frame["\0line"].is_in([line for line, _ in bad]))
     frame = frame.select(
         "\0line", user_id=pl.col("words").list.first(), item_id=pl.col("words").list.slice(1)
     )
@@ -72,15 +72,19 @@ def _events(lines: list[str], first: int) -> tuple[pl.DataFrame, list[Bad]]:
     bad += [(line, "no item_id") for line in frame["\0line"].filter(no_item)]
     frame = frame.filter(~no_item).explode("item_id")
     for column in ("user_id", "item_id"):
-        missing = frame[column].is_in(MISSING_IDS)
-        control = holds_control(frame[column])
-        bad += [(line, f"no {column}") for line in frame["\0line"].filter(missing)]
-        bad += [
-            (line, f"{column} holds a control character")
-            for line in frame["\0line"].filter(control)
-        ]
-        frame = frame.filter(~(missing | control))
+        frame, wrong = _checked_ids(frame, column)
+        bad += wrong
     return frame, [Bad(line, reason, _raw(lines[line - first])) for line, reason in bad]
+
+
+def _checked_ids(frame: pl.DataFrame, column: str) -> tuple[pl.DataFrame, list[tuple[int, str]]]:
+    """Return the rows whose id can be one, and line and reason of the others."""
+    missing = frame[column].is_in(MISSING_IDS)
+    control = holds_control(frame[column])
+    lines = frame["\0line"]
+    bad = [(line, f"no {column}") for line in lines.filter(missing)]
+    bad += [(line, f"{column} holds a control character") for line in lines.filter(control)]
+    return frame.filter(~(missing | control)), bad
 
 
 def _raw(line: str) -> str:

@@ -32,7 +32,7 @@ from tailor.data.importers.reading import (
 from tailor.errors import DataError
 from tailor.progress import Progress
 
-NTH, PART = 31, 48  # first bits of a place that hold the number within the line, and the part
+NTH, PART = 31, 48  # first bits of a position that hold the number within the line, and the part
 RECORDS = 20_000  # records in a block, or fewer of many bytes
 HEAD = 1000  # records from which the columns of a file without a header are taken
 Fields = Mapping[str, Any]
@@ -68,7 +68,7 @@ class Source(Protocol):
 class Record(NamedTuple):
     """One record of a file that is no plain table."""
 
-    place: int
+    position: int
     raw: str
     fields: Fields | str
     """The row, or why there is none."""
@@ -82,8 +82,11 @@ class Records:
     columns: tuple[str, ...]
     read: Callable[[Progress], Iterable[Record]]
     kinds: tuple[str, ...] = ()
+    """For each column "list" where it holds lists, else empty."""
     line: int = 1
+    """Line of the first row."""
     notes: tuple[str, ...] = ()
+    """Remarks for the report."""
 
     def blocks(self, progress: Progress) -> Iterator[Block]:
         records: list[Record] = []
@@ -140,8 +143,10 @@ class Parts:
             for name, missing in lacking
             if missing
         ]
-        rest = [f"... and {len(notes) - 10:,} more parts lack columns"] if len(notes) > 10 else []
-        return (f"{self.path} was read as {len(self.parts):,} parts", *notes[:10], *rest)
+        remainder = (
+            [f"... and {len(notes) - 10:,} more parts lack columns"] if len(notes) > 10 else []
+        )
+        return (f"{self.path} was read as {len(self.parts):,} parts", *notes[:10], *remainder)
 
     def blocks(self, progress: Progress) -> Iterator[Block]:
         for n, part in enumerate(self.parts):
@@ -263,17 +268,17 @@ def is_typed(source: Source) -> bool:
     return bool(getattr(source, "typed", False))
 
 
-def placed(source: Source, place: int) -> tuple[Path, int]:
-    """Return the file and the line of a place."""
+def placed(source: Source, position: int) -> tuple[Path, int]:
+    """Return the file and the line of a position."""
     if isinstance(source, Wrapped):
-        return placed(source.source, place)
-    path = source.parts[place >> PART].path if isinstance(source, Parts) else source.path
-    return path, line_of(place)
+        return placed(source.source, position)
+    path = source.parts[position >> PART].path if isinstance(source, Parts) else source.path
+    return path, line_of(position)
 
 
-def line_of(place: int) -> int:
-    """Return the line of a place."""
-    return place & ((1 << NTH) - 1)
+def line_of(position: int) -> int:
+    """Return the line of a position."""
+    return position & ((1 << NTH) - 1)
 
 
 def nth(line: int, n: int) -> int:
@@ -291,11 +296,11 @@ def lines(
     """
     text_file(path, "rows")
     steps = None if is_packed(path) else -(-path.stat().st_size // BLOCK)
-    rest, line = b"", 1
+    remainder, line = b"", 1
     read = pieces(path, encoding, strict=strict)
     for piece in progress(read, f"reading {path.name}", steps):
-        whole, newline, rest = (rest + piece).rpartition(b"\n")
-        if len(rest) > LONGEST:
+        whole, newline, remainder = (remainder + piece).rpartition(b"\n")
+        if len(remainder) > LONGEST:
             raise DataError(
                 f"{path}:{line}: a line of more than {LONGEST} bytes: this is not a file of rows"
             )
@@ -303,8 +308,8 @@ def lines(
             if text.strip():
                 yield line, text.decode().removesuffix("\r")
             line += 1
-    if rest.strip():
-        yield line, rest.decode().removesuffix("\r")
+    if remainder.strip():
+        yield line, remainder.decode().removesuffix("\r")
 
 
 def first_records(records: Iterable[Record], path: Path) -> list[Record]:
@@ -322,9 +327,9 @@ def first_records(records: Iterable[Record], path: Path) -> list[Record]:
         return rows
     if bad:
         record, reason = bad[0]
+        line = line_of(record.position)
         raise DataError(
-            f"{path}: no row can be read; line {line_of(record.place)} reads {record.raw[:200]!r}"
-            f" ({reason})"
+            f"{path}: no row can be read; line {line} reads {record.raw[:200]!r} ({reason})"
         )
     raise DataError(f"{path} holds only blank lines: rows are needed")
 
@@ -347,7 +352,7 @@ def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block
         problem = record.fields if isinstance(record.fields, str) else _stray_value(record.fields)
         if isinstance(record.fields, str) or problem:
             raw = shown(clean(record.raw))
-            bad.append(Bad(record.place, clean(problem), raw))
+            bad.append(Bad(record.position, clean(problem), raw))
         else:
             rows.append((record, record.fields))
     names = dict.fromkeys(columns)
@@ -357,12 +362,16 @@ def _block(records: list[Record], columns: tuple[str, ...], path: Path) -> Block
     frame = pl.DataFrame(
         [_strings(name, [written(fields.get(name)) for _, fields in rows]) for name in names]
     )
-    places = pl.Series(LINE, [record.place for record, _ in rows], dtype=pl.Int64)
-    raws = [clean(record.raw).encode() for record, _ in rows]
+    places = pl.Series(LINE, [record.position for record, _ in rows], dtype=pl.Int64)
+    buffer, spans = _joined([clean(record.raw).encode() for record, _ in rows])
+    return Block(frame.with_columns(places), bad, buffer, spans)
+
+
+def _joined(raws: list[bytes]) -> tuple[bytes, np.ndarray]:
+    """Return the texts of rows as one, and (rows, 2) where each begins and ends."""
     ends = np.cumsum([len(raw) for raw in raws], dtype=np.int64)
     starts = np.r_[0, ends[:-1]] if len(ends) else ends
-    spans = np.stack([starts, ends], 1)
-    return Block(frame.with_columns(places), bad, b"".join(raws), spans)
+    return b"".join(raws), np.stack([starts, ends], 1)
 
 
 def _stray_value(fields: Fields) -> str:

@@ -191,7 +191,7 @@ def _tsv(path: Path, encoding: str) -> Source:
                 reason = f"wrong number of fields: {len(fields)} instead of {len(first)}"
                 yield Record(line, text, reason)
                 continue
-            values = [fields[place] for place in places]
+            values = [fields[position] for position in places]
             row = dict(zip(("query_id", "item_id", "grade"), values))
             yield Record(line, text, {**row, "part": part})
 

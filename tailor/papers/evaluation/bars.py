@@ -1,9 +1,7 @@
-"""Open benchmarking: a figure counts with all that made it, and is made again before it is
-believed.
-"""
+"""Open benchmarking: a figure counts with all that made it, and only if it can be repeated."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,9 +29,7 @@ PAPER = Paper(
 
 @dataclass(frozen=True, eq=False)
 class Benchmarked(StudyReport):
-    """The cards, what they say together, and for each card that is not what it was when made again,
-    in what.
-    """
+    """Cards, leaderboards of them, and the differences found when cards were made again."""
 
     cards: list[Card]
     boards: list[Board]
@@ -45,7 +41,7 @@ class Benchmarked(StudyReport):
         return not self.problems
 
     def tables(self) -> list[ReportTable]:
-        """Return a table a board, and the cards that were not made again as they were."""
+        """Return a table per board, and the cards that differ when made again."""
         columns = ("method", "seen", "metric", "mean", "low", "high")
         tables = [
             ReportTable(
@@ -69,66 +65,72 @@ class Benchmarked(StudyReport):
 
 @dataclass(eq=False)
 class OpenBenchmark(Study[Benchmarked]):
-    """Measures methods by cards and makes every card again: matching where methods recommend,
-    click-through where they predict.
+    """Measures methods by benchmark cards and makes every card again.
 
-    Each method and random state leaves a folder with data hash, split, settings, code hash,
-    environment, log and every user's values; tables are made of folders alone. Differs from the
-    paper: tasks are told by what the methods do and data are split by our protocol, so that its
-    published tables are other figures; folders are verified here, where the paper's are kept on a
-    site.
+    Each method and random state writes a folder with data hash, split, settings, code hash,
+    environment, log and every user's values; tables are made from these folders only. Recommenders
+    are measured by matching, predictors by click-through. Differs from the paper: the task follows
+    from the kind of method and data are split by our protocol, so that its published tables are not
+    comparable; folders are verified here, where the paper's are kept on a website.
     """
 
     by: str = "last"
     """Kind of split, as of `tailor data split`."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Of random states."""
+    """Random states, each with a card per method."""
     k: tuple[int, ...] = (20, 50)
     """Depths of lists."""
     metrics: tuple[str, ...] = ("recall", "NDCG", "HR")
-    """Of lists; predictors have those of `evaluate_predictions`."""
+    """Metrics of lists; predictors have those of `evaluate_predictions`."""
     out: str = ""
-    """Folder of the cards; none: they go when the study ends."""
+    """Folder of the cards; empty: they are deleted when the study ends."""
     again: bool = True
-    """Make every card again."""
+    """Make every card again and compare."""
 
     def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> Benchmarked:
-        """Raises DataError where some methods recommend and others predict."""
-        predict = {isinstance(one, Predictor) for one in methods.values()}
-        if len(predict) != 1:
+        """Make the cards; DataError where some methods recommend and others predict."""
+        predicts = {isinstance(method, Predictor) for method in methods.values()}
+        if len(predicts) != 1:
             raise DataError(
                 f"{', '.join(methods) or 'no method'}: give methods that all recommend, or all"
                 " predict"
             )
-        with tempfile.TemporaryDirectory() as spare:
-            folder = Path(self.out or spare)
-            suite = Suite(
-                data.name,
-                "",
-                list(self.seeds),
-                None,
-                self._kept(data, folder),
-                {"by": self.by},
-                self._protocol(predict.pop()),
-                {name: spec(one) for name, one in methods.items()},
-                {},
-            )
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(self.out or temporary)
+            suite = self._suite(data, methods, predicts.pop(), folder)
             cards = run_suite(suite, folder, run)
-            problems = {card.folder.name: [card.status] for card in cards if card.status != "done"}
-            if self.again:
-                problems |= {
-                    card.folder.name: lines
-                    for card in cards
-                    if card.status == "done" and (lines := verify(card, run))
-                }
-            return Benchmarked(cards, boards(cards), problems)
+            return Benchmarked(cards, boards(cards), self._problems(cards, run))
 
-    def _kept(self, data: Dataset, folder: Path) -> dict[str, Any]:
-        """The data beside the cards, so that whoever has the folder can make them again."""
-        place = folder / "data" / data.content_hash
-        if not place.exists():
-            data.save(place)
-        return {"folder": str(place), "name": data.name}
+    def _suite(
+        self, data: Dataset, methods: Mapping[str, Any], predicts: bool, folder: Path
+    ) -> Suite:
+        """Return the suite of these methods on a copy of the data in the folder.
 
-    def _protocol(self, predict: bool) -> dict[str, Any]:
-        return {} if predict else {"k": list(self.k), "metrics": list(self.metrics)}
+        With the copy, whoever has the folder can make the cards again.
+        """
+        copy = folder / "data" / data.content_hash
+        if not copy.exists():
+            data.save(copy)
+        protocol = {} if predicts else {"k": list(self.k), "metrics": list(self.metrics)}
+        return Suite(
+            data.name,
+            "",
+            list(self.seeds),
+            None,
+            {"folder": str(copy), "name": data.name},
+            {"by": self.by},
+            protocol,
+            {name: spec(method) for name, method in methods.items()},
+            {},
+        )
+
+    def _problems(self, cards: Sequence[Card], run: Run) -> dict[str, list[str]]:
+        """Return what went wrong by card: its status, or differences when made again."""
+        problems = {}
+        for card in cards:
+            lines = [card.status]
+            if card.status == "done":
+                lines = verify(card, run) if self.again else []
+            if lines:
+                problems[card.folder.name] = lines
+        return problems

@@ -1,4 +1,4 @@
-"""AlphaRec: language vectors, smoothed along who chose what, and one small map."""
+"""AlphaRec: text vectors, averaged over users and items, below one small learned map."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -41,15 +41,16 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class AlphaRec(NetMethod, ScoringRecommender):
-    """Compare users and items by text vectors, averaged over who chose what (Sheng et al. 2024).
+    """Users and items are averages of text vectors, which one small learned map makes comparable.
 
-    No item or user has a learned vector: a frozen language model's vectors of item texts are
-    averaged along the graph of choices (LightGCN, two steps) and go through one small map. So the
-    map serves catalogues that it was not trained on (`onto`), and a query's text moves the user
-    towards its meaning.
+    Item texts are encoded by a frozen language model; the vectors are averaged over the graph of
+    users and items as in LightGCN with two layers (Sheng et al. 2024). Nothing is learned per item
+    or user, so a fitted model serves other catalogues too (`onto`), and a query's text moves the
+    user's vector towards its own.
 
-    Differs from the paper: texts are averaged before the map, which for the linear map is the same
-    and costs no product per step; what a target itself adds to its user is left out in training.
+    Differs from the paper: texts are averaged before the map, which is the same for a linear map
+    and costs no product per step; while learning, what a target adds to its own user's vector is
+    left out.
     """
 
     reads_text = True
@@ -58,34 +59,34 @@ class AlphaRec(NetMethod, ScoringRecommender):
     encoder: Encoder | str = DEFAULT
     """Encoder of item texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     width: int = 128
-    """Width of the mapped vectors; this, negatives and temperature were chosen on validation
-    (paper: 64, 256, .15 to .2).
+    """Width of the mapped vectors; like negatives and temperature chosen on validation (paper: 64,
+    256, .15 to .2).
     """
     map: Literal["linear", "net"] = "net"
-    """Map of text vectors: "net" has two layers, as in the paper; "linear" has one."""
+    """Learned map; net: two layers, as in the paper; linear: one layer, as in its probe."""
     text_share: Annotated[float, Range(0.1, 0.9)] = 0.5
-    """Weight of a query's text, from 0 to 1; the history has the remainder."""
+    """Share of a query's text in the user's vector; the history has the remainder."""
     negatives: int = 1024
-    """Negative items drawn per batch and shared by its pairs."""
+    """Items drawn per batch as negatives."""
     temperature: Annotated[float, Range(0.05, 0.3, log=True)] = 0.08
-    """Divisor of the cosine of user and item."""
+    """Cosines of users and items are divided by it."""
     lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 2e-3
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 4096
-    """Pairs of a user and an item per step."""
+    """Pairs of a user and an item per batch."""
     epochs: int = 40
-    """Passes over the data, at most."""
+    """Maximum number of epochs."""
     patience: int | None = 4
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
     """
 
     texts_: np.ndarray = field(init=False, repr=False)
-    """(N, D) vectors of the items' texts, unit length; zero without text."""
+    """(N, D) vectors of item texts, of unit length; zero for an item without text."""
     first_: np.ndarray = field(init=False, repr=False)
-    """(N, D) text vectors plus the averages of the users who chose the item."""
+    """(N, D) text vectors plus the mean texts of the item's users."""
     smooth_: np.ndarray = field(init=False, repr=False)
-    """(N, D) sums over all steps of the graph, unit length."""
+    """(N, D) sums of the vectors of all layers, of unit length."""
     degrees_: np.ndarray = field(init=False, repr=False)
     """(N,) number of users who chose the item."""
     space_: str = field(init=False, repr=False)
@@ -93,12 +94,8 @@ class AlphaRec(NetMethod, ScoringRecommender):
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if (
-            min(self.width, self.negatives, self.batch) < 1
-            or self.epochs < 0
-            or not self.temperature > 0
-            or not self.lr > 0
-        ):
+        is_positive = self.temperature > 0 and self.lr > 0
+        if min(self.width, self.negatives, self.batch) < 1 or self.epochs < 0 or not is_positive:
             raise DataError(
                 "width, negatives and batch must be at least 1, epochs at least 0, temperature and"
                 " lr above 0"
@@ -110,13 +107,11 @@ class AlphaRec(NetMethod, ScoringRecommender):
     def tiny(cls) -> "AlphaRec":
         return cls(HashingEncoder(32), width=8, negatives=20, epochs=3)
 
-    # learning
-
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
-        rows = learned.sequences.rows.distinct()
-        self._average_texts(data, rows, run)
+        self._smooth(data, learned.sequences.rows, run)
         self._start_net(run)
+        rows = learned.sequences.rows.distinct()
         pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
         if len(pairs):
             report = self._train(data, rows, pairs, validation, run)
@@ -149,27 +144,27 @@ class AlphaRec(NetMethod, ScoringRecommender):
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
-    def _average_texts(self, data: Dataset, rows: Ragged, run: Run) -> None:
-        """Encode the texts of a catalogue and average them over users' items; learn nothing."""
+    def _smooth(self, data: Dataset, sequences: Ragged, run: Run) -> None:
+        """Encode the texts of a catalogue and average them over its users; nothing is learned."""
         encoder = encoder_of(self.encoder)
         self.items_ = data.catalogue
         self.texts_ = item_vectors(encoder, data.item_texts, run.progress)
         self.space_ = encoder.space
-        n = len(self.items_)
-        self.degrees_ = np.bincount(rows.values, minlength=n).astype(np.float32)
-        steps = self._graph_steps(rows)
-        self.first_ = self.texts_ + steps.T @ (_mean_matrix(rows, n) @ self.texts_)
-        self.smooth_ = unit_length(self.first_ + steps.T @ (steps @ self.texts_))
+        rows = sequences.distinct()
+        self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
+        edges = self._edges(rows)
+        self.first_ = self.texts_ + edges.T @ (_means(rows, len(self.items_)) @ self.texts_)
+        self.smooth_ = unit_length(self.first_ + edges.T @ (edges @ self.texts_))
 
-    def _graph_steps(self, rows: Ragged) -> sp.csr_matrix:
-        """Return (B, N) a step from users to items, divided by the roots of both degrees."""
+    def _edges(self, rows: Ragged) -> sp.csr_matrix:
+        """Return (B, N) edges of users and items, divided by the square roots of both degrees."""
         degrees = np.maximum(self.degrees_[rows.values], 1) * np.repeat(rows.lengths, rows.lengths)
         return rows.matrix(len(self.degrees_), (1 / np.sqrt(degrees)).astype(np.float32))
 
     def _user_vectors(self, rows: Ragged) -> np.ndarray:
-        """Return (B, D) unit vectors of users with these items; zero without items."""
-        means = _mean_matrix(rows, len(self.items_)) @ self.texts_
-        return unit_length(np.asarray(means + self._graph_steps(rows) @ self.first_))
+        """Return (B, D) vectors of users with these items, of unit length; zero without items."""
+        means = _means(rows, len(self.items_)) @ self.texts_
+        return unit_length(np.asarray(means + self._edges(rows) @ self.first_))
 
     def _make_net(self) -> TextItemEncoder:
         is_net = self.map == "net"
@@ -177,72 +172,75 @@ class AlphaRec(NetMethod, ScoringRecommender):
         texts = torch.from_numpy(self.smooth_)
         return TextItemEncoder(texts, self.width, hidden, bias=is_net, unit=True)
 
-    def _loss(self, rows: Ragged, batch: np.ndarray, drawn: np.ndarray) -> Tensor:
-        """Return the softmax loss of pairs (positions in `rows`) against drawn items.
+    def _loss(self, rows: Ragged, pairs: np.ndarray, negatives: np.ndarray) -> Tensor:
+        """Return the mean InfoNCE loss of pairs, which are positions in `rows`.
 
-        Each user's vector is made without the item that is to be found.
+        A user's vector is made without the item that is to be predicted.
         """
-        net = self._net
-        device = next(net.parameters()).device
-        users, items = rows.row_ids[batch], rows.values[batch]
-        histories = rows.take(users)
-        histories = histories.keep(histories.values != np.repeat(items, histories.lengths))
-        states = net.encode(torch.from_numpy(self._user_vectors(histories)).to(device))
-        targets = torch.from_numpy(items.astype(np.int64)).to(device)
-        negatives = torch.from_numpy(drawn).to(device)
+        targets = rows.values[pairs]
+        others = rows.take(rows.row_ids[pairs])
+        others = others.keep(others.values != np.repeat(targets, others.lengths))
+        device = next(self._net.parameters()).device
+        users = self._net.encode(torch.from_numpy(self._user_vectors(others)).to(device))
+        target_rows = torch.from_numpy(targets.astype(np.int64)).to(device)
+        negative_rows = torch.from_numpy(negatives).to(device)
         return SampledSoftmax()(
-            states / self.temperature,
-            net(targets),
-            net(negatives),
-            targets,
-            negatives,
-            items=len(drawn) + 1,
+            users / self.temperature,
+            self._net(target_rows),
+            self._net(negative_rows),
+            target_rows,
+            negative_rows,
+            items=len(negatives) + 1,
         )
 
-    # answering
-
-    def _map_vectors(self, vectors: np.ndarray) -> np.ndarray:
-        """Return mapped vectors (n, width) of unit length; zero where a vector is zero."""
+    def _mapped(self, vectors: np.ndarray) -> np.ndarray:
+        """Return mapped vectors (B, width) of unit length; zero where the vector (B, D) is zero."""
         net = self._ready()
-        tensor = torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
-        mapped: np.ndarray = net.encode(tensor).cpu().numpy()
-        return mapped * vectors.any(axis=1, keepdims=True)
+        texts = torch.from_numpy(vectors.astype(np.float32, copy=False)).to(net.texts.device)
+        mapped: np.ndarray = net.encode(texts).cpu().numpy() * vectors.any(axis=1, keepdims=True)
+        return mapped
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        users = self._map_vectors(self._user_vectors(queries.histories.distinct()))
-        texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
-        if texts:
-            has_text = list(texts)
-            encoder = asking(encoder_of(self.encoder), self.space_)
-            mapped = self._map_vectors(encoder.encode(list(texts.values())))
-            has_history = users[has_text].any(axis=1, keepdims=True)
-            share = np.where(has_history, np.float32(self.text_share), np.float32(1))
-            users[has_text] = (1 - share) * users[has_text] + share * mapped
+        users = self._mapped(self._user_vectors(queries.histories.distinct()))
+        self._add_texts(users, queries)
         scores: np.ndarray = users @ self._ready().all_items().cpu().numpy().T
         scores[:, ~self.smooth_.any(axis=1)] = -np.inf
         scores[~users.any(axis=1)] = -np.inf
         return scores
 
-    def onto(self, data: Dataset, run: Run = Run()) -> Self:
-        """Return a copy for another catalogue and log, with the map as it was learned.
+    def _add_texts(self, users: np.ndarray, queries: Queries) -> None:
+        """Move the vectors (B, width) of users whose queries have a text towards it, in place."""
+        texts = [queries.text(i).strip() for i in range(len(queries))]
+        rows = [i for i, text in enumerate(texts) if text]
+        if not rows:
+            return
+        encoder = asking(encoder_of(self.encoder), self.space_)
+        text_vectors = self._mapped(encoder.encode([texts[i] for i in rows]))
+        has_history = users[rows].any(axis=1, keepdims=True)
+        share = np.where(has_history, np.float32(self.text_share), np.float32(1))
+        users[rows] = (1 - share) * users[rows] + share * text_vectors
 
-        Their texts are averaged along their events. Raises ModelError for another encoder.
+    def onto(self, data: Dataset, run: Run = Run()) -> Self:
+        """Return a copy for another catalogue and log, with the same learned map.
+
+        The other catalogue's texts are averaged over its own events. Raises ModelError for another
+        encoder.
         """
         self._check_fitted()
         known_encoder(encoder_of(self.encoder), self.space_)
-        copy = type(self)(**self.params())
-        copy._average_texts(data, data.sequences.rows.distinct(), run)
-        copy.net_weights_ = self.net_weights_
-        copy.trained_on_ = data.provenance.after(self.trained_on_)
-        copy.fit_report_ = {
+        other = type(self)(**self.params())
+        other._smooth(data, data.sequences.rows, run)
+        other.net_weights_ = self.net_weights_
+        other.trained_on_ = data.provenance.after(self.trained_on_)
+        other.fit_report_ = {
             "map learned on": self.trained_on_.data_hash,
-            "items_without_text": int((~copy.texts_.any(axis=1)).sum()),
+            "items_without_text": int((~other.texts_.any(axis=1)).sum()),
         }
-        return copy
+        return other
 
 
-def _mean_matrix(rows: Ragged, items: int) -> sp.csr_matrix:
-    """Return (B, N) the share that each of a row's items has in its mean."""
-    shares = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
-    return rows.matrix(items, shares.astype(np.float32))
+def _means(rows: Ragged, items: int) -> sp.csr_matrix:
+    """Return (B, N) weights that average the items of each row."""
+    weights = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
+    return rows.matrix(items, weights.astype(np.float32))

@@ -1,9 +1,9 @@
-"""GenPAS: choose on validation how training windows are drawn."""
+"""GenPAS: choose how training windows are sampled, as one chooses any other setting."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,34 +25,34 @@ PAPER = Paper(
     "At equal steps the three presets differ by more than seeds do, the setting chosen on"
     " validation is not below the best of them, and learning from last events only is worst",
 )
-DRAWS = 100_000  # windows that a setting is judged by before training
+DRAWS = 100_000  # windows sampled to judge a setting before anything is trained
 
-Exponents = tuple[float, float, float]
+Exponents: TypeAlias = tuple[float, float, float]  # alpha, beta, gamma of a WindowSampler
 
 
 @dataclass(eq=False)
 class GenPAS(Recommender):
-    """Try several ways of drawing training windows, and keep the best on validation.
+    """Trains one model with several ways of sampling windows, and keeps the best on validation.
 
-    A way has three exponents (`data.sampling.WindowSampler`; their form is reconstructed): which
-    history, which target, how many events before it. The `shortlist` is trained: the ways whose
-    targets are most like the held-out ones (KL divergence) with the most different windows per
-    target, by mean rank.
+    A way has three exponents (`data.sampling.WindowSampler`): which sequence, which target, how
+    many events before it. Only `shortlist` ways are trained: those whose targets are most like the
+    held-out ones (KL divergence) and that give the most different windows per target, by mean rank.
+
+    Differs from the paper: the form of the exponents is reconstructed.
     """
 
     model: SequenceRecommender = field(default_factory=GRU4Rec)
-    """Net over event sequences that is trained with each way."""
+    """The net over sequences that is trained."""
     alphas: tuple[float, ...] = (0.0, 1.0, 2.0)
-    """Exponents of a history's length, by which histories are drawn."""
+    """Exponents tried for the choice of the sequence, by its length."""
     betas: tuple[float, ...] = (0.0, 1.0, 2.0)
-    """Exponents of a target's position, by which targets are drawn."""
+    """Exponents tried for the choice of the target, by its position."""
     gammas: tuple[float, ...] = (0.0, 1.0, float("inf"))
-    """Exponents of a window's length, by which lengths are drawn; infinity: the longest."""
+    """Exponents tried for the number of events before the target; inf: all of them."""
     shortlist: int = 3
     """Number of ways that are trained."""
 
     model_: SequenceRecommender = field(init=False, repr=False)
-    """The best fitted model."""
 
     def __post_init__(self) -> None:
         check_settings(self)
@@ -72,27 +72,26 @@ class GenPAS(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        split = valid or inner_cut(data, run.seed)
-        learned = data if valid is not None or split is None else split.train
-        if split is None or not (learned.sequences.rows.lengths > 1).any():
+        cut = valid or inner_cut(data, run.seed)
+        learned = data if valid is not None or cut is None else cut.train
+        if cut is None or not (learned.sequences.rows.lengths > 1).any():
             self.model_ = replace(self.model).fit(data, run, valid)
-            self.fit_report_ = {
-                "chosen": self.model.sampler,
-                "why": "nobody has the 3 events needed to choose",
-            }
+            reason = "no user has the 3 events needed to choose"
+            self.fit_report_ = {"chosen": self.model.sampler, "why": reason}
             return
         ways = list(product(self.alphas, self.betas, self.gammas))
-        figures = self._judge_ways(ways, learned, split, run)
-        by_rank = sorted(range(len(ways)), key=lambda i: figures[i]["rank"])[: self.shortlist]
-        models: list[SequenceRecommender] = []
+        figures = self._judged(ways, learned, cut, run)
+        best = sorted(range(len(ways)), key=lambda position: figures[position]["rank"])
+        best = best[: self.shortlist]
         trials: list[dict[str, Any]] = []
-        for i in run.progress(by_rank, "training with each way of drawing", len(by_rank)):
-            sampler = ",".join(f"{exponent:g}" for exponent in ways[i])
-            model = replace(self.model, sampler=sampler).fit(learned, run, split)
+        models: list[SequenceRecommender] = []
+        for position in run.progress(best, "training with each way of drawing", len(best)):
+            sampler = ",".join(f"{exponent:g}" for exponent in ways[position])
+            model = replace(self.model, sampler=sampler).fit(learned, run, cut)
             values = [value for _, value in model.fit_report_.get("validation", [])]
-            best_value = max(values, default=0.0)
+            trial = {"sampler": sampler, "validation NDCG@10": max(values, default=0.0)}
+            trials.append({**trial, **figures[position]})
             models.append(model)
-            trials.append({"sampler": sampler, "validation NDCG@10": best_value, **figures[i]})
         self.model_ = models[int(np.argmax([trial["validation NDCG@10"] for trial in trials]))]
         self.fit_report_ = {
             "chosen": self.model_.sampler,
@@ -100,35 +99,38 @@ class GenPAS(Recommender):
             "learned_on": "validation" if valid else "an inner cut",
         }
 
-    def _judge_ways(
-        self, ways: Sequence[Exponents], learned: Dataset, split: Split, run: Run
+    def _judged(
+        self, ways: Sequence[Exponents], learned: Dataset, cut: Split, run: Run
     ) -> list[dict[str, float]]:
-        """Return figures of every way of drawing.
+        """Return the figures of every way before training.
 
-        They are the KL divergence in nats of its targets from the held-out ones, different windows
-        per target, and the mean rank of the two.
+        "kl" is the KL divergence in nats of its targets from the held-out ones, "windows a target"
+        the number of different windows, and "rank" the mean of the ranks by the two.
         """
-        rows = learned.sequences.rows
-        items = len(learned.catalogue)
-        _, held_out = split.queries("valid")
-        held_out_shares = _smoothed_shares(held_out.values[held_out.values >= 0], items)
-        figures: list[dict[str, float]] = []
-        for way in ways:
-            rng = run.rng("genpas", *map(str, way))
-            windows = WindowSampler(*way).draw(rows.lengths, DRAWS, rng)
-            user, target, _ = windows
-            targets = rows.values[rows.offsets[:-1][user] + target]
-            shares = _smoothed_shares(targets, items)
-            different = len(np.unique(np.stack(windows), axis=1).T)
-            kl = float((shares * np.log(shares / held_out_shares)).sum())
-            per_target = different / len(np.unique(targets))
-            figures.append({"kl": round(kl, 5), "windows a target": round(per_target, 3)})
+        _, targets = cut.queries("valid")
+        held_out = _shares(targets.values[targets.values >= 0], len(learned.catalogue))
+        figures = [self._figures(exponents, learned, held_out, run) for exponents in ways]
         by_kl = np.argsort([figure["kl"] for figure in figures])
         by_windows = np.argsort([-figure["windows a target"] for figure in figures])
         for order in (by_kl, by_windows):
-            for rank, i in enumerate(order.tolist()):
-                figures[i]["rank"] = figures[i].get("rank", 0) + rank / 2
+            for rank, position in enumerate(order.tolist()):
+                figures[position]["rank"] = figures[position].get("rank", 0) + rank / 2
         return figures
+
+    def _figures(
+        self, exponents: Exponents, learned: Dataset, held_out: np.ndarray, run: Run
+    ) -> dict[str, float]:
+        """Return the divergence and the windows per target of DRAWS windows sampled one way."""
+        rows = learned.sequences.rows
+        rng = run.rng("genpas", *map(str, exponents))
+        users, positions, lengths = WindowSampler(*exponents).draw(rows.lengths, DRAWS, rng)
+        items = rows.values[rows.offsets[:-1][users] + positions]
+        shares = _shares(items, len(learned.catalogue))
+        windows = np.unique(np.stack([users, positions, lengths]), axis=1).shape[1]
+        return {
+            "kl": round(float((shares * np.log(shares / held_out)).sum()), 5),
+            "windows a target": round(windows / len(np.unique(items)), 3),
+        }
 
     def restrict(self, queries: Queries) -> Queries:
         return self.model_.restrict(queries)
@@ -137,7 +139,7 @@ class GenPAS(Recommender):
         return self.model_.recommend(queries, k, candidates)
 
 
-def _smoothed_shares(rows: np.ndarray, items: int) -> np.ndarray:
-    """Return (items,) shares of events, with one event more of every item."""
+def _shares(rows: np.ndarray, items: int) -> np.ndarray:
+    """Return (items,) shares of events, after adding one event to every item."""
     counts = np.bincount(rows, minlength=items) + 1.0
     return counts / counts.sum()

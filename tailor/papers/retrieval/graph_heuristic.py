@@ -1,10 +1,7 @@
-"""Graph heuristic: items a few steps after the last ones, most similar first, without training.
-
-Shapes: B queries, A distinct anchors, N items, D width, K list.
-"""
+"""Graph heuristic: recommend items a few steps after the last ones, without any training."""
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import scipy.sparse as sp
@@ -31,44 +28,41 @@ PAPER = Paper(
 
 @dataclass(eq=False)
 class GraphHeuristic(Recommender):
-    """Follow the graph of consecutive events from the last items, most similar items first.
+    """Recommends items one to three steps after your last items in a graph of consecutive events.
 
-    If that wins, a benchmark has a shortcut. Ring h of an anchor (one of the last two items) holds
-    the items at exactly h steps in the graph. Each ring gives its budget of the list, best score
-    first: cosine of the items' vectors, in ring 1 plus `ring_weight` x log(1 + count) / the
-    anchor's largest. TGH-1 of the paper is last_budget=(7, 2, 1), previous_budget=(); TGH-2 is the
-    default. What is left empty is filled with what the rings have left, in the same order, then
-    with the items most similar to the last one, which itself comes last. Scores fall by steps: a
-    whole step for each turn of that order, the item's own score within.
+    Where that wins, a benchmark has a shortcut. Ring h of an anchor holds the items at exactly h
+    steps from it. Each ring fills its budget of the list, best score first: the cosine of the
+    items' vectors, in ring 1 plus `ring_weight` * log(1 + count) / the anchor's largest. TGH-1 of
+    the paper is last_budget=(7, 2, 1), previous_budget=(); TGH-2 is the default. Empty places are
+    filled with the remaining items of the rings, in the same order, then with the items most
+    similar to the last one, which itself comes last. Scores fall by a constant for each turn of
+    that order; within a turn they are the items' own.
 
     Differs from the paper: vectors come from the events or from TF-IDF, not from a language model;
-    budgets are shares of any k; excluded items take nothing of a budget; an item that has neither a
-    follower nor a vector is no anchor, the one before it is.
+    budgets are shares of any k; excluded items use up no budget; an item that has neither an edge
+    nor a vector is no anchor, the one before it is.
     """
 
     last_budget: tuple[int, ...] = (5, 1)
-    """Parts of a list for rings 1, 2, ... around the last item."""
+    """Shares of a list, in items, for rings 1, 2, ... around the last item."""
     previous_budget: tuple[int, ...] = (3, 1)
-    """Parts of a list for the rings around the item before; empty: it is not used."""
+    """The same around the item before the last; empty: that item is not used."""
     ring_weight: float = 0.5
-    """Weight of the count's logarithm relative to the cosine, in ring 1."""
+    """Weight of the count's logarithm, added to the cosine in ring 1."""
     vectors: Literal["events", "texts"] = "events"
-    """What item vectors are made from."""
+    """Source of the vectors that items are compared by: their users, or TF-IDF of their texts."""
     dims: int = 128
-    """Width of item vectors (singular directions)."""
+    """Singular directions of a vector."""
 
     counts_: sp.csr_matrix = field(init=False, repr=False)
-    """(N, N) how often j comes right after i; no diagonal."""
+    """(N, N) number of times that item j comes right after item i; the diagonal is empty."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) float32 of unit length; zero for an unknown item."""
+    """(N, D) float32 vectors of unit length; zero for an item of which nothing is known."""
 
     def __post_init__(self) -> None:
         budget = (*self.last_budget, *self.previous_budget)
-        if (
-            not self.last_budget
-            or any(type(part) is not int or part < 0 for part in budget)
-            or not sum(budget)
-        ):
+        has_wrong = any(type(share) is not int or share < 0 for share in budget)
+        if not self.last_budget or has_wrong or not sum(budget):
             raise DataError(
                 f"last_budget is {self.last_budget}, previous_budget {self.previous_budget}: whole"
                 " numbers from 0, not all 0"
@@ -83,14 +77,14 @@ class GraphHeuristic(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        n = len(self.items_)
         rows = data.sequences.rows
+        n = len(self.items_)
         counts = transitions(rows, n, {1: 1.0}, None, run.workers).tocoo()
-        is_other = counts.row != counts.col
-        entries = (counts.data[is_other], (counts.row[is_other], counts.col[is_other]))
-        self.counts_ = sp.csr_matrix(entries, shape=counts.shape)
-        from_events = self.vectors == "events"
-        matrix = _scaled_events(rows, n) if from_events else tfidf(data.item_texts)
+        differs = counts.row != counts.col
+        edges = (counts.row[differs], counts.col[differs])
+        self.counts_ = sp.csr_matrix((counts.data[differs], edges), shape=counts.shape)
+        is_by_events = self.vectors == "events"
+        matrix = _normalized_events(rows, n) if is_by_events else tfidf(data.item_texts)
         has_vector = np.diff(matrix.indptr) > 0
         self.vectors_ = np.zeros((n, 1), np.float32)
         if has_vector.any() and min(matrix.shape) > 1:
@@ -102,7 +96,11 @@ class GraphHeuristic(Recommender):
         }
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        """Answer queries in the order of their last item, so that those who share it share work."""
+        """Return the k best items per query.
+
+        Queries are answered in the order of their last items, so that those with the same one
+        share the work on it.
+        """
         queries = queries.reindexed(self.items_)
         lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         anchors = self._anchors(queries)
@@ -113,171 +111,187 @@ class GraphHeuristic(Recommender):
             block = order[start:stop]
             block_lists = None if lists is None else lists.take(block)
             allowed = queries.take(block).allowed(block_lists)
-            lists_of_block = self._fill_lists([rows[block] for rows in anchors], allowed, k)
-            answers.rows[block] = lists_of_block.rows
-            answers.scores[block] = lists_of_block.scores
+            block_anchors = [items[block] for items in anchors]
+            answers.rows[block], answers.scores[block] = self._answer(block_anchors, allowed, k)
         return replace(answers, notes=short_notes(self.name, queries, answers.rows, k))
 
     def _anchors(self, queries: Queries) -> list[np.ndarray]:
-        """Return (B,) the last item of every history, and (B,) the one before; -1 for none.
+        """Return (B,) the last item of every history, and (B,) the one before it; -1 for none.
 
-        Items with neither a follower nor a vector are skipped.
+        Items without edges and without a vector are skipped. Without a `previous_budget` the
+        second array is left out.
         """
         is_useful = (np.diff(self.counts_.indptr) > 0) | self.vectors_.any(axis=1)
         histories = queries.histories.keep(is_useful[queries.histories.values])
         anchors = []
         for age in range(2 if self.previous_budget else 1):
             mask = histories.from_end == age
-            rows = np.full(len(queries), -1, np.int64)
-            rows[histories.row_ids[mask]] = histories.values[mask]
-            anchors.append(rows)
+            items = np.full(len(queries), -1, np.int64)
+            items[histories.row_ids[mask]] = histories.values[mask]
+            anchors.append(items)
         return anchors
 
-    def _fill_lists(self, anchors: list[np.ndarray], allowed: np.ndarray, k: int) -> "_Lists":
-        """Return the lists of a block of queries.
+    def _answer(
+        self, anchors: list[np.ndarray], allowed: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows and scores (B, k) of a block of queries with these anchors.
 
-        `anchors` are one or two arrays (B,); `allowed` (B, N) is changed.
+        Items that enter a list are removed from `allowed` (B, N).
         """
         budgets = [self.last_budget, self.previous_budget][: len(anchors)]
-        step = 4.0 + self.ring_weight
-        lists = _Lists(allowed, k, 2 * sum(map(len, budgets)) + 1, step)
-        longest = int(lists.most_entries.max(initial=0))
-        turns: list[_Turn] = []
-        similarities = []
-        for anchor, budget in zip(anchors, budgets, strict=True):
-            query = np.flatnonzero(anchor >= 0)
-            distinct, row = np.unique(anchor[query], return_inverse=True)
-            similarity = self._similarity(distinct)
-            rings = self._rings(distinct, len(budget), similarity, longest)
-            turns += [_Turn(query, ring, row) for ring in rings]
-            similarities.append((similarity, row))
-        for turn, count in zip(turns, _scale_budgets(budgets, k), strict=True):
-            lists.take(turn, count)
-        for turn in turns:
-            lists.take(turn, k)
+        turns = 2 * sum(map(len, budgets)) + 1
+        lists = _ListFiller(allowed, k, turns, 4.0 + self.ring_weight)
+        longest = int(lists.read_at_most.max(initial=0))
+        groups = [self._group(items) for items in anchors]
+        rings = [
+            (group, ring)
+            for group, budget in zip(groups, budgets, strict=True)
+            for ring in self._rings(group, len(budget), longest)
+        ]
+        for (group, ring), size in zip(rings, _scale_budgets(budgets, k), strict=True):
+            lists.add_ring(group, ring, size)
+        for group, ring in rings:
+            lists.add_ring(group, ring, k)
         has_vector = np.any(self.vectors_, axis=1)
-        lists.complete(*similarities[0], has_vector[anchors[0]][:, None] & has_vector)
-        return lists
+        lists.complete(groups[0], has_vector[anchors[0]][:, None] & has_vector)
+        return lists.rows, lists.scores
 
-    def _similarity(self, anchors: np.ndarray) -> np.ndarray:
-        """Return (A, N) cosines plus 2, which is above 0, as `heaviest` needs; 1 to itself."""
-        similarity = 2 + self.vectors_[anchors] @ self.vectors_.T
-        # the lowest of all: an anchor itself is recommended last
-        similarity[np.arange(len(anchors)), anchors] = 1
-        return similarity
+    def _group(self, anchors: np.ndarray) -> "_AnchorGroup":
+        """Return the distinct anchors of a block of queries (B,), with their similarities."""
+        queries = np.flatnonzero(anchors >= 0)
+        items, rows = np.unique(anchors[queries], return_inverse=True)
+        similarity = 2 + self.vectors_[items] @ self.vectors_.T  # above 0, as `heaviest` requires
+        # an anchor is the least similar to itself: nobody wants the same item again
+        similarity[np.arange(len(items)), items] = 1
+        return _AnchorGroup(queries, rows, items, similarity)
 
-    def _rings(
-        self, anchors: np.ndarray, hops: int, similarity: np.ndarray, longest: int
-    ) -> list[sp.csr_matrix]:
-        """Return (A, N) the scores of each ring's items, best first, at most `longest`."""
-        anchor_rows = np.arange(len(anchors))
-        shape = (len(anchors), len(self.items_))
+    def _rings(self, group: "_AnchorGroup", hops: int, longest: int) -> list[sp.csr_matrix]:
+        """Return the scores (A, N) of each ring's items: at most `longest` a row, best first."""
+        shape = group.similarity.shape
+        anchor_rows = np.arange(shape[0])
         is_reached = np.zeros(shape, dtype=bool)
-        is_reached[anchor_rows, anchors] = True
-        ones = np.ones(len(anchors), np.float32)
-        ring = sp.csr_matrix((ones, (anchor_rows, anchors)), shape=shape)
+        is_reached[anchor_rows, group.items] = True
+        ones = np.ones(len(anchor_rows), np.float32)
+        ring = sp.csr_matrix((ones, (anchor_rows, group.items)), shape=shape)
         rings = []
         for hop in range(hops):
-            step = sp.csr_matrix(ring @ self.counts_)
-            row = np.repeat(anchor_rows, np.diff(step.indptr))
-            is_new = ~is_reached[row, step.indices]
-            row, column = row[is_new], step.indices[is_new]
-            bounds = np.r_[0, np.cumsum(is_new)][step.indptr]
-            is_reached[row, column] = True
-            scores = similarity[row, column]
-            if hop == 0 and len(row):
-                logs = np.log1p(step.data[is_new])
-                largest = np.zeros(len(anchors), np.float32)
-                np.maximum.at(largest, row, logs)
-                scores = scores + np.float32(self.ring_weight) * logs / largest[row]
-            ones = np.ones(len(row), np.float32)
-            ring = sp.csr_matrix((ones, column, bounds), shape=shape)
-            rings.append(heaviest(sp.csr_matrix((scores, column, bounds), shape=shape), longest))
+            ring = self._next_ring(ring, is_reached)
+            rows = np.repeat(anchor_rows, np.diff(ring.indptr))
+            scores = group.similarity[rows, ring.indices]
+            if hop == 0:
+                logs = np.log1p(ring.data)
+                largest = np.zeros(len(anchor_rows), np.float32)
+                np.maximum.at(largest, rows, logs)
+                scores = scores + np.float32(self.ring_weight) * logs / largest[rows]
+            scored = sp.csr_matrix((scores, ring.indices, ring.indptr), shape=shape)
+            rings.append(heaviest(scored, longest))
+            ring.data[:] = 1
         return rings
 
+    def _next_ring(self, ring: sp.csr_matrix, is_reached: np.ndarray) -> sp.csr_matrix:
+        """Return the counts (A, N) of steps from a ring to items not reached before.
 
-class _Turn(NamedTuple):
-    """A ring, and the queries that take items from it."""
+        The new items are marked in `is_reached` (A, N).
+        """
+        steps = sp.csr_matrix(ring @ self.counts_)
+        rows = np.repeat(np.arange(steps.shape[0]), np.diff(steps.indptr))
+        is_new = ~is_reached[rows, steps.indices]
+        columns = steps.indices[is_new]
+        is_reached[rows[is_new], columns] = True
+        offsets = np.r_[0, np.cumsum(is_new)][steps.indptr]
+        return sp.csr_matrix((steps.data[is_new], columns, offsets), shape=steps.shape)
 
-    query: np.ndarray
-    """(Q,) numbers of queries."""
-    ring: sp.csr_matrix
-    """(A, N) scores of the ring's items, best first."""
-    row: np.ndarray
-    """(Q,) row of the ring for each query."""
+
+@dataclass(frozen=True, eq=False)
+class _AnchorGroup:
+    """The distinct anchors of a block of queries."""
+
+    queries: np.ndarray
+    """(Q,) queries of the block that have an anchor."""
+    rows: np.ndarray
+    """(Q,) position in `items` of each query's anchor."""
+    items: np.ndarray
+    """(A,) item rows of the anchors."""
+    similarity: np.ndarray
+    """(A, N) 2 + the cosine of each item and the anchor; 1 for the anchor itself."""
 
 
-class _Lists:
-    """Lists of a block of queries, filled from the first rank on.
-
-    An item that is in a list is no longer `allowed` (B, N) for its query. Scores fall by `step` at
-    each of `turns`.
-    """
+class _ListFiller:
+    """Lists of a block of queries, filled from the front in turns."""
 
     def __init__(self, allowed: np.ndarray, k: int, turns: int, step: float) -> None:
+        """Make empty lists of k items out of `allowed` (B, N), which is changed in place.
+
+        Each of `turns` turns has scores lower by `step` than the turn before.
+        """
         self.allowed = allowed
         self.k = k
-        self.turns = turns
+        self.turns_left = turns
         self.step = step
         self.rows = np.full((len(allowed), k), -1, np.int32)
         self.scores = np.full((len(allowed), k), -np.inf, np.float32)
         self.filled = np.zeros(len(allowed), np.int64)
-        # so many entries of a ring hold k allowed items, if the ring has them
-        self.most_entries = k + allowed.shape[1] - allowed.sum(axis=1)
+        # that many items of a ring include k allowed ones, if the ring has them
+        self.read_at_most = k + allowed.shape[1] - allowed.sum(axis=1)
 
-    def take(self, turn: _Turn, count: int) -> None:
-        """Append up to `count` allowed items of a ring to its queries' lists, best first."""
-        self.turns -= 1
-        ring = turn.ring
-        is_open = self.filled[turn.query] < self.k
-        query, row = turn.query[is_open], turn.row[is_open]
-        starts = ring.indptr[row]
-        lengths = np.minimum(ring.indptr[row + 1] - starts, self.most_entries[query])
-        shifts = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-        entries = np.arange(lengths.sum()) + shifts
-        items = Ragged.of_lengths(lengths, ring.indices[entries])
-        is_allowed = self.allowed[query[items.row_ids], items.values]
-        items, scores = items.keep(is_allowed), ring.data[entries][is_allowed]
+    def add_ring(self, group: _AnchorGroup, ring: sp.csr_matrix, size: int) -> None:
+        """Append to each query's list up to `size` allowed items of its anchor's ring (A, N)."""
+        self.turns_left -= 1
+        is_unfinished = self.filled[group.queries] < self.k
+        queries = group.queries[is_unfinished]
+        entries = _row_heads(ring, group.rows[is_unfinished], self.read_at_most[queries])
+        items = entries.with_values(ring.indices[entries.values])
+        is_allowed = self.allowed[queries[items.row_ids], items.values]
+        items = items.keep(is_allowed)
+        scores = ring.data[entries.values][is_allowed]
         rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
-        room = np.minimum(count, self.k - self.filled)[query]
-        is_taken = rank < room[items.row_ids]
-        owner, item = query[items.row_ids[is_taken]], items.values[is_taken]
-        position = self.filled[owner] + rank[is_taken]
-        self.rows[owner, position] = item
-        self.scores[owner, position] = scores[is_taken] + self.turns * self.step
-        self.allowed[owner, item] = False
-        self.filled += np.bincount(owner, minlength=len(self.filled))
+        is_added = rank < np.minimum(size, self.k - self.filled)[queries][items.row_ids]
+        owners = queries[items.row_ids[is_added]]
+        added = items.values[is_added]
+        positions = self.filled[owners] + rank[is_added]
+        self.rows[owners, positions] = added
+        self.scores[owners, positions] = scores[is_added] + self.turns_left * self.step
+        self.allowed[owners, added] = False
+        self.filled += np.bincount(owners, minlength=len(self.filled))
 
-    def complete(self, similarity: np.ndarray, row: np.ndarray, has_vector: np.ndarray) -> None:
-        """Fill what is empty with the most similar allowed items.
+    def complete(self, group: _AnchorGroup, mask: np.ndarray) -> None:
+        """Fill the lists with the allowed items most similar to the anchors.
 
-        `row` (B,) are queries' rows of `similarity`; `has_vector` (B, N) which items may be used.
+        All queries must have an anchor; only items where `mask` (B, N) is true are used.
         """
         short = np.flatnonzero(self.filled < self.k)
-        is_usable = self.allowed[short] & has_vector[short]
-        rows, scores = top_k(np.where(is_usable, similarity[row[short]], -np.inf), self.k)
-        empty = self.k - self.filled[short]
+        similarity = group.similarity[group.rows[short]]
+        candidates = np.where(self.allowed[short] & mask[short], similarity, -np.inf)
+        rows, scores = top_k(candidates, self.k)
         for i, query in enumerate(short.tolist()):
-            self.rows[query, self.filled[query] :] = rows[i, : empty[i]]
-            self.scores[query, self.filled[query] :] = scores[i, : empty[i]]
+            filled = self.filled[query]
+            self.rows[query, filled:] = rows[i, : self.k - filled]
+            self.scores[query, filled:] = scores[i, : self.k - filled]
+
+
+def _row_heads(matrix: sp.csr_matrix, rows: np.ndarray, most: np.ndarray) -> Ragged:
+    """Return the positions in `matrix.data` of each row's first entries, at most `most` (B,)."""
+    starts = matrix.indptr[rows]
+    lengths = np.minimum(matrix.indptr[rows + 1] - starts, most)
+    shift = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
+    return Ragged.of_lengths(lengths, np.arange(lengths.sum()) + shift)
 
 
 def _scale_budgets(budgets: list[tuple[int, ...]], k: int) -> list[int]:
-    """Return the ranks of a list of k for each part of the budgets in turn.
-
-    Where they do not divide, the earlier ones are rounded up.
-    """
-    parts = np.array([part for budget in budgets for part in budget])
-    ends = [-(-int(end) * k // int(parts.sum())) for end in np.cumsum(parts)]
+    """Split k in the proportions of the budgets; earlier ones are rounded up."""
+    shares = np.array([share for budget in budgets for share in budget])
+    total = int(shares.sum())
+    ends = [-(-int(end) * k // total) for end in np.cumsum(shares)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
-def _scaled_events(rows: Ragged, items: int) -> sp.csr_matrix:
-    """Return (N, U) items by users, each entry divided by the square root of both degrees."""
-    choices = rows.matrix(items)
-    choices.sum_duplicates()
-    choices.data[:] = 1
-    user_degrees = np.maximum(np.diff(choices.indptr), 1)
-    item_degrees = np.maximum(np.bincount(choices.indices, minlength=items), 1)
-    scaled = sp.diags(1 / np.sqrt(item_degrees)) @ choices.T @ sp.diags(1 / np.sqrt(user_degrees))
-    return scaled.tocsr()
+def _normalized_events(rows: Ragged, items: int) -> sp.csr_matrix:
+    """Return (N, U) events of items by users, divided by the square roots of both degrees."""
+    events = rows.matrix(items)
+    events.sum_duplicates()
+    events.data[:] = 1
+    user_degrees = np.diff(events.indptr)
+    item_degrees = np.bincount(events.indices, minlength=items)
+    item_scale = sp.diags(1 / np.sqrt(np.maximum(item_degrees, 1)))
+    user_scale = sp.diags(1 / np.sqrt(np.maximum(user_degrees, 1)))
+    return (item_scale @ events.T @ user_scale).tocsr()

@@ -1,4 +1,4 @@
-"""SESA: match texts in a space in which every direction is a named concept."""
+"""SESA: match texts in a space in which every direction has a name."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, normalize, softplus
 
 from tailor.core.defaults import DEFAULT
 from tailor.core.defaults import encoder as encoder_of
@@ -39,62 +38,65 @@ PAPER = Paper(
     "Related items are told from others better than by their words and nearly as well as in a space"
     " without names; the named concepts carry the score, and are read off texts",
 )
-NAMED = 5  # concepts that an explanation names, at most
+NAMED = 5  # maximum number of concepts in an explanation
 
 
 class ConceptNet(nn.Module):
-    """A net from text vectors to amounts of concepts, with a learned weight per concept.
+    """Amounts of concepts in texts, and a learned weight of each concept in a comparison.
 
-    Amounts are scaled to unit length; the weights say how much each concept counts when two texts
-    are compared.
+    Shapes: C concepts, D width of text vectors, N items.
     """
 
     def __init__(self, texts: Tensor, concepts: int, free: bool, count: float = 10.0) -> None:
+        """Make the net of text vectors (N, D); a `free` one has amounts below 0 too.
+
+        All concepts begin with the weight softplus(count).
+        """
         super().__init__()
-        self.free = free
         self.front = TextItemEncoder(texts, concepts)
+        self.free = free
         self.count = nn.Parameter(torch.full((concepts,), count))
-        self._all_items: Tensor | None = None
+        self._all: Tensor | None = None
 
     def shares(self, logits: Tensor) -> Tensor:
-        """Return concepts (..., C) of unit length, of logits; not negative unless `free`."""
-        amounts = logits.float() if self.free else softplus(logits.float())
-        return normalize(amounts, dim=-1)
+        """Return concepts (..., C) of unit length from logits (..., C) of the front."""
+        amounts = logits.float() if self.free else nn.functional.softplus(logits.float())
+        return nn.functional.normalize(amounts, dim=-1)
 
     def counts(self) -> Tensor:
-        """Return the weights (C,) of the concepts, above zero."""
-        return softplus(self.count)
+        """Return the weights (C,) of the concepts, above 0."""
+        return nn.functional.softplus(self.count)
 
     def amounts(self, texts: Tensor) -> Tensor:
-        """Return weighted concepts (..., C) of text vectors (..., D); zero for a zero vector.
+        """Return amounts (..., C) of concepts in text vectors (..., D); the zero vector has none.
 
-        The product of two is their score.
+        The inner product of two is their score.
         """
-        shares = self.shares(self.front.encode(texts))
-        return shares * self.counts().sqrt() * texts.any(dim=-1, keepdim=True)
+        has_text = texts.any(dim=-1, keepdim=True)
+        return self.shares(self.front.encode(texts)) * self.counts().sqrt() * has_text
 
-    def all_items(self) -> Tensor:
-        """Return the amounts (N, C) of all items; computed once in evaluation mode."""
-        if self._all_items is None or self.training:
-            self._all_items = self.amounts(self.front.texts)
-        return self._all_items
+    def all(self) -> Tensor:
+        """Return the amounts (N, C) of all items; outside of training computed once."""
+        if self._all is None or self.training:
+            self._all = self.amounts(self.front.texts)
+        return self._all
 
     def train(self, mode: bool = True) -> "ConceptNet":
-        self._all_items = None
+        self._all = None
         return super().train(mode)
 
 
 @dataclass(eq=False)
 class SESA(NetMethod, ScoringRecommender):
-    """Match texts by the named concepts that both are about (Bogdanova and Yazdani 2017).
+    """Texts become amounts of named concepts; two match by the concepts that both have.
 
-    Texts are mapped to amounts of concepts, which are the catalogue's categories; the score is the
-    sum over shared concepts. Trained on items that followed each other, while each concept is held
-    to the items that carry its name.
+    Concepts are the catalogue's categories, so a score can be explained by shares of names. The map
+    from texts to concepts is learned from items that followed each other in histories, while each
+    concept is kept to the items that carry its name (Bogdanova and Yazdani 2017). An item's own
+    categories are never part of the text it is read by.
 
-    Differs from the paper (reconstructed): a frozen sentence encoder under one linear map instead
-    of a recurrent net over words; negatives are shared by a batch. An item's own categories are
-    never among the words that are read of it.
+    Differs from the paper (reconstructed): a frozen sentence encoder under one linear map, where
+    the paper has a recurrent net over words; negatives are shared within a batch.
     """
 
     reads_text = True
@@ -103,25 +105,25 @@ class SESA(NetMethod, ScoringRecommender):
     encoder: Encoder | str = DEFAULT
     """Encoder of titles, texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     least: int = 5
-    """Items that a category must have to be a concept."""
+    """Minimum number of items that must carry a category for it to be a concept."""
     most_share: float = 0.3
-    """Largest share of the items that a category may have; a larger one says nothing."""
+    """Maximum share of the items that may carry a concept; a category of more says nothing."""
     named: Annotated[float, Range(0.01, 2.0, log=True)] = 0.1
-    """Weight of the loss that holds concepts to their names, summed over them; 0: they drift."""
+    """Weight of the loss that keeps concepts to their names; 0: directions drift from names."""
     free: bool = False
-    """Whether amounts may be negative; measures what names cost."""
+    """Allow amounts below zero and leave that loss out, to measure what names cost."""
     history_decay: Annotated[float, Range(0.3, 1.0)] = 0.7
-    """Weight of an event relative to the next one; 1: all events count the same."""
+    """Weight of an event of the history, relative to the one after it."""
     history_length: int = 20
     """Most recent events used."""
     negatives: int = 200
-    """Negative items drawn per batch and shared by its pairs."""
+    """Items drawn per batch as negatives."""
     lr: float = 2e-3
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 1024
-    """Pairs of items per step."""
+    """Pairs of items per batch."""
     epochs: int = 20
-    """Passes over the data, at most."""
+    """Maximum number of epochs."""
     patience: int | None = 3
     """Validations (every 2 epochs) without a better NDCG@10 before training stops; None: all
     epochs.
@@ -130,18 +132,14 @@ class SESA(NetMethod, ScoringRecommender):
     concepts_: list[str] = field(init=False, repr=False)
     """(C,) names of the concepts."""
     vectors_: np.ndarray = field(init=False, repr=False)
-    """(N, D) vectors of the items' titles and texts, unit length."""
+    """(N, D) vectors of titles and texts, of unit length; zero for an item without text."""
     space_: str = field(init=False, repr=False)
     """Name of the encoder's vector space."""
 
     def __post_init__(self) -> None:
         check_settings(self)
-        if (
-            min(self.least, self.history_length, self.negatives, self.batch) < 1
-            or self.epochs < 0
-            or self.named < 0
-            or not self.lr > 0
-        ):
+        counts = (self.least, self.history_length, self.negatives, self.batch)
+        if min(counts) < 1 or self.epochs < 0 or self.named < 0 or not self.lr > 0:
             raise DataError(
                 "least, history_length, negatives and batch must be at least 1, epochs and named at"
                 " least 0, lr above 0"
@@ -156,23 +154,22 @@ class SESA(NetMethod, ScoringRecommender):
     def tiny(cls) -> "SESA":
         return cls(HashingEncoder(32), least=1, most_share=1.0, negatives=20, epochs=2)
 
-    # learning
-
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
         encoder = encoder_of(self.encoder)
         self.items_ = data.catalogue
         self.vectors_ = item_vectors(encoder, data.texts_of("title", "text"), run.progress)
         self.space_ = encoder.space
-        self.concepts_, has_concept = self._find_concepts(data)
+        self.concepts_, carried = self._concepts(data)
         self._start_net(run)
         rows = learned.sequences.rows
-        first = np.flatnonzero(rows.from_end > 0)
-        pairs = np.stack([rows.values[first], rows.values[first + 1]], axis=1).astype(np.int64)
+        has_next = np.flatnonzero(rows.from_end > 0)
+        pairs = np.stack([rows.values[has_next], rows.values[has_next + 1]], axis=1)
+        pairs = pairs.astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         candidates = np.unique(rows.values).astype(np.int64)
         if len(pairs):
-            report = self._train(data, pairs, candidates, has_concept, validation, run)
+            report = self._train(data, pairs, candidates, carried, validation, run)
         else:
             report = self._leave_untrained("no user has two items to learn from")
         self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **report}
@@ -182,114 +179,116 @@ class SESA(NetMethod, ScoringRecommender):
         data: Dataset,
         pairs: np.ndarray,
         candidates: np.ndarray,
-        has_concept: sp.csr_matrix,
+        carried: sp.csr_matrix,
         validation: Validation | None,
         run: Run,
     ) -> dict[str, Any]:
-        """Train on pairs (n, 2) of items that followed each other, against drawn candidates."""
+        """Train on pairs (n, 2) of consecutive items; negatives are drawn from `candidates`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return np.array_split(pairs[rng.permutation(len(pairs))], -(-len(pairs) // self.batch))
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-            return self._loss(batch, negatives, has_concept)
+            return self._loss(batch, negatives, carried)
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
-    def _find_concepts(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
-        """Return the names of the concepts, and which items have them (N, C).
+    def _concepts(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
+        """Return the names of the concepts, and (N, C) a 1 where an item carries the name.
 
-        Raises DataError where there is no concept.
+        Raises DataError where no category can be a concept.
         """
         categories: list[list[str]] = [[]] * len(data.catalogue)
         if "categories" in data.item_table.columns:
-            lists = data.item_table["categories"].to_list()
-            categories = [list(dict.fromkeys(names or ())) for names in lists]
-        counts = Counter(name for names in categories for name in names)
-        largest = self.most_share * len(categories)
-        concepts = sorted(name for name, n in counts.items() if self.least <= n <= largest)
+            column = data.item_table["categories"].to_list()
+            categories = [list(dict.fromkeys(names or ())) for names in column]
+        item_counts = Counter(name for names in categories for name in names)
+        most = self.most_share * len(categories)
+        concepts = sorted(
+            name for name, count in item_counts.items() if self.least <= count <= most
+        )
         if not concepts:
             raise DataError(
                 f"no category stands at {self.least} items or more and at no more than"
                 f" {self.most_share:.0%} of all: SESA needs items with categories, or lower `least`"
             )
-        column = {name: i for i, name in enumerate(concepts)}
-        entries = np.array(
-            [
-                (row, column[name])
-                for row, names in enumerate(categories)
-                for name in names
-                if name in column
-            ],
-            dtype=np.int64,
-        )
+        column_of = {name: i for i, name in enumerate(concepts)}
+        entries = [
+            (row, column_of[name])
+            for row, names in enumerate(categories)
+            for name in names
+            if name in column_of
+        ]
         ones = np.ones(len(entries), np.float32)
         shape = (len(categories), len(concepts))
-        return concepts, sp.csr_matrix((ones, entries.T), shape=shape)
+        return concepts, sp.csr_matrix((ones, np.array(entries, dtype=np.int64).T), shape=shape)
 
-    def _loss(self, pairs: np.ndarray, drawn: np.ndarray, has_concept: sp.csr_matrix) -> Tensor:
-        """Return the softmax loss of pairs against drawn items, plus the loss of the names.
+    def _loss(self, pairs: np.ndarray, negatives: np.ndarray, carried: sp.csr_matrix) -> Tensor:
+        """Return the softmax loss of pairs (B, 2), plus the loss of the second items' names.
 
-        The latter is the binary cross-entropy of the concepts of each pair's second item.
+        The latter is the binary cross-entropy of the concepts that an item carries, summed over
+        concepts.
         """
         net = self._net
         device = net.count.device
-        first, second = (torch.from_numpy(rows).to(device) for rows in pairs.T.copy())
-        negatives = torch.from_numpy(drawn).to(device)
-        logits = net.front(second)
-        loss = SampledSoftmax()(
+        first = torch.from_numpy(pairs[:, 0].copy()).to(device)
+        second = torch.from_numpy(pairs[:, 1].copy()).to(device)
+        negative = torch.from_numpy(negatives).to(device)
+        second_logits = net.front(second)
+        match_loss = SampledSoftmax()(
             net.shares(net.front(first)) * net.counts(),
-            net.shares(logits),
-            net.shares(net.front(negatives)),
+            net.shares(second_logits),
+            net.shares(net.front(negative)),
             second,
-            negatives,
-            len(drawn) + 1,
+            negative,
+            len(negatives) + 1,
         )
         if not self.named or self.free:
-            return loss
-        names = torch.from_numpy(has_concept[pairs[:, 1]].toarray()).to(device)
-        entropy = binary_cross_entropy_with_logits(logits.float(), names, reduction="sum")
-        return loss + self.named * entropy / len(names)
+            return match_loss
+        labels = torch.from_numpy(carried[pairs[:, 1]].toarray()).to(second_logits.device)
+        name_loss = nn.functional.binary_cross_entropy_with_logits(
+            second_logits.float(), labels, reduction="sum"
+        )
+        return match_loss + self.named * name_loss / len(labels)
 
     def _make_net(self) -> ConceptNet:
         return ConceptNet(torch.from_numpy(self.vectors_), len(self.concepts_), self.free)
 
-    # answering
-
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """Return the logits (n, C) of text vectors (n, D); above 0: the concept is likely."""
+        """Return logits (n, C) of text vectors (n, D); above 0: a concept is likely named."""
         net = self._ready()
-        tensor = torch.from_numpy(vectors).to(net.count.device)
-        logits: np.ndarray = net.front.encode(tensor).float().cpu().numpy()
+        texts = torch.from_numpy(vectors).to(net.count.device)
+        logits: np.ndarray = net.front.encode(texts).float().cpu().numpy()
         return logits
 
     @torch.inference_mode()
     def amounts(self, vectors: np.ndarray | None = None) -> np.ndarray:
-        """Return the amounts (n, C) of concepts of text vectors (n, D), of all items by default.
+        """Return amounts (n, C) of concepts in text vectors (n, D); None: in all items.
 
-        The product of two is their score.
+        The inner product of two is their score.
         """
         net = self._ready()
         if vectors is None:
-            amounts = net.all_items()
+            amounts = net.all()
         else:
             amounts = net.amounts(torch.from_numpy(vectors).to(net.count.device))
-        array: np.ndarray = amounts.cpu().numpy()
-        return array
+        result: np.ndarray = amounts.cpu().numpy()
+        return result
 
     def _query_amounts(self, queries: Queries) -> np.ndarray:
-        """Return (B, C) the amounts of each history, older events decayed, and of the text."""
-        histories = queries.histories.decayed_matrix(
+        """Return (B, C) the decayed amounts of the history, plus those of the query's text."""
+        weights = queries.histories.decayed_matrix(
             len(self.items_), self.history_decay, self.history_length
         )
-        amounts = np.asarray(histories @ self.amounts())
-        texts = {i: text for i in range(len(queries)) if (text := queries.text(i).strip())}
-        if texts:
+        amounts = np.asarray(weights @ self.amounts())
+        texts = [queries.text(i).strip() for i in range(len(queries))]
+        rows = [i for i, text in enumerate(texts) if text]
+        if rows:
             encoder = asking(encoder_of(self.encoder), self.space_)
-            amounts[list(texts)] += self.amounts(encoder.encode(list(texts.values())))
+            amounts[rows] += self.amounts(encoder.encode([texts[i] for i in rows]))
         return amounts
 
     def _scores(self, queries: Queries) -> np.ndarray:
@@ -302,9 +301,9 @@ class SESA(NetMethod, ScoringRecommender):
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """Explain each item by the concepts that it shares with the query.
+        """Return, for every item, up to NAMED concepts that it shares with the query.
 
-        At most NAMED are named, with their shares in the sum of those named.
+        A concept's share is its part of the score, of the parts of those named.
         """
         self._check_fitted()
         query_amounts = self._query_amounts(Queries.of(queries).reindexed(self.items_))
@@ -312,18 +311,16 @@ class SESA(NetMethod, ScoringRecommender):
         explanations = []
         for i, ranking in enumerate(rankings):
             rows = self.items_.rows(ranking.ids)
-            parts = query_amounts[i] * item_amounts[np.maximum(rows, 0)]
-            parts[rows < 0] = 0
-            pairs = zip(ranking.ids, parts, strict=True)
-            explanations.append([self._explain_item(item_id, part) for item_id, part in pairs])
+            parts = query_amounts[i] * item_amounts[rows] * (rows >= 0)[:, None]  # K, C
+            explanations.append(
+                [self._explain_item(*pair) for pair in zip(ranking.ids, parts, strict=True)]
+            )
         return explanations
 
     def _explain_item(self, item_id: str, parts: np.ndarray) -> Explanation:
-        """Return the explanation of an item by the parts (C,) of its score."""
-        best = np.argsort(-parts, kind="stable")[:NAMED]
-        best = best[parts[best] > 0].tolist()
+        """Name the concepts with the largest parts (C,) of a score."""
+        largest = np.argsort(-parts, kind="stable")[:NAMED]
+        best = [i for i in largest.tolist() if parts[i] > 0]
         total = sum(float(parts[i]) for i in best)
-        return Explanation(
-            item_id,
-            tuple(Evidence("concept", self.concepts_[i], float(parts[i]) / total) for i in best),
-        )
+        evidence = [Evidence("concept", self.concepts_[i], float(parts[i]) / total) for i in best]
+        return Explanation(item_id, tuple(evidence))

@@ -13,8 +13,8 @@ from tailor.core.specs import discover_studies
 from tailor.data.dataset import Dataset
 from tailor.data.splits import last_out
 from tailor.errors import DataError
-from tailor.evaluation.runs import GivenLists
-from tailor.papers.evaluation.evaluation_survey import MetricSurvey, advise
+from tailor.evaluation.runs import ExternalRun
+from tailor.papers.evaluation.evaluation_survey import EvaluationSurvey, advise
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
@@ -24,7 +24,7 @@ DATA = tiny_data(users=80, items=30, events=9)
 
 @pytest.fixture(scope="module")
 def survey():
-    return MetricSurvey().run(
+    return EvaluationSurvey().run(
         DATA, {"popular": Popularity(), "visits": CoVisitation(), "again": CoVisitation()}
     )
 
@@ -50,7 +50,7 @@ def test_the_users_needed_are_those_of_the_normal_formula(survey):
     needed = (1.959964 + 0.841621) ** 2 * difference.var() / difference.mean() ** 2
     # two pairs alike, the third pair of equals is infinite
     assert survey.users_needed["NDCG@10"] == pytest.approx(needed, rel=1e-5)
-    two = MetricSurvey(metrics=("NDCG",)).run(
+    two = EvaluationSurvey(metrics=("NDCG",)).run(
         DATA, {"visits": CoVisitation(), "again": CoVisitation()}
     )
     assert (
@@ -68,9 +68,9 @@ def test_who_is_beaten_in_everything_is_not_on_the_front():
     counts = np.bincount(last_out(DATA).train.sequences.rows.values)
     # one item, known to most, for everybody
     worst = {user: [DATA.catalogue.ids[counts.argmax()]] for user in queries.user_ids}
-    survey = MetricSurvey(seen="kept").run(
+    survey = EvaluationSurvey(seen="kept").run(
         DATA,
-        {"oracle": GivenLists.of(best), "worst": GivenLists.of(worst), "visits": CoVisitation()},
+        {"oracle": ExternalRun.of(best), "worst": ExternalRun.of(worst), "visits": CoVisitation()},
     )
     assert "oracle" in survey.front and "worst" not in survey.front
 
@@ -105,8 +105,8 @@ def test_advice_follows_the_columns():
 @pytest.mark.parametrize(
     ("study", "methods"),
     [
-        (MetricSurvey(), {"popular": Popularity()}),
-        (MetricSurvey(accuracy="AUC"), {"a": Popularity(), "b": Popularity()}),
+        (EvaluationSurvey(), {"popular": Popularity()}),
+        (EvaluationSurvey(accuracy="AUC"), {"a": Popularity(), "b": Popularity()}),
     ],
 )
 def test_a_survey_of_one_or_by_an_unknown_accuracy_is_refused(study, methods):
@@ -115,10 +115,10 @@ def test_a_survey_of_one_or_by_an_unknown_accuracy_is_refused(study, methods):
 
 
 def test_the_study_is_found_with_its_paper():
-    assert "papers.evaluation.evaluation_survey.MetricSurvey" in [
+    assert "papers.evaluation.evaluation_survey.EvaluationSurvey" in [
         one.path for one in discover_studies()
     ]
     assert (
         built_papers()["evaluation-survey"].path
-        == "papers.evaluation.evaluation_survey.MetricSurvey"
+        == "papers.evaluation.evaluation_survey.EvaluationSurvey"
     )

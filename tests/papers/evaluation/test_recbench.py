@@ -71,7 +71,7 @@ def test_every_form_has_both_tasks_and_the_figures_are_the_protocols(grid):
     assert cell.accuracy == pytest.approx(report.mean("id", "NDCG@10", "removed"))
     assert cell.valid == 1.0 and cell.trained and cell.fit_s >= 0 and cell.bytes > 0
     assert 0 < cell.p50_ms <= cell.p95_ms
-    assert grid.cell("id", "CTR").accuracy == grid.predictions.of_all("id", "AUC") > 0.6
+    assert grid.cell("id", "CTR").accuracy == grid.predictions.overall("id", "AUC") > 0.6
     assert {(one.form, one.task) for one in grid.cells if one.trained} == {
         (form, task) for form in ("id", "nothing") for task in ("CTR", "next item")
     }
@@ -167,7 +167,9 @@ def test_the_forms_differ_in_the_item_and_not_in_the_net():
     }
     found = RecBench(requests=3).run(DATA, four, Run(workers=1))
     sizes = {
-        name: sum(size.size for weight, size in one.net_weights_.items() if "layers" in weight)
+        name: sum(
+            size.size for weight, size in one.net_weights_.items() if ".layers." in f".{weight}"
+        )
         for name, one in four.items()
     }
     assert len(set(sizes.values())) == 1 and min(sizes.values()) > 0

@@ -8,16 +8,12 @@ pytest.importorskip("torch")
 
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
-from tailor.data.examples import impressions_not_chosen
+from tailor.data.examples import unchosen_impressions
 from tailor.data.nouns import History, Query
-from tailor.data.sampling import sample_rows
+from tailor.data.sampling import sample_ragged
 from tailor.data.splits import last_out
 from tailor.errors import DataError, ModelError
-from tailor.papers.retrieval.linkedin_feed import (
-    CHARACTERS,
-    LinkedInFeed,
-    _latest_examples,
-)
+from tailor.papers.retrieval.linkedin_feed import CHARACTERS, LinkedInFeed, _latest
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.feed import TOPICS, feed
 
@@ -126,7 +122,7 @@ def test_braces_in_texts_mean_nothing():
 
 
 def test_what_was_passed_over_was_shown_and_never_chosen():
-    over = impressions_not_chosen(WORLD.data)
+    over = unchosen_impressions(WORLD.data)
     shown = WORLD.data.tables["impressions"].join(WORLD.data.tables["requests"], on="request_id")
     pairs = set(shown.select("user_id", "item_id").iter_rows()) - set(
         WORLD.data.events.select("user_id", "item_id").iter_rows()
@@ -136,19 +132,19 @@ def test_what_was_passed_over_was_shown_and_never_chosen():
         for user, row in zip(over.row_ids, over.values, strict=True)
     }
     assert got == {pair for pair in pairs if pair[0] in WORLD.data.users}
-    assert len(impressions_not_chosen(Dataset({"events": WORLD.data.events})).values) == 0
+    assert len(unchosen_impressions(Dataset({"events": WORLD.data.events})).values) == 0
 
 
 def test_negatives_are_the_member_s_own(fitted):
-    over = impressions_not_chosen(WORLD.data)
-    drawn = sample_rows(over, 3, np.random.default_rng(0))
+    over = unchosen_impressions(WORLD.data)
+    drawn = sample_ragged(over, 3, np.random.default_rng(0))
     for user in range(len(over)):
         assert set(drawn[user].tolist()) <= (set(over[user].tolist()) or {-1})
 
 
 def test_examples_have_something_before_them():
     rows = WORLD.data.sequences.rows
-    at = _latest_examples(rows, 2)
+    at = _latest(rows, 2)
     first = set(rows.offsets[:-1].tolist())
     assert (
         not first & set(at.tolist())

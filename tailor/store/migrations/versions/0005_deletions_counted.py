@@ -1,5 +1,7 @@
-"""On SQLite, where a server remembers what people did and reads what is added, it must see that
-something was taken away, whoever did it.
+"""Count deletions of events on SQLite.
+
+By the count a server that keeps histories in memory sees that events are gone, whoever deleted
+them.
 """
 
 from alembic import op
@@ -13,7 +15,6 @@ def upgrade() -> None:
         return
     op.execute("INSERT INTO marks (name, value) VALUES ('deletions', '0')")
     count = "UPDATE marks SET value = CAST(value AS INTEGER) + 1 WHERE name = 'deletions'"
-    for what in ("DELETE", "UPDATE"):
-        op.execute(
-            f"CREATE TRIGGER events_after_{what.lower()} AFTER {what} ON events BEGIN {count}; END"
-        )
+    for change in ("DELETE", "UPDATE"):
+        trigger = f"events_after_{change.lower()}"
+        op.execute(f"CREATE TRIGGER {trigger} AFTER {change} ON events BEGIN {count}; END")

@@ -1,4 +1,4 @@
-"""Why an item was taken down, in the words of who did it."""
+"""The reason of a takedown."""
 
 import sqlalchemy as sa
 from alembic import op
