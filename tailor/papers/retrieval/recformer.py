@@ -248,7 +248,7 @@ class RecFormer(SequenceRecommender):
     # learning
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """Draw a window per user with two events on average, in batches by number of words."""
+        """Draw windows, as many as users with two events, in batches by number of words."""
         sampler = self._window_sampler() or PRESETS["prefix"]
         user, target, length = sampler.draw(rows.lengths, int((rows.lengths > 1).sum()), rng)
         length = np.minimum(length, self.length)
