@@ -6,6 +6,7 @@ check:
 	ruff format --check tailor tests benchmarks examples .ci
 	mypy tailor
 	lint-imports
+	python .ci/style.py
 	tailor bench claims --check
 	python .ci/dependencies.py
 

@@ -149,9 +149,11 @@ def measure_function(
 ) -> None:
     """Measure the size and density of a function."""
     own_lines = lines[node.lineno - 1 : node.end_lineno]
-    has_docstring = ast.get_docstring(node) is not None
-    docstring = node.body[0].end_lineno - node.body[0].lineno + 1 if has_docstring else 0
     code = [line for line in own_lines if line.strip() and not line.lstrip().startswith("#")]
+    docstring = 0
+    if ast.get_docstring(node) is not None:
+        text = node.body[0]
+        docstring = sum(bool(line.strip()) for line in lines[text.lineno - 1 : text.end_lineno])
     nodes = sum(1 for _ in ast.walk(node))
     figures.function_lines.append(len(own_lines))
     figures.function_nodes.append(nodes)

@@ -29,7 +29,7 @@ class NotFittedError(TailorError):
 
 
 class ModelError(TailorError):
-    """A method, a pipeline file or a saved model that cannot be used as it is."""
+    """A method, a pipeline file or a saved model that cannot be used."""
 
 
 class StoreError(TailorError):

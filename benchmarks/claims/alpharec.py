@@ -185,5 +185,5 @@ def recall(
     """(U,) whether the target stands in the first 20."""
     moved = AlphaRec(**model.params() | {"text_share": share})
     moved.__dict__ |= model.state()
-    lists = moved.recommend(queries, K).over(split.data.catalogue)  # type: ignore[attr-defined]
+    lists = moved.recommend(queries, K).reindexed(split.data.catalogue)  # type: ignore[attr-defined]
     return hits(lists.rows, targets.offsets, targets.values).max(axis=1).astype(float)

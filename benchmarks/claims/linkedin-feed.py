@@ -161,7 +161,7 @@ def follows(model: LinkedInFeed, world: Feed, seed: int) -> float:
     """Spearman's correlation of posts' mean scores over members with what their views are worth."""
     queries = world.data.queries()
     some = np.sort(np.random.default_rng(seed).permutation(len(queries))[:MEMBERS])
-    scores = model._scores(queries.take(some).over(model.items_))
+    scores = model._scores(queries.take(some).reindexed(model.items_))
     worth = world.views_worth[world.data.catalogue.rows(model.items_.ids.tolist())]
     return round(float(spearmanr(scores.mean(axis=0), worth).statistic), 4)
 

@@ -1,6 +1,7 @@
 """`tailor recommend` and `tailor explain`."""
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def explain_command(
 def _explain_item(
     method: Recommender, query: Query, titles: dict[str, str], item: str, k: int, json: bool
 ) -> None:
-    """Print the evidence for one item, its faithfulness, and what would remove it from the list."""
+    """Print an item's evidence, its faithfulness, and what would remove it from the list."""
     ranking = method.recommend([query], 1, [Ranking((item,), np.ones(1, np.float32))])[0]
     if not ranking.ids:
         raise DataError(
@@ -190,6 +191,17 @@ def _explain_list(
             item["faithfulness"] = None if figure is None else {"figure": figure}
         print_json(answer)
         return
+    _show_sentences(ranking.ids, sentences, figures, titles)
+    say(*ranking.notes)
+
+
+def _show_sentences(
+    item_ids: Sequence[str],
+    sentences: Sequence[str],
+    figures: Sequence[float | None],
+    titles: dict[str, str],
+) -> None:
+    """Print a line for each item; nothing without any."""
     rows = [
         [
             str(position + 1),
@@ -198,11 +210,10 @@ def _explain_list(
             sentences[position],
             _figure_text(figures[position]),
         ]
-        for position, item_id in enumerate(ranking.ids)
+        for position, item_id in enumerate(item_ids)
     ]
     if rows:
         table(["rank", "item", "title", "why", "faithfulness"], rows)
-    say(*ranking.notes)
 
 
 def _figure_text(figure: float | None) -> str:
@@ -262,29 +273,31 @@ def _answer(
 ) -> dict[str, Any]:
     """Return a list and its reasons as plain values for JSON."""
     reason_of = {reason.item_id: reason for reason in reasons}
-    items = []
-    for position, item_id in enumerate(ranking.ids):
-        evidence = reason_of[item_id].evidence if item_id in reason_of else ()
-        stages = {name: values[position] for name, values in ranking.columns.items()}
-        items.append(
-            {
-                "rank": position + 1,
-                "item_id": item_id,
-                "title": titles.get(item_id),
-                "score": float(ranking.scores[position]),
-                "columns": {
-                    name: float(value) for name, value in stages.items() if not np.isnan(value)
-                },
-                "evidence": [
-                    {"kind": reason.kind, "id": reason.id, "share": reason.share}
-                    for reason in evidence
-                ],
-                "details": plain(ranking.details.get(item_id, {})),
-            }
-        )
+    items = [
+        _item_answer(ranking, position, reason_of.get(item_id), titles.get(item_id))
+        for position, item_id in enumerate(ranking.ids)
+    ]
     return {
         "history": list(query.history.item_ids),
         "items": items,
         "score_kind": ranking.score_kind,
         "notes": list(ranking.notes),
+    }
+
+
+def _item_answer(
+    ranking: Ranking, position: int, reason: Explanation | None, title: str | None
+) -> dict[str, Any]:
+    """Return one item of a list as plain values for JSON."""
+    item_id = ranking.ids[position]
+    stages = {name: values[position] for name, values in ranking.columns.items()}
+    evidence = () if reason is None else reason.evidence
+    return {
+        "rank": position + 1,
+        "item_id": item_id,
+        "title": title,
+        "score": float(ranking.scores[position]),
+        "columns": {name: float(value) for name, value in stages.items() if not np.isnan(value)},
+        "evidence": [{"kind": part.kind, "id": part.id, "share": part.share} for part in evidence],
+        "details": plain(ranking.details.get(item_id, {})),
     }

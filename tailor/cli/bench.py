@@ -15,7 +15,8 @@ Root = Annotated[Path, typer.Option(help="The repository, which holds benchmarks
 def _repository(root: Path) -> None:
     if not (root / "docs" / "papers.toml").is_file():
         raise DataError(
-            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone of it with --root"
+            f"{root.absolute()} is not the repository (there is no docs/papers.toml): name a clone"
+            " of it with --root"
         )
 
 
@@ -138,8 +139,8 @@ def suites() -> None:
         except MissingExtraError as error:  # the others can be run all the same
             say(f"{name}: {error}")
             continue
-        say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}",
-            *(f"    not built: {what} ({why})" for what, why in suite.waiting.items()))  # fmt: skip
+        say(f"{name}: {suite.about}", f"    methods: {', '.join(suite.methods) or 'none yet'}")
+        say(*(f"    not built: {method} ({reason})" for method, reason in suite.waiting.items()))
 
 
 @app.command()
@@ -150,7 +151,10 @@ def run(
         list[str] | None, typer.Option(help="Only this method of the suite. Repeatable.")
     ] = None,
 ) -> None:
-    """Measure a suite: a card (a folder) for every method and random state. What is there already is kept, so a stopped run goes on."""
+    """Measure a suite, one card (a folder) per method and random state.
+
+    Cards that are there already are kept, so a stopped run goes on.
+    """
     from tailor.bench.cards import run_suite
     from tailor.bench.suites import read_suite
     from tailor.cli.showing import say, show_diagnosis
@@ -158,37 +162,43 @@ def run(
     from tailor.errors import nearest
     from tailor.progress import terminal
 
-    asked = read_suite(suite)
-    for one in only or []:
-        if one not in asked.methods:
-            raise DataError(f'the suite has no method "{one}".{nearest(one, asked.methods)}')
-    cards = run_suite(asked, out, Run(progress=terminal), only or [], show_diagnosis)
-    say(*(f"{card.folder}: {card.status}" for card in cards), *(f"not built: {what} ({why})" for what, why in asked.waiting.items()),
-        f"Next: tailor bench table {out / asked.name}" + (f" --baseline {asked.baseline}" if asked.baseline and not only else ""))  # fmt: skip
+    plan = read_suite(suite)
+    for method in only or []:
+        if method not in plan.methods:
+            hint = nearest(method, plan.methods)
+            raise DataError(f'the suite has no method "{method}".{hint}')
+    cards = run_suite(plan, out, Run(progress=terminal), only or [], show_diagnosis)
+    say(*(f"{card.folder}: {card.status}" for card in cards))
+    say(*(f"not built: {method} ({reason})" for method, reason in plan.waiting.items()))
+    baseline = f" --baseline {plan.baseline}" if plan.baseline and not only else ""
+    say(f"Next: tailor bench table {out / plan.name}{baseline}")
     raise typer.Exit(any(card.status != "done" for card in cards))
 
 
 @app.command()
 def verify(folder: Annotated[Path, typer.Argument(help="A card, or a folder of cards.")]) -> None:
-    """Make every card's result again and compare it, value by value; say what is not as it was (exit code 1 then)."""
+    """Make every card's result again, and compare it value by value.
+
+    What differs is printed, and the exit code is then 1.
+    """
     from tailor.bench.cards import cards_in
     from tailor.bench.verifying import verify as verified
     from tailor.cli.showing import say
     from tailor.core.run import Run
     from tailor.errors import TailorError
 
-    wrong = False
+    is_different = False
     for card in cards_in(folder):
         try:
             lines = verified(card, Run())
         except TailorError as error:
             lines = [str(error)]
-        wrong |= bool(lines)
+        is_different |= bool(lines)
         say(
             f"{card.folder}: {'not as it was' if lines else 'the same, value by value'}",
             *(f"    {line}" for line in lines),
         )
-    raise typer.Exit(wrong)
+    raise typer.Exit(is_different)
 
 
 @app.command()
@@ -196,7 +206,7 @@ def diff(
     first: Annotated[Path, typer.Argument(help="A card.")],
     second: Annotated[Path, typer.Argument(help="Another.")],
 ) -> None:
-    """Say what differs between two cards: settings, data, code, random state, and the results where they are comparable."""
+    """Print the differences of two cards: settings, data, code, random state, results."""
     from tailor.bench.cards import read_card
     from tailor.bench.leaderboard import compare_cards
     from tailor.cli.showing import say
@@ -213,29 +223,41 @@ def table(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Build the leaderboards of cards, from their folders alone: means over random states with intervals, and paired tests."""
+    """Build leaderboards from the folders of cards.
+
+    They show means over random states with intervals, and paired tests.
+    """
     from tailor.bench.cards import cards_in
     from tailor.bench.leaderboard import boards
     from tailor.cli.showing import print_json, say, show_board
     from tailor.data.folders import replaced_by
     from tailor.evaluation.pages import page
 
-    found = boards(cards_in(folder), baseline)
+    leaderboards = boards(cards_in(folder), baseline)
     if html is not None:
-        if len(found) > 1:
+        if len(leaderboards) > 1:
             raise DataError(
-                f"{folder} holds cards of {len(found)} splits or protocols: name the folder of one suite for a page"
+                f"{folder} holds cards of {len(leaderboards)} splits or protocols: name the folder"
+                " of one suite for a page"
             )
+        board = leaderboards[0]
         with replaced_by(html) as aside:
-            aside.write_text(
-                page(found[0].report, found[0].tests, title=found[0].title), encoding="utf-8"
-            )
+            aside.write_text(page(board.report, board.tests, title=board.title), encoding="utf-8")
     if json:
-        print_json([{"title": one.title, "rows": [row.to_dict() for row in one.rows], "failed": one.failed,
-                     "comparisons": [test.to_dict() for test in one.tests]} for one in found])  # fmt: skip
+        print_json(
+            [
+                {
+                    "title": board.title,
+                    "rows": [row.to_dict() for row in board.rows],
+                    "failed": board.failed,
+                    "comparisons": [test.to_dict() for test in board.tests],
+                }
+                for board in leaderboards
+            ]
+        )
         return
-    for one in found:
-        show_board(one.title, one.rows, one.failed, one.tests)
+    for board in leaderboards:
+        show_board(board.title, board.rows, board.failed, board.tests)
     if html is not None:
         say(f"page: {html}")
 
@@ -251,7 +273,7 @@ def peers(
         ),
     ] = None,
 ) -> None:
-    """Race other projects' programs where their environments are, and print what the last races gave."""
+    """Race other projects' programs, and print the results of the last races."""
     from tailor.bench.peers import race, race_table
     from tailor.cli.showing import say
     from tailor.cli.showing import table as show
@@ -260,18 +282,11 @@ def peers(
     if environments is not None:
         say(*race(root, environments, names or []))
     rows = race_table(root)
-    show(
-        ["peer", "figure", "ratio", "date"],
-        [
-            [
-                row["peer"],
-                row["figure"],
-                "" if row["value"] is None else f"{row['value']:.2f}",
-                row["date"],
-            ]
-            for row in rows
-        ],
-    )
+    cells = []
+    for row in rows:
+        ratio = "" if row["value"] is None else f"{row['value']:.2f}"
+        cells.append([row["peer"], row["figure"], ratio, row["date"]])
+    show(["peer", "figure", "ratio", "date"], cells)
 
 
 @app.command()

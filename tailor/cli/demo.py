@@ -106,7 +106,7 @@ def parts_of(method: Method) -> dict[str, Recommender]:
 
 
 def show_people(model: Recommender, train: Dataset, data: Dataset) -> None:
-    """Print lists of a known user, a cold user with one item, and a cold user without any."""
+    """Print lists of a known user and of cold users, with one item and without."""
     titles = dict(data.item_table.select("item_id", "title").iter_rows())
     queries = train.queries()
     user = queries[int(queries.histories.lengths.argmax())]

@@ -83,6 +83,11 @@ def method_command(name: str, json: bool) -> None:
         )
         return
     say(f"{cls.__name__}  ({entry.path}; {', '.join(verbs)})")
+    _show_method(entry, text, settings)
+
+
+def _show_method(entry: Found, text: str, settings: list[dict[str, Any]]) -> None:
+    """Print a method's paper, its docstring and its settings."""
     if entry.paper:
         say(f"Paper: {entry.paper.title}, {entry.paper.url}")
     say("", *(" ".join(paragraph.split()) for paragraph in text.split("\n\n")), "")
@@ -145,13 +150,13 @@ def _type_text(hint: Any) -> str:
     origin = typing.get_origin(hint)
     if origin is typing.Literal:
         return " | ".join(repr(value) for value in typing.get_args(hint))
-    if origin in (typing.Union, type(int | str)):
-        return " | ".join(_type_text(option) for option in typing.get_args(hint))
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return "None" if hint is type(None) else hint.__name__
     arguments = [
         "..." if argument is ... else _type_text(argument) for argument in typing.get_args(hint)
     ]
+    if origin in (typing.Union, type(int | str)):
+        return " | ".join(arguments)
+    if isinstance(hint, type) and not arguments:
+        return "None" if hint is type(None) else hint.__name__
     name = getattr(origin, "__name__", str(hint).removeprefix("typing."))
     return f"{name}[{', '.join(arguments)}]" if arguments else name
 

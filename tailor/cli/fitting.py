@@ -35,7 +35,7 @@ class FitOptions:
     """The data set, where it has moved."""
 
     def read(self) -> tuple[Dataset, Split | None]:
-        """Return the data to learn from, and the split to validate on, if it holds no secret."""
+        """Return the data to learn from, and the split if it may be validated on."""
         split = Split.open(self.split, self.data_folder)
         return split.learn_from(self.train_on), split if self.train_on == "train" else None
 
@@ -97,7 +97,7 @@ def _check_output(method: Method, out: Path, with_histories: bool, overwrite: bo
 
 
 def check_run(run: Run) -> None:
-    """Raise DataError for settings of a run that would fail only after the work of other parts."""
+    """Raise DataError for settings of a run that would fail late in the work."""
     if run.deadline_s is not None and not run.deadline_s > 0:
         raise DataError(f"--minutes {run.deadline_s / 60:g}: more than 0")
     if run.workers < 1:
@@ -109,7 +109,7 @@ def check_run(run: Run) -> None:
 
 
 def described(pipeline: str) -> dict[str, Any]:
-    """Return the description of a pipeline file, a class or a pipeline of Tailor, for `build`.
+    """Return the description of a pipeline file, a class or a pipeline of Tailor.
 
     Raises ModelError for a name that is none of them, with the nearest name.
     """

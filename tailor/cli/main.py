@@ -101,8 +101,9 @@ def demo(
     ] = None,
     pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
 ) -> None:
-    """Build a shop, import its CSV files, fit the counting pipeline, measure it, and show what
-    three people get and why; or serve it to visitors.
+    """Show all of it on a planted shop: import, fit, measure, recommend and explain.
+
+    With --serve: serve the shop to simulated visitors.
     """
     if serve:
         from tailor.cli.demo_service import run_served_demo
@@ -173,7 +174,10 @@ def fit(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Fit a recommender on a split's data and save it; or, with --dry-run, say what that takes."""
+    """Fit a method on a split's data and save it.
+
+    With --dry-run: say what that takes.
+    """
     from tailor.cli.fitting import FitOptions, dry_run_command, fit_command
     from tailor.core.run import Run
     from tailor.progress import terminal

@@ -73,7 +73,7 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
 
 
 def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Query:
-    """Return the query of a user of a data set or of the histories saved with the model."""
+    """Return the query of a user of a data set or of the saved histories."""
     queries: Queries | None = saved.histories
     if data_folder is not None:
         queries = Dataset.open(data_folder).queries()
@@ -178,7 +178,7 @@ def split_ids(values: Sequence[str] | None, catalogue: Collection[str]) -> tuple
 
 
 def _csv_parts(value: str) -> list[str]:
-    """Return the parts of a line of CSV, without blanks around them and without empty ones."""
+    """Return the parts of a line of CSV, stripped, without empty ones."""
     try:
         parts = next(csv.reader([value], skipinitialspace=True), [])
     except csv.Error:
@@ -206,5 +206,5 @@ def unknown_ids(ids: Sequence[str], catalogue: Collection[str], effect: str) -> 
 
 
 def nearest_item(item: str, catalogue: Collection[str]) -> str:
-    """Return ` Did you mean "x"?`; "" in a catalogue that is too large to compare."""
+    """Return ` Did you mean "x"?`, or "" for a catalogue too large to compare."""
     return nearest(item, catalogue) if len(catalogue) < MAX_SEARCHED else ""

@@ -91,7 +91,7 @@ def show_report(report: Report, comparisons: Sequence[Comparison] = ()) -> None:
 
 
 def _show_means(report: Report, with_part: bool) -> None:
-    """Print the means of a report, with or without the part that each method was trained on."""
+    """Print the means of a report, perhaps with the part that each method was trained on."""
     rows = []
     for (method, seen), result in report.results.items():
         cells = [
@@ -127,7 +127,7 @@ def show_comparisons(comparisons: Sequence[Comparison]) -> None:
 
 
 def _verdict(test: Comparison) -> str:
-    """Return "yes" or "no"; with a "no", the difference that four of five such tests would find."""
+    """Return "yes", or "no" and the difference that four of five such tests would find."""
     if test.is_significant:
         return "yes"
     return f"no (finds {test.detectable:.4f})" if test.detectable > 0 else "no"
@@ -137,6 +137,19 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
     """Print a data set's figures, the floors that any method must pass, and its problems."""
     facts = [[name, _fact_text(value)] for name, value in diagnosis.facts.items()]
     table(["", diagnosis.name], facts)
+    _show_floors(diagnosis)
+    for finding in diagnosis.findings:
+        level = "WRONG" if finding.wrong else "odd  "
+        say(f"{level}  {finding.name}: {finding.says}", f"         -> {finding.remedy}")
+    wrong_count = len(diagnosis.wrong)
+    say(
+        f"{wrong_count} wrong, {len(diagnosis.findings) - wrong_count} odd, in"
+        f" {diagnosis.seconds:.1f} s"
+    )
+
+
+def _show_floors(diagnosis: Diagnosis) -> None:
+    """Print what methods reach that understand nothing."""
     cells = []
     for floor in diagnosis.floors:
         interval = f" [{floor.low:.4f} {floor.high:.4f}]" if floor.high > floor.low else ""
@@ -148,14 +161,6 @@ def show_diagnosis(diagnosis: Diagnosis) -> None:
         ["what understands nothing reaches", "HR@10 [95 %]", "NDCG@10"],
         cells,
         title=f"Floors: {users}, whole catalogue, seen items removed",
-    )
-    for finding in diagnosis.findings:
-        level = "WRONG" if finding.wrong else "odd  "
-        say(f"{level}  {finding.name}: {finding.says}", f"         -> {finding.remedy}")
-    wrong_count = len(diagnosis.wrong)
-    say(
-        f"{wrong_count} wrong, {len(diagnosis.findings) - wrong_count} odd, in"
-        f" {diagnosis.seconds:.1f} s"
     )
 
 

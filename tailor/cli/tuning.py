@@ -1,4 +1,4 @@
-"""`tailor tune`."""
+"""`tailor tune`: search settings, and show the trials."""
 
 import sys
 import time
@@ -17,7 +17,8 @@ from tailor.cli.showing import print_json, say, table
 from tailor.core.run import Run
 from tailor.data.splits import Split
 
-SHOWN = 5  # best trials in the table
+MOST_TRIALS = 5  # rows of the table
+EDGE_SHARE = 0.02  # of a range, within which a value counts as at its end
 
 
 def tune_command(
@@ -29,28 +30,24 @@ def tune_command(
     run: Run,
     json: bool,
 ) -> None:
-    about = described(pipeline)
-    names = short_names(about, search_space(about))
+    """Search the settings of a pipeline; see `tailor tune --help`."""
+    described_pipeline = described(pipeline)
+    names = short_names(described_pipeline, search_space(described_pipeline))
     cut = Split.open(split, data_folder)
-    done: list[Study] = []
+    studies: list[Study] = []  # the study after each trial
+    report_trial = _reporter(search.minutes, studies)
     try:
-        study = search_settings(about, cut, out, search, run, _teller(search.minutes, done))
+        study = search_settings(described_pipeline, cut, out, search, run, report_trial)
     except BaseException:  # also Ctrl-C
-        if done:
-            _tell(
-                f"{out}/best.toml holds the best of {len(done[-1].trials)} trials; the same command"
-                " goes on with the study"
+        if studies:
+            _print_line(
+                f"{out}/best.toml holds the best of {len(studies[-1].trials)} trials; the same"
+                " command goes on with the study"
             )
         raise
     if json:
-        print_json(
-            {
-                **study.to_dict(),
-                "files": {
-                    name: str(out / name) for name in ("best.toml", "study.html", "study.jsonl")
-                },
-            }
-        )
+        files = {name: str(out / name) for name in ("best.toml", "study.html", "study.jsonl")}
+        print_json({**study.to_dict(), "files": files})
         return
     users = len(cut.queries("valid")[0])
     _show(study, names, users)
@@ -62,91 +59,77 @@ def tune_command(
     )
 
 
-def _teller(minutes: float | None, done: list[Study]) -> Callable[[Study], None]:
-    """A line on standard error after every trial: what it reached, the best so far, the time left
-    of --minutes.
-    """
+def _reporter(minutes: float | None, studies: list[Study]) -> Callable[[Study], None]:
+    """Return a function that prints a line after every trial and appends the study to a list."""
     started = time.perf_counter()
 
-    def told(study: Study) -> None:
-        done.append(study)
-        last, best = study.trials[-1], study.best
-        left = (
-            ""
-            if minutes is None
-            else f", {max(minutes - (time.perf_counter() - started) / 60, 0):.1f} min left"
-        )
+    def report_trial(study: Study) -> None:
+        studies.append(study)
+        last = study.trials[-1]
+        time_left = ""
+        if minutes is not None:
+            minutes_left = max(minutes - (time.perf_counter() - started) / 60, 0)
+            time_left = f", {minutes_left:.1f} min left"
         figure = last.figure if last.value is not None else f"{last.state} {last.reason}".strip()
-        _tell(
-            f"trial {last.number}: {figure}, {last.seconds:.1f} s; best {best.value:.4f} (trial"
-            f" {best.number}){left}"
+        _print_line(
+            f"trial {last.number}: {figure}, {last.seconds:.1f} s; best {study.best.value:.4f}"
+            f" (trial {study.best.number}){time_left}"
         )
 
-    return told
+    return report_trial
 
 
-def _tell(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stderr.write(printable(line) + "\n")  # while a bar is shown, this goes above it
 
 
 def _show(study: Study, names: dict[str, str], users: int) -> None:
-    """The best trials beside the pipeline as written, and what the best one sets."""
-    best, written = study.best, study.trials[0]
-    counts = ", ".join(
-        f"{len(found)} {state}"
-        for state in ("complete", "pruned", "failed")
-        if (found := study.of_state(state))
-    )
+    """Print the best trials beside the pipeline as written, and the settings of the best one."""
+    best = study.best
+    written = study.trials[0]
+    by_state = {state: study.of_state(state) for state in ("complete", "pruned", "failed")}
+    counts = ", ".join(f"{len(trials)} {state}" for state, trials in by_state.items() if trials)
     say(
         f"{len(study.trials)} trials ({counts}) on {users} users of the validation part, seen items"
         f" {study.about['seen']}. [95 % interval over users]"
     )
-    complete = sorted(study.of_state("complete"), key=lambda one: -(one.value or 0.0))
-    numbers = dict.fromkeys(
-        [best.number, *(one.number for one in complete[:SHOWN]), written.number]
-    )
-    rows = [
-        [
-            _label(study.trials[number], study),
-            study.trials[number].figure,
-            f"{study.trials[number].seconds:.1f}",
-        ]
-        for number in numbers
-    ]
+    complete = sorted(by_state["complete"], key=lambda trial: -(trial.value or 0.0))
+    best_numbers = [trial.number for trial in complete[:MOST_TRIALS]]
+    rows = []
+    for number in dict.fromkeys([best.number, *best_numbers, written.number]):
+        trial = study.trials[number]
+        rows.append([_label(trial, study), trial.figure, f"{trial.seconds:.1f}"])
     table(["trial", study.about["metric"], "seconds"], rows)
-    if best is not written:
-        rows = [
-            [
-                short,
-                _searched(study.about["space"][name]),
-                str(written.settings[name]),
-                (
-                    f"{best.settings[name]}{_at_the_end(study.about['space'][name], best.settings[name])}"
-                ),
-            ]
-            for name, short in names.items()
-        ]
-        table(["setting", "searched", "as written", "best"], rows)
-    else:
+    if best is written:
         say("No trial was better than the pipeline as written: best.toml is that pipeline.")
+        return
+    rows = []
+    for name, short in names.items():
+        domain = study.about["space"][name]
+        value = f"{best.settings[name]}{_edge_note(domain, best.settings[name])}"
+        rows.append([short, _domain_text(domain), str(written.settings[name]), value])
+    table(["setting", "searched", "as written", "best"], rows)
 
 
-def _label(one: Trial, study: Study) -> str:
-    return f"{one.number}{', best' if one is study.best else ''}{', as written' if one.number == 0 else ''}"
+def _label(trial: Trial, study: Study) -> str:
+    """Return a trial's number, marked if it is the best or the pipeline as written."""
+    best = ", best" if trial is study.best else ""
+    written = ", as written" if trial.number == 0 else ""
+    return f"{trial.number}{best}{written}"
 
 
-def _at_the_end(among: dict[str, Any], value: Any) -> str:
-    """A hint where the best value stands at an end of its range: the next study might look beyond."""
-    if "choices" in among or not min(
-        abs(value - among["low"]), abs(value - among["high"])
-    ) <= 0.02 * (among["high"] - among["low"]):
+def _edge_note(domain: dict[str, Any], value: Any) -> str:
+    """Return a hint if a value is at an end of its range: a next study might look beyond."""
+    if "choices" in domain:
         return ""
-    return ", at the end"
+    low, high = domain["low"], domain["high"]
+    is_at_edge = min(abs(value - low), abs(value - high)) <= EDGE_SHARE * (high - low)
+    return ", at the end" if is_at_edge else ""
 
 
-def _searched(among: dict[str, Any]) -> str:
-    return (
-        ", ".join(map(str, among["choices"]))
-        if "choices" in among
-        else f"{among['low']:g} to {among['high']:g}{', log' if among.get('log') else ''}"
-    )
+def _domain_text(domain: dict[str, Any]) -> str:
+    """Return the values that were searched as words."""
+    if "choices" in domain:
+        return ", ".join(map(str, domain["choices"]))
+    scale = ", log" if domain.get("log") else ""
+    return f"{domain['low']:g} to {domain['high']:g}{scale}"

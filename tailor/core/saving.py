@@ -72,11 +72,7 @@ def save(
             "tailor": version(),
             "spec": settings,
             "trained_on": dataclasses.asdict(method.trained_on_),
-            "files": {
-                path.relative_to(aside).as_posix(): sha256_of(path)
-                for path in sorted(aside.rglob("*"))
-                if path.is_file()
-            },
+            "files": _file_hashes(aside),
         }
         (aside / "card.md").write_text(_card(method, histories is not None), encoding="utf-8")
         signed = {**description, "digest": _digest(description)}
@@ -99,6 +95,15 @@ def _loadable_spec(method: Method) -> dict[str, Any]:
     return settings
 
 
+def _file_hashes(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of a folder, by its path in it."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_of(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def load(folder: str | Path) -> Method:
     """Return the method of a saved model, as `SavedModel.method` does."""
     return SavedModel.open(folder).method
@@ -114,7 +119,7 @@ def version() -> str:
 
 @dataclass(frozen=True, eq=False)
 class SavedModel:
-    """A saved model that is read part by part, each part when it is first asked for.
+    """A saved model, whose parts are read when they are first asked for.
 
         saved = SavedModel.open("MODEL")
         saved.method.recommend([saved.histories[0]], 10)
@@ -377,7 +382,15 @@ def _read_values(folder: Path) -> dict[str, Any]:
     if "trained_on_" in state:
         state["trained_on_"] = Provenance.of(state["trained_on_"])
     with np.load(folder / "arrays.npz", allow_pickle=False) as file:
-        arrays = dict(file)
+        state |= _values_of(dict(file))
+    for path in folder.glob("*.vocabulary"):
+        state[path.stem] = Vocabulary(pl.read_parquet(path)["id"].to_list())
+    return state
+
+
+def _values_of(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the values that `_arrays_of` took apart."""
+    state: dict[str, Any] = {}
     for key, array in arrays.items():
         name, _, part = key.partition(":")
         if not part:
@@ -389,8 +402,6 @@ def _read_values(folder: Path) -> dict[str, Any]:
             state.setdefault(name, {})[part.removeprefix("in:")] = array
         elif part == "offsets":
             state[name] = Ragged(array, arrays[f"{name}:values"])
-    for path in folder.glob("*.vocabulary"):
-        state[path.stem] = Vocabulary(pl.read_parquet(path)["id"].to_list())
     return state
 
 

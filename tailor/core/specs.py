@@ -13,7 +13,7 @@ import importlib
 import importlib.metadata
 import tomllib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast, overload
@@ -181,7 +181,7 @@ def _build_table(table: Mapping[str, Any]) -> Method | Port:
 
 
 def _with_settings(cls: Any, table: Mapping[str, Any]) -> Any:
-    """Return an instance with the settings of a table, checked by the types of the fields."""
+    """Return an instance with the settings of a table, checked by the fields' types."""
     setting_names = {field.name for field in dataclasses.fields(cls) if field.init}
     hints = typing.get_type_hints(cls)
     settings: dict[str, Any] = {}
@@ -243,16 +243,10 @@ def check_settings(method: Method) -> None:
 
 def _fits(value: Any, hint: Any) -> bool:
     """Return whether a value has the type of a hint."""
-    origin = typing.get_origin(hint)
-    arguments = typing.get_args(hint)
-    if origin is Literal:
-        return value in arguments
-    if origin in (list, tuple):
-        is_sequence = isinstance(value, list | tuple)
-        return is_sequence and all(_fits(entry, arguments[0]) for entry in value)
-    if origin is dict:
-        is_mapping = isinstance(value, Mapping)
-        return is_mapping and all(_fits(entry, arguments[1]) for entry in value.values())
+    if typing.get_origin(hint) is Literal:
+        return value in typing.get_args(hint)
+    if typing.get_origin(hint) in (list, tuple, dict):
+        return _fits_container(value, hint)
     if hint in (int, float):
         return _is_number(value, hint)
     if hint in (str, bool):
@@ -264,8 +258,17 @@ def _fits(value: Any, hint: Any) -> bool:
     return True  # the class itself checks
 
 
+def _fits_container(value: Any, hint: Any) -> bool:
+    """Return whether a value is a list, tuple or mapping whose entries have the hint's type."""
+    entry_hint = typing.get_args(hint)[-1 if typing.get_origin(hint) is dict else 0]
+    if typing.get_origin(hint) is not dict:
+        return isinstance(value, list | tuple) and all(_fits(entry, entry_hint) for entry in value)
+    is_mapping = isinstance(value, Mapping)
+    return is_mapping and all(_fits(entry, entry_hint) for entry in value.values())
+
+
 def _is_number(value: Any, kind: type) -> bool:
-    """Return whether a value is a number of this kind; NaN and truth values are none."""
+    """Return whether a value is a number of this kind, not NaN or a truth value."""
     if isinstance(value, bool):
         return False
     if isinstance(value, int | np.integer):
@@ -307,17 +310,22 @@ def _cloned(value: Any) -> Any:
 
 
 def find_class(path: str) -> type[Method] | type[Port]:
-    """Return the class of a path inside tailor, of a bare class name, or of a plug-in.
+    """Return the class of a path, of a bare class name, or of a plug-in.
 
-    Paths are such as `retrieval.ease.EASE`. Nothing but tailor and the installed entry points of
-    the group `tailor.methods` is ever imported. Raises ModelError for an unknown or ambiguous name,
-    MissingExtraError if its module needs a package that is not installed.
+    Paths are inside tailor, such as `retrieval.ease.EASE`. Nothing but tailor and the installed
+    entry points of the group `tailor.methods` is ever imported. Raises ModelError for an unknown or
+    ambiguous name, MissingExtraError if its module needs a package that is not installed.
     """
     plugins = {point.name: point for point in importlib.metadata.entry_points(group=PLUGINS)}
     by_path = {_plugin_path(point): point for point in plugins.values()}
     point = plugins.get(path) or by_path.get(path)
     if point is not None:
         return _as_part(path, _import_plugin(point))
+    return _as_part(path, _import(_full_path(path, plugins)))
+
+
+def _full_path(path: str, plugins: Iterable[str]) -> str:
+    """Return the full path of a class inside tailor. Raises ModelError with the nearest name."""
     all_paths = (*_class_paths(METHOD_PACKAGES), *_class_paths(PORT_PACKAGES))
     name = _present_path(path.removeprefix("tailor."))
     matches = [full for full in all_paths if full == name or full.rsplit(".", 1)[1] == name]
@@ -328,7 +336,7 @@ def find_class(path: str) -> type[Method] | type[Port]:
     if not matches:
         names = [full.rsplit(".", 1)[1] for full in all_paths] if "." not in name else all_paths
         raise ModelError(f'there is no class "{path}".{nearest(name, [*names, *plugins])}')
-    return _as_part(path, _import(matches[0]))
+    return matches[0]
 
 
 def _present_path(path: str) -> str:

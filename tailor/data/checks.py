@@ -32,8 +32,11 @@ CORRELATED, DEVIATIONS = 0.3, 4
 ENOUGH = 20  # rows below which nothing is said about shares
 ENTITY = r"&(?:[A-Za-z][A-Za-z0-9]{1,30}|#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6});"
 COUNTER = re.compile(
-    r"(?i)^(average_?rating|(avg|mean)_?(rating|score)|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
-    r"|(num|n|count|number)_?(of_)?(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)|popularity|sales_?rank)$"
+    r"(?i)^(average_?rating|(avg|mean)_?(rating|score)"
+    r"|(rating|review|click|view|sale|purchase|vote|play|download)s?_?(count|number|num|rank)"
+    r"|(num|n|count|number)_?(of_)?"
+    r"(ratings?|reviews?|clicks?|views?|sales|purchases|votes|plays)"
+    r"|popularity|sales_?rank)$"
 )
 
 

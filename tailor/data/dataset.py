@@ -579,7 +579,8 @@ def _oldest_first(events: pl.DataFrame) -> pl.DataFrame:
         return events
     if empty := events[column].null_count():
         raise DataError(
-            f"events.{column} is empty in {empty} rows: give it for every event, or for none of them"
+            f"events.{column} is empty in {empty} rows: give it for every event, or for none of"
+            " them"
         )
     if column == "order":  # may count from 0 for every user
         is_sorted = not events.select(

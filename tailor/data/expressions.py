@@ -26,8 +26,14 @@ from tailor.errors import DataError
 LONGEST = 160  # characters of a condition that an error quotes
 DEEPEST = 50  # brackets and nots within each other
 TOKENS = re.compile(  # possessive: a hostile text costs no more than its length
-    r"""\s*+(?:(?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+") | (?P<name>`[^`]++`) | (?P<word>[^\W\d][\w.]*+)
-         | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.])) | (?P<sign><=|>=|==|!=|<>|[=<>(),]) | (?P<end>\Z) | (?P<bad>.))""",
+    r"""\s*+(?:
+          (?P<text>'(?:[^']|'')*+'|"(?:[^"]|"")*+")
+        | (?P<name>`[^`]++`)
+        | (?P<word>[^\W\d][\w.]*+)
+        | (?P<number>[-+]?(?:\d++(?:\.\d*+)?|\.\d++)(?:[eE][-+]?\d++)?(?![\w.]))
+        | (?P<sign><=|>=|==|!=|<>|[=<>(),])
+        | (?P<end>\Z)
+        | (?P<bad>.))""",
     re.VERBOSE | re.DOTALL,
 )
 WORDS = frozenset(

@@ -91,10 +91,10 @@ class Queries(Sequence[Query]):
             Ragged.of_lengths(excluded, catalogue.rows(excluded_ids)),
             now_ms=_request_times(queries),
             contexts=_context_columns(queries),
-            texts=_optional_objects([query.text for query in queries]),
+            texts=_optional_objects([query.text for query in queries], ""),
             request_ids=_optional_objects([query.request_id for query in queries]),
             profiles=_optional_objects([query.profile for query in queries]),
-            images=_optional_objects([query.images for query in queries]),
+            images=_optional_objects([query.images for query in queries], ()),
         )
 
     def __len__(self) -> int:
@@ -338,9 +338,10 @@ def _objects(values: Sequence[Any]) -> np.ndarray:
     return np.fromiter(values, dtype=object, count=len(values))
 
 
-def _optional_objects(values: Sequence[Any]) -> np.ndarray | None:
-    """Return (n,) object, or None where all values are empty."""
-    return _objects(values) if any(values) else None
+def _optional_objects(values: Sequence[Any], absent: Any = None) -> np.ndarray | None:
+    """Return (n,) object, or None where every value is absent."""
+    is_present = any(value is not None and value != absent for value in values)
+    return _objects(values) if is_present else None
 
 
 @dataclass(frozen=True, eq=False)

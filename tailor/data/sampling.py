@@ -1,4 +1,4 @@
-"""What nets learn from: windows cut out of sequences, and items that were not chosen."""
+"""Sampling for training: windows of sequences, and items that were not chosen."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,22 @@ from tailor.errors import DataError
 
 @dataclass(frozen=True)
 class WindowSampler:
-    """Draws training windows in three steps, each with one exponent (GenPAS, 2509.13648; exponent
-    form reconstructed).
+    """Draws training windows in three steps, each with one exponent.
 
-    1. A sequence of m + 1 events, with probability ~ m ** alpha. 2. Its target, the event that t
-    others precede (t = 1..m), with ~ t ** beta.
-    3. How many of those t to show, w = 1..t, the last ones, with ~ w ** gamma. Infinite exponents
-    take the largest. Sequences
-    without a second event are never drawn.
+    1. A sequence of m + 1 events, with probability ~ m ** alpha.
+    2. Its target, the event that t others precede (t = 1..m), with ~ t ** beta.
+    3. The number w = 1..t of latest events before the target that are shown, with ~ w ** gamma.
+
+    Infinite exponents take the largest. Sequences without a second event are never drawn. (GenPAS,
+    arXiv:2509.13648; the form of the exponents is reconstructed.)
     """
 
     alpha: float = 1.0
+    """Exponent of the sequence's length."""
     beta: float = 0.0
+    """Exponent of the target's position."""
     gamma: float = np.inf
+    """Exponent of the number of events shown."""
 
     def __post_init__(self) -> None:
         for name in ("alpha", "beta", "gamma"):

@@ -19,7 +19,7 @@ from tailor.errors import ModelError
 
 @dataclass(eq=False)
 class ByPrediction(Recommender):
-    """Orders items by the probability that a predictor gives each of them, which is their score.
+    """Orders items by the probability that a predictor gives each of them.
 
     As the second stage of a `Cascade` it orders what the first stage found. Alone it predicts for
     the whole catalogue, one value an item.
@@ -63,10 +63,15 @@ class ByPrediction(Recommender):
                 pairs = _all_pairs(len(batch), len(items))
             else:
                 pairs = lists.slice(start, stop)
-            rows, scores = top_k(self._scores(batch, pairs), k, batch.exclude, batch.blocked_rows)
-            notes = short_notes(self.name, batch, rows, k)
-            parts.append(Rankings(items, rows, scores, "probability", notes=notes))
+            parts.append(self._ranked(batch, pairs, k))
         return Rankings.stack(parts) if parts else Rankings.empty(items, 0, k)
+
+    def _ranked(self, queries: Queries, pairs: Ragged, k: int) -> Rankings:
+        """Return the k best of the item rows that each query is paired with."""
+        scores = self._scores(queries, pairs)
+        rows, best = top_k(scores, k, queries.exclude, queries.blocked_rows)
+        notes = short_notes(self.name, queries, rows, k)
+        return Rankings(self.predictor_.items_, rows, best, "probability", notes=notes)
 
     def _scores(self, queries: Queries, pairs: Ragged) -> sp.csr_matrix:
         """Return (B, N) sparse probabilities of the item rows that each query is paired with."""

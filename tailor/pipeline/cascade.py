@@ -117,7 +117,7 @@ def _target_share(lists: Lists, data: Dataset) -> float:
 
 
 def _scores_of(lists: Rankings, scored: Rankings) -> np.ndarray:
-    """Return (n, k) the scores that `scored` gave to the items of `lists`; NaN where it gave none.
+    """Return (n, k) the scores of the items of `lists` in `scored`; NaN for none.
 
     Both are rankings of the same queries over one catalogue.
     """

@@ -151,7 +151,7 @@ class Explore(Exploring):
 
 @dataclass(eq=False)
 class Thompson(Exploring):
-    """Orders items by their score times a success rate drawn from what is known of each item.
+    """Orders items by their score times a success rate drawn for each item.
 
     An item that was shown little may be better than it looks, so its rate varies more. Rates have
     Beta posteriors: `strength` impressions at the mean rate of all items, and the item's own
@@ -189,11 +189,7 @@ class Thompson(Exploring):
             impressions = data.tables["impressions"]
             self.shown_ = self._counts(impressions["item_id"])
             if "events" in data.tables and "request_id" in data.events.columns:
-                choices = data.events.select("request_id", "item_id").unique()
-                keys = ["request_id", "item_id"]
-                self.chosen_ = self._counts(
-                    choices.join(impressions, on=keys, how="semi")["item_id"]
-                )
+                self.chosen_ = self._counts(_successes(data.events, impressions))
         self.fit_report_ |= {
             "showings": int(self.shown_.sum()),
             "successes": int(self.chosen_.sum()),
@@ -235,3 +231,9 @@ class Thompson(Exploring):
         return np.where(is_known, self.shown_[rows], 0.0), np.where(
             is_known, self.chosen_[rows], 0.0
         )
+
+
+def _successes(events: pl.DataFrame, impressions: pl.DataFrame) -> pl.Series:
+    """Return the item of every impression that an event names."""
+    keys = ["request_id", "item_id"]
+    return events.select(keys).unique().join(impressions, on=keys, how="semi")["item_id"]

@@ -21,7 +21,7 @@ from tailor.errors import DataError, nearest
 
 @dataclass(eq=False)
 class Filter(Recommender):
-    """Hands a recommender queries that exclude the items of a rule, so that it never finds them.
+    """Hands a recommender queries that exclude all items that break a rule.
 
     An item whose value is missing fails `only`, `at_most` and every rule that asks for it. Where
     the rules cannot be applied, nothing is recommended: a filter fails closed.
@@ -123,10 +123,7 @@ class Filter(Recommender):
             "rules": [rule for rule in self.rules if Condition(rule, "rule").holds(items).all()],
         }
         for column, values in (*self.only.items(), *self.never.items()):
-            is_list = items.schema[column] == pl.List
-            present = items[column].explode() if is_list else items[column]
-            absent = [value for value in values if not present.is_in([value]).any()]
-            idle[column] = [*idle.get(column, []), *absent]
+            idle[column] = [*idle.get(column, []), *_absent_values(items[column], values)]
         return {name: values for name, values in idle.items() if values}
 
     def restrict(self, queries: Queries) -> Queries:
@@ -143,8 +140,14 @@ class Filter(Recommender):
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
 
 
+def _absent_values(column: pl.Series, values: Sequence[Any]) -> list[Any]:
+    """Return the values that no item has."""
+    present = column.explode() if column.dtype == pl.List else column
+    return [value for value in values if not present.is_in([value]).any()]
+
+
 def _has_value(items: pl.DataFrame, column: str, values: Sequence[Any]) -> pl.Expr:
-    """Return whether a column is one of the values, or a list column holds one of them."""
+    """Return whether a column is, or as a list column holds, one of the values."""
     if items.schema[column] == pl.List:
         is_value = pl.col(column).list.eval(pl.element().is_in(list(values)))
         return is_value.list.any().fill_null(False)

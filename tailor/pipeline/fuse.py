@@ -98,7 +98,7 @@ class Fuse(Recommender):
         ]
 
     def _fit_with_weights(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        """Fit the parts and learn their weights on `valid`, or on an inner cut of the data."""
+        """Fit the parts; learn their weights on `valid` or on an inner cut."""
         cut = valid or inner_cut(data, run.seed)
         if cut is None:
             self.parts_ = self._fitted_parts(data, run, valid)
@@ -272,15 +272,7 @@ class Fuse(Recommender):
             ranks = np.arange(1, rows.shape[-1] + 1, dtype=np.float32)
             votes = (self.rank_constant + 1) / (self.rank_constant + ranks)
             return np.broadcast_to(votes, rows.shape)
-        is_item = rows >= 0
-        # 0 unless scores are negative: then they are moved up to 0 first
-        with_zeros = np.where(is_item, scores, 0)
-        low = with_zeros.min(axis=-1, initial=0, keepdims=True)
-        known_scores = np.where(is_item, scores, -np.inf)
-        high = known_scores.max(axis=-1, initial=-np.inf, keepdims=True)
-        span = np.where(high > low, high - low, 1)
-        votes = (scores - low) / span
-        return np.maximum(votes, MIN_VOTE).astype(np.float32)
+        return _score_votes(rows, scores)
 
     # --- explaining
 
@@ -294,13 +286,7 @@ class Fuse(Recommender):
         """
         self._check_fitted()
         restricted = self.restrict(Queries.of(queries))
-        shares = self._shares(restricted, rankings, None)
-        if any(_is_unnamed(of_ranking).any() for of_ranking in shares):
-            deeper = self._shares(restricted, rankings, Rankings.of(rankings))
-            shares = [
-                np.where(_is_unnamed(of_ranking), of_items, of_ranking)
-                for of_ranking, of_items in zip(shares, deeper, strict=True)
-            ]
+        shares = self._explained_shares(restricted, rankings)
         parts, _ = self._voters()
         names = part_names(parts)
         by_part = [
@@ -315,10 +301,21 @@ class Fuse(Recommender):
             explanations.append(of_ranking)
         return explanations
 
+    def _explained_shares(self, queries: Queries, rankings: Sequence[Ranking]) -> list[np.ndarray]:
+        """Return each part's shares, of items beyond `depth` too."""
+        shares = self._shares(queries, rankings, None)
+        if not any(_is_unnamed(of_ranking).any() for of_ranking in shares):
+            return shares
+        among_items = self._shares(queries, rankings, Rankings.of(rankings))
+        return [
+            np.where(_is_unnamed(of_ranking), of_items, of_ranking)
+            for of_ranking, of_items in zip(shares, among_items, strict=True)
+        ]
+
     def _shares(
         self, queries: Queries, rankings: Sequence[Ranking], candidates: Rankings | None
     ) -> list[np.ndarray]:
-        """Return for every ranking (P, K) the share of each item's score that each part brings.
+        """Return for every ranking (P, K) each part's share of each item's score.
 
         Shares are 0 where no part names the item.
         """
@@ -336,6 +333,19 @@ class Fuse(Recommender):
             total = points.sum(axis=0)
             shares.append(points / np.maximum(total, MIN_TOTAL))
         return shares
+
+
+def _score_votes(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return (..., K) float32 scores scaled to 1 for the best item of every list."""
+    is_item = rows >= 0
+    # 0 unless scores are negative: then they are moved up to 0 first
+    with_zeros = np.where(is_item, scores, 0)
+    low = with_zeros.min(axis=-1, initial=0, keepdims=True)
+    known_scores = np.where(is_item, scores, -np.inf)
+    high = known_scores.max(axis=-1, initial=-np.inf, keepdims=True)
+    span = np.where(high > low, high - low, 1)
+    votes = (scores - low) / span
+    return np.maximum(votes, MIN_VOTE).astype(np.float32)
 
 
 def _is_unnamed(shares: np.ndarray) -> np.ndarray:
@@ -394,7 +404,7 @@ class _Fused(NamedTuple):
 def _sum_votes(
     rows: np.ndarray, votes: np.ndarray, weights: Sequence[float], catalogue_size: int, k: int
 ) -> _Fused:
-    """Return the k items with the highest sums over lists (B, P, K) of rows and their votes.
+    """Return the k items with the highest sums of votes, from lists (B, P, K).
 
     Sums are made in an array with a cell for each of B times `catalogue_size` items: for few
     queries that costs a tenth of adding sparse matrices.

@@ -93,7 +93,7 @@ class WeightSearch:
 
 
 def _votes_on(votes: Sequence[sp.csr_matrix], queries: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return (M, P) the vote of each part on M pairs of a query and an item."""
+    """Return (M, P) each part's votes on M pairs of a query and an item."""
     columns = [np.asarray(vote[queries, items]).ravel() for vote in votes]
     return np.stack(columns, axis=1)
 
@@ -105,7 +105,7 @@ def _ideal_dcg(target_counts: np.ndarray) -> np.ndarray:
 
 
 class _MeanNdcg:
-    """Mean NDCG@10 over queries as a function of the weights, in steps; each is computed once."""
+    """Mean NDCG@10 over queries as a function of the weights, in steps."""
 
     def __init__(self, blocks: Sequence[TargetVotes], query_count: int) -> None:
         self.target_count = sum(len(block.targets) for block in blocks)
@@ -137,7 +137,7 @@ class _MeanNdcg:
 
 
 def _climbed(best: Steps, size: int, quality: _MeanNdcg) -> Steps:
-    """Return the weights after moving `size` steps from part to part as long as it helps."""
+    """Move `size` steps of weight from part to part as long as it helps."""
     while True:
         moves = [
             _moved(best, source, target, size)

@@ -169,12 +169,9 @@ class Gate(Recommender):
             if self.exclude_history:
                 batch = batch.without_history()
             batch = self.restrict(batch)
-            relevant = targets.slice(start, stop)
-            counts = relevant_counts(relevant.offsets, relevant.values)
             for position, part in enumerate(self.parts_):
                 lists = part.recommend(batch, DEPTH).reindexed(queries.catalogue)
-                is_hit = hits(lists.rows, relevant.offsets, relevant.values)
-                values[start:stop, position] = ndcg(is_hit, counts, DEPTH)
+                values[start:stop, position] = _ndcg(lists, targets.slice(start, stop))
         return values
 
     # --- recommending
@@ -241,6 +238,12 @@ class Gate(Recommender):
             for i, of_ranking in zip(numbers.tolist(), reasons, strict=True):
                 explanations[i] = of_ranking
         return explanations
+
+
+def _ndcg(lists: Rankings, targets: Ragged) -> np.ndarray:
+    """Return (B,) the NDCG@10 of lists over the catalogue of the targets."""
+    is_hit = hits(lists.rows, targets.offsets, targets.values)
+    return ndcg(is_hit, relevant_counts(targets.offsets, targets.values), DEPTH)
 
 
 def _part_as_reason(name: str, rankings: Sequence[Ranking]) -> list[list[Explanation]]:

@@ -22,10 +22,10 @@ def one_catalogue(parts: Sequence[Rankings]) -> list[Rankings]:
 
 
 def followed_by(first: Rankings, second: Rankings, k: int) -> Rankings:
-    """Append to each ranking of `first` the items of `second` that it lacks, up to k in all.
+    """Append to each ranking of `first` the items of `second` that it lacks.
 
-    The column "stage" holds 0 for items of `first` and 1 for those of `second`; scores keep the
-    scale of their own stage.
+    A ranking has at most k items in all. The column "stage" holds 0 for items of `first` and 1 for
+    those of `second`; scores keep the scale of their own stage.
     """
     first, second = one_catalogue([first, second])
     new_rows = np.where(_is_new(second, first), second.rows, -1)

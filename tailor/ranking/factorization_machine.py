@@ -1,4 +1,4 @@
-"""Factorization machines: values of fields meet as vectors."""
+"""Factorization machines: logistic regression with products of every two fields."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -13,18 +13,19 @@ from tailor.ranking.fields import FieldPredictor
 
 @dataclass(eq=False)
 class FactorizationMachine(FieldPredictor):
-    """Logistic regression in which every two fields also meet: what two values add together is the
-    inner product of their vectors (Rendle 2010).
+    """Logistic regression plus the inner products of the vectors of every two fields (Rendle 2010).
 
-    So a pair of values that was never seen together is told from what each met elsewhere. Differs
-    from the paper: values within one field (an item's categories, a history's items) are averaged
-    to one vector first and do not meet each other.
+    Each value of a field has a vector. So a pair of values that was never seen together is scored
+    from what each was seen with.
+
+    Differs from the paper: values within one field (an item's categories, a history's items) are
+    averaged to one vector first and are not multiplied with each other.
     """
 
     width: Annotated[int, Choices(8, 16, 32)] = 16
-    """Of the vectors."""
+    """Width of the vectors."""
     std: float = 0.01
-    """Of the vectors at the beginning."""
+    """Standard deviation of the vectors before training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,17 +1,17 @@
-"""What predictors over fields share: how they learn, when they stop, and how their numbers become
-probabilities.
+"""Predictors over fields: training, early stopping, and calibration of probabilities.
 
-Shapes: B examples, S slots.
+Shapes: n examples, B examples of a batch, S slots.
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tailor.core.methods import Predictor
 from tailor.core.run import Run
@@ -29,10 +29,28 @@ from tailor.nn.fitting import Recipe
 from tailor.ranking.features import Features
 from tailor.training.nets import NetMethod
 
-HELD_BACK = 10  # without a validation part, one person of so many says when to stop, and calibrates
-# of each kind, below which nothing is calibrated: two numbers fitted to chance are worse than none
+HELD_OUT = 10  # without a validation part, one user of so many stops training and calibrates
+# labels of each kind below which nothing is calibrated: parameters fitted to chance do harm
 LABELS = 50
-ANSWERED = 65_536  # pairs answered at a time
+BATCH_PAIRS = 65_536  # pairs predicted at a time
+
+
+class _Encoded(NamedTuple):
+    """Examples as codes and weights of their slots."""
+
+    codes: np.ndarray
+    """(n, S) int64."""
+    weights: np.ndarray
+    """(n, S) float32."""
+
+
+class _Parts(NamedTuple):
+    """Examples to learn from, and examples that stop training and calibrate."""
+
+    learned: Examples
+    held_out: Examples
+    source: str
+    """Where the held-out examples come from, for the report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +59,11 @@ class _HeldOut:
 
     split: Split | None
     labels: np.ndarray
-    encoded: tuple[np.ndarray, np.ndarray]
+    encoded: _Encoded
 
     def value(self, method: "FieldPredictor") -> float:
         """Return how good the predictions are now; higher is better."""
-        probabilities = method._said(*self.encoded)
+        probabilities = method._net_probabilities(self.encoded)
         if 0 < self.labels.sum() < len(self.labels):
             return auc(self.labels, probabilities)
         return -log_loss(self.labels, probabilities)
@@ -53,74 +71,67 @@ class _HeldOut:
 
 @dataclass(eq=False)
 class FieldPredictor(NetMethod, Predictor):
-    """The probability of an outcome from fields: the item and what its table says, who asks, when,
-    and the latest items of the history.
+    """Predict the probability of an outcome from fields of the item, the user, time and history.
 
-    With `user_ids` each person has a field value too, as published models do; then the model holds
-    people's ids and is saved with histories only. Without, a person is what they chose, so that
-    strangers are served and nothing is learned about anybody by name.
+    With `user_ids` each user is a value of a field too, as in published models; then the model
+    holds user ids and is saved with histories only. Without, a user is what they chose, so that
+    cold users are served and nothing is learned about any user by id.
     """
 
     source: Source = "drawn"
-    """Of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and items
-    never chosen).
+    """Source of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and
+    items never chosen).
     """
     label: str | None = None
-    """Which events are a 1: a condition such as "value >= 4", or its name in dataset.toml."""
+    """Condition for a positive event, such as "value >= 4", or its name in dataset.toml."""
     negatives: int = 1
-    """With "drawn": items never chosen for each that was."""
+    """With "drawn": items never chosen per chosen item."""
     drawn_by: Literal["popularity", "uniform"] = "popularity"
-    """How those are drawn."""
+    """How negatives are drawn: in proportion to their events, or all as often."""
     fields: tuple[str, ...] = ()
     """Names of fields, such as "item_id", "item:categories", "user:age"; none: all there are."""
     history: int = 10
-    """Latest items of the history that count; 0: none."""
+    """Latest items of the history that are used; 0: none."""
     user_ids: bool = False
-    """Whether each person is a value too."""
+    """Whether each user is a value too."""
     least: int = 2
-    """Examples that a value must have to be known."""
+    """Examples that a value must have to get a code of its own."""
     bins: int = 10
-    """Of numbers, each as full."""
+    """Bins of a numeric field, with about as many examples each."""
     lr: Annotated[float, Range(1e-4, 3e-2, log=True)] = 1e-3
-    """Highest step."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     l2: Annotated[float, Range(1e-7, 1e-2, log=True)] = 1e-5
-    """Of what an example uses."""
+    """Weight of the penalty: the squares of the numbers that an example uses."""
     batch: int = 1024
-    """Examples a step."""
+    """Examples per step."""
     epochs: int = 30
-    """At most."""
+    """Passes over the data, at most."""
     patience: int = 4
-    """Validations without a better AUC before training stops."""
+    """Validations (every epoch) without a better AUC before training stops."""
     calibrate: Literal["platt", "isotonic", "none"] = "platt"
-    """On validation."""
+    """Calibration of probabilities on held-out examples."""
 
     features_: dict[str, Any] = field(init=False, repr=False)
-    """Of `Features`."""
+    """`Features.about`."""
     item_codes_: np.ndarray = field(init=False, repr=False)
-    """Of `Features`."""
+    """`Features.items`."""
     calibration_: dict[str, list[float]] = field(init=False, repr=False)
-    """Arguments of Platt or Isotonic."""
+    """Arguments of Platt or Isotonic; empty for no calibration."""
 
     renamed_state: ClassVar[Mapping[str, str]] = {"weights_": "net_weights_"}
 
     def __post_init__(self) -> None:
         check_settings(self)
-        for name, least in {
-            "history": 0,
-            "least": 1,
-            "bins": 2,
-            "batch": 1,
-            "epochs": 1,
-            "patience": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        minima = {"history": 0, "least": 1, "bins": 2, "batch": 1, "epochs": 1, "patience": 1}
+        for name, minimum in minima.items():
+            if getattr(self, name) < minimum:
+                raise DataError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
         if not self.lr > 0 or self.l2 < 0:
             raise DataError(f"lr is {self.lr}, l2 {self.l2}: above 0, and at least 0")
         self.outcome()
 
     def outcome(self) -> Outcome:
-        """What it predicts, and where examples of that come from."""
+        """Return what is predicted, and the source of its examples."""
         return Outcome(self.source, self.label, self.negatives, self.drawn_by, self.history)
 
     def keeps_people(self) -> bool:
@@ -131,96 +142,93 @@ class FieldPredictor(NetMethod, Predictor):
 
     @abstractmethod
     def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
-        """Maps (B, S) codes and weights to (B,) logits and the size of what it used."""
+        """Return a net from (B, S) codes and weights to (B,) logits and the penalty ()."""
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
-        examples, judged, how = self._examples(data, run, valid)
+        examples, held_out, source = self._split_examples(data, run, valid)
         features = Features.learned(
             data, examples, self.fields, self.history, self.user_ids, self.least, self.bins
         )
-        self.features_, self.item_codes_ = dict(features.about), features.items
+        self.features_ = dict(features.about)
+        self.item_codes_ = features.items
         self._start_net(run)
-        nn.init.constant_(_shift(self._net), _log_odds(examples.labels))
-        codes, weights = map(torch.from_numpy, features.encoded(examples.queries, examples.items))
-        asked = features.encoded(judged.queries, judged.items)
-        labels = torch.from_numpy(examples.labels)
-
-        def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(labels)), -(-len(labels) // self.batch))
-
-        def loss(some: np.ndarray, rng: np.random.Generator) -> Tensor:
-            to = _shift(self._net).device
-            logits, size = self._net(codes[some].to(to), weights[some].to(to))
-            return (
-                nn.functional.binary_cross_entropy_with_logits(logits.float(), labels[some].to(to))
-                + self.l2 * size
-            )
-
-        recipe = Recipe(self.epochs, self.lr, patience=self.patience)
-        judge = _HeldOut(valid, judged.labels, asked)
-        report = self._train_net(data, run, recipe, batches, loss, judge)
-        self.calibration_ = self._calibrated(judged.labels, asked)
+        nn.init.constant_(_intercept(self._net), _log_odds(examples.labels))
+        encoded = _Encoded(*features.encoded(held_out.queries, held_out.items))
+        judge = _HeldOut(valid, held_out.labels, encoded)
+        report = self._train(data, run, features, examples, judge)
+        self.calibration_ = self._fit_calibration(held_out.labels, encoded)
         self.fit_report_ = {
             "examples": len(examples),
             "share of ones": round(float(examples.labels.mean()), 4),
-            "stopped by": how,
+            "stopped by": source,
             "calibrated": bool(self.calibration_),
             "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)),
             **report,
         }
 
-    def _examples(
-        self, data: Dataset, run: Run, valid: Split | None
-    ) -> tuple[Examples, Examples, str]:
-        """What is learned from, what says when to stop, and where that comes from."""
+    def _train(
+        self, data: Dataset, run: Run, features: Features, examples: Examples, judge: _HeldOut
+    ) -> dict[str, Any]:
+        """Train the net on examples, and return the report."""
+        encoded = features.encoded(examples.queries, examples.items)
+        codes, weights = map(torch.from_numpy, encoded)
+        labels = torch.from_numpy(examples.labels)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return np.array_split(rng.permutation(len(labels)), -(-len(labels) // self.batch))
+
+        def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
+            device = _intercept(self._net).device
+            logits, penalty = self._net(codes[rows].to(device), weights[rows].to(device))
+            entropy = binary_cross_entropy_with_logits(logits.float(), labels[rows].to(device))
+            return entropy + self.l2 * penalty
+
+        recipe = Recipe(self.epochs, self.lr, patience=self.patience)
+        return self._train_net(data, run, recipe, batches, loss, judge)
+
+    def _split_examples(self, data: Dataset, run: Run, valid: Split | None) -> _Parts:
+        """Return examples to learn from, and held-out examples."""
         examples = self.outcome().learn(data, run.rng("examples"))
         if valid is not None and (self.source != "shown" or valid.kind == "time"):
-            return (
-                examples,
-                self.outcome().judge(valid, "valid", run.rng("validation")),
-                "the validation part",
-            )
-        ids, who = examples.people()
-        apart = (run.rng("apart").integers(HELD_BACK, size=len(ids)) == 0)[who]
-        if not apart.any() or apart.all():
-            return examples, examples, "what was learned from, for want of people"
-        return (
-            examples.take(np.flatnonzero(~apart)),
-            examples.take(np.flatnonzero(apart)),
-            f"one person of {HELD_BACK}",
+            held_out = self.outcome().judge(valid, "valid", run.rng("validation"))
+            return _Parts(examples, held_out, "the validation part")
+        ids, user = examples.people()
+        is_held_out = (run.rng("apart").integers(HELD_OUT, size=len(ids)) == 0)[user]
+        if not is_held_out.any() or is_held_out.all():
+            return _Parts(examples, examples, "what was learned from, for want of people")
+        return _Parts(
+            examples.take(np.flatnonzero(~is_held_out)),
+            examples.take(np.flatnonzero(is_held_out)),
+            f"one person of {HELD_OUT}",
         )
 
-    def _calibrated(
-        self, labels: np.ndarray, asked: tuple[np.ndarray, np.ndarray]
-    ) -> dict[str, list[float]]:
+    def _fit_calibration(self, labels: np.ndarray, encoded: _Encoded) -> dict[str, list[float]]:
+        """Fit the calibration to held-out examples; return its arguments, none for too few."""
         ones = int(labels.sum())
         if self.calibrate == "none" or min(ones, len(labels) - ones) < LABELS:
             return {}
-        said = self._said(*asked)
+        probabilities = self._net_probabilities(encoded)
         if self.calibrate == "platt":
-            found = platt(labels, said)
-            # else what was likely would become unlikely
-            return {"platt": list(found)} if found.slope > 0 else {}
-        steps = isotonic(labels, said)
+            line = platt(labels, probabilities)
+            # a negative slope would make likely examples unlikely
+            return {"platt": list(line)} if line.slope > 0 else {}
+        steps = isotonic(labels, probabilities)
         return {"at": steps.knots.tolist(), "values": steps.values.tolist()}
 
-    def _said(self, codes: np.ndarray, weights: np.ndarray) -> np.ndarray:
-        """(n,) probabilities as the net has them."""
-        net, to = self._ready(), _shift(self._ready()).device
+    def _net_probabilities(self, encoded: _Encoded) -> np.ndarray:
+        """Return (n,) probabilities of the net, not calibrated."""
+        net = self._ready()
+        device = _intercept(net).device
+        probabilities = np.zeros(len(encoded.codes))
         with torch.inference_mode():
-            parts = [
-                net(
-                    torch.from_numpy(codes[at : at + ANSWERED]).to(to),
-                    torch.from_numpy(weights[at : at + ANSWERED]).to(to),
-                )[0]
-                .double()
-                .sigmoid()
-                .cpu()
-                .numpy()
-                for at in range(0, len(codes), ANSWERED)
-            ]
-        return np.concatenate(parts) if parts else np.zeros(0)
+            for start in range(0, len(encoded.codes), BATCH_PAIRS):
+                block = slice(start, start + BATCH_PAIRS)
+                codes = torch.from_numpy(encoded.codes[block]).to(device)
+                weights = torch.from_numpy(encoded.weights[block]).to(device)
+                logits, _ = net(codes, weights)
+                probabilities[block] = logits.double().sigmoid().cpu().numpy()
+        return probabilities
 
     def _ready_features(self) -> Features:
         if "_features" not in self.__dict__:
@@ -232,24 +240,25 @@ class FieldPredictor(NetMethod, Predictor):
         return self._make_field_net(features.codes, features.field_of)
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        asked = queries.take(items.row_ids)
-        said = self._said(*self._ready_features().encoded(asked, items.values))
-        if "platt" in self.calibration_:
-            return Platt(*self.calibration_["platt"])(said)
-        if "at" in self.calibration_:
-            return Isotonic(
-                np.array(self.calibration_["at"]), np.array(self.calibration_["values"])
-            )(said)
-        return said
+        pair_queries = queries.take(items.row_ids)
+        encoded = self._ready_features().encoded(pair_queries, items.values)
+        probabilities = self._net_probabilities(_Encoded(*encoded))
+        calibration = self.calibration_
+        if "platt" in calibration:
+            return Platt(*calibration["platt"])(probabilities)
+        if "at" in calibration:
+            steps = Isotonic(np.array(calibration["at"]), np.array(calibration["values"]))
+            return steps(probabilities)
+        return probabilities
 
 
-def _shift(net: nn.Module) -> nn.Parameter:
-    """The number that every logit begins with."""
-    return next(
-        param for name, param in net.named_parameters() if name.split(".")[-1] == "intercept"
-    )
+def _intercept(net: nn.Module) -> nn.Parameter:
+    """Return the number that is added to every logit."""
+    parameters = net.named_parameters()
+    return next(param for name, param in parameters if name.split(".")[-1] == "intercept")
 
 
 def _log_odds(labels: np.ndarray) -> float:
+    """Return the log-odds of a positive label."""
     share = (labels.sum() + 1) / (len(labels) + 2)
     return float(np.log(share / (1 - share)))

@@ -1,4 +1,4 @@
-"""Logistic regression over fields: the baseline that needs no vectors."""
+"""Logistic regression over fields: the baseline without vectors."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,15 +12,14 @@ from tailor.ranking.fields import FieldPredictor
 
 @dataclass(eq=False)
 class LogisticRegression(FieldPredictor):
-    """Every value of every field has one number; what an example's values add up to is its
-    log-odds.
+    """Give every value of every field a number; their sum is the log-odds of an example.
 
-    It knows which items are chosen more often and who chooses more, but not who chooses what: for
-    that, values must meet (`FactorizationMachine`).
+    It learns which items are chosen more often and which users choose more, but not who chooses
+    what: that needs products of values (`FactorizationMachine`).
     """
 
     lr: Annotated[float, Range(1e-3, 0.1, log=True)] = 1e-2
-    """Highest step."""
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
 
     def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
         return LinearFields(codes, field_of)

@@ -148,6 +148,7 @@ def test_every_field_of_a_query_survives_whatever_stands_beside_it():
         assert same(list(part), [FULL])
     assert (made.text(1), made.request_id(1), made.request_id(0)) == ("red shoes", "r", None)
     assert same(made.profile(1), FULL.profile) and made.images_of(1) == (b"png", b"jpg")
+    assert Queries.of([Query(request_id="")]).request_id(0) == ""
     assert made.images_of(0) == () and made.profile(0) is None and made.text(0) == ""
 
 

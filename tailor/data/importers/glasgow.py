@@ -25,8 +25,8 @@ def cranfield(src: Path, encoding: str) -> dict[str, Source]:
     """Return the tables of cran.all.1400, cran.qry and cran.qrels.
 
     Judgements number the queries 1 to 225 by their position in the file, whatever number stands
-    there. Cleverdon's codes run from 1 (a complete answer) to 4 (of minimum interest): the grade is 5 -
-    code. The code -1, once a query and explained nowhere, gets grade 0; `code` keeps it
+    there. Cleverdon's codes run from 1 (a complete answer) to 4 (of minimum interest): the grade is
+    5 - code. The code -1, once a query and explained nowhere, gets grade 0; `code` keeps it
     (docs/log.md has BM25's scores of these documents). Abstracts begin with the title, as in the
     file.
     """

@@ -327,9 +327,9 @@ def first_records(records: Iterable[Record], path: Path) -> list[Record]:
         return rows
     if bad:
         record, reason = bad[0]
+        line = line_of(record.position)
         raise DataError(
-            f"{path}: no row can be read; line {line_of(record.position)} reads {record.raw[:200]!r}"
-            f" ({reason})"
+            f"{path}: no row can be read; line {line} reads {record.raw[:200]!r} ({reason})"
         )
     raise DataError(f"{path} holds only blank lines: rows are needed")
 

@@ -51,12 +51,12 @@ def test_what_an_event_added_itself_is_taken_off_its_weight():
     model = PI2I(epochs=0, patience=None).fit(log(ann="xay", bob="xay", eve="aay"))
     row = {one: model.items_.rows([one])[0] for one in "xay"}
     triggers = np.array([[row["a"], row["x"]] + [-1] * 8, [row["a"], row["a"]] + [-1] * 8])
-    assert model._own_steps(triggers)[0, :2].tolist() == [1.0, 0.5]
+    assert model._own_counts(triggers)[0, :2].tolist() == [1.0, 0.5]
     # an item that stands there twice counted twice
-    assert model._own_steps(triggers)[1, :2].tolist() == [1.5, 1.5]
+    assert model._own_counts(triggers)[1, :2].tolist() == [1.5, 1.5]
     weights = (
-        model._weights_of(triggers, np.array([[row["y"]], [row["y"]]]))[:, 0, :2]
-        - model._own_steps(triggers)[:, :2]
+        model._list_weights(triggers, np.array([[row["y"]], [row["y"]]]))[:, 0, :2]
+        - model._own_counts(triggers)[:, :2]
     )
     # of a, y: 1 + 1 + 1.5, less ann's own 1
     assert weights[0].tolist() == pytest.approx([2.5, 0.5])
