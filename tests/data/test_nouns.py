@@ -151,5 +151,8 @@ def test_nouns_become_plain_values():
         "attributes": {"price": [1.0, None]},
         "as_of_ms": 0,
     }
+    ranking = Ranking(("a",), np.ones(1))
+    assert plain(Rankings.of([ranking])) == [plain(ranking)]
+    assert plain(ranking) == {"ids": ["a"], "scores": [1.0], "score_kind": "score"}
     assert plain(Output(image=b"12345")) == {"image": "5 bytes"}
     assert Output().is_empty and not Output("x").is_empty
