@@ -412,7 +412,7 @@ def act(
 
 @app.command()
 def study(
-    name: Annotated[str, typer.Argument(help="Class of the study, such as MetricSurvey.")],
+    name: Annotated[str, typer.Argument(help="Class of the study, such as EvaluationSurvey.")],
     methods: Annotated[
         list[str] | None,
         typer.Argument(

@@ -315,6 +315,8 @@ def plain(noun: Any) -> Any:
 
     Fields that say nothing (None, empty) are left out; bytes become their length in bytes.
     """
+    if _is_sequence(noun):  # queries and rankings in arrays too
+        return [plain(value) for value in noun]
     if is_dataclass(noun) and not isinstance(noun, type):
         values = {f.name: getattr(noun, f.name) for f in fields(noun)}
         return {name: plain(value) for name, value in values.items() if not _says_nothing(value)}
@@ -326,9 +328,7 @@ def plain(noun: Any) -> Any:
         return plain(noun.item())
     if isinstance(noun, bytes):
         return f"{len(noun)} bytes"
-    if _is_nan(noun):
-        return None
-    return [plain(value) for value in noun] if _is_sequence(noun) else noun
+    return None if _is_nan(noun) else noun
 
 
 def _is_nan(value: Any) -> bool:

@@ -128,7 +128,7 @@ def test_a_predictor_that_cannot_explain_says_so(folder):
 
 
 def test_a_study_runs_over_models_and_classes(folder):
-    common = ("MetricSurvey", "Popularity", "visits=CoVisitation", "--set", "k=5")
+    common = ("EvaluationSurvey", "Popularity", "visits=CoVisitation", "--set", "k=5")
     chosen = ("--set", 'metrics=["NDCG", "HR"]')
     out = tailor("study", *common, *chosen, "--data", folder / "data")
     assert "users that a paired test needs" in out and "NDCG@5" in out
@@ -139,12 +139,12 @@ def test_a_study_runs_over_models_and_classes(folder):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("MetricSurvy", "--data", "data"), 'Did you mean "MetricSurvey"'),
-        (("MetricSurvey", "Popularity"), "name the data"),
-        (("MetricSurvey", "--set", "k"), "write NAME=VALUE"),
-        (("MetricSurvey", "Popularity", "Popularity", "--data", "data"), "write NAME=METHOD"),
-        (("MetricSurvey", "Nothing", "--data", "data"), 'no class "Nothing"'),
-        (("MetricSurvey", "--set", "k=five", "--data", "data"), "must be int"),
+        (("EvaluationSurvy", "--data", "data"), 'Did you mean "EvaluationSurvey"'),
+        (("EvaluationSurvey", "Popularity"), "name the data"),
+        (("EvaluationSurvey", "--set", "k"), "write NAME=VALUE"),
+        (("EvaluationSurvey", "Popularity", "Popularity", "--data", "data"), "write NAME=METHOD"),
+        (("EvaluationSurvey", "Nothing", "--data", "data"), 'no class "Nothing"'),
+        (("EvaluationSurvey", "--set", "k=five", "--data", "data"), "must be int"),
     ],
 )
 def test_a_mistake_in_a_study_is_quoted(folder, arguments, says):

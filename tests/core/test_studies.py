@@ -57,13 +57,13 @@ def test_bad_arguments_are_refused_with_the_remedy():
 
 
 def test_a_study_is_built_by_name_with_checked_settings():
-    study = build_study("MetricSurvey", {"k": 5})
+    study = build_study("EvaluationSurvey", {"k": 5})
     assert study.k == 5
-    path = "tailor.papers.evaluation.evaluation_survey.MetricSurvey"
+    path = "tailor.papers.evaluation.evaluation_survey.EvaluationSurvey"
     assert type(build_study(path, {})) is type(study)
-    with pytest.raises(ModelError, match='Did you mean "MetricSurvey"'):
-        build_study("MetricsSurvey", {})
+    with pytest.raises(ModelError, match='Did you mean "EvaluationSurvey"'):
+        build_study("EvaluationsSurvey", {})
     with pytest.raises(ModelError, match='no setting "kk"'):
-        build_study("MetricSurvey", {"kk": 5})
+        build_study("EvaluationSurvey", {"kk": 5})
     with pytest.raises(ModelError, match="must be int"):
-        build_study("MetricSurvey", {"k": "five"})
+        build_study("EvaluationSurvey", {"k": "five"})

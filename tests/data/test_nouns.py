@@ -151,5 +151,16 @@ def test_nouns_become_plain_values():
         "attributes": {"price": [1.0, None]},
         "as_of_ms": 0,
     }
+    ranking = Ranking(("a",), np.ones(1))
+    assert plain(Rankings.of([ranking])) == [plain(ranking)]
+    assert plain(ranking) == {"ids": ["a"], "scores": [1.0], "score_kind": "score"}
     assert plain(Output(image=b"12345")) == {"image": "5 bytes"}
     assert Output().is_empty and not Output("x").is_empty
+
+
+def test_rankings_in_arrays_are_as_plain_as_the_rankings_they_make():
+    rankings = [Ranking(("a", "b"), np.array([2, 1], np.float32)), Ranking((), np.array([]))]
+    arrays = Rankings.of(rankings)
+    assert plain(arrays) == plain(list(arrays)) == plain(rankings)
+    assert json.loads(json.dumps(plain(arrays)))[0]["ids"] == ["a", "b"]
+    assert plain(Queries.of([Query("u")])) == [plain(Query("u"))]

@@ -161,8 +161,8 @@ class PI2I(NetMethod, CoVisitation):
         negatives, list_sizes = self._draw_negatives(triggers, rng)
         negatives = np.where(negatives == targets[:, None], -1, negatives)
         items = np.column_stack([targets, negatives])
-        weights = self._weights_of(triggers, items)
-        weights[:, 0] -= self._own_steps(triggers)
+        weights = self._list_weights(triggers, items)
+        weights[:, 0] -= self._own_counts(triggers)
         weights[weights < SMALLEST] = 0
         is_outside = np.zeros(items.shape, bool)
         is_outside[:, 1:] = (items[:, 1:] >= 0) & ~weights[:, 1:].any(axis=2)
@@ -184,7 +184,7 @@ class PI2I(NetMethod, CoVisitation):
         log_represented[is_single] = 0
         return log_represented
 
-    def _own_steps(self, triggers: np.ndarray) -> np.ndarray:
+    def _own_counts(self, triggers: np.ndarray) -> np.ndarray:
         """Return (B, N) the weight that the event after `triggers` (B, N) gave to itself.
 
         It is the event's part of its item's weight in each trigger's list. For a trigger that
@@ -229,7 +229,7 @@ class PI2I(NetMethod, CoVisitation):
         items = lists.indices[np.minimum(positions, lists.nnz - 1)]
         return np.where(list_sizes[:, None] > 0, items, -1), list_sizes
 
-    def _weights_of(self, triggers: np.ndarray, items: np.ndarray) -> np.ndarray:
+    def _list_weights(self, triggers: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return float32 weights (B, C, N) of items (B, C) in the lists of triggers (B, N).
 
         The weight is 0 where an item is not in a list.

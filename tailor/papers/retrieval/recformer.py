@@ -67,16 +67,19 @@ class _Stage:
     name: str
     """Name in the report and of the checkpoint."""
     epochs: int
+    """Maximum number of epochs."""
     lr: float
+    """Peak learning rate of AdamW."""
     patience: int | None = None
+    """Validations without a better NDCG@10 before the stage stops; None: all epochs."""
     is_pretraining: bool = False
-    """Whether histories are compared within their batch, masked words predicted, and nothing is
-    validated; else histories are compared with all items.
+    """Compare histories within their batch, predict masked words and validate nothing; otherwise
+    histories are compared with all items.
     """
     encodes_items: bool = False
-    """Whether all items are encoded again before every epoch and validation."""
+    """Encode all items again before every epoch and every validation."""
     fixes_items: bool = False
-    """Whether the items' vectors are computed before the stage, and fixed."""
+    """Compute the items' vectors before the stage, and keep them fixed."""
 
 
 @dataclass(eq=False)
@@ -245,7 +248,7 @@ class RecFormer(SequenceRecommender):
     # learning
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        """Draw one window per user with two events, in batches by number of words."""
+        """Draw windows, as many as users with two events, in batches by number of words."""
         sampler = self._window_sampler() or PRESETS["prefix"]
         user, target, length = sampler.draw(rows.lengths, int((rows.lengths > 1).sum()), rng)
         length = np.minimum(length, self.length)
@@ -283,8 +286,8 @@ class RecFormer(SequenceRecommender):
     def _masked_word_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
         """Return the loss of predicting masked words of values in a share of the histories."""
         net: TextMatcher = self._net
-        some = batch.take(np.arange(max(1, len(batch.starts) // HISTORY_SHARE)))
-        text = self._token_batch(_newest_first(some), net.text_encoder)
+        part = batch.take(np.arange(max(1, len(batch.starts) // HISTORY_SHARE)))
+        text = self._token_batch(_newest_first(part), net.text_encoder)
         drawn_mask = as_tensor(rng.random(tuple(text.rows.shape)) < MASKED_SHARE, net) == 1
         mask = (text.kinds == VALUE) & drawn_mask
         if not mask.any():

@@ -195,7 +195,7 @@ def test_nothing_to_go_on_is_said():
     method = by_hand()
     stranger, short = method.recommend([Query(), Query(history=History.of("a"))], 7)
     assert not stranger.ids and stranger.notes == ("GraphHeuristic: no known item in the history",)
-    assert short.notes == ("GraphHeuristic: fewer than 7 items can be recommended",)
+    assert short.notes == ("GraphHeuristic: k is more than all items together",)
 
 
 @pytest.mark.slow

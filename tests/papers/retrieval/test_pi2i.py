@@ -5,9 +5,12 @@ import pytest
 
 pytest.importorskip("torch")
 
+import torch
+
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
+from tailor.data.queries import Queries
 from tailor.data.splits import last_out
 from tailor.errors import DataError
 from tailor.papers.retrieval.pi2i import PI2I
@@ -74,6 +77,36 @@ def test_explanations_name_the_triggers_and_their_shares_are_exact():
             one.share for one in reason.evidence
         ) == pytest.approx(1, abs=1e-5)
         assert {one.id for one in reason.evidence} <= set(query.history.item_ids[-10:])
+
+
+def test_explanations_are_those_of_the_net_and_not_of_the_lists_alone():
+    settings = {"lr": 2e-3, "width": 8, "from_lists": 8, "from_all": 4, "patience": None}
+    trained = PI2I(epochs=4, **settings).fit(DATA)
+    untrained = PI2I(epochs=0, **settings).fit(DATA)
+    query = DATA.queries()[0]
+    ranking = trained.recommend([query], 5)[0]
+    pairs = trained._pairs(Queries.of([query]).reindexed(trained.items_).histories)
+    with torch.inference_mode():
+        parts = np.exp(trained._pair_scores(pairs).numpy())
+    differences = []
+    for item_id, row, reason, plain in zip(
+        ranking.ids,
+        trained.items_.rows(ranking.ids),
+        trained.explain([query], [ranking])[0],
+        untrained.explain([query], [ranking])[0],
+        strict=True,
+    ):
+        mask = pairs.item[pairs.candidate] == row
+        causes = trained.items_.ids[pairs.triggers[0][pairs.age[mask]]]
+        shares = parts[mask] / parts[mask].sum()
+        expected = {cause: shares[causes == cause].sum() for cause in set(causes.tolist())}
+        assert reason.item_id == item_id
+        assert {part.id: part.share for part in reason.evidence} == pytest.approx(
+            expected, abs=1e-5
+        )
+        plain_shares = {part.id: part.share for part in plain.evidence}
+        differences += [abs(part.share - plain_shares[part.id]) for part in reason.evidence]
+    assert max(differences) > 1e-3
 
 
 def test_training_lowers_the_loss_and_one_seed_gives_one_model():
