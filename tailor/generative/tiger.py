@@ -278,15 +278,21 @@ class TIGER(SequenceLearner):
         books = Codebooks(self.words_, np.zeros(self.words_.shape[:2], dtype=np.float32))
         codes = with_next_digit(books.encode(vectors - self.centre_), self.codes_)
         has_code = codes[:, -1] < self.sizes_[-1]
-        ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows[has_code]].tolist()]
+        new_ids = items.catalogue.ids[rows[has_code]].tolist()
+        extended = self._with_codes(new_ids, codes[has_code], vectors[has_code])
+        extended.fit_report_ = {**self.fit_report_, "left_out": int((~has_code).sum())}
+        return extended
+
+    def _with_codes(self, item_ids: list[str], codes: np.ndarray, vectors: np.ndarray) -> Self:
+        """Return a copy with further items, their codes and vectors."""
         extended = replace(self)
         extended.__dict__ |= self.state()
+        ids = [*self.items_.ids.tolist(), *item_ids]
         extended.items_ = Vocabulary.of_items(ids)
         order = np.argsort(extended.items_.rows(ids))
-        read_vectors = vectors[has_code][:, : self.vectors_.shape[1]]
-        extended.codes_ = np.concatenate([self.codes_, codes[has_code]]).astype(np.int32)[order]
+        read_vectors = vectors[:, : self.vectors_.shape[1]]
+        extended.codes_ = np.concatenate([self.codes_, codes]).astype(np.int32)[order]
         extended.vectors_ = np.concatenate([self.vectors_, read_vectors])[order]
-        extended.fit_report_ = {**self.fit_report_, "left_out": int((~has_code).sum())}
         return extended
 
     def code_of(self, item_id: str) -> tuple[int, ...]:

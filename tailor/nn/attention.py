@@ -42,7 +42,7 @@ def padding_bias(lengths: Tensor, positions: int) -> Tensor:
 
 
 def window_bias(positions: int, window: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return the bias (T, T) under which position i reads positions i - window + 1 .. i only."""
+    """Return the bias (T, T) that limits attention to the last `window` positions."""
     position = torch.arange(positions, device=device)
     distance = position[:, None] - position
     hidden = (distance < 0) | (distance >= window)
@@ -68,7 +68,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); `bias` is added to the logits and replaces the causal mask."""
+        """(B, T, D) -> (B, T, D); a `bias` of the logits replaces the causal mask."""
         query, key, value = _split_heads(self.qkv_proj(x), 3, self.heads)
         if self.rotary:
             query, key = apply_rotary(query), apply_rotary(key)

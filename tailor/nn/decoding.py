@@ -163,12 +163,12 @@ def beam_search(
     allowed: AllowedItems | None = None,
     closed: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """Return the W likeliest items per query (B, W), -1 after the last, and their log-probability.
+    """Return the likeliest items per query (B, W) and their log-probabilities.
 
-    An item's log-probability (B, W) is the sum over its digits. Only codes of the trie are
-    generated, and no prefix is entered below which nothing is allowed: there are W items wherever
-    so many are allowed. `closed`: a digit's probability is shared by the continuations that exist,
-    else by all digits. Excluded items keep their share.
+    -1 follows the last item. An item's log-probability is the sum over its digits. Only codes of
+    the trie are generated, and no prefix is entered below which nothing is allowed: there are W
+    items wherever so many are allowed. `closed`: a digit's probability is shared by the
+    continuations that exist, else by all digits. Excluded items keep their share.
     """
     paths = _decode(decoder, states, trie, width, allowed, closed)
     rows = torch.full((len(states), width), -1, dtype=torch.long, device=states.device)

@@ -61,7 +61,7 @@ class Recipe:
     """Epochs from one validation to the next."""
 
     def lr_at(self, step: int, progress: float) -> float:
-        """Return the learning rate of a step; `progress` is the share of epochs that is done."""
+        """Return the learning rate of a step; `progress` is the share of epochs done."""
         warm = min(1.0, (step + 1) / max(self.warmup, 1))
         return self.lr * warm * (LAST_LR + (1 - LAST_LR) * (1 - min(progress, 1.0)))
 
@@ -122,9 +122,7 @@ class _Training:
         self.recipe = recipe
         self.validate = validate
         self.key = key
-        is_bfloat16 = format_for(run.dtype, self.device) == torch.bfloat16
-        # measured per process: all take the first one's
-        self.format = torch.bfloat16 if broadcast(is_bfloat16, self.device) else torch.float32
+        self.format = self._shared_format()
         self.params = {name: param for name, param in net.named_parameters() if param.requires_grad}
         persistent = set(net.state_dict())
         self.buffers = {  # moments of batch norm and the like, which belong to the weights
@@ -144,14 +142,13 @@ class _Training:
         self.values: list[tuple[int, float]] = []  # epochs done, validation value then
         self.stopped = ""
         self.path = None if run.checkpoints is None else run.checkpoints / f"{key}.safetensors"
-        if self.path is not None and self.path.exists():
-            self._restore(*read_checkpoint(self.path))
-        if broadcast(self.step, self.device) != self.step:
-            raise ModelError(
-                f"{self.path}: other processes go on from another step: give all of them one"
-                " folder, or delete it"
-            )
+        self._restore_if_saved()
         self.saved_at = time.monotonic()
+
+    def _shared_format(self) -> torch.dtype:
+        """Return the number format; each process measures it, and all take the first one's."""
+        is_bfloat16 = format_for(self.run.dtype, self.device) == torch.bfloat16
+        return torch.bfloat16 if broadcast(is_bfloat16, self.device) else torch.float32
 
     def remaining_steps(self, batches: int) -> int:
         """Return the steps left, if every epoch has that many batches."""
@@ -278,7 +275,7 @@ class _Training:
             self._record(self._validation_value())
 
     def _record(self, value: float) -> None:
-        """Record a validation value; keep the weights if it is the best, and stop in time."""
+        """Record a validation value, keep the best weights, and stop in time."""
         if not self.values or value > max(earlier for _, earlier in self.values):
             weights = (self.ema or self.params) | self.buffers
             self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
@@ -367,6 +364,19 @@ class _Training:
                 for name, value in state.items():
                     tensors[f"optimizer:{i}:{j}:{name}"] = torch.as_tensor(value)
         return tensors | {"loss": self.loss}
+
+    def _restore_if_saved(self) -> None:
+        """Continue from the checkpoint, where there is one.
+
+        Raises ModelError where the processes continue from different steps.
+        """
+        if self.path is not None and self.path.exists():
+            self._restore(*read_checkpoint(self.path))
+        if broadcast(self.step, self.device) != self.step:
+            raise ModelError(
+                f"{self.path}: other processes go on from another step: give all of them one"
+                " folder, or delete it"
+            )
 
     def _restore(self, tensors: dict[str, Tensor], plain: dict[str, Any]) -> None:
         """Continue from a checkpoint. Raises ModelError where it does not fit this training."""

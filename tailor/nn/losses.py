@@ -202,12 +202,12 @@ def _softmax_loss(
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """Softmax loss that computes its gradients in the forward pass, a block of logits at a time.
+    """Softmax loss that computes its gradients in the forward pass.
 
-    Each logit is computed and exponentiated once, while its block is in the cache; the logits of
-    all positions are never in memory together. Products run in autocast's number format, sums in
-    float32. The log of a row's sum of exponentials is its largest logit minus the log of its
-    largest softmax share, which saves a pass.
+    Works on a block of logits at a time. Each logit is computed and exponentiated once, while its
+    block is in the cache; the logits of all positions are never in memory together. Products run in
+    autocast's number format, sums in float32. The log of a row's sum of exponentials is its largest
+    logit minus the log of its largest softmax share, which saves a pass.
     """
 
     @staticmethod

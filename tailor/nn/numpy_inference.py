@@ -83,9 +83,16 @@ class NumpyTransformer:
 
 def _apply_block(block: _Block, x: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Return the block's output (Q, D) at `queries`, the last Q positions of `x` (T, D)."""
+    mixed = _attend(block, _apply_norm(x, block.norm1), len(queries))
+    x = queries + _apply_linear(mixed, block.out_proj)
+    hidden = _apply_linear(_apply_norm(x, block.norm2), block.up_proj)
+    return x + _apply_linear(hidden * ndtr(hidden), block.down_proj)
+
+
+def _attend(block: _Block, x: np.ndarray, count: int) -> np.ndarray:
+    """Return (Q, D) causal attention of the last `count` positions of `x` (T, D)."""
     positions, width = x.shape
-    count = len(queries)
-    qkv = _apply_linear(_apply_norm(x, block.norm1), block.qkv_proj)
+    qkv = _apply_linear(x, block.qkv_proj)
     query, key, value = qkv.reshape(positions, 3, block.heads, -1).transpose(1, 2, 0, 3)
     scale = np.float32(np.sqrt(width // block.heads))
     logits = query[:, -count:] @ key.transpose(0, 2, 1) / scale  # H, Q, T
@@ -93,10 +100,7 @@ def _apply_block(block: _Block, x: np.ndarray, queries: np.ndarray) -> np.ndarra
         logits += np.triu(np.full((count, positions), -np.inf, dtype=np.float32), 1)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    mixed = (weights @ value).transpose(1, 0, 2).reshape(count, width)
-    x = queries + _apply_linear(mixed, block.out_proj)
-    hidden = _apply_linear(_apply_norm(x, block.norm2), block.up_proj)
-    return x + _apply_linear(hidden * ndtr(hidden), block.down_proj)
+    return (weights @ value).transpose(1, 0, 2).reshape(count, width)
 
 
 def _apply_linear(x: np.ndarray, layer: Linear) -> np.ndarray:

@@ -59,9 +59,9 @@ def split_by_budget(rows: np.ndarray, lengths: np.ndarray, budget: int) -> list[
 def pad_rows(
     values: np.ndarray, starts: np.ndarray, lengths: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (B, T) rows of values, padded at the right with 0, and the mask (B, T) of real values.
+    """Return padded rows (B, T) and the mask (B, T) of their real values.
 
-    Row b holds `lengths[b]` values from position `starts[b]` on.
+    Row b holds `lengths[b]` values from position `starts[b]` on, then zeros.
     """
     position = np.arange(int(lengths.max(initial=0)))
     mask = position < lengths[:, None]

@@ -1,4 +1,4 @@
-"""Score pairs of a trigger and an item for a user, to correct the item's weight for the trigger."""
+"""Score pairs of a trigger and an item for a user."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ SECOND_HIDDEN = 64  # units of the second hidden layer
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """P pairs of a trigger and an item of its list, for C candidates of B users.
+    """Pairs of a trigger and an item, for candidates of users.
 
-    A trigger is one of a user's N latest events.
+    P pairs, C candidates, B users. A trigger is one of a user's N latest events.
     """
 
     triggers: np.ndarray
@@ -35,7 +35,7 @@ class Pairs:
 
 
 class PairScorer(nn.Module):
-    """A correction of the log weight of an item for a trigger, given the user's other events.
+    """A correction of an item's log weight for a trigger, given the user.
 
     The events are pooled by attention with the item as query. The last layer begins at zero, so
     that before training the order of the lists is kept.
@@ -68,9 +68,7 @@ class PairScorer(nn.Module):
         """Return the correction (P,) of each pair; the arguments are those of `Pairs`."""
         events = self.dropout(self.table(triggers.clamp(min=0)))[user]  # C, N, D
         items = self.dropout(self.table(item))  # C, D
-        logits = (events @ items[:, :, None])[:, :, 0].float() / items.shape[1] ** 0.5
-        share = logits.masked_fill(triggers[user] < 0, -1e30).softmax(dim=1).to(items.dtype)
-        pooled = (share[:, None] @ events)[:, 0]
+        pooled = _pool_events(events, items, triggers[user] < 0)
         trigger = events[candidate, age]  # P, D
         hidden = (
             self.item_proj(torch.cat([items, pooled], dim=1))[candidate]
@@ -81,3 +79,10 @@ class PairScorer(nn.Module):
         hidden = gelu(self.hidden_layer(self.dropout(hidden)))
         correction: Tensor = self.output_layer(hidden)[:, 0].float()
         return correction
+
+
+def _pool_events(events: Tensor, items: Tensor, is_missing: Tensor) -> Tensor:
+    """Return events (C, N, D) pooled by attention with items (C, D) as queries."""
+    logits = (events @ items[:, :, None])[:, :, 0].float() / items.shape[1] ** 0.5
+    share = logits.masked_fill(is_missing, -1e30).softmax(dim=1).to(items.dtype)
+    return (share[:, None] @ events)[:, 0]

@@ -50,21 +50,21 @@ def apply_rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
 
 
 class DistanceBias(nn.Module):
-    """A learned attention bias per distance in positions (the position part of HSTU's bias)."""
+    """A learned attention bias per distance in positions, as in HSTU."""
 
     def __init__(self, length: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(length))
 
     def forward(self, positions: int) -> Tensor:
-        """Return (T, T) the bias of position i for position j <= i; 0 above the diagonal."""
+        """Return (T, T) the bias of position i for j; 0 for j > i."""
         position = torch.arange(positions, device=self.weight.device)
         distance = position[:, None] - position
         return self.weight[distance.clamp(0, len(self.weight) - 1)] * (distance >= 0)
 
 
 class TimeBias(nn.Module):
-    """A learned attention bias per order of magnitude of time (the time part of HSTU's bias).
+    """A learned attention bias per order of magnitude of time, as in HSTU.
 
     Buckets are floor(log2(1 + seconds)).
     """

@@ -104,29 +104,38 @@ class ResidualKMeans:
 def k_means(vectors: np.ndarray, words: int, steps: int, rng: np.random.Generator) -> np.ndarray:
     """Return centres (K, D), K <= words: no more than there are different vectors."""
     sample = vectors
-    if len(vectors) > VECTORS_PER_WORD * words:
-        sample = vectors[np.sort(rng.choice(len(vectors), VECTORS_PER_WORD * words, replace=False))]
+    sample_size = VECTORS_PER_WORD * words
+    if len(vectors) > sample_size:
+        sample = vectors[np.sort(rng.choice(len(vectors), sample_size, replace=False))]
     seeds = sample
     if len(sample) > SEED_VECTORS:
         seeds = sample[rng.choice(len(sample), SEED_VECTORS, replace=False)]
     centres = _choose_centres(seeds, words, rng)
     for _ in range(steps):
-        nearest = nearest_word(sample, centres)
-        members = sp.csr_matrix(
-            (np.ones(len(sample), np.float32), nearest, np.arange(len(sample) + 1)),
-            shape=(len(sample), len(centres)),
-        ).T
-        counts = np.asarray(members.sum(axis=1)).ravel()
-        moved = np.asarray(members @ sample) / np.maximum(counts, 1)[:, None]
-        empty = np.flatnonzero(counts == 0)
-        if len(empty):
-            distances = ((sample - centres[nearest]) ** 2).sum(axis=1)
-            farthest = np.argsort(-distances, kind="stable")
-            moved[empty] = sample[farthest[: len(empty)]]
+        moved = _move_centres(sample, centres)
         if np.allclose(moved, centres, atol=1e-6):
             break
         centres = moved.astype(np.float32)
     return centres
+
+
+def _move_centres(vectors: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Return the means of the vectors nearest to each centre.
+
+    A centre without vectors moves to the vector that is farthest from its own centre.
+    """
+    nearest = nearest_word(vectors, centres)
+    ones = np.ones(len(vectors), np.float32)
+    shape = (len(vectors), len(centres))
+    members = sp.csr_matrix((ones, nearest, np.arange(len(vectors) + 1)), shape=shape).T
+    counts = np.asarray(members.sum(axis=1)).ravel()
+    moved = np.asarray(members @ vectors) / np.maximum(counts, 1)[:, None]
+    empty = np.flatnonzero(counts == 0)
+    if len(empty):
+        distances = ((vectors - centres[nearest]) ** 2).sum(axis=1)
+        farthest = np.argsort(-distances, kind="stable")
+        moved[empty] = vectors[farthest[: len(empty)]]
+    return moved
 
 
 def _choose_centres(vectors: np.ndarray, words: int, rng: np.random.Generator) -> np.ndarray:
@@ -178,7 +187,7 @@ def _drop_unused(words: np.ndarray) -> np.ndarray:
 
 
 def with_last_digit(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return codes (N, L) with a last digit (N, L + 1) that makes them unique.
+    """Return codes (N, L + 1) whose last digit makes codes (N, L) unique.
 
     Items of one code are numbered 0, 1, ... in random order. The last digit has a vocabulary of its
     own and is never cut off.
@@ -194,7 +203,7 @@ def with_last_digit(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def with_next_digit(codes: np.ndarray, existing: np.ndarray) -> np.ndarray:
-    """Return codes (M, L) of new items with a free last digit (M, L + 1).
+    """Return codes (M, L + 1) of new items with a free last digit.
 
     It is the lowest that neither `existing` (N, L + 1) nor an earlier new item has.
     """

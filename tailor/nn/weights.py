@@ -1,4 +1,4 @@
-"""Weights of a net as arrays, and the names that they had in models saved by earlier versions."""
+"""Weights of a net as arrays, and their names in models saved before."""
 
 from collections.abc import Mapping
 

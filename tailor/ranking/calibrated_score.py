@@ -134,27 +134,30 @@ class CalibratedScore(Predictor):
             np.bincount(distinct // max(n, 1), minlength=len(queries)),
             (distinct % max(n, 1)).astype(np.int32),
         )
-        width = int(lists.lengths.max(initial=0))
-        if not width:
+        if not len(lists.values):
             return np.full(len(keys), -np.inf)
-        rows, mask = pad_rows(lists.values, lists.offsets[:-1], lists.lengths)
-        rows = np.where(mask, rows, -1).astype(np.int32)
-        candidates = Rankings(self.items_, rows, np.zeros(rows.shape, np.float32))
-        unrestricted = replace(queries, exclude=None, blocked=())
-        rankings = self.recommender_._recommend(unrestricted, width, candidates)
-        rankings = rankings.reindexed(self.items_)
+        rankings = self._rank_lists(queries, lists)
         is_item = rankings.rows >= 0
         query = np.broadcast_to(np.arange(len(queries))[:, None], rankings.rows.shape)
         ranked_keys = (query * n + rankings.rows)[is_item]
         scores = _look_up(keys, ranked_keys, rankings.scores[is_item])
         return np.where(items.values >= 0, scores, -np.inf)
 
+    def _rank_lists(self, queries: Queries, lists: Ragged) -> Rankings:
+        """Return the recommender's rankings of lists of items, without exclusions."""
+        rows, mask = pad_rows(lists.values, lists.offsets[:-1], lists.lengths)
+        rows = np.where(mask, rows, -1).astype(np.int32)
+        candidates = Rankings(self.items_, rows, np.zeros(rows.shape, np.float32))
+        unrestricted = replace(queries, exclude=None, blocked=())
+        rankings = self.recommender_._recommend(unrestricted, rows.shape[1], candidates)
+        return rankings.reindexed(self.items_)
+
     def _transform(self, scores: np.ndarray) -> np.ndarray:
         """Return scores, or their logarithm."""
         return np.log(np.maximum(scores, SMALLEST_SCORE)) if self.logarithm_ else scores
 
     def _inputs(self, raw_scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """Return the inputs (m, 3) of scores (m,) and item rows (m,), -1 for an unknown item."""
+        """Return inputs (m, 3) of scores (m,) and item rows (m,); -1: unknown."""
         is_finite = np.isfinite(raw_scores)
         scores = np.full(len(raw_scores), self.lowest_)
         scores[is_finite] = np.maximum(self._transform(raw_scores[is_finite]), self.lowest_)
@@ -165,7 +168,7 @@ class CalibratedScore(Predictor):
 
 
 def _look_up(keys: np.ndarray, table_keys: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return (m,) the values of keys in a table; minus infinity for keys that it lacks."""
+    """Return (m,) the values of keys in a table; minus infinity for others."""
     if not len(table_keys):
         return np.full(len(keys), -np.inf)
     order = np.argsort(table_keys)

@@ -71,7 +71,7 @@ class _HeldOut:
 
 @dataclass(eq=False)
 class FieldPredictor(NetMethod, Predictor):
-    """Predict the probability of an outcome from fields of the item, the user, time and history.
+    """Predict the probability of an outcome from fields of item, user, time and history.
 
     With `user_ids` each user is a value of a field too, as in published models; then the model
     holds user ids and is saved with histories only. Without, a user is what they chose, so that
@@ -142,7 +142,7 @@ class FieldPredictor(NetMethod, Predictor):
 
     @abstractmethod
     def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
-        """Return a net from (B, S) codes and weights to (B,) logits and the penalty ()."""
+        """Return a net from codes and weights (B, S) to logits (B,) and penalty ()."""
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue

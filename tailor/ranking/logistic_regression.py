@@ -12,7 +12,7 @@ from tailor.ranking.fields import FieldPredictor
 
 @dataclass(eq=False)
 class LogisticRegression(FieldPredictor):
-    """Give every value of every field a number; their sum is the log-odds of an example.
+    """Sum a number per value of every field: the log-odds of an example.
 
     It learns which items are chosen more often and which users choose more, but not who chooses
     what: that needs products of values (`FactorizationMachine`).

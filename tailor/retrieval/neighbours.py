@@ -27,7 +27,7 @@ BLOCK_PRODUCTS = 4_000_000  # multiplications, so also entries, of a block of si
 
 @dataclass(eq=False)
 class ItemToItem(ScoringRecommender):
-    """Score an item by the sum of its entries for the history's items, older ones decayed.
+    """Score an item by the decayed sum of its entries for the history.
 
     A subclass learns the matrix of entries. Since scores are sums over events, explanations are
     exact.
@@ -126,10 +126,10 @@ class ItemToItem(ScoringRecommender):
 
 
 def by_cause(item_id: str, causes: np.ndarray, parts: np.ndarray) -> Explanation:
-    """Return the explanation of an item's score by the items that caused it, largest share first.
+    """Return the explanation of an item's score by the items that caused it.
 
     `parts` (n,) are what events add to the score, `causes` (n,) the ids of their items. Parts of
-    the same item are added.
+    the same item are added; the largest share comes first.
     """
     total = parts.sum()
     shares: dict[str, float] = {}

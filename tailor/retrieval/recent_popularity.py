@@ -1,5 +1,6 @@
 """Recent popularity by segment: what users of the same segment choose now."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -23,16 +24,16 @@ DAY_MS = 86_400_000
 
 @dataclass(eq=False)
 class RecentPopularity(ScoringRecommender):
-    """Score an item by its share of recent events in the user's segment; serves cold users.
+    """Score an item by its share of recent events in the user's segment.
 
     A segment is a value of a column of the users table, such as a country or an age band. Events
     count by their age before the newest one: none beyond `window_days`, half as much after each
     `half_life_days`. A segment's shares are shrunk towards those of all users, as if `shrink`
     events of all users were added to it. The segment of a query is `Query.context[segment]`, which
     queries made from a data set take from its users table; a query without a segment, or with an
-    unknown one, gets the shares of all users. No user is stored, and a segment of fewer than
-    `least_users` users is left out, since a saved model would reveal what they did. No paper of its
-    own.
+    unknown one, gets the shares of all users. Serves cold users. No user is stored, and a segment
+    of fewer than `least_users` users is left out, since a saved model would reveal what they did.
+    No paper of its own.
     """
 
     window_days: float | None = None
@@ -76,10 +77,11 @@ class RecentPopularity(ScoringRecommender):
         user_segments: Sequence[str | None] = [None] * len(rows)
         if self.segment is not None:
             user_segments = _user_segments(data, self.segment)
-        user_counts: dict[str, int] = {}
-        for segment, events in zip(user_segments, rows.lengths, strict=True):
-            if segment is not None and events:
-                user_counts[segment] = user_counts.get(segment, 0) + 1
+        user_counts = Counter(
+            segment
+            for segment, events in zip(user_segments, rows.lengths, strict=True)
+            if segment is not None and events
+        )
         large = [name for name, users in user_counts.items() if users >= self.least_users]
         self.segments_ = Vocabulary(sorted(large))
         segment_rows = self._segment_rows(user_segments)

@@ -168,7 +168,7 @@ class Repeat(ScoringRecommender):
 
 
 class _Clock(NamedTuple):
-    """Times of the events of histories, in days before the end of training or in events."""
+    """Times of events, in days before the end of training or in events."""
 
     start: np.ndarray
     """(events,) when each event was."""
@@ -180,9 +180,9 @@ class _Clock(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Spells:
-    """Spells from each event of a user and an item to their next one; open ones last to the end.
+    """Spells from each event of a user and an item to the next one.
 
-    Sorted by user and item, the oldest first.
+    Open spells last to the end of the history. Sorted by user and item, the oldest first.
     """
 
     order: np.ndarray
@@ -257,7 +257,7 @@ def _shrink_rates(
 def _hazard(
     rates: np.ndarray, edges: np.ndarray, item: np.ndarray, length: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rate (n,) of each item's return after `length`, and the returns expected by then.
+    """Return rates (n,) of returning after `length`, and returns (n,) expected by then.
 
     `rates` is (N, spans), `edges` (spans + 1,), `item` and `length` (n,).
     """

@@ -68,7 +68,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
 
     @abstractmethod
     def _layers(self) -> list[nn.Module]:
-        """Return the layers between item vectors and states, each (B, T, D) -> (B, T, D)."""
+        """Return the layers between item vectors and states, each keeping (B, T, D)."""
 
     def _positions(self) -> nn.Module | None:
         """Return the module that adds positions; None where the layers need none."""
@@ -139,7 +139,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         drawn: Tensor,
         items: int,
     ) -> Tensor:
-        """Return the loss of states (M, D) with vectors of targets (M, D) and negatives (K, D).
+        """Return the loss of states (M, D) with `positive` (M, D) and `negative` (K, D).
 
         `targets` (M,) and `drawn` (K,) are their rows; `items` have events.
         """
@@ -195,26 +195,25 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
     def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         events = query.histories.last(self.length).values
         left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
-        positions = np.arange(len(events))
-        # the whole history, then without each of the latest events
-        variants = [positions, *(np.delete(positions, position) for position in left_out)]
-        columns = {
-            name: Ragged.of([column.last(self.length).values[p] for p in variants], np.int64)
-            for name, column in query.columns.items()
-            if name == "times_ms"
-        }
-        shortened = Queries(
-            self.items_,
-            Ragged.of([events[p] for p in variants]),
-            np.full(len(variants), None, dtype=object),
-            columns,
-        )
         rows = self.items_.rows(ranking.ids)
-        scores = self._scores(shortened)[:, np.maximum(rows, 0)]  # events + 1, K
+        variants = self._leave_one_out(query, left_out)
+        scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
         scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
         lost = np.maximum(scores[0] - scores[1:], 0)
         causes = self.items_.ids[events[left_out]]
         return [by_cause(item_id, causes, lost[:, k]) for k, item_id in enumerate(ranking.ids)]
+
+    def _leave_one_out(self, query: Queries, left_out: np.ndarray) -> Queries:
+        """Return the query with its whole history, then without each of these events."""
+        recent = query.histories.last(self.length).values
+        positions = np.arange(len(recent))
+        variants = [positions, *(np.delete(positions, position) for position in left_out)]
+        columns = {}
+        if "times_ms" in query.columns:
+            times = query.columns["times_ms"].last(self.length).values
+            columns["times_ms"] = Ragged.of([times[p] for p in variants], np.int64)
+        histories = Ragged.of([recent[p] for p in variants])
+        return Queries(self.items_, histories, np.full(len(variants), None, dtype=object), columns)
 
     def _last_states(self, batch: Windows) -> Tensor:
         """Return the states (B, D) that answer for each window: those after its last event."""

@@ -22,15 +22,15 @@ FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday; Monday is 0
 
 @dataclass(eq=False)
 class TimeOfDay(ScoringRecommender):
-    """Score items by what all users, and this user, choose at this time of day and week.
+    """Score items by what is chosen at this time of day and week.
 
-    Coffee in the morning, films on Saturday night. An item's share of all events is multiplied by
-    how much more often than others it is chosen in this 4-hour bucket, and on this weekday; both
-    factors are shrunk towards those of its finest category, these towards 1, as if `shrink` events
-    had been seen. The user's own events count one each, `own_hour` more in this bucket and
-    `own_weekday` more on this weekday; `prior` events of all users at this time are added to them.
-    Scores are shares of choices at `Query.time_ms`; a query without a time is answered without
-    buckets. No paper of its own.
+    Coffee in the morning, films on Saturday night: by all users, and by this one. An item's share
+    of all events is multiplied by how much more often than others it is chosen in this 4-hour
+    bucket, and on this weekday; both factors are shrunk towards those of its finest category, these
+    towards 1, as if `shrink` events had been seen. The user's own events count one each, `own_hour`
+    more in this bucket and `own_weekday` more on this weekday; `prior` events of all users at this
+    time are added to them. Scores are shares of choices at `Query.time_ms`; a query without a time
+    is answered without buckets. No paper of its own.
     """
 
     utc_offset_hours: float = 0.0
@@ -142,7 +142,7 @@ class _Moments(NamedTuple):
 def _factors(
     rows: np.ndarray, bucket: np.ndarray, buckets: int, groups: np.ndarray, shrink: float
 ) -> np.ndarray:
-    """Return (N, buckets + 1) float32 how much more often each item is chosen in each bucket.
+    """Return (N, buckets + 1) how much more often items are chosen in each bucket.
 
     A factor is the bucket's share of the item's events, shrunk as `TimeOfDay` says, divided by its
     share of all events. The last column is 1.

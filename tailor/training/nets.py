@@ -90,7 +90,7 @@ class NetMethod(Method):
         self.net_weights_ = weights_of(self._net)
 
     def _ready(self) -> Any:
-        """Return the net, ready to answer; rebuild it from its weights where it is not there."""
+        """Return the net, ready to answer; rebuild it from its weights after loading."""
         if "_net" not in self.__dict__:
             with torch.device("meta"):  # draw nothing, and allocate no second table
                 net = self._make_net()

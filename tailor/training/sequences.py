@@ -379,7 +379,7 @@ def last_states(net: SequenceNet, batch: Windows, **inputs: Tensor) -> Tensor:
 
 
 def _map_rows(rows: np.ndarray, source: Vocabulary, target: Vocabulary) -> np.ndarray:
-    """Return rows of one catalogue as rows of another; -1 for no item and for missing ones."""
+    """Return rows of one catalogue as rows of another; -1 for missing items."""
     table = source.mapping_to(target)
     return rows if table is None else np.r_[table, np.int32(-1)][rows]
 

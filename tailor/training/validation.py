@@ -1,4 +1,4 @@
-"""Validation while a net learns, so that it stops in time and keeps its best weights."""
+"""Validate a net while it is trained, to stop early and keep the best weights."""
 
 import hashlib
 import json
@@ -38,7 +38,7 @@ class Validation:
 
     @classmethod
     def of(cls, data: Dataset, run: Run, valid: Split | None) -> "Validation | None":
-        """Return the validation of a split, or else of the last events of some users of `data`.
+        """Return the validation of a split, or else of some users' last events.
 
         Returns None where no split is given and no user has three events.
         """
