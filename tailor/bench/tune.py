@@ -23,15 +23,17 @@ from tailor.core.specs import TUNE, build
 from tailor.data.splits import DROPPED, Split
 from tailor.errors import DataError, ModelError, TailorError
 
-LEAST = 5  # complete trials before any is pruned
-MEDIAN = 1 / 2  # quantile of the complete trials that a fit must reach at each step
-UPPER_THIRD = 2 / 3  # quantile that a screened setting must reach
-# users for screening: a few hundred rank settings too differently (docs/log.md)
+LEAST = 5  # number of complete trials before any trial is pruned
+# quantiles of the complete trials
+MEDIAN = 1 / 2  # a fit that is below at a step is stopped
+UPPER_THIRD = 2 / 3  # a screened trial that is below is not measured on all users
+# Minimum number of users for screening: a few hundred order the settings unlike all users do
+# (docs/log.md).
 LEAST_USERS = 2_000
 
 
 class Behind(Exception):
-    """Raised inside a fit to stop it: earlier trials were better at that step."""
+    """Raised to stop a trial that is behind earlier trials."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,20 @@ class Search:
     """Length and criterion of a search."""
 
     trials: int | None = None
-    """Number of trials of the study in all, those of earlier runs included."""
+    """Number of trials of the study, earlier runs included."""
     minutes: float | None = None
-    """Time of this run: no trial begins that would, by the mean of those before, end later."""
+    """Minutes of this run; a trial that would probably end later is not begun.
+
+    Its time is estimated by the mean of the earlier trials of this run.
+    """
     metric: str = "NDCG@10"
-    """Criterion on validation."""
+    """Metric that is maximised on validation."""
     seen: str = "removed"
     """Treatment of seen items: "removed" or "kept"."""
     screen: float | None = None
-    """Share of the users on which a setting must first reach the upper third of the complete
-    trials.
+    """Share of the users on which settings are first tried; None: no screening.
+
+    Only settings that reach the upper third of the complete trials there are measured on all users.
     """
 
     def __post_init__(self) -> None:
@@ -70,13 +76,13 @@ def tune(
     run: Run = Run(),
     told: Callable[[Study], None] = lambda study: None,
 ) -> Study:
-    """Search the settings of a pipeline, and write the best pipeline, the study and its page.
+    """Search the settings of a pipeline; write the best pipeline, the study, its page.
 
-    `description` is what `read_pipeline` returns. Trial 0 is the pipeline of the file. A study in
-    `out` is continued; it ends the same whether it was interrupted or not, since trial n depends
-    only on the seed and the trials before it. `told` is called after every trial, when all files
-    are written. Raises ModelError for a space that does not fit the pipeline, or an `out` that
-    holds something else.
+    `description` is what `read_pipeline` returns. Trial 0 is the pipeline as written in the file.
+    A study in `out` is continued. An interrupted study ends as an uninterrupted one does: a trial
+    depends only on the seed and on the trials before it. `told` is called after every trial, when
+    all files are written. Raises ModelError for a space that does not fit the pipeline, or for an
+    `out` that holds something else.
     """
     need_optuna()  # before the work, not after the first trial
     space = space_of(description)
@@ -96,8 +102,8 @@ def tune(
         study = file.study
         trial_maker = _TrialMaker(plain, space, split, search, run, study)
         numbers = _trial_numbers(file, search)
-        left = None if search.trials is None else max(search.trials - len(study.trials), 0)
-        for number in run.progress(numbers, lambda: _progress_text(study), left):
+        total = None if search.trials is None else max(search.trials - len(study.trials), 0)
+        for number in run.progress(numbers, lambda: _progress_text(study), total):
             file.add(trial_maker(number))
             write_results(out, description, space, study)
             told(study)
@@ -113,14 +119,15 @@ def _progress_text(study: Study) -> str:
 
 
 def _trial_numbers(file: StudyFile, search: Search) -> Iterator[int]:
-    """Yield the numbers of the trials to make, while there is time."""
+    """Yield the numbers of the next trials, while there is time."""
     first = len(file.study.trials)
     started = time.perf_counter()
     for number in itertools.count(first):
         if search.trials is not None and number >= search.trials:
             return
         if search.minutes is not None and number > first:
-            mean_seconds = fmean(trial.seconds for trial in file.study.trials[first:])
+            own_trials = file.study.trials[first:]  # those of this run
+            mean_seconds = fmean(trial.seconds for trial in own_trials)
             elapsed = time.perf_counter() - started
             if elapsed + mean_seconds > 60 * search.minutes:
                 return
@@ -129,7 +136,7 @@ def _trial_numbers(file: StudyFile, search: Search) -> Iterator[int]:
 
 @dataclass
 class _TrialMaker:
-    """Makes one trial after the other."""
+    """Makes a trial of a study, given its number."""
 
     description: dict[str, Any]
     space: Sequence[Dimension]
@@ -138,9 +145,9 @@ class _TrialMaker:
     run: Run
     study: Study
     parts: dict[tuple[str | int, ...], Once] = field(init=False)
-    """Parts of the pipeline that no trial changes."""
+    """Path in the description -> a part that no trial changes, fitted once for all trials."""
     screening_split: Split | None = field(init=False)
-    """The split of the users for screening."""
+    """The split of the users for screening; None: no screening."""
 
     def __post_init__(self) -> None:
         self.parts = {}
@@ -155,7 +162,7 @@ class _TrialMaker:
     def __call__(self, number: int) -> Trial:
         """Make one trial.
 
-        An error of the pipeline of the file is raised; a later one makes a failed trial.
+        An error in trial 0 is raised; in later trials it makes the trial a failed one.
         """
         if number:
             settings = propose_settings(self.space, self.study.trials, self.run.seed, number)
@@ -164,8 +171,9 @@ class _TrialMaker:
         started = time.perf_counter()
         progress = _TrialProgress()
         try:
-            # trial 0 keeps every setting that the file leaves out
-            self._measure(settings if number else {}, progress)
+            # Trial 0 changes nothing: settings that the file leaves out stay left out.
+            changes = settings if number else {}
+            self._measure(changes, progress)
         except Behind:
             progress.state = "pruned"
         except TailorError as error:
@@ -188,7 +196,10 @@ class _TrialMaker:
         )
 
     def _measure(self, settings: Mapping[str, Any], progress: "_TrialProgress") -> None:
-        """Screen and measure settings; raises Behind where earlier trials were better."""
+        """Screen settings, then measure them on all users; fill in `progress`.
+
+        Raises Behind where earlier trials were better.
+        """
         method = self._method(settings)
         metric = self.search.metric
         seen = self.search.seen
@@ -205,17 +216,18 @@ class _TrialMaker:
     def _method(self, settings: Mapping[str, Any]) -> Recommender:
         """Build the pipeline with settings, reusing the parts that no trial changes."""
         description = apply_settings(self.description, settings, self.space)
-        for path, once in self.parts.items():
-            part_at(description, path[:-1])[path[-1]] = once
+        for path, fitted_once in self.parts.items():
+            parent = part_at(description, path[:-1])
+            parent[path[-1]] = fitted_once
         method = build(description)
         if not isinstance(method, Recommender):
             raise ModelError(f"{method.name} does not recommend, so there is nothing to measure")
         return method
 
     def _watch(self, watched: list[tuple[int, float]]) -> Callable[[int, float], None]:
-        """Return a function that keeps a method's reports and stops a fit that is behind.
+        """Return a function that records a fit's figures, and stops a fit that is behind.
 
-        A fit is behind where the median of the complete trials was better at that step.
+        A fit is behind if its best figure is below the median of the complete trials at that step.
         """
 
         def watch(step: int, value: float) -> None:
@@ -230,7 +242,7 @@ class _TrialMaker:
 
 @dataclass
 class _TrialProgress:
-    """Outcome of a trial so far."""
+    """Holds what is known of a trial while it runs; the fields are those of Trial."""
 
     state: str = "complete"
     reason: str = ""
@@ -246,14 +258,17 @@ def _best_until(trial: Trial, step: int) -> float | None:
 
 
 def _refuse_behind(value: float, earlier: Sequence[float | None], quantile: float) -> None:
-    """Raise Behind where a value is below a quantile of LEAST or more earlier ones."""
+    """Raise Behind where a value is below a quantile of at least LEAST earlier values."""
     defined = [figure for figure in earlier if figure is not None]
     if len(defined) >= LEAST and value < np.quantile(defined, quantile):
         raise Behind
 
 
 def _is_single(method: Method) -> bool:
-    """Return whether no setting is a method; a part's figure is not that of the whole."""
+    """Return whether a method has no other methods in its settings.
+
+    In a pipeline, figures are reported by a part, and say nothing about the whole.
+    """
     values = method.params().values()
     entries = [
         entry
@@ -264,21 +279,20 @@ def _is_single(method: Method) -> bool:
 
 
 def sample_users(split: Split, share: float, run: Run) -> Split:
-    """Return the split of a share of the users, drawn by the seed; other events are dropped.
+    """Return the split of a random share of the users; other users' events are dropped.
 
-    Raises DataError where fewer than LEAST_USERS of them have a validation target: too few to prune
-    by.
+    Raises DataError where fewer than LEAST_USERS of them have a validation target.
     """
     sequences = split.data.sequences
-    is_chosen = run.rng("screen").random(len(split.data.users)) < share
-    is_kept = np.zeros(len(split.part), dtype=bool)
-    is_kept[sequences.events] = is_chosen[sequences.rows.row_ids]
-    part = np.where(is_kept, split.part, DROPPED).astype(np.int8)
+    user_mask = run.rng("screen").random(len(split.data.users)) < share
+    event_mask = np.zeros(len(split.part), dtype=bool)
+    event_mask[sequences.events] = user_mask[sequences.rows.row_ids]
+    part = np.where(event_mask, split.part, DROPPED).astype(np.int8)
     sample = replace(split, part=part)
     users = int(sample.report["users"]["valid"])
     if users < LEAST_USERS:
         raise DataError(
-            f"--screen {share} leaves {users} users with a validation target, and fewer than"
+            f"--screen {share} leaves {users} users with a validation target; fewer than"
             f" {LEAST_USERS} are too few to prune by: raise the share, or search without --screen"
         )
     return sample

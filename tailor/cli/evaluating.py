@@ -1,4 +1,4 @@
-"""`tailor evaluate`: models and lists made elsewhere, by the one protocol."""
+"""`tailor evaluate`: measure models, and lists of other programs, by one protocol."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class EvaluateOptions:
     split: Path
     """Folder of the split."""
     data_folder: Path | None = None
-    """The data set, where it has moved."""
+    """Folder of the data set; None: where it was when the split was made."""
     part: str = "test"
     """Part of the split: test or valid."""
     k: str = "10"
@@ -39,12 +39,15 @@ class EvaluateOptions:
     metrics: str = "HR,NDCG"
     """Names of metrics, separated by commas."""
     baseline: str | None = None
-    """Name of the model that the others are tested against; None: the first."""
+    """Name of the model to which the others are compared; None: the first."""
     candidates: str | None = None
-    """What may be ranked: a file of lists, new, uniform:99 or popularity:99; None: everything."""
+    """Items that may be ranked; None: all.
+
+    A file of lists, or "new", "uniform:99", "popularity:99".
+    """
 
     def lengths(self) -> list[int]:
-        """Return the list lengths. Raises DataError for one that is no whole number from 1."""
+        """Return the list lengths. Raises DataError unless all are whole numbers from 1."""
         parts = self.k.split(",")
         lengths = [int(part) for part in parts if part.strip().isdigit()]
         if len(lengths) != len(parts) or 0 in lengths:
@@ -62,7 +65,7 @@ def evaluate_command(
     html: Path | None,
     json: bool,
 ) -> None:
-    """Measure and print a report; see `tailor evaluate --help`."""
+    """Measure models and print a report; see `tailor evaluate --help`."""
     split = Split.open(options.split, options.data_folder)
     if predictors := all_predict(models):
         evaluate_predictions_command(
@@ -74,10 +77,11 @@ def evaluate_command(
     baseline = options.baseline or next(iter(methods))
     if baseline not in methods:
         raise DataError(
-            f"--baseline {baseline}: name one of the models by its"
-            f" folder.{nearest(baseline, methods)}"
+            f"--baseline {baseline}: give the folder name of one of the"
+            f" models.{nearest(baseline, methods)}"
         )
-    _check_file("--per-user", per_user)  # before the work, not after it
+    # a wrong path is refused before the work, not after it
+    _check_file("--per-user", per_user)
     _check_file("--html", html)
     candidates, notes = _candidates(options.candidates, split, options.part)
     report = evaluate(
@@ -100,11 +104,13 @@ def evaluate_command(
 
 
 def _check_file(option: str, file: Path | None) -> None:
+    """Raise DataError where the folder of a file to be written is missing."""
     if file is not None and not file.absolute().parent.is_dir():
         raise DataError(f"{option} {file}: there is no folder {file.parent}: make it first")
 
 
 def _show(report: Report, comparisons: list[Comparison], notes: list[str], json: bool) -> None:
+    """Print a report, its comparisons and notes, as JSON or as text."""
     if json:
         tests = [comparison.to_dict() for comparison in comparisons]
         print_json({**report.to_dict(), "comparisons": tests, "notes": notes})
@@ -114,28 +120,30 @@ def _show(report: Report, comparisons: list[Comparison], notes: list[str], json:
 
 
 def _open_methods(models: Sequence[Path], split: Split, part: str) -> Methods:
-    """Return models and external lists by the names of their folders and files.
+    """Return name -> model of a folder, or lists of a file.
 
     Raises ModelError for a model that saw the targets of this part.
     """
     methods: dict[str, Recommender | ExternalRun] = {}
-    for folder in models:
-        if folder.is_file():
-            methods[folder.name] = ExternalRun.read(folder)
+    for path in models:
+        if path.is_file():
+            methods[path.name] = ExternalRun.read(path)
             continue
-        method = opened(folder)
+        method = opened(path)
         try:
             refuse_seen_targets(method, split, part)
         except ModelError as error:
-            raise ModelError(f"{folder}: {error}") from None
-        methods[folder.name if folder.name not in methods else str(folder)] = method
+            raise ModelError(f"{path}: {error}") from None
+        # folders of the same name are told apart by their whole paths
+        name = str(path) if path.name in methods else path.name
+        methods[name] = method
     return methods
 
 
 def _candidates(option: str | None, split: Split, part: str) -> tuple[Candidates | None, list[str]]:
-    """Return what --candidates names, and notes on ids that are unknown.
+    """Return the candidates that `--candidates` describes, and notes on unknown ids.
 
-    It names a file, the items that are new, or a number of negatives.
+    The option is a file, "new" for new items, or a number of random negatives.
     """
     if option is None:
         return None, []
@@ -146,8 +154,8 @@ def _candidates(option: str | None, split: Split, part: str) -> tuple[Candidates
         return sampled(split, part, int(number), kind), []
     if not Path(option).is_file():
         raise DataError(
-            f"--candidates {option}: name a file with columns user_id, item_id, score, or write"
-            " new, uniform:99 or popularity:99"
+            f"--candidates {option}: give a file with the columns user_id, item_id and score, or"
+            ' one of "new", "uniform:99", "popularity:99"'
         )
     lists = ExternalRun.read(option)
     label = f"the candidates of {Path(option).name}"
@@ -155,7 +163,7 @@ def _candidates(option: str | None, split: Split, part: str) -> tuple[Candidates
 
 
 def _unknown_candidates(lists: ExternalRun, split: Split) -> list[str]:
-    """Return notes on users and items of candidate lists that the data set lacks."""
+    """Return a note on users, and one on items, that the data set lacks."""
     notes = []
     vocabularies = {"item_id": split.data.catalogue, "user_id": split.data.users}
     for column, vocabulary in vocabularies.items():
@@ -164,7 +172,7 @@ def _unknown_candidates(lists: ExternalRun, split: Split) -> list[str]:
         if len(unknown):
             kind = column.removesuffix("_id")
             notes.append(
-                f"{len(unknown):,} of {len(ids):,} {kind}s of the candidates are not in the data"
-                f' set and do not count, such as "{unknown[0]}"'
+                f"{len(unknown):,} of {len(ids):,} {kind}s in the candidate lists are not in the"
+                f' data set and are ignored, for example "{unknown[0]}"'
             )
     return notes

@@ -1,6 +1,7 @@
-"""Outside ids and inside rows."""
+"""Map outside ids (strings) to inside rows (numbers), and back."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from weakref import WeakKeyDictionary
@@ -11,41 +12,42 @@ import polars as pl
 from tailor.errors import DataError
 
 SMALL_COLUMN = 1000
-"""Columns shorter than this are looked up value by value."""
+"""Length of a column from which one cast is faster than a look-up of every value."""
 
 
 def tie_hash(item_id: str, seed: int = 0) -> bytes:
-    """Return the key by which equal scores are ordered.
+    """Return the sort key of an item among items of equal score.
 
-    It is a seeded hash, so that neither position nor the id's own value counts.
+    It is a seeded hash of the id. So the order says nothing about ids or their positions.
     """
     raw = item_id.encode("utf-8", "surrogatepass")
     return hashlib.blake2b(raw, digest_size=8, key=seed.to_bytes(8, "little")).digest()
 
 
 class Vocabulary:
-    """Distinct outside ids and the row (int32) of each, in the order of the ids."""
+    """Holds distinct outside ids; the row of an id is its position (int32)."""
 
     def __init__(self, ids: Iterable[str]) -> None:
         self.ids = np.array(list(ids), dtype=object)
         if len(set(self.ids.tolist())) != len(self.ids):
-            raise DataError("an id stands twice in a vocabulary: ids are distinct")
-        # answers of `mapping_to`
+            [(outside_id, _)] = Counter(self.ids.tolist()).most_common(1)
+            raise DataError(f'the id "{outside_id}" is given twice: give each id once')
+        # cache of `mapping_to`
         self._mapped: WeakKeyDictionary[Vocabulary, np.ndarray] = WeakKeyDictionary()
-        # answers of `joined`; None: the union is this vocabulary itself
+        # cache of `joined`; None: the union is this vocabulary itself
         self._joined: WeakKeyDictionary[Vocabulary, Vocabulary | None] = WeakKeyDictionary()
 
     @classmethod
     def of_items(cls, ids: Iterable[str], seed: int = 0) -> "Vocabulary":
-        """Return a catalogue, whose rows stand in the order of a seeded hash of the ids.
+        """Return a catalogue, with rows in the order of a seeded hash of the ids.
 
-        Ordering ties by row is then ordering them by chance.
+        So ties that are ordered by row are ordered by chance.
         """
         return cls(sorted(set(ids), key=lambda item_id: (tie_hash(item_id, seed), item_id)))
 
     @classmethod
     def of_users(cls, ids: Iterable[str]) -> "Vocabulary":
-        """Return the ids in sorted order."""
+        """Return a vocabulary of users, with rows in the sorted order of the ids."""
         return cls(sorted(set(ids)))
 
     def __len__(self) -> int:
@@ -60,7 +62,7 @@ class Vocabulary:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash that is equal for vocabularies of equal ids in equal order."""
+        """A hash; vocabularies with the same ids in the same order have the same."""
         digest = hashlib.blake2b(digest_size=16)
         for outside_id in self.ids:
             raw = outside_id.encode("utf-8", "surrogatepass")
@@ -73,16 +75,16 @@ class Vocabulary:
         return np.array([row_of.get(outside_id, -1) for outside_id in ids], dtype=np.int32)
 
     def codes(self, column: pl.Series) -> np.ndarray:
-        """Return (n,) int32 rows of a whole column, as `rows` but fast; -1 for unknown or null."""
+        """Return (n,) int32 rows of a column, faster than `rows`; -1 for unknown or null."""
         if len(column) < SMALL_COLUMN:
             return self.rows(column.to_list())
         coded = column.cast(pl.Enum(self.ids.tolist()), strict=False).to_physical()
         return coded.cast(pl.Int32).fill_null(-1).to_numpy()
 
     def mapping_to(self, other: "Vocabulary") -> np.ndarray | None:
-        """Return (len(self),) the row of each of our ids in `other`, -1 where unknown.
+        """Return (len(self),) rows in `other` of our ids, -1 where `other` lacks an id.
 
-        None where both are the same.
+        None where both vocabularies are the same, so that nothing need be mapped.
         """
         if other is self or (len(other) == len(self) and other.fingerprint == self.fingerprint):
             return None
@@ -98,9 +100,10 @@ class Vocabulary:
         return rows is None or bool((rows >= 0).all())
 
     def joined(self, other: "Vocabulary") -> "Vocabulary":
-        """Return the catalogue of the items of both.
+        """Return the catalogue with the items of both.
 
-        It is made once: methods that know different items need it for every answer.
+        The union is cached: a pipeline of methods that know different items needs it for every
+        answer.
         """
         if self.mapping_to(other) is None:
             return self
@@ -110,7 +113,7 @@ class Vocabulary:
         return self._joined[other] or self
 
     def found_in(self, other: "Vocabulary") -> np.ndarray:
-        """Return the rows in `other` of those of our ids that it has."""
+        """Return the rows in `other` of our ids, without the ids that `other` lacks."""
         rows = self.mapping_to(other)
         return np.arange(len(self), dtype=np.int32) if rows is None else rows[rows >= 0]
 

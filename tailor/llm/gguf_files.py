@@ -1,4 +1,4 @@
-"""Weights in the GGUF format, rewritten so that every reader reads the same numbers."""
+"""Rewrite weights in the GGUF format, so that every reader reads the same numbers."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -12,11 +12,12 @@ Kind = Literal["float16", "int8"]
 
 
 def rewritten(source: Path, kind: Kind) -> Path:
-    """Return a file beside `source` with its weights as float16, or rounded to 8 bits (Q8_0).
+    """Return a file beside `source` with the weights as float16 or 8 bits (Q8_0).
 
-    The file is written once. openvino-genai reads 4-bit weights with a minimum (Q4_1) wrongly: its
-    log-probs differ by nats from those of two other readers. Float16 and Q8_0 it reads as they
-    are (docs/log.md). Float16 holds the file's numbers, 8 bits are faster.
+    The file is written once, and found again later. It is needed because openvino-genai reads
+    4-bit weights with a minimum (Q4_1) wrongly. Its log-probs then differ by whole nats from those
+    of two other readers. It reads float16 and Q8_0 correctly (docs/log.md). Float16 keeps the
+    numbers of `source`. Q8_0 rounds them, and is faster.
     """
     target = source.with_name(f"{source.stem}.{kind}.gguf")
     if target.exists():
@@ -32,13 +33,14 @@ def rewritten(source: Path, kind: Kind) -> Path:
             _rewrite(gguf, source, aside, kind)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"{source} cannot be rewritten as {target.name} ({error}): fetch it again, and look at"
-            " the room on the disk"
+            f"{source} cannot be rewritten as {target.name} ({error}): check the free space on the"
+            " disk, or download the file again"
         ) from error
     return target
 
 
 def _rewrite(gguf: Any, source: Path, target: Path, kind: Kind) -> None:
+    """Write the fields and tensors of `source` to `target`; float32 tensors stay as they are."""
     reader = gguf.GGUFReader(source)
     writer = gguf.GGUFWriter(target, str(reader.fields["general.architecture"].contents()))
     _copy_fields(gguf, reader, writer, kind)
@@ -59,13 +61,14 @@ def _rewrite(gguf: Any, source: Path, target: Path, kind: Kind) -> None:
 
 
 def _copy_fields(gguf: Any, reader: Any, writer: Any, kind: Kind) -> None:
+    """Copy the metadata, with the file type of the new weights."""
     file_types = {
         "float16": gguf.LlamaFileType.MOSTLY_F16,
         "int8": gguf.LlamaFileType.MOSTLY_Q8_0,
     }
     for name, record in reader.fields.items():
         if name.startswith("GGUF.") or name == "general.architecture":
-            continue
+            continue  # the writer writes these itself
         value = record.contents()
         if name == "general.file_type":
             value = int(file_types[kind])

@@ -21,10 +21,10 @@ from tailor.errors import DataError, nearest
 
 @dataclass(eq=False)
 class Filter(Recommender):
-    """Hands a recommender queries that exclude all items that break a rule.
+    """Excludes all items that break a rule from the queries of a recommender.
 
-    An item whose value is missing fails `only`, `at_most` and every rule that asks for it. Where
-    the rules cannot be applied, nothing is recommended: a filter fails closed.
+    An item breaks `only`, `at_most` or a condition where the value they need is missing. Where the
+    rules cannot be applied, an error is raised and nothing is recommended.
     """
 
     inner: Recommender
@@ -32,26 +32,27 @@ class Filter(Recommender):
     blocked: list[str] = field(default_factory=list)
     """Item ids that are never recommended."""
     only: dict[str, list[Any]] = field(default_factory=dict)
-    """Column of the items table -> values, of which an item must have at least one."""
+    """Column of the items table -> values; an item must have at least one of them."""
     never: dict[str, list[Any]] = field(default_factory=dict)
-    """Column of the items table -> values, of which an item must have none."""
+    """Column of the items table -> values; an item must have none of them."""
     at_most: dict[str, float] = field(default_factory=dict)
-    """Column of the items table -> largest number allowed."""
+    """Column of the items table -> largest value allowed."""
     rules: list[str] = field(default_factory=list)
-    """Conditions that an item must meet, all of them (the language of `data/expressions.py`), as
-    in "price <= 200 and not (categories has 'adult')".
+    """Conditions; an item must meet all of them. Their language is in `data/expressions.py`.
+
+    An example: "price <= 200 and not (categories has 'adult')".
     """
 
     inner_: Recommender = field(init=False, repr=False)
+    """The fitted recommender."""
     blocked_: Vocabulary = field(init=False, repr=False)
+    """All items that are excluded."""
 
     def __post_init__(self) -> None:
-        # rules in one string would be read letter by letter, and block nothing
+        # A string instead of a list of rules would be taken as a list of letters: it is refused.
         check_settings(self)
         for rule in self.rules:
-            Condition(
-                rule, "rule"
-            )  # a rule that cannot be read is refused before anything is fitted
+            Condition(rule, "rule")  # raises for a rule that cannot be read
 
     @classmethod
     def tiny(cls) -> Self:
@@ -82,7 +83,7 @@ class Filter(Recommender):
         return cost
 
     def _blocked_items(self, data: Dataset) -> Vocabulary:
-        """Return the items that are named or break a rule."""
+        """Return the items of `blocked`, and those that break a rule."""
         return Vocabulary(dict.fromkeys([*self.blocked, *self._ruled_out(data)]))
 
     def _ruled_out(self, data: Dataset) -> list[str]:
@@ -113,9 +114,10 @@ class Filter(Recommender):
             ) from None
 
     def _idle_rules(self, data: Dataset) -> dict[str, list[Any]]:
-        """Return named items and values that no item has, and rules that all items meet.
+        """Return the settings that exclude no item, by field or column; most are misspelt.
 
-        As a rule they are misspelt.
+        These are ids that are not in the catalogue, values that no item has, and conditions that
+        all items meet.
         """
         items = data.item_table
         idle: dict[str, list[Any]] = {
@@ -137,7 +139,8 @@ class Filter(Recommender):
     ) -> list[list[Explanation]]:
         """Return the inner recommender's explanations."""
         self._check_fitted()
-        return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+        restricted = self.restrict(Queries.of(queries))
+        return self.inner_.explain(restricted, rankings)
 
 
 def _absent_values(column: pl.Series, values: Sequence[Any]) -> list[Any]:
@@ -147,7 +150,10 @@ def _absent_values(column: pl.Series, values: Sequence[Any]) -> list[Any]:
 
 
 def _has_value(items: pl.DataFrame, column: str, values: Sequence[Any]) -> pl.Expr:
-    """Return whether a column is, or as a list column holds, one of the values."""
+    """Return an expression that is true where an item has one of the values.
+
+    A list column has a value where one of its entries is the value.
+    """
     if items.schema[column] == pl.List:
         is_value = pl.col(column).list.eval(pl.element().is_in(list(values)))
         return is_value.list.any().fill_null(False)

@@ -1,6 +1,6 @@
-"""Middleware of every request: limits, a check of the address, headers, a log line, counters.
+"""Middleware for every request: limits, checks, headers, a log line, counters.
 
-Plain ASGI, so that no body is read twice.
+It is plain ASGI, so that no body is read twice.
 """
 
 import json
@@ -37,21 +37,21 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 
 
 class TooLargeError(HTTPException):
-    """A body that is longer than allowed, found before it is read or while it is."""
+    """Raised for a body that is too long, by its declared length or while it is read."""
 
     def __init__(self, most_bytes: int) -> None:
-        super().__init__(413, f"a body may have {most_bytes:,} bytes: send less at once")
+        super().__init__(413, f"a body may have at most {most_bytes:,} bytes: send less at once")
 
 
 class BadAddressError(HTTPException):
-    """An address with an id that is none."""
+    """Raised for an address with bytes or characters that no id may have."""
 
     def __init__(self, problem: str) -> None:
-        super().__init__(422, f"the address {problem}: no id is like that")
+        super().__init__(422, f"the address {problem}, which no id may hold: check the id")
 
 
 class RequestMiddleware:
-    """Wraps the whole application."""
+    """Wraps the whole application, and handles every request before and after it."""
 
     def __init__(self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry) -> None:
         self.app = app
@@ -75,7 +75,7 @@ class RequestMiddleware:
         trace_id = secrets.token_hex(8)
         method = scope["method"]
         is_head = method == "HEAD"
-        if is_head:  # every GET route answers it, without a body
+        if is_head:  # answered by the GET route; `_Response` drops the body
             scope = {**scope, "method": "GET"}
         scope.setdefault("state", {})["trace_id"] = trace_id
         response = _Response(send, trace_id, is_head)
@@ -99,10 +99,10 @@ class RequestMiddleware:
             log.info("request", extra=extra)
 
     def _check(self, scope: Scope) -> None:
-        """Refuse bodies of no or a large declared length, and addresses that hold no id.
+        """Refuse a body whose declared length is bad or too large, and a bad address.
 
-        Routing would cut an address at a line end, and bytes that are no UTF-8 would all become the
-        same character: another item's id.
+        Both kinds of bad address could reach another item. Routing cuts an address at a line end.
+        Bytes that are not UTF-8 all become the same character.
         """
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > self.body_bytes:
@@ -115,10 +115,10 @@ class RequestMiddleware:
             try:
                 unquote_to_bytes(raw_path).decode("utf-8")
             except UnicodeDecodeError:
-                raise BadAddressError("holds bytes that are no UTF-8") from None
+                raise BadAddressError("holds bytes that are not UTF-8") from None
 
     def _counted(self, receive: Receive) -> Receive:
-        """Return a `receive` that refuses a body once it is too long."""
+        """Return a `receive` that counts bytes and refuses a body once it is too long."""
         received_bytes = 0
 
         async def counted() -> Message:
@@ -133,7 +133,7 @@ class RequestMiddleware:
 
 
 class _Response:
-    """Sends an answer with our headers and remembers its status."""
+    """Sends an answer with the headers of HEADERS, and remembers its status."""
 
     def __init__(self, send: Send, trace_id: str, is_head: bool) -> None:
         self._send = send
@@ -155,7 +155,7 @@ class _Response:
         await self._send(message)
 
     async def refuse(self, error: HTTPException) -> None:
-        """Answer with an error that the application never saw."""
+        """Answer with an error of this middleware."""
         body = json.dumps(
             problem_body(error.status_code, error.detail, trace_id=self._trace_id)
         ).encode()
@@ -167,20 +167,25 @@ class _Response:
 
 
 class RateLimiter:
-    """A bucket of requests for each key, filled at a steady rate."""
+    """A token bucket for each key."""
 
     def __init__(self, rate: float, burst: int) -> None:
+        """Fill every bucket with `rate` requests a second, up to `burst`."""
         self.rate = rate
         self.burst = burst
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}  # requests left, since when
+        # (tenant, key name) -> requests left, and the time in seconds when they were counted
+        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
         self._lock = threading.Lock()
 
     def take(self, owner: tuple[str, str]) -> float:
-        """Take one request; return 0, or the seconds to wait for it."""
+        """Take a request from the owner's bucket.
+
+        Returns 0, or the seconds to wait where the bucket is empty.
+        """
         now_s = time.monotonic()
         with self._lock:
-            left, since_s = self._buckets.get(owner, (float(self.burst), now_s))
-            left = min(self.burst, left + (now_s - since_s) * self.rate)
+            left, counted_s = self._buckets.get(owner, (float(self.burst), now_s))
+            left = min(self.burst, left + (now_s - counted_s) * self.rate)
             is_allowed = left >= 1
             self._buckets[owner] = (left - 1 if is_allowed else left, now_s)
         return 0.0 if is_allowed else (1 - left) / self.rate
@@ -189,9 +194,9 @@ class RateLimiter:
 def require_role(
     service: Service, limiter: RateLimiter, role: str
 ) -> Callable[[Request], Awaitable[Caller]]:
-    """Return a dependency that gives the caller, whose role must include this one.
+    """Return a FastAPI dependency that returns the caller and checks the role.
 
-    A key that was confirmed lately costs no thread and no query.
+    A key that was checked a short time ago needs no thread and no database query.
     """
 
     async def caller(request: Request) -> Caller:
@@ -200,17 +205,17 @@ def require_role(
         if scheme.lower() != "bearer" or not key:
             raise ProblemError(
                 401,
-                "an API key is needed: send the header Authorization: Bearer KEY (`tailor keys"
-                " make` makes one)",
+                'an API key is needed: send the header "Authorization: Bearer KEY" (`tailor keys'
+                " make` makes a key)",
             )
         caller = service.recent_caller(key)
         if caller is None:
             caller = await run_in_threadpool(service.caller, key)
         if caller is None:
-            raise ProblemError(401, "this API key is not known, or was revoked")
+            raise ProblemError(401, "this API key is unknown or revoked")
         if not caller.may(role):
             raise ProblemError(
-                403, f'this key may "{caller.role}"; what was asked for needs "{role}"'
+                403, f'this key has the role "{caller.role}"; this request needs "{role}"'
             )
         wait_s = limiter.take((caller.tenant, caller.name))
         if wait_s:
@@ -224,14 +229,15 @@ def require_role(
     return caller
 
 
-# attributes of every log record
+# attributes that every log record has; others were added by the logging call
 STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
 
 
 class JsonLines(logging.Formatter):
     """Formats log records as lines of JSON.
 
-    They hold what the logging call names: no texts, no keys, no user's id.
+    A line holds the message and what the logging call adds in `extra`. Calls add no texts, no keys
+    and no ids of users.
     """
 
     def format(self, record: logging.LogRecord) -> str:

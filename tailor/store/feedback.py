@@ -1,7 +1,7 @@
-"""Which events count for their items: one rule for each tenant.
+"""Decide which events count as a user's wish for an item: one rule for each tenant.
 
-A dislike, a refund or a negative value tells that a user does not want an item. Such events count
-neither when a model is fitted nor in the histories that the service hands to it.
+A dislike, a refund or a negative value says that a user does not want the item. Such events are
+left out when a model is fitted, and left out of the histories that the service gives to a model.
 """
 
 import functools
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from tailor.store.events import StoredEvent
 
 COLUMNS = {"item_id": pl.String, "time_ms": pl.Int64, "action": pl.String, "value": pl.Float64}
-ONLY, AGAINST_WORD = "only ", "against "  # what the text of a rule with a condition begins with
+# first word of a rule with a condition
+ONLY = "only "
+AGAINST_WORD = "against "
 BY_ACTION = "by action"
 
 
@@ -31,63 +33,70 @@ BY_ACTION = "by action"
 class CountingRule:
     """Decides which events count.
 
-    Without a text the action's name and the sign of the value decide (`tailor.data.actions`);
-    "by action" ignores the value; "only CONDITION" names the events that count, "against CONDITION"
-    those that do not.
+    The text of a rule has four forms:
+
+    - "": the action's name and the sign of the value decide (`tailor.data.actions`);
+    - "by action": the action's name decides, and the value is ignored;
+    - "only CONDITION": events that meet the condition count;
+    - "against CONDITION": events that meet the condition do not count.
     """
 
     text: str = ""
-    """The rule as the store keeps it."""
+    """The rule as it is stored."""
 
     def __post_init__(self) -> None:
         condition = self.condition
         if condition is None and self.text not in ("", BY_ACTION):
-            raise DataError(f'"{self.text}" is no rule of which events count')
+            raise DataError(
+                f'"{self.text}" is no counting rule: write "by action", "only CONDITION" or'
+                ' "against CONDITION"'
+            )
         if condition is not None:
-            condition.compiled(COLUMNS)  # raises for other columns
+            condition.compiled(COLUMNS)  # raises for a column that events do not have
 
     @property
     def condition(self) -> Condition | None:
-        """The condition of the rule, None for a rule without one."""
+        """The condition of a rule with "only" or "against"; None for other rules."""
         for word in (ONLY, AGAINST_WORD):
             if self.text.startswith(word):
-                return Condition(self.text.removeprefix(word), word.strip())
+                return Condition(self.text.removeprefix(word), what=word.strip())
         return None
 
     @property
     def label(self) -> dict[str, str]:
-        """The label that says the same in the dataset.toml of a data set; none for `only`."""
+        """The entry of dataset.toml with the same meaning; empty where there is no such entry."""
         if self.text.startswith(AGAINST_WORD):
             return {LABEL: self.text.removeprefix(AGAINST_WORD)}
         return {}
 
     def counting(self, events: pl.DataFrame) -> np.ndarray:
         """(events,) bool: True where an event counts for its item."""
-        missing = [
-            pl.lit(None, kind).alias(name)
-            for name, kind in COLUMNS.items()
+        empty_columns = [
+            pl.lit(None, dtype).alias(name)
+            for name, dtype in COLUMNS.items()
             if name not in events.columns
         ]
-        table = events.with_columns(missing)
+        table = events.with_columns(empty_columns)
         condition = self.condition
         if condition is not None:
-            holds = condition.holds(table)
-            return holds if self.text.startswith(ONLY) else ~holds
+            meets_condition = condition.holds(table)
+            return meets_condition if self.text.startswith(ONLY) else ~meets_condition
         if self.text == BY_ACTION:
             return ~against_by_default(table.drop("value"))
         return ~against_by_default(table)
 
     def split(self, events: "Sequence[StoredEvent]") -> "tuple[list[tuple[str, int]], list[str]]":
-        """Split a user's events into those that count and the items that others speak against.
+        """Split a user's events into those that count and those that do not.
 
-        Returns (item id, time) of the first, and the item ids of the second, both in order.
+        Returns (item id, time) of the events that count, and the item ids of the others, both in
+        the order of the events.
         """
         if self.condition is None:
             uses_values = self.text != BY_ACTION
-            mask = [
-                not _is_against(event.action, uses_values and (event.value or 0) < 0)
-                for event in events
-            ]
+            mask = []
+            for event in events:
+                is_negative = uses_values and (event.value or 0) < 0
+                mask.append(not _is_against(event.action, is_negative))
         elif events:
             rows = [(event.item_id, event.time_ms, event.action, event.value) for event in events]
             mask = self.counting(pl.DataFrame(rows, COLUMNS, orient="row")).tolist()
@@ -109,7 +118,7 @@ def _is_against(action: str | None, is_negative: bool) -> bool:
 
 @functools.lru_cache(256)
 def rule_of(text: str) -> CountingRule:
-    """Return the rule of a text, read once."""
+    """Return the rule with this text, from a cache where it was read before."""
     return CountingRule(text)
 
 
@@ -119,13 +128,13 @@ def rule_name(tenant: str) -> str:
 
 
 def read_rule(connection: sa.Connection, tenant: str) -> CountingRule:
-    """Return a tenant's rule."""
+    """Return a tenant's rule; the default rule where none is stored."""
     statement = sa.select(marks.c.value).where(marks.c.name == rule_name(tenant))
     return rule_of(connection.execute(statement).scalar_one_or_none() or "")
 
 
 def write_rule(connection: sa.Connection, tenant: str, rule: CountingRule) -> None:
-    """Keep a tenant's rule, in place of the one before."""
+    """Store a tenant's rule, in place of the previous one."""
     insert = insert_into(connection, marks).values(name=rule_name(tenant), value=rule.text)
     connection.execute(
         insert.on_conflict_do_update(index_elements=["name"], set_={"value": rule.text})

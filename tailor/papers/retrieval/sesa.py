@@ -1,5 +1,6 @@
 """SESA: match texts in a space in which every direction has a name."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -38,19 +39,20 @@ PAPER = Paper(
     "Related items are told from others better than by their words and nearly as well as in a space"
     " without names; the named concepts carry the score, and are read off texts",
 )
-NAMED = 5  # maximum number of concepts in an explanation
+NAMED = 5  # maximum number of concepts that an explanation names
 
 
 class ConceptNet(nn.Module):
-    """Amounts of concepts in texts, and a learned weight of each concept in a comparison.
+    """Maps text vectors to amounts of concepts, and learns a weight for each concept.
 
     Shapes: C concepts, D width of text vectors, N items.
     """
 
     def __init__(self, texts: Tensor, concepts: int, free: bool, count: float = 10.0) -> None:
-        """Make the net of text vectors (N, D); a `free` one has amounts below 0 too.
+        """Make the net for the text vectors (N, D) of all items.
 
-        All concepts begin with the weight softplus(count).
+        Amounts are positive, or of any sign if `free`. The initial weight of every concept is
+        softplus(count).
         """
         super().__init__()
         self.front = TextItemEncoder(texts, concepts)
@@ -59,24 +61,24 @@ class ConceptNet(nn.Module):
         self._all: Tensor | None = None
 
     def shares(self, logits: Tensor) -> Tensor:
-        """Return concepts (..., C) of unit length from logits (..., C) of the front."""
+        """Return amounts (..., C), scaled to unit length, from the front's logits (..., C)."""
         amounts = logits.float() if self.free else nn.functional.softplus(logits.float())
         return nn.functional.normalize(amounts, dim=-1)
 
     def counts(self) -> Tensor:
-        """Return the weights (C,) of the concepts, above 0."""
+        """Return the positive weights (C,) of the concepts."""
         return nn.functional.softplus(self.count)
 
     def amounts(self, texts: Tensor) -> Tensor:
-        """Return amounts (..., C) of concepts in text vectors (..., D); the zero vector has none.
+        """Return weighted amounts (..., C) of concepts in text vectors (..., D).
 
-        The inner product of two is their score.
+        The zero vector has only zeros. The score of two texts is the inner product of their rows.
         """
         has_text = texts.any(dim=-1, keepdim=True)
         return self.shares(self.front.encode(texts)) * self.counts().sqrt() * has_text
 
     def all(self) -> Tensor:
-        """Return the amounts (N, C) of all items; outside of training computed once."""
+        """Return the amounts (N, C) of all items, computed once outside of training."""
         if self._all is None or self.training:
             self._all = self.amounts(self.front.texts)
         return self._all
@@ -88,12 +90,12 @@ class ConceptNet(nn.Module):
 
 @dataclass(eq=False)
 class SESA(NetMethod, ScoringRecommender):
-    """Texts become amounts of named concepts; two match by the concepts that both have.
+    """Describes texts by amounts of named concepts; texts match by the concepts they share.
 
-    Concepts are the catalogue's categories, so a score can be explained by shares of names. The map
-    from texts to concepts is learned from items that followed each other in histories, while each
-    concept is kept to the items that carry its name (Bogdanova and Yazdani 2017). An item's own
-    categories are never part of the text it is read by.
+    Concepts are the catalogue's categories, so a score can be explained by their names. The map
+    from texts to concepts has two losses (Bogdanova and Yazdani 2017). The first brings together
+    items that follow each other in histories. The second ties each concept to the items with that
+    category. An item's own categories are never part of its text.
 
     Differs from the paper (reconstructed): a frozen sentence encoder under one linear map, where
     the paper has a recurrent net over words; negatives are shared within a batch.
@@ -105,15 +107,15 @@ class SESA(NetMethod, ScoringRecommender):
     encoder: Encoder | str = DEFAULT
     """Encoder of titles, texts and queries; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     least: int = 5
-    """Minimum number of items that must carry a category for it to be a concept."""
+    """Minimum number of items with a category, for the category to be a concept."""
     most_share: float = 0.3
-    """Maximum share of the items that may carry a concept; a category of more says nothing."""
+    """Maximum share of items with a category, for the category to be a concept."""
     named: Annotated[float, Range(0.01, 2.0, log=True)] = 0.1
-    """Weight of the loss that keeps concepts to their names; 0: directions drift from names."""
+    """Weight of the loss that ties concepts to their names; 0: concepts drift from their names."""
     free: bool = False
-    """Allow amounts below zero and leave that loss out, to measure what names cost."""
+    """Allow amounts below zero, without the loss of names; measures what the names cost."""
     history_decay: Annotated[float, Range(0.3, 1.0)] = 0.7
-    """Weight of an event of the history, relative to the one after it."""
+    """Weight of an event of the history, relative to the next event."""
     history_length: int = 20
     """Most recent events used."""
     negatives: int = 200
@@ -125,8 +127,9 @@ class SESA(NetMethod, ScoringRecommender):
     epochs: int = 20
     """Maximum number of epochs."""
     patience: int | None = 3
-    """Validations (every 2 epochs) without a better NDCG@10 before training stops; None: all
-    epochs.
+    """Validations (every 2 epochs) without a better NDCG@10 before training stops.
+
+    None: all epochs are run.
     """
 
     concepts_: list[str] = field(init=False, repr=False)
@@ -141,13 +144,15 @@ class SESA(NetMethod, ScoringRecommender):
         counts = (self.least, self.history_length, self.negatives, self.batch)
         if min(counts) < 1 or self.epochs < 0 or self.named < 0 or not self.lr > 0:
             raise DataError(
-                "least, history_length, negatives and batch must be at least 1, epochs and named at"
-                " least 0, lr above 0"
+                f"least {self.least}, history_length {self.history_length}, negatives"
+                f" {self.negatives}, batch {self.batch}, epochs {self.epochs}, named {self.named},"
+                f" lr {self.lr}: the first four must be at least 1, epochs and named at least 0,"
+                " and lr above 0"
             )
         if not 0 < self.most_share <= 1 or not 0 < self.history_decay <= 1:
             raise DataError(
-                f"most_share is {self.most_share}, history_decay {self.history_decay}: both above 0"
-                " and at most 1"
+                f"most_share {self.most_share}, history_decay {self.history_decay}: both must be"
+                " above 0 and at most 1"
             )
 
     @classmethod
@@ -155,21 +160,21 @@ class SESA(NetMethod, ScoringRecommender):
         return cls(HashingEncoder(32), least=1, most_share=1.0, negatives=20, epochs=2)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
+        validation, train = cut_validation(data, run, valid, needed=self.patience is not None)
         encoder = encoder_of(self.encoder)
         self.items_ = data.catalogue
         self.vectors_ = item_vectors(encoder, data.texts_of("title", "text"), run.progress)
         self.space_ = encoder.space
-        self.concepts_, carried = self._concepts(data)
+        self.concepts_, item_concepts = self._concepts(data)
         self._start_net(run)
-        rows = learned.sequences.rows
+        rows = train.sequences.rows
         has_next = np.flatnonzero(rows.from_end > 0)
         pairs = np.stack([rows.values[has_next], rows.values[has_next + 1]], axis=1)
         pairs = pairs.astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         candidates = np.unique(rows.values).astype(np.int64)
         if len(pairs):
-            report = self._train(data, pairs, candidates, carried, validation, run)
+            report = self._train(data, pairs, candidates, item_concepts, validation, run)
         else:
             report = self._leave_untrained("no user has two items to learn from")
         self.fit_report_ = {"concepts": len(self.concepts_), "pairs": len(pairs), **report}
@@ -179,31 +184,32 @@ class SESA(NetMethod, ScoringRecommender):
         data: Dataset,
         pairs: np.ndarray,
         candidates: np.ndarray,
-        carried: sp.csr_matrix,
+        item_concepts: sp.csr_matrix,
         validation: Validation | None,
         run: Run,
     ) -> dict[str, Any]:
         """Train on pairs (n, 2) of consecutive items; negatives are drawn from `candidates`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(pairs[rng.permutation(len(pairs))], -(-len(pairs) // self.batch))
+            shuffled = pairs[rng.permutation(len(pairs))]
+            return np.array_split(shuffled, math.ceil(len(pairs) / self.batch))
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-            return self._loss(batch, negatives, carried)
+            return self._loss(batch, negatives, item_concepts)
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01, patience=self.patience, every=2)
         return self._train_net(data, run, recipe, batches, loss, validation)
 
     def _concepts(self, data: Dataset) -> tuple[list[str], sp.csr_matrix]:
-        """Return the names of the concepts, and (N, C) a 1 where an item carries the name.
+        """Return the concepts' names, and (N, C) which items have them as categories.
 
         Raises DataError where no category can be a concept.
         """
         categories: list[list[str]] = [[]] * len(data.catalogue)
         if "categories" in data.item_table.columns:
             column = data.item_table["categories"].to_list()
-            categories = [list(dict.fromkeys(names or ())) for names in column]
+            categories = [list(dict.fromkeys(names or ())) for names in column]  # distinct
         item_counts = Counter(name for names in categories for name in names)
         most = self.most_share * len(categories)
         concepts = sorted(
@@ -225,11 +231,13 @@ class SESA(NetMethod, ScoringRecommender):
         shape = (len(categories), len(concepts))
         return concepts, sp.csr_matrix((ones, np.array(entries, dtype=np.int64).T), shape=shape)
 
-    def _loss(self, pairs: np.ndarray, negatives: np.ndarray, carried: sp.csr_matrix) -> Tensor:
-        """Return the softmax loss of pairs (B, 2), plus the loss of the second items' names.
+    def _loss(
+        self, pairs: np.ndarray, negatives: np.ndarray, item_concepts: sp.csr_matrix
+    ) -> Tensor:
+        """Return the matching loss of pairs (B, 2), plus the weighted loss of names.
 
-        The latter is the binary cross-entropy of the concepts that an item carries, summed over
-        concepts.
+        The matching loss is a sampled softmax. The loss of names is the binary cross-entropy
+        between a second item's logits and its categories, summed over concepts.
         """
         net = self._net
         device = net.count.device
@@ -247,7 +255,7 @@ class SESA(NetMethod, ScoringRecommender):
         )
         if not self.named or self.free:
             return match_loss
-        labels = torch.from_numpy(carried[pairs[:, 1]].toarray()).to(second_logits.device)
+        labels = torch.from_numpy(item_concepts[pairs[:, 1]].toarray()).to(second_logits.device)
         name_loss = nn.functional.binary_cross_entropy_with_logits(
             second_logits.float(), labels, reduction="sum"
         )
@@ -258,7 +266,10 @@ class SESA(NetMethod, ScoringRecommender):
 
     @torch.inference_mode()
     def logits(self, vectors: np.ndarray) -> np.ndarray:
-        """Return logits (n, C) of text vectors (n, D); above 0: a concept is likely named."""
+        """Return logits (n, C) of text vectors (n, D).
+
+        Above 0, a text more likely than not belongs to an item with that category.
+        """
         net = self._ready()
         texts = torch.from_numpy(vectors).to(net.count.device)
         logits: np.ndarray = net.front.encode(texts).float().cpu().numpy()
@@ -266,9 +277,9 @@ class SESA(NetMethod, ScoringRecommender):
 
     @torch.inference_mode()
     def amounts(self, vectors: np.ndarray | None = None) -> np.ndarray:
-        """Return amounts (n, C) of concepts in text vectors (n, D); None: in all items.
+        """Return weighted amounts (n, C) of concepts in text vectors (n, D).
 
-        The inner product of two is their score.
+        None: the amounts of all items. The score of two texts is the inner product of their rows.
         """
         net = self._ready()
         if vectors is None:
@@ -279,7 +290,7 @@ class SESA(NetMethod, ScoringRecommender):
         return result
 
     def _query_amounts(self, queries: Queries) -> np.ndarray:
-        """Return (B, C) the decayed amounts of the history, plus those of the query's text."""
+        """Return amounts (B, C): those of the history, decayed, plus those of the text."""
         weights = queries.histories.decayed_matrix(
             len(self.items_), self.history_decay, self.history_length
         )
@@ -303,7 +314,7 @@ class SESA(NetMethod, ScoringRecommender):
     ) -> list[list[Explanation]]:
         """Return, for every item, up to NAMED concepts that it shares with the query.
 
-        A concept's share is its part of the score, of the parts of those named.
+        The shares of the named concepts sum to 1.
         """
         self._check_fitted()
         query_amounts = self._query_amounts(Queries.of(queries).reindexed(self.items_))
@@ -313,12 +324,15 @@ class SESA(NetMethod, ScoringRecommender):
             rows = self.items_.rows(ranking.ids)
             parts = query_amounts[i] * item_amounts[rows] * (rows >= 0)[:, None]  # K, C
             explanations.append(
-                [self._explain_item(*pair) for pair in zip(ranking.ids, parts, strict=True)]
+                [
+                    self._explain_item(item_id, item_parts)
+                    for item_id, item_parts in zip(ranking.ids, parts, strict=True)
+                ]
             )
         return explanations
 
     def _explain_item(self, item_id: str, parts: np.ndarray) -> Explanation:
-        """Name the concepts with the largest parts (C,) of a score."""
+        """Name the concepts that contribute most to a score; `parts` (C,) sum to it."""
         largest = np.argsort(-parts, kind="stable")[:NAMED]
         best = [i for i in largest.tolist() if parts[i] > 0]
         total = sum(float(parts[i]) for i in best)
