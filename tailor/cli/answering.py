@@ -17,12 +17,19 @@ from tailor.evaluation.explanation_text import clean_title, quote_title
 
 A = TypeVar("A", bound=Method)
 COMMANDS = {
-    "Recommender": "`tailor recommend`",
-    "Predictor": "`tailor predict`",
-    "Profiler": "`tailor profile`",
-    "Generator": "`tailor generate`",
-    "Agent": "`tailor act`",
+    "Recommender": "tailor recommend",
+    "Predictor": "tailor predict",
+    "Profiler": "tailor profile",
+    "Generator": "tailor generate",
+    "Agent": "tailor act",
 }
+"""Base class of a method -> the command that asks it."""
+
+
+def command_of(cls: type[Method]) -> str:
+    """Return the command that asks methods of a class."""
+    names = [base.__name__ for base in cls.__mro__]
+    return next((COMMANDS[name] for name in names if name in COMMANDS), "tailor methods")
 
 
 def answering(saved: SavedModel, kind: type[A]) -> A:
@@ -30,10 +37,9 @@ def answering(saved: SavedModel, kind: type[A]) -> A:
     method = saved.method
     if isinstance(method, kind):
         return method
-    names = [base.__name__ for base in type(method).__mro__]
-    command = next((COMMANDS[name] for name in names if name in COMMANDS), "`tailor methods`")
     raise ModelError(
-        f"{saved.folder} holds a {method.name}, no {kind.__name__}; ask it by {command}"
+        f"{saved.folder} holds the method {method.name}, which is no {kind.__name__}: ask it by"
+        f" `{command_of(type(method))}`"
     )
 
 
@@ -68,7 +74,8 @@ def _show_profile(profile: Profile, titles: dict[str, str]) -> None:
 
 
 def _evidence_text(evidence: tuple[Evidence, ...], titles: dict[str, str], most: int = 3) -> str:
-    return ", ".join(clean_title(titles.get(part.id, part.id)) for part in evidence[:most])
+    # titles may hold commas
+    return "; ".join(clean_title(titles.get(part.id, part.id)) for part in evidence[:most])
 
 
 def generate_command(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tailor.cli.answering import answering
 from tailor.cli.queries import (
     QueryOptions,
     catalogue_of,
@@ -42,9 +43,8 @@ def opened(folder: Path) -> Recommender:
 
 def recommender_of(saved: SavedModel) -> Recommender:
     """Return a saved recommender. Raises ModelError for a method of another kind."""
-    if not isinstance(saved.method, Recommender):
-        raise ModelError(f"{saved.folder} holds a {saved.method.name}, which does not recommend")
-    return saved.method
+    recommender: Recommender = answering(saved, Recommender)  # type: ignore[type-abstract]
+    return recommender
 
 
 @dataclass(frozen=True)

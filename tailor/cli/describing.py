@@ -9,22 +9,23 @@ from tailor.cli.showing import print_json, say, table
 from tailor.core.methods import (
     Agent,
     Generator,
-    Method,
     Predictor,
     Profiler,
     Recommender,
 )
 from tailor.core.search_space import Choices, Range
 from tailor.core.settings import setting_descriptions
-from tailor.core.specs import Found, discover, find_class
+from tailor.core.specs import Found, discover, discover_studies, find_class
+from tailor.core.studies import Study
 from tailor.errors import ModelError, nearest
 
-VERBS: tuple[tuple[type[Method], str], ...] = (
+VERBS: tuple[tuple[type[Any], str], ...] = (
     (Recommender, "recommend"),
     (Predictor, "predict"),
     (Profiler, "profile"),
     (Generator, "generate"),
     (Agent, "act"),
+    (Study, "study"),
 )
 
 
@@ -34,8 +35,16 @@ def methods_command(json: bool) -> None:
     if json:
         print_json([_summary(entry) for entry in classes])
         return
-    rows = [[entry.path, entry.missing or _first_paragraph(entry.cls)] for entry in classes]
-    table(["class", "what it does"], rows)
+    rows = [
+        [
+            entry.path.rpartition(".")[2],
+            ", ".join(_verbs_of(entry.cls)),
+            entry.missing or _first_paragraph(entry.cls),
+        ]
+        for entry in (*classes, *discover_studies())
+    ]
+    table(["class", "command", "what it does"], rows)
+    say("Next: tailor methods CLASS")
 
 
 def _summary(entry: Found) -> dict[str, Any]:
@@ -54,6 +63,11 @@ def _summary(entry: Found) -> dict[str, Any]:
     }
 
 
+def _verbs_of(cls: type | None) -> list[str]:
+    """Return the commands that use a class."""
+    return [verb for kind, verb in VERBS if cls is not None and issubclass(cls, kind)]
+
+
 def _first_paragraph(cls: type | None) -> str:
     text = "" if cls is None else inspect.cleandoc(cls.__doc__ or "")
     return " ".join(text.split("\n\n")[0].split())
@@ -69,7 +83,7 @@ def method_command(name: str, json: bool) -> None:
     cls = entry.cls
     assert cls is not None
     settings = settings_of(cls)
-    verbs = [verb for kind, verb in VERBS if issubclass(cls, kind)]
+    verbs = _verbs_of(cls)
     text = inspect.cleandoc(cls.__doc__ or "")
     if json:
         print_json(
@@ -82,7 +96,8 @@ def method_command(name: str, json: bool) -> None:
             }
         )
         return
-    say(f"{cls.__name__}  ({entry.path}; {', '.join(verbs)})")
+    commands = " or ".join(f"`tailor {verb}`" for verb in verbs)
+    say(f"{cls.__name__}  ({entry.path}; used by {commands})")
     _show_method(entry, text, settings)
 
 
@@ -102,10 +117,18 @@ def _show_method(entry: Found, text: str, settings: list[dict[str, Any]]) -> Non
     for setting in settings:
         if setting["description"]:
             say(f"{setting['name']}: {setting['description']}")
+    if any(setting["needed"] for setting in settings):
+        say(
+            "A needed setting stands in a pipeline file (TOML); one that is a method is a table"
+            ' with its class, as in recommender = {class = "CoVisitation"}.'
+        )
 
 
 def _found(name: str) -> Found:
-    """Return the entry of a class by its name or path."""
+    """Return the entry of a method or study by its name or path."""
+    for entry in discover_studies():
+        if name.removeprefix("tailor.") in (entry.path, entry.path.rpartition(".")[2]):
+            return entry
     cls = find_class(name)  # raises for an unknown name, and says which extra is missing
     for entry in discover():
         if entry.cls is cls:
@@ -114,7 +137,7 @@ def _found(name: str) -> Found:
     raise ModelError(f'"{name}" is no method that can be fitted.{nearest(name, names)}')
 
 
-def settings_of(cls: type[Method]) -> list[dict[str, Any]]:
+def settings_of(cls: Any) -> list[dict[str, Any]]:
     """Return name, type, default, description and tuned range of each setting, as plain values.
 
     `needed` is True for a setting without a default; `tuned` is None where nothing is declared.

@@ -7,9 +7,10 @@ from typing import Any
 
 import polars as pl
 
+from tailor.cli.answering import command_of
 from tailor.cli.showing import print_json, say, table
 from tailor.core.costs import Cost, Stopwatch, estimate, resident_bytes
-from tailor.core.methods import Method
+from tailor.core.methods import Agent, Method, Predictor, Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, find_class, read_pipeline
 from tailor.data.dataset import Dataset
@@ -71,10 +72,19 @@ def fit_command(
     )
     if options.pipeline == "default" and not has_nets():
         say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
-    if options.train_on == "all":
-        say(f"Next: tailor recommend {out} --history ID,ID")
-    else:
-        say(f"Next: tailor evaluate {out} --split {options.split}")
+    say(f"Next: {_next_command(method, options, out)}")
+
+
+def _next_command(method: Method, options: FitOptions, out: Path) -> str:
+    """Return the command to go on with after a fit."""
+    if isinstance(method, Recommender) and options.train_on != "all":
+        return f"tailor evaluate {out} --split {options.split}"
+    command = f"{command_of(type(method))} {out}"
+    if isinstance(method, Agent):
+        return command
+    if isinstance(method, Predictor):
+        command += " --items ID,ID"
+    return f"{command} --history ID,ID"
 
 
 def item_titles(data: Dataset) -> pl.DataFrame:

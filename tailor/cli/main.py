@@ -347,7 +347,10 @@ def profile(
     context: ContextOption = None,
     json: Json = False,
 ) -> None:
-    """Describe a user: a summary, facts with their evidence, and attributes."""
+    """Describe a user: a summary, facts with their evidence, and attributes.
+
+    Name the user with --user and --data, or pass --history.
+    """
     from tailor.cli.answering import profile_command
     from tailor.cli.queries import QueryOptions
 
@@ -374,7 +377,10 @@ def generate(
     out: Annotated[Path | None, typer.Option(help="File for a picture.")] = None,
     json: Json = False,
 ) -> None:
-    """Write a text, or draw a picture, for a user, with the evidence it was made from."""
+    """Write a text, or draw a picture, for a user, with the evidence it was made from.
+
+    Name the user with --user and --data, or pass --history.
+    """
     from tailor.cli.answering import generate_command
     from tailor.cli.queries import QueryOptions
 
@@ -429,7 +435,10 @@ def study(
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """Run a study: a benchmark, an audit or an experiment over several methods."""
+    """Run a study: a benchmark, an audit or an experiment over several methods.
+
+    `tailor methods` lists the studies last, `tailor methods NAME` describes one.
+    """
     from tailor.cli.studying import study_command
     from tailor.core.run import Run
     from tailor.progress import terminal
@@ -669,11 +678,11 @@ def pipeline(name: Annotated[str, typer.Argument(help="default or counting.")] =
 def methods(
     name: Annotated[
         str | None,
-        typer.Argument(help="A class such as EASE: what it is, and its settings. Left out: all."),
+        typer.Argument(help="A class, such as EASE, or a study. Left out: list all."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """List every method class, or describe one: what it does, and every setting with its type,
+    """List every method and study, or describe one: what it does, and every setting with its type,
     default and tuned range.
     """
     from tailor.cli.describing import method_command, methods_command

@@ -85,8 +85,8 @@ def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Qu
     rows = np.flatnonzero(queries.user_ids == user)
     if not len(rows):
         raise DataError(
-            f'there is no user "{user}"; a stranger is asked for with --history, or with neither'
-            " option"
+            f'there is no user "{user}": for a new user leave out --user, and pass --history where'
+            " there is one"
         )
     return queries[int(rows[0])]
 

@@ -7,6 +7,7 @@ discover()                      # every method class of Tailor and of plug-ins
 """
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -193,6 +194,18 @@ def _with_settings(cls: Any, table: Mapping[str, Any]) -> Any:
                 f'{cls.__name__} has no setting "{name}".{nearest(name, setting_names)}'
             )
         settings[name] = _checked(cls, name, _build_value(value), hints.get(name))
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)
+        if field.init
+        and field.name not in settings
+        and field.default is field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ModelError(
+            f'{cls.__name__} needs the setting "{missing[0]}": write it to a pipeline file.'
+            f" `tailor methods {cls.__name__}` lists the settings"
+        )
     try:
         return cls(**settings)
     except TypeError as error:
@@ -429,8 +442,14 @@ def discover() -> list[Found]:
 
 
 def discover_studies() -> list[Found]:
-    """Return every study: a measurement, which is run and not fitted."""
-    classes = {path: _import(path) for path in _class_paths(STUDY_PACKAGES)}
+    """Return every study: a measurement, which is run and not fitted.
+
+    Those that need a package which is not installed are left out.
+    """
+    classes: dict[str, Any] = {}
+    for path in _class_paths(STUDY_PACKAGES):
+        with contextlib.suppress(MissingExtraError):
+            classes[path] = _import(path)
     return [
         Found(path, cast(Any, cls), _paper_of(cls))
         for path, cls in classes.items()
@@ -441,7 +460,8 @@ def discover_studies() -> list[Found]:
 def build_study(name: str, settings: Mapping[str, Any]) -> Study[Any]:
     """Return the study of a class name or path, with these settings.
 
-    Raises ModelError for an unknown study or setting, with the nearest valid name.
+    Raises ModelError for an unknown study or setting, with the nearest valid name, and
+    MissingExtraError for a study whose extra is not installed.
     """
     classes: dict[str, Any] = {}
     for entry in discover_studies():
@@ -449,6 +469,9 @@ def build_study(name: str, settings: Mapping[str, Any]) -> Study[Any]:
         classes[entry.path.rpartition(".")[2]] = entry.cls
     cls = classes.get(name.removeprefix("tailor."))
     if cls is None:
+        for path in _class_paths(STUDY_PACKAGES):
+            if name.removeprefix("tailor.") in (path, path.rpartition(".")[2]):
+                _import(path)  # raises where a package is missing
         names = sorted(path for path in classes if "." not in path)
         raise ModelError(f'there is no study "{name}".{nearest(name, names)}')
     study: Study[Any] = _with_settings(cls, settings)

@@ -22,7 +22,7 @@ from tailor.core.methods import Agent, Generator, Method, Predictor, Profiler, R
 from tailor.core.run import Run
 from tailor.core.specs import build, clone, spec
 from tailor.data.dataset import Dataset
-from tailor.data.nouns import same
+from tailor.data.nouns import plain, same
 from tailor.errors import NotFittedError
 from tailor.testing import (
     agent_checks,
@@ -85,7 +85,11 @@ def survives_saving(cls: type[Method]) -> None:
     loaded = reloaded(method)
     assert spec(loaded) == spec(method) and loaded.trained_on_ == method.trained_on_
     answers = sample_answers(method)
-    assert nearly_same(answers, sample_answers(loaded), 1e-6), "a loaded method answers differently"
+    for i, (before, after) in enumerate(zip(answers, sample_answers(loaded), strict=True)):
+        assert nearly_same(before, after, 1e-6), (
+            f"a loaded method answers request {i} differently: {plain(before)} became"
+            f" {plain(after)}. What an answer needs is in a setting, or in an attribute ending in _"
+        )
 
 
 def bundle_names_nobody(cls: type[Method]) -> None:

@@ -66,7 +66,9 @@ def lists_are_lists(cls: type[Recommender]) -> None:
         assert len(ranking) <= K and len(ids) == len(ranking) == len(ranking.scores)
         assert ids <= catalogue, "an unknown item"
         assert not ids & set(query.exclude), "an excluded item"
-        assert np.isfinite(ranking.scores).all()
+        assert np.isfinite(ranking.scores).all(), "a score that is no finite number"
+        if "propensity" not in ranking.columns:  # where chance ordered it, scores may rise
+            assert (np.diff(ranking.scores) <= 0).all(), "scores rise down the list"
         assert len(ranking) == K or ranking.notes, "a short list says why"
         assert all(len(column) == len(ranking) for column in ranking.columns.values())
         assert set(ranking.details) <= ids, "details of an item that is not in the list"

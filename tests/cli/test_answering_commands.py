@@ -112,9 +112,30 @@ def test_a_model_of_another_kind_is_refused_with_its_command(folder):
         ("generate", "assistant", "tailor act"),
         ("act", "popular", "tailor recommend"),
         ("profile", "clicks", "tailor predict"),
+        ("recommend", "profile", "tailor profile"),
     ):
         with pytest.raises(ModelError, match=other):
             tailor(command, folder / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("Popularity", "evaluate OUT --split"),
+        ("InteractionProfile", "profile OUT --history"),
+        ("PopularAssistant", "act OUT"),
+    ],
+)
+def test_a_fit_names_the_command_that_comes_next(folder, tmp_path, name, command):
+    out = tailor("fit", name, "--split", folder / "split", "--out", tmp_path / "model")
+    assert f"Next: tailor {command.replace('OUT', str(tmp_path / 'model'))}" in out
+
+
+def test_a_setting_that_is_needed_is_named(folder, tmp_path):
+    with pytest.raises(ModelError, match='needs the setting "recommender": write it to a pipeline'):
+        tailor(
+            "fit", "RecommendationText", "--split", folder / "split", "--out", tmp_path / "model"
+        )
 
 
 def test_a_text_that_nothing_reads_is_refused(folder):

@@ -42,6 +42,12 @@ def test_settings_without_a_default_and_of_other_types_are_told():
     assert settings["weights"]["type"] == "tuple[float, ...] | None"
     assert json.loads(ok("methods", "Cascade", "--json"))["settings"][0]["needed"]
     assert "needed" in ok("methods", "Cascade")
+    assert "used by `tailor recommend`" in ok("methods", "Cascade")
+
+
+def test_studies_are_listed_and_described():
+    assert "used by `tailor study`" in ok("methods", "EvaluationSurvey")
+    assert json.loads(ok("methods", "EvaluationSurvey", "--json"))["verbs"] == ["study"]
 
 
 @pytest.mark.parametrize(

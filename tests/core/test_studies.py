@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from tailor.core import specs
 from tailor.core.methods import Recommender
 from tailor.core.specs import build_study
 from tailor.core.studies import ReportTable, Study, TableReport
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError, MissingExtraError, ModelError
 from tailor.llm.scripted import ScriptedModel
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
@@ -67,3 +68,20 @@ def test_a_study_is_built_by_name_with_checked_settings():
         build_study("EvaluationSurvey", {"kk": 5})
     with pytest.raises(ModelError, match="must be int"):
         build_study("EvaluationSurvey", {"k": "five"})
+
+
+def test_studies_are_found_where_a_package_is_missing(monkeypatch):
+    """A paper that needs PyTorch must not hide the studies that do not."""
+    import_class = specs._import
+
+    def without_nets(path):
+        if path.startswith("papers.evaluation.recbench."):
+            raise MissingExtraError("RecBench needs the package torch")
+        return import_class(path)
+
+    monkeypatch.setattr(specs, "_import", without_nets)
+    names = {entry.path.rpartition(".")[2] for entry in specs.discover_studies()}
+    assert "EvaluationSurvey" in names and "RecBench" not in names
+    assert specs.build_study("EvaluationSurvey", {}) is not None
+    with pytest.raises(MissingExtraError, match="torch"):
+        specs.build_study("RecBench", {})

@@ -224,3 +224,16 @@ def test_a_query_keeps_its_other_fields_for_a_method():
 
     Looks().fit(DATA).generate([query])
     assert (seen[0].text, seen[0].request_id, seen[0].context) == ("red", "r", {"page": 2})
+
+
+class Rising(Popularity):
+    """Gives the last item of a list the highest score."""
+
+    def _recommend(self, queries, k, candidates):
+        lists = super()._recommend(queries, k, candidates)
+        return replace(lists, scores=-lists.scores)
+
+
+def test_scores_that_rise_break_the_contract():
+    with pytest.raises(AssertionError, match="scores rise"):
+        recommender_checks.lists_are_lists(Rising)

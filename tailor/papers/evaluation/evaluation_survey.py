@@ -112,10 +112,15 @@ class EvaluationSurvey(Study[Survey]):
 
         Raises DataError for fewer than two systems or an accuracy that is none of the metrics.
         """
-        if len(methods) < 2 or self.accuracy not in self.metrics:
+        if len(methods) < 2:
             raise DataError(
-                f"{len(methods)} systems, accuracy {self.accuracy!r} of {', '.join(self.metrics)}:"
-                " give two or more systems, and one of the metrics"
+                f"the survey compares methods and got {len(methods)}: give two or more, as in"
+                " Popularity CoVisitation"
+            )
+        if self.accuracy not in self.metrics:
+            raise DataError(
+                f'accuracy is "{self.accuracy}": it must be one of the metrics,'
+                f" {', '.join(self.metrics)}"
             )
         split = split_by(data, self.by)
         systems: dict[str, Recommender | ExternalRun] = {}

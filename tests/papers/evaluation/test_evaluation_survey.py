@@ -103,14 +103,14 @@ def test_advice_follows_the_columns():
 
 
 @pytest.mark.parametrize(
-    ("study", "methods"),
+    ("study", "methods", "says"),
     [
-        (EvaluationSurvey(), {"popular": Popularity()}),
-        (EvaluationSurvey(accuracy="AUC"), {"a": Popularity(), "b": Popularity()}),
+        (EvaluationSurvey(), {"popular": Popularity()}, "got 1: give two or more"),
+        (EvaluationSurvey(accuracy="AUC"), {"a": Popularity(), "b": Popularity()}, '"AUC"'),
     ],
 )
-def test_a_survey_of_one_or_by_an_unknown_accuracy_is_refused(study, methods):
-    with pytest.raises(DataError, match="two or more systems"):
+def test_a_survey_of_one_or_by_an_unknown_accuracy_is_refused(study, methods, says):
+    with pytest.raises(DataError, match=says):
         study.run(DATA, methods)
 
 
