@@ -41,11 +41,11 @@ def device_of(name: str) -> str:
 
 def all_reduce(tensors: "Iterable[Tensor]") -> None:
     """Replace each tensor by its sum over all processes, in one message."""
-    if world_size() == 1:
+    parts = list(tensors)
+    if world_size() == 1 or not parts:
         return
     from torch import cat, distributed
 
-    parts = list(tensors)
     flat = cat([part.reshape(-1) for part in parts])
     distributed.all_reduce(flat)
     start = 0

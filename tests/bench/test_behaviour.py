@@ -219,5 +219,5 @@ def test_negatives_that_are_the_target_are_noticed_where_negatives_are_drawn(bef
         none = torch.empty(0, dtype=torch.long)
         return none, none
 
-    monkeypatch.setattr(losses, "clashes", no_clashes)
+    monkeypatch.setattr(losses, "find_clashes", no_clashes)
     assert stale_papers() - before == UNMASKED - before
