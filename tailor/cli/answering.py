@@ -92,7 +92,7 @@ def generate_command(
     catalogue = catalogue_of(saved)
     query = query_of(saved, options, catalogue)
     seen = () if keep_seen else query.history.item_ids
-    query = replace(query, exclude=(*split_ids(exclude, catalogue), *seen))
+    query = replace(query, exclude=(*query.exclude, *split_ids(exclude, catalogue), *seen))
     output = method.generate([query])[0]
     if output.image is not None:
         if out is None:
@@ -124,7 +124,7 @@ def act_command(
     method: Agent = answering(saved, Agent)  # type: ignore[type-abstract]
     catalogue = catalogue_of(saved)
     query = query_of(saved, options, catalogue)
-    query = replace(query, exclude=split_ids(exclude, catalogue))
+    query = replace(query, exclude=(*query.exclude, *split_ids(exclude, catalogue)))
     titles = saved.titles
     if turns is None:
         _talk(method, query, titles, json)

@@ -359,17 +359,25 @@ def split(
 ) -> None:
     """Split a data set into parts to learn from, to validate on and to test on."""
     from tailor.cli.showing import print_json, say
+    from tailor.data.actions import condition_for
     from tailor.data.dataset import Dataset
     from tailor.data.splits import split_by
 
     shares = {"valid": valid, "test": test, "known": known, "seed": seed}
     options = {name: value for name, value in shares.items() if value is not None}
-    parts = split_by(Dataset.open(folder), by, only, **options)
+    data = Dataset.open(folder)
+    parts = split_by(data, by, only, **options)
     parts.save(out, folder, overwrite)
     if json:
         print_json(parts.report)
-    else:
-        say(*_split_lines(parts.report, out, by))
+        return
+    say(*_split_lines(parts.report, out, by))
+    against = condition_for(data.events) if only is None else None
+    if against is not None:
+        say(
+            "Some events speak against their item, and count here as if they spoke for it; to"
+            f' leave them out as the service does: --only "{against}"'
+        )
 
 
 def _split_lines(report: Mapping[str, Any], out: Path, kind: str) -> list[str]:

@@ -16,6 +16,7 @@ import polars as pl
 
 from tailor.core.methods import Method
 from tailor.core.saving import SavedModel
+from tailor.data.actions import events_against
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
@@ -73,15 +74,28 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
 
 
 def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Query:
-    """Return the query of a user of a data set or of the saved histories."""
-    queries: Queries | None = saved.histories
-    if data_folder is not None:
-        queries = Dataset.open(data_folder).queries()
-    if queries is None:
-        raise DataError(
-            f"{saved.folder} holds nobody's history: name the data set with --data, or fit with"
-            " --with-histories"
-        )
+    """Return the query of a user of a data set or of the saved histories.
+
+    As in the service, events of a data set that speak against their item are no part of the
+    history, and their items are excluded.
+    """
+    if data_folder is None:
+        if saved.histories is None:
+            raise DataError(
+                f"{saved.folder} holds nobody's history: name the data set with --data, or fit"
+                " with --with-histories"
+            )
+        return _query_of_row(saved.histories, user)
+    data = Dataset.open(data_folder)
+    against = events_against(data)
+    query = _query_of_row(data.cut(~against).queries(), user)
+    is_unwanted = (data.events["user_id"] == user) & pl.Series(against)
+    unwanted = data.events["item_id"].filter(is_unwanted).unique(maintain_order=True)
+    return replace(query, exclude=(*query.exclude, *unwanted))
+
+
+def _query_of_row(queries: Queries, user: str) -> Query:
+    """Return the query of a user. Raises DataError where there is none."""
     rows = np.flatnonzero(queries.user_ids == user)
     if not len(rows):
         raise DataError(

@@ -152,6 +152,12 @@ class Method(ABC):
         fresh.__dict__ = dict(self.__dict__)
         return fresh
 
+    def _with_state(self, **learned: Any) -> Self:
+        """Return a copy that learned the same, but for these attributes."""
+        fresh = replace(self)
+        fresh.__dict__ |= self.state() | learned
+        return fresh
+
     def save(
         self,
         folder: str | Path,

@@ -50,6 +50,15 @@ class Vocabulary:
         """Return a vocabulary of users, with rows in the sorted order of the ids."""
         return cls(sorted(set(ids)))
 
+    def with_items(self, ids: Iterable[str]) -> "tuple[Vocabulary, np.ndarray]":
+        """Return a catalogue with further items, and the order (n,) that brings arrays to it.
+
+        `np.concatenate([old, new])[order]` has the rows of the new catalogue.
+        """
+        all_ids = [*self.ids.tolist(), *ids]
+        extended = Vocabulary.of_items(all_ids)
+        return extended, np.argsort(extended.rows(all_ids))
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -1,6 +1,6 @@
 """TIGER: generate the next item's semantic id."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -16,7 +16,6 @@ from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.decoding import AllowedItems, beam_search, exact_scores
@@ -285,15 +284,13 @@ class TIGER(SequenceLearner):
 
     def _with_codes(self, item_ids: list[str], codes: np.ndarray, vectors: np.ndarray) -> Self:
         """Return a copy with further items, their codes and vectors."""
-        extended = replace(self)
-        extended.__dict__ |= self.state()
-        ids = [*self.items_.ids.tolist(), *item_ids]
-        extended.items_ = Vocabulary.of_items(ids)
-        order = np.argsort(extended.items_.rows(ids))
+        items, order = self.items_.with_items(item_ids)
         read_vectors = vectors[:, : self.vectors_.shape[1]]
-        extended.codes_ = np.concatenate([self.codes_, codes]).astype(np.int32)[order]
-        extended.vectors_ = np.concatenate([self.vectors_, read_vectors])[order]
-        return extended
+        return self._with_state(
+            items_=items,
+            codes_=np.concatenate([self.codes_, codes]).astype(np.int32)[order],
+            vectors_=np.concatenate([self.vectors_, read_vectors])[order],
+        )
 
     def code_of(self, item_id: str) -> tuple[int, ...]:
         """Return the digits of an item. Raises DataError for an item without a code."""

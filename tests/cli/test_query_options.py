@@ -213,3 +213,36 @@ def test_a_time_of_asking_that_is_none_is_refused(town):
             moment_ms(text)
     assert moment_ms("now") > 1_700_000_000_000
     assert "--at" in fails("recommend", town / "hours", "--at", "tomorrow")
+
+
+def test_events_that_speak_against_an_item_are_left_out_as_in_the_service(tmp_path):
+    events = pl.DataFrame(
+        {
+            "user_id": ["ann", "ann", "ann", "bob", "bob"],
+            "item_id": ["tent", "rope", "lamp", "tent", "lamp"],
+            "time_ms": [10**12 + n * 10**7 for n in range(5)],
+            "action": ["buy", "refund", "buy", "buy", "buy"],
+        }
+    )
+    Dataset.from_events(events).save(tmp_path / "data")
+    split = ok("data", "split", tmp_path / "data", "--out", tmp_path / "all")
+    assert "--only \"(action not in ('refund'))\"" in split
+    ok("data", "split", tmp_path / "data", "--out", tmp_path / "split", "--by", "ratio")
+    (tmp_path / "popular.toml").write_text('class = "Popularity"\n')
+    model = tmp_path / "model"
+    ok(
+        "fit",
+        tmp_path / "popular.toml",
+        "--split",
+        tmp_path / "split",
+        "--train-on",
+        "all",
+        "--out",
+        model,
+    )
+    saved = SavedModel.open(model)
+    query = query_of(saved, QueryOptions(user="ann", data_folder=tmp_path / "data"), set())
+    assert query.history.item_ids == ("tent", "lamp")
+    assert query.exclude == ("rope",)
+    ids, _ = listed(model, "--user", "ann", "--data", tmp_path / "data", "--keep-seen")
+    assert "rope" not in ids and "tent" in ids

@@ -86,3 +86,14 @@ def test_the_catalogue_of_two_is_that_of_all_their_items_and_made_once():
     assert one.joined(Vocabulary.of_items(["c", "b", "a"])) is one
     out_of_order = Vocabulary(both.ids[::-1])  # ties go by the hash, whoever comes first
     assert out_of_order.joined(other).ids.tolist() == both.ids.tolist()
+
+
+def test_a_catalogue_with_further_items_says_how_arrays_follow():
+    before = Vocabulary.of_items(["tent", "rope", "lamp"])
+    after, order = before.with_items(["stove", "axe"])
+    assert (
+        after.ids.tolist()
+        == Vocabulary.of_items(["tent", "rope", "lamp", "stove", "axe"]).ids.tolist()
+    )
+    names = np.array([*before.ids.tolist(), "stove", "axe"], dtype=object)
+    assert names[order].tolist() == after.ids.tolist()

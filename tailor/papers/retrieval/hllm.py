@@ -1,6 +1,6 @@
 """HLLM: a model of texts under a model of histories."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -14,7 +14,6 @@ from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
-from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.item_encoders import TextItemEncoder
@@ -141,13 +140,9 @@ class HLLM(SequenceRecommender):
         rows = np.flatnonzero(self._describable(items) & is_new)
         texts = [items.item_texts[row] for row in rows.tolist()]
         vectors = item_vectors(encoder, texts, run.progress)
-        ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
-        extended = replace(self)
-        extended.__dict__ |= self.state()
-        extended.items_ = Vocabulary.of_items(ids)
-        extended.vectors_ = np.empty((len(ids), self.vectors_.shape[1]), dtype=np.float32)
-        extended.vectors_[extended.items_.rows(ids)] = np.concatenate([self.vectors_, vectors])
-        return extended
+        extended, order = self.items_.with_items(items.catalogue.ids[rows].tolist())
+        all_vectors = np.concatenate([self.vectors_, vectors])[order]
+        return self._with_state(items_=extended, vectors_=all_vectors)
 
 
 def _number_same_texts(vectors: np.ndarray) -> np.ndarray:

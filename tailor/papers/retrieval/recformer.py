@@ -411,7 +411,7 @@ class RecFormer(SequenceRecommender):
         self._ready()
         weights = rename(self.item_weights_, self._make_text_encoder())
         prefixed = {f"text_encoder.{name}": array for name, array in weights.items()}
-        return self._with(net_weights_=self.net_weights_ | prefixed)
+        return self._with_state(net_weights_=self.net_weights_ | prefixed)
 
     def with_items(self, items: Dataset) -> Self:
         """Return a copy that can recommend the items of another data set too.
@@ -430,25 +430,19 @@ class RecFormer(SequenceRecommender):
             ],
             dtype=np.int64,
         )
-        ids = [*self.items_.ids.tolist(), *items.catalogue.ids[rows].tolist()]
-        extended = self._with(items_=Vocabulary.of_items(ids))
+        new_ids = items.catalogue.ids[rows].tolist()
+        catalogue, order = self.items_.with_items(new_ids)
+        extended = self._with_state(items_=catalogue)
         new_sentences = sentences([item_words[row] for row in rows.tolist()], self.words_)
-        order = np.argsort(extended.items_.rows(ids))
         extended._set_sentences(self._sentences.beside(new_sentences).take(order))
         text_encoder = self._make_text_encoder()
         load_weights(text_encoder, self.item_weights_)
-        new_items = _single_items(extended.items_.rows(ids[len(self.items_) :]))
+        new_items = _single_items(catalogue.rows(new_ids))
         with torch.inference_mode():
             vectors = normalize(extended._encode(text_encoder.eval(), new_items), dim=-1)
         all_vectors = np.concatenate([self.net_weights_["item_vectors"], vectors.numpy()])
         extended.net_weights_ = self.net_weights_ | {"item_vectors": all_vectors[order]}
         return extended
-
-    def _with(self, **learned: Any) -> Self:
-        """Return a copy with some of the learned state replaced."""
-        copy = replace(self)
-        copy.__dict__ |= self.state() | learned
-        return copy
 
 
 def _newest_first(batch: Windows) -> Ragged:
