@@ -303,6 +303,10 @@ class Fuse(Recommender):
 
     def _explained_shares(self, queries: Queries, rankings: Sequence[Ranking]) -> list[np.ndarray]:
         """Return each part's shares, of items beyond `depth` too."""
+        parts, weights = self._voters()
+        names = part_names(parts)
+        if all(_has_votes(ranking, names) for ranking in rankings):
+            return [_shares_of_votes(ranking, names, weights) for ranking in rankings]
         shares = self._shares(queries, rankings, None)
         if not any(_is_unnamed(of_ranking).any() for of_ranking in shares):
             return shares
@@ -333,6 +337,24 @@ class Fuse(Recommender):
             total = points.sum(axis=0)
             shares.append(points / np.maximum(total, MIN_TOTAL))
         return shares
+
+
+def _has_votes(ranking: Ranking, names: Sequence[str]) -> bool:
+    """Return whether a ranking brings the parts' votes, as lists of a `Fuse` do."""
+    if not all(name in ranking.columns for name in names):
+        return False
+    votes = np.array([ranking.columns[name] for name in names])  # P, K
+    return not np.isnan(votes).all(axis=0).any()
+
+
+def _shares_of_votes(
+    ranking: Ranking, names: Sequence[str], weights: Sequence[float]
+) -> np.ndarray:
+    """Return each part's share (P, K) of the scores of a ranking that brings the votes."""
+    votes = np.array([ranking.columns[name] for name in names], dtype=np.float64)
+    points = np.nan_to_num(votes) * np.array(weights)[:, None]
+    shares: np.ndarray = points / np.maximum(points.sum(axis=0), MIN_TOTAL)
+    return shares
 
 
 def _score_votes(rows: np.ndarray, scores: np.ndarray) -> np.ndarray:
