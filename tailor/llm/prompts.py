@@ -6,6 +6,7 @@ The budget shortens foreign texts and never the instruction.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tailor.data.nouns import Profile
 from tailor.errors import ModelError, nearest
@@ -71,20 +72,27 @@ class Template:
         self,
         budget: int,
         tokens: Callable[[str], int] = estimated_tokens,
-        **slots: str | Sequence[str],
+        after: Mapping[str, Sequence[str]] | None = None,
+        **slots: "str | Fenced | Sequence[str | Fenced]",
     ) -> Prompt:
         """Return the prompt with its slots filled, of at most `budget` tokens.
 
-        `tokens` counts them. Raises ModelError for slots that are missing or unknown, and where the
-        template alone is too long.
+        `tokens` counts them. `after` has trusted words of our own behind each text of a listed
+        slot, such as a score. A text that is fenced already is taken as it is. Raises ModelError
+        for slots that are missing or unknown, and where the template alone is too long.
         """
         self._check(slots)
         trusted = {name: str(slots[name]) for name in self.trusted}
-        pieces = {name: fenced(str(slots[name])) for name in self.foreign}
+        trusted |= {
+            f"{name}[{number}]": words
+            for name, lines in (after or {}).items()
+            for number, words in enumerate(lines, start=1)
+        }
+        pieces = {name: _piece(slots[name]) for name in self.foreign}
         pieces |= {
-            f"{name}[{number}]": fenced(text)
+            f"{name}[{number}]": _piece(text)
             for name in self.listed
-            for number, text in enumerate(slots[name], start=1)
+            for number, text in enumerate(slots[name], start=1)  # type: ignore[arg-type]
         }
         texts = self._shortened(trusted, pieces, budget, tokens)
         prompt = self._join(trusted, texts)
@@ -95,7 +103,7 @@ class Template:
             {name: piece.removed for name, piece in pieces.items() if piece.removed},
         )
 
-    def _check(self, values: Mapping[str, str | Sequence[str]]) -> None:
+    def _check(self, values: Mapping[str, Any]) -> None:
         names = {*self.trusted, *self.foreign, *self.listed}
         for name in names - set(values):
             raise ModelError(f"slot {name} is not given")
@@ -143,10 +151,18 @@ class Template:
                 return trusted[name]
             if name not in self.listed:
                 return texts[name]
-            items = [text for key, text in texts.items() if key.startswith(f"{name}[")]
-            return "\n".join(f"[{number}] {text}" for number, text in enumerate(items, start=1))
+            lines = [
+                f"{key.removeprefix(name)} {text}{trusted.get(key, '')}"
+                for key, text in texts.items()
+                if key.startswith(f"{name}[")
+            ]
+            return "\n".join(lines)
 
         return SLOT.sub(fill, self.text)
+
+
+def _piece(text: Any) -> Fenced:
+    return text if isinstance(text, Fenced) else fenced(str(text))
 
 
 def _fit(pieces: Mapping[str, Fenced], room: int, tokens: Callable[[str], int]) -> dict[str, str]:

@@ -14,10 +14,12 @@ import numpy as np
 from tailor.errors import ModelError, nearest
 from tailor.llm.chat import check_request, check_texts
 from tailor.llm.fencing import INVISIBLE
+from tailor.llm.grammars import GRAMMARS, HIGHEST_GRADE, Grammar
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
 
 LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+GRADE_LABEL = re.compile(r'\{"grade": (\d+)\}')
 CHINESE_DIGITS = "一二三四五六七八九十"
 FULL_WIDTH = 0xFEE0  # distance of a full-width digit from the plain one
 CHARACTERS_PER_TOKEN = 3
@@ -57,8 +59,8 @@ MALFORMED: dict[str, Callable[[list[int]], str]] = {
 class ScriptedModel(LanguageModel):
     """Orders the lines "[n] text" of a prompt by their worth, with chosen faults.
 
-    Without settings but `knows` it is perfect: it answers the best order as a JSON list, or yes or
-    no where the prompt has no lines. Its log-probs of labels ("3", "[3]", "yes", "no") fit its
+    Without settings but `knows` it is perfect: it answers in the grammar that the schema names,
+    else the best order as a JSON list, or yes or no where the prompt has no lines. Its log-probs of labels ("3", "[3]", "yes", "no") fit its
     orders. All its randomness depends on the prompt and the seed alone.
     """
 
@@ -110,13 +112,16 @@ class ScriptedModel(LanguageModel):
         images: Sequence[bytes] = (),
     ) -> list[Completion]:
         check_request(prompts, max_tokens, temperature, n)
-        return [self._complete_one(prompt, max_tokens, n, seed) for prompt in prompts]
+        grammar = GRAMMARS.get(str((schema or {}).get("title")))
+        return [self._complete_one(prompt, max_tokens, n, seed, grammar) for prompt in prompts]
 
-    def _complete_one(self, prompt: str, max_tokens: int, n: int, seed: int) -> Completion:
+    def _complete_one(
+        self, prompt: str, max_tokens: int, n: int, seed: int, grammar: Grammar | None
+    ) -> Completion:
         time.sleep(self.slow_ms / 1000)
         if self._rng(prompt, seed, "failing").random() < self.failing:
             return Completion((), error="scripted failure")
-        answers = [self._answer(prompt, seed + i) for i in range(n)]
+        answers = [self._answer(prompt, seed + i, grammar) for i in range(n)]
         texts = tuple(answer[: CHARACTERS_PER_TOKEN * max_tokens] for answer in answers)
         finish = tuple(
             "stop" if text == answer else "length"
@@ -125,14 +130,16 @@ class ScriptedModel(LanguageModel):
         tokens_out = sum(map(estimated_tokens, texts))
         return Completion(texts, estimated_tokens(prompt), tokens_out, finish)
 
-    def _answer(self, prompt: str, seed: int) -> str:
+    def _answer(self, prompt: str, seed: int, grammar: Grammar | None = None) -> str:
         if self.reply is not None:
             return self.reply
         worths = self._line_worths(prompt, seed)
         if not len(worths):
             return "yes" if self._worth(prompt) > 0.5 else "no"
         order = (np.argsort(-worths, kind="stable") + 1).tolist()
-        return MALFORMED[self.malformed](order) if self.malformed else json.dumps(order)
+        if self.malformed:
+            return MALFORMED[self.malformed](order)
+        return json.dumps(order) if grammar is None else grammar.write(worths)
 
     def _line_worths(self, prompt: str, seed: int) -> np.ndarray:
         """Return the (n,) worth of each line of the prompt, errors included."""
@@ -173,9 +180,13 @@ class ScriptedModel(LanguageModel):
             logit = LOGIT_SCALE * (self._worth(prompt) - 0.5) * sign
             return -float(np.logaddexp(0, -logit))
         worths = self._line_worths(prompt, 0)
+        grade = GRADE_LABEL.fullmatch(label)
+        if grade and len(worths):
+            distance = int(grade[1]) / HIGHEST_GRADE - float(np.clip(worths[0], 0, 1))
+            return -LOGIT_SCALE * abs(distance)
         if label.isascii() and label.isdigit() and 1 <= int(label) <= len(worths):
             return float(worths[int(label) - 1] - np.logaddexp.reduce(worths))
-        return UNLIKELY - estimated_tokens(answer)
+        return UNLIKELY - estimated_tokens(answer) + self._worth(prompt)
 
 
 def _holds_any(text: str, orders: Sequence[str]) -> bool:

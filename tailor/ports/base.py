@@ -79,6 +79,15 @@ class LanguageModel(Port):
         Raises ModelError where "score" is no capability.
         """
 
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) float64 log-probabilities of each label as the answer to each prompt.
+
+        Raises ModelError where "score" is no capability.
+        """
+        pairs = [(prompt, label) for prompt in prompts for label in labels]
+        scores = self.score([prompt for prompt, _ in pairs], [label for _, label in pairs])
+        return scores.reshape(len(prompts), len(labels))
+
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
         """Return a subset of "score", "schema", "images", "seed"."""

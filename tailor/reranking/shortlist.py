@@ -1,0 +1,168 @@
+"""Shortlists: the few documents of one request that are ordered, and the result of ordering them.
+
+Documents are known by their place in the first-stage list, from 0, never by their text: two
+documents with the same words stay two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tailor.data.nouns import Profile, Query
+from tailor.errors import DataError
+from tailor.llm.metered import Spent
+from tailor.llm.parsing import Status
+
+MIN_SPREAD = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Shortlist:
+    """The n documents of one request in first-stage order, with what may stand in a prompt."""
+
+    query: Query
+    texts: tuple[str, ...]
+    """(n,) texts of the documents."""
+    prior: np.ndarray
+    """(n,) first-stage scores, higher is better."""
+    titles: tuple[str, ...] = ()
+    """(n,) short names of the documents; () where they have none."""
+    request: str = ""
+    """What is asked for: the query's text, or words that stand in for it."""
+    profile: Profile | None = None
+    """Description of the user."""
+    history: tuple[str, ...] = ()
+    """Titles of the user's latest items, oldest first."""
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if len(self.prior) != n or (self.titles and len(self.titles) != n):
+            raise DataError(
+                f"{n} documents with {len(self.prior)} first-stage scores and {len(self.titles)}"
+                " titles: give one each"
+            )
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @classmethod
+    def of_texts(cls, request: str, texts: Sequence[str]) -> "Shortlist":
+        """Return a shortlist of plain documents, in the order in which they are given."""
+        prior = -np.arange(len(texts), dtype=np.float64)
+        return cls(Query(text=request), tuple(texts), prior, request=request)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one call of `rerank`; None: no limit."""
+
+    calls: int | None = None
+    """Prompts that may be sent."""
+    usd: float | None = None
+    """Money that all calls may cost."""
+    seconds: float | None = None
+    """Seconds after which nothing more is asked, and what stands is answered."""
+
+    def __post_init__(self) -> None:
+        for name in ("calls", "usd", "seconds"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise DataError(f"Limits.{name} is {value}: it must be at least 0, or None")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """One prompt that was sent, and its answer."""
+
+    places: tuple[int, ...]
+    """Documents shown, in the order shown."""
+    prompt: str
+    answer: str
+    """The model's words; the error where there was no answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reranked:
+    """The order of one shortlist: always a permutation of its places."""
+
+    order: np.ndarray
+    """(n,) places of the documents, best first."""
+    scores: np.ndarray
+    """(n,) by place, higher is better; finite, and falling along `order`."""
+    score_kind: str
+    """Meaning of the scores: "grade", "probability", "rank", ..."""
+    statuses: tuple[Status, ...]
+    """By place: ranked, repaired, or fallback to the first-stage place."""
+    details: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    """Place -> name (probability, agreement, contribution, evidence, reason, flagged, truncated)."""
+    spent: Spent = field(default_factory=Spent)
+    """Calls, tokens and money of this shortlist's share."""
+    notes: tuple[str, ...] = ()
+    """What could not be done."""
+    trace: tuple[Exchange, ...] = ()
+    """Prompts and answers, where they were asked for."""
+
+
+def ordered(
+    shortlist: Shortlist,
+    scores: np.ndarray,
+    statuses: Sequence[Status],
+    score_kind: str,
+    prior_weight: float = 0.0,
+    **more: Any,
+) -> Reranked:
+    """Return the permutation that scores (n,) give.
+
+    A document without a score (NaN) keeps its first-stage place. With a `prior_weight` above 0,
+    scores are blended with the first stage's first, and a document without a score has its
+    first-stage score alone.
+    """
+    n = len(shortlist)
+    if prior_weight:
+        scores = blended(scores, shortlist.prior, prior_weight)
+        score_kind = f"{score_kind} with first stage"
+    is_scored = ~np.isnan(scores)
+    order = np.arange(n)
+    scored = np.flatnonzero(is_scored)
+    order[scored] = scored[np.argsort(-scores[scored], kind="stable")]
+    return Reranked(order, _falling(scores, order), score_kind, tuple(statuses), **more)
+
+
+def blended(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
+    """Return (1 - weight) times the scores plus `weight` times the prior, in deviations of each.
+
+    A document without a score (NaN) has its prior in place of it.
+    """
+    prior_z = deviations(prior)
+    return (1 - weight) * np.where(np.isnan(scores), prior_z, deviations(scores)) + weight * prior_z
+
+
+def deviations(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) scores in standard deviations from their mean, over those that are finite."""
+    is_finite = np.isfinite(scores)
+    known = scores[is_finite]
+    spread = known.std() if len(known) else 0.0
+    mean = known.mean() if len(known) else 0.0
+    out = np.full(len(scores), np.nan)
+    out[is_finite] = (known - mean) / spread if spread > MIN_SPREAD else 0.0
+    return out
+
+
+def _falling(scores: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return finite scores that never rise along `order`.
+
+    A document that kept its place has the score of the one before it, or of the next one with a
+    score where it stands first.
+    """
+    along = scores[order]
+    known = along[~np.isnan(along)]
+    last = known[0] if len(known) else 0.0
+    for position, score in enumerate(along):
+        if np.isnan(score) or score > last:
+            along[position] = last
+        last = along[position]
+    falling = np.empty(len(scores))
+    falling[order] = along
+    return falling
