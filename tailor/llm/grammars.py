@@ -28,9 +28,14 @@ TOKENS_PER_NUMBER = 4
 TOKENS_AROUND = 16  # of brackets and names
 
 
+def statuses(status: Status, n: int) -> tuple[Status, ...]:
+    """Return one status for each of n documents."""
+    return (status,) * n
+
+
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """What an answer says of the n documents that were shown."""
+    """Scores and words that an answer gives to the n documents of a prompt."""
 
     scores: np.ndarray
     """(n,) higher is better; NaN: nothing is said."""
@@ -42,11 +47,11 @@ class Reading:
     @classmethod
     def unread(cls, n: int) -> "Reading":
         """Return a reading that says nothing."""
-        return cls(np.full(n, np.nan), ("fallback",) * n)
+        return cls(np.full(n, np.nan), statuses("fallback", n))
 
     @property
     def is_unread(self) -> bool:
-        """Whether nothing could be read of any document."""
+        """True if nothing could be read of any document."""
         return bool(np.isnan(self.scores).all())
 
 
@@ -122,7 +127,7 @@ class OrderGrammar(Grammar):
         scores = np.empty(n)
         scores[list(order.places)] = -np.arange(n)
         by_place = dict(zip(order.places, order.statuses, strict=True))
-        return Reading(scores, tuple(by_place[place] for place in range(n)))
+        return Reading(scores, tuple(by_place[doc] for doc in range(n)))
 
     def write(self, worths: np.ndarray) -> str:
         return json.dumps({"order": (np.argsort(-worths, kind="stable") + 1).tolist()})
@@ -152,7 +157,7 @@ class BestGrammar(Grammar):
         scores = np.zeros(n)
         scores[order.places[0]] = 1
         status: Status = "ranked" if value is not None else "repaired"
-        return Reading(scores, (status,) * n)
+        return Reading(scores, statuses(status, n))
 
     def write(self, worths: np.ndarray) -> str:
         return json.dumps({"best": int(np.argmax(worths)) + 1})
@@ -229,7 +234,7 @@ class GradeGrammar(Grammar):
         if grade is None:
             return Reading.unread(n)
         status: Status = "ranked" if read_json(answer) is not None else "repaired"
-        return Reading(np.full(n, grade), (status,) * n)
+        return Reading(np.full(n, grade), statuses(status, n))
 
     def write(self, worths: np.ndarray) -> str:
         grade = int(np.clip(np.rint(HIGHEST_GRADE * worths.max(initial=0)), 0, HIGHEST_GRADE))
@@ -247,7 +252,7 @@ class GradeGrammar(Grammar):
 
 
 class YesNoGrammar(Grammar):
-    """Whether one document answers the request."""
+    """Yes or no: does one document answer the request."""
 
     name = "yes_no"
     is_absolute = True
@@ -261,11 +266,11 @@ class YesNoGrammar(Grammar):
 
     def read(self, answer: str, n: int, names: Sequence[str] = ()) -> Reading:
         value = read_json(answer)
-        said = str(value.get("answer", "")) if isinstance(value, dict) else answer
-        choice = read_choice(said, ("yes", "no"))
+        reply = str(value.get("answer", "")) if isinstance(value, dict) else answer
+        choice = read_choice(reply, ("yes", "no"))
         if choice is None:
             return Reading.unread(n)
-        return Reading(np.full(n, 1.0 - choice), ("ranked",) * n)
+        return Reading(np.full(n, 1.0 - choice), statuses("ranked", n))
 
     def write(self, worths: np.ndarray) -> str:
         return json.dumps({"answer": "yes" if worths.max(initial=0) > 0.5 else "no"})
@@ -281,7 +286,7 @@ class YesNoGrammar(Grammar):
 
 
 class VerdictGrammar(YesNoGrammar):
-    """Whether one document answers the request, and with which of its words."""
+    """Yes or no for one document, and after yes the words of it that show it."""
 
     name = "verdict"
 

@@ -91,19 +91,20 @@ class Reranker(Recommender):
         order = np.full((len(lists), width), -1)
         scores = np.full((len(lists), width), -np.inf, np.float32)
         for i, result in enumerate(results):
-            places, values = self._whole_order(result, int(lists.lengths[i]))
-            best = places[:width]
+            docs, values = self._whole_order(result, int(lists.lengths[i]))
+            best = docs[:width]
             order[i, : len(best)] = best
             scores[i, : len(best)] = values[: len(best)]
-        return self._answer(lists, order, scores, results)
+        return self._answer(lists, order, scores, results, k)
 
     def shortlists(self, queries: Queries, lists: Rankings) -> list[Shortlist]:
         """Return the first `depth` candidates of every list as shortlists."""
-        known = queries.reindexed(self.items_)
+        in_catalogue = queries.reindexed(self.items_)
         shortlists = []
         for i, length in enumerate(lists.lengths.tolist()):
             n = min(length, self.depth)
-            history = known.histories[i][-self.history_length :] if self.history_length else []
+            events: np.ndarray = in_catalogue.histories[i]
+            history = events[max(len(events) - self.history_length, 0) :]
             titles = tuple(self.titles_[row] or self.texts_[row] for row in history)
             ids = lists.catalogue.named(lists.rows[i, :n])
             rows = self.items_.rows(ids).tolist()
@@ -128,7 +129,12 @@ class Reranker(Recommender):
         return np.r_[result.order, beyond], np.r_[scores, last - 1 - np.arange(len(beyond))]
 
     def _answer(
-        self, lists: Rankings, order: np.ndarray, scores: np.ndarray, results: Sequence[Reranked]
+        self,
+        lists: Rankings,
+        order: np.ndarray,
+        scores: np.ndarray,
+        results: Sequence[Reranked],
+        k: int,
     ) -> Rankings:
         """Return the lists in their new order, with details and notes."""
         width = lists.rows.shape[1]
@@ -137,6 +143,9 @@ class Reranker(Recommender):
             details[name] = column
         kinds = {result.score_kind for result in results}
         notes = {i: result.notes for i, result in enumerate(results) if result.notes}
+        for i in np.flatnonzero(lists.lengths < k).tolist():
+            short = f"{self.name}: {lists.lengths[i]} of {k} items are candidates"
+            notes[i] = (*notes.get(i, ()), short)
         first_stage = {**lists.columns, "first stage": lists.scores.astype(np.float32)}
         moved = replace(lists, details=details, columns=first_stage).reordered(order)
         kind = kinds.pop() if len(kinds) == 1 else "score"
@@ -161,12 +170,12 @@ def _detail_columns(results: Sequence[Reranked], width: int) -> dict[str, np.nda
         for name in ("status", "prior_rank", *sorted(names))
     }
     for i, result in enumerate(results):
-        for place, status in enumerate(result.statuses):
-            columns["status"][i, place] = status
-            columns["prior_rank"][i, place] = place + 1
-        for place, of_place in result.details.items():
+        for doc, status in enumerate(result.statuses):
+            columns["status"][i, doc] = status
+            columns["prior_rank"][i, doc] = doc + 1
+        for doc, of_place in result.details.items():
             for name, value in of_place.items():
-                columns[name][i, place] = value
+                columns[name][i, doc] = value
     return columns
 
 

@@ -18,7 +18,7 @@ SLICE = 64  # groups asked between two looks at the clock
 
 @dataclass(eq=False)
 class Outcome:
-    """What came of a plan."""
+    """The scores that a plan ended with, and what it took."""
 
     scores: np.ndarray
     """(n,) of the documents; NaN: nothing could be read of it."""
@@ -84,10 +84,10 @@ class _Runner:
         """Keep a reading, and what it says of its documents."""
         self.known[group] = reading
         self.outcome.fallbacks += reading.is_unread
-        for position, place in enumerate(group):
-            self.outcome.statuses[place] = reading.statuses[position]
+        for position, doc in enumerate(group):
+            self.outcome.statuses[doc] = reading.statuses[position]
             if position in reading.words:
-                self.outcome.words[place] = dict(reading.words[position])
+                self.outcome.words[doc] = dict(reading.words[position])
 
     def advance(self) -> None:
         """Send the plan what it waits for."""
@@ -143,7 +143,8 @@ def _ask_halves(
         outcomes[number].halved += 1
     of_halves = _ask_in_slices(halves, ask, outcomes, until_s)
     for position, i in enumerate(unread):
-        joined[i] = _together(*of_halves[2 * position : 2 * position + 2], is_absolute)
+        first, second = of_halves[2 * position : 2 * position + 2]
+        joined[i] = _together(first, second, is_absolute)
     return joined
 
 

@@ -76,7 +76,7 @@ class Limits:
 class Exchange:
     """One prompt that was sent, and its answer."""
 
-    places: tuple[int, ...]
+    docs: tuple[int, ...]
     """Documents shown, in the order shown."""
     prompt: str
     answer: str
@@ -96,7 +96,7 @@ class Reranked:
     statuses: tuple[Status, ...]
     """By place: ranked, repaired, or fallback to the first-stage place."""
     details: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
-    """Place -> name (probability, agreement, contribution, evidence, reason, flagged, truncated)."""
+    """Place -> name -> value: agreement, contribution, evidence, flagged, truncated, ..."""
     spent: Spent = field(default_factory=Spent)
     """Calls, tokens and money of this shortlist's share."""
     notes: tuple[str, ...] = ()
@@ -111,7 +111,7 @@ def ordered(
     statuses: Sequence[Status],
     score_kind: str,
     prior_weight: float = 0.0,
-    **more: Any,
+    **fields: Any,
 ) -> Reranked:
     """Return the permutation that scores (n,) give.
 
@@ -127,7 +127,7 @@ def ordered(
     order = np.arange(n)
     scored = np.flatnonzero(is_scored)
     order[scored] = scored[np.argsort(-scores[scored], kind="stable")]
-    return Reranked(order, _falling(scores, order), score_kind, tuple(statuses), **more)
+    return Reranked(order, _falling(scores, order), score_kind, tuple(statuses), **fields)
 
 
 def blended(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
@@ -142,11 +142,11 @@ def blended(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
 def deviations(scores: np.ndarray) -> np.ndarray:
     """Return (n,) scores in standard deviations from their mean, over those that are finite."""
     is_finite = np.isfinite(scores)
-    known = scores[is_finite]
-    spread = known.std() if len(known) else 0.0
-    mean = known.mean() if len(known) else 0.0
+    finite = scores[is_finite]
+    spread = finite.std() if len(finite) else 0.0
+    mean = finite.mean() if len(finite) else 0.0
     out = np.full(len(scores), np.nan)
-    out[is_finite] = (known - mean) / spread if spread > MIN_SPREAD else 0.0
+    out[is_finite] = (finite - mean) / spread if spread > MIN_SPREAD else 0.0
     return out
 
 
@@ -157,8 +157,8 @@ def _falling(scores: np.ndarray, order: np.ndarray) -> np.ndarray:
     score where it stands first.
     """
     along = scores[order]
-    known = along[~np.isnan(along)]
-    last = known[0] if len(known) else 0.0
+    finite = along[~np.isnan(along)]
+    last = finite[0] if len(finite) else 0.0
     for position, score in enumerate(along):
         if np.isnan(score) or score > last:
             along[position] = last

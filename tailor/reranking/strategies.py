@@ -25,15 +25,15 @@ T = TypeVar("T")
 Step = Generator[list[Group], list[np.ndarray], T]
 
 
-def settled(shown: Sequence[int], scores: np.ndarray) -> list[int]:
+def settled(group: Sequence[int], scores: np.ndarray) -> list[int]:
     """Return places best first; a place without a score (NaN) stays where it stood."""
     is_scored = ~np.isnan(scores)
     scored = np.flatnonzero(is_scored)
     best_first = scored[np.argsort(-scores[scored], kind="stable")]
-    settled_places = list(shown)
+    settled_docs = list(group)
     for position, source in zip(scored.tolist(), best_first.tolist(), strict=True):
-        settled_places[position] = shown[source]
-    return settled_places
+        settled_docs[position] = group[source]
+    return settled_docs
 
 
 def scores_of_order(order: Sequence[int]) -> np.ndarray:
@@ -45,7 +45,7 @@ def scores_of_order(order: Sequence[int]) -> np.ndarray:
 
 def pointwise(n: int) -> Plan:
     """Show every document alone: n calls."""
-    answers = yield [(place,) for place in range(n)]
+    answers = yield [(doc,) for doc in range(n)]
     return np.array([float(answer[0]) for answer in answers])
 
 
@@ -63,9 +63,9 @@ def windows(n: int, width: int = 20, step: int = 10, passes: int = 1) -> Plan:
     for _ in range(passes if n else 0):
         start = max(n - width, 0)
         while True:
-            shown = order[start : start + width]
-            (scores,) = yield [tuple(shown)]
-            order[start : start + width] = settled(shown, scores)
+            group = order[start : start + width]
+            (scores,) = yield [tuple(group)]
+            order[start : start + width] = settled(group, scores)
             if start == 0:
                 break
             start = max(start - step, 0)
@@ -77,10 +77,12 @@ def mean_scores(n: int, groups: Sequence[Group], answers: Sequence[np.ndarray]) 
     sums, counts = np.zeros(n), np.zeros(n)
     for group, scores in zip(groups, answers, strict=True):
         is_scored = ~np.isnan(scores)
-        places = np.array(group)[is_scored]
-        np.add.at(sums, places, scores[is_scored])
-        np.add.at(counts, places, 1)
-    return np.divide(sums, counts, out=np.full(n, np.nan), where=counts > 0)
+        docs = np.array(group)[is_scored]
+        np.add.at(sums, docs, scores[is_scored])
+        np.add.at(counts, docs, 1)
+    means = np.full(n, np.nan)
+    np.divide(sums, counts, out=means, where=counts > 0)
+    return means
 
 
 def groupwise(
@@ -101,7 +103,7 @@ def groupwise(
         order = rng.permutation(n).tolist()
         for start in range(0, n, size):
             group = order[start : start + size]
-            groups.append((*group, *(place for place in anchors if place not in group)))
+            groups.append((*group, *(doc for doc in anchors if doc not in group)))
     answers = yield groups
     return combine(n, groups, answers)
 
@@ -116,23 +118,23 @@ def tournament(n: int, size: int, keep: int, repeats: int, rng: np.random.Genera
         raise DataError(f"{keep} of {size} go on: at least 1, and fewer than a group has")
     points = np.zeros(n)
     survivors = [rng.permutation(n).tolist() for _ in range(repeats if n else 0)]
-    while any(len(places) > size for places in survivors):
-        groups = [_split(places, size) if len(places) > size else [] for places in survivors]
+    while any(len(docs) > size for docs in survivors):
+        groups = [_split(docs, size) if len(docs) > size else [] for docs in survivors]
         answers = iter((yield [tuple(group) for of_repeat in groups for group in of_repeat]))
         for repeat, of_repeat in enumerate(groups):
             if of_repeat:
                 best = [settled(group, next(answers))[:keep] for group in of_repeat]
-                survivors[repeat] = [place for group in best for place in group]
+                survivors[repeat] = [doc for group in best for doc in group]
                 points[survivors[repeat]] += 1
-    finals = yield [tuple(sorted(places)) for places in survivors]
-    for places, scores in zip(survivors, finals, strict=True):
-        ordered = settled(sorted(places), scores)
+    finals = yield [tuple(sorted(docs)) for docs in survivors]
+    for docs, scores in zip(survivors, finals, strict=True):
+        ordered = settled(sorted(docs), scores)
         points[ordered] += 1 - np.arange(len(ordered)) / len(ordered)
     return points
 
 
-def _split(places: Sequence[int], size: int) -> list[list[int]]:
-    return [list(places[start : start + size]) for start in range(0, len(places), size)]
+def _split(docs: Sequence[int], size: int) -> list[list[int]]:
+    return [list(docs[start : start + size]) for start in range(0, len(docs), size)]
 
 
 def _share_won(answers: Sequence[np.ndarray]) -> float:
@@ -154,7 +156,7 @@ def all_pairs(n: int) -> Plan:
     contradict each other counts half.
     """
     pairs = list(combinations(range(n), 2))
-    answers = yield [shown for a, b in pairs for shown in ((a, b), (b, a))]
+    answers = yield [group for a, b in pairs for group in ((a, b), (b, a))]
     wins = np.zeros(n)
     for i, (a, b) in enumerate(pairs):
         share = _share_won(answers[2 * i : 2 * i + 2])
@@ -170,18 +172,18 @@ def _is_better(a: int, b: int) -> Step[bool]:
     return a < b if share == 0.5 else share > 0.5
 
 
-def _best_of(places: Sequence[int]) -> Step[int]:
+def _best_of(docs: Sequence[int]) -> Step[int]:
     """Show a set and return the best; what stood first is best where nothing is said."""
-    (scores,) = yield [tuple(places)]
-    return min(zip(np.where(np.isnan(scores), np.inf, -scores), places, strict=True))[1]
+    (scores,) = yield [tuple(docs)]
+    return min(zip(np.where(np.isnan(scores), np.inf, -scores), docs, strict=True))[1]
 
 
-def _best_of_pair(places: Sequence[int]) -> Step[int]:
+def _best_of_pair(docs: Sequence[int]) -> Step[int]:
     """Return the best of a parent and its children, compared pair by pair."""
-    best = places[0]
-    for place in places[1:]:
-        if (yield from _is_better(place, best)):
-            best = place
+    best = docs[0]
+    for doc in docs[1:]:
+        if (yield from _is_better(doc, best)):
+            best = doc
     return best
 
 
@@ -255,9 +257,9 @@ def set_bubble(n: int, k: int, size: int) -> Plan:
         stop = n
         while stop - i > 1:
             start = max(stop - size, i)
-            shown = order[start:stop]
-            best = yield from _best_of(shown)
-            order[start:stop] = [best, *(place for place in shown if place != best)]
+            group = order[start:stop]
+            best = yield from _best_of(group)
+            order[start:stop] = [best, *(doc for doc in group if doc != best)]
             stop = start + 1
     return scores_of_order(order)
 
@@ -280,4 +282,4 @@ def permuted(plan: Plan, order: Sequence[int]) -> Plan:
             scores = np.empty(len(order))
             scores[list(order)] = stop.value
             return scores
-        answers = yield [tuple(order[place] for place in group) for group in groups]
+        answers = yield [tuple(order[doc] for doc in group) for group in groups]

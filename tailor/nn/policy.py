@@ -1,0 +1,98 @@
+"""Learn by rewards and preferences: pure functions of log-probabilities.
+
+A policy answers from a closed set of labels, or with an order of documents. Where the set is closed
+the expected reward is exact, and no sampling is needed. Shapes: B requests, L labels, G drawn
+answers of one request, N documents, K places of an order.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SMALL = 1e-6
+
+
+def expected_reward(logits: Tensor, rewards: Tensor) -> Tensor:
+    """Return the mean over requests of the exact expected reward of a closed policy.
+
+    `logits` and `rewards` are (B, L). To learn, minimise minus this.
+    """
+    return (logits.softmax(dim=-1) * rewards).sum(dim=-1).mean()
+
+
+def divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of a closed policy from a reference, (B, L)."""
+    log_probs = logits.log_softmax(dim=-1)
+    difference = log_probs - reference.log_softmax(dim=-1)
+    return (log_probs.exp() * difference).sum(dim=-1).mean()
+
+
+def advantages(rewards: Tensor, scaled: bool = True) -> Tensor:
+    """Return rewards (..., G) of drawn answers less their group's mean (GRPO, 2024).
+
+    With `scaled` they are divided by the group's deviation; a group of equal rewards has zeros.
+    """
+    centred = rewards - rewards.mean(dim=-1, keepdim=True)
+    if not scaled:
+        return centred
+    spread = centred.pow(2).mean(dim=-1, keepdim=True).sqrt()
+    return torch.where(spread > SMALL, centred / (spread + SMALL), torch.zeros_like(centred))
+
+
+def clipped(log_probs: Tensor, old: Tensor, advantage: Tensor, epsilon: float = 0.2) -> Tensor:
+    """Return the loss of drawn answers whose probability ratio is clipped (PPO, 2017).
+
+    All three are of one shape; `old` are the log-probabilities under the policy that drew them.
+    """
+    ratio = (log_probs - old.detach()).exp()
+    bounded = ratio.clamp(1 - epsilon, 1 + epsilon)
+    return -torch.minimum(ratio * advantage, bounded * advantage).mean()
+
+
+def dpo(
+    chosen: Tensor,
+    rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    beta: float = 0.1,
+) -> Tensor:
+    """Return the loss of direct preference optimisation (Rafailov et al. 2023).
+
+    All are (B,) log-probabilities of whole answers.
+    """
+    margin = (chosen - reference_chosen) - (rejected - reference_rejected)
+    return -functional.logsigmoid(beta * margin).mean()
+
+
+def plackett_luce(scores: Tensor, orders: Tensor) -> Tensor:
+    """Return the log-probability (...,) of orders under Plackett-Luce.
+
+    `scores` (..., N) are log-worths, -inf for no document; `orders` (..., K) are the first K
+    documents, best first. What is not in an order stands behind it.
+    """
+    picked = scores.gather(-1, orders)
+    # the documents left at each place: all, less those before
+    is_taken = torch.zeros_like(scores, dtype=torch.bool)
+    total = torch.zeros_like(picked[..., 0])
+    for position in range(orders.shape[-1]):
+        left = scores.masked_fill(is_taken, -torch.inf)
+        total = total + picked[..., position] - left.logsumexp(dim=-1)
+        is_taken = is_taken.scatter(-1, orders[..., position : position + 1], True)
+    return total
+
+
+def draw_orders(scores: Tensor, draws: int, generator: torch.Generator) -> Tensor:
+    """Return (draws, ..., N) orders drawn from Plackett-Luce, best first (Gumbel's trick)."""
+    uniform = torch.rand((draws, *scores.shape), generator=generator).clamp_min(1e-20)
+    return (scores - (-uniform.log()).log()).argsort(dim=-1, descending=True)
+
+
+def ranknet(scores: Tensor, gains: Tensor) -> Tensor:
+    """Return the mean pairwise logistic loss (Burges et al. 2005) of lists (B, N).
+
+    Every pair with different gains counts once; a gain of NaN is no document.
+    """
+    difference = scores[..., :, None] - scores[..., None, :]
+    is_better = gains[..., :, None] > gains[..., None, :]
+    losses = functional.softplus(-difference)[is_better]
+    return losses.mean() if len(losses) else scores.sum() * 0

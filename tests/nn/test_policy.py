@@ -1,0 +1,96 @@
+"""Rewards and preferences: exact values, and what learning by them reaches."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tailor.nn import policy
+
+
+def test_the_expected_reward_is_the_sum_over_all_answers():
+    logits = torch.tensor([[0.0, math.log(3.0)], [2.0, 2.0]])
+    rewards = torch.tensor([[1.0, 0.0], [1.0, 3.0]])
+    assert float(policy.expected_reward(logits, rewards)) == pytest.approx((0.25 + 2.0) / 2)
+
+
+def test_learning_by_exact_rewards_finds_the_best_answer():
+    logits = torch.zeros(5, 4, requires_grad=True)
+    rewards = torch.rand(5, 4, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(100):
+        optimizer.zero_grad()
+        (-policy.expected_reward(logits, rewards)).backward()
+        optimizer.step()
+    assert logits.argmax(dim=1).tolist() == rewards.argmax(dim=1).tolist()
+
+
+def test_a_policy_diverges_from_itself_by_nothing():
+    logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    assert float(policy.divergence(logits, logits + 7)) == pytest.approx(0, abs=1e-6)
+    assert float(policy.divergence(logits, -logits)) > 0
+
+
+def test_advantages_are_deviations_within_a_group_and_nothing_where_all_are_equal():
+    rewards = torch.tensor([[1.0, 2.0, 3.0], [5.0, 5.0, 5.0]])
+    found = policy.advantages(rewards)
+    assert found[0].tolist() == pytest.approx([-1.2247, 0, 1.2247], abs=1e-3)
+    assert found[1].tolist() == [0, 0, 0]
+    assert policy.advantages(rewards, scaled=False)[0].tolist() == [-1, 0, 1]
+
+
+def test_a_ratio_is_clipped_on_the_side_where_it_gains():
+    old = torch.zeros(1)
+    far = torch.tensor([math.log(3.0)], requires_grad=True)
+    policy.clipped(far, old, torch.tensor([1.0])).backward()
+    assert float(far.grad) == 0, "beyond the bound nothing more is gained"
+    policy.clipped(far, old, torch.tensor([-1.0])).backward()
+    assert float(far.grad) == pytest.approx(3.0), "a loss counts in full"
+
+
+def test_preferences_are_measured_against_the_reference():
+    chosen, rejected = torch.tensor([-1.0]), torch.tensor([-2.0])
+    assert float(policy.dpo(chosen, rejected, chosen, rejected)) == pytest.approx(math.log(2))
+    better = policy.dpo(chosen + 1, rejected, chosen, rejected, beta=1.0)
+    assert float(better) == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
+
+
+def test_orders_of_plackett_luce_have_a_sum_of_one():
+    scores = torch.tensor([0.3, -1.0, 2.0, 0.0])
+    orders = torch.tensor(list(itertools.permutations(range(4))))
+    log_probs = policy.plackett_luce(scores.expand(24, 4), orders)
+    assert float(log_probs.exp().sum()) == pytest.approx(1)
+    firsts = torch.tensor(list(itertools.permutations(range(4), 2)))
+    partial = policy.plackett_luce(scores.expand(12, 4), firsts)
+    assert float(partial.exp().sum()) == pytest.approx(1)
+    assert float(partial[0]) == pytest.approx(
+        math.log(scores.softmax(0)[0]) + math.log(scores[1:].softmax(0)[0]), abs=1e-6
+    )
+
+
+def test_documents_that_are_absent_are_drawn_last_and_take_no_share():
+    scores = torch.tensor([0.5, -torch.inf, 0.1])
+    orders = policy.draw_orders(scores, 200, torch.Generator().manual_seed(0))
+    assert (orders[:, -1] == 1).all()
+    log_prob = policy.plackett_luce(scores, torch.tensor([0, 2]))
+    assert float(log_prob) == pytest.approx(math.log(scores.softmax(0)[0]), abs=1e-6)
+
+
+def test_drawn_orders_come_as_often_as_their_probability():
+    scores = torch.tensor([1.0, 0.0, -0.5])
+    orders = policy.draw_orders(scores, 20_000, torch.Generator().manual_seed(1)).numpy()
+    codes, counts = np.unique(orders @ [9, 3, 1], return_counts=True)
+    for code, count in zip(codes, counts, strict=True):
+        order = orders[(orders @ [9, 3, 1]) == code][0]
+        expected = float(policy.plackett_luce(scores, torch.tensor(order)).exp())
+        assert count / 20_000 == pytest.approx(expected, abs=0.015)
+
+
+def test_ranknet_counts_pairs_of_different_gains_once():
+    scores, gains = torch.tensor([[1.0, 0.0, 5.0]]), torch.tensor([[2.0, 1.0, torch.nan]])
+    assert float(policy.ranknet(scores, gains)) == pytest.approx(math.log(1 + math.exp(-1)))
+    flat = torch.zeros(1, 3, requires_grad=True)
+    policy.ranknet(flat, torch.ones(1, 3)).backward()
+    assert flat.grad.abs().sum() == 0
