@@ -4,13 +4,17 @@ They show nothing of the server's inside and nothing of any user's data.
 """
 
 import logging
+import re
 import traceback
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from tailor.errors import TailorError
 from tailor.store.encryption import KeysError
@@ -18,16 +22,29 @@ from tailor.store.engine import UNAVAILABLE
 from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
+MOST_PROBLEMS = 100  # fields that one answer names
+# an absolute path of two names or more, but no route; its last name is a group
+FOLDER = re.compile(r"(?<![\w.:/])/(?!v\d+/)(?:[^\s/\"'`:;,()]+/)+([^\s/\"'`:;,()]*)")
 UNFIT_S = 30  # which callers are told to wait for an operator
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
 TITLES = {
     400: "Bad request",
     401: "Who asks is not known",
     403: "Not allowed",
     404: "Not found",
+    405: "Another method",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     422: "A field is wrong",
     429: "Too many requests",
+    431: "Too large a head",
     500: "Broken",
     503: "Not now",
 }
@@ -122,16 +139,16 @@ def late_answer(request: Request, error: Exception) -> JSONResponse:
 
 def install(app: FastAPI) -> None:
     """Make every error leave the application as a problem."""
-    app.add_exception_handler(TimeoutError, late_answer)
-    app.add_exception_handler(ProblemError, _answer_problem)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _answer_invalid)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _answer_http)  # type: ignore[arg-type]
-    app.add_exception_handler(UnavailableError, _answer_unavailable)
-    for kind in UNAVAILABLE:
-        app.add_exception_handler(kind, _answer_unreadable)
-    app.add_exception_handler(KeysError, _answer_unfit_keys)
-    app.add_exception_handler(TailorError, _answer_refused)
-    app.add_exception_handler(Exception, _answer_broken)
+    for kind, answer in HANDLERS.items():
+        app.add_exception_handler(kind, answer)
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """Return the answer of an error that is raised outside of the framework."""
+    for kind in type(error).__mro__:
+        if kind in HANDLERS:
+            return HANDLERS[kind](request, error)
+    return _answer_broken(request, error)
 
 
 def _answer_problem(request: Request, error: ProblemError) -> JSONResponse:
@@ -144,15 +161,33 @@ def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResp
         return problem_answer(
             request, 422, "the body must be JSON, and say so: Content-Type: application/json"
         )
-    problems = field_problems([_in_body(part) for part in error.errors()])
+    errors = list(error.errors())
+    problems = field_problems([_in_body(part) for part in errors[:MOST_PROBLEMS]])
     detail = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems[:5])
     return problem_answer(request, 422, detail, problems)
 
 
-def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
+def _answer_http(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 405:
+        allowed = {"Allow": ", ".join(allowed_methods(request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allowed)
+        error = HTTPException(405, f"this address answers {allowed['Allow']}", allowed)
     response = problem_answer(request, error.status_code, str(error.detail))
     response.headers.update(error.headers or {})  # such as the methods that are allowed
     return response
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes that have the address of a request."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= set(getattr(route, "methods", None) or ())
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
 
 
 def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -178,7 +213,15 @@ def _answer_unfit_keys(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_refused(request: Request, error: Exception) -> JSONResponse:
-    return problem_answer(request, 422, str(error))
+    return problem_answer(request, 422, hide_folders(str(error)))
+
+
+def hide_folders(text: str) -> str:
+    """Return an error's text with the last name only of every absolute path of the server.
+
+    Routes stay, since they say what to ask.
+    """
+    return FOLDER.sub(lambda path: path[1], text)
 
 
 def _answer_broken(request: Request, error: Exception) -> JSONResponse:
@@ -187,9 +230,32 @@ def _answer_broken(request: Request, error: Exception) -> JSONResponse:
     extra = {
         "trace_id": getattr(request.state, "trace_id", ""),
         "error": type(error).__name__,
-        "at": [f"{frame.filename}:{frame.lineno}" for frame in frames],
+        "at": [f"{_within_package(frame.filename)}:{frame.lineno}" for frame in frames],
     }
     log.error("broken", extra=extra)
     return problem_answer(
         request, 500, "something broke that should not have; the log has it under the trace_id"
     )
+
+
+def _within_package(path: str) -> str:
+    """Return a source file without the folders that it is installed in."""
+    parts = Path(path).parts
+    for folder in ("site-packages", "tailor", "lib"):
+        if folder in parts:
+            start = len(parts) - 1 - parts[::-1].index(folder)
+            return "/".join(parts[start + (folder != "tailor") :])
+    return Path(path).name
+
+
+HANDLERS: dict[Any, Callable[[Request, Any], Response]] = {
+    TimeoutError: late_answer,
+    ProblemError: _answer_problem,
+    RequestValidationError: _answer_invalid,
+    HTTPException: _answer_http,
+    UnavailableError: _answer_unavailable,
+    **dict.fromkeys(UNAVAILABLE, _answer_unreadable),
+    KeysError: _answer_unfit_keys,
+    TailorError: _answer_refused,
+    Exception: _answer_broken,
+}
