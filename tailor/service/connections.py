@@ -20,7 +20,7 @@ SLICE_BYTES = 16 * 1024  # that the parser is fed at once
 FILES = 65_536  # open files that a worker asks the system for
 OTHER_FILES = 300  # open files that are no connections: the store, models, logs
 FEWEST_CONNECTIONS = 64
-FATAL = "the request is no HTTP: send it with an HTTP client"
+FATAL = "this is no HTTP, or a method that is not known"
 
 
 @dataclass(frozen=True)
