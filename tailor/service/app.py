@@ -54,7 +54,7 @@ def make_app(service: Service) -> FastAPI:
     )
     registry = CollectorRegistry()
     server, reader, writer, administrator = map(require_role, ROLES)
-    problems.install(app)
+    problems.install(app, service.settings.models)
     answer_routes = answers.routes(service, server)
     _add_routes(
         app,

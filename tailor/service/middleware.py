@@ -90,7 +90,7 @@ class RequestMiddleware:
 
     def _note(self, scope: Scope, status: int, took_s: float, is_logged: bool) -> None:
         """Count a request and log it: who asked which route, never for whom."""
-        route = getattr(scope.get("route"), "path", "none")
+        route = _route_name(scope)
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(took_s)
         if not is_logged:
@@ -107,6 +107,12 @@ class RequestMiddleware:
         if caller is not None:
             extra |= {"tenant": caller.tenant, "key": caller.name}
         log.info("request", extra=extra)
+
+
+def _route_name(scope: Scope) -> str:
+    """Return the path of the route as the API's description names it."""
+    route = scope.get("route")
+    return getattr(route, "path_format", None) or getattr(route, "path", "none")
 
 
 def _prepared(scope: Scope) -> Scope:

@@ -6,7 +6,8 @@ They show nothing of the server's inside and nothing of any user's data.
 import logging
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,10 @@ from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
 MOST_PROBLEMS = 100  # fields that one answer names
-# an absolute path of two names or more, but no route; its last name is a group
-FOLDER = re.compile(r"(?<![\w.:/])/(?!v\d+/)(?:[^\s/\"'`:;,()]+/)+([^\s/\"'`:;,()]*)")
+# an absolute path, but no route; its last name is a group
+NAME = r"[^\s/\"'`:;,()?]+"
+ROUTE = r"v\d+/|health\b|ready\b|metrics\b|openapi\.json"
+FOLDER = re.compile(rf"(?<![\w.:/<])/(?!{ROUTE})(?:{NAME}/)*({NAME})/?")
 UNFIT_S = 30  # which callers are told to wait for an operator
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -96,6 +99,8 @@ def problem_answer(
 ) -> JSONResponse:
     """Return the answer of an error."""
     trace_id = getattr(request.state, "trace_id", None)
+    roots = getattr(getattr(request.scope.get("app"), "state", None), "roots", ())
+    detail = hide_folders(detail, roots)
     headers = {}
     if retry_s:
         headers["Retry-After"] = str(retry_s)
@@ -137,8 +142,11 @@ def late_answer(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make every error leave the application as a problem."""
+def install(app: FastAPI, models: Path) -> None:
+    """Make every error leave the application as a problem; none names the folder `models`."""
+    # the longest first: the one may lie in the other
+    roots = {str(models), str(models.absolute()), str(models.resolve()), str(Path.cwd())}
+    app.state.roots = sorted((root for root in roots if root.startswith("/")), key=len)[::-1]
     for kind, answer in HANDLERS.items():
         app.add_exception_handler(kind, answer)
 
@@ -173,7 +181,10 @@ def _answer_http(request: Request, error: HTTPException) -> Response:
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=allowed)
         error = HTTPException(405, f"this address answers {allowed['Allow']}", allowed)
-    response = problem_answer(request, error.status_code, str(error.detail))
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "no route has this address; a slash within an id or a name is sent as %2F"
+    response = problem_answer(request, error.status_code, detail)
     response.headers.update(error.headers or {})  # such as the methods that are allowed
     return response
 
@@ -213,14 +224,17 @@ def _answer_unfit_keys(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_refused(request: Request, error: Exception) -> JSONResponse:
-    return problem_answer(request, 422, hide_folders(str(error)))
+    return problem_answer(request, 422, str(error))
 
 
-def hide_folders(text: str) -> str:
+def hide_folders(text: str, roots: Iterable[str] = ()) -> str:
     """Return an error's text with the last name only of every absolute path of the server.
 
-    Routes stay, since they say what to ask.
+    Of a path within one of `roots`, which may hold blanks, all that follows the root stays. Routes
+    stay, since they say what to ask.
     """
+    for root in roots:
+        text = text.replace(f"{root}/", "").replace(root, "models")
     return FOLDER.sub(lambda path: path[1], text)
 
 
