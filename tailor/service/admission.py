@@ -35,7 +35,7 @@ class Admission:
         """
         key = key_of(scope)
         if not key:
-            self._count_keyless(scope)
+            self.count_keyless(scope)
             raise ProblemError(
                 401,
                 'an API key is needed: send the header "Authorization: Bearer KEY" (`tailor keys'
@@ -74,7 +74,8 @@ class Admission:
             raise ProblemError(401, "this API key is unknown or revoked")
         return caller
 
-    def _count_keyless(self, scope: Scope) -> None:
+    def count_keyless(self, scope: Scope) -> None:
+        """Count a request without a key. Raises ProblemError past the limit of its address."""
         wait_s = self.keyless.take(address_of(scope))
         if wait_s:
             self.keyless_log.note()

@@ -8,7 +8,8 @@ import json
 import re
 from typing import Any
 
-SMALL_BYTES = 64 * 1024  # a body that costs nobody a wait
+QUICK_BYTES = 16 * 1024  # of a body that is parsed at once: many small values take 5 ms
+SMALL_BYTES = 64 * 1024  # of a refused body that is thrown away, so that its connection goes on
 MOST_BYTES = 128 * 2**20  # of all bodies that a worker holds at once
 BLANKS = re.compile(r"[ \t\n\r]*")
 

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailor.service.bodies import SMALL_BYTES
+from tailor.service.bodies import QUICK_BYTES
 from tailor.service.problems import late_answer, problem_answer
 from tailor.service.routing import check_role
 
@@ -63,7 +63,7 @@ class FastPath:
     async def _quick_response(self, request: Request, body: bytes) -> Response | None:
         """Return the answer, None where the framework's route must give it."""
         is_json = request.headers.get("content-type", "").startswith("application/json")
-        if not is_json or len(body) > SMALL_BYTES:
+        if not is_json or len(body) > QUICK_BYTES:
             return None
         try:
             question = self.schema.model_validate_json(body)

@@ -18,7 +18,7 @@ from tailor.service.admission import Admission, UnloggedError
 from tailor.service.bodies import SMALL_BYTES, BodyMemory
 from tailor.service.limits import HoldLog
 from tailor.service.problems import SECURITY_HEADERS, ProblemError, answer_error
-from tailor.service.routing import PUBLIC, routed_path
+from tailor.service.routing import PROBED, PUBLIC, routed_path
 from tailor.store.writer import RETRY_S
 
 log = logging.getLogger("tailor.access")
@@ -84,6 +84,8 @@ class RequestMiddleware:
         """
         if scope["path"] not in PUBLIC:
             scope["state"]["caller"] = await self.admission.caller(scope)
+        elif scope["path"] not in PROBED:
+            self.admission.count_keyless(scope)
         scope["path"] = routed_path(scope)
         if body.declared_bytes > self.body_bytes:
             raise TooLargeError(self.body_bytes)

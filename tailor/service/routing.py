@@ -21,18 +21,20 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Scope
 
 from tailor.data.ids import CONTROL
-from tailor.service.bodies import SMALL_BYTES, parse_in_steps
+from tailor.service.bodies import QUICK_BYTES, parse_in_steps
 from tailor.service.problems import ProblemError
 from tailor.store.keys import Caller
 from tailor.store.writer import RETRY_S
 
 T = TypeVar("T")
 SLASH = "\x1f"  # stands for an encoded slash in a routed path: no address may hold it
-PUBLIC = frozenset(["/health", "/ready", "/metrics", "/openapi.json"])  # ask for no key
+PROBED = frozenset(["/health", "/ready"])  # ask for no key, and are asked by proxies all the time
+PUBLIC = PROBED | {"/metrics", "/openapi.json"}  # ask for no key
 WRITERS, PROBES, BODIES = "writers", "probes", "bodies"
 KNOWN_KEYS, NEW_KEYS = "known keys", "new keys"
 # threads of each pool. Routes that only read have the framework's own
-POOLS = {WRITERS: 40, PROBES: 2, BODIES: 1, KNOWN_KEYS: 4, NEW_KEYS: 2}
+POOLS = {WRITERS: 40, PROBES: 2, BODIES: 4, KNOWN_KEYS: 4, NEW_KEYS: 2}
+MOST_ERRORS = 10_000  # of a body; naming more would take seconds
 MOST_WAITING = 400  # calls that wait for a thread of a pool; more are refused
 FORBIDDEN = re.compile(CONTROL)
 _limiters: RunVar[dict[str, CapacityLimiter]] = RunVar("tailor_pools")
@@ -206,7 +208,7 @@ async def _read_large_body(request: Request, schema: type[BaseModel] | None) -> 
     except ClientDisconnect:
         raise HTTPException(400, "the body ended before its end") from None
     is_json = request.headers.get("content-type", "").startswith("application/json")
-    if len(body) > SMALL_BYTES and is_json:
+    if len(body) > QUICK_BYTES and is_json:
         # the framework takes it from here, where an earlier call of `json` left it
         request._json = await in_pool(BODIES, _parse, body, schema)  # type: ignore[attr-defined]
 
@@ -225,6 +227,10 @@ def _parse(body: bytes, schema: type[BaseModel] | None) -> Any:
     try:
         return schema.model_validate(value)
     except ValidationError as error:
+        if error.error_count() > MOST_ERRORS:
+            raise ProblemError(
+                422, f"{error.error_count():,} fields are wrong: try a small body first"
+            ) from None
         errors = error.errors(include_url=False, include_input=False)
         raise RequestValidationError(
             [{**part, "loc": ("body", *part["loc"])} for part in errors]

@@ -146,7 +146,8 @@ def test_requests_without_a_key_are_limited(client):
     del nobody.headers["authorization"]
     statuses = [nobody.get("/v1/models").status_code for _ in range(admission.KEYLESS + 60)]
     assert statuses[: admission.KEYLESS] == [401] * admission.KEYLESS and 429 in statuses
-    assert nobody.get("/health").status_code == 200
+    assert nobody.get("/openapi.json").status_code == 429
+    assert nobody.get("/health").status_code == nobody.get("/ready").status_code == 200
     assert client.get("/v1/models").status_code == 200
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.served_shop import SHOP
 
 from tailor.service import routing
-from tailor.service.bodies import SMALL_BYTES, parse_in_steps
+from tailor.service.bodies import QUICK_BYTES, parse_in_steps
 
 ITEM = SHOP.catalogue.ids[0]
 values = st.recursive(
@@ -80,7 +80,7 @@ def large(**more):
 
 
 def test_a_large_body_is_answered_as_a_small_one(client):
-    assert len(json.dumps(large())) > SMALL_BYTES
+    assert len(json.dumps(large())) > QUICK_BYTES
     assert client.ask("/v1/events", **large())["accepted"] == 90
     context = {f"k{i}": "x" * 100 for i in range(900)}
     user = SHOP.users.ids[0]
@@ -126,6 +126,15 @@ def test_a_large_body_that_cannot_be_read_is_refused(client, content):
 def test_an_answer_names_a_hundred_fields_at_most(client):
     body = {"events": [], **{f"odd{i}": 1 for i in range(10_000)}}
     assert len(client.post("/v1/events", json=body).json()["errors"]) == 100
+
+
+def test_errors_without_number_are_counted_alone(client, monkeypatch):
+    monkeypatch.setattr(routing, "MOST_ERRORS", 50)
+    problem = client.post(
+        "/v1/events", json={"events": [], **{f"odd{i}": 1 for i in range(10_000)}}
+    ).json()
+    assert problem["status"] == 422 and "10,000 fields" in problem["detail"]
+    assert "errors" not in problem
 
 
 def test_only_large_bodies_are_parsed_in_a_thread(client, monkeypatch):

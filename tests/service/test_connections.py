@@ -3,16 +3,21 @@
 import asyncio
 import json
 import logging
+import re
+import signal
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import httpx
 import pytest
 
 pytest.importorskip("uvicorn")
 
 import uvicorn
 from service.served_shop import until
+from service.test_killed import ServedList
 
 from tailor.service.connections import Connections, GuardedProtocol, Limits
 
@@ -292,3 +297,50 @@ def test_the_log_has_a_line_when_a_limit_begins_and_when_it_ends(caplog, monkeyp
 def test_open_files_leave_room_for_the_store(monkeypatch):
     monkeypatch.setattr("tailor.service.connections.open_files", lambda: 1_024)
     assert Connections(Limits()).most == 724
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+def test_a_crowd_of_strangers_costs_little_memory_and_no_request_of_others(url, tmp_path):
+    """500 bodies of 8 MB half sent, 2,000 silent connections, an endless header."""
+    server = ServedList(url, tmp_path)
+    headers = {"authorization": "Bearer " + re.search(r"tailor_\S+", server.said)[0]}
+    is_over, statuses = threading.Event(), []
+
+    def ask():
+        while not is_over.is_set():
+            with httpx.Client(base_url=server.http.base_url, headers=headers, timeout=60) as http:
+                for _ in range(3):
+                    statuses.append(http.post("/v1/search", json={"text": "tea"}).status_code)
+
+    def memory_mb():
+        text = Path(f"/proc/{server.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text)[1]) / 1024
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    until(lambda: len(statuses) > 20)
+    before_mb = memory_mb()
+    crowd, most_mb = [], 0.0
+    for i in range(500):
+        connection = opened(server.port)
+        connection.setblocking(False)
+        crowd.append(connection)
+        head = b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 8000000\r\n\r\n"
+        with suppress(BlockingIOError, ConnectionError):
+            connection.send(head + b"[" * 4_000_000)
+        most_mb = max(most_mb, memory_mb()) if i % 20 == 0 else most_mb
+    crowd += [opened(server.port) for _ in range(2_000)]
+    with opened(server.port) as endless, suppress(ConnectionError):
+        for _ in range(64):
+            endless.sendall(b"GET /health HTTP/1.1\r\nx: " + b"a" * 1_000_000)
+    calls = len(statuses)
+    until(lambda: len(statuses) > calls + 20)
+    most_mb = max(most_mb, memory_mb())
+    is_over.set()
+    asker.join()
+    for connection in crowd:
+        connection.close()
+    server.end(signal.SIGTERM)
+    assert set(statuses) == {200} and most_mb - before_mb < 100
