@@ -153,7 +153,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     # the connection
 
-    def connection_made(self, transport: Any) -> None:  # type: ignore[override]
+    def connection_made(self, transport: Any) -> None:
         """Count the connection, and give it the time of a head."""
         self._wire = transport
         super().connection_made(LingeringTransport(transport, self))  # type: ignore[arg-type]
@@ -176,7 +176,7 @@ class GuardedProtocol(HttpToolsProtocol):
         return not self.cycle.more_body or self._is_callers()
 
     def _is_callers(self) -> bool:
-        return "caller" in self.cycle.scope["state"]  # type: ignore[typeddict-item]
+        return "caller" in self.cycle.scope["state"]
 
     def drop(self) -> None:
         """Close at once, without an answer."""
@@ -200,8 +200,23 @@ class GuardedProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
         else:
             self._wire.close()
-        # a peer that reads nothing would hold the connection for ever
-        self._timer = self.loop.call_later(self.limits.linger_s, self._wire.abort)
+        unsent_bytes = self._wire.get_write_buffer_size()
+        wait_s = self.limits.write_s if unsent_bytes else self.limits.linger_s
+        self._timer = self.loop.call_later(wait_s, self._look_at_writing, unsent_bytes)
+
+    def _look_at_writing(self, unsent_bytes: int) -> None:
+        """Close where the peer has read nothing of `unsent_bytes`, else look again later.
+
+        A peer that reads nothing would hold the connection and the answer for ever.
+        """
+        self._write_timer = None
+        left_bytes = self._wire.get_write_buffer_size()
+        if not 0 < left_bytes < unsent_bytes:
+            self.drop()
+            return
+        self._write_timer = self.loop.call_later(
+            self.limits.write_s, self._look_at_writing, left_bytes
+        )
 
     def _cancel_timers(self) -> None:
         for timer in (self._timer, self._write_timer):
@@ -354,7 +369,9 @@ class GuardedProtocol(HttpToolsProtocol):
         """Give a peer that does not read a deadline."""
         super().pause_writing()
         if self._write_timer is None:
-            self._write_timer = self.loop.call_later(self.limits.write_s, self.drop)
+            self._write_timer = self.loop.call_later(
+                self.limits.write_s, self._look_at_writing, self._wire.get_write_buffer_size()
+            )
 
     def resume_writing(self) -> None:
         """Take the deadline from a peer that reads."""

@@ -210,7 +210,7 @@ async def _read_large_body(request: Request, schema: type[BaseModel] | None) -> 
     is_json = request.headers.get("content-type", "").startswith("application/json")
     if len(body) > QUICK_BYTES and is_json:
         # the framework takes it from here, where an earlier call of `json` left it
-        request._json = await in_pool(BODIES, _parse, body, schema)  # type: ignore[attr-defined]
+        request._json = await in_pool(BODIES, _parse, body, schema)
 
 
 def _parse(body: bytes, schema: type[BaseModel] | None) -> Any:

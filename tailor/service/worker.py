@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import IO
 
 import sqlalchemy as sa
 import uvicorn
@@ -25,6 +26,7 @@ MEANING = "TAILOR_MEANING"
 SHUTDOWN_S = 30  # for which requests may run on when the server stops
 ENDING_S = 5  # for what is left after that
 KEEP_ALIVE_S = 75  # for which an idle connection is kept
+held_files: list[IO[str] | None] = []  # locks that end with the process
 
 
 def app() -> FastAPI:
@@ -44,11 +46,9 @@ def app() -> FastAPI:
         meaning=os.environ.get(MEANING) == "1",
     )
     engine = connect(os.environ[DATABASE])
-    server_file = hold_file(engine)  # before a look at the parent, which held it until now
+    held_files.append(hold_file(engine))  # before a look at the parent, which held it until now
     end_with_parent(SHUTDOWN_S + ENDING_S)
-    made = make_app(Service(engine, settings))
-    made.state.server_file = server_file
-    return made
+    return make_app(Service(engine, settings))
 
 
 def refuse_taken(host: str, port: int) -> None:

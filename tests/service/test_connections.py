@@ -258,6 +258,16 @@ def test_a_peer_that_reads_nothing_is_let_go():
         connection.recv(1)
 
 
+def test_a_peer_that_reads_slowly_gets_all_of_a_large_answer():
+    with served(linger_s=0.02, write_s=5.0) as (port, _, _), opened(port) as connection:
+        connection.sendall(b"GET /big HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        length = 0
+        while part := connection.recv(200_000):
+            length += len(part)
+            threading.Event().wait(0.005)
+        assert length > 5_000_000
+
+
 def test_who_is_refused_while_sending_gets_the_answer():
     with served() as (port, _, server), opened(port) as connection:
         connection.sendall(b"POST /unread HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000\r\n\r\n")
