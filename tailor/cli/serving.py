@@ -241,7 +241,10 @@ def _write(database: str, job: "Callable[[sa.Connection], T]") -> T:
 def make_key(
     name: Annotated[str, typer.Argument(help="What it is for; keys are revoked by name.")],
     role: Annotated[
-        str, typer.Option(help="read (answers), write (events and items too), admin (everything).")
+        str,
+        typer.Option(
+            help="serve (lists alone), read (reasons too), write (events and items too), admin (all)."
+        ),
     ] = "read",
     tenant: Tenant = "default",
     database: Database = HERE,

@@ -9,12 +9,14 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from tailor.core.saving import version as tailor_version
 from tailor.service.batcher import saved_digest, saved_kind
 from tailor.service.problems import ProblemError
+from tailor.service.routing import service_router
 from tailor.service.schemas import Key, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
 from tailor.store.keys import Caller
 from tailor.store.models import RECOMMENDS, add_model, list_models
+from tailor.store.subjects import SIGNING, secret
 
 GAUGES = {
     "writer_waiting": "Jobs that wait for the writer.",
@@ -26,12 +28,12 @@ GAUGES = {
 MODEL_FIELDS = ("version", "kind", "folder", "made_ms", "served_ms", "note")
 
 
-def routes(service: Service, admin: Any, registry: CollectorRegistry) -> APIRouter:
-    """Return the routes; `admin` is a dependency that gives the caller."""
-    api = APIRouter(tags=["running it"])
+def routes(service: Service, server: Any, admin: Any, registry: CollectorRegistry) -> APIRouter:
+    """Return the routes; `server` and `admin` are dependencies that give the caller."""
+    api = service_router("running it")
     _add_state_routes(api, service, registry)
     _add_model_routes(api, service, admin)
-    _add_key_routes(api, service, admin)
+    _add_key_routes(api, service, server, admin)
     return api
 
 
@@ -121,7 +123,7 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
         return switch_to(who.tenant, served[1]["version"])
 
 
-def _add_key_routes(api: APIRouter, service: Service, admin: Any) -> None:
+def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -> None:
     @api.get("/v1/keys")
     def list_all(who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return the names and roles of the tenant's keys."""
@@ -135,18 +137,31 @@ def _add_key_routes(api: APIRouter, service: Service, admin: Any) -> None:
         )
         return {"key": key, "role": body.role}
 
-    @api.delete("/v1/keys/{name:path}")
+    @api.delete("/v1/keys/{name:segment}")
     def revoke(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
         """Revoke all keys of that name; each worker follows within seconds."""
-        revoked = service.writer.do(lambda connection: keys.revoke(connection, who.tenant, name))
-        if not revoked:
-            raise ProblemError(404, "there is no such key")
-        return {"revoked": revoked}
+        return _revoke(service, who.tenant, name)
+
+    @api.delete("/v1/keys")
+    def revoke_named(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
+        """Revoke all keys of the name `?name=`, which may be one that no path can hold."""
+        return _revoke(service, who.tenant, name)
 
     @api.get("/v1/receipts/key")
-    def receipts() -> dict[str, str]:
+    def receipts(who: Caller = Depends(server)) -> dict[str, str]:
         """Return the public key (Ed25519, hexadecimal) of receipts of erasure."""
-        public_key = service.writer.do(
-            lambda connection: users.public_key(users.signing_key(connection))
-        )
-        return {"public_key": public_key}
+        return {"public_key": _receipts_key(service)}
+
+
+def _revoke(service: Service, tenant: str, name: str) -> dict[str, int]:
+    revoked = service.writer.do(lambda connection: keys.revoke(connection, tenant, name))
+    if not revoked:
+        raise ProblemError(404, "there is no such key")
+    return {"revoked": revoked}
+
+
+def _receipts_key(service: Service) -> str:
+    """Return the public key; only one that is not made yet needs the writer."""
+    is_made = service.read(lambda connection: secret(connection, SIGNING) is not None)
+    ask = service.read if is_made else service.writer.do
+    return ask(lambda connection: users.public_key(users.signing_key(connection)))

@@ -20,6 +20,7 @@ from tailor.reranking.mmr import diversify
 from tailor.service.batcher import LoadedRecommender
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
+from tailor.service.routing import service_router
 from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
 from tailor.service.state import Service, Snapshot
 from tailor.store.engine import now_ms
@@ -46,15 +47,19 @@ class Question:
 
 def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
-    api = APIRouter(tags=["answers"])
+    api = service_router("answers")
     document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations")
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
         """Recommend items, best first, each with its reasons if asked for.
 
-        A stored event counts from the moment it was accepted.
+        A stored event counts from the moment it was accepted. `explain` and `keep_seen` show what a
+        user did, and need the role "read".
         """
+        for field in ("explain", "keep_seen"):
+            if getattr(body, field) and not who.may("read"):
+                raise ProblemError(403, f'{field}: this needs the role "read"')
         return await _recommend(service, who.tenant, body)
 
     @api.post("/v1/similar")

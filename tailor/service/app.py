@@ -13,10 +13,13 @@ from starlette.types import ASGIApp
 
 from tailor.core.saving import version
 from tailor.service import admin, answers, experiments, ingest, predictions, problems
+from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
-from tailor.service.middleware import RateLimiter, RequestMiddleware, require_role
+from tailor.service.middleware import RequestMiddleware
+from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
+from tailor.store.keys import ROLES
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -47,30 +50,46 @@ def make_app(service: Service) -> FastAPI:
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would name the host that the sender claims
     )
     registry = CollectorRegistry()
-    limiter = RateLimiter(service.settings.rate, service.settings.burst)
-    reader, writer, administrator = (
-        require_role(service, limiter, role) for role in ("read", "write", "admin")
+    server, reader, writer, administrator = map(require_role, ROLES)
+    problems.install(app, service.settings.models)
+    answer_routes = answers.routes(service, server)
+    _add_routes(
+        app,
+        ingest.routes(service, writer, administrator),
+        answer_routes,
+        predictions.routes(service, reader),
+        experiments.routes(service, administrator),
+        admin.routes(service, server, administrator, registry),
     )
-    problems.install(app)
-    answer_routes = answers.routes(service, reader)
-    app.include_router(ingest.routes(service, writer, administrator))
-    app.include_router(answer_routes)
-    app.include_router(predictions.routes(service, reader))
-    app.include_router(experiments.routes(service, administrator))
-    app.include_router(admin.routes(service, administrator, registry))
     app.wrappers = (
         partial(
             FastPath,
             path=RECOMMENDATIONS,
             schema=Recommend,
-            caller=reader,
+            role="serve",
             answer=_endpoint(answer_routes, RECOMMENDATIONS),
         ),
-        partial(RequestMiddleware, body_bytes=service.settings.body_bytes, registry=registry),
+        partial(
+            RequestMiddleware,
+            body_bytes=service.settings.body_bytes,
+            registry=registry,
+            admission=Admission(service),
+        ),
     )
     return app
+
+
+def _add_routes(app: FastAPI, *routers: APIRouter) -> None:
+    """Add routes that check their role. Raises RuntimeError for one that would ask for no key."""
+    for router in routers:
+        for route in router.routes:
+            path = getattr(route, "path", "")
+            if getattr(route, "role", None) is None and path not in PUBLIC:
+                raise RuntimeError(f"{path} needs no role: use service_router and require_role")
+            app.router.routes.append(route)
 
 
 def _endpoint(router: APIRouter, path: str) -> Callable[..., Awaitable[Response]]:

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 
 from tailor.evaluation.significance import mean_interval, split_test, welch_test
 from tailor.service.problems import ProblemError
+from tailor.service.routing import service_router
 from tailor.service.schemas import Experiment, Id
 from tailor.service.state import Service
 from tailor.store import experiments
@@ -20,7 +21,7 @@ SHOWN_FIELDS = ("name", "arms", "action", "started_ms", "ended_ms")
 
 def routes(service: Service, admin: Any) -> APIRouter:
     """Return the routes; `admin` is a dependency that gives the caller."""
-    api = APIRouter(tags=["experiments"])
+    api = service_router("experiments")
 
     @api.post("/v1/experiments")
     def start(body: Experiment, who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         rows = service.read(lambda connection: experiments.list_experiments(connection, who.tenant))
         return {"experiments": [_public(row) for row in rows]}
 
-    @api.get("/v1/experiments/{name:path}")
+    @api.get("/v1/experiments/{name:segment}")
     def results(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return what came of each arm so far, and how sure that is."""
 
@@ -55,7 +56,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         experiment, outcomes = service.read(job)
         return {**_public(experiment), **judge(who.tenant, experiment, outcomes)}
 
-    @api.delete("/v1/experiments/{name:path}")
+    @api.delete("/v1/experiments/{name:segment}")
     def end(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """End an experiment; the version from before answers all users again."""
         if not service.writer.do(lambda connection: experiments.end(connection, who.tenant, name)):

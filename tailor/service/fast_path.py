@@ -8,8 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailor.service.bodies import QUICK_BYTES
 from tailor.service.problems import late_answer, problem_answer
-from tailor.store.keys import Caller
+from tailor.service.routing import check_role
 
 
 @dataclass(frozen=True)
@@ -31,24 +32,25 @@ class FastPath:
         app: ASGIApp,
         path: str,
         schema: type[BaseModel],
-        caller: Callable[[Request], Awaitable[Caller]],
+        role: str,
         answer: Callable[..., Awaitable[Response]],
     ) -> None:
         self.app = app
         self.route = Route(path)
         self.schema = schema
-        self.caller = caller
+        self.role = role
         self.answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != self.route.path or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        scope["route"] = self.route
+        check_role(scope, self.role)
         request = Request(scope, receive)
         try:
             body = await request.body()
         except ClientDisconnect:
-            scope["route"] = self.route
             response: Response = problem_answer(request, 400, "the body ended before its end")
             await response(scope, receive, send)
             return
@@ -56,16 +58,16 @@ class FastPath:
         if quick_response is None:
             await self.app(scope, _replay(body, receive), send)
             return
-        scope["route"] = self.route
         await quick_response(scope, receive, send)
 
     async def _quick_response(self, request: Request, body: bytes) -> Response | None:
         """Return the answer, None where the framework's route must give it."""
-        if not request.headers.get("content-type", "").startswith("application/json"):
+        is_json = request.headers.get("content-type", "").startswith("application/json")
+        if not is_json or len(body) > QUICK_BYTES:
             return None
         try:
             question = self.schema.model_validate_json(body)
-            return await self.answer(question, await self.caller(request))
+            return await self.answer(question, check_role(request.scope, self.role))
         except TimeoutError as error:
             return late_answer(request, error)
         except Exception:  # of any kind: the framework's route meets it again and reports it

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import ValidationError
 
 from tailor.service.problems import ProblemError, field_problems
+from tailor.service.routing import service_router
 from tailor.service.schemas import Event, Events, Id, Items, Takedown, User
 from tailor.service.state import Service
 from tailor.store import catalogue, users
@@ -22,7 +23,7 @@ ERASED = {
 
 def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     """Return the routes; `writer` and `admin` are dependencies that give the caller."""
-    api = APIRouter(tags=["what happens"])
+    api = service_router("what happens")
     _add_item_routes(api, service, writer, admin)
     _add_user_routes(api, service, writer, admin)
 
@@ -99,7 +100,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
             )
         return {"written": len(rows)}
 
-    @api.post("/v1/items/{item_id:path}/takedown")
+    @api.post("/v1/items/{item_id:segment}/takedown")
     def take_down(
         item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)
     ) -> dict[str, str]:
@@ -112,7 +113,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         )
         return {"item_id": item_id, "blocked": catalogue.TAKEN_DOWN}
 
-    @api.delete("/v1/items/{item_id:path}/takedown")
+    @api.delete("/v1/items/{item_id:segment}/takedown")
     def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Undo a takedown; an item that was deleted too stays so until it is written."""
 
@@ -124,7 +125,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
-    @api.get("/v1/items/{item_id:path}")
+    @api.get("/v1/items/{item_id:segment}")
     def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Return what is stored of an item."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
@@ -132,7 +133,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
             raise ProblemError(404, "there is no such item")
         return {name: value for name, value in row.items() if name not in ("tenant", "changed")}
 
-    @api.delete("/v1/items/{item_id:path}")
+    @api.delete("/v1/items/{item_id:segment}")
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
         """Delete an item: no answer has it any more until it is written again."""
         service.writer.do(
@@ -142,7 +143,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
 
 
 def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
-    @api.put("/v1/users/{user_id:path}")
+    @api.put("/v1/users/{user_id:segment}")
     def write_user(user_id: Id, body: User, who: Caller = Depends(writer)) -> dict[str, str]:
         """Write a user's attributes, which models get as the context of the user's questions."""
         service.writer.do(
@@ -151,13 +152,13 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         service.note_attributes(who.tenant)
         return {"user_id": user_id}
 
-    @api.get("/v1/users/{user_id:path}/data", tags=["people"])
+    @api.get("/v1/users/{user_id:segment}/data", tags=["people"])
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all that is stored of a person."""
         stores = service.read(lambda connection: users.export(connection, who.tenant, user_id))
         return {"user_id": user_id, "stores": stores}
 
-    @api.delete("/v1/users/{user_id:path}/data", tags=["people"])
+    @api.delete("/v1/users/{user_id:segment}/data", tags=["people"])
     def erase(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Erase a person from every store and return a signed receipt.
 

@@ -5,35 +5,25 @@ It is plain ASGI, so that no body is read twice.
 
 import json
 import logging
-import re
 import secrets
-import threading
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 from fastapi import Request
-from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tailor.data.ids import CONTROL
-from tailor.service.problems import ProblemError, problem_body
-from tailor.service.state import Service
-from tailor.store.keys import Caller
+from tailor.service.admission import Admission, UnloggedError
+from tailor.service.bodies import SMALL_BYTES, BodyMemory
+from tailor.service.limits import HoldLog
+from tailor.service.problems import SECURITY_HEADERS, ProblemError, answer_error
+from tailor.service.routing import PROBED, PUBLIC, routed_path
+from tailor.store.writer import RETRY_S
 
 log = logging.getLogger("tailor.access")
-FORBIDDEN = re.compile(CONTROL)
-HEADERS = {
-    b"x-content-type-options": b"nosniff",
-    b"x-frame-options": b"DENY",
-    b"referrer-policy": b"no-referrer",
-    b"cache-control": b"no-store",
-    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
-}
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
+MOST_DIGITS = 18  # of the length of a body
 
 
 class TooLargeError(HTTPException):
@@ -43,19 +33,20 @@ class TooLargeError(HTTPException):
         super().__init__(413, f"a body may have at most {most_bytes:,} bytes: send less at once")
 
 
-class BadAddressError(HTTPException):
-    """Raised for an address with bytes or characters that no id may have."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(422, f"the address {problem}, which no id may hold: check the id")
-
-
 class RequestMiddleware:
-    """Wraps the whole application, and handles every request before and after it."""
+    """Wraps the whole application, and handles every request before and after it.
 
-    def __init__(self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry) -> None:
+    The key comes first, then the length of the body, then the route.
+    """
+
+    def __init__(
+        self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry, admission: Admission
+    ) -> None:
         self.app = app
         self.body_bytes = body_bytes
+        self.admission = admission
+        self.body_memory = BodyMemory()
+        self.memory_log = HoldLog("memory of bodies")
         self.requests = Counter(
             "tailor_requests", "Requests answered.", ("route", "status"), registry=registry
         )
@@ -72,161 +63,146 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started_s = time.perf_counter()
-        trace_id = secrets.token_hex(8)
-        method = scope["method"]
-        is_head = method == "HEAD"
-        if is_head:  # answered by the GET route; `_Response` drops the body
-            scope = {**scope, "method": "GET"}
-        scope.setdefault("state", {})["trace_id"] = trace_id
-        response = _Response(send, trace_id, is_head)
+        scope = _prepared(scope)
+        body = _Body(receive, self, _declared_bytes(scope))
+        response = _Response(send, scope, body)
+        is_logged = True
         try:
-            self._check(scope)
-            await self.app(scope, self._counted(receive), response.send)
-        except (TooLargeError, BadAddressError) as error:
-            await response.refuse(error)
+            await self._admit(scope, body)
+            await self.app(scope, body.receive, response.send)
+        except Exception as error:
+            is_logged = not isinstance(error, UnloggedError)
+            await response.refuse(error, receive)
         finally:
-            took_s = time.perf_counter() - started_s
-            route = getattr(scope.get("route"), "path", "none")
-            self.requests.labels(route, str(response.status)).inc()
-            self.seconds.labels(route).observe(took_s)
-            extra = {
-                "trace_id": trace_id,
-                "method": method,
-                "route": route,
-                "status": response.status,
-                "ms": round(took_s * 1000, 2),
-            }
-            log.info("request", extra=extra)
+            self.body_memory.give_back(body.held_bytes)
+            self._note(scope, response.status, time.perf_counter() - started_s, is_logged)
 
-    def _check(self, scope: Scope) -> None:
-        """Refuse a body whose declared length is bad or too large, and a bad address.
+    async def _admit(self, scope: Scope, body: "_Body") -> None:
+        """Look at the key, then at the address and the length of the body, which is not read yet.
 
-        Both kinds of bad address could reach another item. Routing cuts an address at a line end.
-        Bytes that are not UTF-8 all become the same character.
+        Raises what is answered in place of the route's answer.
         """
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if not declared.isdigit() or int(declared) > self.body_bytes:
+        if scope["path"] not in PUBLIC:
+            scope["state"]["caller"] = await self.admission.caller(scope)
+        elif scope["path"] not in PROBED:
+            self.admission.count_keyless(scope)
+        scope["path"] = routed_path(scope)
+        if body.declared_bytes > self.body_bytes:
             raise TooLargeError(self.body_bytes)
-        control = FORBIDDEN.search(scope["path"])
-        if control is not None:
-            raise BadAddressError(f"holds a control character ({ascii(control[0])[1:-1]})")
-        raw_path = scope.get("raw_path") or b""
-        if b"%" in raw_path:
-            try:
-                unquote_to_bytes(raw_path).decode("utf-8")
-            except UnicodeDecodeError:
-                raise BadAddressError("holds bytes that are not UTF-8") from None
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Return a `receive` that counts bytes and refuses a body once it is too long."""
-        received_bytes = 0
+    def _note(self, scope: Scope, status: int, took_s: float, is_logged: bool) -> None:
+        """Count a request and log it: who asked which route, never for whom."""
+        route = _route_name(scope)
+        self.requests.labels(route, str(status)).inc()
+        self.seconds.labels(route).observe(took_s)
+        if not is_logged:
+            return
+        state = scope["state"]
+        caller = state.get("caller")
+        extra = {
+            "trace_id": state["trace_id"],
+            "method": state["method"],
+            "route": route,
+            "status": status,
+            "ms": round(took_s * 1000, 2),
+        }
+        if caller is not None:
+            extra |= {"tenant": caller.tenant, "key": caller.name}
+        log.info("request", extra=extra)
 
-        async def counted() -> Message:
-            nonlocal received_bytes
-            message = await receive()
-            received_bytes += len(message.get("body", b""))
-            if received_bytes > self.body_bytes:
-                raise TooLargeError(self.body_bytes)
-            return message
 
-        return counted
+def _route_name(scope: Scope) -> str:
+    """Return the path of the route as the API's description names it."""
+    route = scope.get("route")
+    return getattr(route, "path_format", None) or getattr(route, "path", "none")
+
+
+def _prepared(scope: Scope) -> Scope:
+    """Return a scope with a trace id, in which HEAD is GET; the server's own scope stays."""
+    state = scope.setdefault("state", {})
+    state["trace_id"] = secrets.token_hex(8)
+    state["method"] = scope["method"]
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return {**scope, "method": method}
+
+
+def _declared_bytes(scope: Scope) -> int:
+    """Return the declared length of a body: 0 without one, more than any limit for a bad one."""
+    declared = dict(scope["headers"]).get(b"content-length", b"0")
+    is_number = declared.isdigit() and len(declared) <= MOST_DIGITS
+    return int(declared) if is_number else 10**MOST_DIGITS
+
+
+class _Body:
+    """Counts the bytes of a body, and refuses it once it is too long or memory is short."""
+
+    def __init__(self, receive: Receive, owner: RequestMiddleware, declared_bytes: int) -> None:
+        self._receive = receive
+        self._owner = owner
+        self.declared_bytes = declared_bytes
+        self.read_bytes = 0
+        self.held_bytes = 0  # counted in the memory of all bodies
+        self.is_read = False
+
+    async def receive(self) -> Message:
+        """Return the next part."""
+        message = await self._receive()
+        n_bytes = len(message.get("body", b""))
+        self.read_bytes += n_bytes
+        self.is_read = self.is_read or not message.get("more_body", False)
+        if self.read_bytes > self._owner.body_bytes:
+            raise TooLargeError(self._owner.body_bytes)
+        if not self._owner.body_memory.take(n_bytes):
+            self._owner.memory_log.note()
+            raise ProblemError(
+                503, "too many large bodies are being read: ask again", retry_s=RETRY_S
+            )
+        self.held_bytes += n_bytes
+        return message
+
+    def is_worth_reading(self, scope: Scope) -> bool:
+        """Return whether the rest is small, so that the connection can go on after it."""
+        if self.is_read:
+            return True
+        is_chunked = any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        return not is_chunked and self.declared_bytes <= SMALL_BYTES
 
 
 class _Response:
-    """Sends an answer with the headers of HEADERS, and remembers its status."""
+    """Sends an answer with SECURITY_HEADERS, and remembers its status."""
 
-    def __init__(self, send: Send, trace_id: str, is_head: bool) -> None:
+    def __init__(self, send: Send, scope: Scope, body: _Body) -> None:
         self._send = send
-        self._trace_id = trace_id
-        self._is_head = is_head
+        self._scope = scope
+        self._body = body
+        self._is_head = scope["state"]["method"] == "HEAD"
         self.status = 500
+        self.is_started = False
 
     async def send(self, message: Message) -> None:
+        """Send a part of the answer."""
         if message["type"] == "http.response.start":
+            self.is_started = True
             self.status = message["status"]
-            present = {name for name, _ in message["headers"]}
-            message["headers"] = [
-                *message["headers"],
-                (b"x-trace-id", self._trace_id.encode()),
-                *((name, value) for name, value in HEADERS.items() if name not in present),
-            ]
+            message["headers"] = [*message["headers"], *self._added_headers(message["headers"])]
         elif self._is_head and message["type"] == "http.response.body":
             message = {**message, "body": b""}
         await self._send(message)
 
-    async def refuse(self, error: HTTPException) -> None:
-        """Answer with an error of this middleware."""
-        body = json.dumps(
-            problem_body(error.status_code, error.detail, trace_id=self._trace_id)
-        ).encode()
-        headers = [(b"content-type", b"application/problem+json"), (b"connection", b"close")]
-        await self.send(
-            {"type": "http.response.start", "status": error.status_code, "headers": headers}
-        )
-        await self.send({"type": "http.response.body", "body": body})
+    def _added_headers(self, headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+        present = {name for name, _ in headers}
+        added = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in present]
+        added.append((b"x-trace-id", self._scope["state"]["trace_id"].encode()))
+        if not self._body.is_worth_reading(self._scope):
+            added.append((b"connection", b"close"))
+        return added
 
-
-class RateLimiter:
-    """A token bucket for each key."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        """Fill every bucket with `rate` requests a second, up to `burst`."""
-        self.rate = rate
-        self.burst = burst
-        # (tenant, key name) -> requests left, and the time in seconds when they were counted
-        self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
-        self._lock = threading.Lock()
-
-    def take(self, owner: tuple[str, str]) -> float:
-        """Take a request from the owner's bucket.
-
-        Returns 0, or the seconds to wait where the bucket is empty.
-        """
-        now_s = time.monotonic()
-        with self._lock:
-            left, counted_s = self._buckets.get(owner, (float(self.burst), now_s))
-            left = min(self.burst, left + (now_s - counted_s) * self.rate)
-            is_allowed = left >= 1
-            self._buckets[owner] = (left - 1 if is_allowed else left, now_s)
-        return 0.0 if is_allowed else (1 - left) / self.rate
-
-
-def require_role(
-    service: Service, limiter: RateLimiter, role: str
-) -> Callable[[Request], Awaitable[Caller]]:
-    """Return a FastAPI dependency that returns the caller and checks the role.
-
-    A key that was checked a short time ago needs no thread and no database query.
-    """
-
-    async def caller(request: Request) -> Caller:
-        scheme, _, key = request.headers.get("authorization", "").partition(" ")
-        key = key.strip()
-        if scheme.lower() != "bearer" or not key:
-            raise ProblemError(
-                401,
-                'an API key is needed: send the header "Authorization: Bearer KEY" (`tailor keys'
-                " make` makes a key)",
-            )
-        caller = service.recent_caller(key)
-        if caller is None:
-            caller = await run_in_threadpool(service.caller, key)
-        if caller is None:
-            raise ProblemError(401, "this API key is unknown or revoked")
-        if not caller.may(role):
-            raise ProblemError(
-                403, f'this key has the role "{caller.role}"; this request needs "{role}"'
-            )
-        wait_s = limiter.take((caller.tenant, caller.name))
-        if wait_s:
-            raise ProblemError(
-                429,
-                f"more than {limiter.rate:g} requests a second with this key",
-                retry_s=max(1, round(wait_s)),
-            )
-        return caller
-
-    return caller
+    async def refuse(self, error: Exception, receive: Receive) -> None:
+        """Answer with an error that no route has answered. Raises it where the answer began."""
+        if self.is_started:
+            raise error
+        answer = answer_error(Request(self._scope), error)
+        await answer(self._scope, receive, self.send)
 
 
 # attributes that every log record has; others were added by the logging call

@@ -10,6 +10,7 @@ from tailor.data.nouns import Query
 from tailor.service.answers import history_of
 from tailor.service.batcher import LoadedPredictor
 from tailor.service.problems import ProblemError
+from tailor.service.routing import service_router
 from tailor.service.schemas import Predict
 from tailor.service.state import Service
 from tailor.store.engine import now_ms
@@ -18,7 +19,7 @@ from tailor.store.keys import Caller
 
 def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
-    api = APIRouter(tags=["answers"])
+    api = service_router("answers")
 
     @api.post("/v1/predict")
     def predict(body: Predict, who: Caller = Depends(reader)) -> dict[str, Any]:

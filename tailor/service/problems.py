@@ -4,13 +4,18 @@ They show nothing of the server's inside and nothing of any user's data.
 """
 
 import logging
+import re
 import traceback
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from tailor.errors import TailorError
 from tailor.store.encryption import KeysError
@@ -18,16 +23,31 @@ from tailor.store.engine import UNAVAILABLE
 from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
+MOST_PROBLEMS = 100  # fields that one answer names
+# an absolute path, but no route; its last name is a group
+NAME = r"[^\s/\"'`:;,()?]+"
+ROUTE = r"v\d+/|health\b|ready\b|metrics\b|openapi\.json"
+FOLDER = re.compile(rf"(?<![\w.:/<])/(?!{ROUTE})(?:{NAME}/)*({NAME})/?")
 UNFIT_S = 30  # which callers are told to wait for an operator
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+}
 TITLES = {
     400: "Bad request",
     401: "Who asks is not known",
     403: "Not allowed",
     404: "Not found",
+    405: "Another method",
+    408: "Too slow",
     409: "Conflict",
     413: "Too large",
     422: "A field is wrong",
     429: "Too many requests",
+    431: "Too large a head",
     500: "Broken",
     503: "Not now",
 }
@@ -79,6 +99,8 @@ def problem_answer(
 ) -> JSONResponse:
     """Return the answer of an error."""
     trace_id = getattr(request.state, "trace_id", None)
+    roots = getattr(getattr(request.scope.get("app"), "state", None), "roots", ())
+    detail = hide_folders(detail, roots)
     headers = {}
     if retry_s:
         headers["Retry-After"] = str(retry_s)
@@ -120,18 +142,21 @@ def late_answer(request: Request, error: Exception) -> JSONResponse:
     )
 
 
-def install(app: FastAPI) -> None:
-    """Make every error leave the application as a problem."""
-    app.add_exception_handler(TimeoutError, late_answer)
-    app.add_exception_handler(ProblemError, _answer_problem)  # type: ignore[arg-type]
-    app.add_exception_handler(RequestValidationError, _answer_invalid)  # type: ignore[arg-type]
-    app.add_exception_handler(HTTPException, _answer_http)  # type: ignore[arg-type]
-    app.add_exception_handler(UnavailableError, _answer_unavailable)
-    for kind in UNAVAILABLE:
-        app.add_exception_handler(kind, _answer_unreadable)
-    app.add_exception_handler(KeysError, _answer_unfit_keys)
-    app.add_exception_handler(TailorError, _answer_refused)
-    app.add_exception_handler(Exception, _answer_broken)
+def install(app: FastAPI, models: Path) -> None:
+    """Make every error leave the application as a problem; none names the folder `models`."""
+    # the longest first: the one may lie in the other
+    roots = {str(models), str(models.absolute()), str(models.resolve()), str(Path.cwd())}
+    app.state.roots = sorted((root for root in roots if root.startswith("/")), key=len)[::-1]
+    for kind, answer in HANDLERS.items():
+        app.add_exception_handler(kind, answer)
+
+
+def answer_error(request: Request, error: Exception) -> Response:
+    """Return the answer of an error that is raised outside of the framework."""
+    for kind in type(error).__mro__:
+        if kind in HANDLERS:
+            return HANDLERS[kind](request, error)
+    return _answer_broken(request, error)
 
 
 def _answer_problem(request: Request, error: ProblemError) -> JSONResponse:
@@ -144,15 +169,36 @@ def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResp
         return problem_answer(
             request, 422, "the body must be JSON, and say so: Content-Type: application/json"
         )
-    problems = field_problems([_in_body(part) for part in error.errors()])
+    errors = list(error.errors())
+    problems = field_problems([_in_body(part) for part in errors[:MOST_PROBLEMS]])
     detail = "; ".join(f"{problem['field']}: {problem['problem']}" for problem in problems[:5])
     return problem_answer(request, 422, detail, problems)
 
 
-def _answer_http(request: Request, error: HTTPException) -> JSONResponse:
-    response = problem_answer(request, error.status_code, str(error.detail))
+def _answer_http(request: Request, error: HTTPException) -> Response:
+    if error.status_code == 405:
+        allowed = {"Allow": ", ".join(allowed_methods(request))}
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers=allowed)
+        error = HTTPException(405, f"this address answers {allowed['Allow']}", allowed)
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = "no route has this address; a slash within an id or a name is sent as %2F"
+    response = problem_answer(request, error.status_code, detail)
     response.headers.update(error.headers or {})  # such as the methods that are allowed
     return response
+
+
+def allowed_methods(request: Request) -> list[str]:
+    """Return the methods of all routes that have the address of a request."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            methods |= set(getattr(route, "methods", None) or ())
+    if "GET" in methods:
+        methods.add("HEAD")
+    return sorted(methods)
 
 
 def _answer_unavailable(request: Request, error: Exception) -> JSONResponse:
@@ -181,15 +227,49 @@ def _answer_refused(request: Request, error: Exception) -> JSONResponse:
     return problem_answer(request, 422, str(error))
 
 
+def hide_folders(text: str, roots: Iterable[str] = ()) -> str:
+    """Return an error's text with the last name only of every absolute path of the server.
+
+    Of a path within one of `roots`, which may hold blanks, all that follows the root stays. Routes
+    stay, since they say what to ask.
+    """
+    for root in roots:
+        text = text.replace(f"{root}/", "").replace(root, "models")
+    return FOLDER.sub(lambda path: path[1], text)
+
+
 def _answer_broken(request: Request, error: Exception) -> JSONResponse:
     # the log says where, not what: messages may quote a user's words
     frames = traceback.extract_tb(error.__traceback__)[-8:]
     extra = {
         "trace_id": getattr(request.state, "trace_id", ""),
         "error": type(error).__name__,
-        "at": [f"{frame.filename}:{frame.lineno}" for frame in frames],
+        "at": [f"{_within_package(frame.filename)}:{frame.lineno}" for frame in frames],
     }
     log.error("broken", extra=extra)
     return problem_answer(
         request, 500, "something broke that should not have; the log has it under the trace_id"
     )
+
+
+def _within_package(path: str) -> str:
+    """Return a source file without the folders that it is installed in."""
+    parts = Path(path).parts
+    for folder in ("site-packages", "tailor", "lib"):
+        if folder in parts:
+            start = len(parts) - 1 - parts[::-1].index(folder)
+            return "/".join(parts[start + (folder != "tailor") :])
+    return Path(path).name
+
+
+HANDLERS: dict[Any, Callable[[Request, Any], Response]] = {
+    TimeoutError: late_answer,
+    ProblemError: _answer_problem,
+    RequestValidationError: _answer_invalid,
+    HTTPException: _answer_http,
+    UnavailableError: _answer_unavailable,
+    **dict.fromkeys(UNAVAILABLE, _answer_unreadable),
+    KeysError: _answer_unfit_keys,
+    TailorError: _answer_refused,
+    Exception: _answer_broken,
+}

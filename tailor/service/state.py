@@ -144,6 +144,10 @@ class Service:
         is_recent = time.monotonic() - confirmed_s < KEY_S
         return caller if is_recent else None
 
+    def knows_key(self, key: str) -> bool:
+        """Return whether the store confirmed this key at some time, and has not denied it since."""
+        return keys.digest(key) in self._keys
+
     def caller(self, key: str) -> keys.Caller | None:
         """Return the caller of a key, None for an unknown or revoked one.
 

@@ -5,6 +5,7 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import IO
 
 import sqlalchemy as sa
 import uvicorn
@@ -13,6 +14,7 @@ from fastapi import FastAPI
 from tailor.errors import StoreError
 from tailor.service.app import make_app
 from tailor.service.middleware import JsonLines
+from tailor.service.parent import end_with_parent, hold_file
 from tailor.service.state import Service, Settings
 from tailor.store.engine import connect
 
@@ -22,7 +24,9 @@ MODELS = "TAILOR_SERVED_MODELS"
 EXPLORE = "TAILOR_EXPLORE"
 MEANING = "TAILOR_MEANING"
 SHUTDOWN_S = 30  # for which requests may run on when the server stops
+ENDING_S = 5  # for what is left after that
 KEEP_ALIVE_S = 75  # for which an idle connection is kept
+held_files: list[IO[str] | None] = []  # locks that end with the process
 
 
 def app() -> FastAPI:
@@ -41,7 +45,10 @@ def app() -> FastAPI:
         explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
     )
-    return make_app(Service(connect(os.environ[DATABASE]), settings))
+    engine = connect(os.environ[DATABASE])
+    held_files.append(hold_file(engine))  # before a look at the parent, which held it until now
+    end_with_parent(SHUTDOWN_S + ENDING_S)
+    return make_app(Service(engine, settings))
 
 
 def refuse_taken(host: str, port: int) -> None:
@@ -79,6 +86,8 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        http="tailor.service.connections:GuardedProtocol",
+        ws="none",
         access_log=False,
         log_config=None,
         timeout_graceful_shutdown=SHUTDOWN_S,

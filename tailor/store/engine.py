@@ -294,6 +294,7 @@ def overwrite_deleted(engine: sa.Engine) -> None:
 def held(engine: sa.Engine) -> Iterator[None]:
     """Hold a SQLite file for one server.
 
+    Its workers hold it too (`service.parent.hold_file`), so that it stays held while one is left.
     Raises StoreError where another server holds it. PostgreSQL serves many.
     """
     if engine.dialect.name != "sqlite":
@@ -319,4 +320,5 @@ def held(engine: sa.Engine) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
+        fcntl.flock(file, fcntl.LOCK_SH)  # workers may share it; the next server needs it alone
         yield

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from tailor.data.ids import CONTROL
 from tailor.errors import StoreError, nearest
 from tailor.store.engine import now_ms
 from tailor.store.schema import keys
 
-ROLES = ("read", "write", "admin")  # each may do what those before it may
+ROLES = ("serve", "read", "write", "admin")  # each may do what those before it may
 PREFIX = "tailor_"
 TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
+MOST_NAME = 256  # characters of a name
+FORBIDDEN = re.compile(CONTROL)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class Caller:
 
     def may(self, role: str) -> bool:
         """Return whether the caller's role includes this one."""
-        return ROLES.index(self.role) >= ROLES.index(role)
+        # a newer version may have written a role that is unknown here
+        return self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
 
 
 def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> str:
@@ -38,12 +42,22 @@ def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> st
             f'"{tenant}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and'
             " underscores, no dot first (it names a folder too)"
         )
-    if not name.strip():
-        raise StoreError("a key needs a name")
+    _check_name(name)
     key = PREFIX + secrets.token_urlsafe(32)
     row = {"digest": digest(key), "tenant": tenant, "role": role, "name": name, "made_ms": now_ms()}
     connection.execute(sa.insert(keys).values(row))
     return key
+
+
+def _check_name(name: str) -> None:
+    """Raise StoreError for a name that no address can hold, so that no key could be revoked."""
+    if not name.strip():
+        raise StoreError("a key needs a name")
+    if name in (".", "..") or len(name) > MOST_NAME or FORBIDDEN.search(name):
+        raise StoreError(
+            f"this cannot name a key: up to {MOST_NAME} characters without control characters,"
+            ' not "." and not ".."'
+        )
 
 
 def caller(connection: sa.Connection, key: str) -> Caller | None:

@@ -20,7 +20,8 @@ from tailor.data.nouns import Ranking
 from tailor.service.app import make_app
 from tailor.service.batcher import Batcher
 from tailor.service.fast_path import FastPath
-from tailor.service.middleware import JsonLines, RateLimiter
+from tailor.service.limits import RateLimiter
+from tailor.service.middleware import JsonLines
 from tailor.service.state import Service
 from tailor.store import subjects, users
 from tailor.store.encryption import Seal

@@ -1,0 +1,101 @@
+"""Admission: whose key a request carries, before anything else of it is looked at."""
+
+from starlette.types import Scope
+
+from tailor.service.limits import HoldLog, RateLimiter, network_of
+from tailor.service.problems import ProblemError
+from tailor.service.routing import KNOWN_KEYS, NEW_KEYS, in_pool, retry_seconds
+from tailor.service.state import Service
+from tailor.store.keys import Caller
+
+WRONG_KEYS_PER_S, WRONG_KEYS = 2.0, 30  # of an address: on average, and at once
+KEYLESS_PER_S, KEYLESS = 50.0, 200  # requests without any key
+
+
+class UnloggedError(ProblemError):
+    """Raised for a request that gets no line of its own in the log."""
+
+
+class Admission:
+    """Returns callers by their keys, and limits what strangers may try."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.requests = RateLimiter(service.settings.rate, service.settings.burst)
+        self.wrong_keys = RateLimiter(WRONG_KEYS_PER_S, WRONG_KEYS)
+        self.keyless = RateLimiter(KEYLESS_PER_S, KEYLESS)
+        self.wrong_key_log = HoldLog("wrong keys of an address")
+        self.keyless_log = HoldLog("requests without a key of an address")
+
+    async def caller(self, scope: Scope) -> Caller:
+        """Return the caller of a request, and count the request.
+
+        A key that was checked a short time ago needs no thread and no database query. Raises
+        ProblemError without a good key, and past the limit of the key or the address.
+        """
+        key = key_of(scope)
+        if not key:
+            self.count_keyless(scope)
+            raise ProblemError(
+                401,
+                'an API key is needed: send the header "Authorization: Bearer KEY" (`tailor keys'
+                " make` makes a key)",
+            )
+        caller = self.service.recent_caller(key) or await self._look_up(key, scope)
+        wait_s = self.requests.take((caller.tenant, caller.name))
+        if wait_s:
+            raise ProblemError(
+                429,
+                f"more than {self.requests.rate:g} requests a second with this key",
+                retry_s=retry_seconds(wait_s),
+            )
+        return caller
+
+    async def _look_up(self, key: str, scope: Scope) -> Caller:
+        """Ask the store; not for an address that has tried too many wrong keys.
+
+        A key that was good before is looked up all the same, and in threads of its own: a stranger
+        behind the same proxy costs no caller an answer.
+        """
+        is_known = self.service.knows_key(key)
+        address = address_of(scope)
+        if not is_known:
+            wait_s = self.wrong_keys.wait_s(address)
+            if wait_s:
+                self.wrong_key_log.note()
+                raise UnloggedError(
+                    429,
+                    "too many wrong keys came from this address: try this key again later",
+                    retry_s=retry_seconds(wait_s),
+                )
+        caller = await in_pool(KNOWN_KEYS if is_known else NEW_KEYS, self.service.caller, key)
+        if caller is None:
+            self.wrong_keys.take(address)
+            raise ProblemError(401, "this API key is unknown or revoked")
+        return caller
+
+    def count_keyless(self, scope: Scope) -> None:
+        """Count a request without a key. Raises ProblemError past the limit of its address."""
+        wait_s = self.keyless.take(address_of(scope))
+        if wait_s:
+            self.keyless_log.note()
+            raise UnloggedError(
+                429,
+                "too many requests without a key came from this address",
+                retry_s=retry_seconds(wait_s),
+            )
+
+
+def key_of(scope: Scope) -> str:
+    """Return the key that a request carries, empty without one."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, key = value.decode("latin-1").partition(" ")
+            return key.strip() if scheme.lower() == "bearer" else ""
+    return ""
+
+
+def address_of(scope: Scope) -> str:
+    """Return the address that a request came from, of IPv6 the network."""
+    client = scope.get("client")
+    return network_of(client[0]) if client else ""
