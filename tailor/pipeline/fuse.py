@@ -290,13 +290,14 @@ class Fuse(Recommender):
         parts, _ = self._voters()
         names = part_names(parts)
         by_part = [
-            part.explain(restricted, rankings) if part.explains() else None for part in parts
+            _explained_by(part, restricted, rankings, [of_query[p] > 0 for of_query in shares])
+            for p, part in enumerate(parts)
         ]
         explanations = []
         for i, ranking in enumerate(rankings):
             of_ranking = []
             for position, item_id in enumerate(ranking.ids):
-                of_item = [part[i][position] if part else None for part in by_part]
+                of_item = [part[i].get(position) for part in by_part]
                 of_ranking.append(_weighted(item_id, of_item, shares[i][:, position], names))
             explanations.append(of_ranking)
         return explanations
@@ -337,6 +338,24 @@ class Fuse(Recommender):
             total = points.sum(axis=0)
             shares.append(points / np.maximum(total, MIN_TOTAL))
         return shares
+
+
+def _explained_by(
+    part: Recommender,
+    queries: Queries,
+    rankings: Sequence[Ranking],
+    has_share: Sequence[np.ndarray],
+) -> list[dict[int, Explanation]]:
+    """Return by position a part's explanations of the items it has a share of, (K,) a ranking."""
+    if not part.explains():
+        return [{} for _ in rankings]
+    positions = [np.flatnonzero(mask).tolist() for mask in has_share]
+    shared = [
+        Ranking(tuple([ranking.ids[p] for p in chosen]), ranking.scores[chosen])
+        for ranking, chosen in zip(rankings, positions, strict=True)
+    ]
+    explained = part.explain(queries, shared)
+    return [dict(zip(*pair, strict=True)) for pair in zip(positions, explained, strict=True)]
 
 
 def _has_votes(ranking: Ranking, names: Sequence[str]) -> bool:

@@ -122,8 +122,7 @@ class ItemToItem(ScoringRecommender):
     def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
         events = query.histories.last(self.history_length)[0]
         parts = self._event_scores(events, self.items_.rows(ranking.ids))
-        causes = self.items_.ids[events]
-        return [by_cause(item_id, causes, parts[:, k]) for k, item_id in enumerate(ranking.ids)]
+        return by_cause(ranking.ids, self.items_.ids[events], parts)
 
     def _event_scores(self, events: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """Return (n, K) what each event, oldest first, adds to the score of each row.
@@ -144,18 +143,29 @@ class ItemToItem(ScoringRecommender):
         return parts
 
 
-def by_cause(item_id: str, causes: np.ndarray, parts: np.ndarray) -> Explanation:
-    """Return the explanation of an item's score by the items that caused it.
+def by_cause(item_ids: Sequence[str], causes: np.ndarray, parts: np.ndarray) -> list[Explanation]:
+    """Return the explanations of K items' scores by the items that caused them.
 
-    `parts` (n,) are what events add to the score, `causes` (n,) the ids of their items. Parts of
+    `parts` (n, K) are what events add to the scores, `causes` (n,) the ids of their items. Parts of
     the same item are added; the largest share comes first.
     """
-    total = parts.sum()
-    shares: dict[str, float] = {}
-    for i in np.flatnonzero(parts):
-        shares[causes[i]] = shares.get(causes[i], 0.0) + float(parts[i] / total)
-    by_share = sorted(shares.items(), key=lambda pair: -pair[1])
-    return Explanation(item_id, tuple(Evidence("item", cause, share) for cause, share in by_share))
+    distinct = list(dict.fromkeys(causes.tolist()))
+    if len(distinct) < len(causes):
+        row_of = {cause: row for row, cause in enumerate(distinct)}
+        summed = np.zeros((len(distinct), parts.shape[1]))
+        np.add.at(summed, [row_of[cause] for cause in causes.tolist()], parts)
+        parts = summed
+    totals = parts.sum(axis=0)
+    shares = parts / np.where(totals == 0, 1, totals)
+    order = np.argsort(-shares, axis=0, kind="stable")
+    counts = np.count_nonzero(parts, axis=0).tolist()
+    explanations = []
+    for k, (item_id, count) in enumerate(zip(item_ids, counts, strict=True)):
+        best = order[:count, k]
+        pairs = zip(best.tolist(), shares[best, k].tolist(), strict=True)
+        evidence = tuple([Evidence("item", distinct[row], share) for row, share in pairs])
+        explanations.append(Explanation(item_id, evidence))
+    return explanations
 
 
 def nearest(

@@ -197,11 +197,25 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
         rows = self.items_.rows(ranking.ids)
         variants = self._leave_one_out(query, left_out)
-        scores = self._scores(variants)[:, np.maximum(rows, 0)]  # events + 1, K
-        scores = np.where(np.isfinite(scores) & (rows >= 0), scores, 0)
+        scores = self._scores_of(variants, np.maximum(rows, 0))  # events + 1, K
+        scores[:, rows < 0] = 0
         lost = np.maximum(scores[0] - scores[1:], 0)
-        causes = self.items_.ids[events[left_out]]
-        return [by_cause(item_id, causes, lost[:, k]) for k, item_id in enumerate(ranking.ids)]
+        return by_cause(ranking.ids, self.items_.ids[events[left_out]], lost)
+
+    def _scores_of(self, queries: Queries, rows: np.ndarray) -> np.ndarray:
+        """Return (B, K) the scores of some rows; 0 for a query without a history.
+
+        The other items count in the softmax's sum only, and are not copied.
+        """
+        scores = np.zeros((len(queries), len(rows)), dtype=np.float32)
+        with torch.inference_mode():
+            catalogue = self._ready().catalogue()
+            picked_rows = torch.from_numpy(rows.astype(np.int64)).to(catalogue.device)
+            for numbers, windows in self._query_batches(queries):
+                logits = self._last_states(windows) @ catalogue.T
+                picked = logits[:, picked_rows] - logits.logsumexp(dim=1, keepdim=True)
+                scores[numbers] = picked.exp().cpu().numpy()
+        return scores
 
     def _leave_one_out(self, query: Queries, left_out: np.ndarray) -> Queries:
         """Return the query with its whole history, then without each of these events."""

@@ -339,7 +339,7 @@ class PI2I(NetMethod, CoVisitation):
         for item_id, row in zip(ranking.ids, self.items_.rows(ranking.ids), strict=True):
             mask = pair_items == row
             causes = self.items_.ids[pair_triggers[mask]]
-            explanations.append(by_cause(item_id, causes, parts[mask]))
+            explanations += by_cause([item_id], causes, parts[mask][:, None])
         return explanations
 
 
