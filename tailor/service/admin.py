@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 
 from tailor.core.saving import version as tailor_version
 from tailor.service.batcher import LoadedModel
-from tailor.service.model_loading import shown_folder
+from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.schemas import Key, Model, Short, Version
 from tailor.service.state import Service

@@ -4,6 +4,7 @@ import asyncio
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
+from tailor.service.paths import hide_paths
 from tailor.store.models import PREDICTS, RECOMMENDS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
@@ -40,14 +42,17 @@ class Batcher:
     def __init__(self, model: Recommender) -> None:
         self.model = model
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._began_s: float | None = None  # of the batch that is being answered
         self._thread = threading.Thread(target=self._work, name="tailor-model", daemon=True)
         self._thread.start()
 
     def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
         """Return the model's ranking with none of the items of `without`.
 
-        Raises what the model raised for this query, never for another one's.
+        Raises what the model raised for this query, never for another one's, and TimeoutError where
+        it takes too long.
         """
+        self._refuse_stuck()
         future: Future[Ranking] = Future()
         self._queue.put(_Job(lambda: (query, without), k, future))
         try:
@@ -62,10 +67,20 @@ class Batcher:
         `prepare` makes the query and the items to leave out; it runs in the model's thread, just
         before the model is asked.
         """
+        self._refuse_stuck()
         future = _LoopFuture()
         self._queue.put(_Job(prepare, k, future))
         async with asyncio.timeout(LATE_S):
             return await future.awaitable
+
+    def _refuse_stuck(self) -> None:
+        """Raise TimeoutError where a batch has taken so long that its callers have given up.
+
+        Callers would wait in vain, each in a thread that other tenants need.
+        """
+        began_s = self._began_s
+        if began_s is not None and time.monotonic() - began_s > LATE_S:
+            raise TimeoutError("the model does not answer")
 
     def close(self) -> None:
         """Answer what waits, then end."""
@@ -82,7 +97,9 @@ class Batcher:
                     break
                 job = self._queue.get()
             is_open = job is not None
+            self._began_s = time.monotonic()
             self._answer_batch(batch)
+            self._began_s = None
 
     def _answer_batch(self, batch: "Sequence[_Job]") -> None:
         groups: dict[tuple[int, ...], list[_Job]] = {}
@@ -167,20 +184,37 @@ class _Job:
         return True
 
     def fail(self, error: BaseException) -> None:
-        """Let the caller get an error.
-
-        Errors that mean something to the event loop, such as StopIteration, become another one.
-        """
-        if not isinstance(error, Exception) or isinstance(error, StopIteration):
-            cause = error
-            error = RuntimeError(f"the model raised {type(cause).__name__}")
-            error.__cause__ = cause
-        self.future.set_exception(error)
+        """Let the caller get an error."""
+        self.future.set_exception(as_exception(error))
 
     @property
     def group(self) -> tuple[int, ...]:
         """Equal for jobs that can be answered together."""
         return (self.k, *map(id, self.without))
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return an error of a model that a caller can be handed.
+
+    Errors that end threads or mean something to the event loop become another one, and texts that
+    callers see name no path of the server.
+    """
+    if isinstance(error, TailorError):
+        error.args = (hide_paths(str(error)), *error.args[1:])
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    exception = RuntimeError(f"the model raised {type(error).__name__}")
+    exception.__cause__ = error
+    return exception
+
+
+@contextmanager
+def ordinary_errors() -> Iterator[None]:
+    """Raise errors of a model as `as_exception` returns them."""
+    try:
+        yield
+    except BaseException as error:
+        raise as_exception(error) from error
 
 
 @dataclass(frozen=True, eq=False)

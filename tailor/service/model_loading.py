@@ -3,16 +3,13 @@
 A model that hangs holds its own thread and nothing else. Errors name no path of the server.
 """
 
-import os
-import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tailor.errors import ModelError
+from tailor.errors import ModelError, TailorError
 from tailor.service.batcher import (
     CheckedModel,
     LoadedPredictor,
@@ -20,10 +17,10 @@ from tailor.service.batcher import (
     check_model,
     load_model,
 )
+from tailor.service.paths import without_paths
 
 T = TypeVar("T")
 LOAD_S = 60.0  # for which a model is waited for; others are loaded then
-PATHS = re.compile(r"(?<![\w./:])/([\w.@+~-]+)/[^\s'\"(),;:]*")  # absolute; group 1: the top folder
 
 
 class ModelLoader:
@@ -73,29 +70,10 @@ def _begin(job: Callable[[], T]) -> Future[T]:
     def work() -> None:
         try:
             future.set_result(job())
-        except BaseException as error:
-            future.set_exception(ModelError(str(error)))
+        except TailorError as error:
+            future.set_exception(error)
+        except BaseException as error:  # its text may hold anything
+            future.set_exception(ModelError(f"it cannot be loaded ({type(error).__name__})"))
 
     threading.Thread(target=work, name="tailor-load", daemon=True).start()
     return future
-
-
-def shown_folder(folder: str | Path, root: Path | None) -> str:
-    """Return how answers and logs name a folder: within the models folder, or by its last part."""
-    if root is not None:
-        with suppress(OSError, RuntimeError, ValueError):
-            return Path(folder).relative_to(root.resolve()).as_posix()
-    return Path(folder).name
-
-
-def without_paths(text: str, folder: str | Path, root: Path | None) -> str:
-    """Return a text with `folder` as `shown_folder` names it, and no absolute path."""
-    text = text.replace(str(folder), shown_folder(folder, root))
-    return PATHS.sub(_last_part, text)
-
-
-def _last_part(match: re.Match[str]) -> str:
-    """Return the last part of a path of this machine; another text, such as a route, as it is."""
-    if not os.path.isdir(f"/{match[1]}"):
-        return match[0]
-    return match[0].rstrip("/").rpartition("/")[2]

@@ -386,7 +386,9 @@ class ModelRegistry:
                 self._models[tenant] = model
             self._failures.pop((tenant, f"version {model.version}"), None)
             self._tenants.add(tenant)
-        log.info("model in place", extra={"tenant": tenant, "kind": kind, "version": model.version})
+        notes = list(model.notes)
+        extra = {"tenant": tenant, "kind": kind, "version": model.version, "notes": notes}
+        log.info("model in place", extra=extra)
         self._retire([replaced] if replaced else [], tenant)
 
     def _refresh_experiment(self, tenant: str, row: Row | None, rows: Mapping[int, Row]) -> None:
@@ -416,10 +418,14 @@ class ModelRegistry:
             arm_rows = _rows_of([arm["version"] for arm in row["arms"]], rows)
             running = self._load_experiment(tenant, row["name"], row["arms"], arm_rows)
         except TailorError as error:
-            self._note_failure(tenant, subject, error, "experiment not in place")
-            return None
-        self._failures.pop((tenant, subject), None)
-        return running
+            problem = error
+        except Exception as error:
+            problem = ModelError(f"its arms cannot be read ({type(error).__name__}): end it")
+        else:
+            self._failures.pop((tenant, subject), None)
+            return running
+        self._note_failure(tenant, subject, problem, "experiment not in place")
+        return None
 
     def _load_experiment(
         self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[Row]

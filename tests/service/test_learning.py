@@ -149,7 +149,7 @@ def test_only_lists_of_the_arm_s_own_version_count(client, service, models):
             "request_id": answer["request_id"],
         }
         client.ask("/v1/events", events=[event])
-    service.list_log._write()
+    service.list_log.close()
     found = client.ask("/v1/experiments/x", method="GET")
     # version 2 was in place: what the late worker answered is that of the second arm
     assert [(arm["lists"], arm["chosen"]) for arm in found["results"]] == [(2, 0), (5, 1)]
@@ -171,7 +171,7 @@ def test_a_switch_while_an_experiment_runs_changes_no_arm(client, service, model
     service.model_registry.refresh("shop")
     for user in PEOPLE[:10]:
         client.ask("/v1/recommendations", user_id=user, k=3)
-    service.list_log._write()
+    service.list_log.close()
     found = client.ask("/v1/experiments/x", method="GET")
     assert sum(arm["lists"] for arm in found["results"]) == 10
     assert not [note for note in found["notes"] if "left out" in note]

@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi")
 
-from service.served_shop import SHOP, Client, key
+from service.served_shop import SHOP, Client, key, until
 from typer.testing import CliRunner
 
 from tailor.cli.main import app as command_line
@@ -20,12 +21,13 @@ from tailor.core.saving import SavedModel
 from tailor.data.nouns import Query, Ranking
 from tailor.errors import ModelError
 from tailor.papers.retrieval.personalized_pagerank import PersonalizedPageRank
+from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.service import model_loading, model_registry
 from tailor.service.app import make_app
 from tailor.service.batcher import Batcher, check_model, saved_digest, saved_kind
-from tailor.service.model_loading import without_paths
+from tailor.service.paths import without_paths
 from tailor.service.refit import refit
 from tailor.service.state import Service
 from tailor.store.engine import reading, writing
@@ -270,9 +272,26 @@ def test_the_watcher_survives_what_the_register_holds(client, service, caplog):
         assert [row["what"] for row in failures] == ["experiment x"]
         with writing(service.engine) as connection:
             connection.exec_driver_sql("UPDATE experiments SET name = 'y', arms = '7'")
+        other.model_registry.refresh("shop")
+        failures = second.get("/ready").json()["failures"]
+        assert [row["what"] for row in failures] == ["experiment y"]
+        assert asked(second) == "CoVisitation@1" and second.get("/v1/models").is_success
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), Panic(), SystemExit(1)])
+def test_the_watcher_survives_whatever_a_look_raises(client, service, monkeypatch, caplog, error):
+    def broken(*_):
+        raise error
+
+    registry = service.model_registry
+    with monkeypatch.context() as patch:
+        patch.setattr(model_registry, "LOOK_S", 0.01)
+        patch.setattr(registry, "_refresh", broken)
         for _ in range(3):
-            other.model_registry._look("shop")
-        assert other.model_registry._watcher.is_alive() and asked(second) == "CoVisitation@1"
+            registry._look("shop")
+        assert [row["what"] for row in registry.failures()] == [model_registry.REGISTER]
+    registry._look("shop")
+    assert registry._watcher.is_alive() and registry.failures() == []
     assert sum("models not looked for" in record.message for record in caplog.records) == 1
 
 
@@ -376,6 +395,58 @@ def test_errors_for_the_event_loop_reach_the_caller_of_a_route(client, service, 
         client.ask("/v1/similar", 500, item_id=str(SHOP.catalogue.ids[0]))
     monkeypatch.undo()
     assert asked(client) == "CoVisitation@1"
+
+
+def test_a_model_that_hangs_takes_no_more_callers(monkeypatch):
+    free = threading.Event()
+
+    class Stuck:
+        def recommend(self, queries, k):
+            free.wait(20)
+            return [Ranking(("a",), [1.0]) for _ in queries]
+
+    monkeypatch.setattr("tailor.service.batcher.LATE_S", 0.01)
+    batcher = Batcher(Stuck())
+    with pytest.raises(TimeoutError):
+        batcher.ask(Query(), 1)
+    until(lambda: batcher._began_s is not None)
+    time.sleep(0.02)
+    with pytest.raises(TimeoutError, match="does not answer"):
+        batcher.ask(Query(), 1)
+    assert batcher._queue.empty()
+    free.set()
+    monkeypatch.undo()
+    until(lambda: batcher._began_s is None)
+    assert batcher.ask(Query(), 1).ids == ("a",)
+    batcher.close()
+
+
+def test_a_model_that_ends_the_process_ends_one_answer(client, service, monkeypatch):
+    def leave(*_):
+        raise SystemExit(1)
+
+    model = service.model_registry.model("shop").model
+    monkeypatch.setattr(model, "explain", leave)
+    client.ask("/v1/recommendations", 500, user_id=USER, explain=True)
+    data = SHOP.catalogue.ids[:2].tolist()
+    predictor = (
+        LogisticRegression(epochs=1)
+        .fit(SHOP)
+        .save(service.settings.models / "shop/predictor", overwrite=True)
+    )
+    client.ask("/v1/models", folder=predictor.name)
+    monkeypatch.setattr(service.model_registry.predictor("shop").model, "predict", leave)
+    client.ask("/v1/predict", 500, item_ids=data)
+    assert asked(client) == "CoVisitation@1"
+
+
+def test_an_error_of_a_model_names_no_path_of_the_server(client, service, monkeypatch, tmp_path):
+    def lack(*_):
+        raise ModelError(f"{tmp_path}/weights is missing: tailor models pull minilm")
+
+    monkeypatch.setattr(service.model_registry.model("shop").model, "recommend", lack)
+    detail = client.ask("/v1/recommendations", 422, user_id=USER)["detail"]
+    assert detail == "weights is missing: tailor models pull minilm"
 
 
 def test_who_has_given_up_is_not_asked_for(monkeypatch):

@@ -354,7 +354,7 @@ def test_the_order_of_an_earlier_tailor_is_that_of_served_ms(engine):
         write(engine, add_model, "shop", f"/{digest}", digest)
     serve_all(engine, 1, 2)
     with writing(engine) as connection:
-        connection.exec_driver_sql("DELETE FROM marks WHERE name LIKE 'served %'")
+        connection.exec_driver_sql("DELETE FROM marks WHERE name = 'served recommends of shop'")
     assert read(engine, served_versions, "shop", RECOMMENDS) == [1, 2]
     write(engine, roll_back, "shop", 1)
     with writing(engine) as connection:  # it goes on beside this one
