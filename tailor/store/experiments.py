@@ -123,15 +123,15 @@ def count_outcomes(
         arm = arm_of(tenant, experiment["name"], user_id, shares)
         if model.rpartition("@")[2] == versions[arm]:  # logged as Name@VERSION
             before = counts.get(user_id, (0, 0))
-            counts[user_id] = (before[0] + int(lists), before[1] + int(chosen))
+            counts[user_id] = (before[0] + lists, before[1] + chosen)
         else:
-            left_out += int(lists)
+            left_out += lists
     return [(user_id, *count) for user_id, count in counts.items()], left_out
 
 
 def _shown(
     connection: sa.Connection, tenant: str, experiment: dict[str, Any]
-) -> Sequence[sa.Row[Any]]:
+) -> list[tuple[str, str, int, int]]:
     """Return (token, model, lists shown, lists with a choice) while an experiment ran."""
     end_ms = experiment["ended_ms"] or now_ms() + 1
     is_shown = [
@@ -161,7 +161,10 @@ def _shown(
         .where(*is_shown)
         .group_by(requests.c.user_id, requests.c.model)
     )
-    return connection.execute(statement).all()
+    return [
+        (token, model, int(lists), int(chosen))
+        for token, model, lists, chosen in connection.execute(statement)
+    ]
 
 
 def _counting(connection: sa.Connection, tenant: str) -> list[sa.ColumnElement[bool]]:
