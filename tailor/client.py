@@ -164,7 +164,7 @@ class Client:
     def roll_back(self, kind: str = "recommends") -> dict[str, Any]:
         """Let the version from before answer; `kind`: "recommends" or "predicts".
 
-        It is never sent twice: the second time would undo the first.
+        It is never sent twice: the second time would go one version further back.
         """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
 

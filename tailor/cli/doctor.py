@@ -199,8 +199,11 @@ def _served_models(engine: "sa.Engine") -> Iterator[Finding]:
 
 
 def _served(subject: str, rows: list[dict[str, object]]) -> Finding:
-    """Say whether the model that should answer is the one in its folder."""
-    from tailor.service.batcher import saved_digest
+    """Say whether the model that should answer is in its folder and can be loaded.
+
+    It is loaded as a server would load it.
+    """
+    from tailor.service.batcher import check_model, saved_digest
 
     first = rows[0]
     if first["served_ms"] is None:
@@ -210,9 +213,14 @@ def _served(subject: str, rows: list[dict[str, object]]) -> Finding:
             False,
             "POST /v1/models/switch, or tailor refit --force",
         )
+    state = f"version {first['version']}"
+    folder = str(first["folder"])
     try:
-        is_same = saved_digest(str(first["folder"])) == first["digest"]
+        is_same = saved_digest(folder) == first["digest"]
+        notes = check_model(folder).notes if is_same else ()
     except TailorError as error:
-        return Finding(subject, f"version {first['version']}", False, str(error))
-    remedy = "" if is_same else "the folder holds another model: register it anew, or roll back"
-    return Finding(subject, f"version {first['version']}, {first['folder']}", is_same, remedy)
+        return Finding(subject, f"{state} cannot be loaded", False, str(error))
+    if not is_same:
+        remedy = "the folder holds another model: register it anew, or roll back"
+        return Finding(subject, f"{state}, {folder}", False, remedy)
+    return Finding(subject, f"{state}, {folder}, can be loaded", True, ". ".join(notes))

@@ -138,7 +138,10 @@ def fit(
     with_histories: Annotated[
         bool,
         typer.Option(
-            help="Save people's histories with the model, so that --user works without --data."
+            help=(
+                "Save people's histories with the model, so that --user works without --data. The"
+                " service refuses such a model."
+            )
         ),
     ] = False,
     data_folder: Annotated[

@@ -141,17 +141,23 @@ def _check_serve_options(workers: int, rate: float, port: int, explore: float) -
 
 
 def _serve_folder(connection: "sa.Connection", tenant: str, folder: Path, kind: str) -> None:
-    """Register a saved model of a kind and let it answer."""
-    from tailor.service.batcher import saved_digest, saved_kind
+    """Load a saved model of a kind, register it, and let it answer.
+
+    Raises ModelError, before anything is written, for one that cannot be served.
+    """
+    from tailor.cli.showing import say
+    from tailor.service.batcher import check_model, saved_kind
     from tailor.store.models import PREDICTS, add_model, serve_model
 
     if saved_kind(folder) != kind:
         option = "model" if kind == PREDICTS else "predictor"
         raise ModelError(f"{folder} {saved_kind(folder)}: give it as --{option}")
+    checked = check_model(folder)
     path = str(folder.resolve())
-    digest = saved_digest(folder)
-    version = add_model(connection, tenant, path, digest, "given to serve", kind=kind)
+    version = add_model(connection, tenant, path, checked.digest, "given to serve", kind=kind)
     serve_model(connection, tenant, version)
+    if checked.notes:
+        say(f"{folder}: {'. '.join(checked.notes)}")
 
 
 def refit_command(

@@ -12,11 +12,14 @@ Folders are written aside and renamed, so that readers never see half a model. N
 
 import copy
 import dataclasses
+import errno
 import hashlib
 import importlib.metadata
 import json
+import stat
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,10 +36,11 @@ from tailor.data.dataset import Provenance
 from tailor.data.folders import sha256_of, written_aside
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
-from tailor.errors import ModelError
+from tailor.errors import ModelError, TailorError
 
 T = TypeVar("T")
 FORMAT = 1  # of saved models
+MOST_DESCRIPTION_BYTES = 32 * 2**20  # of spec.json; a larger one is not read
 PERSONAL = "personal"
 ATTRIBUTES = "attributes.parquet"  # of users, in the folder PERSONAL
 TITLES = "titles.parquet"
@@ -124,8 +128,8 @@ class SavedModel:
         saved = SavedModel.open("MODEL")
         saved.method.recommend([saved.histories[0]], 10)
 
-    Every part raises ModelError if a file of it is missing, is not the one that was saved, or is
-    replaced while it is read.
+    Every part raises ModelError if a file of it is missing, cannot be read, is not the one that was
+    saved, or is replaced while it is read.
     """
 
     folder: Path
@@ -143,12 +147,24 @@ class SavedModel:
         """
         return cls(Path(folder), _read_description(Path(folder)))
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the description, and by it of every file."""
+        return _digest(self.description)
+
+    @property
+    def has_histories(self) -> bool:
+        """True if users' histories were saved along."""
+        return any(name.startswith(f"{PERSONAL}/") for name in self._files)
+
     @cached_property
     def method(self) -> Method:
         """The fitted method; all files of the folder are checked."""
         self._check_files(self._files)
+        self._check_state()
         try:
-            method = build(self.description["spec"])
+            with _readable(self.folder):
+                method = build(self.description["spec"])
         except ModelError as error:
             raise ModelError(
                 f"{self.folder}, saved by tailor {self.description['tailor']}, cannot be loaded:"
@@ -160,10 +176,9 @@ class SavedModel:
     @cached_property
     def histories(self) -> Queries | None:
         """Users' histories and attributes; None if the model was saved without them."""
-        files = [name for name in self._files if name.startswith(f"{PERSONAL}/")]
-        if not files:
+        if not self.has_histories:
             return None
-        self._check_files(files)
+        self._check_files(name for name in self._files if name.startswith(f"{PERSONAL}/"))
         return self._read(lambda: _read_personal(self.folder / PERSONAL))
 
     @cached_property
@@ -195,10 +210,22 @@ class SavedModel:
                 _check_file(self.folder, name, self._files[name])
                 self._checked_files.add(name)
 
+    def _check_state(self) -> None:
+        """Raise ModelError if a file lies among the learned state that was not saved there."""
+        with _readable(self.folder):
+            paths = [path for path in (self.folder / "state").rglob("*") if not path.is_dir()]
+        names = {path.relative_to(self.folder).as_posix() for path in paths}
+        unknown = sorted(names - set(self._files))
+        if unknown:
+            raise ModelError(
+                f"{self.folder} is damaged: {unknown[0]} is not what was saved; fit and save again"
+            )
+
     def _read(self, read: Callable[[], T]) -> T:
         """Return what `read` returns, unless the folder was replaced meanwhile."""
         try:
-            part = read()
+            with _readable(self.folder):
+                part = read()
             is_replaced = _read_description(self.folder) != self.description
         except FileNotFoundError:
             is_replaced = True
@@ -207,16 +234,31 @@ class SavedModel:
         return part
 
 
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Raise ModelError for whatever reading a folder raises, but for a missing file.
+
+    Files are read by several libraries, each with errors of its own. Messages of the system and of
+    these libraries name absolute paths: they are left out.
+    """
+    try:
+        yield
+    except (TailorError, FileNotFoundError):
+        raise
+    except OSError as error:
+        raise ModelError(
+            f"{folder} cannot be read ({error.strerror or type(error).__name__}): its files must be"
+            " readable for the user that runs this"
+        ) from error
+    except Exception as error:
+        raise ModelError(
+            f"{folder} cannot be loaded ({type(error).__name__}): fit and save again"
+        ) from error
+
+
 def _read_description(folder: Path) -> dict[str, Any]:
     """Read spec.json and check its digest."""
-    try:
-        description = json.loads((folder / "spec.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ModelError(f"{folder}/spec.json is damaged: {error}") from None
+    description = _parse_description(folder)
     if not isinstance(description, dict) or not isinstance(description.get("format"), int):
         raise ModelError(f"{folder}/spec.json is damaged: it names no format; fit and save again")
     if description["format"] > FORMAT:
@@ -224,11 +266,60 @@ def _read_description(folder: Path) -> dict[str, Any]:
             f"{folder} has format {description['format']}, this version reads up to {FORMAT}:"
             " update tailor"
         )
-    if description.pop("digest", "") != _digest(description):
+    if description.pop("digest", "") != _digest(description) or not _is_whole(description):
         raise ModelError(
             f"{folder} is damaged: spec.json is not what was saved; fit and save again"
         )
     return description
+
+
+def _parse_description(folder: Path) -> Any:
+    """Return what spec.json holds."""
+    path = folder / "spec.json"
+    try:
+        with _readable(folder):
+            size = _size_of(path)
+            if size > MOST_DESCRIPTION_BYTES:
+                raise ModelError(
+                    f"{folder}/spec.json is damaged: it has {size:,} bytes, more than"
+                    f" {MOST_DESCRIPTION_BYTES:,}; fit and save again"
+                )
+            content = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(
+            f"{folder} is not a saved model (there is no spec.json): make one with `tailor fit`"
+        ) from None
+    try:
+        return json.loads(content.decode("utf-8"))
+    except RecursionError:
+        raise ModelError(f"{folder}/spec.json is damaged: it is nested too deeply") from None
+    except ValueError as error:
+        raise ModelError(f"{folder}/spec.json is damaged: {error}") from None
+
+
+def _is_whole(description: Mapping[str, Any]) -> bool:
+    """Return whether a description names a class, a version, and files within the folder."""
+    files = description.get("files")
+    return (
+        isinstance(description.get("spec"), dict)
+        and isinstance(description.get("tailor"), str)
+        and isinstance(files, dict)
+        and all(
+            isinstance(digest, str) and not name.startswith("/") and ".." not in name.split("/")
+            for name, digest in files.items()
+        )
+    )
+
+
+def _size_of(path: Path) -> int:
+    """Return the bytes of a regular file. Raises OSError for another kind.
+
+    Reading a pipe or a device could wait for ever.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return status.st_size
 
 
 def _digest(description: Mapping[str, Any]) -> str:
@@ -236,9 +327,11 @@ def _digest(description: Mapping[str, Any]) -> str:
 
 
 def _check_file(folder: Path, name: str, digest: str) -> None:
-    """Raise ModelError if a file is missing or its hash is another."""
+    """Raise ModelError if a file is missing, cannot be read, or its hash is another."""
     try:
-        is_same = sha256_of(folder / name) == digest
+        with _readable(folder):
+            _size_of(folder / name)
+            is_same = sha256_of(folder / name) == digest
     except FileNotFoundError:
         raise ModelError(f"{folder} is damaged: {name} is missing; fit and save again") from None
     if not is_same:

@@ -1,5 +1,6 @@
 """Routes that administer: models, keys, and the state of the server."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -7,7 +8,8 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from tailor.core.saving import version as tailor_version
-from tailor.service.batcher import saved_digest, saved_kind
+from tailor.service.batcher import LoadedModel
+from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
 from tailor.service.schemas import Key, Model, Short, Version
@@ -15,7 +17,7 @@ from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
 from tailor.store.keys import Caller
-from tailor.store.models import RECOMMENDS, add_model, list_models
+from tailor.store.models import RECOMMENDS, list_models
 from tailor.store.subjects import SIGNING, secret
 
 GAUGES = {
@@ -49,8 +51,11 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
         return {"status": "alive", "version": tailor_version()}
 
     @api.get("/ready")
-    def ready() -> dict[str, str]:
-        """Say that the store can be reached; GET /v1/models tells whether a tenant has a model."""
+    def ready() -> dict[str, Any]:
+        """Say that the store can be reached, and name models that should answer and cannot.
+
+        Those are one tenant's: the others are answered. GET /v1/models tells more.
+        """
         try:
             service.read(lambda connection: connection.execute(sa.text("SELECT 1")))
         except UNAVAILABLE:
@@ -59,7 +64,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
                 "the database is away: what is remembered is answered, nothing is accepted",
                 retry_s=5,
             ) from None
-        return {"status": "ready"}
+        return {"status": "ready", "failures": service.model_registry.failures()}
 
     @api.get("/metrics")
     async def metrics() -> Response:
@@ -74,53 +79,68 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
 
 
 def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
-    def switch_to(tenant: str, number: int) -> dict[str, Any]:
-        return {"version": number, "model": service.model_registry.switch(tenant, number).name}
-
     @api.get("/v1/models")
     def models(who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Return all versions, the one that answers first."""
+        """Return all versions, the one that should answer first.
+
+        `loaded`, `answers` and `failure` are said of the worker that was asked.
+        """
+        service.model_registry.refresh_soon(who.tenant)
         rows = service.read(lambda connection: list_models(connection, who.tenant))
-        return {"models": [{name: row[name] for name in MODEL_FIELDS} for row in rows]}
+        return {"models": [_shown_model(service, who.tenant, row) for row in rows]}
 
     @api.post("/v1/models")
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Register a saved model, and let it answer once it is loaded.
+        """Load a saved model, register it, and let it answer.
 
         The folder is one within the server's models/TENANT. A model that predicts replaces the one
-        that predicted, one that recommends the one that recommended.
+        that predicted, one that recommends the one that recommended. One that cannot be loaded is
+        not registered.
         """
-        root = (service.settings.models / who.tenant).resolve()
-        folder = (root / body.folder).resolve()
-        if not folder.is_relative_to(root):
-            raise ProblemError(
-                422,
-                f"folder: it must lie within {service.settings.models / who.tenant} on the server",
-            )
-        digest = saved_digest(folder)
-        kind = saved_kind(folder)
-        number = service.writer.do(
-            lambda connection: add_model(
-                connection, who.tenant, str(folder), digest, body.note, kind=kind
-            )
-        )
-        return switch_to(who.tenant, number)
+        folder = _folder_within(service.settings.models / who.tenant, body.folder)
+        return _placed(service.model_registry.register(who.tenant, folder, body.note))
 
     @api.post("/v1/models/switch")
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let another version answer, once it is loaded."""
-        return switch_to(who.tenant, body.version)
+        return _placed(service.model_registry.switch(who.tenant, body.version))
 
     @api.post("/v1/models/rollback")
     def rollback(
         kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)
     ) -> dict[str, Any]:
-        """Let the version from before answer again, of the models of one kind."""
-        rows = service.read(lambda connection: list_models(connection, who.tenant))
-        served = [row for row in rows if row["kind"] == kind and row["served_ms"] is not None]
-        if len(served) < 2:
-            raise ProblemError(409, "no other version has answered before")
-        return switch_to(who.tenant, served[1]["version"])
+        """Let the version from before answer again, of the models of one kind.
+
+        Asked again it goes one version further back.
+        """
+        return _placed(service.model_registry.roll_back(who.tenant, kind))
+
+
+def _shown_model(service: Service, tenant: str, row: dict[str, Any]) -> dict[str, Any]:
+    """Return a version as callers see it, without paths of the server."""
+    fields = {name: row[name] for name in MODEL_FIELDS}
+    fields["folder"] = shown_folder(row["folder"], service.settings.models / tenant)
+    return {**fields, **service.model_registry.state(tenant, row)}
+
+
+def _placed(model: LoadedModel) -> dict[str, Any]:
+    """Return the answer that names the model that answers now, with notes where there are any."""
+    answer: dict[str, Any] = {"version": model.version, "model": model.name}
+    return {**answer, "notes": list(model.notes)} if model.notes else answer
+
+
+def _folder_within(root: Path, name: str) -> Path:
+    """Return a folder by its path within `root`. Raises ProblemError for one outside it."""
+    try:
+        root = root.resolve()
+        folder = (root / name).resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that is too long
+        raise ProblemError(422, "folder: it is no path of a folder on the server") from None
+    if not folder.is_relative_to(root):
+        raise ProblemError(
+            422, "folder: it must lie within the folder of this tenant, in the server's --models"
+        )
+    return folder
 
 
 def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -> None:

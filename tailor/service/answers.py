@@ -17,7 +17,7 @@ from tailor.pipeline.explore import PROPENSITY
 from tailor.ports.configuration import catalogue_language
 from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import diversify
-from tailor.service.batcher import LoadedRecommender
+from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -337,7 +337,8 @@ def _add_reasons(
     """Add reasons to the items; they name no blocked item."""
     if not model.model.explains():
         raise ProblemError(422, f"explain: {model.name} cannot explain its lists")
-    explanations = model.model.explain([query], [ranking])[0]
+    with ordinary_errors():
+        explanations = model.model.explain([query], [ranking])[0]
     for item, explanation in zip(items, explanations, strict=True):
         evidence = [
             part

@@ -1,29 +1,35 @@
 """Models that answer: loaded aside, then asked by one thread in batches."""
 
 import asyncio
-import json
+import os
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from tailor.core.methods import Method, Predictor, Recommender
-from tailor.core.saving import load
+from tailor.core.methods import Predictor, Recommender
+from tailor.core.saving import SavedModel
 from tailor.core.specs import find_class
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
+from tailor.service.paths import hide_paths
 from tailor.store.models import PREDICTS, RECOMMENDS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
 LATE_S = 30.0  # after which a caller gives up
 MOST_QUERIES = 32  # of a batch
+COLD_NOTE = (
+    "this model has no list for users without a history: they get empty lists. Fit a pipeline with"
+    " a fallback, such as `counting` or `default`"
+)
 
 
 class Batcher:
@@ -36,17 +42,24 @@ class Batcher:
     def __init__(self, model: Recommender) -> None:
         self.model = model
         self._queue: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._began_s: float | None = None  # of the batch that is being answered
         self._thread = threading.Thread(target=self._work, name="tailor-model", daemon=True)
         self._thread.start()
 
     def ask(self, query: Query, k: int, without: Sequence[Vocabulary] = ()) -> Ranking:
         """Return the model's ranking with none of the items of `without`.
 
-        Raises what the model raised for this query, never for another one's.
+        Raises what the model raised for this query, never for another one's, and TimeoutError where
+        it takes too long.
         """
+        self._refuse_stuck()
         future: Future[Ranking] = Future()
         self._queue.put(_Job(lambda: (query, without), k, future))
-        return future.result(LATE_S)
+        try:
+            return future.result(LATE_S)
+        except TimeoutError:
+            future.cancel()  # nobody waits any more: the model need not be asked
+            raise
 
     async def answer(self, prepare: Prepare, k: int) -> Ranking:
         """Return the ranking, awaited on an event loop.
@@ -54,10 +67,20 @@ class Batcher:
         `prepare` makes the query and the items to leave out; it runs in the model's thread, just
         before the model is asked.
         """
+        self._refuse_stuck()
         future = _LoopFuture()
         self._queue.put(_Job(prepare, k, future))
         async with asyncio.timeout(LATE_S):
             return await future.awaitable
+
+    def _refuse_stuck(self) -> None:
+        """Raise TimeoutError where a batch has taken so long that its callers have given up.
+
+        Callers would wait in vain, each in a thread that other tenants need.
+        """
+        began_s = self._began_s
+        if began_s is not None and time.monotonic() - began_s > LATE_S:
+            raise TimeoutError("the model does not answer")
 
     def close(self) -> None:
         """Answer what waits, then end."""
@@ -74,7 +97,9 @@ class Batcher:
                     break
                 job = self._queue.get()
             is_open = job is not None
+            self._began_s = time.monotonic()
             self._answer_batch(batch)
+            self._began_s = None
 
     def _answer_batch(self, batch: "Sequence[_Job]") -> None:
         groups: dict[tuple[int, ...], list[_Job]] = {}
@@ -85,21 +110,27 @@ class Batcher:
             self._answer(jobs)
 
     def _answer(self, jobs: "Sequence[_Job]") -> None:
-        """Answer jobs of one group; after an error each by itself."""
+        """Answer jobs of one group; after an error each by itself.
+
+        The thread outlives whatever the model raises, which need not be an Exception: Polars
+        panics, and a library may call `sys.exit`.
+        """
         try:
             queries = Queries.of([job.query for job in jobs])
             for ids in jobs[0].without:
                 queries = queries.without(ids)
-            rankings = self.model.recommend(queries, jobs[0].k)
-            for job, ranking in zip(jobs, rankings, strict=True):
-                job.future.set_result(ranking)
-        except Exception as error:
+            rankings = list(self.model.recommend(queries, jobs[0].k))
+            if len(rankings) != len(jobs):
+                raise RuntimeError(f"{len(rankings)} lists for {len(jobs)} queries")
+        except BaseException as error:
             if len(jobs) == 1:
-                jobs[0].future.set_exception(error)
+                jobs[0].fail(error)
                 return
             for job in jobs:
-                if not job.future.done():
-                    self._answer([job])
+                self._answer([job])
+            return
+        for job, ranking in zip(jobs, rankings, strict=True):
+            job.future.set_result(ranking)
 
 
 class _LoopFuture:
@@ -146,16 +177,44 @@ class _Job:
             return False
         try:
             self.query, without = self.prepare()
-        except Exception as error:
-            self.future.set_exception(error)
+            self.without = tuple(ids for ids in without if len(ids))
+        except BaseException as error:
+            self.fail(error)
             return False
-        self.without = tuple(ids for ids in without if len(ids))
         return True
+
+    def fail(self, error: BaseException) -> None:
+        """Let the caller get an error."""
+        self.future.set_exception(as_exception(error))
 
     @property
     def group(self) -> tuple[int, ...]:
         """Equal for jobs that can be answered together."""
         return (self.k, *map(id, self.without))
+
+
+def as_exception(error: BaseException) -> Exception:
+    """Return an error of a model that a caller can be handed.
+
+    Errors that end threads or mean something to the event loop become another one, and texts that
+    callers see name no path of the server.
+    """
+    if isinstance(error, TailorError):
+        error.args = (hide_paths(str(error)), *error.args[1:])
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    exception = RuntimeError(f"the model raised {type(error).__name__}")
+    exception.__cause__ = error
+    return exception
+
+
+@contextmanager
+def ordinary_errors() -> Iterator[None]:
+    """Raise errors of a model as `as_exception` returns them."""
+    try:
+        yield
+    except BaseException as error:
+        raise as_exception(error) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +224,8 @@ class LoadedModel:
     version: int
     digest: str
     method: str
+    notes: tuple[str, ...] = field(default=(), kw_only=True)
+    """Texts for the operator, such as that cold users get nothing."""
 
     @property
     def name(self) -> str:
@@ -195,25 +256,83 @@ class LoadedPredictor(LoadedModel):
     model: Predictor
 
 
+@dataclass(frozen=True, eq=False)
+class CheckedModel:
+    """A saved model that was loaded, and answered a first question."""
+
+    model: Recommender | Predictor
+    digest: str
+    notes: tuple[str, ...]
+
+    @property
+    def kind(self) -> str:
+        """RECOMMENDS or PREDICTS."""
+        return PREDICTS if isinstance(self.model, Predictor) else RECOMMENDS
+
+    def as_version(self, version: int, explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+        """Return it as a version of the register, ready to answer.
+
+        A share `explore` of the places of its lists is filled at random.
+        """
+        model = self.model
+        if isinstance(model, Predictor):
+            return LoadedPredictor(version, self.digest, model.name, model, notes=self.notes)
+        answering = Explore.around(model, epsilon=explore) if explore else model
+        batcher = Batcher(answering)
+        return LoadedRecommender(version, self.digest, model.name, batcher, notes=self.notes)
+
+
 def saved_digest(folder: str | Path) -> str:
     """Return the digest of a saved model. Raises ModelError where there is none."""
-    path = Path(folder) / "spec.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
-    except (OSError, ValueError, KeyError):
-        raise ModelError(
-            f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`"
-        ) from None
+    return _open(folder).digest
 
 
 def saved_kind(folder: str | Path) -> str:
     """Return RECOMMENDS or PREDICTS, the kind of a saved model. Raises ModelError for another."""
-    saved_digest(folder)
-    spec = json.loads((Path(folder) / "spec.json").read_text(encoding="utf-8"))
-    try:
-        model_class = find_class(spec["spec"]["class"])
-    except (KeyError, TypeError):
-        raise ModelError(f"{folder} holds no saved model: its spec.json names no class") from None
+    class_name = _open(folder).description["spec"].get("class")
+    if not isinstance(class_name, str):
+        raise ModelError(f"{folder} holds no saved model: its spec.json names no class")
+    with any_error_named(folder):
+        return _kind_of(find_class(class_name), folder)
+
+
+def check_model(folder: str | Path) -> CheckedModel:
+    """Load a saved model and ask it once, so that it builds what it builds on first use.
+
+    Raises ModelError for whatever goes wrong, and for a model that must not be served.
+    """
+    saved = _open(folder)
+    if saved.has_histories:
+        raise ModelError(
+            f"{folder} holds people's histories, which no erasure would reach: fit it again without"
+            " --with-histories"
+        )
+    with any_error_named(folder):
+        method = saved.method
+    if method.keeps_people():
+        raise ModelError(
+            f"{folder} holds people's events, which no erasure would reach: fit {method.name} with"
+            " other settings (user_ids = false), or another method"
+        )
+    notes: tuple[str, ...] = ()
+    with any_error_named(folder, "cannot answer"):
+        if _kind_of(type(method), folder) == PREDICTS:
+            cast(Predictor, method).predict([Query(history=History.of("nothing"))], [["nothing"]])
+        elif not _answers_cold_users(cast(Recommender, method)):
+            notes = (COLD_NOTE,)
+    return CheckedModel(cast(Recommender | Predictor, method), saved.digest, notes)
+
+
+def _answers_cold_users(model: Recommender) -> bool:
+    """Ask a recommender once; return whether it has a list for a user without a history."""
+    queries = [Query(), Query(history=History.of("nothing"))]
+    rankings = list(model.recommend(queries, 1))
+    if len(rankings) != len(queries):
+        raise ModelError(f"{len(rankings)} lists for {len(queries)} queries; fit another method")
+    return len(rankings[0]) > 0
+
+
+def _kind_of(model_class: type, folder: str | Path) -> str:
     if issubclass(model_class, Predictor):
         return PREDICTS
     if not issubclass(model_class, Recommender):
@@ -223,44 +342,55 @@ def saved_kind(folder: str | Path) -> str:
     return RECOMMENDS
 
 
-def load_predictor(version: int, folder: str, digest: str) -> LoadedPredictor:
-    """Load a predictor and ask it once.
-
-    Raises ModelError where the folder holds another model than the registered one.
-    """
-    model = _load_checked(version, folder, digest)
-    if not isinstance(model, Predictor):
-        raise ModelError(f"{folder} holds a {model.name}, which does not predict")
+def _open(folder: str | Path) -> SavedModel:
+    """Open a saved model. Raises ModelError where there is none."""
     try:
-        model.predict([Query(history=History.of("nothing"))], [["nothing"]])
+        os.stat(Path(folder) / "spec.json")
+    except (FileNotFoundError, NotADirectoryError):
+        raise ModelError(
+            f"{folder} holds no saved model: fit one with `tailor fit ... --out {folder}`"
+        ) from None
+    except (OSError, ValueError):
+        pass  # opening it says what is wrong
+    with any_error_named(folder):
+        return SavedModel.open(folder)
+
+
+@contextmanager
+def any_error_named(folder: str | Path, problem: str = "cannot be loaded") -> Iterator[None]:
+    """Raise ModelError for whatever a model raises, which need not be an Exception.
+
+    Only errors of Tailor are quoted: others may hold anything that the model was made of.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
     except TailorError as error:
-        raise ModelError(f"{folder} cannot answer: {error}") from error
-    return LoadedPredictor(version, digest, model.name, model)
+        if str(error).startswith(str(folder)):
+            raise
+        raise ModelError(f"{folder} {problem}: {error}") from error
+    except BaseException as error:
+        raise ModelError(
+            f"{folder} {problem} ({type(error).__name__}): fit and save it again"
+        ) from error
 
 
-def _load_checked(version: int, folder: str, digest: str) -> Method:
-    if saved_digest(folder) != digest:
+def load_model(row: Mapping[str, Any], explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+    """Load the model of a row of the register.
+
+    Raises ModelError where it cannot be loaded, or the folder holds another model.
+    """
+    version, folder = row["version"], row["folder"]
+    if saved_digest(folder) != row["digest"]:
         raise ModelError(
             f"{folder} holds another model than the one registered as version {version}: register"
             " it anew"
         )
-    return load(folder)
-
-
-def load_recommender(
-    version: int, folder: str, digest: str, explore: float = 0.0
-) -> LoadedRecommender:
-    """Load a recommender and ask it once, so that it builds what it builds on first use.
-
-    A share `explore` of the places of its lists is filled at random. Raises ModelError where the
-    folder holds another model than the registered one.
-    """
-    model = _load_checked(version, folder, digest)
-    if not isinstance(model, Recommender):
-        raise ModelError(f"{folder} holds a {model.name}, which does not recommend")
-    try:
-        model.recommend([Query(), Query(history=History.of("nothing"))], 1)
-    except TailorError as error:
-        raise ModelError(f"{folder} cannot answer: {error}") from error
-    answering = Explore.around(model, epsilon=explore) if explore else model
-    return LoadedRecommender(version, digest, model.name, Batcher(answering))
+    checked = check_model(folder)
+    if checked.digest != row["digest"]:
+        raise ModelError(f"{folder} was replaced while it was read: load it again")
+    if checked.kind != row["kind"]:
+        verb = "predict" if row["kind"] == PREDICTS else "recommend"
+        raise ModelError(f"{folder} holds a {checked.model.name}, which does not {verb}")
+    return checked.as_version(version, explore)

@@ -46,15 +46,15 @@ def routes(service: Service, admin: Any) -> APIRouter:
     def results(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return what came of each arm so far, and how sure that is."""
 
-        def job(connection: Any) -> tuple[dict[str, Any], list[tuple[str, int, int]]]:
+        def job(connection: Any) -> tuple[dict[str, Any], list[tuple[str, int, int]], int]:
             rows = experiments.list_experiments(connection, who.tenant)
             named = [row for row in rows if row["name"] == name]
             if not named:
                 raise ProblemError(404, "there is no such experiment")
-            return named[0], experiments.outcomes(connection, who.tenant, named[0])
+            return named[0], *experiments.count_outcomes(connection, who.tenant, named[0])
 
-        experiment, outcomes = service.read(job)
-        return {**_public(experiment), **judge(who.tenant, experiment, outcomes)}
+        experiment, outcomes, left_out = service.read(job)
+        return {**_public(experiment), **judge(who.tenant, experiment, outcomes, left_out)}
 
     @api.delete("/v1/experiments/{name:segment}")
     def end(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -72,14 +72,18 @@ def _public(experiment: dict[str, Any]) -> dict[str, Any]:
 
 
 def judge(
-    tenant: str, experiment: dict[str, Any], outcomes: Sequence[tuple[str, int, int]]
+    tenant: str,
+    experiment: dict[str, Any],
+    outcomes: Sequence[tuple[str, int, int]],
+    left_out: int = 0,
 ) -> dict[str, Any]:
     """Compare the arms of an experiment by the share of lists with a choice.
 
     The rate of an arm is the mean over its users, with a 95 % interval; arms but the first also get
     the difference to the first, with interval and p (Welch's test). Users are the unit, since the
     lists of one user depend on each other. A split of the users that chance does not explain
-    (chi-squared against the shares) is noted.
+    (chi-squared against the shares) is noted, and so are `left_out` lists, which another version
+    answered than that of the user's arm.
     """
     shares = [arm["share"] for arm in experiment["arms"]]
     groups: list[list[tuple[int, int]]] = [[] for _ in shares]
@@ -100,7 +104,13 @@ def judge(
                 "against_first": None if i == 0 else _difference(rates[0], rate),
             }
         )
-    return {"results": arms, "notes": _notes([len(group) for group in groups], shares)}
+    notes = _notes([len(group) for group in groups], shares)
+    if left_out:
+        notes.append(
+            f"lists left out, which another version answered than that of the person's arm:"
+            f" {left_out}"
+        )
+    return {"results": arms, "notes": notes}
 
 
 def _notes(sizes: list[int], shares: list[float]) -> list[str]:

@@ -207,13 +207,14 @@ class _Response:
 
 # attributes that every log record has; others were added by the logging call
 STANDARD = {*logging.makeLogRecord({}).__dict__, "message", "asctime", "color_message"}
+RESERVED = ("time", "level", "what")  # fields of every line
 
 
 class JsonLines(logging.Formatter):
     """Formats log records as lines of JSON.
 
     A line holds the message and what the logging call adds in `extra`. Calls add no texts, no keys
-    and no ids of users.
+    and no ids of users. What would take the place of a field of every line gets a name with `_`.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -223,5 +224,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname.lower(),
             "what": record.getMessage(),
         }
-        extra = {name: value for name, value in record.__dict__.items() if name not in STANDARD}
-        return json.dumps(line | extra, default=str)
+        for name, value in record.__dict__.items():
+            if name not in STANDARD:
+                line[f"{name}_" if name in RESERVED else name] = value
+        return json.dumps(line, default=str)

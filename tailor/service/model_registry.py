@@ -1,38 +1,47 @@
 """The models of one worker: which of them answers which user.
 
-Nothing here is lost by a restart: the store's register says it all.
+Nothing here is lost by a restart: the store's register says it all. A model that cannot be loaded,
+whatever the reason, is one model that is not there: it is tried again, and all others go on.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from tailor.errors import StoreError, TailorError
-from tailor.service.batcher import (
-    LoadedPredictor,
-    LoadedRecommender,
-    load_predictor,
-    load_recommender,
-)
+from tailor.errors import ModelError, StoreError, TailorError
+from tailor.service.batcher import LoadedPredictor, LoadedRecommender
+from tailor.service.model_loading import ModelLoader
 from tailor.service.problems import ProblemError
 from tailor.store import experiments
 from tailor.store.engine import UNAVAILABLE, reading
-from tailor.store.models import PREDICTS, RECOMMENDS, list_models, serve_model
+from tailor.store.models import (
+    PREDICTS,
+    RECOMMENDS,
+    add_model,
+    list_models,
+    previous_model,
+    roll_back,
+    serve_model,
+)
 from tailor.store.writer import Writer
 
 T = TypeVar("T")
 Row = dict[str, Any]
 log = logging.getLogger("tailor.service")
+Model = LoadedRecommender | LoadedPredictor
 TRIES = "tries"  # the kind of an experiment, beside RECOMMENDS and PREDICTS
+REGISTER = "the register of models"  # subject of a look that failed as a whole
 SOON_S = 0.1  # for which a caller without a model waits while others' models are loaded
 LOOK_S = 1.0  # between two looks for another model
 AGAIN_S = 30.0  # until a failed load is tried again: the folder may have been away
+BUSY_S = 30.0  # for which who switches models waits for another one that is being loaded
 GRACE_S = 30  # for which a replaced model is kept for its last callers
 
 
@@ -52,6 +61,8 @@ class Failure:
     subject: str
     reason: str
     failed_s: float
+    folder: str = ""
+    """Of a model: from another one it is tried at once."""
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.reason}"
@@ -60,14 +71,19 @@ class Failure:
 class ModelRegistry:
     """Keeps the models that the store's register names loaded; looks at it every LOOK_S."""
 
-    def __init__(self, engine: sa.Engine, writer: Writer, explore: float) -> None:
+    def __init__(
+        self, engine: sa.Engine, writer: Writer, explore: float, root: Path | None = None
+    ) -> None:
+        """Load models of `engine`; errors name folders as they lie within `root`."""
         self.engine = engine
         self.writer = writer
-        self.explore = explore
+        self.loader = ModelLoader(explore, root)
         self._models: dict[str, LoadedRecommender] = {}
         self._predictors: dict[str, LoadedPredictor] = {}
         self._experiments: dict[str, RunningExperiment] = {}
-        self._failures: dict[tuple[str, str], Failure] = {}  # by tenant and kind
+        self._failures: dict[tuple[str, str], Failure] = {}  # by tenant and subject
+        # subjects that should answer, by tenant and kind
+        self._wanted: dict[tuple[str, str], str] = {}
         self._tenants: set[str] = set()
         self._lock = threading.RLock()
         self._loading = threading.Lock()  # one model at a time
@@ -78,8 +94,7 @@ class ModelRegistry:
         """Load the models of these tenants, then keep looking."""
         self._tenants |= set(tenants)
         for tenant in sorted(self._tenants):
-            with suppress(*UNAVAILABLE):
-                self.refresh(tenant)
+            self._look(tenant)
         self._watcher.start()
 
     def stop(self) -> None:
@@ -97,10 +112,10 @@ class ModelRegistry:
         """
         model = self.loaded(tenant, user_id)
         if model is None:
-            self._refresh_soon(tenant)
+            self.refresh_soon(tenant)
             model = self.loaded(tenant, user_id)
         if model is None:
-            failure = self._failures.get((tenant, RECOMMENDS))
+            failure = self._failure_of(tenant, RECOMMENDS)
             raise ProblemError(
                 503,
                 f"no model answers yet{f' ({failure})' if failure else ''}: run `tailor refit`,"
@@ -123,10 +138,10 @@ class ModelRegistry:
         """Return the model that predicts. Raises ProblemError where there is none."""
         predictor = self._predictors.get(tenant)
         if predictor is None:
-            self._refresh_soon(tenant)
+            self.refresh_soon(tenant)
             predictor = self._predictors.get(tenant)
         if predictor is None:
-            failure = self._failures.get((tenant, PREDICTS))
+            failure = self._failure_of(tenant, PREDICTS)
             raise ProblemError(
                 409,
                 f"no model predicts here{f' ({failure})' if failure else ''}: fit one (`tailor fit"
@@ -134,6 +149,34 @@ class ModelRegistry:
                 " /v1/models",
             )
         return predictor
+
+    def _failure_of(self, tenant: str, kind: str) -> Failure | None:
+        return self._failures.get((tenant, self._wanted.get((tenant, kind), "")))
+
+    def failures(self) -> list[dict[str, str]]:
+        """Return what should answer in this worker and cannot, with the reason."""
+        subjects = {(tenant, subject) for (tenant, _), subject in list(self._wanted.items())}
+        return [
+            {"tenant": tenant, "what": subject, "failure": failure.reason}
+            for (tenant, subject), failure in sorted(list(self._failures.items()))
+            if (tenant, subject) in subjects or subject == REGISTER
+        ]
+
+    def state(self, tenant: str, row: Row) -> Row:
+        """Return whether a version is loaded, whether it answers, and why it could not be loaded.
+
+        All of it is said of this worker. Arms of a running experiment are loaded; the version in
+        place, which answers all others, is the one that answers.
+        """
+        with self._lock:
+            running = self._experiments.get(tenant)
+            placed = [self._models.get(tenant), self._predictors.get(tenant)]
+        arms = () if running is None else running.arms
+        is_loaded = any(model is not None and model.is_row(row) for model in (*placed, *arms))
+        answers = any(model is not None and model.is_row(row) for model in placed)
+        failure = self._failures.get((tenant, _subject(row)))
+        reason = None if failure is None or is_loaded else failure.reason
+        return {"loaded": is_loaded, "answers": answers, "failure": reason}
 
     def refresh(self, tenant: str) -> None:
         """Load what the store names, if it is another model; the old one answers until then.
@@ -144,7 +187,7 @@ class ModelRegistry:
         with self._loading:
             self._refresh(tenant)
 
-    def _refresh_soon(self, tenant: str) -> None:
+    def refresh_soon(self, tenant: str) -> None:
         """Refresh for a caller, unless another model is being loaded.
 
         Waiting for that could take long, and would exhaust the thread pool.
@@ -157,6 +200,20 @@ class ModelRegistry:
             finally:
                 self._loading.release()
 
+    def _look(self, tenant: str) -> None:
+        """Refresh, whatever happens: other tenants are looked at after this one."""
+        try:
+            self.refresh(tenant)
+        except UNAVAILABLE:
+            return
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            problem = ModelError(f"it cannot be read ({type(error).__name__}): run `tailor doctor`")
+            self._note_failure(tenant, REGISTER, problem, "models not looked for")
+            return
+        self._failures.pop((tenant, REGISTER), None)
+
     def _refresh(self, tenant: str) -> None:
         rows, running = self._read(
             lambda connection: (
@@ -166,12 +223,20 @@ class ModelRegistry:
         )
         for kind in (RECOMMENDS, PREDICTS):
             served = [row for row in rows if row["kind"] == kind and row["served_ms"] is not None]
+            self._want(tenant, kind, _subject(served[0]) if served else None)
             self._load_latest(tenant, kind, served)
         self._refresh_experiment(tenant, running, {row["version"]: row for row in rows})
 
+    def _want(self, tenant: str, kind: str, subject: str | None) -> None:
+        """Remember what should answer."""
+        if subject is None:
+            self._wanted.pop((tenant, kind), None)
+        else:
+            self._wanted[tenant, kind] = subject
+
     def _load_latest(self, tenant: str, kind: str, rows: Sequence[Row]) -> None:
         """Load the first row; where nothing is loaded yet, the first that can be loaded."""
-        current: LoadedRecommender | LoadedPredictor | None
+        current: Model | None
         current = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
         if current is not None and rows and current.is_row(rows[0]):
             return
@@ -180,16 +245,58 @@ class ModelRegistry:
             if self._try_load(tenant, row):
                 return
 
-    def switch(self, tenant: str, version: int) -> LoadedRecommender | LoadedPredictor:
+    def register(self, tenant: str, folder: Path, note: str) -> Model:
+        """Load a folder, then register it as a version and let it answer.
+
+        Raises ModelError where it cannot be loaded: nothing is written then.
+        """
+        with self._hold_loading():
+            checked = self.loader.check(folder)
+            model = checked.as_version(0, self.loader.explore)
+
+            def job(connection: sa.Connection) -> int:
+                version = add_model(
+                    connection, tenant, str(folder), checked.digest, note, kind=checked.kind
+                )
+                serve_model(connection, tenant, version)
+                return version
+
+            with _closed_on_error([model]):
+                model = replace(model, version=self.writer.do(job))
+            self._use(tenant, model)
+        return model
+
+    def switch(self, tenant: str, version: int) -> Model:
         """Load a registered version, then let it answer, here and in every worker.
 
         Raises ModelError or StoreError where it cannot: nothing changes then.
         """
-        with self._loading:
+        with self._hold_loading():
             row = self._registered(tenant, [version])[0]
-            model = self._load(row)
-            self.writer.do(lambda connection: serve_model(connection, tenant, version))
-            self._use(tenant, model)
+            return self._put_in_place(
+                tenant, row, lambda connection: serve_model(connection, tenant, version)
+            )
+
+    def roll_back(self, tenant: str, kind: str) -> Model:
+        """Let the version from before answer again; once more goes one version further back.
+
+        Raises ProblemError where there is none, ModelError or StoreError where it cannot.
+        """
+        with self._hold_loading():
+            row = self._read(lambda connection: previous_model(connection, tenant, kind))
+            if row is None:
+                raise ProblemError(409, "no other version has answered before")
+            version = row["version"]
+            return self._put_in_place(
+                tenant, row, lambda connection: roll_back(connection, tenant, version)
+            )
+
+    def _put_in_place(self, tenant: str, row: Row, write: Callable[[sa.Connection], None]) -> Model:
+        """Load a version, write that it answers, and use it."""
+        model = self._load(tenant, row)
+        with _closed_on_error([model]):
+            self.writer.do(write)
+        self._use(tenant, model)
         return model
 
     def begin_experiment(
@@ -199,14 +306,25 @@ class ModelRegistry:
 
         Raises StoreError or ModelError where it cannot: nothing changes then.
         """
-        with self._loading:
+        with self._hold_loading():
             rows = self._registered(tenant, [arm["version"] for arm in arms])
             running = self._load_experiment(tenant, name, arms, rows)
-            self.writer.do(
-                lambda connection: experiments.start(connection, tenant, name, arms, action)
-            )
+            with _closed_on_error(self._new_models(tenant, running.arms)):
+                self.writer.do(
+                    lambda connection: experiments.start(connection, tenant, name, arms, action)
+                )
             with self._lock:
                 self._experiments[tenant] = running
+
+    @contextmanager
+    def _hold_loading(self) -> Iterator[None]:
+        """Be the only one that loads models. Raises ProblemError where that takes too long."""
+        if not self._loading.acquire(timeout=BUSY_S):
+            raise ProblemError(503, "another model is being loaded: ask again", retry_s=30)
+        try:
+            yield
+        finally:
+            self._loading.release()
 
     def _read(self, job: Callable[[sa.Connection], T]) -> T:
         with reading(self.engine) as connection:
@@ -215,48 +333,47 @@ class ModelRegistry:
     def _registered(self, tenant: str, versions: list[int]) -> list[Row]:
         """Return the rows of versions. Raises StoreError for an unknown one."""
         rows = self._read(lambda connection: list_models(connection, tenant))
-        by_version = {row["version"]: row for row in rows}
-        for version in versions:
-            if version not in by_version:
-                raise StoreError(f"there is no model version {version}")
-        return [by_version[version] for version in versions]
+        return _rows_of(versions, {row["version"]: row for row in rows})
 
     def _try_load(self, tenant: str, row: Row) -> bool:
         """Load a version and use it; return whether that worked."""
-        slot = (tenant, row["kind"])
-        subject = f"version {row['version']}"
-        if self._failed_lately(slot, subject):
+        if self._failed_lately(tenant, _subject(row), row["folder"]):
             return False
         try:
-            self._use(tenant, self._load(row))
-        except TailorError as error:
-            self._note_failure(slot, subject, error, "model not in place")
+            self._use(tenant, self._load(tenant, row))
+        except TailorError:
             return False
         return True
 
-    def _failed_lately(self, slot: tuple[str, str], subject: str) -> bool:
+    def _failed_lately(self, tenant: str, subject: str, folder: str = "") -> bool:
         """Return whether this failed so lately that it would again."""
-        last = self._failures.get(slot)
-        if last is None or last.subject != subject:
+        last = self._failures.get((tenant, subject))
+        if last is None or last.folder != folder:
             return False
         return time.monotonic() - last.failed_s < AGAIN_S
 
     def _note_failure(
-        self, slot: tuple[str, str], subject: str, error: TailorError, message: str
+        self, tenant: str, subject: str, error: TailorError, message: str, folder: str = ""
     ) -> None:
         """Remember a failure, and log it once for each reason."""
-        last = self._failures.get(slot)
-        self._failures[slot] = Failure(subject, str(error), time.monotonic())
-        if last is None or (last.subject, last.reason) != (subject, str(error)):
-            extra = {"tenant": slot[0], "what": subject, "error": str(error)}
+        last = self._failures.get((tenant, subject))
+        self._failures[tenant, subject] = Failure(subject, str(error), time.monotonic(), folder)
+        if last is None or last.reason != str(error):
+            extra = {"tenant": tenant, "subject": subject, "error": str(error)}
             log.error(message, extra=extra)
 
-    def _load(self, row: Row) -> LoadedRecommender | LoadedPredictor:
-        if row["kind"] == PREDICTS:
-            return load_predictor(row["version"], row["folder"], row["digest"])
-        return load_recommender(row["version"], row["folder"], row["digest"], self.explore)
+    def _load(self, tenant: str, row: Row) -> Model:
+        """Load a version. Raises ModelError, which is remembered, where it cannot be loaded."""
+        try:
+            model = self.loader.load(tenant, row)
+        except ModelError as error:
+            message = "model not in place"
+            self._note_failure(tenant, _subject(row), error, message, row["folder"])
+            raise
+        self._failures.pop((tenant, _subject(row)), None)
+        return model
 
-    def _use(self, tenant: str, model: LoadedRecommender | LoadedPredictor) -> None:
+    def _use(self, tenant: str, model: Model) -> None:
         """Let a loaded model answer."""
         replaced = None
         with self._lock:
@@ -267,9 +384,11 @@ class ModelRegistry:
                 kind = RECOMMENDS
                 replaced = self._models.get(tenant)
                 self._models[tenant] = model
-            self._failures.pop((tenant, kind), None)
+            self._failures.pop((tenant, f"version {model.version}"), None)
             self._tenants.add(tenant)
-        log.info("model in place", extra={"tenant": tenant, "version": model.version})
+        notes = list(model.notes)
+        extra = {"tenant": tenant, "kind": kind, "version": model.version, "notes": notes}
+        log.info("model in place", extra=extra)
         self._retire([replaced] if replaced else [], tenant)
 
     def _refresh_experiment(self, tenant: str, row: Row | None, rows: Mapping[int, Row]) -> None:
@@ -280,35 +399,60 @@ class ModelRegistry:
         current = self._experiments.get(tenant)
         name = None if row is None else row["name"]
         current_name = None if current is None else current.name
-        slot = (tenant, TRIES)
         subject = f"experiment {name}"
-        if name == current_name or (name is not None and self._failed_lately(slot, subject)):
+        self._want(tenant, TRIES, None if row is None else subject)
+        if name == current_name or (row is not None and self._failed_lately(tenant, subject)):
             return
-        new = None
-        if row is not None:
-            arm_rows = [rows[arm["version"]] for arm in row["arms"]]
-            try:
-                new = self._load_experiment(tenant, row["name"], row["arms"], arm_rows)
-            except TailorError as error:
-                self._note_failure(slot, subject, error, "experiment not in place")
+        new = None if row is None else self._try_experiment(tenant, subject, row, rows)
         with self._lock:
             self._experiments.pop(tenant, None)
             if new is not None:
                 self._experiments[tenant] = new
         self._retire([] if current is None else current.arms, tenant)
 
+    def _try_experiment(
+        self, tenant: str, subject: str, row: Row, rows: Mapping[int, Row]
+    ) -> RunningExperiment | None:
+        """Load the models of an experiment, None where one of them cannot be loaded."""
+        try:
+            arm_rows = _rows_of([arm["version"] for arm in row["arms"]], rows)
+            running = self._load_experiment(tenant, row["name"], row["arms"], arm_rows)
+        except TailorError as error:
+            problem = error
+        except Exception as error:
+            problem = ModelError(f"its arms cannot be read ({type(error).__name__}): end it")
+        else:
+            self._failures.pop((tenant, subject), None)
+            return running
+        self._note_failure(tenant, subject, problem, "experiment not in place")
+        return None
+
     def _load_experiment(
         self, tenant: str, name: str, arms: list[dict[str, Any]], rows: list[Row]
     ) -> RunningExperiment:
-        current = self._models.get(tenant)
-        models = []
-        for row in rows:
-            if current is not None and current.is_row(row):
-                models.append(current)
-            else:
-                version, folder, digest = row["version"], row["folder"], row["digest"]
-                models.append(load_recommender(version, folder, digest, self.explore))
+        """Load the models of an experiment. Raises ModelError where one cannot be loaded."""
+        models: list[LoadedRecommender] = []
+        with _closed_on_error(self._new_models(tenant, models)):
+            for row in rows:
+                models.append(self._load_arm(tenant, row))
         return RunningExperiment(name, tuple(models), tuple(arm["share"] for arm in arms))
+
+    def _load_arm(self, tenant: str, row: Row) -> LoadedRecommender:
+        current = self._models.get(tenant)
+        if current is not None and current.is_row(row):
+            return current
+        model = self._load(tenant, row)
+        if not isinstance(model, LoadedRecommender):
+            raise ModelError(f"version {row['version']} predicts: an arm needs one that recommends")
+        return model
+
+    def _new_models(
+        self, tenant: str, models: Iterable[LoadedRecommender]
+    ) -> Iterator[LoadedRecommender]:
+        """Yield models but the one in place, which answers on whatever happens to an experiment."""
+        for model in models:
+            if model is not self._models.get(tenant):
+                yield model
 
     def _retire(self, models: Iterable[LoadedRecommender], tenant: str) -> None:
         """End models that no user is sent to any more, after GRACE_S."""
@@ -321,5 +465,28 @@ class ModelRegistry:
     def _watch(self) -> None:
         while not self._stop.wait(LOOK_S):
             for tenant in list(self._tenants):
-                with suppress(*UNAVAILABLE):
-                    self.refresh(tenant)
+                self._look(tenant)
+
+
+def _subject(row: Row) -> str:
+    return f"version {row['version']}"
+
+
+def _rows_of(versions: Iterable[int], rows: Mapping[int, Row]) -> list[Row]:
+    """Return the rows of versions. Raises StoreError for one that is not registered."""
+    unknown = [version for version in versions if version not in rows]
+    if unknown:
+        raise StoreError(f"there is no model version {unknown[0]}")
+    return [rows[version] for version in versions]
+
+
+@contextmanager
+def _closed_on_error(models: Iterable[Model]) -> Iterator[None]:
+    """End the threads of models that are not used, since the block raised an error."""
+    try:
+        yield
+    except BaseException:
+        for model in models:
+            if isinstance(model, LoadedRecommender):
+                model.batcher.close()
+        raise

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
 from tailor.service.answers import history_of
-from tailor.service.batcher import LoadedPredictor
+from tailor.service.batcher import LoadedPredictor, ordinary_errors
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
 from tailor.service.schemas import Predict
@@ -68,7 +68,8 @@ def _predict(service: Service, tenant: str, body: Predict) -> dict[str, Any]:
 
 def _values(predictor: LoadedPredictor, query: Query, item_ids: Sequence[str]) -> list[Any]:
     """Return a number for each item, or a list of numbers where the model gives several."""
-    values = predictor.model.predict([query], [list(item_ids)])[0]
+    with ordinary_errors():
+        values = predictor.model.predict([query], [list(item_ids)])[0]
     if not np.isfinite(values).all():
         raise ProblemError(
             500,

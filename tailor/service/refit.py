@@ -1,5 +1,6 @@
 """Refit: learn from the store again, and let the new model answer unless it is worse."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.splits import Split, by_time
 from tailor.errors import ModelError
 from tailor.evaluation.protocol import compare, evaluate
-from tailor.service.batcher import saved_digest
+from tailor.service.batcher import any_error_named, check_model
 from tailor.store.datasets import TrainingData, training_dataset
 from tailor.store.engine import now_ms, reading, writing
 from tailor.store.feedback import ONLY, CountingRule, write_rule
@@ -65,12 +66,7 @@ def refit(
     pipeline that cannot be built.
     """
     started_ms = now_ms()
-    method = build(pipeline)
-    if not isinstance(method, Recommender):
-        raise ModelError(
-            f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
-            " fit`, then POST its folder to /v1/models"
-        )
+    method = _refittable(pipeline)
     rule = None
     if only is not None:
         rule = CountingRule(ONLY + only if only.strip() else "")
@@ -88,7 +84,7 @@ def refit(
                 " was made: nothing to compare by; --force swaps all the same"
             )
             return Outcome(False, None, why, events, left_out)
-        comparison = _compare(method, cast(Recommender, load(running["folder"])), split, run)
+        comparison = _compare(method, _load_running(running), split, run)
         if comparison["is_worse"]:
             why = (
                 f"version {running['version']} stays: the new model's {METRIC} is"
@@ -102,6 +98,34 @@ def refit(
     return Outcome(True, version, why, events, left_out, comparison)
 
 
+def _refittable(pipeline: Mapping[str, Any]) -> Recommender:
+    """Return the method of a pipeline. Raises ModelError for one that cannot be served."""
+    method = build(pipeline)
+    if not isinstance(method, Recommender):
+        raise ModelError(
+            f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
+            " fit`, then POST its folder to /v1/models"
+        )
+    if method.keeps_people():
+        raise ModelError(
+            f"{method.name} holds people's events, which no erasure would reach: the service serves"
+            " no such model. Refit another method"
+        )
+    return method
+
+
+def _load_running(row: Mapping[str, Any]) -> Recommender:
+    """Return the running model. Raises ModelError where it cannot be loaded."""
+    try:
+        with any_error_named(row["folder"]):
+            return cast(Recommender, load(row["folder"]))
+    except ModelError as error:
+        raise ModelError(
+            f"version {row['version']}, which should answer, cannot be compared with: {error}."
+            " --force swaps without comparing"
+        ) from error
+
+
 def _fit_and_serve(
     engine: sa.Engine,
     tenant: str,
@@ -111,15 +135,21 @@ def _fit_and_serve(
     run: Run,
     started_ms: int,
 ) -> int:
-    """Fit on everything, save, register, and let the version answer."""
+    """Fit on everything, save, load, register, and let the version answer.
+
+    A model that cannot be loaded again is deleted, and never registered.
+    """
     data = training.data
     titles = data.item_table if "title" in data.item_table.columns else None
     method.fit(data, run).save(target, titles=titles)
+    try:
+        digest = check_model(target).digest
+    except ModelError:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
     note = f"refit on {len(data.events)} events"
     with writing(engine) as connection:
-        version = add_model(
-            connection, tenant, str(target.resolve()), saved_digest(target), note, started_ms
-        )
+        version = add_model(connection, tenant, str(target.resolve()), digest, note, started_ms)
         serve_model(connection, tenant, version)
         write_rule(connection, tenant, training.rule)
     return version

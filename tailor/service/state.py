@@ -80,7 +80,9 @@ class Service:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.engine)
-        self.model_registry = ModelRegistry(self.engine, self.writer, self.settings.explore)
+        self.model_registry = ModelRegistry(
+            self.engine, self.writer, self.settings.explore, self.settings.models
+        )
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.history_cache = HistoryCache()

@@ -96,9 +96,43 @@ def outcomes(
 ) -> list[tuple[str, int, int]]:
     """Return (user, lists shown, lists with a choice) of every known user who was shown lists.
 
-    A choice is an event of the user that names the list: with the experiment's action, or without
-    one any that does not speak against its item.
+    Only lists count that the version of the user's arm answered. A choice is an event of the user
+    that names the list: with the experiment's action, or without one any that does not speak
+    against its item.
     """
+    return count_outcomes(connection, tenant, experiment)[0]
+
+
+def count_outcomes(
+    connection: sa.Connection, tenant: str, experiment: dict[str, Any]
+) -> tuple[list[tuple[str, int, int]], int]:
+    """Return the outcomes of users, and how many lists are left out of them.
+
+    Left out are lists that another version answered than that of the user's arm: a worker had not
+    loaded the arms yet, or could not.
+    """
+    user_ids = {subject.token: subject.user_id for subject in all_subjects(connection, tenant)}
+    shares = [arm["share"] for arm in experiment["arms"]]
+    versions = [str(arm["version"]) for arm in experiment["arms"]]
+    counts: dict[str, tuple[int, int]] = {}
+    left_out = 0
+    for token, model, lists, chosen in _shown(connection, tenant, experiment):
+        user_id = user_ids.get(token)
+        if user_id is None:
+            continue
+        arm = arm_of(tenant, experiment["name"], user_id, shares)
+        if model.rpartition("@")[2] == versions[arm]:  # logged as Name@VERSION
+            before = counts.get(user_id, (0, 0))
+            counts[user_id] = (before[0] + lists, before[1] + chosen)
+        else:
+            left_out += lists
+    return [(user_id, *count) for user_id, count in counts.items()], left_out
+
+
+def _shown(
+    connection: sa.Connection, tenant: str, experiment: dict[str, Any]
+) -> list[tuple[str, str, int, int]]:
+    """Return (token, model, lists shown, lists with a choice) while an experiment ran."""
     end_ms = experiment["ended_ms"] or now_ms() + 1
     is_shown = [
         requests.c.tenant == tenant,
@@ -119,17 +153,17 @@ def outcomes(
     has_choice = sa.exists().where(*is_choice)
     statement = (
         sa.select(
-            requests.c.user_id, sa.func.count(), sa.func.sum(sa.case((has_choice, 1), else_=0))
+            requests.c.user_id,
+            requests.c.model,
+            sa.func.count(),
+            sa.func.sum(sa.case((has_choice, 1), else_=0)),
         )
         .where(*is_shown)
-        .group_by(requests.c.user_id)
+        .group_by(requests.c.user_id, requests.c.model)
     )
-    rows = connection.execute(statement).all()
-    user_ids = {subject.token: subject.user_id for subject in all_subjects(connection, tenant)}
     return [
-        (user_ids[token], int(lists), int(chosen))
-        for token, lists, chosen in rows
-        if token in user_ids
+        (token, model, int(lists), int(chosen))
+        for token, model, lists, chosen in connection.execute(statement)
     ]
 
 

@@ -1,6 +1,7 @@
 """Saved models: what comes back, what is noticed, what is never in them."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -164,6 +165,65 @@ def test_a_class_or_setting_that_is_gone_is_named_with_the_folder(tmp_path):
         with pytest.raises(ModelError, match=says) as caught:
             load(folder)
         assert str(folder) in str(caught.value)
+
+
+def as_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def as_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def as_garbage(path: Path) -> None:
+    path.write_bytes(b"PAR1 garbage PAR1")
+    described = json.loads((path.parents[1] / "spec.json").read_text())
+    name = path.relative_to(path.parents[1]).as_posix()
+    files = {**described["files"], name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    rewritten(path.parents[1], files=files)
+
+
+@pytest.mark.parametrize("spoil", [as_folder, as_pipe, as_garbage])
+@pytest.mark.parametrize("name", ["arrays.npz", "values.json", "items_.vocabulary"])
+def test_whatever_a_library_raises_the_model_is_named(tmp_path, spoil, name):
+    folder = Popularity().fit(DATA).save(tmp_path / "model")
+    spoil(folder / "state" / name)
+    with pytest.raises(ModelError, match=re.escape(str(folder))):
+        load(folder)
+
+
+def test_a_file_that_may_not_be_read_is_told_without_the_system_s_path(folder, monkeypatch):
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(ModelError, match=r"Permission denied\): its files must be readable"):
+        load(folder)
+
+
+@pytest.mark.parametrize("changes", [{"spec": []}, {"files": []}, {"files": {"../a": "0"}}])
+def test_a_description_of_another_shape_is_damaged(folder, changes):
+    rewritten(folder, **changes)
+    with pytest.raises(ModelError, match="damaged"):
+        load(folder)
+
+
+def test_state_that_was_not_saved_is_noticed(folder):
+    inner = next((folder / "state").rglob("items_.vocabulary"))
+    inner.with_name("more_.vocabulary").write_bytes(inner.read_bytes())
+    with pytest.raises(ModelError, match=r"more_\.vocabulary is not what was saved"):
+        load(folder)
+
+
+def test_a_spec_that_is_huge_or_deep_is_not_parsed(folder):
+    (folder / "spec.json").write_text("[" * 200_000)
+    with pytest.raises(ModelError, match="nested too deeply"):
+        load(folder)
+    os.truncate(folder / "spec.json", 1 << 40)  # a hole: nothing is on the disk
+    with pytest.raises(ModelError, match="bytes, more than"):
+        load(folder)
 
 
 def test_a_folder_that_is_no_model_says_what_to_do(tmp_path):

@@ -17,6 +17,7 @@ from anyio import to_thread
 from service.served_shop import SHOP, Client, key, take_away, until
 
 from tailor.data.nouns import Ranking
+from tailor.retrieval.covisitation import CoVisitation
 from tailor.service.app import make_app
 from tailor.service.batcher import Batcher
 from tailor.service.fast_path import FastPath
@@ -25,7 +26,8 @@ from tailor.service.middleware import JsonLines
 from tailor.service.state import Service
 from tailor.store import subjects, users
 from tailor.store.encryption import Seal
-from tailor.store.engine import writing
+from tailor.store.engine import reading, writing
+from tailor.store.models import served_versions
 
 USER = SHOP.users.ids[0]
 SEEN = set(SHOP.queries([USER])[0].history.item_ids)
@@ -627,14 +629,49 @@ def test_logs_hold_no_words_no_keys_and_no_ids(client, service, caplog):
 
 
 def test_another_model_takes_the_place_and_gives_it_back(client, models):
-    assert client.ask("/v1/models", folder=str(models["two"]), note="wider") == {
-        "version": 2,
-        "model": "CoVisitation@2",
-    }
+    answer = client.ask("/v1/models", folder=str(models["two"]), note="wider")
+    assert (answer["version"], answer["model"]) == (2, "CoVisitation@2")
     assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@2"
     assert [one["version"] for one in client.get("/v1/models").json()["models"]] == [2, 1]
     assert client.ask("/v1/models/rollback")["version"] == 1
     assert client.ask("/v1/models/switch", version=2)["version"] == 2
+
+
+def test_each_rollback_goes_one_version_further_back(client, service, models):
+    for window in (4, 5):
+        folder = models["one"].with_name(f"window{window}")
+        if not folder.exists():
+            CoVisitation(window=window).fit(SHOP).save(folder)
+        client.ask("/v1/models", folder=folder.name)
+    other = Service(service.engine, service.settings)
+    with Client(make_app(other), key(service, "admin")) as second:
+
+        def answering():
+            other.model_registry.refresh("shop")
+            return {
+                one.ask("/v1/recommendations", user_id=USER)["model"] for one in (client, second)
+            }
+
+        assert answering() == {"CoVisitation@3"}
+        assert client.ask("/v1/models/rollback")["version"] == 2
+        assert second.ask("/v1/models/rollback")["version"] == 1
+        service.model_registry.refresh("shop")
+        assert answering() == {"CoVisitation@1"}
+        assert "no other version" in client.ask("/v1/models/rollback", 409)["detail"]
+        client.ask("/v1/models/switch", version=3)
+        assert answering() == {"CoVisitation@3"}
+        assert client.ask("/v1/models/rollback")["version"] == 1
+
+
+def test_a_rollback_to_a_version_that_is_gone_changes_nothing(client, service, models):
+    gone = shutil.copytree(models["two"], models["two"].with_name("gone"), dirs_exist_ok=True)
+    client.ask("/v1/models", folder="gone")
+    client.ask("/v1/models/switch", version=1)
+    shutil.rmtree(gone)
+    client.ask("/v1/models/rollback", 422)
+    assert client.ask("/v1/recommendations", user_id=USER)["model"] == "CoVisitation@1"
+    with reading(service.engine) as connection:
+        assert served_versions(connection, "shop", "recommends") == [1, 2, 1]
 
 
 def test_a_model_that_cannot_be_put_in_place_leaves_the_one_there(client, service, models):

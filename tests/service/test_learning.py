@@ -25,7 +25,7 @@ from tailor.service.experiments import judge
 from tailor.service.refit import refit
 from tailor.service.state import Service
 from tailor.store.datasets import stored_dataset
-from tailor.store.engine import connect, reading
+from tailor.store.engine import connect, reading, writing
 from tailor.store.experiments import arm_of
 
 PEOPLE = SHOP.users.ids.tolist()
@@ -126,6 +126,55 @@ def test_an_experiment_splits_people_for_ever_and_says_what_came_of_it(client, s
     # what came later does not count
     assert client.ask("/v1/experiments/wider", method="GET")["results"] == found["results"]
     assert client.ask("/v1/experiments", method="GET")["experiments"][0]["ended_ms"] is not None
+
+
+def test_only_lists_of_the_arm_s_own_version_count(client, service, models):
+    """A worker that cannot load an arm, or has not yet, answers by the version in place."""
+    client.ask("/v1/models", folder="two")
+    client.ask("/v1/experiments", name="x", arms=[{"version": 1}, {"version": 2}])
+    before = Service(service.engine, service.settings)  # it does not know of the experiment
+    before.model_registry._refresh_experiment = lambda *_: None
+    arms = {user: arm_of("shop", "x", user, (1, 1)) for user in PEOPLE[:20]}
+    first = next(user for user in PEOPLE if arms[user] == 0)
+    second = next(user for user in PEOPLE if arms[user] == 1)
+    with Client(make_app(before), key(service, "admin")) as late:
+        for asking, times in ((client, 2), (late, 3)):
+            for user in (first, second):
+                for _ in range(times):
+                    answer = asking.ask("/v1/recommendations", user_id=user, k=3)
+        event = {
+            "event_id": "e",
+            "user_id": second,
+            "item_id": answer["items"][0]["item_id"],
+            "request_id": answer["request_id"],
+        }
+        client.ask("/v1/events", events=[event])
+    service.list_log.close()
+    found = client.ask("/v1/experiments/x", method="GET")
+    # version 2 was in place: what the late worker answered is that of the second arm
+    assert [(arm["lists"], arm["chosen"]) for arm in found["results"]] == [(2, 0), (5, 1)]
+    assert any(note.endswith("arm: 3") for note in found["notes"])
+    with writing(service.engine) as connection:  # version 12 is not version 2
+        connection.exec_driver_sql(
+            "UPDATE requests SET model = 'CoVisitation@12' WHERE model = 'CoVisitation@2'"
+        )
+    found = client.ask("/v1/experiments/x", method="GET")
+    assert [arm["lists"] for arm in found["results"]] == [2, 0]
+    assert any(note.endswith("arm: 8") for note in found["notes"])
+
+
+def test_a_switch_while_an_experiment_runs_changes_no_arm(client, service, models):
+    client.ask("/v1/models", folder="two")
+    client.ask("/v1/experiments", name="x", arms=[{"version": 1}, {"version": 2}])
+    Popularity().fit(SHOP).save(models["one"].with_name("third"), overwrite=True)
+    client.ask("/v1/models", folder="third")
+    service.model_registry.refresh("shop")
+    for user in PEOPLE[:10]:
+        client.ask("/v1/recommendations", user_id=user, k=3)
+    service.list_log.close()
+    found = client.ask("/v1/experiments/x", method="GET")
+    assert sum(arm["lists"] for arm in found["results"]) == 10
+    assert not [note for note in found["notes"] if "left out" in note]
 
 
 def test_a_worker_takes_up_an_experiment_that_another_began_and_drops_it_when_it_has_ended(

@@ -35,7 +35,18 @@ from tailor.store.events import add_events, count_events  # noqa: E402
 from tailor.store.impressions import ListLog, ServedList, write_lists  # noqa: E402
 from tailor.store.loading import load_dataset  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
-from tailor.store.models import add_model, current_model, list_models, serve_model, tenants  # noqa: E402
+from tailor.store.models import (  # noqa: E402
+    PREDICTS,
+    RECOMMENDS,
+    add_model,
+    current_model,
+    list_models,
+    previous_model,
+    roll_back,
+    serve_model,
+    served_versions,
+    tenants,
+)
 from tailor.store.schema import items, metadata  # noqa: E402
 from tailor.store.subjects import subject_of  # noqa: E402
 from tailor.store.writer import UnavailableError, Writer  # noqa: E402
@@ -55,9 +66,9 @@ def read(engine, job, *given):
         return job(connection, *given)
 
 
-def write(engine, job, *given):
+def write(engine, job, *given, **named):
     with writing(engine) as connection:
-        return job(connection, *given)
+        return job(connection, *given, **named)
 
 
 def test_a_lookup_that_fails_says_so_as_any_reading_does_and_leaves_a_sound_connection(engine):
@@ -305,6 +316,54 @@ def test_the_last_model_put_in_place_answers_and_the_one_before_can_come_back(en
     assert read(engine, tenants) == ["shop"]
     with pytest.raises(StoreError, match="no model version 9"):
         write(engine, serve_model, "shop", 9)
+
+
+def serve_all(engine, *versions):
+    for version in versions:
+        write(engine, serve_model, "shop", version)
+
+
+def test_rollbacks_go_back_through_what_was_put_in_place(engine):
+    for digest, kind in (("a", RECOMMENDS), ("b", RECOMMENDS), ("c", RECOMMENDS), ("p", PREDICTS)):
+        write(engine, add_model, "shop", f"/{digest}", digest, kind=kind)
+    serve_all(engine, 1, 2, 1, 1, 4, 3)
+
+    def before(kind=RECOMMENDS):
+        row = read(engine, previous_model, "shop", kind)
+        return None if row is None else row["version"]
+
+    assert read(engine, served_versions, "shop", RECOMMENDS) == [1, 2, 1, 3]
+    passed = []
+    while (version := before()) is not None:
+        write(engine, roll_back, "shop", version)
+        passed.append(version)
+        assert read(engine, current_model, "shop")["version"] == version
+    assert passed == [1, 2, 1] and before(PREDICTS) is None
+    assert read(engine, current_model, "shop", PREDICTS)["version"] == 4
+    serve_all(engine, 3)
+    assert before() == 1
+    with pytest.raises(StoreError, match="meanwhile"):  # somebody else rolled back
+        write(engine, roll_back, "shop", 2)
+    with pytest.raises(StoreError, match="no model version 9"):
+        write(engine, roll_back, "shop", 9)
+    assert read(engine, served_versions, "shop", RECOMMENDS) == [1, 3]
+
+
+def test_the_order_of_an_earlier_tailor_is_that_of_served_ms(engine):
+    for digest in "abc":
+        write(engine, add_model, "shop", f"/{digest}", digest)
+    serve_all(engine, 1, 2)
+    with writing(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM marks WHERE name = 'served recommends of shop'")
+    assert read(engine, served_versions, "shop", RECOMMENDS) == [1, 2]
+    write(engine, roll_back, "shop", 1)
+    with writing(engine) as connection:  # it goes on beside this one
+        connection.exec_driver_sql("UPDATE models SET served_ms = 9000000000000 WHERE version = 3")
+    assert read(engine, served_versions, "shop", RECOMMENDS) == [1, 3]
+    assert read(engine, previous_model, "shop")["version"] == 1
+    with writing(engine) as connection:
+        connection.exec_driver_sql("DELETE FROM models WHERE version = 1")
+    assert read(engine, previous_model, "shop") is None
 
 
 def test_the_migrated_tables_are_those_of_the_schema(engine):
