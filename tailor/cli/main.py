@@ -570,6 +570,16 @@ def serve(
             ),
         ),
     ] = False,
+    first_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--first-key",
+            help=(
+                "File for the key of the first start, which may do everything. Left out: a terminal"
+                " shows it; elsewhere it is written beside the database."
+            ),
+        ),
+    ] = None,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
     serving.serve_command(
@@ -585,6 +595,7 @@ def serve(
         models,
         explore,
         meaning,
+        first_key,
     )
 
 

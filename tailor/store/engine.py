@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ TCP_TIMEOUT_S = 5  # after which a silent machine counts as gone
 SILENT_S = 1.0  # a connection that fails sooner was refused: the machine is there
 # page size of INSERT ... RETURNING; a connection keeps a prepared statement for each number of rows
 INSERT_PAGE = 16
+SERVED = "tailor server"  # advisory lock on PostgreSQL, which all servers share
+SECRET_OPTIONS = ("password", "sslpassword", "passfile", "service")  # of a PostgreSQL address
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, for all connections
 
 
@@ -113,6 +116,44 @@ def connect(url: str, seal: Seal | None = None) -> sa.Engine:
     engine = _engine(url)
     engine.update_execution_options(seal=seal or Seal.of_environment())
     return engine
+
+
+def address_of(engine: sa.Engine) -> str:
+    """Return the address of a database without passwords, for messages."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return url.database or ""
+    return (
+        url.set(drivername="postgresql")
+        .difference_update_query(SECRET_OPTIONS)
+        .render_as_string(hide_password=True)
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the driver's message as one line, without the statement and its values."""
+    lines = str(getattr(error, "orig", None) or error).split("\n")
+    return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__
+
+
+def find_damage(engine: sa.Engine) -> str:
+    """Return what SQLite finds wrong in the files, all of which it reads; empty where nothing."""
+    if engine.dialect.name != "sqlite":
+        return ""
+    try:
+        with reading(engine) as connection:
+            result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except sa.exc.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return first_line(error)
+    return "" if result == "ok" else result.splitlines()[-1]
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether SQLite says that a file is damaged, or no database."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def key_file(database: str) -> Path:
@@ -294,10 +335,15 @@ def overwrite_deleted(engine: sa.Engine) -> None:
 def held(engine: sa.Engine) -> Iterator[None]:
     """Hold a SQLite file for one server.
 
-    Raises StoreError where another server holds it. PostgreSQL serves many.
+    Raises StoreError where another server holds it. PostgreSQL serves many, which hold a lock
+    together, so that no migration changes tables beside them.
     """
     if engine.dialect.name != "sqlite":
-        yield
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # closed at the end, and the lock with it
+            lock = sa.func.pg_advisory_lock_shared(sa.func.hashtext(SERVED))
+            connection.execute(sa.select(lock))
+            yield
         return
     path = Path(f"{engine.url.database}.server")
     try:
