@@ -76,7 +76,7 @@ def open_store(url: str, make: bool = False) -> "Iterator[sa.Engine]":
             is_older = is_out_of_sync(connection)
         if is_older:
             with writing(engine) as connection:
-                _say_deleted(reconcile(connection))
+                say_deleted(reconcile(connection))
         yield engine
 
 
@@ -92,11 +92,11 @@ def open_to_serve(url: str) -> "Iterator[sa.Engine]":
     with usable(url) as engine:
         if engine.dialect.name == "sqlite":
             with held(engine):
-                _refuse_damaged(engine)
-                _say_deleted(migrate(engine))
+                refuse_damaged(engine)
+                say_deleted(migrate(engine))
                 yield engine
             return
-        _say_deleted(migrate(engine))
+        say_deleted(migrate(engine))
         with held(engine):
             with alone(engine):
                 require_current(engine)  # nobody has changed the tables in between
@@ -143,7 +143,7 @@ def _remedy(cause: str) -> str:
     return next((text for part, text in REMEDIES.items() if part in cause), "")
 
 
-def _say_deleted(counts: Mapping[str, int]) -> None:
+def say_deleted(counts: Mapping[str, int]) -> None:
     """Say how many rows of erased people went, by table."""
     from tailor.cli.showing import say
 
@@ -164,7 +164,7 @@ def require_file(engine: "sa.Engine") -> None:
         )
 
 
-def _refuse_damaged(engine: "sa.Engine") -> None:
+def refuse_damaged(engine: "sa.Engine") -> None:
     """Raise StoreError for a SQLite file in which something is wrong."""
     from tailor.store.engine import find_damage
 

@@ -14,7 +14,9 @@ from tailor.cli.serving import (
     needs_service,
     open_store,
     open_timed,
+    refuse_damaged,
     require_file,
+    say_deleted,
     usable,
 )
 from tailor.errors import StoreError
@@ -84,9 +86,10 @@ def migrate_store(database: Database = HERE) -> None:
     with usable(database) as engine:
         if engine.dialect.name == "sqlite":
             with held(engine):
-                migrate(engine)
+                refuse_damaged(engine)
+                say_deleted(migrate(engine))
         else:
-            migrate(engine)
+            say_deleted(migrate(engine))
         say(f"the tables are at revision {revision(engine)}")
 
 

@@ -48,7 +48,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
 
     @api.get("/ready")
     def ready() -> dict[str, str]:
-        """Say that the store can be reached; GET /v1/models tells whether a tenant has a model."""
+        """Say that the store can be read and written; GET /v1/models tells which model answers."""
         try:
             service.read(lambda connection: connection.execute(sa.text("SELECT 1")))
         except UNAVAILABLE:
@@ -57,6 +57,14 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
                 "the database is away: what is remembered is answered, nothing is accepted",
                 retry_s=5,
             ) from None
+        trouble = service.writer.trouble()
+        if trouble:
+            raise ProblemError(
+                503,
+                f"the database cannot be written ({trouble}): what is remembered is answered,"
+                " nothing is accepted",
+                retry_s=5,
+            )
         return {"status": "ready"}
 
     @api.get("/metrics")

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from typer.testing import CliRunner
 
 pytest.importorskip("alembic")
@@ -57,7 +58,7 @@ def folder(tmp_path, monkeypatch):
 def age(engine, number="0006"):  # noqa: F811
     """Let the tables be of an older version."""
     with writing(engine) as connection:
-        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{number}'")
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :n"), {"n": number})
 
 
 @pytest.mark.parametrize("words", OPENING, ids=" ".join)
@@ -201,6 +202,27 @@ def test_a_store_without_its_keys_is_not_opened(folder):
     migrate(connect("shop.db"))
     (folder / "shop.keys.db").unlink()
     assert "key store" in refused("keys", "list", "--database", "shop.db")
+
+
+def test_a_damaged_file_is_one_line_with_the_remedy(served, folder):
+    made = connect("shop.db")
+    migrate(made)
+    with made.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    made.dispose()
+    whole = (folder / "shop.db").read_bytes()
+    half = len(whole) // 8192 * 4096
+    damaged = {
+        "middle": whole[:half] + b"\xff" * 8192 + whole[half + 8192 :],
+        "cut": whole[:half],
+        "header": b"\xff" * 100 + whole[100:],
+        "schema": whole[:100] + b"\xff" * 3_000 + whole[3_100:],
+    }
+    for content in damaged.values():
+        (folder / "shop.db").write_bytes(content)
+        for words in (["serve"], ["store", "migrate"]):
+            text = refused(*words, "--database", "shop.db")
+            assert "tailor store restore" in text and "\n" not in text
 
 
 # the first key
