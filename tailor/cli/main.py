@@ -674,7 +674,9 @@ def refit(
     """Learn anew from the service's store, compare with the running model on what happened since,
     and swap unless the new one is worse.
     """
-    serving.refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
+    from tailor.cli.refitting import refit_command
+
+    refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""`tailor serve`, `tailor refit`, `tailor keys`: run the service."""
+"""`tailor serve`, `tailor keys`: run the service; open its database for any command."""
 
 import importlib.util
 import math
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from tailor.data.dataset import Dataset
-    from tailor.service.refit import Outcome
 
 T = TypeVar("T")
 keys_app = typer.Typer(no_args_is_help=True)
@@ -32,7 +31,18 @@ Database = Annotated[
         show_envvar=True,
     ),
 ]
-Tenant = Annotated[str, typer.Option(help="Whose data and models.")]
+
+
+def fit_tenant(name: str) -> str:
+    """Return the name of a tenant. Raises StoreError, with the rule, for one that cannot be."""
+    if not missing_packages(NEEDED):  # else the command says so
+        from tailor.store.keys import check_tenant
+
+        check_tenant(name)
+    return name
+
+
+Tenant = Annotated[str, typer.Option(help="Whose data and models.", callback=fit_tenant)]
 HERE = "tailor.db"
 MOST_CHECKED_BYTES = 2**31  # of a SQLite file that is read through at every start
 FIRST_KEY = "first-key"  # ending of the file with the first key
@@ -305,67 +315,6 @@ def _serve_folder(connection: "sa.Connection", tenant: str, folder: Path, kind: 
     digest = saved_digest(folder)
     version = add_model(connection, tenant, path, digest, "given to serve", kind=kind)
     serve_model(connection, tenant, version)
-
-
-def refit_command(
-    pipeline: str,
-    database: str,
-    tenant: str,
-    out: Path,
-    every: float | None,
-    after: int,
-    force: bool,
-    only: str | None,
-    seed: int,
-    json: bool,
-) -> None:
-    """Refit once, or again and again (`tailor refit --help`)."""
-    needs_service()
-    from tailor.cli.fitting import described
-    from tailor.cli.showing import say
-    from tailor.core.run import Run
-    from tailor.progress import terminal
-    from tailor.service.refit import refit
-    from tailor.store.engine import reading
-    from tailor.store.events import count_events
-
-    if every is not None and every <= 0:
-        raise StoreError(f"--every {every:g}: minutes, more than 0")
-    spec = described(pipeline)
-    run = Run(seed, progress=terminal)
-    last_event = 0
-    with open_store(database) as engine:
-        while True:
-            with reading(engine) as connection:
-                new_events, latest_event = count_events(connection, tenant, last_event)
-            if new_events >= after:
-                outcome = refit(engine, tenant, spec, out, run, force, only)
-                _say_outcome(outcome, json)
-                last_event = latest_event
-            elif every is None:
-                say(f"nothing changed: {new_events} events, --after {after} were asked for")
-            if every is None:
-                return
-            time.sleep(every * 60)
-
-
-def _say_outcome(outcome: "Outcome", json: bool) -> None:
-    from dataclasses import asdict
-
-    from tailor.cli.showing import print_json, say
-
-    if json:
-        print_json(asdict(outcome))
-        return
-    if outcome.swapped:
-        say(f"version {outcome.version} answers: {outcome.why}")
-    else:
-        say(f"nothing changed: {outcome.why}")
-    if outcome.left_out:
-        say(
-            f"{outcome.events:,} events count, {outcome.left_out:,} do not: they speak against"
-            " their item, repeat the same all day, or lie in the future"
-        )
 
 
 def open_timed(folder: Path) -> "Dataset":

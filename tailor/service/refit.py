@@ -1,6 +1,7 @@
 """Refit: learn from the store again, and let the new model answer unless it is worse."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,11 +21,13 @@ from tailor.service.batcher import saved_digest
 from tailor.store.datasets import TrainingData, training_dataset
 from tailor.store.engine import now_ms, reading, writing
 from tailor.store.feedback import ONLY, CountingRule, write_rule
-from tailor.store.models import add_model, current_model, serve_model
+from tailor.store.keys import check_tenant
+from tailor.store.models import add_model, current_model, list_models, serve_model
 
 LEAST_USERS = 50  # with fresh events, below which a comparison says nothing
 MOST_FRESH = 0.2  # share of events that a comparison may hold back from the new model
 METRIC = "NDCG@10"
+NOTE = "refit on "  # start of the note of a model that a refit made
 
 
 @dataclass(frozen=True)
@@ -52,42 +55,39 @@ def refit(
     run: Run = Run(),
     force: bool = False,
     only: str | None = None,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:
     """Learn from the stored events; swap unless the running model is significantly better.
 
     The two are compared on the events since the running model was made, which the new one does not
     learn from for that. The model that answers in the end has learned from everything. `force`
-    swaps without comparing.
+    swaps without comparing. So does a tenant's first refit where there is nothing to compare by:
+    the models before it were given, and had parts of the events at most.
 
     `only` is a condition that events must meet to count. It is kept for the histories that the
     service hands to the model and for later refits, until an empty one. Without one, events that
-    speak against their item do not count. Raises DataError where no event counts, ModelError for a
-    pipeline that cannot be built.
+    speak against their item do not count. Saving and registering are done within `together`.
+    Raises DataError where no event counts, ModelError for a pipeline that cannot be built.
     """
     started_ms = now_ms()
-    method = build(pipeline)
-    if not isinstance(method, Recommender):
-        raise ModelError(
-            f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
-            " fit`, then POST its folder to /v1/models"
-        )
-    rule = None
-    if only is not None:
-        rule = CountingRule(ONLY + only if only.strip() else "")
+    method, rule = check_refit(pipeline, tenant, only)
     training = training_dataset(engine, tenant, method.learns_from_impressions(), rule)
     events = len(training.data.events)
     left_out = training.left_out
     with reading(engine) as connection:
         running = current_model(connection, tenant)
-    comparison = None
+        is_first = not has_refit(connection, tenant)
+    split = None
     if running is not None and not force:
         split = fresh_split(training.data, running["made_ms"])
-        if split is None:
+        if split is None and not is_first:
             why = (
                 f"fewer than {LEAST_USERS} people did anything since version {running['version']}"
                 " was made: nothing to compare by; --force swaps all the same"
             )
             return Outcome(False, None, why, events, left_out)
+    comparison = None
+    if running is not None and split is not None:
         comparison = _compare(method, cast(Recommender, load(running["folder"])), split, run)
         if comparison["is_worse"]:
             why = (
@@ -97,25 +97,51 @@ def refit(
             )
             return Outcome(False, None, why, events, left_out, comparison)
     target = folder / tenant / str(started_ms)
-    version = _fit_and_serve(engine, tenant, method, training, target, run, started_ms)
-    why = _reason(running, comparison)
+    method.fit(training.data, run)
+    with together():
+        version = _save_and_serve(engine, tenant, method, training, target, started_ms)
+    why = _reason(running, comparison, force)
     return Outcome(True, version, why, events, left_out, comparison)
 
 
-def _fit_and_serve(
+def check_refit(
+    pipeline: Mapping[str, Any], tenant: str, only: str | None
+) -> tuple[Recommender, CountingRule | None]:
+    """Return the method of a pipeline and the rule of a condition.
+
+    Raises ModelError for a pipeline that does not recommend, DataError for a condition that cannot
+    be read, StoreError for an impossible tenant.
+    """
+    check_tenant(tenant)
+    method = build(pipeline)
+    if not isinstance(method, Recommender):
+        raise ModelError(
+            f"{method.name} does not recommend: refit learns pipelines that do. Fit it with `tailor"
+            " fit`, then POST its folder to /v1/models"
+        )
+    if only is None:
+        return method, None
+    return method, CountingRule(ONLY + only if only.strip() else "")
+
+
+def has_refit(connection: sa.Connection, tenant: str) -> bool:
+    """Return whether a refit has made a model of the tenant."""
+    return any(row["note"].startswith(NOTE) for row in list_models(connection, tenant))
+
+
+def _save_and_serve(
     engine: sa.Engine,
     tenant: str,
     method: Recommender,
     training: TrainingData,
     target: Path,
-    run: Run,
     started_ms: int,
 ) -> int:
-    """Fit on everything, save, register, and let the version answer."""
+    """Save, register, and let the version answer."""
     data = training.data
     titles = data.item_table if "title" in data.item_table.columns else None
-    method.fit(data, run).save(target, titles=titles)
-    note = f"refit on {len(data.events)} events"
+    method.save(target, titles=titles)
+    note = f"{NOTE}{len(data.events)} events"
     with writing(engine) as connection:
         version = add_model(
             connection, tenant, str(target.resolve()), saved_digest(target), note, started_ms
@@ -125,11 +151,18 @@ def _fit_and_serve(
     return version
 
 
-def _reason(running: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None) -> str:
+def _reason(
+    running: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None, force: bool
+) -> str:
     if running is None:
         return "there was no model"
-    if comparison is None:
+    if force:
         return "forced"
+    if comparison is None:
+        return (
+            f"the first refit, on all events; version {running['version']} was given, and there is"
+            " nothing to compare by"
+        )
     difference, p = comparison["difference"], comparison["p"]
     return f"{METRIC} {difference:+.4f} on fresh events (p {p:.3g})"
 
