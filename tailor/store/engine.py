@@ -304,7 +304,7 @@ def _call_damage_an_outage(context: Any) -> BaseException | None:
 
 def as_outage(error: BaseException) -> sa.exc.OperationalError:
     """Return a driver's error as that of a database that cannot be used now."""
-    return sa.exc.OperationalError(None, None, error, hide_parameters=True)  # type: ignore[arg-type]
+    return sa.exc.OperationalError("", None, error, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: Any, keys_path: str) -> None:
