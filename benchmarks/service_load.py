@@ -268,6 +268,8 @@ def main() -> None:
             str(given.workers),
             "--database",
             given.database or str(folder / "store.db"),
+            "--first-key",
+            str(folder / "first-key"),
         ]
         server = subprocess.Popen(
             ["taskset", "-c", "0", *command],
@@ -282,7 +284,7 @@ def main() -> None:
                 if not line:
                     sys.exit(said + (folder / "log").read_text())
                 said += line
-            key = re.search(r"tailor_[\w-]+", said)[0]  # type: ignore[index]
+            key = (folder / "first-key").read_text().strip()
             while socket.socket().connect_ex(("127.0.0.1", port)):
                 time.sleep(0.2)
             figures = {

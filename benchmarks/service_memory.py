@@ -10,7 +10,6 @@ import argparse
 import asyncio
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -92,6 +91,8 @@ def main() -> None:
             str(port),
             "--database",
             str(folder / "s.db"),
+            "--first-key",
+            str(folder / "first-key"),
         ]
         with (folder / "log").open("w") as log:
             server = subprocess.Popen(
@@ -110,7 +111,7 @@ def main() -> None:
             found = asyncio.run(
                 watched(
                     port,
-                    re.search(r"tailor_[\w-]+", said)[0],
+                    (folder / "first-key").read_text().strip(),
                     server.pid,
                     given.minutes,
                     given.rate,

@@ -2,7 +2,6 @@
 examples/service.py`
 """
 
-import re
 import socket
 import subprocess
 import sys
@@ -37,8 +36,8 @@ serve = [
 server = subprocess.Popen(
     serve, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
 )
-# shown on the first start, once
-key = next(found[0] for line in server.stdout or () if (found := re.search(r"tailor_\S+", line)))
+next(line for line in server.stdout or () if line.startswith("Serving on"))
+key = (folder / "tailor.first-key").read_text().strip()  # of the first start
 
 with Client(f"http://127.0.0.1:{port}", key) as service:  # waits until the server answers
     before = service.recommend("somebody new", k=3)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tailor.data.untimed import UNTIMED
 from tailor.errors import DataError
 
 app = typer.Typer(no_args_is_help=True)
@@ -159,9 +160,12 @@ def import_(
         progress=terminal,
     )
     if json:
-        print_json(report.to_dict())
+        has_times = not report.rows.get("events") or report.time_range is not None
+        print_json(report.to_dict() | {"can_be_served": has_times})
         return
     say(*report.lines())
+    if report.rows.get("events") and report.time_range is None:
+        say(f"note: it {UNTIMED}")
     if dry_run:
         _show_preview(report.preview)
     else:

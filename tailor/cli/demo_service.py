@@ -1,14 +1,13 @@
 """`tailor demo --serve`: the planted shop behind a live server, with visitors and an experiment."""
 
 import os
-import re
 import secrets
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from tailor.client import Client
 
 EXPERIMENT = "counting against what sells most"
+FIRST_KEY = "demo.first-key"  # file in the demo's folder
 LIST = 8  # items of a list
 STEP = 100  # visits between two lines
 # standard deviations above a user's mean worth at which half of the visitors look, and buy
@@ -55,7 +55,7 @@ def run_served_demo(
     say("2. `tailor serve`, three places of a hundred given away to chance")
     server = _start_server(out, port)
     try:
-        key = _first_key(server.stdout, out / "server.log")
+        key = _first_key(server, out)
         url = f"http://127.0.0.1:{port}"
         with Client(url, key, patience_s=WAIT_S) as client:
             client.serve_model(int(client.register_model("counting")["version"]))
@@ -82,7 +82,7 @@ def _make_shop(out: Path, users: int, items: int, seed: int) -> Shop:
     """Make the shop, save its data set, and fit and save both models."""
     for name in ("models", "data"):
         shutil.rmtree(out / name, ignore_errors=True)
-    for old_file in out.glob("demo.db*"):
+    for old_file in (*out.glob("demo.*db*"), *out.glob(FIRST_KEY)):
         old_file.unlink()
     world = shop(users=users, items=items, seed=seed, progress=terminal)
     split = last_out(world.data)
@@ -102,6 +102,7 @@ def _start_server(out: Path, port: int) -> "subprocess.Popen[str]":
         "--port": str(port),
         "--models": "models",
         "--explore": "0.03",
+        "--first-key": FIRST_KEY,
     }
     command = [sys.executable, "-m", "tailor", "serve"]
     for option, value in options.items():
@@ -117,13 +118,12 @@ def _start_server(out: Path, port: int) -> "subprocess.Popen[str]":
         )
 
 
-def _first_key(output: IO[str] | None, log: Path) -> str:
-    """Return the key that the server shows on its first start."""
-    for line in output or ():
-        match = re.search(r"tailor_\S+", line)
-        if match:
-            return match[0]
-    end = log.read_text(encoding="utf-8").strip()[-500:]
+def _first_key(server: "subprocess.Popen[str]", out: Path) -> str:
+    """Return the key that the server writes into a file on its first start."""
+    for line in server.stdout or ():
+        if line.startswith("Serving on"):
+            return (out / FIRST_KEY).read_text(encoding="utf-8").strip()
+    end = (out / "server.log").read_text(encoding="utf-8").strip()[-500:]
     raise ServiceError(f"the server did not start: {end or 'it said nothing'}")
 
 

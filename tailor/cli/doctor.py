@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +42,7 @@ def doctor_command(database: str, as_json: bool) -> bool:
 
     Extras and models that are not there are listed, but count as well.
     """
-    findings = [*_machine(), *_extras(), *_models(), *_store(database)]
+    findings = [*_machine(), *_extras(), *_models(), *_disks(database), *_store(database)]
     if as_json:
         print_json([_as_json(finding) for finding in findings])
     else:
@@ -69,12 +70,36 @@ def _machine() -> Iterator[Finding]:
     has_affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()
     yield Finding("cores", str(cores), True)
-    free_gb = shutil.disk_usage(".").free / 2**30
+    remedy = "free some: models and data sets are written beside what they replace"
+    yield _free_disk("free disk here", Path(), remedy)
+
+
+def _free_disk(subject: str, folder: Path, remedy: str) -> Finding:
+    """Say how much of a folder's disk is free."""
+    free_gb = shutil.disk_usage(folder).free / 2**30
     is_enough = free_gb >= FREE_GB
-    remedy = (
-        "" if is_enough else "free some: models and data sets are written beside what they replace"
-    )
-    yield Finding("free disk here", f"{free_gb:.1f} GB", is_enough, remedy)
+    return Finding(subject, f"{free_gb:.1f} GB", is_enough, "" if is_enough else remedy)
+
+
+def _disks(database: str) -> Iterator[Finding]:
+    """Look at the disks of the database, of its keys, and of the models that are served."""
+    remedy = "free some: where it is full, nothing is accepted and no model is learned"
+    folders = {}
+    if not missing_packages(("sqlalchemy", "alembic")):
+        from tailor.store.engine import connect, key_file
+
+        with suppress(TailorError):  # named by `_store`
+            engine = connect(database)
+            if engine.dialect.name == "sqlite":
+                store = Path(str(engine.url.database))
+                folders["free disk of the database"] = store
+                folders["free disk of people's keys"] = key_file(str(store))
+    folders["free disk of the models"] = Path(os.environ.get("TAILOR_SERVED_MODELS") or "models")
+    for subject, path in folders.items():
+        folder = path.resolve()  # a link may lead to another disk
+        while not folder.is_dir():
+            folder = folder.parent
+        yield _free_disk(subject, folder, remedy)
 
 
 def _extras() -> Iterator[Finding]:
@@ -100,20 +125,20 @@ def _models() -> Iterator[Finding]:
 def _store(database: str) -> Iterator[Finding]:
     if missing_packages(("sqlalchemy", "alembic")):
         return
-    from tailor.store.engine import UNUSABLE, connect
+    from tailor.store.engine import UNUSABLE, connect, find_damage, first_line
     from tailor.store.migrating import check_version, newest, revision
 
-    path = None if database.startswith("postgres") else Path(database.removeprefix("sqlite:///"))
-    if path is not None and not path.exists():
-        yield Finding("store", f"{path} is not there", True, "tailor serve makes it")
-        return
     try:
         engine = connect(database)
+        path = Path(str(engine.url.database)) if engine.dialect.name == "sqlite" else None
+        if path is not None and not path.exists():
+            yield _absent(path)
+            return
         current = revision(engine)
         check_version(engine)
-        damage = _damage(engine)
+        damage = find_damage(engine)
     except (*UNUSABLE, TailorError) as error:
-        yield Finding("store", "cannot be read", False, _first_line(error))
+        yield Finding("store", "cannot be read", False, first_line(error))
         return
     if damage:
         remedy = "stop the server, tailor store restore COPY"
@@ -130,23 +155,37 @@ def _store(database: str) -> Iterator[Finding]:
             "tailor store migrate; serve does so by itself",
         )
         return
+    yield _writes(engine)
     yield _keys(engine)
     yield from _served_models(engine)
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+def _absent(path: Path) -> Finding:
+    """Say that a SQLite file is not there, which is wrong where a server runs on it."""
+    import fcntl
+
+    with suppress(FileNotFoundError), Path(f"{path}.server").open(encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            remedy = "stop the server, tailor store restore COPY"
+            return Finding("store", f"{path} is gone, while a server runs on it", False, remedy)
+    return Finding("store", f"{path} is not there", True, "tailor serve makes it")
 
 
-def _damage(engine: "sa.Engine") -> str:
-    """Return what SQLite finds wrong in the file, all of which it reads."""
-    from tailor.store.engine import reading
+def _writes(engine: "sa.Engine") -> Finding:
+    """Say whether the store can be written, by writing a mark as it is."""
+    from tailor.store.engine import UNUSABLE, first_line, writing
+    from tailor.store.writer import write_the_same
 
-    if engine.dialect.name != "sqlite":
-        return ""
-    with reading(engine) as connection:
-        result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
-    return "" if result == "ok" else result.splitlines()[-1]
+    try:
+        with writing(engine) as connection:
+            write_the_same(connection)
+    except UNUSABLE as error:
+        cause = first_line(error)
+        remedy = "free its disk, end other programs that hold it, or make its files writable"
+        return Finding("writing", f"is refused: {cause}", False, remedy)
+    return Finding("writing", "works", True)
 
 
 def _tables(engine: "sa.Engine", path: Path | None, current: str | None) -> Finding:
@@ -164,15 +203,15 @@ def _tables(engine: "sa.Engine", path: Path | None, current: str | None) -> Find
 
 def _keys(engine: "sa.Engine") -> Finding:
     """Say whether people's keys are there, and what can be read on the disk."""
-    from tailor.store.engine import UNAVAILABLE, reading
+    from tailor.store.engine import UNUSABLE, first_line, reading
     from tailor.store.subjects import is_out_of_sync, seal_of
 
     try:
         with reading(engine) as connection:
             is_old = is_out_of_sync(connection)
             has_master_key = seal_of(connection).has_master_key
-    except (*UNAVAILABLE, TailorError) as error:
-        return Finding("people's keys", "do not fit the store", False, _first_line(error))
+    except (*UNUSABLE, TailorError) as error:
+        return Finding("people's keys", "do not fit the store", False, first_line(error))
     if is_old:
         return Finding("people's keys", "newer than the store", False, "tailor store sweep")
     if has_master_key:

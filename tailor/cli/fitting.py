@@ -14,7 +14,8 @@ from tailor.core.methods import Agent, Method, Predictor, Recommender
 from tailor.core.run import Run
 from tailor.core.specs import build, find_class, read_pipeline
 from tailor.data.dataset import Dataset
-from tailor.data.splits import Split
+from tailor.data.splits import Split, data_path
+from tailor.data.untimed import UNTIMED
 from tailor.errors import DataError, ModelError, nearest
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
 from tailor.scale.processes import rank
@@ -72,7 +73,9 @@ def fit_command(
     )
     if options.pipeline == "default" and not has_nets():
         say("The default pipeline has no net here: pip install 'tailor-engine[torch]' adds SASRec")
-    say(f"Next: {_next_command(method, options, out)}")
+    say(f"Next: {_next_command(method, options, out)}", *_serving_lines(method, options, out, data))
+    if with_histories:
+        say("It names people: to serve a model, fit it without --with-histories")
 
 
 def _next_command(method: Method, options: FitOptions, out: Path) -> str:
@@ -85,6 +88,21 @@ def _next_command(method: Method, options: FitOptions, out: Path) -> str:
     if isinstance(method, Predictor):
         command += " --items ID,ID"
     return f"{command} --history ID,ID"
+
+
+def _serving_lines(method: Method, options: FitOptions, out: Path, data: Dataset) -> list[str]:
+    """Return the commands that serve a model, empty for a method that is not served."""
+    if not isinstance(method, Recommender | Predictor):
+        return []
+    folder = options.data_folder or data_path(options.split)
+    if not data.has_times:
+        return [f"      To serve it, events need times; {folder} {UNTIMED}"]
+    option = "model" if isinstance(method, Recommender) else "predictor"
+    lines = [f"      tailor serve --{option} {out} --data {folder}"]
+    if isinstance(method, Recommender):
+        lines.append(f"      tailor refit {options.pipeline}")
+        lines.append("`tailor refit` runs beside the server and learns from all that happened")
+    return lines
 
 
 def item_titles(data: Dataset) -> pl.DataFrame:

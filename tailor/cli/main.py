@@ -573,6 +573,16 @@ def serve(
             ),
         ),
     ] = False,
+    first_key: Annotated[
+        Path | None,
+        typer.Option(
+            "--first-key",
+            help=(
+                "File for the key of the first start, which may do everything. Left out: a terminal"
+                " shows it; elsewhere it is written beside the database."
+            ),
+        ),
+    ] = None,
 ) -> None:
     """Serve recommendations, search and people's data over HTTP, and take in events."""
     serving.serve_command(
@@ -588,6 +598,7 @@ def serve(
         models,
         explore,
         meaning,
+        first_key,
     )
 
 
@@ -666,7 +677,9 @@ def refit(
     """Learn anew from the service's store, compare with the running model on what happened since,
     and swap unless the new one is worse.
     """
-    serving.refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
+    from tailor.cli.refitting import refit_command
+
+    refit_command(pipeline, database, tenant, out, every, after, force, only, seed, json)
 
 
 @app.command()

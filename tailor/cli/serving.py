@@ -1,7 +1,10 @@
-"""`tailor serve`, `tailor refit`, `tailor keys`: run the service."""
+"""`tailor serve`, `tailor keys`: run the service; open its database for any command."""
 
 import importlib.util
 import math
+import os
+import re
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from tailor.errors import MissingExtraError, ModelError, StoreError
+from tailor.data.untimed import UNTIMED
+from tailor.errors import DataError, MissingExtraError, ModelError, StoreError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-    from tailor.service.refit import Outcome
+    from tailor.data.dataset import Dataset
 
 T = TypeVar("T")
 keys_app = typer.Typer(no_args_is_help=True)
@@ -27,8 +31,21 @@ Database = Annotated[
         show_envvar=True,
     ),
 ]
-Tenant = Annotated[str, typer.Option(help="Whose data and models.")]
+
+
+def fit_tenant(name: str) -> str:
+    """Return the name of a tenant. Raises StoreError, with the rule, for one that cannot be."""
+    if not missing_packages(NEEDED):  # else the command says so
+        from tailor.store.keys import check_tenant
+
+        check_tenant(name)
+    return name
+
+
+Tenant = Annotated[str, typer.Option(help="Whose data and models.", callback=fit_tenant)]
 HERE = "tailor.db"
+MOST_CHECKED_BYTES = 2**31  # of a SQLite file that is read through at every start
+FIRST_KEY = "first-key"  # ending of the file with the first key
 NEEDED = ("sqlalchemy", "alembic", "cryptography", "fastapi", "uvicorn", "prometheus_client")
 
 
@@ -48,31 +65,125 @@ def needs_service() -> None:
 
 
 @contextmanager
-def open_store(url: str) -> "Iterator[sa.Engine]":
-    """Open a database whose tables are brought to this version and whose keys are there.
+def open_store(url: str, make: bool = False) -> "Iterator[sa.Engine]":
+    """Open a database whose tables are those of this version, and whose keys are there.
 
-    Raises StoreError for one that cannot be used.
+    Nothing is migrated. With `make` a database that is not there is made. Raises StoreError for one
+    that cannot be used, with the command that helps.
     """
-    from tailor.cli.showing import say
-    from tailor.store.engine import UNUSABLE, connect
-    from tailor.store.migrating import migrate
+    from tailor.store.engine import reading, writing
+    from tailor.store.migrating import alone, make_if_empty, require_current
+    from tailor.store.subjects import is_out_of_sync, reconcile
+
+    with usable(url) as engine:
+        if make:
+            make_if_empty(engine)
+        else:
+            require_file(engine)
+            with alone(engine):  # a migration that runs is waited for
+                require_current(engine)
+        with reading(engine) as connection:
+            is_older = is_out_of_sync(connection)
+        if is_older:
+            with writing(engine) as connection:
+                say_deleted(reconcile(connection))
+        yield engine
+
+
+@contextmanager
+def open_to_serve(url: str) -> "Iterator[sa.Engine]":
+    """Open a database for a server: whole, brought to this version's shape, held to the end.
+
+    Raises StoreError for one that is damaged, of a newer version, or served already.
+    """
+    from tailor.store.engine import held
+    from tailor.store.migrating import alone, migrate, require_current
+
+    with usable(url) as engine:
+        if engine.dialect.name == "sqlite":
+            with held(engine):
+                refuse_damaged(engine)
+                say_deleted(migrate(engine))
+                yield engine
+            return
+        say_deleted(migrate(engine))
+        with held(engine):
+            with alone(engine):
+                require_current(engine)  # nobody has changed the tables in between
+            yield engine
+
+
+@contextmanager
+def usable(url: str) -> "Iterator[sa.Engine]":
+    """Connect to a database, and make its errors one line each.
+
+    Raises StoreError with the cause and the remedy.
+    """
+    from tailor.store.engine import UNUSABLE, address_of, connect, first_line
 
     engine = connect(url)
     try:
-        deleted = migrate(engine)
-        if any(deleted.values()):
-            say(
-                "This store is older than its keys: what it held of people who were erased since"
-                f" is deleted ({describe_counts(deleted)})"
-            )
         yield engine
     except UNUSABLE as error:
-        cause = error.orig if hasattr(error, "orig") else error
+        cause = first_line(error)
         raise StoreError(
-            f"the database {engine.url.render_as_string()} cannot be used: {str(cause).strip()}"
+            f"the database {address_of(engine)} cannot be used: {cause}{_remedy(cause)}"
         ) from None
     finally:
         engine.dispose()
+
+
+REMEDIES = {  # by a part of the cause
+    "malformed": ". The file is damaged: stop every server, then `tailor store restore COPY`",
+    "not a database": ". Name another file, or put a copy back: `tailor store restore COPY`",
+    "password authentication failed": (
+        ". In an address @ : / % of a password are written %40 %3A %2F %25; or give it as"
+        " PGPASSWORD"
+    ),
+    "disk is full": ". Free some space on the disk of the database",
+    "No space left": ". Free some space on the disk of the database",
+    "locked": ". Another program is writing: wait until it ends, or end it",
+    "readonly": ". Make the file and its folder writable for this user",
+    "unable to open": ". Make the file and its folder readable and writable for this user",
+}
+
+
+def _remedy(cause: str) -> str:
+    """Return the sentence that helps against a cause, empty where none is known."""
+    return next((text for part, text in REMEDIES.items() if part in cause), "")
+
+
+def say_deleted(counts: Mapping[str, int]) -> None:
+    """Say how many rows of erased people went, by table."""
+    from tailor.cli.showing import say
+
+    if any(counts.values()):
+        say(
+            "This store is older than its keys: what it held of people who were erased since"
+            f" is deleted ({describe_counts(counts)})"
+        )
+
+
+def require_file(engine: "sa.Engine") -> None:
+    """Raise StoreError where the file of a SQLite database is not there."""
+    path = engine.url.database
+    if engine.dialect.name == "sqlite" and path is not None and not Path(path).is_file():
+        raise StoreError(
+            f"{path} is not there: name the database by --database or TAILOR_DATABASE, or make it"
+            " (`tailor serve`, or `tailor store load DATA`)"
+        )
+
+
+def refuse_damaged(engine: "sa.Engine") -> None:
+    """Raise StoreError for a SQLite file in which something is wrong."""
+    from tailor.store.engine import find_damage
+
+    path = Path(str(engine.url.database))
+    if not path.is_file() or path.stat().st_size > MOST_CHECKED_BYTES:
+        return
+    damage = find_damage(engine)
+    if damage:
+        raise StoreError(f"{path} is malformed ({damage}){REMEDIES['malformed']}")
 
 
 def describe_counts(rows: Mapping[str, int]) -> str:
@@ -93,33 +204,30 @@ def serve_command(
     models: Path,
     explore: float,
     meaning: bool,
+    first_key: Path | None = None,
 ) -> None:
     """Check the options, prepare the store, and serve (`tailor serve --help`)."""
     needs_service()
     from tailor.cli.showing import say
     from tailor.core.defaults import encoder
     from tailor.service.worker import refuse_taken, serve
-    from tailor.store import keys
-    from tailor.store.engine import held, writing
+    from tailor.store.engine import writing
     from tailor.store.models import PREDICTS, RECOMMENDS, current_model
 
     _check_serve_options(workers, rate, port, explore)
     refuse_taken(host, port)  # before anything is written, and before a key is shown
+    dataset = None if data is None else open_timed(data)
     if meaning:
         encoder().encode(["a word"])  # reports what is missing now, not in every worker
-    with open_store(database) as engine, held(engine):
-        if data is not None:
-            load_folder(engine, tenant, data)
+    with open_to_serve(database) as engine:
+        if dataset is not None:
+            load_folder(engine, tenant, dataset, data)
         with writing(engine) as connection:
             for folder, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
                 if folder is not None:
                     _serve_folder(connection, tenant, folder, kind)
             running = current_model(connection, tenant)
-            first_key = None
-            if not keys.list_keys(connection):
-                first_key = keys.make_key(connection, tenant, "admin", "first")
-        if first_key:
-            say("First start. This key may do everything; it is shown this once:", f"  {first_key}")
+        _make_first_key(engine, tenant, first_key)
         if running is None:
             say(
                 "No model answers yet: fit one, then start with --model FOLDER, or run `tailor"
@@ -127,6 +235,61 @@ def serve_command(
             )
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
         serve(engine, host, port, workers, rate, models, explore, meaning)
+
+
+def _make_first_key(engine: "sa.Engine", tenant: str, file: Path | None) -> None:
+    """Make a key that may do everything where there is none yet.
+
+    A terminal shows it. Elsewhere, or where a file is named, it is written into a file, since
+    output is kept in logs that many can read. Raises StoreError where that cannot be written.
+    """
+    from tailor.cli.showing import say
+    from tailor.store import keys
+    from tailor.store.engine import writing
+    from tailor.store.migrating import alone
+
+    with alone(engine), writing(engine) as connection:
+        if keys.list_keys(connection):
+            return
+        key = keys.make_key(connection, tenant, "admin", "first")
+        if file is None and not sys.stdout.isatty():
+            file = first_key_file(engine)
+        if file is not None:
+            _write_secret(file, key)  # before the commit: no key is made that nobody has
+    if file is None:
+        say("First start. This key may do everything; it is shown this once:", f"  {key}")
+    else:
+        say(
+            f"First start. The first key, which may do everything, is in {file}: only its owner can"
+            " read it. Keep it elsewhere, then delete the file"
+        )
+
+
+def first_key_file(engine: "sa.Engine") -> Path:
+    """Return the file for the first key: beside a SQLite database, else in this folder."""
+    name = engine.url.database or ""
+    if engine.dialect.name == "sqlite":
+        return Path(name).with_suffix(f".{FIRST_KEY}")
+    stem = name if re.fullmatch(r"[\w-]+", name) else "tailor"
+    return Path(f"{stem}.{FIRST_KEY}")
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write a line that only the file's owner can read, aside and then renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        number = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(number, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(
+            f"the first key cannot be written to {path} ({error.strerror}): name another file by"
+            " --first-key FILE"
+        ) from None
 
 
 def _check_serve_options(workers: int, rate: float, port: int, explore: float) -> None:
@@ -160,75 +323,23 @@ def _serve_folder(connection: "sa.Connection", tenant: str, folder: Path, kind: 
         say(f"{folder}: {'. '.join(checked.notes)}")
 
 
-def refit_command(
-    pipeline: str,
-    database: str,
-    tenant: str,
-    out: Path,
-    every: float | None,
-    after: int,
-    force: bool,
-    only: str | None,
-    seed: int,
-    json: bool,
-) -> None:
-    """Refit once, or again and again (`tailor refit --help`)."""
-    needs_service()
-    from tailor.cli.fitting import described
-    from tailor.cli.showing import say
-    from tailor.core.run import Run
-    from tailor.progress import terminal
-    from tailor.service.refit import refit
-    from tailor.store.engine import reading
-    from tailor.store.events import count_events
+def open_timed(folder: Path) -> "Dataset":
+    """Open a data set whose events have times. Raises DataError for another, with the remedy."""
+    from tailor.data.dataset import Dataset
 
-    if every is not None and every <= 0:
-        raise StoreError(f"--every {every:g}: minutes, more than 0")
-    spec = described(pipeline)
-    run = Run(seed, progress=terminal)
-    last_event = 0
-    with open_store(database) as engine:
-        while True:
-            with reading(engine) as connection:
-                new_events, latest_event = count_events(connection, tenant, last_event)
-            if new_events >= after:
-                outcome = refit(engine, tenant, spec, out, run, force, only)
-                _say_outcome(outcome, json)
-                last_event = latest_event
-            elif every is None:
-                say(f"nothing changed: {new_events} events, --after {after} were asked for")
-            if every is None:
-                return
-            time.sleep(every * 60)
+    data = Dataset.open(folder)
+    if not data.has_times:
+        raise DataError(f"{folder} {UNTIMED}")
+    return data
 
 
-def _say_outcome(outcome: "Outcome", json: bool) -> None:
-    from dataclasses import asdict
-
-    from tailor.cli.showing import print_json, say
-
-    if json:
-        print_json(asdict(outcome))
-        return
-    if outcome.swapped:
-        say(f"version {outcome.version} answers: {outcome.why}")
-    else:
-        say(f"nothing changed: {outcome.why}")
-    if outcome.left_out:
-        say(
-            f"{outcome.events:,} events count, {outcome.left_out:,} do not: they speak against"
-            " their item, repeat the same all day, or lie in the future"
-        )
-
-
-def load_folder(engine: "sa.Engine", tenant: str, folder: Path) -> None:
+def load_folder(engine: "sa.Engine", tenant: str, data: "Dataset", folder: Path | None) -> None:
     """Write a data set into the store, and say what was new."""
     from tailor.cli.showing import say
-    from tailor.data.dataset import Dataset
     from tailor.progress import terminal
     from tailor.store.loading import load_dataset
 
-    counts = load_dataset(engine, tenant, Dataset.open(folder), terminal)
+    counts = load_dataset(engine, tenant, data, terminal)
     say(
         f"{folder}: {counts['items']} items, {counts['new items']} of them new,"
         f" {counts['changed items']} changed; {counts['events']} events, {counts['new events']} of"
@@ -236,10 +347,10 @@ def load_folder(engine: "sa.Engine", tenant: str, folder: Path) -> None:
     )
 
 
-def _write(database: str, job: "Callable[[sa.Connection], T]") -> T:
+def _write(database: str, job: "Callable[[sa.Connection], T]", make: bool = False) -> T:
     from tailor.store.engine import writing
 
-    with open_store(database) as engine, writing(engine) as connection:
+    with open_store(database, make) as engine, writing(engine) as connection:
         return job(connection)
 
 
@@ -259,7 +370,7 @@ def make_key(
     from tailor.cli.showing import say
     from tailor.store import keys
 
-    say(_write(database, lambda connection: keys.make_key(connection, tenant, role, name)))
+    say(_write(database, lambda connection: keys.make_key(connection, tenant, role, name), True))
 
 
 @keys_app.command("list")

@@ -13,6 +13,11 @@ from tailor.cli.serving import (
     load_folder,
     needs_service,
     open_store,
+    open_timed,
+    refuse_damaged,
+    require_file,
+    say_deleted,
+    usable,
 )
 from tailor.errors import StoreError
 
@@ -35,8 +40,9 @@ def load_data(
     Loaded again, nothing changes. A label `against` of the data set tells from then on which events
     do not count for their item.
     """
-    with open_store(database) as engine:
-        load_folder(engine, tenant, data)
+    dataset = open_timed(data)
+    with open_store(database, make=True) as engine:
+        load_folder(engine, tenant, dataset, data)
 
 
 @store_app.command("export")
@@ -70,11 +76,20 @@ def export_data(
 
 @store_app.command("migrate")
 def migrate_store(database: Database = HERE) -> None:
-    """Bring the tables to this version's shape; `serve` does so by itself."""
+    """Bring the tables to this version's shape; `serve` does so by itself. Stop every server and
+    refit first.
+    """
     from tailor.cli.showing import say
-    from tailor.store.migrating import revision
+    from tailor.store.engine import held
+    from tailor.store.migrating import migrate, revision
 
-    with open_store(database) as engine:
+    with usable(database) as engine:
+        if engine.dialect.name == "sqlite":
+            with held(engine):
+                refuse_damaged(engine)
+                say_deleted(migrate(engine))
+        else:
+            say_deleted(migrate(engine))
         say(f"the tables are at revision {revision(engine)}")
 
 
@@ -230,21 +245,22 @@ def sweep_store(
     Every start does so by itself where no living person can be lost by it.
     """
     from tailor.cli.showing import say
-    from tailor.store.engine import connect, held, overwrite_deleted, reading, writing
-    from tailor.store.migrating import prepare
+    from tailor.store.engine import held, overwrite_deleted, reading, writing
+    from tailor.store.migrating import prepare, require_tables
     from tailor.store.subjects import count_orphans, reconcile
 
-    engine = connect(database)
-    with held(engine):
-        prepare(engine)
-        if dry_run:
-            with reading(engine) as connection:
-                counts = count_orphans(connection)
-        else:
-            with writing(engine) as connection:
-                counts = reconcile(connection, lose_people)
-            overwrite_deleted(engine)
-    engine.dispose()
+    with usable(database) as engine:
+        require_file(engine)
+        with held(engine):
+            require_tables(engine)
+            prepare(engine)
+            if dry_run:
+                with reading(engine) as connection:
+                    counts = count_orphans(connection)
+            else:
+                with writing(engine) as connection:
+                    counts = reconcile(connection, lose_people)
+                overwrite_deleted(engine)
     say(f"{describe_counts(counts) or 'nothing'} {'would go' if dry_run else 'deleted'}")
 
 

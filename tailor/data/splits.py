@@ -270,6 +270,11 @@ def _read_fields(folder: Path) -> dict[str, Any]:
     return fields
 
 
+def data_path(folder: Path) -> Path:
+    """Return the folder of the data set that a split was made of."""
+    return Path(_read_fields(folder)["data"])
+
+
 def _data_of_split(
     folder: Path, fields: Mapping[str, Any], data_folder: str | Path | None
 ) -> Dataset:

@@ -52,7 +52,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
 
     @api.get("/ready")
     def ready() -> dict[str, Any]:
-        """Say that the store can be reached, and name models that should answer and cannot.
+        """Say that the store can be read and written, and name models that cannot be loaded.
 
         Those are one tenant's: the others are answered. GET /v1/models tells more.
         """
@@ -64,6 +64,14 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
                 "the database is away: what is remembered is answered, nothing is accepted",
                 retry_s=5,
             ) from None
+        trouble = service.writer.trouble()
+        if trouble:
+            raise ProblemError(
+                503,
+                f"the database cannot be written ({trouble}): what is remembered is answered,"
+                " nothing is accepted",
+                retry_s=5,
+            )
         return {"status": "ready", "failures": service.model_registry.failures()}
 
     @api.get("/metrics")

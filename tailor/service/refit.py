@@ -1,7 +1,8 @@
 """Refit: learn from the store again, and let the new model answer unless it is worse."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,11 +22,13 @@ from tailor.service.batcher import any_error_named, check_model
 from tailor.store.datasets import TrainingData, training_dataset
 from tailor.store.engine import now_ms, reading, writing
 from tailor.store.feedback import ONLY, CountingRule, write_rule
-from tailor.store.models import add_model, current_model, serve_model
+from tailor.store.keys import check_tenant
+from tailor.store.models import add_model, current_model, list_models, serve_model
 
 LEAST_USERS = 50  # with fresh events, below which a comparison says nothing
 MOST_FRESH = 0.2  # share of events that a comparison may hold back from the new model
 METRIC = "NDCG@10"
+NOTE = "refit on "  # start of the note of a model that a refit made
 
 
 @dataclass(frozen=True)
@@ -53,37 +56,39 @@ def refit(
     run: Run = Run(),
     force: bool = False,
     only: str | None = None,
+    together: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Outcome:
     """Learn from the stored events; swap unless the running model is significantly better.
 
     The two are compared on the events since the running model was made, which the new one does not
     learn from for that. The model that answers in the end has learned from everything. `force`
-    swaps without comparing.
+    swaps without comparing. So does a tenant's first refit where there is nothing to compare by:
+    the models before it were given, and had parts of the events at most.
 
     `only` is a condition that events must meet to count. It is kept for the histories that the
     service hands to the model and for later refits, until an empty one. Without one, events that
-    speak against their item do not count. Raises DataError where no event counts, ModelError for a
-    pipeline that cannot be built.
+    speak against their item do not count. Saving and registering are done within `together`.
+    Raises DataError where no event counts, ModelError for a pipeline that cannot be built.
     """
     started_ms = now_ms()
-    method = _refittable(pipeline)
-    rule = None
-    if only is not None:
-        rule = CountingRule(ONLY + only if only.strip() else "")
+    method, rule = check_refit(pipeline, tenant, only)
     training = training_dataset(engine, tenant, method.learns_from_impressions(), rule)
     events = len(training.data.events)
     left_out = training.left_out
     with reading(engine) as connection:
         running = current_model(connection, tenant)
-    comparison = None
+        is_first = not has_refit(connection, tenant)
+    split = None
     if running is not None and not force:
         split = fresh_split(training.data, running["made_ms"])
-        if split is None:
+        if split is None and not is_first:
             why = (
                 f"fewer than {LEAST_USERS} people did anything since version {running['version']}"
                 " was made: nothing to compare by; --force swaps all the same"
             )
             return Outcome(False, None, why, events, left_out)
+    comparison = None
+    if running is not None and split is not None:
         comparison = _compare(method, _load_running(running), split, run)
         if comparison["is_worse"]:
             why = (
@@ -93,13 +98,22 @@ def refit(
             )
             return Outcome(False, None, why, events, left_out, comparison)
     target = folder / tenant / str(started_ms)
-    version = _fit_and_serve(engine, tenant, method, training, target, run, started_ms)
-    why = _reason(running, comparison)
+    method.fit(training.data, run)
+    with together():
+        version = _save_and_serve(engine, tenant, method, training, target, started_ms)
+    why = _reason(running, comparison, force)
     return Outcome(True, version, why, events, left_out, comparison)
 
 
-def _refittable(pipeline: Mapping[str, Any]) -> Recommender:
-    """Return the method of a pipeline. Raises ModelError for one that cannot be served."""
+def check_refit(
+    pipeline: Mapping[str, Any], tenant: str, only: str | None
+) -> tuple[Recommender, CountingRule | None]:
+    """Return the method of a pipeline and the rule of a condition.
+
+    Raises ModelError for a pipeline that does not recommend, DataError for a condition that cannot
+    be read, StoreError for an impossible tenant.
+    """
+    check_tenant(tenant)
     method = build(pipeline)
     if not isinstance(method, Recommender):
         raise ModelError(
@@ -111,7 +125,9 @@ def _refittable(pipeline: Mapping[str, Any]) -> Recommender:
             f"{method.name} holds people's events, which no erasure would reach: the service serves"
             " no such model. Refit another method"
         )
-    return method
+    if only is None:
+        return method, None
+    return method, CountingRule(ONLY + only if only.strip() else "")
 
 
 def _load_running(row: Mapping[str, Any]) -> Recommender:
@@ -126,28 +142,32 @@ def _load_running(row: Mapping[str, Any]) -> Recommender:
         ) from error
 
 
-def _fit_and_serve(
+def has_refit(connection: sa.Connection, tenant: str) -> bool:
+    """Return whether a refit has made a model of the tenant."""
+    return any(row["note"].startswith(NOTE) for row in list_models(connection, tenant))
+
+
+def _save_and_serve(
     engine: sa.Engine,
     tenant: str,
     method: Recommender,
     training: TrainingData,
     target: Path,
-    run: Run,
     started_ms: int,
 ) -> int:
-    """Fit on everything, save, load, register, and let the version answer.
+    """Save, load, register, and let the version answer.
 
     A model that cannot be loaded again is deleted, and never registered.
     """
     data = training.data
     titles = data.item_table if "title" in data.item_table.columns else None
-    method.fit(data, run).save(target, titles=titles)
+    method.save(target, titles=titles)
     try:
         digest = check_model(target).digest
     except ModelError:
         shutil.rmtree(target, ignore_errors=True)
         raise
-    note = f"refit on {len(data.events)} events"
+    note = f"{NOTE}{len(data.events)} events"
     with writing(engine) as connection:
         version = add_model(connection, tenant, str(target.resolve()), digest, note, started_ms)
         serve_model(connection, tenant, version)
@@ -155,11 +175,18 @@ def _fit_and_serve(
     return version
 
 
-def _reason(running: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None) -> str:
+def _reason(
+    running: Mapping[str, Any] | None, comparison: Mapping[str, Any] | None, force: bool
+) -> str:
     if running is None:
         return "there was no model"
-    if comparison is None:
+    if force:
         return "forced"
+    if comparison is None:
+        return (
+            f"the first refit, on all events; version {running['version']} was given, and there is"
+            " nothing to compare by"
+        )
     difference, p = comparison["difference"], comparison["p"]
     return f"{METRIC} {difference:+.4f} on fresh events (p {p:.3g})"
 

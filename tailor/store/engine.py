@@ -2,9 +2,11 @@
 
 import fcntl
 import os
+import re
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from tailor.errors import MissingExtraError, StoreError
 from tailor.store.encryption import Seal
+from tailor.store.outages import outages_of
 from tailor.store.schema import PERSONAL
 
 # the database cannot be reached, or cannot write now
@@ -27,6 +30,8 @@ TCP_TIMEOUT_S = 5  # after which a silent machine counts as gone
 SILENT_S = 1.0  # a connection that fails sooner was refused: the machine is there
 # page size of INSERT ... RETURNING; a connection keeps a prepared statement for each number of rows
 INSERT_PAGE = 16
+SERVED = "tailor server"  # advisory lock on PostgreSQL, which all servers share
+SECRET_OPTIONS = ("password", "sslpassword", "passfile", "service")  # of a PostgreSQL address
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, for all connections
 
 
@@ -115,25 +120,87 @@ def connect(url: str, seal: Seal | None = None) -> sa.Engine:
     return engine
 
 
+def address_of(engine: sa.Engine) -> str:
+    """Return the address of a database without passwords, for messages."""
+    url = engine.url
+    if url.get_backend_name() == "sqlite":
+        return url.database or ""
+    return (
+        url.set(drivername="postgresql")
+        .difference_update_query(SECRET_OPTIONS)
+        .render_as_string(hide_password=True)
+    )
+
+
+def first_line(error: Exception) -> str:
+    """Return the driver's message as one line, without the statement and its values."""
+    lines = str(getattr(error, "orig", None) or error).split("\n")
+    return "; ".join(line.strip() for line in lines if line.strip()) or type(error).__name__
+
+
+def find_damage(engine: sa.Engine) -> str:
+    """Return what SQLite finds wrong in the files, all of which it reads; empty where nothing."""
+    if engine.dialect.name != "sqlite":
+        return ""
+    try:
+        with reading(engine) as connection:
+            result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar_one())
+    except sa.exc.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return first_line(error)
+    return "" if result == "ok" else result.splitlines()[-1]
+
+
+def is_damage(error: BaseException) -> bool:
+    """Return whether SQLite says that a file is damaged, or no database."""
+    code = getattr(getattr(error, "orig", error), "sqlite_errorcode", None) or 0
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
 def key_file(database: str) -> Path:
     """Return the path of the key store of a SQLite file: shop.db, shop.keys.db."""
     path = Path(database)
     return path.with_name(f"{path.stem}.keys{path.suffix}")
 
 
+UNREADABLE = (
+    "the address of the database cannot be read (it is not shown, as it may hold a password). Write"
+    " a file's path, sqlite:///shop.db or postgresql://user:password@host/name. The characters"
+    " @ : / % of a password are written %40 %3A %2F %25"
+)
+MISTYPED = re.compile(r".*:.*@", re.DOTALL)  # more an address than a file's path
+
+
 def _engine(url: str) -> sa.Engine:
-    try:
-        address = sa.make_url(url if "://" in url else f"sqlite:///{url}")
-    except sa.exc.ArgumentError:
-        raise StoreError(
-            f'the database "{url}" is no address: write sqlite:///shop.db or'
-            " postgresql://user@host/name"
-        ) from None
+    address = _address(url)
     if address.drivername == "sqlite":
         return _sqlite_engine(address)
     if address.drivername in ("postgresql", "postgres", "postgresql+psycopg"):
         return _postgresql_engine(address)
     raise StoreError(f'the database "{address.drivername}" is not known: sqlite or postgresql')
+
+
+def _address(url: str) -> sa.URL:
+    """Return the parts of an address. Raises StoreError, which shows no part of it."""
+    is_path = "://" not in url
+    if is_path and MISTYPED.match(url):
+        raise StoreError(UNREADABLE)
+    try:
+        address = sa.make_url(f"sqlite:///{url}" if is_path else url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise StoreError(UNREADABLE) from None
+    if address.drivername == "sqlite":
+        if address.host:
+            raise StoreError("write three slashes before the file of a database: sqlite:///shop.db")
+        return address
+    # a password with an unescaped @ or / runs into the next parts; driver's messages quote those
+    next_parts = f"{address.host or ''}{address.database or ''}"
+    if address.username is not None and "@" in next_parts:
+        raise StoreError(UNREADABLE)
+    if "\ufffd" in str(address.password or ""):  # % and two digits that are no UTF-8
+        raise StoreError(UNREADABLE)
+    return address
 
 
 def _postgresql_engine(address: sa.URL) -> sa.Engine:
@@ -162,7 +229,7 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
             " sqlite:///shop.db"
         )
     folder = Path(address.database).parent
-    keys_path = str(key_file(address.database))
+    files = _Files(address.database)
     if not folder.is_dir():
         raise StoreError(f"the folder {folder} of the database is not there: make it first")
     engine = sa.create_engine(
@@ -175,9 +242,10 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
         connect_args={"timeout": WAIT_S, "check_same_thread": False},
     )
 
-    @sa.event.listens_for(engine, "connect")
-    def prepare(connection: Any, _: Any) -> None:
-        _prepare_sqlite(connection, keys_path)
+    sa.event.listen(engine, "do_connect", files.require)
+    sa.event.listen(engine, "connect", files.prepare)
+    sa.event.listen(engine, "checkout", files.compare)
+    sa.event.listen(engine, "handle_error", _call_damage_an_outage, retval=True)
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:
@@ -188,11 +256,64 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
     return engine
 
 
+class _Files:
+    """Notices that the files of a SQLite store were taken away or replaced.
+
+    The system keeps a deleted file for those who have it open: what they would write into it then
+    is lost with the process.
+    """
+
+    def __init__(self, database: str) -> None:
+        self._store = database
+        self._keys = str(key_file(database))
+        self._was_there = False
+
+    def require(self, dialect: Any, *_: Any) -> None:
+        """Raise the driver's error where a file was there before and is not now."""
+        if not self._was_there:
+            return
+        for path, name in ((self._store, "the database"), (self._keys, "the key store")):
+            if not os.path.exists(path):
+                raise dialect.loaded_dbapi.OperationalError(f"the file of {name} is gone")
+
+    def prepare(self, connection: Any, record: Any) -> None:
+        """Set a new connection up, and remember the files that it opened."""
+        _prepare_sqlite(connection, self._keys)
+        record.info["files"] = self._identity()
+        self._was_there = True
+
+    def compare(self, _: Any, record: Any, __: Any) -> None:
+        """Have a connection closed and opened anew where its files are not those there now."""
+        if record.info.get("files") != self._identity():
+            raise sa.exc.DisconnectionError("the files of the database were replaced")
+
+    def _identity(self) -> tuple[tuple[int, int], ...]:
+        """Return device and number of both files; empty where one is not there."""
+        try:
+            stats = [os.stat(path) for path in (self._store, self._keys)]
+        except OSError:
+            return ()
+        return tuple((stat.st_dev, stat.st_ino) for stat in stats)
+
+
+def _call_damage_an_outage(context: Any) -> BaseException | None:
+    """Replace the error of a damaged SQLite file by one that callers know: ask again later."""
+    original = context.original_exception
+    return as_outage(original) if is_damage(original) else None
+
+
+def as_outage(error: BaseException) -> sa.exc.OperationalError:
+    """Return a driver's error as that of a database that cannot be used now."""
+    return sa.exc.OperationalError("", None, error, hide_parameters=True)
+
+
 def _prepare_sqlite(connection: Any, keys_path: str) -> None:
     # the driver begins no transactions by itself; `begin` does
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
+    # of a damaged file ATTACH says other words
+    connection.execute("SELECT 1 FROM main.sqlite_schema LIMIT 1")
     # a file that is there must not be opened and closed here, since that would drop SQLite's
     # locks; one that cannot be made is reported by the next statement
     with suppress(OSError):
@@ -224,9 +345,25 @@ def writing(engine: sa.Engine) -> Iterator[sa.Connection]:
 
 @contextmanager
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Open a connection whose reads all see one state."""
-    with engine.connect() as connection:
-        yield connection
+    """Open a connection whose reads all see one state; a server notes where that fails."""
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except UNAVAILABLE as error:
+        _note_read(engine, error)
+        raise
+    _note_read(engine)
+
+
+def _note_read(engine: sa.Engine, error: Exception | None = None) -> None:
+    """Note where a server watches for outages that a read failed, or that it did not."""
+    outages = outages_of(engine)
+    if outages is None:
+        return
+    if error is None:
+        outages.note_success("read")
+    else:
+        outages.note_failure("read", first_line(error))
 
 
 class Lookup:
@@ -242,6 +379,15 @@ class Lookup:
 
     def rows(self, engine: sa.Engine, **parameters: Any) -> list[tuple[Any, ...]]:
         """Return the rows for these parameters. Raises what the engine's connections raise."""
+        try:
+            rows = self._rows(engine, parameters)
+        except UNAVAILABLE as error:
+            _note_read(engine, error)
+            raise
+        _note_read(engine)
+        return rows
+
+    def _rows(self, engine: sa.Engine, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         dialect = engine.dialect
         compiled = self._compiled.get(dialect.name)
         if compiled is None:
@@ -265,6 +411,8 @@ class Lookup:
                 pooled.invalidate(error)  # nobody else gets it in this state
             if not isinstance(error, dbapi.Error):
                 raise
+            if is_damage(error):
+                raise as_outage(error) from error
             raise sa.exc.DBAPIError.instance(
                 None, None, error, dbapi.Error, hide_parameters=True, dialect=dialect
             ) from error
@@ -295,10 +443,15 @@ def held(engine: sa.Engine) -> Iterator[None]:
     """Hold a SQLite file for one server.
 
     Its workers hold it too (`service.parent.hold_file`), so that it stays held while one is left.
-    Raises StoreError where another server holds it. PostgreSQL serves many.
+    Raises StoreError where another server holds it. PostgreSQL serves many, which hold a lock
+    together, so that no migration changes tables beside them.
     """
     if engine.dialect.name != "sqlite":
-        yield
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.detach()  # closed at the end, and the lock with it
+            lock = sa.func.pg_advisory_lock_shared(sa.func.hashtext(SERVED))
+            connection.execute(sa.select(lock))
+            yield
         return
     path = Path(f"{engine.url.database}.server")
     try:

@@ -33,15 +33,20 @@ class Caller:
         return self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
 
 
+def check_tenant(name: str) -> None:
+    """Raise StoreError for what cannot name a tenant."""
+    if not TENANT.fullmatch(name):
+        raise StoreError(
+            f'"{name}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and'
+            " underscores, no dot first (it names a folder too)"
+        )
+
+
 def make_key(connection: sa.Connection, tenant: str, role: str, name: str) -> str:
     """Make a key and return it. Raises StoreError for an unknown role or an unfit name."""
     if role not in ROLES:
         raise StoreError(f'there is no role "{role}".{nearest(role, ROLES)}')
-    if not TENANT.fullmatch(tenant):
-        raise StoreError(
-            f'"{tenant}" cannot name a tenant: up to 64 letters, digits, dots, hyphens and'
-            " underscores, no dot first (it names a folder too)"
-        )
+    check_tenant(tenant)
     _check_name(name)
     key = PREFIX + secrets.token_urlsafe(32)
     row = {"digest": digest(key), "tenant": tenant, "role": role, "name": name, "made_ms": now_ms()}

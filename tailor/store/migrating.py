@@ -3,7 +3,11 @@
 A database of a newer Tailor is refused.
 """
 
+import fcntl
+import os
 import secrets as random
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -13,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tailor.errors import StoreError
-from tailor.store.engine import insert_into, reading, writing
+from tailor.store.engine import SERVED, address_of, insert_into, reading, writing
 from tailor.store.schema import PERSONAL, personal, secrets, subjects
 from tailor.store.subjects import (
     BATCH,
@@ -30,6 +34,7 @@ from tailor.store.subjects import (
 )
 
 SCRIPTS = Path(__file__).parent / "migrations"
+MIGRATION = "tailor migration"  # advisory lock on PostgreSQL
 WITH_USER_IDS = ("0001", "0002")  # revisions whose tables hold users' ids
 SELECT_USERS = (
     "SELECT tenant, user_id FROM events UNION SELECT tenant, user_id FROM requests UNION SELECT"
@@ -37,19 +42,118 @@ SELECT_USERS = (
 )
 
 
-def migrate(engine: sa.Engine) -> dict[str, int]:
-    """Bring the tables to this version's shape, all or nothing.
+@contextmanager
+def alone(engine: sa.Engine) -> Iterator[None]:
+    """Wait for every other process that changes tables, and hold up those that come.
 
-    Then the store is reconciled with its keys; returns the rows deleted by that, by table.
+    PostgreSQL: an advisory lock of a connection of its own. SQLite: a lock of the file's folder,
+    which leaves nothing behind. Both go with the process.
     """
+    if engine.dialect.name == "sqlite":
+        folder = Path(engine.url.database or "").absolute().parent
+        with _open_folder(folder) as number:
+            with suppress(OSError):  # a network disk without locks
+                fcntl.flock(number, fcntl.LOCK_EX)
+            yield
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()  # closed at the end, and the lock with it
+        connection.execute(sa.select(sa.func.pg_advisory_lock(sa.func.hashtext(MIGRATION))))
+        yield
+
+
+@contextmanager
+def _open_folder(folder: Path) -> Iterator[int]:
+    """Open a folder to lock it. Yields the number of the open file."""
+    try:
+        number = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise StoreError(
+            f"the folder of the database cannot be read ({error.strerror}): let this user read it"
+        ) from None
+    try:
+        yield number
+    finally:
+        os.close(number)
+
+
+def migrate(engine: sa.Engine) -> dict[str, int]:
+    """Bring the tables to this version's shape, all or nothing; others who do so are waited for.
+
+    Then the store is reconciled with its keys; returns the rows deleted by that, by table. Raises
+    StoreError for tables of a newer version, and for PostgreSQL tables of an older one that a
+    server is using.
+    """
+    with alone(engine):
+        return upgrade(engine)
+
+
+def upgrade(engine: sa.Engine) -> dict[str, int]:
+    """Do what `migrate` does; the caller is `alone`."""
     config = _config()
     check_version(engine)
-    prepare(engine)
-    with writing(engine) as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    with _without_servers(engine):
+        prepare(engine)
+        with writing(engine) as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
     with writing(engine) as connection:
         return reconcile(connection)
+
+
+@contextmanager
+def _without_servers(engine: sa.Engine) -> Iterator[None]:
+    """Keep servers of PostgreSQL away while older tables change; on SQLite `held` does it.
+
+    Raises StoreError where one runs.
+    """
+    if engine.dialect.name == "sqlite" or revision(engine) in (None, newest()):
+        yield
+        return
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.detach()
+        lock = sa.func.pg_try_advisory_lock(sa.func.hashtext(SERVED))
+        if not connection.execute(sa.select(lock)).scalar_one():
+            raise StoreError(
+                f"a server is using {address_of(engine)}, whose tables are of an older version:"
+                " stop every server first"
+            )
+        yield
+
+
+def make_if_empty(engine: sa.Engine) -> None:
+    """Make the tables where there are none. Raises StoreError for those of another version."""
+    with alone(engine):
+        if revision(engine) is None:
+            upgrade(engine)
+    require_current(engine)
+
+
+def require_current(engine: sa.Engine) -> None:
+    """Raise StoreError unless store and key store have this version's tables."""
+    require_tables(engine)
+    with reading(engine) as connection:
+        if not sa.inspect(connection).has_table(secrets.name, schema=PERSONAL):
+            raise StoreError(
+                f"the key store of {address_of(engine)} is not there: put it back (SQLite:"
+                " NAME.keys.db beside NAME.db; PostgreSQL: the schema personal)"
+            )
+
+
+def require_tables(engine: sa.Engine) -> None:
+    """Raise StoreError unless the tables are those of this version, with the command to run."""
+    check_version(engine)
+    current = revision(engine)
+    address = address_of(engine)
+    if current is None:
+        raise StoreError(
+            f"{address} has no tables yet: `tailor serve` or `tailor store migrate` makes them"
+        )
+    if current != newest():
+        raise StoreError(
+            f"{address} is of an older version (revision {current}, now {newest()}): stop every"
+            " server, then run `tailor store migrate`"
+        )
 
 
 def prepare(engine: sa.Engine) -> None:

@@ -5,12 +5,15 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import UNAVAILABLE, writing
+from tailor.store.engine import UNAVAILABLE, first_line, writing
+from tailor.store.outages import watch_outages
+from tailor.store.schema import marks
+from tailor.store.subjects import CHANGES
 
 T = TypeVar("T")
 Job = Callable[[sa.Connection], Any]
@@ -38,9 +41,11 @@ class Writer:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
+        self.outages = watch_outages(engine)
         self.commits = 0
         self.jobs = 0
         self.behind_s = 0.0  # for which the oldest job of the last commit had waited
+        self._probe: Future[None] | None = None
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="tailor-writer", daemon=True)
         self._thread.start()
@@ -63,6 +68,16 @@ class Writer:
     def waiting(self) -> int:
         """Return how many jobs are not begun."""
         return self._queue.qsize()
+
+    def trouble(self) -> str:
+        """Return why nothing can be written now, empty where all is well; waits for nothing.
+
+        During an outage a write of no effect finds out whether it is over.
+        """
+        cause = self.outages.cause("written")
+        if cause and (self._probe is None or self._probe.done()) and self._thread.is_alive():
+            self._probe = self.later(write_the_same)
+        return cause
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -94,17 +109,26 @@ class Writer:
             if tries > 1 and is_deadlock:
                 self._commit(batch, tries - 1)  # no caller has been answered yet
                 return
+            if not is_deadlock:
+                self.outages.note_failure("written", first_line(_origin(error)), len(batch))
             for waiting in batch:
-                waiting.future.set_exception(_unavailable(error))
+                waiting.future.set_exception(_unavailable(_origin(error)))
         except BaseException as error:  # of any kind: no caller may wait for ever
             for waiting in batch:
                 waiting.future.set_exception(error)
         else:
+            self.outages.note_success("written")
             self.commits += 1
             self.jobs += len(batch)
             self.behind_s = time.monotonic() - batch[0].since_s
             for answer in answers:
                 answer()
+
+
+def write_the_same(connection: sa.Connection) -> None:
+    """Write a row as it is: fails where the disk is full, unlike an empty transaction."""
+    mark = sa.update(marks).where(marks.c.name == CHANGES).values(value=marks.c.value)
+    connection.execute(mark)
 
 
 def _run(connection: sa.Connection, waiting: _Waiting) -> Callable[[], None]:
@@ -120,9 +144,20 @@ def _run(connection: sa.Connection, waiting: _Waiting) -> Callable[[], None]:
     return lambda: waiting.future.set_result(result)
 
 
+def _origin(error: BaseException) -> Exception:
+    """Return the first failure of a chain.
+
+    On a full disk SQLite ends the whole transaction, and the savepoint's own end fails then.
+    """
+    origin = error
+    while error.__context__ is not None:
+        error = error.__context__
+        if isinstance(error, UNAVAILABLE):
+            origin = error
+    return cast(Exception, origin)
+
+
 def _unavailable(error: Exception) -> UnavailableError:
-    lines = str(getattr(error, "orig", None) or error).strip().splitlines()
-    cause = lines[0] if lines else type(error).__name__
     return UnavailableError(
-        f"the database cannot be written now ({cause}): ask again in {RETRY_S} s"
+        f"the database cannot be written now ({first_line(error)}): ask again in {RETRY_S} s"
     )

@@ -98,3 +98,56 @@ def test_a_damaged_store_is_not_called_well(tmp_path, monkeypatch):
         and not found["store"]["good"]
         and "tailor store restore" in found["store"]["remedy"]
     )
+
+
+def test_a_store_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+    pytest.importorskip("alembic")
+    import sqlite3
+
+    from tailor.store.engine import connect, held
+    from tailor.store.migrating import migrate
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tailor.store.engine.WAIT_S", 0.01)
+    migrate(connect("shop.db"))
+    assert looked("--database", "shop.db")[1]["writing"]["good"]
+    other = sqlite3.connect("shop.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    code, found = looked("--database", "shop.db")
+    assert code == 1 and "locked" in found["writing"]["found"]
+    other.close()
+    with held(connect("shop.db")):
+        (tmp_path / "shop.db").unlink()
+        code, found = looked("--database", "shop.db")
+    assert code == 1 and "is gone" in found["store"]["found"]
+
+
+def test_the_disks_of_store_keys_and_models_are_looked_at(tmp_path, monkeypatch):
+    pytest.importorskip("alembic")
+    monkeypatch.chdir(tmp_path)
+    for name in ("here", "stores", "models"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "stores")
+    full = {tmp_path / "stores", tmp_path / "models"}
+
+    class Usage:
+        def __init__(self, path):
+            self.free = 0 if path.resolve() in full else 2**40
+
+    monkeypatch.setattr(doctor.shutil, "disk_usage", Usage)
+    monkeypatch.setenv("TAILOR_SERVED_MODELS", str(tmp_path / "models" / "later"))
+    monkeypatch.chdir(tmp_path / "here")
+    code, found = looked("--database", "../link/shop.db")
+    assert code == 1 and found["free disk here"]["good"]
+    for part in ("the database", "people's keys", "the models"):
+        assert not found[f"free disk of {part}"]["good"]
+
+
+@pytest.mark.parametrize(
+    "address", ["postgresql://me:secret@127.0.0.1:1/x", "Postgres//me:secret@x"]
+)
+def test_no_password_is_shown(address, tmp_path, monkeypatch):
+    pytest.importorskip("psycopg")
+    monkeypatch.chdir(tmp_path)
+    code, found = looked("--database", address)
+    assert code == 1 and not found["store"]["good"] and "secret" not in json.dumps(found)
