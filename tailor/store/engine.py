@@ -27,6 +27,7 @@ TCP_TIMEOUT_S = 5  # after which a silent machine counts as gone
 SILENT_S = 1.0  # a connection that fails sooner was refused: the machine is there
 # page size of INSERT ... RETURNING; a connection keeps a prepared statement for each number of rows
 INSERT_PAGE = 16
+OVERWRITE_MS = 50  # for which the overwriting of logs waits for readers, and writers for it
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, for all connections
 
 
@@ -193,6 +194,8 @@ def _prepare_sqlite(connection: Any, keys_path: str) -> None:
     connection.isolation_level = None
     connection.execute(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
     connection.execute("PRAGMA foreign_keys = ON")
+    # files for savepoints and sorting would keep deleted rows on the disk
+    connection.execute("PRAGMA temp_store = MEMORY")
     # a file that is there must not be opened and closed here, since that would drop SQLite's
     # locks; one that cannot be made is reported by the next statement
     with suppress(OSError):
@@ -274,20 +277,27 @@ class Lookup:
         return list(rows)
 
 
-def overwrite_deleted(engine: sa.Engine) -> None:
-    """Rewrite SQLite's write-ahead logs, which still hold deleted rows.
+def overwrite_deleted(engine: sa.Engine) -> bool:
+    """Write over SQLite's write-ahead logs, which still hold deleted rows.
 
-    Where a long reader is in the way, later commits do it.
+    Returns False where a reader is in the way, whose snapshot needs them: try again later
+    (`overwriting.overwrite`). Writers wait for OVERWRITE_MS at most.
     """
     if engine.dialect.name != "sqlite":
-        return
+        return True
     with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 100")  # writers wait meanwhile
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {OVERWRITE_MS}")
         try:
-            for file in (PERSONAL, "main"):
-                connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+            return all([_truncate_log(connection, file) for file in (PERSONAL, "main")])
         finally:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+
+
+def _truncate_log(connection: sa.Connection, file: str) -> bool:
+    """Empty a write-ahead log; most of it goes into the file before writers have to wait."""
+    connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(PASSIVE)")
+    truncation = connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+    return int(truncation.one()[0]) == 0
 
 
 @contextmanager

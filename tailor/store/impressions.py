@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.encryption import KeysError, Subject
-from tailor.store.engine import insert_into, pad_values
-from tailor.store.schema import erasures, requests
+from tailor.store.engine import insert_into, now_ms
+from tailor.store.erased import erasures_of
+from tailor.store.schema import requests
 from tailor.store.subjects import NOBODY, subjects_for
-from tailor.store.users import signing_secret, subject_digest
 from tailor.store.writer import UnavailableError, Writer
 
 log = logging.getLogger("tailor.store")
@@ -101,26 +101,17 @@ def _without_erased(connection: sa.Connection, lists: Sequence[ServedList]) -> l
 
     They waited to be written, here or in another worker.
     """
-    secret = signing_secret(connection)
-    digests: dict[tuple[str, str | None], str] = {
-        (row.tenant, row.user_id): subject_digest(secret, row.tenant, row.user_id)
-        for row in lists
-        if row.user_id is not None
-    }
-    statement = (
-        sa.select(erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms))
-        .where(erasures.c.subject.in_(pad_values(sorted(set(digests.values())))))
-        .group_by(erasures.c.tenant, erasures.c.subject)
-    )
-    erased_ms = {
-        (tenant, digest): time_ms for tenant, digest, time_ms in connection.execute(statement)
-    }
-    left = []
-    for row in lists:
-        digest = digests.get((row.tenant, row.user_id), "")
-        if row.time_ms > erased_ms.get((row.tenant, digest), -1):
-            left.append(row)
-    return left
+    people = {(row.tenant, row.user_id) for row in lists if row.user_id is not None}
+    by_person = erasures_of(connection, people)
+    if not by_person:
+        return list(lists)
+    latest_ms = now_ms()
+
+    def is_allowed(row: ServedList) -> bool:
+        erasure = by_person.get((row.tenant, row.user_id or ""))
+        return erasure is None or not erasure.refuses(row.time_ms, latest_ms)
+
+    return [row for row in lists if is_allowed(row)]
 
 
 class ListLog:

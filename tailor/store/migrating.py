@@ -14,23 +14,24 @@ from alembic.script import ScriptDirectory
 
 from tailor.errors import StoreError
 from tailor.store.engine import insert_into, reading, writing
-from tailor.store.schema import PERSONAL, personal, secrets, subjects
+from tailor.store.erased import learn_erasures
+from tailor.store.schema import PERSONAL, erased, personal, secrets, subjects
+from tailor.store.signing import SIGNING, seal_of, signing_secret, store_secret
 from tailor.store.subjects import (
     BATCH,
     CHANGES,
     CHECK,
     NOBODY,
-    SIGNING,
     STORE,
     lock_keys,
     new_entry,
     reconcile,
-    seal_of,
-    store_secret,
 )
 
 SCRIPTS = Path(__file__).parent / "migrations"
 WITH_USER_IDS = ("0001", "0002")  # revisions whose tables hold users' ids
+# those that know who was erased by their receipts alone
+WITH_RECEIPTS_ALONE = (*WITH_USER_IDS, "0003", "0004", "0005", "0006", "0007")
 SELECT_USERS = (
     "SELECT tenant, user_id FROM events UNION SELECT tenant, user_id FROM requests UNION SELECT"
     " tenant, user_id FROM people"
@@ -62,6 +63,7 @@ def prepare(engine: sa.Engine) -> None:
         lock_keys(connection)
         if connection.dialect.name == "postgresql":
             connection.execute(sa.schema.CreateSchema(PERSONAL, if_not_exists=True))
+        is_new = not sa.inspect(connection).has_table(erased.name, schema=PERSONAL)
         personal.create_all(connection)
         first = {STORE: random.token_hex(16), CHANGES: "1", CHECK: seal_of(connection).check}
         insert = insert_into(connection, secrets).on_conflict_do_nothing()
@@ -70,6 +72,12 @@ def prepare(engine: sa.Engine) -> None:
         )
         if current in WITH_USER_IDS:
             _add_all_users(connection)
+        if current in WITH_RECEIPTS_ALONE or (is_new and current is not None):
+            learn_erasures(connection)
+        # made now, so that copies of the key store have it: who is erased is known by it
+        statement = sa.select(secrets.c.value).where(secrets.c.name == CHECK)
+        if connection.execute(statement).scalar_one() == seal_of(connection).check:
+            signing_secret(connection)
 
 
 def _add_all_users(connection: sa.Connection) -> None:
