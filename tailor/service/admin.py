@@ -9,7 +9,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from tailor.core.saving import version as tailor_version
 from tailor.service.batcher import saved_digest, saved_kind
 from tailor.service.problems import ProblemError
-from tailor.service.schemas import Key, Model, Short, Version
+from tailor.service.schemas import Id, Key, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
@@ -150,3 +150,11 @@ def _add_key_routes(api: APIRouter, service: Service, admin: Any) -> None:
             lambda connection: users.public_key(users.signing_key(connection))
         )
         return {"public_key": public_key}
+
+    @api.get("/v1/receipts/{receipt_id}", tags=["people"])
+    def receipt(receipt_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Return a receipt of erasure as of now, signed anew."""
+        stored = service.erasures.receipt(who.tenant, receipt_id)
+        if stored is None:
+            raise ProblemError(404, "there is no such receipt")
+        return stored

@@ -6,7 +6,7 @@ for residues reads whole tables, a slice at a time: it holds no transaction open
 
 import json
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -270,43 +270,41 @@ def is_of_lists(tenant: str, request_ids: list[str]) -> sa.ColumnElement[bool]:
     return sa.and_(impressions.c.tenant == tenant, is_listed)
 
 
-def delete_slice(connection: sa.Connection, tenant: str, person: Subject) -> dict[str, int]:
-    """Delete some of the person's lists and events, the oldest first; return how many rows went.
+def delete_slice(
+    connection: sa.Connection, tenant: str, person: Subject
+) -> tuple[dict[str, int], int | None]:
+    """Delete some of the person's lists and events, the oldest first.
 
-    The latest events stay, for whoever must remember them.
+    Returns the rows that went, by store, and the time of the latest event among them. The latest
+    SLICE events stay, for whoever must remember them.
     """
-    ids = _oldest(connection, requests, requests.c.request_id, tenant, person, LISTS)
-    numbers = _oldest(connection, events, events.c.number, tenant, person, SLICE, spared=SLICE)
-    is_request = sa.and_(requests.c.tenant == tenant, requests.c.request_id.in_(ids))
     counts = dict.fromkeys((place.name for place in ERASABLES), 0)
+    ids = [row[0] for row in _oldest(connection, requests.c.request_id, tenant, person, LISTS)]
     if ids:
+        is_request = sa.and_(requests.c.tenant == tenant, requests.c.request_id.in_(ids))
         deletion = sa.delete(impressions).where(is_of_lists(tenant, ids))
         counts["impressions"] = connection.execute(deletion).rowcount
         counts["requests"] = connection.execute(sa.delete(requests).where(is_request)).rowcount
-    if numbers:
-        deletion = sa.delete(events).where(events.c.number.in_(numbers))
+    rows = _oldest(connection, events.c.number, tenant, person, 2 * SLICE)
+    rows = rows[: max(0, len(rows) - SLICE)]
+    if rows:
+        deletion = sa.delete(events).where(events.c.number.in_([row[0] for row in rows]))
         counts["events"] = connection.execute(deletion).rowcount
-    return counts
+    return counts, max((row.time_ms for row in rows), default=None)
 
 
 def _oldest(
-    connection: sa.Connection,
-    table: sa.Table,
-    key: sa.Column[Any],
-    tenant: str,
-    person: Subject,
-    most: int,
-    spared: int = 0,
-) -> list[Any]:
-    """Return the keys of up to `most` of the person's rows, the oldest, but for the latest."""
+    connection: sa.Connection, key: sa.Column[Any], tenant: str, person: Subject, most: int
+) -> Sequence[Any]:
+    """Return (key, time_ms) of up to `most` of the person's rows, the oldest first."""
+    columns = key.table.c
     statement = (
-        sa.select(key)
-        .where(table.c.tenant == tenant, table.c.user_id == person.token)
-        .order_by(table.c.time_ms)
-        .limit(most + spared)
+        sa.select(key, columns.time_ms)
+        .where(columns.tenant == tenant, columns.user_id == person.token)
+        .order_by(columns.time_ms)
+        .limit(most)
     )
-    keys = list(connection.execute(statement).scalars())
-    return keys[: max(0, len(keys) - spared)]
+    return connection.execute(statement).all()
 
 
 def _scan(place: StoredRows, connection: sa.Connection, tenant: str, needle: str) -> int:

@@ -41,8 +41,7 @@ class Erasure(NamedTuple):
         """
         bounds = (self.time_ms, -1 if self.last_ms is None else self.last_ms)
         return any(
-            time_ms <= bound and (bound <= now_ms + SKEW_MS or time_ms > now_ms)
-            for bound in bounds
+            time_ms <= bound and (bound <= now_ms + SKEW_MS or time_ms > now_ms) for bound in bounds
         )
 
 

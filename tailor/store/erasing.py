@@ -12,15 +12,13 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from tailor.store.engine import reading
-from tailor.store.erasables import ERASABLES, LISTS, SLICE, Erasable, delete_slice
-from tailor.store.events import latest_time
+from tailor.store.erasables import ERASABLES, LISTS, SLICE, Erasable, StoredRows, delete_slice
 from tailor.store.subjects import subject_of
-from tailor.store.users import NOTHING, Earlier, erase_rows, note_scan
+from tailor.store.users import NOTHING, Earlier, erase_rows, note_scan, read_receipt
 
 T = TypeVar("T")
 SIGN_S = 10.0  # between two signs of life of a scan
 SHARE = 0.5  # of the time, at most, in which a scan reads
-Residues = dict[str, int]
 
 
 class Write(Protocol):
@@ -32,25 +30,25 @@ class Write(Protocol):
 
 def erase_person(
     write: Write, tenant: str, user_id: str, others: Sequence[Erasable] = ()
-) -> str:
-    """Erase a person in transactions of few rows each and return the receipt's id.
+) -> dict[str, Any]:
+    """Erase a person in transactions of few rows each and return the receipt, before the scan.
 
     Broken off between two of them, the person has fewer rows: ask again. Raises what
     `users.erase_rows` raises.
     """
     earlier = NOTHING
-    receipt_id = None
-    while receipt_id is None:
-        earlier, receipt_id = write(_step(tenant, user_id, others, earlier))
-    return receipt_id
+    receipt = None
+    while receipt is None:
+        earlier, receipt = write(_step(tenant, user_id, others, earlier))
+    return receipt
 
 
 def _step(
     tenant: str, user_id: str, others: Sequence[Erasable], earlier: Earlier
-) -> Callable[[sa.Connection], tuple[Earlier, str | None]]:
+) -> Callable[[sa.Connection], tuple[Earlier, dict[str, Any] | None]]:
     """Return the job of a transaction: a slice, and the end where little is left."""
 
-    def job(connection: sa.Connection) -> tuple[Earlier, str | None]:
+    def job(connection: sa.Connection) -> tuple[Earlier, dict[str, Any] | None]:
         together = earlier
         person = subject_of(connection, tenant, user_id, for_erasure=True) if user_id else None
         if person is not None:
@@ -58,7 +56,8 @@ def _step(
             together = _add(earlier, counts, last_ms)
             if counts["requests"] >= LISTS or counts["events"] >= SLICE:
                 return together, None
-        return together, erase_rows(connection, tenant, user_id, others, together)
+        receipt_id = erase_rows(connection, tenant, user_id, others, together)
+        return together, read_receipt(connection, tenant, receipt_id)
 
     return job
 
@@ -69,48 +68,50 @@ def _add(earlier: Earlier, counts: Mapping[str, int], last_ms: int | None) -> Ea
     return Earlier(rows, max(times, default=None))
 
 
-def scan_person(
-    engine: sa.Engine,
-    write: Write,
-    tenant: str,
-    user_id: str,
-    receipt_id: str,
-    others: Sequence[Erasable] = (),
-    stop: threading.Event | None = None,
-) -> Residues | None:
-    """Look for residues in all tables, write them into the receipt, and return them, by store.
+class Scan:
+    """A scan for what is left of an erased person; its receipt says how far it is."""
 
-    Reads slices of rows, and rests between them as long as it read. Returns None where it was
-    stopped before the end.
-    """
-    stopped = stop or threading.Event()
-    residues: Residues = {}
-    for place in others:
-        with reading(engine) as connection:
-            residues[place.name] = place.scan(connection, tenant, user_id)
-    sign_s = time.monotonic()
-    for place in ERASABLES:
+    def __init__(self, engine: sa.Engine, write: Write, tenant: str, receipt_id: str) -> None:
+        self.engine = engine
+        self.write = write
+        self.tenant = tenant
+        self.receipt_id = receipt_id
+        self.residues: dict[str, int] = {}
+        """Rows that hold the person's id, by store."""
+        self.stop = threading.Event()
+        self._sign_s = time.monotonic()
+
+    def run(self, user_id: str, others: Sequence[Erasable] = ()) -> bool:
+        """Scan slice by slice, and rest in between; return False where it was stopped."""
+        for place in others:
+            with reading(self.engine) as connection:
+                self.residues[place.name] = place.scan(connection, self.tenant, user_id)
+        if not all(self._scan_table(place, user_id) for place in ERASABLES):
+            return False
+        self._note(is_done=True)
+        return True
+
+    def _scan_table(self, place: StoredRows, user_id: str) -> bool:
         after: Any = None
-        residues[place.name] = 0
+        self.residues[place.name] = 0
         while True:
             began_s = time.monotonic()
-            with reading(engine) as connection:
-                count, after = place.scan_slice(connection, tenant, user_id, after)
-            residues[place.name] += count
+            with reading(self.engine) as connection:
+                count, after = place.scan_slice(connection, self.tenant, user_id, after)
+            self.residues[place.name] += count
             if after is None:
-                break
+                return True
             now_s = time.monotonic()
-            if stopped.wait((now_s - began_s) * (1 - SHARE) / SHARE):
-                return None
-            if now_s - sign_s > SIGN_S:
-                sign_s = now_s
-                _note(write, tenant, receipt_id, residues, is_done=False)
-    _note(write, tenant, receipt_id, residues, is_done=True)
-    return residues
+            if self.stop.wait((now_s - began_s) * (1 - SHARE) / SHARE):
+                return False
+            if now_s - self._sign_s > SIGN_S:
+                self._sign_s = now_s
+                self._note(is_done=False)
 
-
-def _note(
-    write: Write, tenant: str, receipt_id: str, residues: Residues, is_done: bool
-) -> None:
-    counts = dict(residues)
-    write(lambda connection: note_scan(connection, tenant, receipt_id, counts, is_done))
+    def _note(self, is_done: bool) -> None:
+        residues = dict(self.residues)
+        self.write(
+            lambda connection: note_scan(
+                connection, self.tenant, self.receipt_id, residues, is_done
+            )
+        )

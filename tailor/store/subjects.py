@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
-from tailor.store.engine import insert_into, pad_values
+from tailor.store.engine import OVERWRITE, insert_into, pad_values
 from tailor.store.erased import learn_erasures
 from tailor.store.schema import (
     events,
@@ -33,7 +33,6 @@ NOBODY = ""  # the entry whose key encrypts the words of callers without an id
 BATCH = 512  # users of a statement
 CHANGES, STORE, CHECK = "changes", "key store", "check"
 SWEEP = "sweep"  # mark of a key store from which people were taken while no store was open
-OVERWRITE = "overwrite due"  # mark: what was deleted may still be read in SQLite's logs
 LOCK = "people's keys"  # advisory lock on PostgreSQL
 TOKEN = (  # of a user; built once, since every answer needs it
     sa.select(subjects.c.token)

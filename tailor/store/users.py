@@ -269,9 +269,14 @@ def note_scan(
     connection.execute(sa.update(erasures).where(is_receipt).values(changes))
 
 
-def read_receipt(
-    connection: sa.Connection, tenant: str, receipt_id: str
-) -> dict[str, Any] | None:
+def sign_life(connection: sa.Connection, receipt_ids: Sequence[str]) -> None:
+    """Note that the scans of these receipts go on, or wait for others."""
+    for receipt_id in receipt_ids:
+        is_receipt = erasures.c.receipt_id == receipt_id
+        connection.execute(sa.update(erasures).where(is_receipt).values(scan_ms=now_ms()))
+
+
+def read_receipt(connection: sa.Connection, tenant: str, receipt_id: str) -> dict[str, Any] | None:
     """Return a receipt as of now, signed; None for an unknown id.
 
     "scan" is running, done, unknown (of an earlier version), or broken off: the process that
