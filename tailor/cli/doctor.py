@@ -131,6 +131,7 @@ def _store(database: str) -> Iterator[Finding]:
         )
         return
     yield _keys(engine)
+    yield _deleted(engine)
     yield from _served_models(engine)
 
 
@@ -183,6 +184,19 @@ def _keys(engine: "sa.Engine") -> Finding:
         True,
         "tailor store rekey FILE",
     )
+
+
+def _deleted(engine: "sa.Engine") -> Finding:
+    """Say whether SQLite's logs still hold what was deleted."""
+    from tailor.store.engine import is_overwriting_due
+
+    if not is_overwriting_due(engine):
+        return Finding("deleted data", "overwritten", True)
+    remedy = (
+        "end whatever reads the database for long; the server overwrites the logs then, or"
+        " tailor store sweep where none runs"
+    )
+    return Finding("deleted data", "still in the database's logs", False, remedy)
 
 
 def _served_models(engine: "sa.Engine") -> Iterator[Finding]:

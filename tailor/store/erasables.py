@@ -18,8 +18,10 @@ from tailor.store.schema import events, impressions, requests, subjects, user_at
 from tailor.store.signing import seal_of
 from tailor.store.subjects import NOBODY, subject_of
 
-SLICE = 1_000  # events that a transaction deletes
-LISTS = 100  # lists that a transaction deletes, each with its items
+# rows of a person lie on pages of their own, each of which is written with the transaction
+EVENTS = 50  # events that a transaction deletes
+LISTS = 20  # lists that a transaction deletes, each with its items
+IDS = 512  # lists of a statement
 SCAN_ROWS = 10_000  # that a transaction of a scan reads
 OPENED = 1_000  # people whose keys a scan keeps open
 OVERHEAD = 28  # bytes that encryption adds
@@ -209,7 +211,7 @@ class ErasableImpressions:
             requests.c.tenant == tenant, requests.c.user_id == person.token
         )
         ids = sorted(connection.execute(statement).scalars())
-        return [is_of_lists(tenant, ids[at : at + LISTS]) for at in range(0, len(ids), LISTS)]
+        return [is_of_lists(tenant, ids[at : at + IDS]) for at in range(0, len(ids), IDS)]
 
     def count(self, connection: sa.Connection, tenant: str, person: Subject) -> int:
         """Count the person's rows."""
@@ -272,36 +274,40 @@ def is_of_lists(tenant: str, request_ids: list[str]) -> sa.ColumnElement[bool]:
 
 def delete_slice(
     connection: sa.Connection, tenant: str, person: Subject
-) -> tuple[dict[str, int], int | None]:
-    """Delete some of the person's lists and events, the oldest first.
+) -> tuple[dict[str, int], Sequence[Any]]:
+    """Delete up to LISTS of the person's lists and up to EVENTS events, the latest first.
 
-    Returns the rows that went, by store, and the time of the latest event among them. The latest
-    SLICE events stay, for whoever must remember them.
+    Returns the rows that went, by store, and event_id, time_ms and received_ms of the events.
     """
     counts = dict.fromkeys((place.name for place in ERASABLES), 0)
-    ids = [row[0] for row in _oldest(connection, requests.c.request_id, tenant, person, LISTS)]
-    if ids:
+    rows = _latest(connection, (requests.c.request_id,), tenant, person, LISTS)
+    if rows:
+        ids = [row.request_id for row in rows]
         is_request = sa.and_(requests.c.tenant == tenant, requests.c.request_id.in_(ids))
         deletion = sa.delete(impressions).where(is_of_lists(tenant, ids))
         counts["impressions"] = connection.execute(deletion).rowcount
         counts["requests"] = connection.execute(sa.delete(requests).where(is_request)).rowcount
-    rows = _oldest(connection, events.c.number, tenant, person, 2 * SLICE)
-    rows = rows[: max(0, len(rows) - SLICE)]
+    columns = (events.c.number, events.c.event_id, events.c.time_ms, events.c.received_ms)
+    rows = _latest(connection, columns, tenant, person, EVENTS)
     if rows:
-        deletion = sa.delete(events).where(events.c.number.in_([row[0] for row in rows]))
+        deletion = sa.delete(events).where(events.c.number.in_([row.number for row in rows]))
         counts["events"] = connection.execute(deletion).rowcount
-    return counts, max((row.time_ms for row in rows), default=None)
+    return counts, rows
 
 
-def _oldest(
-    connection: sa.Connection, key: sa.Column[Any], tenant: str, person: Subject, most: int
+def _latest(
+    connection: sa.Connection,
+    columns: Sequence[sa.Column[Any]],
+    tenant: str,
+    person: Subject,
+    most: int,
 ) -> Sequence[Any]:
-    """Return (key, time_ms) of up to `most` of the person's rows, the oldest first."""
-    columns = key.table.c
+    """Return these columns of up to `most` of the person's rows, the latest first."""
+    table = columns[0].table.c
     statement = (
-        sa.select(key, columns.time_ms)
-        .where(columns.tenant == tenant, columns.user_id == person.token)
-        .order_by(columns.time_ms)
+        sa.select(*columns)
+        .where(table.tenant == tenant, table.user_id == person.token)
+        .order_by(table.time_ms.desc())
         .limit(most)
     )
     return connection.execute(statement).all()

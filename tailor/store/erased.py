@@ -114,21 +114,16 @@ def allowed_events(
 
 
 def erasure_at(
-    connection: sa.Connection,
-    tenant: str,
-    time_ms: int,
-    events: Sequence[Any],
-    last_ms: int | None = None,
+    connection: sa.Connection, tenant: str, time_ms: int, events: Sequence[Any]
 ) -> Erasure:
     """Return an erasure of events with event_id, time_ms and received_ms, the latest first.
 
     Known by their ids are those that a sender may repeat and a comparison of times would not
     recognise: events of the last days, whose time may be the server's own, and of the future.
-    `last_ms` is the latest time of events that were erased before these.
     """
     key = signing_secret(connection)
     event_ids: set[str] = set()
-    times = [] if last_ms is None else [last_ms]
+    times = []
     for row in events:
         is_recent = row.received_ms > time_ms - RECENT_MS or row.time_ms > time_ms
         if is_recent and len(event_ids) < REMEMBERED:

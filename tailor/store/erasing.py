@@ -12,11 +12,20 @@ from typing import Any, Protocol, TypeVar
 import sqlalchemy as sa
 
 from tailor.store.engine import reading
-from tailor.store.erasables import ERASABLES, LISTS, SLICE, Erasable, StoredRows, delete_slice
+from tailor.store.erasables import (
+    ERASABLES,
+    EVENTS,
+    LISTS,
+    Erasable,
+    StoredRows,
+    delete_slice,
+)
+from tailor.store.erased import REMEMBERED
 from tailor.store.subjects import subject_of
 from tailor.store.users import NOTHING, Earlier, erase_rows, note_scan, read_receipt
 
 T = TypeVar("T")
+MOST_EVENTS = 2 * REMEMBERED  # that an erasure keeps in memory
 SIGN_S = 10.0  # between two signs of life of a scan
 SHARE = 0.5  # of the time, at most, in which a scan reads
 
@@ -52,9 +61,9 @@ def _step(
         together = earlier
         person = subject_of(connection, tenant, user_id, for_erasure=True) if user_id else None
         if person is not None:
-            counts, last_ms = delete_slice(connection, tenant, person)
-            together = _add(earlier, counts, last_ms)
-            if counts["requests"] >= LISTS or counts["events"] >= SLICE:
+            counts, rows = delete_slice(connection, tenant, person)
+            together = _add(earlier, counts, rows)
+            if counts["requests"] >= LISTS or counts["events"] >= EVENTS:
                 return together, None
         receipt_id = erase_rows(connection, tenant, user_id, others, together)
         return together, read_receipt(connection, tenant, receipt_id)
@@ -62,10 +71,15 @@ def _step(
     return job
 
 
-def _add(earlier: Earlier, counts: Mapping[str, int], last_ms: int | None) -> Earlier:
+def _add(earlier: Earlier, counts: Mapping[str, int], events: Sequence[Any]) -> Earlier:
+    """Add what a slice deleted; more events than are remembered count by the latest time."""
     rows = {name: count + earlier.rows.get(name, 0) for name, count in counts.items()}
-    times = [time_ms for time_ms in (earlier.last_ms, last_ms) if time_ms is not None]
-    return Earlier(rows, max(times, default=None))
+    together = (*earlier.events, *events)
+    surplus = together[MOST_EVENTS:]
+    if surplus:
+        latest = max(surplus, key=lambda row: row.time_ms)
+        together = (*together[: MOST_EVENTS - 1], latest)
+    return Earlier(rows, together)
 
 
 class Scan:

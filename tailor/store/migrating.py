@@ -43,14 +43,19 @@ def migrate(engine: sa.Engine) -> dict[str, int]:
 
     Then the store is reconciled with its keys; returns the rows deleted by that, by table.
     """
+    upgrade(engine)
+    with writing(engine) as connection:
+        return reconcile(connection)
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the tables to this version's shape, whether or not the keys fit the store."""
     config = _config()
     check_version(engine)
     prepare(engine)
     with writing(engine) as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    with writing(engine) as connection:
-        return reconcile(connection)
 
 
 def prepare(engine: sa.Engine) -> None:

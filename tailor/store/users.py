@@ -62,11 +62,11 @@ class Earlier(NamedTuple):
 
     rows: dict[str, int]
     """By store."""
-    last_ms: int | None
-    """Of the latest event among it."""
+    events: tuple[Any, ...]
+    """Rows of events among it, with event_id, time_ms and received_ms."""
 
 
-NOTHING = Earlier({}, None)
+NOTHING = Earlier({}, ())
 
 
 def upsert_user(
@@ -179,7 +179,7 @@ def erase_rows(
     person = subject_of(connection, tenant, user_id, for_erasure=True)
     time_ms = now_ms()
     latest = [] if person is None else _events_of(connection, tenant, person)
-    erasure = erasure_at(connection, tenant, time_ms, latest, earlier.last_ms)
+    erasure = erasure_at(connection, tenant, time_ms, (*latest, *earlier.events))
     rows = dict.fromkeys((place.name for place in ERASABLES), 0) | earlier.rows
     # a person without an entry has no rows; rows that arrive meanwhile are a new person's
     for place in (*(ERASABLES if person else ()), *others):
