@@ -277,7 +277,7 @@ def delete_slice(
 ) -> tuple[dict[str, int], Sequence[Any]]:
     """Delete up to LISTS of the person's lists and up to EVENTS events, the latest first.
 
-    Returns the rows that went, by store, and event_id, time_ms and received_ms of the events.
+    Returns the rows that went, by store, and event_id and time_ms of the events.
     """
     counts = dict.fromkeys((place.name for place in ERASABLES), 0)
     rows = _latest(connection, (requests.c.request_id,), tenant, person, LISTS)
@@ -287,7 +287,7 @@ def delete_slice(
         deletion = sa.delete(impressions).where(is_of_lists(tenant, ids))
         counts["impressions"] = connection.execute(deletion).rowcount
         counts["requests"] = connection.execute(sa.delete(requests).where(is_request)).rowcount
-    columns = (events.c.number, events.c.event_id, events.c.time_ms, events.c.received_ms)
+    columns = (events.c.number, events.c.event_id, events.c.time_ms)
     rows = _latest(connection, columns, tenant, person, EVENTS)
     if rows:
         deletion = sa.delete(events).where(events.c.number.in_([row.number for row in rows]))

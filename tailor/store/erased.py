@@ -18,7 +18,7 @@ from tailor.store.schema import erased, erasures
 from tailor.store.signing import digest_keys, event_digest, signing_secret, subject_digest
 
 SKEW_MS = 60_000  # by which the clocks of two machines may differ
-RECENT_MS = 7 * 86_400_000  # for which senders repeat what was not answered
+AHEAD_MS = 86_400_000  # by which the clock of a sender may run ahead
 REMEMBERED = 1_000  # events of an erased person that are known by their ids
 BATCH = 512  # people of a statement
 Person = tuple[str, str]  # tenant, user id
@@ -36,12 +36,13 @@ class Erasure(NamedTuple):
     def refuses(self, time_ms: int, now_ms: int) -> bool:
         """Return whether an event of that time was erased, or happened before the erasure.
 
-        A bound in the future was written by a clock that was wrong: it refuses what claims to be
-        of the future too, and nothing of the past.
+        A bound in the future was written by a clock that was wrong: it refuses what comes from
+        that time too, and nothing that a sender could have written now.
         """
         bounds = (self.time_ms, -1 if self.last_ms is None else self.last_ms)
         return any(
-            time_ms <= bound and (bound <= now_ms + SKEW_MS or time_ms > now_ms) for bound in bounds
+            time_ms <= bound and (bound <= now_ms + SKEW_MS or time_ms > now_ms + AHEAD_MS)
+            for bound in bounds
         )
 
 
@@ -116,21 +117,15 @@ def allowed_events(
 def erasure_at(
     connection: sa.Connection, tenant: str, time_ms: int, events: Sequence[Any]
 ) -> Erasure:
-    """Return an erasure of events with event_id, time_ms and received_ms, the latest first.
+    """Return an erasure of events with event_id and time_ms, the latest first.
 
-    Known by their ids are those that a sender may repeat and a comparison of times would not
-    recognise: events of the last days, whose time may be the server's own, and of the future.
+    The latest REMEMBERED are known by their ids, since a comparison of times would not recognise
+    what was of the future, got its time from the server, or was erased while a clock was wrong.
     """
     key = signing_secret(connection)
-    event_ids: set[str] = set()
-    times = []
-    for row in events:
-        is_recent = row.received_ms > time_ms - RECENT_MS or row.time_ms > time_ms
-        if is_recent and len(event_ids) < REMEMBERED:
-            event_ids.add(event_digest(key, tenant, row.event_id))
-        else:
-            times.append(row.time_ms)
-    return Erasure(time_ms, max(times, default=None), frozenset(event_ids))
+    event_ids = {event_digest(key, tenant, row.event_id) for row in events[:REMEMBERED]}
+    last_ms = max((row.time_ms for row in events[REMEMBERED:]), default=None)
+    return Erasure(time_ms, last_ms, frozenset(event_ids))
 
 
 def note_erasure(connection: sa.Connection, tenant: str, user_id: str, erasure: Erasure) -> str:

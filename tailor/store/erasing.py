@@ -25,7 +25,6 @@ from tailor.store.subjects import subject_of
 from tailor.store.users import NOTHING, Earlier, erase_rows, note_scan, read_receipt
 
 T = TypeVar("T")
-MOST_EVENTS = 2 * REMEMBERED  # that an erasure keeps in memory
 SIGN_S = 10.0  # between two signs of life of a scan
 SHARE = 0.5  # of the time, at most, in which a scan reads
 
@@ -75,11 +74,9 @@ def _add(earlier: Earlier, counts: Mapping[str, int], events: Sequence[Any]) -> 
     """Add what a slice deleted; more events than are remembered count by the latest time."""
     rows = {name: count + earlier.rows.get(name, 0) for name, count in counts.items()}
     together = (*earlier.events, *events)
-    surplus = together[MOST_EVENTS:]
-    if surplus:
-        latest = max(surplus, key=lambda row: row.time_ms)
-        together = (*together[: MOST_EVENTS - 1], latest)
-    return Earlier(rows, together)
+    surplus = together[REMEMBERED:]
+    latest = [max(surplus, key=lambda row: row.time_ms)] if surplus else []
+    return Earlier(rows, (*together[:REMEMBERED], *latest))
 
 
 class Scan:

@@ -63,7 +63,7 @@ class Earlier(NamedTuple):
     rows: dict[str, int]
     """By store."""
     events: tuple[Any, ...]
-    """Rows of events among it, with event_id, time_ms and received_ms."""
+    """Rows of events among it, with event_id and time_ms."""
 
 
 NOTHING = Earlier({}, ())
@@ -179,7 +179,7 @@ def erase_rows(
     person = subject_of(connection, tenant, user_id, for_erasure=True)
     time_ms = now_ms()
     latest = [] if person is None else _events_of(connection, tenant, person)
-    erasure = erasure_at(connection, tenant, time_ms, (*latest, *earlier.events))
+    erasure = erasure_at(connection, tenant, time_ms, (*earlier.events, *latest))
     rows = dict.fromkeys((place.name for place in ERASABLES), 0) | earlier.rows
     # a person without an entry has no rows; rows that arrive meanwhile are a new person's
     for place in (*(ERASABLES if person else ()), *others):
@@ -194,9 +194,9 @@ def erase_rows(
 
 
 def _events_of(connection: sa.Connection, tenant: str, person: Subject) -> Sequence[Any]:
-    """Return id and times of the person's events, the latest first."""
+    """Return id and time of the person's events, the latest first."""
     statement = (
-        sa.select(events.c.event_id, events.c.time_ms, events.c.received_ms)
+        sa.select(events.c.event_id, events.c.time_ms)
         .where(events.c.tenant == tenant, events.c.user_id == person.token)
         .order_by(events.c.time_ms.desc())
     )
