@@ -222,12 +222,34 @@ def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> boo
     return True
 
 
-def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
-    """Delete up to `most` entries of users without rows and return how many.
+def idle_tokens(connection: sa.Connection, after: str, most: int) -> list[str]:
+    """Return up to `most` tokens past one, in order, of users without rows."""
+    statement = (
+        sa.select(subjects.c.token)
+        .where(_is_idle(connection), subjects.c.token > after)
+        .order_by(subjects.c.token)
+        .limit(most)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
+    """Delete those of these entries whose users have no rows and return how many.
 
     Rows are looked for twice, the second time while the entries are locked.
     """
     reconcile(connection)
+    is_idle = _is_idle(connection) & subjects.c.token.in_(tokens)
+    connection.execute(sa.select(subjects.c.token).where(is_idle).with_for_update()).all()
+    deleted = connection.execute(sa.delete(subjects).where(is_idle)).rowcount
+    if deleted:
+        _count_change(connection)
+        mark_deleted(connection)
+    return deleted
+
+
+def _is_idle(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Return the condition that an entry's user has no rows; NOBODY always has some."""
     seal = seal_of(connection)
     tenants = connection.execute(sa.select(subjects.c.tenant).distinct()).scalars()
     nobody_names = [seal.name(tenant, NOBODY) for tenant in tenants]
@@ -235,17 +257,7 @@ def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
         sa.exists().where(table.c.tenant == subjects.c.tenant, table.c.user_id == subjects.c.token)
         for table in USER_TABLES
     ]
-    is_idle = sa.and_(~sa.or_(*has_rows), subjects.c.name.not_in(nobody_names))
-    statement = sa.select(subjects.c.token).where(is_idle).limit(most).with_for_update()
-    tokens = list(connection.execute(statement).scalars())
-    if not tokens:
-        return 0
-    deletion = sa.delete(subjects).where(subjects.c.token.in_(tokens), is_idle)
-    deleted = connection.execute(deletion).rowcount
-    if deleted:
-        _count_change(connection)
-        mark_deleted(connection)
-    return deleted
+    return sa.and_(~sa.or_(*has_rows), subjects.c.name.not_in(nobody_names))
 
 
 def count_orphans(connection: sa.Connection) -> dict[str, int]:

@@ -111,6 +111,7 @@ def test_a_scan_that_fails_ends_no_thread(client, service, monkeypatch):
     assert erase(client)["scan"] == "done"
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_a_reader_keeps_in_the_logs_is_overwritten_once_it_has_ended(
     service, tmp_path, monkeypatch
 ):
@@ -131,6 +132,7 @@ def test_what_a_reader_keeps_in_the_logs_is_overwritten_once_it_has_ended(
     assert not is_overwriting_due(service.engine)
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_what_a_killed_server_left_in_the_logs_is_overwritten_at_the_start(service):
     with writing(service.engine) as connection:
         users.erase(connection, "shop", USER)
@@ -316,7 +318,7 @@ def test_questions_of_one_id_at_once_get_one_answer(client, service):
     for thread in threads:
         thread.join()
     assert len({tuple(shown(answer)) for answer in answers}) == 1 and len(answers) == 6
-    service.list_log._write()
+    until(lambda: service.list_log.find("shop", "r") is None)  # it is written
     rows = client.get(f"/v1/users/{USER}/data").json()["stores"]["impressions"]
     assert [row["item_id"] for row in rows] == [item_id for item_id, *_ in shown(answers[0])]
 

@@ -10,7 +10,7 @@ sa = pytest.importorskip("sqlalchemy")
 from typer.testing import CliRunner  # noqa: E402
 
 from tailor.cli.main import app  # noqa: E402
-from tailor.store import erasables, retention, subjects, users  # noqa: E402
+from tailor.store import erasables, retention, schema, subjects, users  # noqa: E402
 from tailor.store.engine import (  # noqa: E402
     connect,
     is_overwriting_due,
@@ -321,3 +321,27 @@ def test_a_receipt_of_an_earlier_version_holds_as_it_did(engine):
     # what earlier versions never said was not signed by them
     assert not users.receipt_holds({**receipt, "overwritten": True}, public)
     assert not users.receipt_holds({**receipt, "version": 2}, public)
+
+
+# retention
+
+
+def test_what_is_old_is_looked_for_outside_of_the_writers_transactions(engine, monkeypatch):
+    fill(engine)
+    monkeypatch.setattr(retention, "BATCH", 20)
+    searches = []
+
+    def keep(connection, _, statement, *__):
+        if statement.startswith("SELECT") and connection.get_execution_options().get("writes"):
+            searches.append(statement)
+
+    sa.event.listen(engine, "before_cursor_execute", keep)
+    later_ms = now_ms() + 2 * retention.DAY_MS
+    counts = retention.prune(engine, later_ms, 1, 1)
+    assert retention.prune_users(engine) == 1  # bob, of whom nothing is left
+    sa.event.remove(engine, "before_cursor_execute", keep)
+    assert counts == {"events": 121, "requests": 57}
+    assert not [one for one in searches if "time_ms" in one or "LIMIT" in one]
+    with reading(engine) as connection:
+        for table in (schema.events, schema.requests, schema.impressions):
+            assert connection.execute(sa.select(table)).all() == []
