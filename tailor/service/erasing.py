@@ -75,10 +75,10 @@ class Erasures:
         self._due.set()
         tenant, receipt_id = receipt["tenant"], receipt["receipt_id"]
         scan = Scan(self.engine, self.writer.do, tenant, receipt_id)
-        asked = _Asked(scan, user_id, threading.Event())
+        entry = _Asked(scan, user_id, threading.Event())
         self._scans[receipt_id] = scan
-        self._queue.put(asked)
-        asked.done.wait(QUICK_S)
+        self._queue.put(entry)
+        entry.done.wait(QUICK_S)
         with suppress(*AWAY):  # the receipt must not be lost
             return self.receipt(tenant, receipt_id) or receipt
         return receipt
@@ -90,16 +90,16 @@ class Erasures:
 
     def _scan_all(self) -> None:
         while not self._stop.is_set():
-            asked = self._queue.get()
-            if asked is None:
+            entry = self._queue.get()
+            if entry is None:
                 return
             try:
-                asked.scan.run(asked.user_id, (self.memory,))
+                entry.scan.run(entry.user_id, (self.memory,))
             except Exception as error:  # of any kind: the next scan must begin
                 log.error("a scan broke off", extra={"error": type(error).__name__})
             finally:
-                self._scans.pop(asked.scan.receipt_id, None)
-                asked.done.set()
+                self._scans.pop(entry.scan.receipt_id, None)
+                entry.done.set()
 
     def _overwrite_all(self) -> None:
         wait_s = FIRST_S

@@ -196,10 +196,11 @@ def _size(user_id: str, entry: _Entry) -> int:
 class HistoryReader:
     """Reads a user's latest events and the tenant's count of changes to items, as of now.
 
-    PostgreSQL is asked each time, and all histories are dropped once somebody was erased. SQLite numbers events in the order in which they become visible.
-    There a history that was read once is kept current by the events added since: they are on the
-    newest page of one table, which is in memory, while a user's own pages may be on the disk only.
-    After a deletion, by any process, all histories are read anew.
+    PostgreSQL is asked each time, and all histories are dropped once somebody was erased. SQLite
+    numbers events in the order in which they become visible. There a history that was read once is
+    kept current by the events added since: they are on the newest page of one table, which is in
+    memory, while a user's own pages may be on the disk only. After a deletion, by any process, all
+    histories are read anew.
     """
 
     def __init__(self, engine: sa.Engine, cache: HistoryCache) -> None:

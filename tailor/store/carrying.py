@@ -1,4 +1,4 @@
-"""Who was erased, carried over from a key store that an older copy replaces (SQLite).
+"""Carry over who was erased from a key store that an older copy replaces (SQLite).
 
 The copy is changed before it takes its place: a crash in between leaves the files as they were.
 """
@@ -107,20 +107,22 @@ def carry_over(replaced: Replaced, copy: Path, seal: Seal) -> Carried:
 
 def _carry_keys(connection: sqlite3.Connection, replaced: dict[str, str], seal: Seal) -> bool:
     """Add the keys of the digests that are carried over; return False where they do not open."""
-    own = dict(connection.execute("SELECT name, value FROM secrets").fetchall())
+    copy_secrets = dict(connection.execute("SELECT name, value FROM secrets").fetchall())
     if SIGNING not in replaced:
         return False
-    if replaced.get(CHECK) != seal.check or own.get(CHECK) != seal.check:
+    if replaced.get(CHECK) != seal.check or copy_secrets.get(CHECK) != seal.check:
         # under another master key; the key of one store never changes
-        return replaced.get(STORE) == own.get(STORE) and SIGNING in own
-    own_keys = {seal.decrypt(bytes.fromhex(own[name]), name) for name in _signing(own)}
+        return replaced.get(STORE) == copy_secrets.get(STORE) and SIGNING in copy_secrets
+    own_keys = {
+        seal.decrypt(bytes.fromhex(copy_secrets[name]), name) for name in _signing(copy_secrets)
+    }
     for name in _signing(replaced):
         key = seal.decrypt(bytes.fromhex(replaced[name]), name)
         if key in own_keys:
             continue
-        new_name = SIGNING if SIGNING not in own else f"{FORMER}{len(own)}"
-        own[new_name] = seal.encrypt(key, new_name).hex()
-        connection.execute("INSERT INTO secrets VALUES (?, ?)", (new_name, own[new_name]))
+        new_name = SIGNING if SIGNING not in copy_secrets else f"{FORMER}{len(copy_secrets)}"
+        copy_secrets[new_name] = seal.encrypt(key, new_name).hex()
+        connection.execute("INSERT INTO secrets VALUES (?, ?)", (new_name, copy_secrets[new_name]))
     return True
 
 

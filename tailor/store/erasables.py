@@ -211,7 +211,7 @@ class ErasableImpressions:
             requests.c.tenant == tenant, requests.c.user_id == person.token
         )
         ids = sorted(connection.execute(statement).scalars())
-        return [is_of_lists(tenant, ids[at : at + IDS]) for at in range(0, len(ids), IDS)]
+        return [is_of_lists(tenant, ids[start : start + IDS]) for start in range(0, len(ids), IDS)]
 
     def count(self, connection: sa.Connection, tenant: str, person: Subject) -> int:
         """Count the person's rows."""
@@ -279,7 +279,7 @@ def delete_slice(
 
     Returns the rows that went, by store, and event_id and time_ms of the events.
     """
-    counts = dict.fromkeys((place.name for place in ERASABLES), 0)
+    counts = dict.fromkeys((holder.name for holder in ERASABLES), 0)
     rows = _latest(connection, (requests.c.request_id,), tenant, person, LISTS)
     if rows:
         ids = [row.request_id for row in rows]
@@ -313,11 +313,11 @@ def _latest(
     return connection.execute(statement).all()
 
 
-def _scan(place: StoredRows, connection: sa.Connection, tenant: str, needle: str) -> int:
-    count, after = place.scan_slice(connection, tenant, needle, None)
+def _scan(holder: StoredRows, connection: sa.Connection, tenant: str, needle: str) -> int:
+    count, after = holder.scan_slice(connection, tenant, needle, None)
     while after is not None:
-        more, after = place.scan_slice(connection, tenant, needle, after)
-        count += more
+        slice_count, after = holder.scan_slice(connection, tenant, needle, after)
+        count += slice_count
     return count
 
 

@@ -1,4 +1,4 @@
-"""Who was erased: keyed digests in the key store, which no restore of the store puts back.
+"""Know who was erased: keyed digests in the key store, which no restore of the store puts back.
 
 An event of an erased person is refused if it happened before the erasure, or was erased then. Both
 go by times, and clocks go wrong. So the latest erased events are known by a keyed digest of their
@@ -158,8 +158,8 @@ def learn_erasures(connection: sa.Connection) -> set[tuple[str, str]]:
     receipts = sa.select(erasures.c.tenant, erasures.c.subject, time_ms).group_by(
         erasures.c.tenant, erasures.c.subject
     )
-    known = sa.select(erased.c.tenant, erased.c.subject, erased.c.time_ms)
-    known_ms = {(row.tenant, row.subject): row.time_ms for row in connection.execute(known)}
+    entries = sa.select(erased.c.tenant, erased.c.subject, erased.c.time_ms)
+    known_ms = {(row.tenant, row.subject): row.time_ms for row in connection.execute(entries)}
     learned = set()
     for row in connection.execute(receipts).all():
         person = (row.tenant, row.subject)

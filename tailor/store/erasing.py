@@ -94,22 +94,22 @@ class Scan:
 
     def run(self, user_id: str, others: Sequence[Erasable] = ()) -> bool:
         """Scan slice by slice, and rest in between; return False where it was stopped."""
-        for place in others:
+        for holder in others:
             with reading(self.engine) as connection:
-                self.residues[place.name] = place.scan(connection, self.tenant, user_id)
-        if not all(self._scan_table(place, user_id) for place in ERASABLES):
+                self.residues[holder.name] = holder.scan(connection, self.tenant, user_id)
+        if not all(self._scan_table(holder, user_id) for holder in ERASABLES):
             return False
         self._note(is_done=True)
         return True
 
-    def _scan_table(self, place: StoredRows, user_id: str) -> bool:
+    def _scan_table(self, holder: StoredRows, user_id: str) -> bool:
         after: Any = None
-        self.residues[place.name] = 0
+        self.residues[holder.name] = 0
         while True:
             began_s = time.monotonic()
             with reading(self.engine) as connection:
-                count, after = place.scan_slice(connection, self.tenant, user_id, after)
-            self.residues[place.name] += count
+                count, after = holder.scan_slice(connection, self.tenant, user_id, after)
+            self.residues[holder.name] += count
             if after is None:
                 return True
             now_s = time.monotonic()

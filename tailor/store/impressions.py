@@ -155,8 +155,8 @@ def stored_list(
             text = asker.decrypt(bytes(sealed), TEXT)
     items = ITEMS.rows(engine, whose=tenant, which=request_id) if is_own else []
     owner = user_id if is_own else OTHER
-    shown = tuple((str(item_id), float(score), float(chance)) for item_id, score, chance in items)
-    return ServedList(tenant, request_id, owner, time_ms, surface, text, model, shown)
+    content = tuple((str(item_id), float(score), float(chance)) for item_id, score, chance in items)
+    return ServedList(tenant, request_id, owner, time_ms, surface, text, model, content)
 
 
 class ListLog:
@@ -244,8 +244,8 @@ class ListLog:
     def _put_back(self, lists: list[ServedList]) -> None:
         """Let lists wait again, but for those that were forgotten meanwhile, and too many."""
         with self._lock:
-            known = [row for row in lists if self._by_id.get((row.tenant, row.request_id)) is row]
-            together = known + self._waiting
+            waiting = [row for row in lists if self._by_id.get((row.tenant, row.request_id)) is row]
+            together = waiting + self._waiting
             surplus = max(0, len(together) - self.most)
             self.lost += surplus
             self._waiting = together[surplus:]

@@ -58,7 +58,7 @@ ATTRIBUTES = Lookup(
 
 
 class Earlier(NamedTuple):
-    """What was erased of a person in transactions before the last one."""
+    """Rows of a person that were erased in transactions before the last one."""
 
     rows: dict[str, int]
     """By store."""
@@ -156,7 +156,7 @@ def erase(
     """
     receipt_id = erase_rows(connection, tenant, user_id, others)
     residues = {
-        place.name: place.scan(connection, tenant, user_id) for place in (*ERASABLES, *others)
+        holder.name: holder.scan(connection, tenant, user_id) for holder in (*ERASABLES, *others)
     }
     note_scan(connection, tenant, receipt_id, residues, is_done=True)
     return read_receipt(connection, tenant, receipt_id) or {}
@@ -180,11 +180,11 @@ def erase_rows(
     time_ms = now_ms()
     latest = [] if person is None else _events_of(connection, tenant, person)
     erasure = erasure_at(connection, tenant, time_ms, (*earlier.events, *latest))
-    rows = dict.fromkeys((place.name for place in ERASABLES), 0) | earlier.rows
+    rows = dict.fromkeys((holder.name for holder in ERASABLES), 0) | earlier.rows
     # a person without an entry has no rows; rows that arrive meanwhile are a new person's
-    for place in (*(ERASABLES if person else ()), *others):
-        count = place.erase(connection, tenant, user_id)
-        rows[place.name] = rows.get(place.name, 0) + count
+    for holder in (*(ERASABLES if person else ()), *others):
+        count = holder.erase(connection, tenant, user_id)
+        rows[holder.name] = rows.get(holder.name, 0) + count
     _check_erased(connection, tenant, user_id, person, others)
     if person is not None:
         delete_subject(connection, tenant, person)
@@ -210,9 +210,9 @@ def _check_erased(
     person: Subject | None,
     others: Sequence[Erasable],
 ) -> None:
-    left = sum(len(place.export(connection, tenant, user_id)) for place in others)
+    left = sum(len(holder.export(connection, tenant, user_id)) for holder in others)
     if person is not None:
-        left += sum(place.count(connection, tenant, person) for place in ERASABLES)
+        left += sum(holder.count(connection, tenant, person) for holder in ERASABLES)
     if left:
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
 
