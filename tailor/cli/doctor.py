@@ -166,7 +166,8 @@ def _tables(engine: "sa.Engine", path: Path | None, current: str | None) -> Find
 def _keys(engine: "sa.Engine") -> Finding:
     """Say whether people's keys are there, and what can be read on the disk."""
     from tailor.store.engine import UNAVAILABLE, reading
-    from tailor.store.subjects import is_out_of_sync, seal_of
+    from tailor.store.signing import seal_of
+    from tailor.store.subjects import is_out_of_sync
 
     try:
         with reading(engine) as connection:
