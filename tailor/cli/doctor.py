@@ -157,6 +157,7 @@ def _store(database: str) -> Iterator[Finding]:
         return
     yield _writes(engine)
     yield _keys(engine)
+    yield _deleted(engine)
     yield from _served_models(engine)
 
 
@@ -204,7 +205,8 @@ def _tables(engine: "sa.Engine", path: Path | None, current: str | None) -> Find
 def _keys(engine: "sa.Engine") -> Finding:
     """Say whether people's keys are there, and what can be read on the disk."""
     from tailor.store.engine import UNUSABLE, first_line, reading
-    from tailor.store.subjects import is_out_of_sync, seal_of
+    from tailor.store.signing import seal_of
+    from tailor.store.subjects import is_out_of_sync
 
     try:
         with reading(engine) as connection:
@@ -222,6 +224,19 @@ def _keys(engine: "sa.Engine") -> Finding:
         True,
         "tailor store rekey FILE",
     )
+
+
+def _deleted(engine: "sa.Engine") -> Finding:
+    """Say whether SQLite's logs still hold what was deleted."""
+    from tailor.store.engine import is_overwriting_due
+
+    if not is_overwriting_due(engine):
+        return Finding("deleted data", "overwritten", True)
+    remedy = (
+        "end whatever reads the database for long; the server overwrites the logs then, or"
+        " tailor store sweep where none runs"
+    )
+    return Finding("deleted data", "still in the database's logs", False, remedy)
 
 
 def _served_models(engine: "sa.Engine") -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """`tailor store`: the service's database, its backups, users' keys, export and retention."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -24,6 +25,9 @@ from tailor.errors import StoreError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+    from tailor.store.carrying import Carried
+
+T = TypeVar("T")
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say how many, and delete nothing.")]
 store_app = typer.Typer(no_args_is_help=True)
 store_app.callback()(needs_service)
@@ -153,17 +157,41 @@ def restore(
     if keys is not None:
         _check_copy(keys, "subjects", "people's keys")
     with held(engine):
+        carried = None
         if keys is not None:
-            _copy(keys, keys_file, keep_owner=True)
+            carried = _put_back_keys(keys, keys_file, store_file, engine)
         _copy(copy, store_file, keep_owner=True)
-    if keys is not None:
-        say(
-            f"{keys_file}: as {keys} has it; who was erased since is in it again: erase them anew"
-            " (tailor store erase) before you start"
-        )
+    if carried is not None:
+        say(f"{keys_file}: as {keys} has it; {_describe_carried(carried)}")
     say(
         f"{store_file}: as {copy} has it; what it holds of people who were erased since, or of"
         " whom nothing was left, goes with the next start"
+    )
+
+
+def _put_back_keys(keys: Path, keys_file: Path, store_file: Path, engine: "sa.Engine") -> "Carried":
+    """Put a copy of people's keys in place; who was erased since stays erased."""
+    from tailor.store.carrying import Carried, carry_over, read_replaced
+
+    replaced = read_replaced(keys_file, store_file)
+    outcomes: list[Carried] = []
+
+    def change(partial: Path) -> None:
+        seal = engine.get_execution_options()["seal"]
+        outcomes.append(carry_over(replaced, partial, seal))
+
+    _copy(keys, keys_file, keep_owner=True, change=change)
+    return outcomes[0]
+
+
+def _describe_carried(carried: "Carried") -> str:
+    """Say who was erased since the copy, and whether all of them are known."""
+    if carried.is_complete:
+        return f"{carried.people:,} people who were erased since stay erased"
+    return (
+        f"{carried.people:,} people are known to be erased since, but the key store before could"
+        " not be read, or the copy is of an earlier version or under another master key: who was"
+        " erased since may be in it again: erase them anew (tailor store erase) before you start"
     )
 
 
@@ -201,10 +229,16 @@ def _check_copy(copy: Path, table: str, content: str) -> None:
         raise StoreError(f"{copy} does not hold {content}: nothing was put back")
 
 
-def _copy(source_file: Path, out: Path, keep_owner: bool = False) -> None:
+def _copy(
+    source_file: Path,
+    out: Path,
+    keep_owner: bool = False,
+    change: Callable[[Path], None] = lambda partial: None,
+) -> None:
     """Write a whole copy that only its owner may read.
 
-    With `keep_owner` that is the owner of `out`, who must be able to serve it.
+    With `keep_owner` that is the owner of `out`, who must be able to serve it. `change` is called
+    with the copy before it takes its place.
     """
     import os
     import sqlite3
@@ -218,15 +252,41 @@ def _copy(source_file: Path, out: Path, keep_owner: bool = False) -> None:
             closing(sqlite3.connect(partial)) as target,
         ):
             source.backup(target)
+        change(partial)
+        _empty_log(partial)
         if keep_owner and out.exists():
             os.chown(partial, out.stat().st_uid, out.stat().st_gid)
+            _empty_log(out)  # killed before the end, it is the store still, with all that was in it
         # logs of the file of that name before: SQLite would write them into the copy
         for suffix in ("-wal", "-shm"):
             out.with_name(out.name + suffix).unlink(missing_ok=True)
         partial.rename(out)
+    except StoreError:
+        partial.unlink(missing_ok=True)
+        raise
     except (OSError, sqlite3.Error) as error:
         partial.unlink(missing_ok=True)
         raise StoreError(f"{source_file} could not be copied to {out} ({error})") from None
+
+
+def _empty_log(file: Path) -> None:
+    """Move the write-ahead log of a file into it; one that cannot be read stays as it is."""
+    import sqlite3
+    from contextlib import closing, suppress
+
+    with suppress(sqlite3.Error), closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _say_overwritten(is_overwritten: bool) -> None:
+    """Say where deleted rows are in SQLite's logs still."""
+    from tailor.cli.showing import say
+
+    if not is_overwritten:
+        say(
+            "What was deleted is in the database's logs still, since somebody reads it: the server"
+            " overwrites them once it can, as any of these commands does"
+        )
 
 
 @store_app.command("sweep")
@@ -249,6 +309,7 @@ def sweep_store(
     from tailor.store.migrating import prepare, require_tables
     from tailor.store.subjects import count_orphans, reconcile
 
+    is_overwritten = True
     with usable(database) as engine:
         require_file(engine)
         with held(engine):
@@ -260,8 +321,9 @@ def sweep_store(
             else:
                 with writing(engine) as connection:
                     counts = reconcile(connection, lose_people)
-                overwrite_deleted(engine)
+                is_overwritten = overwrite_deleted(engine)
     say(f"{describe_counts(counts) or 'nothing'} {'would go' if dry_run else 'deleted'}")
+    _say_overwritten(is_overwritten)
 
 
 @store_app.command("rekey")
@@ -284,9 +346,10 @@ def rekey_store(
     with open_store(database) as engine, held(engine):
         with writing(engine) as connection:
             changed = rekey(connection, seal)
-        overwrite_deleted(engine)
+        is_overwritten = overwrite_deleted(engine)
     needed = "no master key" if master_file is None else f"TAILOR_MASTER_KEY_FILE={master_file}"
     say(f"{changed:,} people are put away anew; from now on commands and servers need {needed}")
+    _say_overwritten(is_overwritten)
 
 
 @store_app.command("prune")
@@ -310,12 +373,14 @@ def prune_store(
         raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
     if min(days) <= 0:
         raise StoreError("days must be more than 0")
+    is_overwritten = True
     with open_store(database) as engine:
         counts = prune(engine, now_ms(), events, lists, dry_run)
         if not dry_run:
             counts["people of whom nothing is left"] = prune_users(engine)
-            overwrite_deleted(engine)
+            is_overwritten = overwrite_deleted(engine)
     say(*(f"{name}: {n:,} {'would go' if dry_run else 'deleted'}" for name, n in counts.items()))
+    _say_overwritten(is_overwritten)
 
 
 @store_app.command("erase")
@@ -324,16 +389,23 @@ def erase_person(
     tenant: Tenant = "default",
     database: Database = HERE,
 ) -> None:
-    """Erase a person from every table and print the signed receipt. A running server forgets what
-    it remembers of the person with its next restart: ask the server itself (DELETE
-    /v1/users/ID/data) where one runs.
+    """Erase a person from every table and print the signed receipt. A running server forgets the
+    person with its next answer; what waits in its memory goes at once where the server itself is
+    asked (DELETE /v1/users/ID/data).
     """
     from tailor.cli.showing import print_json
-    from tailor.store import users
-    from tailor.store.engine import overwrite_deleted, writing
+    from tailor.store.engine import overwrite_deleted, reading, writing
+    from tailor.store.erasing import Scan, erase_person
+    from tailor.store.users import read_receipt
 
     with open_store(database) as engine:
-        with writing(engine) as connection:
-            receipt = users.erase(connection, tenant, user_id)
+
+        def write(job: "Callable[[sa.Connection], T]") -> T:
+            with writing(engine) as connection:
+                return job(connection)
+
+        receipt = erase_person(write, tenant, user_id)
         overwrite_deleted(engine)
-    print_json(receipt)
+        Scan(engine, write, tenant, receipt["receipt_id"]).run(user_id)
+        with reading(engine) as connection:
+            print_json(read_receipt(connection, tenant, receipt["receipt_id"]))

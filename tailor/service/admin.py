@@ -12,13 +12,13 @@ from tailor.service.batcher import LoadedModel
 from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
-from tailor.service.schemas import Key, Model, Short, Version
+from tailor.service.schemas import Id, Key, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
 from tailor.store.keys import Caller
 from tailor.store.models import RECOMMENDS, list_models
-from tailor.store.subjects import SIGNING, secret
+from tailor.store.signing import SIGNING, secret
 
 GAUGES = {
     "writer_waiting": "Jobs that wait for the writer.",
@@ -179,6 +179,14 @@ def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -
     def receipts(who: Caller = Depends(server)) -> dict[str, str]:
         """Return the public key (Ed25519, hexadecimal) of receipts of erasure."""
         return {"public_key": _receipts_key(service)}
+
+    @api.get("/v1/receipts/{receipt_id}", tags=["people"])
+    def receipt(receipt_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Return a receipt of erasure as of now, signed anew."""
+        stored = service.erasures.receipt(who.tenant, receipt_id)
+        if stored is None:
+            raise ProblemError(404, "there is no such receipt")
+        return stored
 
 
 def _revoke(service: Service, tenant: str, name: str) -> dict[str, int]:

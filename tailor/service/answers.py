@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,29 +20,17 @@ from tailor.reranking.mmr import diversify
 from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
+from tailor.service.repeats import NOTE, Question, check_same, logged_answer
 from tailor.service.routing import service_router
 from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
 from tailor.service.state import Service, Snapshot
-from tailor.store.engine import now_ms
-from tailor.store.impressions import ServedList
+from tailor.store.engine import UNAVAILABLE, now_ms
+from tailor.store.impressions import ServedList, stored_list
 from tailor.store.keys import Caller
 
 POOL = 50  # items that a diverse list is chosen from
 MOST_NAMED = 5  # unknown items in a note
 MOST_REASONS = 5  # of an item
-
-
-@dataclass(frozen=True)
-class Question:
-    """A question, as the log of lists keeps it."""
-
-    tenant: str
-    surface: str
-    request_id: str
-    user_id: str | None = None
-    """None: a caller without an id."""
-    text: str | None = None
-    """None: a question without words."""
 
 
 def routes(service: Service, reader: Any) -> APIRouter:
@@ -90,6 +78,12 @@ def routes(service: Service, reader: Any) -> APIRouter:
 async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResponse:
     if body.user_id is not None and body.history is not None:
         raise ProblemError(422, "history: give user_id or history, not both")
+    request_id = body.request_id or _new_request_id()
+    question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
+    if body.request_id is not None:
+        logged = await run_in_threadpool(logged_answer, service, question)
+        if logged is not None:
+            return await run_in_threadpool(_recommend_again, service, tenant, body, logged)
     registry = service.model_registry
     model = registry.loaded(tenant, body.user_id)
     if model is None:  # loading takes a while
@@ -98,7 +92,6 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
         raise ProblemError(
             422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
-    request_id = body.request_id or _new_request_id()
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
     answered = await model.batcher.answer(request.prepare, request.depth)
     catalogue = request.catalogue
@@ -111,8 +104,24 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
     items = _listed(catalogue, ranking)
     if body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
-    question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
-    return _answer(service, question, model.name, ranking, items, request.notes)
+    answer = _Answer(service, question, body, catalogue)
+    if body.request_id is not None:
+        return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
+    return answer.response(model.name, ranking, items, request.notes)
+
+
+def _recommend_again(
+    service: Service, tenant: str, body: Recommend, logged: ServedList
+) -> JSONResponse:
+    """Return the logged list of a request, with reasons of today's model if asked for."""
+    request = _Recommending(service, tenant, body, None)
+    request.prepare()
+    ranking = _logged_ranking(request.catalogue, body, logged)
+    items = _listed(request.catalogue, ranking)
+    if body.explain:
+        model = service.model_registry.model(tenant, body.user_id)
+        _add_reasons(model, request.query, ranking, items, request.catalogue)
+    return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
 
 
 class _Recommending:
@@ -156,8 +165,13 @@ class _Recommending:
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
-    model = service.model_registry.model(tenant)
+    question = Question(tenant, "similar", body.request_id or _new_request_id())
     catalogue = service.catalogue(tenant)
+    answer = _Answer(service, question, body, catalogue)
+    logged_response = answer.logged_response()
+    if logged_response is not None:
+        return logged_response
+    model = service.model_registry.model(tenant)
     exclude = (*body.exclude, body.item_id)
     query = Query(None, History.of(body.item_id), time_ms=now_ms(), exclude=exclude)
     answered = model.batcher.ask(query, body.k, _excluded(catalogue, body))
@@ -167,12 +181,17 @@ def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
     else:
         notes = ["the item is not known: what it is like is not, either"]
     notes += unknown_notes(catalogue, body.exclude, "exclude")
-    question = Question(tenant, "similar", body.request_id or _new_request_id())
-    return _answer(service, question, model.name, ranking, _listed(catalogue, ranking), notes)
+    return answer.response(model.name, ranking, _listed(catalogue, ranking), notes)
 
 
 def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
+    request_id = body.request_id or _new_request_id()
+    question = Question(tenant, "search", request_id, body.user_id, body.text)
     catalogue = service.catalogue(tenant)
+    answer = _Answer(service, question, body, catalogue)
+    logged_response = answer.logged_response()
+    if logged_response is not None:
+        return logged_response
     excluded = Vocabulary(dict.fromkeys(body.exclude))
     matches = catalogue.search(body.text, body.k, (*_excluded(catalogue, body), excluded))
     ids = tuple(item_id for item_id, _ in matches)
@@ -184,9 +203,7 @@ def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
         )
     notes += unknown_notes(catalogue, body.exclude, "exclude")
     ranker = "bm25" if catalogue.semantic_search is None else "bm25 and meaning"
-    request_id = body.request_id or _new_request_id()
-    question = Question(tenant, "search", request_id, body.user_id, body.text)
-    return _answer(service, question, ranker, ranking, _listed(catalogue, ranking), notes)
+    return answer.response(ranker, ranking, _listed(catalogue, ranking), notes)
 
 
 def _rerank(ranker: BM25Reranker, body: Rerank) -> dict[str, Any]:
@@ -351,37 +368,91 @@ def _add_reasons(
         ]
 
 
-def _answer(
-    service: Service,
-    question: Question,
-    model: str,
-    ranking: Ranking,
-    items: list[dict[str, Any]],
-    notes: Sequence[str],
-) -> JSONResponse:
-    """Return the answer, and have the list logged."""
+class _Answer:
+    """The answer to a question, which is logged."""
+
+    def __init__(
+        self, service: Service, question: Question, body: ListQuestion, catalogue: Catalogue
+    ) -> None:
+        self.service = service
+        self.question = question
+        self.body = body
+        self.catalogue = catalogue
+
+    def logged_response(self) -> JSONResponse | None:
+        """Return the answer that is logged under the caller's request id, None for a new id."""
+        if self.body.request_id is None:
+            return None
+        logged = logged_answer(self.service, self.question)
+        return None if logged is None else self._again(logged)
+
+    def response(
+        self,
+        model: str,
+        ranking: Ranking,
+        items: list[dict[str, Any]],
+        notes: Sequence[str],
+    ) -> JSONResponse:
+        """Return the answer, and have the list logged.
+
+        Where another question of this request id was answered meanwhile, that answer is returned.
+        """
+        row = _served_list(self.question, model, ranking)
+        logged = self.service.list_log.add(row)
+        if logged is not row:
+            check_same(self.question, logged)
+            return self._again(logged)
+        if self.body.request_id is not None:
+            stored = self._stored()
+            if stored is not None and stored.items != row.items:
+                return self._again(stored)
+        return _response(self.question.request_id, model, items, (*notes, *ranking.notes))
+
+    def _stored(self) -> ServedList | None:
+        """Return the list that was written under this id while this one was made."""
+        question = self.question
+        with suppress(*UNAVAILABLE):
+            stored = stored_list(
+                self.service.engine, question.tenant, question.request_id, question.user_id
+            )
+            if stored is not None:
+                check_same(question, stored)
+            return stored
+        return None
+
+    def _again(self, logged: ServedList) -> JSONResponse:
+        ranking = _logged_ranking(self.catalogue, self.body, logged)
+        items = _listed(self.catalogue, ranking)
+        return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
+
+
+def _logged_ranking(catalogue: Catalogue, body: ListQuestion, logged: ServedList) -> Ranking:
+    """Return a logged list without what must not be answered any more."""
+    ids = tuple(item_id for item_id, _, _ in logged.items)
+    scores = np.array([score for _, score, _ in logged.items])
+    return _drop_forbidden(Ranking(ids, scores), body.exclude, _excluded(catalogue, body))
+
+
+def _served_list(question: Question, model: str, ranking: Ranking) -> ServedList:
     if PROPENSITY in ranking.columns:
         propensities = ranking.columns[PROPENSITY].tolist()
     else:
         propensities = [1.0] * len(ranking)
-    scored_items = tuple(zip(ranking.ids, ranking.scores.tolist(), propensities, strict=True))
-    service.list_log.add(
-        ServedList(
-            question.tenant,
-            question.request_id,
-            question.user_id,
-            now_ms(),
-            question.surface,
-            question.text,
-            model,
-            scored_items,
-        )
+    return ServedList(
+        question.tenant,
+        question.request_id,
+        question.user_id,
+        now_ms(),
+        question.surface,
+        question.text,
+        model,
+        tuple(zip(ranking.ids, ranking.scores.tolist(), propensities, strict=True)),
     )
+
+
+def _response(
+    request_id: str, model: str, items: list[dict[str, Any]], notes: Sequence[str]
+) -> JSONResponse:
     return FastJSONResponse(
-        {
-            "request_id": question.request_id,
-            "model": model,
-            "items": items,
-            "notes": [*notes, *ranking.notes],
-        }
+        {"request_id": request_id, "model": model, "items": items, "notes": list(notes)}
     )

@@ -142,10 +142,12 @@ class HistoryCache:
 
     def count_of(self, tenant: str, needle: str) -> int:
         """Count the tenant's histories of that user or with that item."""
+        with self._lock:
+            entries = list(self._entries.items())
         return sum(
             owner == tenant
             and (needle == user or needle in _split(item_ids) or needle in _split(against))
-            for (owner, user), (item_ids, _, against, _) in list(self._entries.items())
+            for (owner, user), (item_ids, _, against, _) in entries
         )
 
     def _keep(self, user: tuple[str, str], entry: _Entry) -> None:
@@ -194,10 +196,11 @@ def _size(user_id: str, entry: _Entry) -> int:
 class HistoryReader:
     """Reads a user's latest events and the tenant's count of changes to items, as of now.
 
-    PostgreSQL is asked each time. SQLite numbers events in the order in which they become visible.
-    There a history that was read once is kept current by the events added since: they are on the
-    newest page of one table, which is in memory, while a user's own pages may be on the disk only.
-    After a deletion, by any process, all histories are read anew.
+    PostgreSQL is asked each time, and all histories are dropped once somebody was erased. SQLite
+    numbers events in the order in which they become visible. There a history that was read once is
+    kept current by the events added since: they are on the newest page of one table, which is in
+    memory, while a user's own pages may be on the disk only. After a deletion, by any process, all
+    histories are read anew.
     """
 
     def __init__(self, engine: sa.Engine, cache: HistoryCache) -> None:
@@ -238,7 +241,7 @@ class HistoryReader:
         `histories` is user id -> (token, events); the token is None where events are missing.
         """
         with self._lock:
-            if self.follows_events and not self._catch_up(tenant, stamp):
+            if not (self._catch_up(tenant, stamp) if self.follows_events else self._heed(stamp)):
                 return  # another thread has read further
             rule = rule_of(stamp.rule)
             for user_id, (token, events) in histories.items():
@@ -259,6 +262,16 @@ class HistoryReader:
             self.cache.clear()
         elif stamp.last_event != before.last_event:
             self._add_events(before.last_event, stamp.last_event)
+        self._stamp = stamp
+        return True
+
+    def _heed(self, stamp: Stamp) -> bool:
+        """Drop all histories after an erasure; return False for a moment before the last one."""
+        deletions = stamp.deletions if self._stamp is None else self._stamp.deletions
+        if stamp.deletions < deletions:
+            return False
+        if stamp.deletions > deletions:
+            self.cache.clear()
         self._stamp = stamp
         return True
 

@@ -163,17 +163,13 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         """Erase a person from every store and return a signed receipt.
 
         The receipt names the person by a digest only, and says what a scan for the id still finds.
-        A model that learned before holds what it learned, as numbers; the next refit has none of
-        it.
+        A scan that takes long goes on: "scan" is "running" then, and GET /v1/receipts/ID gives the
+        receipt with what was found. A model that learned before holds what it learned, as numbers;
+        the next refit has none of it.
         """
-
-        def job(connection: sa.Connection) -> dict[str, Any]:
-            return users.erase(connection, who.tenant, user_id, (service,))
-
-        receipt = service.writer.do(job)
+        receipt = service.erasures.erase(who.tenant, user_id)
         # an answer that was under way may have brought the person back into memory
         service.forget(who.tenant, user_id)
-        # later commits overwrite what is left: the receipt must not be lost
-        with suppress(*UNAVAILABLE):
+        with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
             overwrite_deleted(service.engine)
-        return receipt
+        return service.erasures.follow(receipt, user_id)

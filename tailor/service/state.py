@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from tailor.core.defaults import encoder as default_encoder
 from tailor.service.catalogue import Catalogue
+from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.semantic_search import SemanticSearch
@@ -87,6 +88,7 @@ class Service:
         self.list_log = ListLog(self.writer)
         self.history_cache = HistoryCache()
         self.histories = HistoryReader(self.engine, self.history_cache)
+        self.erasures = Erasures(self.engine, self.writer, self)
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self._attributes: dict[str, tuple[float, bool]] = {}  # when looked for, and whether any
@@ -103,6 +105,7 @@ class Service:
                 self.catalogue(tenant)
                 self._preload_histories(tenant)
         self.model_registry.start(names)
+        self.erasures.start()
         return self
 
     def _preload_histories(self, tenant: str) -> None:
@@ -127,6 +130,7 @@ class Service:
 
     def stop(self) -> None:
         """Finish what was begun, then end all threads."""
+        self.erasures.stop()
         self.list_log.close()
         self.writer.close()
         self.model_registry.stop()
@@ -247,5 +251,5 @@ class Service:
         return events + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        """Count the histories in memory that name `needle`."""
-        return self.history_cache.count_of(tenant, needle)
+        """Count the histories and waiting lists in memory that name `needle`."""
+        return self.history_cache.count_of(tenant, needle) + self.list_log.count_of(tenant, needle)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tailor.errors import MissingExtraError, StoreError
 from tailor.store.encryption import Seal
 from tailor.store.outages import outages_of
-from tailor.store.schema import PERSONAL
+from tailor.store.schema import PERSONAL, erasures, marks
 
 # the database cannot be reached, or cannot write now
 UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
@@ -32,6 +32,8 @@ SILENT_S = 1.0  # a connection that fails sooner was refused: the machine is the
 INSERT_PAGE = 16
 SERVED = "tailor server"  # advisory lock on PostgreSQL, which all servers share
 SECRET_OPTIONS = ("password", "sslpassword", "passfile", "service")  # of a PostgreSQL address
+OVERWRITE = "overwrite due"  # mark: SQLite's logs may hold what was deleted
+OVERWRITE_MS = 50  # for which the overwriting of logs waits for readers, and writers for it
 CACHE_KB = 512  # of a connection and a file: the system keeps pages too, for all connections
 
 
@@ -251,6 +253,10 @@ def _sqlite_engine(address: sa.URL) -> sa.Engine:
     def begin(connection: sa.Connection) -> None:
         # a writer takes the lock at once: later, others could have written since it read
         is_writer = connection.get_execution_options().get("writes")
+        # savepoints keep what they may put back, which is deleted rows: not in a file
+        store = "MEMORY" if is_writer else "FILE"
+        driver: Any = connection.connection.driver_connection
+        driver.execute(f"PRAGMA temp_store = {store}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writer else "BEGIN")
 
     return engine
@@ -422,20 +428,52 @@ class Lookup:
         return list(rows)
 
 
-def overwrite_deleted(engine: sa.Engine) -> None:
-    """Rewrite SQLite's write-ahead logs, which still hold deleted rows.
+DUE = Lookup(sa.select(marks.c.value).where(marks.c.name == OVERWRITE))
 
-    Where a long reader is in the way, later commits do it.
+
+def is_overwriting_due(engine: sa.Engine) -> bool:
+    """Return whether SQLite's logs may still hold what was deleted."""
+    return bool(DUE.rows(engine))
+
+
+def overwrite_deleted(engine: sa.Engine) -> bool:
+    """Write over SQLite's write-ahead logs, which still hold deleted rows, and note it in receipts.
+
+    Returns False where a reader is in the way, whose snapshot needs them: try again later. Writers
+    wait for OVERWRITE_MS at most. What is deleted meanwhile is due anew.
     """
     if engine.dialect.name != "sqlite":
-        return
+        return True
+    pending = sa.select(erasures.c.receipt_id).where(erasures.c.overwritten.is_(False))
+    with reading(engine) as connection:
+        due = connection.execute(DUE.statement).scalar_one_or_none()
+        receipt_ids = [] if due is None else list(connection.execute(pending).scalars())
+    if not _truncate_logs(engine):
+        return False
+    if due is not None:
+        with writing(engine) as connection:
+            for receipt_id in receipt_ids:
+                is_receipt = erasures.c.receipt_id == receipt_id
+                connection.execute(sa.update(erasures).where(is_receipt).values(overwritten=True))
+            is_mark = (marks.c.name == OVERWRITE) & (marks.c.value == due)
+            connection.execute(sa.delete(marks).where(is_mark))
+    return True
+
+
+def _truncate_logs(engine: sa.Engine) -> bool:
     with engine.connect() as connection:
-        connection.exec_driver_sql("PRAGMA busy_timeout = 100")  # writers wait meanwhile
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {OVERWRITE_MS}")
         try:
-            for file in (PERSONAL, "main"):
-                connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+            return all([_truncate_log(connection, file) for file in (PERSONAL, "main")])
         finally:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(WAIT_S * 1000)}")
+
+
+def _truncate_log(connection: sa.Connection, file: str) -> bool:
+    """Empty a write-ahead log; most of it goes into the file before writers have to wait."""
+    connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(PASSIVE)")
+    truncation = connection.exec_driver_sql(f"PRAGMA {file}.wal_checkpoint(TRUNCATE)")
+    return int(truncation.one()[0]) == 0
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.encryption import KeysError, Subject
-from tailor.store.engine import insert_into, pad_values
-from tailor.store.schema import erasures, requests
-from tailor.store.subjects import NOBODY, subjects_for
-from tailor.store.users import signing_secret, subject_digest
+from tailor.store.engine import Lookup, insert_into, now_ms, reading
+from tailor.store.erased import erasures_of
+from tailor.store.schema import impressions, requests
+from tailor.store.subjects import NOBODY, subject_of, subjects_for
 from tailor.store.writer import UnavailableError, Writer
 
 log = logging.getLogger("tailor.store")
@@ -29,6 +29,27 @@ INSERT_IMPRESSIONS = {
         " (%s, %s, %s, %s, %s, %s)"
     ),
 }
+TEXT = "requests.text"  # what the words of requests are encrypted as
+OTHER = "\0"  # stands for the user of another's list; no id is this
+STORED = Lookup(
+    sa.select(
+        requests.c.user_id,
+        requests.c.time_ms,
+        requests.c.surface,
+        requests.c.sealed,
+        requests.c.model,
+    ).where(
+        requests.c.tenant == sa.bindparam("whose"), requests.c.request_id == sa.bindparam("which")
+    )
+)
+ITEMS = Lookup(
+    sa.select(impressions.c.item_id, impressions.c.score, impressions.c.propensity)
+    .where(
+        impressions.c.tenant == sa.bindparam("whose"),
+        impressions.c.request_id == sa.bindparam("which"),
+    )
+    .order_by(impressions.c.position)
+)
 REQUEST_COLUMNS = ("tenant", "request_id", "time_ms", "surface", "model")
 
 
@@ -92,7 +113,7 @@ def _request_row(row: ServedList, users: Mapping[str, Subject]) -> dict[str, Any
     values["user_id"] = None if row.user_id is None or user is None else user.token
     values["sealed"] = None
     if row.text is not None and user is not None:
-        values["sealed"] = user.encrypt(row.text, "requests.text")
+        values["sealed"] = user.encrypt(row.text, TEXT)
     return values
 
 
@@ -101,26 +122,41 @@ def _without_erased(connection: sa.Connection, lists: Sequence[ServedList]) -> l
 
     They waited to be written, here or in another worker.
     """
-    secret = signing_secret(connection)
-    digests: dict[tuple[str, str | None], str] = {
-        (row.tenant, row.user_id): subject_digest(secret, row.tenant, row.user_id)
-        for row in lists
-        if row.user_id is not None
-    }
-    statement = (
-        sa.select(erasures.c.tenant, erasures.c.subject, sa.func.max(erasures.c.time_ms))
-        .where(erasures.c.subject.in_(pad_values(sorted(set(digests.values())))))
-        .group_by(erasures.c.tenant, erasures.c.subject)
-    )
-    erased_ms = {
-        (tenant, digest): time_ms for tenant, digest, time_ms in connection.execute(statement)
-    }
-    left = []
-    for row in lists:
-        digest = digests.get((row.tenant, row.user_id), "")
-        if row.time_ms > erased_ms.get((row.tenant, digest), -1):
-            left.append(row)
-    return left
+    people = {(row.tenant, row.user_id) for row in lists if row.user_id is not None}
+    by_person = erasures_of(connection, people)
+    if not by_person:
+        return list(lists)
+    latest_ms = now_ms()
+
+    def is_allowed(row: ServedList) -> bool:
+        erasure = by_person.get((row.tenant, row.user_id or ""))
+        return erasure is None or not erasure.refuses(row.time_ms, latest_ms)
+
+    return [row for row in lists if is_allowed(row)]
+
+
+def stored_list(
+    engine: sa.Engine, tenant: str, request_id: str, user_id: str | None
+) -> ServedList | None:
+    """Return the list that is stored under a request id, None for a new id.
+
+    `user_id` is whoever asks now. A list of anybody else comes without items and text, and with
+    OTHER in place of the user's id. Raises what the engine raises.
+    """
+    rows = STORED.rows(engine, whose=tenant, which=request_id)
+    if not rows:
+        return None
+    token, time_ms, surface, sealed, model = rows[0]
+    with reading(engine) as connection:
+        asker = subject_of(connection, tenant, NOBODY if user_id is None else user_id)
+        is_own = token is None if user_id is None else asker is not None and token == asker.token
+        text = None
+        if is_own and sealed is not None and asker is not None:
+            text = asker.decrypt(bytes(sealed), TEXT)
+    items = ITEMS.rows(engine, whose=tenant, which=request_id) if is_own else []
+    owner = user_id if is_own else OTHER
+    content = tuple((str(item_id), float(score), float(chance)) for item_id, score, chance in items)
+    return ServedList(tenant, request_id, owner, time_ms, surface, text, model, content)
 
 
 class ListLog:
@@ -136,15 +172,23 @@ class ListLog:
         self.most = most
         self.lost = 0  # lists dropped because the database was away for long
         self._waiting: list[ServedList] = []
+        self._by_id: dict[tuple[str, str], ServedList] = {}  # those that wait or are being written
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tailor-served", daemon=True)
         self._thread.start()
 
-    def add(self, row: ServedList) -> None:
-        """Have a list written."""
+    def add(self, row: ServedList) -> ServedList:
+        """Have a list written, unless one of its request id waits already; return that one."""
         with self._lock:
-            self._waiting.append(row)
+            logged = self._by_id.setdefault((row.tenant, row.request_id), row)
+            if logged is row:
+                self._waiting.append(row)
+        return logged
+
+    def find(self, tenant: str, request_id: str) -> ServedList | None:
+        """Return a list that is not written yet, None for one that is, or that is unknown."""
+        return self._by_id.get((tenant, request_id))
 
     def forget(self, tenant: str, user_id: str) -> int:
         """Drop a user's lists that are not written yet and return how many."""
@@ -152,7 +196,15 @@ class ListLog:
             left = [row for row in self._waiting if (row.tenant, row.user_id) != (tenant, user_id)]
             dropped = len(self._waiting) - len(left)
             self._waiting = left
+            for key, row in list(self._by_id.items()):
+                if (row.tenant, row.user_id) == (tenant, user_id):
+                    del self._by_id[key]
         return dropped
+
+    def count_of(self, tenant: str, needle: str) -> int:
+        """Count the tenant's lists that are not written yet and hold `needle`."""
+        with self._lock:
+            return sum(row.tenant == tenant and _holds(row, needle) for row in self._waiting)
 
     def close(self) -> None:
         """Write what waits, then end."""
@@ -175,16 +227,39 @@ class ListLog:
         try:
             self.writer.do(lambda connection: write_lists(connection, lists))
         except (UnavailableError, KeysError, FutureTimeoutError):
-            with self._lock:
-                together = lists + self._waiting
-                self.lost += max(0, len(together) - self.most)
-                self._waiting = together[-self.most :]
+            self._put_back(lists)
         # no table can hold one of them: the others are written, each by itself
         except Exception as error:
             if len(lists) > 1:
                 for row in lists:
                     self._put([row])
-            else:
-                self.lost += 1
-                extra = {"error": type(error).__name__, "model": lists[0].model}
-                log.error("a list cannot be logged", extra=extra)
+                return
+            self.lost += 1
+            extra = {"error": type(error).__name__, "model": lists[0].model}
+            log.error("a list cannot be logged", extra=extra)
+            self._drop(lists)
+        else:
+            self._drop(lists)
+
+    def _put_back(self, lists: list[ServedList]) -> None:
+        """Let lists wait again, but for those that were forgotten meanwhile, and too many."""
+        with self._lock:
+            waiting = [row for row in lists if self._by_id.get((row.tenant, row.request_id)) is row]
+            together = waiting + self._waiting
+            surplus = max(0, len(together) - self.most)
+            self.lost += surplus
+            self._waiting = together[surplus:]
+        self._drop(together[:surplus])
+
+    def _drop(self, lists: list[ServedList]) -> None:
+        """Forget the ids of lists that wait no more."""
+        with self._lock:
+            for row in lists:
+                if self._by_id.get((row.tenant, row.request_id)) is row:
+                    del self._by_id[row.tenant, row.request_id]
+
+
+def _holds(row: ServedList, needle: str) -> bool:
+    """Return whether a list names `needle`."""
+    named = (row.user_id, row.request_id, row.text)
+    return needle in named or any(needle == item_id for item_id, _, _ in row.items)

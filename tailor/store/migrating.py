@@ -18,24 +18,25 @@ from alembic.script import ScriptDirectory
 
 from tailor.errors import StoreError
 from tailor.store.engine import SERVED, address_of, insert_into, reading, writing
-from tailor.store.schema import PERSONAL, personal, secrets, subjects
+from tailor.store.erased import learn_erasures
+from tailor.store.schema import PERSONAL, erased, personal, secrets, subjects
+from tailor.store.signing import SIGNING, seal_of, signing_secret, store_secret
 from tailor.store.subjects import (
     BATCH,
     CHANGES,
     CHECK,
     NOBODY,
-    SIGNING,
     STORE,
     lock_keys,
     new_entry,
     reconcile,
-    seal_of,
-    store_secret,
 )
 
 SCRIPTS = Path(__file__).parent / "migrations"
 MIGRATION = "tailor migration"  # advisory lock on PostgreSQL
 WITH_USER_IDS = ("0001", "0002")  # revisions whose tables hold users' ids
+# those that know who was erased by their receipts alone
+WITH_RECEIPTS_ALONE = (*WITH_USER_IDS, "0003", "0004", "0005", "0006", "0007")
 SELECT_USERS = (
     "SELECT tenant, user_id FROM events UNION SELECT tenant, user_id FROM requests UNION SELECT"
     " tenant, user_id FROM people"
@@ -85,11 +86,17 @@ def migrate(engine: sa.Engine) -> dict[str, int]:
     server is using.
     """
     with alone(engine):
-        return upgrade(engine)
+        return _upgrade_and_reconcile(engine)
 
 
-def upgrade(engine: sa.Engine) -> dict[str, int]:
-    """Do what `migrate` does; the caller is `alone`."""
+def _upgrade_and_reconcile(engine: sa.Engine) -> dict[str, int]:
+    upgrade(engine)
+    with writing(engine) as connection:
+        return reconcile(connection)
+
+
+def upgrade(engine: sa.Engine) -> None:
+    """Bring the tables to this version's shape, whether or not the keys fit; be `alone` for it."""
     config = _config()
     check_version(engine)
     with _without_servers(engine):
@@ -97,8 +104,6 @@ def upgrade(engine: sa.Engine) -> dict[str, int]:
         with writing(engine) as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-    with writing(engine) as connection:
-        return reconcile(connection)
 
 
 @contextmanager
@@ -125,7 +130,7 @@ def make_if_empty(engine: sa.Engine) -> None:
     """Make the tables where there are none. Raises StoreError for those of another version."""
     with alone(engine):
         if revision(engine) is None:
-            upgrade(engine)
+            _upgrade_and_reconcile(engine)
     require_current(engine)
 
 
@@ -166,6 +171,7 @@ def prepare(engine: sa.Engine) -> None:
         lock_keys(connection)
         if connection.dialect.name == "postgresql":
             connection.execute(sa.schema.CreateSchema(PERSONAL, if_not_exists=True))
+        is_new = not sa.inspect(connection).has_table(erased.name, schema=PERSONAL)
         personal.create_all(connection)
         first = {STORE: random.token_hex(16), CHANGES: "1", CHECK: seal_of(connection).check}
         insert = insert_into(connection, secrets).on_conflict_do_nothing()
@@ -174,6 +180,12 @@ def prepare(engine: sa.Engine) -> None:
         )
         if current in WITH_USER_IDS:
             _add_all_users(connection)
+        if current in WITH_RECEIPTS_ALONE or (is_new and current is not None):
+            learn_erasures(connection)
+        # made now, so that copies of the key store have it: who is erased is known by it
+        statement = sa.select(secrets.c.value).where(secrets.c.name == CHECK)
+        if connection.execute(statement).scalar_one() == seal_of(connection).check:
+            signing_secret(connection)
 
 
 def _add_all_users(connection: sa.Connection) -> None:

@@ -1,12 +1,16 @@
-"""Retention: delete old events and lists in batches, while the store is being served."""
+"""Retention: delete old events and lists in batches, while the store is being served.
+
+What is old is looked for outside of the transactions that delete it, which hold up other writers.
+"""
 
 import sqlalchemy as sa
 
 from tailor.store.engine import reading, writing
 from tailor.store.schema import events, impressions, requests
-from tailor.store.subjects import delete_idle_subjects
+from tailor.store.subjects import delete_idle_subjects, idle_tokens
 
-BATCH = 5_000  # rows of a transaction, so that other writers do not wait long
+BATCH = 1_000  # rows of a transaction, so that other writers do not wait long
+ITEMS = 10  # of a list, mostly
 DAY_MS = 86_400_000
 
 
@@ -38,12 +42,15 @@ def prune(
 def prune_users(engine: sa.Engine) -> int:
     """Delete the entries of users without rows from the key store and return how many."""
     total = 0
+    after = ""
     while True:
-        with writing(engine) as connection:
-            deleted = delete_idle_subjects(connection, BATCH)
-        total += deleted
-        if not deleted:
+        with reading(engine) as connection:
+            tokens = idle_tokens(connection, after, BATCH)
+        if not tokens:
             return total
+        after = tokens[-1]
+        with writing(engine) as connection:
+            total += delete_idle_subjects(connection, tokens)
 
 
 def _count(engine: sa.Engine, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
@@ -54,28 +61,37 @@ def _count(engine: sa.Engine, table: sa.Table, condition: sa.ColumnElement[bool]
 
 def _delete_events(engine: sa.Engine, is_old: sa.ColumnElement[bool]) -> int:
     total = 0
+    after = -1
+    number = events.c.number
     while True:
-        with writing(engine) as connection:
-            statement = sa.select(events.c.number).where(is_old).limit(BATCH)
+        statement = sa.select(number).where(is_old, number > after).order_by(number).limit(BATCH)
+        with reading(engine) as connection:
             numbers = list(connection.execute(statement).scalars())
-            if not numbers:
-                return total
-            deletion = sa.delete(events).where(events.c.number.in_(numbers))
+        if not numbers:
+            return total
+        after = numbers[-1]
+        with writing(engine) as connection:
+            deletion = sa.delete(events).where(number.in_(numbers), is_old)
             total += connection.execute(deletion).rowcount
 
 
 def _delete_lists(engine: sa.Engine, is_old: sa.ColumnElement[bool]) -> int:
     """Delete requests with their impressions."""
     total = 0
+    after = ("", "")
+    key = (requests.c.tenant, requests.c.request_id)
     while True:
+        is_next = sa.tuple_(*key) > sa.tuple_(*after)
+        statement = sa.select(*key).where(is_old, is_next).order_by(*key)
+        with reading(engine) as connection:
+            rows = connection.execute(statement.limit(max(1, BATCH // ITEMS))).all()
+        if not rows:
+            return total
+        after = (rows[-1].tenant, rows[-1].request_id)
         with writing(engine) as connection:
-            statement = sa.select(requests.c.tenant, requests.c.request_id).where(is_old)
-            rows = connection.execute(statement.limit(BATCH)).all()
             for tenant in {row.tenant for row in rows}:
                 ids = [row.request_id for row in rows if row.tenant == tenant]
                 for table in (impressions, requests):
                     is_list = sa.and_(table.c.tenant == tenant, table.c.request_id.in_(ids))
                     connection.execute(sa.delete(table).where(is_list))
-            total += len(rows)
-        if not rows:
-            return total
+        total += len(rows)

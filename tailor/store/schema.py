@@ -138,6 +138,12 @@ erasures = sa.Table(
     sa.Column("time_ms", sa.BigInteger, nullable=False),
     sa.Column("subject", sa.Text, nullable=False),  # a keyed digest of the user's id, not the id
     sa.Column("rows", sa.JSON, nullable=False),  # erased, by store
+    # of the scan for residues: running, done, or unknown (from before it was kept)
+    sa.Column("scan", sa.Text, nullable=False, server_default="unknown"),
+    sa.Column("scan_ms", sa.BigInteger),  # its last sign of life
+    sa.Column("scanned", sa.JSON, nullable=False, server_default="{}"),  # residues, by store
+    # whether SQLite's logs hold nothing of the person any more; null: the database sees to it
+    sa.Column("overwritten", sa.Boolean),
 )
 
 marks = sa.Table(
@@ -156,6 +162,18 @@ subjects = sa.Table(
     sa.Column("token", sa.Text, nullable=False),
     sa.Column("sealed", sa.LargeBinary, nullable=False),  # id and key
     sa.UniqueConstraint("token"),
+)
+
+# who was erased; here, since a restored store knows nothing of later erasures
+erased = sa.Table(
+    "erased",
+    personal,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("subject", sa.Text, primary_key=True),  # the keyed digest of the receipts
+    sa.Column("time_ms", sa.BigInteger, nullable=False),  # of the last erasure
+    # of the latest erased event that is not among event_ids; null: there was none
+    sa.Column("last_ms", sa.BigInteger),
+    sa.Column("event_ids", sa.JSON, nullable=False),  # keyed digests of the latest events
 )
 
 secrets = sa.Table(

@@ -9,13 +9,15 @@ the key store both count changes of entries. Where the counts differ, one of the
 from another time, or a crash came between the commits of the two files.
 """
 
+import secrets as random
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import sqlalchemy as sa
 
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
-from tailor.store.engine import insert_into, pad_values
+from tailor.store.engine import OVERWRITE, insert_into, pad_values
+from tailor.store.erased import learn_erasures
 from tailor.store.schema import (
     events,
     impressions,
@@ -25,10 +27,12 @@ from tailor.store.schema import (
     subjects,
     user_attributes,
 )
+from tailor.store.signing import digest_keys, seal_of, secret, signing_names, subject_digest
 
 NOBODY = ""  # the entry whose key encrypts the words of callers without an id
 BATCH = 512  # users of a statement
-CHANGES, STORE, CHECK, SIGNING = "changes", "key store", "check", "signing"
+CHANGES, STORE, CHECK = "changes", "key store", "check"
+SWEEP = "sweep"  # mark of a key store from which people were taken while no store was open
 LOCK = "people's keys"  # advisory lock on PostgreSQL
 TOKEN = (  # of a user; built once, since every answer needs it
     sa.select(subjects.c.token)
@@ -36,12 +40,6 @@ TOKEN = (  # of a user; built once, since every answer needs it
     .scalar_subquery()
 )
 USER_TABLES = (events, requests, user_attributes)  # tables with a user's token in each row
-
-
-def seal_of(connection: sa.Connection) -> Seal:
-    """Return the seal that the engine was made with."""
-    seal: Seal = connection.get_execution_options()["seal"]
-    return seal
 
 
 def lock_keys(connection: sa.Connection) -> None:
@@ -154,6 +152,26 @@ def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> 
         sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token)
     )
     _count_change(connection)
+    mark_deleted(connection)
+
+
+def mark_deleted(connection: sa.Connection) -> None:
+    """Note that something was deleted that SQLite's logs hold until they are written over."""
+    if connection.dialect.name == "sqlite":
+        _write_marks(connection, marks, {OVERWRITE: random.token_hex(8)})
+
+
+def drop_entries(connection: sa.Connection, people: set[tuple[str, str]]) -> int:
+    """Delete the entries of these people (tenant, digest of receipts) and return how many."""
+    keys = digest_keys(connection)
+    dropped = 0
+    for tenant in {tenant for tenant, _ in people}:
+        for subject in list(all_subjects(connection, tenant)):
+            digests = {(tenant, subject_digest(key, tenant, subject.user_id)) for key in keys}
+            if digests & people:
+                is_entry = (subjects.c.tenant == tenant) & (subjects.c.token == subject.token)
+                dropped += connection.execute(sa.delete(subjects).where(is_entry)).rowcount
+    return dropped
 
 
 def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
@@ -169,7 +187,12 @@ def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str
         return {}
     store_marks = _read_marks(connection, marks)
     key_marks = _read_marks(connection, secrets)
+    if store_marks.get(STORE) == key_marks[STORE]:
+        # erased by a transaction that reached the store only, or since the keys were copied
+        drop_entries(connection, learn_erasures(connection))
     deleted = _delete_orphans(connection)
+    connection.execute(sa.delete(secrets).where(secrets.c.name == SWEEP))
+    mark_deleted(connection)
     changes = max(int(store_marks.get(CHANGES, "0")), int(key_marks[CHANGES])) + 1
     for table in (marks, secrets):
         _write_marks(connection, table, {STORE: key_marks[STORE], CHANGES: str(changes)})
@@ -186,7 +209,8 @@ def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> boo
             " be what it was (`tailor store rekey` changes it)"
         )
     is_same_store = store_marks.get(STORE) == key_marks[STORE]
-    if is_same_store and store_marks[CHANGES] == key_marks[CHANGES]:
+    has_equal_counts = is_same_store and store_marks[CHANGES] == key_marks[CHANGES]
+    if has_equal_counts and SWEEP not in key_marks:
         return False
     keys_are_older = is_same_store and int(store_marks[CHANGES]) > int(key_marks[CHANGES]) + 1
     if not at_any_price and (not is_same_store or keys_are_older):
@@ -198,12 +222,34 @@ def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> boo
     return True
 
 
-def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
-    """Delete up to `most` entries of users without rows and return how many.
+def idle_tokens(connection: sa.Connection, after: str, most: int) -> list[str]:
+    """Return up to `most` tokens past one, in order, of users without rows."""
+    statement = (
+        sa.select(subjects.c.token)
+        .where(_is_idle(connection), subjects.c.token > after)
+        .order_by(subjects.c.token)
+        .limit(most)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
+    """Delete those of these entries whose users have no rows and return how many.
 
     Rows are looked for twice, the second time while the entries are locked.
     """
     reconcile(connection)
+    is_idle = _is_idle(connection) & subjects.c.token.in_(tokens)
+    connection.execute(sa.select(subjects.c.token).where(is_idle).with_for_update()).all()
+    deleted = connection.execute(sa.delete(subjects).where(is_idle)).rowcount
+    if deleted:
+        _count_change(connection)
+        mark_deleted(connection)
+    return deleted
+
+
+def _is_idle(connection: sa.Connection) -> sa.ColumnElement[bool]:
+    """Return the condition that an entry's user has no rows; NOBODY always has some."""
     seal = seal_of(connection)
     tenants = connection.execute(sa.select(subjects.c.tenant).distinct()).scalars()
     nobody_names = [seal.name(tenant, NOBODY) for tenant in tenants]
@@ -211,16 +257,7 @@ def delete_idle_subjects(connection: sa.Connection, most: int = 5_000) -> int:
         sa.exists().where(table.c.tenant == subjects.c.tenant, table.c.user_id == subjects.c.token)
         for table in USER_TABLES
     ]
-    is_idle = sa.and_(~sa.or_(*has_rows), subjects.c.name.not_in(nobody_names))
-    statement = sa.select(subjects.c.token).where(is_idle).limit(most).with_for_update()
-    tokens = list(connection.execute(statement).scalars())
-    if not tokens:
-        return 0
-    deletion = sa.delete(subjects).where(subjects.c.token.in_(tokens), is_idle)
-    deleted = connection.execute(deletion).rowcount
-    if deleted:
-        _count_change(connection)
-    return deleted
+    return sa.and_(~sa.or_(*has_rows), subjects.c.name.not_in(nobody_names))
 
 
 def count_orphans(connection: sa.Connection) -> dict[str, int]:
@@ -271,21 +308,6 @@ def _count_change(connection: sa.Connection) -> None:
         connection.execute(sa.update(table).where(table.c.name == CHANGES).values(value=count))
 
 
-def secret(connection: sa.Connection, name: str) -> bytes | None:
-    """Return a secret of the key store, None where there is none of that name."""
-    statement = sa.select(secrets.c.value).where(secrets.c.name == name)
-    stored = connection.execute(statement).scalar_one_or_none()
-    return None if stored is None else seal_of(connection).decrypt(bytes.fromhex(stored), name)
-
-
-def store_secret(connection: sa.Connection, name: str, value: bytes) -> None:
-    """Store a secret, unless there is one of that name."""
-    sealed = seal_of(connection).encrypt(value, name).hex()
-    connection.execute(
-        insert_into(connection, secrets).values(name=name, value=sealed).on_conflict_do_nothing()
-    )
-
-
 def rekey(connection: sa.Connection, new_seal: Seal) -> int:
     """Encrypt all ids and keys under another master key and return how many.
 
@@ -293,7 +315,7 @@ def rekey(connection: sa.Connection, new_seal: Seal) -> int:
     """
     reconcile(connection)
     old_seal = seal_of(connection)
-    signing = secret(connection, SIGNING)
+    own_secrets = {name: secret(connection, name) for name in signing_names(connection)}
     rows = connection.execute(
         sa.select(subjects.c.tenant, subjects.c.name, subjects.c.token, subjects.c.sealed)
     ).all()
@@ -315,7 +337,8 @@ def rekey(connection: sa.Connection, new_seal: Seal) -> int:
         )
         connection.execute(statement, changes)
     new_secrets = {CHECK: new_seal.check}
-    if signing is not None:
-        new_secrets[SIGNING] = new_seal.encrypt(signing, SIGNING).hex()
+    for name, value in own_secrets.items():
+        new_secrets[name] = new_seal.encrypt(value or b"", name).hex()
     _write_marks(connection, secrets, new_secrets)
+    mark_deleted(connection)
     return len(changes)

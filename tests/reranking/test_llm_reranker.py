@@ -17,14 +17,15 @@ WORTHS = np.random.default_rng(4).permutation(24) / 24
 KNOWS = dict(zip(TEXTS, WORTHS.tolist(), strict=True))
 RIGHT = ScriptedModel(knows=KNOWS)
 LIST = Shortlist.of_texts("how to tie knots", TEXTS)
+NONE = Limits()
 
 
-def order_of(llm=RIGHT, shortlist=LIST, limits=Limits(), **settings):
+def order_of(llm=RIGHT, shortlist=LIST, limits=NONE, **settings):
     settings = {"strategy": "windows", "window": 8, "step": 4, "group": 6, "top": 5} | settings
     return LLMReranker(llm=llm, **settings).rerank([shortlist], limits)[0]
 
 
-def is_permutation(result, n=len(TEXTS)):
+def is_permutation(result, n=24):
     falls = np.diff(result.scores[result.order]) <= 0
     return sorted(result.order.tolist()) == list(range(n)) and falls.all()
 

@@ -968,7 +968,7 @@ def test_a_backup_is_put_back_over_what_a_killed_server_left(tmp_path):
         assert "served already" in str(store("restore", f"{tmp_path}/copy.db").exception)
     for more in ([], ["--keys", f"{tmp_path}/copy.keys.db"]):
         done = store("restore", f"{tmp_path}/copy.db", *more)
-        assert done.exit_code == 0 and ("erase them anew" in " ".join(done.output.split())) == bool(
+        assert done.exit_code == 0 and ("stay erased" in " ".join(done.output.split())) == bool(
             more
         )
         assert store("migrate").exit_code == 0
