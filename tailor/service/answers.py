@@ -1,11 +1,14 @@
 """Routes that answer questions: recommendations, similar items, search, and reranking."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
 from fastapi import APIRouter, Depends
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
@@ -20,12 +23,15 @@ from tailor.reranking.mmr import diversify
 from tailor.service.batcher import LoadedRecommender
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
-from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
+from tailor.service.schemas import MOST_ATTRIBUTES, ListQuestion, Recommend, Rerank, Search, Similar
 from tailor.service.state import Service, Snapshot
 from tailor.store.engine import now_ms
 from tailor.store.impressions import ServedList
 from tailor.store.keys import Caller
 
+T = TypeVar("T")
+ITEM_THREADS = 4  # that read items and work out filters: the others stay free for the rest
+_limiter: RunVar[CapacityLimiter] = RunVar("item threads")
 POOL = 50  # items that a diverse list is chosen from
 MOST_NAMED = 5  # unknown items in a note
 MOST_REASONS = 5  # of an item
@@ -95,10 +101,11 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
         )
     request_id = body.request_id or _new_request_id()
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
-    answered = await model.batcher.answer(request.prepare, request.depth)
+    answered = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
-    ranking = _drop_forbidden(answered, request.query.exclude, _excluded(catalogue, body))
+    without = await _current_exclusions(catalogue, body)
+    ranking = _drop_forbidden(answered, request.query.exclude, without)
     if body.diversity:
         ranking = await run_in_threadpool(_diverse, catalogue, ranking, body)
     if request.query.history.item_ids:
@@ -110,11 +117,50 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
     return _answer(service, question, model.name, ranking, items, request.notes)
 
 
+async def _ask(model: LoadedRecommender, request: "_Recommending") -> Ranking:
+    """Return the model's answer to a request.
+
+    What grows with the items is done in a thread of the pool, before the model is asked: working
+    out a filter, and reading changed items. A request with neither needs no such thread.
+    """
+    if request.body.filter:
+        await _in_item_thread(request.read_items, model)
+    try:
+        return await model.batcher.answer(request.prepare, request.depth)
+    except _OutdatedError:
+        await _in_item_thread(request.read_items, model)
+        return await model.batcher.answer(request.prepare, request.depth)
+
+
+async def _in_item_thread(function: Callable[..., T], *arguments: Any) -> T:
+    """Return what a function returns in one of ITEM_THREADS threads; others wait for no thread."""
+    try:
+        limiter = _limiter.get()
+    except LookupError:
+        limiter = CapacityLimiter(ITEM_THREADS)
+        _limiter.set(limiter)
+    return await to_thread.run_sync(partial(function, *arguments), limiter=limiter)
+
+
+async def _current_exclusions(catalogue: Catalogue, body: ListQuestion) -> tuple[Vocabulary, ...]:
+    """Return what `_excluded` does; only a filter that must be worked out anew takes a thread."""
+    if not body.filter:
+        return (catalogue.blocked,)
+    excluded = catalogue.known_exclusion(body.filter)
+    if excluded is None:
+        return await _in_item_thread(_excluded, catalogue, body)
+    return (catalogue.blocked, excluded)
+
+
+class _OutdatedError(Exception):
+    """Raised in the model's thread where changed items must be read first."""
+
+
 class _Recommending:
     """One request for recommendations.
 
-    The store is read in the model's thread, just before the model is asked, so that no other thread
-    is waited for in between.
+    The user's events are read in the model's thread, just before the model is asked, so that no
+    other thread is waited for in between. Whatever takes longer is done by `read_items` before.
     """
 
     def __init__(
@@ -129,11 +175,28 @@ class _Recommending:
         self.notes: list[str] = []
         self.query = Query()
         self.catalogue: Catalogue  # once prepared
+        # items that a filter excludes; None: changed items were not read for this request yet
+        self.filtered: tuple[Vocabulary, ...] | None = None
+
+    def read_items(self, model: LoadedRecommender) -> None:
+        """Read changed items and work out the filter, for a `prepare` that need not."""
+        catalogue = self.service.catalogue(self.tenant)
+        body = self.body
+        self.filtered = (catalogue.excluded_by(body.filter),) if body.filter else ()
+        known_items = getattr(model.model, "items_", None)
+        if isinstance(known_items, Vocabulary):
+            for item_ids in (catalogue.blocked, *self.filtered):
+                item_ids.found_in(known_items)  # the rows are kept: the model looks up none
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
-        """Return the query and the items to leave out."""
+        """Return the query and the items to leave out.
+
+        Raises _OutdatedError where `read_items` must come first.
+        """
         body = self.body
-        snapshot = self.service.snapshot(self.tenant, body.user_id)
+        snapshot = self.service.snapshot(self.tenant, body.user_id, refresh=False)
+        if snapshot.is_outdated and self.filtered is None:
+            raise _OutdatedError
         self.catalogue = snapshot.catalogue
         history = history_of(snapshot, body.user_id, body.history, self.notes)
         self.notes += unknown_notes(self.catalogue, body.exclude, "exclude")
@@ -145,9 +208,21 @@ class _Recommending:
             now_ms(),
             self.randomness,
             (*body.exclude, *seen),
-            context={**snapshot.attributes, **body.context},
+            context=context_of(snapshot, body.context),
         )
-        return self.query, _excluded(self.catalogue, body)
+        return self.query, (self.catalogue.blocked, *(self.filtered or ()))
+
+
+def context_of(snapshot: Snapshot, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context of a question: its own values, then the user's attributes.
+
+    Of more than MOST_ATTRIBUTES the rest is left out: they cost every question of a batch.
+    """
+    names = [*context, *(name for name in snapshot.attributes if name not in context)]
+    return {
+        name: context[name] if name in context else snapshot.attributes[name]
+        for name in names[:MOST_ATTRIBUTES]
+    }
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:

@@ -21,6 +21,8 @@ RATE = "TAILOR_RATE"
 MODELS = "TAILOR_SERVED_MODELS"
 EXPLORE = "TAILOR_EXPLORE"
 MEANING = "TAILOR_MEANING"
+ITEM_ATTRIBUTES = "TAILOR_ITEM_ATTRIBUTES"
+ATTRIBUTES = "TAILOR_ATTRIBUTES"
 SHUTDOWN_S = 30  # for which requests may run on when the server stops
 KEEP_ALIVE_S = 75  # for which an idle connection is kept
 
@@ -40,6 +42,8 @@ def app() -> FastAPI:
         burst=max(1, int(2 * rate)),
         explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
+        item_attributes=int(os.environ.get(ITEM_ATTRIBUTES) or Settings().item_attributes),
+        attributes=int(os.environ.get(ATTRIBUTES) or Settings().attributes),
     )
     return make_app(Service(connect(os.environ[DATABASE]), settings))
 
