@@ -213,6 +213,8 @@ def _say_outcome(outcome: "Outcome", json: bool) -> None:
             f"{outcome.events:,} events count, {outcome.left_out:,} do not: they speak against"
             " their item, repeat the same all day, or lie in the future"
         )
+    for note in outcome.notes:
+        say(note)
 
 
 def load_folder(engine: "sa.Engine", tenant: str, folder: Path) -> None:
