@@ -23,7 +23,6 @@ EXTRAS = {
 }
 FREE_GB = 2.0  # of disk, below which something will fail before long
 MOST_SHOWN = 5  # odd items of a tenant, and names of each
-LONGEST_SHOWN = 40  # characters of a name
 OLDEST_PYTHON = (3, 11)
 
 
@@ -195,7 +194,7 @@ def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
     """
     import sqlalchemy as sa
 
-    from tailor.store.datasets import ITEMS, odd_names
+    from tailor.store.datasets import ITEMS, odd_names, shown
     from tailor.store.engine import reading
     from tailor.store.schema import items
 
@@ -208,11 +207,11 @@ def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
     for tenant, rows in more_of.items():
         odd = odd_names(rows, ITEMS)
         if odd:
-            shown = [
-                f"{item_id} ({', '.join(name[:LONGEST_SHOWN] for name in names[:MOST_SHOWN])})"
+            named = [
+                f"{item_id} ({', '.join(map(shown, names[:MOST_SHOWN]))})"
                 for item_id, names in sorted(odd.items())[:MOST_SHOWN]
             ]
-            state = f"{len(odd):,} have values that count as missing: {'; '.join(shown)}"
+            state = f"{len(odd):,} have values that count as missing: {'; '.join(named)}"
             remedy = "PUT /v1/items with values of the type that most items have under the name"
             yield Finding(f"items of {tenant}", state, True, remedy)
 

@@ -64,17 +64,19 @@ def routes(service: Service, reader: Any) -> APIRouter:
         return await _recommend(service, who.tenant, body)
 
     @api.post("/v1/similar")
-    def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
+    async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that users of an item went on to, or items like it."""
-        return _similar(service, who.tenant, body)
+        await _work_out_filter(service, who.tenant, body)
+        return await run_in_threadpool(_similar, service, who.tenant, body)
 
     @api.post("/v1/search")
-    def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
+    async def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that answer a text.
 
         Words of title, categories and text count (BM25); meanings too with `serve --meaning`.
         """
-        return _search(service, who.tenant, body)
+        await _work_out_filter(service, who.tenant, body)
+        return await run_in_threadpool(_search, service, who.tenant, body)
 
     @api.post("/v1/rerank")
     @api.post("/v2/rerank")
@@ -140,6 +142,14 @@ async def _in_item_thread(function: Callable[..., T], *arguments: Any) -> T:
         limiter = CapacityLimiter(ITEM_THREADS)
         _limiter.set(limiter)
     return await to_thread.run_sync(partial(function, *arguments), limiter=limiter)
+
+
+async def _work_out_filter(service: Service, tenant: str, body: ListQuestion) -> None:
+    """Work out a filter, so that no thread of all routes waits for one."""
+    if body.filter:
+        await _in_item_thread(
+            lambda condition: service.catalogue(tenant).excluded_by(condition), body.filter
+        )
 
 
 async def _current_exclusions(catalogue: Catalogue, body: ListQuestion) -> tuple[Vocabulary, ...]:

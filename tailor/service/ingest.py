@@ -1,11 +1,13 @@
 """Routes that a product sends data to: events, items, users."""
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
 from tailor.service.catalogue import Catalogue
@@ -13,7 +15,8 @@ from tailor.service.problems import ProblemError, field_problems
 from tailor.service.schemas import Event, Events, Id, Items, Takedown, User
 from tailor.service.state import Service
 from tailor.store import catalogue, users
-from tailor.store.datasets import ITEMS
+from tailor.store.columns import without_nan
+from tailor.store.datasets import ITEMS, shown
 from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
@@ -154,18 +157,29 @@ def _check_item_names(body: Items, most: int) -> None:
         raise ProblemError(422, f"{first['field']}: {first['problem']}", problems[:MOST_PROBLEMS])
 
 
+class AnyJSONResponse(JSONResponse):
+    """JSON of any stored value, also of what data sets brought and no caller may send."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON; a number that is none is null, half of a surrogate pair is escaped."""
+        return json.dumps(without_nan(content)).encode()
+
+
 def _odd_notes(shelf: Catalogue, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a note on values in `more` that no filter will meet."""
     odd = {row["item_id"]: shelf.attributes.odd_names(row) for row in rows}
     odd = {item_id: names for item_id, names in odd.items() if names}
     if not odd:
         return []
-    shown = [f"{item_id} ({', '.join(names[:MOST_NAMED])})" for item_id, names in odd.items()]
+    named = [
+        f"{item_id} ({', '.join(map(shown, names[:MOST_NAMED]))})"
+        for item_id, names in list(odd.items())[:MOST_NAMED]
+    ]
     hidden = len(odd) - MOST_NAMED
     end = f" and {hidden:,} more items" if hidden > 0 else ""
     return [
         "more has values that no filter meets, since most items have another type under that name,"
-        f" or the name cannot be a column of its own: {'; '.join(shown[:MOST_NAMED])}{end}"
+        f" or the name cannot be a column of its own: {'; '.join(named)}{end}"
     ]
 
 
@@ -204,7 +218,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
     @api.get("/v1/items/{item_id:path}")
-    def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+    def item(item_id: Id, who: Caller = Depends(writer)) -> JSONResponse:
         """Return what is stored of an item."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
         if row is None:
@@ -212,8 +226,8 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         notes: list[str] = []
         with suppress(*UNAVAILABLE):
             notes = _odd_notes(service.catalogue(who.tenant), [row])
-        shown = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
-        return _with_notes(shown, notes)
+        content = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+        return AnyJSONResponse(_with_notes(content, notes))
 
     @api.delete("/v1/items/{item_id:path}")
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:

@@ -74,6 +74,15 @@ def is_odd(value: Any, kind: str) -> bool:
     return _converted(value, kind) is None
 
 
+def without_nan(value: Any) -> Any:
+    """Return a JSON value with null in place of numbers that are not finite, which JSON lacks."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [without_nan(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def is_column_name(name: str) -> bool:
     """Return whether a table can have a column of this name.
 

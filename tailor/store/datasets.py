@@ -117,8 +117,7 @@ def _left_out_notes(table: str, odd: Mapping[str, Sequence[str]], unread_count: 
     if not count:
         return []
     names = sorted({name for row_names in odd.values() for name in row_names}, key=repr)
-    shown = ", ".join(ascii(name[:LONGEST_SHOWN]) for name in names[:MOST_NAMED])
-    suffix = f" ({shown})" if names else ""
+    suffix = f" ({', '.join(map(shown, names[:MOST_NAMED]))})" if names else ""
     return [
         f"{count:,} values of {table}{suffix} are left out: most values of that name are of"
         " another type, or no column can hold them; `tailor doctor` names the items"
@@ -300,6 +299,11 @@ def _further_names(rows: Iterable[Mapping[str, Any]], own: Collection[str]) -> l
         name for row in rows for name in row if name not in own and is_column_name(name)
     )
     return sorted(name for name, _ in counts.most_common(MOST_COLUMNS))
+
+
+def shown(name: str) -> str:
+    """Return a name of a caller's as notes show it: short, and harmless to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:LONGEST_SHOWN])
 
 
 def odd_names(rows: Mapping[str, Mapping[str, Any]], own: Collection[str]) -> dict[str, list[str]]:

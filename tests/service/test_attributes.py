@@ -3,7 +3,6 @@
 import json
 import threading
 
-import numpy as np
 import pytest
 
 pytest.importorskip("fastapi")
@@ -13,17 +12,16 @@ from typer.testing import CliRunner
 
 from tailor.cli.main import app
 from tailor.data.dataset import Dataset
-from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.service import answers, catalogue, item_table
 from tailor.service.app import make_app
 from tailor.service.catalogue import Catalogue
-from tailor.service.item_table import ItemTable
 from tailor.service.refit import refit
 from tailor.service.state import Service, Settings
 from tailor.store.catalogue import upsert_items
 from tailor.store.columns import column, is_odd, kind_of
 from tailor.store.datasets import stored_dataset
 from tailor.store.engine import writing
+from tailor.store.loading import load_dataset
 
 USER = SHOP.users.ids[0]
 SURROGATE = "\ud800"
@@ -123,7 +121,7 @@ def test_odd_values_of_some_items_change_no_filter_refit_or_export(
     data.save(tmp_path / "out")
     table = Dataset.open(tmp_path / "out").item_table
     assert table.filter(item_id="w7")["odd"].to_list() == [7]
-    assert any("values of items" in note and "'odd'" in note for note in notes)
+    assert any("values of items (" in note for note in notes)
     outcome = refit(service.engine, "shop", {"class": "Popularity"}, tmp_path, force=True)
     assert outcome.swapped and outcome.notes == tuple(notes)
 
@@ -141,6 +139,21 @@ def test_an_odd_name_costs_nobody_else_anything(client, service, name, tmp_path)
     stored_dataset(service.engine, "shop", notes=notes).save(tmp_path / "out")
     assert Dataset.open(tmp_path / "out").item_table.filter(item_id="w4")["age"].to_list() == [4]
     assert notes
+
+
+@pytest.mark.parametrize("values", ODD)
+def test_an_item_of_odd_values_can_be_looked_at(client, service, values):
+    store(service, {"x": {"odd": values, SURROGATE: 1}})
+    assert client.get("/v1/items/x").json()["more"].keys() == {"odd", SURROGATE}
+
+
+def test_numbers_of_a_data_set_that_are_none_reach_no_store(client, service):
+    items = {"item_id": ["x", "y"], "age": [float("nan"), 1.0], "price": [float("inf"), 2.0]}
+    events = {"user_id": ["eve"], "item_id": ["x"], "time_ms": [10**12]}
+    load_dataset(service.engine, "shop", Dataset.from_events(events, items))
+    row = client.get("/v1/items/x").json()
+    assert row["price"] is None and row["more"] == {"age": None}
+    assert found(client, "age = 1", "x") == set()
 
 
 def test_a_column_whose_name_is_a_pattern_is_that_column_only(client):
@@ -213,7 +226,9 @@ def test_an_item_that_is_sent_twice_is_told_and_its_last_form_counts(client):
 def narrow(service, models):
     """A service with room for six names of a tenant and three of an item."""
     settings = Settings(models["one"].parents[1], item_attributes=3, attributes=6)
-    with Client(make_app(Service(service.engine, settings)), key(service, "admin", "bare")) as client:
+    with Client(
+        make_app(Service(service.engine, settings)), key(service, "admin", "bare")
+    ) as client:
         yield client
 
 
@@ -340,6 +355,21 @@ def test_a_request_without_a_filter_waits_for_no_other_thread(client, threads):
     threads["hop"].clear()
     client.ask("/v1/recommendations", user_id=USER)
     assert threads["hop"] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("recommendations", {"user_id": USER}),
+        ("similar", {"item_id": SHOP.catalogue.ids[0]}),
+        ("search", {"text": "wok"}),
+    ],
+)
+def test_filters_take_the_threads_of_items_only(client, threads, path, body):
+    client.ask(f"/v1/{path}", **body)
+    threads["hop"].clear()
+    client.ask(f"/v1/{path}", filter="price > 3", **body)
+    assert len(threads["hop"]) == len(threads["filter"]) == 1
 
 
 def test_a_filter_holds_for_items_that_change_while_the_model_answers(client, service, monkeypatch):
