@@ -23,6 +23,7 @@ EXTRAS = {
     "serve": ("fastapi", "uvicorn", "sqlalchemy", "alembic", "cryptography", "httpx"),
 }
 FREE_GB = 2.0  # of disk, below which something will fail before long
+MOST_SHOWN = 5  # odd items of a tenant, and names of each
 OLDEST_PYTHON = (3, 11)
 
 
@@ -159,6 +160,7 @@ def _store(database: str) -> Iterator[Finding]:
     yield _keys(engine)
     yield _deleted(engine)
     yield from _served_models(engine)
+    yield from _odd_items(engine)
 
 
 def _absent(path: Path) -> Finding:
@@ -237,6 +239,35 @@ def _deleted(engine: "sa.Engine") -> Finding:
         " tailor store sweep where none runs"
     )
     return Finding("deleted data", "still in the database's logs", False, remedy)
+
+
+def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
+    """Name the items with values that no filter meets and no data set holds.
+
+    They harm nobody else, so the finding is good.
+    """
+    import sqlalchemy as sa
+
+    from tailor.store.datasets import ITEMS, odd_names, shown
+    from tailor.store.engine import reading
+    from tailor.store.schema import items
+
+    statement = sa.select(items.c.tenant, items.c.item_id, items.c.more)
+    more_of: dict[str, dict[str, dict[str, object]]] = {}
+    with reading(engine) as connection:
+        for tenant, item_id, more in connection.execute(statement):
+            if more:
+                more_of.setdefault(tenant, {})[item_id] = more
+    for tenant, rows in more_of.items():
+        odd = odd_names(rows, ITEMS)
+        if odd:
+            named = [
+                f"{item_id} ({', '.join(map(shown, names[:MOST_SHOWN]))})"
+                for item_id, names in sorted(odd.items())[:MOST_SHOWN]
+            ]
+            state = f"{len(odd):,} have values that count as missing: {'; '.join(named)}"
+            remedy = "PUT /v1/items with values of the type that most items have under the name"
+            yield Finding(f"items of {tenant}", state, True, remedy)
 
 
 def _served_models(engine: "sa.Engine") -> Iterator[Finding]:

@@ -127,6 +127,8 @@ def _say_outcome(outcome: "Outcome", options: RefitOptions) -> None:
             f"{outcome.events:,} events count, {outcome.left_out:,} do not: they speak against"
             " their item, repeat the same all day, or lie in the future"
         )
+    for note in outcome.notes:
+        say(note)
 
 
 def _say_failure(error: Exception, options: RefitOptions) -> None:

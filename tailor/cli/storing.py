@@ -70,12 +70,15 @@ def export_data(
     from tailor.store.datasets import stored_dataset
 
     with open_store(database) as engine:
-        data = stored_dataset(engine, tenant, lists)
+        notes: list[str] = []
+        data = stored_dataset(engine, tenant, lists, notes)
     data.save(out, overwrite=overwrite)
     say(
         f"{out}: {len(data.events):,} events of {len(data.users):,} users,"
         f" {len(data.catalogue):,} items; it holds users' ids, and no erasure reaches it"
     )
+    for note in notes:
+        say(note)
 
 
 @store_app.command("migrate")

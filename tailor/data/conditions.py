@@ -142,7 +142,8 @@ class Condition:
             self.refuse(f'there is no column "{name}".{nearest(name, schema)}', token)
         kind = schema[name]
         # NaN would be above every number
-        return (pl.col(name).fill_nan(None) if kind.is_float() else pl.col(name)), kind
+        column = pl.col(escaped(name))
+        return (column.fill_nan(None) if kind.is_float() else column), kind
 
     def _fits(self, test: Test, kind: Kind) -> None:
         """Raise DataError for a value that the column's type cannot be compared with."""
@@ -160,6 +161,12 @@ class Condition:
                     f" numbers (--types {name}=int) and write {value} without quotation marks",
                     test.column,
                 )
+
+
+def escaped(name: str) -> str:
+    """Return a name that Polars reads as the column of that name, never as a pattern of names."""
+    is_pattern = name == "*" or (name.startswith("^") and name.endswith("$"))
+    return f"^{re.escape(name)}$" if is_pattern else name
 
 
 def _remedy(name: str, kind: Kind, value: Value) -> str:

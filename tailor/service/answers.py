@@ -1,9 +1,9 @@
 """Routes that answer questions: recommendations, similar items, search, and reranking."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from fastapi import APIRouter, Depends
@@ -21,13 +21,14 @@ from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
 from tailor.service.repeats import NOTE, Question, check_same, logged_answer
-from tailor.service.routing import service_router
-from tailor.service.schemas import ListQuestion, Recommend, Rerank, Search, Similar
+from tailor.service.routing import ITEMS, in_pool, service_router
+from tailor.service.schemas import MOST_ATTRIBUTES, ListQuestion, Recommend, Rerank, Search, Similar
 from tailor.service.state import Service, Snapshot
 from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.impressions import ServedList, stored_list
 from tailor.store.keys import Caller
 
+T = TypeVar("T")
 POOL = 50  # items that a diverse list is chosen from
 MOST_NAMED = 5  # unknown items in a note
 MOST_REASONS = 5  # of an item
@@ -51,17 +52,19 @@ def routes(service: Service, reader: Any) -> APIRouter:
         return await _recommend(service, who.tenant, body)
 
     @api.post("/v1/similar")
-    def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
+    async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that users of an item went on to, or items like it."""
-        return _similar(service, who.tenant, body)
+        await _work_out_filter(service, who.tenant, body)
+        return await run_in_threadpool(_similar, service, who.tenant, body)
 
     @api.post("/v1/search")
-    def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
+    async def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that answer a text.
 
         Words of title, categories and text count (BM25); meanings too with `serve --meaning`.
         """
-        return _search(service, who.tenant, body)
+        await _work_out_filter(service, who.tenant, body)
+        return await run_in_threadpool(_search, service, who.tenant, body)
 
     @api.post("/v1/rerank")
     @api.post("/v2/rerank")
@@ -93,10 +96,11 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
             422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
-    answered = await model.batcher.answer(request.prepare, request.depth)
+    answered = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
-    ranking = _drop_forbidden(answered, request.query.exclude, _excluded(catalogue, body))
+    without = await _current_exclusions(catalogue, body)
+    ranking = _drop_forbidden(answered, request.query.exclude, without)
     if body.diversity:
         ranking = await run_in_threadpool(_diverse, catalogue, ranking, body)
     if request.query.history.item_ids:
@@ -115,6 +119,8 @@ def _recommend_again(
 ) -> JSONResponse:
     """Return the logged list of a request, with reasons of today's model if asked for."""
     request = _Recommending(service, tenant, body, None)
+    service.catalogue(tenant)  # reads changed items, so that `prepare` need not
+    request.filtered = ()
     request.prepare()
     ranking = _logged_ranking(request.catalogue, body, logged)
     items = _listed(request.catalogue, ranking)
@@ -124,11 +130,50 @@ def _recommend_again(
     return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
 
 
+async def _ask(model: LoadedRecommender, request: "_Recommending") -> Ranking:
+    """Return the model's answer to a request.
+
+    What grows with the items is done in a thread of the pool, before the model is asked: working
+    out a filter, and reading changed items. A request with neither needs no such thread.
+    """
+    if request.body.filter:
+        await in_pool(ITEMS, request.read_items, model)
+    try:
+        return await model.batcher.answer(request.prepare, request.depth)
+    except _OutdatedError:
+        await in_pool(ITEMS, request.read_items, model)
+        return await model.batcher.answer(request.prepare, request.depth)
+
+
+async def _work_out_filter(service: Service, tenant: str, body: ListQuestion) -> None:
+    """Work out a filter, so that no thread of all routes waits for one."""
+    if body.filter:
+        await in_pool(
+            ITEMS,
+            lambda condition: service.catalogue(tenant).excluded_by(condition),
+            body.filter,
+        )
+
+
+async def _current_exclusions(catalogue: Catalogue, body: ListQuestion) -> tuple[Vocabulary, ...]:
+    """Return what `_excluded` does; only a filter that must be worked out anew takes a thread."""
+    if not body.filter:
+        return (catalogue.blocked,)
+    excluded = catalogue.known_exclusion(body.filter)
+    if excluded is None:
+        return await in_pool(ITEMS, _excluded, catalogue, body)
+    return (catalogue.blocked, excluded)
+
+
+class _OutdatedError(Exception):
+    """Raised in the model's thread where changed items must be read first."""
+
+
 class _Recommending:
     """One request for recommendations.
 
-    The store is read in the model's thread, just before the model is asked, so that no other thread
-    is waited for in between.
+    The user's events are read in the model's thread, just before the model is asked, so that no
+    other thread is waited for in between. Whatever takes longer is done by `read_items` before.
     """
 
     def __init__(
@@ -143,11 +188,28 @@ class _Recommending:
         self.notes: list[str] = []
         self.query = Query()
         self.catalogue: Catalogue  # once prepared
+        # items that a filter excludes; None: changed items were not read for this request yet
+        self.filtered: tuple[Vocabulary, ...] | None = None
+
+    def read_items(self, model: LoadedRecommender) -> None:
+        """Read changed items and work out the filter, for a `prepare` that need not."""
+        catalogue = self.service.catalogue(self.tenant)
+        body = self.body
+        self.filtered = (catalogue.excluded_by(body.filter),) if body.filter else ()
+        known_items = getattr(model.model, "items_", None)
+        if isinstance(known_items, Vocabulary):
+            for item_ids in (catalogue.blocked, *self.filtered):
+                item_ids.found_in(known_items)  # the rows are kept: the model looks up none
 
     def prepare(self) -> tuple[Query, tuple[Vocabulary, ...]]:
-        """Return the query and the items to leave out."""
+        """Return the query and the items to leave out.
+
+        Raises _OutdatedError where `read_items` must come first.
+        """
         body = self.body
-        snapshot = self.service.snapshot(self.tenant, body.user_id)
+        snapshot = self.service.snapshot(self.tenant, body.user_id, refresh=False)
+        if snapshot.is_outdated and self.filtered is None:
+            raise _OutdatedError
         self.catalogue = snapshot.catalogue
         history = history_of(snapshot, body.user_id, body.history, self.notes)
         self.notes += unknown_notes(self.catalogue, body.exclude, "exclude")
@@ -159,9 +221,21 @@ class _Recommending:
             now_ms(),
             self.randomness,
             (*body.exclude, *seen),
-            context={**snapshot.attributes, **body.context},
+            context=context_of(snapshot, body.context),
         )
-        return self.query, _excluded(self.catalogue, body)
+        return self.query, (self.catalogue.blocked, *(self.filtered or ()))
+
+
+def context_of(snapshot: Snapshot, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the context of a question: its own values, then the user's attributes.
+
+    Of more than MOST_ATTRIBUTES the rest is left out: they cost every question of a batch.
+    """
+    names = [*context, *(name for name in snapshot.attributes if name not in context)]
+    return {
+        name: context[name] if name in context else snapshot.attributes[name]
+        for name in names[:MOST_ATTRIBUTES]
+    }
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:

@@ -1,20 +1,28 @@
 """Routes that a product sends data to: events, items, users."""
 
+import json
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from tailor.service.catalogue import Catalogue
 from tailor.service.problems import ProblemError, field_problems
 from tailor.service.routing import service_router
 from tailor.service.schemas import Event, Events, Id, Items, Takedown, User
 from tailor.service.state import Service
 from tailor.store import catalogue, users
+from tailor.store.columns import without_nan
+from tailor.store.datasets import ITEMS, shown
 from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
+MOST_NAMED = 5  # items in a note, and names of each
+MOST_PROBLEMS = 100  # in an answer
 ERASED = {
     "field": "time_ms",
     "problem": "lies before the erasure of this person: what was erased is not taken in again",
@@ -54,8 +62,9 @@ def _ingest(service: Service, tenant: str, body: Events) -> dict[str, Any]:
     bad += [
         {"index": index, **ERASED} for index, row in good.items() if row["event_id"] in erased_ids
     ]
+    item_ids = [row["item_id"] for row in rows if row["event_id"] not in erased_ids]
     sent_ids = dict.fromkeys(row["event_id"] for row in rows)
-    return {
+    answer = {
         "accepted": len(new_ids),
         "duplicates": [
             event_id
@@ -64,6 +73,32 @@ def _ingest(service: Service, tenant: str, body: Events) -> dict[str, Any]:
         ],
         "rejected": sorted(bad, key=lambda problem: int(problem["index"])),
     }
+    return _with_notes(answer, _unknown_item_notes(service, tenant, item_ids))
+
+
+def _with_notes(answer: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
+    return {**answer, "notes": list(notes)} if notes else answer
+
+
+def _unknown_item_notes(service: Service, tenant: str, item_ids: list[str]) -> list[str]:
+    """Return a note on events of items that are not stored; none where no item is stored at all.
+
+    The store is asked only where the items in memory lack one.
+    """
+    rows = service.seen_catalogue(tenant).rows
+    if any(item_id not in rows for item_id in item_ids):
+        with suppress(*UNAVAILABLE):  # the events are stored: the note is not worth an error
+            rows = service.catalogue(tenant).rows
+    unknown = [item_id for item_id in item_ids if item_id not in rows]
+    if not rows or not unknown:
+        return []
+    names = list(dict.fromkeys(unknown))
+    hidden = len(names) - MOST_NAMED
+    end = f" and {hidden:,} more" if hidden > 0 else ""
+    return [
+        f"events of items that are not stored: {len(unknown):,} ({', '.join(names[:MOST_NAMED])}"
+        f"{end}); they are kept, and count once the items are written"
+    ]
 
 
 def _read_events(
@@ -86,19 +121,77 @@ def _read_events(
     return good, bad
 
 
+def _write_items(service: Service, tenant: str, body: Items) -> dict[str, Any]:
+    rows = list({item.item_id: item.model_dump() for item in body.items}.values())
+    if not rows:
+        return {"written": 0}
+    _check_item_names(body, service.settings.item_attributes)
+    names = {name for row in rows for name in row["more"] or {}} - set(ITEMS)
+    shelf = service.seen_catalogue(tenant)
+    if any(name not in shelf.attributes for name in names):
+        shelf = service.catalogue(tenant)  # as of now: another worker may have brought the name
+    with shelf.room_for(names, service.settings.attributes):
+        service.writer.do(lambda connection: catalogue.upsert_items(connection, tenant, rows))
+    notes = _odd_notes(shelf, rows)
+    twice = len(body.items) - len(rows)
+    if twice:
+        notes.append(f"{twice:,} items were sent more than once: the last one of each id counts")
+    return _with_notes({"written": len(rows)}, notes)
+
+
+def _check_item_names(body: Items, most: int) -> None:
+    """Raise ProblemError for items with too many names in `more`."""
+    problems = [
+        {
+            "index": index,
+            "field": f"items.{index}.more",
+            "problem": (
+                f"has {len(item.more)} names, at most {most} are possible: put what belongs"
+                " together into one list or object"
+            ),
+        }
+        for index, item in enumerate(body.items)
+        if item.more is not None and len(item.more) > most
+    ]
+    if problems:
+        first = problems[0]
+        raise ProblemError(422, f"{first['field']}: {first['problem']}", problems[:MOST_PROBLEMS])
+
+
+class AnyJSONResponse(JSONResponse):
+    """JSON of any stored value, also of what data sets brought and no caller may send."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the JSON; a number that is none is null, half of a surrogate pair is escaped."""
+        return json.dumps(without_nan(content)).encode()
+
+
+def _odd_notes(shelf: Catalogue, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a note on values in `more` that no filter will meet."""
+    odd = {row["item_id"]: shelf.attributes.odd_names(row) for row in rows}
+    odd = {item_id: names for item_id, names in odd.items() if names}
+    if not odd:
+        return []
+    named = [
+        f"{item_id} ({', '.join(map(shown, names[:MOST_NAMED]))})"
+        for item_id, names in list(odd.items())[:MOST_NAMED]
+    ]
+    hidden = len(odd) - MOST_NAMED
+    end = f" and {hidden:,} more items" if hidden > 0 else ""
+    return [
+        "more has values that no filter meets, since most items have another type under that name,"
+        f" or the name cannot be a column of its own: {'; '.join(named)}{end}"
+    ]
+
+
 def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
     @api.put("/v1/items")
-    def write_items(body: Items, who: Caller = Depends(writer)) -> dict[str, int]:
-        """Write items, new or known.
+    def write_items(body: Items, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Write items, new or known; of an item that is sent twice the last one counts.
 
         Search finds them at once, the next model recommends them.
         """
-        rows = list({item.item_id: item.model_dump() for item in body.items}.values())
-        if rows:
-            service.writer.do(
-                lambda connection: catalogue.upsert_items(connection, who.tenant, rows)
-            )
-        return {"written": len(rows)}
+        return _write_items(service, who.tenant, body)
 
     @api.post("/v1/items/{item_id:segment}/takedown")
     def take_down(
@@ -126,12 +219,16 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
     @api.get("/v1/items/{item_id:segment}")
-    def item(item_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+    def item(item_id: Id, who: Caller = Depends(writer)) -> JSONResponse:
         """Return what is stored of an item."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
         if row is None:
             raise ProblemError(404, "there is no such item")
-        return {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+        notes: list[str] = []
+        with suppress(*UNAVAILABLE):
+            notes = _odd_notes(service.catalogue(who.tenant), [row])
+        content = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+        return AnyJSONResponse(_with_notes(content, notes))
 
     @api.delete("/v1/items/{item_id:segment}")
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:

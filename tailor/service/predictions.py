@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
-from tailor.service.answers import history_of
+from tailor.service.answers import context_of, history_of
 from tailor.service.batcher import LoadedPredictor, ordinary_errors
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -41,7 +41,7 @@ def _predict(service: Service, tenant: str, body: Predict) -> dict[str, Any]:
     snapshot = service.snapshot(tenant, body.user_id)
     notes: list[str] = []
     history = history_of(snapshot, body.user_id, body.history, notes)
-    context = {**snapshot.attributes, **body.context}
+    context = context_of(snapshot, body.context)
     query = Query(body.user_id, history, time_ms=now_ms(), context=context)
     blocked = snapshot.catalogue.blocked
     allowed = [item_id for item_id in dict.fromkeys(body.item_ids) if item_id not in blocked]

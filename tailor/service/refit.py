@@ -46,6 +46,8 @@ class Outcome:
     """Events that do not count: against their item, endless repeats, from the future."""
     comparison: Mapping[str, Any] | None = None
     """New against running model, on events that neither had learned from."""
+    notes: tuple[str, ...] = ()
+    """Values of items and users that were left out."""
 
 
 def refit(
@@ -86,7 +88,7 @@ def refit(
                 f"fewer than {LEAST_USERS} people did anything since version {running['version']}"
                 " was made: nothing to compare by; --force swaps all the same"
             )
-            return Outcome(False, None, why, events, left_out)
+            return Outcome(False, None, why, events, left_out, notes=training.notes)
     comparison = None
     if running is not None and split is not None:
         comparison = _compare(method, _load_running(running), split, run)
@@ -96,13 +98,13 @@ def refit(
                 f" {-comparison['difference']:.4f} lower on fresh events"
                 f" (p {comparison['p']:.3g})"
             )
-            return Outcome(False, None, why, events, left_out, comparison)
+            return Outcome(False, None, why, events, left_out, comparison, training.notes)
     target = folder / tenant / str(started_ms)
     method.fit(training.data, run)
     with together():
         version = _save_and_serve(engine, tenant, method, training, target, started_ms)
     why = _reason(running, comparison, force)
-    return Outcome(True, version, why, events, left_out, comparison)
+    return Outcome(True, version, why, events, left_out, comparison, training.notes)
 
 
 def check_refit(

@@ -11,14 +11,18 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
 
-from tailor.data.ids import BLANKS, id_problem
+from tailor.data.ids import BLANKS, CONTROL, id_problem
 from tailor.data.times import milliseconds_problem
 
+MOST_PRICE = 1e15  # sums of prices stay numbers
 AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
 MOST_HISTORY = 1_000
-DEPTH, SIZE = 6, 20_000  # of a nested value
+DEPTH, SIZE = 6, 5_000  # of a nested value
+CHARACTERS = 100_000  # of all texts in a nested value
+LONGEST_NAME = 200  # characters of an attribute's name
+MOST_ATTRIBUTES = 200  # of a user, and in the context of a question
 USUAL_ID = re.compile(r"[!-\[\]-~]*[0-9A-Za-z]")  # passes every rule for ids but that of items
 
 
@@ -79,18 +83,38 @@ def _check_time(time_ms: int) -> int:
 def _check_json(value: dict[str, Any]) -> dict[str, Any]:
     """Return a JSON object.
 
-    Raises ValueError for numbers that JSON lacks, and for too deep or too large a value.
+    Raises ValueError for numbers that JSON lacks, for bad names, and for too deep or too large a
+    value.
     """
+    for name in value:
+        _check_name(name)
     parts: list[tuple[Any, int]] = [(value, 0)]
-    count = 0
+    count = characters = 0
     while parts:
         part, depth = parts.pop()
         count += 1
+        characters += len(part) if isinstance(part, str) else 0
         if depth > DEPTH or count > SIZE:
             raise ValueError(f"is nested deeper than {DEPTH} or has more than {SIZE} values")
+        if characters > CHARACTERS:
+            raise ValueError(f"has texts of more than {CHARACTERS:,} characters")
         _check_scalar(part)
         parts += [(inner, depth + 1) for inner in _inner_values(part)]
     return value
+
+
+def _check_name(name: str) -> None:
+    """Raise ValueError for a name that no column can have."""
+    if not name.strip() or len(name) > LONGEST_NAME:
+        raise ValueError(f"has a name that is empty or of more than {LONGEST_NAME} characters")
+    if re.search(CONTROL, name):
+        raise ValueError("has a name with a control character")
+
+
+def _check_attributes(value: dict[str, Any]) -> dict[str, Any]:
+    if len(value) > MOST_ATTRIBUTES:
+        raise ValueError(f"has {len(value)} names, at most {MOST_ATTRIBUTES} are possible")
+    return _check_json(value)
 
 
 def _check_scalar(value: Any) -> None:
@@ -115,6 +139,7 @@ Short = Annotated[str, Field(max_length=1_000), AfterValidator(check_text)]
 SearchText = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_check_filled)]
 RerankText = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_check_filled)]
 Json = Annotated[dict[str, Any], AfterValidator(_check_json)]
+UserAttributes = Annotated[dict[str, Any], AfterValidator(_check_attributes)]
 Time = Annotated[int, AfterValidator(_check_time)]
 K = Annotated[int, Field(ge=1, le=200)]
 VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
@@ -156,7 +181,7 @@ class Item(Schema):
     title: Short | None = None
     text: Words | None = None
     categories: Annotated[list[Short], Field(max_length=100)] | None = None
-    price: FiniteFloat | None = None
+    price: Annotated[FiniteFloat, Field(ge=0, le=MOST_PRICE)] | None = None
     more: Json | None = Field(None, description="Further columns, for filters.")
 
 
@@ -175,7 +200,7 @@ class Takedown(Schema):
 class User(Schema):
     """A user's attributes, which models get as the context of each question."""
 
-    more: Json = Field(default_factory=dict, description="Attributes, such as a country.")
+    more: UserAttributes = Field(default_factory=dict, description="Attributes, such as a country.")
 
 
 class ListQuestion(Schema):
@@ -207,7 +232,7 @@ class Recommend(ListQuestion):
         None, description=HISTORY_TEXT
     )
     text: Short = Field("", description="Words to search for, for models that read them.")
-    context: Json = Field(
+    context: UserAttributes = Field(
         default_factory=dict, description="Goes before the stored attributes of the user."
     )
     keep_seen: bool = Field(False, description="Whether items of the history may be answered.")
@@ -229,7 +254,7 @@ class Predict(Schema):
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description=HISTORY_TEXT
     )
-    context: Json = Field(
+    context: UserAttributes = Field(
         default_factory=dict,
         description="Goes before the stored attributes, by the names that the model learned.",
     )

@@ -54,6 +54,10 @@ class Settings:
     """Share of the places of recommended lists that are filled at random."""
     meaning: bool = False
     """True: search also compares meanings, with the default encoder."""
+    item_attributes: int = 200
+    """Most names in `more` of an item."""
+    attributes: int = 1_000
+    """Most names in `more` of all items of a tenant."""
 
 
 class Snapshot(NamedTuple):
@@ -65,6 +69,8 @@ class Snapshot(NamedTuple):
     """Of the user: what `PUT /v1/users/ID` wrote."""
     is_current: bool
     """False while the store is away: the rest is then as last seen."""
+    is_outdated: bool = False
+    """True where items have changed that the catalogue has not read yet."""
 
 
 @dataclass(eq=False)
@@ -102,7 +108,7 @@ class Service:
                 log.warning("rows without a person deleted", extra=deleted)
             names = self.read(tenants)
             for tenant in names:
-                self.catalogue(tenant)
+                self.catalogue(tenant).index()
                 self._preload_histories(tenant)
         self.model_registry.start(names)
         self.erasures.start()
@@ -184,15 +190,25 @@ class Service:
         """
         return self.snapshot(tenant, None).catalogue
 
-    def snapshot(self, tenant: str, user_id: str | None) -> Snapshot:
-        """Return the tenant's items and the user's history and attributes."""
+    def seen_catalogue(self, tenant: str) -> Catalogue:
+        """Return the tenant's items as last seen, without a look at the store."""
         catalogue = self._catalogues.get(tenant)
         if catalogue is None:
             new = Catalogue(tenant, self.semantic_search)
             catalogue = self._catalogues.setdefault(tenant, new)
+        return catalogue
+
+    def snapshot(self, tenant: str, user_id: str | None, refresh: bool = True) -> Snapshot:
+        """Return the tenant's items and the user's history and attributes.
+
+        Reading changed items takes a while: without `refresh` the snapshot says only that it is due
+        (`is_outdated`).
+        """
+        catalogue = self.seen_catalogue(tenant)
         try:
             item_changes, history = self.histories.read(tenant, user_id)
-            if item_changes != catalogue.changed:
+            is_outdated = item_changes != catalogue.changed
+            if is_outdated and refresh:
                 self.read(catalogue.refresh)
             attributes = self._read_attributes(tenant, user_id)
         except UNAVAILABLE:
@@ -200,7 +216,7 @@ class Service:
                 raise
             history = self.history_cache.get(tenant, user_id or "")
             return Snapshot(catalogue, history, {}, False)
-        return Snapshot(catalogue, history, attributes, True)
+        return Snapshot(catalogue, history, attributes, True, is_outdated and not refresh)
 
     def _read_attributes(self, tenant: str, user_id: str | None) -> Mapping[str, Any]:
         if user_id is None:

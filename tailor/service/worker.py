@@ -23,6 +23,8 @@ RATE = "TAILOR_RATE"
 MODELS = "TAILOR_SERVED_MODELS"
 EXPLORE = "TAILOR_EXPLORE"
 MEANING = "TAILOR_MEANING"
+ITEM_ATTRIBUTES = "TAILOR_ITEM_ATTRIBUTES"
+ATTRIBUTES = "TAILOR_ATTRIBUTES"
 SHUTDOWN_S = 30  # for which requests may run on when the server stops
 ENDING_S = 5  # for what is left after that
 KEEP_ALIVE_S = 75  # for which an idle connection is kept
@@ -44,6 +46,8 @@ def app() -> FastAPI:
         burst=max(1, int(2 * rate)),
         explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
+        item_attributes=int(os.environ.get(ITEM_ATTRIBUTES) or Settings().item_attributes),
+        attributes=int(os.environ.get(ATTRIBUTES) or Settings().attributes),
     )
     engine = connect(os.environ[DATABASE])
     held_files.append(hold_file(engine))  # before a look at the parent, which held it until now

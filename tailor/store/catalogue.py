@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from tailor.store.checks import check_id, check_row_ids
+from tailor.store.columns import without_nan
 from tailor.store.engine import insert_into
 from tailor.store.schema import items
 
@@ -67,7 +68,7 @@ def change_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     is_alive = items.c.blocked.is_(None) | (items.c.blocked == TAKEN_DOWN)
     count = 0
     for row in rows:
-        content = {name: row.get(name) for name in CONTENT}
+        content = without_nan({name: row.get(name) for name in CONTENT})
         is_row = sa.and_(items.c.tenant == tenant, items.c.item_id == row["item_id"], is_alive)
         statement = sa.update(items).where(is_row).values(**content, changed=change)
         count += connection.execute(statement).rowcount
@@ -137,9 +138,9 @@ def item(connection: sa.Connection, tenant: str, item_id: str) -> dict[str, Any]
 
 
 def _full_rows(tenant: str, rows: Sequence[Mapping[str, Any]], change: int) -> list[dict[str, Any]]:
-    """Return the rows with every column of the table."""
+    """Return the rows with every column of the table, and null for what is no number."""
     empty = {"tenant": tenant, "blocked": None, "changed": change, **dict.fromkeys(CONTENT)}
-    return [{**empty, **row} for row in rows]
+    return [{**empty, **without_nan(dict(row))} for row in rows]
 
 
 def _next_change(connection: sa.Connection, tenant: str) -> int:

@@ -1,6 +1,7 @@
 """From the store to a data set."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,8 +9,10 @@ import polars as pl
 import sqlalchemy as sa
 
 from tailor.data.dataset import Dataset
+from tailor.data.frames import table_of
+from tailor.data.tables import checked
 from tailor.errors import DataError
-from tailor.store.columns import column
+from tailor.store.columns import column, is_column_name, is_odd, kind_of, main_kind
 from tailor.store.engine import now_ms, reading
 from tailor.store.feedback import BY_ACTION, CountingRule, read_rule
 from tailor.store.schema import events, impressions, items, requests
@@ -46,6 +49,10 @@ ITEMS: dict[str, Any] = {
     "categories": pl.List(pl.String),
     "price": pl.Float64,
 }
+MOST_COLUMNS = 1_000  # of a table beside its own: the names that callers give are theirs
+MOST_NAMED = 5  # columns in a note
+LONGEST_SHOWN = 40  # characters of a name in a note
+MOST_TRIED = 10_000  # values of a column that are tried each by itself
 ROWS_READ = 50_000  # at a time: the driver's rows are never all in memory
 DAY_MS = 86_400_000
 # of the same user, item and action, which count in a data set for training: a page that is
@@ -61,12 +68,17 @@ class TrainingData(NamedTuple):
     data: Dataset
     left_out: int
     rule: CountingRule
+    notes: tuple[str, ...] = ()
+    """What of items and users was left out."""
 
 
-def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> Dataset:
+def stored_dataset(
+    engine: sa.Engine, tenant: str, with_lists: bool = False, notes: list[str] | None = None
+) -> Dataset:
     """Return all events of a tenant, its users' attributes, and the items that are not blocked.
 
-    With lists, also the requests and the items shown. Raises DataError where there is no event.
+    With lists, also the requests and the items shown. `notes` gets a line for each kind of value
+    that the data set cannot hold. Raises DataError where there is no event.
     """
     with reading(engine) as connection:
         subjects = [(user.token, user.user_id) for user in all_subjects(connection, tenant)]
@@ -84,13 +96,32 @@ def stored_dataset(engine: sa.Engine, tenant: str, with_lists: bool = False) -> 
     keeps_requests = bool(lists)
     unused = [name for name in ("action", "value", "request_id") if log[name].is_null().all()]
     log = log.drop([name for name in unused if not (keeps_requests and name == "request_id")])
-    table = item_frame([row for row in item_rows if not row["blocked"]])
+    item_rows = [row for row in item_rows if not row["blocked"]]
+    more = {row["item_id"]: row["more"] or {} for row in item_rows}
+    table = item_frame(item_rows)
     empty = [name for name in ITEMS if name != "item_id" and table[name].is_null().all()]
-    table = table.drop(empty)
-    tables = {**lists, **({"users": user_frame(attributes)} if attributes else {})}
+    table, unread_items = _readable("items", table.drop(empty))
+    users, unread_users = _readable("users", user_frame(attributes))
+    if notes is not None:
+        notes += _left_out_notes("items", odd_names(more, ITEMS), unread_items)
+        notes += _left_out_notes("users", odd_names(attributes, ["user_id"]), unread_users)
+    tables = {**lists, **({"users": users} if attributes else {})}
     data = Dataset.from_events(log, table if len(table) else None, name=f"store-{tenant}", **tables)
     data.labels.update(rule.label)
     return data
+
+
+def _left_out_notes(table: str, odd: Mapping[str, Sequence[str]], unread_count: int) -> list[str]:
+    """Return a note on the values of a table that are left out; none where all are there."""
+    count = sum(map(len, odd.values())) + unread_count
+    if not count:
+        return []
+    names = sorted({name for row_names in odd.values() for name in row_names}, key=repr)
+    suffix = f" ({', '.join(map(shown, names[:MOST_NAMED]))})" if names else ""
+    return [
+        f"{count:,} values of {table}{suffix} are left out: most values of that name are of"
+        " another type, or no column can hold them; `tailor doctor` names the items"
+    ]
 
 
 def training_dataset(
@@ -105,7 +136,8 @@ def training_dataset(
     repeats beyond REPEATS_A_DAY, and single events from the future. A user's lists beyond
     LISTS_A_DAY are left out too. Raises DataError where nothing is left.
     """
-    data = stored_dataset(engine, tenant, with_lists)
+    notes: list[str] = []
+    data = stored_dataset(engine, tenant, with_lists, notes)
     if rule is None:
         with reading(engine) as connection:
             rule = read_rule(connection, tenant)
@@ -126,7 +158,7 @@ def training_dataset(
         others["impressions"] = (
             data.tables["impressions"]["request_id"].is_in(request_ids.implode()).to_numpy()
         )
-    return TrainingData(data.cut(mask, others), int((~mask).sum()), rule)
+    return TrainingData(data.cut(mask, others), int((~mask).sum()), rule, tuple(notes))
 
 
 def _fitting_rule(rule: CountingRule, log: pl.DataFrame) -> CountingRule:
@@ -223,32 +255,115 @@ def _columns(rows: Sequence[Any], names: list[str]) -> dict[str, list[Any]]:
 
 
 def item_frame(
-    rows: Sequence[Mapping[str, Any]], kinds: Mapping[str, str] | None = None
+    rows: Sequence[Mapping[str, Any]],
+    kinds: Mapping[str, str] | None = None,
+    names: Sequence[str] | None = None,
 ) -> pl.DataFrame:
-    """Return stored items as a table, with a column for each name in `more`.
+    """Return stored items as a table of `item_id` and the columns `names`.
 
-    A further column has the type of most of its values, or of `kinds` (`columns.column`).
+    The default is all of ITEMS and the names in `more`, the MOST_COLUMNS most frequent ones. A
+    further column has the type of most of its values, or of `kinds` (`columns.column`).
     """
+    attributes = [row["more"] or {} for row in rows]
+    if names is None:
+        names = [*ITEMS, *_further_names(attributes, ITEMS)]
+    own = {name: ITEMS[name] for name in ITEMS if name == "item_id" or name in names}
     table = pl.DataFrame(
-        {name: [row[name] for row in rows] for name in ITEMS}, schema=ITEMS, strict=False
+        {name: [row[name] for row in rows] for name in own}, schema=own, strict=False
     )
-    names = {name for row in rows for name in row["more"] or {}} - set(ITEMS)
     further = [
         column(
             name,
-            [(row["more"] or {}).get(name) for row in rows],
+            [values.get(name) for values in attributes],
             None if kinds is None else kinds.get(name),
         )
-        for name in sorted(names)
+        for name in names
+        if name not in ITEMS
     ]
     return table.with_columns(further)
 
 
 def user_frame(attributes: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """Return users' attributes as a table with a column for each name."""
-    names = {name for row in attributes.values() for name in row} - {"user_id"}
+    """Return users' attributes as a table with a column for each name, as `item_frame` does."""
+    rows = list(attributes.values())
     table = pl.DataFrame({"user_id": list(attributes)}, {"user_id": pl.String})
     further = [
-        column(name, [row.get(name) for row in attributes.values()]) for name in sorted(names)
+        column(name, [row.get(name) for row in rows]) for name in _further_names(rows, ["user_id"])
     ]
     return table.with_columns(further)
+
+
+def _further_names(rows: Iterable[Mapping[str, Any]], own: Collection[str]) -> list[str]:
+    """Return the MOST_COLUMNS most frequent names that a table can have beside its own, sorted."""
+    counts = Counter(
+        name for row in rows for name in row if name not in own and is_column_name(name)
+    )
+    return sorted(name for name, _ in counts.most_common(MOST_COLUMNS))
+
+
+def shown(name: str) -> str:
+    """Return a name of a caller's as notes show it: short, and harmless to a terminal."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name[:LONGEST_SHOWN])
+
+
+def odd_names(rows: Mapping[str, Mapping[str, Any]], own: Collection[str]) -> dict[str, list[str]]:
+    """Return the names of attributes that no column holds, by the id of the row that has them.
+
+    `rows` is id -> attributes. A value is odd where most values of that name are of another kind. A
+    name is odd where a table cannot have it, has a column of its own for it, or has too many.
+    """
+    names = set(_further_names(rows.values(), own))
+    counts: dict[str, Counter[str]] = {}
+    for row in rows.values():
+        for name in names & row.keys():
+            counts.setdefault(name, Counter())[kind_of(row[name])] += 1
+    kinds = {name: main_kind(count) for name, count in counts.items()}
+    odd = {
+        row_id: [name for name in row if name not in names or is_odd(row[name], kinds[name])]
+        for row_id, row in rows.items()
+    }
+    return {row_id: row_names for row_id, row_names in odd.items() if row_names}
+
+
+def _readable(table: str, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+    """Return the frame without the values that a data set cannot read, and how many those were.
+
+    A name may be one that an import knows, such as `created`, under values that are no times.
+    """
+    if _can_be_read(table, frame):
+        return frame, 0
+    key = frame.columns[0]
+    unread_count = 0
+    for name in frame.columns[1:]:
+        values = frame[name]
+        if _can_be_read(table, frame.select(key, values)):
+            continue
+        fresh = values.clear(len(values))
+        if not values.dtype.is_nested():  # else the whole column is of a wrong type
+            bad_values = _bad_values(table, key, values)
+            cleaned = [None if value in bad_values else value for value in values.to_list()]
+            fresh = pl.Series(name, cleaned, values.dtype)
+        if fresh.count() and _can_be_read(table, frame.select(key, fresh)):
+            frame = frame.with_columns(fresh)
+            unread_count += fresh.null_count() - values.null_count()
+        else:
+            frame = frame.drop([name])
+            unread_count += values.count()
+    return frame, unread_count
+
+
+def _bad_values(table: str, key: str, values: pl.Series) -> set[Any]:
+    """Return the values that cannot be read by themselves, of the first MOST_TRIED."""
+    return {
+        value
+        for value in values.unique().drop_nulls().head(MOST_TRIED)
+        if not _can_be_read(table, pl.DataFrame({key: ["x"], values.name: [value]}))
+    }
+
+
+def _can_be_read(table: str, frame: pl.DataFrame) -> bool:
+    try:
+        checked(table, table_of(table, frame))
+    except DataError:
+        return False
+    return True

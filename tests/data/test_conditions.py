@@ -366,3 +366,9 @@ def test_whatever_is_written_gives_a_mask_or_an_error_of_ours(text):
     frame = pl.DataFrame({name: [None] for name in TYPES}, schema=TYPES)
     with contextlib.suppress(DataError):
         assert len(Condition(text).holds(frame)) == 1
+
+
+@pytest.mark.parametrize("name", ["*", "^a.*$", "^$", "^a (b) [c] -~# é$"])
+def test_a_name_that_polars_would_take_for_a_pattern_is_one_column(name):
+    frame = pl.DataFrame({name: [1, 2], "ab": [2, 1], "a": [2, 1]})
+    assert Condition(f"`{name}` = 1").holds(frame).tolist() == [True, False]

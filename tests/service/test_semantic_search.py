@@ -134,7 +134,7 @@ def test_nobody_waits_for_what_is_not_read_yet(service, tmp_path, monkeypatch):
 def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(meaning, monkeypatch):
     made, late = Catalogue("shop", meaning), []
     monkeypatch.setattr(
-        meaning, "encode_items", lambda texts, arrived: late.append((texts, arrived))
+        meaning, "encode_items", lambda texts, arrived, _: late.append((texts, arrived))
     )
 
     def write(*items):
@@ -143,7 +143,6 @@ def test_what_was_being_read_while_texts_were_forgotten_lands_on_its_own_item(me
             for one, title in items
         ]
         made._index(rows)
-        made.rows |= {row["item_id"]: row for row in rows}
 
     write(*((f"i{n}", "teapot") for n in range(4)), ("h", "hose"))
     for turn in range(3):
@@ -166,8 +165,36 @@ def test_an_encoder_that_fails_leaves_the_words(meaning, monkeypatch, caplog):
         [{"item_id": "a", "title": "kettle", "categories": None, "text": None, "blocked": None}]
     )
     meaning._pool.submit(lambda: None).result()
-    assert shelf.search("kettle", 5, ())[0][0] == "a" and shelf.unread == 1
+    assert shelf.search("kettle", 5, ())[0][0] == "a" and shelf.unread == 0
     assert "RuntimeError" in caplog.text and "kettle" not in caplog.text
+
+
+@pytest.mark.parametrize("bad", ["raises", "nan", "too few"])
+def test_a_text_that_cannot_be_encoded_costs_no_other_text(meaning, monkeypatch, bad):
+    encode = Meant.encode
+
+    def odd(self, texts):
+        vectors = encode(self, texts)
+        is_bad = ["kettle" in text for text in texts]
+        if bad == "raises" and any(is_bad):
+            raise RuntimeError("no weights")
+        if bad == "nan":
+            vectors[is_bad] = np.nan
+        return vectors[: sum(map(bool, texts)) - any(is_bad)] if bad == "too few" else vectors
+
+    monkeypatch.setattr(Meant, "encode", odd)
+    shelf = Catalogue("shop", meaning)
+    titles = {"a": "kettle", "b": "brewing vessel", "c": "hose"}
+    shelf._index(
+        [
+            {"item_id": item_id, "title": title, "categories": None, "text": None, "blocked": None}
+            for item_id, title in titles.items()
+        ]
+    )
+    meaning._pool.submit(lambda: None).result()
+    assert shelf.unread == 0
+    assert shelf.search("cuppa", 1, ())[0][0] == "b"
+    assert shelf.search("kettle", 5, ())[0][0] == "a"
 
 
 def test_a_server_started_without_it_never_loads_an_encoder(service):
