@@ -3,7 +3,7 @@
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
@@ -28,7 +28,6 @@ from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.impressions import ServedList, stored_list
 from tailor.store.keys import Caller
 
-T = TypeVar("T")
 POOL = 50  # items that a diverse list is chosen from
 MOST_NAMED = 5  # unknown items in a note
 MOST_REASONS = 5  # of an item
