@@ -114,7 +114,7 @@ class RequestMiddleware:
 def _route_name(scope: Scope) -> str:
     """Return the path of the route as the API's description names it."""
     route = scope.get("route")
-    return getattr(route, "path_format", None) or getattr(route, "path", "none")
+    return str(getattr(route, "path_format", None) or getattr(route, "path", "none"))
 
 
 def _prepared(scope: Scope) -> Scope:
