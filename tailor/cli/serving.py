@@ -360,7 +360,7 @@ def make_key(
     role: Annotated[
         str,
         typer.Option(
-            help="serve (lists alone), read (reasons too), write (events and items too), admin (all)."
+            help="serve (lists), read (reasons too), write (events and items too), admin (all)."
         ),
     ] = "read",
     tenant: Tenant = "default",
