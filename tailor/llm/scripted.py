@@ -60,8 +60,9 @@ class ScriptedModel(LanguageModel):
     """Orders the lines "[n] text" of a prompt by their worth, with chosen faults.
 
     Without settings but `knows` it is perfect: it answers in the grammar that the schema names,
-    else the best order as a JSON list, or yes or no where the prompt has no lines. Its log-probs of labels ("3", "[3]", "yes", "no") fit its
-    orders. All its randomness depends on the prompt and the seed alone.
+    else the best order as a JSON list, or yes or no where the prompt has no lines. Its log-probs of
+    labels ("3", "[3]", "yes", "no") fit its orders. All its randomness depends on the prompt and
+    the seed alone.
     """
 
     knows: Mapping[str, float] = field(default_factory=dict, hash=False)
