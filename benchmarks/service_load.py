@@ -153,7 +153,7 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
     users, items = data.users.ids, data.catalogue.ids
     lines = [Line("127.0.0.1", port, key) for _ in range(CONNECTIONS)]
 
-    def asked(rate: float, **more: str) -> list[bytes]:
+    def asked(rate: float, **more: Any) -> list[bytes]:
         return [
             json.dumps({"user_id": users[int(rng.integers(len(users)))], "k": 10, **more}).encode()
             for _ in range(int(rate * given.seconds))
@@ -223,8 +223,40 @@ async def measured(port: int, key: str, pid: int, given: argparse.Namespace) -> 
         "recommendations": while_changed[0],
         "items": while_changed[1],
     }
+    out["100 recommendations a second with reasons"] = await offered(
+        lines, "/v1/recommendations", asked(100, explain=True), 100, pid
+    )
+    titles = [title for title in data.texts_of("title") if title]
+    searches = [
+        json.dumps({"text": " ".join(titles[int(row)].split()[:3]), "k": 10}).encode()
+        for row in rng.integers(len(titles), size=int(100 * given.seconds))
+    ]
+    out["100 searches a second"] = await offered(lines, "/v1/search", searches, 100, pid)
+    strangers = [Line("127.0.0.1", port, "no key") for _ in range(4)]
+    with_strangers = await asyncio.gather(
+        offered(lines, "/v1/recommendations", asked(100), 100, pid),
+        large_bodies(strangers, int(2 * given.seconds)),
+    )
+    out["100 recommendations a second beside a stranger's bodies of 8 MB, two a second"] = (
+        with_strangers[0]
+    )
     out["memory at the end, GB"] = memory_gb(pid)
     return out
+
+
+async def large_bodies(lines: list[Line], bodies: int) -> int:
+    """Send bodies of 8 MB without a good key, two a second; return how many were refused."""
+    body = b'{"events": [' + b" " * (8 * 2**20 - 20) + b"]}"
+    refused = 0
+    for i in range(bodies):
+        line = lines[i % len(lines)]
+        try:
+            refused += await line.send("POST", "/v1/events", body) in (401, 429)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            refused += 1  # closed while the body was still being sent
+        line.writer = None
+        await asyncio.sleep(0.5)
+    return refused
 
 
 def main() -> None:
