@@ -58,6 +58,8 @@ class Promises:
     """Users whose erasure was acknowledged."""
     doubtful: set[str] = field(default_factory=set)
     """Users whose erasure was asked for; nothing is sent of them any more."""
+    buyer: str = ""
+    """A user of the data set, who must be answered."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -276,7 +278,7 @@ def look(processes: Processes, promises: Promises) -> dict[str, int]:
     wanted = [event_id for event_id, user in events.items() if user not in doubtful]
     answer = httpx.post(
         f"http://127.0.0.1:{processes.port}/v1/recommendations",
-        json={"user_id": "somebody new", "history": [{"item_id": "thing 1"}], "k": 5},
+        json={"user_id": promises.buyer, "k": 5},
         headers=headers(processes.folder),
         timeout=30,
     )
@@ -357,9 +359,10 @@ def run_round(
 
 def run(folder: Path, rounds: int, minutes: float | None, seed: int) -> dict[str, Any]:
     """Run all rounds and return the sums."""
-    shop(users=100, items=60, seed=seed).data.save(folder / "data")
+    data = shop(users=100, items=60, seed=seed).data
+    data.save(folder / "data")
     rng = random.Random(seed)
-    promises = Promises()
+    promises = Promises(buyer=data.users.ids[0])
     processes = Processes(folder)
     senders = [Sender(number, processes, promises, seed) for number in range(SENDERS)]
     end_s = None if minutes is None else time.monotonic() + minutes * 60

@@ -183,7 +183,8 @@ def refuse_damaged(engine: "sa.Engine") -> None:
         return
     damage = find_damage(engine)
     if damage:
-        raise StoreError(f"{path} is malformed ({damage}){REMEDIES['malformed']}")
+        remedy = _remedy(damage) or REMEDIES["malformed"]
+        raise StoreError(f"the database {path} cannot be used: {damage}{remedy}")
 
 
 def describe_counts(rows: Mapping[str, int]) -> str:
