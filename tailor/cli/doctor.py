@@ -169,7 +169,7 @@ def _absent(path: Path) -> Finding:
 
     with suppress(FileNotFoundError), Path(f"{path}.server").open(encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             remedy = "stop the server, tailor store restore COPY"
             return Finding("store", f"{path} is gone, while a server runs on it", False, remedy)

@@ -32,7 +32,12 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                yield method, path.format_map({"user_id": "u", "item_id": "i", "name": "n"})
+                yield (
+                    method,
+                    path.format_map(
+                        {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                    ),
+                )
 
 
 def call(app, method, path, token=None, body=b""):

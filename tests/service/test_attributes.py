@@ -335,7 +335,7 @@ def threads(monkeypatch):
     monkeypatch.setattr(Catalogue, "refresh", note("refresh", Catalogue.refresh))
     monkeypatch.setattr(Catalogue, "_work_out", note("filter", Catalogue._work_out))
     monkeypatch.setattr(Catalogue, "_index", note("index", Catalogue._index))
-    monkeypatch.setattr(answers, "_in_item_thread", note("hop", answers._in_item_thread))
+    monkeypatch.setattr(answers, "in_pool", note("hop", answers.in_pool))
     return seen
 
 
