@@ -12,7 +12,7 @@ import httpx
 from tailor.errors import ServiceError
 
 BATCH = 1_000  # events or items of a request
-BUSY = 429
+REFUSED, WRONG, BUSY = 409, 422, 429
 # answers after which a request may be sent again: events have ids, so that none counts twice
 RETRYABLE = (BUSY, 502, 503, 504)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
@@ -77,7 +77,7 @@ class Client:
             return self._ask("POST", "/v1/events", body)
         except ServiceError as error:
             names_events = any("index" in problem for problem in error.errors)
-            if error.status != 422 or not names_events:
+            if error.status not in (REFUSED, WRONG) or not names_events:
                 raise
             # nothing of this batch was stored; the next may be good
             return {"accepted": 0, "duplicates": [], "rejected": list(error.errors)}

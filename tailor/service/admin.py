@@ -5,14 +5,16 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from tailor.core.saving import version as tailor_version
+from tailor.service import responses
 from tailor.service.batcher import LoadedModel
 from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
-from tailor.service.schemas import Id, Key, Model, Short, Version
+from tailor.service.schemas import Id, Key, KeyName, Model, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
@@ -45,12 +47,12 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
         for name, description in GAUGES.items()
     }
 
-    @api.get("/health")
+    @api.get("/health", responses=responses.answers(responses.Alive))
     async def health() -> dict[str, str]:
         """Say that the process answers."""
         return {"status": "alive", "version": tailor_version()}
 
-    @api.get("/ready")
+    @api.get("/ready", responses=responses.answers(responses.Ready))
     def ready() -> dict[str, Any]:
         """Say that the store can be read and written, and name models that cannot be loaded.
 
@@ -74,7 +76,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
             )
         return {"status": "ready", "failures": service.model_registry.failures()}
 
-    @api.get("/metrics")
+    @api.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Return counts and times for Prometheus; no user's data."""
         writer = service.writer
@@ -87,7 +89,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
 
 
 def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
-    @api.get("/v1/models")
+    @api.get("/v1/models", responses=responses.answers(responses.ModelVersions))
     def models(who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all versions, the one that should answer first.
 
@@ -97,7 +99,7 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
         rows = service.read(lambda connection: list_models(connection, who.tenant))
         return {"models": [_shown_model(service, who.tenant, row) for row in rows]}
 
-    @api.post("/v1/models")
+    @api.post("/v1/models", responses=responses.answers(responses.Placed, 409))
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Load a saved model, register it, and let it answer.
 
@@ -108,12 +110,12 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
         folder = _folder_within(service.settings.models / who.tenant, body.folder)
         return _placed(service.model_registry.register(who.tenant, folder, body.note))
 
-    @api.post("/v1/models/switch")
+    @api.post("/v1/models/switch", responses=responses.answers(responses.Placed, 409))
     def switch(body: Version, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let another version answer, once it is loaded."""
         return _placed(service.model_registry.switch(who.tenant, body.version))
 
-    @api.post("/v1/models/rollback")
+    @api.post("/v1/models/rollback", responses=responses.answers(responses.Placed, 409))
     def rollback(
         kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)
     ) -> dict[str, Any]:
@@ -143,21 +145,21 @@ def _folder_within(root: Path, name: str) -> Path:
         root = root.resolve()
         folder = (root / name).resolve()
     except (OSError, RuntimeError, ValueError):  # links in a circle, a name that is too long
-        raise ProblemError(422, "folder: it is no path of a folder on the server") from None
+        raise ProblemError(409, "folder: it is no path of a folder on the server") from None
     if not folder.is_relative_to(root):
         raise ProblemError(
-            422, "folder: it must lie within the folder of this tenant, in the server's --models"
+            409, "folder: it must lie within the folder of this tenant, in the server's --models"
         )
     return folder
 
 
 def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -> None:
-    @api.get("/v1/keys")
+    @api.get("/v1/keys", responses=responses.answers(responses.ShownKeys))
     def list_all(who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return the names and roles of the tenant's keys."""
         return {"keys": service.read(lambda connection: keys.list_keys(connection, who.tenant))}
 
-    @api.post("/v1/keys")
+    @api.post("/v1/keys", responses=responses.answers(responses.NewKey))
     def make(body: Key, who: Caller = Depends(admin)) -> dict[str, str]:
         """Make a key. It is shown this once."""
         key = service.writer.do(
@@ -165,22 +167,26 @@ def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -
         )
         return {"key": key, "role": body.role}
 
-    @api.delete("/v1/keys/{name:segment}")
-    def revoke(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
+    @api.delete("/v1/keys/{name:segment}", responses=responses.answers(responses.Revoked, 404))
+    def revoke(name: KeyName, who: Caller = Depends(admin)) -> dict[str, int]:
         """Revoke all keys of that name; each worker follows within seconds."""
         return _revoke(service, who.tenant, name)
 
-    @api.delete("/v1/keys")
+    @api.delete("/v1/keys", responses=responses.answers(responses.Revoked, 404))
     def revoke_named(name: Short, who: Caller = Depends(admin)) -> dict[str, int]:
         """Revoke all keys of the name `?name=`, which may be one that no path can hold."""
         return _revoke(service, who.tenant, name)
 
-    @api.get("/v1/receipts/key")
+    @api.get("/v1/receipts/key", responses=responses.answers(responses.PublicKey))
     def receipts(who: Caller = Depends(server)) -> dict[str, str]:
         """Return the public key (Ed25519, hexadecimal) of receipts of erasure."""
         return {"public_key": _receipts_key(service)}
 
-    @api.get("/v1/receipts/{receipt_id}", tags=["people"])
+    @api.get(
+        "/v1/receipts/{receipt_id:segment}",
+        tags=["people"],
+        responses=responses.answers(responses.Receipt, 404),
+    )
     def receipt(receipt_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return a receipt of erasure as of now, signed anew."""
         stored = service.erasures.receipt(who.tenant, receipt_id)

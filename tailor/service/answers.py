@@ -17,6 +17,7 @@ from tailor.pipeline.explore import PROPENSITY
 from tailor.ports.configuration import catalogue_language
 from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import diversify
+from tailor.service import responses
 from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.problems import ProblemError
@@ -38,7 +39,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
     api = service_router("answers")
     document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
-    @api.post("/v1/recommendations")
+    @api.post("/v1/recommendations", responses=responses.answers(responses.ItemList, 409))
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
         """Recommend items, best first, each with its reasons if asked for.
 
@@ -50,13 +51,13 @@ def routes(service: Service, reader: Any) -> APIRouter:
                 raise ProblemError(403, f'{field}: this needs the role "read"')
         return await _recommend(service, who.tenant, body)
 
-    @api.post("/v1/similar")
+    @api.post("/v1/similar", responses=responses.answers(responses.ItemList, 409))
     async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that users of an item went on to, or items like it."""
         await _work_out_filter(service, who.tenant, body)
         return await run_in_threadpool(_similar, service, who.tenant, body)
 
-    @api.post("/v1/search")
+    @api.post("/v1/search", responses=responses.answers(responses.ItemList, 409))
     async def search(body: Search, who: Caller = Depends(reader)) -> JSONResponse:
         """Return items that answer a text.
 
@@ -65,8 +66,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
         await _work_out_filter(service, who.tenant, body)
         return await run_in_threadpool(_search, service, who.tenant, body)
 
-    @api.post("/v1/rerank")
-    @api.post("/v2/rerank")
+    @api.post("/v1/rerank", responses=responses.answers(responses.RerankAnswer))
+    @api.post("/v2/rerank", responses=responses.answers(responses.RerankAnswer))
     def rerank(body: Rerank, who: Caller = Depends(reader)) -> dict[str, Any]:
         """Order documents by how well their words fit a query, in the shape of Cohere's API.
 
@@ -92,7 +93,7 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
         model = await run_in_threadpool(registry.model, tenant, body.user_id)
     if body.text.strip() and not model.model.answers_text():
         raise ProblemError(
-            422, f"text: {model.name} reads no text; POST /v1/search finds items by words"
+            409, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
     answered = await _ask(model, request)
@@ -426,7 +427,7 @@ def _add_reasons(
 ) -> None:
     """Add reasons to the items; they name no blocked item."""
     if not model.model.explains():
-        raise ProblemError(422, f"explain: {model.name} cannot explain its lists")
+        raise ProblemError(409, f"explain: {model.name} cannot explain its lists")
     with ordinary_errors():
         explanations = model.model.explain([query], [ranking])[0]
     for item, explanation in zip(items, explanations, strict=True):

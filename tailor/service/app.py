@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -16,6 +17,7 @@ from tailor.service import admin, answers, experiments, ingest, predictions, pro
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
 from tailor.service.middleware import RequestMiddleware
+from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
@@ -106,6 +108,12 @@ class WrappedApp(FastAPI):
 
     wrappers: Sequence[Callable[[ASGIApp], ASGIApp]] = ()
     """The last is outermost."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the description of all routes."""
+        if self.openapi_schema is None:
+            self.openapi_schema = completed(super().openapi())
+        return self.openapi_schema
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the framework's stack."""

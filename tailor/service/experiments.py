@@ -7,6 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from tailor.evaluation.significance import mean_interval, split_test, welch_test
+from tailor.service import responses
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
 from tailor.service.schemas import Experiment, Id
@@ -23,7 +24,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
     """Return the routes; `admin` is a dependency that gives the caller."""
     api = service_router("experiments")
 
-    @api.post("/v1/experiments")
+    @api.post("/v1/experiments", responses=responses.answers(responses.Started, 409))
     def start(body: Experiment, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Let each arm's version answer its share of the users from now on.
 
@@ -31,18 +32,18 @@ def routes(service: Service, admin: Any) -> APIRouter:
         """
         versions = [arm.version for arm in body.arms]
         if len(set(versions)) < len(versions):
-            raise ProblemError(422, "arms: every arm needs a version of its own")
+            raise ProblemError(409, "arms: every arm needs a version of its own")
         arms = [arm.model_dump() for arm in body.arms]
         service.model_registry.begin_experiment(who.tenant, body.name, arms, body.action)
         return {"name": body.name, "arms": arms}
 
-    @api.get("/v1/experiments")
+    @api.get("/v1/experiments", responses=responses.answers(responses.Experiments))
     def list_all(who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all experiments, the latest first."""
         rows = service.read(lambda connection: experiments.list_experiments(connection, who.tenant))
         return {"experiments": [_public(row) for row in rows]}
 
-    @api.get("/v1/experiments/{name:segment}")
+    @api.get("/v1/experiments/{name:segment}", responses=responses.answers(responses.Results, 404))
     def results(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return what came of each arm so far, and how sure that is."""
 
@@ -56,7 +57,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         experiment, outcomes, left_out = service.read(job)
         return {**_public(experiment), **judge(who.tenant, experiment, outcomes, left_out)}
 
-    @api.delete("/v1/experiments/{name:segment}")
+    @api.delete("/v1/experiments/{name:segment}", responses=responses.answers(responses.Ended, 404))
     def end(name: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """End an experiment; the version from before answers all users again."""
         if not service.writer.do(lambda connection: experiments.end(connection, who.tenant, name)):

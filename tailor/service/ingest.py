@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from tailor.service import responses
 from tailor.service.catalogue import Catalogue
 from tailor.service.problems import ProblemError, field_problems
 from tailor.service.routing import service_router
@@ -21,11 +22,19 @@ from tailor.store.datasets import ITEMS, shown
 from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
+AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
 MOST_NAMED = 5  # items in a note, and names of each
 MOST_PROBLEMS = 100  # in an answer
 ERASED = {
     "field": "time_ms",
     "problem": "lies before the erasure of this person: what was erased is not taken in again",
+}
+AHEAD = {
+    "field": "time_ms",
+    "problem": (
+        "lies more than a day ahead: milliseconds since 1970 are needed, and the sender's clock"
+        " must be right"
+    ),
 }
 
 
@@ -35,7 +44,7 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
     _add_item_routes(api, service, writer, admin)
     _add_user_routes(api, service, writer, admin)
 
-    @api.post("/v1/events")
+    @api.post("/v1/events", responses=responses.answers(responses.Accepted, 409))
     def events(body: Events, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Store events; they are on the disk when this is answered.
 
@@ -49,9 +58,14 @@ def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
 def _ingest(service: Service, tenant: str, body: Events) -> dict[str, Any]:
     received_ms = now_ms()
     good, bad = _read_events(body.events, received_ms)
+    ahead = [index for index, row in good.items() if row["time_ms"] > received_ms + AHEAD_MS]
+    status = 409 if good else 422  # as described, or not
+    for index in ahead:
+        del good[index]
+        bad.append({"index": index, **AHEAD})
     if body.events and not good:
         first = f"{bad[0]['field']} {bad[0]['problem']}"
-        raise ProblemError(422, f"none of {len(bad)} events could be read: {first}", bad)
+        raise ProblemError(status, f"none of {len(bad)} events could be stored: {first}", bad)
     rows = list(good.values())
     new_ids: set[str] = set()
     erased_ids: set[str] = set()
@@ -185,7 +199,7 @@ def _odd_notes(shelf: Catalogue, rows: Sequence[Mapping[str, Any]]) -> list[str]
 
 
 def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
-    @api.put("/v1/items")
+    @api.put("/v1/items", responses=responses.answers(responses.Written, 409))
     def write_items(body: Items, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Write items, new or known; of an item that is sent twice the last one counts.
 
@@ -193,7 +207,9 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         """
         return _write_items(service, who.tenant, body)
 
-    @api.post("/v1/items/{item_id:segment}/takedown")
+    @api.post(
+        "/v1/items/{item_id:segment}/takedown", responses=responses.answers(responses.Blocked)
+    )
     def take_down(
         item_id: Id, body: Takedown | None = None, who: Caller = Depends(admin)
     ) -> dict[str, str]:
@@ -206,7 +222,9 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         )
         return {"item_id": item_id, "blocked": catalogue.TAKEN_DOWN}
 
-    @api.delete("/v1/items/{item_id:segment}/takedown")
+    @api.delete(
+        "/v1/items/{item_id:segment}/takedown", responses=responses.answers(responses.Blocked, 404)
+    )
     def restore(item_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Undo a takedown; an item that was deleted too stays so until it is written."""
 
@@ -218,7 +236,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
-    @api.get("/v1/items/{item_id:segment}")
+    @api.get("/v1/items/{item_id:segment}", responses=responses.answers(responses.StoredItem, 404))
     def item(item_id: Id, who: Caller = Depends(writer)) -> JSONResponse:
         """Return what is stored of an item."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
@@ -230,7 +248,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         content = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
         return AnyJSONResponse(_with_notes(content, notes))
 
-    @api.delete("/v1/items/{item_id:segment}")
+    @api.delete("/v1/items/{item_id:segment}", responses=responses.answers(responses.Blocked))
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:
         """Delete an item: no answer has it any more until it is written again."""
         service.writer.do(
@@ -240,7 +258,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
 
 
 def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
-    @api.put("/v1/users/{user_id:segment}")
+    @api.put("/v1/users/{user_id:segment}", responses=responses.answers(responses.WrittenUser))
     def write_user(user_id: Id, body: User, who: Caller = Depends(writer)) -> dict[str, str]:
         """Write a user's attributes, which models get as the context of the user's questions."""
         service.writer.do(
@@ -249,13 +267,21 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         service.note_attributes(who.tenant)
         return {"user_id": user_id}
 
-    @api.get("/v1/users/{user_id:segment}/data", tags=["people"])
+    @api.get(
+        "/v1/users/{user_id:segment}/data",
+        tags=["people"],
+        responses=responses.answers(responses.PersonData),
+    )
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all that is stored of a person."""
         stores = service.read(lambda connection: users.export(connection, who.tenant, user_id))
         return {"user_id": user_id, "stores": stores}
 
-    @api.delete("/v1/users/{user_id:segment}/data", tags=["people"])
+    @api.delete(
+        "/v1/users/{user_id:segment}/data",
+        tags=["people"],
+        responses=responses.answers(responses.Receipt),
+    )
     def erase(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Erase a person from every store and return a signed receipt.
 

@@ -7,6 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Depends
 
 from tailor.data.nouns import Query
+from tailor.service import responses
 from tailor.service.answers import context_of, history_of
 from tailor.service.batcher import LoadedPredictor, ordinary_errors
 from tailor.service.problems import ProblemError
@@ -21,7 +22,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
     api = service_router("answers")
 
-    @api.post("/v1/predict")
+    @api.post("/v1/predict", responses=responses.answers(responses.Predictions, 409))
     def predict(body: Predict, who: Caller = Depends(reader)) -> dict[str, Any]:
         """Predict the outcome of each item, such as the probability of a choice.
 

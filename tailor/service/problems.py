@@ -24,6 +24,7 @@ from tailor.store.writer import RETRY_S, UnavailableError
 
 log = logging.getLogger("tailor.service")
 MOST_PROBLEMS = 100  # fields that one answer names
+PROBLEM_TYPE = "application/problem+json"
 # an absolute path, but no route; its last name is a group
 NAME = r"[^\s/\"'`:;,()?]+"
 ROUTE = r"v\d+/|health\b|ready\b|metrics\b|openapi\.json"
@@ -107,7 +108,7 @@ def problem_answer(
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     body = problem_body(status, detail, errors, trace_id)
-    return JSONResponse(body, status, headers, "application/problem+json")
+    return JSONResponse(body, status, headers, PROBLEM_TYPE)
 
 
 def field_problems(errors: list[dict[str, Any]]) -> list[dict[str, str]]:
@@ -224,7 +225,8 @@ def _answer_unfit_keys(request: Request, error: Exception) -> JSONResponse:
 
 
 def _answer_refused(request: Request, error: Exception) -> JSONResponse:
-    return problem_answer(request, 422, str(error))
+    """Answer 409: it is as described, but does not fit what is stored or loaded now."""
+    return problem_answer(request, 409, str(error))
 
 
 def hide_folders(text: str, roots: Iterable[str] = ()) -> str:

@@ -23,6 +23,7 @@ from starlette.types import Scope
 from tailor.data.ids import CONTROL
 from tailor.service.bodies import QUICK_BYTES, parse_in_steps
 from tailor.service.problems import ProblemError
+from tailor.service.responses import SCHEME, usual_problems
 from tailor.store.keys import Caller
 from tailor.store.writer import RETRY_S
 
@@ -128,6 +129,17 @@ class ServiceRoute(APIRoute):
                 endpoint = _pooled(endpoint, WRITERS)
         self.role = role
         super().__init__(path, endpoint, **options)
+        self._describe()
+
+    def _describe(self) -> None:
+        """Describe the key that is needed, and the errors that all routes of a kind have."""
+        responses = {**self.responses, **usual_problems(self.role)}
+        self.responses = dict(sorted(responses.items()))
+        if self.role is not None:
+            self.openapi_extra = {"security": [{SCHEME: []}], **(self.openapi_extra or {})}
+            self.description += (
+                f"\n\nIt needs a key of the role `{self.role}` or one that may more."
+            )
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return what answers a request."""

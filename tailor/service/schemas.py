@@ -1,21 +1,22 @@
 """The bodies that callers may send, field by field.
 
-An unknown field is an error: a misspelt one would be ignored without a word.
+An unknown field is an error: a misspelt one would be ignored without a word. The schema of a field
+says all that a schema can say: what it allows is not refused with 422. What depends on the server's
+state, such as the columns of a filter, is refused with 409.
 """
 
 import math
 import re
-import time
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
 
 from tailor.data.ids import BLANKS, CONTROL, id_problem
-from tailor.data.times import milliseconds_problem
+from tailor.data.times import FIRST, LAST, UNITS, milliseconds_problem
+from tailor.store.keys import MOST_NAME
 
 MOST_PRICE = 1e15  # sums of prices stay numbers
-AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
 MOST_HISTORY = 1_000
@@ -24,6 +25,25 @@ CHARACTERS = 100_000  # of all texts in a nested value
 LONGEST_NAME = 200  # characters of an attribute's name
 MOST_ATTRIBUTES = 200  # of a user, and in the context of a question
 USUAL_ID = re.compile(r"[!-\[\]-~]*[0-9A-Za-z]")  # passes every rule for ids but that of items
+MOST_WHOLE = 2**63 - 1  # of a whole number, above and below zero
+MOST_NUMBER = 1.7976931348623157e308  # of any number
+FIRST_MS, LAST_MS = FIRST // UNITS["ms"], LAST // UNITS["ms"]
+
+# parts of schemas, in the patterns that JSON Schema and Python share
+CONTROLS = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
+BLANK = r"\x20\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+EDGE = f"[^{CONTROLS}{BLANK}]"
+SPACE = r"\x09-\x0d\x1c-\x20\x85\u2028\u2029" + BLANK.removeprefix(r"\x20")
+ID_PATTERN = f"^{EDGE}([^{CONTROLS}]*{EDGE})?$"
+FILLED_PATTERN = rf"^[^\x00]*[^\x00{SPACE}][^\x00]*$"
+NAME_PATTERN = f"^[^{CONTROLS}]*[^{CONTROLS}{SPACE}][^{CONTROLS}]*$"
+PLAIN = {"pattern": r"^[^\x00]*$"}
+NO_IDS = [".", "..", r"\N"]
+VALUES = {"$ref": f"#/components/schemas/Value{DEPTH}"}
+ATTRIBUTES = {
+    "propertyNames": {"type": "string", "pattern": NAME_PATTERN, "maxLength": LONGEST_NAME},
+    "additionalProperties": VALUES,
+}
 
 
 def check_text(text: str) -> str:
@@ -72,11 +92,6 @@ def _check_time(time_ms: int) -> int:
     problem = milliseconds_problem(time_ms)
     if problem is not None:
         raise ValueError(problem)
-    if time_ms > time.time() * 1000 + AHEAD_MS:
-        raise ValueError(
-            "lies more than a day ahead: milliseconds since 1970 are needed, and the sender's"
-            " clock must be right"
-        )
     return time_ms
 
 
@@ -120,7 +135,8 @@ def _check_attributes(value: dict[str, Any]) -> dict[str, Any]:
 def _check_scalar(value: Any) -> None:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("holds a number that is not finite")
-    if isinstance(value, int) and abs(value) >= 2**63:
+    # JSON makes no difference between 1e20 and 100000000000000000000
+    if isinstance(value, int | float) and abs(value) > MOST_WHOLE:
         raise ValueError("holds a whole number of more than 63 bits")
     if isinstance(value, str):
         check_text(value)
@@ -132,18 +148,113 @@ def _inner_values(value: Any) -> Iterable[Any]:
     return value if isinstance(value, list) else ()
 
 
-Id = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_check_id)]
-ItemId = Annotated[Id, AfterValidator(_check_item_id)]
-Words = Annotated[str, Field(max_length=1_000_000), AfterValidator(check_text)]
-Short = Annotated[str, Field(max_length=1_000), AfterValidator(check_text)]
-SearchText = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_check_filled)]
-RerankText = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_check_filled)]
-Json = Annotated[dict[str, Any], AfterValidator(_check_json)]
-UserAttributes = Annotated[dict[str, Any], AfterValidator(_check_attributes)]
-Time = Annotated[int, AfterValidator(_check_time)]
-K = Annotated[int, Field(ge=1, le=200)]
-VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
-HISTORY_TEXT = "Item ids, oldest first, in place of stored events."
+def _whole(number: Any) -> Any:
+    """Return a whole number for one written as 3.0, which JSON takes for the same; others as is."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+def value_schemas() -> dict[str, Any]:
+    """Return the schemas of nested values by name, each of which holds values one level below."""
+    whole = {"type": "integer", "minimum": -MOST_WHOLE, "maximum": MOST_WHOLE}
+    number = {"type": "number", "minimum": -MOST_WHOLE, "maximum": MOST_WHOLE}
+    text = {"type": "string", **PLAIN}
+    kinds: list[dict[str, Any]] = [{"type": "null"}, {"type": "boolean"}, whole, number, text]
+    schemas: dict[str, Any] = {}
+    for depth in range(1, DEPTH + 1):
+        schema: dict[str, Any] = {"title": f"Value{depth}", "anyOf": kinds}
+        if depth > 1:
+            below = {"$ref": f"#/components/schemas/Value{depth - 1}"}
+            names = {"type": "string", **PLAIN}
+            nested = {"type": "object", "additionalProperties": below, "propertyNames": names}
+            schema["anyOf"] = [*kinds, {"type": "array", "items": below}, nested]
+        else:
+            schema["anyOf"] = [
+                *kinds,
+                {"type": "array", "maxItems": 0},
+                {"type": "object", "maxProperties": 0},
+            ]
+        depth_note = "a text, a number, true, false, null" + ("" if depth < 2 else ", or nested")
+        schema["description"] = f"A value of an attribute: {depth_note}."
+        schemas[schema["title"]] = schema
+    return schemas
+
+
+def _check_key_name(name: str) -> str:
+    """Return the name of a key. Raises ValueError for one that no address can hold."""
+    if not name.strip() or name in (".", "..") or re.search(CONTROL, name):
+        raise ValueError(
+            "names no key: it needs a character that is no blank, and may hold no control"
+            ' character, nor be "." or ".."'
+        )
+    return check_text(name)
+
+
+Id = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=256,
+        json_schema_extra={"pattern": ID_PATTERN, "not": {"enum": NO_IDS}},
+    ),
+    AfterValidator(_check_id),
+]
+ItemId = Annotated[
+    Id,
+    Field(
+        json_schema_extra={"not": {"anyOf": [{"enum": NO_IDS}, {"pattern": "/takedown$"}]}},
+    ),
+    AfterValidator(_check_item_id),
+]
+Words = Annotated[
+    str, Field(max_length=1_000_000, json_schema_extra=PLAIN), AfterValidator(check_text)
+]
+Short = Annotated[str, Field(max_length=1_000, json_schema_extra=PLAIN), AfterValidator(check_text)]
+SearchText = Annotated[
+    str,
+    Field(min_length=1, max_length=1_000, json_schema_extra={"pattern": FILLED_PATTERN}),
+    AfterValidator(_check_filled),
+]
+RerankText = Annotated[
+    str,
+    Field(min_length=1, max_length=10_000, json_schema_extra={"pattern": FILLED_PATTERN}),
+    AfterValidator(_check_filled),
+]
+KeyName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=MOST_NAME,
+        json_schema_extra={"pattern": NAME_PATTERN, "not": {"enum": [".", ".."]}},
+    ),
+    AfterValidator(_check_key_name),
+]
+Json = Annotated[dict[str, Any], Field(json_schema_extra=ATTRIBUTES), AfterValidator(_check_json)]
+UserAttributes = Annotated[
+    dict[str, Any],
+    Field(json_schema_extra={**ATTRIBUTES, "maxProperties": MOST_ATTRIBUTES}),
+    AfterValidator(_check_attributes),
+]
+Time = Annotated[
+    int,
+    Field(json_schema_extra={"minimum": FIRST_MS, "maximum": LAST_MS}),
+    BeforeValidator(_whole),
+    AfterValidator(_check_time),
+]
+Number = Annotated[
+    FiniteFloat, Field(json_schema_extra={"minimum": -MOST_NUMBER, "maximum": MOST_NUMBER})
+]
+K = Annotated[
+    int, Field(ge=1, le=200, description="How many items, at most."), BeforeValidator(_whole)
+]
+VersionNumber = Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_whole)]
+HISTORY_TEXT = "Item ids, oldest first, in place of stored events. Not together with user_id."
+USER_TEXT = "Id of the user who asks, as in events. Left out: a cold user."
+ONE_OF_BOTH = {
+    "not": {
+        "required": ["user_id", "history"],
+        "properties": {"user_id": {"type": "string"}, "history": {"type": "array"}},
+    }
+}
 
 
 class Schema(BaseModel):
@@ -160,47 +271,113 @@ class Event(Schema):
             "Any id of yours. The same id again is the same event: sending twice counts once."
         )
     )
-    user_id: Id
-    item_id: Id
-    time_ms: Time | None = Field(None, description="Milliseconds since 1970; left out: now.")
-    action: Short | None = None
-    value: FiniteFloat | None = None
+    user_id: Id = Field(description="Id of the user, as your product knows the user.")
+    item_id: Id = Field(description="Id of the item. It need not be stored yet.")
+    time_ms: Time | None = Field(
+        None,
+        description=(
+            "Milliseconds since 1970, at most a day ahead of the server's clock; left out: now."
+        ),
+    )
+    action: Short | None = Field(None, description="What the user did, such as buy or skip.")
+    value: Number | None = Field(None, description="A rating, an amount or the like.")
     request_id: Id | None = Field(None, description="Of the answer that the item was chosen from.")
+
+
+READABLE = {
+    "anyOf": [{"maxItems": 0}, {"contains": {"$ref": "#/components/schemas/Event"}}],
+    "items": {"anyOf": [{"$ref": "#/components/schemas/Event"}, {}]},
+}
 
 
 class Events(Schema):
     """A batch of events; a bad one is named, and takes nothing from the others."""
 
-    events: Annotated[list[Any], Field(max_length=MOST_EVENTS)]
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "event_id": "order-17-1",
+                            "user_id": "ann",
+                            "item_id": "green-tea",
+                            "time_ms": 1_767_225_600_000,
+                            "action": "buy",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+    events: Annotated[list[Any], Field(max_length=MOST_EVENTS)] = Field(
+        description=(
+            "Events. One that is no event is named in `rejected` of the answer; a batch without"
+            " any event is refused."
+        ),
+        json_schema_extra=READABLE,
+    )
 
 
 class Item(Schema):
     """An item of the catalogue."""
 
-    item_id: ItemId
-    title: Short | None = None
-    text: Words | None = None
-    categories: Annotated[list[Short], Field(max_length=100)] | None = None
-    price: Annotated[FiniteFloat, Field(ge=0, le=MOST_PRICE)] | None = None
-    more: Json | None = Field(None, description="Further columns, for filters.")
+    item_id: ItemId = Field(description="Id of the item, as in events.")
+    title: Short | None = Field(None, description="Shown in answers, and searched.")
+    text: Words | None = Field(None, description="Searched; the first 20,000 characters count.")
+    categories: Annotated[list[Short], Field(max_length=100)] | None = Field(
+        None, description="Names of categories; a filter asks `categories has 'tea'`."
+    )
+    price: Annotated[FiniteFloat, Field(ge=0, le=MOST_PRICE)] | None = Field(
+        None, description="In your currency."
+    )
+    more: Json | None = Field(
+        None,
+        description=(
+            f"Further columns, for filters. Nested {DEPTH} deep and {SIZE:,} values at most."
+        ),
+    )
 
 
 class Items(Schema):
     """A batch of items."""
 
-    items: Annotated[list[Item], Field(max_length=MOST_ITEMS)]
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "items": [
+                        {
+                            "item_id": "green-tea",
+                            "title": "Green tea",
+                            "categories": ["tea"],
+                            "price": 4.5,
+                            "more": {"country": "Japan"},
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+    items: Annotated[list[Item], Field(max_length=MOST_ITEMS)] = Field(
+        description="Items, new or known; each is written as a whole."
+    )
 
 
 class Takedown(Schema):
     """Why an item is taken down."""
 
-    reason: Short = ""
+    reason: Short = Field("", description="Your words; kept until the item is restored.")
 
 
 class User(Schema):
     """A user's attributes, which models get as the context of each question."""
 
-    more: UserAttributes = Field(default_factory=dict, description="Attributes, such as a country.")
+    model_config = ConfigDict(json_schema_extra={"examples": [{"more": {"country": "Japan"}}]})
+    more: UserAttributes = Field(
+        default_factory=dict,
+        description="Attributes, such as a country, in place of those before.",
+    )
 
 
 class ListQuestion(Schema):
@@ -213,7 +390,8 @@ class ListQuestion(Schema):
     filter: Short | None = Field(
         None,
         description=(
-            "A condition that items must meet, such as: price <= 50 and categories has 'tea'"
+            "A condition that items must meet, such as: price <= 50 and categories has 'tea'. One"
+            " that cannot be read, or does not fit the columns of the items, gets 409."
         ),
     )
     request_id: Id | None = Field(
@@ -227,16 +405,33 @@ class ListQuestion(Schema):
 class Recommend(ListQuestion):
     """A question for recommendations: by a stored user, a given history, or neither."""
 
-    user_id: Id | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            **ONE_OF_BOTH,
+            "examples": [{"user_id": "ann", "k": 3, "filter": "price <= 50"}],
+        }
+    )
+    user_id: Id | None = Field(None, description=USER_TEXT)
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description=HISTORY_TEXT
     )
-    text: Short = Field("", description="Words to search for, for models that read them.")
+    text: Short = Field(
+        "", description="Words to search for. A model that reads no words answers 409."
+    )
     context: UserAttributes = Field(
         default_factory=dict, description="Goes before the stored attributes of the user."
     )
-    keep_seen: bool = Field(False, description="Whether items of the history may be answered.")
-    explain: bool = Field(False, description="Whether each item comes with its reasons.")
+    keep_seen: bool = Field(
+        False,
+        description='Whether items of the history may be answered. It needs the role "read".',
+    )
+    explain: bool = Field(
+        False,
+        description=(
+            'Whether each item comes with its reasons. It needs the role "read"; a model that'
+            " cannot explain answers 409."
+        ),
+    )
     diversity: Annotated[FiniteFloat, Field(ge=0, le=1)] = Field(
         0.0,
         description=(
@@ -249,8 +444,16 @@ class Recommend(ListQuestion):
 class Predict(Schema):
     """A question for predictions: by a stored user, a given history, or neither."""
 
-    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_HISTORY)]
-    user_id: Id | None = None
+    model_config = ConfigDict(
+        json_schema_extra={
+            **ONE_OF_BOTH,
+            "examples": [{"user_id": "ann", "item_ids": ["green-tea", "mug"]}],
+        }
+    )
+    item_ids: Annotated[list[Id], Field(min_length=1, max_length=MOST_HISTORY)] = Field(
+        description="Items to predict for, in any order."
+    )
+    user_id: Id | None = Field(None, description=USER_TEXT)
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description=HISTORY_TEXT
     )
@@ -263,40 +466,51 @@ class Predict(Schema):
 class Similar(ListQuestion):
     """A question for items like one."""
 
-    item_id: Id
+    model_config = ConfigDict(json_schema_extra={"examples": [{"item_id": "green-tea", "k": 3}]})
+    item_id: Id = Field(description="Id of the item that others shall be like.")
 
 
 class Search(ListQuestion):
     """A question for items that answer a text."""
 
-    text: SearchText
-    user_id: Id | None = None
+    model_config = ConfigDict(json_schema_extra={"examples": [{"text": "green tea", "k": 3}]})
+    text: SearchText = Field(description="Words to search for.")
+    user_id: Id | None = Field(
+        None, description="Id of the user who asks; it goes into the log of lists only."
+    )
 
 
 class Key(Schema):
     """A key to make."""
 
-    role: Short
-    name: Short
+    role: Literal["serve", "read", "write", "admin"] = Field(
+        description="What the key may do; each role may do what those before it may."
+    )
+    name: KeyName = Field(description="Your name for the key; keys are revoked by it.")
 
 
 class Model(Schema):
     """A saved model to register."""
 
-    folder: Short
-    note: Short = ""
+    folder: Short = Field(
+        description=(
+            "Path of the saved model within the server's models/TENANT. One that holds no model"
+            " that can be loaded gets 409."
+        )
+    )
+    note: Short = Field("", description="Your words, shown in the list of models.")
 
 
 class Version(Schema):
     """A registered model."""
 
-    version: VersionNumber
+    version: VersionNumber = Field(description="Number of the version, from GET /v1/models.")
 
 
 class Arm(Schema):
     """A model of an experiment."""
 
-    version: VersionNumber
+    version: VersionNumber = Field(description="Number of the version, from GET /v1/models.")
     share: Annotated[FiniteFloat, Field(gt=0, le=1_000)] = Field(
         1.0, description="Of the users, relative to the other arms' shares."
     )
@@ -305,8 +519,10 @@ class Arm(Schema):
 class Experiment(Schema):
     """An experiment; the first arm is what the others are compared with."""
 
-    name: Id
-    arms: Annotated[list[Arm], Field(min_length=2, max_length=10)]
+    name: Id = Field(description="Your name for the experiment, which none had before.")
+    arms: Annotated[list[Arm], Field(min_length=2, max_length=10)] = Field(
+        description="Models that answer, each a version of its own."
+    )
     action: Short | None = Field(
         None,
         description=(
@@ -319,8 +535,12 @@ class Experiment(Schema):
 class Rerank(BaseModel):
     """The shape of Cohere's /v2/rerank; other fields are not read."""
 
-    model_config = ConfigDict(extra="ignore")
-    model: Short = "bm25"
-    query: RerankText
-    documents: Annotated[list[Words], Field(min_length=1, max_length=1_000)]
-    top_n: Annotated[int, Field(ge=1)] | None = None
+    model_config = ConfigDict(extra="ignore", strict=True)
+    model: Short = Field("bm25", description="Not read: documents are ranked by BM25.")
+    query: RerankText = Field(description="Words that the documents are compared with.")
+    documents: Annotated[list[Words], Field(min_length=1, max_length=1_000)] = Field(
+        description="Texts to order."
+    )
+    top_n: Annotated[int, Field(ge=1), BeforeValidator(_whole)] | None = Field(
+        None, description="How many documents to return; left out: all."
+    )
