@@ -157,10 +157,10 @@ class LLMReranker(Reranker):
         if self.reason_tokens < 0:
             raise ModelError(f"reason_tokens is {self.reason_tokens}: at least 0")
         if self.reads == "log-probs" and not self.grammar.labels(2):
-            answers = "answers with thoughts have" if self.reason_tokens else "it has"
+            thoughts = " with thoughts" if self.reason_tokens else ""
             raise ModelError(
-                f'strategy "{self.strategy}": {answers} no closed form whose probabilities could be'
-                ' read: reads = "reply"'
+                f'strategy "{self.strategy}"{thoughts} has no closed answers whose probabilities'
+                ' could be read: reads = "reply"'
             )
 
     @classmethod
