@@ -57,7 +57,7 @@ def judged_lists(name: str, depth: int = 50) -> list[JudgedList]:
 
 def ndcg_of(lists: Sequence[JudgedList], orders: Sequence[np.ndarray], k: int = 10) -> np.ndarray:
     """Return (Q,) nDCG@k of the lists in these orders, against all judged documents."""
-    width = max(k, max(len(of_query.grades) for of_query in lists))
+    width = max(k, *(len(of_query.grades) for of_query in lists))
     ranked = np.zeros((len(lists), width))
     best = np.zeros((len(lists), k))
     for i, (of_query, order) in enumerate(zip(lists, orders, strict=True)):

@@ -295,11 +295,11 @@ def shuffled(plan: Plan, rng: np.random.Generator) -> Plan:
             scores: np.ndarray = stop.value
             return scores
         orders = [rng.permutation(len(group)) for group in groups]
-        shown = [
+        shown_groups = [
             tuple(group[position] for position in order)
             for group, order in zip(groups, orders, strict=True)
         ]
-        of_shown = yield shown
+        of_shown = yield shown_groups
         answers = [
             scores[np.argsort(order)] for scores, order in zip(of_shown, orders, strict=True)
         ]
