@@ -148,8 +148,9 @@ def test_the_reward_teaches_what_labels_did_not():
     run = Run(workers=1, dtype="float32")
     rng = np.random.default_rng(0)
     learned, judged = planted_lists(16, rng), planted_lists(20, rng)
-    student = GroupRankStudent(encoder=HashingEncoder(32), epochs=12, lr=3e-2, patience=None)
+    student = GroupRankStudent(encoder=HashingEncoder(32), epochs=1, lr=3e-2, patience=None)
     student.fit(tiny_data(), run)
+    student.epochs = 12
     first_net = student._make_net
     rewards = {}
     for name, stages in {"untaught": {}, "reward": {"reward": student._reward_loss}}.items():

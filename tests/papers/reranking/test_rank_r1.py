@@ -108,8 +108,9 @@ def test_rewards_teach_picks_and_readable_answers_from_nothing():
     run = Run(workers=1, dtype="float32")
     rng = np.random.default_rng(0)
     learned, judged = planted_lists(16, rng), planted_lists(20, rng)
-    student = RankR1Student(encoder=HashingEncoder(32), epochs=10, lr=5e-2, patience=None)
+    student = RankR1Student(encoder=HashingEncoder(32), epochs=1, lr=5e-2, patience=None)
     student.fit(tiny_data(), run)
+    student.epochs = 10
     student._start_net(run)
     before = student._list_scores(student._inputs([judged[0].shortlist])[0])
     assert np.ptp(before) == 0
