@@ -4,7 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal, NamedTuple, Self, TypeVar
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 from scipy.stats import kendalltau
@@ -141,9 +141,6 @@ class LLMReranker(Reranker):
     seed: int = 0
     """Start of all shuffles, together with the request."""
 
-    task: ClassVar[str] = TASK
-    """First words of every prompt."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.strategy not in STRATEGIES:
@@ -258,6 +255,11 @@ class LLMReranker(Reranker):
         after = {"documents": self._shown_scores(shortlist, group)}
         template = _template("profile" in slots, "history" in slots)
         return template.filled(self.budget, after=after, **slots)  # type: ignore[arg-type]
+
+    @property
+    def task(self) -> str:
+        """The first words of every prompt."""
+        return TASK
 
     def question(self, n: int) -> str:
         """Return the last words of a prompt about n documents."""

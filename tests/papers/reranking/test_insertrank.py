@@ -49,6 +49,8 @@ def test_each_score_stands_behind_its_own_document_with_three_decimals():
     assert dict(lines) == {text: f"{prior:.3f}" for text, prior in zip(TEXTS, PRIOR)}
     assert [text for text, _ in lines] != list(TEXTS)  # shuffled
     assert "Weigh both" in prompt and "search engine" in prompt
+    without = order_of(ScriptedModel(), shown="none").trace[0].prompt
+    assert "score" not in without and "Weigh" not in without
     ranks = order_of(ScriptedModel(), shown="rank").trace[0].prompt
     assert f"{TEXTS[int(PRIOR.argmax())]}>> (BM25 rank: 1)" in ranks
 
