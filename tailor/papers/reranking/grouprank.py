@@ -54,12 +54,13 @@ TASK = (
 
 @dataclass(eq=False)
 class GroupRank(LLMReranker):
-    """Grades documents in groups that the model compares, each with a grade of its own.
+    """Grades documents in groups, so that a model compares them.
 
-    Groups are shuffled anew in every repeat and asked all at once; a document has the mean of its
-    grades, blended with the first stage (GroupRank 2025). A model that is strict with one group and
-    mild with another errs by an offset a group: some documents stand in all groups, and least
-    squares over all grades takes the offsets away.
+    Groups are shuffled anew in every repeat and asked all at once; every document has a grade of
+    its own in each, and in the end the mean of them, blended with the first stage (GroupRank
+    2025). A model that is strict with one group and mild with another errs by an offset a
+    group: some documents stand in all groups, and least squares over all grades takes the
+    offsets away.
 
     Differs from the paper: anchors and least squares are added (`anchors` = 0 and `level` = False
     are the paper); answers are drawn at temperature 0; documents are cut to a budget of tokens,
@@ -147,7 +148,9 @@ def level_grades(n: int, groups: Sequence[Group], answers: Sequence[np.ndarray])
 
 
 def group_reward(drawn: np.ndarray, labels: np.ndarray, gains: np.ndarray) -> float:
-    """Return the reward, 0 to 1, of the grades (n,) drawn for a group in first-stage order.
+    """Return the reward, 0 to 1, of grades (n,) drawn for a group.
+
+    Documents stand in first-stage order, which decides between equal grades.
 
     Format: every document has a grade; without it there is no reward. Ranking: mean of NDCG@10 and
     recall@10 by gains (n,). Agreement: 1 less the Wasserstein distance of drawn and label grades,
@@ -170,7 +173,7 @@ def grade_labels(gains: np.ndarray) -> np.ndarray:
 
 @dataclass(eq=False)
 class GroupRankStudent(LearnedReranker):
-    """Grades documents by a small net over word and vector features, taught as GroupRank teaches.
+    """Grades documents by a small net, taught as GroupRank teaches.
 
     First from labels (cross-entropy of the eleven grades and "unreadable"), then by rewards of
     grades drawn for random groups: readable, well ordered, and spread as the labels are

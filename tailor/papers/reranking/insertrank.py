@@ -31,7 +31,7 @@ MARKS = "()[]{}<>\n\r"  # what a name of a score may not hold: it is trusted in 
 
 @dataclass(eq=False)
 class InsertRank(LLMReranker):
-    """Shows a language model the first stage's score of each document, which it weighs by itself.
+    """Shows a language model the first stage's score of each document.
 
     A list is ordered in windows, best first; behind each document stands a line such as "BM25
     score: 12.340" (Seetharaman et al. 2025), and the similarity of an encoder where one is named.

@@ -45,13 +45,14 @@ TASK = (
 
 @dataclass(eq=False)
 class RankR1(LLMReranker):
-    """Asks which of up to twenty documents is best, after thinking, and sorts a heap by it.
+    """Asks which of twenty documents is best, and sorts a heap by that.
 
-    The best of a parent and its 19 children moves up, and ten times the root is taken (Zhuang et
-    al. 2025): at most 32 questions for 100 documents; all others keep their order. The thoughts are
-    the reasons of the documents they chose, and stand in the trace. Models love first places: with
-    `both_ways`, every set is shown in a random order and its reverse, and where the picks differ,
-    these two are shown again alone; that takes two to four times the calls.
+    The model thinks before it answers. The best of a parent and its 19 children moves up, and ten
+    times the root is taken (Zhuang et al. 2025): at most 32 questions for 100 documents; all
+    others keep their order. The thoughts are the reasons of the documents they chose, and stand
+    in the trace. Models love first places: with `both_ways`, every set is shown in a random
+    order and its reverse, and where the picks differ, these two are shown again alone; that
+    takes two to four times the calls.
 
     Differs from the paper: `both_ways` is ours; the answer is JSON with the thoughts first, though
     <think> marks are read, too; the language model is not trained here: `RankR1Student` is.
@@ -88,7 +89,7 @@ class RankR1(LLMReranker):
 
 
 def both_ways(plan: Plan, rng: np.random.Generator) -> Plan:
-    """Follow a plan that asks for the best of groups, each shown in an order and its reverse.
+    """Follow a plan for the best of groups; show each in an order and its reverse.
 
     Where the two picks differ, these documents alone are shown both ways again; a pick that wins
     one way only has half a vote. At most four calls a group.
@@ -118,15 +119,15 @@ def both_ways(plan: Plan, rng: np.random.Generator) -> Plan:
 
 
 def _votes(orders: Sequence[Sequence[int]]) -> Step[list[dict[int, float]]]:
-    """Show orders of places and their reverses; return document -> share of picks for each.
+    """Show orders and their reverses; return each one's shares of picks by document.
 
     A group of which nothing could be read has no votes.
     """
-    shown_groups = [tuple(way) for order in orders for way in (order, order[::-1])]
-    answers = yield shown_groups
+    ways = [tuple(order) for forward in orders for order in (forward, forward[::-1])]
+    answers = yield ways
     picks = [
-        None if np.isnan(scores).all() else way[int(np.nanargmax(scores))]
-        for way, scores in zip(shown_groups, answers, strict=True)
+        None if np.isnan(scores).all() else docs[int(np.nanargmax(scores))]
+        for docs, scores in zip(ways, answers, strict=True)
     ]
     votes: list[dict[int, float]] = []
     for number in range(len(orders)):
@@ -136,7 +137,7 @@ def _votes(orders: Sequence[Sequence[int]]) -> Step[list[dict[int, float]]]:
 
 
 class PickPolicy(nn.Module):
-    """A policy that picks a document by its features, or gives an answer that cannot be read."""
+    """A policy that picks a document by its features, or fails to."""
 
     def __init__(self) -> None:
         super().__init__()
