@@ -29,7 +29,7 @@ TRUST = 0.5  # worth of a deviation of the shown score
 SCALES = ("raw", "scaled", "integer", "rank")
 SCORE = re.compile(r" \(BM25 (score|rank): (-?[\d.]+)\)$")
 WEIGHTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)  # of BM25 in the blend
-LM_LISTS = 10  # of DL19, that the small local model orders
+LM_LISTS = 6  # of DL19, that the small local model orders
 DEPTH = 50
 
 
