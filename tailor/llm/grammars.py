@@ -7,6 +7,7 @@ the same grammars.
 """
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from tailor.llm.parsing import (
 HIGHEST_GRADE = 10
 TOKENS_PER_NUMBER = 4
 TOKENS_AROUND = 16  # of brackets and names
+THOUGHTS = re.compile(r"<(think|reason)>(.*?)(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 
 
 def statuses(status: Status, n: int) -> tuple[Status, ...]:
@@ -195,7 +197,8 @@ class GradesGrammar(Grammar):
         value = read_json(spoken(answer))
         grades = value
         if isinstance(value, dict):
-            grades = next((part for part in value.values() if isinstance(part, list)), None)
+            lists = [part for part in value.values() if isinstance(part, list)]
+            grades = lists[0] if lists else _labelled_grades(value, n)
         if not isinstance(grades, list):
             return Reading.unread(n)
         scores = np.array([_grade(grade) for grade in grades[:n]] + [np.nan] * (n - len(grades)))
@@ -205,6 +208,13 @@ class GradesGrammar(Grammar):
     def write(self, worths: np.ndarray) -> str:
         grades = np.clip(np.rint(HIGHEST_GRADE * worths), 0, HIGHEST_GRADE).astype(int)
         return json.dumps({"grades": grades.tolist()})
+
+
+def _labelled_grades(value: Mapping[str, Any], n: int) -> list[Any] | None:
+    """Return the grades (n,) of an object {"[2]": 7, ...}; None where no document has one."""
+    by_label = {key.strip("[] "): grade for key, grade in value.items()}
+    grades = [by_label.get(str(number)) for number in range(1, n + 1)]
+    return None if all(grade is None for grade in grades) else grades
 
 
 def _grade(value: Any) -> float:
@@ -324,8 +334,68 @@ class VerdictGrammar(YesNoGrammar):
         return 120
 
 
+@dataclass(frozen=True, eq=False)
+class Reasoned(Grammar):
+    """An answer of another grammar after the thoughts that lead to it.
+
+    Thoughts may stand before the answer, in <think> or <reason> marks (DeepSeek-R1, 2025), or in
+    its first property, "reason". They come back as words of every document that the answer scores
+    above all others.
+    """
+
+    inner: Grammar
+    """The grammar of the answer itself."""
+    reason_tokens: int = 256
+    """Most tokens of the thoughts."""
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return f"reasoned {self.inner.name}"
+
+    @property
+    def is_absolute(self) -> bool:  # type: ignore[override]
+        return self.inner.is_absolute
+
+    @property
+    def is_alone(self) -> bool:  # type: ignore[override]
+        return self.inner.is_alone
+
+    def ask(self, n: int) -> str:
+        return (
+            "Think first, in few sentences, and write that as the first property of the answer,"
+            f' "reason". {self.inner.ask(n)}'
+        )
+
+    def schema(self, n: int) -> dict[str, Any]:
+        return self._titled({"reason": {"type": "string"}, **self.inner.schema(n)["properties"]})
+
+    def read(self, answer: str, n: int, names: Sequence[str] = ()) -> Reading:
+        thoughts = [match.group(2) for match in THOUGHTS.finditer(answer)]
+        answer = THOUGHTS.sub(" ", answer)
+        value = read_json(answer)
+        if isinstance(value, dict) and isinstance(value.get("reason"), str):
+            thoughts.append(value["reason"])
+            answer = json.dumps({key: part for key, part in value.items() if key != "reason"})
+        reading = self.inner.read(answer, n, names)
+        reason = " ".join(" ".join(thoughts).split())
+        if not reason or reading.is_unread:
+            return reading
+        best = np.flatnonzero(reading.scores == np.nanmax(reading.scores))
+        words = {doc: {**reading.words.get(doc, {}), "reason": reason} for doc in best.tolist()}
+        return Reading(reading.scores, reading.statuses, {**reading.words, **words})
+
+    def write(self, worths: np.ndarray) -> str:
+        reason = f"I compared {len(worths)} documents."
+        return json.dumps({"reason": reason, **json.loads(self.inner.write(worths))})
+
+    def tokens(self, n: int) -> int:
+        return self.reason_tokens + self.inner.tokens(n)
+
+
 ORDER, BEST, GRADES = OrderGrammar(), BestGrammar(), GradesGrammar()
 GRADE, YES_NO, VERDICT = GradeGrammar(), YesNoGrammar(), VerdictGrammar()
 GRAMMARS: dict[str, Grammar] = {
-    grammar.name: grammar for grammar in (ORDER, BEST, GRADES, GRADE, YES_NO, VERDICT)
+    grammar.name: grammar
+    for plain in (ORDER, BEST, GRADES, GRADE, YES_NO, VERDICT)
+    for grammar in (plain, Reasoned(plain))
 }

@@ -176,9 +176,9 @@ def _fit(pieces: Mapping[str, Fenced], room: int, tokens: Callable[[str], int]) 
     for i, name in enumerate(by_cost):
         share = room // (len(by_cost) - i)
         if costs[name] > share:
-            whole = {short: texts[short] for short in by_cost[:i]}
             limit = max(share, 1)
-            return whole | {long: _cut(texts[long], limit, tokens) for long in by_cost[i:]}
+            cut = {long: _cut(texts[long], limit, tokens) for long in by_cost[i:]}
+            return texts | cut  # in the order of the slots, not of the lengths
         room -= costs[name]
     return texts
 

@@ -23,6 +23,7 @@ from tailor.llm.grammars import (
     YES_NO,
     Grammar,
     Reading,
+    Reasoned,
     statuses,
 )
 from tailor.llm.metered import Metered, Spent
@@ -38,6 +39,7 @@ from tailor.reranking.strategies import Group, Plan, settled
 
 StrategyName = Literal[
     "windows",
+    "first-token",
     "groups",
     "tournament",
     "set-heap",
@@ -66,6 +68,11 @@ class _Strategy(NamedTuple):
 STRATEGIES: dict[str, _Strategy] = {
     "windows": _Strategy(
         ORDER,
+        "rank",
+        lambda r, n, rng: strategies.windows(n, r.window, min(r.step, r.window), r.passes),
+    ),
+    "first-token": _Strategy(
+        BEST,
         "rank",
         lambda r, n, rng: strategies.windows(n, r.window, min(r.step, r.window), r.passes),
     ),
@@ -122,8 +129,13 @@ class LLMReranker(Reranker):
     shuffles: int = 1
     """Orders in which the whole list is asked; 1: as it stands. More measure and level out the
     weight of positions, and give each document an agreement."""
-    shown: Literal["none", "raw", "scaled", "rank"] = "none"
-    """First-stage scores shown behind each document: as they are, from 0 to 100, or as ranks."""
+    shown: Literal["none", "raw", "scaled", "integer", "rank"] = "none"
+    """First-stage scores shown behind each document: as they are, from 0 to 100, as whole numbers,
+    or as ranks."""
+    shuffled: bool = False
+    """Show the documents of every prompt in random order, so that no position is preferred."""
+    reason_tokens: int = 0
+    """Most tokens of thoughts before an answer; 0: the answer at once."""
     budget: int = 3_000
     """Most tokens of a prompt."""
     seed: int = 0
@@ -139,10 +151,13 @@ class LLMReranker(Reranker):
                 "top, window, step, passes, repeats and shuffles are at least 1, a group has at"
                 " least 2 documents, a budget 64 tokens"
             )
-        if self.reads == "log-probs" and not self._grammar.labels(2):
+        if self.reason_tokens < 0:
+            raise ModelError(f"reason_tokens is {self.reason_tokens}: at least 0")
+        if self.reads == "log-probs" and not self.grammar.labels(2):
+            thoughts = " with thoughts" if self.reason_tokens else ""
             raise ModelError(
-                f'strategy "{self.strategy}" has no closed answers whose probabilities could be'
-                ' read: reads = "reply"'
+                f'strategy "{self.strategy}"{thoughts} has no closed answers whose probabilities'
+                ' could be read: reads = "reply"'
             )
 
     @classmethod
@@ -150,8 +165,10 @@ class LLMReranker(Reranker):
         return cls(llm=ScriptedModel(), depth=8)
 
     @property
-    def _grammar(self) -> Grammar:
-        return STRATEGIES[self.strategy].grammar
+    def grammar(self) -> Grammar:
+        """The form of the model's answers."""
+        plain = STRATEGIES[self.strategy].grammar
+        return Reasoned(plain, self.reason_tokens) if self.reason_tokens else plain
 
     def _rerank(
         self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
@@ -162,7 +179,7 @@ class LLMReranker(Reranker):
         orders = [order for shortlist in shortlists for order in self._orders(shortlist)]
         plans = [self._plan(order, i) for i, order in enumerate(orders)]
         until_s = np.inf if limits.seconds is None else time.monotonic() + limits.seconds
-        outcomes = run(plans, sizes, asker.ask, self._grammar.is_absolute, until_s)
+        outcomes = run(plans, sizes, asker.ask, self.grammar.is_absolute, until_s)
         results = []
         for i, shortlist in enumerate(shortlists):
             copies = slice(i * self.shuffles, (i + 1) * self.shuffles)
@@ -171,8 +188,14 @@ class LLMReranker(Reranker):
 
     def _plan(self, order: np.ndarray, number: int) -> Plan:
         rng = Run(self.seed).rng("groups", number)
-        plan = STRATEGIES[self.strategy].plan(self, len(order), rng)
+        plan = self.plan(len(order), rng)
+        if self.shuffled:
+            plan = strategies.shuffled(plan, Run(self.seed).rng("shown order", number))
         return plan if number % self.shuffles == 0 else strategies.permuted(plan, order.tolist())
+
+    def plan(self, n: int, rng: np.random.Generator) -> Plan:
+        """Return the plan that orders n documents."""
+        return STRATEGIES[self.strategy].plan(self, n, rng)
 
     def _orders(self, shortlist: Shortlist) -> list[np.ndarray]:
         """Return the orders in which a list is asked; the first is its own."""
@@ -220,10 +243,10 @@ class LLMReranker(Reranker):
     def prompt(self, shortlist: Shortlist, group: Group, texts: Sequence[Fenced]) -> Prompt:
         """Return the prompt that shows a group of documents; `texts` (n,) are those of all."""
         slots: dict[str, object] = {
-            "task": TASK,
+            "task": self.task,
             "request": shortlist.request or "what this user would choose next",
             "documents": [texts[doc] for doc in group],
-            "ask": self._grammar.ask(len(group)),
+            "ask": self.question(len(group)),
         }
         if shortlist.profile is not None:
             slots["profile"] = profile_text(shortlist.profile)
@@ -233,7 +256,18 @@ class LLMReranker(Reranker):
         template = _template("profile" in slots, "history" in slots)
         return template.filled(self.budget, after=after, **slots)  # type: ignore[arg-type]
 
+    @property
+    def task(self) -> str:
+        """The first words of every prompt."""
+        return TASK
+
+    def question(self, n: int) -> str:
+        """Return the last words of a prompt about n documents."""
+        return self.grammar.ask(n)
+
     def _shown_scores(self, shortlist: Shortlist, group: Group) -> list[str]:
+        if shortlist.clues:
+            return [shortlist.clues[doc] for doc in group]
         if self.shown == "none":
             return []
         values = shown_scores(shortlist.prior, self.shown)
@@ -264,6 +298,8 @@ def shown_scores(prior: np.ndarray, manner: str) -> list[str]:
     """Return first-stage scores (n,) as they are written into a prompt."""
     if manner == "rank":
         return [str(rank) for rank in (np.argsort(np.argsort(-prior, kind="stable")) + 1)]
+    if manner == "integer":
+        return [str(round(value)) for value in prior.tolist()]
     if manner == "scaled":
         spread = float(np.ptp(prior)) if len(prior) else 0.0
         scaled = (prior - prior.min(initial=np.inf)) / spread if spread else np.zeros(len(prior))
@@ -368,7 +404,7 @@ class Asker:
         self.shortlists = shortlists
         self.llm = llm
         self.keeps_trace = trace
-        self.grammar = STRATEGIES[reranker.strategy].grammar
+        self.grammar = reranker.grammar
         # foreign words are fenced once, not in every prompt that shows them
         self.texts = [[fenced(text) for text in shortlist.texts] for shortlist in shortlists]
         self._asked = [AskedFor() for _ in shortlists]

@@ -35,13 +35,17 @@ class Shortlist:
     """Description of the user."""
     history: tuple[str, ...] = ()
     """Titles of the user's latest items, oldest first."""
+    clues: tuple[str, ...] = ()
+    """(n,) trusted words of ours shown behind each document, such as a score; () for none."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
-        if len(self.prior) != n or (self.titles and len(self.titles) != n):
+        if len(self.prior) != n or any(
+            words and len(words) != n for words in (self.titles, self.clues)
+        ):
             raise DataError(
-                f"{n} documents with {len(self.prior)} first-stage scores and {len(self.titles)}"
-                " titles: give one each"
+                f"{n} documents with {len(self.prior)} first-stage scores, {len(self.titles)}"
+                f" titles and {len(self.clues)} clues: give one each"
             )
 
     def __len__(self) -> int:

@@ -283,3 +283,23 @@ def permuted(plan: Plan, order: Sequence[int]) -> Plan:
             scores[list(order)] = stop.value
             return scores
         answers = yield [tuple(order[doc] for doc in group) for group in groups]
+
+
+def shuffled(plan: Plan, rng: np.random.Generator) -> Plan:
+    """Follow a plan whose groups are shown in random order, so that no place is preferred."""
+    answers = None
+    while True:
+        try:
+            groups = plan.send(answers)  # type: ignore[arg-type]
+        except StopIteration as stop:
+            scores: np.ndarray = stop.value
+            return scores
+        orders = [rng.permutation(len(group)) for group in groups]
+        shown_groups = [
+            tuple(group[position] for position in order)
+            for group, order in zip(groups, orders, strict=True)
+        ]
+        of_shown = yield shown_groups
+        answers = [
+            scores[np.argsort(order)] for scores, order in zip(of_shown, orders, strict=True)
+        ]

@@ -142,6 +142,14 @@ def test_what_fits_is_not_cut_and_what_cannot_fit_is_refused():
         RANK.filled(20, query="tent", profile="p", documents=["a"])
 
 
+def test_texts_that_are_cut_keep_their_order():
+    template = Template("{items}", (), (), ("items",))
+    texts = ["long words " * 40, "short", "longer words " * 90, "brief"]
+    prompt = template.filled(100, items=texts)
+    numbers = [line.split()[0] for line in prompt.text.split("\n")]
+    assert numbers == ["[1]", "[2]", "[3]", "[4]"] and len(prompt.shortened) == 2
+
+
 def test_slots_are_declared_once_and_given_once():
     for text, declared in (
         ("{a}", {}),

@@ -171,3 +171,22 @@ def test_settings_that_cover_nothing_are_refused():
         strategies.set_heap(9, 3, 1)
     with pytest.raises(DataError, match="go on"):
         next(strategies.tournament(9, 3, 3, 1, np.random.default_rng(0)))
+
+
+def test_shuffled_plans_show_other_orders_and_end_as_they_would():
+    worths = np.random.default_rng(3).permutation(57) / 57
+    plain, groups, _ = follow(strategies.windows(57, 20, 10), right(worths))
+    rng = np.random.default_rng(5)
+    shuffled, shown, _ = follow(
+        strategies.shuffled(strategies.windows(57, 20, 10), rng), right(worths)
+    )
+    assert shuffled.tolist() == plain.tolist()
+    assert [sorted(group) for group in shown] == [sorted(group) for group in groups]
+    assert all(a != b for a, b in zip(shown, groups, strict=True))
+
+
+def test_shuffled_plans_leave_unread_groups_as_they_stood():
+    rng = np.random.default_rng(5)
+    plan = strategies.shuffled(strategies.windows(30, 20, 10), rng)
+    scores, _, _ = follow(plan, lambda group: np.full(len(group), np.nan))
+    assert best_first(scores).tolist() == list(range(30))
