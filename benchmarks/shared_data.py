@@ -36,6 +36,7 @@ SOURCES = {  # name -> events, format, further files, columns, the split methods
         {},
         "time",
     ),
+    "locomo": ("locomo/locomo10.json", "locomo", {}, {}, "judgements"),
 }
 
 

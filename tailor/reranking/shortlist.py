@@ -14,6 +14,7 @@ from tailor.data.nouns import Profile, Query
 from tailor.errors import DataError
 from tailor.llm.metered import Spent
 from tailor.llm.parsing import Status
+from tailor.text.turns import DialogueTurn
 
 MIN_SPREAD = 1e-9
 
@@ -35,6 +36,8 @@ class Shortlist:
     """Description of the user."""
     history: tuple[str, ...] = ()
     """Titles of the user's latest items, oldest first."""
+    turns: tuple[DialogueTurn, ...] = ()
+    """(n,) who said the documents and when; () where they are no turns of a dialogue."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -43,6 +46,8 @@ class Shortlist:
                 f"{n} documents with {len(self.prior)} first-stage scores and {len(self.titles)}"
                 " titles: give one each"
             )
+        if self.turns and len(self.turns) != n:
+            raise DataError(f"{n} documents with {len(self.turns)} turns: give one each")
 
     def __len__(self) -> int:
         return len(self.texts)
