@@ -42,6 +42,7 @@ SOURCES = {  # name -> events, format, further files, columns, the split methods
         {},
         "time",
     ),
+    "locomo": ("locomo/locomo10.json", "locomo", {}, {}, "judgements"),
 }
 
 

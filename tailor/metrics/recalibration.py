@@ -64,17 +64,27 @@ def logistic(truth: np.ndarray, inputs: np.ndarray) -> np.ndarray:
         )
     negatives = len(truth) - positives
     smoothed = np.where(truth > 0, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    return fit_logistic(smoothed, inputs)
+
+
+def fit_logistic(targets: np.ndarray, inputs: np.ndarray, ridge: float = 1e-10) -> np.ndarray:
+    """Fit weights (p,) whose log-odds come nearest to probabilities, by Newton's method.
+
+    `targets` (n,) are probabilities from 0 to 1, soft labels, `inputs` (n, p). The loss is the
+    summed binary cross-entropy, plus `ridge` / 2 times the squared weights.
+    """
     weights = np.zeros(inputs.shape[1])
 
     def loss(candidate: np.ndarray) -> float:
         z = inputs @ candidate
-        return float((np.logaddexp(0, z) - smoothed * z).sum())
+        penalty = ridge / 2 * float(candidate @ candidate)
+        return float((np.logaddexp(0, z) - targets * z).sum()) + penalty
 
     for _ in range(STEPS):
         predicted = _sigmoid(inputs @ weights)
-        gradient = inputs.T @ (predicted - smoothed)
+        gradient = inputs.T @ (predicted - targets) + ridge * weights
         variance = predicted * (1 - predicted)
-        hessian = (inputs * variance[:, None]).T @ inputs + 1e-10 * np.eye(len(weights))
+        hessian = (inputs * variance[:, None]).T @ inputs + ridge * np.eye(len(weights))
         step = np.linalg.solve(hessian, gradient)
         size = 1.0
         while size > 1e-8 and loss(weights - size * step) > loss(weights):

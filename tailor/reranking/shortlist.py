@@ -14,6 +14,7 @@ from tailor.data.nouns import Profile, Query
 from tailor.errors import DataError
 from tailor.llm.metered import Spent
 from tailor.llm.parsing import Status
+from tailor.text.turns import DialogueTurn
 
 MIN_SPREAD = 1e-9
 
@@ -37,6 +38,8 @@ class Shortlist:
     """Titles of the user's latest items, oldest first."""
     clues: tuple[str, ...] = ()
     """(n,) trusted words of ours shown behind each document, such as a score; () for none."""
+    turns: tuple[DialogueTurn, ...] = ()
+    """(n,) who said the documents and when; () where they are no turns of a dialogue."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -47,6 +50,8 @@ class Shortlist:
                 f"{n} documents with {len(self.prior)} first-stage scores, {len(self.titles)}"
                 f" titles and {len(self.clues)} clues: give one each"
             )
+        if self.turns and len(self.turns) != n:
+            raise DataError(f"{n} documents with {len(self.turns)} turns: give one each")
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -1,0 +1,162 @@
+"""Passages of a document that answer a request, and checks that words stand in their source."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from tailor.ports.base import Encoder
+from tailor.text.cached import item_vectors, plain
+from tailor.text.words import STOP_WORDS, search_words, words
+
+# A sentence ends at a line's end, or at a mark that a space or a closing quote follows: "3.5" and
+# "a.b.com" stay whole.
+SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
+EXACT = re.compile(r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+|[+-]?\w*\d(?:[\w.,:/%-]*[\w%])?")
+NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
+COMMON = STOP_WORDS["english"] | frozenset(
+    ["i'm", "i've", "i'd", "it's", "that's", "there", "he's", "she's", "they"]
+)
+COVERAGE_WEIGHT = 1.0  # of the request's words beside the cosine
+NEIGHBOUR_SHARE = 0.5  # of a sentence's score that the sentences beside it gain
+
+
+class Span(NamedTuple):
+    """A part of a text, by offsets of its characters."""
+
+    start: int
+    end: int
+
+
+class Part(NamedTuple):
+    """An exact part of a text (number, name, address, code), and its offsets in the source."""
+
+    text: str
+    start: int
+    end: int
+
+    @property
+    def is_found(self) -> bool:
+        """True if the part stands in the source; offsets are -1 where it does not."""
+        return self.start >= 0
+
+
+def sentence_spans(text: str) -> list[Span]:
+    """Return the sentences of a text in order; lines end sentences."""
+    spans = (Span(match.start(), match.end()) for match in SENTENCE.finditer(text))
+    return [span for span in spans if text[span.start : span.end].strip()]
+
+
+def exact_parts(text: str, source: str) -> list[Part]:
+    """Return numbers, names, addresses and code of a text, each looked up in its source.
+
+    Numbers, addresses and code must stand in the source as whole words, sign by sign; of names,
+    capitals do not count.
+    """
+    strict = [match.group().rstrip(".,") for match in EXACT.finditer(text)]
+    names = [match.group() for match in NAME.finditer(EXACT.sub(" ", text))]
+    parts = [_looked_up(part, source, False) for part in dict.fromkeys(strict)]
+    listed_names = [name for name in dict.fromkeys(names) if name.lower() not in COMMON]
+    return parts + [_looked_up(name, source, True) for name in listed_names]
+
+
+def _looked_up(part: str, source: str, ignores_case: bool) -> Part:
+    pattern = rf"(?<![\w])(?<!\d[.,]){re.escape(part)}(?!\w)(?![.,]\d)"
+    match = re.search(pattern, source, re.IGNORECASE if ignores_case else 0)
+    return Part(part, *match.span()) if match else Part(part, -1, -1)
+
+
+@dataclass(frozen=True)
+class PassageFinder:
+    """Finds the sentences of documents that answer a request.
+
+    A sentence scores by its cosine with the request, plus the share of the request's words that it
+    has, by rarity in the document; half of the score of the better neighbour is added, because an
+    answer often follows the question that was asked.
+    """
+
+    encoder: Encoder
+    """Encoder of requests and sentences."""
+    most: int = 3
+    """Most sentences around which the passages lie."""
+    share: float = 0.3
+    """Most of the document's words that the passages have together."""
+
+    def of(self, pairs: Sequence[tuple[str, str]]) -> list[list[Span]]:
+        """Return the passages of each (request, document), in the document's order.
+
+        They are spans of whole sentences. A document of which no sentence is short enough has
+        none.
+        """
+        spans = [sentence_spans(text) for _, text in pairs]
+        sentences = [
+            [text[span.start : span.end] for span in of_text]
+            for (_, text), of_text in zip(pairs, spans, strict=True)
+        ]
+        flat = list(dict.fromkeys(sentence for of_text in sentences for sentence in of_text))
+        if not flat:
+            return [[] for _ in pairs]
+        vectors = item_vectors(self.encoder, flat)
+        row_of = {sentence: row for row, sentence in enumerate(flat)}
+        requests = list(dict.fromkeys(request for request, _ in pairs))
+        # requests are people's words: they are kept in no cache
+        request_vectors = dict(zip(requests, plain(self.encoder).encode(requests), strict=True))
+        passages = []
+        for (request, _), of_text, of_document in zip(pairs, spans, sentences, strict=True):
+            cosines = vectors[[row_of[part] for part in of_document]] @ request_vectors[request]
+            scores = cosines + COVERAGE_WEIGHT * coverage(request, of_document)
+            passages.append(self._chosen(of_text, of_document, scores))
+        return passages
+
+    def _chosen(
+        self, spans: Sequence[Span], sentences: Sequence[str], scores: np.ndarray
+    ) -> list[Span]:
+        """Return the best sentences, then those beside them, as long as there is room."""
+        lengths = [len(words(sentence)) for sentence in sentences]
+        room = self.share * sum(lengths)
+        order = np.argsort(-with_neighbours(scores), kind="stable").tolist()
+        seeds: list[int] = []
+        for row in order:
+            if len(seeds) < self.most and lengths[row] <= room:
+                seeds.append(row)
+                room -= lengths[row]
+        chosen = set(seeds)
+        for row in [beside for seed in seeds for beside in (seed + 1, seed - 1)]:
+            if 0 <= row < len(sentences) and row not in chosen and lengths[row] <= room:
+                chosen.add(row)
+                room -= lengths[row]
+        return _joined(spans, sorted(chosen))
+
+
+def with_neighbours(scores: np.ndarray) -> np.ndarray:
+    """Return (n,) scores, each with a share of the better of its neighbours added."""
+    if len(scores) < 2:
+        return scores
+    beside = np.maximum(np.r_[scores[1:], -np.inf], np.r_[-np.inf, scores[:-1]])
+    raised: np.ndarray = scores + NEIGHBOUR_SHARE * beside
+    return raised
+
+
+def coverage(request: str, texts: Sequence[str]) -> np.ndarray:
+    """Return (n,) the share of the request's words in each text, weighed by rarity among them."""
+    request_words = set(search_words(request, "english"))
+    shared = [request_words & set(search_words(text, "english")) for text in texts]
+    weights = {
+        word: np.log(1 + len(texts) / (0.5 + sum(word in of_text for of_text in shared)))
+        for word in request_words
+    }
+    total = sum(weights.values()) or 1.0
+    return np.array([sum(weights[word] for word in of_text) / total for of_text in shared])
+
+
+def _joined(spans: Sequence[Span], rows: Sequence[int]) -> list[Span]:
+    """Return the spans of these rows; rows that follow each other give one span."""
+    joined: list[Span] = []
+    for position, row in enumerate(rows):
+        if position and rows[position - 1] == row - 1:
+            joined[-1] = Span(joined[-1].start, spans[row].end)
+        else:
+            joined.append(spans[row])
+    return joined

@@ -1,0 +1,234 @@
+"""Features by which the turns of long dialogues are found again: words, meaning, dates, speakers.
+
+An answer often stands beside the turn that has the question's words, in the session that is about
+its subject, at the time that it names, and is said by the one it is about.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from tailor.ports.base import Encoder
+from tailor.text.bm25 import BM25
+from tailor.text.cached import plain
+from tailor.text.words import STOP_WORDS, words
+
+NAMES = (
+    "words",
+    "words beside",
+    "words of session",
+    "cosine",
+    "cosine beside",
+    "cosine of session",
+    "date",
+    "speaker",
+    "length",
+    "question",
+)
+REACH = 2  # turns before and after that count as beside
+BESIDE_DECAY = 0.5  # of a neighbour's weight, a turn further
+MONTHS = (
+    *("january", "february", "march", "april", "may", "june", "july"),
+    *("august", "september", "october", "november", "december"),
+)
+MONTH = "|".join(MONTHS)
+DAY_BEFORE = re.compile(rf"\b(\d{{1,2}})(?:st|nd|rd|th)?(?: of)? (?:{MONTH})\b")
+DAY_AFTER = re.compile(rf"\b(?:{MONTH}) (\d{{1,2}})(?:st|nd|rd|th)?\b")
+YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+# "may" and "march" are verbs too, unless a number or one of these words stands beside them.
+VERBAL = re.compile(
+    r"(?<!\bin )(?<!\blast )(?<!\bof )(?<!\bsince )(?<!\d )(?<!\dst )(?<!\dnd )(?<!\drd )(?<!\dth )"
+    r"\b(?:may|march)\b(?! \d)"
+)
+PRONOUNS = frozenset(["he", "she", "they", "it", "him", "her", "them", "his", "their", "its"])
+NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
+GREETINGS = frozenset(["hi", "hey", "hello", "thanks", "thank", "yes", "yeah", "oh", "wow", "okay"])
+
+
+@dataclass(frozen=True)
+class DialogueTurn:
+    """One turn of a dialogue, as a memory keeps it."""
+
+    speaker: str
+    text: str
+    time_ms: int | None = None
+    """Milliseconds since 1970, UTC."""
+    dialogue_id: str = ""
+    """The dialogue that it belongs to."""
+    number: int | None = None
+    """Number in the dialogue; None: nothing is known of the turns beside it."""
+    session_id: str = ""
+    """Session of the dialogue; "": turns of one time are one session."""
+
+    @property
+    def date(self) -> datetime | None:
+        """Date and time, where they are known."""
+        return None if self.time_ms is None else datetime.fromtimestamp(self.time_ms / 1000, UTC)
+
+    def line(self, is_dated: bool = True) -> str:
+        """Return speaker, text and date as they are searched."""
+        date = self.date if is_dated else None
+        dated = f" ({date.day} {MONTHS[date.month - 1]} {date.year})" if date else ""
+        return f"{self.speaker}: {self.text}{dated}"
+
+
+@dataclass(frozen=True)
+class NamedDate:
+    """The parts of a date that a text names."""
+
+    years: frozenset[int]
+    months: frozenset[int]
+    days: frozenset[int]
+
+    @classmethod
+    def of(cls, text: str) -> "NamedDate":
+        """Read years, names of months, and days beside a month."""
+        plain_text = VERBAL.sub(" ", " ".join(text.lower().replace(",", " ").split()))
+        names = re.findall(rf"\b(?:{MONTH})\b", plain_text)
+        days = DAY_BEFORE.findall(plain_text) + DAY_AFTER.findall(plain_text)
+        return cls(
+            frozenset(map(int, YEAR.findall(plain_text))),
+            frozenset(MONTHS.index(name) + 1 for name in names),
+            frozenset(map(int, days)),
+        )
+
+    def match(self, date: datetime | None) -> float:
+        """Return the share of the named parts that a date has; 0 where no part is named."""
+        if date is None:
+            return 0.0
+        pairs = [(self.years, date.year), (self.months, date.month), (self.days, date.day)]
+        hits = [value in named for named, value in pairs if named]
+        return sum(hits) / len(hits) if hits else 0.0
+
+
+def resolved(request: str, context: Sequence[str], most: int = 3) -> str:
+    """Return a request with the last names of its context before it, where it has a pronoun.
+
+    `context` are the dialogue's last turns, oldest first. "Where did she go?" after "Ann is back"
+    is "Ann: Where did she go?".
+    """
+    if not PRONOUNS.intersection(words(request)):
+        return request
+    common = STOP_WORDS["english"] | GREETINGS | PRONOUNS
+    names = [
+        name
+        for turn in reversed(context)
+        for name in reversed(NAME.findall(turn))
+        if name.lower() not in common
+    ]
+    last = list(dict.fromkeys(names))[:most]
+    return f"{' '.join(reversed(last))}: {request}" if last else request
+
+
+@dataclass(frozen=True)
+class TurnFeatures:
+    """Makes the features of turns for requests, named by NAMES.
+
+    words: BM25 of stems over speaker, text and date; cosine of the line; "beside": those of up to
+    REACH turns before and after, by half a turn further; "of session": their mean there; date:
+    share of the date's named parts; speaker: 1 if the request names the speaker, -1 if it names
+    another; length: log of the words; question: the turn asks.
+    """
+
+    encoder: Encoder | None
+    """Encoder of the cosines; None: they are 0."""
+    dates: bool = True
+    """Whether dates count, among the words and as a feature."""
+
+    def of(self, turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
+        """Return (R, n, 10) float32 features of n turns for R requests, not yet standardised."""
+        if not turns or not requests:
+            return np.zeros((len(requests), len(turns), len(NAMES)), np.float32)
+        lines = [turn.line(self.dates) for turn in turns]
+        index = BM25(language="english")
+        index.add(lines)
+        matches = index.scores(list(requests)).toarray().astype(np.float32)
+        surroundings = _Surroundings(turns)
+        cosines = self._cosines(lines, requests)
+        columns = [
+            *surroundings.widened(matches),
+            *surroundings.widened(cosines),
+            self._dates(turns, requests),
+            _speakers(turns, requests),
+            *_of_turns(turns, len(requests)),
+        ]
+        return np.stack(columns, axis=2).astype(np.float32)
+
+    def _cosines(self, lines: Sequence[str], requests: Sequence[str]) -> np.ndarray:
+        if self.encoder is None:
+            return np.zeros((len(requests), len(lines)), np.float32)
+        # turns are people's words: they are cached only where the caller's encoder does it
+        vectors = self.encoder.encode(list(lines))
+        cosines: np.ndarray = plain(self.encoder).encode(list(requests)) @ vectors.T
+        return cosines
+
+    def _dates(self, turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
+        if not self.dates:
+            return np.zeros((len(requests), len(turns)))
+        dates = [turn.date for turn in turns]
+        named = map(NamedDate.of, requests)
+        return np.array([[of_request.match(date) for date in dates] for of_request in named])
+
+
+class _Surroundings:
+    """Neighbours and sessions of turns, by their rows in a list."""
+
+    def __init__(self, turns: Sequence[DialogueTurn]) -> None:
+        place_of = {
+            (turn.dialogue_id, turn.number): row
+            for row, turn in enumerate(turns)
+            if turn.number is not None
+        }
+        self.beside = {
+            step: np.array(
+                [
+                    -1
+                    if turn.number is None
+                    else place_of.get((turn.dialogue_id, turn.number + step), -1)
+                    for turn in turns
+                ]
+            )
+            for step in range(-REACH, REACH + 1)
+            if step
+        }
+        sessions = [
+            f"alone {row}"
+            if turn.number is None
+            else f"{turn.dialogue_id} {turn.session_id or turn.time_ms}"
+            for row, turn in enumerate(turns)
+        ]
+        _, self.session_codes = np.unique(sessions, return_inverse=True)
+
+    def widened(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return scores (R, n), those of the turns beside, and the means of sessions."""
+        beside = np.zeros_like(scores)
+        for step, rows in self.beside.items():
+            weight = BESIDE_DECAY ** abs(step)
+            beside += weight * np.where(rows >= 0, scores[:, rows], 0)
+        sizes = np.bincount(self.session_codes)
+        in_session = np.zeros((len(self.session_codes), len(sizes)), scores.dtype)
+        in_session[np.arange(len(self.session_codes)), self.session_codes] = 1
+        means = (scores @ in_session / sizes)[:, self.session_codes]
+        return scores, beside, means
+
+
+def _speakers(turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
+    """Return (R, n): 1 if a request names the turn's speaker, -1 if it names others only."""
+    speakers = [frozenset(words(turn.speaker)) for turn in turns]
+    all_names = frozenset().union(*speakers)
+    rows = []
+    for request in requests:
+        named = all_names.intersection(words(request))
+        signs = [1.0 if named & speaker else -1.0 for speaker in speakers]
+        rows.append(signs if named else [0.0] * len(turns))
+    return np.array(rows)
+
+
+def _of_turns(turns: Sequence[DialogueTurn], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (n, T) lengths and questions of turns, the same for all requests."""
+    lengths = np.log1p([len(words(turn.text)) for turn in turns])
+    asks = np.array([turn.text.rstrip().endswith("?") for turn in turns], dtype=float)
+    return np.tile(lengths, (n, 1)), np.tile(asks, (n, 1))

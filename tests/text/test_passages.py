@@ -1,0 +1,66 @@
+"""Passages keep their offsets, and exact parts are looked up as whole words."""
+
+import numpy as np
+
+from tailor.text.hashing import HashingEncoder
+from tailor.text.passages import (
+    PassageFinder,
+    coverage,
+    exact_parts,
+    sentence_spans,
+    with_neighbours,
+)
+
+TEXT = 'Ann: it cost 3.5 dollars! See http://a.b/c?d=1. He said "no." Then left\nBob: yes.\n\nEnd'
+
+
+def test_sentences_end_at_marks_and_lines_and_not_within_numbers():
+    sentences = [TEXT[start:end] for start, end in sentence_spans(TEXT)]
+    assert sentences == [
+        "Ann: it cost 3.5 dollars!",
+        "See http://a.b/c?d=1.",
+        'He said "no."',
+        "Then left",
+        "Bob: yes.",
+        "End",
+    ]
+    assert sentence_spans("") == [] and sentence_spans(" \n ") == []
+
+
+def test_exact_parts_are_found_as_whole_words_only():
+    source = "In 2012 Bob paid 12,000 by `pay --now`."
+    text = "It was 12, not 12,000, in 2012 with Ann and bob. See http://a.b/c?d=1."
+    found = {part.text: part.is_found for part in exact_parts(text, source)}
+    assert found == {
+        "12": False,
+        "12,000": True,
+        "2012": True,
+        "http://a.b/c?d=1": False,
+        "Ann": False,
+        "See": False,
+    }
+    (part,) = exact_parts("12,000", source)
+    assert source[part.start : part.end] == "12,000"
+
+
+def test_rare_words_of_the_request_cover_more():
+    shares = coverage("the red kettle", ["a red cup", "a red tent", "a kettle", "nothing"])
+    assert shares[2] > shares[0] == shares[1] > shares[3] == 0
+
+
+def test_a_sentence_gains_by_its_better_neighbour():
+    assert with_neighbours(np.array([0.0, 2.0, 1.0])).tolist() == [1.0, 2.5, 2.0]
+    assert with_neighbours(np.array([3.0])).tolist() == [3.0]
+
+
+def test_passages_keep_to_their_share_and_join_what_is_adjacent():
+    lines = [f"Line {letter} is about nothing." for letter in "abcdefgh"]
+    lines[3] = "What did the kettle cost?"
+    lines[4] = "Nine."
+    text = "\n".join(lines)
+    finder = PassageFinder(HashingEncoder(64), most=1, share=0.2)
+    ((span,),) = finder.of([("kettle", text)])
+    assert text[span.start : span.end] == "What did the kettle cost?\nNine."
+    assert finder.of([("kettle", "kettle")]) == [[]]  # its one sentence is over the share
+    assert finder.of([("kettle", ""), ("", text)])[0] == []
+    assert finder.of([]) == []
