@@ -25,7 +25,7 @@ from tailor.llm.scripted import ScriptedModel
 from tailor.papers.reranking.rank_r1 import RankR1, RankR1Student
 
 SEEDS = [0, 1, 2]
-LISTS = 50  # of NPL, that scripted pickers sort
+LISTS = 40  # of NPL, that scripted pickers sort
 BIAS = 0.1  # worth that a line gains over the line below it; a fitting document is worth 1
 TIE_BREAK = 1e-4  # worth of a list's last place, so that no two documents are equal
 SHARES = (0.18, 0.5, 1.0)  # of the queries with labels that are learned from
@@ -35,7 +35,9 @@ DEPTH = 50
 def measure(run: Run) -> Claim:
     """Scripted pickers on NPL; policies learned on NPL and judged on Cranfield, three runs."""
     scripted = scripted_row(judged_lists("npl", 100)[:LISTS])
-    policies = [policy_row(seeded(run, seed)) for seed in SEEDS]
+    lists = judged_lists("cranfield", DEPTH)
+    data = judged("npl", DEPTH)
+    policies = [policy_row(lists, data, seeded(run, seed)) for seed in SEEDS]
     checks = {
         "a perfect picker's ten are the ten best of every list": scripted["exact"],
         "calls are within the bound, in every list": scripted["within the bound"],
@@ -111,11 +113,9 @@ def sort(form: RankR1, of_query: JudgedList, worths: np.ndarray, bias: float):
     return sorter.rerank([replace(of_query.shortlist, texts=texts)], trace=True)[0]
 
 
-def policy_row(run: Run) -> dict:
-    """Return Cranfield's nDCG@10 by share of NPL's labels and teacher."""
-    lists = judged_lists("cranfield", DEPTH)
+def policy_row(lists: Sequence[JudgedList], data: Dataset, run: Run) -> dict:
+    """Return nDCG@10 of the lists by share of the data's labels and teacher."""
     shortlists = [of_query.shortlist for of_query in lists]
-    data = judged("npl", DEPTH)
     given = ndcg_of(lists, [np.arange(len(q.grades)) for q in lists])
     row: dict = {"seed": run.seed, "given": round(float(given.mean()), 4)}
     for share in SHARES:
