@@ -7,10 +7,16 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 
 from tailor.data.dataset import Dataset
 from tailor.data.importers.importing import import_data
+from tailor.data.nouns import Query
+from tailor.data.queries import Rankings
 from tailor.data.splits import Split, split_by
+from tailor.errors import DataError
+from tailor.evaluation.relevance import JudgedCollection
+from tailor.retrieval.text_match import TextMatch
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {  # name -> events, format, further files, columns, the split methods are judged on
@@ -68,3 +74,39 @@ def sample_users(data: Dataset, users: int, seed: int = 0) -> Dataset:
     """Return the events of some users drawn by seed; the catalogue stays whole."""
     chosen = np.random.default_rng(seed).permutation(data.users.ids)[:users].tolist()
     return data.cut(data.events["user_id"].is_in(chosen).to_numpy())
+
+
+JUDGED = ("cacm", "cranfield", "npl")  # collections with judged queries, documents as items
+
+
+def judged(name: str, depth: int = 100) -> Dataset:
+    """Return a judged collection whose candidates are the `depth` best items by their words.
+
+    Words are counted by their English stems (BM25, chosen on CACM). Queries without a judgement
+    above 0 are left out. Raises DataError for another name.
+    """
+    if name not in JUDGED:
+        raise DataError(f'there is no judged collection "{name}": one of {", ".join(JUDGED)}')
+    with tempfile.TemporaryDirectory() as out:
+        import_data(data_folder() / "ir" / name, Path(out) / name, format=name, name=name)
+        data = Dataset(dict(Dataset.open(Path(out) / name).tables), name)
+    queries = JudgedCollection(data).queries
+    data = Dataset({**data.tables, "requests": queries}, name)
+    words = TextMatch(language="english").fit(data)
+    lists = Rankings.of(words.recommend([Query(text=text) for text in queries["text"]], depth))
+    return with_candidates(data, lists)
+
+
+def with_candidates(data: Dataset, lists: Rankings) -> Dataset:
+    """Return the data with the candidates of its requests, in their order."""
+    request_ids = data.tables["requests"]["request_id"].to_list()
+    rows = [
+        (request_id, item_id, float(score), rank)
+        for request_id, ranking in zip(request_ids, lists, strict=True)
+        for rank, (item_id, score) in enumerate(
+            zip(ranking.ids, ranking.scores.tolist(), strict=True), start=1
+        )
+    ]
+    columns = ["query_id", "item_id", "score", "rank"]
+    table = pl.DataFrame(rows, schema=columns, orient="row")
+    return Dataset({**data.tables, "candidates": table}, data.name)

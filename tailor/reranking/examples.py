@@ -1,7 +1,8 @@
 """Lists with known gains, from which rerankers learn."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query
 from tailor.data.queries import Queries, Rankings
-from tailor.data.splits import inner_cut
+from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
 from tailor.reranking.reranker import Reranker
 from tailor.reranking.shortlist import Shortlist
@@ -157,3 +158,32 @@ def split_examples(
     held = set(rng.permutation(requests)[: round(share * len(requests))].tolist())
     learned = [example for example in learnable if example.shortlist.request not in held]
     return learned, [example for example in learnable if example.shortlist.request in held]
+
+
+@dataclass(frozen=True, eq=False)
+class ListJudge:
+    """Judges a net during training by the NDCG@10 of held-out lists."""
+
+    inputs: Sequence[Any]
+    """What the net reads of every list."""
+    gains: Sequence[np.ndarray]
+    """(n,) gains of the documents of every list."""
+    scores: Callable[[Any], np.ndarray]
+    """Returns the present scores (n,) of a list's input."""
+    split: Split | None = None
+
+    def value(self, method: Any) -> float:
+        """Return the mean NDCG@10 of the lists, whichever `method` is asked about."""
+        pairs = zip(self.inputs, self.gains, strict=True)
+        return float(np.mean([list_ndcg(self.scores(read), gains) for read, gains in pairs]))
+
+
+def list_ndcg(scores: np.ndarray, gains: np.ndarray, k: int = 10) -> float:
+    """Return the NDCG@k of a list by its scores and gains (n,), with linear gains.
+
+    The perfect list is the best order of these documents; equal scores keep the list's order.
+    """
+    discounts = 1 / np.log2(np.arange(2, min(k, len(gains)) + 2))
+    best = float(np.sort(gains)[::-1][: len(discounts)] @ discounts)
+    order = np.argsort(-scores, kind="stable")[: len(discounts)]
+    return float(gains[order] @ discounts) / best if best else 0.0

@@ -6,6 +6,7 @@ one can order another.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,33 @@ from tailor.text.words import words
 
 NAMES = ("prior", "bm25", "cosine", "overlap", "length", "feedback", "centrality")
 FEEDBACK_DOCUMENTS = 3
+
+
+class ListVectors(NamedTuple):
+    """Vectors of a shortlist, of unit length; zero for a blank text."""
+
+    request: np.ndarray
+    """(D,) of what is asked for."""
+    documents: np.ndarray
+    """(n, D) of the documents."""
+
+
+def list_vectors(encoder: Encoder, shortlists: Sequence[Shortlist]) -> list[ListVectors]:
+    """Return the vectors of every shortlist; equal texts are encoded once."""
+    # requests are people's words: they are kept in no cache
+    requests = list(dict.fromkeys(shortlist.request for shortlist in shortlists))
+    request_vectors = plain(encoder).encode(requests)
+    texts = list(dict.fromkeys(text for shortlist in shortlists for text in shortlist.texts))
+    vectors = item_vectors(encoder, texts) if texts else request_vectors[:0]
+    row_of = {text: row for row, text in enumerate(texts)}
+    request_vectors[[not request.strip() for request in requests]] = 0
+    by_request = dict(zip(requests, request_vectors, strict=True))
+    return [
+        ListVectors(
+            by_request[shortlist.request], vectors[[row_of[text] for text in shortlist.texts]]
+        )
+        for shortlist in shortlists
+    ]
 
 
 @dataclass(frozen=True)
@@ -34,19 +62,10 @@ class PairFeatures:
 
     def of(self, shortlists: Sequence[Shortlist]) -> list[np.ndarray]:
         """Return one (n, 7) float32 array a shortlist, each column in deviations."""
-        texts = list(dict.fromkeys(text for shortlist in shortlists for text in shortlist.texts))
-        vectors = item_vectors(self.encoder, texts) if texts else np.empty((0, 1), np.float32)
-        row_of = {text: row for row, text in enumerate(texts)}
-        # requests are people's words: they are kept in no cache
-        requests = list(dict.fromkeys(shortlist.request for shortlist in shortlists))
-        request_vectors = dict(zip(requests, plain(self.encoder).encode(requests), strict=True))
+        pairs = zip(shortlists, list_vectors(self.encoder, shortlists), strict=True)
         return [
-            self._features(
-                shortlist,
-                vectors[[row_of[text] for text in shortlist.texts]],
-                request_vectors[shortlist.request],
-            )
-            for shortlist in shortlists
+            self._features(shortlist, vectors.documents, vectors.request)
+            for shortlist, vectors in pairs
         ]
 
     def _features(
