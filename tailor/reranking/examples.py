@@ -171,6 +171,7 @@ class ListJudge:
     scores: Callable[[Any], np.ndarray]
     """Returns the present scores (n,) of a list's input."""
     split: Split | None = None
+    """Split that the lists are from; None: they are part of the training data."""
 
     def value(self, method: Any) -> float:
         """Return the mean NDCG@10 of the lists, whichever `method` is asked about."""

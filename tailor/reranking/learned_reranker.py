@@ -75,7 +75,7 @@ class LearnedReranker(NetMethod, Reranker):
 
     @property
     def _needs_fit(self) -> bool:
-        """Whether lists can be ordered only after learning."""
+        """True where lists can be ordered only after learning."""
         return True
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

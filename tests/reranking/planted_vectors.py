@@ -6,8 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.ports.base import Encoder
+from tailor.reranking.examples import examples, list_ndcg
+from tailor.reranking.reranker import Reranker
 from tailor.text.sentences import unit_length
 
 NO_EVENTS = {"user_id": pl.String, "item_id": pl.String}
@@ -57,3 +60,23 @@ def judged_data(requests: Sequence[str], lists: Sequence[Sequence[tuple[str, flo
         },
         "planted lists",
     )
+
+
+class CatalogueReader(Reranker):
+    """Reads a catalogue, and orders nothing."""
+
+    def _rerank(self, shortlists, limits, trace):
+        raise NotImplementedError
+
+
+def planted_lists(data: Dataset) -> list:
+    """Return the examples of judged data, with the texts of its own catalogue."""
+    return examples(CatalogueReader().fit(data), data, Run())
+
+
+def quality(method: Reranker, data: Dataset) -> float:
+    """Return the mean NDCG@10 of a method on judged data."""
+    lists = planted_lists(data)
+    results = method.rerank([example.shortlist for example in lists])
+    pairs = zip(results, lists, strict=True)
+    return float(np.mean([list_ndcg(result.scores, example.gains) for result, example in pairs]))

@@ -4,14 +4,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from reranking.planted_vectors import NumbersEncoder, judged_data, text_of
+from reranking.planted_vectors import NumbersEncoder, judged_data, planted_lists, quality, text_of
 
 pytest.importorskip("torch")
 
 from tailor.core.run import Run
 from tailor.errors import ModelError, NotFittedError
 from tailor.papers.reranking.e2rank import E2Rank
-from tailor.reranking.examples import examples, list_ndcg
 from tailor.reranking.shortlist import Shortlist
 
 RUN = Run(workers=1, dtype="float32")
@@ -106,18 +105,6 @@ def topics(seed, requests=40, dims=16):
     return judged_data(texts, lists)
 
 
-def quality(reranker, data):
-    reader = E2Rank(encoder=NumbersEncoder(16)).fit(data, RUN)
-    lists = examples(reader, data, RUN)
-    results = reranker.rerank([example.shortlist for example in lists])
-    return np.mean(
-        [
-            list_ndcg(result.scores, example.gains)
-            for result, example in zip(results, lists, strict=True)
-        ]
-    )
-
-
 def test_feedback_helps_by_what_the_first_documents_say_and_random_ones_do_harm():
     data = topics(0)
     settings = {"encoder": NumbersEncoder(16), "feedback": 5, "temperature": 5.0}
@@ -154,23 +141,14 @@ def test_a_correction_is_learned_where_the_sum_of_vectors_does_not_help():
     encoder = NumbersEncoder(4)
     learned = E2Rank(encoder=encoder, learn=True, epochs=10, lr=0.03, tau=0.1)
     learned.fit(turned(0), RUN)
-    results = {}
-    for name, method in (("learned", learned), ("sum", E2Rank(encoder=encoder))):
-        lists = examples(E2Rank(encoder=encoder).fit(turned(1), RUN), turned(1), RUN)
-        values = [
-            list_ndcg(result.scores, example.gains)
-            for result, example in zip(
-                method.rerank([example.shortlist for example in lists]), lists, strict=True
-            )
-        ]
-        results[name] = np.mean(values)
-    assert results["learned"] > results["sum"] + 0.1
+    assert quality(learned, turned(1)) > quality(E2Rank(encoder=encoder), turned(1)) + 0.1
 
 
 def test_learning_begins_with_the_sum_of_vectors():
     data = topics(2, requests=6)
     method = E2Rank(encoder=NumbersEncoder(16), learn=True, epochs=1, lr=1e-12, patience=None)
-    lists = [example.shortlist for example in examples(method.fit(data, RUN), data, RUN)]
+    lists = [example.shortlist for example in planted_lists(data)]
+    method.fit(data, RUN)
     plain = E2Rank(encoder=NumbersEncoder(16)).rerank(lists)
     for mine, other in zip(method.rerank(lists), plain, strict=True):
         assert mine.scores == pytest.approx(other.scores, abs=1e-5)
