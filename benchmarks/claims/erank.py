@@ -206,7 +206,7 @@ def joined(names: Sequence[str]) -> Dataset:
                 for column in frame.columns
                 if column in (*ids, "title", "text", "grade", "score", "rank")
             ]
-            renamed = [pl.lit(f"{name}-") + pl.col(column) for column in ids]
+            renamed = [(pl.lit(f"{name}-") + pl.col(column)).alias(column) for column in ids]
             tables.setdefault(table, []).append(frame.select(columns).with_columns(renamed))
     parts = {table: pl.concat(frames, how="diagonal") for table, frames in tables.items()}
     return Dataset(parts, " and ".join(names))
