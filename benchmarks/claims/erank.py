@@ -17,15 +17,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-import polars as pl
 from claim_tools import SEEDS, seeded
 from judged_lists import JudgedList, above, judged_lists, ndcg_of
-from shared_data import judged
+from shared_data import joined
 
 from tailor.bench.claims import Claim
 from tailor.core.defaults import encoder
 from tailor.core.run import Run
-from tailor.data.dataset import Dataset
 from tailor.papers.reranking.erank import ERank, ERankStudent
 from tailor.ports.base import Completion, LanguageModel
 from tailor.reranking.llm_reranker import LLMReranker
@@ -193,23 +191,6 @@ def students(run: Run) -> dict:
     for name in ("cranfield", "dl19"):
         figures[name] = on_lists(*read_lists(name), fitted, weights, run)
     return figures
-
-
-def joined(names: Sequence[str]) -> Dataset:
-    """Return several judged collections as one, ids with the collection's name before them."""
-    tables: dict[str, list[pl.DataFrame]] = {}
-    for name in names:
-        for table, frame in judged(name).tables.items():
-            ids = [column for column in frame.columns if column.endswith("_id")]
-            columns = [
-                column
-                for column in frame.columns
-                if column in (*ids, "title", "text", "grade", "score", "rank")
-            ]
-            renamed = [(pl.lit(f"{name}-") + pl.col(column)).alias(column) for column in ids]
-            tables.setdefault(table, []).append(frame.select(columns).with_columns(renamed))
-    parts = {table: pl.concat(frames, how="diagonal") for table, frames in tables.items()}
-    return Dataset(parts, " and ".join(names))
 
 
 def read_lists(name: str) -> tuple[list[JudgedList], list[np.ndarray]]:
