@@ -121,10 +121,10 @@ class _GradeAsker(Asker):
         """Return the prompts with the model's thoughts and the question at their end."""
         if not self.thoughts:
             return list(prompts), [""] * len(prompts)
-        asked = [f"{prompt}\n\n{THINK}" for prompt in prompts]
-        completions = self.llm.complete(asked, max_tokens=self.thoughts)
+        thought_prompts = [f"{prompt}\n\n{THINK}" for prompt in prompts]
+        completions = self.llm.complete(thought_prompts, max_tokens=self.thoughts)
         for number, group, prompt, completion in zip(
-            numbers, groups, asked, completions, strict=True
+            numbers, groups, thought_prompts, completions, strict=True
         ):
             self._count(number, group, prompt, completion)
         thoughts = ["" if done.error else spoken(done.text).strip() for done in completions]

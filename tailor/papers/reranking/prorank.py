@@ -91,6 +91,9 @@ class ProRank(LLMReranker):
                 ' one by one (strategy = "yes-no"), groups are from 0, the others above 0'
             )
 
+        if not self.warm_up and not self.groups:
+            raise ModelError("warm_up is off and groups is 0: nothing would be taught")
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self._read_catalogue(data)
         self.adapter_ = ""

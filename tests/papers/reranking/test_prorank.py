@@ -190,6 +190,7 @@ def test_only_a_torch_model_can_be_taught_and_settings_are_checked(tmp_path):
     method = ProRank(llm=ScriptedModel(), adapter=str(tmp_path / "a"))
     with pytest.raises(ModelError, match="TorchModel"):
         method.fit(lists_of(0, requests=3), RUN)
-    for wrong in ({"strategy": "windows"}, {"pairs": 0}, {"tau": 0.0}, {"blocks": 0}):
+    nothing = {"warm_up": False, "groups": 0}
+    for wrong in (nothing, {"strategy": "windows"}, {"pairs": 0}, {"tau": 0.0}, {"blocks": 0}):
         with pytest.raises(ModelError):
             ProRank(**wrong)
