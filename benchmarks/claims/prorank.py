@@ -24,8 +24,8 @@ from tailor.llm.torch_model import TorchModel
 from tailor.papers.reranking.prorank import LABELS, ProRank
 
 ENOUGH = 0.95  # validity after the warm-up
-ASKED = 40  # prompts that validity is measured on
-PAIRS, GROUPS = 120, 15
+ASKED = 30  # prompts that validity is measured on
+PAIRS, GROUPS = 200, 15
 DEPTH = 10
 TAUGHT_ON = ("cacm", "npl")
 

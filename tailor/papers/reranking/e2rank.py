@@ -90,11 +90,11 @@ class E2Rank(LearnedReranker):
 
     encoder: Encoder | str = DEFAULT
     """Encoder of requests and documents; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
-    feedback: int = 5
-    """First documents that are fed back; the paper has 20."""
+    feedback: int = 3
+    """First documents that are fed back; like feedback_weight chosen on CACM (paper: 20)."""
     order: Literal["first stage", "cosine", "both"] = "both"
     """Order whose first documents are fed back; "both": the sum of the two, in deviations."""
-    feedback_weight: float = 0.4
+    feedback_weight: float = 0.8
     """Weight of the mean of the documents fed back; the request has 1. 0: plain cosine."""
     others_weight: float = 0.0
     """Weight of the mean of the other documents, which is taken away."""
