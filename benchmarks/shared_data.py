@@ -4,6 +4,7 @@ folder named by TAILOR_DATA.
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +112,20 @@ def with_candidates(data: Dataset, lists: Rankings) -> Dataset:
     columns = ["query_id", "item_id", "score", "rank"]
     table = pl.DataFrame(rows, schema=columns, orient="row")
     return Dataset({**data.tables, "candidates": table}, data.name)
+
+
+def joined(names: Sequence[str]) -> Dataset:
+    """Return several judged collections as one, ids with the collection's name before them."""
+    tables: dict[str, list[pl.DataFrame]] = {}
+    for name in names:
+        for table, frame in judged(name).tables.items():
+            ids = [column for column in frame.columns if column.endswith("_id")]
+            columns = [
+                column
+                for column in frame.columns
+                if column in (*ids, "title", "text", "grade", "score", "rank")
+            ]
+            renamed = [(pl.lit(f"{name}-") + pl.col(column)).alias(column) for column in ids]
+            tables.setdefault(table, []).append(frame.select(columns).with_columns(renamed))
+    parts = {table: pl.concat(frames, how="diagonal") for table, frames in tables.items()}
+    return Dataset(parts, " and ".join(names))

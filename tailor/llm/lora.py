@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -13,6 +13,9 @@ from tailor.core.run import Run
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, write_adapter
 from tailor.llm.torch_model import TokenPair, TorchModel, answer_log_probs
+
+Stage = tuple[Sequence[Any], Callable[[Any, Any], Any]]
+"""Batches, and a loss of the network and one of them, as a tensor."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class LoRA:
     """Scale of the additions: they are multiplied by alpha / rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the linear layers that get thin matrices."""
+    blocks: int | None = None
+    """Last blocks of the model that get thin matrices; None: all. Fewer learn less and faster."""
     dropout: float = 0.0
     """Share of the thin matrices' input zeroed while learning."""
     lr: float = 1e-3
@@ -41,9 +46,10 @@ class LoRA:
     """Pairs a step."""
 
     def __post_init__(self) -> None:
-        for name in ("rank", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        for name in ("rank", "epochs", "batch_size", "blocks"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ModelError(f"{name} is {value}: it must be at least 1")
         if not (self.alpha > 0 and self.lr > 0 and 0 <= self.dropout < 1 and self.targets):
             raise ModelError(
                 f"alpha is {self.alpha}, lr {self.lr}, dropout {self.dropout}, targets"
@@ -72,29 +78,68 @@ class LoRA:
                 f"{len(prompts)} prompts and {len(answers)} answers: as many of both are needed,"
                 " and at least one"
             )
-        if folder.exists() and not overwrite:
-            raise ModelError(
-                f"{folder} is there already: choose another name, remove it, or pass overwrite"
-            )
-        if model.adapter is not None:
-            raise ModelError(
-                f"the model has the adapter {model.adapter!r} already: teach the model without one"
-            )
+        check_target(model, folder, overwrite)
         pairs = model.pairs(prompts, answers, extra=1)
         tokenizer, network = self._adapted(model, run.seed)
         end = tokenizer.eos_token_id
         pairs = [TokenPair(pair.prompt, [*pair.answer, end]) for pair in pairs]
         report = self._train(network, pairs, end, run)
+        self._write(model, network, {"pairs": len(pairs), **report}, folder, run, overwrite)
+        return {"adapter": adapter_digest(folder), **report}
+
+    def teach_by(
+        self,
+        model: TorchModel,
+        stages: Mapping[str, Stage],
+        folder: str | Path,
+        run: Run = Run(),
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Teach `model` by losses of one's own, stage by stage, and write the adapter to `folder`.
+
+        Every stage takes `epochs` passes over its batches in random order. Returns the reports by
+        stage, with the adapter's hash. Raises ModelError as `teach` does.
+        """
+        folder = Path(folder)
+        check_target(model, folder, overwrite)
+        _, network = self._adapted(model, run.seed)
+        reports = {
+            name: self._train_stage(network, stage, f"lora-{name}", run)
+            for name, stage in stages.items()
+        }
+        self._write(model, network, {"stages": reports}, folder, run, overwrite)
+        return {"adapter": adapter_digest(folder), **reports}
+
+    def _train_stage(self, network: Any, stage: Stage, key: str, run: Run) -> dict[str, Any]:
+        from tailor.nn.fitting import Recipe, fit_net
+
+        items, stage_loss = stage
+
+        def batches(rng: np.random.Generator) -> list[Any]:
+            return [items[i] for i in rng.permutation(len(items)).tolist()]
+
+        def loss(item: Any, rng: np.random.Generator) -> Any:
+            return stage_loss(network, item)
+
+        return fit_net(network, batches, loss, run, Recipe(self.epochs, self.lr), key=key)
+
+    def _write(
+        self,
+        model: TorchModel,
+        network: Any,
+        report: Mapping[str, Any],
+        folder: Path,
+        run: Run,
+        overwrite: bool,
+    ) -> None:
         record = {
             "base": model.base_digest(),
             "system": model.system,
-            "pairs": len(pairs),
             "seed": run.seed,
             **dataclasses.asdict(self),
             **report,
         }
         write_adapter(folder, network, record, overwrite)
-        return {"adapter": adapter_digest(folder), **report}
 
     def _adapted(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
         """Return the tokenizer, and a copy of the network whose additions are still zero."""
@@ -121,6 +166,7 @@ class LoRA:
             r=self.rank,
             lora_alpha=cast(int, self.alpha),
             target_modules=list(self.targets),
+            layers_to_transform=self._learning_blocks(network),
             lora_dropout=self.dropout,
             task_type="CAUSAL_LM",
         )
@@ -129,6 +175,13 @@ class LoRA:
             adapted = get_peft_model(network, settings)
         adapted.peft_config["default"].base_model_name_or_path = model.model
         return tokenizer, adapted
+
+    def _learning_blocks(self, network: Any) -> list[int] | None:
+        """Return the numbers of the blocks that learn; None for all."""
+        if self.blocks is None:
+            return None
+        count = int(network.config.num_hidden_layers)
+        return list(range(max(count - self.blocks, 0), count))
 
     def _train(self, network: Any, pairs: list[TokenPair], filler: int, run: Run) -> dict[str, Any]:
         from tailor.nn.fitting import Recipe, fit_net
@@ -144,3 +197,15 @@ class LoRA:
             return -answer_log_probs(network, batch, filler).sum() / tokens
 
         return fit_net(network, batches, loss, run, Recipe(self.epochs, self.lr), key="lora")
+
+
+def check_target(model: TorchModel, folder: Path, overwrite: bool) -> None:
+    """Raise ModelError where a folder exists already, or a model has an adapter."""
+    if folder.exists() and not overwrite:
+        raise ModelError(
+            f"{folder} is there already: choose another name, remove it, or pass overwrite"
+        )
+    if model.adapter is not None:
+        raise ModelError(
+            f"the model has the adapter {model.adapter!r} already: teach the model without one"
+        )

@@ -83,6 +83,10 @@ class TorchModel(LanguageModel):
         """Return how many tokens a text has."""
         return len(self._parts()[0](text, add_special_tokens=False).input_ids)
 
+    def end_token(self) -> int:
+        """Return the token that ends an answer."""
+        return int(self._parts()[0].eos_token_id)
+
     def complete(
         self,
         prompts: Sequence[str],
@@ -106,7 +110,7 @@ class TorchModel(LanguageModel):
                 f"n is {n} at temperature 0: all answers would be the same; set a temperature"
             )
         return [
-            self._complete_one(self._prompt_ids(prompt), max_tokens, temperature, n, seed)
+            self._complete_one(self.prompt_ids(prompt), max_tokens, temperature, n, seed)
             for prompt in prompts
         ]
 
@@ -179,6 +183,37 @@ class TorchModel(LanguageModel):
             scores[rows] = log_probs.cpu().numpy()
         return scores
 
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) log-probabilities of each label as the answer to each prompt.
+
+        Labels of one token each are read off one pass of the prompt.
+        """
+        tokenizer, network = self._parts()
+        tokens = [tokenizer(label, add_special_tokens=False).input_ids for label in labels]
+        if any(len(of_label) != 1 for of_label in tokens):
+            return super().choices(prompts, labels)
+        check_texts(prompts, prompts)
+        import torch
+
+        rows = [of_label[0] for of_label in tokens]
+        values = np.zeros((len(prompts), len(labels)))
+        for start in range(0, len(prompts), self.batch_size):
+            batch = [self.prompt_ids(prompt) for prompt in prompts[start : start + self.batch_size]]
+            self._check_lengths(batch)
+            with _lock, torch.no_grad():
+                log_probs = next_log_probs(network, batch, tokenizer.eos_token_id)
+            values[start : start + len(batch)] = log_probs[:, rows].cpu().numpy()
+        return values
+
+    def _check_lengths(self, prompts: Sequence[list[int]]) -> None:
+        """Raise ModelError for a prompt that leaves no room for an answer."""
+        longest = max(map(len, prompts))
+        if longest + 1 > self.context:
+            raise ModelError(
+                f"a prompt has {longest} tokens, and the context is {self.context}: shorten the"
+                " prompt, or set a larger context"
+            )
+
     def pairs(
         self, prompts: Sequence[str], answers: Sequence[str], extra: int = 0
     ) -> list[TokenPair]:
@@ -191,7 +226,7 @@ class TorchModel(LanguageModel):
         tokenizer = self._parts()[0]
         pairs = [
             TokenPair(
-                self._prompt_ids(prompt),
+                self.prompt_ids(prompt),
                 list(tokenizer(answer, add_special_tokens=False).input_ids),
             )
             for prompt, answer in zip(prompts, answers, strict=True)
@@ -204,7 +239,7 @@ class TorchModel(LanguageModel):
                 )
         return pairs
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
+    def prompt_ids(self, prompt: str) -> list[int]:
         """Return a prompt's tokens in the model's chat format; marks of roles are broken up."""
         tokenizer = self._parts()[0]
         clean = unmarked(prompt)
@@ -255,6 +290,22 @@ def answer_log_probs(network: Any, pairs: Sequence[TokenPair], filler: int) -> A
     next_log_probs = log_probs[:, :-1].gather(2, next_ids)[..., 0]  # (B, T - 1)
     is_answer = (positions[1:] >= starts) & (positions[1:] < lengths)  # (B, T - 1)
     return next_log_probs.masked_fill(~is_answer, 0).sum(dim=1)
+
+
+def next_log_probs(network: Any, prompts: Sequence[list[int]], filler: int) -> Any:
+    """Return (B, V) log-probabilities of the token after each prompt, as a tensor."""
+    import torch
+
+    width = max(map(len, prompts))
+    device = network.device
+    ids = torch.tensor(
+        [prompt + [filler] * (width - len(prompt)) for prompt in prompts], device=device
+    )  # (B, T)
+    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
+    mask = (torch.arange(width, device=device) < lengths[:, None]).long()  # (B, T)
+    logits = network(ids, attention_mask=mask).logits  # (B, T, V)
+    rows = torch.arange(len(prompts), device=device)
+    return logits[rows, lengths - 1].float().log_softmax(-1)
 
 
 _load_lock = threading.Lock()

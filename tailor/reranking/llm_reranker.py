@@ -173,8 +173,8 @@ class LLMReranker(Reranker):
     def _rerank(
         self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
     ) -> list[Reranked]:
-        llm = metered(language_model(self.llm), limits, any(map(names_user, shortlists)))
-        asker = Asker(self, shortlists, llm, trace)
+        llm = metered(self._model(), limits, any(map(names_user, shortlists)))
+        asker = self._asker(shortlists, llm, trace)
         sizes = [len(shortlist) for shortlist in shortlists for _ in range(self.shuffles)]
         orders = [order for shortlist in shortlists for order in self._orders(shortlist)]
         plans = [self._plan(order, i) for i, order in enumerate(orders)]
@@ -185,6 +185,14 @@ class LLMReranker(Reranker):
             copies = slice(i * self.shuffles, (i + 1) * self.shuffles)
             results.append(self._result(shortlist, outcomes[copies], orders[copies], asker.of(i)))
         return results
+
+    def _model(self) -> LanguageModel:
+        """Return the model that is asked."""
+        return language_model(self.llm)
+
+    def _asker(self, shortlists: Sequence[Shortlist], llm: Metered, trace: bool) -> "Asker":
+        """Return the part that asks and reads; a subclass may read answers in another way."""
+        return Asker(self, shortlists, llm, trace)
 
     def _plan(self, order: np.ndarray, number: int) -> Plan:
         rng = Run(self.seed).rng("groups", number)

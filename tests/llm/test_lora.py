@@ -100,6 +100,33 @@ def test_answers_are_learned_and_the_model_itself_stays(model, taught):
     assert report["loss"][-1] < 0.2 and report["loss"][0] > 2
 
 
+def test_only_the_last_blocks_learn_where_blocks_says_so(model, tmp_path):
+    from safetensors.torch import load_file
+
+    LoRA(rank=2, epochs=1, blocks=1).teach(model, PROMPTS, ANSWERS, tmp_path / "last", ONE)
+    names = load_file(tmp_path / "last" / WEIGHTS)
+    assert len(names) == 8 and all(".layers.1." in name for name in names)
+    with pytest.raises(ModelError, match="blocks is 0"):
+        LoRA(blocks=0)
+
+
+def test_losses_of_ones_own_are_taught_stage_by_stage(model, tmp_path):
+    steps = []
+
+    def loss(network, tokens):
+        steps.append(tokens)
+        ids = torch.tensor([tokens])
+        return -network(ids).logits[0, -1].log_softmax(-1)[WORDS.index("boot")]
+
+    stages = {"first": ([[2], [3]], loss), "second": ([[4]], loss)}
+    report = LoRA(rank=4, lr=0.02, epochs=20).teach_by(model, stages, tmp_path / "own", ONE)
+    assert list(report) == ["adapter", "first", "second"]
+    assert sorted(map(tuple, steps[:40])) == [(2,)] * 20 + [(3,)] * 20 and steps[40:] == [[4]] * 20
+    assert report["second"]["loss"][-1] < report["first"]["loss"][0]
+    with pytest.raises(ModelError, match="there already"):
+        LoRA().teach_by(model, stages, tmp_path / "own", ONE)
+
+
 def test_the_loss_is_what_the_model_gives_the_answers_tokens():
     class Fixed:  # gives every token after t the log-probabilities of row t, whatever came before
         device, table = (
