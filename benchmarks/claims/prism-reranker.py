@@ -284,6 +284,7 @@ def session_data(data: Dataset, dialogues: list[str], run: Run) -> Dataset:
     scores = [len(requests[row["query_id"]] & of_items[row["item_id"]]) for row in candidates]
     table = pl.DataFrame(candidates).with_columns(score=pl.Series(scores, dtype=pl.Float64))
     table = table.sort(["query_id", "score"], descending=[False, True], maintain_order=True)
+    table = table.with_columns(rank=pl.int_range(1, pl.len() + 1).over("query_id"))
     return Dataset(
         {
             "events": pl.DataFrame({"user_id": ["nobody"], "item_id": [next(iter(texts))]}),

@@ -20,7 +20,6 @@ COMMON = STOP_WORDS["english"] | frozenset(
     ["i'm", "i've", "i'd", "it's", "that's", "there", "he's", "she's", "they"]
 )
 COVERAGE_WEIGHT = 1.0  # of the request's words beside the cosine
-NEIGHBOUR_SHARE = 0.5  # of a sentence's score that the sentences beside it gain
 
 
 class Span(NamedTuple):
@@ -73,8 +72,8 @@ class PassageFinder:
     """Finds the sentences of documents that answer a request.
 
     A sentence scores by its cosine with the request, plus the share of the request's words that it
-    has, by rarity in the document; half of the score of the better neighbour is added, because an
-    answer often follows the question that was asked.
+    has, by rarity in the document. Those beside the best are taken too while there is room, because
+    an answer often follows the question that was asked.
     """
 
     encoder: Encoder
@@ -116,7 +115,7 @@ class PassageFinder:
         """Return the best sentences, then those beside them, as long as there is room."""
         lengths = [len(words(sentence)) for sentence in sentences]
         room = self.share * sum(lengths)
-        order = np.argsort(-with_neighbours(scores), kind="stable").tolist()
+        order = np.argsort(-scores, kind="stable").tolist()
         seeds: list[int] = []
         for row in order:
             if len(seeds) < self.most and lengths[row] <= room:
@@ -128,15 +127,6 @@ class PassageFinder:
                 chosen.add(row)
                 room -= lengths[row]
         return _joined(spans, sorted(chosen))
-
-
-def with_neighbours(scores: np.ndarray) -> np.ndarray:
-    """Return (n,) scores, each with a share of the better of its neighbours added."""
-    if len(scores) < 2:
-        return scores
-    beside = np.maximum(np.r_[scores[1:], -np.inf], np.r_[-np.inf, scores[:-1]])
-    raised: np.ndarray = scores + NEIGHBOUR_SHARE * beside
-    return raised
 
 
 def coverage(request: str, texts: Sequence[str]) -> np.ndarray:

@@ -1,14 +1,11 @@
 """Passages keep their offsets, and exact parts are looked up as whole words."""
 
-import numpy as np
-
 from tailor.text.hashing import HashingEncoder
 from tailor.text.passages import (
     PassageFinder,
     coverage,
     exact_parts,
     sentence_spans,
-    with_neighbours,
 )
 
 TEXT = 'Ann: it cost 3.5 dollars! See http://a.b/c?d=1. He said "no." Then left\nBob: yes.\n\nEnd'
@@ -46,11 +43,6 @@ def test_exact_parts_are_found_as_whole_words_only():
 def test_rare_words_of_the_request_cover_more():
     shares = coverage("the red kettle", ["a red cup", "a red tent", "a kettle", "nothing"])
     assert shares[2] > shares[0] == shares[1] > shares[3] == 0
-
-
-def test_a_sentence_gains_by_its_better_neighbour():
-    assert with_neighbours(np.array([0.0, 2.0, 1.0])).tolist() == [1.0, 2.5, 2.0]
-    assert with_neighbours(np.array([3.0])).tolist() == [3.0]
 
 
 def test_passages_keep_to_their_share_and_join_what_is_adjacent():

@@ -69,6 +69,8 @@ class MemReranker(Reranker):
     """Rerankers that compare turns; their votes are learned beside the judgements."""
     compared: int = 8
     """Turns of a question that teachers compare: those that share most words with it."""
+    negatives: int = 60
+    """Turns without the answer that are learned from, a question."""
     dates: bool = True
     """Use dates, as words and as a feature."""
 
@@ -89,8 +91,10 @@ class MemReranker(Reranker):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.compared < 2:
-            raise ModelError(f"compared is {self.compared}: at least 2 turns")
+        if self.compared < 2 or self.negatives < 1:
+            raise ModelError(
+                f"compared is {self.compared}, negatives {self.negatives}: at least 2 and 1 turns"
+            )
 
     @classmethod
     def tiny(cls) -> Self:
@@ -115,7 +119,8 @@ class MemReranker(Reranker):
             self._soft(dialogue, of_dialogue, teachers)
             for dialogue, of_dialogue in zip(judged, features, strict=True)
         ]
-        self.weights_ = weights_of(features, targets)
+        rng = run.rng("negatives")
+        self.weights_ = weights_of(features, targets, self.negatives, rng)
         requests = sum(len(dialogue.requests) for dialogue in judged)
         rounded = np.round(self.weights_, 3).tolist()
         weights = dict(zip((*NAMES, "constant"), rounded, strict=True))
@@ -265,8 +270,25 @@ def _untrained() -> np.ndarray:
     return np.array([*(UNTRAINED.get(name, 0.0) for name in NAMES), UNTRAINED_CONSTANT])
 
 
-def weights_of(features: Sequence[np.ndarray], targets: Sequence[np.ndarray]) -> np.ndarray:
-    """Return weights (11,) of the logistic model for features (R, n, 11) and labels (R, n)."""
+def weights_of(
+    features: Sequence[np.ndarray],
+    targets: Sequence[np.ndarray],
+    negatives: int,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Return weights (11,) of the logistic model for features (R, n, 11) and labels (R, n).
+
+    All turns with a label above 0 are learned from, and `negatives` others a request on average.
+    The constant is corrected for those left out, so that probabilities are those of all turns
+    (King and Zeng 2001).
+    """
     inputs = np.concatenate([of_dialogue.reshape(-1, len(NAMES) + 1) for of_dialogue in features])
     labels = np.concatenate([of_dialogue.ravel() for of_dialogue in targets])
-    return fit_logistic(labels, inputs.astype(np.float64), RIDGE)
+    others = np.flatnonzero(labels == 0)
+    requests = sum(len(of_dialogue) for of_dialogue in targets)
+    share = min(1.0, negatives * requests / max(len(others), 1))
+    drawn = rng.choice(others, round(share * len(others)), replace=False)
+    rows = np.r_[np.flatnonzero(labels > 0), drawn]
+    weights = fit_logistic(labels[rows], inputs[rows].astype(np.float64), RIDGE)
+    weights[-1] += np.log(share)
+    return weights

@@ -76,6 +76,16 @@ def test_probabilities_are_those_of_answers_and_a_threshold_holds():
     assert FITTED.recall("subjectc", []) == []
 
 
+def test_learning_from_few_negatives_leaves_probabilities_as_they_are():
+    few = MemReranker(encoder=ENCODER, negatives=8).fit(DATA, RUN)
+    (dialogue,) = [d for d in dialogues_of(talks(5)) if d.turns[0].dialogue_id == "talk4"]
+    sums = [
+        (1 / (1 + np.exp(-(method.features(dialogue) @ method.weights_)))).sum()
+        for method in (few, FITTED)
+    ]
+    assert sums[0] == pytest.approx(sums[1], rel=0.3)
+
+
 def test_a_pronoun_is_resolved_by_the_dialogue():
     turns = [
         DialogueTurn("Ann", "I moved to Delft.", None, "d", 0),
