@@ -146,9 +146,10 @@ class KALM4Rec(ScoringRecommender):
         if not self.shots or not len(reviews):
             return
         titles = data.texts_of("title")
+        liked_from = LIKED_SHARE * max(reviews["value"].to_list())
         vectors = []
         for _, of_user in reviews.group_by("user_id", maintain_order=True):
-            likes = of_user.filter(pl.col("value") >= LIKED_SHARE * reviews["value"].max())
+            likes = of_user.filter(pl.col("value") >= liked_from)
             rows = self.items_.rows(likes["item_id"].to_list()).tolist()
             names = [titles[row] for row in rows if row >= 0]
             if names:

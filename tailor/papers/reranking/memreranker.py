@@ -16,6 +16,7 @@ from tailor.data.nouns import Query
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
+from tailor.llm.grammars import statuses
 from tailor.metrics.pairwise import bradley_terry, soft_labels
 from tailor.metrics.recalibration import fit_logistic
 from tailor.ports.base import Encoder
@@ -153,7 +154,7 @@ class MemReranker(Reranker):
 
     def _standardised(self, turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
         encoder = None if self.encoder is None else encoder_of(self.encoder)
-        if encoder is not None and getattr(self, "space_", ""):
+        if encoder is not None and "space_" in self.__dict__:
             encoder = known_encoder(encoder, self.space_)
         raw = TurnFeatures(encoder, self.dates).of(turns, requests)
         if not raw.size:
@@ -258,7 +259,7 @@ class MemReranker(Reranker):
             ordered(
                 shortlist,
                 scores[i],
-                ("ranked",) * len(shortlist),
+                statuses("ranked", len(shortlist)),
                 "probability",
                 self.prior_weight,
                 details={
