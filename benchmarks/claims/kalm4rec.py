@@ -3,7 +3,8 @@
 Planted shops (fame .3, so that popularity has not seen the truth): 200 people are wholly unseen in
 training; their keywords are those of their reviews and searches, the judges their true utilities.
 `evenness` is chosen on 100 other people. Then MovieLens small: people's own tags, judged by the
-films that they like and did not tag.
+films that they like and did not tag. A first form left all people with tags out at once, so that no
+tag was left to learn from (R@20 .030, popularity .332); now a fifth is left out at a time.
 """
 
 import sys
@@ -28,6 +29,7 @@ from tailor.text.keywords import phrases
 from tailor.worlds.shop import shop
 
 UNSEEN, CHOOSING, K = 200, 100, 20
+FOLDS = 5  # of the people with tags: the others' tags are the reviews
 EVENNESS = (0.0, 0.25, 0.5, 1.0)
 MOST_KEYWORDS = 20
 LIKED = 4.0  # stars of a film that a person likes
@@ -72,7 +74,9 @@ def in_shop(seed: int, run: Run) -> dict:
         tried[evenness] = float(np.mean(recalls(lists, [best[user] for user in choosing])))
     chosen = max(tried, key=lambda evenness: tried[evenness])
     method = KALM4Rec(evenness=chosen).fit(train, run)
-    row = compare(method, train, [words[u] for u in unseen], [best[u] for u in unseen], seed, run)
+    wanted = [best[user] for user in unseen]
+    requests = [words[user] for user in unseen]
+    row = table_of(values_of(method, train, requests, wanted, run), seed)
     plain = KALM4Rec(evenness=0.0).fit(train, run)
     row["R@20"]["as in the paper (evenness 0)"] = round(
         float(
@@ -116,23 +120,22 @@ def recalls(lists: list[tuple[str, ...]], best: list[list[str]]) -> np.ndarray:
     )
 
 
-def compare(
-    method: KALM4Rec,
-    train: Dataset,
-    requests: list[str],
-    best: list[list[str]],
-    seed: int,
-    run: Run,
-) -> dict:
-    """Return recalls of a fitted method and its rivals, and paired leads over people."""
+def values_of(
+    method: KALM4Rec, train: Dataset, requests: list[str], best: list[list[str]], run: Run
+) -> dict[str, np.ndarray]:
+    """Return the recalls (U,) of a fitted method and its rivals."""
     popular = Popularity().fit(train, run).recommend([Query()], K)[0].ids
     order = np.roll(np.arange(len(requests)), 1)
-    values = {
+    return {
         "KALM4Rec": recalls(answers(method, requests), best),
         "popularity": recalls([popular] * len(best), best),
         "shared keywords": recalls(by_overlap(method, requests), best),
         "another's keywords": recalls(answers(method, [requests[i] for i in order]), best),
     }
+
+
+def table_of(values: dict[str, np.ndarray], seed: int) -> dict:
+    """Return means, and paired leads of the first method over the others."""
     leads = {}
     for name in list(values)[1:]:
         differences = values["KALM4Rec"] - values[name]
@@ -143,7 +146,7 @@ def compare(
             "high": round(float(high[0]), 4),
         }
     means = {name: round(float(of_all.mean()), 4) for name, of_all in values.items()}
-    return {"people": len(best), "R@20": means, "leads": leads}
+    return {"people": len(values["KALM4Rec"]), "R@20": means, "leads": leads}
 
 
 def by_overlap(method: KALM4Rec, requests: list[str]) -> list[tuple[str, ...]]:
@@ -202,6 +205,11 @@ def by_tags(run: Run) -> dict:
             people.append(user)
             requests.append(keywords_of(of_user["text"].to_list()))
             best.append(wanted)
-    train = without(data, people)
-    # films that only these people tagged keep their titles and genres as keywords
-    return compare(KALM4Rec(least=2).fit(train, run), train, requests, best, run.seed, run)
+    rows = []
+    for fold in np.array_split(run.rng("folds").permutation(len(people)), FOLDS):
+        train = without(data, [people[i] for i in fold])
+        method = KALM4Rec(least=2).fit(train, run)
+        values = values_of(method, train, [requests[i] for i in fold], [best[i] for i in fold], run)
+        rows.append(values)
+    values = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return table_of(values, run.seed)

@@ -108,6 +108,9 @@ class KALM4Rec(ScoringRecommender):
     def tiny(cls) -> Self:
         return cls(encoder=HashingEncoder(32), least=1, most_share=1.0)
 
+    def keeps_people(self) -> bool:
+        return super().keeps_people() or self.shots > 0
+
     # --- learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:

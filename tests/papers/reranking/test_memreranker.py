@@ -95,9 +95,7 @@ def test_overwhelming_evidence_counts_less_where_it_was_overconfident():
     gains = (rng.random((40, 100)) < truth).astype(float)
     bent = weights_of([features], [gains], 100, rng)
     straight = Weights(bent.features, STRAIGHT)
-    errors = [
-        np.mean((model.probabilities(features) - truth) ** 2) for model in (bent, straight)
-    ]
+    errors = [np.mean((model.probabilities(features) - truth) ** 2) for model in (bent, straight)]
     assert bent.bend[1] < 0 and errors[0] < 0.8 * errors[1]
 
 
