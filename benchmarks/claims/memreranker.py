@@ -165,7 +165,7 @@ def left_out(
             MemReranker().negatives,
             run.rng("negatives", left),
         )
-        scores += [sigmoid(features[i] @ weights) for i in fold]
+        scores += [weights.probabilities(features[i]) for i in fold]
     return scores
 
 

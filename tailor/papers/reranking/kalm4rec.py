@@ -108,6 +108,9 @@ class KALM4Rec(ScoringRecommender):
     def tiny(cls) -> Self:
         return cls(encoder=HashingEncoder(32), least=1, most_share=1.0)
 
+    def keeps_people(self) -> bool:
+        return super().keeps_people() or self.shots > 0
+
     # --- learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
@@ -146,9 +149,10 @@ class KALM4Rec(ScoringRecommender):
         if not self.shots or not len(reviews):
             return
         titles = data.texts_of("title")
+        liked_from = LIKED_SHARE * max(reviews["value"].to_list())
         vectors = []
         for _, of_user in reviews.group_by("user_id", maintain_order=True):
-            likes = of_user.filter(pl.col("value") >= LIKED_SHARE * reviews["value"].max())
+            likes = of_user.filter(pl.col("value") >= liked_from)
             rows = self.items_.rows(likes["item_id"].to_list()).tolist()
             names = [titles[row] for row in rows if row >= 0]
             if names:

@@ -16,6 +16,7 @@ from tailor.data.nouns import Query
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
+from tailor.llm.grammars import statuses
 from tailor.metrics.pairwise import bradley_terry, soft_labels
 from tailor.metrics.recalibration import fit_logistic
 from tailor.ports.base import Encoder
@@ -38,6 +39,8 @@ PAPER = Paper(
 UNTRAINED = dict.fromkeys(("words", "words beside", "words of session", "cosine"), 1.0)
 UNTRAINED_CONSTANT = -3.0
 RIDGE = 1.0
+KNEE = 1.0  # log-odds above which evidence counts less, before the constant is corrected
+STRAIGHT = np.array([1.0, 0.0, 0.0])
 
 
 class Recalled(NamedTuple):
@@ -76,6 +79,8 @@ class MemReranker(Reranker):
 
     weights_: np.ndarray = field(init=False, repr=False)
     """(11,) weights of the features of `TurnFeatures`, and the constant."""
+    bend_: np.ndarray = field(init=False, repr=False)
+    """(3,) how the log-odds are bent; see `Weights`."""
     space_: str = field(init=False, repr=False)
     """Name of the encoder's vector space; "" without an encoder."""
     speakers_: list[str] = field(init=False, repr=False)
@@ -105,7 +110,7 @@ class MemReranker(Reranker):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self._read_catalogue(data)
         self.space_ = "" if self.encoder is None else encoder_of(self.encoder).space
-        self.weights_ = _untrained()
+        self.weights_, self.bend_ = _untrained()
         self._read_turns(data)
         dialogues = list(dialogues_of(data)) if "turns" in data.tables else []
         judged = [dialogue for dialogue in dialogues if dialogue.gains.any()]
@@ -120,7 +125,7 @@ class MemReranker(Reranker):
             for dialogue, of_dialogue in zip(judged, features, strict=True)
         ]
         rng = run.rng("negatives")
-        self.weights_ = weights_of(features, targets, self.negatives, rng)
+        self.weights_, self.bend_ = weights_of(features, targets, self.negatives, rng)
         requests = sum(len(dialogue.requests) for dialogue in judged)
         rounded = np.round(self.weights_, 3).tolist()
         weights = dict(zip((*NAMES, "constant"), rounded, strict=True))
@@ -149,7 +154,7 @@ class MemReranker(Reranker):
 
     def _standardised(self, turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
         encoder = None if self.encoder is None else encoder_of(self.encoder)
-        if encoder is not None and getattr(self, "space_", ""):
+        if encoder is not None and "space_" in self.__dict__:
             encoder = known_encoder(encoder, self.space_)
         raw = TurnFeatures(encoder, self.dates).of(turns, requests)
         if not raw.size:
@@ -238,8 +243,8 @@ class MemReranker(Reranker):
     def _rerank(
         self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
     ) -> list[Reranked]:
-        weights = getattr(self, "weights_", None)
-        weights = _untrained() if weights is None else weights
+        is_fitted = "bend_" in self.__dict__
+        weights = Weights(self.weights_, self.bend_) if is_fitted else _untrained()
         together: dict[tuple[DialogueTurn, ...], list[int]] = {}
         for i, shortlist in enumerate(shortlists):
             turns = shortlist.turns or tuple(DialogueTurn("", text) for text in shortlist.texts)
@@ -249,12 +254,12 @@ class MemReranker(Reranker):
             requests = [shortlists[i].request for i in rows]
             features = self._standardised(turns, requests)
             for i, of_request in zip(rows, features, strict=True):
-                scores[i] = 1 / (1 + np.exp(-(of_request @ weights)))
+                scores[i] = weights.probabilities(of_request)
         return [
             ordered(
                 shortlist,
                 scores[i],
-                ("ranked",) * len(shortlist),
+                statuses("ranked", len(shortlist)),
                 "probability",
                 self.prior_weight,
                 details={
@@ -266,8 +271,30 @@ class MemReranker(Reranker):
         ]
 
 
-def _untrained() -> np.ndarray:
-    return np.array([*(UNTRAINED.get(name, 0.0) for name in NAMES), UNTRAINED_CONSTANT])
+def _untrained() -> "Weights":
+    weights = [*(UNTRAINED.get(name, 0.0) for name in NAMES), UNTRAINED_CONSTANT]
+    return Weights(np.array(weights), STRAIGHT)
+
+
+class Weights(NamedTuple):
+    """A logistic model whose log-odds are bent where evidence is overwhelming."""
+
+    features: np.ndarray
+    """(11,) weights of the features, and the constant."""
+    bend: np.ndarray
+    """(3,) slope of the log-odds, change of the slope above KNEE, and the constant."""
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return probabilities (..., n) of features (..., n, 11)."""
+        log_odds = _bent(features @ self.features) @ self.bend
+        probabilities: np.ndarray = 1 / (1 + np.exp(-log_odds))
+        return probabilities
+
+
+def _bent(log_odds: np.ndarray) -> np.ndarray:
+    """Return (..., 3) log-odds, how far they are above KNEE, and 1."""
+    above = np.maximum(log_odds - KNEE, 0)
+    return np.stack([log_odds, above, np.ones_like(log_odds)], axis=-1)
 
 
 def weights_of(
@@ -275,12 +302,12 @@ def weights_of(
     targets: Sequence[np.ndarray],
     negatives: int,
     rng: np.random.Generator,
-) -> np.ndarray:
-    """Return weights (11,) of the logistic model for features (R, n, 11) and labels (R, n).
+) -> Weights:
+    """Return the logistic model for features (R, n, 11) and labels (R, n).
 
     All turns with a label above 0 are learned from, and `negatives` others a request on average.
     The constant is corrected for those left out, so that probabilities are those of all turns
-    (King and Zeng 2001).
+    (King and Zeng 2001). A second fit bends the log-odds; its slope stays positive.
     """
     inputs = np.concatenate([of_dialogue.reshape(-1, len(NAMES) + 1) for of_dialogue in features])
     labels = np.concatenate([of_dialogue.ravel() for of_dialogue in targets])
@@ -289,6 +316,10 @@ def weights_of(
     share = min(1.0, negatives * requests / max(len(others), 1))
     drawn = rng.choice(others, round(share * len(others)), replace=False)
     rows = np.r_[np.flatnonzero(labels > 0), drawn]
-    weights = fit_logistic(labels[rows], inputs[rows].astype(np.float64), RIDGE)
-    weights[-1] += np.log(share)
-    return weights
+    sample = inputs[rows].astype(np.float64)
+    weights = fit_logistic(labels[rows], sample, RIDGE)
+    bend = fit_logistic(labels[rows], _bent(sample @ weights), RIDGE)
+    if bend[0] <= 0 or bend[0] + bend[1] <= 0:
+        bend = STRAIGHT.copy()
+    bend[-1] += np.log(share)
+    return Weights(weights, bend)

@@ -15,6 +15,7 @@ from tailor.core.specs import clone
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import ModelError
+from tailor.llm.grammars import statuses
 from tailor.llm.metered import Spent
 from tailor.llm.parsing import Status
 from tailor.metrics.recalibration import fit_logistic
@@ -172,7 +173,7 @@ class PrismReranker(Reranker):
         weights = getattr(self, "weights_", None)
         weights = _untrained() if weights is None else weights
         return [
-            _Judged(1 / (1 + np.exp(-(of_list @ weights))), ("ranked",) * len(of_list))
+            _Judged(1 / (1 + np.exp(-(of_list @ weights))), statuses("ranked", len(of_list)))
             for of_list in self._features(shortlists)
         ]
 

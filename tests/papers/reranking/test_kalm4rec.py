@@ -122,6 +122,7 @@ def test_the_prompt_has_keywords_of_items_and_examples_of_similar_users():
     assert "keywords: ramen" in prompt and "noodle bar (ramen" in prompt
     assert prompt.count("liked") == 2 and "Smith, Jones and Co" in prompt.partition("liked")[2]
     assert "u0" not in prompt
+    assert KALM4Rec(shots=2).keeps_people() and not KALM4Rec().keeps_people()
 
 
 def test_a_history_stands_for_the_keywords_of_its_items():

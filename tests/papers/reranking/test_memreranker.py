@@ -9,7 +9,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query, Ranking
 from tailor.errors import DataError, ModelError
 from tailor.llm.scripted import ScriptedModel
-from tailor.papers.reranking.memreranker import MemReranker
+from tailor.papers.reranking.memreranker import STRAIGHT, MemReranker, Weights, weights_of
 from tailor.reranking.llm_reranker import LLMReranker
 from tailor.reranking.shortlist import Shortlist
 from tailor.reranking.turn_lists import dialogues_of, turns_of
@@ -67,7 +67,7 @@ def test_it_learns_that_the_answer_stands_after_the_question():
 def test_probabilities_are_those_of_answers_and_a_threshold_holds():
     (dialogue,) = [d for d in dialogues_of(talks(5)) if d.turns[0].dialogue_id == "talk4"]
     features = FITTED.features(dialogue)
-    probabilities = 1 / (1 + np.exp(-(features @ FITTED.weights_)))
+    probabilities = Weights(FITTED.weights_, FITTED.bend_).probabilities(features)
     assert abs(probabilities.sum() - dialogue.gains.sum()) < 0.3 * dialogue.gains.sum()
     turns = turns_of(talks(5))["talk4"]
     hits = FITTED.recall("subjectc", turns, k=20, min_prob=0.5)
@@ -80,10 +80,23 @@ def test_learning_from_few_negatives_leaves_probabilities_as_they_are():
     few = MemReranker(encoder=ENCODER, negatives=8).fit(DATA, RUN)
     (dialogue,) = [d for d in dialogues_of(talks(5)) if d.turns[0].dialogue_id == "talk4"]
     sums = [
-        (1 / (1 + np.exp(-(method.features(dialogue) @ method.weights_)))).sum()
+        Weights(method.weights_, method.bend_).probabilities(method.features(dialogue)).sum()
         for method in (few, FITTED)
     ]
     assert sums[0] == pytest.approx(sums[1], rel=0.3)
+
+
+def test_overwhelming_evidence_counts_less_where_it_was_overconfident():
+    rng = np.random.default_rng(0)
+    features = np.zeros((40, 100, len(NAMES) + 1), np.float32)
+    features[:, :, 0] = rng.exponential(size=(40, 100)) ** 2  # a heavy tail
+    features[:, :, -1] = 1
+    truth = 1 / (1 + np.exp(3.5 - np.sqrt(features[:, :, 0]) * 1.5))
+    gains = (rng.random((40, 100)) < truth).astype(float)
+    bent = weights_of([features], [gains], 100, rng)
+    straight = Weights(bent.features, STRAIGHT)
+    errors = [np.mean((model.probabilities(features) - truth) ** 2) for model in (bent, straight)]
+    assert bent.bend[1] < 0 and errors[0] < 0.8 * errors[1]
 
 
 def test_a_pronoun_is_resolved_by_the_dialogue():
@@ -92,7 +105,7 @@ def test_a_pronoun_is_resolved_by_the_dialogue():
         DialogueTurn("Bob", "I moved to Ghent.", None, "d", 1),
     ]
     method = MemReranker(encoder=None)
-    method.weights_ = np.eye(len(NAMES) + 1)[NAMES.index("speaker")]
+    method.weights_, method.bend_ = np.eye(len(NAMES) + 1)[NAMES.index("speaker")], STRAIGHT
     for name, number in (("Ann", 0), ("Bob", 1)):
         best = method.recall("Where did she move?", turns, context=[f"Is {name} here?"])[0]
         assert best.turn.number == number
@@ -101,10 +114,10 @@ def test_a_pronoun_is_resolved_by_the_dialogue():
 def test_dates_can_be_left_out():
     turns = [DialogueTurn("A", "yes", DAY_MS * 200 * i, "d", i, str(i)) for i in range(4)]
     method = MemReranker(encoder=None)
-    method.weights_ = np.eye(len(NAMES) + 1)[NAMES.index("date")]
+    method.weights_, method.bend_ = np.eye(len(NAMES) + 1)[NAMES.index("date")], STRAIGHT
     assert method.recall("what in February 1971?", turns, k=1)[0].turn.number == 2
     undated = MemReranker(encoder=None, dates=False)
-    undated.weights_ = method.weights_
+    undated.weights_, undated.bend_ = method.weights_, STRAIGHT
     assert {hit.probability for hit in undated.recall("what in 1971?", turns)} == {0.5}
 
 
