@@ -127,6 +127,18 @@ def test_losses_of_ones_own_are_taught_stage_by_stage(model, tmp_path):
         LoRA().teach_by(model, stages, tmp_path / "own", ONE)
 
 
+def test_labels_of_one_token_are_read_off_one_pass_and_equal_their_scores(model):
+    choices = model.choices(PROMPTS, ["kitchen", "snow"])
+    pairs = [(prompt, label) for prompt in PROMPTS for label in ("kitchen", "snow")]
+    scores = model.score([prompt for prompt, _ in pairs], [label for _, label in pairs])
+    np.testing.assert_allclose(choices, scores.reshape(-1, 2), atol=1e-5)
+    # with a label of two tokens all are scored one by one
+    longer = model.choices(PROMPTS, ["kitchen", "snow boot"])
+    np.testing.assert_allclose(longer[:, 0], choices[:, 0], atol=1e-5)
+    with pytest.raises(ModelError, match="context is 32"):
+        model.choices(["what " * 40], ["kitchen"])
+
+
 def test_the_loss_is_what_the_model_gives_the_answers_tokens():
     class Fixed:  # gives every token after t the log-probabilities of row t, whatever came before
         device, table = (

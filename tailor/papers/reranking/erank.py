@@ -15,7 +15,7 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.errors import ModelError
 from tailor.llm.fencing import fenced
-from tailor.llm.grammars import GRADE, HIGHEST_GRADE, Reading
+from tailor.llm.grammars import GRADE, HIGHEST_GRADE, Grammar, Reading
 from tailor.llm.metered import Metered
 from tailor.llm.parsing import spoken
 from tailor.ports.base import Completion, Encoder
@@ -48,8 +48,8 @@ class ERank(LLMReranker):
     """Grades each document alone from 0 to 10, and ranks by the expected grade.
 
     A model that says "7" twice leaves a tie; the probabilities that it gave to all eleven grades
-    do not (Cai et al. 2025). With `thoughts`, the model first writes what it thinks of a document,
-    and the probabilities are read after its words.
+    do not (Cai et al. 2025). With `reason_tokens`, the model first writes what it thinks of a
+    document, and the probabilities are read after its words.
 
     Differs from the paper: no model is trained (`ERankStudent` is the trained form); grades end at
     10. The thought is a call of its own, so that a thought cut short never costs the grade.
@@ -59,34 +59,26 @@ class ERank(LLMReranker):
     """Always "grade": one document at a time."""
     reads: Literal["reply", "log-probs"] = "log-probs"
     """Whether the expected grade counts, or the written one (for models without probabilities)."""
-    thoughts: int = 0
-    """Most tokens of the thought before a grade; 0: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.strategy != "grade" or self.thoughts < 0:
+        if self.strategy != "grade":
             raise ModelError(
-                f'strategy is "{self.strategy}", thoughts {self.thoughts}: ERank grades documents'
-                ' one by one (strategy = "grade"), and thoughts are tokens, from 0'
+                f'strategy is "{self.strategy}": ERank grades documents one by one (strategy ='
+                ' "grade")'
             )
 
+    @property
+    def grammar(self) -> Grammar:
+        """The form of a grade; thoughts are asked for before it, in a call of their own."""
+        return GRADE
+
     def _asker(self, shortlists: Sequence[Shortlist], llm: Metered, trace: bool) -> Asker:
-        return _GradeAsker(self, shortlists, llm, trace, self.thoughts)
+        return _GradeAsker(self, shortlists, llm, trace)
 
 
 class _GradeAsker(Asker):
     """Asks for thoughts, then reads the probabilities of all grades."""
-
-    def __init__(
-        self,
-        reranker: LLMReranker,
-        shortlists: Sequence[Shortlist],
-        llm: Metered,
-        trace: bool,
-        thoughts: int,
-    ) -> None:
-        super().__init__(reranker, shortlists, llm, trace)
-        self.thoughts = thoughts
 
     def _by_log_probs(
         self, numbers: Sequence[int], groups: Sequence[Group], prompts: Sequence[str]
@@ -119,10 +111,10 @@ class _GradeAsker(Asker):
         self, numbers: Sequence[int], groups: Sequence[Group], prompts: Sequence[str]
     ) -> tuple[list[str], list[str]]:
         """Return the prompts with the model's thoughts and the question at their end."""
-        if not self.thoughts:
+        if not self.reranker.reason_tokens:
             return list(prompts), [""] * len(prompts)
         thought_prompts = [f"{prompt}\n\n{THINK}" for prompt in prompts]
-        completions = self.llm.complete(thought_prompts, max_tokens=self.thoughts)
+        completions = self.llm.complete(thought_prompts, max_tokens=self.reranker.reason_tokens)
         for number, group, prompt, completion in zip(
             numbers, groups, thought_prompts, completions, strict=True
         ):

@@ -63,7 +63,7 @@ class Thinking(ScriptedModel):
 
 @pytest.mark.parametrize("reads", ["log-probs", "reply"])
 def test_the_thought_comes_before_the_grade_and_never_costs_it(reads):
-    result = graded(llm=Thinking(knows=WORTHS), thoughts=3, reads=reads)
+    result = graded(llm=Thinking(knows=WORTHS), reason_tokens=3, reads=reads)
     prompts = [exchange.prompt for exchange in result.trace]
     asked, answered = prompts[:4], prompts[4:]
     assert all("think in a few words" in prompt for prompt in asked) and len(answered) == 4
@@ -79,8 +79,8 @@ def test_the_thought_comes_before_the_grade_and_never_costs_it(reads):
 def test_settings_out_of_range_are_refused():
     with pytest.raises(ModelError, match="windows"):
         ERank(llm=MODEL, strategy="windows")
-    with pytest.raises(ModelError, match="thoughts"):
-        ERank(llm=MODEL, thoughts=-1)
+    with pytest.raises(ModelError, match="reason_tokens"):
+        ERank(llm=MODEL, reason_tokens=-1)
 
 
 def test_a_reward_is_the_reciprocal_rank_that_a_grade_would_give():
