@@ -257,7 +257,8 @@ def context_of(snapshot: Snapshot, context: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
-    question = Question(tenant, "similar", body.request_id or _new_request_id())
+    request_id = body.request_id or _new_request_id()
+    question = Question(tenant, "similar", request_id, text=body.item_id)
     catalogue = service.catalogue(tenant)
     answer = _Answer(service, question, body, catalogue)
     logged_response = answer.logged_response()
@@ -527,7 +528,7 @@ class _Answer:
 def _logged_ranking(
     catalogue: Catalogue, body: ListQuestion, logged: ServedList, hidden: Sequence[str] = ()
 ) -> Ranking:
-    """Return a logged list without what must not be answered any more, and without `hidden`."""
+    """Return a logged list without `hidden`, and without what must not be answered now."""
     ids = tuple(item_id for item_id, _, _ in logged.items)
     scores = np.array([score for _, score, _ in logged.items])
     return _drop_forbidden(

@@ -264,6 +264,7 @@ def test_a_request_id_has_one_answer(client, service, path, body, is_written):
 def test_a_request_id_of_another_question_is_refused(client, service, is_written):
     client.ask("/v1/recommendations", user_id=USER, request_id="r")
     client.ask("/v1/search", text="tea", request_id="s")
+    client.ask("/v1/similar", item_id=SHOP.catalogue.ids[3], request_id="t")
     if is_written:
         service.list_log._write()
     other = SHOP.users.ids[1]
@@ -275,6 +276,7 @@ def test_a_request_id_of_another_question_is_refused(client, service, is_written
         ("/v1/search", {"text": "cup", "request_id": "s"}, "text"),
         ("/v1/search", {"text": "tea", "user_id": USER, "request_id": "s"}, "user"),
         ("/v1/similar", {"item_id": SHOP.catalogue.ids[3], "request_id": "s"}, "kind"),
+        ("/v1/similar", {"item_id": SHOP.catalogue.ids[4], "request_id": "t"}, "item"),
     ):
         problem = client.ask(path, 409, **body)
         assert word in problem["detail"] and USER not in problem["detail"]
