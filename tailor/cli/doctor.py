@@ -171,7 +171,7 @@ def _store(database: str) -> Iterator[Finding]:
 
 
 def _look(subject: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
-    """Yield what a look finds; whatever it raises is a finding, and the next look begins.
+    """Yield what a look finds; whatever it raises is a finding too.
 
     Only errors of the database and of Tailor are quoted: others may hold anything.
     """

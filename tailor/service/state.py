@@ -114,7 +114,7 @@ class Service:
         return self
 
     def _preload(self, tenant: str) -> None:
-        """Read a tenant's items and histories; what cannot be read costs no other tenant a start.
+        """Read a tenant's items and histories; damaged rows cost no other tenant the start.
 
         Raises what the engine raises.
         """

@@ -68,7 +68,7 @@ def _receipts(store_file: Path) -> Known:
 
 
 def _is_no_older(keys_copy: Path, store_copy: Path) -> bool:
-    """Return whether a copy of the key store is of the time of the store's copy, or later.
+    """Return whether a key store's copy is no older than the store's copy.
 
     False also where the latter has no receipts that can be read.
     """
@@ -101,7 +101,7 @@ def _rows(file: Path, statement: str) -> list[tuple[Any, ...]] | None:
 
 
 def carry_over(replaced: Replaced, copy: Path, store_copy: Path, seal: Seal) -> Carried:
-    """Enter into a copy of the key store who was erased since, and take those people out of it.
+    """Enter who was erased since into a copy of the key store, without their keys.
 
     A copy of an earlier version does not say who was erased before it was made, and may have come
     back. The receipts of the store's copy, which is put back beside it, say so.
