@@ -1,9 +1,10 @@
 """`tailor doctor`: what is installed, what is there, and what to do about the rest."""
 
+import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,8 @@ def _disks(database: str) -> Iterator[Finding]:
                 folders["free disk of people's keys"] = key_file(str(store))
     folders["free disk of the models"] = Path(os.environ.get("TAILOR_SERVED_MODELS") or "models")
     for subject, path in folders.items():
-        folder = path.resolve()  # a link may lead to another disk
+        # a link may lead to another disk, or in a circle
+        folder = Path(os.path.realpath(path))
         while not folder.is_dir():
             folder = folder.parent
         yield _free_disk(subject, folder, remedy)
@@ -156,11 +158,55 @@ def _store(database: str) -> Iterator[Finding]:
             "tailor store migrate; serve does so by itself",
         )
         return
-    yield _writes(engine)
-    yield _keys(engine)
-    yield _deleted(engine)
-    yield from _served_models(engine)
-    yield from _odd_items(engine)
+    missing = _missing_tables(engine)
+    if missing:
+        remedy = "stop the server, tailor store restore COPY (with --keys KEYS for personal ones)"
+        yield Finding("tables", f"without {', '.join(missing)}", False, remedy)
+        return
+    yield from _look("writing", lambda: iter([_writes(engine)]))
+    yield from _look("people's keys", lambda: iter([_keys(engine)]))
+    yield from _look("deleted data", lambda: iter([_deleted(engine)]))
+    yield from _look("served models", lambda: _served_models(engine))
+    yield from _look("items", lambda: _odd_items(engine))
+
+
+def _look(subject: str, look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a look finds; whatever it raises is a finding too.
+
+    Only errors of the database and of Tailor are quoted: others may hold anything.
+    """
+    from tailor.store.engine import UNUSABLE, first_line
+
+    try:
+        yield from look()
+    except (*UNUSABLE, TailorError) as error:
+        cause = first_line(error)
+    except Exception as error:
+        cause = type(error).__name__
+    else:
+        return
+    remedy = "rows were changed by hand: mend them, or tailor store restore COPY"
+    yield Finding(subject, f"cannot be read: {cause}", False, remedy)
+
+
+def _missing_tables(engine: "sa.Engine") -> list[str]:
+    """Return the tables that are not there, and the columns that tables lack."""
+    import sqlalchemy as sa
+
+    from tailor.store.engine import reading
+    from tailor.store.schema import metadata, personal
+
+    missing = []
+    with reading(engine) as connection:
+        inspector = sa.inspect(connection)
+        for table in (*metadata.sorted_tables, *personal.sorted_tables):
+            if not inspector.has_table(table.name, schema=table.schema):
+                missing.append(table.fullname)
+                continue
+            columns = inspector.get_columns(table.name, schema=table.schema)
+            names = {column["name"] for column in columns}
+            missing += [f"{table.fullname}.{name}" for name in set(table.c.keys()) - names]
+    return sorted(missing)
 
 
 def _absent(path: Path) -> Finding:
@@ -169,6 +215,7 @@ def _absent(path: Path) -> Finding:
 
     with suppress(FileNotFoundError), Path(f"{path}.server").open(encoding="utf-8") as file:
         try:
+            # a server and its workers share the lock
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             remedy = "stop the server, tailor store restore COPY"
@@ -252,12 +299,21 @@ def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
     from tailor.store.engine import reading
     from tailor.store.schema import items
 
-    statement = sa.select(items.c.tenant, items.c.item_id, items.c.more)
+    # as texts: a row that was changed by hand may hold no JSON, and must be named
+    more_text = sa.cast(items.c.more, sa.Text)
+    statement = sa.select(items.c.tenant, items.c.item_id, more_text).where(more_text.is_not(None))
     more_of: dict[str, dict[str, dict[str, object]]] = {}
+    broken: list[str] = []
     with reading(engine) as connection:
-        for tenant, item_id, more in connection.execute(statement):
-            if more:
+        for tenant, item_id, text in connection.execute(statement):
+            more = _json_object(text)
+            if more is None:
+                broken.append(f"{item_id} of {tenant}")
+            elif more:
                 more_of.setdefault(tenant, {})[item_id] = more
+    if broken:
+        state = f"{len(broken):,} cannot be read: {', '.join(broken[:MOST_SHOWN])}"
+        yield Finding("items", state, False, "PUT /v1/items with the item, or delete it there")
     for tenant, rows in more_of.items():
         odd = odd_names(rows, ITEMS)
         if odd:
@@ -268,6 +324,16 @@ def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
             state = f"{len(odd):,} have values that count as missing: {'; '.join(named)}"
             remedy = "PUT /v1/items with values of the type that most items have under the name"
             yield Finding(f"items of {tenant}", state, True, remedy)
+
+
+def _json_object(text: str) -> dict[str, object] | None:
+    """Return the object of a JSON text, empty for null, None for anything else."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    value = {} if value is None else value
+    return value if isinstance(value, dict) else None
 
 
 def _served_models(engine: "sa.Engine") -> Iterator[Finding]:

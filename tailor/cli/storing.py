@@ -162,7 +162,7 @@ def restore(
     with held(engine):
         carried = None
         if keys is not None:
-            carried = _put_back_keys(keys, keys_file, store_file, engine)
+            carried = _put_back_keys(keys, copy, engine)
         _copy(copy, store_file, keep_owner=True)
     if carried is not None:
         say(f"{keys_file}: as {keys} has it; {_describe_carried(carried)}")
@@ -172,16 +172,19 @@ def restore(
     )
 
 
-def _put_back_keys(keys: Path, keys_file: Path, store_file: Path, engine: "sa.Engine") -> "Carried":
-    """Put a copy of people's keys in place; who was erased since stays erased."""
+def _put_back_keys(keys: Path, copy: Path, engine: "sa.Engine") -> "Carried":
+    """Put people's keys in place, of the copy of a store; who was erased since stays erased."""
     from tailor.store.carrying import Carried, carry_over, read_replaced
+    from tailor.store.engine import key_file
 
+    store_file = Path(str(engine.url.database))
+    keys_file = key_file(str(store_file))
     replaced = read_replaced(keys_file, store_file)
     outcomes: list[Carried] = []
 
     def change(partial: Path) -> None:
         seal = engine.get_execution_options()["seal"]
-        outcomes.append(carry_over(replaced, partial, seal))
+        outcomes.append(carry_over(replaced, partial, copy, seal))
 
     _copy(keys, keys_file, keep_owner=True, change=change)
     return outcomes[0]

@@ -20,6 +20,7 @@ from tailor.reranking.mmr import diversify
 from tailor.service import responses
 from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
+from tailor.service.history_cache import NO_HISTORY, UserHistory
 from tailor.service.problems import ProblemError
 from tailor.service.repeats import NOTE, Question, check_same, logged_answer
 from tailor.service.routing import ITEMS, in_pool, service_router
@@ -49,7 +50,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
         for field in ("explain", "keep_seen"):
             if getattr(body, field) and not who.may("read"):
                 raise ProblemError(403, f'{field}: this needs the role "read"')
-        return await _recommend(service, who.tenant, body)
+        return await _recommend(service, who, body)
 
     @api.post("/v1/similar", responses=responses.answers(responses.ItemList, 409))
     async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:
@@ -78,7 +79,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
     return api
 
 
-async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResponse:
+async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResponse:
+    tenant = who.tenant
     if body.user_id is not None and body.history is not None:
         raise ProblemError(422, "history: give user_id or history, not both")
     request_id = body.request_id or _new_request_id()
@@ -86,7 +88,7 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
     if body.request_id is not None:
         logged = await run_in_threadpool(logged_answer, service, question)
         if logged is not None:
-            return await run_in_threadpool(_recommend_again, service, tenant, body, logged)
+            return await run_in_threadpool(_recommend_again, service, who, body, logged)
     registry = service.model_registry
     model = registry.loaded(tenant, body.user_id)
     if model is None:  # loading takes a while
@@ -108,26 +110,41 @@ async def _recommend(service: Service, tenant: str, body: Recommend) -> JSONResp
     items = _listed(catalogue, ranking)
     if body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
-    answer = _Answer(service, question, body, catalogue)
+    hidden = () if who.may("read") else request.query.exclude
+    answer = _Answer(service, question, body, catalogue, hidden)
     if body.request_id is not None:
         return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
     return answer.response(model.name, ranking, items, request.notes)
 
 
 def _recommend_again(
-    service: Service, tenant: str, body: Recommend, logged: ServedList
+    service: Service, who: Caller, body: Recommend, logged: ServedList
 ) -> JSONResponse:
-    """Return the logged list of a request, with reasons of today's model if asked for."""
+    """Return the logged list of a request, with reasons of today's model if asked for.
+
+    A list that was asked with `keep_seen` shows a history: a caller who may not see one gets it
+    without what the user had by then.
+    """
+    tenant = who.tenant
     request = _Recommending(service, tenant, body, None)
     service.catalogue(tenant)  # reads changed items, so that `prepare` need not
     request.filtered = ()
     request.prepare()
-    ranking = _logged_ranking(request.catalogue, body, logged)
+    hidden = () if who.may("read") else _seen_by(request.history, logged.time_ms)
+    ranking = _logged_ranking(request.catalogue, body, logged, hidden)
     items = _listed(request.catalogue, ranking)
     if body.explain:
         model = service.model_registry.model(tenant, body.user_id)
         _add_reasons(model, request.query, ranking, items, request.catalogue)
     return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
+
+
+def _seen_by(history: UserHistory, time_ms: int) -> tuple[str, ...]:
+    """Return the items that a user had by a time, and those that the user does not want."""
+    return (
+        *(item_id for item_id, seen_ms in history.events if seen_ms <= time_ms),
+        *history.against,
+    )
 
 
 async def _ask(model: LoadedRecommender, request: "_Recommending") -> Ranking:
@@ -188,6 +205,7 @@ class _Recommending:
         self.notes: list[str] = []
         self.query = Query()
         self.catalogue: Catalogue  # once prepared
+        self.history = NO_HISTORY  # of the stored user, once prepared
         # items that a filter excludes; None: changed items were not read for this request yet
         self.filtered: tuple[Vocabulary, ...] | None = None
 
@@ -211,6 +229,7 @@ class _Recommending:
         if snapshot.is_outdated and self.filtered is None:
             raise _OutdatedError
         self.catalogue = snapshot.catalogue
+        self.history = snapshot.history
         history = history_of(snapshot, body.user_id, body.history, self.notes)
         self.notes += unknown_notes(self.catalogue, body.exclude, "exclude")
         seen = () if body.keep_seen else (*history.item_ids, *snapshot.history.against)
@@ -239,7 +258,8 @@ def context_of(snapshot: Snapshot, context: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
-    question = Question(tenant, "similar", body.request_id or _new_request_id())
+    request_id = body.request_id or _new_request_id()
+    question = Question(tenant, "similar", request_id, text=body.item_id)
     catalogue = service.catalogue(tenant)
     answer = _Answer(service, question, body, catalogue)
     logged_response = answer.logged_response()
@@ -446,12 +466,18 @@ class _Answer:
     """The answer to a question, which is logged."""
 
     def __init__(
-        self, service: Service, question: Question, body: ListQuestion, catalogue: Catalogue
+        self,
+        service: Service,
+        question: Question,
+        body: ListQuestion,
+        catalogue: Catalogue,
+        hidden: Sequence[str] = (),
     ) -> None:
         self.service = service
         self.question = question
         self.body = body
         self.catalogue = catalogue
+        self.hidden = hidden  # items that the caller must not see in another caller's list
 
     def logged_response(self) -> JSONResponse | None:
         """Return the answer that is logged under the caller's request id, None for a new id."""
@@ -495,16 +521,20 @@ class _Answer:
         return None
 
     def _again(self, logged: ServedList) -> JSONResponse:
-        ranking = _logged_ranking(self.catalogue, self.body, logged)
+        ranking = _logged_ranking(self.catalogue, self.body, logged, self.hidden)
         items = _listed(self.catalogue, ranking)
         return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
 
 
-def _logged_ranking(catalogue: Catalogue, body: ListQuestion, logged: ServedList) -> Ranking:
-    """Return a logged list without what must not be answered any more."""
+def _logged_ranking(
+    catalogue: Catalogue, body: ListQuestion, logged: ServedList, hidden: Sequence[str] = ()
+) -> Ranking:
+    """Return a logged list without `hidden`, and without what must not be answered now."""
     ids = tuple(item_id for item_id, _, _ in logged.items)
     scores = np.array([score for _, score, _ in logged.items])
-    return _drop_forbidden(Ranking(ids, scores), body.exclude, _excluded(catalogue, body))
+    return _drop_forbidden(
+        Ranking(ids, scores), (*body.exclude, *hidden), _excluded(catalogue, body)
+    )
 
 
 def _served_list(question: Question, model: str, ranking: Ranking) -> ServedList:

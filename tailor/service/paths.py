@@ -1,11 +1,14 @@
 """Paths in what callers and logs are told: none of the server's own."""
 
-import os
 import re
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-ABSOLUTE = re.compile(r"(?<![\w./:])/([\w.@+~-]+)/[^\s'\"(),;:]*")  # group 1: the top folder
+NAME = r"[^\s/\"'`:;,()?]+"
+ROUTE = r"v\d+/|health\b|ready\b|metrics\b|openapi\.json"
+# an absolute path, but no route; its last name is a group
+ABSOLUTE = re.compile(rf"(?<![\w.:/<])/(?!{ROUTE})(?:{NAME}/)*({NAME})/?")
 
 
 def shown_folder(folder: str | Path, root: Path | None) -> str:
@@ -21,13 +24,12 @@ def without_paths(text: str, folder: str | Path, root: Path | None) -> str:
     return hide_paths(text.replace(str(folder), shown_folder(folder, root)))
 
 
-def hide_paths(text: str) -> str:
-    """Return a text in which absolute paths of this machine are cut to their last part."""
-    return ABSOLUTE.sub(_last_part, text)
+def hide_paths(text: str, roots: Iterable[str] = ()) -> str:
+    """Return a text with the last name only of every absolute path of the server.
 
-
-def _last_part(match: re.Match[str]) -> str:
-    """Return the last part of a path of this machine; another text, such as a route, as it is."""
-    if not os.path.isdir(f"/{match[1]}"):
-        return match[0]
-    return match[0].rstrip("/").rpartition("/")[2]
+    Of a path within one of `roots`, which may hold blanks, all that follows the root stays. Routes
+    stay, since they say what to ask.
+    """
+    for root in roots:
+        text = text.replace(f"{root}/", "").replace(root, "models")
+    return ABSOLUTE.sub(lambda path: path[1], text)

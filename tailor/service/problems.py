@@ -4,9 +4,8 @@ They show nothing of the server's inside and nothing of any user's data.
 """
 
 import logging
-import re
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from tailor.errors import TailorError
+from tailor.service.paths import hide_paths
 from tailor.store.encryption import KeysError
 from tailor.store.engine import UNAVAILABLE
 from tailor.store.writer import RETRY_S, UnavailableError
@@ -25,10 +25,6 @@ from tailor.store.writer import RETRY_S, UnavailableError
 log = logging.getLogger("tailor.service")
 MOST_PROBLEMS = 100  # fields that one answer names
 PROBLEM_TYPE = "application/problem+json"
-# an absolute path, but no route; its last name is a group
-NAME = r"[^\s/\"'`:;,()?]+"
-ROUTE = r"v\d+/|health\b|ready\b|metrics\b|openapi\.json"
-FOLDER = re.compile(rf"(?<![\w.:/<])/(?!{ROUTE})(?:{NAME}/)*({NAME})/?")
 UNFIT_S = 30  # which callers are told to wait for an operator
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -101,7 +97,7 @@ def problem_answer(
     """Return the answer of an error."""
     trace_id = getattr(request.state, "trace_id", None)
     roots = getattr(getattr(request.scope.get("app"), "state", None), "roots", ())
-    detail = hide_folders(detail, roots)
+    detail = hide_paths(detail, roots)
     headers = {}
     if retry_s:
         headers["Retry-After"] = str(retry_s)
@@ -166,7 +162,8 @@ def _answer_problem(request: Request, error: ProblemError) -> JSONResponse:
 
 def _answer_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
     content_type = request.headers.get("content-type", "")
-    if request.method in ("POST", "PUT") and not content_type.startswith("application/json"):
+    is_of_body = any(part["loc"][0] == "body" for part in error.errors())
+    if is_of_body and not content_type.startswith("application/json"):
         return problem_answer(
             request, 422, "the body must be JSON, and say so: Content-Type: application/json"
         )
@@ -227,17 +224,6 @@ def _answer_unfit_keys(request: Request, error: Exception) -> JSONResponse:
 def _answer_refused(request: Request, error: Exception) -> JSONResponse:
     """Answer 409: it is as described, but does not fit what is stored or loaded now."""
     return problem_answer(request, 409, str(error))
-
-
-def hide_folders(text: str, roots: Iterable[str] = ()) -> str:
-    """Return an error's text with the last name only of every absolute path of the server.
-
-    Of a path within one of `roots`, which may hold blanks, all that follows the root stays. Routes
-    stay, since they say what to ask.
-    """
-    for root in roots:
-        text = text.replace(f"{root}/", "").replace(root, "models")
-    return FOLDER.sub(lambda path: path[1], text)
 
 
 def _answer_broken(request: Request, error: Exception) -> JSONResponse:

@@ -24,7 +24,7 @@ class Question:
     user_id: str | None = None
     """None: a caller without an id."""
     text: str | None = None
-    """None: a question without words."""
+    """Of items like one: that item's id. None: a question without words."""
 
 
 def logged_answer(service: Service, question: Question) -> ServedList | None:
@@ -49,7 +49,7 @@ def check_same(question: Question, logged: ServedList) -> None:
     for name, is_same in (
         ("user", logged.user_id == question.user_id),
         ("kind of question", logged.surface == question.surface),
-        ("text", logged.text == question.text),
+        _words(question, logged),
     ):
         if not is_same:
             raise ProblemError(
@@ -57,3 +57,11 @@ def check_same(question: Question, logged: ServedList) -> None:
                 f"request_id: it was answered before, for another {name}: give every question an"
                 " id of its own, or leave it out",
             )
+
+
+def _words(question: Question, logged: ServedList) -> tuple[str, bool]:
+    """Return how errors name a question's words, and whether the list has them."""
+    if question.surface != "similar":
+        return "text", logged.text == question.text
+    # earlier versions did not log which item was asked about
+    return "item", logged.text in (None, question.text)

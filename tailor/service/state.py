@@ -108,11 +108,24 @@ class Service:
                 log.warning("rows without a person deleted", extra=deleted)
             names = self.read(tenants)
             for tenant in names:
-                self.catalogue(tenant).index()
-                self._preload_histories(tenant)
+                self._preload(tenant)
         self.model_registry.start(names)
         self.erasures.start()
         return self
+
+    def _preload(self, tenant: str) -> None:
+        """Read a tenant's items and histories; damaged rows cost no other tenant the start.
+
+        Raises what the engine raises.
+        """
+        try:
+            self.catalogue(tenant).index()
+            self._preload_histories(tenant)
+        except UNAVAILABLE:
+            raise
+        except Exception as error:  # of any kind: a row may have been damaged
+            extra = {"tenant": tenant, "error": type(error).__name__}
+            log.error("a tenant's rows cannot be read: run `tailor doctor`", extra=extra)
 
     def _preload_histories(self, tenant: str) -> None:
         """Read the latest users' histories, so that memory does not grow as they come again."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tailor.store.encryption import KeysError, Seal
 from tailor.store.erased import Erasure, merged
 from tailor.store.signing import FORMER, SIGNING, subject_digest
-from tailor.store.subjects import CHECK, STORE, SWEEP
+from tailor.store.subjects import CHANGES, CHECK, STORE, SWEEP
 
 Person = tuple[str, str]  # tenant, digest
 Known = dict[Person, Erasure]
@@ -56,10 +56,29 @@ def read_replaced(keys_file: Path, store_file: Path) -> Replaced:
     secrets = dict(rows or [])
     for person, erasure in _erased(keys_file).items():
         erasures[person] = erasure
-    for tenant, subject, time_ms in _rows(store_file, READ_RECEIPTS) or []:
-        person = (tenant, subject)
-        erasures[person] = merged(erasures.get(person), Erasure(time_ms))
+    for person, erasure in _receipts(store_file).items():
+        erasures[person] = merged(erasures.get(person), erasure)
     return Replaced(erasures, secrets)
+
+
+def _receipts(store_file: Path) -> Known:
+    """Return who was erased by the receipts of a store, as far as it opens."""
+    rows = _rows(store_file, READ_RECEIPTS) or []
+    return {(tenant, subject): Erasure(time_ms) for tenant, subject, time_ms in rows}
+
+
+def _is_no_older(keys_copy: Path, store_copy: Path) -> bool:
+    """Return whether a key store's copy is no older than the store's copy.
+
+    False also where the latter has no receipts that can be read.
+    """
+    if _rows(store_copy, READ_RECEIPTS) is None:
+        return False
+    secrets = dict(_rows(keys_copy, "SELECT name, value FROM secrets") or [])
+    marks = dict(_rows(store_copy, "SELECT name, value FROM marks") or [])
+    if STORE not in secrets or secrets[STORE] != marks.get(STORE):
+        return False
+    return int(marks.get(CHANGES, "0")) <= int(secrets.get(CHANGES, "0"))
 
 
 def _erased(keys_file: Path) -> Known:
@@ -81,10 +100,17 @@ def _rows(file: Path, statement: str) -> list[tuple[Any, ...]] | None:
         return None
 
 
-def carry_over(replaced: Replaced, copy: Path, seal: Seal) -> Carried:
-    """Enter into a copy of the key store who was erased since, and take those people out of it."""
-    knew_erasures = _rows(copy, "SELECT 1 FROM erased LIMIT 1") is not None
+def carry_over(replaced: Replaced, copy: Path, store_copy: Path, seal: Seal) -> Carried:
+    """Enter who was erased since into a copy of the key store, without their keys.
+
+    A copy of an earlier version does not say who was erased before it was made, and may have come
+    back. The receipts of the store's copy, which is put back beside it, say so.
+    """
     before = _erased(copy)
+    knew_erasures = _rows(copy, "SELECT 1 FROM erased LIMIT 1") is not None
+    if not knew_erasures and _is_no_older(copy, store_copy):
+        knew_erasures = True
+        before = _receipts(store_copy)
     with closing(sqlite3.connect(copy)) as connection, connection:
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute(MAKE_TABLE)
@@ -100,7 +126,7 @@ def carry_over(replaced: Replaced, copy: Path, seal: Seal) -> Carried:
             row = (tenant, subject, together.time_ms, together.last_ms, event_ids)
             connection.execute(WRITE, row)
         dropped = _drop_entries(connection, set(new), seal) if knew_erasures and new else 0
-    # a copy from before erasures were kept in it may hold people who came back since: they stay
+    # where nothing says who came back after an erasure, all stay
     is_complete = has_keys and dropped is not None and (knew_erasures or not new)
     return Carried(len(new), dropped or 0, is_complete)
 

@@ -207,9 +207,19 @@ def _add_all_users(connection: sa.Connection) -> None:
 
 
 def revision(engine: sa.Engine) -> str | None:
-    """Return the revision of the tables, None for an empty database."""
+    """Return the revision of the tables, None for an empty database.
+
+    Raises StoreError for tables of several revisions.
+    """
     with reading(engine) as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        revisions = MigrationContext.configure(connection).get_current_heads()
+    if len(revisions) > 1:
+        raise StoreError(
+            f"the database says that it is at several revisions ({', '.join(sorted(revisions))}):"
+            " its table alembic_version was changed by hand; put a copy back: `tailor store restore"
+            " COPY`"
+        )
+    return revisions[0] if revisions else None
 
 
 def newest() -> str:

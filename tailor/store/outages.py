@@ -21,7 +21,7 @@ class Outage:
     """A time in which the store cannot be read, or cannot be written."""
 
     cause: str
-    """The driver's words, without paths."""
+    """The driver's words for the last failure, without paths."""
     began_s: float
     """On the monotonic clock."""
     failed_s: float
@@ -47,8 +47,9 @@ class Outages:
             outage = self._by_part.get(part)
             is_new = outage is None
             if outage is None:
-                outage = Outage(PATH.sub("(path)", cause), now_s, now_s)
+                outage = Outage("", now_s, now_s)
                 self._by_part[part] = outage
+            outage.cause = PATH.sub("(path)", cause)
             outage.failed_s = now_s
             outage.is_on = True
             outage.refused += refused

@@ -151,3 +151,55 @@ def test_no_password_is_shown(address, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, found = looked("--database", address)
     assert code == 1 and not found["store"]["good"] and "secret" not in json.dumps(found)
+
+
+ODD_ROWS = "UPDATE items SET more = '{more}' WHERE item_id = 'cup'"
+ODD_STORES = [
+    ("shop.db", ODD_ROWS.format(more="{bad"), "items", "cup of shop"),
+    ("shop.db", ODD_ROWS.format(more="[1, 2]"), "items", "cup of shop"),
+    ("shop.db", ODD_ROWS.format(more='"x"'), "items", "cup of shop"),
+    ("shop.db", "UPDATE items SET item_id = CAST(x'ff' AS TEXT)", "items", "UTF-8"),
+    ("shop.db", "UPDATE marks SET value = 'x' WHERE name = 'changes'", "people's keys", "Value"),
+    ("shop.db", "DELETE FROM marks WHERE name = 'changes'", "people's keys", "KeyError"),
+    ("shop.db", "DROP TABLE items", "tables", "without items"),
+    ("shop.db", "ALTER TABLE models DROP COLUMN note", "tables", "without models.note"),
+    ("shop.keys.db", "DROP TABLE erased", "tables", "without personal.erased"),
+    ("shop.keys.db", "DROP TABLE subjects", "tables", "without personal.subjects"),
+    ("shop.db", "INSERT INTO alembic_version VALUES ('0007')", "store", "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "subject", "state"), ODD_STORES)
+def test_a_store_that_was_changed_by_hand_is_a_finding(
+    file, change, subject, state, tmp_path, monkeypatch
+):
+    pytest.importorskip("alembic")
+    import sqlite3
+    from contextlib import closing
+
+    from tailor.store.catalogue import upsert_items
+    from tailor.store.engine import connect, writing
+    from tailor.store.migrating import migrate
+
+    monkeypatch.chdir(tmp_path)
+    engine = connect("shop.db")
+    migrate(engine)
+    with writing(engine) as connection:
+        upsert_items(connection, "shop", [{"item_id": "cup", "more": {"a": 1}}])
+    engine.dispose()
+    assert looked("--database", "shop.db")[0] == 0
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute(change)
+        connection.commit()
+    code, found = looked("--database", "shop.db")
+    assert code == 1 and not found[subject]["good"] and found[subject]["remedy"]
+    assert state in found[subject]["found"]
+
+
+def test_links_in_a_circle_are_a_finding(tmp_path, monkeypatch):
+    pytest.importorskip("alembic")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shop.db").symlink_to("other.db")
+    (tmp_path / "other.db").symlink_to("shop.db")
+    code, found = looked("--database", "shop.db")
+    assert code == 0 and "is not there" in found["store"]["found"]

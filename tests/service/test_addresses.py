@@ -169,3 +169,9 @@ def test_the_routes_are_described_with_plain_names(service):
     described = make_app(service).openapi()["paths"]
     assert "/v1/users/{user_id}/data" in described and not [p for p in described if ":" in p]
     service.stop()
+
+
+def test_an_error_of_the_address_is_not_called_one_of_the_body(client):
+    problem = client.post("/v1/models/rollback?kind=else")
+    assert problem.status_code == 422 and "kind" in problem.json()["detail"]
+    assert "JSON" in client.post("/v1/search", content=b"{}").json()["detail"]

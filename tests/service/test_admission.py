@@ -16,7 +16,7 @@ from tailor.service.app import _add_routes, make_app
 from tailor.service.bodies import BodyMemory
 from tailor.service.limits import MOST_BUCKETS, RateLimiter, network_of
 from tailor.service.middleware import JsonLines
-from tailor.service.problems import hide_folders
+from tailor.service.paths import hide_paths
 from tailor.service.routing import POOLS, PUBLIC, WRITERS
 from tailor.store import keys
 from tailor.store.engine import writing
@@ -314,7 +314,7 @@ def test_a_request_in_the_log_names_tenant_key_and_route(service, client, caplog
     ],
 )
 def test_an_error_names_no_folder_of_the_server(text, shown):
-    assert hide_folders(text, ["/my models"]) == shown
+    assert hide_paths(text, ["/my models"]) == shown
 
 
 def test_models_that_cannot_be_registered_name_no_folder(service, client):

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi")
 from service.served_shop import SHOP, Client, key, take_away, until
 from store.databases import engine, postgres, url  # noqa: F401
 
-from tailor.service import erasing
+from tailor.service import answers, erasing
 from tailor.service.app import make_app
 from tailor.service.history_cache import HistoryCache, HistoryReader
 from tailor.store import users
@@ -28,6 +28,7 @@ from tailor.store.erasing import Scan
 from tailor.store.events import add_events
 
 USER = SHOP.users.ids[0]
+EVENTS_OF_USER = SHOP.events.filter(user_id=USER).select("user_id", "item_id", "time_ms").rows()
 
 
 def erase(client, user=USER):
@@ -263,6 +264,7 @@ def test_a_request_id_has_one_answer(client, service, path, body, is_written):
 def test_a_request_id_of_another_question_is_refused(client, service, is_written):
     client.ask("/v1/recommendations", user_id=USER, request_id="r")
     client.ask("/v1/search", text="tea", request_id="s")
+    client.ask("/v1/similar", item_id=SHOP.catalogue.ids[3], request_id="t")
     if is_written:
         service.list_log._write()
     other = SHOP.users.ids[1]
@@ -274,11 +276,44 @@ def test_a_request_id_of_another_question_is_refused(client, service, is_written
         ("/v1/search", {"text": "cup", "request_id": "s"}, "text"),
         ("/v1/search", {"text": "tea", "user_id": USER, "request_id": "s"}, "user"),
         ("/v1/similar", {"item_id": SHOP.catalogue.ids[3], "request_id": "s"}, "kind"),
+        ("/v1/similar", {"item_id": SHOP.catalogue.ids[4], "request_id": "t"}, "item"),
     ):
         problem = client.ask(path, 409, **body)
         assert word in problem["detail"] and USER not in problem["detail"]
     elsewhere = Client(client.app, key(service, "read", "else"))
     assert elsewhere.ask("/v1/search", text="cup", request_id="s")["items"] == []
+
+
+@pytest.mark.parametrize("is_written", [False, True])
+def test_a_list_with_seen_items_shows_no_history_to_a_key_that_serves(client, service, is_written):
+    question = {"user_id": USER, "request_id": "r", "k": 40}
+    reader = Client(client.app, key(service, "read"))
+    server = Client(client.app, key(service, "serve"))
+    full = reader.ask("/v1/recommendations", keep_seen=True, **question)
+    seen = {item_id for _, item_id, _ in EVENTS_OF_USER}
+    assert {item_id for item_id, *_ in shown(full)} & seen
+    if is_written:
+        service.list_log._write()
+    shorter = server.ask("/v1/recommendations", **question)
+    assert shorter["items"] and not {item_id for item_id, *_ in shown(shorter)} & seen
+    assert shown(reader.ask("/v1/recommendations", **question)) == shown(full)
+    # what the user did since is no reason to change the list
+    row = {"event_id": "e", "user_id": USER, "item_id": shorter["items"][0]["item_id"]}
+    client.ask("/v1/events", events=[row])
+    assert shown(server.ask("/v1/recommendations", **question)) == shown(shorter)
+
+
+def test_a_key_that_serves_gets_no_seen_items_of_a_list_that_was_made_meanwhile(
+    client, service, monkeypatch
+):
+    question = {"user_id": USER, "request_id": "r", "k": 40}
+    full = client.ask("/v1/recommendations", keep_seen=True, **question)
+    server = Client(client.app, key(service, "serve"))
+    monkeypatch.setattr(answers, "logged_answer", lambda *_: None)  # it came in between
+    shorter = server.ask("/v1/recommendations", **question)
+    seen = {item_id for _, item_id, _ in EVENTS_OF_USER}
+    assert {item_id for item_id, *_ in shown(full)} & seen
+    assert not {item_id for item_id, *_ in shown(shorter)} & seen
 
 
 def test_a_blocked_item_is_not_answered_again(client, service):

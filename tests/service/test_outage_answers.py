@@ -7,7 +7,14 @@ import pytest
 pytest.importorskip("fastapi")
 
 import sqlalchemy as sa
-from service.served_shop import SHOP, take_away, until
+from service.served_shop import SHOP, Client, key, take_away, until
+
+from tailor.service.app import make_app
+from tailor.service.batcher import saved_digest
+from tailor.store.engine import writing
+from tailor.store.loading import load_dataset
+from tailor.store.models import add_model, serve_model
+from tailor.store.schema import items, subjects
 
 USER = SHOP.users.ids[0]
 EVENTS = {"events": [{"event_id": "x1", "user_id": USER, "item_id": SHOP.catalogue.ids[0]}]}
@@ -53,3 +60,25 @@ def test_a_hundred_look_ups_of_an_outage_are_one_line(client, service, monkeypat
         if record.name not in ("tailor.access", "tailor.store")
     ]
     assert len(others) < 5, others
+
+
+DAMAGES = [
+    sa.update(subjects).where(subjects.c.tenant == "else").values(sealed=b"\xff" * 60),
+    sa.update(items).where(items.c.tenant == "else").values(more=sa.text("'{bad'")),
+]
+
+
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("damage", DAMAGES, ids=["a person's entry", "an item"])
+def test_damaged_rows_of_a_tenant_stop_nobody_else(service, models, damage, caplog):
+    load_dataset(service.engine, "else", SHOP)
+    with writing(service.engine) as connection:
+        folder = str(models["one"])
+        serve_model(connection, "else", add_model(connection, "else", folder, saved_digest(folder)))
+        connection.execute(damage)
+    with Client(make_app(service), key(service, "read")) as client:
+        assert client.items(user_id=USER)
+        assert "cannot be read" in caplog.text and USER not in caplog.text
+        elsewhere = Client(client.app, key(service, "read", "else"))
+        assert elsewhere.get("/v1/receipts/key").status_code == 200
+        assert client.items(user_id=USER)

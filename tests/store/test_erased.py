@@ -140,9 +140,10 @@ def test_a_key_store_that_cannot_be_read_is_told_and_receipts_are_carried_over(
     erase(shop)
     shop.dispose()
     keys = key_file(f"{tmp_path}/store.db")
-    if state == "of an earlier version":
+    if state == "of an earlier version":  # and of another time than the store's copy
         with sqlite3.connect(tmp_path / "old.keys.db") as copy:
             copy.execute("DROP TABLE erased")
+            copy.execute("UPDATE secrets SET value = value - 1 WHERE name = 'changes'")
     else:
         keys.unlink()
         if state == "damaged":
@@ -150,6 +151,27 @@ def test_a_key_store_that_cannot_be_read_is_told_and_receipts_are_carried_over(
     said = store(tmp_path, "restore", f"{tmp_path}/old.db", "--keys", f"{tmp_path}/old.keys.db")
     assert "erase them anew" in said
     engine = reopened(shop)
+    assert send(engine, event("1")) == set()
+    engine.dispose()
+
+
+def test_copies_of_an_earlier_version_bring_nobody_back(shop, tmp_path):
+    """The receipts of the store's copy tell who was erased before it, and may have come back."""
+    erase(shop, "bob")
+    assert send(shop, event("new", "bob", time_ms=now_ms() + 5)) == {"new"}
+    for name in ("old.db", "old.keys.db"):
+        (tmp_path / name).unlink()
+    store(tmp_path, "backup", f"{tmp_path}/old.db", "--keys", f"{tmp_path}/old.keys.db")
+    with sqlite3.connect(tmp_path / "old.keys.db") as copy:
+        copy.execute("DROP TABLE erased")
+    erase(shop)
+    said = store(tmp_path, "restore", f"{tmp_path}/old.db", "--keys", f"{tmp_path}/old.keys.db")
+    assert "1 people who were erased since stay erased" in said
+    engine = reopened(shop)
+    assert not known(engine) and not any(read(engine, users.export, "shop", "ann").values())
+    assert [row["event_id"] for row in read(engine, users.export, "shop", "bob")["events"]] == [
+        "new"
+    ]
     assert send(engine, event("1")) == set()
     engine.dispose()
 

@@ -95,6 +95,14 @@ def test_parts_have_outages_of_their_own(lines):
     assert outages.cause("written") == "" and len(lines()) == 1
 
 
+def test_the_cause_is_that_of_the_last_failure(lines):
+    outages = Outages(Clock())
+    outages.note_failure("written", "the file of the key store is gone")
+    outages.note_failure("written", "database is locked: /srv/x")
+    assert outages.cause("written").startswith("database is locked: (path); since")
+    assert len(lines()) == 1
+
+
 def test_a_full_disk_is_told_and_its_end_too(writer, store, lines):
     limit = {"pages": 0}
 
