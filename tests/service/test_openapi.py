@@ -5,12 +5,8 @@ the description allows is taken.
 import json
 import re
 
+import jsonschema
 import pytest
-
-pytest.importorskip("fastapi")
-pytest.importorskip("torch")
-jsonschema = pytest.importorskip("jsonschema")
-
 from pydantic import ValidationError
 from service.served_shop import SHOP, Client, key, take_away
 
