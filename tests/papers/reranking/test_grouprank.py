@@ -20,7 +20,7 @@ from tailor.papers.reranking.grouprank import (
     level_grades,
 )
 from tailor.reranking.examples import Example
-from tailor.reranking.shortlist import Shortlist
+from tailor.reranking.shortlist import Shortlist, deviations
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
 
@@ -52,7 +52,7 @@ def quality(results):
 
 
 def over_requests(llm, **settings):
-    lists = [replace(LIST, request=f"knots {i}") for i in range(12)]
+    lists = [replace(LIST, request=f"knots {i}") for i in range(30)]
     return quality([order_of(llm, shortlist, **settings) for shortlist in lists])
 
 
@@ -69,9 +69,11 @@ def test_least_squares_takes_offsets_away():
 
 def test_anchors_and_levelling_help_a_moody_judge_and_a_second_shuffle_helps():
     means = over_requests(Moody(knows=KNOWS), anchors=0, level=False)
-    assert over_requests(Moody(knows=KNOWS), anchors=2) > means + 0.05
+    levelled = over_requests(Moody(knows=KNOWS), anchors=2)
+    assert levelled > means + 0.05
+    assert levelled > over_requests(Moody(knows=KNOWS), anchors=2, level=False) + 0.05
     once = over_requests(Moody(knows=KNOWS), repeats=1, anchors=0, level=False)
-    assert means > once + 0.05
+    assert means > once + 0.03
     one_shuffle = over_requests(Moody(knows=KNOWS), repeats=1, anchors=2)
     assert one_shuffle > once + 0.05  # anchors link groups of a single shuffle
 
@@ -98,6 +100,15 @@ def test_a_lost_group_keeps_its_places_and_is_never_graded_0():
     assert all(result.order[doc] == doc for doc in lost)
     blended = order_of(Deaf(knows=KNOWS), repeats=1, group=4, anchors=0, prior_weight=0.4)
     assert blended.order.tolist().index(13) < N - 1
+
+
+def test_by_default_two_shuffles_are_blended_with_the_first_stage_as_in_the_paper():
+    method = GroupRank(llm=ScriptedModel(knows=KNOWS), group=6)
+    result = method.rerank([LIST])[0]
+    assert result.spent.calls == 2 * 4 and result.score_kind == "grade with first stage"
+    grades = order_of(ScriptedModel(knows=KNOWS)).scores
+    expected = 0.6 * deviations(grades) + 0.4 * deviations(LIST.prior)
+    assert result.scores == pytest.approx(expected)
 
 
 def test_equal_grades_are_ordered_by_the_first_stage_and_counted():
