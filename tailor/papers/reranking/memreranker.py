@@ -207,10 +207,11 @@ class MemReranker(Reranker):
         shortlist = Shortlist(
             Query(text=request), lines, prior, request=resolved_request, turns=tuple(turns)
         )
-        (probabilities,) = self._probabilities([shortlist])
-        order = np.argsort(-probabilities, kind="stable")
-        best = [row for row in order.tolist() if probabilities[row] >= min_prob]
-        return [Recalled(turns[row], float(probabilities[row])) for row in best[:k]]
+        (result,) = self.rerank([shortlist])
+        # scores are blended where prior_weight is above 0, and a threshold is for probabilities
+        probabilities = {row: result.details[row]["probability"] for row in result.order.tolist()}
+        hits = [row for row, probability in probabilities.items() if probability >= min_prob]
+        return [Recalled(turns[row], probabilities[row]) for row in hits[:k]]
 
     def shortlists(self, queries: Queries, lists: Rankings) -> list[Shortlist]:
         """Return shortlists that say who said the candidates, when, and where."""
@@ -239,24 +240,6 @@ class MemReranker(Reranker):
     def _rerank(
         self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
     ) -> list[Reranked]:
-        probabilities = self._probabilities(shortlists)
-        return [
-            ordered(
-                shortlist,
-                of_list,
-                ("ranked",) * len(shortlist),
-                "probability",
-                self.prior_weight,
-                details={
-                    row: {"probability": round(value, 4)}
-                    for row, value in enumerate(of_list.tolist())
-                },
-            )
-            for shortlist, of_list in zip(shortlists, probabilities, strict=True)
-        ]
-
-    def _probabilities(self, shortlists: Sequence[Shortlist]) -> list[np.ndarray]:
-        """Return the probabilities (n,) of every list; lists of one dialogue are read together."""
         weights = getattr(self, "weights_", None)
         weights = _untrained() if weights is None else weights
         together: dict[tuple[DialogueTurn, ...], list[int]] = {}
@@ -269,7 +252,20 @@ class MemReranker(Reranker):
             features = self._standardised(turns, requests)
             for i, of_request in zip(rows, features, strict=True):
                 scores[i] = 1 / (1 + np.exp(-(of_request @ weights)))
-        return scores
+        return [
+            ordered(
+                shortlist,
+                scores[i],
+                ("ranked",) * len(shortlist),
+                "probability",
+                self.prior_weight,
+                details={
+                    row: {"probability": round(float(value), 4)}
+                    for row, value in enumerate(scores[i])
+                },
+            )
+            for i, shortlist in enumerate(shortlists)
+        ]
 
 
 def _untrained() -> np.ndarray:
