@@ -20,14 +20,18 @@ def describe(
         {"text": text[span.start : span.end], "start": span.start, "end": span.end}
         for span in spans
     ]
-    cut_out = contribution(request, " ".join(passage["text"] for passage in passages))
+    # a document too short to be cut is told of as a whole
+    shown = " ".join(passage["text"] for passage in passages) or text
+    cut_out = contribution(request, shown)
     out: dict[str, Any] = {"contribution": cut_out, "evidence": passages}
     unsupported = []
     for name in ("contribution", "evidence"):
         claim = written.get(name)
         if not isinstance(claim, str):
             continue
-        missing = [part.text for part in exact_parts(claim, text) if not part.is_found]
+        # a contribution is a sentence of the model's own: "Names the price" names nobody
+        parts = exact_parts(claim, text, skips_openings=name == "contribution")
+        missing = [part.text for part in parts if not part.is_found]
         unsupported += missing
         if missing or len(words(claim)) > len(words(text)):
             continue
@@ -46,7 +50,7 @@ def _quoted(evidence: str, text: str) -> dict[str, Any]:
 
 
 def contribution(request: str, evidence: str) -> str:
-    """Return a sentence that names the request's words which evidence has, and which it lacks."""
+    """Return a sentence that names the request's words which evidence has, and those it lacks."""
     stems = set(search_words(evidence, "english"))
     request_words = [
         word for word in dict.fromkeys(words(request)) if word not in STOP_WORDS["english"]

@@ -177,7 +177,10 @@ class LLMReranker(Reranker):
         asker = self._asker(shortlists, llm, trace)
         sizes = [len(shortlist) for shortlist in shortlists for _ in range(self.shuffles)]
         orders = [order for shortlist in shortlists for order in self._orders(shortlist)]
-        plans = [self._plan(order, i) for i, order in enumerate(orders)]
+        plans = [
+            self._plan(order, shortlists[i // self.shuffles], i % self.shuffles)
+            for i, order in enumerate(orders)
+        ]
         until_s = np.inf if limits.seconds is None else time.monotonic() + limits.seconds
         outcomes = run(plans, sizes, asker.ask, self.grammar.is_absolute, until_s)
         results = []
@@ -194,12 +197,13 @@ class LLMReranker(Reranker):
         """Return the part that asks and reads; a subclass may read answers in another way."""
         return Asker(self, shortlists, llm, trace)
 
-    def _plan(self, order: np.ndarray, number: int) -> Plan:
-        rng = Run(self.seed).rng("groups", number)
-        plan = self.plan(len(order), rng)
+    def _plan(self, order: np.ndarray, shortlist: Shortlist, copy: int) -> Plan:
+        """Return the plan of a list's copy; its chances depend on the request, not on the batch."""
+        key = _key(shortlist)
+        plan = self.plan(len(order), Run(self.seed).rng("groups", key, copy))
         if self.shuffled:
-            plan = strategies.shuffled(plan, Run(self.seed).rng("shown order", number))
-        return plan if number % self.shuffles == 0 else strategies.permuted(plan, order.tolist())
+            plan = strategies.shuffled(plan, Run(self.seed).rng("shown order", key, copy))
+        return plan if copy == 0 else strategies.permuted(plan, order.tolist())
 
     def plan(self, n: int, rng: np.random.Generator) -> Plan:
         """Return the plan that orders n documents."""
@@ -207,8 +211,7 @@ class LLMReranker(Reranker):
 
     def _orders(self, shortlist: Shortlist) -> list[np.ndarray]:
         """Return the orders in which a list is asked; the first is its own."""
-        key = shortlist.query.request_id or shortlist.request
-        rng = Run(self.seed).rng("shuffles", key)
+        rng = Run(self.seed).rng("shuffles", _key(shortlist))
         n = len(shortlist)
         return [np.arange(n), *(rng.permutation(n) for _ in range(self.shuffles - 1))]
 
@@ -345,6 +348,11 @@ def _notes(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _key(shortlist: Shortlist) -> str:
+    """Return what the shuffles of a list depend on, beside the seed."""
+    return shortlist.query.request_id or shortlist.request
+
+
 def names_user(shortlist: Shortlist) -> bool:
     """Return whether a prompt about a shortlist holds what is known of a user."""
     return shortlist.profile is not None or bool(shortlist.history)
@@ -429,7 +437,7 @@ class Asker:
             self._prompt(number, group) for number, group in zip(numbers, groups, strict=True)
         ]
         if self.reranker.strategy == "likelihood":
-            return self._likelihoods(numbers, prompts)
+            return self._likelihoods(numbers, groups, prompts)
         if self.reranker.reads == "log-probs":
             return self._by_log_probs(numbers, groups, prompts)
         readings, answers = self._replies(numbers, groups, prompts)
@@ -500,20 +508,50 @@ class Asker:
             labels = self.grammar.labels(len(group))
             if not labels:
                 raise ModelError(f"{len(group)} documents have no labels: show fewer at once")
-            log_probs = self.llm.choices([prompt], labels)[0]
-            scores = self.grammar.of_log_probs(log_probs)
-            readings.append(Reading(scores, statuses("ranked", len(group))))
-            self._count(number, group, prompt, Completion(("(log-probabilities)",)))
+            log_probs = self._log_probs(number, group, prompt, labels)
+            readings.append(
+                Reading.unread(len(group))
+                if log_probs is None
+                else Reading(self.grammar.of_log_probs(log_probs), statuses("ranked", len(group)))
+            )
         return readings
 
-    def _likelihoods(self, numbers: Sequence[int], prompts: Sequence[str]) -> list[Reading]:
+    def _log_probs(
+        self, number: int, group: Group, prompt: str, labels: Sequence[str]
+    ) -> np.ndarray | None:
+        """Return the log-probabilities (L,) of labels; None where a limit forbids to ask."""
+        log_probs, refusal = self._within_limits(lambda: self.llm.choices([prompt], labels)[0])
+        words = () if log_probs is None else ("(log-probabilities)",)
+        self._count(number, group, prompt, Completion(words, error=refusal))
+        return log_probs
+
+    def _likelihoods(
+        self, numbers: Sequence[int], groups: Sequence[Group], prompts: Sequence[str]
+    ) -> list[Reading]:
         """Return the log-probability of the request given each document, per token."""
         requests = [self.shortlists[number].request for number in numbers]
-        log_probs = self.llm.score(prompts, requests)
+        log_probs, refusal = self._within_limits(lambda: self.llm.score(prompts, requests))
+        if log_probs is None and len(prompts) > 1:  # some of them may still be asked
+            parts = [slice(i, i + 1) for i in range(len(prompts))]
+            singles = [self._likelihoods(numbers[i], groups[i], prompts[i]) for i in parts]
+            return [reading for (reading,) in singles]
+        words = () if log_probs is None else ("(log-probability)",)
+        for number, group, prompt in zip(numbers, groups, prompts, strict=True):
+            self._count(number, group, prompt, Completion(words, error=refusal))
+        if log_probs is None:
+            return [Reading.unread(1)]
         lengths = np.array([estimated_tokens(request) for request in requests])
-        for number, prompt in zip(numbers, prompts, strict=True):
-            self._count(number, (), prompt, Completion(("(log-probability)",)))
         return [Reading(np.array([value]), ("ranked",)) for value in log_probs / lengths]
+
+    def _within_limits(self, ask: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
+        """Return log-probabilities and no refusal, or None and the refusal of a limit."""
+        refused = self.llm.spent.refused
+        try:
+            return ask(), ""
+        except ModelError as error:
+            if self.llm.spent.refused == refused:
+                raise
+            return None, str(error)
 
     def _count(self, number: int, group: Group, prompt: str, completion: Completion) -> None:
         record = self._asked[number]

@@ -60,6 +60,8 @@ def run(
             if group not in runner.known
         ]
         if not waiting and all(runner.is_done for runner in runners):
+            if is_absolute:
+                _mark_scored(outcomes)
             return outcomes
         readings = _ask_in_slices(waiting, ask, outcomes, until_s)
         readings = _ask_halves(waiting, readings, ask, outcomes, is_absolute, until_s)
@@ -67,6 +69,15 @@ def run(
             runners[number].take(group, reading)
         for runner in runners:
             runner.advance()
+
+
+def _mark_scored(outcomes: Sequence[Outcome]) -> None:
+    """Mark documents as repaired that some group scored, though the last could not be read."""
+    for outcome in outcomes:
+        is_scored = ~np.isnan(outcome.scores)
+        for doc, status in enumerate(outcome.statuses):
+            if status == "fallback" and is_scored[doc]:
+                outcome.statuses[doc] = "repaired"
 
 
 class _Runner:

@@ -16,6 +16,8 @@ from tailor.text.words import STOP_WORDS, search_words, words
 SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
 EXACT = re.compile(r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+|[+-]?\w*\d(?:[\w.,:/%-]*[\w%])?")
 NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
+# A capital that opens a sentence, with no other capital behind it: "Names the price", not "Van Gogh".
+OPENING = re.compile(r"(?:(?<=[.!?:] )|^)[\"'(]*[A-Z][\w-]*\w(?!['\w]|\s+[A-Z])", re.MULTILINE)
 COMMON = STOP_WORDS["english"] | frozenset(
     ["i'm", "i've", "i'd", "it's", "that's", "there", "he's", "she's", "they"]
 )
@@ -48,14 +50,16 @@ def sentence_spans(text: str) -> list[Span]:
     return [span for span in spans if text[span.start : span.end].strip()]
 
 
-def exact_parts(text: str, source: str) -> list[Part]:
+def exact_parts(text: str, source: str, skips_openings: bool = False) -> list[Part]:
     """Return numbers, names, addresses and code of a text, each looked up in its source.
 
     Numbers, addresses and code must stand in the source as whole words, sign by sign; of names,
-    capitals do not count.
+    capitals do not count. With `skips_openings` a word that opens a sentence is no name, unless
+    another capital or an apostrophe follows it.
     """
     strict = [match.group().rstrip(".,") for match in EXACT.finditer(text)]
-    names = [match.group() for match in NAME.finditer(EXACT.sub(" ", text))]
+    plain_text = EXACT.sub(" ", OPENING.sub(" ", text) if skips_openings else text)
+    names = [match.group() for match in NAME.finditer(plain_text)]
     parts = [_looked_up(part, source, False) for part in dict.fromkeys(strict)]
     listed_names = [name for name in dict.fromkeys(names) if name.lower() not in COMMON]
     return parts + [_looked_up(name, source, True) for name in listed_names]

@@ -6,9 +6,11 @@ import pytest
 from tailor.data.nouns import History, Profile, Query, Ranking
 from tailor.errors import DataError, ModelError
 from tailor.llm.cached import Cached
+from tailor.llm.grammars import Reading
 from tailor.llm.metered import Metered
 from tailor.llm.scripted import MALFORMED, ScriptedModel
 from tailor.reranking.llm_reranker import STRATEGIES, LLMReranker, shown_scores
+from tailor.reranking.running import run
 from tailor.reranking.shortlist import Limits, Shortlist, blended, ordered
 from tailor.testing.data import tiny_data
 
@@ -228,6 +230,43 @@ def test_it_lifts_the_candidates_of_a_shop():
     assert (first_row in wished_rows) == any(
         row in wished_rows for row in data.catalogue.rows(ids[:10]).tolist()
     )
+
+
+@pytest.mark.parametrize("strategy", ["yes-no", "likelihood"])
+def test_a_limit_leaves_what_log_probabilities_could_not_be_asked_of(strategy):
+    reads = "log-probs" if strategy == "yes-no" else "reply"
+    result = order_of(strategy=strategy, reads=reads, limits=Limits(calls=8))
+    answers = 4 if strategy == "yes-no" else 8  # a label is a call
+    assert is_permutation(result) and result.statuses.count("ranked") == answers
+    assert result.spent.calls == answers and "could not be read" in result.notes[0]
+
+
+@pytest.mark.parametrize("settings", [{"strategy": "groups"}, {"shuffled": True}])
+def test_a_list_is_shown_alike_alone_and_in_a_batch(settings):
+    lists = [Shortlist.of_texts(f"knots {number}", TEXTS) for number in range(3)]
+    method = LLMReranker(llm=RIGHT, **settings)
+    batch = [
+        {exchange.docs for exchange in result.trace} for result in method.rerank(lists, trace=True)
+    ]
+    alone = [
+        {exchange.docs for exchange in method.rerank([item], trace=True)[0].trace} for item in lists
+    ]
+    assert batch == alone and batch[0] != batch[1]
+
+
+def test_a_document_graded_in_one_group_and_lost_in_another_is_no_fallback():
+    def plan():
+        first, second = yield [(0, 1), (1, 2)]
+        return np.array([first[0], first[1], second[1]])
+
+    def ask(waiting):
+        grades = Reading(np.array([7.0, 3.0]), ("ranked", "ranked"))
+        return [grades if group == (0, 1) else Reading.unread(2) for _, group in waiting]
+
+    (absolute,) = run([plan()], [3], ask, True)
+    assert absolute.statuses == ["ranked", "repaired", "fallback"]
+    (relative,) = run([plan()], [3], ask, False)
+    assert relative.statuses == ["ranked", "fallback", "fallback"]
 
 
 def test_wrong_settings_are_named():

@@ -40,6 +40,17 @@ def test_exact_parts_are_found_as_whole_words_only():
     assert source[part.start : part.end] == "12,000"
 
 
+def test_a_capital_that_opens_a_sentence_can_be_left_out():
+    def missing(text):
+        parts = exact_parts(text, "It is dear.", skips_openings=True)
+        return [part.text for part in parts if not part.is_found]
+
+    assert missing("Names the price. (States why.)") == []
+    assert missing("Van Gogh's price. Ghent: 7") == ["7", "Van", "Gogh's"]
+    assert missing("Ghent's price, in Delft") == ["Ghent's", "Delft"]
+    assert missing("Delft, in Holland") == ["Holland"]
+
+
 def test_rare_words_of_the_request_cover_more():
     shares = coverage("the red kettle", ["a red cup", "a red tent", "a kettle", "nothing"])
     assert shares[2] > shares[0] == shares[1] > shares[3] == 0

@@ -11,9 +11,9 @@ from tailor.core.methods import Paper
 from tailor.errors import ModelError
 from tailor.llm.scripted import ScriptedModel
 from tailor.ports.base import Encoder
-from tailor.reranking.llm_reranker import LLMReranker, shown_scores
+from tailor.reranking.llm_reranker import MAX_SCORE, LLMReranker, shown_scores
+from tailor.reranking.pair_features import list_vectors
 from tailor.reranking.shortlist import Limits, Reranked, Shortlist
-from tailor.text.cached import item_vectors, plain
 
 PAPER = Paper(
     "insertrank",
@@ -93,7 +93,8 @@ class InsertRank(LLMReranker):
         if self.shown != "none":
             columns.append((self.score_name, shortlist.prior))
         if cosines is not None:
-            columns.append(("dense", cosines))
+            # as whole numbers, cosines would be 0 or 1
+            columns.append(("dense", cosines * MAX_SCORE if self.shown == "integer" else cosines))
         if not columns:
             return ()
         scale = "raw" if self.shown == "none" else self.shown
@@ -108,13 +109,8 @@ class InsertRank(LLMReranker):
         """Return the cosines (n,) of request and documents of every list; None without encoder."""
         if self.dense is None:
             return [None] * len(shortlists)
-        encoder = encoder_of(self.dense)
-        # requests are people's words: they are kept in no cache
-        requests = plain(encoder).encode([shortlist.request for shortlist in shortlists])
-        return [
-            item_vectors(encoder, shortlist.texts) @ request if len(shortlist) else np.zeros(0)
-            for shortlist, request in zip(shortlists, requests, strict=True)
-        ]
+        vectors = list_vectors(encoder_of(self.dense), shortlists)
+        return [of_list.documents @ of_list.request for of_list in vectors]
 
 
 def written(scores: np.ndarray, scale: str) -> list[str]:

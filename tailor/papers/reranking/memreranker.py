@@ -213,8 +213,10 @@ class MemReranker(Reranker):
             Query(text=request), lines, prior, request=resolved_request, turns=tuple(turns)
         )
         (result,) = self.rerank([shortlist])
-        best = [row for row in result.order.tolist() if result.scores[row] >= min_prob]
-        return [Recalled(turns[row], float(result.scores[row])) for row in best[:k]]
+        # scores are blended where prior_weight is above 0, and a threshold is for probabilities
+        probabilities = {row: result.details[row]["probability"] for row in result.order.tolist()}
+        hits = [row for row, probability in probabilities.items() if probability >= min_prob]
+        return [Recalled(turns[row], probabilities[row]) for row in hits[:k]]
 
     def shortlists(self, queries: Queries, lists: Rankings) -> list[Shortlist]:
         """Return shortlists that say who said the candidates, when, and where."""

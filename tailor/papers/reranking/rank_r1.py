@@ -74,6 +74,11 @@ class RankR1(LLMReranker):
                 f'strategy is "{self.strategy}": RankR1 asks for the best of sets, by "set-heap" or'
                 ' "set-bubble"'
             )
+        if self.both_ways and self.shuffled:
+            raise ModelError(
+                "both_ways and shuffled: both_ways shuffles already, and shows each order's reverse;"
+                " choose one"
+            )
 
     @classmethod
     def tiny(cls) -> Self:
@@ -209,7 +214,9 @@ class RankR1Student(LearnedReranker):
 
     def _label_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         docs, right = self._draw_set(gains)
-        return functional.cross_entropy(self._logits(read[docs], gains), torch.tensor(right))
+        return functional.cross_entropy(
+            self._logits(read[docs], gains), torch.tensor(right, device=gains.device)
+        )
 
     def _reward_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         """Return the loss of picks drawn from a set."""

@@ -63,6 +63,11 @@ def test_a_dense_score_stands_beside_and_alone():
     assert "how to tie knots>> (BM25 score: -1.000, dense score: 1.000)" in both
     alone = order_of(ScriptedModel(), shortlist, dense=encoder, shown="none").trace[0].prompt
     assert "how to tie knots>> (dense score: 1.000)" in alone and "BM25" not in alone
+    whole = order_of(ScriptedModel(), shortlist, dense=encoder, shown="integer").trace[0].prompt
+    shown = [int(number) for number in re.findall(r"dense score: (-?\d+)\)", whole)]
+    assert shown[1] == 100 and 1 < shown[2] < 99  # a cosine is shown in hundredths
+    empty = Shortlist.of_texts("", [])
+    assert InsertRank(llm=ScriptedModel(), dense=encoder).rerank([empty])[0].order.tolist() == []
 
 
 def test_a_document_cannot_write_its_own_score():

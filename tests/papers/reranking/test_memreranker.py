@@ -74,6 +74,8 @@ def test_probabilities_are_those_of_answers_and_a_threshold_holds():
     assert len(hits) == 1 and hits[0].probability >= 0.5
     assert FITTED.recall("nothing of it", turns, min_prob=0.5) == []
     assert FITTED.recall("subjectc", []) == []
+    blended = MemReranker(encoder=ENCODER, prior_weight=0.5).fit(DATA, RUN)
+    assert blended.recall("subjectc", turns, k=20, min_prob=0.5) == hits  # no blend, probabilities
 
 
 def test_learning_from_few_negatives_leaves_probabilities_as_they_are():

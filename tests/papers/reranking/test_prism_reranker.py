@@ -93,6 +93,8 @@ def test_numbers_and_names_that_the_document_lacks_are_refused_and_named():
         "start": None,
         "end": None,
     }
+    capital = describe(REQUEST, DOCUMENT, spans, {"contribution": "States the price in Delft."})
+    assert capital["contribution"] == "States the price in Delft." and "unsupported" not in capital
     longer = describe(REQUEST, "sold", [Span(0, 4)], {"evidence": "it was sold and sold again"})
     assert longer["evidence"][0]["text"] == "sold"
 
@@ -148,6 +150,10 @@ def test_the_scorer_learns_from_judgements_or_from_a_teacher_s_probabilities():
 def test_contributions_name_what_is_there_and_what_is_not():
     assert contribution("blue kettles", "a kettle") == "Names kettles; does not name blue."
     assert "near in meaning" in contribution("blue", "a kettle")
+    # one sentence is too long to be cut, and its words are told of all the same
+    short = reranked(texts=(FACT,), threshold=0.0).details[0]
+    assert short["evidence"] == []
+    assert short["contribution"] == "Names copper, kettle; does not name price."
 
 
 def test_wrong_settings_are_named():

@@ -83,6 +83,8 @@ def test_the_papers_form_of_answers_is_read_and_thoughts_are_no_answers():
 def test_only_sets_are_asked():
     with pytest.raises(ModelError, match="strategy"):
         RankR1(strategy="pairs")
+    with pytest.raises(ModelError, match="choose one"):
+        RankR1(both_ways=True, shuffled=True)
 
 
 def test_rewards_are_for_right_readable_picks_only():
