@@ -16,7 +16,8 @@ from tailor.text.words import STOP_WORDS, search_words, words
 SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
 EXACT = re.compile(r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+|[+-]?\w*\d(?:[\w.,:/%-]*[\w%])?")
 NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
-# A capital that opens a sentence, with no other capital behind it: "Names the price", not "Van Gogh".
+# A capital that opens a sentence, with no other capital behind it: "Names the price", not
+# "Van Gogh".
 OPENING = re.compile(r"(?:(?<=[.!?:] )|^)[\"'(]*[A-Z][\w-]*\w(?!['\w]|\s+[A-Z])", re.MULTILINE)
 COMMON = STOP_WORDS["english"] | frozenset(
     ["i'm", "i've", "i'd", "it's", "that's", "there", "he's", "she's", "they"]

@@ -76,8 +76,8 @@ class RankR1(LLMReranker):
             )
         if self.both_ways and self.shuffled:
             raise ModelError(
-                "both_ways and shuffled: both_ways shuffles already, and shows each order's reverse;"
-                " choose one"
+                "both_ways and shuffled: both_ways shuffles already, and shows each order's"
+                " reverse; choose one"
             )
 
     @classmethod
