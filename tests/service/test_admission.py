@@ -32,7 +32,8 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                yield method, path.format_map({"user_id": "u", "item_id": "i", "name": "n"})
+                ids = {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                yield method, path.format_map(ids)
 
 
 def call(app, method, path, token=None, body=b""):
@@ -75,6 +76,7 @@ def test_no_route_reads_a_byte_of_a_body_without_a_key(client):
     calls = [*every_call(client.app), ("POST", "/nowhere"), ("PUT", "/v1/users/42/data")]
     assert len(calls) > 25
     for method, path in calls:
+        limits_of(client).wrong_keys._buckets.clear()  # more routes than wrong keys at once
         for token in (None, "tailor_wrong"):
             status, reads, headers = asked(client, method, path, token, b"x" * 150_000)
             assert (status, reads) == (401, 0), (method, path)
