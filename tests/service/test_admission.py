@@ -32,12 +32,8 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                yield (
-                    method,
-                    path.format_map(
-                        {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
-                    ),
-                )
+                ids = {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                yield method, path.format_map(ids)
 
 
 def call(app, method, path, token=None, body=b"", host="192.0.2.1"):
