@@ -236,7 +236,7 @@ class RankR1Student(LearnedReranker):
         """
         of_list = gains.cpu().numpy()
         better = np.flatnonzero(of_list > of_list.min())
-        chosen = int(better[torch.randint(len(better), (1,)).item()])
+        chosen = int(better[int(torch.randint(len(better), (1,)))])
         worse = np.flatnonzero(of_list < of_list[chosen])
         others = worse[torch.randperm(len(worse)).numpy()[: self.group - 1]]
         docs = np.array([chosen, *others])[torch.randperm(len(others) + 1).numpy()]
