@@ -228,6 +228,12 @@ KeyName = Annotated[
     ),
     AfterValidator(_check_key_name),
 ]
+# of a key to revoke: earlier versions made keys of odd names
+PathName = Annotated[
+    str,
+    Field(min_length=1, max_length=1_000, json_schema_extra={"pattern": f"^[^{CONTROLS}]*$"}),
+    AfterValidator(check_text),
+]
 Json = Annotated[dict[str, Any], Field(json_schema_extra=ATTRIBUTES), AfterValidator(_check_json)]
 UserAttributes = Annotated[
     dict[str, Any],

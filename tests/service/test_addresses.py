@@ -93,7 +93,7 @@ def every_path(app):
     paths = {}
     for route in app.routes:
         path = getattr(route, "path_format", route.path)
-        path = path.format_map({"user_id": "u", "item_id": "i", "name": "n"})
+        path = path.format_map({"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"})
         paths.setdefault(path, set()).update(route.methods)
     return paths
 

@@ -32,7 +32,12 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                yield method, path.format_map({"user_id": "u", "item_id": "i", "name": "n"})
+                yield (
+                    method,
+                    path.format_map(
+                        {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                    ),
+                )
 
 
 def call(app, method, path, token=None, body=b""):
@@ -315,7 +320,7 @@ def test_models_that_cannot_be_registered_name_no_folder(service, client):
     root = str(service.settings.models)
     for folder in ("nothing", "../rival/model", "/etc", ".", "a\nb", str(service.settings.models)):
         answer = client.post("/v1/models", json={"folder": folder})
-        assert answer.status_code == 422 and root not in answer.text, answer.text
+        assert answer.status_code == 409 and root not in answer.text, answer.text
 
 
 def test_a_broken_request_names_no_folder_in_the_log(service, client, caplog, monkeypatch):

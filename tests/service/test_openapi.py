@@ -9,8 +9,9 @@ import pytest
 
 pytest.importorskip("fastapi")
 pytest.importorskip("torch")
-jsonschema = pytest.importorskip("jsonschema")
+pytest.importorskip("jsonschema")
 
+import jsonschema
 from pydantic import ValidationError
 from service.served_shop import SHOP, Client, key, take_away
 
@@ -140,7 +141,8 @@ QUESTIONS = {
     ("delete", "/v1/keys/{name}"): [
         ("/v1/keys/pages", None, 200),
         ("/v1/keys/pages", None, 404),
-        ("/v1/keys/%20", None, 422),
+        ("/v1/keys/%20", None, 404),
+        ("/v1/keys/%0A", None, 422),
     ],
     ("delete", "/v1/keys"): [("/v1/keys?name=pages", None, 404), ("/v1/keys", None, 422)],
     ("get", "/v1/receipts/key"): [("/v1/receipts/key", None, 200)],
