@@ -33,7 +33,8 @@ PROBED = frozenset(["/health", "/ready"])  # ask for no key, and are asked by pr
 PUBLIC = PROBED | {"/metrics", "/openapi.json"}  # ask for no key
 WRITERS, PROBES, BODIES, ITEMS = "writers", "probes", "bodies", "items"
 KNOWN_KEYS, NEW_KEYS = "known keys", "new keys"
-# threads of each pool; that of ITEMS works out filters. Routes that only read have the framework's own
+# threads of each pool; that of ITEMS works out filters. Routes that only read have the
+# framework's own
 POOLS = {WRITERS: 40, PROBES: 2, BODIES: 4, ITEMS: 4, KNOWN_KEYS: 4, NEW_KEYS: 2}
 MOST_ERRORS = 10_000  # of a body; naming more would take seconds
 MOST_WAITING = 400  # calls that wait for a thread of a pool; more are refused
