@@ -14,7 +14,7 @@ from tailor.service.batcher import LoadedModel
 from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
-from tailor.service.schemas import Id, Key, KeyName, Model, Short, Version
+from tailor.service.schemas import Id, Key, Model, PathName, Short, Version
 from tailor.service.state import Service
 from tailor.store import keys, users
 from tailor.store.engine import UNAVAILABLE
@@ -168,7 +168,7 @@ def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -
         return {"key": key, "role": body.role}
 
     @api.delete("/v1/keys/{name:segment}", responses=responses.answers(responses.Revoked, 404))
-    def revoke(name: KeyName, who: Caller = Depends(admin)) -> dict[str, int]:
+    def revoke(name: PathName, who: Caller = Depends(admin)) -> dict[str, int]:
         """Revoke all keys of that name; each worker follows within seconds."""
         return _revoke(service, who.tenant, name)
 

@@ -161,7 +161,7 @@ class RejectedEvent(Answer):
 
 
 class Accepted(Answer):
-    """Outcome of a batch of events."""
+    """Result of a batch of events."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"accepted": 1, "duplicates": [], "rejected": []}]}
@@ -173,14 +173,14 @@ class Accepted(Answer):
 
 
 class Written(Answer):
-    """Outcome of a batch of items."""
+    """Result of a batch of items."""
 
     written: Count = Field(description="Items written.")
     notes: list[str] = Field(default=[], description=SOME_NOTES)
 
 
 class StoredItem(Answer):
-    """A stored item."""
+    """Content of a stored item."""
 
     item_id: str = Field(description="Id of the item.")
     title: str | None = Field(description="Title, null without one.")
@@ -196,7 +196,7 @@ class StoredItem(Answer):
 
 
 class Blocked(Answer):
-    """State of an item: blocked or not."""
+    """State of an item that was blocked or restored."""
 
     item_id: str = Field(description="Id of the item.")
     blocked: str | None = Field(
@@ -348,7 +348,7 @@ class NewKey(Answer):
 
 
 class Revoked(Answer):
-    """Number of revoked keys."""
+    """Number of keys that were revoked."""
 
     revoked: Annotated[int, Field(ge=1)] = Field(description="How many keys.")
 
@@ -394,7 +394,7 @@ class Difference(Answer):
 
 
 class ArmResult(Answer):
-    """Results of an arm."""
+    """Result of an arm."""
 
     version: Annotated[int, Field(ge=1)] = Field(description="Number of the version.")
     people: Count = Field(description="People who got lists.")
@@ -408,7 +408,7 @@ class ArmResult(Answer):
 
 
 class Results(ShownExperiment):
-    """Results of an experiment so far."""
+    """Result of an experiment so far."""
 
     results: list[ArmResult] = Field(description="One for each arm.")
     notes: Notes

@@ -40,7 +40,7 @@ NAME_PATTERN = f"^[^{CONTROLS}]*[^{CONTROLS}{SPACE}][^{CONTROLS}]*$"
 PLAIN = {"pattern": r"^[^\x00]*$"}
 NO_IDS = [".", "..", r"\N"]
 VALUES = {"$ref": f"#/components/schemas/Value{DEPTH}"}
-ATTRIBUTES = {
+ATTRIBUTES: dict[str, Any] = {
     "propertyNames": {"type": "string", "pattern": NAME_PATTERN, "maxLength": LONGEST_NAME},
     "additionalProperties": VALUES,
 }
@@ -228,6 +228,12 @@ KeyName = Annotated[
     ),
     AfterValidator(_check_key_name),
 ]
+# of a key to revoke: earlier versions made keys of odd names
+PathName = Annotated[
+    str,
+    Field(min_length=1, max_length=1_000, json_schema_extra={"pattern": f"^[^{CONTROLS}]*$"}),
+    AfterValidator(check_text),
+]
 Json = Annotated[dict[str, Any], Field(json_schema_extra=ATTRIBUTES), AfterValidator(_check_json)]
 UserAttributes = Annotated[
     dict[str, Any],
@@ -249,7 +255,7 @@ K = Annotated[
 VersionNumber = Annotated[int, Field(ge=1, lt=2**31), BeforeValidator(_whole)]
 HISTORY_TEXT = "Item ids, oldest first, in place of stored events. Not together with user_id."
 USER_TEXT = "Id of the user who asks, as in events. Left out: a cold user."
-ONE_OF_BOTH = {
+ONE_OF_BOTH: dict[str, Any] = {
     "not": {
         "required": ["user_id", "history"],
         "properties": {"user_id": {"type": "string"}, "history": {"type": "array"}},
@@ -284,7 +290,7 @@ class Event(Schema):
     request_id: Id | None = Field(None, description="Of the answer that the item was chosen from.")
 
 
-READABLE = {
+READABLE: dict[str, Any] = {
     "anyOf": [{"maxItems": 0}, {"contains": {"$ref": "#/components/schemas/Event"}}],
     "items": {"anyOf": [{"$ref": "#/components/schemas/Event"}, {}]},
 }

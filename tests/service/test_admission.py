@@ -317,7 +317,7 @@ def test_models_that_cannot_be_registered_name_no_folder(service, client):
     root = str(service.settings.models)
     for folder in ("nothing", "../rival/model", "/etc", ".", "a\nb", str(service.settings.models)):
         answer = client.post("/v1/models", json={"folder": folder})
-        assert answer.status_code == 422 and root not in answer.text, answer.text
+        assert answer.status_code == 409 and root not in answer.text, answer.text
 
 
 def test_a_broken_request_names_no_folder_in_the_log(service, client, caplog, monkeypatch):

@@ -240,18 +240,18 @@ def test_what_cannot_be_begun_is_refused_and_changes_nothing(client, models):
     arms = [{"version": 1}, {"version": 2}]
     assert (
         "no model version 9"
-        in client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1}, {"version": 9}])[
+        in client.ask("/v1/experiments", 409, name="a", arms=[{"version": 1}, {"version": 9}])[
             "detail"
         ]
     )
-    client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1}, {"version": 1}])
+    client.ask("/v1/experiments", 409, name="a", arms=[{"version": 1}, {"version": 1}])
     client.ask("/v1/experiments", 422, name="a", arms=arms[:1])
     client.ask("/v1/experiments", 422, name="a", arms=[{"version": 1, "share": 0}, {"version": 2}])
     assert client.ask("/v1/experiments", method="GET") == {"experiments": []}
     client.ask("/v1/experiments", name="a", arms=arms)
-    assert "end it first" in client.ask("/v1/experiments", 422, name="b", arms=arms)["detail"]
+    assert "end it first" in client.ask("/v1/experiments", 409, name="b", arms=arms)["detail"]
     client.ask("/v1/experiments/a", method="DELETE")
-    assert "another name" in client.ask("/v1/experiments", 422, name="a", arms=arms)["detail"]
+    assert "another name" in client.ask("/v1/experiments", 409, name="a", arms=arms)["detail"]
     client.ask("/v1/experiments/nothing", 404, method="GET")
     client.ask("/v1/experiments/a", 404, method="DELETE")
 

@@ -195,7 +195,7 @@ def test_a_folder_of_one_tenant_stops_no_start_and_nobody_else(service, models, 
 def test_what_cannot_be_loaded_is_not_registered(client, service, models, extra, spoil):
     folder = extra("spoilt")
     spoil(folder)
-    problem = client.ask("/v1/models", 422, folder="spoilt")["detail"]
+    problem = client.ask("/v1/models", 409, folder="spoilt")["detail"]
     assert "shop/spoilt" in problem and str(models["one"].parents[1]) not in problem
     with reading(service.engine) as connection:
         rows = list_models(connection, "shop")
@@ -203,7 +203,7 @@ def test_what_cannot_be_loaded_is_not_registered(client, service, models, extra,
     # a copy of version 1 that lost its state does not take the place of version 1
     copy = extra("copy", "one")
     shutil.rmtree(copy / "state")
-    client.ask("/v1/models", 422, folder="copy")
+    client.ask("/v1/models", 409, folder="copy")
     with reading(service.engine) as connection:
         assert list_models(connection, "shop") == rows
     assert asked(client) == "CoVisitation@1"
@@ -221,7 +221,7 @@ def test_a_model_that_raises_when_it_is_first_asked_is_not_there(
         raise error
 
     monkeypatch.setattr(Popularity, "recommend", broken)
-    assert type(error).__name__ in client.ask("/v1/models", 422, folder="raising")["detail"]
+    assert type(error).__name__ in client.ask("/v1/models", 409, folder="raising")["detail"]
     registry = service.model_registry
     put(service, registry.loader.root / "shop/raising")
     registry._look("shop")
@@ -306,7 +306,7 @@ def test_a_model_that_hangs_while_it_is_loaded_holds_nobody(
     )
     with monkeypatch.context() as patch:
         patch.setattr(model_loading, "LOAD_S", 0.02)
-        client.ask("/v1/models", 422, folder="hanging")
+        client.ask("/v1/models", 409, folder="hanging")
         put(service, folder)
         service.model_registry._look("shop")
     assert asked(client) == "CoVisitation@1" and told(client)[2] == (False, False, True)
@@ -445,7 +445,7 @@ def test_an_error_of_a_model_names_no_path_of_the_server(client, service, monkey
         raise ModelError(f"{tmp_path}/weights is missing: tailor models pull minilm")
 
     monkeypatch.setattr(service.model_registry.model("shop").model, "recommend", lack)
-    detail = client.ask("/v1/recommendations", 422, user_id=USER)["detail"]
+    detail = client.ask("/v1/recommendations", 409, user_id=USER)["detail"]
     assert detail == "weights is missing: tailor models pull minilm"
 
 
@@ -494,7 +494,7 @@ def test_a_folder_that_no_path_can_be_is_refused(client, models, name):
     circle = models["one"].with_name("circle")
     circle.unlink(missing_ok=True)
     circle.symlink_to(circle)
-    detail = client.ask("/v1/models", 422, folder=name)["detail"]
+    detail = client.ask("/v1/models", 409, folder=name)["detail"]
     assert str(models["one"].parents[1]) not in detail
     circle.unlink()
 
@@ -508,7 +508,7 @@ def with_histories(folder: Path) -> Path:
 
 def test_a_model_with_histories_is_neither_registered_nor_served(client, service, extra):
     folder = with_histories(extra("personal"))
-    assert "--with-histories" in client.ask("/v1/models", 422, folder="personal")["detail"]
+    assert "--with-histories" in client.ask("/v1/models", 409, folder="personal")["detail"]
     put(service, folder)  # by an earlier Tailor
     service.model_registry._look("shop")
     assert asked(client) == "CoVisitation@1"
@@ -516,7 +516,7 @@ def test_a_model_with_histories_is_neither_registered_nor_served(client, service
     assert "--with-histories" in rows[0]["failure"]
     ranks = PersonalizedPageRank().fit(SHOP)
     ranks.save(folder, overwrite=True, histories=SHOP.queries())
-    client.ask("/v1/models", 422, folder="personal")
+    client.ask("/v1/models", 409, folder="personal")
 
 
 def test_a_method_that_keeps_people_is_refused_before_it_is_fitted(client, service, tmp_path):

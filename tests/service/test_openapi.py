@@ -136,7 +136,8 @@ QUESTIONS = {
     ("delete", "/v1/keys/{name}"): [
         ("/v1/keys/pages", None, 200),
         ("/v1/keys/pages", None, 404),
-        ("/v1/keys/%20", None, 422),
+        ("/v1/keys/%20", None, 404),
+        ("/v1/keys/%0A", None, 422),
     ],
     ("delete", "/v1/keys"): [("/v1/keys?name=pages", None, 404), ("/v1/keys", None, 422)],
     ("get", "/v1/receipts/key"): [("/v1/receipts/key", None, 200)],

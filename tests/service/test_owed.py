@@ -263,6 +263,6 @@ def test_a_filter_that_does_not_fit_costs_no_more_than_one_that_does(
         item_table, "item_frame", lambda rows, *more: made.append(len(rows)) or frame(rows, *more)
     )
     for _ in range(5):
-        answer = client.ask("/v1/recommendations", 422, user_id=USER, filter=condition)
+        answer = client.ask("/v1/recommendations", 409, user_id=USER, filter=condition)
         assert named in answer["detail"]
     assert len(made) == times

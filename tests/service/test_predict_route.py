@@ -123,7 +123,7 @@ def test_where_nothing_predicts_it_says_what_to_do(client, service, predictors):
     rival.ask("/v1/predict", 409, item_ids=ITEMS)  # it is the shop's
     reader = Client(client.app, key(service, "read"))
     assert len(values(reader, item_ids=ITEMS)) == 6
-    client.ask("/v1/experiments", 422, name="mixed", arms=[{"version": 1}, {"version": 2}])
+    client.ask("/v1/experiments", 409, name="mixed", arms=[{"version": 1}, {"version": 2}])
 
 
 @pytest.mark.parametrize(
