@@ -134,7 +134,8 @@ class _GradeAsker(Asker):
 def grade_words(shares: np.ndarray) -> dict[str, str]:
     """Return the likeliest grade and the deviation of grades with these probabilities (11,)."""
     grades = np.arange(len(shares))
-    spread = float(np.sqrt(max(shares @ grades**2 - (shares @ grades) ** 2, 0.0)))
+    variance = float(shares @ (grades - float(shares @ grades)) ** 2)
+    spread = variance**0.5
     return {"grade": str(int(np.argmax(shares))), "spread": f"{spread:.2f}"}
 
 
