@@ -21,8 +21,8 @@ def describe(
         for span in spans
     ]
     # a document too short to be cut is told of as a whole
-    shown = " ".join(passage["text"] for passage in passages) or text
-    cut_out = contribution(request, shown)
+    evidence_text = " ".join(passage["text"] for passage in passages) or text
+    cut_out = contribution(request, evidence_text)
     out: dict[str, Any] = {"contribution": cut_out, "evidence": passages}
     unsupported = []
     for name in ("contribution", "evidence"):

@@ -18,7 +18,7 @@ from tailor.llm.fencing import fenced
 from tailor.llm.grammars import GRADE, HIGHEST_GRADE, Grammar, Reading
 from tailor.llm.metered import Metered
 from tailor.llm.parsing import spoken
-from tailor.ports.base import Completion, Encoder
+from tailor.ports.base import Encoder
 from tailor.reranking.examples import Example
 from tailor.reranking.learned_reranker import LearnedReranker, ListLoss
 from tailor.reranking.llm_reranker import Asker, LLMReranker, StrategyName
@@ -86,12 +86,14 @@ class _GradeAsker(Asker):
         prompts, thoughts = self._after_thoughts(numbers, groups, prompts)
         readings = []
         for number, group, prompt, thought in zip(numbers, groups, prompts, thoughts, strict=True):
-            log_probs = self.llm.choices([prompt], GRADE.labels(1))[0]
+            log_probs = self._log_probs(number, group, prompt, GRADE.labels(1))
+            if log_probs is None:
+                readings.append(Reading.unread(1))
+                continue
             shares = np.exp(log_probs - np.logaddexp.reduce(log_probs))
             words = grade_words(shares) | ({"reason": thought} if thought else {})
             expected = GRADE.of_log_probs(log_probs)
             readings.append(Reading(expected, ("ranked",), {0: words}))
-            self._count(number, group, prompt, Completion(("(log-probabilities)",)))
         return readings
 
     def _replies(
@@ -132,7 +134,8 @@ class _GradeAsker(Asker):
 def grade_words(shares: np.ndarray) -> dict[str, str]:
     """Return the likeliest grade and the deviation of grades with these probabilities (11,)."""
     grades = np.arange(len(shares))
-    spread = float(np.sqrt(max(shares @ grades**2 - (shares @ grades) ** 2, 0.0)))
+    variance = float(shares @ (grades - float(shares @ grades)) ** 2)
+    spread = variance**0.5
     return {"grade": str(int(np.argmax(shares))), "spread": f"{spread:.2f}"}
 
 
@@ -183,7 +186,7 @@ class ERankStudent(LearnedReranker):
 
     def _learn(self, lists: Sequence[Example], data: Dataset, run: Run) -> dict[str, Any]:
         self.space_ = encoder_of(self.encoder).space
-        self.highest_ = max((float(example.gains.max()) for example in lists), default=1.0)
+        self.highest_ = max((float(example.gains.max()) for example in lists), default=1.0) or 1.0
         return super()._learn(lists, data, run)
 
     def _make_net(self) -> nn.Module:
@@ -209,7 +212,7 @@ class ERankStudent(LearnedReranker):
 
     def _grade_loss(self, features: np.ndarray, gains: Tensor) -> Tensor:
         """Return the cross-entropy of grades, relevant documents and others balanced."""
-        target = (HIGHEST_GRADE * gains / self.highest_).round().long()
+        target = (HIGHEST_GRADE * gains.clamp(min=0) / self.highest_).round().long()
         losses = nn.functional.cross_entropy(self._logits(features), target, reduction="none")
         return _balanced(losses, gains)
 

@@ -12,7 +12,7 @@ from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.llm.scripted import ScriptedModel
 from tailor.papers.reranking.erank import ERank, ERankStudent, grade_words, list_rewards
-from tailor.reranking.shortlist import Shortlist
+from tailor.reranking.shortlist import Limits, Shortlist
 
 RUN = Run(workers=1, dtype="float32")
 WORTHS = {"rope": 0.71, "knot": 0.74, "tent": 0.2, "pole": 0.68}
@@ -74,6 +74,14 @@ def test_the_thought_comes_before_the_grade_and_never_costs_it(reads):
     assert result.details[0]["reason"].startswith("it is about seamanship")
     if reads == "log-probs":
         assert result.scores == pytest.approx([expected_of(0.9)] * 4)  # the thought decided
+
+
+def test_a_limit_leaves_documents_ungraded_and_in_their_places():
+    limits = Limits(calls=25)  # eleven labels a document
+    result = ERank(llm=MODEL).rerank([LIST], limits, trace=True)[0]
+    assert result.order.tolist() == [1, 0, 2, 3]
+    assert result.statuses == ("ranked", "ranked", "fallback", "fallback")
+    assert result.spent.calls == 2 and len(result.trace) == 4
 
 
 def test_settings_out_of_range_are_refused():

@@ -143,6 +143,9 @@ def test_the_scorer_learns_from_judgements_or_from_a_teacher_s_probabilities():
     taught = PrismReranker(encoder=ENCODER, depth=12, teacher=likes_short).fit(data, RUN)
     assert not np.allclose(taught.weights_, method.weights_)
     assert taught.weights_[7] > method.weights_[7]  # its teacher says yes more often
+    shortlist = Shortlist.of_texts("topic3 filler", ["topic3 filler", "topic4 filler"])
+    scores = [of_weights.rerank([shortlist])[0].scores for of_weights in (method, taught)]
+    assert not np.allclose(*scores)  # what is learned is what scores
     with pytest.raises(ModelError, match="probabilities"):
         PrismReranker(encoder=ENCODER, teacher=LLMReranker(llm=ScriptedModel())).fit(data, RUN)
 

@@ -106,11 +106,15 @@ def planted_lists(count, rng):
     return lists
 
 
-def test_rewards_teach_picks_and_readable_answers_from_nothing():
-    run = Run(workers=1, dtype="float32")
-    rng = np.random.default_rng(0)
+# with the first seed a reward of chance teaches, too
+@pytest.mark.parametrize(("teacher", "seed"), [("reward", 0), ("reward", 1), ("labels", 0)])
+def test_rewards_and_labels_teach_picks_and_readable_answers_from_nothing(teacher, seed):
+    run = Run(workers=1, dtype="float32", seed=seed)
+    rng = np.random.default_rng(seed)
     learned, judged = planted_lists(16, rng), planted_lists(20, rng)
-    student = RankR1Student(encoder=HashingEncoder(32), epochs=1, lr=5e-2, patience=None)
+    student = RankR1Student(
+        encoder=HashingEncoder(32), teacher=teacher, epochs=1, lr=5e-2, patience=None
+    )
     student.fit(tiny_data(), run)
     student.epochs = 10
     student._start_net(run)
@@ -121,6 +125,20 @@ def test_rewards_teach_picks_and_readable_answers_from_nothing():
     first = np.mean([example.gains[r.order[0]] for example, r in zip(judged, results)])
     assert first > 1.5  # by chance .25
     assert student._ready().unreadable.item() < 0  # answers that cannot be read earn nothing
+
+
+def test_sets_whose_picks_all_earn_the_same_are_counted():
+    student = RankR1Student(encoder=HashingEncoder(32), draws=2)
+    student._start_net(Run(workers=1, dtype="float32"))
+    student._sets = student._silent = 0
+    torch.manual_seed(0)
+    features, gains = np.eye(8, 7, dtype=np.float32), torch.eye(8)[0]
+    silent = 0
+    for _ in range(40):
+        student._net.zero_grad()
+        student._reward_loss(features, gains).backward()
+        silent += not student._net.score_proj.weight.grad.any()
+    assert (student._sets, student._silent) == (40, silent) and 20 < silent < 40
 
 
 def test_a_set_holds_one_right_document_above_all_others():
