@@ -132,8 +132,8 @@ class _GradeAsker(Asker):
 def grade_words(shares: np.ndarray) -> dict[str, str]:
     """Return the likeliest grade and the deviation of grades with these probabilities (11,)."""
     grades = np.arange(len(shares))
-    spread = float(np.sqrt(max(shares @ grades**2 - (shares @ grades) ** 2, 0.0)))
-    return {"grade": str(int(np.argmax(shares))), "spread": f"{spread:.2f}"}
+    variance = float(shares @ (grades - shares @ grades) ** 2)
+    return {"grade": str(int(np.argmax(shares))), "spread": f"{variance**0.5:.2f}"}
 
 
 def list_rewards(expected: Tensor, gains: Tensor, highest: float) -> Tensor:
