@@ -135,8 +135,7 @@ def grade_words(shares: np.ndarray) -> dict[str, str]:
     """Return the likeliest grade and the deviation of grades with these probabilities (11,)."""
     grades = np.arange(len(shares))
     variance = float(shares @ (grades - float(shares @ grades)) ** 2)
-    spread = variance**0.5
-    return {"grade": str(int(np.argmax(shares))), "spread": f"{spread:.2f}"}
+    return {"grade": str(int(np.argmax(shares))), "spread": f"{variance**0.5:.2f}"}
 
 
 def list_rewards(expected: Tensor, gains: Tensor, highest: float) -> Tensor:
