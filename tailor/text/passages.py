@@ -14,7 +14,10 @@ from tailor.text.words import STOP_WORDS, search_words, words
 # A sentence ends at a line's end, or at a mark that a space or a closing quote follows: "3.5" and
 # "a.b.com" stay whole.
 SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
-EXACT = re.compile(r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+|[+-]?\w*\d(?:[\w.,:/%-]*[\w%])?")
+EXACT = re.compile(
+    r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+"
+    r"|(?<!\w)[+-]?(?:\w+-)*\w*\d(?:[\w.,:/%-]*[\w%])?"
+)
 NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
 # A capital that opens a sentence, with no other capital behind it: "Names the price", not
 # "Van Gogh".

@@ -36,6 +36,10 @@ def test_exact_parts_are_found_as_whole_words_only():
         "Ann": False,
         "See": False,
     }
+    names = "a 1968 Kustom K-200A at -5 degrees"  # a hyphen within a name is no sign
+    parts = exact_parts(names, names)
+    assert [part.text for part in parts] == ["1968", "K-200A", "-5", "Kustom"]
+    assert all(part.is_found for part in parts)
     (part,) = exact_parts("12,000", source)
     assert source[part.start : part.end] == "12,000"
 
