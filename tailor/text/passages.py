@@ -15,7 +15,7 @@ from tailor.text.words import STOP_WORDS, search_words, words
 # "a.b.com" stay whole.
 SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
 EXACT = re.compile(
-    r"https?://[^\s<>\"]+|`[^`]+`|[\w.+-]+@[\w.-]+"
+    r"https?://[^\s<>\"]+|(?<!\w)`[^`\n]+`(?!\w)|[\w.+-]+@[\w.-]+"
     r"|(?<!\w)[+-]?(?:\w+-)*\w*\d(?:[\w.,:/%-]*[\w%])?"
 )
 NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")

@@ -40,6 +40,8 @@ def test_exact_parts_are_found_as_whole_words_only():
     parts = exact_parts(names, names)
     assert [part.text for part in parts] == ["1968", "K-200A", "-5", "Kustom"]
     assert all(part.is_found for part in parts)
+    typed = "it`s great! Give it a shot, it`s nice"  # apostrophes, not code
+    assert exact_parts(typed[:32], "anything") == [("Give", -1, -1)]
     (part,) = exact_parts("12,000", source)
     assert source[part.start : part.end] == "12,000"
 
