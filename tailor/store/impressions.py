@@ -174,6 +174,7 @@ class ListLog:
         self._waiting: list[ServedList] = []
         self._by_id: dict[tuple[str, str], ServedList] = {}  # those that wait or are being written
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tailor-served", daemon=True)
         self._thread.start()
@@ -217,11 +218,13 @@ class ListLog:
         self._write()
 
     def _write(self) -> None:
-        with self._lock:
-            lists = self._waiting
-            self._waiting = []
-        if lists:
-            self._put(lists)
+        """Write what waits; return once all lists of before are written, by any thread."""
+        with self._writing:
+            with self._lock:
+                lists = self._waiting
+                self._waiting = []
+            if lists:
+                self._put(lists)
 
     def _put(self, lists: list[ServedList]) -> None:
         try:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -395,3 +396,24 @@ def test_the_served_demo_ends_with_what_came_of_the_trial(tmp_path):
             > 10
         )
     engine.dispose()
+
+
+def test_a_write_of_lists_waits_for_the_one_that_is_under_way(service, monkeypatch):
+    begun, goes_on, finished = threading.Event(), threading.Event(), threading.Event()
+
+    def held(lists):
+        begun.set()
+        assert goes_on.wait(30)
+        finished.set()
+
+    log = service.list_log
+    monkeypatch.setattr(log, "_put", held)
+    with log._lock:
+        log._waiting.append(None)
+    other = threading.Thread(target=log._write)
+    other.start()
+    assert begun.wait(30)
+    threading.Timer(0.05, goes_on.set).start()
+    log._write()
+    assert finished.is_set()
+    other.join()
