@@ -212,7 +212,7 @@ def test_torch_scores_as_the_reference_and_as_the_local_model_does(model):
         atol=1e-3,
     )
     np.testing.assert_allclose(scores, model.score(prompts, answers), atol=0.05)
-    assert torch_model._prompt_ids(prompts[0]) == model._ids(model._chat(prompts[0]))
+    assert torch_model.prompt_ids(prompts[0]) == model._ids(model._chat(prompts[0]))
     (written,) = torch_model.complete(
         ["Name an animal."], max_tokens=6, temperature=1.0, n=2, seed=3
     )
