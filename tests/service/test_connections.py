@@ -17,7 +17,7 @@ pytest.importorskip("uvicorn")
 
 import uvicorn
 from service.served_shop import until
-from service.test_killed import ServedList
+from service.test_killed import ServedList, first_key
 
 from tailor.service.connections import Connections, GuardedProtocol, Limits
 
@@ -315,7 +315,7 @@ def test_open_files_leave_room_for_the_store(monkeypatch):
 def test_a_crowd_of_strangers_costs_little_memory_and_no_request_of_others(url, tmp_path):
     """500 bodies of 8 MB half sent, 2,000 silent connections, an endless header."""
     server = ServedList(url, tmp_path)
-    headers = {"authorization": "Bearer " + re.search(r"tailor_\S+", server.said)[0]}
+    headers = {"authorization": f"Bearer {first_key(tmp_path)}"}
     is_over, statuses = threading.Event(), []
 
     def ask():

@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 from service.served_shop import until
-from service.test_killed import ServedList
+from service.test_killed import ServedList, first_key
 
 from tailor.errors import StoreError
 from tailor.service.parent import hold_file
@@ -93,7 +92,7 @@ def test_a_worker_that_comes_after_the_next_server_is_refused(tmp_path):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_workers_of_a_killed_server_stop_serving_and_free_the_file(url, tmp_path):
     server = ServedList(url, tmp_path, workers=2)
-    assert re.search(r"tailor_\S+", server.said)
+    assert first_key(tmp_path)
     os.kill(server.process.pid, signal.SIGKILL)
     server.process.wait(60)
 
