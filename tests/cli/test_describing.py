@@ -3,26 +3,12 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from cli.running import fails, ok
 
 from tailor.cli.describing import settings_of
-from tailor.cli.main import app
 from tailor.core.specs import discover
-from tailor.errors import TailorError
 from tailor.retrieval.ease import EASE
 from tailor.testing.data import tiny_data
-
-
-def ok(*words):
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def fails(*words):
-    with pytest.raises(TailorError) as error:
-        ok(*words)
-    return str(error.value)
 
 
 def test_a_method_is_described_with_its_settings():

@@ -3,24 +3,10 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
+from cli.running import fails, ok
 
-from tailor.cli.main import app
 from tailor.data.dataset import Dataset
-from tailor.errors import TailorError
 from tailor.worlds.crossed import crossed
-
-
-def ok(*words):
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def fails(*words):
-    with pytest.raises(TailorError) as error:
-        ok(*words)
-    return str(error.value)
 
 
 @pytest.fixture(scope="module")

@@ -6,30 +6,17 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
-from typer.testing import CliRunner
+from cli.running import fails, ok
 
-from tailor.cli.main import app
 from tailor.cli.queries import QueryOptions, catalogue_of, moment_ms, query_of, split_ids
 from tailor.core.saving import SavedModel
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query, same
 from tailor.data.splits import last_out
-from tailor.errors import DataError, TailorError
+from tailor.errors import DataError
 from tailor.testing.data import tiny_data
 
 SALTS = ("Salt, fine", "Salt, coarse", "Salt", "pepper", "50% off, today", 'Nails 3", long')
-
-
-def ok(*words):
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.stdout
-
-
-def fails(*words):
-    with pytest.raises(TailorError) as error:
-        ok(*words)
-    return str(error.value)
 
 
 def listed(*words):

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from reranking.planted_words import worded_lists
 
 from tailor.core.run import Run
 from tailor.errors import ModelError
@@ -21,7 +22,7 @@ from tailor.papers.reranking.grouprank import (
     group_reward,
     level_grades,
 )
-from tailor.reranking.examples import Example, list_ndcg
+from tailor.reranking.examples import list_ndcg
 from tailor.reranking.shortlist import Shortlist, deviations
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
@@ -151,20 +152,6 @@ def test_each_part_of_the_reward_counts():
     assert found == pytest.approx(same_spread + 0.6 * (1 / np.log2(11) + 1) / 2)
 
 
-def planted_lists(count, rng):
-    """Lists whose best documents are those that share the request's words."""
-    lists = []
-    for number in range(count):
-        gains = rng.permutation([2.0, 1.0] + [0.0] * 10)
-        texts = tuple(
-            " ".join(["rope", "knot", "sail"][: int(gain) + 1] + [f"word{rng.integers(99)}"] * 2)
-            for gain in gains
-        )
-        shortlist = Shortlist.of_texts(f"sail knot {number}", texts)
-        lists.append(Example(replace(shortlist, prior=rng.standard_normal(12)), gains))
-    return lists
-
-
 def untaught(run):
     """Return a fitted student whose net is as it begins."""
     student = GroupRankStudent(encoder=HashingEncoder(32), epochs=1, lr=3e-2, patience=None)
@@ -178,7 +165,7 @@ def untaught(run):
 def test_each_stage_teaches_alone(stage, seed):
     run = Run(workers=1, dtype="float32", seed=seed)
     rng = np.random.default_rng(seed)
-    learned, judged = planted_lists(16, rng), planted_lists(20, rng)
+    learned, judged = worded_lists(16, rng), worded_lists(20, rng)
     student = untaught(run)
     student.epochs = 12
     stages = student._stages()

@@ -8,13 +8,13 @@ import pytest
 pytest.importorskip("torch")
 
 import torch
+from reranking.planted_words import worded_lists
 
 from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.llm.grammars import BEST, Reasoned
 from tailor.llm.scripted import ScriptedModel
 from tailor.papers.reranking.rank_r1 import RankR1, RankR1Student, pick_rewards
-from tailor.reranking.examples import Example
 from tailor.reranking.shortlist import Shortlist
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
@@ -92,26 +92,12 @@ def test_rewards_are_for_right_readable_picks_only():
     assert pick_rewards(torch.tensor([0, 2, unreadable]), 2).tolist() == [0, 1, 0]
 
 
-def planted_lists(count, rng):
-    """Lists whose better documents share more of the request's words; the prior knows nothing."""
-    lists = []
-    for number in range(count):
-        gains = rng.permutation([2.0, 1.0] + [0.0] * 10)
-        texts = tuple(
-            " ".join(["rope", "knot", "sail"][: int(gain) + 1] + [f"word{rng.integers(99)}"] * 2)
-            for gain in gains
-        )
-        shortlist = Shortlist.of_texts(f"sail knot {number}", texts)
-        lists.append(Example(replace(shortlist, prior=rng.standard_normal(12)), gains))
-    return lists
-
-
 # with the first seed a reward of chance teaches, too
 @pytest.mark.parametrize(("teacher", "seed"), [("reward", 0), ("reward", 1), ("labels", 0)])
 def test_rewards_and_labels_teach_picks_and_readable_answers_from_nothing(teacher, seed):
     run = Run(workers=1, dtype="float32", seed=seed)
     rng = np.random.default_rng(seed)
-    learned, judged = planted_lists(16, rng), planted_lists(20, rng)
+    learned, judged = worded_lists(16, rng), worded_lists(20, rng)
     student = RankR1Student(
         encoder=HashingEncoder(32), teacher=teacher, epochs=1, lr=5e-2, patience=None
     )
