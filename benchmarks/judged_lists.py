@@ -15,7 +15,7 @@ from tailor.data.nouns import Query
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.graded import ndcg
 from tailor.reranking.examples import Example, grades_of
-from tailor.reranking.shortlist import Shortlist
+from tailor.reranking.shortlist import Shortlist, blended
 
 Grades = dict[str, dict[str, float]]
 
@@ -64,6 +64,26 @@ def ndcg_of(lists: Sequence[JudgedList], orders: Sequence[np.ndarray], k: int = 
         ranked[i, : len(order)] = of_query.grades[order]
         best[i, : len(of_query.best[:k])] = of_query.best[:k]
     return ndcg(ranked, best, k)
+
+
+def ndcg_by(lists: Sequence[JudgedList], scores: Sequence[np.ndarray], k: int = 10) -> np.ndarray:
+    """Return (Q,) nDCG@k by scores (n,) of each list; equal scores keep the list's order."""
+    return ndcg_of(lists, [np.argsort(-values, kind="stable") for values in scores], k)
+
+
+def with_prior(
+    lists: Sequence[JudgedList], scores: Sequence[np.ndarray], weight: float
+) -> list[np.ndarray]:
+    """Return the scores (n,) of each list blended with its first stage's."""
+    pairs = zip(scores, lists, strict=True)
+    return [blended(values, item.shortlist.prior, weight) for values, item in pairs]
+
+
+def best_prior_weight(
+    lists: Sequence[JudgedList], scores: Sequence[np.ndarray], weights: Sequence[float]
+) -> float:
+    """Return the first stage's weight whose blend has the highest nDCG@10; the first of several."""
+    return max(weights, key=lambda weight: ndcg_by(lists, with_prior(lists, scores, weight)).mean())
 
 
 def above(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from judged_lists import JudgedList, judged_lists, ndcg_of
+from judged_lists import JudgedList, best_prior_weight, judged_lists, ndcg_by, with_prior
 from shared_data import judged
 
 from tailor.bench.claims import Claim
@@ -23,7 +23,6 @@ from tailor.core.run import Run
 from tailor.evaluation.significance import bootstrap
 from tailor.papers.reranking.e2rank import E2Rank, FeedbackList
 from tailor.reranking.pair_features import ListVectors, list_vectors
-from tailor.reranking.shortlist import blended
 
 JUDGING = ("cranfield", "npl")
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # of the first stage in a blend
@@ -39,7 +38,7 @@ def measure(run: Run) -> Claim:
     best, tried = chosen(cacm, vectors, ("first stage", "both"))
     own, _ = chosen(cacm, vectors, ("cosine",))
     weights = {
-        name: blend_weight(cacm, scores_of(E2Rank(**settings), cacm, vectors))
+        name: best_prior_weight(cacm, scores_of(E2Rank(**settings), cacm, vectors), WEIGHTS)
         for name, settings in {"cosine": PLAIN, "E2Rank": best}.items()
     }
     learned = E2Rank(**best, learn=True).fit(judged("cacm"), run)
@@ -103,11 +102,6 @@ def vectors_of(lists: list[JudgedList]) -> list[ListVectors]:
     return list_vectors(encoder(), [item.shortlist for item in lists])
 
 
-def ndcg(lists: list[JudgedList], scores: list[np.ndarray]) -> np.ndarray:
-    """Return (Q,) NDCG@10; equal scores keep the list's order."""
-    return ndcg_of(lists, [np.argsort(-values, kind="stable") for values in scores])
-
-
 def gain_over(mine: list[np.ndarray], other: list[np.ndarray], run: Run) -> dict[str, float]:
     """Return the mean difference over all queries, and its interval within collections."""
     differences = np.concatenate([a - b for a, b in zip(mine, other, strict=True)])
@@ -126,23 +120,11 @@ def chosen(
     options = [PLAIN, *(dict(zip(names, values, strict=True)) for values in grid)]
     tried = {
         str(option): round(
-            float(ndcg(lists, scores_of(E2Rank(**option), lists, vectors)).mean()), 4
+            float(ndcg_by(lists, scores_of(E2Rank(**option), lists, vectors)).mean()), 4
         )
         for option in options
     }
     return max(options, key=lambda option: tried[str(option)]), tried
-
-
-def blend_weight(lists: list[JudgedList], scores: list[np.ndarray]) -> float:
-    """Return the first stage's weight that is best on CACM."""
-    return max(WEIGHTS, key=lambda weight: ndcg(lists, with_prior(lists, scores, weight)).mean())
-
-
-def with_prior(
-    lists: list[JudgedList], scores: list[np.ndarray], weight: float
-) -> list[np.ndarray]:
-    pairs = zip(scores, lists, strict=True)
-    return [blended(values, item.shortlist.prior, weight) for values, item in pairs]
 
 
 def scores_of(
@@ -168,7 +150,7 @@ def on(name: str, methods: dict[str, E2Rank], weights: dict, run: Run) -> dict:
         scores[f"{label} with first stage"] = with_prior(lists, scores[label], weight)
     scores["first stage"] = [item.shortlist.prior for item in lists]
     scores["best possible order"] = [item.grades for item in lists]
-    values = {label: ndcg(lists, of_method) for label, of_method in scores.items()}
+    values = {label: ndcg_by(lists, of_method) for label, of_method in scores.items()}
     loss = values["cosine"] - values["E2Rank"]
     return {
         "name": name,

@@ -18,7 +18,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from claim_tools import SEEDS, seeded
-from judged_lists import JudgedList, above, judged_lists, ndcg_of
+from judged_lists import (
+    JudgedList,
+    above,
+    best_prior_weight,
+    judged_lists,
+    ndcg_by,
+    ndcg_of,
+    with_prior,
+)
 from shared_data import joined
 
 from tailor.bench.claims import Claim
@@ -28,7 +36,7 @@ from tailor.papers.reranking.erank import ERank, ERankStudent
 from tailor.ports.base import Completion, LanguageModel
 from tailor.reranking.llm_reranker import LLMReranker
 from tailor.reranking.pair_features import NAMES, PairFeatures
-from tailor.reranking.shortlist import Shortlist, blended
+from tailor.reranking.shortlist import Shortlist
 
 ERROR = 0.25  # deviation of a belief from the truth; the highest grade is 1
 DOUBT = 0.15  # deviation of the probabilities around a belief
@@ -203,23 +211,12 @@ def scores_of(method: ERankStudent, features: Sequence[np.ndarray]) -> list[np.n
     return [method._list_scores(of_list) for of_list in features]
 
 
-def ndcg(lists: Sequence[JudgedList], scores: Sequence[np.ndarray]) -> np.ndarray:
-    return ndcg_of(lists, [np.argsort(-values, kind="stable") for values in scores])
-
-
-def with_prior(
-    lists: Sequence[JudgedList], scores: Sequence[np.ndarray], weight: float
-) -> list[np.ndarray]:
-    pairs = zip(scores, lists, strict=True)
-    return [blended(values, item.shortlist.prior, weight) for values, item in pairs]
-
-
 def blend_weight(
     lists: Sequence[JudgedList], features: Sequence[np.ndarray], methods: Sequence[ERankStudent]
 ) -> float:
     """Return the first stage's weight that is best for the first student."""
     scores = scores_of(methods[0], features)
-    return max(WEIGHTS, key=lambda weight: ndcg(lists, with_prior(lists, scores, weight)).mean())
+    return best_prior_weight(lists, scores, WEIGHTS)
 
 
 def on_lists(
@@ -231,15 +228,16 @@ def on_lists(
 ) -> dict:
     """Return means over random states, with and without the first stage."""
     values: dict[str, np.ndarray] = {
-        "first stage": ndcg(lists, [item.shortlist.prior for item in lists]),
-        "cosine": ndcg(lists, [of_list[:, NAMES.index("cosine")] for of_list in features]),
+        "first stage": ndcg_by(lists, [item.shortlist.prior for item in lists]),
+        "cosine": ndcg_by(lists, [of_list[:, NAMES.index("cosine")] for of_list in features]),
     }
     taus = {}
     for name, methods in fitted.items():
         scores = [scores_of(method, features) for method in methods]
-        values[name] = np.mean([ndcg(lists, of_state) for of_state in scores], axis=0)
+        values[name] = np.mean([ndcg_by(lists, of_state) for of_state in scores], axis=0)
         values[f"{name}, with first stage"] = np.mean(
-            [ndcg(lists, with_prior(lists, of_state, weights[name])) for of_state in scores], axis=0
+            [ndcg_by(lists, with_prior(lists, of_state, weights[name])) for of_state in scores],
+            axis=0,
         )
         taus[name] = np.mean([tau(lists, of_state) for of_state in scores], axis=0)
     best, alone = "list reward", "grades alone"

@@ -22,7 +22,7 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.evaluation.significance import bootstrap
 from tailor.papers.reranking.prism_reranker import PrismReranker
-from tailor.reranking.examples import examples
+from tailor.reranking.examples import examples, list_ndcg
 from tailor.reranking.shortlist import Shortlist
 from tailor.text.passages import PassageFinder, exact_parts
 from tailor.text.words import STOP_WORDS, search_words, words
@@ -254,7 +254,7 @@ def as_keywords(data: Dataset, run: Run) -> dict:
     shorter = [with_keywords(example.shortlist) for example in lists]
     values = np.array(
         [
-            [ndcg(result.scores, example.gains) for result in pair]
+            [list_ndcg(result.scores, example.gains) for result in pair]
             for example, *pair in zip(lists, plain, method.rerank(shorter), strict=True)
         ]
     )
@@ -263,7 +263,7 @@ def as_keywords(data: Dataset, run: Run) -> dict:
         "NDCG@10": round(float(values[:, 0].mean()), 4),
         "NDCG@10 by keywords": round(float(values[:, 1].mean()), 4),
         "NDCG@10 of the first stage": round(
-            float(np.mean([ndcg(item.shortlist.prior, item.gains) for item in lists])), 4
+            float(np.mean([list_ndcg(item.shortlist.prior, item.gains) for item in lists])), 4
         ),
         "loss": interval(values[:, 0] - values[:, 1], run),
         "learned": method.fit_report_,
@@ -315,12 +315,6 @@ def with_keywords(shortlist: Shortlist) -> Shortlist:
     kept = [word for word in words(shortlist.request) if word not in STOP_WORDS["english"]]
     prior, texts = shortlist.prior, shortlist.texts
     return Shortlist(shortlist.query, texts, prior, shortlist.titles, " ".join(kept))
-
-
-def ndcg(scores: np.ndarray, gains: np.ndarray, k: int = 10) -> float:
-    discounts = 1 / np.log2(np.arange(2, min(k, len(gains)) + 2))
-    order = np.argsort(-scores, kind="stable")[: len(discounts)]
-    return float(gains[order] @ discounts / (np.sort(gains)[::-1][: len(discounts)] @ discounts))
 
 
 def by_local_model(run: Run) -> dict:

@@ -88,6 +88,8 @@ def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Qu
         return _query_of_row(saved.histories, user)
     data = Dataset.open(data_folder)
     against = events_against(data)
+    if not against.any():
+        return _query_of_row(data.queries(), user)
     query = _query_of_row(data.cut(~against).queries(), user)
     is_unwanted = (data.events["user_id"] == user) & pl.Series(against)
     unwanted = data.events["item_id"].filter(is_unwanted).unique(maintain_order=True)

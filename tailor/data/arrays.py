@@ -230,3 +230,18 @@ def _allowed_columns(n: int, banned: Sequence[np.ndarray], only: np.ndarray | No
     for columns in banned:
         mask[columns] = False
     return mask
+
+
+def in_deviations(scores: np.ndarray) -> np.ndarray:
+    """Return every row in standard deviations from its mean, over its finite scores.
+
+    A score is 0 where it was not finite, and in a row without spread.
+    """
+    is_finite = np.isfinite(scores)
+    counts = np.maximum(is_finite.sum(axis=1, keepdims=True), 1)
+    finite_scores = np.where(is_finite, scores, 0)
+    means = finite_scores.sum(axis=1, keepdims=True) / counts
+    centred = np.where(is_finite, finite_scores - means, 0)
+    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
+    out: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    return out

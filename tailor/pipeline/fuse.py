@@ -306,8 +306,10 @@ class Fuse(Recommender):
         """Return each part's shares, of items beyond `depth` too."""
         parts, weights = self._voters()
         names = part_names(parts)
-        if all(_has_votes(ranking, names) for ranking in rankings):
-            return [_shares_of_votes(ranking, names, weights) for ranking in rankings]
+        brought = [_brought_shares(ranking, names, weights) for ranking in rankings]
+        by_votes = [of_ranking for of_ranking in brought if of_ranking is not None]
+        if len(by_votes) == len(rankings):
+            return by_votes
         shares = self._shares(queries, rankings, None)
         if not any(_is_unnamed(of_ranking).any() for of_ranking in shares):
             return shares
@@ -358,19 +360,18 @@ def _explained_by(
     return [dict(zip(*pair, strict=True)) for pair in zip(positions, explained, strict=True)]
 
 
-def _has_votes(ranking: Ranking, names: Sequence[str]) -> bool:
-    """Return whether a ranking brings the parts' votes, as lists of a `Fuse` do."""
-    if not all(name in ranking.columns for name in names):
-        return False
-    votes = np.array([ranking.columns[name] for name in names])  # P, K
-    return not np.isnan(votes).all(axis=0).any()
-
-
-def _shares_of_votes(
+def _brought_shares(
     ranking: Ranking, names: Sequence[str], weights: Sequence[float]
-) -> np.ndarray:
-    """Return each part's share (P, K) of the scores of a ranking that brings the votes."""
+) -> np.ndarray | None:
+    """Return each part's share (P, K) of the scores of a ranking that brings the parts' votes.
+
+    Lists of a `Fuse` do. None where a part's votes, or all votes for an item, are missing.
+    """
+    if not all(name in ranking.columns for name in names):
+        return None
     votes = np.array([ranking.columns[name] for name in names], dtype=np.float64)
+    if np.isnan(votes).all(axis=0).any():
+        return None
     points = np.nan_to_num(votes) * np.array(weights)[:, None]
     shares: np.ndarray = points / np.maximum(points.sum(axis=0), MIN_TOTAL)
     return shares

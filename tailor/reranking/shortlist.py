@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from tailor.data.arrays import in_deviations
 from tailor.data.nouns import Profile, Query
 from tailor.errors import DataError
 from tailor.llm.metered import Spent
 from tailor.llm.parsing import Status
 from tailor.text.turns import DialogueTurn
-
-MIN_SPREAD = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,14 +148,9 @@ def blended(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
 
 
 def deviations(scores: np.ndarray) -> np.ndarray:
-    """Return (n,) scores in standard deviations from their mean, over those that are finite."""
+    """Return (n,) scores in standard deviations from their mean, NaN where they are not finite."""
     is_finite = np.isfinite(scores)
-    finite = scores[is_finite]
-    spread = finite.std() if len(finite) else 0.0
-    mean = finite.mean() if len(finite) else 0.0
-    out = np.full(len(scores), np.nan)
-    out[is_finite] = (finite - mean) / spread if spread > MIN_SPREAD else 0.0
-    return out
+    return np.where(is_finite, in_deviations(scores[None])[0], np.nan).astype(np.float64)
 
 
 def _falling(scores: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -269,24 +269,11 @@ def _check_size(size: int) -> None:
         raise DataError(f"sets of {size} documents: at least 2 are compared")
 
 
-def permuted(plan: Plan, order: Sequence[int]) -> Plan:
-    """Follow a plan over a list in another order.
+def rewritten(plan: Plan, ask: Callable[[list[Group]], Step[list[np.ndarray]]]) -> Plan:
+    """Follow a plan, and let `ask` show its groups in another way.
 
-    Place p of the plan is place `order[p]` of the list.
+    `ask` yields what is shown, and returns the scores of the plan's own groups.
     """
-    answers = None
-    while True:
-        try:
-            groups = plan.send(answers)  # type: ignore[arg-type]
-        except StopIteration as stop:
-            scores = np.empty(len(order))
-            scores[list(order)] = stop.value
-            return scores
-        answers = yield [tuple(order[doc] for doc in group) for group in groups]
-
-
-def shuffled(plan: Plan, rng: np.random.Generator) -> Plan:
-    """Follow a plan whose groups are shown in random order, so that no place is preferred."""
     answers = None
     while True:
         try:
@@ -294,12 +281,33 @@ def shuffled(plan: Plan, rng: np.random.Generator) -> Plan:
         except StopIteration as stop:
             scores: np.ndarray = stop.value
             return scores
+        answers = yield from ask(groups)
+
+
+def permuted(plan: Plan, order: Sequence[int]) -> Plan:
+    """Follow a plan over a list in another order.
+
+    Place p of the plan is place `order[p]` of the list.
+    """
+
+    def ask(groups: list[Group]) -> Step[list[np.ndarray]]:
+        answers = yield [tuple(order[doc] for doc in group) for group in groups]
+        return answers
+
+    scores = np.empty(len(order))
+    scores[list(order)] = yield from rewritten(plan, ask)
+    return scores
+
+
+def shuffled(plan: Plan, rng: np.random.Generator) -> Plan:
+    """Follow a plan whose groups are shown in random order, so that no place is preferred."""
+
+    def ask(groups: list[Group]) -> Step[list[np.ndarray]]:
         orders = [rng.permutation(len(group)) for group in groups]
-        shown_groups = [
+        of_shown = yield [
             tuple(group[position] for position in order)
             for group, order in zip(groups, orders, strict=True)
         ]
-        of_shown = yield shown_groups
-        answers = [
-            scores[np.argsort(order)] for scores, order in zip(of_shown, orders, strict=True)
-        ]
+        return [scores[np.argsort(order)] for scores, order in zip(of_shown, orders, strict=True)]
+
+    return rewritten(plan, ask)

@@ -8,6 +8,7 @@ import numpy as np
 from tailor.core.methods import ScoringRecommender
 from tailor.core.run import Run
 from tailor.core.specs import clone
+from tailor.data.arrays import in_deviations
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
@@ -68,18 +69,3 @@ def blended(word_scores: np.ndarray, meaning_scores: np.ndarray, weight: float =
     meaning_part = weight * in_deviations(meaning_scores)
     is_found = (word_scores != 0) | np.isfinite(meaning_scores)
     return np.where(is_found, word_part + meaning_part, -np.inf).astype(np.float32)
-
-
-def in_deviations(scores: np.ndarray) -> np.ndarray:
-    """Return every row in standard deviations from its mean, over its finite scores.
-
-    A score is 0 where it was not finite, and in a row without spread.
-    """
-    is_finite = np.isfinite(scores)
-    counts = np.maximum(is_finite.sum(axis=1, keepdims=True), 1)
-    finite_scores = np.where(is_finite, scores, 0)
-    means = finite_scores.sum(axis=1, keepdims=True) / counts
-    centred = np.where(is_finite, finite_scores - means, 0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
-    out: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
-    return out

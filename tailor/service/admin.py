@@ -11,6 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, gen
 from tailor.core.saving import version as tailor_version
 from tailor.service import responses
 from tailor.service.batcher import LoadedModel
+from tailor.service.notes import with_notes
 from tailor.service.paths import shown_folder
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -135,8 +136,7 @@ def _shown_model(service: Service, tenant: str, row: dict[str, Any]) -> dict[str
 
 def _placed(model: LoadedModel) -> dict[str, Any]:
     """Return the answer that names the model that answers now, with notes where there are any."""
-    answer: dict[str, Any] = {"version": model.version, "model": model.name}
-    return {**answer, "notes": list(model.notes)} if model.notes else answer
+    return with_notes({"version": model.version, "model": model.name}, model.notes)
 
 
 def _folder_within(root: Path, name: str) -> Path:

@@ -21,6 +21,7 @@ from tailor.service import responses
 from tailor.service.batcher import LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.history_cache import NO_HISTORY, UserHistory
+from tailor.service.notes import first_few
 from tailor.service.problems import ProblemError
 from tailor.service.repeats import NOTE, Question, check_same, logged_answer
 from tailor.service.routing import ITEMS, in_pool, service_router
@@ -31,7 +32,6 @@ from tailor.store.impressions import ServedList, stored_list
 from tailor.store.keys import Caller
 
 POOL = 50  # items that a diverse list is chosen from
-MOST_NAMED = 5  # unknown items in a note
 MOST_REASONS = 5  # of an item
 
 
@@ -346,9 +346,7 @@ def unknown_notes(
     start = (
         "not among the stored items" if field is None else f"{field}: not among the stored items"
     )
-    hidden = len(unknown) - MOST_NAMED
-    end = f" and {hidden:,} more" if hidden > 0 else ""
-    return [f"{start}: {', '.join(unknown[:MOST_NAMED])}{end}"]
+    return [f"{start}: {first_few(unknown)}"]
 
 
 def fallback_notes(ranking: Ranking, subject: str) -> list[str]:

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from tailor.service import responses
 from tailor.service.catalogue import Catalogue
-from tailor.service.problems import ProblemError, field_problems
+from tailor.service.notes import MOST_NAMED, first_few, with_notes
+from tailor.service.problems import MOST_PROBLEMS, ProblemError, field_problems
 from tailor.service.routing import service_router
 from tailor.service.schemas import Event, Events, Id, Items, Takedown, User
 from tailor.service.state import Service
@@ -23,8 +24,6 @@ from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 
 AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
-MOST_NAMED = 5  # items in a note, and names of each
-MOST_PROBLEMS = 100  # in an answer
 ERASED = {
     "field": "time_ms",
     "problem": "lies before the erasure of this person: what was erased is not taken in again",
@@ -87,11 +86,7 @@ def _ingest(service: Service, tenant: str, body: Events) -> dict[str, Any]:
         ],
         "rejected": sorted(bad, key=lambda problem: int(problem["index"])),
     }
-    return _with_notes(answer, _unknown_item_notes(service, tenant, item_ids))
-
-
-def _with_notes(answer: dict[str, Any], notes: Sequence[str]) -> dict[str, Any]:
-    return {**answer, "notes": list(notes)} if notes else answer
+    return with_notes(answer, _unknown_item_notes(service, tenant, item_ids))
 
 
 def _unknown_item_notes(service: Service, tenant: str, item_ids: list[str]) -> list[str]:
@@ -106,12 +101,10 @@ def _unknown_item_notes(service: Service, tenant: str, item_ids: list[str]) -> l
     unknown = [item_id for item_id in item_ids if item_id not in rows]
     if not rows or not unknown:
         return []
-    names = list(dict.fromkeys(unknown))
-    hidden = len(names) - MOST_NAMED
-    end = f" and {hidden:,} more" if hidden > 0 else ""
+    named = first_few(list(dict.fromkeys(unknown)))
     return [
-        f"events of items that are not stored: {len(unknown):,} ({', '.join(names[:MOST_NAMED])}"
-        f"{end}); they are kept, and count once the items are written"
+        f"events of items that are not stored: {len(unknown):,} ({named}); they are kept, and count"
+        " once the items are written"
     ]
 
 
@@ -150,7 +143,7 @@ def _write_items(service: Service, tenant: str, body: Items) -> dict[str, Any]:
     twice = len(body.items) - len(rows)
     if twice:
         notes.append(f"{twice:,} items were sent more than once: the last one of each id counts")
-    return _with_notes({"written": len(rows)}, notes)
+    return with_notes({"written": len(rows)}, notes)
 
 
 def _check_item_names(body: Items, most: int) -> None:
@@ -187,14 +180,11 @@ def _odd_notes(shelf: Catalogue, rows: Sequence[Mapping[str, Any]]) -> list[str]
     if not odd:
         return []
     named = [
-        f"{item_id} ({', '.join(map(shown, names[:MOST_NAMED]))})"
-        for item_id, names in list(odd.items())[:MOST_NAMED]
+        f"{item_id} ({', '.join(map(shown, names[:MOST_NAMED]))})" for item_id, names in odd.items()
     ]
-    hidden = len(odd) - MOST_NAMED
-    end = f" and {hidden:,} more items" if hidden > 0 else ""
     return [
         "more has values that no filter meets, since most items have another type under that name,"
-        f" or the name cannot be a column of its own: {'; '.join(named)}{end}"
+        f" or the name cannot be a column of its own: {first_few(named, '; ', ' items')}"
     ]
 
 
@@ -246,7 +236,7 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         with suppress(*UNAVAILABLE):
             notes = _odd_notes(service.catalogue(who.tenant), [row])
         content = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
-        return AnyJSONResponse(_with_notes(content, notes))
+        return AnyJSONResponse(with_notes(content, notes))
 
     @api.delete("/v1/items/{item_id:segment}", responses=responses.answers(responses.Blocked))
     def delete(item_id: Id, who: Caller = Depends(writer)) -> dict[str, str]:

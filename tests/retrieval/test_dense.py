@@ -2,11 +2,12 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tailor.data.arrays import in_deviations
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
 from tailor.retrieval.dense import DenseRetriever
-from tailor.retrieval.hybrid import Hybrid, in_deviations
+from tailor.retrieval.hybrid import Hybrid
 from tailor.retrieval.text_match import TextMatch
 from tailor.text.bm25 import BM25
 from tailor.text.cached import CachedEncoder

@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.core.defaults import DEFAULT
-from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
@@ -18,15 +16,13 @@ from tailor.llm.fencing import fenced
 from tailor.llm.grammars import GRADE, HIGHEST_GRADE, Grammar, Reading
 from tailor.llm.metered import Metered
 from tailor.llm.parsing import spoken
-from tailor.ports.base import Encoder
 from tailor.reranking.examples import Example
-from tailor.reranking.learned_reranker import LearnedReranker, ListLoss
+from tailor.reranking.feature_reranker import FeatureReranker
+from tailor.reranking.learned_reranker import ListLoss
 from tailor.reranking.llm_reranker import Asker, LLMReranker, StrategyName
-from tailor.reranking.pair_features import NAMES, PairFeatures
+from tailor.reranking.pair_features import NAMES
 from tailor.reranking.shortlist import Shortlist
 from tailor.reranking.strategies import Group
-from tailor.text.cached import known_encoder
-from tailor.text.hashing import HashingEncoder
 
 PAPER = Paper(
     "erank",
@@ -154,7 +150,7 @@ def list_rewards(expected: Tensor, gains: Tensor, highest: float) -> Tensor:
 
 
 @dataclass(eq=False)
-class ERankStudent(LearnedReranker):
+class ERankStudent(FeatureReranker):
     """Grades documents by a small net over features of request and document.
 
     It first learns grades from judgements, each document alone. Then the list speaks: a grade is
@@ -167,8 +163,6 @@ class ERankStudent(LearnedReranker):
     reconstructed.
     """
 
-    encoder: Encoder | str = DEFAULT
-    """Encoder of requests and documents; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     hidden: int = 32
     """Units of the hidden layer."""
     list_reward: bool = True
@@ -176,15 +170,8 @@ class ERankStudent(LearnedReranker):
 
     highest_: float = field(init=False, repr=False)
     """Highest gain of the lists learned from; it has grade 10."""
-    space_: str = field(init=False, repr=False)
-    """Name of the encoder's vector space."""
-
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(depth=8, encoder=HashingEncoder(32), epochs=2)
 
     def _learn(self, lists: Sequence[Example], data: Dataset, run: Run) -> dict[str, Any]:
-        self.space_ = encoder_of(self.encoder).space
         self.highest_ = max((float(example.gains.max()) for example in lists), default=1.0) or 1.0
         return super()._learn(lists, data, run)
 
@@ -192,16 +179,6 @@ class ERankStudent(LearnedReranker):
         return nn.Sequential(
             nn.Linear(len(NAMES), self.hidden), nn.GELU(), nn.Linear(self.hidden, GRADES)
         )
-
-    def _inputs(self, shortlists: Sequence[Shortlist]) -> list[np.ndarray]:
-        encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        return PairFeatures(encoder).of(shortlists)
-
-    def _logits(self, features: np.ndarray) -> Tensor:
-        """Return logits (n, 11) of the grades of documents with features (n, 7)."""
-        net = self._ready()
-        logits: Tensor = net(torch.from_numpy(features).to(next(net.parameters()).device))
-        return logits
 
     def _stages(self) -> Mapping[str, ListLoss]:
         stages: dict[str, ListLoss] = {"grades": self._grade_loss}

@@ -1,7 +1,7 @@
 """GroupRank: documents are graded in shuffled groups, and the groups are put on one scale."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -9,27 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailor.core.defaults import DEFAULT
-from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
-from tailor.core.run import Run
-from tailor.data.dataset import Dataset
-from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.llm.grammars import HIGHEST_GRADE
 from tailor.llm.scripted import ScriptedModel
 from tailor.nn.policy import advantages, clipped
-from tailor.ports.base import Encoder
 from tailor.reranking import strategies
 from tailor.reranking.examples import list_ndcg
-from tailor.reranking.learned_reranker import LearnedReranker, ListLoss
+from tailor.reranking.feature_reranker import FeatureReranker
+from tailor.reranking.learned_reranker import ListLoss
 from tailor.reranking.llm_reranker import AskedFor, LLMReranker, StrategyName
-from tailor.reranking.pair_features import NAMES, PairFeatures
+from tailor.reranking.pair_features import NAMES
 from tailor.reranking.running import Outcome
 from tailor.reranking.shortlist import Reranked, Shortlist
 from tailor.reranking.strategies import Group, Plan
-from tailor.text.cached import known_encoder
-from tailor.text.hashing import HashingEncoder
 
 PAPER = Paper(
     "grouprank",
@@ -172,7 +165,7 @@ def grade_labels(gains: np.ndarray) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class GroupRankStudent(LearnedReranker):
+class GroupRankStudent(FeatureReranker):
     """Grades documents by a small net, taught as GroupRank teaches.
 
     First from labels (cross-entropy of the eleven grades and "unreadable"), then by rewards of
@@ -183,8 +176,6 @@ class GroupRankStudent(LearnedReranker):
     reward are reconstructed; no divergence from the labels' policy is charged.
     """
 
-    encoder: Encoder | str = DEFAULT
-    """Encoder of requests and documents; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     reward: bool = True
     """Teach by rewards after labels; False: labels alone."""
     group: int = 20
@@ -192,30 +183,15 @@ class GroupRankStudent(LearnedReranker):
     draws: int = 8
     """Answers drawn of each group."""
 
-    space_: str = field(init=False, repr=False)
-    """Name of the encoder's vector space."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.group < 2 or self.draws < 2:
             raise ModelError(f"group is {self.group}, draws {self.draws}: at least 2 each")
 
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(depth=8, encoder=HashingEncoder(32), epochs=2)
-
-    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.space_ = encoder_of(self.encoder).space
-        super()._fit(data, run, valid)
-
     def _make_net(self) -> nn.Module:
         return nn.Sequential(
             nn.Linear(len(NAMES), HIDDEN), nn.GELU(), nn.Linear(HIDDEN, UNREADABLE + 1)
         )
-
-    def _inputs(self, shortlists: Sequence[Shortlist]) -> list[np.ndarray]:
-        encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        return PairFeatures(encoder).of(shortlists)
 
     def _stages(self) -> Mapping[str, ListLoss]:
         stages: dict[str, Callable[[Any, Tensor], Tensor]] = {"labels": self._label_loss}
@@ -225,7 +201,7 @@ class GroupRankStudent(LearnedReranker):
 
     def _label_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         labels = torch.from_numpy(grade_labels(gains.cpu().numpy())).to(gains.device)
-        return functional.cross_entropy(self._logits(read, gains.device), labels)
+        return functional.cross_entropy(self._logits(read).float(), labels)
 
     def _reward_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         """Return the loss of grades drawn for a random group that holds the best document."""
@@ -233,7 +209,7 @@ class GroupRankStudent(LearnedReranker):
         best = int(of_list.argmax())
         others = [doc for doc in torch.randperm(len(read)).tolist() if doc != best]
         group = np.sort([best, *others[: self.group - 1]])
-        policy = torch.distributions.Categorical(logits=self._logits(read[group], gains.device))
+        policy = torch.distributions.Categorical(logits=self._logits(read[group]).float())
         drawn = policy.sample((self.draws,))  # G, n
         labels = grade_labels(of_list)[group]
         rewards = torch.tensor(
@@ -243,15 +219,10 @@ class GroupRankStudent(LearnedReranker):
         advantage = advantages(rewards).to(log_probs.device)[:, None].expand_as(log_probs)
         return clipped(log_probs, log_probs, advantage)
 
-    def _logits(self, read: np.ndarray, device: torch.device) -> Tensor:
-        logits: Tensor = self._net(torch.from_numpy(read).to(device)).float()
-        return logits
-
     @torch.no_grad()
     def _list_scores(self, read: np.ndarray) -> np.ndarray:
         """Return the expected grades (n,); NaN where no grade is the likeliest answer."""
-        net = self._ready()
-        logits = self._logits(read, next(net.parameters()).device).cpu()
+        logits = self._logits(read).float().cpu()
         shares = logits[:, :UNREADABLE].softmax(dim=1)
         grades = (shares @ torch.arange(UNREADABLE, dtype=torch.float32)).numpy().astype(float)
         grades[(logits.argmax(dim=1) == UNREADABLE).numpy()] = np.nan

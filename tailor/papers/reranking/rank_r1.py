@@ -1,7 +1,7 @@
 """Rank-R1: think, then name the best of twenty; sort with that question; reward right picks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Self
 
 import numpy as np
@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from tailor.core.defaults import DEFAULT
-from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.specs import check_settings
@@ -19,14 +17,11 @@ from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.llm.scripted import ScriptedModel
 from tailor.nn.policy import advantages, clipped
-from tailor.ports.base import Encoder
-from tailor.reranking.learned_reranker import LearnedReranker, ListLoss
+from tailor.reranking.feature_reranker import FeatureReranker
+from tailor.reranking.learned_reranker import ListLoss
 from tailor.reranking.llm_reranker import LLMReranker, StrategyName
-from tailor.reranking.pair_features import NAMES, PairFeatures
-from tailor.reranking.shortlist import Shortlist
-from tailor.reranking.strategies import Plan, Step
-from tailor.text.cached import known_encoder
-from tailor.text.hashing import HashingEncoder
+from tailor.reranking.pair_features import NAMES
+from tailor.reranking.strategies import Group, Plan, Step, rewritten
 
 PAPER = Paper(
     "rank-r1",
@@ -99,13 +94,8 @@ def both_ways(plan: Plan, rng: np.random.Generator) -> Plan:
     Where the two picks differ, these documents alone are shown both ways again; a pick that wins
     one way only has half a vote. At most four calls a group.
     """
-    answers = None
-    while True:
-        try:
-            groups = plan.send(answers)  # type: ignore[arg-type]
-        except StopIteration as stop:
-            scores: np.ndarray = stop.value
-            return scores
+
+    def ask(groups: list[Group]) -> Step[list[np.ndarray]]:
         orders = [rng.permutation(group).tolist() for group in groups]
         first = yield from _votes(orders)
         disputed = {
@@ -117,10 +107,12 @@ def both_ways(plan: Plan, rng: np.random.Generator) -> Plan:
             second = yield from _votes(list(disputed.values()))
             for i, votes in zip(disputed, second, strict=True):
                 first[i] = votes or first[i]
-        answers = [
+        return [
             np.array([votes.get(doc, 0.0) if votes else np.nan for doc in group])
             for group, votes in zip(groups, first, strict=True)
         ]
+
+    return rewritten(plan, ask)
 
 
 def _votes(orders: Sequence[Sequence[int]]) -> Step[list[dict[int, float]]]:
@@ -156,7 +148,7 @@ class PickPolicy(nn.Module):
 
 
 @dataclass(eq=False)
-class RankR1Student(LearnedReranker):
+class RankR1Student(FeatureReranker):
     """Learns to pick the best of a set by rewards: 1 for a readable right pick, else 0.
 
     A softmax over seven features of words and vectors picks from one fitting document and up to 19
@@ -168,8 +160,6 @@ class RankR1Student(LearnedReranker):
     divergence from its beginning is charged.
     """
 
-    encoder: Encoder | str = DEFAULT
-    """Encoder of requests and documents; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     teacher: Literal["reward", "labels"] = "reward"
     """What it learns from: rewards of its own picks, or the right pick itself (SFT)."""
     lr: float = 2e-2
@@ -179,21 +169,13 @@ class RankR1Student(LearnedReranker):
     draws: int = 8
     """Picks drawn of each set."""
 
-    space_: str = field(init=False, repr=False)
-    """Name of the encoder's vector space."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
         check_settings(self)
         if self.group < 2 or self.draws < 2:
             raise ModelError(f"group is {self.group}, draws {self.draws}: at least 2 each")
 
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(depth=8, encoder=HashingEncoder(32), epochs=2)
-
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.space_ = encoder_of(self.encoder).space
         self._sets = self._silent = 0
         super()._fit(data, run, valid)
         if self.teacher == "reward" and self._sets:
@@ -204,24 +186,19 @@ class RankR1Student(LearnedReranker):
     def _make_net(self) -> PickPolicy:
         return PickPolicy()
 
-    def _inputs(self, shortlists: Sequence[Shortlist]) -> list[np.ndarray]:
-        encoder = known_encoder(encoder_of(self.encoder), self.space_)
-        return PairFeatures(encoder).of(shortlists)
-
     def _stages(self) -> Mapping[str, ListLoss]:
         is_reward = self.teacher == "reward"
         return {self.teacher: self._reward_loss if is_reward else self._label_loss}
 
     def _label_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         docs, right = self._draw_set(gains)
-        return functional.cross_entropy(
-            self._logits(read[docs], gains), torch.tensor(right, device=gains.device)
-        )
+        target = torch.tensor(right, device=gains.device)
+        return functional.cross_entropy(self._logits(read[docs]).float(), target)
 
     def _reward_loss(self, read: np.ndarray, gains: Tensor) -> Tensor:
         """Return the loss of picks drawn from a set."""
         docs, right = self._draw_set(gains)
-        policy = torch.distributions.Categorical(logits=self._logits(read[docs], gains))
+        policy = torch.distributions.Categorical(logits=self._logits(read[docs]).float())
         picks = policy.sample((self.draws,))  # G
         rewards = pick_rewards(picks, right)
         self._sets += 1
@@ -242,15 +219,9 @@ class RankR1Student(LearnedReranker):
         docs = np.array([chosen, *others])[torch.randperm(len(others) + 1).numpy()]
         return docs, int(np.flatnonzero(docs == chosen)[0])
 
-    def _logits(self, features: np.ndarray, gains: Tensor) -> Tensor:
-        logits: Tensor = self._net(torch.from_numpy(features).to(gains.device)).float()
-        return logits
-
     @torch.no_grad()
     def _list_scores(self, read: np.ndarray) -> np.ndarray:
-        net = self._ready()
-        device = next(net.parameters()).device
-        scores: np.ndarray = net(torch.from_numpy(read).to(device))[:-1].float().cpu().numpy()
+        scores: np.ndarray = self._logits(read)[:-1].float().cpu().numpy()
         return scores.astype(np.float64)
 
 
