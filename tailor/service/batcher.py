@@ -20,8 +20,10 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
+from tailor.reranking.reranker import Reranker
+from tailor.reranking.shortlist import Limits, Shortlist
 from tailor.service.paths import hide_paths
-from tailor.store.models import PREDICTS, RECOMMENDS
+from tailor.store.models import PREDICTS, RECOMMENDS, RERANKS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
 LATE_S = 30.0  # after which a caller gives up
@@ -257,6 +259,16 @@ class LoadedPredictor(LoadedModel):
 
 
 @dataclass(frozen=True, eq=False)
+class LoadedReranker(LoadedModel):
+    """A reranker in memory."""
+
+    model: Reranker
+
+
+Loaded = LoadedRecommender | LoadedPredictor | LoadedReranker
+
+
+@dataclass(frozen=True, eq=False)
 class CheckedModel:
     """A saved model that was loaded, and answered a first question."""
 
@@ -266,10 +278,10 @@ class CheckedModel:
 
     @property
     def kind(self) -> str:
-        """RECOMMENDS or PREDICTS."""
-        return PREDICTS if isinstance(self.model, Predictor) else RECOMMENDS
+        """RECOMMENDS, PREDICTS or RERANKS."""
+        return _kind_of(type(self.model), "")
 
-    def as_version(self, version: int, explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+    def as_version(self, version: int, explore: float = 0.0) -> Loaded:
         """Return it as a version of the register, ready to answer.
 
         A share `explore` of the places of its lists is filled at random.
@@ -277,6 +289,8 @@ class CheckedModel:
         model = self.model
         if isinstance(model, Predictor):
             return LoadedPredictor(version, self.digest, model.name, model, notes=self.notes)
+        if isinstance(model, Reranker):
+            return LoadedReranker(version, self.digest, model.name, model, notes=self.notes)
         answering = Explore.around(model, epsilon=explore) if explore else model
         batcher = Batcher(answering)
         return LoadedRecommender(version, self.digest, model.name, batcher, notes=self.notes)
@@ -288,7 +302,10 @@ def saved_digest(folder: str | Path) -> str:
 
 
 def saved_kind(folder: str | Path) -> str:
-    """Return RECOMMENDS or PREDICTS, the kind of a saved model. Raises ModelError for another."""
+    """Return RECOMMENDS, PREDICTS or RERANKS, the kind of a saved model.
+
+    Raises ModelError for another.
+    """
     class_name = _open(folder).description["spec"].get("class")
     if not isinstance(class_name, str):
         raise ModelError(f"{folder} holds no saved model: its spec.json names no class")
@@ -316,8 +333,12 @@ def check_model(folder: str | Path) -> CheckedModel:
         )
     notes: tuple[str, ...] = ()
     with any_error_named(folder, "cannot answer"):
-        if _kind_of(type(method), folder) == PREDICTS:
+        kind = _kind_of(type(method), folder)
+        if kind == PREDICTS:
             cast(Predictor, method).predict([Query(history=History.of("nothing"))], [["nothing"]])
+        elif kind == RERANKS:
+            # an encoder is loaded; a language model costs nothing yet
+            cast(Reranker, method).rerank([Shortlist.of_texts("a", ["a", "b"])], Limits(calls=0))
         elif not _answers_cold_users(cast(Recommender, method)):
             notes = (COLD_NOTE,)
     return CheckedModel(cast(Recommender | Predictor, method), saved.digest, notes)
@@ -335,9 +356,12 @@ def _answers_cold_users(model: Recommender) -> bool:
 def _kind_of(model_class: type, folder: str | Path) -> str:
     if issubclass(model_class, Predictor):
         return PREDICTS
+    if issubclass(model_class, Reranker):
+        return RERANKS
     if not issubclass(model_class, Recommender):
         raise ModelError(
-            f"{folder} holds a {model_class.__name__}, which neither recommends nor predicts"
+            f"{folder} holds a {model_class.__name__}, which neither recommends nor reranks nor"
+            " predicts"
         )
     return RECOMMENDS
 
@@ -376,7 +400,7 @@ def any_error_named(folder: str | Path, problem: str = "cannot be loaded") -> It
         ) from error
 
 
-def load_model(row: Mapping[str, Any], explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+def load_model(row: Mapping[str, Any], explore: float = 0.0) -> Loaded:
     """Load the model of a row of the register.
 
     Raises ModelError where it cannot be loaded, or the folder holds another model.
@@ -391,6 +415,8 @@ def load_model(row: Mapping[str, Any], explore: float = 0.0) -> LoadedRecommende
     if checked.digest != row["digest"]:
         raise ModelError(f"{folder} was replaced while it was read: load it again")
     if checked.kind != row["kind"]:
-        verb = "predict" if row["kind"] == PREDICTS else "recommend"
-        raise ModelError(f"{folder} holds a {checked.model.name}, which does not {verb}")
+        raise ModelError(
+            f"{folder} holds a {checked.model.name}, which {checked.kind}: version {version}"
+            f" {row['kind']}"
+        )
     return checked.as_version(version, explore)
