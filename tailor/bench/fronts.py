@@ -118,8 +118,9 @@ class _Panel:
             ]
             for (x, y), label in zip(curve.points, curve.labels, strict=True):
                 if np.isfinite(x) and np.isfinite(y):
+                    name = f"{escape(curve.name)} {escape(label)}"
                     parts.append(
-                        f"<g><title>{escape(curve.name)} {escape(label)}: {y:.4f} at {x:.4f}</title>"
+                        f"<g><title>{name}: {y:.4f} at {x:.4f}</title>"
                         f'<circle cx="{self.x(x)}" cy="{self.y(y)}" r="5" fill="{colour}"/><text'
                         f' x="{self.x(x) + 7}" y="{self.y(y) - 6}" font-size="10" fill="{SOFT}">'
                         f"{escape(label)}</text></g>"

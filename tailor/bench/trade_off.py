@@ -46,7 +46,7 @@ class Point:
     relevance: float
     """Mean NDCG@k."""
     low: float
-    """Of the difference to the recommender's own lists, lower end of the 95 % interval."""
+    """Lower end of the 95 % interval of the difference to the recommender's own lists."""
     difference: float
     high: float
     aims: Mapping[str, float]
@@ -146,9 +146,9 @@ class TradeOff(Study[Traded]):
 
     def _curve(self, name: str, fitted: Recommender, judge: "_Judge", run: Run) -> list[Point]:
         """Return the points of a recommender."""
-        own = judge.lists_of(fitted)
-        base = judge.relevance(own)
-        points = [judge.point(name, "as it is", 0.0, own, base, run.seed)]
+        own_lists = judge.lists_of(fitted)
+        base = judge.relevance(own_lists)
+        points = [judge.point(name, "as it is", 0.0, own_lists, base, run.seed)]
         jobs = [(reranker, strength) for reranker in self.rerankers for strength in self.strengths]
         for reranker, strength in run.progress(jobs, f"reordering {name}", len(jobs)):
             lists = judge.lists_of(self._around(reranker, fitted, judge.data, strength))
@@ -171,7 +171,7 @@ class _Judge:
 
     data: Dataset
     queries: Queries
-    asked: Queries
+    open_queries: Queries
     """The queries with all items of their histories excluded."""
     offsets: np.ndarray
     targets: np.ndarray
@@ -205,11 +205,11 @@ class _Judge:
 
     def lists_of(self, method: Recommender) -> Rankings:
         """Return lists of the catalogue's items."""
-        return method.recommend(self.asked, self.k).reindexed(self.data.catalogue)
+        return method.recommend(self.open_queries, self.k).reindexed(self.data.catalogue)
 
     def relevance(self, lists: Rankings) -> np.ndarray:
         """Return NDCG@k (U,)."""
-        rows = lists.reindexed(self.asked.catalogue).rows
+        rows = lists.reindexed(self.open_queries.catalogue).rows
         values = per_user(rows, self.offsets, self.targets, (self.k,), ("NDCG",))
         return values[f"NDCG@{self.k}"]
 
@@ -222,7 +222,7 @@ class _Judge:
         base: np.ndarray,
         seed: int,
     ) -> Point:
-        """Return the measures of lists; `base` (U,) is the relevance of the recommender's own."""
+        """Return the measures of lists; `base` (U,) is the relevance of the unchanged ones."""
         relevance = self.relevance(lists)
         low, high = bootstrap((relevance - base)[:, None], seed=seed)
         return Point(
@@ -256,7 +256,7 @@ class _Judge:
     def _miscalibration(self, lists: Rankings) -> float:
         if self.categories is None:
             return float("nan")
-        wanted = history_shares(self.queries, np.arange(len(self.queries)), self.categories)
+        targets = history_shares(self.queries, np.arange(len(self.queries)), self.categories)
         lengths = lists.lengths
         values = np.concatenate(
             [row[:length] for row, length in zip(lists.rows, lengths, strict=True)]
@@ -265,7 +265,7 @@ class _Judge:
         ones = np.ones(len(values), np.float32)
         shape = (len(lengths), self.categories.shape[0])
         counts = sp.csr_matrix((ones, (owners, values)), shape=shape)
-        return _mean(list_miscalibration(wanted, (counts @ self.categories).toarray()))
+        return _mean(list_miscalibration(targets, (counts @ self.categories).toarray()))
 
 
 def picture(report: Traded) -> str:

@@ -49,9 +49,9 @@ class Calibrate(Reordering):
             block = slice(start, start + step)
             rows = lists.rows[block]
             scores = scaled_scores(lists.scores[block], rows >= 0)
-            wanted = history_shares(queries, np.arange(len(lists))[block], self.categories_)
+            targets = history_shares(queries, np.arange(len(lists))[block], self.categories_)
             order[block], values[block] = calibrated_order(
-                rows, scores, self.categories_, wanted, self.strength, k
+                rows, scores, self.categories_, targets, self.strength, k
             )
         return order, values
 
@@ -80,34 +80,38 @@ def calibrated_order(
     rows: np.ndarray,
     scores: np.ndarray,
     categories: sp.csr_matrix,
-    wanted: np.ndarray,
+    targets: np.ndarray,
     strength: float,
     k: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Order lists by score and by the divergence of their categories from the wanted shares.
+    """Order lists by score and by the divergence of their categories from the target shares.
 
-    `rows` (B, L) items, -1 after the last; `scores` (B, L) from 0 to 1; `wanted` (B, C). Returns
+    `rows` (B, L) items, -1 after the last; `scores` (B, L) from 0 to 1; `targets` (B, C). Returns
     (B, k) places in the lists in the order taken, -1 where a list ends, and (B, k) values.
     """
     n = len(rows)
     codes, shares = _padded(categories, np.maximum(rows, 0))  # B, L, W
-    wanted_by_item = _of_lists(wanted, codes)  # B, L, W
+    history_by_item = _of_lists(targets, codes)  # B, L, W
     value = np.where(rows >= 0, (1 - strength) * scores, -np.inf)
-    entropy = np.where(wanted > 0, wanted * np.log(np.where(wanted > 0, wanted, 1)), 0).sum(axis=1)
-    listed = np.zeros(wanted.shape)
+    entropy = np.where(targets > 0, targets * np.log(np.where(targets > 0, targets, 1)), 0).sum(
+        axis=1
+    )
+    listed = np.zeros(targets.shape)
     lists = np.arange(n)
     order = np.full((n, k), -1)
     values = np.full((n, k), -np.inf, np.float32)
     for step in range(k):
-        mixed = _mixed(listed, wanted, step + 1)  # B, C
-        logs = np.where(wanted > 0, wanted * np.log(np.where(wanted > 0, mixed, 1)), 0).sum(axis=1)
+        mixed = _mixed(listed, targets, step + 1)  # B, C
+        logs = np.where(targets > 0, targets * np.log(np.where(targets > 0, mixed, 1)), 0).sum(
+            axis=1
+        )
         before = _of_lists(mixed, codes)
         after = before + (1 - MIX) * shares / (step + 1)
-        is_wanted = (wanted_by_item > 0) & (shares > 0)
-        ratio = np.where(is_wanted, after, 1) / np.where(is_wanted, before, 1)
-        gains = (wanted_by_item * np.log(ratio)).sum(axis=2)
-        divergence = entropy[:, None] - logs[:, None] - gains
-        marginal = value - strength * np.where(wanted.any(axis=1)[:, None], divergence, 0)
+        is_shared = (history_by_item > 0) & (shares > 0)
+        ratio = np.where(is_shared, after, 1) / np.where(is_shared, before, 1)
+        gains = (history_by_item * np.log(ratio)).sum(axis=2)
+        divergence = (_cross_entropy(targets, mixed) - entropy)[:, None] - gains
+        marginal = value - strength * np.where(targets.any(axis=1)[:, None], divergence, 0)
         best = marginal.argmax(axis=1)  # of equals the first in the inner order
         is_left = value[lists, best] > -np.inf
         order[is_left, step] = best[is_left]
@@ -118,9 +122,17 @@ def calibrated_order(
     return order, values
 
 
-def _mixed(listed: np.ndarray, wanted: np.ndarray, count: int) -> np.ndarray:
-    """Return (B, C) shares of lists of `count` items, mixed with the wanted ones."""
-    return (1 - MIX) * listed / count + MIX * wanted
+def _cross_entropy(targets: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return (B,) minus the sum of targets times the logarithms of shares, both (B, C)."""
+    is_target = targets > 0
+    logs = np.log(np.where(is_target, shares, 1))
+    entropies: np.ndarray = -np.where(is_target, targets * logs, 0).sum(axis=1)
+    return entropies
+
+
+def _mixed(listed: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:
+    """Return (B, C) shares of lists of `count` items, mixed with the target shares."""
+    return (1 - MIX) * listed / count + MIX * targets
 
 
 def _padded(categories: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

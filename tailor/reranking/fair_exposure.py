@@ -105,13 +105,14 @@ def item_groups(data: Dataset, column: str) -> tuple[list[str], np.ndarray]:
             " each item, such as brand"
         )
     names = values.cast(pl.String)
-    known = names.drop_nulls().unique().sort().to_list()
-    if len(known) > MOST_GROUPS:
+    names_present = names.drop_nulls().unique().sort().to_list()
+    if len(names_present) > MOST_GROUPS:
         raise DataError(
-            f'groups is "{column}", which has {len(known):,} values: at most {MOST_GROUPS:,}'
+            f'groups is "{column}", which has {len(names_present):,} values: at most'
+            f" {MOST_GROUPS:,}"
         )
-    numbers = {name: number for number, name in enumerate(known)}
-    return known, np.array([numbers.get(name, -1) for name in names.to_list()], np.int64)
+    numbers = {name: number for number, name in enumerate(names_present)}
+    return names_present, np.array([numbers.get(name, -1) for name in names.to_list()], np.int64)
 
 
 def exposure_order(
@@ -131,13 +132,13 @@ def exposure_order(
     value = np.where(is_item, (1 - strength) * scores, -np.inf)
     is_grouped = groups >= 0
     columns = np.maximum(groups, 0)
-    shown = np.zeros(shares.shape)
+    exposure = np.zeros(shares.shape)
     discounts = 1 / np.log2(np.arange(k) + 2)
     lists = np.arange(n)
     order = np.full((n, k), -1)
     values = np.full((n, k), -np.inf, np.float32)
     for step in range(k):
-        lacking = (shares * discounts[: step + 1].sum() - shown) / discounts[step]  # B, G
+        lacking = (shares * discounts[: step + 1].sum() - exposure) / discounts[step]  # B, G
         of_item = np.take_along_axis(lacking, columns, axis=1) if lacking.size else 0.0
         marginal = value + strength * np.where(is_grouped, of_item, 0.0)
         best = marginal.argmax(axis=1)  # of equals the first in the inner order
@@ -146,5 +147,5 @@ def exposure_order(
         values[is_left, step] = marginal[lists, best][is_left]
         value[lists, best] = -np.inf
         is_counted = is_left & is_grouped[lists, best]
-        shown[lists[is_counted], columns[lists, best][is_counted]] += discounts[step]
+        exposure[lists[is_counted], columns[lists, best][is_counted]] += discounts[step]
     return order, values

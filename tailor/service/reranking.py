@@ -84,8 +84,8 @@ def _choose(
         return _Reranking(service, tenant, body, by_meaning, EMBED)
     loaded = None if body.model == BM25 else service.model_registry.reranker(tenant)
     name = BM25 if loaded is None else loaded.name
-    asked = ("", name, name.partition("@")[0])
-    warnings = () if body.model in asked else (f"model: {name} answers here, not {body.model}",)
+    own_names = ("", name, name.partition("@")[0])
+    warnings = () if body.model in own_names else (f"model: {name} answers here, not {body.model}",)
     model = by_words if loaded is None else loaded.model
     return _Reranking(service, tenant, body, model, name, warnings)
 
@@ -188,14 +188,14 @@ class _Reranking:
         }
         if result.details.get(place):
             extra["details"] = plain(dict(result.details[place]))
-        shown: dict[str, Any] = {
+        row: dict[str, Any] = {
             "index": place,
             "relevance_score": relevance(score, result.score_kind, rank, len(result.order)),
         }
         if self.body.return_documents:
             document = self.body.documents[place]
-            shown["document"] = document if isinstance(document, str) else document.model_dump()
-        return {**shown, "extra": extra}
+            row["document"] = document if isinstance(document, str) else document.model_dump()
+        return {**row, "extra": extra}
 
 
 def relevance(score: float, score_kind: str, rank: int, count: int) -> float:
