@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from tailor.core.specs import build
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
-from tailor.reranking.reordering import Reordering, category_matrix, scaled_scores
+from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
 
 MIX = 0.01  # of the history's shares in the list's, so that a missing category costs not all
 MAX_CELLS = 4_000_000  # of an array of a block of queries: 32 MB
@@ -89,37 +89,28 @@ def calibrated_order(
     `rows` (B, L) items, -1 after the last; `scores` (B, L) from 0 to 1; `targets` (B, C). Returns
     (B, k) places in the lists in the order taken, -1 where a list ends, and (B, k) values.
     """
-    n = len(rows)
     codes, shares = _padded(categories, np.maximum(rows, 0))  # B, L, W
-    history_by_item = _of_lists(targets, codes)  # B, L, W
-    value = np.where(rows >= 0, (1 - strength) * scores, -np.inf)
-    entropy = np.where(targets > 0, targets * np.log(np.where(targets > 0, targets, 1)), 0).sum(
-        axis=1
-    )
-    listed = np.zeros(targets.shape)
-    lists = np.arange(n)
-    order = np.full((n, k), -1)
-    values = np.full((n, k), -np.inf, np.float32)
-    for step in range(k):
-        mixed = _mixed(listed, targets, step + 1)  # B, C
-        logs = np.where(targets > 0, targets * np.log(np.where(targets > 0, mixed, 1)), 0).sum(
-            axis=1
-        )
+    targets_by_item = _of_lists(targets, codes)  # B, L, W
+    is_shared = (targets_by_item > 0) & (shares > 0)
+    has_targets = targets.any(axis=1)[:, None]
+    entropy = _cross_entropy(targets, targets)  # B
+    listed = np.zeros(targets.shape)  # sums of shares of the items taken
+
+    def gains(step: int) -> np.ndarray:
+        mixed = (1 - MIX) * listed / (step + 1) + MIX * targets  # B, C
         before = _of_lists(mixed, codes)
         after = before + (1 - MIX) * shares / (step + 1)
-        is_shared = (history_by_item > 0) & (shares > 0)
         ratio = np.where(is_shared, after, 1) / np.where(is_shared, before, 1)
-        gains = (history_by_item * np.log(ratio)).sum(axis=2)
-        divergence = (_cross_entropy(targets, mixed) - entropy)[:, None] - gains
-        marginal = value - strength * np.where(targets.any(axis=1)[:, None], divergence, 0)
-        best = marginal.argmax(axis=1)  # of equals the first in the inner order
-        is_left = value[lists, best] > -np.inf
-        order[is_left, step] = best[is_left]
-        values[is_left, step] = marginal[lists, best][is_left]
-        value[lists, best] = -np.inf
-        taken = shares[lists, best] * is_left[:, None]  # B, W
-        np.add.at(listed, (lists[:, None], codes[lists, best]), taken)
-    return order, values
+        nearer = (targets_by_item * np.log(ratio)).sum(axis=2)
+        divergence = (_cross_entropy(targets, mixed) - entropy)[:, None] - nearer
+        result: np.ndarray = -strength * np.where(has_targets, divergence, 0)
+        return result
+
+    def note(step: int, lists: np.ndarray, places: np.ndarray) -> None:
+        np.add.at(listed, (lists[:, None], codes[lists, places]), shares[lists, places])
+
+    value = np.where(rows >= 0, (1 - strength) * scores, -np.inf)
+    return fill_places(value, k, gains, note)
 
 
 def _cross_entropy(targets: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -128,11 +119,6 @@ def _cross_entropy(targets: np.ndarray, shares: np.ndarray) -> np.ndarray:
     logs = np.log(np.where(is_target, shares, 1))
     entropies: np.ndarray = -np.where(is_target, targets * logs, 0).sum(axis=1)
     return entropies
-
-
-def _mixed(listed: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:
-    """Return (B, C) shares of lists of `count` items, mixed with the target shares."""
-    return (1 - MIX) * listed / count + MIX * targets
 
 
 def _padded(categories: sp.csr_matrix, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

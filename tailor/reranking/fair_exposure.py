@@ -11,7 +11,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 from tailor.metrics.discovery import long_tail
-from tailor.reranking.reordering import Reordering, scaled_scores
+from tailor.reranking.reordering import Reordering, fill_places, scaled_scores
 
 POPULARITY = "popularity"
 HEAD, TAIL = "popular", "long tail"
@@ -128,24 +128,21 @@ def exposure_order(
     `scores` (B, L) from 0 to 1, `groups` (B, L) numbers of groups or -1, `shares` (B, G). Returns
     (B, k) places in the lists in the order taken, -1 where a list ends, and (B, k) values.
     """
-    n = len(scores)
-    value = np.where(is_item, (1 - strength) * scores, -np.inf)
     is_grouped = groups >= 0
     columns = np.maximum(groups, 0)
     exposure = np.zeros(shares.shape)
     discounts = 1 / np.log2(np.arange(k) + 2)
-    lists = np.arange(n)
-    order = np.full((n, k), -1)
-    values = np.full((n, k), -np.inf, np.float32)
-    for step in range(k):
+
+    def gains(step: int) -> np.ndarray:
         lacking = (shares * discounts[: step + 1].sum() - exposure) / discounts[step]  # B, G
         of_item = np.take_along_axis(lacking, columns, axis=1) if lacking.size else 0.0
-        marginal = value + strength * np.where(is_grouped, of_item, 0.0)
-        best = marginal.argmax(axis=1)  # of equals the first in the inner order
-        is_left = value[lists, best] > -np.inf
-        order[is_left, step] = best[is_left]
-        values[is_left, step] = marginal[lists, best][is_left]
-        value[lists, best] = -np.inf
-        is_counted = is_left & is_grouped[lists, best]
-        exposure[lists[is_counted], columns[lists, best][is_counted]] += discounts[step]
-    return order, values
+        result: np.ndarray = strength * np.where(is_grouped, of_item, 0.0)
+        return result
+
+    def note(step: int, lists: np.ndarray, places: np.ndarray) -> None:
+        is_counted = is_grouped[lists, places]
+        taken_groups = columns[lists, places][is_counted]
+        exposure[lists[is_counted], taken_groups] += discounts[step]
+
+    value = np.where(is_item, (1 - strength) * scores, -np.inf)
+    return fill_places(value, k, gains, note)

@@ -13,7 +13,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
-from tailor.reranking.reordering import Reordering, category_matrix, scaled_scores
+from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
 from tailor.text.tfidf import tfidf, unit_rows
 
 MAX_PLACES = 40_000
@@ -82,22 +82,20 @@ def marginal_order(
     """
     n, width = rows.shape
     is_item = rows >= 0
-    value = np.where(is_item, (1 - strength) * scaled_scores(scores, is_item), -np.inf)
     max_cosine = np.zeros((n, width), np.float32)  # to the items taken
     cosines = _ListCosines(vectors[np.maximum(rows, 0).ravel()], n, width)
-    lists = np.arange(n)
-    order = np.full((n, k), -1)
-    values = np.full((n, k), -np.inf, np.float32)
-    for step in range(k):
-        marginal = value - strength * max_cosine
-        best = marginal.argmax(axis=1)  # of equals the first in the inner order
-        is_left = value[lists, best] > -np.inf
-        order[is_left, step] = best[is_left]
-        values[is_left, step] = marginal[lists, best][is_left]
-        value[lists, best] = -np.inf
-        if strength and step + 1 < k:
-            max_cosine = np.maximum(max_cosine, cosines.to(best))
-    return order, values
+
+    def gains(step: int) -> np.ndarray:
+        return -strength * max_cosine
+
+    def note(step: int, lists: np.ndarray, places: np.ndarray) -> None:
+        if strength:
+            best = np.zeros(n, np.int64)
+            best[lists] = places
+            np.maximum(max_cosine, cosines.to(best), out=max_cosine)
+
+    value = np.where(is_item, (1 - strength) * scaled_scores(scores, is_item), -np.inf)
+    return fill_places(value, k, gains, note)
 
 
 def diversify(ranking: Ranking, texts: Sequence[str], strength: float, k: int) -> Ranking:
