@@ -11,12 +11,12 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
-from tailor.data.nouns import History, Query, Ranking, plain
+from tailor.data.nouns import Explanation, History, Query, Ranking, plain
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
 from tailor.reranking.mmr import diversify
 from tailor.service import responses
-from tailor.service.batcher import LoadedRecommender, ordinary_errors
+from tailor.service.batcher import Answered, LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.history_cache import NO_HISTORY, UserHistory
 from tailor.service.notes import first_few
@@ -85,8 +85,10 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
         raise ProblemError(
             409, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
+    if body.explain:
+        _check_explains(model)
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
-    answered = await _ask(model, request)
+    answered, explanations = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
     without = await _current_exclusions(catalogue, body)
@@ -96,7 +98,9 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     if request.query.history.item_ids:
         request.notes += fallback_notes(answered, "the history")
     items = _listed(catalogue, ranking)
-    if body.explain:
+    if explanations:
+        _show_reasons(items, explanations, catalogue)
+    elif body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
     hidden = () if who.may("read") else request.query.exclude
     answer = _Answer(service, question, body, catalogue, hidden)
@@ -123,6 +127,7 @@ def _recommend_again(
     items = _listed(request.catalogue, ranking)
     if body.explain:
         model = service.model_registry.model(tenant, body.user_id)
+        _check_explains(model)
         _add_reasons(model, request.query, ranking, items, request.catalogue)
     return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
 
@@ -135,19 +140,20 @@ def _seen_by(history: UserHistory, time_ms: int) -> tuple[str, ...]:
     )
 
 
-async def _ask(model: LoadedRecommender, request: "_Recommending") -> Ranking:
-    """Return the model's answer to a request.
+async def _ask(model: LoadedRecommender, request: "_Recommending") -> Answered:
+    """Return the model's answer to a request, with reasons unless the order is made after it.
 
     What grows with the items is done in a thread of the pool, before the model is asked: working
     out a filter, and reading changed items. A request with neither needs no such thread.
     """
+    with_reasons = request.body.explain and not request.body.diversity
     if request.body.filter:
         await in_pool(ITEMS, request.read_items, model)
     try:
-        return await model.batcher.answer(request.prepare, request.depth)
+        return await model.batcher.answer(request.prepare, request.depth, with_reasons)
     except _OutdatedError:
         await in_pool(ITEMS, request.read_items, model)
-        return await model.batcher.answer(request.prepare, request.depth)
+        return await model.batcher.answer(request.prepare, request.depth, with_reasons)
 
 
 async def _work_out_filter(service: Service, tenant: str, body: ListQuestion) -> None:
@@ -416,12 +422,25 @@ def _add_reasons(
     items: list[dict[str, Any]],
     catalogue: Catalogue,
 ) -> None:
-    """Add reasons to the items; they name no blocked item."""
-    if not model.model.explains():
-        raise ProblemError(409, f"explain: {model.name} cannot explain its lists")
+    """Ask the model for the reasons of a ranking, and add them to the items."""
     with ordinary_errors():
         explanations = model.model.explain([query], [ranking])[0]
-    for item, explanation in zip(items, explanations, strict=True):
+    _show_reasons(items, explanations, catalogue)
+
+
+def _check_explains(model: LoadedRecommender) -> None:
+    """Raise ProblemError for a model without reasons."""
+    if not model.model.explains():
+        raise ProblemError(409, f"explain: {model.name} cannot explain its lists")
+
+
+def _show_reasons(
+    items: list[dict[str, Any]], explanations: Sequence[Explanation], catalogue: Catalogue
+) -> None:
+    """Add reasons to the items; they name no blocked item."""
+    by_item = {explanation.item_id: explanation for explanation in explanations}
+    for item in items:
+        explanation = by_item[item["item_id"]]
         evidence = [
             part
             for part in explanation.evidence

@@ -10,12 +10,12 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tailor.core.methods import Predictor, Recommender
 from tailor.core.saving import SavedModel
 from tailor.core.specs import find_class
-from tailor.data.nouns import History, Query, Ranking
+from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
@@ -32,6 +32,14 @@ COLD_NOTE = (
     "this model has no list for users without a history: they get empty lists. Fit a pipeline with"
     " a fallback, such as `counting` or `default`"
 )
+
+
+class Answered(NamedTuple):
+    """A model's ranking, with its reasons where they were asked for."""
+
+    ranking: Ranking
+    explanations: Sequence[Explanation] = ()
+    """One for each item of the ranking, or none."""
 
 
 class Batcher:
@@ -55,23 +63,24 @@ class Batcher:
         it takes too long.
         """
         self._refuse_stuck()
-        future: Future[Ranking] = Future()
+        future: Future[Answered] = Future()
         self._queue.put(_Job(lambda: (query, without), k, future))
         try:
-            return future.result(LATE_S)
+            return future.result(LATE_S).ranking
         except TimeoutError:
             future.cancel()  # nobody waits any more: the model need not be asked
             raise
 
-    async def answer(self, prepare: Prepare, k: int) -> Ranking:
-        """Return the ranking, awaited on an event loop.
+    async def answer(self, prepare: Prepare, k: int, with_reasons: bool = False) -> Answered:
+        """Return the ranking, with reasons if asked for, awaited on an event loop.
 
         `prepare` makes the query and the items to leave out; it runs in the model's thread, just
-        before the model is asked.
+        before the model is asked. Reasons are made in that thread too, after the rankings of all
+        who wait: in another thread they would take turns with the loop, and all would be late.
         """
         self._refuse_stuck()
         future = _LoopFuture()
-        self._queue.put(_Job(prepare, k, future))
+        self._queue.put(_Job(prepare, k, future, with_reasons))
         async with asyncio.timeout(LATE_S):
             return await future.awaitable
 
@@ -131,8 +140,23 @@ class Batcher:
             for job in jobs:
                 self._answer([job])
             return
+        explained = []
         for job, ranking in zip(jobs, rankings, strict=True):
-            job.future.set_result(ranking)
+            if job.with_reasons:
+                explained.append((job, ranking))
+            else:
+                job.future.set_result(Answered(ranking))
+        for job, ranking in explained:
+            self._explain(job, ranking)
+
+    def _explain(self, job: "_Job", ranking: Ranking) -> None:
+        """Answer a job with a ranking and its reasons."""
+        try:
+            explanations = self.model.explain([job.query], [ranking])[0]
+        except BaseException as error:
+            job.fail(error)
+            return
+        job.future.set_result(Answered(ranking, explanations))
 
 
 class _LoopFuture:
@@ -143,7 +167,7 @@ class _LoopFuture:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.awaitable: asyncio.Future[Ranking] = self.loop.create_future()
+        self.awaitable: asyncio.Future[Answered] = self.loop.create_future()
         self._is_done = False
 
     def set_running_or_notify_cancel(self) -> bool:
@@ -152,8 +176,8 @@ class _LoopFuture:
     def done(self) -> bool:
         return self._is_done
 
-    def set_result(self, ranking: Ranking) -> None:
-        self._call(self.awaitable.set_result, ranking)
+    def set_result(self, answered: Answered) -> None:
+        self._call(self.awaitable.set_result, answered)
 
     def set_exception(self, error: BaseException) -> None:
         self._call(self.awaitable.set_exception, error)
@@ -168,7 +192,8 @@ class _LoopFuture:
 class _Job:
     prepare: Prepare
     k: int
-    future: "Future[Ranking] | _LoopFuture"
+    future: "Future[Answered] | _LoopFuture"
+    with_reasons: bool = False
     query: Query = field(default_factory=Query)
     without: tuple[Vocabulary, ...] = ()
 
