@@ -117,7 +117,7 @@ class TradeOff(Study[Traded]):
 
     rerankers: tuple[str, ...] = ("FairExposure", "Calibrate", "Diversify")
     """Classes of `reranking.reordering.Reordering`."""
-    strengths: tuple[float, ...] = (0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+    strengths: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8)
     """Strengths beside 0, the recommender's own lists."""
     groups: str = POPULARITY
     """Groups of items whose exposure is compared, as of `FairExposure`."""

@@ -93,7 +93,9 @@ class Reordering(Recommender):
         # a list long enough to fill k needs no note
         short = set(np.flatnonzero(reordered.lengths < k).tolist())
         notes = {i: note for i, note in lists.notes.items() if i in short}
-        return replace(reordered, scores=values, notes=notes, score_kind=self.value_kind)
+        # a later place may be worth more to the other aim: scores never rise down a list
+        scores = np.minimum.accumulate(values, axis=1)
+        return replace(reordered, scores=scores, notes=notes, score_kind=self.value_kind)
 
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
