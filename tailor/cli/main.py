@@ -535,6 +535,14 @@ def serve(
             )
         ),
     ] = None,
+    reranker: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder of a fitted reranker, for /v2/rerank; left out: the one that answered last."
+            )
+        ),
+    ] = None,
     database: serving.Database = serving.HERE,
     data_folder: Annotated[
         Path | None,
@@ -588,6 +596,7 @@ def serve(
     serving.serve_command(
         model,
         predictor,
+        reranker,
         database,
         data_folder,
         tenant,
