@@ -135,7 +135,7 @@ def _for_user(function: Tool, user_id: str) -> Tool:
         return function(user_id=user_id, **arguments)
 
     left = [p for name, p in signature.parameters.items() if name != "user_id"]
-    del bound.__wrapped__  # type: ignore[attr-defined]
+    del bound.__wrapped__
     bound.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
     bound.__annotations__ = {p.name: p.annotation for p in left} | {"return": dict[str, Any]}
     return bound
