@@ -9,7 +9,6 @@ import pytest
 from tailor.core.run import Run
 from tailor.data.nouns import Profile, Query
 from tailor.errors import ModelError
-from tailor.llm.text_fields import TextField
 from tailor.papers.reranking.agp import AGP, Described, Refinement, without_names, word_diff
 from tailor.ports.base import Completion, LanguageModel
 from tailor.reranking.examples import Example, examples
@@ -17,7 +16,7 @@ from tailor.reranking.shortlist import Limits, Reranked, Shortlist
 from tailor.worlds.aspects import AspectModel, aspect_world
 
 RUN = Run(workers=1)
-WORLD = aspect_world(40, 6, items=200, seed=3)
+WORLD = aspect_world(40, 6, items=200, depth=12, seed=3)
 LEARN = WORLD.data.with_lists(WORLD.learned)
 
 
@@ -188,12 +187,9 @@ def test_names_of_items_leave_the_instruction():
     text = "Ask about the blue tent 4, what is Up and up; tents and Tent."
     assert without_names(text, names) == "Ask about the , what is and up; tents and ."
 
-    def leaking(prompt):
-        return f"Prefer {WORLD.data.texts_of('title')[0]} and wool."
-
     name = WORLD.data.texts_of("title")[0]
     shown = shortlist(titles=(name, "", "", ""))
-    search = Refinement(AGP(llm=replies(instruction=leaking), feedback="none"))
+    search = Refinement(AGP(llm=replies(instruction=f"Prefer {name} and wool."), feedback="none"))
     user = Example(shown, np.array([1.0, 0, 0, 0]))
     assert search.rewritten("Say.", [user], 0) == "Prefer and wool."
 
@@ -247,13 +243,6 @@ def test_profiles_of_queries_can_be_read():
 
 
 # --- small parts
-
-
-def test_a_text_is_read_from_json_and_from_bare_words():
-    text = TextField("profile", "Write.", 10)
-    assert text.read('```json\n{"profile": "likes\\n tents"}\n```') == "likes tents"
-    assert text.read("likes tents") == "likes tents"
-    assert text.read('{"other": 1}') == ""
 
 
 def test_word_diff_marks_what_left_and_what_came():
