@@ -184,18 +184,15 @@ class Audit:
             return None
         return round(float(np.nan_to_num(shared_share(first[1:], first[:-1]), nan=1.0).mean()), 4)
 
-    def quality(self, rows: Sequence[np.ndarray]) -> float | None:
-        """Return the mean NDCG@k of lists (P, k) a group; None without judged items."""
+    def ndcgs(self, lists: Sequence[np.ndarray]) -> np.ndarray:
+        """Return NDCG@k of all lists, (P, k) a group; NaN where no item is judged."""
         values = []
-        for group, of_group in zip(self.groups, rows, strict=True):
-            targets = np.sort(self.lists.catalogue.rows(group.item_ids))
-            targets = np.tile(targets, len(of_group))
-            offsets = np.arange(len(of_group) + 1) * len(group.item_ids)
+        for group, rows in zip(self.groups, lists, strict=True):
+            targets = np.tile(self.lists.catalogue.rows(group.item_ids), len(rows))
+            offsets = np.arange(len(rows) + 1) * len(group.item_ids)
             relevant = relevant_counts(offsets, targets)
-            values.append(ndcg(hits(of_group, offsets, targets), relevant, self.k))
-        flat = np.concatenate(values)
-        is_defined = ~np.isnan(flat)
-        return round(float(flat[is_defined].mean()), 4) if is_defined.any() else None
+            values.append(ndcg(hits(rows, offsets, targets), relevant, self.k))
+        return np.concatenate(values)
 
     @property
     def summary(self) -> tuple[Any, ...]:
@@ -208,8 +205,8 @@ class Audit:
             round(float(agreements.mean()), 4),
             int((agreements < LOW).sum()),
             self.between,
-            self.quality(self.group_rows),
-            self.quality(votes),
+            _mean(self.ndcgs(self.group_rows)),
+            _mean(self.ndcgs(votes)),
         )
 
     def worst_rows(self, count: int) -> list[tuple[Any, ...]]:
@@ -234,6 +231,12 @@ class Audit:
             group.texts[b][:SHOWN],
             "; ".join(names) + ending,
         )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Return the mean of the values that are numbers; None for none."""
+    numbers = values[~np.isnan(values)]
+    return round(float(numbers.mean()), 4) if len(numbers) else None
 
 
 def _pairs(rows: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:

@@ -90,6 +90,15 @@ def test_feedback_says_where_the_chosen_item_stood_and_which_words_tell_it_apart
     )
 
 
+def test_what_most_items_above_share_is_not_missing():
+    texts = ("steel pot", "steel pan", "green steel stove", "tent", "lamp", "rope", "boat")
+    shown = Shortlist(Query(), texts, np.zeros(7), history=("green steel pot", "green steel pan"))
+    user = Example(shown, np.eye(7)[2])
+    result = Reranked(np.arange(7), np.zeros(7), "rank", ("ranked",) * 7)
+    line = Refinement(AGP(llm=replies())).position_feedback(user, Described(shown), result)
+    assert line.endswith("missing: green")
+
+
 def test_the_rewriter_is_told_lessons_of_a_batch_and_the_old_instruction():
     llm = replies(instruction="Say more.")
     method = AGP(llm=llm, users=20, user_batch=4, rounds=1).fit(LEARN, RUN)
