@@ -2,12 +2,13 @@
 
 Eight wordings of each request are learned from, four others are asked. The rival is taught the good
 films of every wording for as many steps; its lists are its best films, which is temperature 0.
-Settings were chosen on worlds 5 and 6.
+Settings were chosen on world 5. Rewards of one kind alone are shown in the first world.
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -28,8 +29,8 @@ from tailor.worlds.wordings import WordingWorld, wording_world
 
 K = 10
 GAIN, MARGIN = 0.10, 0.01  # least gain of items in common, most loss of NDCG
-COLLAPSED = 0.9  # items in common of different requests
 MANNERS = 6  # of the consensus
+ALONE = {"taught_epochs": 0, "help_share": 0.0, "closeness": 0.0, "lr": 5e-2}
 REWARDED = InfoConsistency.epochs
 TAUGHT = InfoConsistency.taught_epochs
 
@@ -38,8 +39,9 @@ TAUGHT = InfoConsistency.taught_epochs
 class Remembering(Encoder):
     """Encodes every text once: the methods are compared, not their encoding."""
 
+    vectors: ClassVar[dict[str, np.ndarray]] = {}  # by text; no setting
+
     inner: Encoder
-    vectors: dict = field(default_factory=dict, compare=False)
 
     @property
     def space(self) -> str:
@@ -72,10 +74,6 @@ def measure(run: Run) -> Claim:
             < row["methods"]["taught"]["variance of the entropy"]
             for row in rows
         ),
-        "rewarded for agreement alone, different requests get one list": all(
-            row["methods"]["agreement alone"]["in common of different requests"] > COLLAPSED
-            for row in rows
-        ),
     }
     return Claim(checks, {"worlds": rows}, list(SEEDS), ["planted wordings"])
 
@@ -86,9 +84,9 @@ def in_world(world: WordingWorld, encoder: Encoder, run: Run) -> dict:
         "untrained": {"taught_epochs": 0, "epochs": 0},
         "taught": {"taught_epochs": TAUGHT + REWARDED, "epochs": 0},
         "rewarded": {},
-        "helpfulness alone": {"help_share": 1.0},
-        "agreement alone": {"taught_epochs": 0, "help_share": 0.0},
     }
+    if run.seed == SEEDS[0]:
+        forms |= {"helpfulness alone": {"help_share": 1.0}, "agreement alone": ALONE}
     methods = {
         name: InfoConsistency(encoder, **form).fit(world.data, run) for name, form in forms.items()
     }
@@ -108,9 +106,6 @@ def in_world(world: WordingWorld, encoder: Encoder, run: Run) -> dict:
         "films": len(world.data.catalogue),
         "methods": figures,
         "rewarded over taught": lead(audits["rewarded"], audits["taught"], run.seed),
-        "rewarded over helpfulness alone": lead(
-            audits["rewarded"], audits["helpfulness alone"], run.seed
-        ),
     }
 
 

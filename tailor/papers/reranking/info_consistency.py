@@ -35,8 +35,7 @@ PAPER = Paper(
     " Optimization",
     "https://arxiv.org/abs/2512.12858",
     "Rewarded for agreement between wordings of a request beside good items, a policy gives unseen"
-    " wordings more of the same items than one taught the good items alone, and items as good;"
-    " rewarded for agreement alone, it gives all requests one list",
+    " wordings more of the same items than one taught the good items alone, and items as good",
 )
 SHARPNESS = 20.0  # logits of an untrained policy: the cosine of request and item times this
 
@@ -82,16 +81,16 @@ class InfoConsistency(NetMethod, ScoringRecommender):
     """Lists drawn of each wording."""
     groups: int = 8
     """Groups per batch."""
-    taught_epochs: int = 30
+    taught_epochs: int = 60
     """Passes over the groups in which good items are taught; 0: none."""
-    epochs: int = 30
+    epochs: int = 12
     """Passes over the groups in which rewards are learned from; 0: none."""
-    taught_lr: float = 5e-3
+    taught_lr: float = 5e-2
     """Peak learning rate of AdamW while items are taught; decays linearly to 1 %."""
-    lr: float = 2e-3
+    lr: float = 1e-2
     """Peak learning rate of AdamW while rewards are learned from; decays linearly to 1 %."""
-    closeness: float = 0.01
-    """Weight of the divergence from the policy that was taught."""
+    closeness: float = 1.0
+    """Weight of the divergence from the policy that was taught; the paper's form has .01."""
     history_length: int = 5
     """Latest items whose texts stand in for a missing request."""
 

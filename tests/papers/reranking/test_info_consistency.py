@@ -24,7 +24,7 @@ from tailor.text.wordings import reworded
 RUN = Run(workers=1, dtype="float32")
 REQUESTS, GOOD, DIMS = 4, 8, 12
 ENCODER = NumbersEncoder(DIMS)
-FEW = {"k": 4, "taught_epochs": 100, "taught_lr": 0.2, "epochs": 80, "lr": 0.1}
+FEW = {"k": 4, "taught_epochs": 100, "taught_lr": 0.2, "epochs": 80, "lr": 0.1, "closeness": 0.01}
 
 
 def world(wordings, seed, common=0.0, blank=False):
