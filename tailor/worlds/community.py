@@ -81,10 +81,10 @@ WRITTEN = {  # prompt style -> form of a scripted answer
 HUMAN_WORDINGS = slice(0, 2)  # of an action
 WRITER_WORDINGS = slice(1, 3)
 MODEL_NUMBERS = (101, 111)
-EXPERTISE, TASTES = 2, 2  # topics and leanings of a user
+EXPERTISE = 2  # topics of a user
 RIGHT_ANSWERS = 2  # of experts, to every question
-POSTS = 8  # earlier posts of a user whose tags are known
-FAITHFUL = 0.8  # share of them that are of a user's leanings
+POSTS = 12  # earlier posts of a user whose tags are known
+EVENNESS = 0.3  # of a user's leanings (Dirichlet): most users have one or two
 
 
 class Fact(NamedTuple):
@@ -129,8 +129,8 @@ class Community:
 class ScriptedWriter(LanguageModel):
     """Answers known questions, in the manner that a prompt's words ask for.
 
-    A prompt that names a leaning gets a personal answer, another that names a topic a contextual
-    one.
+    A prompt that names leanings gets a personal answer in the manner of the first, another that
+    names a topic a contextual one.
     """
 
     cures: Mapping[str, tuple[Fact, str]]
@@ -176,12 +176,12 @@ class ScriptedWriter(LanguageModel):
         if rng.random() < self.wrong:
             fact = _other_fact(fact, rng)
         around = prompt.replace(question, "")
-        manners = [words for tag, words in LEANINGS.items() if tag in around]
-        if manners:
+        tags = sorted((tag for tag in LEANINGS if tag in around), key=around.find)
+        if tags:
             style = "personalised"
         else:
             style = "contextual" if any(topic in around for topic in TOPICS) else "basic"
-        manner = manners[0] if manners else ""
+        manner = LEANINGS[tags[0]] if tags else ""
         text = _worded(WRITTEN[style], fact, make, manner, WRITER_WORDINGS, rng)
         return Completion((text,), len(prompt) // 4, len(text) // 4, ("stop",))
 
@@ -254,26 +254,22 @@ class _Users:
     ids: list[str]
     topics: list[list[str]]
     """Topics in which a user is an expert."""
-    leanings: list[list[str]]
+    leanings: np.ndarray
+    """(U, M) share of each leaning in what a user writes."""
     tags: list[list[str]]
     """Tags of earlier posts."""
 
     @classmethod
     def drawn(cls, n: int, ids: pl.Series, rng: np.random.Generator) -> "_Users":
         topics = [rng.choice(list(TOPICS), EXPERTISE, replace=False).tolist() for _ in range(n)]
-        leanings = [rng.choice(list(LEANINGS), TASTES, replace=False).tolist() for _ in range(n)]
-        tags = [
-            [
-                str(rng.choice(liked if rng.random() < FAITHFUL else list(LEANINGS)))
-                for _ in range(POSTS)
-            ]
-            for liked in leanings
-        ]
+        leanings = rng.dirichlet([EVENNESS] * len(LEANINGS), n)
+        tags = [rng.choice(list(LEANINGS), POSTS, p=shares).tolist() for shares in leanings]
         return cls(ids.to_list(), topics, leanings, tags)
 
-    def shared(self, a: int, b: int) -> int:
-        """Return how many leanings two users share."""
-        return len(set(self.leanings[a]) & set(self.leanings[b]))
+    def likeness(self, a: int, b: int) -> float:
+        """Return the cosine of two users' leanings."""
+        first, second = self.leanings[a], self.leanings[b]
+        return float(first @ second / np.sqrt((first @ first) * (second @ second)))
 
 
 def _cures(rng: np.random.Generator) -> dict[tuple[str, str], Fact]:
@@ -326,8 +322,7 @@ def _drawn_thread(
     right = (experts + laymen)[:RIGHT_ANSWERS]
     others = [user for user in laymen + experts if user not in right]
     writers = right + others[: answers - RIGHT_ANSWERS]
-    likeness = [users.shared(asker, user) + 0.5 * rng.random() for user in right]
-    accepted = int(np.argmax(likeness))
+    accepted = int(np.argmax([users.likeness(asker, user) for user in right]))
     return _Thread(topic, part, make, cures[topic, part], asker, writers, accepted)
 
 
@@ -337,7 +332,7 @@ def _answers(thread: _Thread, users: "_Users", rng: np.random.Generator) -> list
     for place, user in enumerate(thread.writers):
         is_right = place < RIGHT_ANSWERS
         fact = thread.fact if is_right else _other_fact(thread.fact, rng)
-        manner = LEANINGS[str(rng.choice(users.leanings[user]))]
+        manner = LEANINGS[str(rng.choice(list(LEANINGS), p=users.leanings[user]))]
         form = str(rng.choice(HUMAN))
         texts.append(_worded(form, fact, thread.make, manner, HUMAN_WORDINGS, rng))
     return texts

@@ -71,12 +71,15 @@ def test_askers_accept_answers_of_users_like_them():
     askers = dict(REQUESTS.select("request_id", "user_id").iter_rows())
     pairs = WORLD.data.tables["judgements"].select("query_id", "item_id").rows()
 
-    def shared(asker, author):
-        return len(set(tags[asker]) & set(tags[author]))
+    def likeness(asker, author):
+        counts = [[tags[user].count(tag) for tag in LEANINGS] for user in (asker, author)]
+        return np.dot(*counts) / np.sqrt(
+            np.dot(counts[0], counts[0]) * np.dot(counts[1], counts[1])
+        )
 
-    accepted = np.mean([shared(askers[query], authors[item]) for query, item in pairs])
+    accepted = np.mean([likeness(askers[query], authors[item]) for query, item in pairs])
     rng = np.random.default_rng(0)
-    others = np.mean([shared(askers[query], rng.choice(list(tags))) for query, _ in pairs])
+    others = np.mean([likeness(askers[query], rng.choice(list(tags))) for query, _ in pairs])
     assert accepted > others + 0.1
 
 
