@@ -39,6 +39,8 @@ class Shortlist:
     """(n,) trusted words of ours shown behind each document, such as a score; () for none."""
     turns: tuple[DialogueTurn, ...] = ()
     """(n,) who said the documents and when; () where they are no turns of a dialogue."""
+    tags: tuple[tuple[str, ...], ...] = ()
+    """(n,) tags of whoever wrote each document, a tag as often as it was used; () for none."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -49,8 +51,10 @@ class Shortlist:
                 f"{n} documents with {len(self.prior)} first-stage scores, {len(self.titles)}"
                 f" titles and {len(self.clues)} clues: give one each"
             )
-        if self.turns and len(self.turns) != n:
-            raise DataError(f"{n} documents with {len(self.turns)} turns: give one each")
+        for name in ("turns", "tags"):
+            count = len(getattr(self, name))
+            if count and count != n:
+                raise DataError(f"{n} documents with {count} {name}: give one each")
 
     def __len__(self) -> int:
         return len(self.texts)
