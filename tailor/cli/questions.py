@@ -1,0 +1,182 @@
+"""`tailor answer`: retrieve passages, rerank them, and answer with what was cited."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import polars as pl
+
+from tailor.cli.reranking import (
+    FileOptions,
+    check_out,
+    method_of,
+    shortened,
+    spent_text,
+    write_out,
+)
+from tailor.cli.showing import WIDE, print_json, say, table
+from tailor.core.run import Run
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Output, Query, plain
+from tailor.data.passage_lists import Passage, PassageList, read_documents
+from tailor.data.queries import Queries
+from tailor.errors import DataError, ModelError
+from tailor.evaluation.answers import AnswerReport, judge_answers
+from tailor.llm.metered import Spent
+from tailor.progress import terminal
+from tailor.writing.answerer import Answerer
+
+BATCH = 8  # questions answered together, between two steps of the progress
+EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String}
+
+
+def answer_command(
+    question: str | None,
+    method: str,
+    files: FileOptions,
+    settings: Sequence[str],
+    k: int,
+    json: bool,
+) -> None:
+    """Answer questions from documents; see `tailor answer --help`."""
+    if k < 1:
+        raise DataError(f"-k {k}: at least 1 passage")
+    answerer = answerer_of(method, settings)
+    lists, documents = _questions(question, files)
+    if documents and not answerer.is_fitted:
+        answerer.fit(documents_as_items(documents), Run(progress=terminal))
+    if not answerer.is_fitted and not all(of_question.is_retrieved for of_question in lists):
+        raise DataError(
+            "there is nothing to answer from: name the documents (--docs d.jsonl), the folder of a"
+            " fitted method (--method), or write contexts into the questions"
+        )
+    start_s = time.perf_counter()
+    retrieved: list[PassageList] = []
+    reordered: list[PassageList] = []
+    outputs: list[Output] = []
+    starts = range(0, len(lists), BATCH)
+    for start in terminal(starts, "answering", len(starts)):
+        retrieved += _retrieved(answerer, lists[start : start + BATCH])
+        reordered += answerer.reorder(retrieved[start:])
+        outputs += answerer.answer(reordered[start:])
+    seconds = time.perf_counter() - start_s
+    report = None
+    if any(of_question.answers for of_question in lists):
+        report = judge_answers([output.text for output in outputs], retrieved, reordered, k)
+    if files.out is not None:
+        write_out(files.out, reordered)
+    if json:
+        _print_json(reordered, outputs, report, seconds)
+        return
+    for of_question, output in zip(reordered, outputs, strict=True):
+        _show_answer(of_question, output)
+    if report is not None:
+        _show_report(report)
+    say(spent_text(len(lists), _spent(outputs, seconds)))
+    if files.out is not None:
+        say(f"written: {files.out}")
+
+
+def answerer_of(source: str, settings: Sequence[str]) -> Answerer:
+    """Return the answering method of a class name, a pipeline file or a folder."""
+    method = method_of(source, settings)
+    if not isinstance(method, Answerer):
+        raise ModelError(
+            f"{source} answers no questions from passages: name Rankify, a pipeline file of it, or"
+            " the folder of a fitted one"
+        )
+    return method
+
+
+def documents_as_items(documents: dict[str, Passage]) -> Dataset:
+    """Return documents as the items of a data set without events."""
+    passages = list(documents.values())
+    items = pl.DataFrame(
+        {
+            "item_id": [passage.id for passage in passages],
+            "title": [passage.title or None for passage in passages],
+            "text": [passage.text for passage in passages],
+        },
+        schema={"item_id": pl.String, "title": pl.String, "text": pl.String},
+    )
+    return Dataset({"events": pl.DataFrame(schema=EVENT_COLUMNS), "items": items}, "documents")
+
+
+def _questions(
+    question: str | None, files: FileOptions
+) -> tuple[list[PassageList], dict[str, Passage]]:
+    """Return the questions of a file, or the one of the command line, and the documents."""
+    if (question is None) == (files.queries is None):
+        raise DataError(
+            'ask one question, as in tailor answer "Where is it?" --docs d.jsonl, or name a file of'
+            " questions: --queries q.jsonl"
+        )
+    if question is None:
+        return files.lists()
+    check_out(files.out)
+    if not question.strip():
+        raise DataError("the question is empty: write what is asked for")
+    documents = {} if files.docs is None else read_documents(files.docs)
+    return [PassageList(question, id="1")], documents
+
+
+def _retrieved(answerer: Answerer, lists: Sequence[PassageList]) -> list[PassageList]:
+    """Return the lists with passages, those that brought theirs as they are."""
+    bare = [of_question for of_question in lists if not of_question.is_retrieved]
+    queries = [Query(text=of_query.question, request_id=of_query.id or None) for of_query in bare]
+    answers = iter(answerer.retrieve(Queries.of(queries)) if queries else [])
+    return [
+        of_question
+        if of_question.is_retrieved
+        else replace(of_question, passages=next(answers).passages, is_retrieved=True)
+        for of_question in lists
+    ]
+
+
+def _spent(outputs: Sequence[Output], seconds: float) -> Spent:
+    """Return what the answers took together."""
+    sums = Spent(seconds=round(seconds, 3))
+    for output in outputs:
+        sums.calls += output.details.get("calls", 0)
+        sums.tokens_in += output.details.get("tokens_in", 0)
+        sums.tokens_out += output.details.get("tokens_out", 0)
+        sums.usd += output.details.get("cost_usd", 0.0)
+    return sums
+
+
+def _show_answer(of_question: PassageList, output: Output) -> None:
+    """Print an answer and the passages that it cites."""
+    say(f"{of_question.id}: {of_question.question}")
+    if output.text:
+        say(f"  {output.text}")
+    rows = [[part.id, shortened(part.text), f"{part.share:.0%}"] for part in output.evidence]
+    if rows:
+        table(["passage", "words", "share"], rows)
+    say(*output.notes)
+
+
+def _show_report(report: AnswerReport) -> None:
+    """Print the figures of the questions with right answers."""
+    rows = []
+    for metric in report.values:
+        figure = report.figure(metric)
+        rows.append([metric, f"{figure.mean:.4f} [{figure.low:.4f} {figure.high:.4f}]"])
+    title = f"Questions with right answers: {report.questions:,} [95 % interval over questions]"
+    table(["metric", "mean"], rows, title, WIDE)
+
+
+def _print_json(
+    lists: Sequence[PassageList],
+    outputs: Sequence[Output],
+    report: AnswerReport | None,
+    seconds: float,
+) -> None:
+    answers = [
+        {"id": of_question.id, "question": of_question.question, **plain(output)}
+        for of_question, output in zip(lists, outputs, strict=True)
+    ]
+    values: dict[str, Any] = {"answers": answers, "spent": asdict(_spent(outputs, seconds))}
+    if report is not None:
+        values["figures"] = report.to_dict()
+    print_json(values)
