@@ -181,7 +181,7 @@ def _text(row: _Row, names: Sequence[str], content: str) -> str:
     if not isinstance(value, str) or not value.strip():
         hint = nearest(names[0], [name for name in row.fields if name != LINE])
         raise DataError(
-            f"{row.location}: the {content} has no text: a row needs one of {', '.join(names)}.{hint}"
+            f"{row.location}: the {content} has no text: it needs one of {', '.join(names)}.{hint}"
         )
     return value
 

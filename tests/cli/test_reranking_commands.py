@@ -66,7 +66,7 @@ def test_any_reranker_is_named_by_class_with_its_settings(folder):
     answer = json.loads(out)
     assert answer["method"] == "E2Rank" and answer["spent"]["calls"] == 0
     first, second = answer["queries"]
-    assert [row["id"] for row in second["documents"]][0] == "d4"
+    assert next(row["id"] for row in second["documents"]) == "d4"
     assert sorted(row["prior_rank"] for row in first["documents"]) == [1, 2, 3, 4]
     assert first["documents"][0]["details"]["feedback"] > 0 and "trace" not in first
 
@@ -110,7 +110,7 @@ def test_lists_are_written_and_read_again(folder):
     out = folder / "out.jsonl"
     ok("rerank", *files(folder), "--method", folder / "judge.toml", "--out", out)
     first, second = read_questions(out)
-    assert [passage.id for passage in first.passages][0] == "d3"
+    assert next(passage.id for passage in first.passages) == "d3"
     line = json.loads(out.read_text().splitlines()[1])
     assert [context["has_answer"] for context in line["contexts"]] == [True, False, False, False]
     again = json.loads(ok("rerank", "--queries", out, "--method", folder / "judge.toml", "--json"))
@@ -207,7 +207,7 @@ def test_a_model_answers_in_a_manner_and_its_calls_are_counted(folder):
     (folder / "rag.toml").write_text(
         'class = "Rankify"\nmanner = "fusion"\nread = 2\n[llm]\n'
         'class = "llm.scripted.ScriptedModel"\nreply = \'{"answer": "3.5 kg", "passages": [1]}\'\n'
-        f"[reranker]\n{JUDGE.split('[llm]')[0]}[reranker.llm]\n"
+        f"[reranker]\n{JUDGE.split('[llm]', maxsplit=1)[0]}[reranker.llm]\n"
         'class = "llm.scripted.ScriptedModel"\nknows = {"3.5 kg" = 1.0}\n'
     )
     answer = json.loads(

@@ -63,7 +63,7 @@ def test_questions_with_candidates_of_their_own(tmp_path):
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ('{"id": "a", "txt": "x"}', "line 2: the document has no text: a row needs one of text"),
+        ('{"id": "a", "txt": "x"}', "line 2: the document has no text: it needs one of text"),
         ('{"id": "a", "text": 5}', "line 2: the document has no text"),
         ('{"id": "a", "text": "  "}', "line 2: the document has no text"),
         ('{"id": "d1", "text": "x"}', 'line 2: the id "d1" stands in an earlier row'),
