@@ -2,10 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
-
-import polars as pl
 
 from tailor.cli.reranking import (
     FileOptions,
@@ -17,10 +15,13 @@ from tailor.cli.reranking import (
 )
 from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.run import Run
-from tailor.data.dataset import Dataset
-from tailor.data.nouns import Output, Query, plain
-from tailor.data.passage_lists import Passage, PassageList, read_documents
-from tailor.data.queries import Queries
+from tailor.data.nouns import Output, plain
+from tailor.data.passage_lists import (
+    Passage,
+    PassageList,
+    documents_as_items,
+    read_documents,
+)
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.answers import AnswerReport, judge_answers
 from tailor.llm.metered import Spent
@@ -28,7 +29,6 @@ from tailor.progress import terminal
 from tailor.writing.answerer import Answerer
 
 BATCH = 8  # questions answered together, between two steps of the progress
-EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String}
 
 
 def answer_command(
@@ -45,7 +45,7 @@ def answer_command(
     answerer = answerer_of(method, settings)
     lists, documents = _questions(question, files)
     if documents and not answerer.is_fitted:
-        answerer.fit(documents_as_items(documents), Run(progress=terminal))
+        answerer.fit(documents_as_items(documents.values()), Run(progress=terminal))
     if not answerer.is_fitted and not all(of_question.is_retrieved for of_question in lists):
         raise DataError(
             "there is nothing to answer from: name the documents (--docs d.jsonl), the folder of a"
@@ -57,7 +57,7 @@ def answer_command(
     outputs: list[Output] = []
     starts = range(0, len(lists), BATCH)
     for start in terminal(starts, "answering", len(starts)):
-        retrieved += _retrieved(answerer, lists[start : start + BATCH])
+        retrieved += answerer.retrieve_missing(lists[start : start + BATCH])
         reordered += answerer.reorder(retrieved[start:])
         outputs += answerer.answer(reordered[start:])
     seconds = time.perf_counter() - start_s
@@ -89,20 +89,6 @@ def answerer_of(source: str, settings: Sequence[str]) -> Answerer:
     return method
 
 
-def documents_as_items(documents: dict[str, Passage]) -> Dataset:
-    """Return documents as the items of a data set without events."""
-    passages = list(documents.values())
-    items = pl.DataFrame(
-        {
-            "item_id": [passage.id for passage in passages],
-            "title": [passage.title or None for passage in passages],
-            "text": [passage.text for passage in passages],
-        },
-        schema={"item_id": pl.String, "title": pl.String, "text": pl.String},
-    )
-    return Dataset({"events": pl.DataFrame(schema=EVENT_COLUMNS), "items": items}, "documents")
-
-
 def _questions(
     question: str | None, files: FileOptions
 ) -> tuple[list[PassageList], dict[str, Passage]]:
@@ -119,19 +105,6 @@ def _questions(
         raise DataError("the question is empty: write what is asked for")
     documents = {} if files.docs is None else read_documents(files.docs)
     return [PassageList(question, id="1")], documents
-
-
-def _retrieved(answerer: Answerer, lists: Sequence[PassageList]) -> list[PassageList]:
-    """Return the lists with passages, those that brought theirs as they are."""
-    bare = [of_question for of_question in lists if not of_question.is_retrieved]
-    queries = [Query(text=of_query.question, request_id=of_query.id or None) for of_query in bare]
-    answers = iter(answerer.retrieve(Queries.of(queries)) if queries else [])
-    return [
-        of_question
-        if of_question.is_retrieved
-        else replace(of_question, passages=next(answers).passages, is_retrieved=True)
-        for of_question in lists
-    ]
 
 
 def _spent(outputs: Sequence[Output], seconds: float) -> Spent:

@@ -8,11 +8,14 @@ retrieved beforehand have the form of DPR and Rankify, which is read and written
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
+
+from tailor.data.dataset import Dataset
 from tailor.data.folders import replaced_by
 from tailor.data.importers.delimited import ENDINGS, table_source
 from tailor.data.importers.json_lines import objects
@@ -27,6 +30,7 @@ DOCUMENT_TEXT = ("text", "contents", "content", "passage")
 QUESTION_TEXT = ("text", "question", "query")
 CANDIDATES = ("candidates", "contexts", "ctxs", "documents")
 RUN_TAG = "tailor"
+EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String}
 MAX_SEARCHED = 10_000  # documents among which the nearest to an unknown id is looked for
 
 
@@ -147,6 +151,20 @@ def write_run(path: str | Path, lists: Sequence[PassageList], tag: str = RUN_TAG
             lines.append(f"{of_question.id} Q0 {passage.id} {rank} {score} {tag}\n")
     with replaced_by(Path(path)) as aside:
         aside.write_text("".join(lines), encoding="utf-8")
+
+
+def documents_as_items(documents: Iterable[Passage]) -> Dataset:
+    """Return documents as the items of a data set without events."""
+    passages = list(documents)
+    items = pl.DataFrame(
+        {
+            "item_id": [passage.id for passage in passages],
+            "title": [passage.title or None for passage in passages],
+            "text": [passage.text for passage in passages],
+        },
+        schema={"item_id": pl.String, "title": pl.String, "text": pl.String},
+    )
+    return Dataset({"events": pl.DataFrame(schema=EVENT_COLUMNS), "items": items}, "documents")
 
 
 # --- rows of files

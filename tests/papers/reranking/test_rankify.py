@@ -1,7 +1,10 @@
 """Rankify: each of its three verbs, its five manners, and what it never claims."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -237,3 +240,13 @@ def test_money_is_counted_by_question():
 def test_impossible_settings_are_refused(settings, says):
     with pytest.raises(ModelError, match=says):
         Rankify(**settings)
+
+
+def test_the_example_goes_from_files_to_judged_answers(tmp_path):
+    root = Path(__file__).parents[3]
+    command = [sys.executable, str(root / "examples" / "answer.py")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Where did Ann move? - Ann: I moved to Bergen last week! ['turn-0']" in done.stdout
+    figures = dict(line.rsplit(" ", 1) for line in done.stdout.splitlines()[-4:])
+    assert float(figures["hit@2 after"]) >= float(figures["hit@2 before"]) > 0
