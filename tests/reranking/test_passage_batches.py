@@ -1,7 +1,7 @@
 """Lists of passages: the first stage by words, shortlists, and limits over all batches."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -108,16 +108,20 @@ def test_cached_answers_cost_no_tokens(tmp_path):
 
 @dataclass(frozen=True)
 class Slow(ScriptedModel):
-    """Takes its time for the first prompts, whatever they are."""
+    """Takes a second a call, by the clock of the test."""
+
+    seconds: list = field(default_factory=lambda: [0.0], hash=False, compare=False)
 
     def complete(self, prompts, **settings):
-        time.sleep(0.05)
+        self.seconds[0] += 1
         return super().complete(prompts, **settings)
 
 
-def test_lists_that_the_time_is_too_short_for_keep_their_order():
-    judge = LLMReranker(llm=Slow(knows={"tent": 1.0}), strategy="windows")
-    results = rerank_in_batches(judge, lists(2 * BATCH), Limits(seconds=0.01))
+def test_lists_that_the_time_is_too_short_for_keep_their_order(monkeypatch):
+    slow = Slow(knows={"tent": 1.0})
+    monkeypatch.setattr(time, "monotonic", lambda: slow.seconds[0])
+    judge = LLMReranker(llm=slow, strategy="windows")
+    results = rerank_in_batches(judge, lists(2 * BATCH), Limits(seconds=0.5))
     assert results[0].order[0] == 1
     assert results[-1].order.tolist() == [0, 1, 2] and results[-1].spent.calls == 0
     assert "the time was over before this list was begun" in results[-1].notes[0]

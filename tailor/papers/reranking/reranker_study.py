@@ -51,7 +51,6 @@ GIVEN, CHANCE, BEST = "first stage", "random order", "best possible order"
 FLOORS = (GIVEN, CHANCE, BEST)
 DRAWS = 10_000  # of a permutation test
 TIE_BREAK = 1e-4  # worth of a list's last place, so that a judge has no two equal documents
-PROBED = 5  # texts that a language model is asked to continue
 PROBE_WORDS = 40  # of a text's beginning, and of what is compared with its end
 RUN_WORDS = 5  # words in a row that two texts must share
 SHOWN_PAIRS = 25  # comparisons in the table
@@ -373,6 +372,11 @@ class RerankerStudy(Study[RerankerReport]):
     """Generated questions about invented names, and again about common ones; 0: none."""
     users: int = 200
     """Users of a log of events whose lists are ordered."""
+    by: str = "last"
+    """Kind of split of a log of events."""
+    probed: int = 3
+    """Texts of a collection that the language model is asked to continue, to see whether it knows
+    them by heart; 0: none."""
     timed: int = 3
     """Lists by which a method is timed, with nothing cached."""
 
@@ -383,9 +387,10 @@ class RerankerStudy(Study[RerankerReport]):
         if unknown:
             raise DataError(f'strategy "{unknown[0]}": one of {", ".join(STRATEGIES)}')
         counts = (self.depth, self.words, self.k, self.judged, self.users, self.timed)
-        if min(counts) < 1 or self.novel < 0 or not self.minutes >= 0:
+        if min(counts) < 1 or min(self.novel, self.probed) < 0 or not self.minutes >= 0:
             raise DataError(
-                "depth, words, k, judged, users and timed are at least 1, novel and minutes from 0"
+                "depth, words, k, judged, users and timed are at least 1, novel, probed and minutes"
+                " from 0"
             )
 
     def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> RerankerReport:
@@ -419,7 +424,7 @@ class RerankerStudy(Study[RerankerReport]):
             if {"requests", "judgements"} <= set(part.tables):
                 lists = judged_lists_of(part, self.depth)
             else:
-                lists = recommendation_lists(part, self.depth, self.users, run)
+                lists = recommendation_lists(part, self.depth, self.users, run, self.by)
             if not lists:
                 raise DataError(
                     f'data set "{part.name}" has no list to order: it needs requests with'
@@ -454,9 +459,10 @@ class RerankerStudy(Study[RerankerReport]):
 
     def continued(self, lists: Sequence[JudgedList]) -> float | None:
         """Return how much of a few texts the language model can say by heart; None without one."""
-        if self.llm is None:
+        if self.llm is None or not self.probed:
             return None
-        texts = list(dict.fromkeys(of_query.shortlist.texts[0] for of_query in lists))[:PROBED]
+        texts = list(dict.fromkeys(of_query.shortlist.texts[0] for of_query in lists))
+        texts = texts[: self.probed]
         return continued_share(language_model(self.llm), texts)
 
     # --- faults
@@ -573,13 +579,15 @@ class _Matrix:
         )
 
 
-def recommendation_lists(data: Dataset, depth: int, users: int, run: Run) -> list[JudgedList]:
-    """Return lists of co-visitation for users' last items, drawn among all that hold the item.
+def recommendation_lists(
+    data: Dataset, depth: int, users: int, run: Run, by: str = "last"
+) -> list[JudgedList]:
+    """Return lists of co-visitation for users' next items, drawn among all that hold one.
 
     The request are the titles of the user's latest items. Co-visitation learns from the training
     part only.
     """
-    split = split_by(data, "last")
+    split = split_by(data, by)
     first_stage = CoVisitation().fit(split.train, run)
     queries, targets = split.queries("test")
     rankings = first_stage.recommend(queries, depth).reindexed(data.catalogue)

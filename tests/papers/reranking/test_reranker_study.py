@@ -131,24 +131,30 @@ def test_a_language_model_is_asked_by_every_strategy_with_its_costs():
     # the strategies that show most come last
     assert methods[0] == "LM windows" and {"LM pairs", "LM pair-heap"} == set(methods[-2:])
     assert list(report.continued) == ["invented names"]
+    assert not replace(study, probed=0, strategies=("windows",)).run(DATA, {}).continued
 
 
 @dataclass(frozen=True)
 class Slow(ScriptedModel):
-    """Takes a hundredth of a second a call."""
+    """Takes a second a call, by the clock of the test."""
+
+    seconds: list = field(default_factory=lambda: [0.0], hash=False, compare=False)
 
     def complete(self, prompts, **settings):
-        time.sleep(0.01 * len(prompts))
+        self.seconds[0] += len(prompts)
         return super().complete(prompts, **settings)
 
     def score(self, prompts, answers):
-        time.sleep(0.01 * len(prompts))
+        self.seconds[0] += len(prompts)
         return super().score(prompts, answers)
 
 
-def test_cells_without_time_are_named_and_left_out():
+def test_cells_without_time_are_named_and_left_out(monkeypatch):
+    slow = Slow()
+    monkeypatch.setattr(time, "monotonic", lambda: slow.seconds[0])
+    # windows take 12 calls, pairs 360 of two labels each
     study = RerankerStudy(
-        **SMALL, llm=Slow(), minutes=0.5 / 60, noise=(), strategies=("windows", "pairs")
+        **SMALL, llm=slow, minutes=1.0, noise=(), strategies=("windows", "pairs"), probed=0
     )
     report = study.run(DATA, {"longest": Longest()})
     assert report.unmade == ["LM pairs on invented names"]
