@@ -435,6 +435,9 @@ def act(
 
 @app.command()
 def rerank(
+    question: Annotated[
+        str | None, typer.Argument(help="One question; left out: those of --queries.")
+    ] = None,
     queries: Annotated[
         Path | None,
         typer.Option(
@@ -474,7 +477,7 @@ def rerank(
     from tailor.cli.reranking import FileOptions, rerank_command
 
     files = FileOptions(docs, queries, out, depth)
-    rerank_command(method, files, settings or [], limits or [], k, trace, json)
+    rerank_command(question, method, files, settings or [], limits or [], k, trace, json)
 
 
 @app.command()

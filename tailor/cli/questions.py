@@ -7,7 +7,6 @@ from typing import Any
 
 from tailor.cli.reranking import (
     FileOptions,
-    check_out,
     method_of,
     shortened,
     spent_text,
@@ -16,12 +15,7 @@ from tailor.cli.reranking import (
 from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.run import Run
 from tailor.data.nouns import Output, plain
-from tailor.data.passage_lists import (
-    Passage,
-    PassageList,
-    documents_as_items,
-    read_documents,
-)
+from tailor.data.passage_lists import PassageList, documents_as_items
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.answers import AnswerReport, judge_answers
 from tailor.llm.metered import Spent
@@ -43,7 +37,7 @@ def answer_command(
     if k < 1:
         raise DataError(f"-k {k}: at least 1 passage")
     answerer = answerer_of(method, settings)
-    lists, documents = _questions(question, files)
+    lists, documents = files.lists(question)
     if documents and not answerer.is_fitted:
         answerer.fit(documents_as_items(documents.values()), Run(progress=terminal))
     if not answerer.is_fitted and not all(of_question.is_retrieved for of_question in lists):
@@ -87,24 +81,6 @@ def answerer_of(source: str, settings: Sequence[str]) -> Answerer:
             " the folder of a fitted one"
         )
     return method
-
-
-def _questions(
-    question: str | None, files: FileOptions
-) -> tuple[list[PassageList], dict[str, Passage]]:
-    """Return the questions of a file, or the one of the command line, and the documents."""
-    if (question is None) == (files.queries is None):
-        raise DataError(
-            'ask one question, as in tailor answer "Where is it?" --docs d.jsonl, or name a file of'
-            " questions: --queries q.jsonl"
-        )
-    if question is None:
-        return files.lists()
-    check_out(files.out)
-    if not question.strip():
-        raise DataError("the question is empty: write what is asked for")
-    documents = {} if files.docs is None else read_documents(files.docs)
-    return [PassageList(question, id="1")], documents
 
 
 def _spent(outputs: Sequence[Output], seconds: float) -> Spent:

@@ -47,16 +47,21 @@ class FileOptions:
     depth: int = 100
     """Documents of a question that are found by words, where it brings no candidates."""
 
-    def lists(self) -> tuple[list[PassageList], dict[str, Passage]]:
-        """Return the questions and the documents."""
-        if self.queries is None:
+    def lists(self, question: str | None) -> tuple[list[PassageList], dict[str, Passage]]:
+        """Return the questions of the file, or the one that was asked, and the documents."""
+        if (question is None) == (self.queries is None):
             raise DataError(
-                'name the questions: --queries q.jsonl, with lines like {"id": "q1", "text": "..."}'
+                'ask one question, as in "where is it?" --docs d.jsonl, or name a file of'
+                ' questions: --queries q.jsonl, with lines like {"id": "q1", "text": "..."}'
             )
+        if question is not None and not question.strip():
+            raise DataError("the question is empty: write what is asked for")
         if self.depth < 1:
             raise DataError(f"--depth {self.depth}: at least 1 document")
         check_out(self.out)
         documents = {} if self.docs is None else read_documents(self.docs)
+        if self.queries is None:
+            return [PassageList(str(question), id="1")], documents
         return read_questions(self.queries, documents), documents
 
 
@@ -78,6 +83,7 @@ def write_out(out: Path, lists: Sequence[PassageList]) -> None:
 
 
 def rerank_command(
+    question: str | None,
     method: str,
     files: FileOptions,
     settings: Sequence[str],
@@ -91,7 +97,7 @@ def rerank_command(
         raise DataError(f"-k {k}: at least 1 document")
     reranker = reranker_of(method, settings)
     allowed = parse_limits(limits)
-    lists, documents = files.lists()
+    lists, documents = files.lists(question)
     lists = retrieved_by_words(lists, documents, files.depth)
     start_s = time.perf_counter()
     try:

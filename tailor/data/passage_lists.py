@@ -1,6 +1,6 @@
 """Questions with lists of passages, as files hold them: read, checked and written.
 
-A file of documents has `id` and `text`, and perhaps `title`; a file of questions `text`, and
+A file of documents has `id` and `text` or `title` or both; a file of questions `text`, and
 perhaps `id`, `answers` and `candidates`. JSON lines, CSV and Parquet are read. Lists that a program
 retrieved beforehand have the form of DPR and Rankify, which is read and written too:
 
@@ -216,10 +216,12 @@ def _passage(row: _Row, default_id: str) -> Passage:
         score = _number(row, score)
     if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
         raise DataError(f"{row.location}: score is {score!r}: write a number, higher is better")
-    text = _text(row, DOCUMENT_TEXT, "document")
-    return Passage(
-        _id(row, default_id), text, str(title or ""), None if score is None else float(score)
-    )
+    if title is not None and _value(row, DOCUMENT_TEXT) is None:
+        text, title = str(title), None  # a catalogue may have titles only
+    else:
+        text = _text(row, DOCUMENT_TEXT, "document")
+    value = None if score is None else float(score)
+    return Passage(_id(row, default_id), text, str(title or ""), value)
 
 
 def _number(row: _Row, text: str) -> float:

@@ -71,6 +71,12 @@ def test_any_reranker_is_named_by_class_with_its_settings(folder):
     assert first["documents"][0]["details"]["feedback"] > 0 and "trace" not in first
 
 
+def test_one_question_is_ordered_by_a_catalogue(folder):
+    (folder / "items.csv").write_text("item_id,title,price\nx,red kettle,5\ny,knots,9\n")
+    out = ok("rerank", "kettle", "--docs", folder / "items.csv", "--method", folder / "judge.toml")
+    assert re.search(r"1\s+y\s+knots\s", out) and "1: kettle" in out
+
+
 def test_reasons_are_shown(folder):
     out = ok("rerank", *files(folder), "--method", "PrismReranker", "--set", HASHING)
     assert re.search(r"1\s+d2 .*ranked\s+Names tie, rope\.", out)
@@ -178,7 +184,8 @@ def test_a_mistake_is_quoted_with_its_remedy(folder, options, says):
 
 
 def test_missing_files_are_named(folder):
-    assert "name the questions" in fails("rerank", "--docs", folder / "d.jsonl")
+    assert "ask one question" in fails("rerank", "--docs", folder / "d.jsonl")
+    assert "ask one question" in fails("rerank", "who?", *files(folder))
     assert "name their file (--docs)" in fails("rerank", "--queries", folder / "q.jsonl")
     gone = fails("rerank", "--queries", folder / "gone.jsonl")
     assert "gone.jsonl does not exist" in gone

@@ -69,8 +69,10 @@ class Cell:
     high: float
     calls: float = 0.0
     """Calls of a language model a query."""
-    tokens: float = 0.0
-    """Tokens read and written a query."""
+    tokens_in: float = 0.0
+    """Tokens read a query."""
+    tokens_out: float = 0.0
+    """Tokens written a query."""
     usd: float = 0.0
     """Price of a query."""
     ms: float | None = None
@@ -90,7 +92,12 @@ class NoiseCell:
     ndcg: float
     calls: float
     """Calls a query."""
+    tokens_in: float
+    """Tokens read a query, estimated."""
+    tokens_out: float
+    """Tokens written a query, estimated."""
     unread: float
+    """Share of documents that kept their place because nothing could be read."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +271,7 @@ class RerankerReport(StudyReport):
                 (
                     method,
                     float(np.mean([cell.calls for cell in cells])),
-                    float(np.mean([cell.tokens for cell in cells])),
+                    float(np.mean([cell.tokens_in + cell.tokens_out for cell in cells])),
                     float(np.mean(timed)) if timed else None,
                     float(np.mean([cell.unread for cell in cells])),
                     float(np.mean([cell.repaired for cell in cells])),
@@ -303,8 +310,9 @@ class RerankerReport(StudyReport):
             cells = {cell.fault: cell for cell in self.noise if cell.strategy == strategy}
             worst = max(cell.unread for cell in cells.values())
             values = [cells[fault].ndcg for fault in faults]
-            rows.append((strategy, cells[faults[0]].calls, *values, worst))
-        columns = ("strategy", "calls", *faults, "unread at worst")
+            first = cells[faults[0]]
+            rows.append((strategy, first.calls, first.tokens_in + first.tokens_out, *values, worst))
+        columns = ("strategy", "calls", "tokens", *faults, "unread at worst")
         return ReportTable("NDCG@10 by a scripted judge", columns, tuple(rows))
 
     def notes(self) -> list[str]:
@@ -366,7 +374,7 @@ class RerankerStudy(Study[RerankerReport]):
     """Standard deviation of the scripted judge's errors; a perfect document is worth 1."""
     bias: float = 0.1
     """Worth that a line gains over the line below it, for the judge that loves first places."""
-    judged: int = 20
+    judged: int = 10
     """Lists that the scripted judge orders."""
     novel: int = 0
     """Generated questions about invented names, and again about common ones; 0: none."""
@@ -493,9 +501,10 @@ class RerankerStudy(Study[RerankerReport]):
                 results = reranker.rerank(shortlists)
                 value = ndcg_of(lists, [result.order for result in results], self.k).mean()
                 costs = _costs_of(results)
-                cells.append(
-                    NoiseCell(strategy, fault, float(value), costs["calls"], costs["unread"])
-                )
+                figures = {
+                    name: costs[name] for name in ("calls", "tokens_in", "tokens_out", "unread")
+                }
+                cells.append(NoiseCell(strategy, fault, float(value), **figures))
         return cells
 
 
@@ -659,7 +668,8 @@ def _costs_of(results: Sequence[Reranked]) -> dict[str, Any]:
     spent: list[Spent] = [result.spent for result in results]
     return {
         "calls": float(np.mean([part.calls for part in spent])),
-        "tokens": float(np.mean([part.tokens_in + part.tokens_out for part in spent])),
+        "tokens_in": float(np.mean([part.tokens_in for part in spent])),
+        "tokens_out": float(np.mean([part.tokens_out for part in spent])),
         "usd": float(np.mean([part.usd for part in spent])),
         "unread": statuses.count("fallback") / n,
         "repaired": statuses.count("repaired") / n,
@@ -705,11 +715,13 @@ def _judge(lists: Sequence[JudgedList], error: float) -> ScriptedModel:
 
 
 def _numbered(lists: Sequence[JudgedList]) -> list[Shortlist]:
-    """Return the shortlists with numbers in place of the texts, by which a scripted judge knows."""
+    """Return the shortlists with numbers before the texts, by which a scripted judge knows them."""
     return [
         replace(
             of_query.shortlist,
-            texts=tuple(_number(i, doc) for doc in range(len(of_query.grades))),
+            texts=tuple(
+                f"{_number(i, doc)} {text}" for doc, text in enumerate(of_query.shortlist.texts)
+            ),
             history=(),
             profile=None,
         )

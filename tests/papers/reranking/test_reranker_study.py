@@ -114,7 +114,11 @@ def test_a_second_run_gives_the_same_figures(tmp_path):
 def without_costs(report):
     content = report.to_dict()
     for cell in content["cells"]:
-        del cell["ms"], cell["tokens"]  # an answer of the cache takes neither
+        del (
+            cell["ms"],
+            cell["tokens_in"],
+            cell["tokens_out"],
+        )  # an answer of the cache takes neither
     del content["frontier"]
     return json.dumps(content, sort_keys=True)
 
@@ -127,7 +131,7 @@ def test_a_language_model_is_asked_by_every_strategy_with_its_costs():
     calls = {cell.method: cell.calls for cell in report.cells}
     assert calls["LM windows"] == 1 and calls["LM grade"] == 6 and calls["LM pairs"] == 30
     cell = report.cell("invented names", "LM windows")
-    assert cell.tokens > 100 and cell.ms > 0 and cell.unread == 0
+    assert cell.tokens_in > 100 and cell.ms > 0 and cell.unread == 0
     # the strategies that show most come last
     assert methods[0] == "LM windows" and {"LM pairs", "LM pair-heap"} == set(methods[-2:])
     assert list(report.continued) == ["invented names"]
