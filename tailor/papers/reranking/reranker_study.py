@@ -128,6 +128,8 @@ class RerankerReport(StudyReport):
     """Collection -> share of runs of words with which the language model continues its texts."""
     unmade: list[str] = field(default_factory=list)
     """Cells that the time did not suffice for."""
+    learned_here: list[str] = field(default_factory=list)
+    """Methods that were fitted on the data that they are judged by."""
     setting: str = ""
     """Lengths of lists and texts."""
     seed: int = 0
@@ -155,6 +157,7 @@ class RerankerReport(StudyReport):
             [cell for report in reports for cell in report.noise],
             {name: value for report in reports for name, value in report.continued.items()},
             [name for report in reports for name in report.unmade],
+            [name for report in reports for name in report.learned_here],
             reports[0].setting,
             reports[0].seed,
         )
@@ -316,8 +319,11 @@ class RerankerReport(StudyReport):
         return ReportTable("NDCG@10 by a scripted judge", columns, tuple(rows))
 
     def notes(self) -> list[str]:
-        """Return what was not made, and how much of the texts the model seems to know."""
+        """Return what was not made, what is no proof, and what the model seems to know."""
         notes = [f"no time for: {', '.join(self.unmade)}"] if self.unmade else []
+        if self.learned_here:
+            names = ", ".join(self.learned_here)
+            notes.append(f"fitted on the data that judge, so that figures are no proof: {names}")
         notes += [
             f"{collection}: the language model continues its texts with {share:.1%} of their words"
             " in a row"
@@ -337,6 +343,7 @@ class RerankerReport(StudyReport):
             "continued": self.continued,
             "by length": {method: self.by_length(method) for method in self.methods},
             "unmade": self.unmade,
+            "learned here": self.learned_here,
         }
         return cast(dict[str, Any], without_nan(content))
 
@@ -414,7 +421,13 @@ class RerankerStudy(Study[RerankerReport]):
             list(by_model.items()), "language model", len(by_model)
         ):
             matrix.add_by_model(label, reranker)
-        return matrix.report(self._noise(matrix.first[: self.judged], run))
+        report = matrix.report(self._noise(matrix.first[: self.judged], run))
+        learned_here = [
+            f"{label} on {report.collections[0]}"
+            for label, method in methods.items()
+            if method.is_fitted and method.trained_on_.data_hash == data.content_hash
+        ]
+        return replace(report, learned_here=learned_here)
 
     # --- lists
 
@@ -583,6 +596,7 @@ class _Matrix:
             noise,
             {name: share for name, share in shares.items() if share is not None},
             self.unmade,
+            [],
             f"{self.study.depth} documents of at most {self.study.words} words",
             self.run.seed,
         )

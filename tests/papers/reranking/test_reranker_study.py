@@ -244,6 +244,15 @@ def replace_name(data, name):
     return Dataset(dict(data.tables), name)
 
 
+def test_a_method_that_learned_on_the_data_is_named():
+    fitted = Longest().fit(DATA)
+    elsewhere = Longest().fit(tiny_data())
+    study = RerankerStudy(**SMALL, noise=())
+    report = study.run(DATA, {"here": fitted, "elsewhere": elsewhere, "never": Longest()})
+    assert report.learned_here == ["here on invented names"]
+    assert "are no proof: here on invented names" in report.notes()[0]
+
+
 def test_lists_of_a_log_of_events_hold_the_next_item():
     data = tiny_data()
     lists = recommendation_lists(data, 10, 20, Run())
