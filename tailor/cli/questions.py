@@ -1,7 +1,7 @@
 """`tailor answer`: retrieve passages, rerank them, and answer with what was cited."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +15,7 @@ from tailor.cli.reranking import (
 from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.run import Run
 from tailor.data.nouns import Output, plain
-from tailor.data.passage_lists import PassageList, documents_as_items
+from tailor.data.passage_lists import Passage, PassageList, documents_as_items
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.answers import AnswerReport, judge_answers
 from tailor.llm.metered import Spent
@@ -38,13 +38,8 @@ def answer_command(
         raise DataError(f"-k {k}: at least 1 passage")
     answerer = answerer_of(method, settings)
     lists, documents = files.lists(question)
-    if documents and not answerer.is_fitted:
-        answerer.fit(documents_as_items(documents.values()), Run(progress=terminal))
-    if not answerer.is_fitted and not all(of_question.is_retrieved for of_question in lists):
-        raise DataError(
-            "there is nothing to answer from: name the documents (--docs d.jsonl), the folder of a"
-            " fitted method (--method), or write contexts into the questions"
-        )
+    if not all(of_question.is_retrieved for of_question in lists):
+        _give_documents(answerer, documents)
     start_s = time.perf_counter()
     retrieved: list[PassageList] = []
     reordered: list[PassageList] = []
@@ -81,6 +76,22 @@ def answerer_of(source: str, settings: Sequence[str]) -> Answerer:
             " the folder of a fitted one"
         )
     return method
+
+
+def _give_documents(answerer: Answerer, documents: Mapping[str, Passage]) -> None:
+    """Fit a method on documents. Raises DataError where there are none, or it has others."""
+    if documents and answerer.is_fitted:
+        raise DataError(
+            f"this {answerer.name} is fitted on documents of its own: leave out --docs, or name the"
+            " class to read these"
+        )
+    if documents:
+        answerer.fit(documents_as_items(documents.values()), Run(progress=terminal))
+    if not answerer.is_fitted:
+        raise DataError(
+            "there is nothing to answer from: name the documents (--docs d.jsonl), the folder of a"
+            " fitted method (--method), or write contexts into the questions"
+        )
 
 
 def _spent(outputs: Sequence[Output], seconds: float) -> Spent:

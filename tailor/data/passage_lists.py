@@ -9,7 +9,7 @@ retrieved beforehand have the form of DPR and Rankify, which is read and written
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,8 @@ class PassageList:
     """Titles of the user's latest items, oldest first."""
     is_retrieved: bool = False
     """Whether the passages were found for this question; False: they are still to be found."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Calls, tokens_in, tokens_out and usd of making the list; no file has them."""
 
     def reordered(self, order: Sequence[int]) -> "PassageList":
         """Return the list with the passages at these places, best first."""

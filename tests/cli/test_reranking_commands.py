@@ -228,7 +228,8 @@ def test_a_model_answers_in_a_manner_and_its_calls_are_counted(folder):
             folder / "o.jsonl",
         )
     )
-    assert answer["spent"]["calls"] == 3  # one passage has words of q2, two have some of q1
+    # one passage has words of q2, two have some of q1: each is judged, and each is read
+    assert answer["spent"]["calls"] == 3 + 3
     assert answer["figures"]["figures"]["exact match"]["mean"] == 1.0
     assert [len(of_query.passages) for of_query in read_questions(folder / "o.jsonl")] == [2, 1]
 
@@ -244,6 +245,8 @@ def test_a_fitted_answerer_needs_no_documents(folder):
     Rankify().fit(tiny_data()).save(folder / "model")
     answer = json.loads(ok("answer", "copper stove", "--method", folder / "model", "--json"))
     assert answer["answers"][0]["item_ids"][0].startswith("thing-")
+    docs = ("--docs", folder / "d.jsonl")
+    assert "leave out --docs" in fails("answer", "copper", "--method", folder / "model", *docs)
 
 
 @pytest.mark.parametrize(

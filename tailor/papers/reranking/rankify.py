@@ -52,6 +52,7 @@ ASK = (
 THINK = 'First write in few sentences what the passages say of it, as the property "reason". '
 CITED = re.compile(r"\s*\[(\d+)\]")
 SENTENCE_RANK = 0.5  # of a sentence's score: what the first passage adds
+COST_DETAILS = {"usd": "cost_usd"}  # as other outputs name money
 QUESTION_COST = 0.5  # of a sentence that asks itself
 TEMPLATES = {
     has_examples: Template(
@@ -179,7 +180,7 @@ class Rankify(Answerer):
             return list(lists)
         results = rerank_in_batches(reranker, [shortlist_of(of_question) for of_question in lists])
         return [
-            of_question.reordered(result.order.tolist())
+            replace(of_question.reordered(result.order.tolist()), spent=_costs(result.spent))
             for of_question, result in zip(lists, results, strict=True)
         ]
 
@@ -191,7 +192,7 @@ class Rankify(Answerer):
         ]
         if self.manner == "extract":
             replies = [_extracted(of_question) for of_question in heads]
-            spent = [Spent() for _ in heads]
+            spent = [Spent(**of_question.spent) for of_question in heads]
         else:
             replies, spent = self._asked(heads)
         return [
@@ -209,7 +210,7 @@ class Rankify(Answerer):
         flat = [part for of_list in parts for part in of_list]
         prompts = [self._prompt(part) for part in flat]
         completions = self._complete(llm, prompts)
-        spent = [Spent() for _ in lists]
+        spent = [Spent(**of_question.spent) for of_question in lists]
         replies: list[list[Reply]] = [[] for _ in lists]
         for owner, part, prompt, completion in zip(owners, flat, prompts, completions, strict=True):
             tokens_in, tokens_out = _count(spent[owner], prompt, completion, self.answer_tokens)
@@ -260,9 +261,7 @@ class Rankify(Answerer):
             "contexts": [passage.id for passage in of_question.passages],
             "status": "answered" if reply.text else "empty",
         }
-        if spent.calls:
-            details |= {"calls": spent.calls, "tokens_in": spent.tokens_in}
-            details |= {"tokens_out": spent.tokens_out, "cost_usd": spent.usd}
+        details |= {COST_DETAILS.get(name, name): value for name, value in _costs(spent).items()}
         if reply.reason:
             details["reason"] = reply.reason
         if not reply.text:
@@ -299,6 +298,12 @@ class Rankify(Answerer):
         if not of_question.passages:
             return f"{self.name}: no passage was retrieved"
         return f"{self.name}: no passage that was read answers the question"
+
+
+def _costs(spent: Spent) -> dict[str, Any]:
+    """Return calls, tokens and money as plain values; {} where nothing was asked."""
+    names = ("calls", "tokens_in", "tokens_out", "usd")
+    return {name: getattr(spent, name) for name in names} if spent.calls else {}
 
 
 def _schema(thinks: bool) -> dict[str, Any]:

@@ -81,6 +81,18 @@ def test_passages_are_reordered_by_any_reranker_and_keep_their_scores():
     assert Rankify().reorder([QUESTION]) == [QUESTION]
 
 
+def test_costs_of_reranking_are_those_of_the_answer():
+    judge = LLMReranker(
+        llm=Metered(ScriptedModel(knows={"to Bergen": 1.0}), 1.0, 2.0), strategy="yes-no"
+    )
+    rankify = Rankify(reranker=judge)
+    (output,) = rankify.answer(rankify.reorder([QUESTION]))
+    details = output.details
+    assert details["calls"] == 3
+    usd = (details["tokens_in"] + 2 * details["tokens_out"]) / 1e6
+    assert details["cost_usd"] == pytest.approx(usd) and "usd" not in details
+
+
 def test_without_a_model_the_fitting_sentence_is_the_answer():
     (output,) = Rankify().answer([QUESTION])
     # the sentence that repeats the question answers nothing
