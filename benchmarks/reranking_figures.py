@@ -28,8 +28,9 @@ def page() -> str:
         " reaches is no more than a floor.",
         matrix(figures),
         "## Costs",
-        "Milliseconds a request on one core, with no vector and no answer cached; short and long"
-        " requests are cut at each collection's median.",
+        "Milliseconds a request on one core, with no vector and no answer cached (of the processor;"
+        " with a language model by the clock); short and long requests are cut at each collection's"
+        " median.",
         costs(figures),
         "## What is worth its time",
         "No other method is both better (mean over all collections) and quicker:",

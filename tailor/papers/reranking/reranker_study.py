@@ -76,7 +76,8 @@ class Cell:
     usd: float = 0.0
     """Price of a query."""
     ms: float | None = None
-    """Milliseconds a query, nothing cached; None: not timed."""
+    """Milliseconds a query, nothing cached: of the processor, with a language model by the clock;
+    None: not timed."""
     unread: float = 0.0
     """Share of documents that kept their place because nothing could be read."""
     repaired: float = 0.0
@@ -691,16 +692,22 @@ def _costs_of(results: Sequence[Reranked]) -> dict[str, Any]:
 
 
 def _timed(method: Reranker, shortlists: Sequence[Shortlist]) -> float:
-    """Return milliseconds a list, with no vector and no answer cached."""
+    """Return milliseconds a list, with no vector and no answer cached.
+
+    They are the processor's, which other programs on the machine do not lengthen, unless a
+    language model is asked, which may be elsewhere.
+    """
     with tempfile.TemporaryDirectory() as folder:
         fresh = copy.copy(method)
         if hasattr(fresh, "encoder") and fresh.encoder is not None:
             fresh.encoder = CachedEncoder(plain(encoder_of(fresh.encoder)), folder)
+        clock = time.process_time
         if getattr(fresh, "llm", None) is not None:
             fresh.llm = without_cache(language_model(fresh.llm))  # type: ignore[attr-defined]
-        start_s = time.perf_counter()
+            clock = time.perf_counter
+        start_s = clock()
         fresh.rerank(shortlists)
-        return 1000 * (time.perf_counter() - start_s) / len(shortlists)
+        return 1000 * (clock() - start_s) / len(shortlists)
 
 
 def _documents_shown(reranker: LLMReranker, n: int) -> int:
