@@ -39,11 +39,11 @@ from tailor.reranking.reranker import Reranker
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.novel import novel_world
 
-DEPTH, WORDS = 20, 80
+DEPTH, WORDS, TIMED = 20, 80, 2
 TAUGHT_ON = "cacm"
 GIVEN_NDCG, BEST_NDCG = 0.5058, 0.7262  # of DL19's lists, known beforehand
 TOLERANCE = 1e-4
-LM_MINUTES = 2.5
+LM_MINUTES = 3.0
 NOVEL = 60
 PROBED = 5
 
@@ -52,12 +52,12 @@ def measure(run: Run) -> Claim:
     """Measure every collection, join the reports, and repeat DL19."""
     students = taught(run)
     methods: dict[str, Reranker] = {**untaught(), **students}
-    study = RerankerStudy(DEPTH, WORDS, noise=())
+    study = RerankerStudy(DEPTH, WORDS, noise=(), timed=TIMED)
     llm = Cached(TorchModel("smollm2-135m", context=4096))
     reports = [
-        RerankerStudy(DEPTH, WORDS, llm=llm, minutes=LM_MINUTES, novel=NOVEL, probed=0).run(
-            dl19(), methods, run
-        )
+        RerankerStudy(
+            DEPTH, WORDS, timed=TIMED, llm=llm, minutes=LM_MINUTES, novel=NOVEL, probed=0
+        ).run(dl19(), methods, run)
     ]
     waiting = replace(study, llm=llm, minutes=0.0, probed=0)
     reports += [waiting.run(judged(name, DEPTH), methods, run) for name in ("cranfield", "npl")]
