@@ -53,7 +53,7 @@ THINK = 'First write in few sentences what the passages say of it, as the proper
 CITED = re.compile(r"\s*\[(\d+)\]")
 SENTENCE_RANK = 0.5  # of a sentence's score: what the first passage adds
 COST_DETAILS = {"usd": "cost_usd"}  # as other outputs name money
-QUESTION_COST = 0.5  # of a sentence that asks itself
+QUESTION_COST = 1.0  # of a sentence that asks itself: it may have all words of the question
 TEMPLATES = {
     has_examples: Template(
         "{task}\n\n" + "{examples}" * has_examples + "Question: {question}\n\n"

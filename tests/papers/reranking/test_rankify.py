@@ -103,6 +103,16 @@ def test_without_a_model_the_fitting_sentence_is_the_answer():
     assert "calls" not in output.details
 
 
+def test_a_sentence_that_asks_itself_is_no_answer_while_there_is_another():
+    asks = Passage("d1", "Where did Ann move last spring? Ann moved to Bergen.")
+    question = PassageList("Where did Ann move last spring?", (asks,), is_retrieved=True)
+    (output,) = Rankify().answer([question])
+    assert output.text == "Ann moved to Bergen."
+    only = replace(question, passages=(Passage("d1", "Where did Ann move?"),))
+    (output,) = Rankify().answer([only])
+    assert output.text == "Where did Ann move?"
+
+
 def test_only_the_first_passages_are_read():
     (output,) = Rankify(read=1).answer([QUESTION])
     assert output.text == "It was in Oslo." and output.details["contexts"] == ["d1"]
