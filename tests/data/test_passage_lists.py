@@ -136,7 +136,8 @@ def test_lists_are_written_as_they_are_read(tmp_path):
 
 
 def test_a_run_is_read_back_in_its_order(tmp_path):
-    passages = (Passage("d2", "x", score=1.0), Passage("d1", "y", score=1.0))
+    # the order counts, whatever the scores of the first stage were
+    passages = (Passage("d2", "x", score=0.5), Passage("d1", "y", score=1.0))
     write_run(tmp_path / "lists.run", [PassageList("who?", passages, id="q1")])
     table = ExternalRun.read(tmp_path / "lists.run").table.sort("score", descending=True)
     assert table["item_id"].to_list() == ["d2", "d1"] and table["user_id"].to_list() == ["q1"] * 2

@@ -164,6 +164,7 @@ def test_cells_without_time_are_named_and_left_out(monkeypatch):
     assert report.unmade == ["LM pairs on invented names"]
     assert "LM pairs" not in report.methods and "LM windows" in report.methods
     assert "no time for: LM pairs on invented names" in report.notes()
+    assert slow.seconds[0] < 200, "pairs stop soon after the minute, and do not take their 720 s"
     none = replace(study, minutes=0.0).run(DATA, {"longest": Longest()})
     assert len(none.unmade) == 2 and "longest" in none.methods
 
