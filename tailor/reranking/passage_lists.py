@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import numpy as np
 
@@ -46,7 +47,8 @@ def retrieved_by_words(
     for i, best, values in zip(bare, rows, scores, strict=True):
         is_match = (best >= 0) & (values > 0)
         matches = dict(zip(best[is_match].tolist(), values[is_match].tolist(), strict=True))
-        others = [row for row in range(len(passages)) if row not in matches][: width - len(matches)]
+        unmatched = (row for row in range(len(passages)) if row not in matches)
+        others = islice(unmatched, width - len(matches))
         listed = {**matches, **dict.fromkeys(others, 0.0)}
         scored = tuple(replace(passages[row], score=score) for row, score in listed.items())
         answered[i] = replace(lists[i], passages=scored, is_retrieved=True)
