@@ -1,6 +1,6 @@
 """RerankerStudy on DL19, Cranfield, CACM, NPL, lists of ml-100k and generated questions.
 
-Lists of 20 documents of at most 80 words, whatever the method. Students have learned on CACM and
+Lists of 20 documents of at most 200 words, whatever the method. Students have learned on CACM and
 are not judged there. The small local language model has a few minutes; cells without time are named
 in the record. A scripted judge that errs shows every strategy under faults.
 """
@@ -24,7 +24,6 @@ from tailor.llm.scripted import ScriptedModel
 from tailor.llm.torch_model import TorchModel
 from tailor.papers.reranking.e2rank import E2Rank
 from tailor.papers.reranking.erank import ERankStudent
-from tailor.papers.reranking.grouprank import GroupRankStudent
 from tailor.papers.reranking.prism_reranker import PrismReranker
 from tailor.papers.reranking.rank_r1 import RankR1Student
 from tailor.papers.reranking.reranker_study import (
@@ -39,12 +38,12 @@ from tailor.reranking.reranker import Reranker
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.novel import novel_world
 
-DEPTH, WORDS, TIMED = 20, 80, 2
+DEPTH, WORDS, TIMED, USERS = 20, 200, 1, 100
 TAUGHT_ON = "cacm"
 GIVEN_NDCG, BEST_NDCG = 0.5058, 0.7262  # of DL19's lists, known beforehand
 TOLERANCE = 1e-4
-LM_MINUTES = 3.0
-NOVEL = 60
+LM_MINUTES = 2.0
+NOVEL = 40
 PROBED = 5
 
 
@@ -52,7 +51,7 @@ def measure(run: Run) -> Claim:
     """Measure every collection, join the reports, and repeat DL19."""
     students = taught(run)
     methods: dict[str, Reranker] = {**untaught(), **students}
-    study = RerankerStudy(DEPTH, WORDS, noise=(), timed=TIMED)
+    study = RerankerStudy(DEPTH, WORDS, noise=(), timed=TIMED, users=USERS)
     llm = Cached(TorchModel("smollm2-135m", context=4096))
     reports = [
         RerankerStudy(
@@ -125,7 +124,6 @@ def taught(run: Run) -> dict[str, Reranker]:
     data = judged(TAUGHT_ON, DEPTH)
     students: dict[str, Reranker] = {
         "ERankStudent": ERankStudent(depth=DEPTH),
-        "GroupRankStudent": GroupRankStudent(depth=DEPTH),
         "RankR1Student": RankR1Student(depth=DEPTH),
     }
     return {name: student.fit(data, run) for name, student in students.items()}
