@@ -451,7 +451,7 @@ def rerank(
     method: Annotated[
         str,
         typer.Option(help="A class such as E2Rank, a pipeline file, or a fitted model's folder."),
-    ] = "E2Rank",
+    ] = "EmbeddingReranker",
     settings: SettingsOption = None,
     depth: DepthOption = 100,
     limits: Annotated[
@@ -618,6 +618,26 @@ def tune(
 
 
 @app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(help="Address of the running service.")
+    ] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds an API key; left out: the variable TAILOR_KEY."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="The only user for whom the tools act; left out: the agent names one."),
+    ] = None,
+) -> None:
+    """Offer a running service to a language-model agent as tools (Model Context Protocol)."""
+    from tailor.cli.agent_tools import mcp_command
+
+    mcp_command(url, key_file, user)
+
+
+@app.command()
 def serve(
     model: Annotated[
         Path | None,
@@ -629,6 +649,14 @@ def serve(
             help=(
                 "Folder of a fitted model that predicts, for /v1/predict; left out: the one that"
                 " answered last."
+            )
+        ),
+    ] = None,
+    reranker: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder of a fitted reranker, for /v2/rerank; left out: the one that answered last."
             )
         ),
     ] = None,
@@ -685,6 +713,7 @@ def serve(
     serving.serve_command(
         model,
         predictor,
+        reranker,
         database,
         data_folder,
         tenant,
