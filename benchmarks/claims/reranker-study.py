@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from math import comb
 from pathlib import Path
+from typing import get_args
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -34,36 +35,38 @@ from tailor.papers.reranking.reranker_study import (
     RerankerStudy,
     continued_share,
 )
+from tailor.reranking.llm_reranker import StrategyName
 from tailor.reranking.reranker import Reranker
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.novel import novel_world
 
 DEPTH, WORDS, TIMED, USERS = 20, 200, 1, 100
 TAUGHT_ON = "cacm"
+BY_EVENTS = "ml-100k"  # lists of co-visitation, judged by what users chose next
 GIVEN_NDCG, BEST_NDCG = 0.5058, 0.7262  # of DL19's lists, known beforehand
 TOLERANCE = 1e-4
 LM_MINUTES = 2.0
 NOVEL = 40
 PROBED = 5
+# the likelihood of a request needs no answer: it is what a small model does best
+STRATEGIES = ("likelihood", *(name for name in get_args(StrategyName) if name != "likelihood"))
 
 
 def measure(run: Run) -> Claim:
     """Measure every collection, join the reports, and repeat DL19."""
     students = taught(run)
     methods: dict[str, Reranker] = {**untaught(), **students}
-    study = RerankerStudy(DEPTH, WORDS, noise=(), timed=TIMED, users=USERS)
     llm = Cached(TorchModel("smollm2-135m", context=4096))
-    reports = [
-        RerankerStudy(
-            DEPTH, WORDS, timed=TIMED, llm=llm, minutes=LM_MINUTES, novel=NOVEL, probed=0
-        ).run(dl19(), methods, run)
-    ]
-    waiting = replace(study, llm=llm, minutes=0.0, probed=0)
+    study = RerankerStudy(
+        DEPTH, WORDS, llm=llm, strategies=STRATEGIES, users=USERS, probed=0, timed=TIMED
+    )
+    waiting = replace(study, minutes=0.0, noise=())
+    reports = [replace(study, minutes=LM_MINUTES, novel=NOVEL).run(dl19(), methods, run)]
     reports += [waiting.run(judged(name, DEPTH), methods, run) for name in ("cranfield", "npl")]
     reports.append(waiting.run(judged(TAUGHT_ON, DEPTH), untaught(), run))
-    reports.append(replace(waiting, by="time").run(real("ml-100k"), methods, run))
+    reports.append(replace(waiting, by="time").run(real(BY_EVENTS), methods, run))
     report = RerankerReport.joined(reports)
-    again = study.run(dl19(), methods, run)
+    again = replace(waiting, llm=None).run(dl19(), methods, run)
     cells = {(cell.collection, cell.method): cell for cell in report.cells}
     possible = sum(
         comb(sum(c.collection == name and c.method != BEST for c in report.cells), 2)
@@ -76,8 +79,10 @@ def measure(run: Run) -> Claim:
         f"DL19: the best possible order has {BEST_NDCG}": (
             abs(cells["dl19", BEST].ndcg - BEST_NDCG) <= TOLERANCE
         ),
-        "chance is below the first stage in every collection": all(
-            cells[name, CHANCE].ndcg < cells[name, GIVEN].ndcg for name in report.collections
+        "chance is below BM25's order in every judged collection": all(
+            cells[name, CHANCE].ndcg < cells[name, GIVEN].ndcg
+            for name in report.collections
+            if name != BY_EVENTS
         ),
         "every pair of methods has a p-value, corrected over all": (
             len(report.pairs) == possible and all(0 < pair.p <= 1 for pair in report.pairs)
@@ -139,7 +144,7 @@ def is_complete(
     report: RerankerReport, methods: dict[str, Reranker], students: dict[str, Reranker]
 ) -> bool:
     """Say whether every method has a cell or is named as unmade, on every collection."""
-    by_model = [f"LM {name}" for name in RerankerStudy().strategies]
+    by_model = [f"LM {name}" for name in STRATEGIES]
     wanted = {
         (name, method)
         for name in report.collections
