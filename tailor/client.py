@@ -117,6 +117,13 @@ class Client:
         body = {"user_id": user_id, "history": item_ids, "k": k, **more}
         return self._ask("POST", "/v1/recommendations", _without_none(body))
 
+    def rerank(self, query: str, documents: Sequence[str], **more: Any) -> dict[str, Any]:
+        """Order documents by how well they answer a query.
+
+        `more`: model, top_n, prior_scores, user_id and the other fields of `POST /v2/rerank`.
+        """
+        return self._ask("POST", "/v2/rerank", {"query": query, "documents": documents, **more})
+
     def predict(
         self,
         item_ids: Sequence[str],

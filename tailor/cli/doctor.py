@@ -338,12 +338,12 @@ def _json_object(text: str) -> dict[str, object] | None:
 
 def _served_models(engine: "sa.Engine") -> Iterator[Finding]:
     from tailor.store.engine import reading
-    from tailor.store.models import PREDICTS, RECOMMENDS, list_models, tenants
+    from tailor.store.models import PREDICTS, RECOMMENDS, RERANKS, list_models, tenants
 
     with reading(engine) as connection:
         models = {tenant: list_models(connection, tenant) for tenant in tenants(connection)}
     for tenant, rows in models.items():
-        for kind, word in ((RECOMMENDS, "model"), (PREDICTS, "predictor")):
+        for kind, word in ((RECOMMENDS, "model"), (PREDICTS, "predictor"), (RERANKS, "reranker")):
             rows_of_kind = [row for row in rows if row["kind"] == kind]
             if rows_of_kind:
                 yield _served(f"{word} of {tenant}", rows_of_kind)

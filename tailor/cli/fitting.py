@@ -18,6 +18,7 @@ from tailor.data.splits import Split, data_path
 from tailor.data.untimed import UNTIMED
 from tailor.errors import DataError, ModelError, nearest
 from tailor.pipeline.default import FILES, has_nets, pipeline_file
+from tailor.reranking.reranker import Reranker
 from tailor.scale.processes import rank
 
 MAX_VALUES = 8  # of a list in a fit report that are printed
@@ -94,6 +95,8 @@ def _serving_lines(method: Method, options: FitOptions, out: Path, data: Dataset
     """Return the commands that serve a model, empty for a method that is not served."""
     if not isinstance(method, Recommender | Predictor):
         return []
+    if isinstance(method, Reranker):
+        return [f"      tailor serve --reranker {out}"]
     folder = options.data_folder or data_path(options.split)
     if not data.has_times:
         return [f"      To serve it, events need times; {folder} {UNTIMED}"]

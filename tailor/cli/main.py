@@ -521,6 +521,26 @@ def tune(
 
 
 @app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(help="Address of the running service.")
+    ] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds an API key; left out: the variable TAILOR_KEY."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="The only user for whom the tools act; left out: the agent names one."),
+    ] = None,
+) -> None:
+    """Offer a running service to a language-model agent as tools (Model Context Protocol)."""
+    from tailor.cli.agent_tools import mcp_command
+
+    mcp_command(url, key_file, user)
+
+
+@app.command()
 def serve(
     model: Annotated[
         Path | None,
@@ -532,6 +552,14 @@ def serve(
             help=(
                 "Folder of a fitted model that predicts, for /v1/predict; left out: the one that"
                 " answered last."
+            )
+        ),
+    ] = None,
+    reranker: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "Folder of a fitted reranker, for /v2/rerank; left out: the one that answered last."
             )
         ),
     ] = None,
@@ -588,6 +616,7 @@ def serve(
     serving.serve_command(
         model,
         predictor,
+        reranker,
         database,
         data_folder,
         tenant,

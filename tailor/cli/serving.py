@@ -45,6 +45,7 @@ def fit_tenant(name: str) -> str:
 Tenant = Annotated[str, typer.Option(help="Whose data and models.", callback=fit_tenant)]
 HERE = "tailor.db"
 MOST_CHECKED_BYTES = 2**31  # of a SQLite file that is read through at every start
+OPTIONS = {"recommends": "model", "predicts": "predictor", "reranks": "reranker"}  # by kind
 FIRST_KEY = "first-key"  # ending of the file with the first key
 NEEDED = ("sqlalchemy", "alembic", "cryptography", "fastapi", "uvicorn", "prometheus_client")
 
@@ -195,6 +196,7 @@ def describe_counts(rows: Mapping[str, int]) -> str:
 def serve_command(
     model: Path | None,
     predictor: Path | None,
+    reranker: Path | None,
     database: str,
     data: Path | None,
     tenant: str,
@@ -213,7 +215,7 @@ def serve_command(
     from tailor.core.defaults import encoder
     from tailor.service.worker import refuse_taken, serve
     from tailor.store.engine import writing
-    from tailor.store.models import PREDICTS, RECOMMENDS, current_model
+    from tailor.store.models import PREDICTS, RECOMMENDS, RERANKS, current_model
 
     _check_serve_options(workers, rate, port, explore)
     refuse_taken(host, port)  # before anything is written, and before a key is shown
@@ -224,7 +226,8 @@ def serve_command(
         if dataset is not None:
             load_folder(engine, tenant, dataset, data)
         with writing(engine) as connection:
-            for folder, kind in ((model, RECOMMENDS), (predictor, PREDICTS)):
+            folders = {RECOMMENDS: model, PREDICTS: predictor, RERANKS: reranker}
+            for kind, folder in folders.items():
                 if folder is not None:
                     _serve_folder(connection, tenant, folder, kind)
             running = current_model(connection, tenant)
@@ -311,10 +314,10 @@ def _serve_folder(connection: "sa.Connection", tenant: str, folder: Path, kind: 
     """
     from tailor.cli.showing import say
     from tailor.service.batcher import check_model, saved_kind
-    from tailor.store.models import PREDICTS, add_model, serve_model
+    from tailor.store.models import add_model, serve_model
 
     if saved_kind(folder) != kind:
-        option = "model" if kind == PREDICTS else "predictor"
+        option = OPTIONS[saved_kind(folder)]
         raise ModelError(f"{folder} {saved_kind(folder)}: give it as --{option}")
     checked = check_model(folder)
     path = str(folder.resolve())

@@ -5,7 +5,9 @@ import hashlib
 import os
 import sqlite3
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -187,6 +189,95 @@ class Cache:
             connection.execute("ROLLBACK")
 
 
+class MemoryCache:
+    """Values in memory only, for texts that must not reach a disk; the latest used are kept.
+
+    Several threads may share it. Contents are kept as hashes only. Two threads that miss the same
+    value both compute it.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        """Keep values of up to `most_bytes` in all."""
+        self.most_bytes = most_bytes
+        self._values: OrderedDict[tuple[bytes, bytes], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def look_up(
+        self,
+        maker: str,
+        contents: Sequence[str],
+        compute: Callable[[list[str]], Sequence[bytes | None]],
+    ) -> list[bytes | None]:
+        """Return the value of each content, computing what is missing, as `Cache.look_up` does."""
+        keys = {content: (_hash(maker), _hash(content)) for content in contents}
+        with self._lock:
+            values = {content: self._get(key) for content, key in keys.items()}
+        missing = [content for content, value in values.items() if value is None]
+        if missing:
+            computed = dict(zip(missing, compute(missing), strict=True))
+            with self._lock:
+                for content, value in computed.items():
+                    if value is not None:
+                        self._put(keys[content], value)
+            values |= computed
+        return [values[content] for content in contents]
+
+    def make(
+        self, maker: str, contents: Sequence[str], work: Callable[[list[str]], Sequence[bytes]]
+    ) -> list[bytes]:
+        """Return the value of each content, computing what is missing."""
+        return [value for value in self.look_up(maker, contents, work) if value is not None]
+
+    def forget(self, contents: Sequence[str]) -> int:
+        """Drop all values of these contents, whoever computed them; return their number."""
+        hashes = {_hash(content) for content in contents}
+        with self._lock:
+            keys = [key for key in self._values if key[1] in hashes]
+            for key in keys:
+                self._bytes -= len(self._values.pop(key))
+        return len(keys)
+
+    def clear(self) -> int:
+        """Drop everything; return the number of values."""
+        with self._lock:
+            count = len(self._values)
+            self._values.clear()
+            self._bytes = 0
+        return count
+
+    def _get(self, key: tuple[bytes, bytes]) -> bytes | None:
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def _put(self, key: tuple[bytes, bytes], value: bytes) -> None:
+        self._bytes += len(value) - len(self._values.pop(key, b""))
+        self._values[key] = value
+        while self._bytes > self.most_bytes:
+            self._bytes -= len(self._values.popitem(last=False)[1])
+
+
+_memory: ContextVar[MemoryCache | None] = ContextVar("tailor_memory_cache", default=None)
+
+
+@contextlib.contextmanager
+def in_memory_only(cache: MemoryCache) -> Iterator[None]:
+    """Let cached adapters keep values in `cache`, and nothing on the disk, within this block.
+
+    It holds for this thread.
+    """
+    token = _memory.set(cache)
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
 class CachedPort:
     """The part that cached adapters share: where the cache is, and whose values it holds.
 
@@ -210,8 +301,11 @@ class CachedPort:
         return self.inner.fingerprint
 
     @property
-    def cache(self) -> Cache:
-        """The cache on disk, opened when first used."""
+    def cache(self) -> Cache | MemoryCache:
+        """The cache on disk, opened when first used; in memory within `in_memory_only`."""
+        memory = _memory.get()
+        if memory is not None:
+            return memory
         return Cache(Path(self.folder) if self.folder else cache_folder() / self.default_folder)
 
 

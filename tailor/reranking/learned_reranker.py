@@ -13,11 +13,10 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.llm.parsing import Status
 from tailor.nn.fitting import Recipe, fit_net
 from tailor.reranking.examples import Example, ListJudge, examples, split_examples
 from tailor.reranking.reranker import Reranker
-from tailor.reranking.shortlist import Limits, Reranked, Shortlist, ordered
+from tailor.reranking.shortlist import Limits, Reranked, Shortlist, ordered, scored_statuses
 from tailor.training.nets import NetMethod
 from tailor.training.validation import run_key
 
@@ -144,13 +143,10 @@ class LearnedReranker(NetMethod, Reranker):
     def _reranked(self, shortlist: Shortlist, read: Any) -> Reranked:
         """Return the order of a list by the present scores."""
         scores = self._list_scores(read)
-        statuses: list[Status] = [
-            "fallback" if np.isnan(score) else "ranked" for score in scores.tolist()
-        ]
         return ordered(
             shortlist,
             scores,
-            statuses,
+            scored_statuses(scores),
             self._score_kind,
             self.prior_weight,
             details=self._details(read),

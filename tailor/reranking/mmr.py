@@ -1,23 +1,19 @@
 """Diversify: of two similar items, the second comes later."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import polars as pl
 import scipy.sparse as sp
 
-from tailor.core.methods import Recommender
-from tailor.core.run import Run
-from tailor.core.specs import build, clone
+from tailor.core.specs import build
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.nouns import Ranking
 from tailor.data.queries import Queries, Rankings
-from tailor.data.splits import Split
-from tailor.data.vocabulary import Vocabulary
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError
+from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
 from tailor.text.tfidf import tfidf, unit_rows
 
 MAX_PLACES = 40_000
@@ -27,41 +23,25 @@ MAX_WORDS = 8_000_000
 
 
 @dataclass(eq=False)
-class Diversify(Recommender):
+class Diversify(Reordering):
     """Takes the best item first, then always the one that is good and least like those taken.
 
     Maximal marginal relevance (Carbonell and Goldstein 1998): the value of an item is
     (1 - strength) x its score from `inner`, the best of a list at 1, minus strength x its cosine
     to the most similar item taken before. Reorders the first `depth` items of `inner`, or of the
-    candidates. Scores are these values. Explanations are the inner recommender's: why an item is
-    good, not why it has its rank.
+    candidates. Scores are these values.
     """
 
-    inner: Recommender
-    """The recommender whose lists are reordered."""
-    strength: float = 0.3
-    """0: the order stays; 1: only difference counts."""
-    depth: int = 50
-    """Items reordered; a longer list is made only where k is larger."""
+    value_kind: ClassVar[str] = "marginal relevance"
+
     similarity: Literal["texts", "categories"] = "texts"
     """TF-IDF of the items' words, or the categories they share."""
 
-    inner_: Recommender = field(init=False, repr=False)
-    items_: Vocabulary = field(init=False, repr=False)
     vectors_: sp.csr_matrix = field(init=False, repr=False)
     """(N, V) rows of unit length; zero: nothing known, similar to no other item."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.inner, Recommender):
-            raise ModelError(
-                f"Diversify.inner is {self.inner!r}: it must be a recommender, whose lists are"
-                " reordered"
-            )
-        if not 0 <= self.strength <= 1 or self.depth < 1:
-            raise DataError(
-                f"strength is {self.strength}, depth {self.depth}: strength from 0 to 1, depth"
-                " from 1"
-            )
+        super().__post_init__()
         if self.similarity not in ("texts", "categories"):
             raise DataError(
                 f'similarity is "{self.similarity}": it must be "texts" or "categories"'
@@ -71,47 +51,25 @@ class Diversify(Recommender):
     def tiny(cls) -> Self:
         return build({"class": "Diversify", "inner": {"class": "CoVisitation"}}, cls)
 
-    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.items_ = data.catalogue
+    def _learn(self, data: Dataset) -> dict[str, Any]:
         if self.similarity == "texts":
             self.vectors_ = tfidf(data.item_texts)
         else:
-            self.vectors_ = _category_vectors(data)
-        self.inner_ = clone(self.inner).fit(data, run, valid)
+            self.vectors_ = unit_rows(category_matrix(data, self.name))
         unknown = int((np.diff(self.vectors_.indptr) == 0).sum())
-        self.fit_report_ = {
-            f"items_without_{self.similarity}": unknown,
-            self.inner_.name: self.inner_.fit_report_,
-        }
+        return {f"items_without_{self.similarity}": unknown}
 
-    def restrict(self, queries: Queries) -> Queries:
-        return self.inner_.restrict(queries)
-
-    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        width = max(k, self.depth)
-        lists = self.inner_.recommend(queries, width, candidates)
-        lists = lists.reindexed(self.items_)
-        order = np.full((len(lists), min(k, lists.rows.shape[1])), -1)
+    def _order(self, queries: Queries, lists: Rankings, k: int) -> tuple[np.ndarray, np.ndarray]:
+        order = np.full((len(lists), k), -1)
         values = np.full(order.shape, -np.inf, np.float32)
+        width = max(lists.rows.shape[1], 1)
         step = max(1, min(MAX_PLACES // width, MAX_WORDS // max(self.vectors_.shape[1], 1)))
         for start in range(0, len(lists), step):
             block = slice(start, start + step)
             order[block], values[block] = marginal_order(
-                lists.rows[block], lists.scores[block], self.vectors_, self.strength, order.shape[1]
+                lists.rows[block], lists.scores[block], self.vectors_, self.strength, k
             )
-        columns = {**lists.columns, self.inner_.name: lists.scores}
-        diverse = replace(lists, columns=columns).reordered(order)
-        # a list long enough to fill k needs no note
-        short = set(np.flatnonzero(diverse.lengths < k).tolist())
-        notes = {i: note for i, note in lists.notes.items() if i in short}
-        return replace(diverse, scores=values, notes=notes, score_kind="marginal relevance")
-
-    def explain(
-        self, queries: Sequence[Query], rankings: Sequence[Ranking]
-    ) -> list[list[Explanation]]:
-        """Return the inner recommender's explanations."""
-        self._check_fitted()
-        return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+        return order, values
 
 
 def marginal_order(
@@ -124,22 +82,20 @@ def marginal_order(
     """
     n, width = rows.shape
     is_item = rows >= 0
-    value = np.where(is_item, (1 - strength) * _scaled(scores, is_item), -np.inf)
     max_cosine = np.zeros((n, width), np.float32)  # to the items taken
     cosines = _ListCosines(vectors[np.maximum(rows, 0).ravel()], n, width)
-    lists = np.arange(n)
-    order = np.full((n, k), -1)
-    values = np.full((n, k), -np.inf, np.float32)
-    for step in range(k):
-        marginal = value - strength * max_cosine
-        best = marginal.argmax(axis=1)  # of equals the first in the inner order
-        is_left = value[lists, best] > -np.inf
-        order[is_left, step] = best[is_left]
-        values[is_left, step] = marginal[lists, best][is_left]
-        value[lists, best] = -np.inf
-        if strength and step + 1 < k:
-            max_cosine = np.maximum(max_cosine, cosines.to(best))
-    return order, values
+
+    def gains(step: int) -> np.ndarray:
+        return -strength * max_cosine
+
+    def note(step: int, lists: np.ndarray, places: np.ndarray) -> None:
+        if strength:
+            best = np.zeros(n, np.int64)
+            best[lists] = places
+            np.maximum(max_cosine, cosines.to(best), out=max_cosine)
+
+    value = np.where(is_item, (1 - strength) * scaled_scores(scores, is_item), -np.inf)
+    return fill_places(value, k, gains, note)
 
 
 def diversify(ranking: Ranking, texts: Sequence[str], strength: float, k: int) -> Ranking:
@@ -176,35 +132,3 @@ class _ListCosines:
         cosines = np.bincount(self.entry_row, products, minlength=n * width)
         self.chosen[self.entry_slot[entries]] = 0
         return cosines.reshape(n, width).astype(np.float32)
-
-
-def _scaled(scores: np.ndarray, is_item: np.ndarray) -> np.ndarray:
-    """Return (B, L) scores with the best of each list at 1; 0 where there is no item.
-
-    Lists with scores below 0 are moved up to 0 first.
-    """
-    scores = np.where(is_item, scores, 0)
-    low = scores.min(axis=1, initial=0, keepdims=True)
-    high = np.where(is_item, scores, low).max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(is_item, (scores - low) / np.where(high > low, high - low, 1), 0)
-
-
-def _category_vectors(data: Dataset) -> sp.csr_matrix:
-    """Return (N, C) rows of unit length, equal weights on the item's categories."""
-    table = data.item_table
-    if "categories" not in table.columns:
-        raise DataError(
-            'Diversify: the items have no column "categories": import them with their categories,'
-            ' or set similarity = "texts"'
-        )
-    pairs = (
-        table.with_row_index("row")
-        .select("row", "categories")
-        .explode("categories")
-        .drop_nulls()
-        .unique()
-    )
-    codes = pairs["categories"].cast(pl.String).rank("dense").to_numpy().astype(np.int64) - 1
-    shape = (len(table), int(codes.max(initial=-1)) + 1)
-    ones = np.ones(len(pairs), np.float32)
-    return unit_rows(sp.csr_matrix((ones, (pairs["row"].to_numpy(), codes)), shape=shape))

@@ -47,6 +47,13 @@ def list_vectors(encoder: Encoder, shortlists: Sequence[Shortlist]) -> list[List
     ]
 
 
+def cosine_scores(documents: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Return cosines (n,) of unit vectors (n, D) and (D,); NaN where one of the two is zero."""
+    cosines: np.ndarray = (documents @ query).astype(np.float64)
+    cosines[~documents.any(axis=1)] = np.nan
+    return cosines if query.any() else np.full(len(cosines), np.nan)
+
+
 @dataclass(frozen=True)
 class PairFeatures:
     """Makes the features (n, 7) of the documents of a shortlist, named by NAMES.

@@ -138,6 +138,11 @@ def ordered(
     return Reranked(order, _falling(scores, order), score_kind, tuple(statuses), **fields)
 
 
+def scored_statuses(scores: np.ndarray) -> tuple[Status, ...]:
+    """Return (n,) statuses: ranked, or fallback where a document has no score (NaN)."""
+    return tuple("fallback" if np.isnan(score) else "ranked" for score in scores.tolist())
+
+
 def blended(scores: np.ndarray, prior: np.ndarray, weight: float) -> np.ndarray:
     """Return (1 - weight) times the scores plus `weight` times the prior, in deviations of each.
 

@@ -104,9 +104,9 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Load a saved model, register it, and let it answer.
 
-        The folder is one within the server's models/TENANT. A model that predicts replaces the one
-        that predicted, one that recommends the one that recommended. One that cannot be loaded is
-        not registered.
+        The folder is one within the server's models/TENANT. It replaces the model of its kind: one
+        that recommends, one that predicts, or one that reranks. One that cannot be loaded is not
+        registered.
         """
         folder = _folder_within(service.settings.models / who.tenant, body.folder)
         return _placed(service.model_registry.register(who.tenant, folder, body.note))
@@ -118,7 +118,8 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
 
     @api.post("/v1/models/rollback", responses=responses.answers(responses.Placed, 409))
     def rollback(
-        kind: Literal["recommends", "predicts"] = RECOMMENDS, who: Caller = Depends(admin)
+        kind: Literal["recommends", "predicts", "reranks"] = RECOMMENDS,
+        who: Caller = Depends(admin),
     ) -> dict[str, Any]:
         """Let the version from before answer again, of the models of one kind.
 

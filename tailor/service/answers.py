@@ -1,4 +1,4 @@
-"""Routes that answer questions: recommendations, similar items, search, and reranking."""
+"""Routes that answer questions: recommendations, similar items, and search."""
 
 import secrets
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,19 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 from pydantic_core import to_json
 
-from tailor.data.nouns import History, Query, Ranking, plain
+from tailor.data.nouns import Explanation, History, Query, Ranking, plain
 from tailor.data.vocabulary import Vocabulary
 from tailor.pipeline.explore import PROPENSITY
-from tailor.ports.configuration import catalogue_language
-from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.mmr import diversify
 from tailor.service import responses
-from tailor.service.batcher import LoadedRecommender, ordinary_errors
+from tailor.service.batcher import Answered, LoadedRecommender, ordinary_errors
 from tailor.service.catalogue import Catalogue, words_of
 from tailor.service.history_cache import NO_HISTORY, UserHistory
 from tailor.service.notes import first_few
 from tailor.service.problems import ProblemError
 from tailor.service.repeats import NOTE, Question, check_same, logged_answer
 from tailor.service.routing import ITEMS, in_pool, service_router
-from tailor.service.schemas import MOST_ATTRIBUTES, ListQuestion, Recommend, Rerank, Search, Similar
+from tailor.service.schemas import MOST_ATTRIBUTES, ListQuestion, Recommend, Search, Similar
 from tailor.service.state import Service, Snapshot
 from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.impressions import ServedList, stored_list
@@ -38,7 +36,6 @@ MOST_REASONS = 5  # of an item
 def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
     api = service_router("answers")
-    document_ranker = BM25Reranker.without_catalogue(catalogue_language())
 
     @api.post("/v1/recommendations", responses=responses.answers(responses.ItemList, 409))
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
@@ -67,15 +64,6 @@ def routes(service: Service, reader: Any) -> APIRouter:
         await _work_out_filter(service, who.tenant, body)
         return await run_in_threadpool(_search, service, who.tenant, body)
 
-    @api.post("/v1/rerank", responses=responses.answers(responses.RerankAnswer))
-    @api.post("/v2/rerank", responses=responses.answers(responses.RerankAnswer))
-    def rerank(body: Rerank, who: Caller = Depends(reader)) -> dict[str, Any]:
-        """Order documents by how well their words fit a query, in the shape of Cohere's API.
-
-        Scores are BM25 among the documents; a score s is returned as s / (1 + s).
-        """
-        return _rerank(document_ranker, body)
-
     return api
 
 
@@ -83,7 +71,7 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     tenant = who.tenant
     if body.user_id is not None and body.history is not None:
         raise ProblemError(422, "history: give user_id or history, not both")
-    request_id = body.request_id or _new_request_id()
+    request_id = body.request_id or new_request_id()
     question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
     if body.request_id is not None:
         logged = await run_in_threadpool(logged_answer, service, question)
@@ -97,8 +85,10 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
         raise ProblemError(
             409, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
+    if body.explain:
+        _check_explains(model)
     request = _Recommending(service, tenant, body, None if body.diversity else request_id)
-    answered = await _ask(model, request)
+    answered, explanations = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
     without = await _current_exclusions(catalogue, body)
@@ -108,7 +98,9 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     if request.query.history.item_ids:
         request.notes += fallback_notes(answered, "the history")
     items = _listed(catalogue, ranking)
-    if body.explain:
+    if explanations:
+        _show_reasons(items, explanations, catalogue)
+    elif body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
     hidden = () if who.may("read") else request.query.exclude
     answer = _Answer(service, question, body, catalogue, hidden)
@@ -135,6 +127,7 @@ def _recommend_again(
     items = _listed(request.catalogue, ranking)
     if body.explain:
         model = service.model_registry.model(tenant, body.user_id)
+        _check_explains(model)
         _add_reasons(model, request.query, ranking, items, request.catalogue)
     return _response(logged.request_id, logged.model, items, (*ranking.notes, NOTE))
 
@@ -147,19 +140,20 @@ def _seen_by(history: UserHistory, time_ms: int) -> tuple[str, ...]:
     )
 
 
-async def _ask(model: LoadedRecommender, request: "_Recommending") -> Ranking:
-    """Return the model's answer to a request.
+async def _ask(model: LoadedRecommender, request: "_Recommending") -> Answered:
+    """Return the model's answer to a request, with reasons unless the order is made after it.
 
     What grows with the items is done in a thread of the pool, before the model is asked: working
     out a filter, and reading changed items. A request with neither needs no such thread.
     """
+    with_reasons = request.body.explain and not request.body.diversity
     if request.body.filter:
         await in_pool(ITEMS, request.read_items, model)
     try:
-        return await model.batcher.answer(request.prepare, request.depth)
+        return await model.batcher.answer(request.prepare, request.depth, with_reasons)
     except _OutdatedError:
         await in_pool(ITEMS, request.read_items, model)
-        return await model.batcher.answer(request.prepare, request.depth)
+        return await model.batcher.answer(request.prepare, request.depth, with_reasons)
 
 
 async def _work_out_filter(service: Service, tenant: str, body: ListQuestion) -> None:
@@ -258,7 +252,7 @@ def context_of(snapshot: Snapshot, context: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
-    request_id = body.request_id or _new_request_id()
+    request_id = body.request_id or new_request_id()
     question = Question(tenant, "similar", request_id, text=body.item_id)
     catalogue = service.catalogue(tenant)
     answer = _Answer(service, question, body, catalogue)
@@ -279,7 +273,7 @@ def _similar(service: Service, tenant: str, body: Similar) -> JSONResponse:
 
 
 def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
-    request_id = body.request_id or _new_request_id()
+    request_id = body.request_id or new_request_id()
     question = Question(tenant, "search", request_id, body.user_id, body.text)
     catalogue = service.catalogue(tenant)
     answer = _Answer(service, question, body, catalogue)
@@ -300,22 +294,7 @@ def _search(service: Service, tenant: str, body: Search) -> JSONResponse:
     return answer.response(ranker, ranking, _listed(catalogue, ranking), notes)
 
 
-def _rerank(ranker: BM25Reranker, body: Rerank) -> dict[str, Any]:
-    documents = Ranking.of_texts(body.documents)
-    k = min(body.top_n or len(documents), len(documents))
-    ranking = ranker.recommend([Query(text=body.query)], k, [documents])[0]
-    results = [
-        {"index": int(number), "relevance_score": round(score / (1 + score), 6)}
-        for number, score in zip(ranking.ids, ranking.scores.tolist(), strict=True)
-    ]
-    return {
-        "id": _new_request_id(),
-        "results": results,
-        "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 0}},
-    }
-
-
-def _new_request_id() -> str:
+def new_request_id() -> str:
     """Return a request id that begins with the time.
 
     Lists that are written together then lie together on the disk.
@@ -443,12 +422,25 @@ def _add_reasons(
     items: list[dict[str, Any]],
     catalogue: Catalogue,
 ) -> None:
-    """Add reasons to the items; they name no blocked item."""
-    if not model.model.explains():
-        raise ProblemError(409, f"explain: {model.name} cannot explain its lists")
+    """Ask the model for the reasons of a ranking, and add them to the items."""
     with ordinary_errors():
         explanations = model.model.explain([query], [ranking])[0]
-    for item, explanation in zip(items, explanations, strict=True):
+    _show_reasons(items, explanations, catalogue)
+
+
+def _check_explains(model: LoadedRecommender) -> None:
+    """Raise ProblemError for a model without reasons."""
+    if not model.model.explains():
+        raise ProblemError(409, f"explain: {model.name} cannot explain its lists")
+
+
+def _show_reasons(
+    items: list[dict[str, Any]], explanations: Sequence[Explanation], catalogue: Catalogue
+) -> None:
+    """Add reasons to the items; they name no blocked item."""
+    by_item = {explanation.item_id: explanation for explanation in explanations}
+    for item in items:
+        explanation = by_item[item["item_id"]]
         evidence = [
             part
             for part in explanation.evidence

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tailor.core.saving import version
-from tailor.service import admin, answers, experiments, ingest, predictions, problems
+from tailor.service import admin, answers, experiments, ingest, predictions, problems, reranking
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
 from tailor.service.middleware import RequestMiddleware
@@ -62,6 +62,7 @@ def make_app(service: Service) -> FastAPI:
         app,
         ingest.routes(service, writer, administrator),
         answer_routes,
+        reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),

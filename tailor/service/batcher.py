@@ -10,18 +10,20 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from tailor.core.methods import Predictor, Recommender
 from tailor.core.saving import SavedModel
 from tailor.core.specs import find_class
-from tailor.data.nouns import History, Query, Ranking
+from tailor.data.nouns import Explanation, History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError, TailorError
 from tailor.pipeline.explore import Explore
+from tailor.reranking.reranker import Reranker
+from tailor.reranking.shortlist import Limits, Shortlist
 from tailor.service.paths import hide_paths
-from tailor.store.models import PREDICTS, RECOMMENDS
+from tailor.store.models import PREDICTS, RECOMMENDS, RERANKS
 
 Prepare = Callable[[], tuple[Query, Sequence[Vocabulary]]]
 LATE_S = 30.0  # after which a caller gives up
@@ -30,6 +32,14 @@ COLD_NOTE = (
     "this model has no list for users without a history: they get empty lists. Fit a pipeline with"
     " a fallback, such as `counting` or `default`"
 )
+
+
+class Answered(NamedTuple):
+    """A model's ranking, with its reasons where they were asked for."""
+
+    ranking: Ranking
+    explanations: Sequence[Explanation] = ()
+    """One for each item of the ranking, or none."""
 
 
 class Batcher:
@@ -53,23 +63,24 @@ class Batcher:
         it takes too long.
         """
         self._refuse_stuck()
-        future: Future[Ranking] = Future()
+        future: Future[Answered] = Future()
         self._queue.put(_Job(lambda: (query, without), k, future))
         try:
-            return future.result(LATE_S)
+            return future.result(LATE_S).ranking
         except TimeoutError:
             future.cancel()  # nobody waits any more: the model need not be asked
             raise
 
-    async def answer(self, prepare: Prepare, k: int) -> Ranking:
-        """Return the ranking, awaited on an event loop.
+    async def answer(self, prepare: Prepare, k: int, with_reasons: bool = False) -> Answered:
+        """Return the ranking, with reasons if asked for, awaited on an event loop.
 
         `prepare` makes the query and the items to leave out; it runs in the model's thread, just
-        before the model is asked.
+        before the model is asked. Reasons are made in that thread too, after the rankings of all
+        who wait: in another thread they would take turns with the loop, and all would be late.
         """
         self._refuse_stuck()
         future = _LoopFuture()
-        self._queue.put(_Job(prepare, k, future))
+        self._queue.put(_Job(prepare, k, future, with_reasons))
         async with asyncio.timeout(LATE_S):
             return await future.awaitable
 
@@ -129,8 +140,23 @@ class Batcher:
             for job in jobs:
                 self._answer([job])
             return
+        explained = []
         for job, ranking in zip(jobs, rankings, strict=True):
-            job.future.set_result(ranking)
+            if job.with_reasons:
+                explained.append((job, ranking))
+            else:
+                job.future.set_result(Answered(ranking))
+        for job, ranking in explained:
+            self._explain(job, ranking)
+
+    def _explain(self, job: "_Job", ranking: Ranking) -> None:
+        """Answer a job with a ranking and its reasons."""
+        try:
+            explanations = self.model.explain([job.query], [ranking])[0]
+        except BaseException as error:
+            job.fail(error)
+            return
+        job.future.set_result(Answered(ranking, explanations))
 
 
 class _LoopFuture:
@@ -141,7 +167,7 @@ class _LoopFuture:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.awaitable: asyncio.Future[Ranking] = self.loop.create_future()
+        self.awaitable: asyncio.Future[Answered] = self.loop.create_future()
         self._is_done = False
 
     def set_running_or_notify_cancel(self) -> bool:
@@ -150,8 +176,8 @@ class _LoopFuture:
     def done(self) -> bool:
         return self._is_done
 
-    def set_result(self, ranking: Ranking) -> None:
-        self._call(self.awaitable.set_result, ranking)
+    def set_result(self, answered: Answered) -> None:
+        self._call(self.awaitable.set_result, answered)
 
     def set_exception(self, error: BaseException) -> None:
         self._call(self.awaitable.set_exception, error)
@@ -166,7 +192,8 @@ class _LoopFuture:
 class _Job:
     prepare: Prepare
     k: int
-    future: "Future[Ranking] | _LoopFuture"
+    future: "Future[Answered] | _LoopFuture"
+    with_reasons: bool = False
     query: Query = field(default_factory=Query)
     without: tuple[Vocabulary, ...] = ()
 
@@ -257,6 +284,16 @@ class LoadedPredictor(LoadedModel):
 
 
 @dataclass(frozen=True, eq=False)
+class LoadedReranker(LoadedModel):
+    """A reranker in memory."""
+
+    model: Reranker
+
+
+Loaded = LoadedRecommender | LoadedPredictor | LoadedReranker
+
+
+@dataclass(frozen=True, eq=False)
 class CheckedModel:
     """A saved model that was loaded, and answered a first question."""
 
@@ -266,10 +303,10 @@ class CheckedModel:
 
     @property
     def kind(self) -> str:
-        """RECOMMENDS or PREDICTS."""
-        return PREDICTS if isinstance(self.model, Predictor) else RECOMMENDS
+        """RECOMMENDS, PREDICTS or RERANKS."""
+        return _kind_of(type(self.model), "")
 
-    def as_version(self, version: int, explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+    def as_version(self, version: int, explore: float = 0.0) -> Loaded:
         """Return it as a version of the register, ready to answer.
 
         A share `explore` of the places of its lists is filled at random.
@@ -277,6 +314,8 @@ class CheckedModel:
         model = self.model
         if isinstance(model, Predictor):
             return LoadedPredictor(version, self.digest, model.name, model, notes=self.notes)
+        if isinstance(model, Reranker):
+            return LoadedReranker(version, self.digest, model.name, model, notes=self.notes)
         answering = Explore.around(model, epsilon=explore) if explore else model
         batcher = Batcher(answering)
         return LoadedRecommender(version, self.digest, model.name, batcher, notes=self.notes)
@@ -288,7 +327,10 @@ def saved_digest(folder: str | Path) -> str:
 
 
 def saved_kind(folder: str | Path) -> str:
-    """Return RECOMMENDS or PREDICTS, the kind of a saved model. Raises ModelError for another."""
+    """Return RECOMMENDS, PREDICTS or RERANKS, the kind of a saved model.
+
+    Raises ModelError for another.
+    """
     class_name = _open(folder).description["spec"].get("class")
     if not isinstance(class_name, str):
         raise ModelError(f"{folder} holds no saved model: its spec.json names no class")
@@ -316,8 +358,12 @@ def check_model(folder: str | Path) -> CheckedModel:
         )
     notes: tuple[str, ...] = ()
     with any_error_named(folder, "cannot answer"):
-        if _kind_of(type(method), folder) == PREDICTS:
+        kind = _kind_of(type(method), folder)
+        if kind == PREDICTS:
             cast(Predictor, method).predict([Query(history=History.of("nothing"))], [["nothing"]])
+        elif kind == RERANKS:
+            # an encoder is loaded; a language model costs nothing yet
+            cast(Reranker, method).rerank([Shortlist.of_texts("a", ["a", "b"])], Limits(calls=0))
         elif not _answers_cold_users(cast(Recommender, method)):
             notes = (COLD_NOTE,)
     return CheckedModel(cast(Recommender | Predictor, method), saved.digest, notes)
@@ -335,9 +381,12 @@ def _answers_cold_users(model: Recommender) -> bool:
 def _kind_of(model_class: type, folder: str | Path) -> str:
     if issubclass(model_class, Predictor):
         return PREDICTS
+    if issubclass(model_class, Reranker):
+        return RERANKS
     if not issubclass(model_class, Recommender):
         raise ModelError(
-            f"{folder} holds a {model_class.__name__}, which neither recommends nor predicts"
+            f"{folder} holds a {model_class.__name__}, which neither recommends nor reranks nor"
+            " predicts"
         )
     return RECOMMENDS
 
@@ -376,7 +425,7 @@ def any_error_named(folder: str | Path, problem: str = "cannot be loaded") -> It
         ) from error
 
 
-def load_model(row: Mapping[str, Any], explore: float = 0.0) -> LoadedRecommender | LoadedPredictor:
+def load_model(row: Mapping[str, Any], explore: float = 0.0) -> Loaded:
     """Load the model of a row of the register.
 
     Raises ModelError where it cannot be loaded, or the folder holds another model.
@@ -391,6 +440,8 @@ def load_model(row: Mapping[str, Any], explore: float = 0.0) -> LoadedRecommende
     if checked.digest != row["digest"]:
         raise ModelError(f"{folder} was replaced while it was read: load it again")
     if checked.kind != row["kind"]:
-        verb = "predict" if row["kind"] == PREDICTS else "recommend"
-        raise ModelError(f"{folder} holds a {checked.model.name}, which does not {verb}")
+        raise ModelError(
+            f"{folder} holds a {checked.model.name}, which {checked.kind}: version {version}"
+            f" {row['kind']}"
+        )
     return checked.as_version(version, explore)

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 from tailor.errors import ModelError, TailorError
 from tailor.service.batcher import (
     CheckedModel,
-    LoadedPredictor,
-    LoadedRecommender,
+    Loaded,
     check_model,
     load_model,
 )
@@ -30,9 +29,9 @@ class ModelLoader:
         self.explore = explore
         self.root = root
         """Folder of saved models, which errors leave out of paths."""
-        self._waiting: dict[tuple[str, ...], Future[LoadedRecommender | LoadedPredictor]] = {}
+        self._waiting: dict[tuple[str, ...], Future[Loaded]] = {}
 
-    def load(self, tenant: str, row: Mapping[str, Any]) -> LoadedRecommender | LoadedPredictor:
+    def load(self, tenant: str, row: Mapping[str, Any]) -> Loaded:
         """Return the model of a row of the register.
 
         Raises ModelError where it cannot be loaded, or takes longer than LOAD_S. Then it is loaded

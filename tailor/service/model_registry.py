@@ -16,14 +16,16 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from tailor.errors import ModelError, StoreError, TailorError
-from tailor.service.batcher import LoadedPredictor, LoadedRecommender
+from tailor.service.batcher import Loaded, LoadedPredictor, LoadedRecommender, LoadedReranker
 from tailor.service.model_loading import ModelLoader
 from tailor.service.problems import ProblemError
 from tailor.store import experiments
 from tailor.store.engine import UNAVAILABLE, reading
 from tailor.store.models import (
+    KINDS,
     PREDICTS,
     RECOMMENDS,
+    RERANKS,
     add_model,
     list_models,
     previous_model,
@@ -35,8 +37,7 @@ from tailor.store.writer import Writer
 T = TypeVar("T")
 Row = dict[str, Any]
 log = logging.getLogger("tailor.service")
-Model = LoadedRecommender | LoadedPredictor
-TRIES = "tries"  # the kind of an experiment, beside RECOMMENDS and PREDICTS
+TRIES = "tries"  # the kind of an experiment, beside KINDS of models
 REGISTER = "the register of models"  # subject of a look that failed as a whole
 SOON_S = 0.1  # for which a caller without a model waits while others' models are loaded
 LOOK_S = 1.0  # between two looks for another model
@@ -80,6 +81,7 @@ class ModelRegistry:
         self.loader = ModelLoader(explore, root)
         self._models: dict[str, LoadedRecommender] = {}
         self._predictors: dict[str, LoadedPredictor] = {}
+        self._rerankers: dict[str, LoadedReranker] = {}
         self._experiments: dict[str, RunningExperiment] = {}
         self._failures: dict[tuple[str, str], Failure] = {}  # by tenant and subject
         # subjects that should answer, by tenant and kind
@@ -150,6 +152,10 @@ class ModelRegistry:
             )
         return predictor
 
+    def reranker(self, tenant: str) -> LoadedReranker | None:
+        """Return the model that reranks texts, None where there is none."""
+        return self._rerankers.get(tenant)
+
     def _failure_of(self, tenant: str, kind: str) -> Failure | None:
         return self._failures.get((tenant, self._wanted.get((tenant, kind), "")))
 
@@ -170,7 +176,7 @@ class ModelRegistry:
         """
         with self._lock:
             running = self._experiments.get(tenant)
-            placed = [self._models.get(tenant), self._predictors.get(tenant)]
+            placed = [self._placed(tenant, kind) for kind in KINDS]
         arms = () if running is None else running.arms
         is_loaded = any(model is not None and model.is_row(row) for model in (*placed, *arms))
         answers = any(model is not None and model.is_row(row) for model in placed)
@@ -221,7 +227,7 @@ class ModelRegistry:
                 experiments.running_experiment(connection, tenant),
             )
         )
-        for kind in (RECOMMENDS, PREDICTS):
+        for kind in KINDS:
             served = [row for row in rows if row["kind"] == kind and row["served_ms"] is not None]
             self._want(tenant, kind, _subject(served[0]) if served else None)
             self._load_latest(tenant, kind, served)
@@ -236,8 +242,7 @@ class ModelRegistry:
 
     def _load_latest(self, tenant: str, kind: str, rows: Sequence[Row]) -> None:
         """Load the first row; where nothing is loaded yet, the first that can be loaded."""
-        current: Model | None
-        current = self._models.get(tenant) if kind == RECOMMENDS else self._predictors.get(tenant)
+        current = self._placed(tenant, kind)
         if current is not None and rows and current.is_row(rows[0]):
             return
         candidates = rows if current is None else rows[:1]
@@ -245,7 +250,15 @@ class ModelRegistry:
             if self._try_load(tenant, row):
                 return
 
-    def register(self, tenant: str, folder: Path, note: str) -> Model:
+    def _placed(self, tenant: str, kind: str) -> Loaded | None:
+        """Return the model of a kind that answers, None where none does."""
+        if kind == PREDICTS:
+            return self._predictors.get(tenant)
+        if kind == RERANKS:
+            return self._rerankers.get(tenant)
+        return self._models.get(tenant)
+
+    def register(self, tenant: str, folder: Path, note: str) -> Loaded:
         """Load a folder, then register it as a version and let it answer.
 
         Raises ModelError where it cannot be loaded: nothing is written then.
@@ -266,7 +279,7 @@ class ModelRegistry:
             self._use(tenant, model)
         return model
 
-    def switch(self, tenant: str, version: int) -> Model:
+    def switch(self, tenant: str, version: int) -> Loaded:
         """Load a registered version, then let it answer, here and in every worker.
 
         Raises ModelError or StoreError where it cannot: nothing changes then.
@@ -277,7 +290,7 @@ class ModelRegistry:
                 tenant, row, lambda connection: serve_model(connection, tenant, version)
             )
 
-    def roll_back(self, tenant: str, kind: str) -> Model:
+    def roll_back(self, tenant: str, kind: str) -> Loaded:
         """Let the version from before answer again; once more goes one version further back.
 
         Raises ProblemError where there is none, ModelError or StoreError where it cannot.
@@ -291,7 +304,9 @@ class ModelRegistry:
                 tenant, row, lambda connection: roll_back(connection, tenant, version)
             )
 
-    def _put_in_place(self, tenant: str, row: Row, write: Callable[[sa.Connection], None]) -> Model:
+    def _put_in_place(
+        self, tenant: str, row: Row, write: Callable[[sa.Connection], None]
+    ) -> Loaded:
         """Load a version, write that it answers, and use it."""
         model = self._load(tenant, row)
         with _closed_on_error([model]):
@@ -362,7 +377,7 @@ class ModelRegistry:
             extra = {"tenant": tenant, "subject": subject, "error": str(error)}
             log.error(message, extra=extra)
 
-    def _load(self, tenant: str, row: Row) -> Model:
+    def _load(self, tenant: str, row: Row) -> Loaded:
         """Load a version. Raises ModelError, which is remembered, where it cannot be loaded."""
         try:
             model = self.loader.load(tenant, row)
@@ -373,13 +388,16 @@ class ModelRegistry:
         self._failures.pop((tenant, _subject(row)), None)
         return model
 
-    def _use(self, tenant: str, model: Model) -> None:
+    def _use(self, tenant: str, model: Loaded) -> None:
         """Let a loaded model answer."""
         replaced = None
         with self._lock:
             if isinstance(model, LoadedPredictor):
                 kind: str = PREDICTS
                 self._predictors[tenant] = model
+            elif isinstance(model, LoadedReranker):
+                kind = RERANKS
+                self._rerankers[tenant] = model
             else:
                 kind = RECOMMENDS
                 replaced = self._models.get(tenant)
@@ -443,7 +461,9 @@ class ModelRegistry:
             return current
         model = self._load(tenant, row)
         if not isinstance(model, LoadedRecommender):
-            raise ModelError(f"version {row['version']} predicts: an arm needs one that recommends")
+            raise ModelError(
+                f"version {row['version']} {row['kind']}: an arm needs one that recommends"
+            )
         return model
 
     def _new_models(
@@ -481,7 +501,7 @@ def _rows_of(versions: Iterable[int], rows: Mapping[int, Row]) -> list[Row]:
 
 
 @contextmanager
-def _closed_on_error(models: Iterable[Model]) -> Iterator[None]:
+def _closed_on_error(models: Iterable[Loaded]) -> Iterator[None]:
     """End the threads of models that are not used, since the block raised an error."""
     try:
         yield

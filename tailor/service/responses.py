@@ -116,13 +116,40 @@ class Predictions(Answer):
     notes: Notes
 
 
+class RerankExtra(Answer):
+    """Facts about a document's place."""
+
+    rank: int = Field(description="From 1.")
+    prior_rank: int = Field(description="The rank by `prior_scores`, else in `documents`; from 1.")
+    score: float = Field(description="The model's score; higher is better.")
+    score_kind: str = Field(description="What it is: bm25, cosine, probability, grade, rank ...")
+    status: Literal["ranked", "repaired", "fallback"] = Field(
+        description="fallback: the model said nothing, and the earlier place counts."
+    )
+    details: dict[str, Any] = Field(
+        default={},
+        description=(
+            "Of this model: reason, evidence with offsets, contribution, grade, agreement, flagged"
+            " (instructions that were taken out), truncated ...; left out where there are none."
+        ),
+    )
+
+
 class Reranked(Answer):
     """A document of a reranked list."""
 
     index: Count = Field(description="Position in `documents`, from 0.")
     relevance_score: Annotated[float, Field(ge=0, le=1)] = Field(
-        description="The BM25 score s as s / (1 + s)."
+        description=(
+            "A probability where the model gives one (extra.score_kind), s / (1 + s) of a BM25"
+            " score s, else the place as a share: 1 for the first. Only a probability may be"
+            " compared with a threshold."
+        )
     )
+    document: str | dict[str, Any] = Field(
+        default="", description="The document; only with `return_documents`."
+    )
+    extra: RerankExtra = Field(description="What Cohere's API lacks.")
 
 
 class ApiVersion(Answer):
@@ -137,11 +164,25 @@ class BilledUnits(Answer):
     search_units: Count = Field(description="Always 0.")
 
 
+class RerankUsage(Answer):
+    """Cost of a request."""
+
+    calls: Count = Field(description="Prompts that a language model answered.")
+    tokens_in: Count = Field(description="Tokens that it read.")
+    tokens_out: Count = Field(description="Tokens that it wrote.")
+    cached: Count = Field(description="Answers that were known and cost nothing.")
+    usd: Annotated[float, Field(ge=0)] = Field(description="Money, where prices are known.")
+    ms: Annotated[float, Field(ge=0)] = Field(description="Milliseconds of the reranking.")
+
+
 class RerankMeta(Answer):
-    """Further fields of Cohere's API."""
+    """Further fields of Cohere's API, and ours."""
 
     api_version: ApiVersion = Field(description="The version of the shape.")
     billed_units: BilledUnits = Field(description="Nothing is billed.")
+    model: str = Field(description="Name and version of the model that ordered the documents.")
+    usage: RerankUsage = Field(description="What it cost.")
+    warnings: Notes
 
 
 class RerankAnswer(Answer):

@@ -31,11 +31,12 @@ T = TypeVar("T")
 SLASH = "\x1f"  # stands for an encoded slash in a routed path: no address may hold it
 PROBED = frozenset(["/health", "/ready"])  # ask for no key, and are asked by proxies all the time
 PUBLIC = PROBED | {"/metrics", "/openapi.json"}  # ask for no key
-WRITERS, PROBES, BODIES, ITEMS = "writers", "probes", "bodies", "items"
+WRITERS, PROBES, BODIES, ITEMS, RERANKERS = "writers", "probes", "bodies", "items", "rerankers"
 KNOWN_KEYS, NEW_KEYS = "known keys", "new keys"
-# threads of each pool; that of ITEMS works out filters. Routes that only read have the
+# threads of each pool; that of ITEMS works out filters, those of RERANKERS may wait for a
+# language model. Routes that only read have the
 # framework's own
-POOLS = {WRITERS: 40, PROBES: 2, BODIES: 4, ITEMS: 4, KNOWN_KEYS: 4, NEW_KEYS: 2}
+POOLS = {WRITERS: 40, PROBES: 2, BODIES: 4, ITEMS: 4, RERANKERS: 16, KNOWN_KEYS: 4, NEW_KEYS: 2}
 MOST_ERRORS = 10_000  # of a body; naming more would take seconds
 MOST_WAITING = 400  # calls that wait for a thread of a pool; more are refused
 FORBIDDEN = re.compile(CONTROL)

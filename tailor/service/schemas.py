@@ -10,7 +10,15 @@ import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+)
 
 from tailor.data.ids import BLANKS, CONTROL, id_problem
 from tailor.data.times import FIRST, LAST, UNITS, milliseconds_problem
@@ -538,15 +546,63 @@ class Experiment(Schema):
     )
 
 
-class Rerank(BaseModel):
-    """The shape of Cohere's /v2/rerank; other fields are not read."""
+class Document(BaseModel):
+    """A document as an object; other fields are returned, and not read."""
 
-    model_config = ConfigDict(extra="ignore", strict=True)
-    model: Short = Field("bm25", description="Not read: documents are ranked by BM25.")
-    query: RerankText = Field(description="Words that the documents are compared with.")
-    documents: Annotated[list[Words], Field(min_length=1, max_length=1_000)] = Field(
-        description="Texts to order."
+    model_config = ConfigDict(extra="allow", strict=True)
+    text: Words = Field(description="What is read.")
+    title: Words = Field("", description="A short name, which is read too.")
+
+
+class Rerank(BaseModel):
+    """The shape of Cohere's /v2/rerank, and more; fields of neither are not read."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        json_schema_extra={"examples": [{"query": "green tea", "documents": ["tea", "a cup"]}]},
+    )
+    model: Short = Field(
+        "",
+        description=(
+            "bm25: by words. embed: by meaning, with `serve --meaning`. Anything else, or left out:"
+            " the reranker of `serve --reranker`, else bm25; meta.model says who answered."
+        ),
+    )
+    query: RerankText = Field(description="What the documents are compared with.")
+    documents: Annotated[list[Words | Document], Field(min_length=1, max_length=1_000)] = Field(
+        description="What to order, in the order of an earlier stage where there is one.",
+        validation_alias=AliasChoices("documents", "texts", "input"),
     )
     top_n: Annotated[int, Field(ge=1), BeforeValidator(_whole)] | None = Field(
-        None, description="How many documents to return; left out: all."
+        None,
+        description="How many documents to return; left out: all.",
+        validation_alias=AliasChoices("top_n", "top_k"),
+    )
+    return_documents: bool = Field(False, description="Whether to return the documents as well.")
+    max_tokens_per_doc: Annotated[int, Field(ge=1, le=1_000_000), BeforeValidator(_whole)] = Field(
+        4_096, description="Tokens of a document that are read, by an estimate of 3 bytes each."
+    )
+    prior_scores: Annotated[list[FiniteFloat], Field(max_length=1_000)] = Field(
+        default_factory=list,
+        description=(
+            "Scores of an earlier stage, one for each document, higher is better; left out: their"
+            " order counts. Another number of scores than documents gets 409."
+        ),
+    )
+    user_id: Id | None = Field(
+        None, description="A stored user, whose latest items a reranker may read."
+    )
+    profile: Short = Field("", description="A description of the user that a reranker may read.")
+    deadline_ms: Annotated[int, Field(ge=1, le=30_000), BeforeValidator(_whole)] = Field(
+        10_000,
+        description=(
+            "After which nothing more is asked of a language model: what stands is answered."
+        ),
+    )
+    max_usd: Annotated[FiniteFloat, Field(ge=0)] | None = Field(
+        None,
+        description=(
+            "Money that calls of a language model may cost. A model without prices gets 409."
+        ),
     )

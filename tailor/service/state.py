@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 
 from tailor.core.defaults import encoder as default_encoder
+from tailor.ports.cache import MemoryCache
 from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
@@ -34,6 +35,7 @@ T = TypeVar("T")
 log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # for which a key is accepted without asking the store
 KEY_OUTAGE_S = 3600.0  # the same while the store is away
+RERANK_BYTES = 32 * 2**20  # of vectors and answers of reranked texts, for each tenant
 ATTRIBUTES_S = 1.0  # between two looks whether a tenant has attributes of users
 PRELOADED_EVENTS = 200_000  # of a tenant, read at the start
 
@@ -94,6 +96,7 @@ class Service:
         self.list_log = ListLog(self.writer)
         self.history_cache = HistoryCache()
         self.histories = HistoryReader(self.engine, self.history_cache)
+        self._rerank_caches: dict[str, MemoryCache] = {}
         self.erasures = Erasures(self.engine, self.writer, self)
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
@@ -251,6 +254,10 @@ class Service:
         """Know from now on that the tenant has attributes of users."""
         self._attributes[tenant] = (time.monotonic(), True)
 
+    def rerank_cache(self, tenant: str) -> MemoryCache:
+        """Return the memory of a tenant's rerankers: vectors and answers of the latest texts."""
+        return self._rerank_caches.setdefault(tenant, MemoryCache(RERANK_BYTES))
+
     # the worker's memory, as a place that may hold a person's data (`users.Erasable`)
 
     @property
@@ -276,7 +283,8 @@ class Service:
 
     def forget(self, tenant: str, user_id: str) -> int:
         """Drop a user's events and waiting lists from memory and return how many there were."""
-        events = self.history_cache.forget(tenant, user_id)
+        cached = self.rerank_cache(tenant).clear()  # documents may name anybody
+        events = cached + self.history_cache.forget(tenant, user_id)
         return events + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:

@@ -16,6 +16,8 @@ from tailor.store.schema import marks, models
 
 RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
 PREDICTS: Literal["predicts"] = "predicts"
+RERANKS: Literal["reranks"] = "reranks"
+KINDS = (RECOMMENDS, PREDICTS, RERANKS)
 MOST_SERVED = 100  # versions that rollbacks can go back
 
 
@@ -148,7 +150,7 @@ def _write_served(connection: sa.Connection, tenant: str, kind: str, versions: l
 
 
 def list_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:
-    """Return all versions of both kinds, the one that began to answer last first.
+    """Return all versions of all kinds, the one that began to answer last first.
 
     Versions that never answered come last.
     """

@@ -111,7 +111,7 @@ models = sa.Table(
     sa.Column("version", sa.Integer, primary_key=True),  # from 1
     sa.Column("folder", sa.Text, nullable=False),
     sa.Column("digest", sa.Text, nullable=False),  # of the saved model
-    # or "predicts"; each kind has a version that answers
+    # or "predicts" or "reranks"; each kind has a version that answers
     sa.Column("kind", sa.Text, nullable=False, server_default="recommends"),
     sa.Column("made_ms", sa.BigInteger, nullable=False),
     # since when it answers; the latest of a tenant and kind answers now

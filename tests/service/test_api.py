@@ -875,3 +875,21 @@ def test_every_route_is_described(service):
         for operation in path.values()
     )
     service.stop()
+
+
+def test_reasons_wait_for_no_other_caller_and_fail_for_one_alone(client, monkeypatch):
+    whole = client.ask("/v1/recommendations", user_id=USER, k=4, explain=True)["items"]
+    assert all(item["reasons"] for item in whole)
+    diverse = client.ask("/v1/recommendations", user_id=USER, k=4, explain=True, diversity=0.5)
+    assert len(diverse["items"]) == 4 and all("reasons" in item for item in diverse["items"])
+    # an item that is dropped after the model takes its reasons along
+    client.ask(f"/v1/items/{whole[0]['item_id']}/takedown", reason="")
+    left = client.ask("/v1/recommendations", user_id=USER, k=3, explain=True)["items"]
+    assert [item["item_id"] for item in left] == [item["item_id"] for item in whole[1:]]
+
+    def fail(self, queries, rankings):
+        raise ValueError("no reasons")
+
+    monkeypatch.setattr(CoVisitation, "explain", fail)
+    client.ask("/v1/recommendations", 500, user_id=USER, explain=True)
+    assert client.items(user_id=USER, k=3)

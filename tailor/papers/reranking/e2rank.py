@@ -19,7 +19,7 @@ from tailor.errors import ModelError
 from tailor.nn.policy import ranknet
 from tailor.ports.base import Encoder
 from tailor.reranking.learned_reranker import LearnedReranker, ListLoss
-from tailor.reranking.pair_features import ListVectors, list_vectors
+from tailor.reranking.pair_features import ListVectors, cosine_scores, list_vectors
 from tailor.reranking.shortlist import Shortlist, deviations
 from tailor.text.cached import known_encoder
 from tailor.text.hashing import HashingEncoder
@@ -195,9 +195,7 @@ class E2Rank(LearnedReranker):
             query = self._query(read).cpu().numpy()
         else:
             query = unit_length(read.query[None])[0]
-        cosines: np.ndarray = (read.vectors.documents @ query).astype(np.float64)
-        cosines[~read.vectors.documents.any(axis=1)] = np.nan
-        return cosines if query.any() else np.full(len(cosines), np.nan)
+        return cosine_scores(read.vectors.documents, query)
 
     @property
     def _score_kind(self) -> str:

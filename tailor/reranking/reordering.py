@@ -1,0 +1,170 @@
+"""Reordering: the base of methods that order another recommender's lists again, place by place."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import polars as pl
+import scipy.sparse as sp
+
+from tailor.core.methods import Recommender
+from tailor.core.run import Run
+from tailor.core.specs import clone
+from tailor.data.dataset import Dataset
+from tailor.data.nouns import Explanation, Query, Ranking
+from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError, ModelError
+
+
+@dataclass(eq=False)
+class Reordering(Recommender):
+    """Fills a list place by place from the first items of another recommender's list.
+
+    A subclass says what it learns of the items (`_learn`) and which item is taken next (`_order`).
+    Explanations are the inner recommender's: why an item is good, not why it has its rank.
+    """
+
+    value_kind: ClassVar[str]
+    """What the scores of the new lists mean."""
+
+    inner: Recommender
+    """The recommender whose lists are reordered."""
+    strength: float = 0.3
+    """0: the order stays; 1: only the other aim counts."""
+    depth: int = 50
+    """Items reordered; a longer list is made only where k is larger."""
+
+    inner_: Recommender = field(init=False, repr=False)
+    items_: Vocabulary = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inner, Recommender):
+            raise ModelError(
+                f"{self.name}.inner is {self.inner!r}: it must be a recommender, whose lists are"
+                " reordered"
+            )
+        if not 0 <= self.strength <= 1 or self.depth < 1:
+            raise DataError(
+                f"strength is {self.strength}, depth {self.depth}: strength from 0 to 1, depth"
+                " from 1"
+            )
+
+    @classmethod
+    def around(cls, fitted: Recommender, data: Dataset, **settings: Any) -> Self:
+        """Return the method around a recommender that is fitted already; it is not fitted again."""
+        method = cls(inner=fitted, **settings)
+        method.items_ = data.catalogue
+        method.fit_report_ = method._learn(data)
+        method.inner_ = fitted
+        method.trained_on_ = fitted.trained_on_
+        return method
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.items_ = data.catalogue
+        report = self._learn(data)
+        self.inner_ = clone(self.inner).fit(data, run, valid)
+        self.fit_report_ = {**report, self.inner_.name: self.inner_.fit_report_}
+
+    @abstractmethod
+    def _learn(self, data: Dataset) -> dict[str, Any]:
+        """Learn what the items are, and return a report of it."""
+
+    @abstractmethod
+    def _order(self, queries: Queries, lists: Rankings, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return places in the lists in the order taken, and their values, (B, k) each.
+
+        Queries and lists have rows of `items_`. A place is -1 where a list ends.
+        """
+
+    def restrict(self, queries: Queries) -> Queries:
+        return self.inner_.restrict(queries)
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        lists = self.inner_.recommend(queries, max(k, self.depth), candidates)
+        lists = lists.reindexed(self.items_)
+        places = min(k, lists.rows.shape[1])
+        order, values = self._order(queries.reindexed(self.items_), lists, places)
+        columns = {**lists.columns, self.inner_.name: lists.scores}
+        reordered = replace(lists, columns=columns).reordered(order)
+        # a list long enough to fill k needs no note
+        short = set(np.flatnonzero(reordered.lengths < k).tolist())
+        notes = {i: note for i, note in lists.notes.items() if i in short}
+        # a later place may be worth more to the other aim: scores never rise down a list
+        scores = np.minimum.accumulate(values, axis=1)
+        return replace(reordered, scores=scores, notes=notes, score_kind=self.value_kind)
+
+    def explain(
+        self, queries: Sequence[Query], rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
+        """Return the inner recommender's explanations."""
+        self._check_fitted()
+        return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
+
+
+def fill_places(
+    value: np.ndarray,
+    k: int,
+    gains: Callable[[int], np.ndarray],
+    note: Callable[[int, np.ndarray, np.ndarray], None],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fill lists place by place, each time with the item of the highest value plus gain.
+
+    `value` (B, L) of each item by itself, -inf where there is none. `gains(step)` returns (B, L)
+    for the place `step`, from 0; `note(step, lists, places)` is told which items were taken, as
+    numbers of lists and of places in them. Returns (B, k) places in the order taken, -1 where a
+    list ends, and (B, k) values. Of equals the first is taken.
+    """
+    n = len(value)
+    left = value.copy()
+    lists = np.arange(n)
+    order = np.full((n, k), -1)
+    values = np.full((n, k), -np.inf, np.float32)
+    for step in range(k):
+        marginal = left + gains(step)
+        best = marginal.argmax(axis=1)
+        is_left = left[lists, best] > -np.inf
+        order[is_left, step] = best[is_left]
+        values[is_left, step] = marginal[lists, best][is_left]
+        left[lists, best] = -np.inf
+        if step + 1 < k:
+            note(step, lists[is_left], best[is_left])
+    return order, values
+
+
+def scaled_scores(scores: np.ndarray, is_item: np.ndarray) -> np.ndarray:
+    """Return (B, L) scores with the best of each list at 1; 0 where there is no item.
+
+    Lists with scores below 0 are moved up to 0 first.
+    """
+    scores = np.where(is_item, scores, 0)
+    low = scores.min(axis=1, initial=0, keepdims=True)
+    high = np.where(is_item, scores, low).max(axis=1, keepdims=True, initial=-np.inf)
+    return np.where(is_item, (scores - low) / np.where(high > low, high - low, 1), 0)
+
+
+def category_matrix(data: Dataset, method: str) -> sp.csr_matrix:
+    """Return (N, C) float32, 1 where an item has a category.
+
+    Raises DataError, which names the method, for items without a column of categories.
+    """
+    table = data.item_table
+    if "categories" not in table.columns:
+        raise DataError(
+            f'{method}: the items have no column "categories": import them with their categories,'
+            " or choose another setting"
+        )
+    pairs = (
+        table.with_row_index("row")
+        .select("row", "categories")
+        .explode("categories")
+        .drop_nulls()
+        .unique()
+    )
+    codes = pairs["categories"].cast(pl.String).rank("dense").to_numpy().astype(np.int64) - 1
+    shape = (len(table), int(codes.max(initial=-1)) + 1)
+    ones = np.ones(len(pairs), np.float32)
+    return sp.csr_matrix((ones, (pairs["row"].to_numpy(), codes)), shape=shape)
