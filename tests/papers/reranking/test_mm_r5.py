@@ -66,13 +66,16 @@ def catalogue():
 def taught(lists, **settings):
     settings = {
         "encoder": HashingEncoder(64),
+        "notes": ("colour",),
+        "note_epochs": 25,
         "width": 16,
+        "lr": 5e-3,
         "epochs": 8,
         "batch": 2,
         "patience": None,
     } | settings
-    method = MMR5(**{"notes": ("colour",), "note_epochs": 25, "lr": 5e-3} | settings)
-    method.fit(catalogue(), RUN)  # without lists: notes alone are learned
+    method = MMR5(**settings | {"note_epochs": 1}).fit(catalogue(), RUN)  # it has no lists
+    method.note_epochs = settings["note_epochs"]
     method.fit_report_ = method._learn(lists, catalogue(), RUN)
     return method
 
