@@ -131,7 +131,7 @@ class Draft:
 
 
 class Group(NamedTuple):
-    """Key of drafts that are weighed together: about one object, or about all values of a predicate."""
+    """Key of drafts that are weighed together: of one object, or of a predicate's values."""
 
     slot: str
     predicate: str

@@ -192,7 +192,7 @@ class Rankify(Answerer):
         ]
         if self.manner == "extract":
             replies = [_extracted(of_question) for of_question in heads]
-            spent = [Spent(**of_question.spent) for of_question in heads]
+            spent = [_spent(of_question) for of_question in heads]
         else:
             replies, spent = self._asked(heads)
         return [
@@ -210,7 +210,7 @@ class Rankify(Answerer):
         flat = [part for of_list in parts for part in of_list]
         prompts = [self._prompt(part) for part in flat]
         completions = self._complete(llm, prompts)
-        spent = [Spent(**of_question.spent) for of_question in lists]
+        spent = [_spent(of_question) for of_question in lists]
         replies: list[list[Reply]] = [[] for _ in lists]
         for owner, part, prompt, completion in zip(owners, flat, prompts, completions, strict=True):
             tokens_in, tokens_out = _count(spent[owner], prompt, completion, self.answer_tokens)
@@ -298,6 +298,12 @@ class Rankify(Answerer):
         if not of_question.passages:
             return f"{self.name}: no passage was retrieved"
         return f"{self.name}: no passage that was read answers the question"
+
+
+def _spent(of_question: PassageList) -> Spent:
+    """Return what a list cost before it was answered."""
+    amounts: dict[str, Any] = dict(of_question.spent)
+    return Spent(**amounts)
 
 
 def _costs(spent: Spent) -> dict[str, Any]:

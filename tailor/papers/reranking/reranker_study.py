@@ -438,8 +438,7 @@ class RerankerStudy(Study[RerankerReport]):
         if self.novel:
             size = max(5 * self.novel, 100)
             datasets += [
-                novel_world(size, self.novel, names, run.seed)  # type: ignore[arg-type]
-                for names in ("invented", "common")
+                novel_world(size, self.novel, names, run.seed) for names in ("invented", "common")
             ]
         collections = {}
         for part in datasets:
@@ -505,12 +504,12 @@ class RerankerStudy(Study[RerankerReport]):
         strategies = [name for name in self.strategies if name != "likelihood"]
         for strategy in run.progress(strategies, "faults", len(strategies)):
             for fault, model in faults.items():
-                reads = "log-probs" if strategy == "first-token" else "reply"
+                by_probability = strategy == "first-token"
                 reranker = LLMReranker(
                     llm=model,
-                    strategy=strategy,
-                    reads=reads,
-                    top=self.k,  # type: ignore[arg-type]
+                    strategy=cast(StrategyName, strategy),
+                    reads="log-probs" if by_probability else "reply",
+                    top=self.k,
                 )
                 results = reranker.rerank(shortlists)
                 value = ndcg_of(lists, [result.order for result in results], self.k).mean()
