@@ -129,7 +129,7 @@ class EDURerank(NetMethod, Generator):
     """Encoder of clauses and drafts; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     candidates: int = 4
     """Plans that are told, a draft each."""
-    strength: float = 0.5
+    strength: float = 0.9
     """Weight of difference between plans against their score, from 0 to 1."""
     clauses: int = 1
     """Most clauses of a plan."""

@@ -76,7 +76,7 @@ class SySePQA(NetMethod, Reranker):
     these pairs a linear map of the question's vector learns, by a margin, to point at answers. A
     list is ordered by the first stage's score, that cosine, and the overlap of the tags that asker
     and answerer posted under before; the three weights are those of the best mean reciprocal rank
-    on questions of askers left out.
+    on questions of askers left out; a map that makes it worse there is dropped.
 
     Learns from `requests` (questions; `user_id`), `items` (answers; `author`), `judgements` (which
     answers are right) and `users` (`tags` of earlier posts). Synthetic answers are read from the
@@ -100,11 +100,11 @@ class SySePQA(NetMethod, Reranker):
     """Encoder of questions and answers; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
     margin: float = 1.0
     """By which the right answer's score must be ahead of another's."""
-    lr: float = 3e-3
+    lr: float = 1e-3
     """Peak learning rate of AdamW."""
-    epochs: int = 60
+    epochs: int = 20
     """Epochs over all pairs."""
-    batch: int = 32
+    batch: int = 128
     """Pairs of a batch; each question's negatives are the answers to the others."""
     held_out: float = 0.2
     """Share of the askers whose questions are left out, and choose the weights."""
@@ -150,8 +150,13 @@ class SySePQA(NetMethod, Reranker):
             return
         held = held_requests(data, self.held_out, run.rng("askers"))
         pairs, report = self._pairs(data, held)
+        untaught = self._best_weights(self._lists(data, held))
         report |= self._learn(pairs, data, run)
         weights, value = self._best_weights(self._lists(data, held))
+        if (value or 0.0) < (untaught[1] or 0.0):
+            self._start_net(run)
+            report |= self._leave_untrained("the map is worse than none for askers left out")
+            weights, value = untaught
         self.weights_ = weights
         named = dict(zip(TERMS, np.round(weights, 3).tolist(), strict=True))
         self.fit_report_ = {**report, "held out": len(held), "weights": named, "MRR": value}

@@ -33,7 +33,9 @@ TRAIN = WORLD.within([0, 1, 2])
 
 
 def method(data=TRAIN, **settings):
-    fresh = SySePQA(**{"encoder": ENCODER, "depth": 30, "epochs": 3, "batch": 32} | settings)
+    fresh = SySePQA(
+        **{"encoder": ENCODER, "depth": 30, "epochs": 3, "batch": 32, "lr": 3e-3} | settings
+    )
     return fresh.fit(data, RUN)
 
 
@@ -42,7 +44,7 @@ def ranks(fitted, texts, question="gears", **shortlist):
     return fitted.rerank([listed])[0].order.tolist()
 
 
-def cured(count=60):
+def cured(count=60, wrong=False):
     """Questions about one of two parts, whose cures share no word with them; written answers."""
     cures = {"gears": "cable", "pump": "valve"}
     parts = [list(cures)[number % 2] for number in range(count)]
@@ -53,7 +55,9 @@ def cured(count=60):
             "text": [f"my {part} fail {number}" for number, part in enumerate(parts)],
         }
     )
-    items = [(f"a{number}", f"try the {cures[part]}") for number, part in enumerate(parts)]
+    items = [(f"a{number}", f"try the {cures[part]} of my") for number, part in enumerate(parts)]
+    if wrong:
+        cures = {"gears": "valve", "pump": "cable"}
     judgements = [(f"q{number}", f"a{number}", 1.0) for number in range(count)]
     data = Dataset(
         {
@@ -88,6 +92,15 @@ def test_the_map_learns_from_written_answers_what_no_word_tells():
     assert ranks(fitted, texts, "the gears") == [1, 0]
     assert ranks(fitted, texts[::-1], "the gears") == [0, 1]
     assert ranks(fitted, texts, "the pump") == [0, 1]
+
+
+def test_a_map_that_makes_lists_worse_is_dropped():
+    fitted = method(cured(wrong=True), epochs=30)
+    assert fitted.fit_report_["epochs"] == 0 and "worse than none" in fitted.fit_report_["stopped"]
+    untaught = method(cured(), learns_from="nothing")
+    assert fitted.fit_report_["MRR"] == untaught.fit_report_["MRR"]
+    shortlist = Shortlist.of_texts("my gears fail", ["mend your valve", "mend your cable"])
+    assert same(fitted.rerank([shortlist])[0].scores, untaught.rerank([shortlist])[0].scores)
 
 
 def test_human_answers_are_learned_from_where_they_are_asked_for():
