@@ -73,7 +73,7 @@ class RuleProposer:
         texts = [
             observation for observation in observations if _is_own_text(observation, self.speakers)
         ]
-        withdrawn = _withdrawn(texts)
+        withdrawn = withdrawn_ids(texts)
         return [
             Draft(
                 observation.observation_id,
@@ -100,7 +100,7 @@ def _is_own_text(observation: Observation, speakers: Sequence[str]) -> bool:
     return is_text and observation.speaker in speakers
 
 
-def _withdrawn(observations: Sequence[Observation]) -> set[str]:
+def withdrawn_ids(observations: Sequence[Observation]) -> set[str]:
     """Return the observations that must not be concluded from.
 
     A request not to remember takes back its own text, and where that says nothing of the user,
@@ -281,6 +281,55 @@ class LogProposer:
         )
 
 
+@dataclass(frozen=True)
+class RatingProposer:
+    """Concludes from rated events which attributes a user likes more, or less, than the rest.
+
+    Every rating above the user's mean speaks for each attribute of its item, every lower one
+    against it. Events without a value say nothing: to come across something is not to like it.
+    """
+
+    profiler: InteractionProfile
+    """A fitted profiler: the attributes of the items."""
+    names: tuple[str, ...] = ("categories",)
+    """Attributes that are weighed."""
+
+    @property
+    def name(self) -> str:
+        return "ratings@1"
+
+    def propose(self, observations: Sequence[Observation]) -> list[Draft]:
+        rated = [o for o in observations if o.kind == "event" and o.item_id and o.value is not None]
+        if not rated:
+            return []
+        mean = sum(o.value or 0.0 for o in rated) / len(rated)
+        rows = self.profiler.items_.rows([str(o.item_id) for o in rated]).tolist()
+        return [
+            Draft(
+                observation.observation_id,
+                "preference",
+                "likes",
+                text,
+                1 if (observation.value or 0.0) > mean else -1,
+                INFERRED,
+                observation.occurred_ms,
+                "",
+                self.name,
+                None,
+                sensitivity_of(text),
+            )
+            for observation, row in zip(rated, rows, strict=True)
+            if row >= 0
+            for text in self._attributes(row)
+        ]
+
+    def _attributes(self, row: int) -> list[str]:
+        """Return the values of the weighed attributes of an item."""
+        labels = [self.profiler.labels_.ids[i] for i in self.profiler.item_labels_[row].tolist()]
+        parts = [label.partition(": ") for label in labels]
+        return [value for name, _, value in parts if name in self.names]
+
+
 TEMPLATE = Template(
     "You read what one person wrote or did, line by line, and note what it says about that person."
     "\nLines:\n{lines}\n\n"
@@ -351,7 +400,7 @@ class LLMProposer:
         texts = [
             observation for observation in observations if _is_own_text(observation, self.speakers)
         ]
-        withdrawn = _withdrawn(texts)
+        withdrawn = withdrawn_ids(texts)
         readable = [
             observation for observation in texts if observation.observation_id not in withdrawn
         ]

@@ -328,8 +328,15 @@ PRIVATE = re.compile(
     r"|convict\w+)\b",
     re.IGNORECASE,
 )
-NO_THINGS = "it this that them him her you one how what when to"
-PRONOUNS = frozenset(NO_THINGS.split())
+NO_THINGS = frozenset(
+    ["it", "this", "that", "them", "him", "her", "you", "one", "how", "what", "to"]
+)
+PASSING_WORDS = """
+minute moment second break meeting call question problem idea feeling look chance while headache
+cold deadline appointment
+"""
+PASSING = frozenset(PASSING_WORDS.split())  # what somebody has or needs for an hour
+ADVERB = re.compile(r"^\w+ly$")
 NUMBER_WORDS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 AGO = re.compile(
     rf"\b(?P<number>\d+|{'|'.join(NUMBER_WORDS)})\s+(?P<unit>day|week|month|year)s?\s+ago\b", re.I
@@ -464,11 +471,12 @@ def _bare(piece: str) -> str:
 
 
 def _is_thing(piece: str) -> bool:
-    """Return whether a piece names something: not only "it" or "you"."""
-    return (
-        bool(re.search(r"\w|[^\x00-\x7f]", piece))
-        and piece.split(maxsplit=1)[0].casefold() not in PRONOUNS
-    )
+    """Return whether a piece names something that lasts: not "it", "a minute", "sadly"."""
+    pieces = piece.casefold().split()
+    if not pieces or not re.search(r"\w|[^\x00-\x7f]", piece) or pieces[0] in NO_THINGS:
+        return False
+    is_adverb = len(pieces) == 1 and ADVERB.match(pieces[0]) is not None
+    return not is_adverb and not PASSING.intersection(pieces[:2])
 
 
 def _places(phrase: str, words: str, predicate: str) -> list[_Part]:
