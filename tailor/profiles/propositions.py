@@ -8,7 +8,8 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from tailor.errors import DataError
@@ -69,10 +70,10 @@ class Observation:
     speaker: str = "user"
     """Who said it: "user", "assistant", or another person's name."""
 
-    @property
+    @cached_property
     def observation_id(self) -> str:
         """Digest of all fields: an equal observation is the same one."""
-        return digest_of(asdict(self))
+        return digest_of({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,15 @@ class Draft:
         if self.slot not in HALF_LIFE_DAYS:
             raise DataError(f'slot is "{self.slot}": one of {", ".join(HALF_LIFE_DAYS)}')
 
-    @property
+    @cached_property
     def object_key(self) -> str:
         """The object's stems in order, so that "Green teas" and "green tea" are one."""
         return " ".join(search_words(self.object, "english")) or self.object.strip().casefold()
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest that orders drafts of one time."""
+        return digest_of([self.observation_id, self.object, self.sign, self.act, self.proposer])
 
     @property
     def group(self) -> "Group":

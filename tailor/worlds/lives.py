@@ -300,9 +300,14 @@ def _tables(tellers: list[_Teller], truth: Truth) -> dict[str, pl.DataFrame]:
         pl.col("time_ms").alias("created_ms"),
     )
     requests = truth.questions.select(
-        "request_id", "text", "answer", pl.col("kind").alias("category"), "time_ms",
+        "request_id",
+        "text",
+        "answer",
+        "options",
+        pl.col("kind").alias("category"),
+        "time_ms",
         context="user_id",
-    )  # fmt: skip
+    )
     key = {(row["user_id"], row["predicate"], row["answer"]): row["request_id"]
            for row in truth.questions.iter_rows(named=True)}  # fmt: skip
     judgements = [
