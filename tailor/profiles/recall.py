@@ -23,10 +23,10 @@ from tailor.text.turns import NAMES, DialogueTurn, TurnIndex
 WEIGHTS: Mapping[str, float] = {
     "words": 1.0,
     "words beside": 0.75,
-    "words of session": 0.5,
+    "words of session": 0.75,
     "cosine": 0.75,
     "date": 0.25,
-    "speaker": 0.5,
+    "speaker": 1.5,
 }
 """Of features in standard deviations; chosen on LoCoMo (benchmarks/memory.py)."""
 KNEE = 3.0  # weighed deviations of a relevance of one half
