@@ -294,7 +294,8 @@ def delete_slice(
 ) -> tuple[dict[str, int], Sequence[Any]]:
     """Delete up to LISTS of the person's lists, EVENTS events and MEMORY_ROWS of the memory.
 
-    The latest go first, and of a memory what is concluded before what it is concluded from. Returns the rows that went, by store, and event_id and time_ms of the events.
+    The latest go first, and of a memory what is concluded before what it rests on. Returns the
+    rows that went, by store, and event_id and time_ms of the events.
     """
     counts = dict.fromkeys((holder.name for holder in ERASABLES), 0)
     rows = _latest(connection, (requests.c.request_id,), tenant, person, LISTS)
@@ -316,16 +317,15 @@ def delete_slice(
 def is_full(counts: Mapping[str, int]) -> bool:
     """Return whether a slice deleted as much as it may, so that more may be left."""
     of_memory = sum(counts[table.name] for table in MEMORY_TABLES)
-    return (
-        counts["requests"] >= LISTS or counts["events"] >= EVENTS or of_memory >= MEMORY_ROWS
-    )
+    return counts["requests"] >= LISTS or counts["events"] >= EVENTS or of_memory >= MEMORY_ROWS
 
 
 def _delete_of_memory(connection: sa.Connection, tenant: str, person: Subject) -> dict[str, int]:
     counts: dict[str, int] = {}
     for table in MEMORY_TABLES:
         is_own = sa.and_(table.c.tenant == tenant, table.c.user_id == person.token)
-        statement = sa.select(table.c.number).where(is_own).limit(MEMORY_ROWS - sum(counts.values()))
+        room = MEMORY_ROWS - sum(counts.values())
+        statement = sa.select(table.c.number).where(is_own).limit(room)
         numbers = list(connection.execute(statement).scalars())
         deletion = sa.delete(table).where(table.c.number.in_(numbers))
         counts[table.name] = connection.execute(deletion).rowcount if numbers else 0

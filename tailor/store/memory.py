@@ -76,7 +76,7 @@ class MemoryState(NamedTuple):
 
 
 class Version(NamedTuple):
-    """What a memory that was read can be compared by."""
+    """Values that change whenever a memory does."""
 
     token: str
     """Of the user; "": there is no memory."""
@@ -287,8 +287,10 @@ class MemoryRows:
         rows = self.connection.execute(statement.order_by(table.c.number))
         return [(row.number, self._open(table, row.sealed)) for row in rows]
 
-    def ids_before(self, time_ms: float) -> list[dict[str, Any]]:
+    def before(self, time_ms: float) -> list[dict[str, Any]]:
         """Return the observations that happened before a time."""
+        if time_ms <= 0:
+            return []
         statement = sa.select(observations.c.sealed).where(
             self._is_own(observations), observations.c.occurred_ms < time_ms
         )
@@ -484,9 +486,7 @@ class MemoryRows:
 
     def _retract(self, table: sa.Table, column: sa.Column[Any], values: Sequence[Any]) -> None:
         for batch in _batches(values):
-            is_row = sa.and_(
-                self._is_own(table), column.in_(batch), table.c.retracted_ms.is_(None)
-            )
+            is_row = sa.and_(self._is_own(table), column.in_(batch), table.c.retracted_ms.is_(None))
             self.connection.execute(
                 sa.update(table).where(is_row).values(retracted_ms=self.state.changed_ms)
             )
