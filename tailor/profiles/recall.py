@@ -46,7 +46,9 @@ class Remembered:
     occurred_ms: int = 0
     """When it was said or began to hold, in milliseconds since 1970; 0: not known."""
     speaker: str = ""
+    """Who said it; "": nobody in particular."""
     session: str = ""
+    """Session of its dialogue; "": turns of one time are one session."""
     number: int | None = None
     """Place in its dialogue; None: nothing stands beside it."""
     confidence: float = 1.0
@@ -143,7 +145,7 @@ class Recall:
         """
         if self.encoder is None:
             return np.zeros((len(remembered), 0), np.float32)
-        return plain(self.encoder).encode([each.turn.line() for each in remembered])
+        return plain(self.encoder).encode([entry.turn.line() for entry in remembered])
 
 
 class OpenedMemory:
@@ -159,12 +161,12 @@ class OpenedMemory:
             vectors = None
         elif vectors is None:
             vectors = recall.vectors(self.remembered)
-        self.index = TurnIndex([each.turn for each in remembered], recall.encoder, True, vectors)
-        self._confidence = np.array([each.confidence for each in remembered], float)
-        self._times_ms = np.array([each.occurred_ms for each in remembered], np.int64)
-        self._scopes = np.array([each.scope for each in remembered], object)
+        self.index = TurnIndex([entry.turn for entry in remembered], recall.encoder, True, vectors)
+        self._confidence = np.array([entry.confidence for entry in remembered], float)
+        self._times_ms = np.array([entry.occurred_ms for entry in remembered], np.int64)
+        self._scopes = np.array([entry.scope for entry in remembered], object)
         # of equals a hash decides, not the order in which they came
-        digests = [digest_of([each.kind, each.id]) for each in remembered]
+        digests = [digest_of([entry.kind, entry.id]) for entry in remembered]
         self._ranks = np.argsort(np.argsort(digests)) if digests else np.zeros(0, np.int64)
         self._weights = np.array([recall.weights.get(name, 0.0) for name in NAMES])
 
@@ -217,13 +219,14 @@ class OpenedMemory:
         best = np.lexsort((self._ranks, -scores))[: POOL * k]
         pool = best[np.isfinite(scores[best])]
         strength = self.recall.diversity
-        if not strength or len(pool) < 2:
-            return pool.tolist()
-        vectors = tfidf([self.remembered[row].text for row in pool])
+        rows: list[int] = pool.tolist()
+        if not strength or len(rows) < 2:
+            return rows
+        vectors = tfidf([self.remembered[row].text for row in rows])
         places, _ = marginal_order(
             np.arange(len(pool))[None], scores[pool][None], vectors, strength, len(pool)
         )
-        return pool[places[0]].tolist()
+        return [rows[place] for place in places[0].tolist()]
 
     def _within_budget(
         self,
@@ -238,8 +241,8 @@ class OpenedMemory:
         items: list[Recalled] = []
         tokens = 0
         for row in order:
-            each = self.remembered[row]
-            cost = estimated_tokens(each.text)
+            entry = self.remembered[row]
+            cost = estimated_tokens(entry.text)
             if len(items) == k:
                 break
             if budget_tokens is not None and tokens + cost > budget_tokens:
@@ -249,12 +252,14 @@ class OpenedMemory:
                 for name, value in zip(NAMES, parts[row], strict=True)
                 if value
             }
-            reasons |= {"confidence": each.confidence, "scope": float(matches[row])}
-            observation_ids = each.observation_ids
-            if each.kind == "observation" and not observation_ids:
-                observation_ids = (each.id,)
+            reasons |= {"confidence": entry.confidence, "scope": float(matches[row])}
+            observation_ids = entry.observation_ids
+            if entry.kind == "observation" and not observation_ids:
+                observation_ids = (entry.id,)
             score = round(float(scores[row]), 6)
-            items.append(Recalled(each.id, each.kind, each.text, score, reasons, observation_ids))
+            items.append(
+                Recalled(entry.id, entry.kind, entry.text, score, reasons, observation_ids)
+            )
             tokens += cost
         return tuple(items), tokens
 

@@ -223,9 +223,10 @@ class TurnIndex:
         all_names = frozenset().union(*self._speaker_words)
         signs = np.zeros((len(requests), len(self)))
         for row, request in enumerate(requests):
-            named = all_names.intersection(words(request))
+            # of "Ann's sister" the name is Ann
+            named = all_names.intersection(word.removesuffix("'s") for word in words(request))
             if named:
-                of_speakers = [1.0 if named & own else -1.0 for own in self._speaker_words]
+                of_speakers = [1.0 if named & speaker else -1.0 for speaker in self._speaker_words]
                 signs[row] = np.array(of_speakers)[self._speaker_codes]
         return signs
 
