@@ -5,6 +5,7 @@ of a group is computed anew from all drafts of it (`profiles.revision`), whateve
 observations, edits, forgetting. So a replay agrees by construction.
 """
 
+import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +18,13 @@ from tailor.data.times import LAST, UNITS
 from tailor.errors import DataError
 from tailor.profiles.edits import EditProposer, edit
 from tailor.profiles.opened import Opened, OpenedMemories
+from tailor.profiles.proposers import (
+    SHORT_REQUEST,
+    TEXT_KINDS,
+    AspectProposer,
+    Proposer,
+    RuleProposer,
+)
 from tailor.profiles.propositions import (
     DAY_MS,
     Act,
@@ -28,6 +36,7 @@ from tailor.profiles.propositions import (
 )
 from tailor.profiles.recall import OpenedMemory, Recall, Recollection, Remembered
 from tailor.profiles.revision import believed, believed_of_all, by_group, changes
+from tailor.profiles.rules import asks_to_forget
 from tailor.store.engine import now_ms, overwrite_deleted, reading, writing
 from tailor.store.memory import (
     AddedRow,
@@ -48,22 +57,21 @@ LAST_MS = LAST // UNITS["ms"]
 KINDS = ("event", "review", "chat", "edit", "import")
 
 
-class Proposer(Protocol):
-    """Says what observations say of their user; `profiles.proposers` has some."""
-
-    @property
-    def name(self) -> str:
-        """Name and version, which drafts carry."""
-
-    def propose(self, observations: Sequence[Observation]) -> list[Draft]:
-        """Return what these observations say."""
-
-
 class Write(Protocol):
     """A function that runs a job in a transaction and returns what the job returned."""
 
     def __call__(self, job: Callable[[sa.Connection], T], /) -> T:
         """Return what the job returned, once its writes are on the disk."""
+
+
+def standard_proposers() -> tuple[Proposer, ...]:
+    """Return the proposers that need no data and no model: rules, and aspects of reviews."""
+    has_opinions = importlib.util.find_spec("vaderSentiment") is not None
+    return (RuleProposer(), AspectProposer()) if has_opinions else (RuleProposer(),)
+
+
+class UnknownError(DataError):
+    """Raised for a user without a memory, or an id that no row of it has."""
 
 
 class Observed(NamedTuple):
@@ -75,6 +83,8 @@ class Observed(NamedTuple):
     """How many were stored before."""
     refused: int
     """How many happened before the person was erased, which they would undo."""
+    withdrawn: int
+    """How many are not kept, since the user asks not to remember them."""
     paused: bool
     """True: the memory is paused, and nothing was stored."""
     believed: tuple[Proposition, ...]
@@ -130,7 +140,7 @@ class Memory:
     engine: sa.Engine
     tenant: str = "default"
     """Tenant that the users belong to."""
-    proposers: Sequence[Proposer] = ()
+    proposers: Sequence[Proposer] = field(default_factory=standard_proposers)
     """Read every observation when it arrives, each by itself."""
     log_proposers: Sequence[Proposer] = ()
     """Read all observations of a user together, when `propose` is called."""
@@ -150,11 +160,12 @@ class Memory:
     ) -> Observed:
         """Store what was said or done, and what follows from it; what is known counts once.
 
-        A text is a chat message of now. Raises DataError for times that no clock can show.
+        A text is a chat message of now. A message that asks not to remember something is not kept;
+        where it says nothing itself, the message before it in its session is forgotten. Raises DataError for times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
-        drafts = self._drafts([EditProposer(), *self.proposers], sent)
+        drafts = self._drafts_each(sent)
         return self._write(lambda connection: self._store(connection, user_id, sent, drafts))
 
     def propose(self, user_id: str) -> Difference:
@@ -163,7 +174,7 @@ class Memory:
         Drafts of proposers that are not among those of this memory stay as they are.
         """
         observations: Sequence[Observation] = self._read(user_id, _observations, [])
-        drafts = self._drafts(self._all_proposers(), observations)
+        drafts = self._drafts(observations)
         ids = {observation.observation_id for observation in observations}
         names = {proposer.name for proposer in self._all_proposers()}
 
@@ -202,17 +213,19 @@ class Memory:
     def _all_proposers(self) -> list[Proposer]:
         return [EditProposer(), *self.proposers, *self.log_proposers]
 
-    def _drafts(
-        self, proposers: Iterable[Proposer], observations: Sequence[Observation]
-    ) -> list[Draft]:
-        """Return what proposers conclude; those of arriving observations see one at a time."""
-        drafts = []
-        for proposer in proposers:
-            if proposer in self.log_proposers:
-                drafts += proposer.propose(observations)
-            else:
-                for observation in observations:
-                    drafts += proposer.propose([observation])
+    def _drafts_each(self, observations: Sequence[Observation]) -> list[Draft]:
+        """Return what each observation says by itself, edits to the user's own word alone."""
+        drafts = EditProposer().propose(observations)
+        for observation in _unedited(observations):
+            for proposer in self.proposers:
+                drafts += proposer.propose([observation])
+        return drafts
+
+    def _drafts(self, observations: Sequence[Observation]) -> list[Draft]:
+        """Return what all proposers conclude from all observations of a user."""
+        drafts = self._drafts_each(observations)
+        for proposer in self.log_proposers:
+            drafts += proposer.propose(_unedited(observations))
         return drafts
 
     def _store(
@@ -225,14 +238,15 @@ class Memory:
         allowed = self._allowed(connection, user_id, sent)
         refused = len(sent) - len(allowed)
         if not allowed:
-            return Observed((), 0, refused, False, ())
+            return Observed((), 0, refused, 0, False, ())
         rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
         # PostgreSQL: an erasure may have come in between; from here on the entry is locked
         allowed = self._allowed(connection, user_id, allowed)
         refused = len(sent) - len(allowed)
         if rows.state.paused:
-            return Observed((), 0, refused, True, ())
-        by_id = {observation.observation_id: observation for observation in allowed}
+            return Observed((), 0, refused, 0, True, ())
+        keepable = _without_withdrawn(rows, allowed)
+        by_id = {observation.observation_id: observation for observation in keepable}
         new_ids = rows.add_observations(
             {name: asdict(observation) for name, observation in by_id.items()}
         )
@@ -241,7 +255,9 @@ class Memory:
         difference = _revise(rows, {draft.group for draft in new_drafts})
         _expire(rows, self.clock())
         new = tuple(name for name in by_id if name in new_ids)
-        return Observed(new, len(by_id) - len(new), refused, False, difference.added)
+        repeats = len(by_id) - len(new)
+        withdrawn = len(allowed) - len(keepable)
+        return Observed(new, repeats, refused, withdrawn, False, difference.added)
 
     def _allowed(
         self, connection: sa.Connection, user_id: str, observations: Sequence[Observation]
@@ -296,26 +312,29 @@ class Memory:
 
     def pause(self, user_id: str) -> MemoryState:
         """Observe nothing new of a user until `resume`; what is known stays."""
-        return self._set(user_id, paused=True)
+        return self.configure(user_id, paused=True)
 
     def resume(self, user_id: str) -> MemoryState:
         """Observe again."""
-        return self._set(user_id, paused=False)
+        return self.configure(user_id, paused=False)
 
     def retain(self, user_id: str, days: float | None) -> MemoryState:
         """Keep observations of a user for so many days after they happened; None: for ever.
 
         Raises DataError for a number that is not above 0.
         """
-        if days is not None and not 0 < days < LAST_MS / DAY_MS:
-            raise DataError(f"days is {days}: a number above 0, or None for ever")
-        return self._set(user_id, retention_days=days)
+        return self.configure(user_id, retention_days=days)
 
     def state(self, user_id: str) -> MemoryState:
         """Return the settings of a user's memory; those of a new one where there is none."""
         return self._read(user_id, lambda rows: rows.state, MemoryState(False, None, 0, 0, 0))
 
-    def _set(self, user_id: str, **settings: bool | float | None) -> MemoryState:
+    def configure(self, user_id: str, **settings: bool | float | None) -> MemoryState:
+        """Write `paused` and `retention_days`, or one of them; return the settings."""
+        days = settings.get("retention_days")
+        if days is not None and not 0 < days < LAST_MS / DAY_MS:
+            raise DataError(f"days is {days}: a number above 0, or None for ever")
+
         def job(connection: sa.Connection) -> MemoryState:
             rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
             rows.change_settings(**settings)
@@ -403,7 +422,7 @@ class Memory:
         observations, stored, current = self._read(user_id, _all_of, nothing)
         names = {proposer.name for proposer in self._all_proposers()}
         drafts = [draft for draft in stored if draft.proposer not in names]
-        drafts += self._drafts(self._all_proposers(), observations)
+        drafts += self._drafts(observations)
         replayed = believed_of_all(drafts)
         return Replayed(
             state_hash(current), state_hash(replayed), Difference(*changes(current, replayed))
@@ -522,7 +541,7 @@ class Memory:
     def _locked(self, connection: sa.Connection, user_id: str) -> MemoryRows:
         """Return the rows of a memory that is there, for writing."""
         if subject_of(connection, self.tenant, user_id) is None:
-            raise DataError("the memory of this user is empty: nothing was observed")
+            raise UnknownError("the memory of this user is empty: nothing was observed")
         return rows_for_writing(connection, self.tenant, user_id, self.clock())
 
     def _ready(self, user_id: str) -> Opened:
@@ -630,8 +649,8 @@ def _all_of(
     return list(_observations(rows)), drafts, _propositions(rows.current())
 
 
-def _unknown(proposition_id: str) -> DataError:
-    return DataError(f'there is no proposition "{proposition_id}": `timeline` names them')
+def _unknown(proposition_id: str) -> UnknownError:
+    return UnknownError(f'there is no proposition "{proposition_id}": `timeline` names them')
 
 
 def _current(rows: MemoryRows, proposition_id: str) -> Proposition:
@@ -667,7 +686,7 @@ def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
         return [row_id]
     versions = [_proposition(value) for _, _, value in rows.versions_of(row_id)]
     if not versions:
-        raise DataError(f'there is no observation or proposition "{row_id}"')
+        raise UnknownError(f'there is no observation or proposition "{row_id}"')
     return sorted({name for p in versions for name in [*p.support, *p.against]})
 
 
@@ -715,9 +734,62 @@ def _edits_about(rows: MemoryRows, observation_ids: Sequence[str]) -> list[str]:
 
 def _expire(rows: MemoryRows, time_ms: int) -> None:
     """Forget what is older than the memory's retention."""
-    old = rows.before(_first_ms(rows.state, time_ms))
+    first_ms = _first_ms(rows.state, time_ms)
+    old = rows.before(first_ms)
     if old:
         _forget(rows, [Observation(**value).observation_id for value in old])
+    if first_ms > 0:
+        rows.drop_before(first_ms)
+
+
+# --- requests not to remember
+
+
+def _unedited(observations: Iterable[Observation]) -> list[Observation]:
+    return [observation for observation in observations if observation.kind != "edit"]
+
+
+def _without_withdrawn(rows: MemoryRows, observations: Sequence[Observation]) -> list[Observation]:
+    """Return the observations that may be kept; what a request takes back is forgotten.
+
+    A request is heeded once, however often it is sent.
+    """
+    requests = [message for message in observations if _is_request(message)]
+    if not requests:
+        return list(observations)
+    times_ms = {message.observation_id: message.occurred_ms for message in requests}
+    new_ids = rows.withdraw(times_ms)
+    stored = [Observation(**value) for value in rows.observations()]
+    taken_back: dict[str, int] = {}
+    for request in requests:
+        is_about_before = len(request.text.split()) <= SHORT_REQUEST
+        if request.observation_id in new_ids and is_about_before:
+            for before in _said_before(request, [*stored, *observations]):
+                taken_back[before.observation_id] = before.occurred_ms
+    _forget(rows, list(taken_back))
+    rows.withdraw(taken_back)
+    gone = {*times_ms, *taken_back}
+    return [message for message in observations if message.observation_id not in gone]
+
+
+def _is_request(observation: Observation) -> bool:
+    """Return whether a user's message asks not to remember something."""
+    is_own = observation.speaker == "user" and observation.kind in TEXT_KINDS
+    return is_own and observation.kind != "edit" and asks_to_forget(observation.text)
+
+
+def _said_before(request: Observation, observations: Sequence[Observation]) -> list[Observation]:
+    """Return the user's last message before a request in its session, none where there is none."""
+    earlier = [
+        message
+        for message in observations
+        if message.kind in TEXT_KINDS
+        and (message.source, message.speaker) == (request.source, request.speaker)
+        and message.occurred_ms <= request.occurred_ms
+        and message.kind != "edit"
+        and not _is_request(message)
+    ]
+    return sorted(earlier, key=lambda message: message.occurred_ms)[-1:]
 
 
 # --- what can be recalled

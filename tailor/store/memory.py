@@ -41,6 +41,7 @@ FIELDS = {  # what values are encrypted as
         (profiles, "profile"),
     )
 }
+WITHDRAWN = "withdrawn"  # name in the value of an observation that must not be kept
 GRAM = 5  # words in a row by which a text is looked for
 WORD = re.compile(r"\w+")
 VERSION = Lookup(
@@ -83,16 +84,6 @@ class Version(NamedTuple):
     changed: int
     deletions: str
     """Count of deletions from any memory."""
-
-
-class News(NamedTuple):
-    """Rows that were added after a row number, and those that were retracted since a time."""
-
-    observations: list[tuple[int, dict[str, Any]]]
-    """Number and value, in order of their numbers."""
-    propositions: list[tuple[int, dict[str, Any]]]
-    retracted: list[int]
-    """Numbers of propositions."""
 
 
 class AddedRow(NamedTuple):
@@ -204,12 +195,12 @@ class MemoryRows:
         else:
             names = [self._name(observation_id) for observation_id in ids]
             rows = self._rows_by(observations.c.name, names, columns)
-        ordered = sorted(rows, key=lambda row: row.number)
-        return [
+        values = [
             self._open(observations, row.sealed)
-            for row in ordered
+            for row in sorted(rows, key=lambda row: row.number)
             if as_of_ms is None or row.recorded_ms <= as_of_ms
         ]
+        return [value for value in values if not value.get(WITHDRAWN)]
 
     def drafts(self) -> list[dict[str, Any]]:
         """Return all drafts that were not retracted."""
@@ -261,32 +252,6 @@ class MemoryRows:
             for row in sorted(rows, key=lambda row: row.number)
         ]
 
-    def news(self, after: tuple[int, int] = (0, 0), since_ms: int | None = None) -> News:
-        """Return rows with higher numbers than `after`, of observations and of propositions.
-
-        `since_ms`: also the numbers of propositions that were retracted since; None: none of them.
-        Rows that were retracted are not among the new ones.
-        """
-        new_observations = self._after(observations, after[0], sa.true())
-        is_current = propositions.c.retracted_ms.is_(None)
-        new_propositions = self._after(propositions, after[1], is_current)
-        retracted: list[int] = []
-        if since_ms is not None:
-            statement = sa.select(propositions.c.number).where(
-                self._is_own(propositions), propositions.c.retracted_ms >= since_ms
-            )
-            retracted = list(self.connection.execute(statement).scalars())
-        return News(new_observations, new_propositions, retracted)
-
-    def _after(
-        self, table: sa.Table, number: int, condition: sa.ColumnElement[bool]
-    ) -> list[tuple[int, dict[str, Any]]]:
-        statement = sa.select(table.c.number, table.c.sealed).where(
-            self._is_own(table), table.c.number > number, condition
-        )
-        rows = self.connection.execute(statement.order_by(table.c.number))
-        return [(row.number, self._open(table, row.sealed)) for row in rows]
-
     def before(self, time_ms: float) -> list[dict[str, Any]]:
         """Return the observations that happened before a time."""
         if time_ms <= 0:
@@ -294,8 +259,10 @@ class MemoryRows:
         statement = sa.select(observations.c.sealed).where(
             self._is_own(observations), observations.c.occurred_ms < time_ms
         )
-        rows = self.connection.execute(statement)
-        return [self._open(observations, row.sealed) for row in rows]
+        values = [
+            self._open(observations, row.sealed) for row in self.connection.execute(statement)
+        ]
+        return [value for value in values if not value.get(WITHDRAWN)]
 
     # writing
 
@@ -324,6 +291,17 @@ class MemoryRows:
             .returning(observations.c.name)
         )
         return {names[row.name] for row in self.connection.execute(insert, rows)}
+
+    def withdraw(self, times_ms: Mapping[str, int]) -> set[str]:
+        """Write that observations must not be kept, by id and time; return those not known before.
+
+        Their words are in no row; sent again, they count as known.
+        """
+        values = {
+            observation_id: {WITHDRAWN: True, "occurred_ms": time_ms}
+            for observation_id, time_ms in times_ms.items()
+        }
+        return self.add_observations(values)
 
     def add_drafts(self, drafts: Sequence[AddedRow]) -> None:
         """Write drafts; `id` is that of the observation that says it."""
@@ -398,6 +376,11 @@ class MemoryRows:
             count_up(self.connection, FORGOTTEN)
             mark_deleted(self.connection)
         return counts
+
+    def drop_before(self, time_ms: float) -> None:
+        """Delete what is left of observations before a time: that they were withdrawn."""
+        is_old = sa.and_(self._is_own(observations), observations.c.occurred_ms < time_ms)
+        self.connection.execute(sa.delete(observations).where(is_old))
 
     def forget_all(self) -> dict[str, int]:
         """Delete all rows but the settings, and return how many, by table."""
