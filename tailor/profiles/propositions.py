@@ -1,4 +1,4 @@
-"""What a memory holds of a user: raw observations, what each says, and what is believed.
+"""Hold what a memory knows of a user: raw observations, what each says, and what is believed.
 
 An observation is never changed. A draft is what one observation says, in closed form. A proposition
 is what is believed: it is computed from drafts (`profiles.revision`) and never written by hand.
@@ -77,7 +77,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Draft:
-    """What one observation says about a user, in closed form."""
+    """Something that one observation says about a user, in closed form."""
 
     observation_id: str
     slot: Slot
@@ -90,6 +90,7 @@ class Draft:
     weight: float = STATED
     """How much it counts: STATED, EDITED, INFERRED, GUESSED, or a number between."""
     occurred_ms: int = 0
+    """When it began to hold: the time of the observation, or one that it names."""
     scope: str = ""
     """When it holds, such as "at work"; "": always."""
     proposer: str = ""
@@ -125,12 +126,12 @@ class Draft:
 
     @property
     def is_explicit(self) -> bool:
-        """Whether the user said it, instead of somebody concluding it."""
+        """True if the user said it, and nobody concluded it."""
         return self.weight >= STATED
 
 
 class Group(NamedTuple):
-    """What drafts are weighed together: about one object, or about all values of a predicate."""
+    """Key of drafts that are weighed together: about one object, or all values of a predicate."""
 
     slot: str
     predicate: str
@@ -141,7 +142,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposition:
-    """What is believed of a user for a time."""
+    """Something that is believed of a user for a time."""
 
     slot: str
     predicate: str
