@@ -50,6 +50,14 @@ def edit(proposition: Proposition, act: Act, time_ms: int, value: str = "") -> O
     return Observation("edit", json.dumps(content, sort_keys=True), occurred_ms)
 
 
+def words_of(observation: Observation) -> str:
+    """Return the words of an observation, of an edit the object that it names."""
+    if observation.kind != "edit":
+        return observation.text
+    draft = _read(observation)
+    return "" if draft is None else draft.object
+
+
 def _read(observation: Observation) -> Draft | None:
     try:
         content = json.loads(observation.text)

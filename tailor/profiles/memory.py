@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
 
+from tailor.data.nouns import Profile
 from tailor.data.times import LAST, UNITS
 from tailor.errors import DataError
-from tailor.profiles.edits import EditProposer, edit
+from tailor.profiles import rendering
+from tailor.profiles.edits import EditProposer, edit, words_of
 from tailor.profiles.opened import Opened, OpenedMemories
 from tailor.profiles.proposers import (
     SHORT_REQUEST,
@@ -374,6 +376,22 @@ class Memory:
         holding = [p for p in self.timeline(user_id, as_of_ms) if p.holds_at(time_ms)]
         return tuple(sorted(holding, key=lambda p: (-p.confidence(time_ms), p.proposition_id)))
 
+    def profile(
+        self,
+        user_id: str,
+        at_ms: int | None = None,
+        as_of_ms: int | None = None,
+        tokens: int | None = None,
+        most_sensitivity: int = 1,
+    ) -> Profile:
+        """Return what holds at a time as a profile: a text within `tokens`, facts, evidence.
+
+        What is more sensitive than `most_sensitivity`, from 0 to 3, is left out.
+        """
+        time_ms = self.clock() if at_ms is None else at_ms
+        propositions = self.timeline(user_id, as_of_ms)
+        return rendering.profile(user_id, propositions, time_ms, tokens, most_sensitivity)
+
     def timeline(self, user_id: str, as_of_ms: int | None = None) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
         return self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), ())
@@ -446,7 +464,7 @@ class Memory:
         def job(connection: sa.Connection) -> tuple[dict[str, int], list[str]]:
             rows = self._locked(connection, user_id)
             if all:
-                texts = [value["text"] for value in rows.observations()]
+                texts = [words_of(observation) for observation in _observations(rows)]
                 return rows.forget_all(), texts
             ids = _ids_of(rows, id) if id is not None else _ids_with(rows, query or "")
             return _forget(rows, ids)
@@ -663,7 +681,7 @@ def _current(rows: MemoryRows, proposition_id: str) -> Proposition:
 
 def _revise(rows: MemoryRows, groups: Iterable[Group]) -> Difference:
     """Believe of groups what follows from all their drafts, and store the difference."""
-    keys = {_key(group): group for group in groups}
+    keys = {_key(group): group for group in sorted(set(groups))}
     if not keys:
         return Difference((), ())
     drafts = by_group(_draft(value) for value in rows.drafts_of(list(keys)))
@@ -706,7 +724,7 @@ def _ids_with(rows: MemoryRows, query: str) -> list[str]:
 def _forget(rows: MemoryRows, observation_ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """Delete observations and what rests on them; return rows by table, and the texts."""
     ids = [*observation_ids, *_edits_about(rows, observation_ids)]
-    texts = [str(value["text"]) for value in rows.observations(ids=ids)]
+    texts = [words_of(Observation(**value)) for value in rows.observations(ids=ids)]
     groups = {_draft(value).group for value in rows.drafts_from(ids)}
     counts = rows.forget(ids, [_key(group) for group in groups])
     _revise(rows, groups)
@@ -850,7 +868,7 @@ def _imported(exported: Mapping[str, Any]) -> tuple[list[Observation], list[Draf
             " the newer Tailor that wrote it"
         )
     try:
-        observations = [_checked(value) for value in exported["observations"]]
+        observations = [as_observation(value) for value in exported["observations"]]
         drafts = [_draft(value) for value in exported["drafts"]]
         for draft in drafts:
             draft_key = [draft.object_key, *draft.group, float(draft.weight)]
@@ -860,8 +878,8 @@ def _imported(exported: Mapping[str, Any]) -> tuple[list[Observation], list[Draf
     return observations, drafts
 
 
-def _checked(value: Mapping[str, Any]) -> Observation:
-    """Return an observation whose fields are of their types."""
+def as_observation(value: Mapping[str, Any]) -> Observation:
+    """Return an observation of plain values. Raises TypeError for a field of another type."""
     observation = Observation(**value)
     texts = (observation.text, observation.source, observation.speaker)
     is_sound = observation.kind in KINDS and isinstance(observation.occurred_ms, int)

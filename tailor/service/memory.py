@@ -4,14 +4,15 @@ A key of the role "read" sees what is believed, "write" observes and passes on a
 "admin" exports and deletes. No word of a user goes into the log.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 
 from tailor.errors import DataError
+from tailor.profiles import rendering
 from tailor.profiles.memory import Explanation, Memory, Observed, UnknownError, shown
 from tailor.profiles.propositions import Observation, Proposition
 from tailor.profiles.recall import Recollection
@@ -106,19 +107,29 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         )
         return _recollection(recollection)
 
-    @api.get(USER, responses=responses.answers(responses.Facts))
+    @api.get(USER, responses=responses.answers(responses.BelievedAnswer))
     def believed(
         user_id: Id,
         at_ms: Time | None = None,
         as_of_ms: Time | None = None,
+        tokens: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
+        most_sensitivity: Annotated[int, Query(ge=0, le=3)] = 1,
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
-        """Return what is believed of a user, the surest first.
+        """Return what is believed of a user, the surest first, also as a text for a prompt.
 
         `at_ms` is a time in the user's life, `as_of_ms` a time at which the memory was asked.
+        `tokens` bounds both; what is more sensitive than `most_sensitivity` is left out.
         """
-        propositions = service.memory(who.tenant).believed(user_id, at_ms, as_of_ms)
-        return _facts(propositions, at_ms)
+        time_ms = now_ms() if at_ms is None else at_ms
+        propositions = rendering.shown(
+            service.memory(who.tenant).timeline(user_id, as_of_ms),
+            time_ms,
+            tokens,
+            most_sensitivity,
+        )
+        text = "\n".join(map(rendering.line, propositions))
+        return {**_facts(propositions, time_ms), "text": text}
 
     @api.get(USER + "/timeline", responses=responses.answers(responses.Facts))
     def timeline(
@@ -217,7 +228,7 @@ def _observation(body: MemoryObservation) -> Observation:
     )
 
 
-def _facts(propositions: tuple[Proposition, ...], at_ms: int | None = None) -> dict[str, Any]:
+def _facts(propositions: Sequence[Proposition], at_ms: int | None = None) -> dict[str, Any]:
     time_ms = now_ms() if at_ms is None else at_ms
     return {"propositions": [shown(proposition, time_ms) for proposition in propositions]}
 

@@ -293,6 +293,63 @@ class StoredAttributes(Answer):
     more: dict[str, Any] | None = Field(description="Attributes by name.")
 
 
+class StoredMemory(Answer):
+    """Settings of a person's memory."""
+
+    user_id: str = Field(description="Id of the person.")
+    paused: bool = Field(description="Whether nothing new is observed.")
+    retention_days: float | None = Field(description="Days that an observation is kept; null: all.")
+    changed: Count = Field(description="How often the memory changed.")
+    forgotten: Count = Field(description="How often something was deleted from it.")
+    changed_ms: TimeMs
+
+
+class StoredObservation(Answer):
+    """An observation of a person's memory."""
+
+    user_id: str = Field(description="Id of the person.")
+    name: str = Field(description="A digest of its id, under the person's key.")
+    occurred_ms: TimeMs
+    recorded_ms: TimeMs
+    observation: dict[str, Any] = Field(description="What was said or done.")
+
+
+class ConcludedRow(Answer):
+    """A row of what was concluded of a person."""
+
+    user_id: str = Field(description="Id of the person.")
+    name: str = Field(description="A digest of an id, under the person's key.")
+    group_name: str = Field(description="A digest of what it is weighed together with.")
+    recorded_ms: TimeMs
+    retracted_ms: TimeMs | None = Field(description="Until when it counted; null: it does.")
+
+
+class StoredDraft(ConcludedRow):
+    """What one observation says."""
+
+    draft: dict[str, Any] = Field(description="Slot, predicate, object, weight ...")
+
+
+class StoredProposition(ConcludedRow):
+    """What is believed of a person, or was."""
+
+    proposition: dict[str, Any] = Field(description="Slot, predicate, object, support ...")
+
+
+class StoredProfile(Answer):
+    """A profile that was made of a person."""
+
+    user_id: str = Field(description="Id of the person.")
+    level: str = Field(description="facts, factors or text.")
+    as_of_ms: TimeMs
+    recorded_ms: TimeMs
+    retracted_ms: TimeMs | None = Field(description="Until when it counted; null: it does.")
+    lift: float | None = Field(description="What it adds on held-out events; null: not measured.")
+    lift_low: float | None = Field(description="Lower end of the interval of the lift.")
+    lift_high: float | None = Field(description="Upper end of the interval of the lift.")
+    profile: dict[str, Any] = Field(description="Its text, and what it was built from.")
+
+
 class Stores(Answer):
     """All that is stored of a person, by table."""
 
@@ -300,6 +357,11 @@ class Stores(Answer):
     requests: list[AskedRequest] = Field(description="Lists asked for.")
     events: list[StoredEvent] = Field(description="Events.")
     people: list[StoredAttributes] = Field(description="Attributes; one entry, or none.")
+    profiles: list[StoredProfile] = Field(description="Profiles of the memory.")
+    propositions: list[StoredProposition] = Field(description="What is believed, or was.")
+    support: list[StoredDraft] = Field(description="What observations say, in closed form.")
+    observations: list[StoredObservation] = Field(description="What was said or done.")
+    memories: list[StoredMemory] = Field(description="Settings of the memory; one, or none.")
 
 
 class PersonData(Answer):
@@ -370,6 +432,12 @@ class Facts(Answer):
     """Propositions of a user."""
 
     propositions: list[RememberedFact] = Field(description="Propositions.")
+
+
+class BelievedAnswer(Facts):
+    """What is believed of a user, and the same as a text."""
+
+    text: str = Field(description="A line for each, with the first letters of its id.")
 
 
 class ObservedAnswer(Answer):

@@ -135,10 +135,10 @@ def test_any_order_of_arrival_gives_one_state_and_a_replay_agrees(memory):
 def test_a_replay_sees_what_was_changed_behind_the_memory_s_back_and_propose_mends_it(
     engine, memory
 ):
-    memory.observe(ANN, [chat("likes tea"), chat("likes salt")])
+    memory.observe(ANN, chat("likes tea"))
+    memory.observe(ANN, chat("likes salt"))
     with writing(engine) as connection:
-        table = sa.table("support", sa.column("number"))
-        connection.execute(sa.delete(table).where(table.c.number == 1))
+        connection.execute(sa.text("DELETE FROM support WHERE number = 1"))
         connection.execute(
             sa.text("UPDATE propositions SET retracted_ms = recorded_ms WHERE number = 1")
         )
