@@ -19,6 +19,8 @@ from tailor.data.times import LAST, UNITS
 from tailor.errors import DataError
 from tailor.profiles import rendering
 from tailor.profiles.edits import EditProposer, edit, words_of
+from tailor.profiles.kept_vectors import NAME as VECTOR
+from tailor.profiles.kept_vectors import Packed, packed_by_line, unpacked
 from tailor.profiles.opened import Opened, OpenedMemories
 from tailor.profiles.proposers import (
     SHORT_REQUEST,
@@ -36,7 +38,7 @@ from tailor.profiles.propositions import (
     Proposition,
     state_hash,
 )
-from tailor.profiles.recall import OpenedMemory, Recall, Recollection, Remembered
+from tailor.profiles.recall import Recall, Recollection, Remembered
 from tailor.profiles.revision import believed, believed_of_all, by_group, changes
 from tailor.profiles.rules import asks_to_forget
 from tailor.store.engine import now_ms, overwrite_deleted, reading, writing
@@ -168,7 +170,10 @@ class Memory:
         sent = self._as_observations(observations)
         self._check_times(sent)
         drafts = self._drafts_each(sent)
-        return self._write(lambda connection: self._store(connection, user_id, sent, drafts))
+        vectors = self._vectors(sent, drafts)
+        return self._write(
+            lambda connection: self._store(connection, user_id, sent, drafts, vectors)
+        )
 
     def propose(self, user_id: str) -> Difference:
         """Have all proposers read all observations of a user, and believe what follows.
@@ -177,6 +182,7 @@ class Memory:
         """
         observations: Sequence[Observation] = self._read(user_id, _observations, [])
         drafts = self._drafts(observations)
+        vectors = self._vectors((), drafts)
         ids = {observation.observation_id for observation in observations}
         names = {proposer.name for proposer in self._all_proposers()}
 
@@ -190,7 +196,7 @@ class Memory:
             new = [draft for draft in drafts if draft.observation_id in left]
             rows.add_drafts([_draft_row(draft) for draft in new])
             groups = {draft.group for draft in [*map(_draft, old), *new]}
-            return _revise(rows, groups)
+            return _revise(rows, groups, vectors)
 
         return self._write(job)
 
@@ -230,12 +236,22 @@ class Memory:
             drafts += proposer.propose(_unedited(observations))
         return drafts
 
+    def _vectors(
+        self, observations: Sequence[Observation], drafts: Sequence[Draft]
+    ) -> dict[str, Packed]:
+        """Return vectors by line of observations, and of what follows from drafts alone."""
+        if self.recall_by.encoder is None:
+            return {}
+        foreseen = [_recallable(p, p.valid_from_ms) for p in believed_of_all(drafts)]
+        return packed_by_line(self.recall_by, [*_remembered(observations), *foreseen])
+
     def _store(
         self,
         connection: sa.Connection,
         user_id: str,
         sent: Sequence[Observation],
         drafts: Sequence[Draft],
+        vectors: Mapping[str, Packed],
     ) -> Observed:
         allowed = self._allowed(connection, user_id, sent)
         refused = len(sent) - len(allowed)
@@ -250,11 +266,14 @@ class Memory:
         keepable = _without_withdrawn(rows, allowed)
         by_id = {observation.observation_id: observation for observation in keepable}
         new_ids = rows.add_observations(
-            {name: asdict(observation) for name, observation in by_id.items()}
+            {
+                name: _with_vector(asdict(observation), _remembered([observation]), vectors)
+                for name, observation in by_id.items()
+            }
         )
         new_drafts = [draft for draft in drafts if draft.observation_id in new_ids]
         rows.add_drafts([_draft_row(draft) for draft in new_drafts])
-        difference = _revise(rows, {draft.group for draft in new_drafts})
+        difference = _revise(rows, {draft.group for draft in new_drafts}, vectors)
         _expire(rows, self.clock())
         new = tuple(name for name in by_id if name in new_ids)
         repeats = len(by_id) - len(new)
@@ -394,7 +413,8 @@ class Memory:
 
     def timeline(self, user_id: str, as_of_ms: int | None = None) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
-        return self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), ())
+        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), [])
+        return _propositions(values)
 
     def explain(self, user_id: str, proposition_id: str) -> Explanation:
         """Return what a proposition rests on. Raises DataError for an unknown one."""
@@ -405,7 +425,7 @@ class Memory:
                 raise _unknown(proposition_id)
             proposition = _proposition(versions[-1][2])
             ids = [*proposition.support, *proposition.against]
-            evidence = [Observation(**value) for value in rows.observations(ids=ids)]
+            evidence = [_observation(value) for value in rows.observations(ids=ids)]
             drafts = [_draft(value) for value in rows.drafts_from(ids)]
             names = {
                 observation.proposer
@@ -515,8 +535,9 @@ class Memory:
         """
         observations, drafts = _imported(exported)
         self._check_times(observations)
+        vectors = self._vectors(observations, drafts)
         return self._write(
-            lambda connection: self._store(connection, user_id, observations, drafts)
+            lambda connection: self._store(connection, user_id, observations, drafts, vectors)
         )
 
     # profiles that were measured
@@ -575,20 +596,26 @@ class Memory:
         time_ms = self.clock() if at_ms is None else at_ms
         version = version_of(self.engine, self.tenant, user_id)
 
-        def job(rows: MemoryRows) -> tuple[list[Observation], tuple[Proposition, ...]]:
+        def job(rows: MemoryRows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
             first_ms = _first_ms(rows.state, self.clock())
-            observations = [Observation(**value) for value in rows.observations(as_of_ms)]
-            current = [
-                observation for observation in observations if observation.occurred_ms >= first_ms
-            ]
+            values = rows.observations(as_of_ms)
+            current = [value for value in values if value["occurred_ms"] >= first_ms]
             return current, _visible(rows, as_of_ms, self.clock())
 
-        nothing: tuple[list[Observation], tuple[Proposition, ...]] = ([], ())
-        observations, propositions = self._read(user_id, job, nothing)
-        holding = [p for p in propositions if p.holds_at(time_ms)]
-        remembered = [*_remembered(observations), *(_recallable(p, time_ms) for p in holding)]
-        memory: OpenedMemory = self.recall_by.opened(remembered)
-        return Opened(version, self.clock(), memory, propositions)
+        nothing: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+        observed, concluded = self._read(user_id, job, nothing)
+        observations = {_observation(value): value.get(VECTOR) for value in observed}
+        propositions = {_proposition(value): value.get(VECTOR) for value in concluded}
+        holding = {p: vector for p, vector in propositions.items() if p.holds_at(time_ms)}
+        remembered = [
+            *_remembered(list(observations)),
+            *(_recallable(p, time_ms) for p in holding),
+        ]
+        packed = {row.observation_id: vector for row, vector in observations.items()}
+        packed |= {row.proposition_id: vector for row, vector in holding.items()}
+        vectors = unpacked(self.recall_by, remembered, packed)
+        memory = self.recall_by.opened(remembered, vectors)
+        return Opened(version, self.clock(), memory, tuple(propositions))
 
 
 # --- rows and values
@@ -631,9 +658,13 @@ def _draft(value: Mapping[str, Any]) -> Draft:
     return Draft(**{**value, "span": None if span is None else tuple(span)})
 
 
+def _observation(value: Mapping[str, Any]) -> Observation:
+    return Observation(**{name: part for name, part in value.items() if name != VECTOR})
+
+
 def _proposition(value: Mapping[str, Any]) -> Proposition:
     sides = {name: tuple(value[name]) for name in ("support", "against")}
-    return Proposition(**{**value, **sides})
+    return Proposition(**{n: part for n, part in {**value, **sides}.items() if n != VECTOR})
 
 
 def _propositions(values: Iterable[Mapping[str, Any]]) -> tuple[Proposition, ...]:
@@ -643,15 +674,15 @@ def _propositions(values: Iterable[Mapping[str, Any]]) -> tuple[Proposition, ...
 
 
 def _observations(rows: MemoryRows) -> Sequence[Observation]:
-    return [Observation(**value) for value in rows.observations()]
+    return [_observation(value) for value in rows.observations()]
 
 
-def _visible(rows: MemoryRows, as_of_ms: int | None, time_ms: int) -> tuple[Proposition, ...]:
+def _visible(rows: MemoryRows, as_of_ms: int | None, time_ms: int) -> list[dict[str, Any]]:
     """Return the propositions that rest on more than observations past their retention."""
-    propositions = _propositions(rows.current(as_of_ms))
     old = rows.before(_first_ms(rows.state, time_ms))
-    expired = {Observation(**value).observation_id for value in old}
-    return tuple(p for p in propositions if not expired.issuperset(p.support))
+    expired = {_observation(value).observation_id for value in old}
+    values = rows.current(as_of_ms)
+    return [value for value in values if not expired or not expired.issuperset(value["support"])]
 
 
 def _first_ms(state: MemoryState, time_ms: int) -> float:
@@ -679,20 +710,48 @@ def _current(rows: MemoryRows, proposition_id: str) -> Proposition:
     return _proposition(versions[-1][2])
 
 
-def _revise(rows: MemoryRows, groups: Iterable[Group]) -> Difference:
+def _revise(
+    rows: MemoryRows, groups: Iterable[Group], vectors: Mapping[str, Packed] | None = None
+) -> Difference:
     """Believe of groups what follows from all their drafts, and store the difference."""
     keys = {_key(group): group for group in sorted(set(groups))}
     if not keys:
         return Difference((), ())
     drafts = by_group(_draft(value) for value in rows.drafts_of(list(keys)))
     new = [p for group in keys.values() for p in believed(drafts.get(group, []))]
-    old = _propositions(rows.propositions_of(list(keys)))
+    stored = rows.propositions_of(list(keys))
+    old = _propositions(stored)
     retracted, added = changes(old, new)
+    by_line = _vectors_by_line(stored) | dict(vectors or {})
     rows.write(
         [p.proposition_id for p in retracted],
-        [AddedRow(p.proposition_id, _key(_group(p)), asdict(p)) for p in added],
+        [
+            AddedRow(
+                p.proposition_id,
+                _key(_group(p)),
+                _with_vector(asdict(p), [_recallable(p, p.valid_from_ms)], by_line),
+            )
+            for p in added
+        ],
     )
     return Difference(retracted, added)
+
+
+def _vectors_by_line(values: Iterable[Mapping[str, Any]]) -> dict[str, Packed]:
+    """Return the vectors of stored propositions, which later versions of them keep."""
+    return {
+        _recallable(_proposition(value), 0).turn.line(): value[VECTOR]
+        for value in values
+        if VECTOR in value
+    }
+
+
+def _with_vector(
+    value: dict[str, Any], remembered: Sequence[Remembered], vectors: Mapping[str, Packed]
+) -> dict[str, Any]:
+    """Return a value with its vector, where there is one of its line."""
+    packed = vectors.get(remembered[0].turn.line()) if vectors and remembered else None
+    return value if packed is None else {**value, VECTOR: packed}
 
 
 # --- forgetting
@@ -713,7 +772,7 @@ def _ids_with(rows: MemoryRows, query: str) -> list[str]:
     stems = set(search_words(query, "english"))
     if not stems:
         raise DataError("query has no word that could be looked for: name what to forget")
-    observations = [Observation(**value) for value in rows.observations()]
+    observations = [_observation(value) for value in rows.observations()]
     return [
         observation.observation_id
         for observation in observations
@@ -724,7 +783,7 @@ def _ids_with(rows: MemoryRows, query: str) -> list[str]:
 def _forget(rows: MemoryRows, observation_ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """Delete observations and what rests on them; return rows by table, and the texts."""
     ids = [*observation_ids, *_edits_about(rows, observation_ids)]
-    texts = [words_of(Observation(**value)) for value in rows.observations(ids=ids)]
+    texts = [words_of(_observation(value)) for value in rows.observations(ids=ids)]
     groups = {_draft(value).group for value in rows.drafts_from(ids)}
     counts = rows.forget(ids, [_key(group) for group in groups])
     _revise(rows, groups)
@@ -755,7 +814,7 @@ def _expire(rows: MemoryRows, time_ms: int) -> None:
     first_ms = _first_ms(rows.state, time_ms)
     old = rows.before(first_ms)
     if old:
-        _forget(rows, [Observation(**value).observation_id for value in old])
+        _forget(rows, [_observation(value).observation_id for value in old])
     if first_ms > 0:
         rows.drop_before(first_ms)
 
@@ -777,7 +836,7 @@ def _without_withdrawn(rows: MemoryRows, observations: Sequence[Observation]) ->
         return list(observations)
     times_ms = {message.observation_id: message.occurred_ms for message in requests}
     new_ids = rows.withdraw(times_ms)
-    stored = [Observation(**value) for value in rows.observations()]
+    stored = [_observation(value) for value in rows.observations()]
     taken_back: dict[str, int] = {}
     for request in requests:
         is_about_before = len(request.text.split()) <= SHORT_REQUEST

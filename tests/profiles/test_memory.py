@@ -3,8 +3,9 @@
 import json
 import random
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import pytest
 
 sa = pytest.importorskip("sqlalchemy")
@@ -15,6 +16,7 @@ from tailor.errors import DataError  # noqa: E402
 from tailor.profiles.memory import Memory  # noqa: E402
 from tailor.profiles.opened import OpenedMemories  # noqa: E402
 from tailor.profiles.propositions import DAY_MS, Observation, state_hash  # noqa: E402
+from tailor.profiles.recall import Recall  # noqa: E402
 from tailor.store import users  # noqa: E402
 from tailor.store.engine import connect, reading, writing  # noqa: E402
 from tailor.store.erasables import ERASABLES, MEMORY_ROWS  # noqa: E402
@@ -22,6 +24,7 @@ from tailor.store.erasing import Scan, erase_person  # noqa: E402
 from tailor.store.migrating import migrate  # noqa: E402
 from tailor.store.schema import metadata  # noqa: E402
 from tailor.store.subjects import count_orphans  # noqa: E402
+from tailor.text.hashing import HashingEncoder  # noqa: E402
 
 ANN, BOB = "ann.of.the.hills@example.org", "bob"
 NOW_MS = 1_700_000_000_000
@@ -467,6 +470,36 @@ def test_opened_memories_are_bounded_by_bytes_and_confidences_by_a_day(engine, c
     for number in range(8):
         memory.opened.forget("shop", f"u{number}")
     assert memory.opened.bytes == 0 and len(memory.opened) == 0
+
+
+@dataclass(frozen=True)
+class Counting(HashingEncoder):
+    """Counts the texts that it encodes."""
+
+    texts: list = field(default_factory=list, hash=False, compare=False)
+
+    def encode(self, texts):
+        self.texts.extend(texts)
+        return super().encode(texts)
+
+
+def test_vectors_are_made_once_when_a_text_is_written_and_are_those_of_the_texts(engine, clock):
+    encoder = Counting()
+    memory = Memory(engine, "shop", (Stated(),), recall_by=Recall(encoder), clock=clock)
+    memory.observe(ANN, [chat("likes green tea", 3), chat("lives in Rome", 2)])
+    assert len(encoder.texts) == 2  # propositions read as the messages do
+    memory.observe(ANN, chat("likes green teas", 1))
+    encoder.texts.clear()
+    first = memory.recall(ANN, "green kettle")
+    assert encoder.texts == ["green kettle"]
+    plainly = replace(memory, recall_by=Recall(encoder), opened=OpenedMemories())
+    opened = plainly._open(ANN).memory
+    direct = plainly.recall_by.vectors(opened.remembered)
+    assert np.allclose(opened.index.vectors, direct, atol=1e-3)
+    assert any(part.parts.get("cosine") for part in first.items)
+    other = replace(memory, recall_by=Recall(HashingEncoder(64)), opened=OpenedMemories())
+    assert other._open(ANN).memory.index.vectors.shape == (5, 64)
+    assert memory.import_(BOB, memory.export(ANN)).new and memory.replay(BOB).agrees
 
 
 def test_nobody_recalls_another_s_words(memory):
