@@ -9,7 +9,7 @@ import importlib.util
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -178,20 +178,20 @@ class Memory:
     def propose(self, user_id: str) -> Difference:
         """Have all proposers read all observations of a user, and believe what follows.
 
-        Drafts of proposers that are not among those of this memory stay as they are.
+        Drafts of earlier versions of these proposers go; those of others stay as they are.
         """
         observations: Sequence[Observation] = self._read(user_id, _observations, [])
         drafts = self._drafts(observations)
         vectors = self._vectors((), drafts)
         ids = {observation.observation_id for observation in observations}
-        names = {proposer.name for proposer in self._all_proposers()}
+        names = {_base(proposer.name) for proposer in self._all_proposers()}
 
         def job(connection: sa.Connection) -> Difference:
             rows = self._locked(connection, user_id)
             # of what arrived or was forgotten meanwhile nothing changes
             left = rows.known(sorted(ids))
             old = rows.retract_drafts(
-                lambda draft: draft["proposer"] in names and draft["observation_id"] in ids
+                lambda draft: _base(draft["proposer"]) in names and draft["observation_id"] in ids
             )
             new = [draft for draft in drafts if draft.observation_id in left]
             rows.add_drafts([_draft_row(draft) for draft in new])
@@ -454,13 +454,19 @@ class Memory:
     def replay(self, user_id: str) -> Replayed:
         """Compute all that is believed anew from raw observations, and compare; writes nothing.
 
-        Drafts of proposers that this memory does not have are taken as they are stored.
+        Drafts of proposers that this memory does not have, or that answer differently each time,
+        such as language models, are taken as they are stored.
         """
         nothing: tuple[list[Observation], list[Draft], tuple[Proposition, ...]] = ([], [], ())
         observations, stored, current = self._read(user_id, _all_of, nothing)
-        names = {proposer.name for proposer in self._all_proposers()}
-        drafts = [draft for draft in stored if draft.proposer not in names]
-        drafts += self._drafts(observations)
+        repeatable = replace(
+            self,
+            proposers=list(filter(_is_repeatable, self.proposers)),
+            log_proposers=list(filter(_is_repeatable, self.log_proposers)),
+        )
+        names = {_base(proposer.name) for proposer in repeatable._all_proposers()}
+        drafts = [draft for draft in stored if _base(draft.proposer) not in names]
+        drafts += repeatable._drafts(observations)
         replayed = believed_of_all(drafts)
         return Replayed(
             state_hash(current), state_hash(replayed), Difference(*changes(current, replayed))
@@ -647,6 +653,16 @@ def _group(proposition: Proposition) -> Group:
         scope=proposition.scope,
     )
     return draft.group
+
+
+def _base(name: str) -> str:
+    """Return a proposer's name without its version."""
+    return name.partition("@")[0]
+
+
+def _is_repeatable(proposer: Proposer) -> bool:
+    """Return whether a proposer says the same of the same observations."""
+    return getattr(proposer, "is_repeatable", True)
 
 
 def _draft_row(draft: Draft) -> AddedRow:

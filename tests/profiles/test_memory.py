@@ -170,6 +170,27 @@ def test_a_proposer_of_the_whole_log_replaces_what_it_said_before(engine, clock)
     assert texts(memory.believed(ANN)) == ["likes 2 cups"] and memory.replay(ANN).agrees
 
 
+def test_a_new_version_of_a_proposer_replaces_its_earlier_drafts_and_a_model_s_guesses_stay(
+    memory,
+):
+    @dataclass(frozen=True)
+    class Guessing(Stated):
+        name: str = "guess@1"
+        is_repeatable = False
+
+        def propose(self, observations):
+            return [replace(draft, object="guesses") for draft in super().propose(observations)]
+
+    memory = replace(memory, proposers=(Stated("stated@1"), Guessing()))
+    memory.observe(ANN, chat("likes tea"))
+    assert sorted(texts(memory.believed(ANN))) == ["likes guesses", "likes tea"]
+    assert memory.replay(ANN).agrees
+    newer = replace(memory, proposers=(Stated("stated@2"),))
+    assert newer.replay(ANN).agrees
+    newer.propose(ANN)
+    assert {draft["proposer"] for draft in memory.export(ANN)["drafts"]} == {"guess@1", "stated@2"}
+
+
 # requests not to remember
 
 
