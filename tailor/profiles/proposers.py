@@ -7,7 +7,7 @@ A proposer concludes and never decides: what is believed of all drafts is comput
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Fact, History, Query
@@ -377,6 +377,7 @@ class LLMProposer:
 
     llm: LanguageModel
     """The language model."""
+    is_repeatable: ClassVar[bool] = False
     lines: int = 20
     """Observations of one prompt."""
     budget: int = 2_000

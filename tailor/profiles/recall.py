@@ -194,7 +194,7 @@ class OpenedMemory:
         if at_ms is not None and (self._times_ms > at_ms).any():
             return self._until(at_ms).search(request, None, k, budget_tokens, scope)
         raw = self.index.features([request])[0]  # n, F
-        parts = self._weights * in_deviations(raw.T.astype(np.float64)).T
+        parts = self._weighed(raw)
         sums = parts.sum(axis=1)
         matches = np.where((self._scopes == scope) | (self._scopes == ""), 1.0, OTHER_SCOPE)
         if not scope:
@@ -203,6 +203,14 @@ class OpenedMemory:
         order = self._ordered(np.where(_is_evident(raw), scores, -np.inf), k)
         items, tokens = self._within_budget(order, k, budget_tokens, scores, parts, matches)
         return Recollection(items, self._answerable(request, parts), tokens)
+
+    def _weighed(self, raw: np.ndarray) -> np.ndarray:
+        """Return (n, F) weighed deviations of features; those that count nothing cost nothing."""
+        parts = np.zeros(raw.shape)
+        columns = [column for column in np.flatnonzero(self._weights) if raw[:, column].any()]
+        deviations = in_deviations(np.ascontiguousarray(raw.T[columns], np.float64))
+        parts[:, columns] = deviations.T * self._weights[columns]
+        return parts
 
     def _until(self, at_ms: int) -> "OpenedMemory":
         """Return the memory as if nothing had occurred after a time.
@@ -216,8 +224,7 @@ class OpenedMemory:
 
     def _ordered(self, scores: np.ndarray, k: int) -> list[int]:
         """Return the rows of the best, near-equal texts apart; of equals by a hash."""
-        best = np.lexsort((self._ranks, -scores))[: POOL * k]
-        pool = best[np.isfinite(scores[best])]
+        pool = self._best(scores, POOL * k)
         strength = self.recall.diversity
         rows: list[int] = pool.tolist()
         if not strength or len(rows) < 2:
@@ -227,6 +234,14 @@ class OpenedMemory:
             np.arange(len(pool))[None], scores[pool][None], vectors, strength, len(pool)
         )
         return [rows[place] for place in places[0].tolist()]
+
+    def _best(self, scores: np.ndarray, n: int) -> np.ndarray:
+        """Return the rows of the n best that are finite; only those near them are sorted."""
+        rows = np.flatnonzero(np.isfinite(scores))
+        if len(rows) > n:
+            least = np.partition(scores[rows], len(rows) - n)[len(rows) - n]
+            rows = rows[scores[rows] >= least]
+        return rows[np.lexsort((self._ranks[rows], -scores[rows]))][:n]
 
     def _within_budget(
         self,
