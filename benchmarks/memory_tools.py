@@ -11,6 +11,7 @@ from tailor.data.arrays import in_deviations
 from tailor.data.importers.dialogues import CATEGORIES
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.prediction import auc
+from tailor.profiles.recall import WEIGHTS
 from tailor.reranking.turn_lists import dialogues_of
 from tailor.text.turns import NAMES, TurnIndex
 
@@ -118,6 +119,10 @@ def locomo_figures(run: Run) -> dict[str, Mapping[str, object]]:
         best = np.concatenate(
             [d.scores(w).max(axis=1) for d, w in zip(dialogues, chosen, strict=True)]
         )
+        shipped = np.array([WEIGHTS.get(name, 0.0) for name in NAMES])
+        if "cosine" not in names:
+            shipped = shipped * np.array(["cosine" not in name for name in NAMES])
+        by_shipped = np.concatenate([d.recalls(shipped) for d in dialogues])
         answerable = recalls[is_answerable]
         low, high = bootstrap(answerable[:, None], seed=run.seed, clusters=clusters[is_answerable])
         figures[form] = {
@@ -125,6 +130,7 @@ def locomo_figures(run: Run) -> dict[str, Mapping[str, object]]:
             "R@10": round(float(answerable.mean()), 4),
             "low": round(float(low[0]), 4),
             "high": round(float(high[0]), 4),
+            "R@10, shipped weights": round(float(by_shipped[is_answerable].mean()), 4),
             "R@10 by category": {
                 f"{NUMBER[name]} (n {int((categories == name).sum())})": round(
                     float(recalls[categories == name].mean()), 4
