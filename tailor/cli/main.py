@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data, models, serving, storing
+from tailor.cli import bench, data, models, remembering, serving, storing
 from tailor.cli.plain import printable
 from tailor.errors import DataError, TailorError
 
@@ -33,6 +33,11 @@ app.add_typer(
     models.app, name="models", help="Weights of encoders and language models: list, pull, check."
 )
 app.add_typer(serving.keys_app, name="keys", help="API keys of the service: make, list, revoke.")
+app.add_typer(
+    remembering.memory_app,
+    name="memory",
+    help="What a store remembers of a user: observe, recall, explain, correct, forget.",
+)
 app.add_typer(
     storing.store_app,
     name="store",

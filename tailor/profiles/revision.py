@@ -80,15 +80,11 @@ def _ordered(drafts: Iterable[Draft]) -> list[Draft]:
 
 
 def _time_key(draft: Draft) -> tuple[int, str]:
-    return draft.occurred_ms, _draft_digest(draft)
+    return draft.occurred_ms, draft.digest
 
 
 def _strength(draft: Draft) -> tuple[float, str]:
-    return draft.weight, _draft_digest(draft)
-
-
-def _draft_digest(draft: Draft) -> str:
-    return digest_of([draft.observation_id, draft.object, draft.sign, draft.act, draft.proposer])
+    return draft.weight, draft.digest
 
 
 def _without_rejected(drafts: Sequence[Draft]) -> tuple[list[Draft], list[Proposition]]:
