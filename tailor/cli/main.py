@@ -526,6 +526,26 @@ def tune(
 
 
 @app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(help="Address of the running service.")
+    ] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds an API key; left out: the variable TAILOR_KEY."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="The only user for whom the tools act; left out: the agent names one."),
+    ] = None,
+) -> None:
+    """Offer a running service to a language-model agent as tools (Model Context Protocol)."""
+    from tailor.cli.agent_tools import mcp_command
+
+    mcp_command(url, key_file, user)
+
+
+@app.command()
 def serve(
     model: Annotated[
         Path | None,
