@@ -12,6 +12,7 @@ from tailor.core.defaults import language_model
 from tailor.core.methods import Generator, Paper
 from tailor.core.run import Run
 from tailor.data.arrays import in_deviations
+from tailor.data.attributes import attribute_values
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.nouns import Evidence, Fact, Output, Profile, Query
@@ -182,8 +183,9 @@ class KLamp(Generator):
         n_items = len(self.items_)
         self.titles_ = data.texts_of("title")
         questions = _questions(data)
+        rows_of_values = attribute_values(data.item_table, self.attributes)
         linker = EntityLinker.of(
-            _attribute_values(data.item_table, self.attributes),
+            [[value for _, value in row] for row in rows_of_values],
             [*data.texts_of("title", "text"), *questions["text"].to_list()],
             self.least,
         )
@@ -513,18 +515,6 @@ def _questions(data: Dataset) -> pl.DataFrame:
     if "item_id" not in texts.columns:
         texts = texts.with_columns(pl.lit(None, pl.String).alias("item_id"))
     return texts.select(*schema).filter(pl.col("text").str.strip_chars() != "")
-
-
-def _attribute_values(table: pl.DataFrame, names: Sequence[str]) -> list[list[str]]:
-    """Return the attribute values of every item of a table."""
-    rows: list[list[str]] = [[] for _ in range(len(table))]
-    for name in names:
-        if name not in table.columns:
-            continue
-        for row, value in zip(rows, table[name].to_list(), strict=True):
-            values = value if isinstance(value, list) else [value]
-            row += [str(part) for part in values if part is not None]
-    return rows
 
 
 def _unit_rows(matrix: sp.csr_matrix) -> sp.csr_matrix:
