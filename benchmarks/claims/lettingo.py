@@ -98,9 +98,7 @@ def on(data: Dataset, later: dict[str, list[str]], run: Run) -> dict[str, Any]:
     lists = with_others(data, taught, examples, run)
     row = judged(taught.reader, vectors_of(taught, examples), picked, examples, lists, run)
     second = second_reader(taught, data)
-    hashed = [
-        second[1].encode(example.candidates.texts) for example in examples
-    ]
+    hashed = [second[1].encode(example.candidates.texts) for example in examples]
     report = taught.fit_report_
     return {
         "seed": run.seed,
@@ -205,9 +203,9 @@ def judged(
         for name, of_all in said.items()
     }
     leads = {}
-    for name in values:
+    for name, of_writer in values.items():
         if name != "taught":
-            differences = values["taught"] - values[name]
+            differences = values["taught"] - of_writer
             low, high = bootstrap(differences[:, None], seed=run.seed)
             leads[name] = {
                 "difference": round(float(differences.mean()), 4),

@@ -36,7 +36,7 @@ from tailor.worlds.styles import styles
 AUDIENCES, SMALLEST, LARGEST = 10, 200, 1_000
 USERS = 8_000  # whose lists are judged
 SHORT, LONG = 5, 10  # events of a history
-EPOCHS = 15
+EPOCHS = 12
 
 
 def measure(run: Run) -> Claim:
