@@ -1,4 +1,4 @@
-"""LettinGo: draw many profiles, keep what makes a recommender right, and learn to write like that."""
+"""LettinGo: draw many profiles, keep those that make a recommender right, and learn from them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
