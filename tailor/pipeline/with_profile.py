@@ -116,8 +116,8 @@ def profiled(queries: Queries, profiler: Profiler) -> Queries:
     lacking = [i for i, profile in enumerate(profiles) if profile is None]
     if not lacking:
         return queries
-    made = profiler.profile(queries.take(np.array(lacking)))
-    for i, profile in zip(lacking, made, strict=True):
+    new_profiles = profiler.profile(queries.take(np.array(lacking)))
+    for i, profile in zip(lacking, new_profiles, strict=True):
         profiles[i] = profile
     return queries.with_profiles(profiles)
 

@@ -149,7 +149,7 @@ def _stems_of(names: frozenset[str]) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class EntityUse:
-    """What a user has had to do with one entity."""
+    """A user's searches for one entity, and pages read about it."""
 
     interest: float = 0.0
     """Searches and clicks, each counting half as much a half-life later, at `last_ms`."""
@@ -165,7 +165,7 @@ class EntityUse:
 
     @property
     def familiarity(self) -> float:
-        """How well the user knows it, from 0 to 1."""
+        """Share of what the user can know of it, from 0 to 1."""
         return 1 - math.exp(-self.pages / PAGES_TO_KNOW)
 
 

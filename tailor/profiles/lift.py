@@ -29,7 +29,7 @@ class Lift:
 
     @property
     def is_helpful(self) -> bool:
-        """Whether profiles help, and help because they are the user's own."""
+        """True where profiles help, and more than another user's."""
         return self.gain[1] > 0 and self.swap[0] < self.gain[0]
 
     def plain(self) -> dict[str, Any]:
@@ -65,18 +65,18 @@ def lift(
             " something: give one each, at least two that do"
         )
     rows = np.array(says)
-    own = [profiles[i] for i in says]
-    others = own[1:] + own[:1]
+    user_profiles = [profiles[i] for i in says]
+    swapped = user_profiles[1:] + user_profiles[:1]
     batch = queries.take(rows)
-    wanted = targets.take(rows)
+    batch_targets = targets.take(rows)
     lists = None if candidates is None else candidates.take(rows)
-    nothing = [Profile(profile.user_id) for profile in own]
+    nothing = [Profile(profile.user_id) for profile in user_profiles]
     values = [
-        _values(recommender, batch.with_profiles(given), wanted, k, lists)
-        for given in (
-            own,
+        _values(recommender, batch.with_profiles(shown), batch_targets, k, lists)
+        for shown in (
+            user_profiles,
             nothing,
-            [replace(p, user_id=o.user_id) for p, o in zip(others, own, strict=True)],
+            [replace(p, user_id=o.user_id) for p, o in zip(swapped, user_profiles, strict=True)],
         )
     ]
     return Lift(

@@ -15,7 +15,7 @@ from tailor.metrics.agreement import adjusted_rand
 from tailor.metrics.recalibration import fit_logistic
 from tailor.nn.quantizers import k_means, nearest_word
 
-RIDGE = 1.0
+RIDGE = 10.0  # on the weights of a classifier of members
 OTHERS_PER_MEMBER = 5  # random users that a classifier of members is learned against
 MIN_OTHERS = 1_000
 STEPS = 50  # of k-means
@@ -28,10 +28,12 @@ PRIOR = 10.0
 # ---- lookalike
 
 
-def lookalike(vectors: np.ndarray, members: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def lookalike(
+    vectors: np.ndarray, members: np.ndarray, rng: np.random.Generator, ridge: float = RIDGE
+) -> np.ndarray:
     """Return (U,) log-odds of belonging to an audience, by the vectors (U, D) of all users.
 
-    `members` are rows of known members. A logistic classifier tells them from random other users;
+    `members` are rows of known members, `ridge` is the penalty on squared weights. A logistic classifier tells them from random other users;
     members that are not known may be among those, which lowers all log-odds alike. Raises DataError
     without a member, or where all users are members.
     """
@@ -47,7 +49,7 @@ def lookalike(vectors: np.ndarray, members: np.ndarray, rng: np.random.Generator
     drawn = rng.choice(strangers, size, replace=False)
     inputs = np.c_[_scaled(vectors), np.ones(len(vectors))].astype(np.float64)
     rows = np.r_[np.flatnonzero(is_member), drawn]
-    weights = fit_logistic(is_member[rows].astype(float), inputs[rows], RIDGE)
+    weights = fit_logistic(is_member[rows].astype(float), inputs[rows], ridge)
     log_odds: np.ndarray = inputs @ weights
     return log_odds
 
@@ -63,7 +65,7 @@ def _scaled(vectors: np.ndarray) -> np.ndarray:
 
 
 class Stability(NamedTuple):
-    """How alike the segments of two halves of the users are, by their number."""
+    """Likeness of the segments of two halves of the users, for a number of segments."""
 
     segments: int
     agreement: float

@@ -85,16 +85,16 @@ class SentenceBank:
             return Candidates((), np.zeros((0, len(FEATURES)), np.float32), ())
         of_events = self.values.take(rows)
         counts = np.bincount(of_events.values, minlength=len(self.names))
-        made = _Maker(self, of_events, counts, len(rows))
+        maker = _Maker(self, of_events, counts, len(rows))
         sentences = [
-            *made.frequent(),
-            *made.special(),
-            *made.of_kind("era", 1),
-            *made.rising(),
-            *made.moved(),
-            *made.of_kind("price", 2),
-            *made.pairs(),
-            *made.of_kind("word", 3),
+            *maker.frequent(),
+            *maker.special(),
+            *maker.of_kind("era", 1),
+            *maker.rising(),
+            *maker.moved(),
+            *maker.of_kind("price", 2),
+            *maker.pairs(),
+            *maker.of_kind("word", 3),
         ]
         distinct: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for text, features, events in sentences:
@@ -175,9 +175,9 @@ class _Maker:
         counts: dict[tuple[int, int], int] = {}
         for number in range(self.n):
             values = self.of_events[number]
-            own = sorted(values[self.bank.kinds[values] == 0].tolist())
-            for place, first in enumerate(own):
-                for second in own[place + 1 :]:
+            attributes = sorted(values[self.bank.kinds[values] == 0].tolist())
+            for position, first in enumerate(attributes):
+                for second in attributes[position + 1 :]:
                     counts[first, second] = counts.get((first, second), 0) + 1
         best = sorted(counts, key=lambda pair: (-counts[pair], pair))[: PER_KIND["pair"]]
         return [
@@ -210,5 +210,7 @@ class _Maker:
 
     def _events_of(self, rows: list[int]) -> np.ndarray:
         """Return the positions of the events that have all of these values."""
-        found = [set(self.of_events.row_ids[self.of_events.values == row].tolist()) for row in rows]
-        return np.array(sorted(set.intersection(*found)), dtype=np.int64)
+        positions = [
+            set(self.of_events.row_ids[self.of_events.values == row].tolist()) for row in rows
+        ]
+        return np.array(sorted(set.intersection(*positions)), dtype=np.int64)

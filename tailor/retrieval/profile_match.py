@@ -98,11 +98,11 @@ class ProfileMatch(ScoringRecommender):
         row = int(self.items_.rows([item_id])[0])
         if row < 0:
             return Explanation(item_id)
-        own = self.matrix_[:, [row]].toarray()[:, 0]
+        has_value = self.matrix_[:, [row]].toarray()[:, 0]
         worths = {
             value: float(weight)
             for value, weight in zip(weights.indices.tolist(), weights.data, strict=True)
-            if own[value] and weight > 0
+            if has_value[value] and weight > 0
         }
         total = sum(worths.values())
         order = sorted(worths, key=lambda value: (-worths[value], value))

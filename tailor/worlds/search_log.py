@@ -44,7 +44,7 @@ def search_log(
     """Make a log of users who read pages and search at them.
 
     A page is about a topic and an aspect. A user reads pages of three favourite topics mostly, and
-    searches for the page's topic with an aspect: with probability `personal` one of two own ones,
+    searches for the page's topic with an aspect: with probability `personal` one of two of their own,
     which change halfway where `drift` is set; else any, the first of the list most often. So the
     next search is known from page and user together, and from neither alone. `search` is the
     probability of a search at a page.
@@ -65,10 +65,12 @@ def search_log(
             is_favourite = rng.random() < 0.8
             topic = int(rng.choice(topics)) if is_favourite else int(rng.integers(len(TOPICS)))
             page = topic * len(ASPECTS) + int(rng.integers(len(ASPECTS)))
-            own = halves[2 * number // events]
+            aspects = halves[2 * number // events]
             is_personal = rng.random() < personal
             aspect = int(
-                rng.choice(own) if is_personal else rng.choice(len(ASPECTS), p=fame / fame.sum())
+                rng.choice(aspects)
+                if is_personal
+                else rng.choice(len(ASPECTS), p=fame / fame.sum())
             )
             time_ms = START_MS + number * 3 * DAY_MS + int(rng.integers(DAY_MS))
             text = f"{TOPICS[topic]} {ASPECTS[aspect]}" if rng.random() < search else ""

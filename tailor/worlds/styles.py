@@ -1,4 +1,4 @@
-"""A planted log of users in style segments: they like the same values, and rarely the same items."""
+"""A planted log of style segments, whose users like the same values of items."""
 
 from dataclasses import dataclass
 

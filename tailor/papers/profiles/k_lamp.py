@@ -298,11 +298,11 @@ class KLamp(Generator):
         if not context.page.any() and not context.store.any():
             note = f"{self.name}: neither the page nor the user's store has a known entity"
             return Output(notes=(note,), details={"suggestions": []})
-        asked = self._asked_before(queries, i, at_ms)
-        suggestions = self._written(queries, i, context, store, asked)
-        suggestions += self._of_crowd(context, store, asked)
+        recent = self._asked_before(queries, i, at_ms)
+        suggestions = self._written(queries, i, context, store, recent)
+        suggestions += self._of_crowd(context, store, recent)
         texts = [suggestion.text.casefold() for suggestion in suggestions]
-        distinct = [s for place, s in enumerate(suggestions) if texts[place] not in texts[:place]]
+        distinct = [s for row, s in enumerate(suggestions) if texts[row] not in texts[:row]]
         best = distinct[: self.n]
         if not best:
             note = f"{self.name}: no question has an entity of the page or the store"
@@ -361,12 +361,12 @@ class KLamp(Generator):
         return self._row_of_cache
 
     def scores(
-        self, questions: sp.csr_matrix, asked: np.ndarray, context: PageContext
+        self, questions: sp.csr_matrix, askers: np.ndarray, context: PageContext
     ) -> np.ndarray:
-        """Return (Q,) scores of questions, by their entities (Q, E) and users who asked them."""
+        """Return (Q,) scores of questions, by their entities (Q, E) and numbers of askers (Q,)."""
         near_page = np.asarray(questions @ (context.page + context.nearby))
         near_store = np.asarray(questions @ context.store)
-        parts = np.stack([near_page, near_store, np.log1p(asked)])
+        parts = np.stack([near_page, near_store, np.log1p(askers)])
         weights = np.array([self.page_weight, self.store_weight, self.crowd_weight])
         scores: np.ndarray = weights @ in_deviations(parts)
         return scores
@@ -379,7 +379,7 @@ class KLamp(Generator):
         batch = Queries.of(queries).before_request().reindexed(self.items_)
         if len(questions) != len(batch):
             raise DataError(f"{len(questions)} lists of questions for {len(batch)} queries")
-        asked = dict(zip(self.questions_, self.asked_.tolist(), strict=True))
+        askers = dict(zip(self.questions_, self.asked_.tolist(), strict=True))
         distinct = list(dict.fromkeys(text for texts in questions for text in texts))
         row_of = {text: row for row, text in enumerate(distinct)}
         links = self._linker.matrix(distinct)
@@ -389,19 +389,19 @@ class KLamp(Generator):
             context = self.context(
                 self._page(batch, i), self._store(batch, i), self._moment(batch, i)
             )
-            counts = np.array([asked.get(text, 0.0) for text in texts])
+            counts = np.array([askers.get(text, 0.0) for text in texts])
             rows = [row_of[text] for text in texts]
             scores.append(self.scores(matrix[rows], counts, context))
         return scores
 
     def _of_crowd(
-        self, context: PageContext, store: EntityStore, asked: frozenset[str]
+        self, context: PageContext, store: EntityStore, recent: frozenset[str]
     ) -> list[Suggestion]:
         """Return the best questions of the crowd and of pairs of entities, best first."""
         texts = self._combined(context)
         links = self._linker.matrix(texts)
-        own = _unit_rows(links @ sp.diags(self.idf_))
-        matrix = sp.vstack([self.question_entities_, own]).tocsr()
+        combined = _unit_rows(links @ sp.diags(self.idf_))
+        matrix = sp.vstack([self.question_entities_, combined]).tocsr()
         counts = np.concatenate([self.asked_, np.zeros(len(texts), np.float32)])
         if not matrix.shape[0]:
             return []
@@ -409,7 +409,7 @@ class KLamp(Generator):
         order = np.argsort(-scores, kind="stable")[: 20 * self.n].tolist()
         all_texts = [*self.questions_, *texts]
         suggestions = (
-            self._suggestion(all_texts[row], float(scores[row]), context, store, asked)
+            self._suggestion(all_texts[row], float(scores[row]), context, store, recent)
             for row in order
         )
         return [suggestion for suggestion in suggestions if suggestion is not None]
@@ -429,7 +429,7 @@ class KLamp(Generator):
         score: float,
         context: PageContext,
         store: EntityStore,
-        asked: frozenset[str],
+        recent: frozenset[str],
     ) -> Suggestion | None:
         """Return a text as a suggestion; None where it must not be one.
 
@@ -439,7 +439,7 @@ class KLamp(Generator):
         rows = self._linker.link(text)
         names = [self.entities_[row] for row in rows]
         is_barred = any(store.is_deleted(name) for name in names) or self.is_sensitive_[rows].any()
-        if is_barred or text.casefold() in asked:
+        if is_barred or text.casefold() in recent:
             return None
         stored = [name for name in names if name in store.uses]
         of_page = [name for row, name in zip(rows, names, strict=True) if context.page[row] > 0]
@@ -462,7 +462,7 @@ class KLamp(Generator):
         i: int,
         context: PageContext,
         store: EntityStore,
-        asked: frozenset[str],
+        recent: frozenset[str],
     ) -> list[Suggestion]:
         """Return the suggestions of the language model that may be made, in its order."""
         if self.llm is None:
@@ -472,12 +472,12 @@ class KLamp(Generator):
             for name in store.interests(self._moment(queries, i))
             if self._counts(name, context)
         ]
-        known = [name for name in names if store.uses[name].familiarity >= KNOWN_WELL]
-        curious = [name for name in names if name not in known]
+        familiar = [name for name in names if store.uses[name].familiarity >= KNOWN_WELL]
+        curious = [name for name in names if name not in familiar]
         prompt = TEMPLATE.filled(
             1_500,
             page=self._page_text(queries, i),
-            known=known or ["nothing"],
+            known=familiar or ["nothing"],
             curious=curious or ["nothing"],
             n=str(self.n),
         )
@@ -485,7 +485,7 @@ class KLamp(Generator):
         model = language_model(self.llm)
         (completion,) = model.complete([prompt.text], max_tokens=40 * self.n, schema=SCHEMA)
         texts = [] if completion.error else _texts_of(read_json(completion.text))
-        suggestions = [self._suggestion(text, 0.0, context, store, asked) for text in texts]
+        suggestions = [self._suggestion(text, 0.0, context, store, recent) for text in texts]
         return [suggestion for suggestion in suggestions if suggestion is not None]
 
     def _counts(self, name: str, context: PageContext) -> bool:

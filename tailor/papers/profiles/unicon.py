@@ -121,21 +121,28 @@ class UNICON(SequenceRecommender):
         self.centres_ = np.zeros((0, 2 * self.width), np.float32)
         super()._fit(data, run, valid)
         validation, learned = cut_validation(data, run, valid, needed=self.kappa is None)
-        self._find_segments(learned, run)
-        self.kappa_ = self._chosen_kappa(validation) if self.kappa is None else self.kappa
+        self.find_segments(learned, run)
+        by_kappa = {} if self.kappa is not None else self.try_kappas(validation)
+        self.kappa_ = (
+            max(by_kappa, key=lambda kappa: by_kappa[kappa]) if by_kappa else self.kappa or 0.0
+        )
         self.fit_report_ |= {"segments": len(self.centres_), "kappa": self.kappa_}
 
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
         data = training.data
         table = data.item_table[data.catalogue.rows(self.items_.ids.tolist()).tolist()]
-        told = [
+        item_values = [
             [f"{name}: {value}" for name, value in row][:MAX_ATTRIBUTES]
             for row in attribute_values(table, self.attributes)
         ]
-        vocabulary = Vocabulary.of_users(dict.fromkeys(value for row in told for value in row))
+        vocabulary = Vocabulary.of_users(
+            dict.fromkeys(value for row in item_values for value in row)
+        )
         self.values_ = vocabulary.ids.tolist()
-        self.item_values_ = np.full((len(told), max(1, *map(len, told), 0)), -1, np.int64)
-        for number, row in enumerate(told):
+        self.item_values_ = np.full(
+            (len(item_values), max(1, *map(len, item_values), 0)), -1, np.int64
+        )
+        for number, row in enumerate(item_values):
             self.item_values_[number, : len(row)] = vocabulary.rows(row)
         return {"attribute_values": len(self.values_)}
 
@@ -157,8 +164,8 @@ class UNICON(SequenceRecommender):
         times = np.where(times == NO_TIME, 0, times)
         return {"times_ms": torch.from_numpy(times).to(self._net.device)}
 
-    def _find_segments(self, data: Dataset, run: Run) -> None:
-        """Set the centres of the segments, and what is popular in each."""
+    def find_segments(self, data: Dataset, run: Run) -> None:
+        """Find the segments of a data set's users, and what is popular in each."""
         queries = data.queries().reindexed(self.items_)
         vectors = self._vectors(queries)
         with_events = np.flatnonzero(queries.histories.lengths > 0)
@@ -171,10 +178,10 @@ class UNICON(SequenceRecommender):
         self.popularity_ = _shares(members.T @ counts[with_events])
         self.fit_report_["stability"] = {str(s.segments): round(s.agreement, 4) for s in tried}
 
-    def _chosen_kappa(self, validation: Validation | None) -> float:
-        """Return the kappa of the best NDCG@10 on validation; 0 where there is nothing to ask."""
+    def try_kappas(self, validation: Validation | None) -> dict[float, float]:
+        """Return kappa -> NDCG@10 on validation; nothing where there is none."""
         if validation is None:
-            return 0.0
+            return {}
         queries = validation.queries.reindexed(self.items_)
         targets = _reindexed(validation.targets, validation.queries.catalogue, self.items_)
         personal = super()._scores(queries)
@@ -184,10 +191,10 @@ class UNICON(SequenceRecommender):
         for kappa in KAPPAS:
             scores = _mixed(personal, of_segment, lengths, kappa)
             rows, _ = top_k(scores, 10, queries.exclude)
-            found = hits(rows, targets.offsets, targets.values)
+            is_hit = hits(rows, targets.offsets, targets.values)
             relevant = relevant_counts(targets.offsets, targets.values)
-            values[kappa] = float(np.nanmean(ndcg(found, relevant, 10)))
-        return max(values, key=lambda kappa: values[kappa])
+            values[kappa] = float(np.nanmean(ndcg(is_hit, relevant, 10)))
+        return values
 
     # --- vectors
 
@@ -233,10 +240,14 @@ class UNICON(SequenceRecommender):
                 f"none of the {len(members)} members has events of known items among the"
                 f" {len(batch)} users: pass their queries too"
             )
-        known = np.flatnonzero(is_known)
-        scores = lookalike(vectors[known], np.flatnonzero(is_member[known]), run.rng("lookalike"))
-        order = [row for row in np.argsort(-scores, kind="stable") if not is_member[known[row]]]
-        return [Lookalike(batch.user_ids[known[row]], float(scores[row])) for row in order[:size]]
+        described = np.flatnonzero(is_known)
+        scores = lookalike(
+            vectors[described], np.flatnonzero(is_member[described]), run.rng("lookalike")
+        )
+        order = [row for row in np.argsort(-scores, kind="stable") if not is_member[described[row]]]
+        return [
+            Lookalike(batch.user_ids[described[row]], float(scores[row])) for row in order[:size]
+        ]
 
     def segments(self, queries: Sequence[Query]) -> np.ndarray:
         """Return (B,) the segment of each user, -1 for a user without events of known items."""
