@@ -1,8 +1,10 @@
 """Positions: learned vectors for places and for the time since the event before."""
 
-import torch
+import pytest
 
-from tailor.nn.positions import LearnedPositions, TimeGapPositions
+torch = pytest.importorskip("torch")
+
+from tailor.nn.positions import LearnedPositions, TimeGapPositions  # noqa: E402
 
 
 def test_gaps_of_one_order_of_magnitude_share_a_vector():

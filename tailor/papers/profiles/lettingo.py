@@ -71,9 +71,9 @@ class Reader:
 
     def users(self, sentences: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Return (P, D) vectors of users by sentences (P, m, D), with latest items (T,) for all."""
-        said = unit_length(sentences.mean(axis=1)) if sentences.shape[1] else 0.0
+        profiles = unit_length(sentences.mean(axis=1)) if sentences.shape[1] else 0.0
         seen = self.items[context].mean(axis=0, keepdims=True) if len(context) else 0.0
-        users: np.ndarray = self.share * said + (1 - self.share) * unit_length(
+        users: np.ndarray = self.share * profiles + (1 - self.share) * unit_length(
             np.broadcast_to(seen, (len(sentences), self.items.shape[1]))
         )
         return unit_length(users)
@@ -292,13 +292,13 @@ class LettinGo(Profiler):
             of_user[self._picked(example.candidates)]
             for of_user, example in zip(vectors, examples, strict=True)
         ]
-        own = np.array([self._lift(w, e) for w, e in zip(written, examples, strict=True)])
+        lifts = np.array([self._lift(w, e) for w, e in zip(written, examples, strict=True)])
         others = written[1:] + written[:1]
         swapped = np.array([self._lift(w, e) for w, e in zip(others, examples, strict=True)])
-        low, high = mean_interval(own)
+        low, high = mean_interval(lifts)
         return {
             "users": len(examples),
-            "nats": round(float(own.mean()), 4),
+            "nats": round(float(lifts.mean()), 4),
             "low": round(low, 4),
             "high": round(high, 4),
             "swapped": round(float(swapped.mean()), 4),
@@ -322,10 +322,10 @@ class LettinGo(Profiler):
         scores = candidates.features @ self.weights_
         order = np.argsort(-scores, kind="stable").tolist()
         picked: list[int] = []
-        for place in order:
-            texts = [candidates.texts[other] for other in (*picked, place)]
+        for row in order:
+            texts = [candidates.texts[other] for other in (*picked, row)]
             if len(picked) < self.sentences and estimated_tokens(_text(texts)) <= MAX_TOKENS:
-                picked.append(place)
+                picked.append(row)
         return np.array(picked, dtype=np.int64)
 
     def _profile(self, queries: Queries) -> list[Profile]:
@@ -358,16 +358,16 @@ class LettinGo(Profiler):
     def _written(
         self, queries: Queries, i: int, candidates: Candidates, picked: np.ndarray, lift: float
     ) -> Profile:
-        texts = [candidates.texts[place] for place in picked.tolist()]
+        texts = [candidates.texts[row] for row in picked.tolist()]
         rows = queries.histories[i]
         facts = []
-        for place, text in zip(picked.tolist(), texts, strict=True):
-            features = dict(zip(FEATURES, candidates.features[place].tolist(), strict=True))
+        for number, text in zip(picked.tolist(), texts, strict=True):
+            features = dict(zip(FEATURES, candidates.features[number].tolist(), strict=True))
             details = {
                 "share": round(features["share"], 4),
-                "events": len(candidates.events[place]),
+                "events": len(candidates.events[number]),
             }
-            evidence = self._evidence(rows[candidates.events[place]])
+            evidence = self._evidence(rows[candidates.events[number]])
             facts.append(Fact(text, evidence, None, details))
         tokens = estimated_tokens(_text(texts))
         per_100 = round(100 * lift / max(tokens, 1), 4)

@@ -3,6 +3,9 @@
 import numpy as np
 import polars as pl
 import pytest
+
+pytest.importorskip("torch")
+
 import torch
 
 from tailor.core.run import Run

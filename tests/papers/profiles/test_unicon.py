@@ -4,6 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+pytest.importorskip("torch")
+
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
