@@ -11,6 +11,7 @@ import numpy as np
 
 from tailor.core.methods import Recommender
 from tailor.data.nouns import Profile
+from tailor.data.queries import Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.evaluation.significance import bootstrap
@@ -67,10 +68,11 @@ def lift(
     part: str = "test",
     k: int = 10,
     seed: int = 0,
+    candidates: Rankings | None = None,
 ) -> Lift:
     """Return the lift of profiles, one for each query of a split's part, in their order.
 
-    The recommender reads `Query.profile`. Items of the history are not recommended. Users whose
+    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of the history are not recommended. Users whose
     profile says nothing count as well: they lose nothing and gain nothing.
     """
     queries, targets = split.queries(part)
@@ -82,7 +84,7 @@ def lift(
     other = swapped(len(profiles), seed)
 
     def quality(chosen: Sequence[Profile | None]) -> np.ndarray:
-        lists = recommender.recommend(queries.with_profiles(chosen), k)
+        lists = recommender.recommend(queries.with_profiles(chosen), k, candidates)
         rows = lists.reindexed(queries.catalogue).rows
         return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
 
