@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -122,7 +122,7 @@ def profiled(queries: Queries, profiler: Profiler) -> Queries:
     return queries.with_profiles(profiles)
 
 
-def _check_parts(name: str, inner: object, kind: type, profiler: object) -> None:
+def _check_parts(name: str, inner: object, kind: type[Any], profiler: object) -> None:
     """Raise ModelError where the parts are not what they must be."""
     if not isinstance(inner, kind) or not isinstance(profiler, Profiler):
         raise ModelError(

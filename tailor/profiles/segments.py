@@ -178,7 +178,8 @@ def segment_cards(
         odds = _log_odds(of_segment, shares)
         order = [row for row in np.argsort(-odds, kind="stable")[:most].tolist() if odds[row] > 0]
         attributes = tuple((names[row], float(odds[row])) for row in order)
-        drift = origin = None
+        drift: float | None = None
+        origin: int | None = None
         if before is not None and previous is not None and len(users):
             origin = int(previous[number])
             drift = float((before[users] != origin).mean())

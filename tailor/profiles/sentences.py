@@ -99,10 +99,10 @@ class SentenceBank:
         distinct: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for text, features, events in sentences:
             distinct.setdefault(text, (features, events))
-        features = [of_text for of_text, _ in distinct.values()]
+        rows_of_features = [of_text for of_text, _ in distinct.values()]
         return Candidates(
             tuple(distinct),
-            np.array(features, np.float32).reshape(-1, len(FEATURES)),
+            np.array(rows_of_features, np.float32).reshape(-1, len(FEATURES)),
             tuple(events for _, events in distinct.values()),
         )
 
@@ -112,7 +112,8 @@ def _price_halves(table: pl.DataFrame) -> dict[int, str]:
     if "price" not in table.columns:
         return {}
     prices = table["price"].cast(pl.Float64, strict=False).fill_nan(None)
-    middle = prices.median()
+    known_prices = prices.drop_nulls().to_numpy()
+    middle = float(np.median(known_prices)) if len(known_prices) else 0.0
     pairs = enumerate(prices.to_list())
     return {
         number: "dear things" if price >= middle else "cheap things"

@@ -28,7 +28,7 @@ class SearchLog:
 
     data: Dataset
     """Pages read as events; searches as texts, with the page that they were made at."""
-    aspects: dict[str, tuple[tuple[str, ...], tuple[str, ...]]]
+    aspects: dict[str, tuple[tuple[str, ...], ...]]
     """User -> the aspects of interest in the first half of the time, and in the second."""
 
 
@@ -55,7 +55,7 @@ def search_log(
     user_ids = opaque_ids("u-", users, seed).to_list()
     fame = 1 / np.arange(1, len(ASPECTS) + 1)
     rows: list[tuple[str, str, int, str]] = []
-    truth = {}
+    truth: dict[str, tuple[tuple[str, ...], ...]] = {}
     for user in user_ids:
         topics = rng.choice(len(TOPICS), 3, replace=False)
         halves = [rng.choice(len(ASPECTS), 2, replace=False) for _ in range(2)]
@@ -75,7 +75,7 @@ def search_log(
             time_ms = START_MS + number * 3 * DAY_MS + int(rng.integers(DAY_MS))
             text = f"{TOPICS[topic]} {ASPECTS[aspect]}" if rng.random() < search else ""
             rows.append((user, page_ids[page], time_ms, text))
-    return SearchLog(_dataset(rows, page_ids, pages, seed), truth)  # type: ignore[arg-type]
+    return SearchLog(_dataset(rows, page_ids, pages, seed), truth)
 
 
 def _dataset(

@@ -71,12 +71,15 @@ class Reader:
 
     def users(self, sentences: np.ndarray, context: np.ndarray) -> np.ndarray:
         """Return (P, D) vectors of users by sentences (P, m, D), with latest items (T,) for all."""
-        profiles = unit_length(sentences.mean(axis=1)) if sentences.shape[1] else 0.0
-        seen = self.items[context].mean(axis=0, keepdims=True) if len(context) else 0.0
-        users: np.ndarray = self.share * profiles + (1 - self.share) * unit_length(
-            np.broadcast_to(seen, (len(sentences), self.items.shape[1]))
-        )
-        return unit_length(users)
+        shape = (len(sentences), self.items.shape[1])
+        profiles = np.zeros(shape, np.float32)
+        latest = np.zeros(shape, np.float32)
+        if sentences.shape[1]:
+            profiles = unit_length(sentences.mean(axis=1))
+        if len(context):
+            mean = self.items[context].mean(axis=0, keepdims=True)
+            latest = unit_length(np.broadcast_to(mean, shape))
+        return unit_length(self.share * profiles + (1 - self.share) * latest)
 
     def log_losses(self, users: np.ndarray, targets: np.ndarray) -> np.ndarray:
         """Return (P,) the mean -log softmax over all items of the targets (T,), by user vector."""
