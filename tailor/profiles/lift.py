@@ -36,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Lift:
-    """How far a recommender gets with profiles, over none and over another user's."""
+    """Gain of a recommender by profiles, over none and over another user's."""
 
     without: float
     """Mean NDCG@k without a profile."""
@@ -72,8 +72,9 @@ def lift(
 ) -> Lift:
     """Return the lift of profiles, one for each query of a split's part, in their order.
 
-    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of the history are not recommended. Users whose
-    profile says nothing count as well: they lose nothing and gain nothing.
+    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of
+    the history are not recommended. Users whose profile says nothing count as well: they lose
+    nothing and gain nothing.
     """
     queries, targets = split.queries(part)
     if len(profiles) != len(queries):
@@ -89,14 +90,14 @@ def lift(
         return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
 
     none = quality([None] * len(profiles))
-    own = quality(profiles)
+    with_own = quality(profiles)
     others = quality([profiles[i] for i in other])
     tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
     return Lift(
         round(float(np.nanmean(none)), 5),
-        Difference.of(own - none, seed),
+        Difference.of(with_own - none, seed),
         Difference.of(others - none, seed),
-        Difference.of(own - others, seed),
+        Difference.of(with_own - others, seed),
         len(profiles),
         round(float(np.mean(tokens)), 1),
     )

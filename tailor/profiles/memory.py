@@ -165,7 +165,8 @@ class Memory:
         """Store what was said or done, and what follows from it; what is known counts once.
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
-        where it says nothing itself, the message before it in its session is forgotten. Raises DataError for times that no clock can show.
+        where it says nothing itself, the message before it in its session is forgotten.
+        Raises DataError for times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
@@ -413,7 +414,8 @@ class Memory:
 
     def timeline(self, user_id: str, as_of_ms: int | None = None) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
-        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), [])
+        nothing: list[dict[str, Any]] = []
+        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), nothing)
         return _propositions(values)
 
     def explain(self, user_id: str, proposition_id: str) -> Explanation:
