@@ -438,8 +438,7 @@ class RerankerStudy(Study[RerankerReport]):
         if self.novel:
             size = max(5 * self.novel, 100)
             datasets += [
-                novel_world(size, self.novel, names, run.seed)  # type: ignore[arg-type]
-                for names in ("invented", "common")
+                novel_world(size, self.novel, names, run.seed) for names in ("invented", "common")
             ]
         collections = {}
         for part in datasets:
@@ -508,9 +507,9 @@ class RerankerStudy(Study[RerankerReport]):
                 reads = "log-probs" if strategy == "first-token" else "reply"
                 reranker = LLMReranker(
                     llm=model,
-                    strategy=strategy,
-                    reads=reads,
-                    top=self.k,  # type: ignore[arg-type]
+                    strategy=strategy,  # type: ignore[arg-type]
+                    reads=reads,  # type: ignore[arg-type]
+                    top=self.k,
                 )
                 results = reranker.rerank(shortlists)
                 value = ndcg_of(lists, [result.order for result in results], self.k).mean()
