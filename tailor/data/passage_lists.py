@@ -68,7 +68,7 @@ class PassageList:
     """Titles of the user's latest items, oldest first."""
     is_retrieved: bool = False
     """Whether the passages were found for this question; False: they are still to be found."""
-    spent: Mapping[str, float] = field(default_factory=dict)
+    spent: Mapping[str, Any] = field(default_factory=dict)
     """Calls, tokens_in, tokens_out and usd of making the list; no file has them."""
 
     def reordered(self, order: Sequence[int]) -> "PassageList":

@@ -504,11 +504,11 @@ class RerankerStudy(Study[RerankerReport]):
         strategies = [name for name in self.strategies if name != "likelihood"]
         for strategy in run.progress(strategies, "faults", len(strategies)):
             for fault, model in faults.items():
-                by_probability = strategy == "first-token"
+                reads = "log-probs" if strategy == "first-token" else "reply"
                 reranker = LLMReranker(
                     llm=model,
-                    strategy=cast(StrategyName, strategy),
-                    reads="log-probs" if by_probability else "reply",
+                    strategy=strategy,  # type: ignore[arg-type]
+                    reads=reads,  # type: ignore[arg-type]
                     top=self.k,
                 )
                 results = reranker.rerank(shortlists)
