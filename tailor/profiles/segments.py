@@ -34,7 +34,8 @@ def lookalike(
     """Return (U,) log-odds of belonging to an audience, by the vectors (U, D) of all users.
 
     `members` are rows of known members, `ridge` is the penalty on squared weights. A logistic
-    classifier tells them from random other users; members that are not known may be among those, which lowers all log-odds alike. Raises DataError
+    classifier tells them from random other users; members that are not known may be among those,
+    which lowers all log-odds alike. Raises DataError
     without a member, or where all users are members.
     """
     is_member = np.zeros(len(vectors), bool)
@@ -58,7 +59,8 @@ def _scaled(vectors: np.ndarray) -> np.ndarray:
     """Return columns in standard deviations from their mean."""
     spread = vectors.std(axis=0)
     centred = vectors - vectors.mean(axis=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    scaled: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    return scaled
 
 
 # ---- discovery
