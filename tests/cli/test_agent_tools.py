@@ -69,6 +69,22 @@ def test_tools_answer_as_the_service_does(speaking, client):  # noqa: F811
     assert len(answer["items"]) <= 50
 
 
+def test_an_agent_remembers_recalls_and_forgets(speaking):
+    server = make_server(speaking, USER)
+    answer, failed = called(server, "remember", text="I moved to Lisbon.")
+    assert not failed, answer
+    answer, _ = called(server, "recall_memory", question="Where do I live?")
+    assert any("Lisbon" in item["text"] for item in answer["items"])
+    answer, _ = called(server, "read_profile")
+    assert "Lisbon" in json.dumps(answer)
+    answer, failed = called(server, "forget_memory", words="Lisbon")
+    assert not failed, answer
+    answer, _ = called(server, "recall_memory", question="Where do I live?")
+    assert "Lisbon" not in json.dumps(answer)
+    answer, failed = called(make_server(speaking), "read_profile", user_id=str(SHOP.users.ids[1]))
+    assert not failed and "Lisbon" not in json.dumps(answer)
+
+
 def test_bound_to_one_user_no_tool_takes_another(speaking, client):  # noqa: F811
     server = make_server(speaking, USER)
     described = tools(server)
