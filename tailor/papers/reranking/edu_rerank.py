@@ -16,6 +16,7 @@ from tailor.core.methods import Generator, Paper
 from tailor.core.run import Run
 from tailor.core.specs import check_settings
 from tailor.data.dataset import Dataset
+from tailor.data.filling import marginal_order
 from tailor.data.nouns import Evidence, Output
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
@@ -27,7 +28,6 @@ from tailor.metrics.rouge import rouge_n
 from tailor.nn.fitting import Recipe
 from tailor.nn.policy import margin_loss
 from tailor.ports.base import Encoder, LanguageModel
-from tailor.reranking.mmr import marginal_order
 from tailor.text.cached import asking
 from tailor.text.hashing import HashingEncoder
 from tailor.text.passages import coverage, exact_parts

@@ -82,7 +82,7 @@ def test_the_map_learns_from_written_answers_what_no_word_tells():
     texts = ["mend your valve", "mend your cable"]
     untaught = method(cured(), learns_from="nothing")
     assert untaught.fit_report_["pairs"] == 0
-    fitted = method(cured(), epochs=30)
+    fitted = method(cured(), epochs=30, lr=3e-3, batch=32)
     assert fitted.fit_report_["synthetic"] == 60 and fitted.fit_report_["pairs"] < 60
     fitted.weights_ = np.array([0.0, 1.0, 0.0])
     assert ranks(fitted, texts, "the gears") == [1, 0]
@@ -91,7 +91,7 @@ def test_the_map_learns_from_written_answers_what_no_word_tells():
 
 
 def test_a_map_that_makes_lists_worse_is_dropped():
-    fitted = method(cured(wrong=True), epochs=30)
+    fitted = method(cured(wrong=True), epochs=30, lr=3e-3, batch=32)
     assert fitted.fit_report_["epochs"] == 0 and "worse than none" in fitted.fit_report_["stopped"]
     untaught = method(cured(wrong=True), learns_from="nothing")
     assert fitted.fit_report_["MRR"] == untaught.fit_report_["MRR"] == 1
@@ -100,7 +100,7 @@ def test_a_map_that_makes_lists_worse_is_dropped():
 
 
 def test_human_answers_are_learned_from_where_they_are_asked_for():
-    fitted = method(cured(), learns_from="human", epochs=30)
+    fitted = method(cured(), learns_from="human", epochs=30, lr=3e-3, batch=32)
     assert "synthetic" not in fitted.fit_report_ and fitted.fit_report_["human"] > 0
     fitted.weights_ = np.array([0.0, 1.0, 0.0])
     assert ranks(fitted, ["mend your valve", "mend your cable"]) == [1, 0]
