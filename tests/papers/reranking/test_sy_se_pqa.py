@@ -45,41 +45,37 @@ def ranks(fitted, texts, question="gears", **shortlist):
 
 
 def cured(count=60, wrong=False):
-    """Questions about one of two parts, whose cures share no word with them; written answers."""
+    """Questions about one of two parts, whose cures share no word with them; written answers.
+
+    Where the answers are wrong, each question names its cure in the plural, which a first stage by
+    words does not see.
+    """
     cures = {"gears": "cable", "pump": "valve"}
+    written_cures = {"gears": "valve", "pump": "cable"} if wrong else cures
     parts = [list(cures)[number % 2] for number in range(count)]
-    requests = pl.DataFrame(
-        {
-            "request_id": [f"q{number}" for number in range(count)],
-            "user_id": [f"asker{number}" for number in range(count)],
-            "text": [f"my {part} fail {number}" for number, part in enumerate(parts)],
-        }
-    )
-    items = [(f"a{number}", f"try the {cures[part]} of my") for number, part in enumerate(parts)]
-    if wrong:
-        cures = {"gears": "valve", "pump": "cable"}
-    judgements = [(f"q{number}", f"a{number}", 1.0) for number in range(count)]
-    data = Dataset(
-        {
-            "requests": requests,
-            "items": pl.DataFrame(items, schema=["item_id", "text"], orient="row"),
-            "judgements": pl.DataFrame(
-                judgements, schema=["query_id", "item_id", "grade"], orient="row"
-            ),
-        }
-    )
-    written = [
-        (
-            f"t{number}",
-            "model",
-            "synthetic answer",
-            f"replace that {cures[part]} {number}",
-            f"q{number}",
-        )
-        for number, part in enumerate(parts)
-    ]
-    schema = ["text_id", "user_id", "kind", "text", "request_id"]
-    return with_answers(data, pl.DataFrame(written, schema=schema, orient="row"))
+    hints = [f"{cures[part]}s" if wrong else "" for part in parts]
+    keys = [f"q{number}" for number in range(count)]
+    requests = {
+        "request_id": keys,
+        "user_id": [f"asker{number}" for number in range(count)],
+        "text": [f"my {part} fail {hint} {key}" for part, hint, key in zip(parts, hints, keys)],
+    }
+    items = {"item_id": list(cures.values()), "text": [f"my {cure}" for cure in cures.values()]}
+    judgements = {
+        "query_id": keys,
+        "item_id": [cures[part] for part in parts],
+        "grade": [1.0] * count,
+    }
+    written = {
+        "text_id": keys,
+        "user_id": ["model"] * count,
+        "kind": ["synthetic answer"] * count,
+        "text": [f"replace that {written_cures[part]} {key}" for part, key in zip(parts, keys)],
+        "request_id": keys,
+    }
+    tables = {"requests": requests, "items": items, "judgements": judgements}
+    data = Dataset({name: pl.DataFrame(columns) for name, columns in tables.items()})
+    return with_answers(data, pl.DataFrame(written))
 
 
 def test_the_map_learns_from_written_answers_what_no_word_tells():
@@ -97,8 +93,8 @@ def test_the_map_learns_from_written_answers_what_no_word_tells():
 def test_a_map_that_makes_lists_worse_is_dropped():
     fitted = method(cured(wrong=True), epochs=30, lr=3e-3, batch=32)
     assert fitted.fit_report_["epochs"] == 0 and "worse than none" in fitted.fit_report_["stopped"]
-    untaught = method(cured(), learns_from="nothing")
-    assert fitted.fit_report_["MRR"] == untaught.fit_report_["MRR"]
+    untaught = method(cured(wrong=True), learns_from="nothing")
+    assert fitted.fit_report_["MRR"] == untaught.fit_report_["MRR"] == 1
     shortlist = Shortlist.of_texts("my gears fail", ["mend your valve", "mend your cable"])
     assert same(fitted.rerank([shortlist])[0].scores, untaught.rerank([shortlist])[0].scores)
 
@@ -201,8 +197,8 @@ def test_it_orders_texts_before_any_fit_and_is_saved_whole(tmp_path):
     fitted = method(cured())
     loaded = load(fitted.save(tmp_path / "model"))
     query = [Query(text="my gears fail")]
-    lists = [Ranking(tuple(cured().catalogue.ids[:9]), np.arange(9, 0, -1))]
-    assert same(loaded.recommend(query, 5, lists), fitted.recommend(query, 5, lists))
+    lists = [Ranking(("cable", "valve"), np.ones(2))]
+    assert same(loaded.recommend(query, 2, lists), fitted.recommend(query, 2, lists))
 
 
 def test_settings_out_of_range_are_refused():
