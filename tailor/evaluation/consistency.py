@@ -79,7 +79,8 @@ def consensus(rows: np.ndarray, k: int) -> np.ndarray:
     votes = np.bincount(numbers, minlength=len(items))
     heights = np.bincount(numbers, -places[is_item], len(items))
     best = items[np.lexsort((-heights, -votes))][:k]
-    return np.r_[best, np.full(k - len(best), -1)].astype(rows.dtype)
+    padded: np.ndarray = np.r_[best, np.full(k - len(best), -1)].astype(rows.dtype)
+    return padded
 
 
 @dataclass(eq=False)

@@ -139,7 +139,7 @@ class ProRank(LLMReranker):
         self, model: TorchModel, lists: Sequence[Example], rng: np.random.Generator
     ) -> list[tuple[list[int], bool]]:
         """Return tokens of prompts, and whether their documents are relevant; half of them are."""
-        pairs = []
+        pairs: list[tuple[list[int], bool]] = []
         while len(pairs) < self.pairs:
             for i in rng.permutation(len(lists)).tolist():
                 example = lists[i]
