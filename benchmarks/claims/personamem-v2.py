@@ -48,7 +48,7 @@ def measure(run: Run) -> Claim:
     clusters = np.concatenate([p["clusters"] for p in planted])
     leads = {
         rival: lead(rows["learned"] - rows[rival], clusters)
-        for rival in ("latest", "most frequent", "turns, 4 x the tokens")
+        for rival in ("latest", "most frequent", "untrained", "turns, 4 x the tokens")
     }
     pref = of_preferences()
     checks = {
@@ -97,6 +97,7 @@ def of_lives(seed: int, run: Run) -> dict:
         "learned": learned,
         "latest": by_feature("day"),
         "most frequent": by_feature("support"),
+        "untrained": PersonaMem(BUDGET),
     }
     exams = exams_of(world.data)
     users = list(dict.fromkeys(world.truth.questions["user_id"].to_list()))
