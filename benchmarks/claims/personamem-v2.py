@@ -1,6 +1,6 @@
 """PersonaMem on planted lives and on PrefEval.
 
-Planted: five random states; the writer learns on 25 people and is judged on 40 others, whose chats
+Planted: five random states; the writer learns on 20 people and is judged on 30 others, whose chats
 hold other people's affairs, secrets, changes and sentences that no pattern knows. Rivals: the
 latest and the most frequent notes within the same 256 tokens; retrieval of turns with four times
 as many. PrefEval: four options a question, those of the three nearest questions beside the right
@@ -34,7 +34,7 @@ from tailor.profiles.recall import Recall, Remembered
 from tailor.worlds.lives import Lives, lives
 
 STATES = (0, 1, 2, 3, 4)
-LEARNED, JUDGED = 25, 40  # people
+LEARNED, JUDGED = 20, 30  # people
 BUDGET = 256
 TURNS_BUDGET = 4 * BUDGET
 TOPICS = ("education_resources", "entertain_games", "entertain_shows", "shop_technology")
@@ -48,7 +48,7 @@ def measure(run: Run) -> Claim:
     clusters = np.concatenate([p["clusters"] for p in planted])
     leads = {
         rival: lead(rows["learned"] - rows[rival], clusters)
-        for rival in ("latest", "most frequent", "turns, 4 x the tokens")
+        for rival in ("latest", "most frequent", "untrained", "turns, 4 x the tokens")
     }
     pref = of_preferences()
     checks = {
@@ -97,6 +97,7 @@ def of_lives(seed: int, run: Run) -> dict:
         "learned": learned,
         "latest": by_feature("day"),
         "most frequent": by_feature("support"),
+        "untrained": PersonaMem(BUDGET),
     }
     exams = exams_of(world.data)
     users = list(dict.fromkeys(world.truth.questions["user_id"].to_list()))
