@@ -58,7 +58,8 @@ def _scaled(vectors: np.ndarray) -> np.ndarray:
     """Return columns in standard deviations from their mean."""
     spread = vectors.std(axis=0)
     centred = vectors - vectors.mean(axis=0)
-    return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    scaled: np.ndarray = np.divide(centred, spread, out=np.zeros_like(centred), where=spread > 1e-9)
+    return scaled
 
 
 # ---- discovery
