@@ -10,6 +10,7 @@ of a core.
 """
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import polars as pl
@@ -63,9 +64,9 @@ def beauty() -> Dataset:
 def measured(split: Split) -> dict[str, Any]:
     """Return the weight chosen on validation, and the lift on the test part."""
     by_weight = {weight: measured_at(split, weight, "valid") for weight in WEIGHTS}
-    best = max(by_weight, key=lambda weight: by_weight[weight].gain[0])
-    tried = {str(weight): round(of_weight.gain[0], 5) for weight, of_weight in by_weight.items()}
-    return {"weight": best, "tried": tried, **measured_at(split, best, "test").plain()}
+    best = max(by_weight, key=lambda weight: by_weight[weight].gain.mean)
+    tried = {str(weight): of_weight.gain.mean for weight, of_weight in by_weight.items()}
+    return {"weight": best, "tried": tried, **asdict(measured_at(split, best, "test"))}
 
 
 def measured_at(split: Split, weight: float, part: str) -> Lift:
@@ -75,10 +76,9 @@ def measured_at(split: Split, weight: float, part: str) -> Lift:
     parts = [CoVisitation(), ProfileMatch(attributes=traits)]
     fused = Fuse(parts=parts, weights=(1 - weight, weight), depth=DEPTH).fit(data, run)
     profiler = InteractionProfile(attributes=traits, max_facts=12).fit(data, run)
-    queries, targets = split.queries(part)
-    queries = queries.without_history()
+    queries = split.queries(part)[0].without_history()
     candidates = CoVisitation().fit(data, run).recommend(queries, DEPTH)
-    return lift(fused, queries, targets, profiler.profile(queries), K, candidates)
+    return lift(profiler.profile(queries), fused, split, part, K, candidates=candidates)
 
 
 if __name__ == "__main__":

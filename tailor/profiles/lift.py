@@ -1,102 +1,111 @@
-"""Measure what profiles are worth: lists with them, without them, and with another user's."""
+"""Measure how much profiles help a recommender with what users did later.
+
+The swap test: with another user's profile the recommender must do worse than with one's own. A
+profile that helps either way says nothing of the user.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from tailor.core.methods import Recommender
-from tailor.data.arrays import Ragged
 from tailor.data.nouns import Profile
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Rankings
+from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.evaluation.significance import bootstrap
-from tailor.metrics.ranking import hits, ndcg, relevant_counts
+from tailor.llm.prompts import estimated_tokens, profile_text
+from tailor.metrics.battery import per_user
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference per user, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, seed: int = 0) -> "Difference":
+        """Return the mean of values (U,), users drawn with replacement."""
+        low, high = bootstrap(values[:, None], seed=seed)
+        return cls(*(round(float(value), 5) for value in (np.nanmean(values), low[0], high[0])))
 
 
 @dataclass(frozen=True)
 class Lift:
-    """The gain of NDCG@k by profiles, over users with a profile that says something."""
+    """Gain of a recommender by profiles, over none and over another user's."""
 
+    without: float
+    """Mean NDCG@k without a profile."""
+    gain: Difference
+    """Own profile over none."""
+    swapped: Difference
+    """Another user's profile over none."""
+    over_swapped: Difference
+    """Own profile over another user's."""
     users: int
-    with_profile: float
-    without_profile: float
-    gain: tuple[float, float, float]
-    """With less without: mean, and the bounds of its 95 % interval."""
-    swap: tuple[float, float, float]
-    """With another user's profile, less without: the swap test says that this must not gain."""
+    tokens: float
+    """Mean tokens of a profile."""
 
     @property
-    def is_helpful(self) -> bool:
-        """True where profiles help, and more than another user's."""
-        return self.gain[1] > 0 and self.swap[0] < self.gain[0]
+    def per_100_tokens(self) -> float:
+        """Gain for every 100 tokens of profile."""
+        return self.gain.mean / self.tokens * 100 if self.tokens else 0.0
 
-    def plain(self) -> dict[str, Any]:
-        """Return the lift as values that JSON can write."""
-        return {
-            "users": self.users,
-            "with profile": round(self.with_profile, 5),
-            "without profile": round(self.without_profile, 5),
-            "gain": [round(value, 5) for value in self.gain],
-            "swapped gain": [round(value, 5) for value in self.swap],
-        }
+    @property
+    def passes_swap(self) -> bool:
+        """True if own profiles help, and more than another user's."""
+        return self.gain.low > 0 and self.over_swapped.low > 0
 
 
 def lift(
-    recommender: Recommender,
-    queries: Queries,
-    targets: Ragged,
     profiles: Sequence[Profile],
+    recommender: Recommender,
+    split: Split,
+    part: str = "test",
     k: int = 10,
-    candidates: Rankings | None = None,
     seed: int = 0,
+    candidates: Rankings | None = None,
 ) -> Lift:
-    """Return how much profiles raise NDCG@k of a fitted recommender that reads `Query.profile`.
+    """Return the lift of profiles, one for each query of a split's part, in their order.
 
-    `targets` hold rows of the queries' catalogue, `profiles` one a query. Users whose profile has
-    neither words nor facts are left out; each of the others gets the profile of the next one in the
-    swap test. Raises DataError for fewer than two users.
+    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of
+    the history are not recommended. Users whose profile says nothing count as well: they lose
+    nothing and gain nothing.
     """
-    says = [i for i, profile in enumerate(profiles) if profile.text or profile.facts]
-    if len(says) < 2 or len(profiles) != len(queries):
-        raise DataError(
-            f"{len(profiles)} profiles for {len(queries)} queries, of which {len(says)} say"
-            " something: give one each, at least two that do"
-        )
-    rows = np.array(says)
-    user_profiles = [profiles[i] for i in says]
-    swapped = user_profiles[1:] + user_profiles[:1]
-    batch = queries.take(rows)
-    batch_targets = targets.take(rows)
-    lists = None if candidates is None else candidates.take(rows)
-    nothing = [Profile(profile.user_id) for profile in user_profiles]
-    values = [
-        _values(recommender, batch.with_profiles(shown), batch_targets, k, lists)
-        for shown in (
-            user_profiles,
-            nothing,
-            [replace(p, user_id=o.user_id) for p, o in zip(swapped, user_profiles, strict=True)],
-        )
-    ]
+    queries, targets = split.queries(part)
+    if len(profiles) != len(queries):
+        raise DataError(f"{len(profiles)} profiles for {len(queries)} users: give one each")
+    if len(queries) < 2:
+        raise DataError("profiles of one user cannot be swapped: at least two are needed")
+    queries = queries.without_history()
+    other = swapped(len(profiles), seed)
+
+    def quality(chosen: Sequence[Profile | None]) -> np.ndarray:
+        lists = recommender.recommend(queries.with_profiles(chosen), k, candidates)
+        rows = lists.reindexed(queries.catalogue).rows
+        return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
+
+    none = quality([None] * len(profiles))
+    with_own = quality(profiles)
+    others = quality([profiles[i] for i in other])
+    tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
     return Lift(
-        len(says),
-        float(np.nanmean(values[0])),
-        float(np.nanmean(values[1])),
-        _interval(values[0] - values[1], seed),
-        _interval(values[2] - values[1], seed),
+        round(float(np.nanmean(none)), 5),
+        Difference.of(with_own - none, seed),
+        Difference.of(others - none, seed),
+        Difference.of(with_own - others, seed),
+        len(profiles),
+        round(float(np.mean(tokens)), 1),
     )
 
 
-def _values(
-    recommender: Recommender, queries: Queries, targets: Ragged, k: int, lists: Rankings | None
-) -> np.ndarray:
-    """Return (U,) NDCG@k."""
-    answers = recommender.recommend(queries, k, lists).reindexed(queries.catalogue)
-    is_hit = hits(answers.rows, targets.offsets, targets.values)
-    return ndcg(is_hit, relevant_counts(targets.offsets, targets.values), k)
-
-
-def _interval(differences: np.ndarray, seed: int) -> tuple[float, float, float]:
-    low, high = bootstrap(differences[:, None], seed=seed)
-    return float(np.nanmean(differences)), float(low[0]), float(high[0])
+def swapped(n: int, seed: int = 0) -> list[int]:
+    """Return whose profile each of n users gets: each one's once, and nobody's own."""
+    order = np.random.default_rng(seed).permutation(n)
+    other = np.empty(n, np.int64)
+    other[order] = np.roll(order, 1)
+    return other.tolist()

@@ -33,8 +33,9 @@ def lookalike(
 ) -> np.ndarray:
     """Return (U,) log-odds of belonging to an audience, by the vectors (U, D) of all users.
 
-    `members` are rows of known members, `ridge` is the penalty on squared weights. A logistic classifier tells them from random other users;
-    members that are not known may be among those, which lowers all log-odds alike. Raises DataError
+    `members` are rows of known members, `ridge` is the penalty on squared weights. A logistic
+    classifier tells them from random other users; members that are not known may be among those,
+    which lowers all log-odds alike. Raises DataError
     without a member, or where all users are members.
     """
     is_member = np.zeros(len(vectors), bool)

@@ -99,10 +99,10 @@ class SentenceBank:
         distinct: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         for text, features, events in sentences:
             distinct.setdefault(text, (features, events))
-        rows_of_features = [of_text for of_text, _ in distinct.values()]
+        feature_rows = [of_text for of_text, _ in distinct.values()]
         return Candidates(
             tuple(distinct),
-            np.array(rows_of_features, np.float32).reshape(-1, len(FEATURES)),
+            np.array(feature_rows, np.float32).reshape(-1, len(FEATURES)),
             tuple(events for _, events in distinct.values()),
         )
 

@@ -8,8 +8,9 @@ import scipy.sparse as sp
 
 from tailor.core.specs import build
 from tailor.data.dataset import Dataset
+from tailor.data.filling import fill_places, scaled_scores
 from tailor.data.queries import Queries, Rankings
-from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
+from tailor.reranking.reordering import Reordering, category_matrix
 
 MIX = 0.01  # of the history's shares in the list's, so that a missing category costs not all
 MAX_CELLS = 4_000_000  # of an array of a block of queries: 32 MB
@@ -92,7 +93,7 @@ def calibrated_order(
     codes, shares = _padded(categories, np.maximum(rows, 0))  # B, L, W
     targets_by_item = _of_lists(targets, codes)  # B, L, W
     is_shared = (targets_by_item > 0) & (shares > 0)
-    has_targets = targets.any(axis=1)[:, None]
+    has_targets: np.ndarray = np.any(targets, axis=1, keepdims=True)
     entropy = _cross_entropy(targets, targets)  # B
     listed = np.zeros(targets.shape)  # sums of shares of the items taken
 

@@ -44,9 +44,9 @@ def search_log(
     """Make a log of users who read pages and search at them.
 
     A page is about a topic and an aspect. A user reads pages of three favourite topics mostly, and
-    searches for the page's topic with an aspect: with probability `personal` one of two of their own,
-    which change halfway where `drift` is set; else any, the first of the list most often. So the
-    next search is known from page and user together, and from neither alone. `search` is the
+    searches for the page's topic with an aspect: with probability `personal` one of two of their
+    own, which change halfway where `drift` is set; else any, the first of the list most often. So
+    the next search is known from page and user together, and from neither alone. `search` is the
     probability of a search at a page.
     """
     rng = random_of(seed, "searches")

@@ -34,8 +34,9 @@ PAPER = Paper(
     "lettingo",
     "LettinGo: Explore User Profile Generation for Recommendation System",
     "https://arxiv.org/abs/2506.18309",
-    "Profiles of a writer that learned from which draws made a recommender right rank the next items"
-    " above those of the untaught writer; another user's profile hurts; none exceeds its tokens",
+    "Profiles of a writer that learned from which draws made a recommender right rank the next"
+    " items above those of the untaught writer; another user's profile hurts; none exceeds its"
+    " tokens",
 )
 MAX_TOKENS = 120  # of a profile
 BEST, WORST = 3, 3  # draws of a user that are paired
