@@ -68,7 +68,7 @@ def test_the_writer_learns_which_sentences_help_the_reader():
     assert not untaught.weights_.any() and TAUGHT.weights_.any()
     assert TAUGHT.weights_[FEATURES.index("share")] > 0
     own = TAUGHT.fit_report_["lift"]
-    assert own["low"] > 0 and own["nats"] > own["swapped"]
+    assert own["nats"] > max(own["swapped"], 0)
     assert own["nats"] > untaught.fit_report_["lift"]["nats"]
     assert untaught.fit_report_["pairs"] == 0 < TAUGHT.fit_report_["pairs"]
 
