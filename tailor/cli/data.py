@@ -351,6 +351,7 @@ def synth_answers(
     from tailor.cli.showing import say
     from tailor.core.defaults import language_model
     from tailor.data.dataset import Dataset
+    from tailor.llm.metered import without_cache
     from tailor.reranking.synthetic_answers import (
         checked_styles,
         questions_of,
@@ -360,7 +361,9 @@ def synth_answers(
 
     styles = checked_styles(style or ())
     data = Dataset.open(folder)
-    written = write_answers(language_model(), questions_of(data)[:most], styles, words)
+    written = write_answers(
+        without_cache(language_model()), questions_of(data)[:most], styles, words
+    )
     with_answers(data, written.answers).save(out, overwrite)
     say(
         f"{out}: {len(written.answers)} answers; {written.failed} prompts got none, and"

@@ -1,5 +1,6 @@
 """A language model that counts, and stops before it costs more than it may."""
 
+import copy
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tailor.errors import ModelError
+from tailor.llm.cached import Cached
 from tailor.llm.chat import check_request, check_texts
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
@@ -113,6 +115,12 @@ class Metered(LanguageModel):
     @property
     def fingerprint(self) -> str:
         return self.inner.fingerprint
+
+    @property
+    def refusals(self) -> int:
+        """Prompts that this one, or one inside it, did not send."""
+        inner = self.inner.refusals if isinstance(self.inner, Metered) else 0
+        return self.spent.refused + inner
 
     def capabilities(self) -> frozenset[str]:
         return self.inner.capabilities()
@@ -251,3 +259,17 @@ def tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
         return answer.tokens_in, answer.tokens_out
     written = sum(map(estimated_tokens, answer.texts))
     return estimate.tokens_in, min(estimate.tokens_out, written)
+
+
+def without_cache(llm: LanguageModel) -> LanguageModel:
+    """Return the model without the `Cached` around or inside it, for people's words.
+
+    A `Metered` goes on counting: the one without a cache shares counts and caps with it.
+    """
+    if isinstance(llm, Cached):
+        return without_cache(llm.inner)
+    if isinstance(llm, Metered):
+        uncached = copy.copy(llm)
+        object.__setattr__(uncached, "inner", without_cache(llm.inner))
+        return uncached
+    return llm

@@ -113,7 +113,8 @@ def matched(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     stay where they were (Hungarian method).
     """
     shared = np.zeros((int(new.max(initial=-1)) + 1, int(old.max(initial=-1)) + 1))
-    np.add.at(shared, (new, old), 1)
+    is_placed = (new >= 0) & (old >= 0)
+    np.add.at(shared, (new[is_placed], old[is_placed]), 1)
     rows, columns = linear_sum_assignment(-shared)
     previous = np.full(len(shared), -1)
     has_shared = shared[rows, columns] > 0

@@ -12,7 +12,6 @@ from scipy.stats import kendalltau
 from tailor.core.defaults import language_model
 from tailor.core.run import Run
 from tailor.errors import ModelError
-from tailor.llm.cached import Cached
 from tailor.llm.fencing import Fenced, fenced
 from tailor.llm.grammars import (
     BEST,
@@ -26,7 +25,7 @@ from tailor.llm.grammars import (
     Reasoned,
     statuses,
 )
-from tailor.llm.metered import Metered, Spent, tokens_used
+from tailor.llm.metered import Metered, Spent, without_cache, tokens_used
 from tailor.llm.parsing import Status
 from tailor.llm.prompts import Prompt, Template, estimated_tokens, profile_text
 from tailor.llm.scripted import ScriptedModel
@@ -366,11 +365,13 @@ def metered(llm: LanguageModel, limits: Limits, is_personal: bool = False) -> Me
     """
     if is_personal:
         llm = without_cache(llm)
-    if isinstance(llm, Metered):
-        return replace(
+    if isinstance(llm, Metered):  # its own caps hold over all that it was ever asked
+        return Metered(
             llm,
-            max_calls=_smaller(llm.max_calls, limits.calls),
-            max_usd=_smaller(llm.max_usd, limits.usd),
+            llm.usd_per_million_in,
+            llm.usd_per_million_out,
+            max_calls=limits.calls,
+            max_usd=limits.usd,
         )
     if limits.usd is not None:
         raise ModelError(
@@ -378,22 +379,6 @@ def metered(llm: LanguageModel, limits: Limits, is_personal: bool = False) -> Me
             " usd_per_million_out=...)"
         )
     return Metered(llm, max_calls=limits.calls)
-
-
-def without_cache(llm: LanguageModel) -> LanguageModel:
-    """Return the model without the `Cached` around or inside it."""
-    if isinstance(llm, Cached):
-        return without_cache(llm.inner)
-    if isinstance(llm, Metered):
-        return replace(llm, inner=without_cache(llm.inner))
-    return llm
-
-
-def _smaller(a: N | None, b: N | None) -> N | None:
-    """Return the smaller of two limits; None is no limit."""
-    if a is None or b is None:
-        return b if a is None else a
-    return min(a, b)
 
 
 @dataclass(eq=False)
@@ -543,11 +528,11 @@ class Asker:
 
     def _within_limits(self, ask: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
         """Return log-probabilities and no refusal, or None and the refusal of a limit."""
-        refused = self.llm.spent.refused
+        refused = self.llm.refusals
         try:
             return ask(), ""
         except ModelError as error:
-            if self.llm.spent.refused == refused:
+            if self.llm.refusals == refused:
                 raise
             return None, str(error)
 

@@ -21,6 +21,7 @@ from tailor.metrics.recalibration import Platt, platt
 from tailor.ports.base import Encoder, LanguageModel
 from tailor.profiles.interaction_profile import InteractionProfile
 from tailor.profiles.proposers import (
+    TEXT_KINDS,
     LLMProposer,
     LogProposer,
     RatingProposer,
@@ -194,7 +195,8 @@ class GUM(Profiler):
         Before `fit` it reads texts alone.
         """
         ordered = _in_order(observations)
-        withdrawn = withdrawn_ids(ordered)
+        own_words = [o for o in ordered if o.speaker == "user" and o.kind in TEXT_KINDS]
+        withdrawn = withdrawn_ids(own_words)
         audited = [o for o in ordered if o.observation_id not in withdrawn and self.audit(o)]
         comparisons: list[Comparison] = []
         believed_groups = _Known(self)

@@ -20,6 +20,7 @@ from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
+from tailor.llm.metered import without_cache
 from tailor.llm.parsing import read_json
 from tailor.llm.prompts import Template
 from tailor.ports.base import LanguageModel
@@ -192,7 +193,8 @@ class KLamp(Generator):
         self.entities_ = list(linker.names)
         self.is_sensitive_ = np.array([self._is_sensitive(name) for name in self.entities_], bool)
         pages = linker.matrix(data.texts_of("title", "categories", "text"))
-        asked_at = questions.filter(pl.col("item_id").is_not_null())
+        known_pages = pl.col("item_id").is_in(self.items_.ids.tolist())
+        asked_at = questions.filter(known_pages)
         rows = self.items_.rows(asked_at["item_id"].to_list())
         at_pages = linker.matrix(asked_at["text"].to_list())
         owners = sp.csr_matrix(
@@ -482,7 +484,7 @@ class KLamp(Generator):
             n=str(self.n),
         )
         # a store is personal: the answer is kept nowhere
-        model = language_model(self.llm)
+        model = without_cache(language_model(self.llm))
         (completion,) = model.complete([prompt.text], max_tokens=40 * self.n, schema=SCHEMA)
         texts = [] if completion.error else _texts_of(read_json(completion.text))
         suggestions = [self._suggestion(text, 0.0, context, store, recent) for text in texts]

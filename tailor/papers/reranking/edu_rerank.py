@@ -22,6 +22,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
+from tailor.llm.metered import without_cache
 from tailor.llm.prompts import Template
 from tailor.metrics.recalibration import fit_logistic
 from tailor.metrics.rouge import rouge_n
@@ -319,7 +320,7 @@ class EDURerank(NetMethod, Generator):
         extracts = [self.extracts(reading) for reading in readings]
         if self.llm is None:
             return extracts
-        return self._written(language_model(self.llm), readings, extracts)
+        return self._written(without_cache(language_model(self.llm)), readings, extracts)
 
     def extracts(self, reading: Reading) -> list[Draft]:
         """Return the drafts of the best different plans, told by their clauses."""

@@ -27,7 +27,8 @@ from tailor.metrics.recalibration import fit_logistic
 from tailor.nn.fitting import Recipe
 from tailor.nn.pictures import SIZE, PictureReader, sure_values
 from tailor.ports.base import Encoder, LanguageModel
-from tailor.reranking.llm_reranker import LLMReranker, metered, without_cache
+from tailor.llm.metered import without_cache
+from tailor.reranking.llm_reranker import LLMReranker, metered
 from tailor.reranking.reranker import Reranker
 from tailor.reranking.shortlist import Limits, Reranked, Shortlist, ordered, scored_statuses
 from tailor.text.cached import item_vectors, known_encoder, plain
@@ -199,7 +200,7 @@ class MLLMMSR(NetMethod, Reranker):
     def _described(self, pictures: Sequence[bytes]) -> list[list[str]]:
         """Return the phrases of a language model's description of each picture."""
         assert self.llm is not None
-        llm = language_model(self.llm)
+        llm = without_cache(language_model(self.llm))
         shown_phrases: list[list[str]] = []
         for picture in pictures:
             if not picture:

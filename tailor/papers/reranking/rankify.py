@@ -204,7 +204,7 @@ class Rankify(Answerer):
 
     def _asked(self, lists: Sequence[PassageList]) -> tuple[list[Reply], list[Spent]]:
         """Return the model's replies and what they took; lists without passages ask nothing."""
-        llm = metered(language_model(self.llm), NO_LIMITS)
+        llm = metered(language_model(self.llm), NO_LIMITS, is_personal=True)
         parts = [self._prompted(of_question) for of_question in lists]
         owners = [i for i, of_list in enumerate(parts) for _ in of_list]
         flat = [part for of_list in parts for part in of_list]

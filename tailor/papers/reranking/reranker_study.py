@@ -21,7 +21,7 @@ from tailor.data.splits import split_by
 from tailor.errors import DataError
 from tailor.evaluation.report import without_nan
 from tailor.evaluation.significance import bootstrap, holm, paired_tests
-from tailor.llm.metered import Spent
+from tailor.llm.metered import Spent, without_cache
 from tailor.llm.scripted import ScriptedModel, Unreliable
 from tailor.ports.base import LanguageModel
 from tailor.reranking.judged_lists import JudgedList, judged_lists_of, ndcg_of
@@ -29,7 +29,6 @@ from tailor.reranking.llm_reranker import (
     STRATEGIES,
     LLMReranker,
     StrategyName,
-    without_cache,
 )
 from tailor.reranking.passage_lists import rerank_in_batches
 from tailor.reranking.reranker import Reranker

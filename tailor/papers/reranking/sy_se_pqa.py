@@ -22,6 +22,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.llm.grammars import statuses
+from tailor.llm.metered import without_cache
 from tailor.metrics.ranking import reciprocal_rank
 from tailor.nn.fitting import Recipe
 from tailor.nn.policy import margin_loss
@@ -192,7 +193,9 @@ class SySePQA(NetMethod, Reranker):
         if answers or self.llm is None:
             return answers, {"synthetic": len(answers)}
         styles = checked_styles(self.styles)
-        written = write_answers(language_model(self.llm), questions[: self.most_written], styles)
+        written = write_answers(
+            without_cache(language_model(self.llm)), questions[: self.most_written], styles
+        )
         rows = list(written.answers.select("request_id", "text").iter_rows())
         report = {"synthetic": len(rows), "failed": written.failed, "copied": written.copied}
         return rows, report
