@@ -703,6 +703,13 @@ def serve(
             ),
         ),
     ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Serve the memories of users too; new, see its page before you open it to others.",
+        ),
+    ] = False,
     first_key: Annotated[
         Path | None,
         typer.Option(
@@ -729,6 +736,7 @@ def serve(
         models,
         explore,
         meaning,
+        memory,
         first_key,
     )
 

@@ -56,6 +56,7 @@ from tailor.text.words import search_words
 
 T = TypeVar("T")
 FORMAT, VERSION = "tailor-memory", 1  # of exports
+MOST_DRAFTS = 50  # of one observation, by each proposer
 AHEAD_MS = DAY_MS  # by which the clock of a sender may run ahead
 LAST_MS = LAST // UNITS["ms"]
 KINDS = ("event", "review", "chat", "edit", "import")
@@ -189,8 +190,9 @@ class Memory:
 
         def job(connection: sa.Connection) -> Difference:
             rows = self._locked(connection, user_id)
-            # of what arrived or was forgotten meanwhile nothing changes
-            left = rows.known(sorted(ids))
+            # of what arrived, was forgotten or withdrawn meanwhile nothing changes
+            stored = rows.observations(ids=sorted(ids))
+            left = {_observation(value).observation_id for value in stored}
             old = rows.retract_drafts(
                 lambda draft: _base(draft["proposer"]) in names and draft["observation_id"] in ids
             )
@@ -227,7 +229,7 @@ class Memory:
         drafts = EditProposer().propose(observations)
         for observation in _unedited(observations):
             for proposer in self.proposers:
-                drafts += proposer.propose([observation])
+                drafts += proposer.propose([observation])[:MOST_DRAFTS]
         return drafts
 
     def _drafts(self, observations: Sequence[Observation]) -> list[Draft]:

@@ -29,9 +29,15 @@ from tailor.profiles.propositions import (
     Slot,
     digest_of,
 )
-from tailor.profiles.rules import asks_to_forget, sensitivity_of, statements
+from tailor.profiles.rules import (
+    MAX_CHARACTERS,
+    asks_to_forget,
+    sensitivity_of,
+    statements,
+)
 from tailor.text.keywords import mentions, phrases
 
+MOST_ASPECTS = 50  # of a review
 TEXT_KINDS = ("chat", "review", "edit", "import")
 SLOTS: tuple[str, ...] = get_args(Slot)
 SHORT_REQUEST = 9  # words of a request not to remember that has no subject of its own
@@ -153,13 +159,14 @@ class AspectProposer:
         if asks_to_forget(review.text):
             return []
         drafts: dict[str, Draft] = {}
-        aspects = self.aspects or _aspects(review.text)
-        for mention in mentions(review.text, aspects):
+        text = review.text[:MAX_CHARACTERS]
+        aspects = self.aspects or _aspects(text)
+        for mention in mentions(text, aspects[:MOST_ASPECTS]):
             rating_sign = 0.0 if review.value is None else review.value - self.middle_rating
             is_contradicted = mention.polarity * rating_sign < 0
             if abs(mention.polarity) < self.least_polarity or is_contradicted:
                 continue
-            start = review.text.find(mention.clause)
+            start = text.find(mention.clause)
             drafts.setdefault(
                 mention.aspect,
                 Draft(

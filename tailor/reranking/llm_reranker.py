@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -25,7 +25,7 @@ from tailor.llm.grammars import (
     Reasoned,
     statuses,
 )
-from tailor.llm.metered import Metered, Spent, without_cache, tokens_used
+from tailor.llm.metered import Metered, Spent, tokens_used, without_cache
 from tailor.llm.parsing import Status
 from tailor.llm.prompts import Prompt, Template, estimated_tokens, profile_text
 from tailor.llm.scripted import ScriptedModel

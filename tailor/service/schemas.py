@@ -626,7 +626,7 @@ class MemorySettings(Schema):
     """Settings of a user's memory, in place of those before."""
 
     paused: bool = Field(False, description="Whether nothing new is observed.")
-    retention_days: Annotated[FiniteFloat, Field(gt=0, le=36_500)] | None = Field(
+    retention_days: Annotated[FiniteFloat, Field(ge=1, le=36_500)] | None = Field(
         None, description="Days after which an observation is deleted; null: never."
     )
 

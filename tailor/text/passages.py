@@ -13,7 +13,9 @@ from tailor.text.words import STOP_WORDS, search_words, words
 
 # A sentence ends at a line's end, or at a mark that a space or a closing quote follows: "3.5" and
 # "a.b.com" stay whole.
-SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
+SENTENCE = re.compile(
+    r"[^\s].*?(?:(?<![.!?])[.!?]++[\"')\]]*+(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE
+)
 EXACT = re.compile(
     r"https?://[^\s<>\"]+|(?<!\w)`[^`\n]+`(?!\w)|[\w.+-]+@[\w.-]+"
     r"|(?<!\w)[+-]?(?:\w+-)*\w*\d(?:[\w.,:/%-]*[\w%])?"

@@ -30,7 +30,7 @@ def test_a_cap_inside_refuses_and_does_not_break(reads):
     reranker = LLMReranker(llm=capped, strategy="yes-no", reads=reads)
     for shortlist in LISTS:
         assert sorted(reranker.rerank([shortlist])[0].order.tolist()) == [0, 1]
-    assert capped.spent.calls == 1
+    assert capped.spent.calls <= 1 and capped.spent.refused > 0
 
 
 def test_money_of_the_users_own_is_counted_once():

@@ -20,14 +20,13 @@ from tailor.data.nouns import Profile, Query
 from tailor.data.pictures import small_pictures
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.llm.metered import Spent
+from tailor.llm.metered import Spent, without_cache
 from tailor.llm.parsing import spoken
 from tailor.llm.prompts import Template, profile_text
 from tailor.metrics.recalibration import fit_logistic
 from tailor.nn.fitting import Recipe
 from tailor.nn.pictures import SIZE, PictureReader, sure_values
 from tailor.ports.base import Encoder, LanguageModel
-from tailor.llm.metered import without_cache
 from tailor.reranking.llm_reranker import LLMReranker, metered
 from tailor.reranking.reranker import Reranker
 from tailor.reranking.shortlist import Limits, Reranked, Shortlist, ordered, scored_statuses
