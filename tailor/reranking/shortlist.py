@@ -63,7 +63,7 @@ class Shortlist:
     def take(self, places: Sequence[int] | np.ndarray) -> "Shortlist":
         """Return the shortlist of the documents at these places, in this order."""
         rows = np.asarray(places, np.int64)
-        parts = {
+        parts: dict[str, Any] = {
             name: tuple(getattr(self, name)[row] for row in rows.tolist())
             for name in ("texts", "titles", "clues", "turns", "images")
             if getattr(self, name)

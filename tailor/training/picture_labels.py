@@ -34,7 +34,7 @@ def teach_labels(
     not known. The accuracy of each label is measured on a tenth of the pictures, held out.
     """
     is_labelled = (codes >= 0).any(axis=1)
-    rows = np.array([i for i in np.flatnonzero(is_labelled) if pictures[i]], np.int64)
+    rows = np.array([i for i in np.flatnonzero(is_labelled).tolist() if pictures[i]], np.int64)
     rows = run.rng("pictures").permutation(rows)[:MOST_PICTURES]
     held, learned = np.split(rows, [round(HELD_OUT * len(rows))])
     if not len(learned):

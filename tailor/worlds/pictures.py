@@ -139,7 +139,9 @@ def _grid(canvas: np.ndarray, box: Box) -> tuple[np.ndarray, np.ndarray]:
     return 2 * (y - top) / (bottom - top) - 1, 2 * (x - left) / (right - left) - 1
 
 
-def _paint(canvas: np.ndarray, box: Box, colour: Sequence[float], inside: Inside | None = None):
+def _paint(
+    canvas: np.ndarray, box: Box, colour: Sequence[float], inside: Inside | None = None
+) -> None:
     y, x = _grid(canvas, box)
     mask = (np.abs(y) <= 1) & (np.abs(x) <= 1)
     canvas[mask if inside is None else mask & inside(y, x)] = colour
@@ -174,7 +176,8 @@ def _paint_stamp(canvas: np.ndarray, stamp: str, box: Box) -> None:
 
     def inside(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         distance = np.hypot(y, x) if stamp == "round" else np.maximum(np.abs(y), np.abs(x))
-        return (distance <= 1) & (distance >= 0.6)
+        mask: np.ndarray = (distance <= 1) & (distance >= 0.6)
+        return mask
 
     _paint(canvas, box, INK, inside)
 
@@ -197,7 +200,8 @@ def _paint_line(
     heights = rng.uniform(-0.85, 0.85, 6)
 
     def inside(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        return np.abs(y - np.interp(x, knots, heights)) <= 0.22
+        mask: np.ndarray = np.abs(y - np.interp(x, knots, heights)) <= 0.22
+        return mask
 
     _paint(canvas, box, colour, inside)
 
@@ -212,7 +216,8 @@ def _paint_pie(
 
     def is_slice(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         angle = (np.arctan2(y, x) + turn) % (2 * np.pi)
-        return _in_circle(y, x) & (angle < 2 * np.pi * share)
+        mask: np.ndarray = _in_circle(y, x) & (angle < 2 * np.pi * share)
+        return mask
 
     circle = (top, middle - half, bottom, middle + half)
     _paint(canvas, circle, GREY, _in_circle)
@@ -220,12 +225,14 @@ def _paint_pie(
 
 
 def _in_circle(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    return np.hypot(y, x) <= 1
+    mask: np.ndarray = np.hypot(y, x) <= 1
+    return mask
 
 
 def _in_star(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     angle = (np.arctan2(x, -y) / (2 * np.pi) * 5) % 1  # of five rays; 0 and 1 are their tips
-    return np.hypot(y, x) <= 0.4 + 0.6 * np.abs(2 * angle - 1) ** 1.5
+    mask: np.ndarray = np.hypot(y, x) <= 0.4 + 0.6 * np.abs(2 * angle - 1) ** 1.5
+    return mask
 
 
 SHAPE_TESTS: dict[str, Inside] = {
