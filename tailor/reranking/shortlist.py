@@ -41,6 +41,8 @@ class Shortlist:
     """(n,) trusted words of ours shown behind each document, such as a score; () for none."""
     turns: tuple[DialogueTurn, ...] = ()
     """(n,) who said the documents and when; () where they are no turns of a dialogue."""
+    tags: tuple[tuple[str, ...], ...] = ()
+    """(n,) tags of whoever wrote each document, a tag as often as it was used; () for none."""
     images: tuple[bytes, ...] = ()
     """(n,) pictures of the documents as file contents, b"" for none; () where none has one."""
 
@@ -53,9 +55,10 @@ class Shortlist:
                 f"{n} documents with {len(self.prior)} first-stage scores, {len(self.titles)}"
                 f" titles and {len(self.clues)} clues: give one each"
             )
-        for name, values in (("turns", self.turns), ("images", self.images)):
-            if values and len(values) != n:
-                raise DataError(f"{n} documents with {len(values)} {name}: give one each")
+        for name in ("turns", "tags", "images"):
+            count = len(getattr(self, name))
+            if count and count != n:
+                raise DataError(f"{n} documents with {count} {name}: give one each")
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -65,7 +68,7 @@ class Shortlist:
         rows = np.asarray(places, np.int64)
         parts: dict[str, Any] = {
             name: tuple(getattr(self, name)[row] for row in rows.tolist())
-            for name in ("texts", "titles", "clues", "turns", "images")
+            for name in ("texts", "titles", "clues", "turns", "tags", "images")
             if getattr(self, name)
         }
         return replace(self, prior=self.prior[rows], **parts)

@@ -31,6 +31,7 @@ MOST_PRICE = 1e15  # sums of prices stay numbers
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
 MOST_HISTORY = 1_000
+MOST_OBSERVATIONS = 1_000  # of a batch
 DEPTH, SIZE = 6, 5_000  # of a nested value
 CHARACTERS = 100_000  # of all texts in a nested value
 LONGEST_NAME = 200  # characters of an attribute's name
@@ -555,6 +556,88 @@ class Experiment(Schema):
             "Of events that count as success; left out: any event that names the list and does not"
             " speak against its item."
         ),
+    )
+
+
+class MemoryObservation(Schema):
+    """Something that a user said or did."""
+
+    kind: Literal["chat", "review", "event", "import"] = Field(
+        "chat", description="A message, a review, something done with an item, or a file."
+    )
+    text: Words = Field("", description="The words, as they were said.")
+    time_ms: Time | None = Field(
+        None,
+        description=(
+            "When it happened, in milliseconds since 1970, at most a day ahead of the server's"
+            " clock; left out: now."
+        ),
+    )
+    item_id: Id | None = Field(None, description="Id of the item that it concerns.")
+    value: Number | None = Field(None, description="A rating or the like.")
+    source: Short = Field("", description="Where it was said: a session, a channel, a file.")
+    speaker: Short = Field(
+        "user", description='"user", "assistant", or the name of another person.'
+    )
+
+
+class Observations(Schema):
+    """A batch of observations; sent again, none counts twice if it has its `time_ms`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"observations": [{"text": "I moved to Oslo.", "time_ms": 1_767_225_600_000}]}
+            ]
+        }
+    )
+    observations: Annotated[
+        list[MemoryObservation], Field(min_length=1, max_length=MOST_OBSERVATIONS)
+    ] = Field(description="Observations; all are stored, or none.")
+
+
+class MemoryQuestion(Schema):
+    """A question to a user's memory."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "Where does she live?"}]})
+    query: SearchText = Field(description="What is asked.")
+    k: K = 10
+    budget_tokens: Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(_whole)] | None = (
+        Field(None, description="Tokens of all texts together, at most, by an upper estimate.")
+    )
+    scope: Short = Field("", description='What holds elsewhere counts less, such as "at work".')
+    at_ms: Time | None = Field(None, description="The time in the user's life that is asked about.")
+    as_of_ms: Time | None = Field(None, description="Answer as the memory was at this time.")
+
+
+class Correction(Schema):
+    """The user's own value."""
+
+    value: SearchText = Field(description="What takes the place of the proposition's object.")
+
+
+class MemoryQuery(Schema):
+    """Words by which observations are found."""
+
+    query: SearchText = Field(description="Observations that have all these words are meant.")
+
+
+class MemorySettings(Schema):
+    """Settings of a user's memory, in place of those before."""
+
+    paused: bool = Field(False, description="Whether nothing new is observed.")
+    retention_days: Annotated[FiniteFloat, Field(gt=0, le=36_500)] | None = Field(
+        None, description="Days after which an observation is deleted; null: never."
+    )
+
+
+class ExportedMemory(Schema):
+    """A memory to import."""
+
+    memory: dict[str, Any] = Field(
+        description=(
+            "What the export answered. One that cannot be read, or is of a newer version, gets 409."
+        )
     )
 
 

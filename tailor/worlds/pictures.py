@@ -176,8 +176,7 @@ def _paint_stamp(canvas: np.ndarray, stamp: str, box: Box) -> None:
 
     def inside(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         distance = np.hypot(y, x) if stamp == "round" else np.maximum(np.abs(y), np.abs(x))
-        mask: np.ndarray = (distance <= 1) & (distance >= 0.6)
-        return mask
+        return np.asarray((distance <= 1) & (distance >= 0.6))
 
     _paint(canvas, box, INK, inside)
 
@@ -200,8 +199,7 @@ def _paint_line(
     heights = rng.uniform(-0.85, 0.85, 6)
 
     def inside(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        mask: np.ndarray = np.abs(y - np.interp(x, knots, heights)) <= 0.22
-        return mask
+        return np.asarray(np.abs(y - np.interp(x, knots, heights)) <= 0.22)
 
     _paint(canvas, box, colour, inside)
 
@@ -216,8 +214,7 @@ def _paint_pie(
 
     def is_slice(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         angle = (np.arctan2(y, x) + turn) % (2 * np.pi)
-        mask: np.ndarray = _in_circle(y, x) & (angle < 2 * np.pi * share)
-        return mask
+        return np.asarray(_in_circle(y, x) & (angle < 2 * np.pi * share))
 
     circle = (top, middle - half, bottom, middle + half)
     _paint(canvas, circle, GREY, _in_circle)
@@ -225,14 +222,12 @@ def _paint_pie(
 
 
 def _in_circle(y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    mask: np.ndarray = np.hypot(y, x) <= 1
-    return mask
+    return np.asarray(np.hypot(y, x) <= 1)
 
 
 def _in_star(y: np.ndarray, x: np.ndarray) -> np.ndarray:
     angle = (np.arctan2(x, -y) / (2 * np.pi) * 5) % 1  # of five rays; 0 and 1 are their tips
-    mask: np.ndarray = np.hypot(y, x) <= 0.4 + 0.6 * np.abs(2 * angle - 1) ** 1.5
-    return mask
+    return np.asarray(np.hypot(y, x) <= 0.4 + 0.6 * np.abs(2 * angle - 1) ** 1.5)
 
 
 SHAPE_TESTS: dict[str, Inside] = {
