@@ -80,6 +80,10 @@ def test_candidates_that_fit_the_present_taste_come_first_and_the_summary_is_sho
     assert details["summary"] == "likes blue; earlier red"
     assert details["caption"].startswith("blue thing") and details["status"] == "ranked"
     assert 0 < details["probability"] < 1 and ranking.score_kind == "probability"
+    for colour in ("red", "green"):  # whatever is liked now, and not only what was not before
+        query = Query("u", History(tuple([*of_colour("blue"), *of_colour(colour)])))
+        ranking = method.recommend([query], 6, [CANDIDATES])[0]
+        assert set(ranking.ids[:2]) == set(of_colour(colour, 2, 10))
 
 
 def test_a_profile_of_the_query_takes_the_place_of_the_summary(method):
@@ -115,9 +119,12 @@ def test_no_summary_that_is_learned_from_holds_its_target():
 
 
 def test_no_more_is_learned_from_than_asked_for():
-    few = fitted(examples=30)
+    data = told_data(users=12)
+    few = fitted(data, examples=30)
     assert 0 < few.fit_report_["chosen"] <= 30
-    assert fitted(negatives=3).fit_report_["examples"] > 2.5 * fitted().fit_report_["chosen"]
+    assert (
+        fitted(data, negatives=3).fit_report_["examples"] > 2.5 * fitted(data).fit_report_["chosen"]
+    )
 
 
 def test_somebody_unknown_keeps_the_order_and_is_told_so(method):
@@ -129,7 +136,7 @@ def test_somebody_unknown_keeps_the_order_and_is_told_so(method):
 
 def test_pictures_are_told_in_words_and_can_be_switched_off():
     data = looks(30, 120, seed=2)
-    method = fitted(data, looks=("colour",), epochs=25)
+    method = fitted(data, looks=("colour",), epochs=12)
     colour = dict(data.item_table.select("item_id", "colour").iter_rows())
     captions = dict(zip(data.catalogue.ids.tolist(), method.texts_, strict=True))
     right = [colour[item] in text for item, text in captions.items()]
