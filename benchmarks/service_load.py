@@ -272,7 +272,7 @@ def main() -> None:
     given = parser.parse_args()
     others = {
         "load of the machine before": [round(one, 1) for one in os.getloadavg()],
-        "before all_subjects else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
+        "before everybody else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
     }
     os.sched_setaffinity(0, {1})
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and by the server

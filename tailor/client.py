@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -156,6 +156,10 @@ class Client:
         """Erase a person and return the signed receipt."""
         return self._ask("DELETE", f"/v1/users/{_path_part(user_id)}/data")
 
+    def memory(self, user_id: str) -> "UserMemory":
+        """Return the memory of a user, to observe, recall, explain, correct and forget."""
+        return UserMemory(self, f"/v1/users/{_path_part(user_id)}/memory")
+
     def models(self) -> list[dict[str, Any]]:
         """Return all versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
@@ -220,6 +224,94 @@ class Client:
                 raise problem
             time.sleep(next_wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+class UserMemory:
+    """The memory of one user; answers are those of the routes below `/v1/users/ID/memory`."""
+
+    def __init__(self, client: Client, path: str) -> None:
+        self._client = client
+        self._path = path
+
+    def observe(self, *texts: str, observations: Sequence[Mapping[str, Any]] = ()) -> Any:
+        """Store messages of now, or observations with text, time_ms, source and more."""
+        sent = [{"text": text} for text in texts]
+        sent += [dict(observation) for observation in observations]
+        # without a time it is of now: sent again, it would be another one
+        is_untimed = any(observation.get("time_ms") is None for observation in sent)
+        return self._ask("POST", "/observations", {"observations": sent}, is_untimed)
+
+    def recall(self, query: str, k: int = 10, **more: Any) -> Any:
+        """Return what answers a question; `more`: budget_tokens, scope, at_ms, as_of_ms."""
+        return self._ask("POST", "/recall", {"query": query, "k": k, **more})
+
+    def profile(self, **more: int) -> Any:
+        """Return what is believed; `more`: at_ms, as_of_ms, tokens, most_sensitivity."""
+        return self._ask("GET", _with_query("", more))
+
+    def timeline(self, as_of_ms: int | None = None) -> Any:
+        """Return all propositions, those that are over or rejected too."""
+        return self._ask("GET", _with_query("/timeline", {"as_of_ms": as_of_ms}))
+
+    def diff(self, since_ms: int, until_ms: int | None = None) -> Any:
+        """Return what the memory came to believe between two times, and ceased to."""
+        return self._ask("GET", _with_query("/diff", {"since_ms": since_ms, "until_ms": until_ms}))
+
+    def explain(self, proposition_id: str) -> Any:
+        """Return what a proposition rests on."""
+        return self._ask("GET", f"/propositions/{_path_part(proposition_id)}")
+
+    def confirm(self, proposition_id: str) -> Any:
+        """Note that the user says a proposition is right."""
+        return self._ask("POST", f"/propositions/{_path_part(proposition_id)}/confirm")
+
+    def reject(self, proposition_id: str) -> Any:
+        """Note that the user says a proposition is wrong."""
+        path = f"/propositions/{_path_part(proposition_id)}/reject"
+        return self._ask("POST", path, once=True)
+
+    def correct(self, proposition_id: str, value: str) -> Any:
+        """Put the user's own value in place of a proposition's object."""
+        path = f"/propositions/{_path_part(proposition_id)}"
+        return self._ask("PUT", path, {"value": value}, once=True)
+
+    def settings(self) -> Any:
+        """Return whether the memory is paused, and how long it keeps observations."""
+        return self._ask("GET", "/settings")
+
+    def configure(self, paused: bool = False, retention_days: float | None = None) -> Any:
+        """Write both settings, in place of those before."""
+        return self._ask("PUT", "/settings", {"paused": paused, "retention_days": retention_days})
+
+    def forget(
+        self, entry_id: str | None = None, query: str | None = None, everything: bool = False
+    ) -> Any:
+        """Delete an entry, what has all words of a query, or everything; return the receipt."""
+        if (entry_id is not None) + (query is not None) + everything != 1:
+            raise ServiceError("forget takes one of entry_id, query and everything")
+        if query is not None:
+            return self._ask("POST", "/forget", {"query": query})
+        path = "" if entry_id is None else f"/entries/{_path_part(entry_id)}"
+        return self._ask("DELETE", path)
+
+    def export(self) -> dict[str, Any]:
+        """Return all of the memory; `import_` takes it."""
+        return dict(self._ask("GET", "/export")["memory"])
+
+    def import_(self, memory: Mapping[str, Any]) -> Any:
+        """Add an exported memory."""
+        return self._ask("POST", "/import", {"memory": dict(memory)})
+
+    def _ask(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
+    ) -> dict[str, Any]:
+        return self._client._ask(method, self._path + path, body, once)
+
+
+def _with_query(path: str, parameters: Mapping[str, Any]) -> str:
+    """Return an address with the parameters that are not None."""
+    parts = _without_none(parameters)
+    return f"{path}?{urlencode(parts)}" if parts else path
 
 
 def _path_part(text: str) -> str:

@@ -76,6 +76,35 @@ def test_what_the_service_does_the_client_can_ask_for(tailor, models):  # noqa: 
     assert refused.value.status == 422 and refused.value.errors[0]["field"] == "k"
 
 
+def test_a_memory_is_reached_verb_by_verb(tailor):
+    memory = tailor.memory("a/b c?")
+    timed = {"text": "I like tea.", "time_ms": 1_700_000_000_000}
+    answer = memory.observe("I live in Oslo.", observations=[timed])
+    assert len(answer["new"]) == 2 and memory.recall("Oslo", k=3)["items"]
+    facts = {fact["predicate"]: fact for fact in memory.profile(tokens=200)["propositions"]}
+    assert set(facts) == {"lives in", "likes"}
+    city, tea = (facts[name]["proposition_id"] for name in ("lives in", "likes"))
+    assert memory.explain(city)["evidence"] and memory.confirm(city)["propositions"]
+    memory.correct(city, "Bergen")
+    memory.reject(tea)
+    statuses = {fact["text"]: fact["status"] for fact in memory.timeline()["propositions"]}
+    assert statuses["likes tea"] == "rejected" and statuses["lives in Bergen"] == "confirmed"
+    assert memory.diff(1_600_000_000_000)["added"] and memory.profile()["text"]
+    assert (
+        memory.configure(retention_days=30_000)["retention_days"]
+        == memory.settings()["retention_days"]
+    )
+    assert tailor.memory("other").import_(memory.export())["new"]
+    assert memory.forget(query="tea")["residue"] == 0
+    entry = memory.timeline()["propositions"][0]["proposition_id"]
+    assert memory.forget(entry)["forgotten"]["observations"]
+    assert memory.forget(everything=True)["signature"]
+    with pytest.raises(ServiceError, match="one of"):
+        memory.forget("x", query="y")
+    with pytest.raises(ServiceError, match="no such entry"):
+        memory.explain("unknown")
+
+
 def test_what_cannot_be_taken_now_is_sent_again_and_given_up_in_the_end(monkeypatch):
     waits, answers = (
         [],

@@ -189,8 +189,8 @@ def refuse_damaged(engine: "sa.Engine") -> None:
 
 
 def describe_counts(rows: Mapping[str, int]) -> str:
-    """Return counts of rows by table as a text."""
-    return ", ".join(f"{name}: {n:,}" for name, n in rows.items())
+    """Return counts of rows by table as a text, empty where there are none."""
+    return ", ".join(f"{name}: {n:,}" for name, n in rows.items() if n)
 
 
 def serve_command(

@@ -122,7 +122,7 @@ class Metered(LanguageModel):
         check_texts(prompts)
         tokens_in = sum(map(estimated_tokens, prompts))
         tokens_out = max_tokens * n * len(prompts)
-        return Spent(len(prompts), tokens_in, tokens_out, self._usd(tokens_in, tokens_out))
+        return Spent(len(prompts), tokens_in, tokens_out, self.usd(tokens_in, tokens_out))
 
     def complete(
         self,
@@ -200,7 +200,8 @@ class Metered(LanguageModel):
         """Let calls wait for each other where seconds are limited: one counts when it has ended."""
         return nullcontext() if self.max_seconds is None else self._one_by_one
 
-    def _usd(self, tokens_in: int, tokens_out: int) -> float:
+    def usd(self, tokens_in: int, tokens_out: int) -> float:
+        """Return the price of tokens read and written."""
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
     def _set_aside(self, estimate: Spent) -> str:
@@ -232,15 +233,18 @@ class Metered(LanguageModel):
         with self._lock:
             self.spent.seconds += seconds
             for estimate, answer in zip(estimates, answers or (), strict=False):
-                tokens_in, tokens_out = _tokens_used(answer, estimate)
+                tokens_in, tokens_out = tokens_used(answer, estimate)
                 self.spent.cached += answer.is_cached
                 self.spent.tokens_in += tokens_in - estimate.tokens_in
                 self.spent.tokens_out += tokens_out - estimate.tokens_out
-                self.spent.usd += self._usd(tokens_in, tokens_out) - estimate.usd
+                self.spent.usd += self.usd(tokens_in, tokens_out) - estimate.usd
 
 
-def _tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
-    """Return tokens read and written, estimated where the model counts none."""
+def tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
+    """Return tokens read and written, estimated where the model counts none.
+
+    An answer that was cached, or did not come, took none.
+    """
     if answer.is_cached or answer.error:
         return 0, 0
     if answer.tokens_in or answer.tokens_out:

@@ -1,4 +1,4 @@
-"""Contents of a memory: raw observations, what each says, and what is believed.
+"""Hold what a memory knows of a user: raw observations, what each says, and what is believed.
 
 An observation is never changed. A draft is what one observation says, in closed form. A proposition
 is what is believed: it is computed from drafts (`profiles.revision`) and never written by hand.
@@ -8,7 +8,8 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 from tailor.errors import DataError
@@ -69,15 +70,15 @@ class Observation:
     speaker: str = "user"
     """Who said it: "user", "assistant", or another person's name."""
 
-    @property
+    @cached_property
     def observation_id(self) -> str:
         """Digest of all fields: an equal observation is the same one."""
-        return digest_of(asdict(self))
+        return digest_of({field.name: getattr(self, field.name) for field in fields(self)})
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A statement that one observation makes about a user, in closed form."""
+    """Something that one observation says about a user, in closed form."""
 
     observation_id: str
     slot: Slot
@@ -90,7 +91,7 @@ class Draft:
     weight: float = STATED
     """How much it counts: STATED, EDITED, INFERRED, GUESSED, or a number between."""
     occurred_ms: int = 0
-    """When it was said or done, in milliseconds since 1970."""
+    """When it began to hold: the time of the observation, or one that it names."""
     scope: str = ""
     """When it holds, such as "at work"; "": always."""
     proposer: str = ""
@@ -113,10 +114,15 @@ class Draft:
         if self.slot not in HALF_LIFE_DAYS:
             raise DataError(f'slot is "{self.slot}": one of {", ".join(HALF_LIFE_DAYS)}')
 
-    @property
+    @cached_property
     def object_key(self) -> str:
         """The object's stems in order, so that "Green teas" and "green tea" are one."""
         return " ".join(search_words(self.object, "english")) or self.object.strip().casefold()
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest that orders drafts of one time."""
+        return digest_of([self.observation_id, self.object, self.sign, self.act, self.proposer])
 
     @property
     def group(self) -> "Group":
@@ -131,7 +137,7 @@ class Draft:
 
 
 class Group(NamedTuple):
-    """Key of drafts that are weighed together: about one object, or about all values of a predicate."""
+    """Key of drafts that are weighed together: about one object, or all values of a predicate."""
 
     slot: str
     predicate: str
@@ -142,7 +148,7 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True)
 class Proposition:
-    """A belief about a user for a time."""
+    """Something that is believed of a user for a time."""
 
     slot: str
     predicate: str

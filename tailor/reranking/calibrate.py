@@ -8,8 +8,9 @@ import scipy.sparse as sp
 
 from tailor.core.specs import build
 from tailor.data.dataset import Dataset
+from tailor.data.filling import fill_places, scaled_scores
 from tailor.data.queries import Queries, Rankings
-from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
+from tailor.reranking.reordering import Reordering, category_matrix
 
 MIX = 0.01  # of the history's shares in the list's, so that a missing category costs not all
 MAX_CELLS = 4_000_000  # of an array of a block of queries: 32 MB

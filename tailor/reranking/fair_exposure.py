@@ -8,10 +8,11 @@ import polars as pl
 
 from tailor.core.specs import build
 from tailor.data.dataset import Dataset
+from tailor.data.filling import fill_places, scaled_scores
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 from tailor.metrics.discovery import long_tail
-from tailor.reranking.reordering import Reordering, fill_places, scaled_scores
+from tailor.reranking.reordering import Reordering
 
 POPULARITY = "popularity"
 HEAD, TAIL = "popular", "long tail"

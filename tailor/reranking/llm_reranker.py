@@ -26,7 +26,7 @@ from tailor.llm.grammars import (
     Reasoned,
     statuses,
 )
-from tailor.llm.metered import Metered, Spent
+from tailor.llm.metered import Metered, Spent, tokens_used
 from tailor.llm.parsing import Status
 from tailor.llm.prompts import Prompt, Template, estimated_tokens, profile_text
 from tailor.llm.scripted import ScriptedModel
@@ -521,8 +521,7 @@ class Asker:
     ) -> np.ndarray | None:
         """Return the log-probabilities (L,) of labels; None where a limit forbids to ask."""
         log_probs, refusal = self._within_limits(lambda: self.llm.choices([prompt], labels)[0])
-        words = () if log_probs is None else ("(log-probabilities)",)
-        self._count(number, group, prompt, Completion(words, error=refusal))
+        self._count(number, group, prompt, _read_off("(log-probabilities)", prompt, refusal))
         return log_probs
 
     def _likelihoods(
@@ -535,9 +534,8 @@ class Asker:
             parts = [slice(i, i + 1) for i in range(len(prompts))]
             singles = [self._likelihoods(numbers[i], groups[i], prompts[i]) for i in parts]
             return [reading for (reading,) in singles]
-        words = () if log_probs is None else ("(log-probability)",)
         for number, group, prompt in zip(numbers, groups, prompts, strict=True):
-            self._count(number, group, prompt, Completion(words, error=refusal))
+            self._count(number, group, prompt, _read_off("(log-probability)", prompt, refusal))
         if log_probs is None:
             return [Reading.unread(1)]
         lengths = np.array([estimated_tokens(request) for request in requests])
@@ -556,12 +554,24 @@ class Asker:
     def _count(self, number: int, group: Group, prompt: str, completion: Completion) -> None:
         record = self._asked[number]
         record.spent.calls += not completion.error
-        record.spent.tokens_in += completion.tokens_in
-        record.spent.tokens_out += completion.tokens_out
+        estimate = Spent(
+            tokens_in=estimated_tokens(prompt), tokens_out=self.grammar.tokens(len(group))
+        )
+        tokens_in, tokens_out = tokens_used(completion, estimate)
+        record.spent.tokens_in += tokens_in
+        record.spent.tokens_out += tokens_out
+        record.spent.usd += self.llm.usd(tokens_in, tokens_out)
         record.spent.cached += completion.is_cached
         if self.keeps_trace:
             answer = completion.error or completion.text
             record.trace.append(Exchange(group, prompt, answer))
+
+
+def _read_off(words: str, prompt: str, refusal: str) -> Completion:
+    """Return a completion that stands for probabilities: the prompt was read, nothing written."""
+    if refusal:
+        return Completion((), error=refusal)
+    return Completion((words,), tokens_in=estimated_tokens(prompt))
 
 
 def _repair(prompt: str, answer: str) -> str:

@@ -8,12 +8,12 @@ import numpy as np
 import scipy.sparse as sp
 
 from tailor.core.specs import build
-from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.filling import marginal_order
 from tailor.data.nouns import Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
-from tailor.reranking.reordering import Reordering, category_matrix, fill_places, scaled_scores
+from tailor.reranking.reordering import Reordering, category_matrix
 from tailor.text.tfidf import tfidf, unit_rows
 
 MAX_PLACES = 40_000
@@ -72,32 +72,6 @@ class Diversify(Reordering):
         return order, values
 
 
-def marginal_order(
-    rows: np.ndarray, scores: np.ndarray, vectors: sp.csr_matrix, strength: float, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Order lists by maximal marginal relevance.
-
-    `rows` and `scores` are (B, L), -1 after the last item; `vectors` (N, V) of unit length.
-    Returns (B, k) places in the lists in the order taken, -1 where a list ends, and (B, k) values.
-    """
-    n, width = rows.shape
-    is_item = rows >= 0
-    max_cosine = np.zeros((n, width), np.float32)  # to the items taken
-    cosines = _ListCosines(vectors[np.maximum(rows, 0).ravel()], n, width)
-
-    def gains(step: int) -> np.ndarray:
-        return -strength * max_cosine
-
-    def note(step: int, lists: np.ndarray, places: np.ndarray) -> None:
-        if strength:
-            best = np.zeros(n, np.int64)
-            best[lists] = places
-            np.maximum(max_cosine, cosines.to(best), out=max_cosine)
-
-    value = np.where(is_item, (1 - strength) * scaled_scores(scores, is_item), -np.inf)
-    return fill_places(value, k, gains, note)
-
-
 def diversify(ranking: Ranking, texts: Sequence[str], strength: float, k: int) -> Ranking:
     """Choose k items of a ranking as `Diversify` does, by the items' texts (one each)."""
     if not len(ranking):
@@ -109,26 +83,3 @@ def diversify(ranking: Ranking, texts: Sequence[str], strength: float, k: int) -
     order, values = marginal_order(rows, ranking.scores[None], tfidf(list(texts)), strength, k)
     ids = tuple(ranking.ids[position] for position in order[0])
     return Ranking(ids, values[0], "marginal relevance", notes=notes)
-
-
-class _ListCosines:
-    """Cosines within lists to one item of each list, without the products of all pairs."""
-
-    def __init__(self, vectors: sp.csr_matrix, n: int, width: int) -> None:
-        self.vectors = vectors  # (n * L, V)
-        self.shape = (n, width)
-        self.entry_row = np.repeat(np.arange(n * width), np.diff(vectors.indptr))
-        self.entry_slot = self.entry_row // width * vectors.shape[1] + vectors.indices
-        # (n * V,) the vector of one item a list
-        self.chosen = np.zeros(n * vectors.shape[1], np.float32)
-
-    def to(self, best: np.ndarray) -> np.ndarray:
-        """Return (n, L) cosines of every item to the one at place `best` (n,) of its list."""
-        n, width = self.shape
-        by_row = Ragged(self.vectors.indptr, np.arange(len(self.entry_row)))
-        entries = by_row.take(np.arange(n) * width + best).values
-        self.chosen[self.entry_slot[entries]] = self.vectors.data[entries]
-        products = self.vectors.data * self.chosen[self.entry_slot]
-        cosines = np.bincount(self.entry_row, products, minlength=n * width)
-        self.chosen[self.entry_slot[entries]] = 0
-        return cosines.reshape(n, width).astype(np.float32)

@@ -1,7 +1,7 @@
 """Reordering: the base of methods that order another recommender's lists again, place by place."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -103,47 +103,6 @@ class Reordering(Recommender):
         """Return the inner recommender's explanations."""
         self._check_fitted()
         return self.inner_.explain(self.restrict(Queries.of(queries)), rankings)
-
-
-def fill_places(
-    value: np.ndarray,
-    k: int,
-    gains: Callable[[int], np.ndarray],
-    note: Callable[[int, np.ndarray, np.ndarray], None],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fill lists place by place, each time with the item of the highest value plus gain.
-
-    `value` (B, L) of each item by itself, -inf where there is none. `gains(step)` returns (B, L)
-    for the place `step`, from 0; `note(step, lists, places)` is told which items were taken, as
-    numbers of lists and of places in them. Returns (B, k) places in the order taken, -1 where a
-    list ends, and (B, k) values. Of equals the first is taken.
-    """
-    n = len(value)
-    left = value.copy()
-    lists = np.arange(n)
-    order = np.full((n, k), -1)
-    values = np.full((n, k), -np.inf, np.float32)
-    for step in range(k):
-        marginal = left + gains(step)
-        best = marginal.argmax(axis=1)
-        is_left = left[lists, best] > -np.inf
-        order[is_left, step] = best[is_left]
-        values[is_left, step] = marginal[lists, best][is_left]
-        left[lists, best] = -np.inf
-        if step + 1 < k:
-            note(step, lists[is_left], best[is_left])
-    return order, values
-
-
-def scaled_scores(scores: np.ndarray, is_item: np.ndarray) -> np.ndarray:
-    """Return (B, L) scores with the best of each list at 1; 0 where there is no item.
-
-    Lists with scores below 0 are moved up to 0 first.
-    """
-    scores = np.where(is_item, scores, 0)
-    low = scores.min(axis=1, initial=0, keepdims=True)
-    high = np.where(is_item, scores, low).max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(is_item, (scores - low) / np.where(high > low, high - low, 1), 0)
 
 
 def category_matrix(data: Dataset, method: str) -> sp.csr_matrix:

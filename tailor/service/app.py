@@ -13,7 +13,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from tailor.core.saving import version
-from tailor.service import admin, answers, experiments, ingest, predictions, problems, reranking
+from tailor.service import (
+    admin,
+    answers,
+    experiments,
+    ingest,
+    memory,
+    predictions,
+    problems,
+    reranking,
+)
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
 from tailor.service.middleware import RequestMiddleware
@@ -65,6 +74,7 @@ def make_app(service: Service) -> FastAPI:
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
+        memory.routes(service, reader, writer, administrator),
         admin.routes(service, server, administrator, registry),
     )
     app.wrappers = (

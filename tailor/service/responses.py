@@ -293,6 +293,63 @@ class StoredAttributes(Answer):
     more: dict[str, Any] | None = Field(description="Attributes by name.")
 
 
+class StoredMemory(Answer):
+    """Settings of a person's memory."""
+
+    user_id: str = Field(description="Id of the person.")
+    paused: bool = Field(description="Whether nothing new is observed.")
+    retention_days: float | None = Field(description="Days that an observation is kept; null: all.")
+    changed: Count = Field(description="How often the memory changed.")
+    forgotten: Count = Field(description="How often something was deleted from it.")
+    changed_ms: TimeMs
+
+
+class StoredObservation(Answer):
+    """An observation of a person's memory."""
+
+    user_id: str = Field(description="Id of the person.")
+    name: str = Field(description="A digest of its id, under the person's key.")
+    occurred_ms: TimeMs
+    recorded_ms: TimeMs
+    observation: dict[str, Any] = Field(description="What was said or done.")
+
+
+class ConcludedRow(Answer):
+    """A row of what was concluded of a person."""
+
+    user_id: str = Field(description="Id of the person.")
+    name: str = Field(description="A digest of an id, under the person's key.")
+    group_name: str = Field(description="A digest of what it is weighed together with.")
+    recorded_ms: TimeMs
+    retracted_ms: TimeMs | None = Field(description="Until when it counted; null: it does.")
+
+
+class StoredDraft(ConcludedRow):
+    """A statement that one observation makes."""
+
+    draft: dict[str, Any] = Field(description="Slot, predicate, object, weight ...")
+
+
+class StoredProposition(ConcludedRow):
+    """A belief about a person, of now or of before."""
+
+    proposition: dict[str, Any] = Field(description="Slot, predicate, object, support ...")
+
+
+class StoredProfile(Answer):
+    """A profile that was made of a person."""
+
+    user_id: str = Field(description="Id of the person.")
+    level: str = Field(description="facts, factors or text.")
+    as_of_ms: TimeMs
+    recorded_ms: TimeMs
+    retracted_ms: TimeMs | None = Field(description="Until when it counted; null: it does.")
+    lift: float | None = Field(description="What it adds on held-out events; null: not measured.")
+    lift_low: float | None = Field(description="Lower end of the interval of the lift.")
+    lift_high: float | None = Field(description="Upper end of the interval of the lift.")
+    profile: dict[str, Any] = Field(description="Its text, and what it was built from.")
+
+
 class Stores(Answer):
     """All that is stored of a person, by table."""
 
@@ -300,6 +357,11 @@ class Stores(Answer):
     requests: list[AskedRequest] = Field(description="Lists asked for.")
     events: list[StoredEvent] = Field(description="Events.")
     people: list[StoredAttributes] = Field(description="Attributes; one entry, or none.")
+    profiles: list[StoredProfile] = Field(description="Profiles of the memory.")
+    propositions: list[StoredProposition] = Field(description="What is believed, or was.")
+    support: list[StoredDraft] = Field(description="What observations say, in closed form.")
+    observations: list[StoredObservation] = Field(description="What was said or done.")
+    memories: list[StoredMemory] = Field(description="Settings of the memory; one, or none.")
 
 
 class PersonData(Answer):
@@ -335,6 +397,148 @@ class PublicKey(Answer):
     """The public key of receipts."""
 
     public_key: str = Field(description="Ed25519, in hexadecimal.")
+
+
+class RememberedFact(Answer):
+    """A proposition: what is believed of a user for a time, and what it rests on."""
+
+    proposition_id: str = Field(description="Id of the proposition.")
+    text: str = Field(description="A clause, such as: lives in Oslo.")
+    confidence: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="Probability that it holds now; what is not repeated nears one half."
+    )
+    slot: str = Field(description="preference, fact, goal, constraint, style, skill or relation.")
+    predicate: str = Field(description="What is said of the object: likes, lives in ...")
+    object: str = Field(description="What it is said of.")
+    object_key: str = Field(description="The object's stems, by which equal ones are known.")
+    polarity: Literal[1, -1] = Field(description="-1: the opposite is believed.")
+    scope: str = Field(description="When it holds, such as: at work. Empty: always.")
+    alpha: float = Field(description="1 and the weights of what supports it.")
+    beta: float = Field(description="1 and the weights of what speaks against it.")
+    valid_from_ms: TimeMs
+    valid_to_ms: TimeMs | None = Field(description="When another took its place; null: it holds.")
+    last_support_ms: TimeMs
+    status: Literal["active", "superseded", "disputed", "confirmed", "rejected"] = Field(
+        description="confirmed and rejected are the user's own word."
+    )
+    sensitivity: Annotated[int, Field(ge=0, le=3)] = Field(
+        description="3: health, faith, love, politics; 0: anybody may see it."
+    )
+    support: list[str] = Field(description="Ids of the observations that support it.")
+    against: list[str] = Field(description="Ids of the observations that speak against it.")
+
+
+class Facts(Answer):
+    """Propositions of a user."""
+
+    propositions: list[RememberedFact] = Field(description="Propositions.")
+
+
+class BelievedAnswer(Facts):
+    """Beliefs about a user, and the same as a text."""
+
+    text: str = Field(description="A line for each, with the first letters of its id.")
+
+
+class ObservedAnswer(Answer):
+    """Result of sending observations."""
+
+    new: list[str] = Field(description="Ids of those that were stored now.")
+    repeats: Count = Field(description="How many were stored before.")
+    refused: Count = Field(
+        description="How many happened before the person was erased, which they would undo."
+    )
+    withdrawn: Count = Field(description="How many the user asks not to remember; none is kept.")
+    paused: bool = Field(description="Whether the memory is paused; nothing was stored then.")
+    believed: list[RememberedFact] = Field(description="Propositions that are new or changed.")
+
+
+class RecalledAnswer(Answer):
+    """Something that was recalled."""
+
+    id: str = Field(description="Id of the proposition or observation.")
+    kind: Literal["proposition", "observation"] = Field(description="What it is.")
+    text: str = Field(description="Its words.")
+    score: float = Field(description="Relevance, times confidence, times the match of scopes.")
+    parts: dict[str, float] = Field(description="What the score is made of.")
+    observation_ids: list[str] = Field(description="Observations that it rests on.")
+
+
+class RecollectionAnswer(Answer):
+    """Memories recalled for a question."""
+
+    items: list[RecalledAnswer] = Field(description="Best first.")
+    answerable: Annotated[float, Field(ge=0, le=1)] = Field(
+        description="How clearly the memory holds an answer; low: better say nothing."
+    )
+    tokens: Count = Field(description="Upper estimate of the tokens of all texts.")
+
+
+class EvidenceAnswer(Answer):
+    """An observation that a proposition rests on."""
+
+    observation_id: str = Field(description="Id of the observation.")
+    kind: str = Field(description="chat, review, event, import, or edit: the user's own word.")
+    text: str = Field(description="The words.")
+    occurred_ms: TimeMs
+    item_id: str | None = Field(description="The item that it concerns.")
+    value: float | None = Field(description="A number that came with it.")
+    source: str = Field(description="Where it was said.")
+    speaker: str = Field(description="Who said it.")
+
+
+class Believed(Answer):
+    """When a version of a proposition was believed."""
+
+    recorded_ms: TimeMs
+    retracted_ms: TimeMs | None = Field(description="null: it is believed now.")
+
+
+class WhyAnswer(Answer):
+    """Why a proposition is believed."""
+
+    proposition: RememberedFact = Field(description="The proposition.")
+    evidence: list[EvidenceAnswer] = Field(description="What it rests on, in order of time.")
+    proposers: list[str] = Field(description="What concluded it, by name and version.")
+    history: list[Believed] = Field(description="Its versions, the oldest first.")
+
+
+class ChangedFacts(Answer):
+    """Beliefs that a memory came to between two times, and ceased to."""
+
+    retracted: list[RememberedFact] = Field(description="What it ceased to believe.")
+    added: list[RememberedFact] = Field(description="What it came to believe.")
+
+
+class MemorySettingsAnswer(Answer):
+    """Settings of a memory."""
+
+    paused: bool = Field(description="Whether nothing new is observed.")
+    retention_days: float | None = Field(
+        description="Days after which an observation is deleted; null: never."
+    )
+    changed: Count = Field(description="How often the memory changed.")
+
+
+class Forgotten(Answer):
+    """A signed receipt of what was forgotten."""
+
+    version: int = Field(description="Of the receipt's form.")
+    tenant: str = Field(description="Tenant of the person.")
+    subject: str = Field(description="A digest that names the person to the store alone.")
+    time_ms: TimeMs
+    forgotten: dict[str, Count] = Field(description="Rows that went, by table.")
+    residue: Count = Field(
+        description="Rows of the person that hold five words in a row of what was forgotten."
+    )
+    public_key: str = Field(description="The key that checks the signature, in hexadecimal.")
+    signature: str = Field(description="Ed25519, in Base64.")
+
+
+class MemoryExport(Answer):
+    """All of a memory."""
+
+    memory: dict[str, Any] = Field(description="To be sent to the import as it is.")
 
 
 class ModelVersion(Answer):

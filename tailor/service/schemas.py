@@ -8,7 +8,7 @@ state, such as the columns of a filter, is refused with 409.
 import math
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,16 +18,20 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    model_validator,
 )
 
 from tailor.data.ids import BLANKS, CONTROL, id_problem
 from tailor.data.times import FIRST, LAST, UNITS, milliseconds_problem
+from tailor.errors import DataError
+from tailor.reranking.shortlist import image_bytes
 from tailor.store.keys import MOST_NAME
 
 MOST_PRICE = 1e15  # sums of prices stay numbers
 MOST_EVENTS = 5_000  # of a batch
 MOST_ITEMS = 2_000
 MOST_HISTORY = 1_000
+MOST_OBSERVATIONS = 1_000  # of a batch
 DEPTH, SIZE = 6, 5_000  # of a nested value
 CHARACTERS = 100_000  # of all texts in a nested value
 LONGEST_NAME = 200  # characters of an attribute's name
@@ -69,6 +73,14 @@ def _check_filled(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
     return check_text(text)
+
+
+def _check_image(text: str) -> str:
+    try:
+        image_bytes(text)
+    except DataError:
+        raise ValueError("is no base64") from None
+    return text
 
 
 def _check_id(text: str) -> str:
@@ -216,6 +228,7 @@ ItemId = Annotated[
 Words = Annotated[
     str, Field(max_length=1_000_000, json_schema_extra=PLAIN), AfterValidator(check_text)
 ]
+Picture = Annotated[str, Field(max_length=10_000_000), AfterValidator(_check_image)]
 Short = Annotated[str, Field(max_length=1_000, json_schema_extra=PLAIN), AfterValidator(check_text)]
 SearchText = Annotated[
     str,
@@ -546,12 +559,108 @@ class Experiment(Schema):
     )
 
 
+class MemoryObservation(Schema):
+    """Something that a user said or did."""
+
+    kind: Literal["chat", "review", "event", "import"] = Field(
+        "chat", description="A message, a review, something done with an item, or a file."
+    )
+    text: Words = Field("", description="The words, as they were said.")
+    time_ms: Time | None = Field(
+        None,
+        description=(
+            "When it happened, in milliseconds since 1970, at most a day ahead of the server's"
+            " clock; left out: now."
+        ),
+    )
+    item_id: Id | None = Field(None, description="Id of the item that it concerns.")
+    value: Number | None = Field(None, description="A rating or the like.")
+    source: Short = Field("", description="Where it was said: a session, a channel, a file.")
+    speaker: Short = Field(
+        "user", description='"user", "assistant", or the name of another person.'
+    )
+
+
+class Observations(Schema):
+    """A batch of observations; sent again, none counts twice if it has its `time_ms`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"observations": [{"text": "I moved to Oslo.", "time_ms": 1_767_225_600_000}]}
+            ]
+        }
+    )
+    observations: Annotated[
+        list[MemoryObservation], Field(min_length=1, max_length=MOST_OBSERVATIONS)
+    ] = Field(description="Observations; all are stored, or none.")
+
+
+class MemoryQuestion(Schema):
+    """A question to a user's memory."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"query": "Where does she live?"}]})
+    query: SearchText = Field(description="What is asked.")
+    k: K = 10
+    budget_tokens: Annotated[int, Field(ge=0, le=1_000_000), BeforeValidator(_whole)] | None = (
+        Field(None, description="Tokens of all texts together, at most, by an upper estimate.")
+    )
+    scope: Short = Field("", description='What holds elsewhere counts less, such as "at work".')
+    at_ms: Time | None = Field(None, description="The time in the user's life that is asked about.")
+    as_of_ms: Time | None = Field(None, description="Answer as the memory was at this time.")
+
+
+class Correction(Schema):
+    """The user's own value."""
+
+    value: SearchText = Field(description="What takes the place of the proposition's object.")
+
+
+class MemoryQuery(Schema):
+    """Words by which observations are found."""
+
+    query: SearchText = Field(description="Observations that have all these words are meant.")
+
+
+class MemorySettings(Schema):
+    """Settings of a user's memory, in place of those before."""
+
+    paused: bool = Field(False, description="Whether nothing new is observed.")
+    retention_days: Annotated[FiniteFloat, Field(gt=0, le=36_500)] | None = Field(
+        None, description="Days after which an observation is deleted; null: never."
+    )
+
+
+class ExportedMemory(Schema):
+    """A memory to import."""
+
+    memory: dict[str, Any] = Field(
+        description=(
+            "What the export answered. One that cannot be read, or is of a newer version, gets 409."
+        )
+    )
+
+
 class Document(BaseModel):
     """A document as an object; other fields are returned, and not read."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    text: Words = Field(description="What is read.")
+    text: Words = Field("", description="What is read; it may be left out beside an image.")
     title: Words = Field("", description="A short name, which is read too.")
+    image: Picture = Field(
+        "",
+        description=(
+            "A PNG file as base64, for rerankers that look at pictures; with or without"
+            " data:image/png;base64, before it."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        """Raise ValueError for a document without a text and an image."""
+        if not {"text", "image"} & self.model_fields_set:
+            raise ValueError("a document has a text or an image, or both")
+        return self
 
 
 class Rerank(BaseModel):

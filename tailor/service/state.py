@@ -15,6 +15,8 @@ import sqlalchemy as sa
 
 from tailor.core.defaults import encoder as default_encoder
 from tailor.ports.cache import MemoryCache
+from tailor.profiles.memory import Memory
+from tailor.profiles.opened import OpenedMemories
 from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
@@ -97,6 +99,7 @@ class Service:
         self.history_cache = HistoryCache()
         self.histories = HistoryReader(self.engine, self.history_cache)
         self._rerank_caches: dict[str, MemoryCache] = {}
+        self.opened_memories = OpenedMemories()
         self.erasures = Erasures(self.engine, self.writer, self)
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
@@ -258,6 +261,10 @@ class Service:
         """Return the memory of a tenant's rerankers: vectors and answers of the latest texts."""
         return self._rerank_caches.setdefault(tenant, MemoryCache(RERANK_BYTES))
 
+    def memory(self, tenant: str) -> Memory:
+        """Return a tenant's memories of its users, which this worker's writer writes."""
+        return Memory(self.engine, tenant, write=self.writer.do, opened=self.opened_memories)
+
     # the worker's memory, as a place that may hold a person's data (`users.Erasable`)
 
     @property
@@ -268,13 +275,15 @@ class Service:
     def export(
         self, connection: sa.Connection, tenant: str, user_id: str
     ) -> list[dict[str, object]]:
-        """Return the events in memory."""
+        """Return the events and texts in memory."""
         history = self.history_cache.get(tenant, user_id)
         rows: list[dict[str, object]] = []
         for item_id, time_ms in history.events:
             rows.append({"item_id": item_id, "time_ms": time_ms})
         for item_id in history.against:
             rows.append({"item_id": item_id})
+        for text in self.opened_memories.texts_of(tenant, user_id):
+            rows.append({"text": text})
         return rows
 
     def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
@@ -284,9 +293,11 @@ class Service:
     def forget(self, tenant: str, user_id: str) -> int:
         """Drop a user's events and waiting lists from memory and return how many there were."""
         cached = self.rerank_cache(tenant).clear()  # documents may name anybody
-        events = cached + self.history_cache.forget(tenant, user_id)
+        texts = cached + self.opened_memories.forget(tenant, user_id)
+        events = texts + self.history_cache.forget(tenant, user_id)
         return events + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
-        """Count the histories and waiting lists in memory that name `needle`."""
-        return self.history_cache.count_of(tenant, needle) + self.list_log.count_of(tenant, needle)
+        """Count the histories, memories and waiting lists in memory that name `needle`."""
+        places = (self.history_cache, self.opened_memories, self.list_log)
+        return sum(place.count_of(tenant, needle) for place in places)

@@ -19,6 +19,7 @@ from tailor.errors import StoreError
 MASTER, MASTER_FILE = "TAILOR_MASTER_KEY", "TAILOR_MASTER_KEY_FILE"
 NONCE, KEY = 12, 32  # bytes
 LEAST = 32  # characters of a master key
+DIGEST = 32  # characters of a digest
 
 
 class KeysError(StoreError):
@@ -37,6 +38,11 @@ class Subject:
     def new(cls, user_id: str) -> "Subject":
         """Make a token and a key for a user."""
         return cls(user_id, secrets.token_hex(12), secrets.token_bytes(KEY))
+
+    def digest(self, text: str) -> str:
+        """Return a digest that only the holder of this key can make."""
+        names_key = hmac.digest(self.key, b"names", "sha256")
+        return hmac.digest(names_key, text.encode(), "sha256").hex()[:DIGEST]
 
     def encrypt(self, value: Any, location: str) -> bytes:
         """Encrypt a JSON value; it can be decrypted with this key and this location only."""

@@ -14,13 +14,25 @@ import sqlalchemy as sa
 
 from tailor.store.encryption import Seal, Subject
 from tailor.store.engine import pad_values
-from tailor.store.schema import events, impressions, requests, subjects, user_attributes
+from tailor.store.schema import (
+    events,
+    impressions,
+    memories,
+    observations,
+    profiles,
+    propositions,
+    requests,
+    subjects,
+    support,
+    user_attributes,
+)
 from tailor.store.signing import seal_of
-from tailor.store.subjects import NOBODY, subject_of
+from tailor.store.subjects import MEMORY_TABLES, NOBODY, subject_of
 
 # rows of a person lie on pages of their own, each of which is written with the transaction
 EVENTS = 50  # events that a transaction deletes
 LISTS = 20  # lists that a transaction deletes, each with its items
+MEMORY_ROWS = 200  # rows of a memory that a transaction deletes
 IDS = 512  # lists of a statement
 SCAN_ROWS = 10_000  # that a transaction of a scan reads
 OPENED = 1_000  # people whose keys a scan keeps open
@@ -263,6 +275,11 @@ ERASABLES: tuple[StoredRows, ...] = (
     ErasableRows(requests, "text"),
     ErasableRows(events),
     ErasableRows(user_attributes, "more"),
+    ErasableRows(profiles, "profile"),
+    ErasableRows(propositions, "proposition"),
+    ErasableRows(support, "draft"),
+    ErasableRows(observations, "observation"),
+    ErasableRows(memories),
 )
 
 
@@ -275,9 +292,10 @@ def is_of_lists(tenant: str, request_ids: list[str]) -> sa.ColumnElement[bool]:
 def delete_slice(
     connection: sa.Connection, tenant: str, person: Subject
 ) -> tuple[dict[str, int], Sequence[Any]]:
-    """Delete up to LISTS of the person's lists and up to EVENTS events, the latest first.
+    """Delete up to LISTS of the person's lists, EVENTS events and MEMORY_ROWS of the memory.
 
-    Returns the rows that went, by store, and event_id and time_ms of the events.
+    The latest go first, and of a memory what is concluded before what it rests on. Returns the
+    rows that went, by store, and event_id and time_ms of the events.
     """
     counts = dict.fromkeys((holder.name for holder in ERASABLES), 0)
     rows = _latest(connection, (requests.c.request_id,), tenant, person, LISTS)
@@ -292,7 +310,26 @@ def delete_slice(
     if rows:
         deletion = sa.delete(events).where(events.c.number.in_([row.number for row in rows]))
         counts["events"] = connection.execute(deletion).rowcount
+    counts |= _delete_of_memory(connection, tenant, person)
     return counts, rows
+
+
+def is_full(counts: Mapping[str, int]) -> bool:
+    """Return whether a slice deleted as much as it may, so that more may be left."""
+    of_memory = sum(counts[table.name] for table in MEMORY_TABLES)
+    return counts["requests"] >= LISTS or counts["events"] >= EVENTS or of_memory >= MEMORY_ROWS
+
+
+def _delete_of_memory(connection: sa.Connection, tenant: str, person: Subject) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for table in MEMORY_TABLES:
+        is_own = sa.and_(table.c.tenant == tenant, table.c.user_id == person.token)
+        room = MEMORY_ROWS - sum(counts.values())
+        statement = sa.select(table.c.number).where(is_own).limit(room)
+        numbers = list(connection.execute(statement).scalars())
+        deletion = sa.delete(table).where(table.c.number.in_(numbers))
+        counts[table.name] = connection.execute(deletion).rowcount if numbers else 0
+    return counts
 
 
 def _latest(
@@ -328,10 +365,10 @@ def _slice(
 
     SQLite reads tables in the order of their row numbers several times as fast as by an index.
     """
-    if connection.dialect.name == "sqlite" or table is events:
+    if connection.dialect.name == "sqlite" or "number" in table.c:
         key: sa.ColumnElement[Any] = (
-            events.c.number
-            if table is events
+            table.c.number
+            if "number" in table.c
             else sa.literal_column(f"{table.name}.rowid", sa.Integer)
         )
         rows = sa.select(key).select_from(table)

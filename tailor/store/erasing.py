@@ -14,11 +14,10 @@ import sqlalchemy as sa
 from tailor.store.engine import reading
 from tailor.store.erasables import (
     ERASABLES,
-    EVENTS,
-    LISTS,
     Erasable,
     StoredRows,
     delete_slice,
+    is_full,
 )
 from tailor.store.erased import REMEMBERED
 from tailor.store.subjects import subject_of
@@ -62,7 +61,7 @@ def _step(
         if person is not None:
             counts, rows = delete_slice(connection, tenant, person)
             together = _add(earlier, counts, rows)
-            if counts["requests"] >= LISTS or counts["events"] >= EVENTS:
+            if is_full(counts):
                 return together, None
         receipt_id = erase_rows(connection, tenant, user_id, others, together)
         return together, read_receipt(connection, tenant, receipt_id)

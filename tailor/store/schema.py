@@ -67,6 +67,82 @@ user_attributes = sa.Table(
     sa.Column("changed_ms", sa.BigInteger, nullable=False),
 )
 
+memories = sa.Table(
+    "memories",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),
+    sa.Column("paused", sa.Boolean, nullable=False),
+    sa.Column("retention_days", sa.Float),  # after which an observation goes; null: never
+    sa.Column("changed", sa.BigInteger, nullable=False),  # count of changes to the memory
+    sa.Column("forgotten", sa.BigInteger, nullable=False),  # count of those that deleted rows
+    sa.Column("changed_ms", sa.BigInteger, nullable=False),  # recorded time of the last change
+)
+
+# rows of the next four are added and retracted, and never rewritten. `name` and `group_name` are
+# digests under the user's key: without it, nobody can tell whether a guess is what was said
+observations = sa.Table(
+    "observations",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # of the observation
+    sa.Column("occurred_ms", sa.BigInteger, nullable=False),
+    sa.Column("recorded_ms", sa.BigInteger, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.UniqueConstraint("tenant", "user_id", "name"),
+    sa.Index("ix_observations_of_person", "tenant", "user_id", "occurred_ms"),
+)
+
+support = sa.Table(
+    "support",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # of the observation that says it
+    sa.Column("group_name", sa.Text, nullable=False),
+    sa.Column("recorded_ms", sa.BigInteger, nullable=False),
+    sa.Column("retracted_ms", sa.BigInteger),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Index("ix_support_of_observation", "tenant", "user_id", "name"),
+    sa.Index("ix_support_of_group", "tenant", "user_id", "group_name"),
+)
+
+propositions = sa.Table(
+    "propositions",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),  # of the proposition
+    sa.Column("group_name", sa.Text, nullable=False),
+    sa.Column("recorded_ms", sa.BigInteger, nullable=False),
+    sa.Column("retracted_ms", sa.BigInteger),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Index("ix_propositions_of_person", "tenant", "user_id", "name"),
+    sa.Index("ix_propositions_of_group", "tenant", "user_id", "group_name"),
+)
+
+profiles = sa.Table(
+    "profiles",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("level", sa.Text, nullable=False),  # facts, factors or text
+    sa.Column("as_of_ms", sa.BigInteger, nullable=False),
+    sa.Column("recorded_ms", sa.BigInteger, nullable=False),
+    sa.Column("retracted_ms", sa.BigInteger),
+    # of the metric on held-out events, with the profile over without it; null: not measured
+    sa.Column("lift", sa.Float),
+    sa.Column("lift_low", sa.Float),
+    sa.Column("lift_high", sa.Float),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Index("ix_profiles_of_person", "tenant", "user_id", "level"),
+)
+
 requests = sa.Table(
     "requests",
     metadata,

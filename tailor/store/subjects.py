@@ -22,9 +22,14 @@ from tailor.store.schema import (
     events,
     impressions,
     marks,
+    memories,
+    observations,
+    profiles,
+    propositions,
     requests,
     secrets,
     subjects,
+    support,
     user_attributes,
 )
 from tailor.store.signing import digest_keys, seal_of, secret, signing_names, subject_digest
@@ -32,6 +37,7 @@ from tailor.store.signing import digest_keys, seal_of, secret, signing_names, su
 NOBODY = ""  # the entry whose key encrypts the words of callers without an id
 BATCH = 512  # users of a statement
 CHANGES, STORE, CHECK = "changes", "key store", "check"
+FORGOTTEN = "forgotten"  # mark: how often something was deleted from any memory
 SWEEP = "sweep"  # mark of a key store from which people were taken while no store was open
 LOCK = "people's keys"  # advisory lock on PostgreSQL
 TOKEN = (  # of a user; built once, since every answer needs it
@@ -39,7 +45,14 @@ TOKEN = (  # of a user; built once, since every answer needs it
     .where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who"))
     .scalar_subquery()
 )
-USER_TABLES = (events, requests, user_attributes)  # tables with a user's token in each row
+MEMORY_TABLES = (profiles, propositions, support, observations)  # what is concluded first
+USER_TABLES = (  # with a user's token in each row
+    events,
+    requests,
+    user_attributes,
+    *MEMORY_TABLES,
+    memories,
+)
 
 
 def lock_keys(connection: sa.Connection) -> None:
@@ -306,6 +319,12 @@ def _count_change(connection: sa.Connection) -> None:
     count = str(int(_read_marks(connection, secrets)[CHANGES]) + 1)
     for table in (marks, secrets):
         connection.execute(sa.update(table).where(table.c.name == CHANGES).values(value=count))
+
+
+def count_up(connection: sa.Connection, mark: str) -> None:
+    """Add one to a mark that workers compare, so that they see that something happened."""
+    count = sa.cast(sa.cast(marks.c.value, sa.BigInteger) + 1, sa.Text)
+    connection.execute(sa.update(marks).where(marks.c.name == mark).values(value=count))
 
 
 def rekey(connection: sa.Connection, new_seal: Seal) -> int:

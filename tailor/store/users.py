@@ -23,9 +23,15 @@ from tailor.store.engine import Lookup, insert_into, now_ms
 from tailor.store.erasables import ERASABLES, Erasable
 from tailor.store.erased import allowed_events, erasure_at, note_erasure
 from tailor.store.events import add_events
-from tailor.store.schema import erasures, events, marks, subjects, user_attributes
+from tailor.store.schema import erasures, events, subjects, user_attributes
 from tailor.store.signing import seal_of, signing_secret
-from tailor.store.subjects import delete_subject, subject_of, subjects_for
+from tailor.store.subjects import (
+    FORGOTTEN,
+    count_up,
+    delete_subject,
+    subject_of,
+    subjects_for,
+)
 from tailor.store.writer import UnavailableError
 
 ATTRIBUTES_FIELD = "people.more"  # what attributes are encrypted as
@@ -218,11 +224,13 @@ def _check_erased(
 
 
 def _count_deletion(connection: sa.Connection) -> None:
-    """Tell workers that remember people that somebody is gone; on SQLite triggers do so."""
-    if connection.dialect.name == "sqlite":
-        return
-    count = sa.cast(sa.cast(marks.c.value, sa.BigInteger) + 1, sa.Text)
-    connection.execute(sa.update(marks).where(marks.c.name == DELETIONS).values(value=count))
+    """Tell workers that remember people that somebody is gone.
+
+    On SQLite triggers do so for histories.
+    """
+    count_up(connection, FORGOTTEN)
+    if connection.dialect.name != "sqlite":
+        count_up(connection, DELETIONS)
 
 
 def _write_receipt(

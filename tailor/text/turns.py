@@ -142,35 +142,93 @@ class TurnFeatures:
         """Return (R, n, 10) float32 features of n turns for R requests, not yet standardised."""
         if not turns or not requests:
             return np.zeros((len(requests), len(turns), len(NAMES)), np.float32)
-        lines = [turn.line(self.dates) for turn in turns]
-        index = BM25(language="english")
-        index.add(lines)
-        matches = index.scores(list(requests)).toarray().astype(np.float32)
-        surroundings = _Surroundings(turns)
-        cosines = self._cosines(lines, requests)
+        return TurnIndex(turns, self.encoder, self.dates).features(requests)
+
+
+class TurnIndex:
+    """Turns ready to be searched: a request costs no reading of the turns again."""
+
+    def __init__(
+        self,
+        turns: Sequence[DialogueTurn],
+        encoder: Encoder | None,
+        dates: bool = True,
+        vectors: np.ndarray | None = None,
+    ) -> None:
+        """Read turns; `vectors` (n, D) are those of their lines, None: they are encoded now."""
+        self.encoder, self.dates = encoder, dates
+        self.turns = list(turns)
+        lines = [turn.line(dates) for turn in turns]
+        self._words = BM25(language="english")
+        self._words.add(lines)
+        self.vectors = vectors
+        # turns are people's words: they are cached only where the caller's encoder does it
+        if encoder is not None and vectors is None:
+            self.vectors = encoder.encode(lines)
+        self._surroundings = _Surroundings(turns)
+        named = [turn.date for turn in turns]
+        self._date_parts = np.array(
+            [(date.year, date.month, date.day) if date else (0, 0, 0) for date in named]
+        ).reshape(-1, 3)
+        speakers, self._speaker_codes = np.unique(
+            [turn.speaker for turn in turns], return_inverse=True
+        )
+        self._speaker_words = [frozenset(words(speaker)) for speaker in speakers.tolist()]
+        self._of_turns = np.array(
+            [(np.log1p(len(words(t.text))), t.text.rstrip().endswith("?")) for t in turns]
+        ).reshape(-1, 2)
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def features(self, requests: Sequence[str]) -> np.ndarray:
+        """Return (R, n, 10) float32 features named by NAMES, not yet standardised."""
+        matches = self._words.scores(list(requests)).toarray().astype(np.float32)
+        of_turns = np.tile(self._of_turns.T[:, None], (1, len(requests), 1))
         columns = [
-            *surroundings.widened(matches),
-            *surroundings.widened(cosines),
-            self._dates(turns, requests),
-            _speakers(turns, requests),
-            *_of_turns(turns, len(requests)),
+            *self._surroundings.widened(matches),
+            *self._surroundings.widened(self._cosines(requests)),
+            self._dates(requests),
+            self.speakers(requests),
+            *of_turns,
         ]
         return np.stack(columns, axis=2).astype(np.float32)
 
-    def _cosines(self, lines: Sequence[str], requests: Sequence[str]) -> np.ndarray:
-        if self.encoder is None:
-            return np.zeros((len(requests), len(lines)), np.float32)
-        # turns are people's words: they are cached only where the caller's encoder does it
-        vectors = self.encoder.encode(list(lines))
-        cosines: np.ndarray = plain(self.encoder).encode(list(requests)) @ vectors.T
+    def _cosines(self, requests: Sequence[str]) -> np.ndarray:
+        if self.encoder is None or self.vectors is None:
+            return np.zeros((len(requests), len(self)), np.float32)
+        cosines: np.ndarray = plain(self.encoder).encode(list(requests)) @ self.vectors.T
         return cosines
 
-    def _dates(self, turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
+    def _dates(self, requests: Sequence[str]) -> np.ndarray:
+        """Return (R, n) shares of the named parts of a date that the turns' dates have."""
+        shares = np.zeros((len(requests), len(self)))
         if not self.dates:
-            return np.zeros((len(requests), len(turns)))
-        dates = [turn.date for turn in turns]
-        named = map(NamedDate.of, requests)
-        return np.array([[of_request.match(date) for date in dates] for of_request in named])
+            return shares
+        has_date = self._date_parts[:, 0] > 0
+        for row, request in enumerate(requests):
+            date = NamedDate.of(request)
+            named = [date.years, date.months, date.days]
+            hits = [
+                np.isin(self._date_parts[:, column], list(values))
+                for column, values in enumerate(named)
+                if values
+            ]
+            if hits:
+                shares[row] = np.mean(hits, axis=0) * has_date
+        return shares
+
+    def speakers(self, requests: Sequence[str]) -> np.ndarray:
+        """Return (R, n): 1 if a request names the turn's speaker, -1 if it names others only."""
+        all_names = frozenset().union(*self._speaker_words)
+        signs = np.zeros((len(requests), len(self)))
+        for row, request in enumerate(requests):
+            # of "Ann's sister" the name is Ann
+            named = all_names.intersection(word.removesuffix("'s") for word in words(request))
+            if named:
+                of_speakers = [1.0 if named & speaker else -1.0 for speaker in self._speaker_words]
+                signs[row] = np.array(of_speakers)[self._speaker_codes]
+        return signs
 
 
 class _Surroundings:
@@ -209,26 +267,6 @@ class _Surroundings:
             weight = BESIDE_DECAY ** abs(step)
             beside += weight * np.where(rows >= 0, scores[:, rows], 0)
         sizes = np.bincount(self.session_codes)
-        in_session = np.zeros((len(self.session_codes), len(sizes)), scores.dtype)
-        in_session[np.arange(len(self.session_codes)), self.session_codes] = 1
-        means = (scores @ in_session / sizes)[:, self.session_codes]
+        sums = [np.bincount(self.session_codes, row, len(sizes)) for row in scores]
+        means = (np.reshape(sums, (-1, len(sizes))) / sizes)[:, self.session_codes]
         return scores, beside, means
-
-
-def _speakers(turns: Sequence[DialogueTurn], requests: Sequence[str]) -> np.ndarray:
-    """Return (R, n): 1 if a request names the turn's speaker, -1 if it names others only."""
-    speakers = [frozenset(words(turn.speaker)) for turn in turns]
-    all_names = frozenset().union(*speakers)
-    rows = []
-    for request in requests:
-        named = all_names.intersection(words(request))
-        signs = [1.0 if named & speaker else -1.0 for speaker in speakers]
-        rows.append(signs if named else [0.0] * len(turns))
-    return np.array(rows)
-
-
-def _of_turns(turns: Sequence[DialogueTurn], n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (n, T) lengths and questions of turns, the same for all requests."""
-    lengths = np.log1p([len(words(turn.text)) for turn in turns])
-    asks = np.array([turn.text.rstrip().endswith("?") for turn in turns], dtype=float)
-    return np.tile(lengths, (n, 1)), np.tile(asks, (n, 1))

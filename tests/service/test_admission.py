@@ -33,6 +33,7 @@ def every_call(app):
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
                 ids = {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                ids |= {"proposition_id": "p", "entry_id": "e"}
                 yield method, path.format_map(ids)
 
 

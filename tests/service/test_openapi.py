@@ -22,6 +22,107 @@ EVENT = {"event_id": "e", "user_id": USER, "item_id": ITEM, "time_ms": NOW_MS}
 LISTS = "/v1/recommendations"
 JSON = {"content-type": "application/json"}
 PROBLEM = "application/problem+json"
+EXPORT = {
+    "format": "tailor-memory",
+    "version": 1,
+    "observations": [{"kind": "chat", "text": "hello", "occurred_ms": NOW_MS}],
+    "drafts": [],
+}
+SAID = [{"text": "I live in Oslo.", "time_ms": NOW_MS}, {"text": "I like tea.", "time_ms": NOW_MS}]
+FACT = "0123456789abcdef"  # no proposition has this id
+# questions to each route of memories: method, path, and user, address, body, status
+MEMORY = [
+    (
+        "post",
+        "/observations",
+        [
+            ("eve", "/observations", {"observations": SAID}, 200),
+            ("eve", "/observations", {"observations": SAID}, 200),
+            ("eve", "/observations", {"observations": [{"time_ms": 4 * 10**12}]}, 409),
+            ("eve", "/observations", {"observations": []}, 422),
+            ("eve", "/observations", {"observations": [{"kind": "edit"}]}, 422),
+        ],
+    ),
+    (
+        "post",
+        "/recall",
+        [
+            ("eve", "/recall", {"query": "Where does she live?"}, 200),
+            ("nobody", "/recall", {"query": "tea", "budget_tokens": 0, "at_ms": NOW_MS}, 200),
+            ("eve", "/recall", {"query": " "}, 422),
+        ],
+    ),
+    (
+        "get",
+        "",
+        [
+            ("eve", "", None, 200),
+            ("nobody", f"?at_ms={NOW_MS}&as_of_ms={NOW_MS}", None, 200),
+            ("eve", "?at_ms=soon", None, 422),
+        ],
+    ),
+    ("get", "/timeline", [("eve", "/timeline", None, 200)]),
+    (
+        "get",
+        "/diff",
+        [("eve", f"/diff?since_ms={NOW_MS}", None, 200), ("eve", "/diff", None, 422)],
+    ),
+    (
+        "get",
+        "/propositions/{proposition_id}",
+        [("eve", f"/propositions/{FACT}", None, 404)],
+    ),
+    (
+        "put",
+        "/propositions/{proposition_id}",
+        [
+            ("eve", f"/propositions/{FACT}", {"value": "Bergen"}, 404),
+            ("eve", f"/propositions/{FACT}", {"value": ""}, 422),
+        ],
+    ),
+    (
+        "post",
+        "/propositions/{proposition_id}/confirm",
+        [("eve", f"/propositions/{FACT}/confirm", None, 404)],
+    ),
+    (
+        "post",
+        "/propositions/{proposition_id}/reject",
+        [("nobody", f"/propositions/{FACT}/reject", None, 404)],
+    ),
+    (
+        "put",
+        "/settings",
+        [
+            ("eve", "/settings", {"paused": True, "retention_days": 30_000}, 200),
+            ("eve", "/settings", {}, 200),
+            ("eve", "/settings", {"retention_days": 0}, 422),
+        ],
+    ),
+    ("get", "/settings", [("eve", "/settings", None, 200), ("nobody", "/settings", None, 200)]),
+    ("get", "/export", [("eve", "/export", None, 200), ("nobody", "/export", None, 200)]),
+    (
+        "post",
+        "/import",
+        [
+            ("fay", "/import", {"memory": EXPORT}, 200),
+            ("fay", "/import", {"memory": {**EXPORT, "version": 99}}, 409),
+            ("fay", "/import", {"memory": {}}, 409),
+            ("fay", "/import", {"memory": []}, 422),
+        ],
+    ),
+    (
+        "post",
+        "/forget",
+        [
+            ("eve", "/forget", {"query": "tea"}, 200),
+            ("nobody", "/forget", {"query": "tea"}, 404),
+            ("eve", "/forget", {"query": ""}, 422),
+        ],
+    ),
+    ("delete", "/entries/{entry_id}", [("eve", f"/entries/{FACT}", None, 404)]),
+    ("delete", "", [("eve", "", None, 200), ("nobody", "", None, 404)]),
+]
 # questions to each route: the address, the body, and the status of the answer
 QUESTIONS = {
     ("put", "/v1/items"): [
@@ -147,6 +248,13 @@ QUESTIONS = {
         ("/v1/users/nobody/data", None, 200),
     ],
     ("delete", "/v1/users/{user_id}/data"): [(f"/v1/users/{USER}/data", None, 200)],
+    **{
+        (method, f"/v1/users/{{user_id}}/memory{path}"): [
+            (f"/v1/users/{user}/memory{address}", body, status)
+            for user, address, body, status in questions
+        ]
+        for method, path, questions in MEMORY
+    },
     ("get", "/v1/receipts/{receipt_id}"): [
         ("/v1/receipts/nothing", None, 404),
         ("/v1/receipts/a%2Fb", None, 404),
@@ -308,7 +416,7 @@ def test_every_field_is_described_and_the_usual_routes_have_examples(description
     ]
     assert not bare
     assert "HTTPValidationError" not in components
-    for name in ("Recommend", "Similar", "Search", "Predict", "Events", "Items"):
+    for name in ("Recommend", "Similar", "Search", "Predict", "Events", "Items", "Observations"):
         for example in components[name]["examples"]:
             description.validator(components[name]).validate(example)
             getattr(schemas, name).model_validate_json(json.dumps(example))
@@ -339,6 +447,12 @@ BODIES = {
     "Version": {"version": 1},
     "Arm": {"version": 1},
     "Experiment": {"name": "a", "arms": [{"version": 1}, {"version": 2}]},
+    "MemoryObservation": {},
+    "Observations": {"observations": [{"text": "a"}]},
+    "MemoryQuestion": {"query": "a"},
+    "Correction": {"value": "a"},
+    "MemoryQuery": {"query": "a"},
+    "MemorySettings": {},
     "Rerank": {"query": "a", "documents": ["a"]},
 }
 

@@ -17,6 +17,9 @@ from tailor.store.engine import connect
 from tailor.store.events import Stamp, latest_events
 from tailor.store.migrating import migrate
 
+# rows of a memory in receipts, of a person without one
+NO_MEMORY = dict.fromkeys(("profiles", "propositions", "support", "observations", "memories"), 0)
+
 
 class Cluster:
     """A PostgreSQL server of its own, on a socket in a folder of its own."""

@@ -14,7 +14,7 @@ import pytest
 sa = pytest.importorskip("sqlalchemy")
 
 from alembic import command  # noqa: E402
-from store.databases import latest  # noqa: E402
+from store.databases import NO_MEMORY, latest  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
 from tailor.cli.main import app  # noqa: E402
@@ -119,6 +119,7 @@ def test_no_byte_of_the_store_its_logs_or_a_backup_names_a_person_or_shows_a_tex
         "requests": 1,
         "events": 40,
         "people": 1,
+        **NO_MEMORY,
     }
     overwrite_deleted(engine)
     engine.dispose()
@@ -410,6 +411,7 @@ def test_a_scan_reads_what_is_sealed_of_everybody_and_of_nobody(engine):
         "requests": 3,
         "events": 0,
         "people": 2,
+        **NO_MEMORY,
         "keys": 0,
     }
 

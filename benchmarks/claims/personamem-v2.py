@@ -1,0 +1,239 @@
+"""PersonaMem on planted lives and on PrefEval.
+
+Planted: five random states; the writer learns on 25 people and is judged on 40 others, whose chats
+hold other people's affairs, secrets, changes and sentences that no pattern knows. Rivals: the
+latest and the most frequent notes within the same 256 tokens; retrieval of turns with four times
+as many. PrefEval: four options a question, those of the three nearest questions beside the right
+one; the row without history is printed.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from lives_tools import share
+from shared_data import data_folder
+
+from tailor.bench.claims import Claim
+from tailor.core.defaults import encoder
+from tailor.core.run import Run
+from tailor.evaluation.significance import bootstrap, wilson
+from tailor.papers.profiles.personamem import (
+    FEATURES,
+    Exam,
+    PersonaMem,
+    TextMemory,
+    exams_of,
+    notes_of,
+)
+from tailor.profiles.propositions import Observation
+from tailor.profiles.recall import Recall, Remembered
+from tailor.worlds.lives import Lives, lives
+
+STATES = (0, 1, 2, 3, 4)
+LEARNED, JUDGED = 25, 40  # people
+BUDGET = 256
+TURNS_BUDGET = 4 * BUDGET
+TOPICS = ("education_resources", "entertain_games", "entertain_shows", "shop_technology")
+KINDS = ("explicit", "implicit-choice", "implicit-persona")
+
+
+def measure(run: Run) -> Claim:
+    """Judge memories by the answers they allow."""
+    planted = [of_lives(seed, run) for seed in STATES]
+    rows = {name: np.concatenate([p["hits"][name] for p in planted]) for name in planted[0]["hits"]}
+    clusters = np.concatenate([p["clusters"] for p in planted])
+    leads = {
+        rival: lead(rows["learned"] - rows[rival], clusters)
+        for rival in ("latest", "most frequent", "turns, 4 x the tokens")
+    }
+    pref = of_preferences()
+    checks = {
+        "lives: above the latest notes": leads["latest"]["low"] > 0,
+        "lives: above the most frequent notes": leads["most frequent"]["low"] > 0,
+        "lives: not below retrieval with four times the tokens": (
+            leads["turns, 4 x the tokens"]["high"] >= 0
+        ),
+        "lives: other people's values chosen in at most 5 %": all(
+            p["others' values chosen"] <= 0.05 for p in planted
+        ),
+        "lives: secrets in no memory": all(p["memories with a secret"] == 0 for p in planted),
+        "lives: no memory over its budget": all(p["most tokens"] <= BUDGET for p in planted),
+        "PrefEval: with memory above without": pref["over no history"]["low"] > 0,
+    }
+    checks = {name: bool(value) for name, value in checks.items()}
+    shown = [{k: v for k, v in p.items() if k not in ("hits", "clusters")} for p in planted]
+    figures = {
+        "lives": shown,
+        "right, all states": {name: share(values) for name, values in rows.items()},
+        "learned over": leads,
+        "PrefEval": pref,
+    }
+    return Claim(checks, figures, list(STATES), ["lives", "prefeval"])
+
+
+def lead(differences: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
+    """Return the mean difference and its interval, the questions of a person drawn together."""
+    low, high = bootstrap(differences[:, None].astype(float), clusters=clusters)
+    values = (float(differences.mean()), float(low[0]), float(high[0]))
+    return dict(zip(("difference", "low", "high"), (round(v, 4) for v in values), strict=True))
+
+
+# --- planted lives
+
+
+def world_of(seed: int, people: int) -> Lives:
+    return lives(people, seed=seed, facts=16, small_talk=60, implicit=0.4, others=0.6, secrets=0.5)
+
+
+def of_lives(seed: int, run: Run) -> dict:
+    """Return what memories of one random state let be answered."""
+    learned = PersonaMem(BUDGET).fit(world_of(1_000 + seed, LEARNED).data, run)
+    world = world_of(seed, JUDGED)
+    methods = {
+        "learned": learned,
+        "latest": by_feature("day"),
+        "most frequent": by_feature("support"),
+    }
+    exams = exams_of(world.data)
+    users = list(dict.fromkeys(world.truth.questions["user_id"].to_list()))
+    others = {(f.user_id, f.object) for f in world.truth.others}
+    hits: dict[str, list[float]] = {name: [] for name in (*methods, "turns, 4 x the tokens")}
+    clusters, attributed, tokens, leaks = [], [], [], 0
+    for user, exam in zip(users, exams, strict=True):
+        memories = {name: method.remember(exam.observations) for name, method in methods.items()}
+        tokens.append(memories["learned"].tokens)
+        leaks += any(
+            f.object in memories["learned"].text for f in world.truth.secrets if f.user_id == user
+        )
+        turns = opened_turns(exam)
+        for question, options, right in exam.questions:
+            clusters.append(f"{seed} {user}")
+            for name, memory in memories.items():
+                choice = learned.choose(memory, question, options)
+                hits[name].append(choice == right)
+                if name == "learned" and any((user, option) in others for option in options):
+                    attributed.append((user, options[choice]) in others)
+            memory = retrieved(turns, question)
+            hits["turns, 4 x the tokens"].append(learned.choose(memory, question, options) == right)
+    weights = dict(zip(FEATURES, np.round(learned.weights_, 2).tolist(), strict=True))
+    return {
+        "seed": seed,
+        "questions": len(clusters),
+        "right": {name: share(values) for name, values in hits.items()},
+        "others' values chosen": share(attributed),
+        "memories with a secret": leaks,
+        "most tokens": max(tokens),
+        "reward by epoch": learned.fit_report_["reward"],
+        "weights": weights,
+        "hits": {name: np.array(values, float) for name, values in hits.items()},
+        "clusters": np.array(clusters),
+    }
+
+
+def by_feature(name: str) -> PersonaMem:
+    """Return a memory that keeps the notes with the most of one feature."""
+    method = PersonaMem(BUDGET)
+    method.weights_ = np.array([float(feature == name) for feature in FEATURES])
+    return method
+
+
+def opened_turns(exam: Exam):
+    """Return all turns of a user as a memory to search."""
+    own = [o for o in exam.observations if o.speaker == "user"]
+    remembered = [
+        Remembered(o.observation_id, "observation", o.text, o.occurred_ms, "user", o.source, i)
+        for i, o in enumerate(own)
+    ]
+    return Recall().opened(remembered)
+
+
+def retrieved(turns, question: str) -> TextMemory:
+    """Return the turns that fit a question best, the earliest first, within the larger budget."""
+    items = turns.search(question, k=50, budget_tokens=TURNS_BUDGET).items
+    ids = {item.id for item in items}
+    kept = [entry for entry in turns.remembered if entry.id in ids]
+    said = [Observation("chat", entry.text, entry.occurred_ms) for entry in kept]
+    return TextMemory(tuple(note for o in said for note in notes_of(o)))
+
+
+# --- PrefEval
+
+
+def of_preferences() -> dict:
+    """Return the share of right options with and without the memory, by kind of preference."""
+    method = PersonaMem(2_000, encoder=encoder())
+    noise = [
+        Observation("chat", turn["content"][:400], 10 + i)
+        for i, turn in enumerate(intervening())
+        if turn["role"] == "user"
+    ]
+    hits: dict[str, list[float]] = {"no history": []}
+    for topic in TOPICS:
+        records = {kind: read(kind, topic) for kind in KINDS}
+        explicit = records["explicit"]
+        options = options_of(explicit)
+        for row, (record, (texts, right)) in enumerate(zip(explicit, options, strict=True)):
+            question = record["question"]
+            nothing = method.choose(TextMemory(()), question, texts) == right
+            hits["no history"].append(nothing)
+            for kind in KINDS:
+                said = [*words_of(records[kind][row], kind), *noise]
+                memory = method.remember(said)
+                hits.setdefault(kind, []).append(method.choose(memory, question, texts) == right)
+    rows = {name: np.array(values, float) for name, values in hits.items()}
+    with_memory = np.mean([rows[kind] for kind in KINDS], axis=0)
+    low, high = bootstrap((with_memory - rows["no history"])[:, None])
+    return {
+        "questions": len(rows["no history"]),
+        "right": {
+            name: [share(values), *np.round(wilson(int(values.sum()), len(values)), 3).tolist()]
+            for name, values in rows.items()
+        },
+        "over no history": {
+            "difference": round(float((with_memory - rows["no history"]).mean()), 4),
+            "low": round(float(low[0]), 4),
+            "high": round(float(high[0]), 4),
+        },
+    }
+
+
+def read(kind: str, topic: str) -> list[dict]:
+    path = data_folder() / "prefeval" / kind / f"{topic}.json"
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def intervening() -> list[dict]:
+    """Return turns of conversations about other things."""
+    path = data_folder() / "prefeval" / "filtered_inter_turns.json"
+    conversations = json.loads(path.read_text(encoding="utf-8"))
+    return [turn for talk in conversations[:6] for turn in talk["conversation"]]
+
+
+def options_of(records: list[dict]) -> list[tuple[list[str], int]]:
+    """Return four options a record: its explanation among those of the three nearest questions."""
+    vectors = encoder().encode([record["question"] for record in records])
+    rng = np.random.default_rng(0)
+    options = []
+    for row, cosines in enumerate(vectors @ vectors.T):
+        cosines[row] = -1
+        rows = [row, *np.argsort(-cosines, kind="stable")[:3].tolist()]
+        order = rng.permutation(4)
+        texts = [records[rows[place]]["explanation"] for place in order]
+        options.append((texts, int(np.flatnonzero(order == 0)[0])))
+    return options
+
+
+def words_of(record: dict, kind: str) -> list[Observation]:
+    """Return what the user says in a record."""
+    if kind == "explicit":
+        texts = [record["preference"]]
+    elif kind == "implicit-choice":
+        talk = record["conversation"]
+        texts = [talk["query"], talk["user_selection"]]
+    else:
+        texts = [turn["user"] for turn in record["conversation"].values()]
+    return [Observation("chat", text, i) for i, text in enumerate(texts)]

@@ -1,0 +1,111 @@
+"""Measure how much profiles help a recommender with what users did later.
+
+The swap test: with another user's profile the recommender must do worse than with one's own. A
+profile that helps either way says nothing of the user.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tailor.core.methods import Recommender
+from tailor.data.nouns import Profile
+from tailor.data.queries import Rankings
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.evaluation.significance import bootstrap
+from tailor.llm.prompts import estimated_tokens, profile_text
+from tailor.metrics.battery import per_user
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference per user, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: np.ndarray, seed: int = 0) -> "Difference":
+        """Return the mean of values (U,), users drawn with replacement."""
+        low, high = bootstrap(values[:, None], seed=seed)
+        return cls(*(round(float(value), 5) for value in (np.nanmean(values), low[0], high[0])))
+
+
+@dataclass(frozen=True)
+class Lift:
+    """Gain of a recommender by profiles, over none and over another user's."""
+
+    without: float
+    """Mean NDCG@k without a profile."""
+    gain: Difference
+    """Own profile over none."""
+    swapped: Difference
+    """Another user's profile over none."""
+    over_swapped: Difference
+    """Own profile over another user's."""
+    users: int
+    tokens: float
+    """Mean tokens of a profile."""
+
+    @property
+    def per_100_tokens(self) -> float:
+        """Gain for every 100 tokens of profile."""
+        return self.gain.mean / self.tokens * 100 if self.tokens else 0.0
+
+    @property
+    def passes_swap(self) -> bool:
+        """True if own profiles help, and more than another user's."""
+        return self.gain.low > 0 and self.over_swapped.low > 0
+
+
+def lift(
+    profiles: Sequence[Profile],
+    recommender: Recommender,
+    split: Split,
+    part: str = "test",
+    k: int = 10,
+    seed: int = 0,
+    candidates: Rankings | None = None,
+) -> Lift:
+    """Return the lift of profiles, one for each query of a split's part, in their order.
+
+    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of
+    the history are not recommended. Users whose profile says nothing count as well: they lose
+    nothing and gain nothing.
+    """
+    queries, targets = split.queries(part)
+    if len(profiles) != len(queries):
+        raise DataError(f"{len(profiles)} profiles for {len(queries)} users: give one each")
+    if len(queries) < 2:
+        raise DataError("profiles of one user cannot be swapped: at least two are needed")
+    queries = queries.without_history()
+    other = swapped(len(profiles), seed)
+
+    def quality(chosen: Sequence[Profile | None]) -> np.ndarray:
+        lists = recommender.recommend(queries.with_profiles(chosen), k, candidates)
+        rows = lists.reindexed(queries.catalogue).rows
+        return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
+
+    none = quality([None] * len(profiles))
+    with_own = quality(profiles)
+    others = quality([profiles[i] for i in other])
+    tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
+    return Lift(
+        round(float(np.nanmean(none)), 5),
+        Difference.of(with_own - none, seed),
+        Difference.of(others - none, seed),
+        Difference.of(with_own - others, seed),
+        len(profiles),
+        round(float(np.mean(tokens)), 1),
+    )
+
+
+def swapped(n: int, seed: int = 0) -> list[int]:
+    """Return whose profile each of n users gets: each one's once, and nobody's own."""
+    order = np.random.default_rng(seed).permutation(n)
+    other = np.empty(n, np.int64)
+    other[order] = np.roll(order, 1)
+    return other.tolist()

@@ -1,0 +1,272 @@
+"""Memories of users over HTTP: observe, recall, explain, correct, forget.
+
+A key of the role "read" sees what is believed, "write" observes and passes on a user's own word,
+"admin" exports and deletes. No word of a user goes into the log.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+
+from tailor.errors import DataError
+from tailor.profiles import rendering
+from tailor.profiles.memory import Explanation, Memory, Observed, UnknownError, shown
+from tailor.profiles.propositions import Observation, Proposition
+from tailor.profiles.recall import Recollection
+from tailor.service import responses
+from tailor.service.problems import ProblemError
+from tailor.service.routing import service_router
+from tailor.service.schemas import (
+    Correction,
+    ExportedMemory,
+    Id,
+    MemoryObservation,
+    MemoryQuery,
+    MemoryQuestion,
+    MemorySettings,
+    Observations,
+    Time,
+)
+from tailor.service.state import Service
+from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
+from tailor.store.keys import Caller
+from tailor.store.memory import MemoryState
+
+USER = "/v1/users/{user_id:segment}/memory"
+PROPOSITION = USER + "/propositions/{proposition_id:segment}"
+
+
+def routes(service: Service, reader: Any, writer: Any, admin: Any) -> APIRouter:
+    """Return the routes; the rest are dependencies that give the caller."""
+    api = service_router("memory")
+    _add_writing_routes(api, service, writer)
+    _add_reading_routes(api, service, reader)
+    _add_own_routes(api, service, admin)
+    return api
+
+
+def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
+    @api.post(USER + "/observations", responses=responses.answers(responses.ObservedAnswer, 409))
+    def observe(user_id: Id, body: Observations, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Store what a user said or did, and believe what follows from it.
+
+        A message that asks not to remember something is not kept; where it says nothing itself,
+        the message before it in its `source` is forgotten.
+        """
+        observations = [_observation(observation) for observation in body.observations]
+        with _problems():
+            return _observed(service.memory(who.tenant).observe(user_id, observations))
+
+    @api.post(PROPOSITION + "/confirm", responses=responses.answers(responses.Facts, 404))
+    def confirm(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Note that the user says a proposition is right."""
+        with _problems():
+            return _facts(service.memory(who.tenant).confirm(user_id, proposition_id))
+
+    @api.post(PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
+    def reject(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
+        """Note that the user says a proposition is wrong: no inference brings it back."""
+        with _problems():
+            return _facts(service.memory(who.tenant).reject(user_id, proposition_id))
+
+    @api.put(PROPOSITION, responses=responses.answers(responses.Facts, 404))
+    def correct(
+        user_id: Id, proposition_id: Id, body: Correction, who: Caller = Depends(writer)
+    ) -> dict[str, Any]:
+        """Put the user's own value in place of a proposition's object."""
+        with _problems():
+            memory = service.memory(who.tenant)
+            return _facts(memory.correct(user_id, proposition_id, body.value))
+
+    @api.put(USER + "/settings", responses=responses.answers(responses.MemorySettingsAnswer))
+    def configure(
+        user_id: Id, body: MemorySettings, who: Caller = Depends(writer)
+    ) -> dict[str, Any]:
+        """Pause a memory, or let it go on; delete observations after a number of days."""
+        state = service.memory(who.tenant).configure(
+            user_id, paused=body.paused, retention_days=body.retention_days
+        )
+        return _settings(state)
+
+
+def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
+    @api.post(USER + "/recall", responses=responses.answers(responses.RecollectionAnswer))
+    def recall(user_id: Id, body: MemoryQuestion, who: Caller = Depends(reader)) -> dict[str, Any]:
+        """Return what of a user's memory answers a question, with the observations behind it."""
+        recollection = service.memory(who.tenant).recall(
+            user_id,
+            body.query,
+            body.k,
+            body.budget_tokens,
+            body.scope,
+            body.at_ms,
+            body.as_of_ms,
+        )
+        return _recollection(recollection)
+
+    @api.get(USER, responses=responses.answers(responses.BelievedAnswer))
+    def believed(
+        user_id: Id,
+        at_ms: Time | None = None,
+        as_of_ms: Time | None = None,
+        tokens: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
+        most_sensitivity: Annotated[int, Query(ge=0, le=3)] = 1,
+        who: Caller = Depends(reader),
+    ) -> dict[str, Any]:
+        """Return what is believed of a user, the surest first, also as a text for a prompt.
+
+        `at_ms` is a time in the user's life, `as_of_ms` a time at which the memory was asked.
+        `tokens` bounds both; what is more sensitive than `most_sensitivity` is left out.
+        """
+        time_ms = now_ms() if at_ms is None else at_ms
+        propositions = rendering.shown(
+            service.memory(who.tenant).timeline(user_id, as_of_ms),
+            time_ms,
+            tokens,
+            most_sensitivity,
+        )
+        text = "\n".join(map(rendering.line, propositions))
+        return {**_facts(propositions, time_ms), "text": text}
+
+    @api.get(USER + "/timeline", responses=responses.answers(responses.Facts))
+    def timeline(
+        user_id: Id, as_of_ms: Time | None = None, who: Caller = Depends(reader)
+    ) -> dict[str, Any]:
+        """Return all propositions, those that are over, disputed or rejected too, in time."""
+        return _facts(service.memory(who.tenant).timeline(user_id, as_of_ms))
+
+    @api.get(USER + "/diff", responses=responses.answers(responses.ChangedFacts))
+    def diff(
+        user_id: Id,
+        since_ms: Time,
+        until_ms: Time | None = None,
+        who: Caller = Depends(reader),
+    ) -> dict[str, Any]:
+        """Return what the memory came to believe between two times; without `until_ms`: to now."""
+        difference = service.memory(who.tenant).diff(user_id, since_ms, until_ms)
+        return {
+            "retracted": _facts(difference.retracted)["propositions"],
+            "added": _facts(difference.added)["propositions"],
+        }
+
+    @api.get(PROPOSITION, responses=responses.answers(responses.WhyAnswer, 404))
+    def explain(user_id: Id, proposition_id: Id, who: Caller = Depends(reader)) -> dict[str, Any]:
+        """Return why a proposition is believed, and since when."""
+        with _problems():
+            return _why(service.memory(who.tenant).explain(user_id, proposition_id))
+
+    @api.get(USER + "/settings", responses=responses.answers(responses.MemorySettingsAnswer))
+    def settings(user_id: Id, who: Caller = Depends(reader)) -> dict[str, Any]:
+        """Return the settings of a memory."""
+        return _settings(service.memory(who.tenant).state(user_id))
+
+
+def _add_own_routes(api: APIRouter, service: Service, admin: Any) -> None:
+    @api.get(USER + "/export", responses=responses.answers(responses.MemoryExport))
+    def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Return all of a user's memory, raw observations too."""
+        return {"memory": service.memory(who.tenant).export(user_id)}
+
+    @api.post(USER + "/import", responses=responses.answers(responses.ObservedAnswer, 409))
+    def import_memory(
+        user_id: Id, body: ExportedMemory, who: Caller = Depends(admin)
+    ) -> dict[str, Any]:
+        """Add an exported memory to a user's; what is there already counts once."""
+        with _problems():
+            return _observed(service.memory(who.tenant).import_(user_id, body.memory))
+
+    @api.post(USER + "/forget", responses=responses.answers(responses.Forgotten, 404, 409))
+    def forget(user_id: Id, body: MemoryQuery, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Delete the observations that have all words of a query, and what rests on them alone."""
+        return _forget(service, service.memory(who.tenant), user_id, query=body.query)
+
+    @api.delete(
+        USER + "/entries/{entry_id:segment}",
+        responses=responses.answers(responses.Forgotten, 404),
+    )
+    def forget_entry(user_id: Id, entry_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Delete an observation, or a proposition with all observations it rests on."""
+        return _forget(service, service.memory(who.tenant), user_id, id=entry_id)
+
+    @api.delete(USER, responses=responses.answers(responses.Forgotten, 404))
+    def forget_all(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
+        """Delete all of a user's memory but its settings, and return a signed receipt."""
+        return _forget(service, service.memory(who.tenant), user_id, all=True)
+
+
+@contextmanager
+def _problems() -> Iterator[None]:
+    """Raise ProblemError in place of errors of the memory; of unknown things it shows no words."""
+    try:
+        yield
+    except UnknownError:
+        raise ProblemError(404, "there is no such entry in this memory") from None
+    except DataError as error:
+        raise ProblemError(409, str(error)) from None
+
+
+def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> dict[str, Any]:
+    with _problems():
+        receipt = memory.forget(user_id, **choice)
+    with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
+        overwrite_deleted(service.engine)
+    return receipt
+
+
+def _observation(body: MemoryObservation) -> Observation:
+    return Observation(
+        body.kind,
+        body.text,
+        now_ms() if body.time_ms is None else body.time_ms,
+        body.item_id,
+        body.value,
+        body.source,
+        body.speaker,
+    )
+
+
+def _facts(propositions: Sequence[Proposition], at_ms: int | None = None) -> dict[str, Any]:
+    time_ms = now_ms() if at_ms is None else at_ms
+    return {"propositions": [shown(proposition, time_ms) for proposition in propositions]}
+
+
+def _observed(observed: Observed) -> dict[str, Any]:
+    return {
+        **observed._asdict(),
+        "new": list(observed.new),
+        "believed": _facts(observed.believed)["propositions"],
+    }
+
+
+def _recollection(recollection: Recollection) -> dict[str, Any]:
+    items = [
+        {**asdict(item), "observation_ids": list(item.observation_ids)}
+        for item in recollection.items
+    ]
+    return {**asdict(recollection), "items": items}
+
+
+def _why(explanation: Explanation) -> dict[str, Any]:
+    return {
+        "proposition": shown(explanation.proposition, now_ms()),
+        "evidence": [
+            {"observation_id": observation.observation_id, **asdict(observation)}
+            for observation in explanation.evidence
+        ],
+        "proposers": list(explanation.proposers),
+        "history": [
+            {"recorded_ms": recorded_ms, "retracted_ms": retracted_ms}
+            for recorded_ms, retracted_ms in explanation.history
+        ],
+    }
+
+
+def _settings(state: MemoryState) -> dict[str, Any]:
+    return {
+        "paused": state.paused,
+        "retention_days": state.retention_days,
+        "changed": state.changed,
+    }

@@ -1,0 +1,523 @@
+"""Rows of memories: observations, drafts, propositions, profiles. No rules.
+
+Values are plain JSON, encrypted with the user's key; ids and groups become digests under that key.
+Rows are added and retracted, never rewritten, so that what was believed at a time is a WHERE. All
+of it happens in the caller's transaction, and writers of one user wait for each other.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+
+from tailor.store.checks import check_id
+from tailor.store.encryption import Seal, Subject
+from tailor.store.engine import Lookup, insert_into, now_ms, pad_values
+from tailor.store.erased import erasures_of
+from tailor.store.schema import (
+    marks,
+    memories,
+    observations,
+    profiles,
+    propositions,
+    subjects,
+    support,
+)
+from tailor.store.signing import signing_secret, subject_digest
+from tailor.store.subjects import FORGOTTEN, count_up, mark_deleted, subject_of, subjects_for
+from tailor.store.users import canonical, public_key, signing_key
+
+BATCH = 512  # values of a statement
+RECEIPT_VERSION = 2  # all fields are signed, as those of an erasure
+FIELDS = {  # what values are encrypted as
+    table.name: f"{table.name}.{field}"
+    for table, field in (
+        (observations, "observation"),
+        (support, "draft"),
+        (propositions, "proposition"),
+        (profiles, "profile"),
+    )
+}
+WITHDRAWN = "withdrawn"  # name in the value of an observation that must not be kept
+GRAM = 5  # words in a row by which a text is looked for
+WORD = re.compile(r"\w+")
+VERSION = Lookup(
+    sa.select(
+        subjects.c.token,
+        memories.c.changed,
+        sa.select(marks.c.value).where(marks.c.name == FORGOTTEN).scalar_subquery(),
+    )
+    .select_from(
+        subjects.join(
+            memories,
+            (memories.c.tenant == subjects.c.tenant) & (memories.c.user_id == subjects.c.token),
+        )
+    )
+    .where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who"))
+)
+DELETIONS = Lookup(sa.select(marks.c.value).where(marks.c.name == FORGOTTEN))
+
+
+class MemoryState(NamedTuple):
+    """Settings of a memory, and how often it changed."""
+
+    paused: bool
+    """True: nothing new is observed."""
+    retention_days: float | None
+    """Days after which an observation goes; None: never."""
+    changed: int
+    """Count of changes."""
+    forgotten: int
+    """Count of those that deleted rows."""
+    changed_ms: int
+    """Recorded time of the last change."""
+
+
+class Version(NamedTuple):
+    """Values that change whenever a memory does."""
+
+    token: str
+    """Of the user; "": there is no memory."""
+    changed: int
+    deletions: str
+    """Count of deletions from any memory."""
+
+
+class AddedRow(NamedTuple):
+    """A value to write."""
+
+    id: str
+    """Of the observation or proposition."""
+    group: str
+    """Key of the group it belongs to."""
+    value: Mapping[str, Any]
+
+
+def version_of(engine: sa.Engine, tenant: str, user_id: str) -> Version:
+    """Return the version of a user's memory as of now. Raises what the engine raises."""
+    seal: Seal = engine.get_execution_options()["seal"]
+    rows = VERSION.rows(engine, whose=tenant, who=seal.name(tenant, user_id))
+    if rows:
+        return Version(*rows[0])
+    return Version("", 0, str(DELETIONS.rows(engine)[0][0]))
+
+
+def allowed_times(
+    connection: sa.Connection, tenant: str, user_id: str, times_ms: Sequence[int]
+) -> list[bool]:
+    """Return which times an erasure of the person does not refuse.
+
+    What happened before an erasure would bring the person back.
+    """
+    erasure = erasures_of(connection, [(tenant, user_id)]).get((tenant, user_id))
+    if erasure is None:
+        return [True] * len(times_ms)
+    latest_ms = now_ms()
+    return [not erasure.refuses(time_ms, latest_ms) for time_ms in times_ms]
+
+
+def rows_of(connection: sa.Connection, tenant: str, user_id: str) -> "MemoryRows | None":
+    """Return a user's rows for reading, None for a user without a memory."""
+    user = subject_of(connection, tenant, user_id)
+    if user is None:
+        return None
+    is_own = (memories.c.tenant == tenant) & (memories.c.user_id == user.token)
+    row = connection.execute(sa.select(memories).where(is_own)).one_or_none()
+    return None if row is None else MemoryRows(connection, tenant, user, _state(row))
+
+
+def rows_for_writing(
+    connection: sa.Connection, tenant: str, user_id: str, time_ms: int
+) -> "MemoryRows":
+    """Return a user's rows, locked until the commit; a memory is made where there is none.
+
+    The recorded time of the change is `time_ms`, or that of the last change where a clock went
+    back: what is recorded later never seems to be known earlier.
+    """
+    check_id(user_id, "user_id")
+    user = subjects_for(connection, tenant, [user_id])[user_id]
+    insert = insert_into(connection, memories).values(
+        tenant=tenant,
+        user_id=user.token,
+        paused=False,
+        retention_days=None,
+        changed=1,
+        forgotten=0,
+        changed_ms=time_ms,
+    )
+    upsert = insert.on_conflict_do_update(
+        index_elements=["tenant", "user_id"],
+        set_={
+            "changed": memories.c.changed + 1,
+            "changed_ms": sa.case(
+                (memories.c.changed_ms > time_ms, memories.c.changed_ms), else_=time_ms
+            ),
+        },
+    ).returning(*memories.c)
+    return MemoryRows(connection, tenant, user, _state(connection.execute(upsert).one()))
+
+
+def _state(row: Any) -> MemoryState:
+    return MemoryState(**{name: getattr(row, name) for name in MemoryState._fields})
+
+
+@dataclass(frozen=True)
+class MemoryRows:
+    """The rows of one user's memory, within a transaction."""
+
+    connection: sa.Connection
+    tenant: str
+    user: Subject
+    state: MemoryState
+
+    # reading
+
+    def known(self, observation_ids: Sequence[str]) -> set[str]:
+        """Return those of these observations that are stored."""
+        names = {self._name(observation_id): observation_id for observation_id in observation_ids}
+        rows = self._rows_by(observations.c.name, list(names), (observations.c.name,))
+        return {names[row.name] for row in rows}
+
+    def observations(
+        self, as_of_ms: int | None = None, ids: Sequence[str] | None = None
+    ) -> list[dict[str, Any]]:
+        """Return observations in the order in which they were recorded.
+
+        `as_of_ms`: those recorded until then; `ids`: these alone.
+        """
+        columns = (observations.c.number, observations.c.recorded_ms, observations.c.sealed)
+        if ids is None:
+            statement = sa.select(*columns).where(self._is_own(observations))
+            rows: Iterable[Any] = self.connection.execute(statement)
+        else:
+            names = [self._name(observation_id) for observation_id in ids]
+            rows = self._rows_by(observations.c.name, names, columns)
+        values = [
+            self._open(observations, row.sealed)
+            for row in sorted(rows, key=lambda row: row.number)
+            if as_of_ms is None or row.recorded_ms <= as_of_ms
+        ]
+        return [value for value in values if not value.get(WITHDRAWN)]
+
+    def drafts(self) -> list[dict[str, Any]]:
+        """Return all drafts that were not retracted."""
+        statement = sa.select(support.c.sealed).where(
+            self._is_own(support), support.c.retracted_ms.is_(None)
+        )
+        rows = self.connection.execute(statement.order_by(support.c.number))
+        return [self._open(support, row.sealed) for row in rows]
+
+    def drafts_of(self, groups: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the drafts of these groups that were not retracted."""
+        names = [self._group_name(group) for group in groups]
+        columns = (support.c.number, support.c.retracted_ms, support.c.sealed)
+        rows = self._rows_by(support.c.group_name, names, columns)
+        return [self._open(support, row.sealed) for row in rows if row.retracted_ms is None]
+
+    def drafts_from(self, observation_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the drafts that these observations gave, retracted ones too."""
+        names = [self._name(observation_id) for observation_id in observation_ids]
+        rows = self._rows_by(support.c.name, names, (support.c.number, support.c.sealed))
+        return [self._open(support, row.sealed) for row in rows]
+
+    def current(self, as_of_ms: int | None = None) -> list[dict[str, Any]]:
+        """Return the propositions that are believed now, or were at a recorded time."""
+        statement = sa.select(propositions.c.sealed).where(
+            self._is_own(propositions), was_believed(propositions, as_of_ms)
+        )
+        rows = self.connection.execute(statement.order_by(propositions.c.number))
+        return [self._open(propositions, row.sealed) for row in rows]
+
+    def propositions_of(self, groups: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the propositions of these groups that are believed now."""
+        names = [self._group_name(group) for group in groups]
+        columns = (propositions.c.number, propositions.c.retracted_ms, propositions.c.sealed)
+        rows = self._rows_by(propositions.c.group_name, names, columns)
+        return [self._open(propositions, row.sealed) for row in rows if row.retracted_ms is None]
+
+    def versions_of(self, proposition_id: str) -> list[tuple[int, int | None, dict[str, Any]]]:
+        """Return recorded time, retracted time and value of each row of a proposition."""
+        columns = (
+            propositions.c.number,
+            propositions.c.recorded_ms,
+            propositions.c.retracted_ms,
+            propositions.c.sealed,
+        )
+        rows = self._rows_by(propositions.c.name, [self._name(proposition_id)], columns)
+        return [
+            (row.recorded_ms, row.retracted_ms, self._open(propositions, row.sealed))
+            for row in sorted(rows, key=lambda row: row.number)
+        ]
+
+    def before(self, time_ms: float) -> list[dict[str, Any]]:
+        """Return the observations that happened before a time."""
+        if time_ms <= 0:
+            return []
+        statement = sa.select(observations.c.sealed).where(
+            self._is_own(observations), observations.c.occurred_ms < time_ms
+        )
+        values = [
+            self._open(observations, row.sealed) for row in self.connection.execute(statement)
+        ]
+        return [value for value in values if not value.get(WITHDRAWN)]
+
+    # writing
+
+    def change_settings(self, **settings: bool | float | None) -> None:
+        """Write `paused` or `retention_days`."""
+        self.connection.execute(
+            sa.update(memories).where(self._is_own(memories)).values(**settings)
+        )
+
+    def add_observations(self, values: Mapping[str, Mapping[str, Any]]) -> set[str]:
+        """Write observations by their ids and return the ids of those that are new."""
+        names = {self._name(observation_id): observation_id for observation_id in values}
+        rows = [
+            {
+                **self._row(observations, values[observation_id]),
+                "name": name,
+                "occurred_ms": values[observation_id]["occurred_ms"],
+            }
+            for name, observation_id in names.items()
+        ]
+        if not rows:
+            return set()
+        insert = (
+            insert_into(self.connection, observations)
+            .on_conflict_do_nothing(index_elements=["tenant", "user_id", "name"])
+            .returning(observations.c.name)
+        )
+        return {names[row.name] for row in self.connection.execute(insert, rows)}
+
+    def withdraw(self, times_ms: Mapping[str, int]) -> set[str]:
+        """Write that observations must not be kept, by id and time; return those not known before.
+
+        Their words are in no row; sent again, they count as known.
+        """
+        values = {
+            observation_id: {WITHDRAWN: True, "occurred_ms": time_ms}
+            for observation_id, time_ms in times_ms.items()
+        }
+        return self.add_observations(values)
+
+    def add_drafts(self, drafts: Sequence[AddedRow]) -> None:
+        """Write drafts; `id` is that of the observation that says it."""
+        self._add(support, drafts)
+
+    def retract_drafts(self, is_retracted: Any) -> list[dict[str, Any]]:
+        """Retract the drafts that a function of their value says so of, and return them."""
+        statement = sa.select(support.c.number, support.c.sealed).where(
+            self._is_own(support), support.c.retracted_ms.is_(None)
+        )
+        opened = [
+            (row.number, self._open(support, row.sealed))
+            for row in self.connection.execute(statement)
+        ]
+        retracted = [(number, value) for number, value in opened if is_retracted(value)]
+        self._retract(support, support.c.number, [number for number, _ in retracted])
+        return [value for _, value in retracted]
+
+    def write(self, retracted_ids: Sequence[str], added: Sequence[AddedRow]) -> None:
+        """Retract propositions by their ids, and add others."""
+        names = [self._name(proposition_id) for proposition_id in retracted_ids]
+        self._retract(propositions, propositions.c.name, names)
+        self._add(propositions, added)
+
+    def save_profile(
+        self, level: str, as_of_ms: int, value: Mapping[str, Any], lift: Sequence[float | None]
+    ) -> None:
+        """Write a profile in place of the one of that level; `lift` is it and its interval."""
+        is_level = sa.and_(
+            self._is_own(profiles), profiles.c.level == level, profiles.c.retracted_ms.is_(None)
+        )
+        self.connection.execute(
+            sa.update(profiles).where(is_level).values(retracted_ms=self.state.changed_ms)
+        )
+        row = self._row(profiles, value) | {"level": level, "as_of_ms": as_of_ms}
+        row |= dict(zip(("lift", "lift_low", "lift_high"), lift, strict=True))
+        self.connection.execute(sa.insert(profiles), row)
+
+    def saved_profile(self, level: str) -> dict[str, Any] | None:
+        """Return the profile of a level, None where none was saved."""
+        statement = sa.select(profiles).where(
+            self._is_own(profiles), profiles.c.level == level, profiles.c.retracted_ms.is_(None)
+        )
+        row = self.connection.execute(statement).one_or_none()
+        if row is None:
+            return None
+        lift = None if row.lift is None else [row.lift, row.lift_low, row.lift_high]
+        value = self._open(profiles, row.sealed)
+        return {**value, "as_of_ms": row.as_of_ms, "recorded_ms": row.recorded_ms, "lift": lift}
+
+    def forget(self, observation_ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
+        """Delete observations, their drafts, and whatever was ever believed in these groups.
+
+        All profiles go too. Returns the rows that went, by table. What is still believed of the
+        groups is written anew by the caller.
+        """
+        names = [self._name(observation_id) for observation_id in observation_ids]
+        group_names = [self._group_name(group) for group in groups]
+        counts = {
+            "observations": self._delete_by(observations.c.name, names),
+            "support": self._delete_by(support.c.name, names),
+            "propositions": self._delete_by(propositions.c.group_name, group_names),
+        }
+        deletion = sa.delete(profiles).where(self._is_own(profiles))
+        counts["profiles"] = self.connection.execute(deletion).rowcount
+        if any(counts.values()):
+            self.connection.execute(
+                sa.update(memories)
+                .where(self._is_own(memories))
+                .values(forgotten=memories.c.forgotten + 1)
+            )
+            count_up(self.connection, FORGOTTEN)
+            mark_deleted(self.connection)
+        return counts
+
+    def drop_before(self, time_ms: float) -> None:
+        """Delete what is left of observations before a time: that they were withdrawn."""
+        is_old = sa.and_(self._is_own(observations), observations.c.occurred_ms < time_ms)
+        self.connection.execute(sa.delete(observations).where(is_old))
+
+    def forget_all(self) -> dict[str, int]:
+        """Delete all rows but the settings, and return how many, by table."""
+        counts = {}
+        for table in (profiles, propositions, support, observations):
+            deletion = sa.delete(table).where(self._is_own(table))
+            counts[table.name] = self.connection.execute(deletion).rowcount
+        changes = {"forgotten": memories.c.forgotten + 1}
+        self.connection.execute(sa.update(memories).where(self._is_own(memories)).values(**changes))
+        count_up(self.connection, FORGOTTEN)
+        mark_deleted(self.connection)
+        return counts
+
+    def residue(self, texts: Sequence[str]) -> int:
+        """Count the user's rows that hold five words in a row of one of these texts.
+
+        Of a shorter text all its words count.
+        """
+        grams = set().union(*(grams_of(text) for text in texts)) if texts else set()
+        if not grams:
+            return 0
+        count = 0
+        for table in (profiles, propositions, support, observations):
+            statement = sa.select(table.c.sealed).where(self._is_own(table))
+            for row in self.connection.execute(statement):
+                words = _joined(words_of(self._open(table, row.sealed)))
+                count += any(f" {gram} " in words for gram in grams)
+        return count
+
+    def sign(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a receipt of what was forgotten, signed as those of erasures are."""
+        key = signing_key(self.connection)
+        secret = signing_secret(self.connection)
+        signed = {
+            "version": RECEIPT_VERSION,
+            "tenant": self.tenant,
+            "subject": subject_digest(secret, self.tenant, self.user.user_id),
+            "time_ms": self.state.changed_ms,
+            **receipt,
+            "public_key": public_key(key),
+        }
+        signature = base64.b64encode(key.sign(canonical(signed))).decode()
+        return {**signed, "signature": signature}
+
+    # parts
+
+    def _is_own(self, table: sa.Table) -> sa.ColumnElement[bool]:
+        return sa.and_(table.c.tenant == self.tenant, table.c.user_id == self.user.token)
+
+    def _name(self, row_id: str) -> str:
+        return self.user.digest(f"id\0{row_id}")
+
+    def _group_name(self, group: str) -> str:
+        return self.user.digest(f"group\0{group}")
+
+    def _open(self, table: sa.Table, sealed: bytes) -> dict[str, Any]:
+        return dict(self.user.decrypt(bytes(sealed), FIELDS[table.name]))
+
+    def _row(self, table: sa.Table, value: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "tenant": self.tenant,
+            "user_id": self.user.token,
+            "recorded_ms": self.state.changed_ms,
+            "sealed": self.user.encrypt(dict(value), FIELDS[table.name]),
+        }
+
+    def _add(self, table: sa.Table, added: Sequence[AddedRow]) -> None:
+        if added:
+            rows = [
+                {
+                    **self._row(table, row.value),
+                    "name": self._name(row.id),
+                    "group_name": self._group_name(row.group),
+                }
+                for row in added
+            ]
+            self.connection.execute(sa.insert(table), rows)
+
+    def _rows_by(
+        self, column: sa.Column[Any], values: Sequence[Any], columns: Sequence[sa.Column[Any]]
+    ) -> Iterator[Any]:
+        """Yield rows whose column has one of these values."""
+        for batch in _batches(values):
+            statement = sa.select(*columns).where(self._is_own(column.table), column.in_(batch))
+            yield from self.connection.execute(statement)
+
+    def _retract(self, table: sa.Table, column: sa.Column[Any], values: Sequence[Any]) -> None:
+        for batch in _batches(values):
+            is_row = sa.and_(self._is_own(table), column.in_(batch), table.c.retracted_ms.is_(None))
+            self.connection.execute(
+                sa.update(table).where(is_row).values(retracted_ms=self.state.changed_ms)
+            )
+
+    def _delete_by(self, column: sa.Column[Any], values: Sequence[str]) -> int:
+        table = column.table
+        return sum(
+            self.connection.execute(
+                sa.delete(table).where(self._is_own(table), column.in_(batch))
+            ).rowcount
+            for batch in _batches(values)
+        )
+
+
+def was_believed(table: sa.Table, as_of_ms: int | None) -> sa.ColumnElement[bool]:
+    """Return the condition that a row was believed at a recorded time; None: that it is now."""
+    if as_of_ms is None:
+        return table.c.retracted_ms.is_(None)
+    is_over = sa.and_(table.c.retracted_ms.is_not(None), table.c.retracted_ms <= as_of_ms)
+    return sa.and_(table.c.recorded_ms <= as_of_ms, sa.not_(is_over))
+
+
+def grams_of(text: str) -> set[str]:
+    """Return each five words in a row of a text, or all words of a shorter one."""
+    words = WORD.findall(text.casefold())
+    if not words:
+        return set()
+    starts = range(max(len(words) - GRAM, 0) + 1)
+    return {" ".join(words[start : start + GRAM]) for start in starts}
+
+
+def words_of(value: Any) -> list[str]:
+    """Return the words of all texts in a JSON value, in order."""
+    if isinstance(value, str):
+        return WORD.findall(value.casefold())
+    if isinstance(value, Mapping):
+        return [word for part in value.values() for word in words_of(part)]
+    if isinstance(value, list):
+        return [word for part in value for word in words_of(part)]
+    return []
+
+
+def _joined(words: Sequence[str]) -> str:
+    return f" {' '.join(words)} "
+
+
+def _batches(values: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yield up to BATCH values at a time, in a few lengths only."""
+    distinct = list(dict.fromkeys(values))
+    for start in range(0, len(distinct), BATCH):
+        yield pad_values(distinct[start : start + BATCH])

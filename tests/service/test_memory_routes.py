@@ -1,0 +1,164 @@
+"""Memories over HTTP: what each role may do, what stays in workers, what the log shows."""
+
+import json
+import logging
+import threading
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+from service.served_shop import Client, key
+
+from tailor.service.app import make_app
+from tailor.service.middleware import JsonLines
+from tailor.service.state import Service
+from tailor.store import users
+from tailor.store.engine import connect, now_ms
+
+ANN = "/v1/users/ann/memory"
+SECRET = "marmalade from the old harbour"
+
+
+def observe(client, *texts, path=ANN, days=1, **more):
+    time_ms = now_ms() - days * 86_400_000
+    observations = [
+        {"text": text, "time_ms": time_ms + number, **more} for number, text in enumerate(texts)
+    ]
+    return client.ask(f"{path}/observations", observations=observations)
+
+
+def facts(client, path=ANN):
+    return client.ask(path, method="GET")["propositions"]
+
+
+def test_what_a_user_says_is_recalled_explained_corrected_and_forgotten(client):
+    answer = observe(client, "I live in Oslo.", "I really like green tea.", "Hello there!")
+    assert len(answer["new"]) == 3
+    assert {each["text"] for each in answer["believed"]} == {"lives in Oslo", "likes green tea"}
+    items = client.ask(f"{ANN}/recall", query="green tea")["items"]
+    assert {each["text"] for each in items} >= {"likes green tea", "I really like green tea."}
+    assert all(each["observation_ids"] for each in items)
+    city = next(each for each in facts(client) if each["predicate"] == "lives in")
+    place = f"{ANN}/propositions/{city['proposition_id']}"
+    why = client.ask(place, method="GET")
+    assert [each["text"] for each in why["evidence"]] == ["I live in Oslo."]
+    assert client.ask(f"{place}/confirm")["propositions"][0]["status"] == "confirmed"
+    client.ask(place, method="PUT", value="Bergen")
+    answer = client.ask(ANN, method="GET")
+    assert "lives in Bergen" in answer["text"] and "Oslo" not in answer["text"]
+    receipt = client.ask(f"{ANN}/forget", query="green tea")
+    assert receipt["forgotten"]["observations"] == 1 and receipt["residue"] == 0
+    public = client.ask("/v1/receipts/key", method="GET")["public_key"]
+    assert users.receipt_holds(receipt, public)
+    assert "tea" not in json.dumps(client.ask(f"{ANN}/export", method="GET"))
+    exported = client.ask(f"{ANN}/export", method="GET")["memory"]
+    client.ask("/v1/users/bob/memory/import", memory=exported)
+    copied = client.ask("/v1/users/bob/memory/export", method="GET")["memory"]
+    assert copied["state_hash"] == exported["state_hash"]
+    client.ask(ANN, method="DELETE")
+    assert facts(client) == [] and facts(client, "/v1/users/bob/memory")
+
+
+def test_sensitive_facts_are_shown_on_request_alone(client):
+    observe(client, "I am diabetic.", "I like tea.")
+    shown = client.ask(f"{ANN}?most_sensitivity=3", method="GET")["propositions"]
+    least = client.ask(f"{ANN}?tokens=1", method="GET")
+    assert {each["sensitivity"] for each in facts(client)} <= {0, 1}
+    assert len(shown) >= len(facts(client)) >= 1 and least["propositions"] == []
+
+
+def test_each_role_sees_writes_or_deletes_and_tenants_never_mix(client, service):
+    observe(client, "I like tea.")
+    roles = {role: Client(client.app, key(service, role)) for role in ("serve", "read", "write")}
+    roles["serve"].ask(f"{ANN}/recall", 403, query="tea")
+    assert roles["read"].ask(f"{ANN}/recall", query="tea")["items"]
+    roles["read"].ask(f"{ANN}/observations", 403, observations=[{"text": "a"}])
+    observe(roles["write"], "I like salt.")
+    for method, path in (("DELETE", ANN), ("GET", f"{ANN}/export"), ("POST", f"{ANN}/forget")):
+        answer = roles["write"].request(method, path, json={"query": "tea"})
+        assert answer.status_code == 403
+    other = Client(client.app, key(service, "admin", "rival"))
+    assert facts(other) == [] and other.ask(f"{ANN}/recall", query="tea")["items"] == []
+    other.ask(ANN, 404, method="DELETE")
+    assert len(facts(client)) == 2
+
+
+def test_a_paused_memory_and_one_with_a_retention_over_http(client):
+    observe(client, "I like tea.", days=20)
+    assert client.ask(f"{ANN}/settings", method="PUT", paused=True)["paused"]
+    assert observe(client, "I like salt.")["paused"]
+    settings = client.ask(f"{ANN}/settings", method="PUT", retention_days=10)
+    assert not settings["paused"] and facts(client) == []
+
+
+def test_an_erasure_over_http_takes_the_memory_out_of_store_and_worker(client, service):
+    observe(client, f"I like {SECRET}.")
+    assert client.ask(f"{ANN}/recall", query="marmalade")["items"]
+    assert service.opened_memories.count_of("shop", "ann") == 1
+    stores = client.ask("/v1/users/ann/data", method="GET")["stores"]
+    assert stores["observations"][0]["observation"]["text"] == f"I like {SECRET}."
+    receipt = client.ask("/v1/users/ann/data", method="DELETE")
+    assert receipt["rows"]["observations"] == 1 and receipt["rows"]["memory"] >= 2
+    assert not any(receipt["scanned"].values()) and len(service.opened_memories) == 0
+    assert client.ask(f"{ANN}/recall", query="marmalade")["items"] == []
+    assert observe(client, f"I like {SECRET}.")["refused"] == 1
+
+
+def test_another_worker_drops_what_was_forgotten_with_its_next_answer(client, service):
+    observe(client, f"I like {SECRET}.")
+    observe(client, "I like tea.", path="/v1/users/bob/memory")
+    engine = connect(service.engine.url.render_as_string(hide_password=False))
+    other_service = Service(engine, service.settings)
+    with Client(make_app(other_service), key(service, "admin")) as other:
+        assert other.ask(f"{ANN}/recall", query="marmalade")["items"]
+        client.ask(ANN, method="DELETE")
+        other.ask("/v1/users/bob/memory/recall", query="tea")
+        assert other_service.opened_memories.count_of("shop", "ann") == 0
+        assert other.ask(f"{ANN}/recall", query="marmalade")["items"] == []
+    engine.dispose()
+
+
+def test_no_word_of_a_user_is_logged_or_shown_in_an_error(client, caplog):
+    caplog.set_level(logging.DEBUG, "tailor")
+    observe(client, f"I like {SECRET}.")
+    entry = client.ask(ANN, method="GET")["propositions"][0]["proposition_id"]
+    client.ask(f"{ANN}/recall", query=SECRET)
+    client.ask(f"{ANN}/recall", 422, query=SECRET, k=0)
+    client.ask(f"{ANN}/import", 409, memory={"format": SECRET})
+    client.ask(f"{ANN}/propositions/{entry}", method="PUT", value=f"{SECRET} again")
+    client.ask(f"{ANN}/forget", query=SECRET)
+    client.ask(f"{ANN}/entries/{entry}", 404, method="DELETE")
+    wrong = client.post(f"{ANN}/observations", json={"observations": [{"text": [SECRET]}]})
+    assert wrong.status_code == 422 and SECRET not in wrong.text
+    lines = [JsonLines().format(record) for record in caplog.records]
+    assert any("/memory/recall" in line for line in lines)
+    assert not [line for line in lines if "marmalade" in line or entry in line]
+
+
+def test_many_who_ask_and_write_at_once_are_all_answered(client):
+    failures = []
+
+    def work(number):
+        try:
+            for turn in range(5):
+                observe(client, f"I like tea number {number} {turn}.", days=turn + 1)
+                assert client.ask(f"{ANN}/recall", query="tea")["items"]
+        except AssertionError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not failures, failures
+    exported = client.ask(f"{ANN}/export", method="GET")["memory"]
+    assert len(exported["observations"]) == 20
+
+
+def test_a_message_of_a_megabyte_is_refused_or_kept_whole(client, service):
+    observe(client, "I like tea. " + "x" * 150_000)
+    assert facts(client)[0]["text"] == "likes tea"
+    answer = client.post(f"{ANN}/observations", json={"observations": [{"text": "x" * 10**6}]})
+    assert answer.status_code == 413  # of this server's body_bytes
