@@ -293,7 +293,8 @@ class RatingProposer:
     """Concludes from rated events which attributes a user likes more, or less, than the rest.
 
     Every rating above the user's mean speaks for each attribute of its item, every one below it
-    against it; one at the mean says nothing. Events without a value say nothing: to come across something is not to like it.
+    against it; one at the mean says nothing. Events without a value say nothing: to come across
+    something is not to like it.
     """
 
     profiler: InteractionProfile
