@@ -35,7 +35,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Lift:
-    """How far a recommender gets with profiles, over none and over another user's."""
+    """Quality that a recommender reaches with profiles, over none and over another user's."""
 
     without: float
     """Mean NDCG@k without a profile."""
@@ -87,14 +87,14 @@ def lift(
         return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
 
     none = quality([None] * len(profiles))
-    own = quality(profiles)
+    with_profiles = quality(profiles)
     others = quality([profiles[i] for i in other])
     tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
     return Lift(
         round(float(np.nanmean(none)), 5),
-        Difference.of(own - none, seed),
+        Difference.of(with_profiles - none, seed),
         Difference.of(others - none, seed),
-        Difference.of(own - others, seed),
+        Difference.of(with_profiles - others, seed),
         len(profiles),
         round(float(np.mean(tokens)), 1),
     )

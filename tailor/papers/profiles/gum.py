@@ -70,6 +70,7 @@ class Belief:
     drafts: tuple[Draft, ...] = ()
     """What they were computed from, after comparison."""
     comparisons: tuple[Comparison, ...] = ()
+    """Every draft beside the nearest proposition that was known before it."""
     refused: tuple[str, ...] = ()
     """Observations that the audit refused, by id."""
 
@@ -194,14 +195,14 @@ class GUM(Profiler):
         """
         ordered = _in_order(observations)
         withdrawn = withdrawn_ids(ordered)
-        kept = [o for o in ordered if o.observation_id not in withdrawn and self.audit(o)]
+        audited = [o for o in ordered if o.observation_id not in withdrawn and self.audit(o)]
         comparisons: list[Comparison] = []
-        known = _Known(self)
-        for draft in self._proposed(kept):
-            comparisons.append(known.compared(draft))
+        index = _Known(self)
+        for draft in self._proposed(audited):
+            comparisons.append(index.compared(draft))
         drafts = [draft for comparison in comparisons for draft in self._revised(comparison)]
-        kept_ids = {o.observation_id for o in kept}
-        refused = tuple(o.observation_id for o in ordered if o.observation_id not in kept_ids)
+        audited_ids = {o.observation_id for o in audited}
+        refused = tuple(o.observation_id for o in ordered if o.observation_id not in audited_ids)
         return Belief(believed_of_all(drafts), tuple(drafts), tuple(comparisons), refused)
 
     def _proposed(self, observations: Sequence[Observation]) -> list[Draft]:
@@ -247,14 +248,14 @@ class GUM(Profiler):
         chosen = shown(propositions, at_ms, None, self.most_sensitivity)[: self.max_facts]
         by_id = {o.observation_id: o for o in observations}
         facts = tuple(self._fact(p, by_id, at_ms) for p in chosen)
-        known = bool(query.history.times_ms) and bool(observations)
+        is_timed = bool(query.history.times_ms) and bool(observations)
         note = f"{self.name}: {len(observations)} observations, nothing is concluded from them"
         return Profile(
             query.user_id,
             "; ".join(fact.text for fact in facts),
             facts,
             {"observations": len(observations)},
-            at_ms if known else None,
+            at_ms if is_timed else None,
             () if facts else (note,),
         )
 
@@ -267,7 +268,7 @@ class GUM(Profiler):
             for o in support
             if not o.item_id
         ]
-        evidence.sort(key=lambda each: -each.share)
+        evidence.sort(key=lambda source: -source.share)
         details = {
             "id": p.proposition_id,
             "slot": p.slot,

@@ -86,6 +86,7 @@ class Note:
     is_single: bool = False
     """Whether it has one value at a time."""
     is_denial: bool = False
+    """Whether it says that something is not so."""
     support: int = 1
     """How often it was said."""
 
@@ -139,7 +140,7 @@ class TextMemory(NamedTuple):
 
 
 class Exam(NamedTuple):
-    """What one user said, and questions with options about her."""
+    """Words of one user, and questions with options about her."""
 
     observations: list[Observation]
     questions: list[tuple[str, list[str], int]]
@@ -242,9 +243,9 @@ class PersonaMem(Profiler):
                 continue
             scores = torch.tensor(features(notes), dtype=torch.float32) @ weights
             order = draw_orders(scores.detach(), 1, generator)[0]
-            kept = fitting(notes, order.tolist(), self.budget_tokens)
-            log_prob = log_prob + plackett_luce(scores, order[: len(kept)])
-            notes = [notes[row] for row in sorted(kept)]
+            chosen = fitting(notes, order.tolist(), self.budget_tokens)
+            log_prob = log_prob + plackett_luce(scores, order[: len(chosen)])
+            notes = [notes[row] for row in sorted(chosen)]
         return TextMemory(tuple(notes)), log_prob
 
     def _share_right(self, memory: TextMemory, exam: Exam) -> float:
@@ -267,16 +268,16 @@ class PersonaMem(Profiler):
             if _tokens(notes) > self.budget_tokens:
                 scores = features(notes) @ weights
                 order = np.argsort(-scores, kind="stable").tolist()
-                kept = fitting(notes, order, self.budget_tokens)
-                notes = [notes[row] for row in sorted(kept)]
+                chosen = fitting(notes, order, self.budget_tokens)
+                notes = [notes[row] for row in sorted(chosen)]
         return TextMemory(tuple(notes))
 
     def choose(self, memory: TextMemory, question: str, options: Sequence[str]) -> int:
         """Return the row of the option that fits the memory best; of equals a hash decides."""
         if self.encoder is not None:
             return self._by_meaning(memory, question, options)
-        asked = set(search_words(question, "english"))
-        scores = [_best_match(memory, asked, option) for option in options]
+        question_words = set(search_words(question, "english"))
+        scores = [_best_match(memory, question_words, option) for option in options]
         ties = [digest_of([question, option]) for option in options]
         return max(range(len(options)), key=lambda row: (scores[row], ties[row]))
 
@@ -333,15 +334,15 @@ def exams_of(data: Dataset) -> list[Exam]:
     requests = data.tables["requests"]
     if not {"options", "answer", "context"} <= set(requests.columns):
         return []
-    said: dict[str, list[Observation]] = {}
+    observations: dict[str, list[Observation]] = {}
     for row in data.tables["turns"].iter_rows(named=True):
-        said.setdefault(row["dialogue_id"], []).append(observation_of(row))
+        observations.setdefault(row["dialogue_id"], []).append(observation_of(row))
     questions: dict[str, list[tuple[str, list[str], int]]] = {}
     for row in requests.iter_rows(named=True):
-        if row["options"] and row["answer"] in row["options"] and row["context"] in said:
+        if row["options"] and row["answer"] in row["options"] and row["context"] in observations:
             entry = (row["text"], list(row["options"]), row["options"].index(row["answer"]))
             questions.setdefault(row["context"], []).append(entry)
-    return [Exam(said[user], asked) for user, asked in questions.items()]
+    return [Exam(observations[user], entries) for user, entries in questions.items()]
 
 
 def observation_of(row: dict[str, Any]) -> Observation:
@@ -360,15 +361,15 @@ def _observations(query: Query) -> list[Observation]:
     history = query.history
     times = history.times_ms or tuple(range(len(history)))
     texts = history.texts or ()
-    said = [
+    observations = [
         Observation("chat", text, time_ms)
         for text, time_ms in zip(texts, times, strict=False)
         if text
     ]
     if query.text:
         now = query.time_ms if query.time_ms is not None else max(times, default=0)
-        said.append(Observation("chat", query.text, now))
-    return said
+        observations.append(Observation("chat", query.text, now))
+    return observations
 
 
 # --- notes
@@ -378,10 +379,10 @@ def _parts(observations: Sequence[Observation]) -> Iterator[list[Note]]:
     """Yield the notes of a history in CHUNKS parts of about equal size."""
     ordered = sorted(observations, key=lambda o: (o.occurred_ms, o.observation_id))
     withdrawn = withdrawn_ids([o for o in ordered if o.speaker == "user"])
-    own = [o for o in ordered if o.speaker == "user" and o.observation_id not in withdrawn]
-    size = max(1, -(-len(own) // CHUNKS))
-    for start in range(0, len(own), size):
-        yield [note for o in own[start : start + size] for note in notes_of(o)]
+    readable = [o for o in ordered if o.speaker == "user" and o.observation_id not in withdrawn]
+    size = max(1, -(-len(readable) // CHUNKS))
+    for start in range(0, len(readable), size):
+        yield [note for o in readable[start : start + size] for note in notes_of(o)]
 
 
 def notes_of(observation: Observation) -> list[Note]:
@@ -390,7 +391,7 @@ def notes_of(observation: Observation) -> list[Note]:
     starts = [draft.span[0] for draft in drafts if draft.span is not None]
     notes = [_note(draft) for draft in drafts]
     for start, end in sentence_spans(observation.text[:MAX_CHARACTERS]):
-        if any(start <= place < end for place in starts):
+        if any(start <= offset < end for offset in starts):
             continue
         words = " ".join(observation.text[start:end].split())[:MAX_NOTE]
         key = f"said {' '.join(search_words(words, 'english'))}"
@@ -417,9 +418,9 @@ def merged(notes: Sequence[Note], new: Sequence[Note]) -> list[Note]:
     """Return notes with new ones: the same again gains support, a later value replaces."""
     by_key = {note.key: note for note in notes}
     for note in new:
-        known = by_key.pop(note.key, None)
-        is_same = known is not None and known.text == note.text
-        support = known.support + 1 if known is not None and is_same else 1
+        earlier = by_key.pop(note.key, None)
+        is_same = earlier is not None and earlier.text == note.text
+        support = earlier.support + 1 if earlier is not None and is_same else 1
         by_key[note.key] = replace(note, support=support)
     return list(by_key.values())
 
@@ -441,32 +442,32 @@ def features(notes: Sequence[Note]) -> np.ndarray:
 
 def fitting(notes: Sequence[Note], order: Sequence[int], budget: int) -> list[int]:
     """Return the first rows of an order that fit into a budget of tokens together."""
-    kept: list[int] = []
+    chosen: list[int] = []
     tokens = 0
     for row in order:
         tokens += notes[row].tokens
         if tokens > budget:
             break
-        kept.append(row)
-    return kept
+        chosen.append(row)
+    return chosen
 
 
 def _tokens(notes: Sequence[Note]) -> int:
     return sum(note.tokens for note in notes)
 
 
-def _best_match(memory: TextMemory, asked: set[str], option: str) -> tuple[float, int]:
+def _best_match(memory: TextMemory, question_words: set[str], option: str) -> tuple[float, int]:
     """Return how well a line bears an option out, and the latest such line.
 
     A denial speaks against the option.
     """
     words = set(search_words(option, "english"))
     best = (0.0, -1)
-    for place, note in enumerate(memory.notes):
+    for number, note in enumerate(memory.notes):
         if not words or not words <= note.words:
             continue
-        score = 1.0 + len(asked & note.words) / max(len(asked), 1)
-        best = max(best, (-1.0 if note.is_denial else score, place))
+        score = 1.0 + len(question_words & note.words) / max(len(question_words), 1)
+        best = max(best, (-1.0 if note.is_denial else score, number))
         if note.is_denial:
-            return -1.0, place
+            return -1.0, number
     return best
