@@ -1,7 +1,7 @@
 """Parts that claim programs share: fitting and judging per seed, leads with intervals, worlds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from tailor.data.splits import Split
 from tailor.evaluation.comparing import compare
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import Report
+from tailor.ports.base import Encoder
 
 SEEDS = (0, 1, 2)  # of planted worlds
 THEMES = (
@@ -114,6 +115,31 @@ def is_above(rows: Sequence[Mapping[str, Any]], label: str) -> bool:
 def is_not_below(rows: Sequence[Mapping[str, Any]], label: str) -> bool:
     """Say whether the interval of a lead reaches 0 or more in every row."""
     return all(row["leads"][label]["high"] >= 0 for row in rows)
+
+
+VECTORS: dict[tuple[str, str], np.ndarray] = {}
+"""Vector of every text that `Remembering` has encoded, by vector space and text."""
+
+
+@dataclass(frozen=True)
+class Remembering(Encoder):
+    """Encodes every text once a run, users' words too: methods of a program share vectors."""
+
+    inner: Encoder
+
+    @property
+    def space(self) -> str:
+        return self.inner.space
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        space = self.space
+        fresh = [text for text in dict.fromkeys(texts) if (space, text) not in VECTORS]
+        fresh.sort(key=len)  # texts of a batch are of like length
+        for text, vector in zip(fresh, self.inner.encode(fresh), strict=True):
+            VECTORS[space, text] = vector
+        if not len(texts):
+            return self.inner.encode([])
+        return np.stack([VECTORS[space, text] for text in texts])
 
 
 # ---- planted worlds

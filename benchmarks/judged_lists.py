@@ -3,37 +3,24 @@
 Texts, queries and judgements are read from the shared data; nothing is learned here.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
-from shared_data import data_folder, judged
+from shared_data import dl19, judged
 
-from tailor.data.nouns import Query
 from tailor.evaluation.significance import bootstrap
-from tailor.metrics.graded import ndcg
-from tailor.reranking.examples import Example, grades_of
-from tailor.reranking.shortlist import Shortlist, blended
+from tailor.reranking.judged_lists import JudgedList, judged_lists_of, ndcg_by, ndcg_of
+from tailor.reranking.shortlist import blended
 
-Grades = dict[str, dict[str, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class JudgedList:
-    """A shortlist with the grades of its documents, and those of all judged documents."""
-
-    shortlist: Shortlist
-    grades: np.ndarray
-    """(n,) grade of each document, 0 where it is not judged."""
-    best: np.ndarray
-    """(m,) grades of all judged documents above 0, highest first."""
-
-    @property
-    def example(self) -> Example:
-        """The list as rerankers learn from it."""
-        return Example(self.shortlist, self.grades)
+__all__ = [
+    "JudgedList",
+    "above",
+    "best_prior_weight",
+    "judged_lists",
+    "ndcg_by",
+    "ndcg_of",
+    "with_prior",
+]
 
 
 def judged_lists(name: str, depth: int = 50) -> list[JudgedList]:
@@ -41,34 +28,8 @@ def judged_lists(name: str, depth: int = 50) -> list[JudgedList]:
 
     DL19 has the 20 passages that come with it; queries without a judgement above 0 are left out.
     """
-    if name == "dl19":
-        return _dl19(depth)
-    data = judged(name, depth)
-    grades = grades_of(data)
-    texts = dict(zip(data.catalogue.ids.tolist(), data.item_texts, strict=True))
-    parts = data.tables["candidates"].partition_by("query_id", as_dict=True, maintain_order=True)
-    lists = []
-    for key, request in data.tables["requests"].select("request_id", "text").iter_rows():
-        part = parts[(key,)]
-        docs = part["item_id"].to_list()
-        lists.append(_list(key, request, docs, texts, part["score"].to_numpy(), grades[key]))
-    return lists
-
-
-def ndcg_of(lists: Sequence[JudgedList], orders: Sequence[np.ndarray], k: int = 10) -> np.ndarray:
-    """Return (Q,) nDCG@k of the lists in these orders, against all judged documents."""
-    width = max(k, *(len(of_query.grades) for of_query in lists))
-    ranked = np.zeros((len(lists), width))
-    best = np.zeros((len(lists), k))
-    for i, (of_query, order) in enumerate(zip(lists, orders, strict=True)):
-        ranked[i, : len(order)] = of_query.grades[order]
-        best[i, : len(of_query.best[:k])] = of_query.best[:k]
-    return ndcg(ranked, best, k)
-
-
-def ndcg_by(lists: Sequence[JudgedList], scores: Sequence[np.ndarray], k: int = 10) -> np.ndarray:
-    """Return (Q,) nDCG@k by scores (n,) of each list; equal scores keep the list's order."""
-    return ndcg_of(lists, [np.argsort(-values, kind="stable") for values in scores], k)
+    data = dl19() if name == "dl19" else judged(name, depth)
+    return judged_lists_of(data, depth)
 
 
 def with_prior(
@@ -91,42 +52,3 @@ def above(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, float]:
     low, high = bootstrap((a - b)[:, None], seed=seed)
     interval = {"low": round(float(low[0]), 4), "high": round(float(high[0]), 4)}
     return {"difference": round(float((a - b).mean()), 4), **interval}
-
-
-def _list(
-    key: str,
-    request: str,
-    docs: Sequence[str],
-    texts: Mapping[str, str],
-    prior: np.ndarray,
-    grades: Mapping[str, float],
-) -> JudgedList:
-    shortlist = Shortlist(
-        Query(text=request, request_id=key),
-        tuple(texts[doc] for doc in docs),
-        np.asarray(prior, np.float64),
-        request=request,
-    )
-    best = np.sort([grade for grade in grades.values() if grade > 0])[::-1]
-    return JudgedList(shortlist, np.array([grades.get(doc, 0.0) for doc in docs]), best)
-
-
-def _dl19(depth: int) -> list[JudgedList]:
-    folder = data_folder() / "dl19-bm25-top20"
-    grades: Grades = {}
-    for line in _lines(folder / "qrels.dl19-passage.txt"):
-        key, _, doc, grade = line.split()
-        grades.setdefault(key, {})[doc] = float(grade)
-    lists = []
-    for line in _lines(folder / "dl19_bm25_top20.jsonl"):
-        record = json.loads(line)
-        hits = record["hits"][:depth]
-        key = str(hits[0]["qid"])
-        texts = {hit["docid"]: hit["content"] for hit in hits}
-        prior = np.array([hit["score"] for hit in hits])
-        lists.append(_list(key, record["query"], list(texts), texts, prior, grades[key]))
-    return lists
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines()

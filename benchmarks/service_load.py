@@ -19,15 +19,13 @@ import gc
 import json
 import os
 import re
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from served import served
 from shared_data import real
 from writing import write_result
 
@@ -274,7 +272,7 @@ def main() -> None:
     given = parser.parse_args()
     others = {
         "load of the machine before": [round(one, 1) for one in os.getloadavg()],
-        "before all_subjects else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
+        "before everybody else": os.sched_getscheduler(0) in (os.SCHED_RR, os.SCHED_FIFO),
     }
     os.sched_setaffinity(0, {1})
     os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is first imported, here and by the server
@@ -282,50 +280,14 @@ def main() -> None:
         folder = Path(name)
         timed().save(folder / "data")
         model = given.model or fitted(folder)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        command = [
-            sys.executable,
-            "-m",
-            "tailor",
-            "serve",
-            "--model",
-            str(model),
-            "--data",
-            str(folder / "data"),
-            "--port",
-            str(port),
-            "--workers",
-            str(given.workers),
-            "--database",
-            given.database or str(folder / "store.db"),
-            "--first-key",
-            str(folder / "first-key"),
-        ]
-        server = subprocess.Popen(
-            ["taskset", "-c", "0", *command],
-            stdout=subprocess.PIPE,
-            stderr=(folder / "log").open("w"),
-            text=True,
-        )
-        try:
-            said = ""
-            while "Serving on" not in said:
-                line = server.stdout.readline()  # type: ignore[union-attr]
-                if not line:
-                    sys.exit(said + (folder / "log").read_text())
-                said += line
-            key = (folder / "first-key").read_text().strip()
-            while socket.socket().connect_ex(("127.0.0.1", port)):
-                time.sleep(0.2)
+        arguments = ["--model", str(model), "--data", str(folder / "data")]
+        arguments += ["--workers", str(given.workers)]
+        arguments += ["--database", given.database or str(folder / "store.db")]
+        with served(arguments, folder) as server:
             figures = {
                 "rank call alone": rank_call(model),
-                **asyncio.run(measured(port, key, server.pid, given)),
+                **asyncio.run(measured(server.port, server.key, server.pid, given)),
             }
-        finally:
-            server.terminate()
-            server.wait(30)
         print(
             write_result(
                 "service",

@@ -2,6 +2,7 @@
 folder named by TAILOR_DATA.
 """
 
+import json
 import os
 import tempfile
 from collections.abc import Sequence
@@ -97,6 +98,38 @@ def judged(name: str, depth: int = 100) -> Dataset:
     words = TextMatch(language="english").fit(data)
     lists = Rankings.of(words.recommend([Query(text=text) for text in queries["text"]], depth))
     return with_candidates(data, lists)
+
+
+def dl19() -> Dataset:
+    """Return TREC DL 2019: 43 queries with the 20 best passages by BM25, and all judgements."""
+    folder = data_folder() / "dl19-bm25-top20"
+    records = [json.loads(line) for line in _lines(folder / "dl19_bm25_top20.jsonl")]
+    hits = [hit for record in records for hit in record["hits"]]
+    items = pl.DataFrame(
+        {"item_id": [hit["docid"] for hit in hits], "text": [hit["content"] for hit in hits]}
+    )
+    keys = [str(record["hits"][0]["qid"]) for record in records]
+    requests = {"request_id": keys, "text": [record["query"] for record in records]}
+    candidates = {
+        "query_id": [str(hit["qid"]) for hit in hits],
+        "item_id": [hit["docid"] for hit in hits],
+        "score": [float(hit["score"]) for hit in hits],
+        "rank": [rank for record in records for rank in range(1, len(record["hits"]) + 1)],
+    }
+    qrels = [line.split() for line in _lines(folder / "qrels.dl19-passage.txt")]
+    judgements = {
+        "query_id": [row[0] for row in qrels],
+        "item_id": [row[2] for row in qrels],
+        "grade": [float(row[3]) for row in qrels],
+    }
+    tables = {"requests": requests, "candidates": candidates, "judgements": judgements}
+    frames = {name: pl.DataFrame(columns) for name, columns in tables.items()}
+    items = items.unique("item_id", keep="first", maintain_order=True)
+    return Dataset({"items": items, **frames}, "dl19")
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
 def with_candidates(data: Dataset, lists: Rankings) -> Dataset:

@@ -375,8 +375,26 @@ def service(result: dict) -> list[str]:
             f" {changing['recommendations']['p99_ms']} ms. Memory {figures['memory at start, GB']}"
             f" GB at the start, {figures['memory at the end, GB']} GB at the end."
         ),
+        "",
+        *_others_rows(figures),
         *memory(),
     ]
+
+
+def _others_rows(figures: dict) -> list[str]:
+    """Return rows of other questions at 100 a second."""
+    rows = {
+        "lists with reasons": "100 recommendations a second with reasons",
+        "searches": "100 searches a second",
+        "lists beside a stranger's bodies of 8 MB, two a second": (
+            "100 recommendations a second beside a stranger's bodies of 8 MB, two a second"
+        ),
+    }
+    lines = ["| 100 a second | p50_ms | p95_ms | p99_ms |", "|---|---|---|---|"]
+    for name, key in rows.items():
+        one = figures[key]
+        lines.append(f"| {name} | {one['p50_ms']} | {one['p95_ms']} | {one['p99_ms']} |")
+    return [*lines, ""]
 
 
 def _others(figures: dict) -> str:

@@ -122,7 +122,7 @@ class Client:
 
         `more`: model, top_n, prior_scores, user_id and the other fields of `POST /v2/rerank`.
         """
-        return self._json("POST", "/v2/rerank", {"query": query, "documents": documents, **more})
+        return self._ask("POST", "/v2/rerank", {"query": query, "documents": documents, **more})
 
     def predict(
         self,

@@ -19,7 +19,7 @@ from shared_data import judged
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
-from tailor.llm.scripted import LINE, ScriptedModel
+from tailor.llm.scripted import LINE, ScriptedModel, rng_of
 from tailor.papers.reranking.grouprank import GroupRank, GroupRankStudent
 
 SEEDS = [0, 1, 2]
@@ -46,7 +46,7 @@ class Judge(ScriptedModel):
 
     def _line_worths(self, prompt: str, seed: int) -> np.ndarray:
         lines = [match.group(2) for match in LINE.finditer(prompt)]
-        rng = self._rng(prompt, self.draw)
+        rng = rng_of(prompt, self.draw)
         truth = LOWEST_GRADE + PER_GRADE * np.array([self.knows[line] for line in lines])
         errors = ERROR * rng.standard_normal(len(lines))
         grades: np.ndarray = truth + errors + self.offset * rng.standard_normal()

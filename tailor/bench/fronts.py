@@ -30,10 +30,11 @@ def front(costs: np.ndarray) -> np.ndarray:
     Rows with NaN are never on the front.
     """
     rows = np.flatnonzero(np.isfinite(costs).all(axis=1))
-    known = costs[rows]
-    as_low = (known[None] <= known[:, None]).all(axis=2)
-    lower = (known[None] < known[:, None]).any(axis=2)
-    is_beaten = (as_low & lower).any(axis=1)
+    finite: np.ndarray = costs[rows]
+    others = finite[:, None]
+    as_low: np.ndarray = np.all(finite[None] <= others, axis=2)
+    lower: np.ndarray = np.any(finite[None] < others, axis=2)
+    is_beaten = np.any(as_low & lower, axis=1)
     result: np.ndarray = rows[~is_beaten]
     return result
 

@@ -331,6 +331,47 @@ def synth(
     say(f"{out}: {len(data.users)} users, {len(data.catalogue)} items, {len(data.events)} events")
 
 
+@app.command("synth-answers")
+def synth_answers(
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of a data set with a table of requests, the questions.")
+    ],
+    out: Out,
+    style: Annotated[
+        list[str] | None,
+        typer.Option(help="basic, contextual or personalised; repeatable (default: all three)."),
+    ] = None,
+    most: Annotated[int, typer.Option(help="How many questions are answered, the first ones.")] = (
+        1000
+    ),
+    words: Annotated[int, typer.Option(help="How many words an answer may have.")] = 60,
+    overwrite: Overwrite = False,
+) -> None:
+    """Have the language model answer a community's questions, for SySePQA to learn from."""
+    from tailor.cli.showing import say
+    from tailor.core.defaults import language_model
+    from tailor.data.dataset import Dataset
+    from tailor.llm.metered import without_cache
+    from tailor.reranking.synthetic_answers import (
+        checked_styles,
+        questions_of,
+        with_answers,
+        write_answers,
+    )
+
+    styles = checked_styles(style or ())
+    data = Dataset.open(folder)
+    written = write_answers(
+        without_cache(language_model()), questions_of(data)[:most], styles, words
+    )
+    with_answers(data, written.answers).save(out, overwrite)
+    say(
+        f"{out}: {len(written.answers)} answers; {written.failed} prompts got none, and"
+        f" {written.copied} answers that repeat their question were left out",
+        f'Next, in Python: SySePQA().fit(Dataset.open("{out}"))',
+    )
+
+
 @app.command()
 def split(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],

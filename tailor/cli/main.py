@@ -80,6 +80,20 @@ ExcludeOption = Annotated[
     list[str] | None,
     typer.Option("--exclude", help="Item ids to leave out, written as for --history. Repeatable."),
 ]
+DocsOption = Annotated[
+    Path | None,
+    typer.Option(help="File of the documents: id, text, title. JSON lines, CSV or Parquet."),
+]
+SettingsOption = Annotated[
+    list[str] | None, typer.Option("--set", help="A setting: NAME=VALUE. Repeatable.")
+]
+DepthOption = Annotated[
+    int, typer.Option(help="Documents found by words for a question without candidates.")
+]
+ListsOption = Annotated[
+    Path | None,
+    typer.Option(help="File for the lists: .run or .trec for a TREC run, .jsonl with texts."),
+]
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -425,6 +439,91 @@ def act(
 
 
 @app.command()
+def rerank(
+    question: Annotated[
+        str | None, typer.Argument(help="One question; left out: those of --queries.")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "File of the questions: text, and perhaps id, candidates (ids of --docs, or"
+                " documents of their own), profile and history. JSON lines, CSV or Parquet."
+            )
+        ),
+    ] = None,
+    docs: DocsOption = None,
+    method: Annotated[
+        str,
+        typer.Option(help="A class such as E2Rank, a pipeline file, or a fitted model's folder."),
+    ] = "EmbeddingReranker",
+    settings: SettingsOption = None,
+    depth: DepthOption = 100,
+    limits: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=(
+                "Most that a language model may take for all questions together, as in"
+                " calls=200,usd=0.5,seconds=60. What is left then keeps its order."
+            )
+        ),
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Documents shown and written a question.")] = 10,
+    out: ListsOption = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Show every prompt and its answer.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Order documents by how well they answer each question, by any reranker.
+
+    A question without candidates gets the documents that share most words with it first.
+    """
+    from tailor.cli.reranking import FileOptions, rerank_command
+
+    files = FileOptions(docs, queries, out, depth)
+    rerank_command(question, method, files, settings or [], limits or [], k, trace, json)
+
+
+@app.command()
+def answer(
+    question: Annotated[
+        str | None, typer.Argument(help="One question; left out: those of --queries.")
+    ] = None,
+    queries: Annotated[
+        Path | None,
+        typer.Option(
+            help=(
+                "File of the questions: question or text, and perhaps id, answers (figures are"
+                " printed then) and contexts that were retrieved beforehand."
+            )
+        ),
+    ] = None,
+    docs: DocsOption = None,
+    method: Annotated[
+        str,
+        typer.Option(help="Rankify, a pipeline file of it, or the folder of a fitted model."),
+    ] = "Rankify",
+    settings: SettingsOption = None,
+    k: Annotated[
+        int, typer.Option("-k", help="Passages among which a right answer is looked for.")
+    ] = 10,
+    out: ListsOption = None,
+    json: Json = False,
+) -> None:
+    """Answer questions from documents: retrieve passages, rerank them, and answer with what is
+    cited.
+
+    Without a language model the answer is a sentence of a passage.
+    """
+    from tailor.cli.questions import answer_command
+    from tailor.cli.reranking import FileOptions
+
+    files = FileOptions(docs, queries, out)
+    answer_command(question, method, files, settings or [], k, json)
+
+
+@app.command()
 def study(
     name: Annotated[str, typer.Argument(help="Class of the study, such as EvaluationSurvey.")],
     methods: Annotated[
@@ -437,9 +536,7 @@ def study(
     split: Annotated[
         Path | None, typer.Option(help="Folder of a split, in place of --data: its data set.")
     ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting: NAME=VALUE. Repeatable.")
-    ] = None,
+    settings: SettingsOption = None,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -526,6 +623,26 @@ def tune(
 
 
 @app.command()
+def mcp(
+    url: Annotated[
+        str, typer.Option(help="Address of the running service.")
+    ] = "http://127.0.0.1:8000",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(help="File that holds an API key; left out: the variable TAILOR_KEY."),
+    ] = None,
+    user: Annotated[
+        str | None,
+        typer.Option(help="The only user for whom the tools act; left out: the agent names one."),
+    ] = None,
+) -> None:
+    """Offer a running service to a language-model agent as tools (Model Context Protocol)."""
+    from tailor.cli.agent_tools import mcp_command
+
+    mcp_command(url, key_file, user)
+
+
+@app.command()
 def serve(
     model: Annotated[
         Path | None,
@@ -586,6 +703,13 @@ def serve(
             ),
         ),
     ] = False,
+    memory: Annotated[
+        bool,
+        typer.Option(
+            "--memory",
+            help="Serve the memories of users too; new, see its page before you open it to others.",
+        ),
+    ] = False,
     first_key: Annotated[
         Path | None,
         typer.Option(
@@ -612,6 +736,7 @@ def serve(
         models,
         explore,
         meaning,
+        memory,
         first_key,
     )
 

@@ -332,8 +332,8 @@ def replay(user: User, tenant: Tenant = "default", database: Database = HERE) ->
     if not replayed.agrees:
         raise DataError(
             f"{len(replayed.difference.retracted)} propositions do not follow from the observations"
-            f" and {len(replayed.difference.added)} are not there: they were concluded by an earlier"
-            " version, or changed by hand"
+            f" and {len(replayed.difference.added)} are not there: they were concluded by an"
+            " earlier version, or changed by hand"
         )
     say(f"the same: {replayed.replayed_hash}")
 

@@ -207,6 +207,7 @@ def serve_command(
     models: Path,
     explore: float,
     meaning: bool,
+    memory: bool = False,
     first_key: Path | None = None,
 ) -> None:
     """Check the options, prepare the store, and serve (`tailor serve --help`)."""
@@ -238,7 +239,7 @@ def serve_command(
                 " refit` beside this server"
             )
         say(f"Serving on http://{host}:{port}; how to ask: docs/guide/service.md, or /openapi.json")
-        serve(engine, host, port, workers, rate, models, explore, meaning)
+        serve(engine, host, port, workers, rate, models, explore, meaning, memory)
 
 
 def _make_first_key(engine: "sa.Engine", tenant: str, file: Path | None) -> None:

@@ -26,7 +26,7 @@ def study_command(
     run: Run,
     json: bool,
 ) -> None:
-    study = build_study(name, dict(_setting(text) for text in settings))
+    study = build_study(name, dict(parse_setting(text) for text in settings))
     if (data_folder is None) == (split_folder is None):
         raise DataError("name the data: --data FOLDER, or --split FOLDER for the data of a split")
     data = Dataset.open(data_folder) if data_folder else Split.open(_folder(split_folder)).data
@@ -53,7 +53,7 @@ def _folder(folder: Path | None) -> Path:
     return folder
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def parse_setting(text: str) -> tuple[str, Any]:
     """Return name and value of NAME=VALUE; a value that reads as TOML is that, else a string."""
     name, sign, value = text.partition("=")
     if not sign or not name.strip():

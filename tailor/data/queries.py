@@ -15,6 +15,8 @@ NO_TIME = int(np.iinfo(np.int64).min)
 """Stands in arrays of times for an absent time."""
 TEXT = "text"
 """The name in `Ranking.details` of a candidate's own text."""
+IMAGE = "image"
+"""The name in `Ranking.details` of a candidate's own picture, the content of a file."""
 DTYPES: Mapping[str, type] = {
     "times_ms": np.int64,
     "actions": object,
@@ -552,13 +554,15 @@ class Rankings(Sequence[Ranking]):
         ids = self.catalogue.named(self.rows[i][self.rows[i] >= 0])
         rows = catalogue.rows(ids).tolist()
         fitted = [item_texts[row] if row >= 0 else "" for row in rows]
-        if TEXT not in self.details:
-            return fitted
-        brought = self.details[TEXT][i][: len(ids)].tolist()
         return [
             text if own_text is None else own_text
-            for text, own_text in zip(fitted, brought, strict=True)
+            for text, own_text in zip(fitted, self.brought(i, TEXT), strict=True)
         ]
+
+    def brought(self, i: int, name: str) -> list[Any]:
+        """Return what each item of list i brings in its details under `name`, None for nothing."""
+        n = int(self.lengths[i])
+        return self.details[name][i][:n].tolist() if name in self.details else [None] * n
 
 
 def _stage_columns(rankings: Sequence[Ranking], shape: tuple[int, ...]) -> dict[str, np.ndarray]:

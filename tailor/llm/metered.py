@@ -1,5 +1,6 @@
 """A language model that counts, and stops before it costs more than it may."""
 
+import copy
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tailor.errors import ModelError
+from tailor.llm.cached import Cached
 from tailor.llm.chat import check_request, check_texts
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
@@ -114,6 +116,12 @@ class Metered(LanguageModel):
     def fingerprint(self) -> str:
         return self.inner.fingerprint
 
+    @property
+    def refusals(self) -> int:
+        """Prompts that this one, or one inside it, did not send."""
+        inner = self.inner.refusals if isinstance(self.inner, Metered) else 0
+        return self.spent.refused + inner
+
     def capabilities(self) -> frozenset[str]:
         return self.inner.capabilities()
 
@@ -122,7 +130,7 @@ class Metered(LanguageModel):
         check_texts(prompts)
         tokens_in = sum(map(estimated_tokens, prompts))
         tokens_out = max_tokens * n * len(prompts)
-        return Spent(len(prompts), tokens_in, tokens_out, self._usd(tokens_in, tokens_out))
+        return Spent(len(prompts), tokens_in, tokens_out, self.usd(tokens_in, tokens_out))
 
     def complete(
         self,
@@ -200,7 +208,8 @@ class Metered(LanguageModel):
         """Let calls wait for each other where seconds are limited: one counts when it has ended."""
         return nullcontext() if self.max_seconds is None else self._one_by_one
 
-    def _usd(self, tokens_in: int, tokens_out: int) -> float:
+    def usd(self, tokens_in: int, tokens_out: int) -> float:
+        """Return the price of tokens read and written."""
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
 
     def _set_aside(self, estimate: Spent) -> str:
@@ -232,18 +241,35 @@ class Metered(LanguageModel):
         with self._lock:
             self.spent.seconds += seconds
             for estimate, answer in zip(estimates, answers or (), strict=False):
-                tokens_in, tokens_out = _tokens_used(answer, estimate)
+                tokens_in, tokens_out = tokens_used(answer, estimate)
                 self.spent.cached += answer.is_cached
                 self.spent.tokens_in += tokens_in - estimate.tokens_in
                 self.spent.tokens_out += tokens_out - estimate.tokens_out
-                self.spent.usd += self._usd(tokens_in, tokens_out) - estimate.usd
+                self.spent.usd += self.usd(tokens_in, tokens_out) - estimate.usd
 
 
-def _tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
-    """Return tokens read and written, estimated where the model counts none."""
+def tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
+    """Return tokens read and written, estimated where the model counts none.
+
+    An answer that was cached, or did not come, took none.
+    """
     if answer.is_cached or answer.error:
         return 0, 0
     if answer.tokens_in or answer.tokens_out:
         return answer.tokens_in, answer.tokens_out
     written = sum(map(estimated_tokens, answer.texts))
     return estimate.tokens_in, min(estimate.tokens_out, written)
+
+
+def without_cache(llm: LanguageModel) -> LanguageModel:
+    """Return the model without the `Cached` around or inside it, for people's words.
+
+    A `Metered` goes on counting: the one without a cache shares counts and caps with it.
+    """
+    if isinstance(llm, Cached):
+        return without_cache(llm.inner)
+    if isinstance(llm, Metered):
+        uncached = copy.copy(llm)
+        object.__setattr__(uncached, "inner", without_cache(llm.inner))
+        return uncached
+    return llm

@@ -6,7 +6,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,15 @@ MALFORMED: dict[str, Callable[[list[int]], str]] = {
     "refusal": lambda order: "I'm sorry, but I can't help with that request.",
     "nothing": lambda order: "",
 }
+SPOILT: dict[str, Callable[[str], str]] = {
+    "refusal": lambda answer: "I'm sorry, but I can't help with that request.",
+    "silence": lambda answer: "",
+    "half": lambda answer: answer[: len(answer) // 2],
+    "idle words": lambda answer: (
+        f"Of course! Here you are:\n```json\n{answer}\n```\nAnything else?"
+    ),
+}
+"""Faults of an answer in any grammar; the last one can be read all the same."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +129,7 @@ class ScriptedModel(LanguageModel):
         self, prompt: str, max_tokens: int, n: int, seed: int, grammar: Grammar | None
     ) -> Completion:
         time.sleep(self.slow_ms / 1000)
-        if self._rng(prompt, seed, "failing").random() < self.failing:
+        if rng_of(prompt, seed, "failing").random() < self.failing:
             return Completion((), error="scripted failure")
         answers = [self._answer(prompt, seed + i, grammar) for i in range(n)]
         texts = tuple(answer[: CHARACTERS_PER_TOKEN * max_tokens] for answer in answers)
@@ -147,7 +156,7 @@ class ScriptedModel(LanguageModel):
         lines = [line.group(2) for line in LINE.finditer(prompt)]
         worths = np.array([self._worth(line) for line in lines], dtype=float)
         if self.noise:
-            errors = [self._rng(line, seed, prompt).standard_normal() for line in lines]
+            errors = [rng_of(line, seed, prompt).standard_normal() for line in lines]
             worths = worths + self.noise * np.array(errors)
         worths = worths - self.position_bias * np.arange(len(lines))
         orders = [_plain(order) for order in self.obeys]
@@ -158,11 +167,6 @@ class ScriptedModel(LanguageModel):
 
     def _worth(self, text: str) -> float:
         return max((worth for key, worth in self.knows.items() if key in text), default=0.0)
-
-    def _rng(self, *key: object) -> np.random.Generator:
-        raw = repr(key).encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(raw, digest_size=16).digest()
-        return np.random.default_rng(int.from_bytes(digest, "little"))
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
         """Return (n,) log-probabilities of the answers.
@@ -188,6 +192,61 @@ class ScriptedModel(LanguageModel):
         if label.isascii() and label.isdigit() and 1 <= int(label) <= len(worths):
             return float(worths[int(label) - 1] - np.logaddexp.reduce(worths))
         return UNLIKELY - estimated_tokens(answer) + self._worth(prompt)
+
+
+@dataclass(frozen=True)
+class Unreliable(LanguageModel):
+    """Spoils a share of another model's answers: refusals, silence, halves, and idle words.
+
+    Which answers are spoilt, and how, depends on the prompt and the seed alone. Log-probabilities
+    are never spoilt.
+    """
+
+    inner: LanguageModel
+    """The model that answers."""
+    share: float = 0.1
+    """Share of answers that are spoilt."""
+    seed: int = 0
+    """Seed of the choice of answers."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ModelError(f"share is {self.share}: between 0 and 1")
+
+    @property
+    def fingerprint(self) -> str:
+        return f"unreliable {self.share} {self.seed} {self.inner.fingerprint}"
+
+    def capabilities(self) -> frozenset[str]:
+        return self.inner.capabilities()
+
+    def complete(self, prompts: Sequence[str], **settings: Any) -> list[Completion]:
+        return [
+            self._spoilt(prompt, completion)
+            for prompt, completion in zip(
+                prompts, self.inner.complete(prompts, **settings), strict=True
+            )
+        ]
+
+    def _spoilt(self, prompt: str, completion: Completion) -> Completion:
+        rng = rng_of(self.seed, prompt)
+        if completion.error or rng.random() >= self.share:
+            return completion
+        spoil = list(SPOILT.values())[int(rng.integers(len(SPOILT)))]
+        return replace(completion, texts=tuple(spoil(text) for text in completion.texts))
+
+    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        return self.inner.score(prompts, answers)
+
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        return self.inner.choices(prompts, labels)
+
+
+def rng_of(*key: object) -> np.random.Generator:
+    """Return a generator that depends on these values alone."""
+    raw = repr(key).encode("utf-8", "surrogatepass")
+    digest = hashlib.blake2b(raw, digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
 
 
 def _holds_any(text: str, orders: Sequence[str]) -> bool:

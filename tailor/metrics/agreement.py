@@ -64,3 +64,25 @@ def wins(a: np.ndarray, b: np.ndarray) -> tuple[int, int, int]:
     equal = int((differences == 0).sum())
     lower = int((differences < 0).sum())
     return higher, equal, lower
+
+
+def adjusted_rand(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of pairs on which two groupings (n,) agree, less chance (Hubert and Arabie 1985).
+
+    Range up to 1 for equal groupings, 0 on average for independent ones; 1 where neither groups.
+    """
+    first = np.unique(a, return_inverse=True)[1]
+    second = np.unique(b, return_inverse=True)[1]
+    table = np.zeros((int(first.max(initial=-1)) + 1, int(second.max(initial=-1)) + 1))
+    np.add.at(table, (first, second), 1)
+    together = _pairs(table).sum()
+    in_first = _pairs(table.sum(axis=1)).sum()
+    in_second = _pairs(table.sum(axis=0)).sum()
+    expected = in_first * in_second / max(_pairs(np.array(float(len(a)))), 1.0)
+    most = (in_first + in_second) / 2
+    return 1.0 if most == expected else float((together - expected) / (most - expected))
+
+
+def _pairs(counts: np.ndarray) -> np.ndarray:
+    pairs: np.ndarray = counts * (counts - 1) / 2
+    return pairs

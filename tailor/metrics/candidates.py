@@ -49,12 +49,19 @@ def source_overlap(sources: Mapping[str, np.ndarray]) -> dict[tuple[str, str], f
 
 def _mean_overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Mean Jaccard similarity of two lists per user; NaN where all are empty."""
+    shares = shared_share(a, b)
+    has_items = ~np.isnan(shares)
+    return float(shares[has_items].mean()) if has_items.any() else float("nan")
+
+
+def shared_share(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Jaccard similarity (U,) of the items of two lists, whatever their order.
+
+    a, b (U, K) int item rows, -1 for none, no item twice. Range 0 to 1; NaN where both are empty.
+    """
     shared = shared_items(a, b)
     union = (a >= 0).sum(axis=1) + (b >= 0).sum(axis=1) - shared
-    has_items = union > 0
-    if not has_items.any():
-        return float("nan")
-    return float((shared[has_items] / union[has_items]).mean())
+    return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 
 def shared_items(a: np.ndarray, b: np.ndarray) -> np.ndarray:

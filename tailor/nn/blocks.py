@@ -90,8 +90,11 @@ class TransformerBlock(nn.Module):
         if gated:
             self.gates = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,)."""
+    def forward(self, x: Tensor, lengths: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,).
+
+        Further inputs are not used.
+        """
         bias = () if lengths is None else (padding_bias(lengths, x.shape[1]),)
         x = self._add(x, self.attention(self.norm1(x), *bias), 0)
         return self._add(x, self.feed_forward(self.norm2(x)), 1)

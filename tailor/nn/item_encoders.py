@@ -114,3 +114,38 @@ class CodeItemEncoder(nn.Module):
     def all_items(self) -> Tensor:
         """Return the vectors (N, width) of all rows."""
         return self(torch.arange(len(self.codes), device=self.codes.device))
+
+
+class AttributeItemEncoder(nn.Module):
+    """Item vectors that are the mean of vectors of the item's attributes, and one of its own.
+
+    Which attributes an item has is no weight: it is passed again whenever the net is built.
+    """
+
+    def __init__(self, attributes: Tensor, size: int, width: int, own: bool = True) -> None:
+        """Make the encoder of attributes (N, F), of `size` different ones, -1 for none.
+
+        With `own`, every item has a vector of its own, too.
+        """
+        super().__init__()
+        self.attributes: Tensor
+        self.shares: Tensor
+        is_attribute = attributes >= 0
+        counts = is_attribute.sum(dim=1, keepdim=True).clamp(min=1)
+        self.register_buffer("attributes", attributes.clamp(min=0), persistent=False)
+        self.register_buffer("shares", is_attribute / counts, persistent=False)
+        self.values = nn.Embedding(max(size, 1), width)
+        self.own = nn.Embedding(len(attributes), width) if own else None
+        for table in (self.values, self.own):
+            if table is not None:
+                nn.init.normal_(table.weight, std=0.02)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the vectors (..., width) of rows (...)."""
+        values = self.values(self.attributes[rows])  # ..., F, D
+        vectors: Tensor = (values * self.shares[rows][..., None]).sum(dim=-2)
+        return vectors if self.own is None else vectors + self.own(rows)
+
+    def all_items(self) -> Tensor:
+        """Return the vectors (N, width) of all rows."""
+        return self(torch.arange(len(self.attributes), device=self.attributes.device))

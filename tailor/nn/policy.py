@@ -96,3 +96,15 @@ def ranknet(scores: Tensor, gains: Tensor) -> Tensor:
     is_better = gains[..., :, None] > gains[..., None, :]
     losses = functional.softplus(-difference)[is_better]
     return losses.mean() if len(losses) else scores.sum() * 0
+
+
+def margin_loss(scores: Tensor, gains: Tensor, margin: float = 1.0) -> Tensor:
+    """Return the mean hinge loss of the pairs of different gains in lists (B, N).
+
+    The better one must be ahead by `margin` times the difference of the gains: with ranks as gains
+    the loss of BRIO (Liu et al. 2022). A gain of NaN is no document.
+    """
+    lead = scores[..., :, None] - scores[..., None, :]
+    gap = gains[..., :, None] - gains[..., None, :]
+    losses = functional.relu(margin * gap - lead)[gap > 0]
+    return losses.mean() if len(losses) else scores.sum() * 0

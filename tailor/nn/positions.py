@@ -34,6 +34,27 @@ class PositionsFromEnd(LearnedPositions):
         return x + self.table[position.clamp(min=0)]
 
 
+class TimeGapPositions(LearnedPositions):
+    """Learned positions, plus a vector for the time since the event before.
+
+    Gaps are told apart by their order of magnitude: floor(log2(1 + minutes)).
+    """
+
+    def __init__(self, length: int, width: int, buckets: int = 24) -> None:
+        super().__init__(length, width)
+        self.gaps = nn.Parameter(torch.empty(buckets, width).normal_(std=0.02))
+
+    def forward(self, x: Tensor, **inputs: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width); reads the input `times_ms` (B, T) where it is there."""
+        x = super().forward(x)
+        if "times_ms" not in inputs:
+            return x
+        times_ms = inputs["times_ms"]
+        since = torch.diff(times_ms, dim=1, prepend=times_ms[:, :1]).clamp(min=0)
+        bucket = torch.log2(1 + since.double() / 60_000).long().clamp(max=len(self.gaps) - 1)
+        return x + self.gaps[bucket]
+
+
 def apply_rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
     """Rotate queries or keys (B, H, T, D) by position (Su et al. 2021, "RoFormer"); D is even.
 

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tailor.nn.dropout import Dropout
-from tailor.nn.item_encoders import CodeItemEncoder, TextItemEncoder
+from tailor.nn.item_encoders import AttributeItemEncoder, CodeItemEncoder, TextItemEncoder
 from tailor.nn.numpy_inference import NumpyTransformer
 
-ItemEncoder = TextItemEncoder | CodeItemEncoder
+ItemEncoder = TextItemEncoder | CodeItemEncoder | AttributeItemEncoder
 
 
 class SequenceNet(nn.Module):

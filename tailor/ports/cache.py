@@ -5,6 +5,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
@@ -150,8 +151,7 @@ class Cache:
                 f"the cache folder {self.folder} cannot be used: {error}; name another one"
             ) from error
         if name == FILE:
-            for command in (*SETTINGS, TABLE):
-                connection.execute(command)
+            _prepare(connection)
         connections[key] = (connection, path.stat().st_ino)
         return connection
 
@@ -307,6 +307,24 @@ class CachedPort:
         if memory is not None:
             return memory
         return Cache(Path(self.folder) if self.folder else cache_folder() / self.default_folder)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Set a connection up and make the table.
+
+    While another process does the same for the first time, SQLite says at once that the file is
+    locked, whatever the timeout: so it is asked again.
+    """
+    until_s = time.monotonic() + WAIT_S
+    for command in (*SETTINGS, TABLE):
+        while True:
+            try:
+                connection.execute(command)
+                break
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until_s:
+                    raise
+                time.sleep(0.02)
 
 
 def _hash(text: str) -> bytes:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 
 from tailor.errors import DataError
 from tailor.profiles.propositions import EDITED, Act, Draft, Observation, Proposition
+from tailor.profiles.rules import sensitivity_of
 
 FIELDS = ("slot", "predicate", "object", "sign", "scope", "sensitivity", "act")
 NAME = "edits@1"
@@ -42,7 +43,9 @@ def edit(proposition: Proposition, act: Act, time_ms: int, value: str = "") -> O
         proposition.polarity,
         EDITED,
         scope=proposition.scope,
-        sensitivity=proposition.sensitivity,
+        sensitivity=max(
+            proposition.sensitivity, sensitivity_of(f"{proposition.predicate} {value or ''}")
+        ),
         act=act,
     )
     content = {name: part for name, part in asdict(draft).items() if name in FIELDS}

@@ -11,6 +11,7 @@ import numpy as np
 
 from tailor.core.methods import Recommender
 from tailor.data.nouns import Profile
+from tailor.data.queries import Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.evaluation.significance import bootstrap
@@ -35,7 +36,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Lift:
-    """Quality that a recommender reaches with profiles, over none and over another user's."""
+    """Gain of a recommender by profiles, over none and over another user's."""
 
     without: float
     """Mean NDCG@k without a profile."""
@@ -67,11 +68,13 @@ def lift(
     part: str = "test",
     k: int = 10,
     seed: int = 0,
+    candidates: Rankings | None = None,
 ) -> Lift:
     """Return the lift of profiles, one for each query of a split's part, in their order.
 
-    The recommender reads `Query.profile`. Items of the history are not recommended. Users whose
-    profile says nothing count as well: they lose nothing and gain nothing.
+    The recommender reads `Query.profile`, and orders `candidates` where they are given. Items of
+    the history are not recommended. Users whose profile says nothing count as well: they lose
+    nothing and gain nothing.
     """
     queries, targets = split.queries(part)
     if len(profiles) != len(queries):
@@ -82,19 +85,19 @@ def lift(
     other = swapped(len(profiles), seed)
 
     def quality(chosen: Sequence[Profile | None]) -> np.ndarray:
-        lists = recommender.recommend(queries.with_profiles(chosen), k)
+        lists = recommender.recommend(queries.with_profiles(chosen), k, candidates)
         rows = lists.reindexed(queries.catalogue).rows
         return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
 
     none = quality([None] * len(profiles))
-    with_profiles = quality(profiles)
+    with_own = quality(profiles)
     others = quality([profiles[i] for i in other])
     tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
     return Lift(
         round(float(np.nanmean(none)), 5),
-        Difference.of(with_profiles - none, seed),
+        Difference.of(with_own - none, seed),
         Difference.of(others - none, seed),
-        Difference.of(with_profiles - others, seed),
+        Difference.of(with_own - others, seed),
         len(profiles),
         round(float(np.mean(tokens)), 1),
     )

@@ -56,6 +56,7 @@ from tailor.text.words import search_words
 
 T = TypeVar("T")
 FORMAT, VERSION = "tailor-memory", 1  # of exports
+MOST_DRAFTS = 50  # of one observation, by each proposer
 AHEAD_MS = DAY_MS  # by which the clock of a sender may run ahead
 LAST_MS = LAST // UNITS["ms"]
 KINDS = ("event", "review", "chat", "edit", "import")
@@ -165,7 +166,8 @@ class Memory:
         """Store what was said or done, and what follows from it; what is known counts once.
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
-        where it says nothing itself, the message before it in its session is forgotten. Raises DataError for times that no clock can show.
+        where it says nothing itself, the message before it in its session is forgotten.
+        Raises DataError for times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
@@ -188,8 +190,9 @@ class Memory:
 
         def job(connection: sa.Connection) -> Difference:
             rows = self._locked(connection, user_id)
-            # of what arrived or was forgotten meanwhile nothing changes
-            left = rows.known(sorted(ids))
+            # of what arrived, was forgotten or withdrawn meanwhile nothing changes
+            stored = rows.observations(ids=sorted(ids))
+            left = {_observation(value).observation_id for value in stored}
             old = rows.retract_drafts(
                 lambda draft: _base(draft["proposer"]) in names and draft["observation_id"] in ids
             )
@@ -226,7 +229,7 @@ class Memory:
         drafts = EditProposer().propose(observations)
         for observation in _unedited(observations):
             for proposer in self.proposers:
-                drafts += proposer.propose([observation])
+                drafts += proposer.propose([observation])[:MOST_DRAFTS]
         return drafts
 
     def _drafts(self, observations: Sequence[Observation]) -> list[Draft]:
@@ -413,7 +416,8 @@ class Memory:
 
     def timeline(self, user_id: str, as_of_ms: int | None = None) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
-        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), [])
+        nothing: list[dict[str, Any]] = []
+        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), nothing)
         return _propositions(values)
 
     def explain(self, user_id: str, proposition_id: str) -> Explanation:

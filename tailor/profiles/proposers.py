@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Literal, Protocol, get_args
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Fact, History, Query
 from tailor.errors import DataError
-from tailor.llm.cached import Cached
 from tailor.llm.fencing import fenced
+from tailor.llm.metered import without_cache
 from tailor.llm.parsing import read_json
 from tailor.llm.prompts import Template, estimated_tokens
 from tailor.ports.base import LanguageModel
@@ -29,9 +29,15 @@ from tailor.profiles.propositions import (
     Slot,
     digest_of,
 )
-from tailor.profiles.rules import asks_to_forget, sensitivity_of, statements
+from tailor.profiles.rules import (
+    MAX_CHARACTERS,
+    asks_to_forget,
+    sensitivity_of,
+    statements,
+)
 from tailor.text.keywords import mentions, phrases
 
+MOST_ASPECTS = 50  # of a review
 TEXT_KINDS = ("chat", "review", "edit", "import")
 SLOTS: tuple[str, ...] = get_args(Slot)
 SHORT_REQUEST = 9  # words of a request not to remember that has no subject of its own
@@ -153,13 +159,14 @@ class AspectProposer:
         if asks_to_forget(review.text):
             return []
         drafts: dict[str, Draft] = {}
-        aspects = self.aspects or _aspects(review.text)
-        for mention in mentions(review.text, aspects):
+        text = review.text[:MAX_CHARACTERS]
+        aspects = self.aspects or _aspects(text)
+        for mention in mentions(text, aspects[:MOST_ASPECTS]):
             rating_sign = 0.0 if review.value is None else review.value - self.middle_rating
             is_contradicted = mention.polarity * rating_sign < 0
             if abs(mention.polarity) < self.least_polarity or is_contradicted:
                 continue
-            start = review.text.find(mention.clause)
+            start = text.find(mention.clause)
             drafts.setdefault(
                 mention.aspect,
                 Draft(
@@ -285,8 +292,9 @@ class LogProposer:
 class RatingProposer:
     """Concludes from rated events which attributes a user likes more, or less, than the rest.
 
-    Every rating above the user's mean speaks for each attribute of its item, every lower one
-    against it. Events without a value say nothing: to come across something is not to like it.
+    Every rating above the user's mean speaks for each attribute of its item, every one below it
+    against it; one at the mean says nothing. Events without a value say nothing: to come across
+    something is not to like it.
     """
 
     profiler: InteractionProfile
@@ -319,7 +327,7 @@ class RatingProposer:
                 sensitivity_of(text),
             )
             for observation, row in zip(rated, rows, strict=True)
-            if row >= 0
+            if row >= 0 and observation.value != mean
             for text in self._attributes(row)
         ]
 
@@ -418,8 +426,9 @@ class LLMProposer:
             ).text
             for batch in batches
         ]
-        llm = self.llm.inner if isinstance(self.llm, Cached) else self.llm
-        answers = llm.complete(prompts, max_tokens=self.max_tokens, schema=NOTES_SCHEMA)
+        answers = without_cache(self.llm).complete(
+            prompts, max_tokens=self.max_tokens, schema=NOTES_SCHEMA
+        )
         return [
             draft
             for batch, answer in zip(batches, answers, strict=True)

@@ -30,14 +30,14 @@ def believed(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
     Inferences support or weaken what holds at their time, and decide only where nothing is
     explicit. What the user rejected comes back by a new explicit draft alone.
     """
-    said, rejected = _without_rejected(_ordered(drafts))
-    if said and said[0].group.object_key == "":
-        propositions = _values(said)
+    counting, rejected = _without_rejected(_ordered(drafts))
+    if counting and counting[0].group.object_key == "":
+        propositions = _values(counting)
     else:
-        propositions = _stances(said)
+        propositions = _stances(counting)
     ids = {(p.object_key, p.polarity, p.valid_from_ms) for p in propositions}
-    kept = [p for p in rejected if (p.object_key, p.polarity, p.valid_from_ms) not in ids]
-    return tuple(sorted([*propositions, *kept], key=_in_time))
+    still_rejected = [p for p in rejected if (p.object_key, p.polarity, p.valid_from_ms) not in ids]
+    return tuple(sorted([*propositions, *still_rejected], key=_in_time))
 
 
 def by_group(drafts: Iterable[Draft]) -> dict[Group, list[Draft]]:

@@ -300,7 +300,9 @@ DOUBTFUL = re.compile(
     re.IGNORECASE,
 )
 DENIAL_BEFORE = re.compile(r"\b(?:not (?:true|right)|never|don't think|doubt)\b[^.,;]*$", re.I)
-QUOTED = re.compile(r'"[^"\n]*"|\u201c[^\u201d\n]*\u201d|\u00ab[^\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B')
+QUOTED = re.compile(
+    r'"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B'
+)
 NOT_TO = r"(?:do not|don't|never|rather not|shouldn't|should not)\s+(?:you\s+)?(?:ever\s+)?"
 THIS = r"(?:this|that|it)"
 DO_NOT_REMEMBER = re.compile(
@@ -339,7 +341,8 @@ PASSING = frozenset(PASSING_WORDS.split())  # what somebody has or needs for an 
 ADVERB = re.compile(r"^\w+ly$")
 NUMBER_WORDS = {"a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6}
 AGO = re.compile(
-    rf"\b(?P<number>\d+|{'|'.join(NUMBER_WORDS)})\s+(?P<unit>day|week|month|year)s?\s+ago\b", re.I
+    rf"\b(?P<number>\d{{1,4}}|{'|'.join(NUMBER_WORDS)})\s+(?P<unit>day|week|month|year)s?\s+ago\b",
+    re.I,
 )
 LAST = re.compile(r"\blast (?P<unit>week|month|year)\b|\b(?P<day>yesterday)\b", re.IGNORECASE)
 IN_DATE = re.compile(

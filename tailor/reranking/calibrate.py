@@ -93,7 +93,7 @@ def calibrated_order(
     codes, shares = _padded(categories, np.maximum(rows, 0))  # B, L, W
     targets_by_item = _of_lists(targets, codes)  # B, L, W
     is_shared = (targets_by_item > 0) & (shares > 0)
-    has_targets = targets.any(axis=1)[:, None]
+    has_targets: np.ndarray = np.any(targets, axis=1, keepdims=True)
     entropy = _cross_entropy(targets, targets)  # B
     listed = np.zeros(targets.shape)  # sums of shares of the items taken
 

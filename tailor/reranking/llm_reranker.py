@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -12,7 +12,6 @@ from scipy.stats import kendalltau
 from tailor.core.defaults import language_model
 from tailor.core.run import Run
 from tailor.errors import ModelError
-from tailor.llm.cached import Cached
 from tailor.llm.fencing import Fenced, fenced
 from tailor.llm.grammars import (
     BEST,
@@ -26,7 +25,7 @@ from tailor.llm.grammars import (
     Reasoned,
     statuses,
 )
-from tailor.llm.metered import Metered, Spent
+from tailor.llm.metered import Metered, Spent, tokens_used, without_cache
 from tailor.llm.parsing import Status
 from tailor.llm.prompts import Prompt, Template, estimated_tokens, profile_text
 from tailor.llm.scripted import ScriptedModel
@@ -366,11 +365,13 @@ def metered(llm: LanguageModel, limits: Limits, is_personal: bool = False) -> Me
     """
     if is_personal:
         llm = without_cache(llm)
-    if isinstance(llm, Metered):
-        return replace(
+    if isinstance(llm, Metered):  # its own caps hold over all that it was ever asked
+        return Metered(
             llm,
-            max_calls=_smaller(llm.max_calls, limits.calls),
-            max_usd=_smaller(llm.max_usd, limits.usd),
+            llm.usd_per_million_in,
+            llm.usd_per_million_out,
+            max_calls=limits.calls,
+            max_usd=limits.usd,
         )
     if limits.usd is not None:
         raise ModelError(
@@ -378,22 +379,6 @@ def metered(llm: LanguageModel, limits: Limits, is_personal: bool = False) -> Me
             " usd_per_million_out=...)"
         )
     return Metered(llm, max_calls=limits.calls)
-
-
-def without_cache(llm: LanguageModel) -> LanguageModel:
-    """Return the model without the `Cached` around or inside it."""
-    if isinstance(llm, Cached):
-        return without_cache(llm.inner)
-    if isinstance(llm, Metered):
-        return replace(llm, inner=without_cache(llm.inner))
-    return llm
-
-
-def _smaller(a: N | None, b: N | None) -> N | None:
-    """Return the smaller of two limits; None is no limit."""
-    if a is None or b is None:
-        return b if a is None else a
-    return min(a, b)
 
 
 @dataclass(eq=False)
@@ -521,8 +506,7 @@ class Asker:
     ) -> np.ndarray | None:
         """Return the log-probabilities (L,) of labels; None where a limit forbids to ask."""
         log_probs, refusal = self._within_limits(lambda: self.llm.choices([prompt], labels)[0])
-        words = () if log_probs is None else ("(log-probabilities)",)
-        self._count(number, group, prompt, Completion(words, error=refusal))
+        self._count(number, group, prompt, _read_off("(log-probabilities)", prompt, refusal))
         return log_probs
 
     def _likelihoods(
@@ -535,9 +519,8 @@ class Asker:
             parts = [slice(i, i + 1) for i in range(len(prompts))]
             singles = [self._likelihoods(numbers[i], groups[i], prompts[i]) for i in parts]
             return [reading for (reading,) in singles]
-        words = () if log_probs is None else ("(log-probability)",)
         for number, group, prompt in zip(numbers, groups, prompts, strict=True):
-            self._count(number, group, prompt, Completion(words, error=refusal))
+            self._count(number, group, prompt, _read_off("(log-probability)", prompt, refusal))
         if log_probs is None:
             return [Reading.unread(1)]
         lengths = np.array([estimated_tokens(request) for request in requests])
@@ -545,23 +528,35 @@ class Asker:
 
     def _within_limits(self, ask: Callable[[], np.ndarray]) -> tuple[np.ndarray | None, str]:
         """Return log-probabilities and no refusal, or None and the refusal of a limit."""
-        refused = self.llm.spent.refused
+        refused = self.llm.refusals
         try:
             return ask(), ""
         except ModelError as error:
-            if self.llm.spent.refused == refused:
+            if self.llm.refusals == refused:
                 raise
             return None, str(error)
 
     def _count(self, number: int, group: Group, prompt: str, completion: Completion) -> None:
         record = self._asked[number]
         record.spent.calls += not completion.error
-        record.spent.tokens_in += completion.tokens_in
-        record.spent.tokens_out += completion.tokens_out
+        estimate = Spent(
+            tokens_in=estimated_tokens(prompt), tokens_out=self.grammar.tokens(len(group))
+        )
+        tokens_in, tokens_out = tokens_used(completion, estimate)
+        record.spent.tokens_in += tokens_in
+        record.spent.tokens_out += tokens_out
+        record.spent.usd += self.llm.usd(tokens_in, tokens_out)
         record.spent.cached += completion.is_cached
         if self.keeps_trace:
             answer = completion.error or completion.text
             record.trace.append(Exchange(group, prompt, answer))
+
+
+def _read_off(words: str, prompt: str, refusal: str) -> Completion:
+    """Return a completion that stands for probabilities: the prompt was read, nothing written."""
+    if refusal:
+        return Completion((), error=refusal)
+    return Completion((words,), tokens_in=estimated_tokens(prompt))
 
 
 def _repair(prompt: str, answer: str) -> str:

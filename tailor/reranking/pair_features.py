@@ -31,20 +31,25 @@ class ListVectors(NamedTuple):
 
 def list_vectors(encoder: Encoder, shortlists: Sequence[Shortlist]) -> list[ListVectors]:
     """Return the vectors of every shortlist; equal texts are encoded once."""
-    # requests are people's words: they are kept in no cache
-    requests = list(dict.fromkeys(shortlist.request for shortlist in shortlists))
-    request_vectors = plain(encoder).encode(requests)
+    requests = request_vectors(encoder, shortlists)
     texts = list(dict.fromkeys(text for shortlist in shortlists for text in shortlist.texts))
-    vectors = item_vectors(encoder, texts) if texts else request_vectors[:0]
+    vectors = item_vectors(encoder, texts) if texts else requests[:0]
     row_of = {text: row for row, text in enumerate(texts)}
-    request_vectors[[not request.strip() for request in requests]] = 0
-    by_request = dict(zip(requests, request_vectors, strict=True))
     return [
-        ListVectors(
-            by_request[shortlist.request], vectors[[row_of[text] for text in shortlist.texts]]
-        )
-        for shortlist in shortlists
+        ListVectors(request, vectors[[row_of[text] for text in shortlist.texts]])
+        for shortlist, request in zip(shortlists, requests, strict=True)
     ]
+
+
+def request_vectors(encoder: Encoder, shortlists: Sequence[Shortlist]) -> np.ndarray:
+    """Return (n, D) vectors of what is asked for, zero for nothing; each is encoded once."""
+    # requests are people's words: they are kept in no cache
+    requests = [shortlist.request for shortlist in shortlists]
+    distinct = list(dict.fromkeys(requests))
+    vectors = plain(encoder).encode(distinct)
+    vectors[[not request.strip() for request in distinct]] = 0
+    row_of = {request: row for row, request in enumerate(distinct)}
+    return vectors[[row_of[request] for request in requests]]
 
 
 def cosine_scores(documents: np.ndarray, query: np.ndarray) -> np.ndarray:

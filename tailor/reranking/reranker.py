@@ -9,8 +9,10 @@ import numpy as np
 
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.queries import Queries, Rankings
+from tailor.data.pictures import item_pictures
+from tailor.data.queries import IMAGE, Queries, Rankings
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
@@ -30,6 +32,8 @@ class Reranker(Recommender):
     needs_candidates: ClassVar[bool] = True
     reads_candidate_texts: ClassVar[bool] = True
     reads_text: ClassVar[bool] = True
+    reads_pictures: ClassVar[bool] = False
+    """True if pictures of documents are read: a fit then keeps those of the catalogue."""
 
     depth: int = 100
     """First candidates of a list that are ordered; those below stay below, in their order."""
@@ -43,6 +47,8 @@ class Reranker(Recommender):
     """(N,) texts of the catalogue, for candidates that bring none."""
     titles_: list[str] = field(init=False, repr=False)
     """(N,) titles of the catalogue."""
+    pictures_: Ragged = field(init=False, repr=False)
+    """(N,) uint8 picture files of the catalogue, empty for none; of classes that read pictures."""
 
     def __post_init__(self) -> None:
         if self.depth < 1 or not 0 <= self.prior_weight <= 1 or self.history_length < 0:
@@ -58,6 +64,10 @@ class Reranker(Recommender):
         self.items_ = data.catalogue
         self.texts_ = data.item_texts
         self.titles_ = data.texts_of("title")
+        if self.reads_pictures:
+            files = item_pictures(data)
+            contents = np.frombuffer(b"".join(files), np.uint8)
+            self.pictures_ = Ragged.of_lengths(list(map(len, files)), contents)
 
     def rerank(
         self, shortlists: Sequence[Shortlist], limits: Limits = NO_LIMITS, trace: bool = False
@@ -117,9 +127,21 @@ class Reranker(Recommender):
                     queries.text(i).strip() or " ".join(titles),
                     queries.profile(i),
                     titles,
+                    images=self._images(lists.brought(i, IMAGE)[:n], rows),
                 )
             )
         return shortlists
+
+    def _images(self, brought: Sequence[bytes | None], rows: Sequence[int]) -> tuple[bytes, ...]:
+        """Return the pictures of candidates: their own, else those of the catalogue's rows."""
+        if not self.reads_pictures:
+            return ()
+        files = [self.pictures_[row].tobytes() if row >= 0 else b"" for row in rows]
+        images = tuple(
+            file if picture is None else picture
+            for file, picture in zip(files, brought, strict=True)
+        )
+        return images if any(images) else ()
 
     def _whole_order(self, result: Reranked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return places and scores of a whole list: those beyond `depth` follow in their order."""

@@ -4,8 +4,10 @@ Documents are known by their place in the first-stage list, from 0, never by the
 documents with the same words stay two.
 """
 
+import base64
+import binascii
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,10 @@ class Shortlist:
     """(n,) trusted words of ours shown behind each document, such as a score; () for none."""
     turns: tuple[DialogueTurn, ...] = ()
     """(n,) who said the documents and when; () where they are no turns of a dialogue."""
+    tags: tuple[tuple[str, ...], ...] = ()
+    """(n,) tags of whoever wrote each document, a tag as often as it was used; () for none."""
+    images: tuple[bytes, ...] = ()
+    """(n,) pictures of the documents as file contents, b"" for none; () where none has one."""
 
     def __post_init__(self) -> None:
         n = len(self.texts)
@@ -49,17 +55,77 @@ class Shortlist:
                 f"{n} documents with {len(self.prior)} first-stage scores, {len(self.titles)}"
                 f" titles and {len(self.clues)} clues: give one each"
             )
-        if self.turns and len(self.turns) != n:
-            raise DataError(f"{n} documents with {len(self.turns)} turns: give one each")
+        for name in ("turns", "tags", "images"):
+            count = len(getattr(self, name))
+            if count and count != n:
+                raise DataError(f"{n} documents with {count} {name}: give one each")
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def take(self, places: Sequence[int] | np.ndarray) -> "Shortlist":
+        """Return the shortlist of the documents at these places, in this order."""
+        rows = np.asarray(places, np.int64)
+        parts: dict[str, Any] = {
+            name: tuple(getattr(self, name)[row] for row in rows.tolist())
+            for name in ("texts", "titles", "clues", "turns", "tags", "images")
+            if getattr(self, name)
+        }
+        return replace(self, prior=self.prior[rows], **parts)
 
     @classmethod
     def of_texts(cls, request: str, texts: Sequence[str]) -> "Shortlist":
         """Return a shortlist of plain documents, in the order in which they are given."""
         prior = -np.arange(len(texts), dtype=np.float64)
         return cls(Query(text=request), tuple(texts), prior, request=request)
+
+    @classmethod
+    def of_documents(
+        cls, request: str, documents: Sequence[str | Mapping[str, str | bytes]]
+    ) -> "Shortlist":
+        """Return a shortlist of documents that are texts, or have a text, a title, an image.
+
+        Such as {"text": "Sales of May", "image": picture}, the image as the content of a file, or
+        as base64 with or without "data:image/png;base64," before it. Raises DataError for anything
+        else in a document.
+        """
+        parts = [_document_parts(document) for document in documents]
+        texts, titles, images = zip(*parts, strict=True) if parts else ((), (), ())
+        shortlist = cls.of_texts(request, texts)
+        return replace(
+            shortlist,
+            titles=titles if any(titles) else (),
+            images=images if any(images) else (),
+        )
+
+
+def _document_parts(document: str | Mapping[str, str | bytes]) -> tuple[str, str, bytes]:
+    """Return text, title and picture of a document."""
+    if isinstance(document, str):
+        return document, "", b""
+    if not isinstance(document, Mapping):
+        raise DataError(f"a document is {document!r}: give a text, or a mapping with a text")
+    unknown = set(document) - {"text", "title", "image"}
+    words = {name: document.get(name, "") for name in ("text", "title")}
+    is_text = all(isinstance(value, str) for value in words.values())
+    if unknown or not is_text:
+        raise DataError(
+            f"a document has {', '.join(map(repr, document))}: it may have text and title, which"
+            " are texts, and image"
+        )
+    return str(words["text"]), str(words["title"]), image_bytes(document.get("image", b""))
+
+
+def image_bytes(image: Any) -> bytes:
+    """Return a picture that may be written as base64. Raises DataError for anything else."""
+    if isinstance(image, bytes):
+        return image
+    try:
+        return base64.b64decode(str(image).rpartition("base64,")[2], validate=True)
+    except (binascii.Error, ValueError):
+        raise DataError(
+            f"an image is {repr(image)[:40]}: give the bytes of a file, or base64"
+        ) from None
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,9 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.errors import DataError
-from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.positions import LearnedPositions
-from tailor.nn.sequence import SequenceNet
+from tailor.nn.sequence import ItemEncoder, SequenceNet
 from tailor.retrieval.neighbours import by_cause
 from tailor.training.sequences import (
     SequenceLearner,
@@ -74,7 +73,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         """Return the module that adds positions; None where the layers need none."""
         return LearnedPositions(self.length, self.width)
 
-    def _item_encoder(self) -> TextItemEncoder | None:
+    def _item_encoder(self) -> ItemEncoder | None:
         """Return the module that makes item vectors; None for an embedding table."""
         return None
 

@@ -74,9 +74,10 @@ def make_app(service: Service) -> FastAPI:
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
-        memory.routes(service, reader, writer, administrator),
         admin.routes(service, server, administrator, registry),
     )
+    if service.settings.memory:
+        _add_routes(app, memory.routes(service, reader, writer, administrator))
     app.wrappers = (
         partial(
             FastPath,

@@ -208,9 +208,9 @@ def _problems() -> Iterator[None]:
         raise ProblemError(409, str(error)) from None
 
 
-def _forget(service: Service, memory: Memory, user_id: str, **what: Any) -> dict[str, Any]:
+def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> dict[str, Any]:
     with _problems():
-        receipt = memory.forget(user_id, **what)
+        receipt = memory.forget(user_id, **choice)
     with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
         overwrite_deleted(service.engine)
     return receipt

@@ -142,8 +142,11 @@ class _Reranking:
     def _shortlist(self) -> Shortlist:
         body = self.body
         size = BYTES_PER_TOKEN * body.max_tokens_per_doc
-        texts = [_cut(_text(document), size) for document in body.documents]
-        plain_order = Shortlist.of_texts(body.query, texts)
+        documents = [
+            {"text": _cut(_text(document), size), "image": _image(document)}
+            for document in body.documents
+        ]
+        plain_order = Shortlist.of_documents(body.query, documents)
         prior = np.array(body.prior_scores) if body.prior_scores else plain_order.prior
         return replace(
             plain_order,
@@ -194,7 +197,7 @@ class _Reranking:
         }
         if self.body.return_documents:
             document = self.body.documents[place]
-            row["document"] = document if isinstance(document, str) else document.model_dump()
+            row["document"] = _returned(document)
         return {**row, "extra": extra}
 
 
@@ -223,8 +226,7 @@ def _in_prior_order(model: Reranker, shortlist: Shortlist, limits: Limits) -> Re
     """
     places = np.argsort(-shortlist.prior, kind="stable")
     read, beyond = places[: model.depth], places[model.depth :]
-    texts = tuple(shortlist.texts[place] for place in read)
-    result = model.rerank([replace(shortlist, texts=texts, prior=shortlist.prior[read])], limits)[0]
+    result = model.rerank([shortlist.take(read)], limits)[0]
     scores = np.empty(len(places))
     scores[read] = result.scores
     last = result.scores.min(initial=0.0)
@@ -255,6 +257,16 @@ def _text(document: str | Document) -> str:
     if isinstance(document, str):
         return document
     return f"{document.title}\n{document.text}" if document.title else document.text
+
+
+def _image(document: str | Document) -> str:
+    """Return the picture of a document in base64, "" for none."""
+    return "" if isinstance(document, str) else document.image
+
+
+def _returned(document: str | Document) -> Any:
+    """Return a document as it was sent."""
+    return document if isinstance(document, str) else document.model_dump(exclude_unset=True)
 
 
 def _cut(text: str, size: int) -> str:

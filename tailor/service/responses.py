@@ -325,13 +325,13 @@ class ConcludedRow(Answer):
 
 
 class StoredDraft(ConcludedRow):
-    """What one observation says."""
+    """A statement that one observation makes."""
 
     draft: dict[str, Any] = Field(description="Slot, predicate, object, weight ...")
 
 
 class StoredProposition(ConcludedRow):
-    """What is believed of a person, or was."""
+    """A belief about a person, of now or of before."""
 
     proposition: dict[str, Any] = Field(description="Slot, predicate, object, support ...")
 
@@ -435,13 +435,13 @@ class Facts(Answer):
 
 
 class BelievedAnswer(Facts):
-    """What is believed of a user, and the same as a text."""
+    """Beliefs about a user, and the same as a text."""
 
     text: str = Field(description="A line for each, with the first letters of its id.")
 
 
 class ObservedAnswer(Answer):
-    """What became of observations."""
+    """Result of sending observations."""
 
     new: list[str] = Field(description="Ids of those that were stored now.")
     repeats: Count = Field(description="How many were stored before.")
@@ -465,7 +465,7 @@ class RecalledAnswer(Answer):
 
 
 class RecollectionAnswer(Answer):
-    """What was recalled for a question."""
+    """Memories recalled for a question."""
 
     items: list[RecalledAnswer] = Field(description="Best first.")
     answerable: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -504,7 +504,7 @@ class WhyAnswer(Answer):
 
 
 class ChangedFacts(Answer):
-    """What a memory came to believe between two times, and ceased to."""
+    """Beliefs that a memory came to between two times, and ceased to."""
 
     retracted: list[RememberedFact] = Field(description="What it ceased to believe.")
     added: list[RememberedFact] = Field(description="What it came to believe.")

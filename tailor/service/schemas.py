@@ -8,7 +8,7 @@ state, such as the columns of a filter, is refused with 409.
 import math
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -18,10 +18,13 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    model_validator,
 )
 
 from tailor.data.ids import BLANKS, CONTROL, id_problem
 from tailor.data.times import FIRST, LAST, UNITS, milliseconds_problem
+from tailor.errors import DataError
+from tailor.reranking.shortlist import image_bytes
 from tailor.store.keys import MOST_NAME
 
 MOST_PRICE = 1e15  # sums of prices stay numbers
@@ -70,6 +73,14 @@ def _check_filled(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty")
     return check_text(text)
+
+
+def _check_image(text: str) -> str:
+    try:
+        image_bytes(text)
+    except DataError:
+        raise ValueError("is no base64") from None
+    return text
 
 
 def _check_id(text: str) -> str:
@@ -217,6 +228,7 @@ ItemId = Annotated[
 Words = Annotated[
     str, Field(max_length=1_000_000, json_schema_extra=PLAIN), AfterValidator(check_text)
 ]
+Picture = Annotated[str, Field(max_length=10_000_000), AfterValidator(_check_image)]
 Short = Annotated[str, Field(max_length=1_000, json_schema_extra=PLAIN), AfterValidator(check_text)]
 SearchText = Annotated[
     str,
@@ -614,7 +626,7 @@ class MemorySettings(Schema):
     """Settings of a user's memory, in place of those before."""
 
     paused: bool = Field(False, description="Whether nothing new is observed.")
-    retention_days: Annotated[FiniteFloat, Field(gt=0, le=36_500)] | None = Field(
+    retention_days: Annotated[FiniteFloat, Field(ge=1, le=36_500)] | None = Field(
         None, description="Days after which an observation is deleted; null: never."
     )
 
@@ -633,8 +645,22 @@ class Document(BaseModel):
     """A document as an object; other fields are returned, and not read."""
 
     model_config = ConfigDict(extra="allow", strict=True)
-    text: Words = Field(description="What is read.")
+    text: Words = Field("", description="What is read; it may be left out beside an image.")
     title: Words = Field("", description="A short name, which is read too.")
+    image: Picture = Field(
+        "",
+        description=(
+            "A PNG file as base64, for rerankers that look at pictures; with or without"
+            " data:image/png;base64, before it."
+        ),
+    )
+
+    @model_validator(mode="after")
+    def _check_content(self) -> Self:
+        """Raise ValueError for a document without a text and an image."""
+        if not {"text", "image"} & self.model_fields_set:
+            raise ValueError("a document has a text or an image, or both")
+        return self
 
 
 class Rerank(BaseModel):

@@ -23,6 +23,7 @@ RATE = "TAILOR_RATE"
 MODELS = "TAILOR_SERVED_MODELS"
 EXPLORE = "TAILOR_EXPLORE"
 MEANING = "TAILOR_MEANING"
+MEMORY = "TAILOR_MEMORY"
 ITEM_ATTRIBUTES = "TAILOR_ITEM_ATTRIBUTES"
 ATTRIBUTES = "TAILOR_ATTRIBUTES"
 SHUTDOWN_S = 30  # for which requests may run on when the server stops
@@ -46,6 +47,7 @@ def app() -> FastAPI:
         burst=max(1, int(2 * rate)),
         explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
+        memory=os.environ.get(MEMORY) == "1",
         item_attributes=int(os.environ.get(ITEM_ATTRIBUTES) or Settings().item_attributes),
         attributes=int(os.environ.get(ATTRIBUTES) or Settings().attributes),
     )
@@ -77,6 +79,7 @@ def serve(
     models: Path,
     explore: float = 0.0,
     meaning: bool = False,
+    memory: bool = False,
 ) -> None:
     """Serve until the process is told to stop (SIGTERM, Ctrl-C)."""
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)
@@ -84,6 +87,7 @@ def serve(
     os.environ[MODELS] = str(models.resolve())
     os.environ[EXPLORE] = str(explore)
     os.environ[MEANING] = str(int(meaning))
+    os.environ[MEMORY] = str(int(memory))
     uvicorn.run(
         "tailor.service.worker:app",
         factory=True,

@@ -11,7 +11,7 @@ from tailor.ports.base import Encoder
 from tailor.ports.cache import CachedPort
 from tailor.progress import Progress, silent
 
-AT_ONCE = 1024  # texts between two writes: what a kill can cost
+AT_ONCE = 256  # texts between two writes: what a kill can cost, and others wait for
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from tailor.text.words import STOP_WORDS, search_words, words
 
 # A sentence ends at a line's end, or at a mark that a space or a closing quote follows: "3.5" and
 # "a.b.com" stay whole.
-SENTENCE = re.compile(r"[^\s].*?(?:[.!?]+[\"')\]]*(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE)
+SENTENCE = re.compile(
+    r"[^\s].*?(?:(?<![.!?])[.!?]++[\"')\]]*+(?=\s|$)|[。！？；]+|(?=\n)|$)", re.MULTILINE
+)
 EXACT = re.compile(
     r"https?://[^\s<>\"]+|(?<!\w)`[^`\n]+`(?!\w)|[\w.+-]+@[\w.-]+"
     r"|(?<!\w)[+-]?(?:\w+-)*\w*\d(?:[\w.,:/%-]*[\w%])?"
@@ -22,6 +24,17 @@ NAME = re.compile(r"(?<![\w'])[A-Z][\w'-]*\w")
 # A capital that opens a sentence, with no other capital behind it: "Names the price", not
 # "Van Gogh".
 OPENING = re.compile(r"(?:(?<=[.!?:] )|^)[\"'(]*[A-Z][\w-]*\w(?!['\w]|\s+[A-Z])", re.MULTILINE)
+# A line break of HTML ends a clause whatever its length; a comma or a conjunction ends a long one.
+LINE_BREAK = re.compile(r"\s*<br\s*/?>\s*", re.IGNORECASE)
+CONJUNCTIONS = (
+    "and|but|or|so|yet|because|since|although|though|while|whereas|when|if|unless|until|which|who"
+    "|however"
+)
+CLAUSE_EDGE = re.compile(
+    rf"(?<=[,;:\u2014\u2013])\s+|\s+(?:-+|\u2014|\u2013)\s+|\s*[()]\s*|\s+(?=(?:{CONJUNCTIONS})\b)",
+    re.IGNORECASE,
+)
+LEAST_CLAUSE = 3  # words
 COMMON = STOP_WORDS["english"] | frozenset(
     ["i'm", "i've", "i'd", "it's", "that's", "there", "he's", "she's", "they"]
 )
@@ -52,6 +65,41 @@ def sentence_spans(text: str) -> list[Span]:
     """Return the sentences of a text in order; lines end sentences."""
     spans = (Span(match.start(), match.end()) for match in SENTENCE.finditer(text))
     return [span for span in spans if text[span.start : span.end].strip()]
+
+
+def clause_spans(text: str, least: int = LEAST_CLAUSE) -> list[Span]:
+    """Return the clauses of a text in order: its elementary discourse units, by rules.
+
+    Sentences are cut at commas, brackets, dashes and before conjunctions. A clause of fewer than
+    `least` words stays with the clause before it in its sentence, the first one with the next.
+    """
+    lines = [line for span in sentence_spans(text) for line in _pieces(text, span, LINE_BREAK)]
+    return [clause for line in lines for clause in _long_clauses(text, line, least)]
+
+
+def _pieces(text: str, span: Span, edge: re.Pattern[str]) -> list[Span]:
+    """Return the parts of a span between the edges in it, without those that have no word."""
+    edges = [match.span() for match in edge.finditer(text, span.start, span.end)]
+    starts = [span.start, *(end for _, end in edges)]
+    ends = [*(start for start, _ in edges), span.end]
+    parts = [Span(*bounds) for bounds in zip(starts, ends, strict=True)]
+    return [part for part in parts if words(text[part.start : part.end])]
+
+
+def _long_clauses(text: str, line: Span, least: int) -> list[Span]:
+    """Return the clauses of a line, those of too few words joined to a neighbour."""
+
+    def is_short(span: Span) -> bool:
+        return len(words(text[span.start : span.end])) < least
+
+    clauses: list[Span] = []
+    for piece in _pieces(text, line, CLAUSE_EDGE):
+        # only the first clause can be short still, while it is the only one
+        if clauses and (is_short(piece) or is_short(clauses[0])):
+            clauses[-1] = Span(clauses[-1].start, piece.end)
+        else:
+            clauses.append(piece)
+    return clauses
 
 
 def exact_parts(text: str, source: str, skips_openings: bool = False) -> list[Part]:

@@ -33,7 +33,7 @@ class PlantedFact:
     scope: str = ""
     """When it holds, such as "at work"; "": always."""
     from_day: int = 0
-    """Day on which it begins to hold."""
+    """Day from which it holds."""
     to_day: int | None = None
     """Day on which another took its place; None: it holds to the end."""
     kind: str = "stable"
@@ -42,7 +42,7 @@ class PlantedFact:
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """Facts that hold of people, and words that nothing may be concluded from."""
+    """Facts about people, and what must not be concluded."""
 
     facts: tuple[PlantedFact, ...]
     """Of all people, in order of time."""
@@ -109,8 +109,8 @@ def lives(
     is_sized = min(people, days - 30, facts) >= 1 and facts <= 20 and small_talk >= 0
     if not is_sized or not all(0 <= share <= 1 for share in shares):
         raise DataError(
-            f"people {people}, days {days}, facts {facts}, small_talk {small_talk},"
-            f" shares {shares}: people from 1, facts from 1 to 20, days above 30, shares from 0 to 1"
+            f"people {people}, days {days}, facts {facts}, small_talk {small_talk}, shares"
+            f" {shares}: people from 1, facts from 1 to 20, days above 30, shares from 0 to 1"
         )
     user_ids = opaque_ids("u-", people, seed).to_list()
     tellers = [
@@ -182,19 +182,19 @@ class _Teller:
             self._tell(replace(fact, object=self._value(predicate), from_day=turn))
 
     def _tell(self, fact: PlantedFact) -> None:
-        """Add a fact, and one to three mentions while it holds, the first on its first day."""
+        """Add a fact, and one to three mentions of it while it holds, the first at once."""
         self.facts.append(fact)
         end = self.days if fact.to_day is None else fact.to_day
         later = self.rng.integers(fact.from_day + 2, max(end - 2, fact.from_day + 3), 2)
         count = int(self.rng.integers(0, 3))
         days = [fact.from_day, *np.minimum(np.unique(later[:count]), end - 2).tolist()]
         order = self.rng.permutation(3)
-        for number, day in enumerate(days):
+        for position, day in enumerate(days):
             is_implicit = self.rng.random() < self.implicit
             wordings = (life_words.FREE if is_implicit else life_words.PLAIN)[
                 "dislikes" if fact.sign < 0 else fact.predicate
             ]
-            text = wordings[order[number] % len(wordings)].format(fact.object)
+            text = wordings[order[position] % len(wordings)].format(fact.object)
             self.mentions.append(_Mention(max(day, fact.from_day), _scoped(text, fact.scope), fact))
 
     def _contradict(self) -> None:
@@ -263,11 +263,9 @@ class _Teller:
                 for f in self.facts
                 if f.predicate == fact.predicate and f.to_day is not None and f.sign > 0
             ]
-            true_values = {
-                f.object for f in self.facts if f.predicate == fact.predicate and f.sign > 0
-            }
+            objects = {f.object for f in self.facts if f.predicate == fact.predicate and f.sign > 0}
             of_others = [f.object for f in self.others if f.predicate == fact.predicate]
-            values = [v for v in life_words.VALUES[fact.predicate] if v not in true_values]
+            values = [v for v in life_words.VALUES[fact.predicate] if v not in objects]
             strangers = self.rng.permutation([v for v in values if v not in of_others]).tolist()
             wrong = list(dict.fromkeys([*before, *of_others[:1], *strangers]))[: OPTIONS - 1]
             options = self.rng.permutation([fact.object, *wrong]).tolist()
@@ -338,8 +336,8 @@ def _turns(teller: _Teller) -> Iterable[tuple[dict[str, object], PlantedFact | N
     order = teller.rng.permutation(len(teller.mentions)).tolist()
     mentions = sorted((teller.mentions[i] for i in order), key=lambda mention: mention.day)
     number = 0
-    for rank, mention in enumerate(mentions):
-        same_day = sum(earlier.day == mention.day for earlier in mentions[:rank])
+    for position, mention in enumerate(mentions):
+        same_day = sum(earlier.day == mention.day for earlier in mentions[:position])
         time_ms = START_MS + mention.day * DAY_MS + 2 * same_day * MINUTE_MS
         reply = str(teller.rng.choice(life_words.REPLIES))
         for speaker, text, fact in (

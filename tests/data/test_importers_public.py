@@ -284,6 +284,7 @@ def test_reviews_by_user(tmp_path):
         ("b", "title b", ["C"], 2.5, "b"),
     ]
     assert data.tables["texts"]["text"].to_list() == ["T\nfull"] * 3
+    assert data.tables["texts"]["title"].to_list() == ["T"] * 3
     assert [
         (table, line, reason.split(":")[0]) for table, _, line, reason in reasons(tmp_path / "out")
     ] == [

@@ -4,7 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.nn.item_encoders import TextItemEncoder, TextMap  # noqa: E402
+from tailor.nn.item_encoders import AttributeItemEncoder, TextItemEncoder, TextMap  # noqa: E402
 from tailor.nn.losses import InBatchSoftmax, SampledSoftmax  # noqa: E402
 from tailor.nn.sequence import SequenceNet  # noqa: E402
 
@@ -85,3 +85,14 @@ def test_hard_negatives_stand_beside_the_batch_s_own_targets():
         losses.append(-logits.log_softmax(dim=0)[i])
     assert got == pytest.approx(float(torch.stack(losses).mean()), rel=1e-5)
     assert InBatchSoftmax()(states, items[targets], targets, share) < got
+
+
+def test_vectors_of_attributes_are_their_mean_and_one_of_the_items_own():
+    attributes = torch.tensor([[0, 1], [1, -1], [-1, -1]])
+    encoder = AttributeItemEncoder(attributes, 2, 4)
+    values, own = encoder.values.weight, encoder.own.weight
+    expected = torch.stack([(values[0] + values[1]) / 2 + own[0], values[1] + own[1], own[2]])
+    assert torch.allclose(encoder.all_items(), expected)
+    assert torch.allclose(encoder(torch.tensor([[2, 0]])), expected[[2, 0]][None])
+    bare = AttributeItemEncoder(attributes, 2, 4, own=False)
+    assert not bare.all_items()[2].any()

@@ -94,3 +94,16 @@ def test_ranknet_counts_pairs_of_different_gains_once():
     flat = torch.zeros(1, 3, requires_grad=True)
     policy.ranknet(flat, torch.ones(1, 3)).backward()
     assert flat.grad.abs().sum() == 0
+
+
+def test_the_margin_of_a_pair_grows_with_the_difference_of_its_gains():
+    scores, gains = torch.tensor([[2.0, 1.5, 0.0, 9.0]]), torch.tensor([[3.0, 2.0, 1.0, torch.nan]])
+    # pairs ahead by .5, 2 and 1.5, which must be ahead by 1, 2 and 1
+    assert float(policy.margin_loss(scores, gains)) == pytest.approx((0.5 + 0 + 0) / 3)
+    assert float(policy.margin_loss(scores, gains, 2.0)) == pytest.approx((1.5 + 2 + 0.5) / 3)
+    flat = torch.zeros(1, 3, requires_grad=True)
+    policy.margin_loss(flat, torch.ones(1, 3)).backward()
+    assert flat.grad.abs().sum() == 0
+    held = torch.zeros(1, 3, requires_grad=True)
+    policy.margin_loss(held, torch.tensor([[1.0, 0.0, torch.nan]])).backward()
+    assert held.grad.tolist() == [[-1.0, 1.0, 0.0]]

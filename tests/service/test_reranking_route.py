@@ -1,6 +1,8 @@
 """Reranking over HTTP: by words, by meaning, by a registered reranker; always every document."""
 
+import base64
 import json
+from dataclasses import dataclass
 
 import pytest
 
@@ -16,9 +18,12 @@ from tailor.llm.scripted import ScriptedModel
 from tailor.ports.cache import MemoryCache, in_memory_only
 from tailor.reranking.embedding_reranker import EmbeddingReranker
 from tailor.reranking.llm_reranker import LLMReranker
-from tailor.reranking.shortlist import Limits, Shortlist
+from tailor.reranking.reranker import Reranker
+from tailor.reranking.shortlist import Limits, Shortlist, ordered, scored_statuses
 from tailor.service.app import make_app
 from tailor.service.batcher import saved_kind
+from tailor.service.reranking import _in_prior_order, _Reranking
+from tailor.service.schemas import Rerank
 from tailor.store.models import RERANKS
 from tailor.text.cached import CachedEncoder
 from tailor.text.hashing import HashingEncoder
@@ -44,6 +49,41 @@ def rerankers(models):
 
 def order(answer):
     return [result["index"] for result in answer["results"]]
+
+
+@dataclass(eq=False)
+class LongestPicture(Reranker):
+    """Orders documents by the bytes of their pictures; of tests only."""
+
+    def _rerank(self, shortlists, limits, trace):
+        self.handed = [shortlist.images for shortlist in shortlists]
+        sizes = [np.array([float(len(image)) for image in images]) for images in self.handed]
+        return [
+            ordered(shortlist, of_list, scored_statuses(of_list), "bytes")
+            for shortlist, of_list in zip(shortlists, sizes)
+        ]
+
+
+def test_pictures_of_documents_reach_a_reranker_in_the_prior_order():
+    body = Rerank(
+        query="red",
+        documents=[
+            {"text": "a", "image": base64.b64encode(b"PNG").decode()},
+            {"image": "data:image/png;base64," + base64.b64encode(b"longer").decode()},
+            "no picture",
+        ],
+        prior_scores=[1.0, 2.0, 3.0],
+    )
+    model = LongestPicture(depth=3)
+    reranking = _Reranking(None, "default", body, model, "pictures")
+    result = _in_prior_order(model, reranking._shortlist(), Limits())
+    assert model.handed == [(b"", b"longer", b"PNG")] and result.order.tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize("document", [{"image": "no base64!"}, {"title": "only"}, {"image": 3}])
+def test_what_is_no_picture_and_no_text_is_refused(client, document):
+    answer = client.ask("/v2/rerank", 422, query="tea", documents=["tea", document])
+    assert "documents" in str(answer)
 
 
 def test_words_order_where_no_reranker_is_registered(client):

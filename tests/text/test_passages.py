@@ -3,6 +3,7 @@
 from tailor.text.hashing import HashingEncoder
 from tailor.text.passages import (
     PassageFinder,
+    clause_spans,
     coverage,
     exact_parts,
     sentence_spans,
@@ -22,6 +23,38 @@ def test_sentences_end_at_marks_and_lines_and_not_within_numbers():
         "End",
     ]
     assert sentence_spans("") == [] and sentence_spans(" \n ") == []
+
+
+def clauses(text, **settings):
+    return [text[start:end] for start, end in clause_spans(text, **settings)]
+
+
+def test_clauses_end_at_commas_brackets_and_before_conjunctions():
+    text = "It broke at 3.5 bar, so I sent it back because the shop said so (on the phone). Why?"
+    assert clauses(text) == [
+        "It broke at 3.5 bar,",
+        "so I sent it back",
+        "because the shop said so",
+        "on the phone",
+        "Why?",
+    ]
+    assert clauses("the brandy was ordinary and the andiron whole") == [
+        "the brandy was ordinary",
+        "and the andiron whole",
+    ]
+
+
+def test_short_clauses_stay_with_a_neighbour_of_their_sentence():
+    assert clauses("Well, yes, it works and how.") == ["Well, yes, it works and how."]
+    assert clauses("I love the pole, and it holds. Great!<br />Really.\nEnd") == [
+        "I love the pole,",
+        "and it holds.",
+        "Great!",
+        "Really.",
+        "End",
+    ]
+    assert clauses("Well, yes, it works", least=1) == ["Well,", "yes,", "it works"]
+    assert clauses("") == clauses(" ... <br> ?!") == []
 
 
 def test_exact_parts_are_found_as_whole_words_only():

@@ -10,7 +10,7 @@ from tailor.data.importers.sources import Distinct, Fields, Source, together
 from tailor.errors import DataError
 
 EVENT = "user_id item_id time_ms action value"
-TEXT = "user_id item_id kind text time_ms"
+TEXT = "user_id item_id kind text time_ms title"
 REVIEW = EVENT + " verified_purchase helpful_vote variant"
 FURTHER = ("main_category", "store", "average_rating", "rating_number")
 PRODUCT = "item_id title text categories price " + " ".join(FURTHER)
@@ -104,6 +104,7 @@ def _words(record: dict[str, Any]) -> Iterator[Fields]:
             "kind": "review",
             "text": words,
             "time_ms": record.get("timestamp"),
+            "title": record.get("title"),
         }
 
 
@@ -153,6 +154,7 @@ def _user_texts(record: dict[str, Any]) -> Iterator[Fields]:
                 "kind": "review",
                 "text": words,
                 "time_ms": review["timestamp_ms"],
+                "title": review.get("review_title"),
                 "excerpt": review.get("review_excerpt"),
             }
 

@@ -21,6 +21,7 @@ from tailor.metrics.recalibration import Platt, platt
 from tailor.ports.base import Encoder, LanguageModel
 from tailor.profiles.interaction_profile import InteractionProfile
 from tailor.profiles.proposers import (
+    TEXT_KINDS,
     LLMProposer,
     LogProposer,
     RatingProposer,
@@ -70,7 +71,7 @@ class Belief:
     drafts: tuple[Draft, ...] = ()
     """What they were computed from, after comparison."""
     comparisons: tuple[Comparison, ...] = ()
-    """Every draft beside the nearest proposition that was known before it."""
+    """What each draft was compared with."""
     refused: tuple[str, ...] = ()
     """Observations that the audit refused, by id."""
 
@@ -194,15 +195,16 @@ class GUM(Profiler):
         Before `fit` it reads texts alone.
         """
         ordered = _in_order(observations)
-        withdrawn = withdrawn_ids(ordered)
+        own_words = [o for o in ordered if o.speaker == "user" and o.kind in TEXT_KINDS]
+        withdrawn = withdrawn_ids(own_words)
         audited = [o for o in ordered if o.observation_id not in withdrawn and self.audit(o)]
         comparisons: list[Comparison] = []
-        index = _Known(self)
+        believed_groups = _Known(self)
         for draft in self._proposed(audited):
-            comparisons.append(index.compared(draft))
+            comparisons.append(believed_groups.compared(draft))
         drafts = [draft for comparison in comparisons for draft in self._revised(comparison)]
-        audited_ids = {o.observation_id for o in audited}
-        refused = tuple(o.observation_id for o in ordered if o.observation_id not in audited_ids)
+        kept_ids = {o.observation_id for o in audited}
+        refused = tuple(o.observation_id for o in ordered if o.observation_id not in kept_ids)
         return Belief(believed_of_all(drafts), tuple(drafts), tuple(comparisons), refused)
 
     def _proposed(self, observations: Sequence[Observation]) -> list[Draft]:
@@ -248,14 +250,14 @@ class GUM(Profiler):
         chosen = shown(propositions, at_ms, None, self.most_sensitivity)[: self.max_facts]
         by_id = {o.observation_id: o for o in observations}
         facts = tuple(self._fact(p, by_id, at_ms) for p in chosen)
-        is_timed = bool(query.history.times_ms) and bool(observations)
+        has_times = bool(query.history.times_ms) and bool(observations)
         note = f"{self.name}: {len(observations)} observations, nothing is concluded from them"
         return Profile(
             query.user_id,
             "; ".join(fact.text for fact in facts),
             facts,
             {"observations": len(observations)},
-            at_ms if is_timed else None,
+            at_ms if has_times else None,
             () if facts else (note,),
         )
 
@@ -268,7 +270,7 @@ class GUM(Profiler):
             for o in support
             if not o.item_id
         ]
-        evidence.sort(key=lambda source: -source.share)
+        evidence.sort(key=lambda evidence_item: -evidence_item.share)
         details = {
             "id": p.proposition_id,
             "slot": p.slot,

@@ -86,7 +86,7 @@ class Note:
     is_single: bool = False
     """Whether it has one value at a time."""
     is_denial: bool = False
-    """Whether it says that something is not so."""
+    """True where it denies something."""
     support: int = 1
     """How often it was said."""
 
@@ -243,9 +243,9 @@ class PersonaMem(Profiler):
                 continue
             scores = torch.tensor(features(notes), dtype=torch.float32) @ weights
             order = draw_orders(scores.detach(), 1, generator)[0]
-            chosen = fitting(notes, order.tolist(), self.budget_tokens)
-            log_prob = log_prob + plackett_luce(scores, order[: len(chosen)])
-            notes = [notes[row] for row in sorted(chosen)]
+            fitting_rows = fitting(notes, order.tolist(), self.budget_tokens)
+            log_prob = log_prob + plackett_luce(scores, order[: len(fitting_rows)])
+            notes = [notes[row] for row in sorted(fitting_rows)]
         return TextMemory(tuple(notes)), log_prob
 
     def _share_right(self, memory: TextMemory, exam: Exam) -> float:
@@ -268,8 +268,8 @@ class PersonaMem(Profiler):
             if _tokens(notes) > self.budget_tokens:
                 scores = features(notes) @ weights
                 order = np.argsort(-scores, kind="stable").tolist()
-                chosen = fitting(notes, order, self.budget_tokens)
-                notes = [notes[row] for row in sorted(chosen)]
+                fitting_rows = fitting(notes, order, self.budget_tokens)
+                notes = [notes[row] for row in sorted(fitting_rows)]
         return TextMemory(tuple(notes))
 
     def choose(self, memory: TextMemory, question: str, options: Sequence[str]) -> int:
@@ -334,15 +334,17 @@ def exams_of(data: Dataset) -> list[Exam]:
     requests = data.tables["requests"]
     if not {"options", "answer", "context"} <= set(requests.columns):
         return []
-    observations: dict[str, list[Observation]] = {}
+    observations_of: dict[str, list[Observation]] = {}
     for row in data.tables["turns"].iter_rows(named=True):
-        observations.setdefault(row["dialogue_id"], []).append(observation_of(row))
+        observations_of.setdefault(row["dialogue_id"], []).append(observation_of(row))
     questions: dict[str, list[tuple[str, list[str], int]]] = {}
     for row in requests.iter_rows(named=True):
-        if row["options"] and row["answer"] in row["options"] and row["context"] in observations:
+        if row["options"] and row["answer"] in row["options"] and row["context"] in observations_of:
             entry = (row["text"], list(row["options"]), row["options"].index(row["answer"]))
             questions.setdefault(row["context"], []).append(entry)
-    return [Exam(observations[user], entries) for user, entries in questions.items()]
+    return [
+        Exam(observations_of[user], exam_questions) for user, exam_questions in questions.items()
+    ]
 
 
 def observation_of(row: dict[str, Any]) -> Observation:
@@ -361,15 +363,15 @@ def _observations(query: Query) -> list[Observation]:
     history = query.history
     times = history.times_ms or tuple(range(len(history)))
     texts = history.texts or ()
-    observations = [
+    messages = [
         Observation("chat", text, time_ms)
         for text, time_ms in zip(texts, times, strict=False)
         if text
     ]
     if query.text:
         now = query.time_ms if query.time_ms is not None else max(times, default=0)
-        observations.append(Observation("chat", query.text, now))
-    return observations
+        messages.append(Observation("chat", query.text, now))
+    return messages
 
 
 # --- notes
@@ -379,10 +381,10 @@ def _parts(observations: Sequence[Observation]) -> Iterator[list[Note]]:
     """Yield the notes of a history in CHUNKS parts of about equal size."""
     ordered = sorted(observations, key=lambda o: (o.occurred_ms, o.observation_id))
     withdrawn = withdrawn_ids([o for o in ordered if o.speaker == "user"])
-    readable = [o for o in ordered if o.speaker == "user" and o.observation_id not in withdrawn]
-    size = max(1, -(-len(readable) // CHUNKS))
-    for start in range(0, len(readable), size):
-        yield [note for o in readable[start : start + size] for note in notes_of(o)]
+    of_user = [o for o in ordered if o.speaker == "user" and o.observation_id not in withdrawn]
+    size = max(1, -(-len(of_user) // CHUNKS))
+    for start in range(0, len(of_user), size):
+        yield [note for o in of_user[start : start + size] for note in notes_of(o)]
 
 
 def notes_of(observation: Observation) -> list[Note]:
@@ -391,7 +393,7 @@ def notes_of(observation: Observation) -> list[Note]:
     starts = [draft.span[0] for draft in drafts if draft.span is not None]
     notes = [_note(draft) for draft in drafts]
     for start, end in sentence_spans(observation.text[:MAX_CHARACTERS]):
-        if any(start <= offset < end for offset in starts):
+        if any(start <= position < end for position in starts):
             continue
         words = " ".join(observation.text[start:end].split())[:MAX_NOTE]
         key = f"said {' '.join(search_words(words, 'english'))}"
@@ -442,14 +444,14 @@ def features(notes: Sequence[Note]) -> np.ndarray:
 
 def fitting(notes: Sequence[Note], order: Sequence[int], budget: int) -> list[int]:
     """Return the first rows of an order that fit into a budget of tokens together."""
-    chosen: list[int] = []
+    fitting_rows: list[int] = []
     tokens = 0
     for row in order:
         tokens += notes[row].tokens
         if tokens > budget:
             break
-        chosen.append(row)
-    return chosen
+        fitting_rows.append(row)
+    return fitting_rows
 
 
 def _tokens(notes: Sequence[Note]) -> int:
@@ -463,11 +465,11 @@ def _best_match(memory: TextMemory, question_words: set[str], option: str) -> tu
     """
     words = set(search_words(option, "english"))
     best = (0.0, -1)
-    for number, note in enumerate(memory.notes):
+    for position, note in enumerate(memory.notes):
         if not words or not words <= note.words:
             continue
         score = 1.0 + len(question_words & note.words) / max(len(question_words), 1)
-        best = max(best, (-1.0 if note.is_denial else score, number))
+        best = max(best, (-1.0 if note.is_denial else score, position))
         if note.is_denial:
-            return -1.0, number
+            return -1.0, position
     return best

@@ -13,7 +13,7 @@ from reranking.planted_words import worded_lists
 from tailor.core.run import Run
 from tailor.errors import ModelError
 from tailor.llm.grammars import GRADES, Reasoned
-from tailor.llm.scripted import ScriptedModel
+from tailor.llm.scripted import ScriptedModel, rng_of
 from tailor.papers.reranking.grouprank import (
     UNREADABLE,
     GroupRank,
@@ -41,7 +41,7 @@ class Moody(ScriptedModel):
     mood: float = 0.3
 
     def _line_worths(self, prompt, seed):
-        offset = self._rng(prompt, "mood").standard_normal()
+        offset = rng_of(prompt, "mood").standard_normal()
         return 0.5 + (super()._line_worths(prompt, seed) - 0.5) * 0.4 + self.mood * offset
 
 
