@@ -233,7 +233,7 @@ class OpenedMemory:
         places, _ = marginal_order(
             np.arange(len(pool))[None], scores[pool][None], vectors, strength, len(pool)
         )
-        return [rows[place] for place in places[0].tolist()]
+        return [rows[position] for position in places[0].tolist()]
 
     def _best(self, scores: np.ndarray, n: int) -> np.ndarray:
         """Return the rows of the n best that are finite; only those near them are sorted."""
