@@ -89,11 +89,21 @@ def test_no_answer_is_a_redirect_to_the_host_that_the_sender_names(client, path)
         assert "evil" not in answer.text and "location" not in answer.headers
 
 
+NAMES = {
+    "user_id": "u",
+    "item_id": "i",
+    "name": "n",
+    "receipt_id": "r",
+    "proposition_id": "p",
+    "entry_id": "e",
+}
+
+
 def every_path(app):
     paths = {}
     for route in app.routes:
         path = getattr(route, "path_format", route.path)
-        path = path.format_map({"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"})
+        path = path.format_map(NAMES)
         paths.setdefault(path, set()).update(route.methods)
     return paths
 
