@@ -574,7 +574,7 @@ def test_two_who_wait_for_each_other_both_end_well(engine, url):
 
     thread = threading.Thread(target=meanwhile)
     thread.start()
-    assert writer.do(job) == "done" and tries == [0, 1]
+    assert writer.do(job) == "done" and tries[:2] == [0, 1]  # it may be ended once more
     thread.join()
     writer.close()
     other.dispose()
