@@ -149,20 +149,25 @@ class TradeOff(Study[Traded]):
         own_lists = judge.lists_of(fitted)
         base = judge.relevance(own_lists)
         points = [judge.point(name, "as it is", 0.0, own_lists, base, run.seed)]
+        around = {
+            reranker: self._around(reranker, fitted, judge.data) for reranker in self.rerankers
+        }
         jobs = [(reranker, strength) for reranker in self.rerankers for strength in self.strengths]
         for reranker, strength in run.progress(jobs, f"reordering {name}", len(jobs)):
-            lists = judge.lists_of(self._around(reranker, fitted, judge.data, strength))
+            method = around[reranker]
+            method.strength = strength
+            method.__post_init__()  # refuses a strength that is none
+            lists = judge.lists_of(method)
             points.append(judge.point(name, reranker, strength, lists, base, run.seed))
         return points
 
-    def _around(
-        self, reranker: str, fitted: Recommender, data: Dataset, strength: float
-    ) -> Reordering:
+    def _around(self, reranker: str, fitted: Recommender, data: Dataset) -> Reordering:
+        """Return a reranker that has learned the items; only its strength is still to be set."""
         cls = find_class(reranker)
         if not issubclass(cls, Reordering):
             raise DataError(f"rerankers: {reranker} is none of FairExposure, Calibrate, Diversify")
         settings = {"groups": self.groups} if reranker == "FairExposure" else {}
-        return cls.around(fitted, data, strength=strength, **settings)
+        return cls.around(fitted, data, **settings)
 
 
 @dataclass(frozen=True, eq=False)

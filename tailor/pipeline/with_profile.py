@@ -19,8 +19,30 @@ from tailor.errors import ModelError
 _TINY_INNER = {"class": "CoVisitation"}
 
 
+class _Profiled:
+    """Fits a profiler and the method that reads its profiles."""
+
+    inner: Any
+    profiler: Profiler
+    inner_: Any
+    profiler_: Profiler
+    fit_report_: dict[str, Any]
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.profiler_ = clone(self.profiler).fit(data, run, valid)
+        self.inner_ = clone(self.inner).fit(data, run, valid)
+        parts = (self.profiler_, self.inner_)
+        self.fit_report_ = {part.name: part.fit_report_ for part in parts}
+
+    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
+        self.profiler_, of_profiler = stand_in(clone(self.profiler), data, run, valid)
+        self.inner_, of_inner = stand_in(clone(self.inner), data, run, valid)
+        parts = [(self.profiler_.name, of_profiler), (self.inner_.name, of_inner)]
+        return Cost.in_turn(parts)
+
+
 @dataclass(eq=False)
-class WithProfile(Recommender):
+class WithProfile(_Profiled, Recommender):
     """Makes a profile of every user by a profiler, for a recommender or reranker that reads one.
 
     A profile that a query brings is left as it is: a person may have corrected it. The profiler
@@ -43,18 +65,6 @@ class WithProfile(Recommender):
         profiler = {"class": "InteractionProfile"}
         return build({"class": "WithProfile", "inner": _TINY_INNER, "profiler": profiler}, cls)
 
-    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.profiler_ = clone(self.profiler).fit(data, run, valid)
-        self.inner_ = clone(self.inner).fit(data, run, valid)
-        parts = (self.profiler_, self.inner_)
-        self.fit_report_ = {part.name: part.fit_report_ for part in parts}
-
-    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.profiler_, of_profiler = stand_in(clone(self.profiler), data, run, valid)
-        self.inner_, of_inner = stand_in(clone(self.inner), data, run, valid)
-        parts = [(self.profiler_.name, of_profiler), (self.inner_.name, of_inner)]
-        return Cost.in_turn(parts)
-
     def restrict(self, queries: Queries) -> Queries:
         return self.inner_.restrict(queries)
 
@@ -71,7 +81,7 @@ class WithProfile(Recommender):
 
 
 @dataclass(eq=False)
-class WriteWithProfile(Generator):
+class WriteWithProfile(_Profiled, Generator):
     """Makes a profile of every user by a profiler, for a writer that reads one.
 
     A profile that a query brings is left as it is.
@@ -93,18 +103,6 @@ class WriteWithProfile(Generator):
         writer = {"class": "RecommendationText", "recommender": _TINY_INNER}
         profiler = {"class": "InteractionProfile"}
         return build({"class": "WriteWithProfile", "inner": writer, "profiler": profiler}, cls)
-
-    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        self.profiler_ = clone(self.profiler).fit(data, run, valid)
-        self.inner_ = clone(self.inner).fit(data, run, valid)
-        parts = (self.profiler_, self.inner_)
-        self.fit_report_ = {part.name: part.fit_report_ for part in parts}
-
-    def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
-        self.profiler_, of_profiler = stand_in(clone(self.profiler), data, run, valid)
-        self.inner_, of_inner = stand_in(clone(self.inner), data, run, valid)
-        parts = [(self.profiler_.name, of_profiler), (self.inner_.name, of_inner)]
-        return Cost.in_turn(parts)
 
     def _generate(self, queries: Queries) -> list[Output]:
         return self.inner_.generate(profiled(queries, self.profiler_))

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -77,25 +77,6 @@ def shortlist_of(of_question: PassageList) -> Shortlist:
     )
 
 
-@dataclass
-class _Left:
-    """The part of the limits that is still to be spent."""
-
-    limits: Limits
-    until_s: float = float("inf")
-    calls: int = 0
-    usd: float = 0.0
-
-    def now(self) -> Limits:
-        """Return the limits of the next batch."""
-        seconds = None
-        if self.limits.seconds is not None:
-            seconds = max(self.until_s - time.monotonic(), 0.0)
-        calls = None if self.limits.calls is None else max(self.limits.calls - self.calls, 0)
-        usd = None if self.limits.usd is None else max(self.limits.usd - self.usd, 0.0)
-        return Limits(calls, usd, seconds)
-
-
 def rerank_in_batches(
     reranker: Reranker,
     shortlists: Sequence[Shortlist],
@@ -107,20 +88,20 @@ def rerank_in_batches(
 
     Lists that the time does not suffice for keep their first-stage order, with a note.
     """
-    until_s = float("inf")
-    if limits.seconds is not None:
-        until_s = time.monotonic() + limits.seconds
-    left = _Left(limits, until_s)
+    started_s = time.monotonic()
+    calls = 0
+    usd = 0.0
     results: list[Reranked] = []
     starts = range(0, len(shortlists), BATCH)
     for start in progress(starts, "reranking", len(starts)):
         batch = shortlists[start : start + BATCH]
-        if time.monotonic() >= until_s:
+        left = limits.less(calls, usd, time.monotonic() - started_s)
+        if left.seconds == 0:
             results += [_as_given(reranker, shortlist) for shortlist in batch]
             continue
-        answers = reranker.rerank(batch, left.now(), trace)
-        left.calls += sum(answer.spent.calls for answer in answers)
-        left.usd += sum(answer.spent.usd for answer in answers)
+        answers = reranker.rerank(batch, left, trace)
+        calls += sum(answer.spent.calls for answer in answers)
+        usd += sum(answer.spent.usd for answer in answers)
         results += answers
     return results
 

@@ -145,6 +145,14 @@ class Limits:
             if value is not None and not value >= 0:
                 raise DataError(f"Limits.{name} is {value}: it must be at least 0, or None")
 
+    def less(self, calls: int, usd: float, seconds: float) -> "Limits":
+        """Return what is left of the limits after this was spent."""
+        return Limits(
+            None if self.calls is None else max(self.calls - calls, 0),
+            None if self.usd is None else max(self.usd - usd, 0.0),
+            None if self.seconds is None else max(self.seconds - seconds, 0.0),
+        )
+
 
 @dataclass(frozen=True)
 class Exchange:

@@ -203,7 +203,9 @@ class AGP(LLMReranker):
         llm = metered(self._model(), limits, is_personal=True)
         instruction = self.__dict__.get("instruction_", self.instruction)
         described = self.described(instruction, shortlists, llm)
-        return self.ordered(described, _left(limits, llm.spent, began_s), trace)
+        seconds = time.monotonic() - began_s
+        left = limits.less(llm.spent.calls, llm.spent.usd, seconds)
+        return self.ordered(described, left, trace)
 
     def described(
         self, instruction: str, shortlists: Sequence[Shortlist], llm: Metered
@@ -281,16 +283,6 @@ class Described:
         )
         exchanges = (*self.trace, *result.trace) if trace else ()
         return replace(result, spent=spent, trace=exchanges)
-
-
-def _left(limits: Limits, spent: Spent, began_s: float) -> Limits:
-    """Return what the writing of profiles left of the limits."""
-    seconds = time.monotonic() - began_s
-    return Limits(
-        None if limits.calls is None else max(limits.calls - spent.calls, 0),
-        None if limits.usd is None else max(limits.usd - spent.usd, 0.0),
-        None if limits.seconds is None else max(limits.seconds - seconds, 0.0),
-    )
 
 
 class Refinement:

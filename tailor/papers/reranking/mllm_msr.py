@@ -20,7 +20,7 @@ from tailor.data.nouns import Profile, Query
 from tailor.data.pictures import small_pictures
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.llm.metered import Spent, without_cache
+from tailor.llm.metered import without_cache
 from tailor.llm.parsing import spoken
 from tailor.llm.prompts import Template, profile_text
 from tailor.metrics.recalibration import fit_logistic
@@ -414,7 +414,8 @@ class MLLMMSR(NetMethod, Reranker):
         asker = LLMReranker(
             llm=llm, strategy="yes-no", reads=reads, prior_weight=self.prior_weight, budget=BUDGET
         )
-        left = _left(limits, writer.spent, time.monotonic() - started_s)
+        seconds = time.monotonic() - started_s
+        left = limits.less(writer.spent.calls, writer.spent.usd, seconds)
         personal = [
             replace(shortlist, profile=summary, history=(), request="")
             for shortlist, summary in zip(shortlists, summaries, strict=True)
@@ -454,15 +455,6 @@ def _vectors(encode: Callable[[list[str]], np.ndarray], texts: Sequence[str]) ->
 def _facts(profile: Profile) -> str:
     """Return the facts of a profile without a text; "" where it says nothing."""
     return profile_text(profile) if profile.facts else ""
-
-
-def _left(limits: Limits, spent: Spent, seconds: float) -> Limits:
-    """Return what is left of limits."""
-    return Limits(
-        None if limits.calls is None else max(limits.calls - spent.calls, 0),
-        None if limits.usd is None else max(limits.usd - spent.usd, 0),
-        None if limits.seconds is None else max(limits.seconds - seconds, 0),
-    )
 
 
 def _with_summary(

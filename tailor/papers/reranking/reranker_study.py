@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
+from tailor.bench.fronts import front
 from tailor.core.defaults import encoder as encoder_of
 from tailor.core.defaults import language_model
 from tailor.core.methods import Paper
@@ -224,15 +225,9 @@ class RerankerReport(StudyReport):
             if mean is not None and len(timed) == len(times) and method not in (CHANCE, BEST):
                 points[method] = (float(np.mean(timed)), -mean)
 
-        def is_dominated(method: str) -> bool:
-            mine = points[method]
-            return any(
-                other != mine and other[0] <= mine[0] and other[1] <= mine[1]
-                for other in points.values()
-            )
-
-        front = [method for method in points if not is_dominated(method)]
-        return sorted(front, key=lambda method: points[method])
+        methods = list(points)
+        best = front(np.array([points[method] for method in methods]).reshape(-1, 2))
+        return sorted([methods[row] for row in best.tolist()], key=lambda method: points[method])
 
     def by_length(self, method: str) -> tuple[float, float] | None:
         """Return the mean NDCG@k of short and of long requests, cut at each collection's median."""
