@@ -53,7 +53,7 @@ class FieldBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class FieldLayout:
-    """What a net over fields must know of the fields to be built."""
+    """Describe the fields to a net: codes, slots, and the slots of every item."""
 
     codes: int
     """V."""

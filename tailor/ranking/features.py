@@ -104,7 +104,7 @@ class Features:
 
     @cached_property
     def layout(self) -> FieldLayout:
-        """What a net has to know of the fields."""
+        """The fields as a net reads them."""
         slots = self.items.shape[1]
         codes = self.items.astype(np.int64) + self._starts[:slots]
         weights = self._item_weights.astype(np.float32)

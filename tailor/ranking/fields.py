@@ -187,7 +187,7 @@ class FieldPredictor(NetMethod, Predictor):
         if self._is_binary:
             nn.init.constant_(_intercept(self._net), _log_odds(examples.labels))
         encoded = self._encode_examples(examples)
-        labels = torch.from_numpy(examples.labels)
+        labels = torch.tensor(examples.labels)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = _intercept(self._net).device
