@@ -77,7 +77,7 @@ class TorchModel(LanguageModel):
         return str(pulled_folder(self.model) / next(iter(KNOWN[self.model].files)))
 
     def capabilities(self) -> frozenset[str]:
-        return frozenset({"score", "seed"})
+        return frozenset({"score", "choices", "seed"})
 
     def tokens(self, text: str) -> int:
         """Return how many tokens a text has."""
