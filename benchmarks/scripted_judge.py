@@ -2,7 +2,7 @@
 
     python benchmarks/scripted_judge.py
 
-The planted shop, 3,000 users, counting pipeline, last item held out, 40 users drawn. A scripted model is shown items
+The planted shop, 3,000 users, counting pipeline, last item held out, 30 users drawn. A scripted model is shown items
 side by side, and knows the one that the user chose next, but errs: of two lines it prefers the
 right one in 80 % of all prompts. Lists without that item stay as they are, and count as 0.
 """
@@ -25,7 +25,7 @@ from tailor.reranking.llm_reranker import LLMReranker
 from tailor.reranking.shortlist import Reranked
 from tailor.worlds.shop import shop
 
-USERS, ITEMS, JUDGED, DEPTH = 3_000, 800, 40, 50
+USERS, ITEMS, JUDGED, DEPTH = 3_000, 800, 30, 50
 RIGHT = 0.8  # share of pairs
 STRATEGIES = ("pairs", "pair-heap", "groups", "set-heap", "windows")
 DRAWS = 10_000
