@@ -41,13 +41,9 @@ def page() -> str:
         f" Usd per 1,000 requests at {USD_IN:.2f} usd a million tokens read and {USD_OUT:.2f}"
         " written; tokens are estimated from the characters, a little too high.",
         noise(figures),
-        "## The small local language model",
-        f"SmolLM2-135M orders the first lists of DL19, {figures['language model']['setting']}, by"
-        " every strategy, as it is. It is far smaller than those that people pay for, and what it"
-        " reaches is no more than a floor; so few lists tell orders of magnitude, and no strategy"
-        " from another. Beside each strategy stands BM25's order of the same lists.",
-        by_model(figures["language model"]),
     ]
+    if "language model" in figures:
+        parts += local_model(figures["language model"])
     return "\n\n".join([*parts, ""])
 
 
@@ -126,6 +122,18 @@ def noise(figures: Mapping[str, Any]) -> str:
         rows.append([f"`{strategy}`", *counts, *values, f"{unread:.1%}"])
     columns = ["strategy", "calls", "tokens", "usd per 1,000", *faults, "unread at worst"]
     return table(columns, rows)
+
+
+def local_model(figures: Mapping[str, Any]) -> list[str]:
+    """Return the section of the local model's strategies."""
+    return [
+        "## The small local language model",
+        f"SmolLM2-135M orders the first lists of DL19, {figures['setting']}, by every strategy, as"
+        " it is. It is far smaller than those that people pay for, and what it reaches is no more"
+        " than a floor; so few lists tell orders of magnitude, and no strategy from another. Beside"
+        " each strategy stands BM25's order of the same lists.",
+        by_model(figures),
+    ]
 
 
 def by_model(figures: Mapping[str, Any]) -> str:

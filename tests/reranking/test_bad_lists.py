@@ -149,9 +149,9 @@ def garbage(prompt):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_whatever_is_answered_every_document_comes_back_once(strategy):
-    for n in (1, 3, 17):
+    for n in (1, 3, 9):
         texts = [f"document {number}" for number in range(n)]
-        for seed in range(6):
+        for seed in range(4):
             result = order_of(
                 texts, Garbage(), request=f"try {seed}", strategy=strategy, group=4, top=3, window=6
             )
