@@ -24,9 +24,9 @@ from writing import write_result
 from tailor.core.defaults import encoder
 from tailor.papers.reranking.e2rank import E2Rank
 from tailor.ports.weights import pulled_folder
-from tailor.reranking.bm25_reranker import BM25Reranker
 from tailor.reranking.embedding_reranker import EmbeddingReranker
 from tailor.reranking.reranker import Reranker
+from tailor.text.bm25 import BM25
 from tailor.text.cached import CachedEncoder, plain
 
 ROOT = Path(__file__).parent
@@ -76,12 +76,24 @@ def of_peers(lists: Sequence[JudgedList], python: str) -> dict[str, Any]:
 def ours(lists: Sequence[JudgedList]) -> dict[str, Any]:
     """Return scores and seconds of our rerankers."""
     chosen = json.loads(CHOSEN.read_text())["figures"]["dl19"]["settings"]
-    methods = {
-        "BM25Reranker": BM25Reranker(),
+    methods: dict[str, Reranker] = {
         "EmbeddingReranker": EmbeddingReranker(),
         "E2Rank": E2Rank(**chosen),
     }
-    return {f"Tailor {name}": measured(method, lists) for name, method in methods.items()}
+    answers = {f"Tailor {name}": measured(method, lists) for name, method in methods.items()}
+    return {"Tailor BM25": by_words(lists), **answers}
+
+
+def by_words(lists: Sequence[JudgedList]) -> dict[str, Any]:
+    """Return scores and seconds of our BM25 among the texts of each list."""
+    start_s, cpu_s = time.perf_counter(), time.process_time()
+    scores = []
+    for item in lists:
+        index = BM25(language="english")
+        index.add(list(item.shortlist.texts))
+        scores.append(index.scores([item.shortlist.request]).toarray()[0])
+    seconds, cpu = time.perf_counter() - start_s, time.process_time() - cpu_s
+    return {"scores": scores, "seconds": seconds, "processor_seconds": cpu}
 
 
 def measured(method: Reranker, lists: Sequence[JudgedList]) -> dict[str, Any]:
