@@ -353,9 +353,9 @@ class _Batch(NamedTuple):
         mask = (columns < past + self.lengths[:, None]).long()  # (B, P + T)
         cached = {}
         if cache is not None:
-            own = copy.deepcopy(cache)  # it grows by what is read
-            own.batch_repeat_interleave(len(self.ids))
-            cached["past_key_values"] = own
+            copies = copy.deepcopy(cache)  # a cache grows by what is read
+            copies.batch_repeat_interleave(len(self.ids))
+            cached["past_key_values"] = copies
         return network(self.ids, attention_mask=mask, logits_to_keep=positions, **cached).logits
 
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -211,7 +212,7 @@ class MLLMMSR(NetMethod, Reranker):
 
     @property
     def _model_sees(self) -> bool:
-        """Whether a language model writes, and reads images."""
+        """True where a language model writes, and reads images."""
         return self.llm is not None and "images" in language_model(self.llm).capabilities()
 
     # --- summaries
@@ -420,13 +421,13 @@ class MLLMMSR(NetMethod, Reranker):
         is_known = [bool(summary.text.strip() or summary.facts) for summary in summaries]
         spent = writer.llm.spent
         left = limits.less(spent.calls, spent.usd, time.monotonic() - started_s)
-        known_lists = [shortlist for shortlist, known in zip(personal, is_known) if known]
-        answers = iter(self._asker().rerank(known_lists, left, trace))
+        lists_to_ask = list(compress(personal, is_known))
+        answers = iter(self._asker().rerank(lists_to_ask, left, trace))
         return [
             writer.added_to(next(answers), i, summaries[i].text, trace)
-            if known
-            else self._answered(captioned[i], "", np.full(len(captioned[i]), np.nan))
-            for i, known in enumerate(is_known)
+            if is_known[i]
+            else self._answered(shortlist, "", np.full(len(shortlist), np.nan))
+            for i, shortlist in enumerate(captioned)
         ]
 
     def _asker(self) -> LLMReranker:
