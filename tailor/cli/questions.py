@@ -41,13 +41,13 @@ def answer_command(
     if not all(of_question.is_retrieved for of_question in lists):
         _give_documents(answerer, documents)
     start_s = time.perf_counter()
-    retrieved: list[PassageList] = []
+    retrieved = answerer.retrieve_missing(lists)
+    files.check_ids(retrieved)
     reordered: list[PassageList] = []
     outputs: list[Output] = []
     starts = range(0, len(lists), BATCH)
     for start in terminal(starts, "answering", len(starts)):
-        retrieved += answerer.retrieve_missing(lists[start : start + BATCH])
-        reordered += answerer.reorder(retrieved[start:])
+        reordered += answerer.reorder(retrieved[start : start + BATCH])
         outputs += answerer.answer(reordered[start:])
     seconds = time.perf_counter() - start_s
     report = None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,13 @@ from tailor.cli.studying import parse_setting
 from tailor.core.methods import Method
 from tailor.core.saving import load
 from tailor.core.specs import build_part, read_pipeline
+from tailor.data.folders import check_writable
 from tailor.data.nouns import plain
 from tailor.data.passage_lists import (
     Passage,
     PassageList,
+    check_run_ids,
+    ids_of,
     read_documents,
     read_questions,
     write_lists,
@@ -58,20 +61,27 @@ class FileOptions:
             raise DataError("the question is empty: write what is asked for")
         if self.depth < 1:
             raise DataError(f"--depth {self.depth}: at least 1 document")
-        check_out(self.out)
+        self.check_out()
         documents = {} if self.docs is None else read_documents(self.docs)
         if self.queries is None:
             return [PassageList(str(question), id="1")], documents
         return read_questions(self.queries, documents), documents
 
+    def check_out(self) -> None:
+        """Raise DataError for a file that cannot be written, before anything is paid."""
+        if self.out is None:
+            return
+        if self.out.suffix not in (*RUN_ENDINGS, LIST_ENDING):
+            raise DataError(
+                f"--out {self.out}: the ending says what is written: .run or .trec for a TREC run,"
+                f" {LIST_ENDING} for lists with texts"
+            )
+        check_writable(self.out)
 
-def check_out(out: Path | None) -> None:
-    """Raise DataError for a file whose ending names no form of lists, before anything is paid."""
-    if out is not None and out.suffix not in (*RUN_ENDINGS, LIST_ENDING):
-        raise DataError(
-            f"--out {out}: the ending says what is written: .run or .trec for a TREC run,"
-            f" {LIST_ENDING} for lists with texts"
-        )
+    def check_ids(self, lists: Sequence[PassageList]) -> None:
+        """Raise DataError for an id that the file has no room for, before anything is paid."""
+        if self.out is not None and self.out.suffix in RUN_ENDINGS:
+            check_run_ids(ids_of(lists))
 
 
 def write_out(out: Path, lists: Sequence[PassageList]) -> None:
@@ -99,6 +109,7 @@ def rerank_command(
     allowed = parse_limits(limits)
     lists, documents = files.lists(question)
     lists = retrieved_by_words(lists, documents, files.depth)
+    files.check_ids(lists)
     start_s = time.perf_counter()
     try:
         shortlists = [shortlist_of(of_question) for of_question in lists]
@@ -171,14 +182,7 @@ def parse_limits(texts: Sequence[str]) -> Limits:
 
 def total(parts: Sequence[Spent], seconds: float) -> Spent:
     """Return the sum of what lists took, and the seconds of all together."""
-    sums = Spent(seconds=round(seconds, 3))
-    for part in parts:
-        sums.calls += part.calls
-        sums.tokens_in += part.tokens_in
-        sums.tokens_out += part.tokens_out
-        sums.usd += part.usd
-        sums.cached += part.cached
-    return sums
+    return replace(sum(parts, Spent()), seconds=round(seconds, 3))
 
 
 def spent_text(n: int, spent: Spent) -> str:

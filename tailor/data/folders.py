@@ -6,6 +6,7 @@ import re
 import secrets
 import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -141,6 +142,23 @@ def replaced_by(path: str | Path) -> Iterator[Path]:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Raise DataError for a path where `replaced_by` could put no file; nothing stays there."""
+    if path.is_dir():
+        raise DataError(f"{path} is a folder: name a file in it")
+    if not path.parent.is_dir():
+        raise DataError(
+            f"{path} cannot be written: there is no folder {path.parent}; make it first"
+        )
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be written ({error.strerror}): name a file in another folder"
+        ) from error
 
 
 @contextmanager

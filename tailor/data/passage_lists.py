@@ -8,6 +8,7 @@ retrieved beforehand have the form of DPR and Rankify, which is read and written
 """
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from tailor.progress import silent
 ID = ("id", "_id", "doc_id", "docid", "item_id", "query_id", "qid", "request_id")
 DOCUMENT_TEXT = ("text", "contents", "content", "passage")
 QUESTION_TEXT = ("text", "question", "query")
-CANDIDATES = ("candidates", "contexts", "ctxs", "documents")
+CONTEXTS = ("contexts", "ctxs")
+CANDIDATES = ("candidates", *CONTEXTS, "documents")
 RUN_TAG = "tailor"
 EVENT_COLUMNS = {"user_id": pl.String, "item_id": pl.String}
 MAX_SEARCHED = 10_000  # documents among which the nearest to an unknown id is looked for
@@ -139,20 +141,33 @@ def write_run(path: str | Path, lists: Sequence[PassageList], tag: str = RUN_TAG
 
     Raises DataError for an id with a space, which the format has no room for.
     """
+    check_run_ids([tag])
+    check_run_ids(ids_of(lists))
     lines = []
     for of_question in lists:
         for rank, passage in enumerate(of_question.passages, start=1):
-            for name in (of_question.id, passage.id, tag):
-                if len(name.split()) != 1:
-                    raise DataError(
-                        f'the id "{name}" has a space or is empty, and a TREC run has no room for'
-                        " that: write a file .jsonl"
-                    )
             # equal scores would leave the order to the reader
             score = len(of_question.passages) - rank + 1
             lines.append(f"{of_question.id} Q0 {passage.id} {rank} {score} {tag}\n")
     with replaced_by(Path(path)) as aside:
         aside.write_text("".join(lines), encoding="utf-8")
+
+
+def ids_of(lists: Iterable[PassageList]) -> Iterator[str]:
+    """Yield the ids of questions and of their passages."""
+    for of_question in lists:
+        yield of_question.id
+        yield from (passage.id for passage in of_question.passages)
+
+
+def check_run_ids(ids: Iterable[str]) -> None:
+    """Raise DataError for the first id that a TREC run has no room for."""
+    for name in ids:
+        if len(name.split()) != 1:
+            raise DataError(
+                f'the id "{name}" has a space or is empty, and a TREC run has no room for that:'
+                " write a file .jsonl"
+            )
 
 
 def documents_as_items(documents: Iterable[Passage]) -> Dataset:
@@ -216,7 +231,8 @@ def _passage(row: _Row, default_id: str) -> Passage:
     score = _value(row, ("score",))
     if isinstance(score, str):
         score = _number(row, score)
-    if score is not None and (isinstance(score, bool) or not isinstance(score, int | float)):
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if score is not None and not (is_number and math.isfinite(score)):
         raise DataError(f"{row.location}: score is {score!r}: write a number, higher is better")
     if title is not None and _value(row, DOCUMENT_TEXT) is None:
         text, title = str(title), None  # a catalogue may have titles only
@@ -240,6 +256,12 @@ def _question(row: _Row, default_id: str, documents: Mapping[str, Passage]) -> P
         raise DataError(
             f"{row.location}: candidates are {str(candidates)[:60]!r}: write a list of ids or of"
             ' objects like {"id": "d1", "text": "a"}; CSV has no room for them'
+        )
+    # an empty list of contexts says that a retriever found nothing
+    if candidates == [] and _value(row, CONTEXTS) is None:
+        raise DataError(
+            f"{row.location}: the list of candidates is empty: drop the row, or leave the list out"
+            " to have documents found by their words"
         )
     passages = tuple(
         _candidate(_Row(f"{row.location}, candidate {number}", {}), value, number, documents)

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tailor.llm.chat import check_request, check_texts
+from tailor.llm.chat import check_labels, check_request, check_texts
 from tailor.ports.base import Completion, LanguageModel
 from tailor.ports.cache import CachedPort
 
@@ -85,6 +85,19 @@ class Cached(CachedPort, LanguageModel):
 
         values = self.cache.look_up(f"{self.fingerprint} score", _pairs(prompts, answers), compute)
         return np.frombuffer(b"".join(value or b"" for value in values), dtype=np.float64).copy()
+
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) log-probabilities of each label; new prompts are asked together."""
+        check_labels(prompts, labels)
+
+        def compute(missing: list[str]) -> list[bytes]:
+            log_probs = np.asarray(self.inner.choices(missing, labels), np.float64)
+            return [row.tobytes() for row in log_probs]
+
+        maker = f"{self.fingerprint} choices {json.dumps(list(labels))}"
+        values = self.cache.look_up(maker, prompts, compute)
+        joined = np.frombuffer(b"".join(value or b"" for value in values), dtype=np.float64)
+        return joined.reshape(len(prompts), len(labels)).copy()
 
     def forget(self, prompts: Sequence[str], answers: Sequence[str] | None = None) -> int:
         """Delete the answers to these prompts; return the number of values deleted.

@@ -31,6 +31,13 @@ def check_texts(prompts: Sequence[str], answers: Sequence[str] | None = None) ->
         )
 
 
+def check_labels(prompts: Sequence[str], labels: Sequence[str]) -> None:
+    """Raise ModelError for one text in place of a list of prompts or of labels."""
+    check_texts(prompts)
+    if isinstance(labels, str):
+        raise ModelError(f"labels is one text, {labels[:40]!r}: give a list of texts")
+
+
 def check_request(prompts: Sequence[str], max_tokens: int, temperature: float, n: int) -> None:
     """Raise ModelError for arguments of `complete` that no model can serve."""
     check_texts(prompts)

@@ -1,6 +1,7 @@
 """A small language model in this process."""
 
 import functools
+import importlib.util
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -75,7 +76,8 @@ class LocalModel(LanguageModel):
         return path
 
     def capabilities(self) -> frozenset[str]:
-        return frozenset({"score", "schema", "seed"})
+        with_torch = {"choices"} if _reads_labels() else set()
+        return frozenset({"score", "schema", "seed"} | with_torch)
 
     def tokens(self, text: str) -> int:
         """Return how many tokens a text has."""
@@ -180,6 +182,22 @@ class LocalModel(LanguageModel):
                 scores += self._scores(pairs[start : start + AT_ONCE], start)
         return np.array(scores, dtype=np.float64)
 
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) log-probabilities of each label as the answer to each prompt.
+
+        Where PyTorch and transformers are there, they read each prompt once, in float32 or, at
+        "fast" precision, in bfloat16; openvino-genai reads it once for every label.
+        """
+        if not _reads_labels():
+            return super().choices(prompts, labels)
+        from tailor.llm.torch_model import TorchModel
+
+        dtype: Literal["float32", "bfloat16"] = (
+            "float32" if self.precision == "exact" else "bfloat16"
+        )
+        reader = TorchModel(self.model, dtype=dtype, system=self.system, context=self.context)
+        return reader.choices(prompts, labels)
+
     def _scores(self, pairs: Sequence[_Pair], first_id: int) -> list[float]:
         import openvino
 
@@ -227,6 +245,12 @@ def _genai() -> Any:
             " 'tailor-engine[llm]'"
         ) from error
     return openvino_genai
+
+
+@functools.cache
+def _reads_labels() -> bool:
+    """Return whether the packages that read all labels off one pass are there."""
+    return all(importlib.util.find_spec(name) for name in ("torch", "transformers"))
 
 
 @functools.cache

@@ -3,16 +3,16 @@
 import copy
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tailor.errors import ModelError
 from tailor.llm.cached import Cached
-from tailor.llm.chat import check_request, check_texts
+from tailor.llm.chat import check_labels, check_request, check_texts
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
 
@@ -35,6 +35,10 @@ class Spent:
     """Prompts that were not sent, because a cap would have been passed."""
     cached: int = 0
     """Answers that cost nothing."""
+
+    def __add__(self, other: "Spent") -> "Spent":
+        """Return the sum of both, count by count."""
+        return Spent(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 class _Cap(NamedTuple):
@@ -192,6 +196,20 @@ class Metered(LanguageModel):
         """
         check_texts(prompts, answers)
         texts = [prompt + answer for prompt, answer in zip(prompts, answers, strict=True)]
+        return self._read_off(texts, lambda: self.inner.score(prompts, answers))
+
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) log-probabilities of each label as the answer to each prompt.
+
+        A model without the capability "choices" reads a prompt once for every label, and each time
+        counts. Raises ModelError, before anything is sent, where a cap would be passed.
+        """
+        check_labels(prompts, labels)
+        texts = [*prompts] * label_passes(self.inner, labels)
+        return self._read_off(texts, lambda: self.inner.choices(prompts, labels))
+
+    def _read_off(self, texts: Sequence[str], ask: Callable[[], np.ndarray]) -> np.ndarray:
+        """Return what `ask` reads off these texts, if their cost is within all caps."""
         estimate = self.estimate(texts, 0)
         with self._turn():
             refusal = self._set_aside(estimate)
@@ -199,7 +217,7 @@ class Metered(LanguageModel):
                 raise ModelError(refusal or "dry run: nothing was asked")
             start_s = time.perf_counter()
             try:
-                return self.inner.score(prompts, answers)
+                return ask()
             finally:
                 with self._lock:
                     self.spent.seconds += time.perf_counter() - start_s
@@ -211,6 +229,18 @@ class Metered(LanguageModel):
     def usd(self, tokens_in: int, tokens_out: int) -> float:
         """Return the price of tokens read and written."""
         return (tokens_in * self.usd_per_million_in + tokens_out * self.usd_per_million_out) / 1e6
+
+    def cost(self, prompt: str, answer: Completion, max_tokens: int) -> Spent:
+        """Return what one answer of at most `max_tokens` took; an error took nothing."""
+        estimate = Spent(tokens_in=estimated_tokens(prompt), tokens_out=max_tokens)
+        tokens_in, tokens_out = tokens_used(answer, estimate)
+        return Spent(
+            calls=int(not answer.error),
+            tokens_in=tokens_in,
+            tokens_out=tokens_out,
+            usd=self.usd(tokens_in, tokens_out),
+            cached=int(answer.is_cached),
+        )
 
     def _set_aside(self, estimate: Spent) -> str:
         """Count a call's estimate as spent; or return the refusal of a cap."""
@@ -259,6 +289,11 @@ def tokens_used(answer: Completion, estimate: Spent) -> tuple[int, int]:
         return answer.tokens_in, answer.tokens_out
     written = sum(map(estimated_tokens, answer.texts))
     return estimate.tokens_in, min(estimate.tokens_out, written)
+
+
+def label_passes(llm: LanguageModel, labels: Sequence[str]) -> int:
+    """Return how often a model reads a prompt for the log-probabilities of labels."""
+    return 1 if "choices" in llm.capabilities() else len(labels)
 
 
 def without_cache(llm: LanguageModel) -> LanguageModel:

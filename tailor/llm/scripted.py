@@ -108,7 +108,7 @@ class ScriptedModel(LanguageModel):
         return f"scripted {hashlib.blake2b(repr(self).encode(), digest_size=10).hexdigest()}"
 
     def capabilities(self) -> frozenset[str]:
-        return frozenset({"score", "schema", "seed", "images"})
+        return frozenset({"score", "choices", "schema", "seed", "images"})
 
     def complete(
         self,

@@ -6,7 +6,7 @@ It serves accelerators, and is the reader that adapters are trained in.
 import copy
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -17,6 +17,7 @@ from tailor.data.folders import sha256_of
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, with_adapter
 from tailor.llm.chat import check_request, check_texts, messages, unmarked
+from tailor.llm.prefixes import clusters
 from tailor.ports.base import Completion, LanguageModel
 from tailor.ports.weights import KNOWN, hub_answers, pulled_folder
 from tailor.text.sentences import without_bars
@@ -77,7 +78,7 @@ class TorchModel(LanguageModel):
         return str(pulled_folder(self.model) / next(iter(KNOWN[self.model].files)))
 
     def capabilities(self) -> frozenset[str]:
-        return frozenset({"score", "seed"})
+        return frozenset({"score", "choices", "seed"})
 
     def tokens(self, text: str) -> int:
         """Return how many tokens a text has."""
@@ -174,19 +175,37 @@ class TorchModel(LanguageModel):
         tokenizer, network = self._parts()
         pairs = self.pairs(prompts, answers)
         scores = np.zeros(len(pairs))
-        order = sorted(range(len(pairs)), key=lambda i: len(pairs[i].prompt) + len(pairs[i].answer))
-        for start in range(0, len(order), self.batch_size):
-            rows = order[start : start + self.batch_size]
-            batch = [pairs[i] for i in rows]
+        for rows, shared, cache in self._batches([pair.prompt for pair in pairs]):
+            batch = [TokenPair(pairs[i].prompt[shared:], pairs[i].answer) for i in rows]
             with _lock, torch.no_grad():
-                log_probs = answer_log_probs(network, batch, tokenizer.eos_token_id)
+                log_probs = answer_log_probs(network, batch, tokenizer.eos_token_id, cache)
             scores[rows] = log_probs.cpu().numpy()
         return scores
+
+    def _batches(self, prompts: Sequence[list[int]]) -> Iterator[tuple[list[int], int, Any]]:
+        """Yield numbers of prompts, the tokens of their common beginning, and what it left.
+
+        Prompts of a batch are of like length, so that few tokens are filled in.
+        """
+        import torch
+
+        network = self._parts()[1]
+        for cluster in clusters(prompts):
+            cache = None
+            if cluster.shared:
+                first = torch.tensor([prompts[cluster.rows[0]][: cluster.shared]])
+                with _lock, torch.no_grad():
+                    output = network(first.to(network.device), use_cache=True, logits_to_keep=1)
+                cache = output.past_key_values
+            rows = sorted(cluster.rows, key=lambda row: len(prompts[row]))
+            for start in range(0, len(rows), self.batch_size):
+                yield rows[start : start + self.batch_size], cluster.shared, cache
 
     def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
         """Return (P, L) log-probabilities of each label as the answer to each prompt.
 
-        Labels of one token each are read off one pass of the prompt.
+        Labels of one token each are read off one pass of the prompt, and what several prompts
+        begin with is read once.
         """
         tokenizer, network = self._parts()
         tokens = [tokenizer(label, add_special_tokens=False).input_ids for label in labels]
@@ -195,19 +214,20 @@ class TorchModel(LanguageModel):
         check_texts(prompts, prompts)
         import torch
 
-        rows = [of_label[0] for of_label in tokens]
+        label_ids = [of_label[0] for of_label in tokens]
         values = np.zeros((len(prompts), len(labels)))
-        for start in range(0, len(prompts), self.batch_size):
-            batch = [self.prompt_ids(prompt) for prompt in prompts[start : start + self.batch_size]]
-            self._check_lengths(batch)
+        prompt_ids = [self.prompt_ids(prompt) for prompt in prompts]
+        self._check_lengths(prompt_ids)
+        for rows, shared, cache in self._batches(prompt_ids):
+            batch = [prompt_ids[row][shared:] for row in rows]
             with _lock, torch.no_grad():
-                log_probs = next_log_probs(network, batch, tokenizer.eos_token_id)
-            values[start : start + len(batch)] = log_probs[:, rows].cpu().numpy()
+                log_probs = next_log_probs(network, batch, tokenizer.eos_token_id, cache)
+            values[rows] = log_probs[:, label_ids].cpu().numpy()
         return values
 
     def _check_lengths(self, prompts: Sequence[list[int]]) -> None:
         """Raise ModelError for a prompt that leaves no room for an answer."""
-        longest = max(map(len, prompts))
+        longest = max(map(len, prompts), default=0)
         if longest + 1 > self.context:
             raise ModelError(
                 f"a prompt has {longest} tokens, and the context is {self.context}: shorten the"
@@ -268,44 +288,75 @@ class TorchModel(LanguageModel):
         return tokenizer, copy.deepcopy(network)
 
 
-def answer_log_probs(network: Any, pairs: Sequence[TokenPair], filler: int) -> Any:
+def answer_log_probs(
+    network: Any, pairs: Sequence[TokenPair], filler: int, cache: Any = None
+) -> Any:
     """Return (B,) log-probabilities of each answer's tokens after its prompt's, as a tensor.
 
-    `filler` is the token behind shorter texts, which attention masks.
+    `filler` is the token behind shorter texts, which attention masks; `cache` holds what the
+    network read before all prompts.
     """
     import torch
 
-    rows = [[*prompt, *answer] for prompt, answer in pairs]
-    width = max(map(len, rows))
-    device = network.device
-    ids = torch.tensor(
-        [row + [filler] * (width - len(row)) for row in rows], device=device
-    )  # (B, T)
-    lengths = torch.tensor([len(row) for row in rows], device=device)[:, None]  # (B, 1)
-    starts = torch.tensor([len(prompt) for prompt, _ in pairs], device=device)[:, None]  # (B, 1)
-    positions = torch.arange(width, device=device)  # (T,)
-    mask = (positions < lengths).long()  # (B, T)
-    log_probs = network(ids, attention_mask=mask).logits.float().log_softmax(-1)  # (B, T, V)
-    next_ids = ids[:, 1:, None]
-    next_log_probs = log_probs[:, :-1].gather(2, next_ids)[..., 0]  # (B, T - 1)
-    is_answer = (positions[1:] >= starts) & (positions[1:] < lengths)  # (B, T - 1)
-    return next_log_probs.masked_fill(~is_answer, 0).sum(dim=1)
+    batch = _Batch.of(network, [[*prompt, *answer] for prompt, answer in pairs], filler)
+    starts = torch.tensor([len(prompt) for prompt, _ in pairs], device=network.device)[:, None]
+    positions = torch.arange(1, batch.ids.shape[1], device=network.device)  # (T - 1,)
+    is_answer = (positions >= starts) & (positions < batch.lengths[:, None])  # (B, T - 1)
+    read = is_answer.any(dim=0).nonzero()[:, 0]  # (K,), where an answer's token comes next
+    logits = batch.logits(network, cache, read)  # (B, K, V)
+    log_probs = logits.float().log_softmax(-1)
+    next_log_probs = log_probs.gather(2, batch.ids[:, read + 1, None])[..., 0]  # (B, K)
+    return next_log_probs.masked_fill(~is_answer[:, read], 0).sum(dim=1)
 
 
-def next_log_probs(network: Any, prompts: Sequence[list[int]], filler: int) -> Any:
-    """Return (B, V) log-probabilities of the token after each prompt, as a tensor."""
+def next_log_probs(
+    network: Any, prompts: Sequence[list[int]], filler: int, cache: Any = None
+) -> Any:
+    """Return (B, V) log-probabilities of the token after each prompt, as a tensor.
+
+    `filler` is the token behind shorter texts, which attention masks; `cache` holds what the
+    network read before all prompts.
+    """
     import torch
 
-    width = max(map(len, prompts))
-    device = network.device
-    ids = torch.tensor(
-        [prompt + [filler] * (width - len(prompt)) for prompt in prompts], device=device
-    )  # (B, T)
-    lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)  # (B,)
-    mask = (torch.arange(width, device=device) < lengths[:, None]).long()  # (B, T)
-    logits = network(ids, attention_mask=mask).logits  # (B, T, V)
-    rows = torch.arange(len(prompts), device=device)
-    return logits[rows, lengths - 1].float().log_softmax(-1)
+    batch = _Batch.of(network, prompts, filler)
+    ends, columns = (batch.lengths - 1).unique(return_inverse=True)  # (K,), (B,)
+    logits = batch.logits(network, cache, ends)  # (B, K, V)
+    rows = torch.arange(len(prompts), device=network.device)
+    return logits[rows, columns].float().log_softmax(-1)
+
+
+class _Batch(NamedTuple):
+    """Texts of a batch as tensors."""
+
+    ids: Any
+    """(B, T) tokens, with a filler behind shorter texts."""
+    lengths: Any
+    """(B,) tokens of the texts."""
+
+    @classmethod
+    def of(cls, network: Any, texts: Sequence[Sequence[int]], filler: int) -> "_Batch":
+        """Return texts on the network's device."""
+        import torch
+
+        width = max(map(len, texts))
+        rows = [[*text, *[filler] * (width - len(text))] for text in texts]
+        lengths = torch.tensor([len(text) for text in texts], device=network.device)
+        return cls(torch.tensor(rows, device=network.device), lengths)
+
+    def logits(self, network: Any, cache: Any, positions: Any) -> Any:
+        """Return (B, K, V) logits behind these positions (K,) only: the vocabulary is wide."""
+        import torch
+
+        past = 0 if cache is None else cache.get_seq_length()
+        columns = torch.arange(past + self.ids.shape[1], device=self.ids.device)
+        mask = (columns < past + self.lengths[:, None]).long()  # (B, P + T)
+        cached = {}
+        if cache is not None:
+            copies = copy.deepcopy(cache)  # a cache grows by what is read
+            copies.batch_repeat_interleave(len(self.ids))
+            cached["past_key_values"] = copies
+        return network(self.ids, attention_mask=mask, logits_to_keep=positions, **cached).logits
 
 
 _load_lock = threading.Lock()

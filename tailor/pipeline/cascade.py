@@ -55,24 +55,25 @@ class Cascade(Recommender):
         )
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        if self.rank.trains_on_candidates:
-            lists = self._fit_on_lists(data, run, valid)
+        cut = inner_cut(data, run.seed) if self.rank.trains_on_candidates else None
+        if cut is not None:
+            lists = self._fit_on_lists(cut, data, run, valid)
             self.fit_report_ = {
                 "lists": len(lists.queries),
                 "share_of_targets_in_the_lists": round(_target_share(lists, data), 4),
             }
+        elif self.rank.trains_on_candidates and "judgements" not in data.tables:
+            raise DataError(
+                "Cascade: nobody has the 3 events needed to make lists for the second stage, and"
+                " there are no judgements to learn from"
+            )
         else:
             self.retrieve_ = clone(self.retrieve).fit(data, run, valid)
             self.rank_ = clone(self.rank).fit(data, run, valid)
         self.fit_report_ |= part_reports([self.retrieve_, self.rank_])
 
-    def _fit_on_lists(self, data: Dataset, run: Run, valid: Split | None) -> Lists:
+    def _fit_on_lists(self, cut: Split, data: Dataset, run: Run, valid: Split | None) -> Lists:
         """Fit both stages, the second on lists of a first stage that saw no targets."""
-        cut = inner_cut(data, run.seed)
-        if cut is None:
-            raise DataError(
-                "Cascade: nobody has the 3 events needed to make lists for the second stage"
-            )
         first = clone(self.retrieve).fit(cut.train, run)
         queries, targets = cut.queries("valid")
         lists = Lists(queries, first.recommend(queries, self.depth), targets)

@@ -82,6 +82,7 @@ class LanguageModel(Port):
     def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
         """Return (P, L) float64 log-probabilities of each label as the answer to each prompt.
 
+        A model with the capability "choices" reads each prompt once, another once for every label.
         Raises ModelError where "score" is no capability.
         """
         pairs = [(prompt, label) for prompt in prompts for label in labels]
@@ -90,7 +91,7 @@ class LanguageModel(Port):
 
     @abstractmethod
     def capabilities(self) -> frozenset[str]:
-        """Return a subset of "score", "schema", "images", "seed"."""
+        """Return a subset of "score", "choices", "schema", "images", "seed"."""
 
 
 class Encoder(Port):

@@ -77,6 +77,11 @@ class LearnedReranker(NetMethod, Reranker):
         """True where lists can be ordered only after learning."""
         return True
 
+    @property
+    def trains_on_candidates(self) -> bool:  # type: ignore[override]
+        """True where an earlier stage's lists are learned from."""
+        return self._needs_fit
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self._read_catalogue(data)
         self._start_net(run)

@@ -9,6 +9,7 @@ from running import fails, ok
 from tailor.data.passage_lists import read_questions
 from tailor.data.splits import last_out
 from tailor.evaluation.runs import ExternalRun
+from tailor.llm.scripted import ScriptedModel
 from tailor.papers.reranking.rankify import Rankify
 from tailor.testing.data import tiny_data
 
@@ -181,6 +182,33 @@ def test_the_trace_shows_prompts_and_answers(folder):
 )
 def test_a_mistake_is_quoted_with_its_remedy(folder, options, says):
     assert says in fails("rerank", *files(folder), *options)
+
+
+@pytest.mark.parametrize("command", ["rerank", "answer"])
+@pytest.mark.parametrize(
+    ("out", "says"),
+    [
+        ("none/lists.run", "there is no folder"),
+        ("taken.run", "is a folder"),
+        ("lists.run", 'the id "d 2" has a space'),
+        ("/proc/lists.jsonl", "cannot be written"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_asked(
+    folder, monkeypatch, command, out, says
+):
+    def refuse(*arguments, **settings):
+        raise AssertionError("a model was asked")
+
+    monkeypatch.setattr(ScriptedModel, "complete", refuse)
+    write(folder / "d.jsonl", [DOCUMENTS[0], DOCUMENTS[1] | {"id": "d 2"}])
+    (folder / "taken.run").mkdir()
+    (folder / "rag.toml").write_text(
+        'class = "Rankify"\nmanner = "fusion"\n[llm]\nclass = "llm.scripted.ScriptedModel"\n'
+    )
+    method = folder / ("judge.toml" if command == "rerank" else "rag.toml")
+    options = ("--method", method, "--out", folder / out)
+    assert says in fails(command, *files(folder), *options)
 
 
 def test_missing_files_are_named(folder):

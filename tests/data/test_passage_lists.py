@@ -88,7 +88,10 @@ def test_a_bad_document_is_named_with_file_and_line(tmp_path, line, says):
         ('{"text": "a", "candidates": [{"id": "d9"}]}', "candidate 1: the document has no text"),
         ('{"text": "a", "candidates": ["d1", "d1"]}', 'the candidate "d1" stands twice'),
         ('{"id": "q1", "text": "a"}', 'the id "q1" stands in'),
-        ('{"candidates": []}', "the question has no text"),
+        ('{"candidates": ["d1"]}', "the question has no text"),
+        ('{"text": "a", "candidates": []}', "the list of candidates is empty"),
+        ('{"text": "a", "candidates": [{"text": "b", "score": NaN}]}', "score is nan"),
+        ('{"text": "a", "candidates": [{"text": "b", "score": "inf"}]}', "score is inf"),
     ],
 )
 def test_a_bad_question_is_named_with_file_and_line(tmp_path, line, says):

@@ -139,6 +139,24 @@ def test_labels_of_one_token_are_read_off_one_pass_and_equal_their_scores(model)
         model.choices(["what " * 40], ["kitchen"])
 
 
+def test_what_prompts_begin_with_is_read_once_and_nothing_changes(model, monkeypatch):
+    beginning = "what is a tent one two three four what is a boot one two three four "
+    prompts = [beginning + word for word in ("kettle", "hose kettle", "boot", "a tent is a boot")]
+    prompts += ["one two", beginning + "snow shelf"]
+    alone = np.concatenate([model.choices([prompt], ["kitchen", "snow"]) for prompt in prompts])
+    answers = ["kitchen shelf", "snow", "one two three", "garden", "snow snow", "tent"]
+    scores = np.array([model.score([p], [a])[0] for p, a in zip(prompts, answers, strict=True)])
+    network = model._parts()[1]
+    read = []
+    forward = network.forward
+    monkeypatch.setattr(
+        network, "forward", lambda ids, **more: (read.append(ids.numel()), forward(ids, **more))[1]
+    )
+    np.testing.assert_allclose(model.choices(prompts, ["kitchen", "snow"]), alone, atol=1e-5)
+    assert sum(read) < 0.6 * sum(len(model.prompt_ids(prompt)) for prompt in prompts)
+    np.testing.assert_allclose(model.score(prompts, answers), scores, atol=1e-5)
+
+
 def test_the_loss_is_what_the_model_gives_the_answers_tokens():
     class Fixed:  # gives every token after t the log-probabilities of row t, whatever came before
         device, table = (
@@ -146,8 +164,8 @@ def test_the_loss_is_what_the_model_gives_the_answers_tokens():
             torch.tensor([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4]]),
         )
 
-        def __call__(self, ids, attention_mask):
-            return type("Out", (), {"logits": self.table[ids].log()})
+        def __call__(self, ids, attention_mask, logits_to_keep):
+            return type("Out", (), {"logits": self.table[ids][:, logits_to_keep].log()})
 
     found = answer_log_probs(Fixed(), [([0, 1], [2, 0]), ([2], [1])], filler=0)
     np.testing.assert_allclose(found.numpy(), [np.log(0.7 * 0.3), np.log(0.3)], rtol=1e-6)

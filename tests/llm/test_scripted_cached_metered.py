@@ -12,7 +12,7 @@ from tailor.errors import ModelError
 from tailor.llm.cached import Cached
 from tailor.llm.http import HTTPModel
 from tailor.llm.local import LocalModel
-from tailor.llm.metered import Metered
+from tailor.llm.metered import Metered, Spent
 from tailor.llm.parsing import read_order
 from tailor.llm.prompts import Template
 from tailor.llm.scripted import MALFORMED, ScriptedModel
@@ -164,6 +164,51 @@ def test_scores_are_cached_and_answers_forgotten(tmp_path):
     ) and np.array_equal(model.score(*asked), model.score(*asked))
     model.complete(["fact 9?"])
     assert model.forget(*asked) == 3 and len(model.cache) == 0
+
+
+class Choosing(ScriptedModel):
+    asked: list = []
+
+    def choices(self, prompts, labels):
+        type(self).asked.append((tuple(prompts), tuple(labels)))
+        return super().choices(prompts, labels)
+
+
+def test_labels_are_asked_together_and_once(tmp_path):
+    Choosing.asked = []
+    inner = Choosing(KNOWS)
+    model = Metered(Cached(inner, str(tmp_path)), usd_per_million_in=1.0)
+    prompts, labels = ["fact 9?", "other", "fact 9?"], ["yes", "no", "1"]
+    expected = ScriptedModel(KNOWS).choices(prompts, labels)
+    np.testing.assert_array_equal(model.choices(prompts, labels), expected)
+    np.testing.assert_array_equal(model.choices(prompts, labels), expected)
+    assert Choosing.asked == [(("fact 9?", "other"), ("yes", "no", "1"))]
+    model.choices(prompts, labels[:2])  # other labels are another question
+    assert len(Choosing.asked) == 2
+    assert model.spent.calls == 9 and model.spent.usd > 0
+    assert model.choices([], labels).shape == (0, 3)
+    assert Cached(inner, str(tmp_path)).forget(["fact 9?"]) == 2
+
+
+def test_labels_beyond_a_cap_are_not_asked():
+    Choosing.asked = []
+    model = Metered(Choosing(KNOWS), max_calls=2)
+    with pytest.raises(ModelError, match="max_calls is 2"):
+        model.choices(["a", "b", "c"], ["yes", "no"])
+    assert model.choices(["a", "b"], ["yes", "no"]).shape == (2, 2)
+    assert len(Choosing.asked) == 1
+    with pytest.raises(ModelError, match="labels is one text"):
+        model.choices(["a"], "yes")
+
+
+def test_what_was_spent_adds_up_and_an_answer_has_a_price():
+    model = Metered(ScriptedModel(), usd_per_million_in=1e6, usd_per_million_out=2e6)
+    cost = model.cost("four letters", Completion(("ab",), 3, 5), 100)
+    assert (cost.calls, cost.tokens_in, cost.tokens_out, cost.usd) == (1, 3, 5, 13.0)
+    assert model.cost("p", Completion((), error="gone"), 9) == Spent()
+    free = model.cost("p", Completion(("a",), 3, 5, is_cached=True), 9)
+    assert free == Spent(calls=1, cached=1)
+    assert cost + free == Spent(2, 3, 5, 13.0, cached=1)
 
 
 def test_a_cap_is_checked_before_a_call_and_what_was_set_aside_comes_back():

@@ -13,10 +13,14 @@ from torch import nn
 
 from tailor.core.run import Run
 from tailor.errors import ModelError, NotFittedError
+from tailor.pipeline.cascade import Cascade
 from tailor.reranking.examples import ListJudge, list_ndcg
 from tailor.reranking.learned_reranker import HELD_OUT, LearnedReranker
 from tailor.reranking.pair_features import list_vectors
 from tailor.reranking.shortlist import Shortlist
+from tailor.retrieval.covisitation import CoVisitation
+from tailor.retrieval.text_match import TextMatch
+from tailor.testing.data import tiny_data
 
 RUN = Run(workers=1, dtype="float32")
 
@@ -84,6 +88,33 @@ def test_what_is_not_fitted_orders_nothing_and_settings_are_checked():
     for wrong in ({"lr": 0.0}, {"epochs": 0}, {"batch": 0}):
         with pytest.raises(ModelError):
             Lengths(**wrong)
+
+
+@dataclass(eq=False)
+class Untaught(Lengths):
+    """Orders lists without learning."""
+
+    @property
+    def _needs_fit(self):
+        return False
+
+
+def test_a_second_stage_learns_from_the_lists_of_the_first():
+    data = tiny_data()
+    settings = {"lr": 0.5, "epochs": 1, "patience": None}
+    pipeline = Cascade(CoVisitation(), Lengths(**settings, depth=7), depth=7).fit(data, RUN)
+    assert pipeline.fit_report_["lists"] > 20
+    # by words alone a list would have up to 40 documents
+    assert set(pipeline.rank_.read) <= set(range(2, 8))
+    assert pipeline.rank_.fit_report_["lists"] > 0
+    plain = Cascade(CoVisitation(), Untaught(**settings), depth=7).fit(data, RUN)
+    assert "lists" not in plain.fit_report_
+
+
+def test_a_second_stage_learns_from_judgements_where_there_are_no_events():
+    data = lists_of(range(2, 12))
+    pipeline = Cascade(TextMatch(), Lengths(epochs=1, patience=None)).fit(data, RUN)
+    assert pipeline.rank_.fit_report_["lists"] > 0
 
 
 def test_ndcg_of_a_list_by_hand():

@@ -1,5 +1,8 @@
 """Reranking by a language model: any strategy, any answer, always a permutation."""
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from tailor.llm.cached import Cached
 from tailor.llm.grammars import Reading
 from tailor.llm.metered import Metered
 from tailor.llm.scripted import MALFORMED, ScriptedModel
+from tailor.papers.reranking.erank import ERank
 from tailor.reranking.llm_reranker import STRATEGIES, LLMReranker, shown_scores
 from tailor.reranking.running import run
 from tailor.reranking.shortlist import Limits, Shortlist, blended, ordered
@@ -236,9 +240,54 @@ def test_it_lifts_the_candidates_of_a_shop():
 def test_a_limit_leaves_what_log_probabilities_could_not_be_asked_of(strategy):
     reads = "log-probs" if strategy == "yes-no" else "reply"
     result = order_of(strategy=strategy, reads=reads, limits=Limits(calls=8))
-    answers = 4 if strategy == "yes-no" else 8  # a label is a call
-    assert is_permutation(result) and result.statuses.count("ranked") == answers
-    assert result.spent.calls == answers and "could not be read" in result.notes[0]
+    assert is_permutation(result) and result.statuses.count("ranked") == 8
+    assert result.spent.calls == 8 and "could not be read" in result.notes[0]
+
+
+class Labels(ScriptedModel):
+    """Notes how many prompts it reads together."""
+
+    asked: ClassVar[list[int]] = []
+    passes: ClassVar[set[str]] = {"score", "choices"}
+
+    def capabilities(self):
+        return frozenset(self.passes)
+
+    def choices(self, prompts, labels):
+        self.asked.append(len(prompts))
+        return super().choices(prompts, labels)
+
+
+@pytest.mark.parametrize("method", [LLMReranker(strategy="yes-no", reads="log-probs"), ERank()])
+def test_log_probabilities_of_all_documents_are_read_together(method, monkeypatch):
+    monkeypatch.setattr(Labels, "asked", [])
+    method.llm = Labels(knows=KNOWS)
+    alone = [method.rerank([part])[0].scores[0] for part in (LIST.take([i]) for i in range(24))]
+    assert Labels.asked == [1] * 24
+    (together,) = method.rerank([LIST])
+    assert Labels.asked[24:] == [24] and together.spent.calls == 24
+    np.testing.assert_allclose(together.scores, alone)
+
+
+def test_a_model_that_reads_a_prompt_for_every_label_counts_each_time(monkeypatch):
+    monkeypatch.setattr(Labels, "passes", {"score"})
+    llm = Metered(Labels(knows=KNOWS), usd_per_million_in=1.0)
+    result = order_of(llm, strategy="yes-no", reads="log-probs", limits=Limits(calls=8))
+    assert result.statuses.count("ranked") == 4 and result.spent.calls == 8
+    assert result.spent.usd == pytest.approx(llm.spent.usd) and result.spent.usd > 0
+
+
+def test_a_likelihood_is_that_of_the_request_which_the_prompt_does_not_show():
+    class Reader(ScriptedModel):
+        def score(self, prompts, answers):
+            assert not any("how to tie" in prompt for prompt in prompts)
+            assert set(answers) <= {"how to tie knots", "what this user would choose next"}
+            return super().score(prompts, answers)
+
+    result = order_of(Reader(knows=KNOWS), strategy="likelihood")
+    assert result.order[0] == np.argmax(WORTHS)
+    bare = replace(LIST, request="", history=("a red rope",))
+    assert set(order_of(Reader(knows=KNOWS), bare, strategy="likelihood").statuses) == {"ranked"}
 
 
 @pytest.mark.parametrize("settings", [{"strategy": "groups"}, {"shuffled": True}])

@@ -95,7 +95,8 @@ def test_tokens_of_probabilities_are_those_read():
         (result,) = judge.rerank(lists(1), trace=True)
         prompts = [exchange.prompt for exchange in result.trace]
         assert result.spent.calls == len(prompts) == 3
-        assert result.spent.tokens_in == sum(map(estimated_tokens, prompts))
+        read = lists(1)[0].request if strategy == "likelihood" else ""
+        assert result.spent.tokens_in == sum(estimated_tokens(text + read) for text in prompts)
         assert result.spent.tokens_out == 0
 
 

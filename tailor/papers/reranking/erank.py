@@ -80,9 +80,9 @@ class _GradeAsker(Asker):
         self, numbers: Sequence[int], groups: Sequence[Group], prompts: Sequence[str]
     ) -> list[Reading]:
         prompts, thoughts = self._after_thoughts(numbers, groups, prompts)
+        values = self._label_log_probs(numbers, groups, prompts)
         readings = []
-        for number, group, prompt, thought in zip(numbers, groups, prompts, thoughts, strict=True):
-            log_probs = self._log_probs(number, group, prompt, GRADE.labels(1))
+        for log_probs, thought in zip(values, thoughts, strict=True):
             if log_probs is None:
                 readings.append(Reading.unread(1))
                 continue
@@ -116,7 +116,7 @@ class _GradeAsker(Asker):
         for number, group, prompt, completion in zip(
             numbers, groups, thought_prompts, completions, strict=True
         ):
-            self._count(number, group, prompt, completion)
+            self._count(number, group, prompt, completion, self.reranker.reason_tokens)
         thoughts = ["" if done.error else spoken(done.text).strip() for done in completions]
         longer = [
             f"{prompt}\n\nYour thoughts: {fenced(thought).text}\n{GRADE.ask(1)}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -20,7 +21,7 @@ from tailor.data.nouns import Profile, Query
 from tailor.data.pictures import small_pictures
 from tailor.data.splits import Split
 from tailor.errors import ModelError
-from tailor.llm.metered import without_cache
+from tailor.llm.metered import Metered, Spent
 from tailor.llm.parsing import spoken
 from tailor.llm.prompts import Template, profile_text
 from tailor.metrics.recalibration import fit_logistic
@@ -28,8 +29,15 @@ from tailor.nn.fitting import Recipe
 from tailor.nn.pictures import SIZE, PictureReader, sure_values
 from tailor.ports.base import Encoder, LanguageModel
 from tailor.reranking.llm_reranker import LLMReranker, metered
-from tailor.reranking.reranker import Reranker
-from tailor.reranking.shortlist import Limits, Reranked, Shortlist, ordered, scored_statuses
+from tailor.reranking.reranker import NO_LIMITS, Reranker
+from tailor.reranking.shortlist import (
+    Exchange,
+    Limits,
+    Reranked,
+    Shortlist,
+    ordered,
+    scored_statuses,
+)
 from tailor.text.cached import item_vectors, known_encoder, plain
 from tailor.text.hashing import HashingEncoder
 from tailor.text.keywords import phrases
@@ -164,7 +172,8 @@ class MLLMMSR(NetMethod, Reranker):
 
     def _tell_items(self, data: Dataset, pictures: Sequence[bytes]) -> None:
         """Put captions in place of the catalogue's texts, and keep the phrases of each item."""
-        picture_phrases = self._picture_phrases(pictures)
+        writer = None if self.llm is None else self._writer(1)
+        picture_phrases = self._picture_phrases(pictures, writer)
         categories: list[list[str]] = [[]] * len(picture_phrases)
         if "categories" in data.item_table.columns:
             categories = data.item_table["categories"].fill_null([]).to_list()
@@ -176,12 +185,17 @@ class MLLMMSR(NetMethod, Reranker):
             for name, of_item in zip(names, item_phrases, strict=True)
         ]
 
-    def _picture_phrases(self, pictures: Sequence[bytes]) -> list[list[str]]:
-        """Return phrases of what each picture shows; none for a picture that cannot be read."""
+    def _picture_phrases(
+        self, pictures: Sequence[bytes], writer: "_Writer | None", of_list: int = 0
+    ) -> list[list[str]]:
+        """Return phrases of what each picture shows; none for a picture that cannot be read.
+
+        A language model that sees is asked through the `writer`, on account of a list.
+        """
         if not self.pictures:
             return [[] for _ in pictures]
-        if self.llm is not None and "images" in language_model(self.llm).capabilities():
-            return self._described(pictures)
+        if writer is not None and self._model_sees:
+            return _described(pictures, writer, of_list)
         shown_phrases: list[list[str]] = []
         net = self._ready()
         for start in range(0, len(pictures), AT_ONCE):
@@ -196,18 +210,10 @@ class MLLMMSR(NetMethod, Reranker):
             ]
         return shown_phrases
 
-    def _described(self, pictures: Sequence[bytes]) -> list[list[str]]:
-        """Return the phrases of a language model's description of each picture."""
-        assert self.llm is not None
-        llm = without_cache(language_model(self.llm))
-        shown_phrases: list[list[str]] = []
-        for picture in pictures:
-            if not picture:
-                shown_phrases.append([])
-                continue
-            (answer,) = llm.complete([CAPTION], max_tokens=CAPTION_TOKENS, images=(picture,))
-            shown_phrases.append([] if answer.error else phrases(spoken(answer.text)))
-        return shown_phrases
+    @property
+    def _model_sees(self) -> bool:
+        """True where a language model writes, and reads images."""
+        return self.llm is not None and "images" in language_model(self.llm).capabilities()
 
     # --- summaries
 
@@ -217,13 +223,14 @@ class MLLMMSR(NetMethod, Reranker):
         A query's own profile is returned as it is. Events at or after a query's time do not count.
         """
         self._check_fitted()
-        llm = None if self.llm is None else without_cache(language_model(self.llm))
-        return self._summaries(queries, llm)
+        writer = None if self.llm is None else self._writer(len(queries))
+        return self._summaries(queries, writer)
 
-    def _summaries(self, queries: Sequence[Query], llm: LanguageModel | None) -> list[Profile]:
+    def _summaries(self, queries: Sequence[Query], writer: "_Writer | None") -> list[Profile]:
+        """Return a summary of each query; a `writer` has a list for every query."""
         profiles = [self._taste(query).profile(query.user_id, self.most) for query in queries]
-        if llm is not None:
-            texts = self._written(queries, llm)
+        if writer is not None:
+            texts = self._written(queries, writer)
             profiles = [
                 replace(profile, text=text or profile.text)
                 for profile, text in zip(profiles, texts, strict=True)
@@ -247,7 +254,7 @@ class MLLMMSR(NetMethod, Reranker):
         block = self.block if self.summary == "rolled" else max(len(items), 1)
         return Taste.of(items, block, self.decay)
 
-    def _written(self, queries: Sequence[Query], llm: LanguageModel) -> list[str]:
+    def _written(self, queries: Sequence[Query], writer: "_Writer") -> list[str]:
         """Return the language model's summaries, rolled forward for all users together.
 
         A block that gets no answer leaves the summary as it is.
@@ -260,10 +267,9 @@ class MLLMMSR(NetMethod, Reranker):
             prompts = [
                 self._summary_prompt(texts[i], rows[i][start : start + block]) for i in waiting
             ]
-            completions = llm.complete(prompts, max_tokens=SUMMARY_TOKENS)
-            for i, completion in zip(waiting, completions, strict=True):
-                words = [] if completion.error else spoken(completion.text).split()
-                texts[i] = " ".join(words[: self.words]) or texts[i]
+            answers = writer.written(waiting, prompts, SUMMARY_TOKENS)
+            for i, answer in zip(waiting, answers, strict=True):
+                texts[i] = " ".join(answer.split()[: self.words]) or texts[i]
         return texts
 
     def _summary_prompt(self, summary: str, rows: Sequence[int]) -> str:
@@ -334,9 +340,9 @@ class MLLMMSR(NetMethod, Reranker):
         self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
     ) -> list[Reranked]:
         self._check_fitted()
-        captioned = [self._captioned(shortlist) for shortlist in shortlists]
         if self.llm is not None:
-            return self._asked(captioned, language_model(self.llm), limits, trace)
+            return self._asked(shortlists, limits, trace)
+        captioned = [self._captioned(shortlist) for shortlist in shortlists]
         summaries = self._summaries([shortlist.query for shortlist in shortlists], None)
         texts = [profile.text.strip() or _facts(profile) for profile in summaries]
         probabilities = self._probabilities(captioned, texts)
@@ -359,11 +365,13 @@ class MLLMMSR(NetMethod, Reranker):
             probabilities.append(np.where(is_blank, np.nan, 1 / (1 + np.exp(-logits))))
         return probabilities
 
-    def _captioned(self, shortlist: Shortlist) -> Shortlist:
+    def _captioned(
+        self, shortlist: Shortlist, writer: "_Writer | None" = None, of_list: int = 0
+    ) -> Shortlist:
         """Return a shortlist whose documents with pictures of their own have captions."""
         if not shortlist.images:
             return shortlist
-        picture_phrases = self._picture_phrases(shortlist.images)
+        picture_phrases = self._picture_phrases(shortlist.images, writer, of_list)
         texts = [caption(*pair) for pair in zip(shortlist.texts, picture_phrases, strict=True)]
         return replace(shortlist, texts=tuple(texts))
 
@@ -379,7 +387,7 @@ class MLLMMSR(NetMethod, Reranker):
             for doc in np.flatnonzero(is_answered).tolist()
         }
         notes = []
-        if not self.scale_.size:
+        if not self.scale_.size and self.llm is None:
             notes.append(f"{self.name}: there was nothing to learn answers from")
         elif not summary:
             notes.append(f"{self.name}: nothing is known of this user's taste")
@@ -395,37 +403,91 @@ class MLLMMSR(NetMethod, Reranker):
         )
 
     def _asked(
-        self,
-        shortlists: Sequence[Shortlist],
-        llm: LanguageModel,
-        limits: Limits,
-        trace: bool,
+        self, shortlists: Sequence[Shortlist], limits: Limits, trace: bool
     ) -> list[Reranked]:
         """Return the order by a language model's yes or no to each candidate, alone.
 
-        Limits hold for its summaries and its answers together.
+        Limits hold for captions, summaries and answers together. A user of whom nothing is known
+        is not asked about.
         """
         started_s = time.monotonic()
-        writer = metered(llm, limits, is_personal=True)
-        summaries = self._summaries([shortlist.query for shortlist in shortlists], writer)
+        writer = self._writer(len(shortlists), limits)
+        captioned = [self._captioned(s, writer, i) for i, s in enumerate(shortlists)]
+        summaries = self._summaries([s.query for s in captioned], writer)
+        personal = [
+            replace(shortlist, profile=summary, history=(), request="")
+            for shortlist, summary in zip(captioned, summaries, strict=True)
+        ]
+        is_known = [bool(summary.text.strip() or summary.facts) for summary in summaries]
+        spent = writer.llm.spent
+        left = limits.less(spent.calls, spent.usd, time.monotonic() - started_s)
+        lists_to_ask = list(compress(personal, is_known))
+        answers = iter(self._asker().rerank(lists_to_ask, left, trace))
+        return [
+            writer.added_to(next(answers), i, summaries[i].text, trace)
+            if is_known[i]
+            else self._answered(shortlist, "", np.full(len(shortlist), np.nan))
+            for i, shortlist in enumerate(captioned)
+        ]
+
+    def _asker(self) -> LLMReranker:
+        """Return the reranker that asks for a yes or no to each candidate."""
+        llm = language_model(self.llm or DEFAULT)
         reads: Literal["reply", "log-probs"] = (
             "log-probs" if "score" in llm.capabilities() else "reply"
         )
-        asker = LLMReranker(
+        return LLMReranker(
             llm=llm, strategy="yes-no", reads=reads, prior_weight=self.prior_weight, budget=BUDGET
         )
-        seconds = time.monotonic() - started_s
-        left = limits.less(writer.spent.calls, writer.spent.usd, seconds)
-        personal = [
-            replace(shortlist, profile=summary, history=(), request="")
-            for shortlist, summary in zip(shortlists, summaries, strict=True)
-        ]
-        return [
-            replace(result, details=_with_summary(result.details, len(shortlist), profile.text))
-            for result, shortlist, profile in zip(
-                asker.rerank(personal, left, trace), shortlists, summaries, strict=True
-            )
-        ]
+
+    def _writer(self, n: int, limits: Limits = NO_LIMITS) -> "_Writer":
+        """Return the language model for the captions and summaries of n lists."""
+        # prompts about people are kept in no cache
+        llm = metered(language_model(self.llm or DEFAULT), limits, is_personal=True)
+        return _Writer(llm, [Spent() for _ in range(n)], [[] for _ in range(n)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Writer:
+    """Asks a language model for words about several lists, and counts what each one took."""
+
+    llm: Metered
+    """The model, which keeps to the limits of all lists together."""
+    spent: list[Spent]
+    """By list: what its captions and its summary took."""
+    trace: list[list[Exchange]]
+    """By list: prompts and answers."""
+
+    def written(
+        self,
+        lists: Sequence[int],
+        prompts: Sequence[str],
+        max_tokens: int,
+        images: Sequence[bytes] = (),
+    ) -> list[str]:
+        """Return the answer to each prompt of a list, "" for one that did not come."""
+        answers = self.llm.complete(prompts, max_tokens=max_tokens, images=images)
+        for i, prompt, answer in zip(lists, prompts, answers, strict=True):
+            self.spent[i] += self.llm.cost(prompt, answer, max_tokens)
+            self.trace[i].append(Exchange((), prompt, answer.error or answer.text))
+        return ["" if answer.error else spoken(answer.text) for answer in answers]
+
+    def added_to(self, result: Reranked, i: int, summary: str, trace: bool) -> Reranked:
+        """Return the answer to a list with its summary and what the words before it took."""
+        exchanges = (*self.trace[i], *result.trace) if trace else ()
+        details = _with_summary(result.details, len(result.order), summary)
+        spent = self.spent[i] + result.spent
+        return replace(result, details=details, spent=spent, trace=exchanges)
+
+
+def _described(pictures: Sequence[bytes], writer: _Writer, of_list: int) -> list[list[str]]:
+    """Return the phrases of a language model's description of each picture of a list."""
+    return [
+        phrases(*writer.written([of_list], [CAPTION], CAPTION_TOKENS, images=(picture,)))
+        if picture
+        else []
+        for picture in pictures
+    ]
 
 
 def caption(name: str, item_phrases: Sequence[str]) -> str:

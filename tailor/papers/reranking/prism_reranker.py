@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -265,11 +265,10 @@ class _Judged:
                 details.setdefault(doc, {})["truncated"] = True
         unread = int(np.isnan(outcome.scores).sum())
         notes = (f"{name}: {unread} documents got no verdict",) if unread else ()
-        spent = [asdict(record.spent) for record in records]
-        sums = {key: sum(of_round[key] for of_round in spent) for key in spent[0]}
+        spent = sum((record.spent for record in records), Spent())
         trace = tuple(exchange for record in records for exchange in record.trace)
         statuses = tuple(outcome.statuses)
-        return cls(outcome.scores, statuses, written, details, Spent(**sums), notes, trace)
+        return cls(outcome.scores, statuses, written, details, spent, notes, trace)
 
 
 def _untrained() -> np.ndarray:

@@ -19,9 +19,9 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
-from tailor.llm.metered import Metered, Spent, tokens_used
+from tailor.llm.metered import Metered, Spent
 from tailor.llm.parsing import read_json, spoken
-from tailor.llm.prompts import Template, estimated_tokens
+from tailor.llm.prompts import Template
 from tailor.metrics.answers import answer_words, has_answer
 from tailor.ports.base import Completion, LanguageModel
 from tailor.reranking.llm_reranker import metered
@@ -213,8 +213,7 @@ class Rankify(Answerer):
         spent = [_spent(of_question) for of_question in lists]
         replies: list[list[Reply]] = [[] for _ in lists]
         for owner, part, prompt, completion in zip(owners, flat, prompts, completions, strict=True):
-            tokens_in, tokens_out = _count(spent[owner], prompt, completion, self.answer_tokens)
-            spent[owner].usd += llm.usd(tokens_in, tokens_out)
+            spent[owner] += llm.cost(prompt, completion, self._most_tokens)
             answer = "" if completion.error else completion.text
             replies[owner].append(read_reply(answer, len(part.passages)))
         if self.manner == "fusion":
@@ -249,8 +248,12 @@ class Rankify(Answerer):
             return []
         thinks = self.manner == "chain-of-thought"
         schema = _schema(thinks) if "schema" in llm.capabilities() else None
-        tokens = self.answer_tokens * (5 if thinks else 1)
-        return llm.complete(prompts, max_tokens=tokens, schema=schema)
+        return llm.complete(prompts, max_tokens=self._most_tokens, schema=schema)
+
+    @property
+    def _most_tokens(self) -> int:
+        """Most tokens of an answer, with the thoughts before it."""
+        return self.answer_tokens * (5 if self.manner == "chain-of-thought" else 1)
 
     # --- what is handed over
 
@@ -354,16 +357,6 @@ def read_reply(answer: str, n: int) -> Reply:
 
 def _is_number(value: Any, n: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= n
-
-
-def _count(spent: Spent, prompt: str, completion: Completion, most: int) -> tuple[int, int]:
-    """Count a completion as spent; return its tokens read and written."""
-    estimate = Spent(tokens_in=estimated_tokens(prompt), tokens_out=most)
-    tokens_in, tokens_out = tokens_used(completion, estimate)
-    spent.calls += not completion.error
-    spent.tokens_in += tokens_in
-    spent.tokens_out += tokens_out
-    return tokens_in, tokens_out
 
 
 def _fused(replies: Sequence[Reply]) -> Reply:

@@ -9,6 +9,7 @@ import pytest
 from tailor.core.run import Run
 from tailor.data.nouns import Profile, Query
 from tailor.errors import ModelError
+from tailor.llm.metered import Metered
 from tailor.papers.reranking.agp import AGP, Described, Refinement, without_names, word_diff
 from tailor.ports.base import Completion, LanguageModel
 from tailor.reranking.examples import Example, examples
@@ -181,6 +182,14 @@ def test_calls_end_the_search_before_they_are_passed():
     assert len(limited.curve_) == 3 and limited.curve_[-1]["calls"] <= 2 * second - first
 
 
+@pytest.mark.parametrize("limit", [30, 47, 60])
+def test_no_round_is_begun_that_the_calls_do_not_suffice_for(limit):
+    settings = {"users": 8, "user_batch": 4, "rounds": 9, "patience": 9}
+    method = AGP(llm=AspectModel(), **settings, calls=limit).fit(LEARN, RUN)
+    first = method.curve_[0]["calls"]
+    assert method.curve_[-1]["calls"] <= max(limit, first)
+
+
 def test_without_lists_nothing_is_learned():
     one = WORLD.data.cut((WORLD.data.events["user_id"] == "u-0000").to_numpy())
     method = AGP(llm=replies()).fit(one, RUN)
@@ -241,6 +250,12 @@ def test_limits_hold_for_descriptions_and_orders_together():
     result = method.rerank([shortlist(), shortlist()], Limits(calls=3))
     assert sum(item.spent.calls for item in result) == 3
     assert set(result[1].statuses) == {"fallback"}
+
+
+def test_money_is_that_of_descriptions_and_orders():
+    llm = Metered(replies(), usd_per_million_in=1e6, usd_per_million_out=1e6)
+    result = AGP(llm=llm).rerank([shortlist()])[0]
+    assert result.spent.usd == pytest.approx(30.0) == pytest.approx(llm.spent.usd)
 
 
 def test_profiles_of_queries_can_be_read():

@@ -77,8 +77,7 @@ def test_the_thought_comes_before_the_grade_and_never_costs_it(reads):
 
 
 def test_a_limit_leaves_documents_ungraded_and_in_their_places():
-    limits = Limits(calls=25)  # eleven labels a document
-    result = ERank(llm=MODEL).rerank([LIST], limits, trace=True)[0]
+    result = ERank(llm=MODEL).rerank([LIST], Limits(calls=2), trace=True)[0]
     assert result.order.tolist() == [1, 0, 2, 3]
     assert result.statuses == ("ranked", "ranked", "fallback", "fallback")
     assert result.spent.calls == 2 and len(result.trace) == 4

@@ -13,6 +13,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Fact, History, Profile, Query, Ranking
 from tailor.data.pictures import item_pictures
 from tailor.errors import ModelError
+from tailor.llm.metered import Metered
 from tailor.llm.scripted import ScriptedModel
 from tailor.papers.reranking.mllm_msr import MLLMMSR, caption
 from tailor.ports.base import Completion
@@ -153,6 +154,11 @@ def test_pictures_are_told_in_words_and_can_be_switched_off():
     assert result.details[1]["caption"] == "new"
 
 
+def _chosen(prompt):
+    """Return the part of a summary's prompt that lists the items chosen."""
+    return prompt.split("oldest first")[1]
+
+
 @dataclass(frozen=True)
 class Writer(ScriptedModel):
     """Writes a summary of the last block's colours; says yes to what the summary names."""
@@ -168,7 +174,7 @@ class Writer(ScriptedModel):
         if images:
             return [Completion((f"a violet kettle of {len(images[0])} bytes",))]
         return [
-            Completion(("loves " + next(c for c in COLOURS if c in p.split("oldest first")[1]),))
+            Completion((f"loves {next((c for c in COLOURS if c in _chosen(p)), 'nothing')}",))
             for p in prompts
         ]
 
@@ -203,6 +209,33 @@ def test_limits_hold_for_summaries_and_answers_together():
     assert set(whole.statuses) == {"ranked"}
     (few,) = method.rerank([shortlist], Limits(calls=4))  # the summary takes all four
     assert set(few.statuses) == {"fallback"} and few.order.tolist() == [0, 1, 2]
+
+
+def test_nobody_is_asked_about_users_of_whom_nothing_is_known():
+    llm = Writer()
+    method = fitted(llm=llm)
+    lists = replace(Shortlist.of_texts("", ["blue thing1", "red thing2"]), query=Query("nobody"))
+    known = replace(lists, query=RED_THEN_BLUE)
+    unknown, answered = method.rerank([lists, known])
+    assert len(llm.prompts) == 4 and unknown.spent.calls == 0
+    assert unknown.order.tolist() == [0, 1] and set(unknown.statuses) == {"fallback"}
+    assert "nothing is known" in unknown.notes[0]
+    assert set(answered.statuses) == {"ranked"}
+
+
+def test_money_is_that_of_captions_summaries_and_answers():
+    data = looks(8, 12, seed=2)
+    llm = Metered(Writer(sees=True), usd_per_million_in=1.0, usd_per_million_out=1.0)
+    method = fitted(data, llm=llm)
+    documents = [{"text": "blue thing", "image": item_pictures(data)[0]}, "red thing"]
+    history = History(tuple(data.catalogue.ids[:4].tolist()))
+    shortlist = replace(Shortlist.of_documents("", documents), query=Query("u", history))
+    before = llm.spent.usd
+    (result,) = method.rerank([shortlist], trace=True)
+    assert result.spent.usd == pytest.approx(llm.spent.usd - before, rel=1e-6)
+    assert [exchange.docs for exchange in result.trace] == [(), (), (), (0,), (1,)]
+    (few,) = method.rerank([shortlist], Limits(calls=0))
+    assert few.spent.calls == 0 and few.order.tolist() == [0, 1]
 
 
 def test_a_language_model_that_sees_writes_captions():

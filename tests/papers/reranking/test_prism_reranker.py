@@ -111,7 +111,7 @@ def test_a_model_without_log_probabilities_says_yes_and_words_at_once():
 
 def test_limits_cover_both_rounds_of_questions():
     llm = Writing(knows={FACT: 1.0})
-    few = reranked(llm=llm, request="price", limits=Limits(calls=6))  # two answers a verdict
+    few = reranked(llm=llm, request="price", limits=Limits(calls=3))
     assert few.spent.calls == 3 and not Writing.asked
     assert few.details[0]["evidence"]  # cut out instead
 

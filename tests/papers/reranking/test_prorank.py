@@ -132,9 +132,9 @@ class Fixed:
     def __init__(self, table):
         self.table = torch.tensor(table)
 
-    def __call__(self, ids, attention_mask):
+    def __call__(self, ids, attention_mask, logits_to_keep):
         rows = self.table[ids[:, :1]].log()
-        return type("Output", (), {"logits": rows.expand(-1, ids.shape[1], -1)})
+        return type("Output", (), {"logits": rows.expand(-1, len(logits_to_keep), -1)})
 
 
 def test_losses_by_hand():
