@@ -135,6 +135,11 @@ class Draft:
         """True if the user said it, and nobody concluded it."""
         return self.weight >= STATED
 
+    @property
+    def rank(self) -> int:
+        """2: the user's word about a proposition, 1: said by the user, 0: concluded."""
+        return 2 if self.act != "say" else int(self.is_explicit)
+
 
 class Group(NamedTuple):
     """Key of drafts that are weighed together: about one object, or all values of a predicate."""

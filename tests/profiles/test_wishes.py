@@ -1,11 +1,11 @@
 """Wishes not to be remembered, beside everyday sentences that are none.
 
-Both lists were written before the pattern was looked at.
+The first fifty of either list were written before the pattern was looked at.
 """
 
 import pytest
 
-from tailor.profiles.rules import asks_to_forget
+from tailor.profiles.wishes import asks_to_forget
 
 WISHES = """
 Please don't remember that.
@@ -58,6 +58,19 @@ Please keep no record of this.
 Make sure you don't remember this.
 Just between us: I am pregnant. Don\u2019t remember this.
 Remember none of this.
+Please don't keep that in your memory.
+Hey, don't store any of that.
+I'd appreciate it if you didn't remember this.
+Please do not retain this.
+Delete that from your memory.
+Erase what I just said.
+Please forget this conversation.
+Don't remember my last message.
+I don't want this to be remembered.
+I don't want this saved.
+Don't ever store this!
+Please don't remember that I live in Oslo.
+Don't save my address.
 """
 EVERYDAY = """
 We don't keep sweets.
@@ -130,6 +143,21 @@ Don't write to her.
 Never keep eggs in the door of the fridge.
 I should not keep buying shoes.
 I prefer not to keep meat at home.
+This is private property.
+We keep this out of the sun.
+Keep this out of reach of children.
+Forget it, I'll take the bus.
+I said I don't remember this place.
+You should not keep the change.
+Don't keep doing this.
+Never save this for later if it smells.
+What should not be kept in the fridge?
+This is not recorded live.
+This should not be stored in the fridge.
+He took it off the record player.
+You don't remember that I like tea.
+She doesn't remember my name.
+My sister said, "Don't remember this."
 """
 
 
