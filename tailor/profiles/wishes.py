@@ -29,7 +29,7 @@ END = (
 )
 OBJECT = (
     rf"(?:(?:{ABOUT}(?: {THINGS})?|(?:my|these|those) words|my (?:last|previous) \w+|anything about me){END}"
-    rf"|(?:the fact )?that (?:i|i'm|i've|my|we|our)\\b|{MINE}\\b"
+    rf"|(?:the fact )?that (?:i|i'm|i've|my|we|our)\b|{MINE}\b"
     rf"|(?:any(?:thing)? of )?(?:what|anything|everything|all(?: that)?) {SAID})"
 )
 KEEP = (
