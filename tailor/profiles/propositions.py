@@ -184,6 +184,17 @@ class Proposition:
         return digest_of([*identity, self.valid_from_ms])
 
     @property
+    def group(self) -> Group:
+        """The group whose drafts it follows from."""
+        key = "" if self.predicate in ONE_VALUE else self.object_key
+        return Group(self.slot, self.predicate, self.scope, key)
+
+    @property
+    def is_past(self) -> bool:
+        """True if another value or stance took its place."""
+        return self.valid_to_ms is not None and self.status in ("superseded", "disputed")
+
+    @property
     def half_life_days(self) -> float | None:
         """Days after which its support counts half, longer for repeated support; None: never."""
         days = HALF_LIFE_DAYS[self.slot]

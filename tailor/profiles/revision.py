@@ -6,7 +6,7 @@ group count (`counted`), so that computing it anew costs the same however much w
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,14 +27,18 @@ MOST_COUNTED = 128
 """Latest drafts of each rank in a group (`Draft.rank`) that count."""
 
 
-def believed(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
+Order = Callable[[str], str]
+"""Returns the text by which an observation of one moment is ordered, from its id."""
+
+
+def believed(drafts: Iterable[Draft], order: Order = str) -> tuple[Proposition, ...]:
     """Return the propositions of one group, the earliest first.
 
     Explicit drafts set what holds from their time on; a later one closes what held before.
     Inferences support or weaken what holds at their time, and decide only where nothing is
     explicit. What the user rejected comes back by a new explicit draft alone.
     """
-    counting, rejected = _without_rejected(_ordered(counted(drafts)))
+    counting, rejected = _without_rejected(_ordered(counted(drafts, order)))
     if counting and counting[0].group.object_key == "":
         propositions = _values(counting)
     else:
@@ -44,24 +48,24 @@ def believed(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
     return tuple(sorted([*propositions, *still_rejected], key=_in_time))
 
 
-def counted(drafts: Iterable[Draft]) -> list[Draft]:
+def counted(drafts: Iterable[Draft], order: Order = str) -> list[Draft]:
     """Return the drafts of one group that count: of each rank the latest MOST_COUNTED.
 
     Ranks are counted apart, so that no number of inferences displaces what the user said.
     """
     by_rank: dict[int, list[Draft]] = {}
-    for draft in drafts:
+    for draft in dict.fromkeys(drafts):
         by_rank.setdefault(draft.rank, []).append(draft)
-    return [
-        draft
-        for of_rank in by_rank.values()
-        for draft in sorted(of_rank, key=latest_key, reverse=True)[:MOST_COUNTED]
-    ]
 
+    def key(draft: Draft) -> tuple[int, str, str]:
+        return draft.occurred_ms, order(draft.observation_id), draft.digest
 
-def latest_key(draft: Draft) -> tuple[int, str, str]:
-    """Return the key by which drafts of a rank are ordered; the largest is the latest."""
-    return draft.occurred_ms, draft.observation_id, draft.digest
+    latest: list[Draft] = []
+    for of_rank in by_rank.values():
+        if len(of_rank) > MOST_COUNTED:
+            of_rank = sorted(of_rank, key=key, reverse=True)[:MOST_COUNTED]
+        latest += of_rank
+    return latest
 
 
 def by_group(drafts: Iterable[Draft]) -> dict[Group, list[Draft]]:
@@ -72,9 +76,9 @@ def by_group(drafts: Iterable[Draft]) -> dict[Group, list[Draft]]:
     return groups
 
 
-def believed_of_all(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
+def believed_of_all(drafts: Iterable[Draft], order: Order = str) -> tuple[Proposition, ...]:
     """Return the propositions of all groups, the earliest first."""
-    propositions = [p for group in by_group(drafts).values() for p in believed(group)]
+    propositions = [p for group in by_group(drafts).values() for p in believed(group, order)]
     return tuple(sorted(propositions, key=_in_time))
 
 

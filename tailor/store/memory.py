@@ -124,6 +124,14 @@ class ObservedRow(NamedTuple):
     """KEPT, WITHDRAWN, WISH or WITHHELD."""
 
 
+class Place(NamedTuple):
+    """Place of a message in its session."""
+
+    occurred_ms: int
+    number: int
+    """Of its row: messages of one moment stand in the order in which they arrived."""
+
+
 def version_of(engine: sa.Engine, tenant: str, user_id: str) -> Version:
     """Return the version of a user's memory as of now. Raises what the engine raises."""
     seal: Seal = engine.get_execution_options()["seal"]
@@ -237,31 +245,39 @@ class MemoryRows:
             if row.state == KEPT and (as_of_ms is None or row.recorded_ms <= as_of_ms)
         ]
 
-    def message_before(self, session: str, time_ms: int) -> dict[str, Any] | None:
-        """Return the last message of a session until a time, None for none that is kept.
-
-        Where the last one was withdrawn, there is none.
-        """
-        is_message = observations.c.state.in_((KEPT, WITHDRAWN))
-        is_before = sa.and_(is_message, observations.c.occurred_ms <= time_ms)
-        order = (observations.c.occurred_ms.desc(), observations.c.number.desc())
-        row = self._of_session(session, is_before, order)
-        return self._open(observations, row.sealed) if row and row.state == KEPT else None
-
-    def wish_after(self, session: str, time_ms: int) -> int | None:
-        """Return when the next wish of a session was said, from a time on; None for none."""
-        is_wish = sa.and_(observations.c.state == WISH, observations.c.occurred_ms >= time_ms)
-        row = self._of_session(session, is_wish, (observations.c.occurred_ms,))
-        return None if row is None else int(row.occurred_ms)
-
-    def _of_session(
-        self, session: str, condition: sa.ColumnElement[bool], order: Sequence[Any]
-    ) -> Any:
-        is_in_session = observations.c.session == self._session_name(session)
-        statement = sa.select(observations).where(
-            self._is_own(observations), is_in_session, condition
+    def wishes(self, session: str, since_ms: int) -> list[Place]:
+        """Return where the wishes of a session stand, from a time on."""
+        statement = sa.select(observations.c.occurred_ms, observations.c.number).where(
+            self._is_in_session(session),
+            observations.c.state == WISH,
+            observations.c.occurred_ms >= since_ms,
         )
-        return self.connection.execute(statement.order_by(*order).limit(1)).one_or_none()
+        return sorted(Place(*row) for row in self.connection.execute(statement))
+
+    def message_before(self, session: str, place: Place) -> dict[str, Any] | None:
+        """Return the message before a place in a session, None for none that is kept.
+
+        Where the one before it was withdrawn, there is none.
+        """
+        order = (observations.c.occurred_ms, observations.c.number)
+        statement = (
+            sa.select(observations.c.state, observations.c.sealed)
+            .where(
+                self._is_in_session(session),
+                observations.c.state.in_((KEPT, WITHDRAWN)),
+                sa.tuple_(*order) < sa.tuple_(*place),
+            )
+            .order_by(*(column.desc() for column in order))
+            .limit(1)
+        )
+        row = self.connection.execute(statement).one_or_none()
+        if row is None or row.state != KEPT:
+            return None
+        return self._open(observations, row.sealed)
+
+    def _is_in_session(self, session: str) -> sa.ColumnElement[bool]:
+        is_session = observations.c.session == self._session_name(session)
+        return sa.and_(self._is_own(observations), is_session)
 
     def forgotten(self, observation_ids: Sequence[str]) -> set[str]:
         """Return those of these observations that were forgotten, and must not come back."""
@@ -377,7 +393,11 @@ class MemoryRows:
         )
 
     def add_observations(self, added: Sequence[ObservedRow]) -> set[str]:
-        """Write observations and return the ids of those that are new."""
+        """Write observations in their order and return the ids of those that are new.
+
+        What is not kept stays away when it is sent again or restored.
+        """
+        self._note_forgotten([row.id for row in added if row.state != KEPT])
         names = {self._name(row.id): row.id for row in added}
         rows = [
             {
@@ -397,14 +417,6 @@ class MemoryRows:
             .returning(observations.c.name)
         )
         return {names[row.name] for row in self.connection.execute(insert, rows)}
-
-    def withdraw(self, withdrawn: Sequence[ObservedRow]) -> set[str]:
-        """Write that observations must not be kept; return the ids of those not known before.
-
-        Their words are in no row, and they stay away when they are sent again or restored.
-        """
-        self._note_forgotten([row.id for row in withdrawn])
-        return self.add_observations(withdrawn)
 
     def add_drafts(self, drafts: Sequence[AddedRow]) -> None:
         """Write drafts; `id` is that of the observation that says it."""
