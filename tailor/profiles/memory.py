@@ -52,6 +52,7 @@ from tailor.profiles.revision import MOST_COUNTED, believed_of_all, changes, cou
 from tailor.profiles.sensitivity import (
     ALL,
     MOST_SENSITIVITY,
+    as_sensitive_as_words,
     shown_observations,
     shown_propositions,
 )
@@ -64,6 +65,7 @@ from tailor.store.memory import (
     allowed_times,
     deletions_of,
     note_residue,
+    overdue,
     read_forgetting,
     rows_for_writing,
     rows_of,
@@ -78,8 +80,8 @@ AT_ONCE = 500
 """Observations that a transaction stores, so that others who write do not wait for long."""
 FORGOTTEN_AT_ONCE = 100
 """Observations that a transaction forgets, with all that rests on them."""
-DELETED_AT_ONCE = 2_000
-"""Rows that a transaction deletes of a memory that is forgotten whole."""
+DELETED_AT_ONCE = 500
+"""Rows of a table that a transaction deletes of a memory that is forgotten whole."""
 
 
 class Write(Protocol):
@@ -281,13 +283,13 @@ class Memory:
         for observation in _unedited(observations):
             for proposer in self.proposers:
                 drafts += proposer.propose([observation])[:MOST_DRAFTS]
-        return drafts
+        return list(map(as_sensitive_as_words, drafts))
 
     def _drafts(self, observations: Sequence[Observation]) -> list[Draft]:
         """Return what all proposers conclude from all observations of a user."""
         drafts = self._drafts_each(observations)
         for proposer in self.log_proposers:
-            drafts += proposer.propose(_unedited(observations))
+            drafts += map(as_sensitive_as_words, proposer.propose(_unedited(observations)))
         return drafts
 
     def _vectors(
@@ -369,6 +371,7 @@ class Memory:
     ) -> tuple[Proposition, ...]:
         def job(connection: sa.Connection) -> tuple[Proposition, ...]:
             rows = self._locked(connection, user_id)
+            expire(rows, self.clock())
             proposition = _current(rows, proposition_id)
             edits = [edit(proposition, act, self.clock(), value) for act, value in acts]
             drafts = EditProposer().propose(edits)
@@ -509,7 +512,7 @@ class Memory:
     ) -> Explanation | None:
         """Return why a proposition is believed, None where it may not be shown."""
         versions = rows.versions_of(proposition_id)
-        proposition = _readable_version(rows, versions, self.clock())
+        proposition = _readable_version(rows, proposition_id, self.clock())
         if proposition is None or not shown_propositions([proposition], most_sensitivity):
             return None
         ids = [*proposition.support, *proposition.against]
@@ -617,10 +620,9 @@ class Memory:
 
         def job(connection: sa.Connection) -> str:
             rows = self._locked(connection, user_id, is_mended=False)
-            forgotten = rows.forget_slice(DELETED_AT_ONCE)
+            forgotten, is_over = rows.forget_slice(DELETED_AT_ONCE)
             counts.update(forgotten)
-            is_last = sum(forgotten.values()) < DELETED_AT_ONCE
-            return rows.write_receipt(counts) if is_last else ""
+            return rows.write_receipt(counts) if is_over else ""
 
         receipt_id = ""
         while not receipt_id:
@@ -684,7 +686,7 @@ class Memory:
         """
         observations, drafts = imported(exported)
         self._check_times(observations)
-        return self._store_all(user_id, observations, drafts)
+        return self._store_all(user_id, observations, list(map(as_sensitive_as_words, drafts)))
 
     # profiles that were measured
 
@@ -814,6 +816,20 @@ class _All(NamedTuple):
 EMPTY = _All([], [], (), str)
 
 
+def expire_all(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
+    """Delete observations past the retention of their memories, of all users; return how many."""
+    with reading(engine) as connection:
+        users = overdue(connection, clock())
+    memories = [(Memory(engine, tenant, (), clock=clock), user) for tenant, user, _ in users]
+    return sum(memory.expire(user) for memory, user in memories)
+
+
+def count_expired(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
+    """Count the observations that `expire_all` would delete."""
+    with reading(engine) as connection:
+        return sum(count for _, _, count in overdue(connection, clock()))
+
+
 def _base(name: str) -> str:
     """Return a proposer's name without its version."""
     return name.partition("@")[0]
@@ -840,18 +856,13 @@ def _current(rows: MemoryRows, proposition_id: str) -> Proposition:
     return proposition_of(versions[-1][2])
 
 
-def _readable_version(
-    rows: MemoryRows, versions: Sequence[tuple[int, int | None, dict[str, Any]]], time_ms: int
-) -> Proposition | None:
+def _readable_version(rows: MemoryRows, proposition_id: str, time_ms: int) -> Proposition | None:
     """Return the last version of a proposition, without evidence past its retention."""
-    if not versions:
-        return None
-    proposition = proposition_of(versions[-1][2])
-    if not rows.before(first_ms_of(rows.state, time_ms), 1):
-        return proposition
-    readable = propositions_of(readable_propositions(rows, time_ms))
-    by_id = {p.proposition_id: p for p in readable}
-    return by_id.get(proposition.proposition_id)
+    if rows.before(first_ms_of(rows.state, time_ms), 1):
+        readable = propositions_of(readable_propositions(rows, time_ms))
+        return {p.proposition_id: p for p in readable}.get(proposition_id)
+    versions = rows.versions_of(proposition_id)
+    return proposition_of(versions[-1][2]) if versions else None
 
 
 # --- forgetting

@@ -1,10 +1,11 @@
 """Decide what may be shown by how sensitive it is: one rule for every reading of a memory."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from tailor.errors import DataError
 from tailor.profiles.edits import words_of
-from tailor.profiles.propositions import Observation, Proposition
+from tailor.profiles.propositions import Draft, Observation, Proposition
 from tailor.profiles.rules import sensitivity_of
 
 MOST_SENSITIVITY = 1
@@ -12,6 +13,12 @@ MOST_SENSITIVITY = 1
 religion, sex, politics."""
 ALL = 3
 """Shows everything."""
+
+
+def as_sensitive_as_words(draft: Draft) -> Draft:
+    """Return a draft that is at least as sensitive as its words, whatever its proposer says."""
+    least = sensitivity_of(f"{draft.predicate} {draft.object} {draft.scope}")
+    return draft if draft.sensitivity >= least else replace(draft, sensitivity=least)
 
 
 def shown_propositions(

@@ -25,6 +25,7 @@ from tailor.store.forgotten import (
     forgotten_names,
     note_forgotten,
 )
+from tailor.store.retention import DAY_MS
 from tailor.store.schema import (
     forgettings,
     marks,
@@ -35,7 +36,7 @@ from tailor.store.schema import (
     subjects,
     support,
 )
-from tailor.store.signing import signing_secret, subject_digest
+from tailor.store.signing import seal_of, signing_secret, subject_digest
 from tailor.store.subjects import MEMORY_TABLES, mark_deleted, subject_of, subjects_for
 from tailor.store.users import canonical, public_key, signing_key
 
@@ -202,6 +203,28 @@ def rows_for_writing(
         },
     ).returning(*memories.c)
     return MemoryRows(connection, tenant, user, _state(connection.execute(upsert).one()))
+
+
+def overdue(connection: sa.Connection, time_ms: int) -> list[tuple[str, str, int]]:
+    """Return tenant, user id and count of observations that are past their memory's retention."""
+    is_own = (observations.c.tenant == memories.c.tenant) & (
+        observations.c.user_id == memories.c.user_id
+    )
+    is_old = observations.c.occurred_ms < time_ms - memories.c.retention_days * DAY_MS
+    is_user = (subjects.c.tenant == memories.c.tenant) & (subjects.c.token == memories.c.user_id)
+    is_kept = observations.c.state == KEPT
+    columns = (subjects.c.tenant, subjects.c.token, subjects.c.sealed)
+    statement = (
+        sa.select(*columns, sa.func.count().label("size"))
+        .select_from(memories.join(subjects, is_user).join(observations, is_own))
+        .where(memories.c.retention_days.is_not(None), is_old, is_kept)
+        .group_by(*columns)
+    )
+    seal = seal_of(connection)
+    return [
+        (row.tenant, seal.unwrap(row.token, row.sealed).user_id, row.size)
+        for row in connection.execute(statement)
+    ]
 
 
 def _state(row: Any) -> MemoryState:
@@ -507,28 +530,36 @@ class MemoryRows:
         )
         self.connection.execute(sa.delete(observations).where(is_old))
 
-    def forget_slice(self, most: int) -> dict[str, int]:
-        """Delete rows of everything but the settings, up to `most`; return how many, by table.
+    def forget_slice(self, most: int) -> tuple[dict[str, int], bool]:
+        """Delete rows of everything but the settings, some `most` of each table.
 
-        What is concluded goes before what it rests on.
+        Returns how many went, by table, and whether nothing is left. Observations go first, with
+        what they say: until then what is believed of the rest must be computed anew.
         """
-        counts = {}
-        for table in MEMORY_TABLES:
-            room = most - sum(counts.values())
-            columns = [table.c.number, *([table.c.name] if table is observations else [])]
-            chosen = self.connection.execute(
-                sa.select(*columns).where(self._is_own(table)).limit(room)
-            ).all()
-            if table is observations:
-                names = [row.name for row in chosen]
-                note_forgotten(self.connection, self.tenant, self.user, names)
-            counts[table.name] = self._delete_by(table.c.number, [row.number for row in chosen])
-        # until nothing is left, what is believed of the rest must be computed anew
-        changes = {"forgotten": memories.c.forgotten + 1, "due": sum(counts.values()) >= most}
+        numbers, names = self._first(observations, most)
+        note_forgotten(self.connection, self.tenant, self.user, names)
+        counts = {
+            observations.name: self._delete_by(observations.c.number, numbers),
+            support.name: self._delete_by(support.c.name, names),
+        }
+        is_over = len(numbers) < most
+        for table in (profiles, propositions, support) if is_over else ():
+            numbers, _ = self._first(table, most)
+            deleted = self._delete_by(table.c.number, numbers)
+            counts[table.name] = counts.get(table.name, 0) + deleted
+            is_over = is_over and len(numbers) < most
+        changes = {"forgotten": memories.c.forgotten + 1, "due": not is_over}
         self.connection.execute(sa.update(memories).where(self._is_own(memories)).values(**changes))
         count_up(self.connection, forgotten_mark(self.tenant))
         mark_deleted(self.connection)
-        return counts
+        return counts, is_over
+
+    def _first(self, table: sa.Table, most: int) -> tuple[list[int], list[str]]:
+        """Return numbers and names of up to so many rows."""
+        name = table.c.name if "name" in table.c else sa.literal("")
+        statement = sa.select(table.c.number, name).where(self._is_own(table)).limit(most)
+        rows = self.connection.execute(statement).all()
+        return [row[0] for row in rows], [row[1] for row in rows]
 
     def residue(self, texts: Sequence[str]) -> int:
         """Count the user's rows that hold five words in a row of one of these texts.

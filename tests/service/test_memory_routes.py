@@ -89,7 +89,11 @@ def test_a_paused_memory_and_one_with_a_retention_over_http(client):
     assert client.ask(f"{ANN}/settings", method="PUT", paused=True)["paused"]
     assert observe(client, "I like salt.")["paused"]
     settings = client.ask(f"{ANN}/settings", method="PUT", retention_days=10)
-    assert not settings["paused"] and facts(client) == []
+    assert settings["paused"] and settings["retention_days"] == 10 and facts(client) == []
+    settings = client.ask(f"{ANN}/settings", method="PUT", paused=False)
+    assert not settings["paused"] and settings["retention_days"] == 10
+    settings = client.ask(f"{ANN}/settings", method="PUT", retention_days=None)
+    assert settings["retention_days"] is None
 
 
 def test_an_erasure_over_http_takes_the_memory_out_of_store_and_worker(client, service):
