@@ -1,6 +1,6 @@
 """Wishes not to be remembered, beside everyday sentences that are none.
 
-The first fifty of either list were written before the pattern was looked at.
+The first fifty wishes and seventy sentences were written before the pattern was looked at.
 """
 
 import pytest
