@@ -227,6 +227,13 @@ def kept_first(order):
     return places[SAID] < max(places[WISH], places[FIRST])
 
 
+def test_a_wish_that_was_heeded_takes_nothing_more_that_was_kept(memory):
+    memory.observe(ANN, [FIRST, SAID, WISH])
+    memory.forget(ANN, SAID.observation_id)  # its place among the messages goes too
+    memory.observe(ANN, [chat("likes rain", 3.5, source="s1"), WISH])
+    assert texts(memory.timeline(ANN)) == ["likes rain", "likes tea"]
+
+
 def test_messages_of_one_moment_stand_in_the_order_in_which_they_came(memory):
     at_once = ["likes tea", SECRET, "Don't remember that.", "likes salt"]
     memory.observe(ANN, [chat(text) for text in at_once])
