@@ -58,8 +58,8 @@ def imported(exported: Mapping[str, Any]) -> tuple[list[Observation], list[Draft
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"the export cannot be read ({type(error).__name__}: {error})") from None
     _check_counts(drafts)
-    said = [draft for draft in drafts if draft.proposer != EDITS]
-    return observations, [*said, *EditProposer().propose(observations)]
+    concluded = [draft for draft in drafts if draft.proposer != EDITS]
+    return observations, [*concluded, *EditProposer().propose(observations)]
 
 
 def as_observation(value: Mapping[str, Any]) -> Observation:
@@ -80,7 +80,7 @@ def as_observation(value: Mapping[str, Any]) -> Observation:
 
 
 def _checked_draft(value: Mapping[str, Any], observations: Mapping[str, Observation]) -> Draft:
-    """Return the draft of plain values. Raises TypeError or ValueError for one that is not sound."""
+    """Return the draft of plain values. Raises TypeError or ValueError for an unsound one."""
     draft = draft_of(value)
     texts = [draft.predicate, draft.object, draft.scope, draft.proposer, draft.observation_id]
     is_sound = (

@@ -235,7 +235,8 @@ class Memory:
 
         Drafts of earlier versions of these proposers go; those of others stay as they are.
         """
-        observations = self._read(user_id, self._observations, [])
+        nothing: list[Observation] = []
+        observations = self._read(user_id, self._observations, nothing)
         drafts = self._drafts(observations)
         vectors = self._vectors((), drafts)
         ids = {observation.observation_id for observation in observations}
@@ -324,17 +325,17 @@ class Memory:
             lines = [entry.turn.line() for entry in _remembered([observation])] if vectors else []
             return with_vector(asdict(observation), next(iter(lines), None), vectors)
 
-        kept = store_observations(rows, allowed, value_of)
-        new_drafts = [draft for draft in drafts if draft.observation_id in kept.new_ids]
+        stored = store_observations(rows, allowed, value_of)
+        new_drafts = [draft for draft in drafts if draft.observation_id in stored.new_ids]
         rows.add_drafts([draft_row(draft) for draft in new_drafts])
         difference = revise(rows, {draft.group for draft in new_drafts}, vectors)
         expire(rows, self.clock())
         ids = dict.fromkeys(observation.observation_id for observation in allowed)
         return Observed(
-            tuple(name for name in ids if name in kept.new_ids),
-            kept.repeats,
-            refused + kept.forgotten,
-            kept.withdrawn,
+            tuple(name for name in ids if name in stored.new_ids),
+            stored.repeats,
+            refused + stored.forgotten,
+            stored.withdrawn,
             False,
             difference.added,
         )
@@ -584,50 +585,48 @@ class Memory:
             return [], _ids_of(rows, id) if id is not None else _ids_with(rows, query or "")
 
         self.opened.forget(self.tenant, user_id)
-        texts, ids = self._read(user_id, texts_and_ids, ([], []))
-        receipt_id, more = self._forget_all(user_id) if all else self._forget_each(user_id, ids)
+        nothing: tuple[list[str], list[str]] = ([], [])
+        texts, ids = self._read(user_id, texts_and_ids, nothing)
+        forgotten = self._forget_all(user_id) if all else self._forget_each(user_id, ids)
         self.opened.forget(self.tenant, user_id)
-        receipt = self._look_for_residue(user_id, receipt_id, [*texts, *more])
+        texts = [*texts, *forgotten.texts]
+        receipt = self._look_for_residue(user_id, forgotten.receipt_id, texts)
         if self.write is None:
             overwrite_deleted(self.engine)
-            return self.receipt(receipt_id) or receipt
+            return self.receipt(forgotten.receipt_id) or receipt
         return receipt
 
-    def _forget_each(self, user_id: str, ids: Sequence[str]) -> tuple[str, list[str]]:
-        """Forget observations, and return the receipt's id and the texts."""
-        counts: Counter[str] = Counter()
-        texts: list[str] = []
+    def _forget_each(self, user_id: str, ids: Sequence[str]) -> "_Forgotten":
+        """Forget observations, in transactions of FORGOTTEN_AT_ONCE."""
+        outcome = _Forgotten({}, (), "")
         last = range(0, max(len(ids), 1), FORGOTTEN_AT_ONCE)[-1]
-        receipt_id = ""
         for start in range(0, last + 1, FORGOTTEN_AT_ONCE):
             part = ids[start : start + FORGOTTEN_AT_ONCE]
 
             def job(
-                connection: sa.Connection, part: Any = part, is_last: bool = start == last
-            ) -> str:
+                connection: sa.Connection,
+                before: "_Forgotten" = outcome,
+                part: Sequence[str] = part,
+                is_last: bool = start == last,
+            ) -> "_Forgotten":
                 rows = self._locked(connection, user_id)
-                forgotten, words = forget_observations(rows, part)
-                counts.update(forgotten)
-                texts.extend(words)
-                return rows.write_receipt(counts) if is_last else ""
+                return before.plus(rows, *forget_observations(rows, part), is_last)
 
-            receipt_id = self._write(job)
-        return receipt_id, texts
+            outcome = self._write(job)
+        return outcome
 
-    def _forget_all(self, user_id: str) -> tuple[str, list[str]]:
-        """Delete all rows but the settings, and return the receipt's id."""
-        counts: Counter[str] = Counter()
+    def _forget_all(self, user_id: str) -> "_Forgotten":
+        """Delete all rows but the settings, in transactions of DELETED_AT_ONCE of each table."""
+        outcome = _Forgotten({}, (), "")
+        while not outcome.receipt_id:
 
-        def job(connection: sa.Connection) -> str:
-            rows = self._locked(connection, user_id, is_mended=False)
-            forgotten, is_over = rows.forget_slice(DELETED_AT_ONCE)
-            counts.update(forgotten)
-            return rows.write_receipt(counts) if is_over else ""
+            def job(connection: sa.Connection, before: "_Forgotten" = outcome) -> "_Forgotten":
+                rows = self._locked(connection, user_id, is_mended=False)
+                counts, is_over = rows.forget_slice(DELETED_AT_ONCE)
+                return before.plus(rows, counts, (), is_over)
 
-        receipt_id = ""
-        while not receipt_id:
-            receipt_id = self._write(job)
-        return receipt_id, []
+            outcome = self._write(job)
+        return outcome
 
     def _look_for_residue(
         self, user_id: str, receipt_id: str, texts: Sequence[str]
@@ -801,6 +800,24 @@ class Memory:
         vectors = unpacked(self.recall_by, remembered, by_id)
         memory = self.recall_by.opened(remembered, vectors)
         return Opened(version, self.clock(), memory)
+
+
+class _Forgotten(NamedTuple):
+    """Rows that transactions deleted, by table, and their texts."""
+
+    counts: Mapping[str, int]
+    texts: tuple[str, ...]
+    receipt_id: str
+    """"": there is more to forget."""
+
+    def plus(
+        self, rows: MemoryRows, counts: Mapping[str, int], texts: Sequence[str], is_last: bool
+    ) -> "_Forgotten":
+        """Return it with what another transaction deleted, which writes the receipt at the end."""
+        total = {name: counts.get(name, 0) + self.counts.get(name, 0) for name in counts}
+        total = {**self.counts, **total}
+        receipt_id = rows.write_receipt(total) if is_last else ""
+        return _Forgotten(total, (*self.texts, *texts), receipt_id)
 
 
 class _All(NamedTuple):

@@ -22,13 +22,14 @@ MINE = r"my (?:name|age|address|password|number|phone|e-?mail|card|data|details?
 ABOUT = rf"(?:(?:any|anything|a word) (?:part )?of )?{THIS}"
 # where the object ends: "this", and not "this many pictures" or "this in pencil"
 END = (
-    r"(?=\s{0,9}(?:$|[.,;:!?)\u2014-]|(?:please|ok|okay|anywhere|anymore|either|at all|and|but|since"
-    r"|because|as|though|or|for me|about me"
+    r"(?=\s{0,9}(?:$|[.,;:!?)\u2014-]|(?:please|ok|okay|anywhere|anymore|either|at all|and|but"
+    r"|since|because|as|though|or|for me|about me"
     r"|(?:in|to|from|on|among) (?:your|my|the|any)"
     r" (?:memory|memories|records?|profile|notes|logs?|files?|history|database|account))\b))"
 )
 OBJECT = (
-    rf"(?:(?:{ABOUT}(?: {THINGS})?|(?:my|these|those) words|my (?:last|previous) \w+|anything about me){END}"
+    rf"(?:(?:{ABOUT}(?: {THINGS})?|(?:my|these|those) words|my (?:last|previous) \w+"
+    rf"|anything about me){END}"
     rf"|(?:the fact )?that (?:i|i'm|i've|my|we|our)\b|{MINE}\b"
     rf"|(?:any(?:thing)? of )?(?:what|anything|everything|all(?: that)?) {SAID})"
 )

@@ -22,8 +22,8 @@ MAKE_TABLE = (
     " subject))"
 )
 MAKE_NOTES = (
-    "CREATE TABLE IF NOT EXISTS forgotten (tenant TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT NOT"
-    " NULL, CONSTRAINT pk_forgotten PRIMARY KEY (tenant, user_id, name))"
+    "CREATE TABLE IF NOT EXISTS forgotten (tenant TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT"
+    " NOT NULL, CONSTRAINT pk_forgotten PRIMARY KEY (tenant, user_id, name))"
 )
 WRITE_NOTE = (
     "INSERT INTO forgotten (tenant, user_id, name) SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM"

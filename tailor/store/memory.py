@@ -655,7 +655,7 @@ class MemoryRows:
                 sa.update(table).where(is_row).values(retracted_ms=self.state.changed_ms)
             )
 
-    def _delete_by(self, column: sa.Column[Any], values: Sequence[str]) -> int:
+    def _delete_by(self, column: sa.Column[Any], values: Sequence[Any]) -> int:
         table = column.table
         return sum(
             self.connection.execute(

@@ -192,9 +192,9 @@ def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str
     """Delete rows of unknown people if the store is out of sync; return how many, by table.
 
     What users had forgotten goes too. The store is older than its keys after a backup of it was
-    restored (its people were erased since), or after a crash between the commits of the two files (no caller was told that those
-    rows are stored). Raises KeysError where the key store is the older one, or another store's,
-    unless `at_any_price`: people would be lost that way.
+    restored (its people were erased since), or after a crash between the commits of the two files
+    (no caller was told that those rows are stored). Raises KeysError where the key store is the
+    older one, or another store's, unless `at_any_price`: people would be lost that way.
     """
     lock_keys(connection)
     if not is_out_of_sync(connection, at_any_price):

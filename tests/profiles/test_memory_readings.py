@@ -212,6 +212,7 @@ def test_confirming_what_is_past_does_not_make_it_present(memory):
 
 def test_a_past_stance_is_confirmed_corrected_and_rejected_for_its_time_alone(memory):
     memory.observe(ANN, [chat("likes tea", 90), chat("denies likes tea", 30)])
+    memory.observe(ANN, chat("bought tea", 30.5))
     memory.observe(ANN, [chat("lives in Pariss", 90), chat("lives in Rome", 30)])
     memory.observe(ANN, chat("lives in Pariss", 10))
     tea = next(p for p in memory.timeline(ANN) if p.text == "likes tea")
