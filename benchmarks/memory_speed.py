@@ -1,10 +1,12 @@
 """Speed of memories on SQLite: recall at several sizes, writing, bytes of a user.
 
-    python benchmarks/memory_speed.py [--sizes 1000 10000] [--users 0] [--processor]
+    python benchmarks/memory_speed.py [--sizes 1000 10000 100000] [--users 10000] [--processor]
 
-One user's memory holds as many propositions as observations. `--users N` writes N users of 100
-propositions each and asks them in turn, more than a worker keeps open. `--processor` counts the seconds of this
-process instead of the clock's, for a machine that others use.
+One user's memory holds as many propositions as observations; a worker that keeps one of 100,000
+open needs more than its usual 64 MB, and gets it here. `--users N` writes N users of ten
+propositions each and asks them in turn, more than a worker keeps open. Then one user says the same
+thing again and again: a write costs the same. `--processor` counts the seconds of this process
+instead of the clock's, for a machine that others use. All of it takes four minutes at most.
 """
 
 import argparse
@@ -15,13 +17,18 @@ import time
 from pathlib import Path
 
 from tailor.profiles.memory import Memory
+from tailor.profiles.opened import OpenedMemories
 from tailor.profiles.propositions import STATED, Draft, Observation
-from tailor.store.engine import connect, overwrite_deleted
+from tailor.store.engine import connect, overwrite_deleted, writing
 from tailor.store.migrating import migrate
 
 NOW_MS = 1_700_000_000_000
 BATCH = 500  # observations of a call
 ASKED = 200  # recalls of a measurement
+ASKED_LARGE = 40  # of a memory of 100,000
+LARGE = 100_000
+PER_USER = 10  # propositions, where there are many users
+PER_COMMIT = 100  # users that are written together
 CLOCK = [time.perf_counter]
 SYLLABLES = ("ka", "lo", "mi", "ten", "ra", "so", "vel", "dun", "pi", "gar", "no", "sha")
 
@@ -80,15 +87,16 @@ def measure(folder, size, rng):
     """Print a row for a memory of so many propositions."""
     engine = connect(f"{folder}/store{size}.db")
     migrate(engine)
-    memory = Memory(engine, "shop", (OneEach(),))
+    memory = Memory(engine, "shop", (OneEach(),), opened=OpenedMemories(2**30))
     empty = files(folder, size)
+    asked = ASKED if size < LARGE else ASKED_LARGE
     said = messages(rng, size)
     writing_s = timed(
         lambda: [memory.observe("ann", said[i : i + BATCH]) for i in range(0, size, BATCH)]
     )
     overwrite_deleted(engine)
     each = (files(folder, size) - empty) / size
-    questions = [" ".join(rng.choice(said).text.split()[3:7]) for _ in range(ASKED)]
+    questions = [" ".join(rng.choice(said).text.split()[3:7]) for _ in range(asked)]
     cold_s = timed(lambda: memory.recall("ann", questions[0]))
     warm = [timed(lambda q=question: memory.recall("ann", q)) for question in questions]
     single = [timed(lambda m=one: memory.observe("ann", m)) for one in messages(rng, 20)]
@@ -109,20 +117,47 @@ def measure_users(folder, users, rng):
     """Print how long recalls of many users take, who do not all fit into memory."""
     engine = connect(f"{folder}/users.db")
     migrate(engine)
+    for start in range(0, users, PER_COMMIT):
+        with writing(engine) as connection:
+            memory = Memory(engine, "shop", (OneEach(),), write=lambda job, c=connection: job(c))
+            for user in range(start, min(start + PER_COMMIT, users)):
+                memory.observe(f"u{user}", messages(rng, PER_USER))
+    overwrite_deleted(engine)
     memory = Memory(engine, "shop", (OneEach(),))
-    for user in range(users):
-        memory.observe(f"u{user}", messages(rng, 100))
     asked = [timed(lambda: memory.recall(f"u{rng.randrange(users)}", "ka lo")) for _ in range(500)]
     size = (Path(folder) / "users.db").stat().st_size
-    print(f"{users:,} users of 100: recall {quantiles(asked)} ms, {size / users:,.0f} bytes a user")
+    print(
+        f"{users:,} users of {PER_USER}: first recall {quantiles(asked)} ms,"
+        f" {size / users:,.0f} bytes a user"
+    )
+    engine.dispose()
+
+
+def measure_group(folder, rng):
+    """Print how long a message takes on a subject of which much was said already."""
+    engine = connect(f"{folder}/group.db")
+    migrate(engine)
+    memory = Memory(engine, "shop", (OneEach(),))
+    said = 0
+    for size in (100, 1_000, 10_000):
+        while said < size:
+            times = range(said, min(said + BATCH, size))
+            memory.observe("ann", [Observation("chat", "I like tea,", 10**12 + t) for t in times])
+            said = times.stop
+        times = [
+            timed(lambda t=t: memory.observe("ann", Observation("chat", "I like tea,", t)))
+            for t in range(10**12 + said, 10**12 + said + 20)
+        ]
+        said += 20
+        print(f"one more message on a subject of {size:>6,}: {quantiles(times)} ms")
     engine.dispose()
 
 
 def main():
     """Measure and print."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--users", type=int, default=0)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, LARGE])
+    parser.add_argument("--users", type=int, default=10_000)
     parser.add_argument("--processor", action="store_true")
     arguments = parser.parse_args()
     if arguments.processor:
@@ -135,6 +170,7 @@ def main():
             measure(folder, size, rng)
         if arguments.users:
             measure_users(folder, arguments.users, rng)
+        measure_group(folder, rng)
 
 
 if __name__ == "__main__":

@@ -242,24 +242,36 @@ class UserMemory:
         return self._ask("POST", "/observations", {"observations": sent}, is_untimed)
 
     def recall(self, query: str, k: int = 10, **more: Any) -> Any:
-        """Return what answers a question; `more`: budget_tokens, scope, at_ms, as_of_ms."""
+        """Return what answers a question.
+
+        `more`: budget_tokens, scope, at_ms, as_of_ms, most_sensitivity.
+        """
         return self._ask("POST", "/recall", {"query": query, "k": k, **more})
 
     def profile(self, **more: int) -> Any:
         """Return what is believed; `more`: at_ms, as_of_ms, tokens, most_sensitivity."""
         return self._ask("GET", _with_query("", more))
 
-    def timeline(self, as_of_ms: int | None = None) -> Any:
+    def timeline(self, as_of_ms: int | None = None, most_sensitivity: int | None = None) -> Any:
         """Return all propositions, those that are over or rejected too."""
-        return self._ask("GET", _with_query("/timeline", {"as_of_ms": as_of_ms}))
+        parameters = {"as_of_ms": as_of_ms, "most_sensitivity": most_sensitivity}
+        return self._ask("GET", _with_query("/timeline", parameters))
 
-    def diff(self, since_ms: int, until_ms: int | None = None) -> Any:
+    def diff(
+        self, since_ms: int, until_ms: int | None = None, most_sensitivity: int | None = None
+    ) -> Any:
         """Return what the memory came to believe between two times, and ceased to."""
-        return self._ask("GET", _with_query("/diff", {"since_ms": since_ms, "until_ms": until_ms}))
+        parameters = {
+            "since_ms": since_ms,
+            "until_ms": until_ms,
+            "most_sensitivity": most_sensitivity,
+        }
+        return self._ask("GET", _with_query("/diff", parameters))
 
-    def explain(self, proposition_id: str) -> Any:
+    def explain(self, proposition_id: str, most_sensitivity: int | None = None) -> Any:
         """Return what a proposition rests on."""
-        return self._ask("GET", f"/propositions/{_path_part(proposition_id)}")
+        path = f"/propositions/{_path_part(proposition_id)}"
+        return self._ask("GET", _with_query(path, {"most_sensitivity": most_sensitivity}))
 
     def confirm(self, proposition_id: str) -> Any:
         """Note that the user says a proposition is right."""
@@ -279,9 +291,9 @@ class UserMemory:
         """Return whether the memory is paused, and how long it keeps observations."""
         return self._ask("GET", "/settings")
 
-    def configure(self, paused: bool = False, retention_days: float | None = None) -> Any:
-        """Write both settings, in place of those before."""
-        return self._ask("PUT", "/settings", {"paused": paused, "retention_days": retention_days})
+    def configure(self, **settings: bool | float | None) -> Any:
+        """Write `paused` or `retention_days` (None: for ever); what is left out stays."""
+        return self._ask("PUT", "/settings", settings)
 
     def forget(
         self, entry_id: str | None = None, query: str | None = None, everything: bool = False

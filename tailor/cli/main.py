@@ -707,10 +707,10 @@ def serve(
     memory: Annotated[
         bool,
         typer.Option(
-            "--memory",
-            help="Serve the memories of users too; new, see its page before you open it to others.",
+            "--memory/--no-memory",
+            help="Serve the memories of users: what they said, and what is believed of them.",
         ),
-    ] = False,
+    ] = True,
     first_key: Annotated[
         Path | None,
         typer.Option(

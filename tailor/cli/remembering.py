@@ -27,6 +27,9 @@ AsOf = Annotated[
 At = Annotated[
     int | None, typer.Option(help="A time in the user's life, in milliseconds since 1970.")
 ]
+Sensitivity = Annotated[
+    int, typer.Option(min=0, max=3, help="3 shows health, faith, love and politics too.")
+]
 DAY = "%Y-%m-%d"
 
 
@@ -85,6 +88,7 @@ def recall(
     scope: Annotated[str, typer.Option(help='What holds elsewhere counts less: "at work".')] = "",
     at: At = None,
     as_of: AsOf = None,
+    most_sensitivity: Sensitivity = 1,
     json: Json = False,
     tenant: Tenant = "default",
     database: Database = HERE,
@@ -95,7 +99,7 @@ def recall(
     from tailor.cli.showing import print_json, say, table
 
     with _opened(database, tenant) as memory:
-        recollection = memory.recall(user, query, k, tokens, scope, at, as_of)
+        recollection = memory.recall(user, query, k, tokens, scope, at, as_of, most_sensitivity)
     if json:
         print_json(asdict(recollection))
         return
@@ -109,9 +113,7 @@ def recall(
 def profile(
     user: User,
     tokens: Annotated[int | None, typer.Option(help="Tokens of the text, at most.")] = None,
-    most_sensitivity: Annotated[
-        int, typer.Option(min=0, max=3, help="3 shows health, faith, love and politics too.")
-    ] = 1,
+    most_sensitivity: Sensitivity = 1,
     at: At = None,
     as_of: AsOf = None,
     json: Json = False,
@@ -134,6 +136,7 @@ def profile(
 def explain(
     user: User,
     proposition: Entry,
+    most_sensitivity: Sensitivity = 1,
     json: Json = False,
     tenant: Tenant = "default",
     database: Database = HERE,
@@ -144,7 +147,7 @@ def explain(
     from tailor.cli.showing import print_json, say, table
 
     with _opened(database, tenant) as memory:
-        explanation = memory.explain(user, proposition)
+        explanation = memory.explain(user, proposition, most_sensitivity)
         values = _values(explanation.proposition, memory.clock())
     if json:
         evidence = [asdict(observation) for observation in explanation.evidence]
@@ -284,6 +287,7 @@ def import_file(
 def timeline(
     user: User,
     as_of: AsOf = None,
+    most_sensitivity: Sensitivity = 1,
     json: Json = False,
     tenant: Tenant = "default",
     database: Database = HERE,
@@ -292,7 +296,7 @@ def timeline(
     from tailor.cli.showing import print_json
 
     with _opened(database, tenant) as memory:
-        propositions = memory.timeline(user, as_of)
+        propositions = memory.timeline(user, as_of, most_sensitivity)
         if json:
             print_json([_values(p, memory.clock()) for p in propositions])
         else:
@@ -304,6 +308,7 @@ def diff(
     user: User,
     since: Annotated[int, typer.Argument(help="A time, in milliseconds since 1970.")],
     until: Annotated[int | None, typer.Argument(help="A later one; left out: now.")] = None,
+    most_sensitivity: Sensitivity = 1,
     json: Json = False,
     tenant: Tenant = "default",
     database: Database = HERE,
@@ -312,7 +317,7 @@ def diff(
     from tailor.cli.showing import print_json, say
 
     with _opened(database, tenant) as memory:
-        difference = memory.diff(user, since, until)
+        difference = memory.diff(user, since, until, most_sensitivity)
         if json:
             sides = difference._asdict().items()
             time_ms = memory.clock()
@@ -339,7 +344,7 @@ def replay(user: User, tenant: Tenant = "default", database: Database = HERE) ->
 
 
 def _values(proposition: "Proposition", time_ms: int) -> dict[str, Any]:
-    from tailor.profiles.memory import shown
+    from tailor.profiles.exports import shown
 
     return shown(proposition, time_ms)
 
@@ -375,7 +380,7 @@ def _read_json(file: Path) -> Any:
 
 def _read_observations(file: Path, time_ms: int) -> "list[Observation]":
     """Return the observations of a file; those without a time are of now."""
-    from tailor.profiles.memory import as_observation
+    from tailor.profiles.exports import as_observation
 
     try:
         lines = file.read_text(encoding="utf-8").splitlines()

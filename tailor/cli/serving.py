@@ -207,7 +207,7 @@ def serve_command(
     models: Path,
     explore: float,
     meaning: bool,
-    memory: bool = False,
+    memory: bool = True,
     first_key: Path | None = None,
 ) -> None:
     """Check the options, prepare the store, and serve (`tailor serve --help`)."""

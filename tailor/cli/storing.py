@@ -369,19 +369,22 @@ def prune_store(
     dry_run: DryRun = False,
     database: Database = HERE,
 ) -> None:
-    """Delete old events and lists, for cron. A server may run meanwhile."""
+    """Delete old events and lists, and what is past the retention of users' memories, for cron. A
+    server may run meanwhile.
+    """
     from tailor.cli.showing import say
+    from tailor.profiles.memory import count_expired, expire_all
     from tailor.store.engine import now_ms, overwrite_deleted
     from tailor.store.retention import prune, prune_users
 
     days = [number for number in (events, lists) if number is not None]
-    if not days:
-        raise StoreError("say what to delete: --events DAYS, --lists DAYS, or both")
-    if min(days) <= 0:
+    if min(days, default=1.0) <= 0:
         raise StoreError("days must be more than 0")
     is_overwritten = True
     with open_store(database) as engine:
         counts = prune(engine, now_ms(), events, lists, dry_run)
+        expire = count_expired if dry_run else expire_all
+        counts["observations of memories"] = expire(engine)
         if not dry_run:
             counts["people of whom nothing is left"] = prune_users(engine)
             is_overwritten = overwrite_deleted(engine)

@@ -33,7 +33,8 @@ def edit(proposition: Proposition, act: Act, time_ms: int, value: str = "") -> O
     """Return the observation that confirms or rejects a proposition.
 
     `value` takes the place of its object. An edit is never earlier than what it is about, whatever
-    the clocks say, since a rejection takes away what was said until then.
+    the clocks say, since a rejection takes away what was said until then. What is past stays past:
+    it is confirmed for the time from which it held, and rejected until it was last said.
     """
     draft = Draft(
         "",
@@ -49,8 +50,16 @@ def edit(proposition: Proposition, act: Act, time_ms: int, value: str = "") -> O
         act=act,
     )
     content = {name: part for name, part in asdict(draft).items() if name in FIELDS}
-    occurred_ms = max(time_ms, proposition.last_support_ms, proposition.valid_from_ms)
+    occurred_ms = _time_of(proposition, act, time_ms)
     return Observation("edit", json.dumps(content, sort_keys=True), occurred_ms)
+
+
+def _time_of(proposition: Proposition, act: Act, time_ms: int) -> int:
+    """Return the time from which an edit at `time_ms` counts."""
+    if proposition.is_past and act == "confirm":
+        return proposition.valid_from_ms
+    said_ms = max(proposition.last_support_ms, proposition.valid_from_ms)
+    return said_ms if proposition.is_past else max(time_ms, said_ms)
 
 
 def words_of(observation: Observation) -> str:

@@ -6,7 +6,6 @@ observations, edits, forgetting. So a replay agrees by construction.
 """
 
 import importlib.util
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -15,38 +14,59 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import sqlalchemy as sa
 
 from tailor.data.nouns import Profile
-from tailor.data.times import LAST, UNITS
 from tailor.errors import DataError
 from tailor.profiles import rendering
+from tailor.profiles.conclusions import (
+    Difference,
+    draft_of,
+    draft_row,
+    expire,
+    first_ms_of,
+    forget_observations,
+    key_of,
+    mend,
+    observation_of,
+    proposition_of,
+    propositions_of,
+    recallable,
+    revise,
+    with_vector,
+)
 from tailor.profiles.edits import EditProposer, edit, words_of
+from tailor.profiles.exports import FORMAT, LAST_MS, MOST_DRAFTS, VERSION, imported, plain, shown
 from tailor.profiles.kept_vectors import NAME as VECTOR
 from tailor.profiles.kept_vectors import Packed, packed_by_line, unpacked
 from tailor.profiles.opened import Opened, OpenedMemories
-from tailor.profiles.proposers import (
-    SHORT_REQUEST,
-    TEXT_KINDS,
-    AspectProposer,
-    Proposer,
-    RuleProposer,
-)
+from tailor.profiles.proposers import AspectProposer, Proposer, RuleProposer
 from tailor.profiles.propositions import (
     DAY_MS,
     Act,
     Draft,
-    Group,
     Observation,
     Proposition,
     state_hash,
 )
+from tailor.profiles.readings import readable_observations, readable_propositions
 from tailor.profiles.recall import Recall, Recollection, Remembered
-from tailor.profiles.revision import believed, believed_of_all, by_group, changes
-from tailor.profiles.rules import asks_to_forget
+from tailor.profiles.revision import MOST_COUNTED, believed_of_all, changes, counted
+from tailor.profiles.sensitivity import (
+    ALL,
+    MOST_SENSITIVITY,
+    as_sensitive_as_words,
+    shown_observations,
+    shown_propositions,
+)
+from tailor.profiles.withdrawing import store_observations
 from tailor.store.engine import now_ms, overwrite_deleted, reading, writing
 from tailor.store.memory import (
-    AddedRow,
     MemoryRows,
     MemoryState,
+    ObservedRow,
     allowed_times,
+    deletions_of,
+    note_residue,
+    overdue,
+    read_forgetting,
     rows_for_writing,
     rows_of,
     version_of,
@@ -55,11 +75,13 @@ from tailor.store.subjects import subject_of
 from tailor.text.words import search_words
 
 T = TypeVar("T")
-FORMAT, VERSION = "tailor-memory", 1  # of exports
-MOST_DRAFTS = 50  # of one observation, by each proposer
 AHEAD_MS = DAY_MS  # by which the clock of a sender may run ahead
-LAST_MS = LAST // UNITS["ms"]
-KINDS = ("event", "review", "chat", "edit", "import")
+AT_ONCE = 500
+"""Observations that a transaction stores, so that others who write do not wait for long."""
+FORGOTTEN_AT_ONCE = 100
+"""Observations that a transaction forgets, with all that rests on them."""
+DELETED_AT_ONCE = 500
+"""Rows of a table that a transaction deletes of a memory that is forgotten whole."""
 
 
 class Write(Protocol):
@@ -87,13 +109,28 @@ class Observed(NamedTuple):
     repeats: int
     """How many were stored before."""
     refused: int
-    """How many happened before the person was erased, which they would undo."""
+    """How many were forgotten before, or happened before the person was erased."""
     withdrawn: int
     """How many are not kept, since the user asks not to remember them."""
     paused: bool
     """True: the memory is paused, and nothing was stored."""
     believed: tuple[Proposition, ...]
     """Propositions that are new or changed."""
+
+    def plus(self, other: "Observed") -> "Observed":
+        """Return the outcome of both; of what changed twice the last state."""
+        latest = {p.proposition_id: p for p in (*self.believed, *other.believed)}
+        return Observed(
+            self.new + other.new,
+            self.repeats + other.repeats,
+            self.refused + other.refused,
+            self.withdrawn + other.withdrawn,
+            self.paused or other.paused,
+            tuple(latest.values()),
+        )
+
+
+NOTHING = Observed((), 0, 0, 0, False, ())
 
 
 class Explanation(NamedTuple):
@@ -108,13 +145,6 @@ class Explanation(NamedTuple):
     """What concluded it, by name and version."""
     history: tuple[tuple[int, int | None], ...]
     """Recorded time and retracted time of each of its versions; None: it is believed now."""
-
-
-class Difference(NamedTuple):
-    """Propositions that one state of a memory lacks, and those that it has, beside another."""
-
-    retracted: tuple[Proposition, ...]
-    added: tuple[Proposition, ...]
 
 
 class Replayed(NamedTuple):
@@ -139,7 +169,8 @@ class Memory:
 
     A memory holds raw observations, which never change, and propositions, each of which names the
     observations that it rests on. All readings take `as_of_ms`: what was believed at a recorded
-    time; `at_ms` is the time that is asked about.
+    time; `at_ms` is the time that is asked about. They show nothing past the memory's retention,
+    and nothing more sensitive than `most_sensitivity` (`profiles.sensitivity`).
     """
 
     engine: sa.Engine
@@ -166,23 +197,46 @@ class Memory:
         """Store what was said or done, and what follows from it; what is known counts once.
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
-        where it says nothing itself, the message before it in its session is forgotten.
-        Raises DataError for times that no clock can show.
+        where it says nothing itself, the message before it in its session is forgotten, whichever
+        of the two arrives first. More than AT_ONCE are several transactions. Raises DataError for
+        times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
-        drafts = self._drafts_each(sent)
+        return self._store_all(user_id, sent, self._drafts_each(sent))
+
+    def _store_all(
+        self, user_id: str, sent: Sequence[Observation], drafts: Sequence[Draft]
+    ) -> Observed:
+        """Store observations with their drafts, in transactions of AT_ONCE."""
         vectors = self._vectors(sent, drafts)
-        return self._write(
-            lambda connection: self._store(connection, user_id, sent, drafts, vectors)
-        )
+        of_observation: dict[str, list[Draft]] = {}
+        for draft in drafts:
+            of_observation.setdefault(draft.observation_id, []).append(draft)
+        outcome = NOTHING
+        for start in range(0, max(len(sent), 1), AT_ONCE):
+            part = sent[start : start + AT_ONCE]
+            of_part = [
+                draft
+                for observation_id in dict.fromkeys(o.observation_id for o in part)
+                for draft in of_observation.get(observation_id, [])
+            ]
+
+            def job(
+                connection: sa.Connection, part: Any = part, of_part: Any = of_part
+            ) -> Observed:
+                return self._store(connection, user_id, part, of_part, vectors)
+
+            outcome = outcome.plus(self._write(job))
+        return outcome
 
     def propose(self, user_id: str) -> Difference:
         """Have all proposers read all observations of a user, and believe what follows.
 
         Drafts of earlier versions of these proposers go; those of others stay as they are.
         """
-        observations: Sequence[Observation] = self._read(user_id, _observations, [])
+        nothing: list[Observation] = []
+        observations = self._read(user_id, self._observations, nothing)
         drafts = self._drafts(observations)
         vectors = self._vectors((), drafts)
         ids = {observation.observation_id for observation in observations}
@@ -192,14 +246,14 @@ class Memory:
             rows = self._locked(connection, user_id)
             # of what arrived, was forgotten or withdrawn meanwhile nothing changes
             stored = rows.observations(ids=sorted(ids))
-            left = {_observation(value).observation_id for value in stored}
+            left = {observation_of(value).observation_id for value in stored}
             old = rows.retract_drafts(
                 lambda draft: _base(draft["proposer"]) in names and draft["observation_id"] in ids
             )
             new = [draft for draft in drafts if draft.observation_id in left]
-            rows.add_drafts([_draft_row(draft) for draft in new])
-            groups = {draft.group for draft in [*map(_draft, old), *new]}
-            return _revise(rows, groups, vectors)
+            rows.add_drafts([draft_row(draft) for draft in new])
+            groups = {draft.group for draft in [*map(draft_of, old), *new]}
+            return revise(rows, groups, vectors)
 
         return self._write(job)
 
@@ -230,13 +284,13 @@ class Memory:
         for observation in _unedited(observations):
             for proposer in self.proposers:
                 drafts += proposer.propose([observation])[:MOST_DRAFTS]
-        return drafts
+        return list(map(as_sensitive_as_words, drafts))
 
     def _drafts(self, observations: Sequence[Observation]) -> list[Draft]:
         """Return what all proposers conclude from all observations of a user."""
         drafts = self._drafts_each(observations)
         for proposer in self.log_proposers:
-            drafts += proposer.propose(_unedited(observations))
+            drafts += map(as_sensitive_as_words, proposer.propose(_unedited(observations)))
         return drafts
 
     def _vectors(
@@ -245,7 +299,7 @@ class Memory:
         """Return vectors by line of observations, and of what follows from drafts alone."""
         if self.recall_by.encoder is None:
             return {}
-        foreseen = [_recallable(p, p.valid_from_ms) for p in believed_of_all(drafts)]
+        foreseen = [recallable(p, p.valid_from_ms) for p in believed_of_all(drafts)]
         return packed_by_line(self.recall_by, [*_remembered(observations), *foreseen])
 
     def _store(
@@ -259,29 +313,32 @@ class Memory:
         allowed = self._allowed(connection, user_id, sent)
         refused = len(sent) - len(allowed)
         if not allowed:
-            return Observed((), 0, refused, 0, False, ())
-        rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
+            return NOTHING._replace(refused=refused)
+        rows = self._rows_for_writing(connection, user_id)
         # PostgreSQL: an erasure may have come in between; from here on the entry is locked
         allowed = self._allowed(connection, user_id, allowed)
         refused = len(sent) - len(allowed)
         if rows.state.paused:
-            return Observed((), 0, refused, 0, True, ())
-        keepable = _without_withdrawn(rows, allowed)
-        by_id = {observation.observation_id: observation for observation in keepable}
-        new_ids = rows.add_observations(
-            {
-                name: _with_vector(asdict(observation), _remembered([observation]), vectors)
-                for name, observation in by_id.items()
-            }
+            return NOTHING._replace(refused=refused, paused=True)
+
+        def value_of(observation: Observation) -> dict[str, Any]:
+            lines = [entry.turn.line() for entry in _remembered([observation])] if vectors else []
+            return with_vector(asdict(observation), next(iter(lines), None), vectors)
+
+        stored = store_observations(rows, allowed, value_of)
+        new_drafts = [draft for draft in drafts if draft.observation_id in stored.new_ids]
+        rows.add_drafts([draft_row(draft) for draft in new_drafts])
+        difference = revise(rows, {draft.group for draft in new_drafts}, vectors)
+        expire(rows, self.clock())
+        ids = dict.fromkeys(observation.observation_id for observation in allowed)
+        return Observed(
+            tuple(name for name in ids if name in stored.new_ids),
+            stored.repeats,
+            refused + stored.forgotten,
+            stored.withdrawn,
+            False,
+            difference.added,
         )
-        new_drafts = [draft for draft in drafts if draft.observation_id in new_ids]
-        rows.add_drafts([_draft_row(draft) for draft in new_drafts])
-        difference = _revise(rows, {draft.group for draft in new_drafts}, vectors)
-        _expire(rows, self.clock())
-        new = tuple(name for name in by_id if name in new_ids)
-        repeats = len(by_id) - len(new)
-        withdrawn = len(allowed) - len(keepable)
-        return Observed(new, repeats, refused, withdrawn, False, difference.added)
 
     def _allowed(
         self, connection: sa.Connection, user_id: str, observations: Sequence[Observation]
@@ -315,6 +372,7 @@ class Memory:
     ) -> tuple[Proposition, ...]:
         def job(connection: sa.Connection) -> tuple[Proposition, ...]:
             rows = self._locked(connection, user_id)
+            expire(rows, self.clock())
             proposition = _current(rows, proposition_id)
             edits = [edit(proposition, act, self.clock(), value) for act, value in acts]
             drafts = EditProposer().propose(edits)
@@ -322,13 +380,12 @@ class Memory:
             if is_same:  # other words for the same: only they change
                 edits = edits[-1:]
                 drafts = drafts[-1:]
-            rows.add_observations(
-                {observation.observation_id: asdict(observation) for observation in edits}
-            )
-            rows.add_drafts([_draft_row(draft) for draft in drafts])
+            rows.add_observations([ObservedRow(o.observation_id, asdict(o)) for o in edits])
+            rows.add_drafts([draft_row(draft) for draft in drafts])
             groups = {draft.group for draft in drafts}
-            _revise(rows, groups)
-            return _propositions(rows.propositions_of([_key(group) for group in groups]))
+            revise(rows, groups)
+            keys = [key_of(group) for group in groups]
+            return propositions_of(rows.propositions_of(keys))
 
         return self._write(job)
 
@@ -354,16 +411,20 @@ class Memory:
         return self._read(user_id, lambda rows: rows.state, MemoryState(False, None, 0, 0, 0))
 
     def configure(self, user_id: str, **settings: bool | float | None) -> MemoryState:
-        """Write `paused` and `retention_days`, or one of them; return the settings."""
+        """Write `paused` and `retention_days`, or one of them; return the settings.
+
+        Observations past a new retention leave readings at once, and the store with the next
+        writes and `expire`.
+        """
         days = settings.get("retention_days")
         if days is not None and not 0 < days < LAST_MS / DAY_MS:
             raise DataError(f"days is {days}: a number above 0, or None for ever")
 
         def job(connection: sa.Connection) -> MemoryState:
-            rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
+            rows = self._rows_for_writing(connection, user_id)
             rows.change_settings(**settings)
             state = rows.state._replace(**settings)  # type: ignore[arg-type]
-            _expire(MemoryRows(rows.connection, rows.tenant, rows.user, state), self.clock())
+            expire(replace(rows, state=state), self.clock())
             return state
 
         return self._write(job)
@@ -379,23 +440,30 @@ class Memory:
         scope: str = "",
         at_ms: int | None = None,
         as_of_ms: int | None = None,
+        most_sensitivity: int = MOST_SENSITIVITY,
     ) -> Recollection:
         """Return what of a user's memory answers a request, with observations by their ids.
 
-        `at_ms`: as of a time in the user's life; `as_of_ms`: as the memory was at that time.
+        `at_ms`: as of a time in the user's life; `as_of_ms`: as the memory was at that time. What
+        is more sensitive than `most_sensitivity` counts as not there.
         """
         if at_ms is not None or as_of_ms is not None:
-            opened = self._open(user_id, at_ms, as_of_ms)
+            opened = self._open(user_id, most_sensitivity, at_ms, as_of_ms)
         else:
-            opened = self._ready(user_id)
+            opened = self._ready(user_id, most_sensitivity)
         return opened.memory.search(request, at_ms, k, budget_tokens, scope)
 
     def believed(
-        self, user_id: str, at_ms: int | None = None, as_of_ms: int | None = None
+        self,
+        user_id: str,
+        at_ms: int | None = None,
+        as_of_ms: int | None = None,
+        most_sensitivity: int = MOST_SENSITIVITY,
     ) -> tuple[Proposition, ...]:
         """Return the propositions that hold at a time, the surest first; None: now."""
         time_ms = self.clock() if at_ms is None else at_ms
-        holding = [p for p in self.timeline(user_id, as_of_ms) if p.holds_at(time_ms)]
+        propositions = self.timeline(user_id, as_of_ms, most_sensitivity)
+        holding = [p for p in propositions if p.holds_at(time_ms)]
         return tuple(sorted(holding, key=lambda p: (-p.confidence(time_ms), p.proposition_id)))
 
     def profile(
@@ -404,56 +472,75 @@ class Memory:
         at_ms: int | None = None,
         as_of_ms: int | None = None,
         tokens: int | None = None,
-        most_sensitivity: int = 1,
+        most_sensitivity: int = MOST_SENSITIVITY,
     ) -> Profile:
-        """Return what holds at a time as a profile: a text within `tokens`, facts, evidence.
-
-        What is more sensitive than `most_sensitivity`, from 0 to 3, is left out.
-        """
+        """Return what holds at a time as a profile: a text within `tokens`, facts, evidence."""
         time_ms = self.clock() if at_ms is None else at_ms
-        propositions = self.timeline(user_id, as_of_ms)
+        propositions = self.timeline(user_id, as_of_ms, most_sensitivity)
         return rendering.profile(user_id, propositions, time_ms, tokens, most_sensitivity)
 
-    def timeline(self, user_id: str, as_of_ms: int | None = None) -> tuple[Proposition, ...]:
+    def timeline(
+        self,
+        user_id: str,
+        as_of_ms: int | None = None,
+        most_sensitivity: int = MOST_SENSITIVITY,
+    ) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
-        nothing: list[dict[str, Any]] = []
-        values = self._read(user_id, lambda rows: _visible(rows, as_of_ms, self.clock()), nothing)
-        return _propositions(values)
 
-    def explain(self, user_id: str, proposition_id: str) -> Explanation:
-        """Return what a proposition rests on. Raises DataError for an unknown one."""
+        def job(rows: MemoryRows) -> tuple[Proposition, ...]:
+            return propositions_of(readable_propositions(rows, self.clock(), as_of_ms))
 
-        def job(rows: MemoryRows) -> Explanation:
-            versions = rows.versions_of(proposition_id)
-            if not versions:
-                raise _unknown(proposition_id)
-            proposition = _proposition(versions[-1][2])
-            ids = [*proposition.support, *proposition.against]
-            evidence = [_observation(value) for value in rows.observations(ids=ids)]
-            drafts = [_draft(value) for value in rows.drafts_from(ids)]
-            names = {
-                observation.proposer
-                for observation in drafts
-                if observation.group == _group(proposition)
-            }
-            return Explanation(
-                proposition,
-                proposition.confidence(self.clock()),
-                tuple(sorted(evidence, key=lambda observation: observation.occurred_ms)),
-                tuple(sorted(names)),
-                tuple((recorded_ms, retracted_ms) for recorded_ms, retracted_ms, _ in versions),
-            )
+        return tuple(shown_propositions(self._read(user_id, job, ()), most_sensitivity))
+
+    def explain(
+        self, user_id: str, proposition_id: str, most_sensitivity: int = MOST_SENSITIVITY
+    ) -> Explanation:
+        """Return what a proposition rests on.
+
+        Raises DataError for an unknown one, and for one that is more sensitive than shown.
+        """
+
+        def job(rows: MemoryRows) -> Explanation | None:
+            return self._explanation(rows, proposition_id, most_sensitivity)
 
         explanation = self._read(user_id, job, None)
         if explanation is None:
             raise _unknown(proposition_id)
         return explanation
 
-    def diff(self, user_id: str, since_ms: int, until_ms: int | None = None) -> Difference:
-        """Return what a memory came to believe, and ceased to, between two recorded times."""
-        return Difference(
-            *changes(self.timeline(user_id, since_ms), self.timeline(user_id, until_ms))
+    def _explanation(
+        self, rows: MemoryRows, proposition_id: str, most_sensitivity: int
+    ) -> Explanation | None:
+        """Return why a proposition is believed, None where it may not be shown."""
+        versions = rows.versions_of(proposition_id)
+        proposition = _readable_version(rows, proposition_id, self.clock())
+        if proposition is None or not shown_propositions([proposition], most_sensitivity):
+            return None
+        ids = [*proposition.support, *proposition.against]
+        stored = [observation_of(value) for value in rows.observations(ids=ids)]
+        group = propositions_of(rows.propositions_of([key_of(proposition.group)]))
+        evidence = shown_observations(stored, group, most_sensitivity)
+        drafts = [draft_of(value) for value in rows.drafts_from(ids)]
+        names = {draft.proposer for draft in drafts if draft.group == proposition.group}
+        return Explanation(
+            proposition,
+            proposition.confidence(self.clock()),
+            tuple(sorted(evidence, key=lambda observation: observation.occurred_ms)),
+            tuple(sorted(names)),
+            tuple((recorded_ms, retracted_ms) for recorded_ms, retracted_ms, _ in versions),
         )
+
+    def diff(
+        self,
+        user_id: str,
+        since_ms: int,
+        until_ms: int | None = None,
+        most_sensitivity: int = MOST_SENSITIVITY,
+    ) -> Difference:
+        """Return what a memory came to believe, and ceased to, between two recorded times."""
+        before = self.timeline(user_id, since_ms, most_sensitivity)
+        after = self.timeline(user_id, until_ms, most_sensitivity)
+        return Difference(*changes(before, after))
 
     def replay(self, user_id: str) -> Replayed:
         """Compute all that is believed anew from raw observations, and compare; writes nothing.
@@ -461,8 +548,7 @@ class Memory:
         Drafts of proposers that this memory does not have, or that answer differently each time,
         such as language models, are taken as they are stored.
         """
-        nothing: tuple[list[Observation], list[Draft], tuple[Proposition, ...]] = ([], [], ())
-        observations, stored, current = self._read(user_id, _all_of, nothing)
+        observations, stored, current, order = self._read(user_id, self._all_of, EMPTY)
         repeatable = replace(
             self,
             proposers=list(filter(_is_repeatable, self.proposers)),
@@ -471,7 +557,7 @@ class Memory:
         names = {_base(proposer.name) for proposer in repeatable._all_proposers()}
         drafts = [draft for draft in stored if _base(draft.proposer) not in names]
         drafts += repeatable._drafts(observations)
-        replayed = believed_of_all(drafts)
+        replayed = believed_of_all(drafts, order)
         return Replayed(
             state_hash(current), state_hash(replayed), Difference(*changes(current, replayed))
         )
@@ -485,37 +571,92 @@ class Memory:
 
         `id` is an observation's or a proposition's; `query` finds the observations that have all
         its words; `all` leaves the settings only. What rests on others too is believed from them.
-        The receipt has rows by table, and residues: rows that still hold five words in a row of
-        what was forgotten. Raises DataError unless exactly one of the three is given.
+        What was forgotten stays away when it is sent again or restored. The receipt has rows by
+        table, and residues: rows that still hold five words in a row of what was forgotten. Much
+        is forgotten in several transactions: broken off between two of them, ask again. Raises
+        DataError unless exactly one of the three is given.
         """
         if (id is not None) + (query is not None) + bool(all) != 1:
             raise DataError("forget takes one of id, query and all")
 
-        def job(connection: sa.Connection) -> tuple[dict[str, int], list[str]]:
-            rows = self._locked(connection, user_id)
+        def texts_and_ids(rows: MemoryRows) -> tuple[list[str], list[str]]:
             if all:
-                texts = [words_of(observation) for observation in _observations(rows)]
-                return rows.forget_all(), texts
-            ids = _ids_of(rows, id) if id is not None else _ids_with(rows, query or "")
-            return _forget(rows, ids)
+                return [words_of(observation_of(value)) for value in rows.observations()], []
+            return [], _ids_of(rows, id) if id is not None else _ids_with(rows, query or "")
 
         self.opened.forget(self.tenant, user_id)
-        counts, texts = self._write(job)
+        nothing: tuple[list[str], list[str]] = ([], [])
+        texts, ids = self._read(user_id, texts_and_ids, nothing)
+        forgotten = self._forget_all(user_id) if all else self._forget_each(user_id, ids)
         self.opened.forget(self.tenant, user_id)
+        texts = [*texts, *forgotten.texts]
+        receipt = self._look_for_residue(user_id, forgotten.receipt_id, texts)
         if self.write is None:
             overwrite_deleted(self.engine)
-        return self._receipt(user_id, counts, texts)
+            return self.receipt(forgotten.receipt_id) or receipt
+        return receipt
 
-    def _receipt(
-        self, user_id: str, counts: Mapping[str, int], texts: Sequence[str]
+    def _forget_each(self, user_id: str, ids: Sequence[str]) -> "_Forgotten":
+        """Forget observations, in transactions of FORGOTTEN_AT_ONCE."""
+        outcome = _Forgotten({}, (), "")
+        last = range(0, max(len(ids), 1), FORGOTTEN_AT_ONCE)[-1]
+        for start in range(0, last + 1, FORGOTTEN_AT_ONCE):
+            part = ids[start : start + FORGOTTEN_AT_ONCE]
+
+            def job(
+                connection: sa.Connection,
+                before: "_Forgotten" = outcome,
+                part: Sequence[str] = part,
+                is_last: bool = start == last,
+            ) -> "_Forgotten":
+                rows = self._locked(connection, user_id)
+                return before.plus(rows, *forget_observations(rows, part), is_last)
+
+            outcome = self._write(job)
+        return outcome
+
+    def _forget_all(self, user_id: str) -> "_Forgotten":
+        """Delete all rows but the settings, in transactions of DELETED_AT_ONCE of each table."""
+        outcome = _Forgotten({}, (), "")
+        while not outcome.receipt_id:
+
+            def job(connection: sa.Connection, before: "_Forgotten" = outcome) -> "_Forgotten":
+                rows = self._locked(connection, user_id, is_mended=False)
+                counts, is_over = rows.forget_slice(DELETED_AT_ONCE)
+                return before.plus(rows, counts, (), is_over)
+
+            outcome = self._write(job)
+        return outcome
+
+    def _look_for_residue(
+        self, user_id: str, receipt_id: str, texts: Sequence[str]
     ) -> dict[str, Any]:
-        """Return a receipt, with residues that are looked for after the commit."""
+        """Look for what is left of forgotten texts, note it, and return the receipt."""
+        residue = self._read(user_id, lambda rows: rows.residue(texts), 0)
 
-        def job(rows: MemoryRows) -> dict[str, Any]:
-            receipt = {"forgotten": dict(counts), "residue": rows.residue(texts)}
-            return rows.sign(receipt)
+        def job(connection: sa.Connection) -> dict[str, Any]:
+            note_residue(connection, self.tenant, receipt_id, residue)
+            return read_forgetting(connection, self.tenant, receipt_id) or {}
 
-        return self._read(user_id, job, {"forgotten": dict(counts), "residue": 0})
+        return self._write(job)
+
+    def receipt(self, receipt_id: str) -> dict[str, Any] | None:
+        """Return a receipt of `forget` as of now, None for an unknown id."""
+        with reading(self.engine) as connection:
+            return read_forgetting(connection, self.tenant, receipt_id)
+
+    def expire(self, user_id: str) -> int:
+        """Delete the observations past the memory's retention; return how many."""
+        total = 0
+        while True:
+
+            def job(connection: sa.Connection) -> int:
+                return expire(self._locked(connection, user_id), self.clock())
+
+            count = self._write(job)
+            total += count
+            if not count:
+                return total
 
     def residue(self, user_id: str, text: str) -> int:
         """Count the user's rows that hold five words in a row of a text."""
@@ -523,8 +664,7 @@ class Memory:
 
     def export(self, user_id: str) -> dict[str, Any]:
         """Return all of a user's memory as plain values; `import_` takes them."""
-        nothing: tuple[list[Observation], list[Draft], tuple[Proposition, ...]] = ([], [], ())
-        observations, drafts, propositions = self._read(user_id, _all_of, nothing)
+        observations, drafts, propositions, _ = self._read(user_id, self._all_of, EMPTY)
         state = self.state(user_id)
         exported = {
             "format": FORMAT,
@@ -532,23 +672,20 @@ class Memory:
             "paused": state.paused,
             "retention_days": state.retention_days,
             "observations": [asdict(observation) for observation in observations],
-            "drafts": [asdict(observation) for observation in drafts],
-            "propositions": [shown(observation, self.clock()) for observation in propositions],
+            "drafts": [asdict(draft) for draft in drafts],
+            "propositions": [shown(proposition, self.clock()) for proposition in propositions],
             "state_hash": state_hash(propositions),
         }
-        return dict(json.loads(json.dumps(exported)))
+        return plain(exported)
 
     def import_(self, user_id: str, exported: Mapping[str, Any]) -> Observed:
         """Add an exported memory to a user's; what is there already counts once.
 
         Raises DataError for an export of a newer version, or values that are no memory.
         """
-        observations, drafts = _imported(exported)
+        observations, drafts = imported(exported)
         self._check_times(observations)
-        vectors = self._vectors(observations, drafts)
-        return self._write(
-            lambda connection: self._store(connection, user_id, observations, drafts, vectors)
-        )
+        return self._store_all(user_id, observations, list(map(as_sensitive_as_words, drafts)))
 
     # profiles that were measured
 
@@ -582,81 +719,132 @@ class Memory:
             return job(connection)
 
     def _read(self, user_id: str, job: Callable[[MemoryRows], T], nothing: T) -> T:
-        """Return what a job reads of a user's rows, `nothing` where there are none."""
-        with reading(self.engine) as connection:
-            rows = rows_of(connection, self.tenant, user_id)
-            return nothing if rows is None else job(rows)
+        """Return what a job reads of a user's rows, `nothing` where there are none.
 
-    def _locked(self, connection: sa.Connection, user_id: str) -> MemoryRows:
+        Heeds what any process has forgotten, and mends what a restore has torn.
+        """
+        for is_mended in (False, True):
+            with reading(self.engine) as connection:
+                rows = rows_of(connection, self.tenant, user_id)
+                self.opened.heed(self.tenant, deletions_of(connection, self.tenant))
+                if rows is None:
+                    return nothing
+                if is_mended or not rows.state.due:
+                    return job(rows)
+            self._write(lambda connection: self._rows_for_writing(connection, user_id))
+        return nothing
+
+    def _rows_for_writing(self, connection: sa.Connection, user_id: str) -> MemoryRows:
+        """Return the rows of a memory, which is made where there is none."""
+        rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
+        if rows.state.due:
+            mend(rows)
+        return rows
+
+    def _locked(
+        self, connection: sa.Connection, user_id: str, is_mended: bool = True
+    ) -> MemoryRows:
         """Return the rows of a memory that is there, for writing."""
         if subject_of(connection, self.tenant, user_id) is None:
             raise UnknownError("the memory of this user is empty: nothing was observed")
+        if is_mended:
+            return self._rows_for_writing(connection, user_id)
         return rows_for_writing(connection, self.tenant, user_id, self.clock())
 
-    def _ready(self, user_id: str) -> Opened:
+    def _observations(self, rows: MemoryRows) -> list[Observation]:
+        return [observation_of(value) for value in readable_observations(rows, self.clock())]
+
+    def _all_of(self, rows: MemoryRows) -> "_All":
+        """Return observations, drafts and propositions of one moment."""
+        observations = self._observations(rows)
+        ids = {observation.observation_id for observation in observations}
+        drafts = [draft_of(value) for value in rows.drafts()]
+        propositions = propositions_of(readable_propositions(rows, self.clock()))
+        drafts = [draft for draft in drafts if draft.observation_id in ids]
+        return _All(observations, drafts, propositions, rows.order_of)
+
+    def _ready(self, user_id: str, most_sensitivity: int) -> Opened:
         """Return the memory as of now, from memory where nothing changed since."""
         version = version_of(self.engine, self.tenant, user_id)
-        opened = self.opened.get(self.tenant, user_id, version, self.clock())
+        whose = (self.tenant, user_id, most_sensitivity)
+        opened = self.opened.get(whose, version, self.clock())
         if opened is None:
-            opened = self._open(user_id)
-            self.opened.put(self.tenant, user_id, opened)
+            opened = self._open(user_id, most_sensitivity)
+            self.opened.put(whose, opened)
         return opened
 
-    def _open(self, user_id: str, at_ms: int | None = None, as_of_ms: int | None = None) -> Opened:
+    def _open(
+        self,
+        user_id: str,
+        most_sensitivity: int = ALL,
+        at_ms: int | None = None,
+        as_of_ms: int | None = None,
+    ) -> Opened:
         time_ms = self.clock() if at_ms is None else at_ms
         version = version_of(self.engine, self.tenant, user_id)
 
         def job(rows: MemoryRows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-            first_ms = _first_ms(rows.state, self.clock())
-            values = rows.observations(as_of_ms)
-            current = [value for value in values if value["occurred_ms"] >= first_ms]
-            return current, _visible(rows, as_of_ms, self.clock())
+            observed = readable_observations(rows, self.clock(), as_of_ms)
+            return observed, readable_propositions(rows, self.clock(), as_of_ms)
 
         nothing: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         observed, concluded = self._read(user_id, job, nothing)
-        observations = {_observation(value): value.get(VECTOR) for value in observed}
-        propositions = {_proposition(value): value.get(VECTOR) for value in concluded}
-        holding = {p: vector for p, vector in propositions.items() if p.holds_at(time_ms)}
-        remembered = [
-            *_remembered(list(observations)),
-            *(_recallable(p, time_ms) for p in holding),
-        ]
-        packed = {row.observation_id: vector for row, vector in observations.items()}
-        packed |= {row.proposition_id: vector for row, vector in holding.items()}
-        vectors = unpacked(self.recall_by, remembered, packed)
+        packed = {observation_of(value): value.get(VECTOR) for value in observed}
+        propositions = {proposition_of(value): value.get(VECTOR) for value in concluded}
+        observations = shown_observations(list(packed), propositions, most_sensitivity)
+        believed = shown_propositions(propositions, most_sensitivity)
+        holding = [p for p in believed if p.holds_at(time_ms)]
+        remembered = [*_remembered(observations), *(recallable(p, time_ms) for p in holding)]
+        by_id = {row.observation_id: packed[row] for row in observations}
+        by_id |= {p.proposition_id: propositions[p] for p in holding}
+        vectors = unpacked(self.recall_by, remembered, by_id)
         memory = self.recall_by.opened(remembered, vectors)
-        return Opened(version, self.clock(), memory, tuple(propositions))
+        return Opened(version, self.clock(), memory)
 
 
-# --- rows and values
+class _Forgotten(NamedTuple):
+    """Rows that transactions deleted, by table, and their texts."""
+
+    counts: Mapping[str, int]
+    texts: tuple[str, ...]
+    receipt_id: str
+    """"": there is more to forget."""
+
+    def plus(
+        self, rows: MemoryRows, counts: Mapping[str, int], texts: Sequence[str], is_last: bool
+    ) -> "_Forgotten":
+        """Return it with what another transaction deleted, which writes the receipt at the end."""
+        total = {name: counts.get(name, 0) + self.counts.get(name, 0) for name in counts}
+        total = {**self.counts, **total}
+        receipt_id = rows.write_receipt(total) if is_last else ""
+        return _Forgotten(total, (*self.texts, *texts), receipt_id)
 
 
-def shown(proposition: Proposition, at_ms: int) -> dict[str, Any]:
-    """Return a proposition as plain values, with id, text and confidence at a time."""
-    return {
-        "proposition_id": proposition.proposition_id,
-        "text": proposition.text,
-        "confidence": round(proposition.confidence(at_ms), 6),
-        **asdict(proposition),
-        "support": list(proposition.support),
-        "against": list(proposition.against),
-    }
+class _All(NamedTuple):
+    """All of a memory at one moment."""
+
+    observations: list[Observation]
+    drafts: list[Draft]
+    propositions: tuple[Proposition, ...]
+    order: Callable[[str], str]
+    """Orders observations of one moment."""
 
 
-def _key(group: Group) -> str:
-    return json.dumps(list(group))
+EMPTY = _All([], [], (), str)
 
 
-def _group(proposition: Proposition) -> Group:
-    """Return the group that a proposition belongs to."""
-    draft = Draft(
-        "",
-        proposition.slot,  # type: ignore[arg-type]
-        proposition.predicate,
-        proposition.object,
-        scope=proposition.scope,
-    )
-    return draft.group
+def expire_all(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
+    """Delete observations past the retention of their memories, of all users; return how many."""
+    with reading(engine) as connection:
+        users = overdue(connection, clock())
+    memories = [(Memory(engine, tenant, (), clock=clock), user) for tenant, user, _ in users]
+    return sum(memory.expire(user) for memory, user in memories)
+
+
+def count_expired(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
+    """Count the observations that `expire_all` would delete."""
+    with reading(engine) as connection:
+        return sum(count for _, _, count in overdue(connection, clock()))
 
 
 def _base(name: str) -> str:
@@ -669,53 +857,8 @@ def _is_repeatable(proposer: Proposer) -> bool:
     return getattr(proposer, "is_repeatable", True)
 
 
-def _draft_row(draft: Draft) -> AddedRow:
-    return AddedRow(draft.observation_id, _key(draft.group), asdict(draft))
-
-
-def _draft(value: Mapping[str, Any]) -> Draft:
-    span = value["span"]
-    return Draft(**{**value, "span": None if span is None else tuple(span)})
-
-
-def _observation(value: Mapping[str, Any]) -> Observation:
-    return Observation(**{name: part for name, part in value.items() if name != VECTOR})
-
-
-def _proposition(value: Mapping[str, Any]) -> Proposition:
-    sides = {name: tuple(value[name]) for name in ("support", "against")}
-    return Proposition(**{n: part for n, part in {**value, **sides}.items() if n != VECTOR})
-
-
-def _propositions(values: Iterable[Mapping[str, Any]]) -> tuple[Proposition, ...]:
-    """Return propositions, the earliest first."""
-    propositions = map(_proposition, values)
-    return tuple(sorted(propositions, key=lambda p: (p.valid_from_ms, p.proposition_id)))
-
-
-def _observations(rows: MemoryRows) -> Sequence[Observation]:
-    return [_observation(value) for value in rows.observations()]
-
-
-def _visible(rows: MemoryRows, as_of_ms: int | None, time_ms: int) -> list[dict[str, Any]]:
-    """Return the propositions that rest on more than observations past their retention."""
-    old = rows.before(_first_ms(rows.state, time_ms))
-    expired = {_observation(value).observation_id for value in old}
-    values = rows.current(as_of_ms)
-    return [value for value in values if not expired or not expired.issuperset(value["support"])]
-
-
-def _first_ms(state: MemoryState, time_ms: int) -> float:
-    """Return the time before which observations are past their retention."""
-    return 0.0 if state.retention_days is None else time_ms - state.retention_days * DAY_MS
-
-
-def _all_of(
-    rows: MemoryRows,
-) -> tuple[list[Observation], list[Draft], tuple[Proposition, ...]]:
-    """Return observations, drafts and propositions of one moment."""
-    drafts = [_draft(value) for value in rows.drafts()]
-    return list(_observations(rows)), drafts, _propositions(rows.current())
+def _unedited(observations: Iterable[Observation]) -> list[Observation]:
+    return [observation for observation in observations if observation.kind != "edit"]
 
 
 def _unknown(proposition_id: str) -> UnknownError:
@@ -727,64 +870,39 @@ def _current(rows: MemoryRows, proposition_id: str) -> Proposition:
     versions = rows.versions_of(proposition_id)
     if not versions or versions[-1][1] is not None:
         raise _unknown(proposition_id)
-    return _proposition(versions[-1][2])
+    return proposition_of(versions[-1][2])
 
 
-def _revise(
-    rows: MemoryRows, groups: Iterable[Group], vectors: Mapping[str, Packed] | None = None
-) -> Difference:
-    """Believe of groups what follows from all their drafts, and store the difference."""
-    keys = {_key(group): group for group in sorted(set(groups))}
-    if not keys:
-        return Difference((), ())
-    drafts = by_group(_draft(value) for value in rows.drafts_of(list(keys)))
-    new = [p for group in keys.values() for p in believed(drafts.get(group, []))]
-    stored = rows.propositions_of(list(keys))
-    old = _propositions(stored)
-    retracted, added = changes(old, new)
-    by_line = _vectors_by_line(stored) | dict(vectors or {})
-    rows.write(
-        [p.proposition_id for p in retracted],
-        [
-            AddedRow(
-                p.proposition_id,
-                _key(_group(p)),
-                _with_vector(asdict(p), [_recallable(p, p.valid_from_ms)], by_line),
-            )
-            for p in added
-        ],
-    )
-    return Difference(retracted, added)
-
-
-def _vectors_by_line(values: Iterable[Mapping[str, Any]]) -> dict[str, Packed]:
-    """Return the vectors of stored propositions, which later versions of them keep."""
-    return {
-        _recallable(_proposition(value), 0).turn.line(): value[VECTOR]
-        for value in values
-        if VECTOR in value
-    }
-
-
-def _with_vector(
-    value: dict[str, Any], remembered: Sequence[Remembered], vectors: Mapping[str, Packed]
-) -> dict[str, Any]:
-    """Return a value with its vector, where there is one of its line."""
-    packed = vectors.get(remembered[0].turn.line()) if vectors and remembered else None
-    return value if packed is None else {**value, VECTOR: packed}
+def _readable_version(rows: MemoryRows, proposition_id: str, time_ms: int) -> Proposition | None:
+    """Return the last version of a proposition, without evidence past its retention."""
+    if rows.before(first_ms_of(rows.state, time_ms), 1):
+        readable = propositions_of(readable_propositions(rows, time_ms))
+        return {p.proposition_id: p for p in readable}.get(proposition_id)
+    versions = rows.versions_of(proposition_id)
+    return proposition_of(versions[-1][2]) if versions else None
 
 
 # --- forgetting
 
 
 def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
-    """Return the observations that an id means: itself, or those of a proposition."""
+    """Return the observations that an id means: itself, or those of a proposition.
+
+    Of a group that has more drafts than count, those of the object that do not count are meant
+    too: else they would take the place of the others.
+    """
     if rows.known([row_id]):
         return [row_id]
-    versions = [_proposition(value) for _, _, value in rows.versions_of(row_id)]
+    versions = [proposition_of(value) for _, _, value in rows.versions_of(row_id)]
     if not versions:
         raise UnknownError(f'there is no observation or proposition "{row_id}"')
-    return sorted({name for p in versions for name in [*p.support, *p.against]})
+    ids = {name for p in versions for name in [*p.support, *p.against]}
+    drafts = [draft_of(value) for value in rows.drafts_of([key_of(versions[-1].group)])]
+    if len(drafts) > MOST_COUNTED:
+        surplus = set(drafts) - set(counted(drafts, rows.order_of))
+        object_key = versions[-1].object_key
+        ids |= {draft.observation_id for draft in surplus if draft.object_key == object_key}
+    return sorted(ids)
 
 
 def _ids_with(rows: MemoryRows, query: str) -> list[str]:
@@ -792,101 +910,12 @@ def _ids_with(rows: MemoryRows, query: str) -> list[str]:
     stems = set(search_words(query, "english"))
     if not stems:
         raise DataError("query has no word that could be looked for: name what to forget")
-    observations = [_observation(value) for value in rows.observations()]
+    observations = [observation_of(value) for value in rows.observations()]
     return [
         observation.observation_id
         for observation in observations
         if stems.issubset(search_words(observation.text, "english"))
     ]
-
-
-def _forget(rows: MemoryRows, observation_ids: Sequence[str]) -> tuple[dict[str, int], list[str]]:
-    """Delete observations and what rests on them; return rows by table, and the texts."""
-    ids = [*observation_ids, *_edits_about(rows, observation_ids)]
-    texts = [words_of(_observation(value)) for value in rows.observations(ids=ids)]
-    groups = {_draft(value).group for value in rows.drafts_from(ids)}
-    counts = rows.forget(ids, [_key(group) for group in groups])
-    _revise(rows, groups)
-    return counts, texts
-
-
-def _edits_about(rows: MemoryRows, observation_ids: Sequence[str]) -> list[str]:
-    """Return the edits of what only these observations said: they hold the same words."""
-    gone = set(observation_ids)
-    deleted = [_draft(value) for value in rows.drafts_from(observation_ids)]
-    keys = [_key(draft.group) for draft in deleted]
-    others = [_draft(value) for value in rows.drafts_of(keys)]
-    others = [draft for draft in others if draft.observation_id not in gone]
-    edited = EditProposer().name
-    supported = {(d.group, d.object_key) for d in others if d.proposer != edited}
-    deleted_keys = {(draft.group, draft.object_key) for draft in deleted} - supported
-    return sorted(
-        {
-            draft.observation_id
-            for draft in others
-            if draft.proposer == edited and (draft.group, draft.object_key) in deleted_keys
-        }
-    )
-
-
-def _expire(rows: MemoryRows, time_ms: int) -> None:
-    """Forget what is older than the memory's retention."""
-    first_ms = _first_ms(rows.state, time_ms)
-    old = rows.before(first_ms)
-    if old:
-        _forget(rows, [_observation(value).observation_id for value in old])
-    if first_ms > 0:
-        rows.drop_before(first_ms)
-
-
-# --- requests not to remember
-
-
-def _unedited(observations: Iterable[Observation]) -> list[Observation]:
-    return [observation for observation in observations if observation.kind != "edit"]
-
-
-def _without_withdrawn(rows: MemoryRows, observations: Sequence[Observation]) -> list[Observation]:
-    """Return the observations that may be kept; what a request takes back is forgotten.
-
-    A request is heeded once, however often it is sent.
-    """
-    requests = [message for message in observations if _is_request(message)]
-    if not requests:
-        return list(observations)
-    times_ms = {message.observation_id: message.occurred_ms for message in requests}
-    new_ids = rows.withdraw(times_ms)
-    stored = [_observation(value) for value in rows.observations()]
-    taken_back: dict[str, int] = {}
-    for request in requests:
-        is_about_before = len(request.text.split()) <= SHORT_REQUEST
-        if request.observation_id in new_ids and is_about_before:
-            for before in _said_before(request, [*stored, *observations]):
-                taken_back[before.observation_id] = before.occurred_ms
-    _forget(rows, list(taken_back))
-    rows.withdraw(taken_back)
-    gone = {*times_ms, *taken_back}
-    return [message for message in observations if message.observation_id not in gone]
-
-
-def _is_request(observation: Observation) -> bool:
-    """Return whether a user's message asks not to remember something."""
-    is_own = observation.speaker == "user" and observation.kind in TEXT_KINDS
-    return is_own and observation.kind != "edit" and asks_to_forget(observation.text)
-
-
-def _said_before(request: Observation, observations: Sequence[Observation]) -> list[Observation]:
-    """Return the user's last message before a request in its session, none where there is none."""
-    earlier = [
-        message
-        for message in observations
-        if message.kind in TEXT_KINDS
-        and (message.source, message.speaker) == (request.source, request.speaker)
-        and message.occurred_ms <= request.occurred_ms
-        and message.kind != "edit"
-        and not _is_request(message)
-    ]
-    return sorted(earlier, key=lambda message: message.occurred_ms)[-1:]
 
 
 # --- what can be recalled
@@ -916,52 +945,3 @@ def _remembered(observations: Sequence[Observation]) -> list[Remembered]:
             )
         )
     return remembered
-
-
-def _recallable(proposition: Proposition, at_ms: int) -> Remembered:
-    return Remembered(
-        proposition.proposition_id,
-        "proposition",
-        proposition.text,
-        proposition.valid_from_ms,
-        "user",
-        confidence=proposition.confidence(at_ms),
-        scope=proposition.scope,
-        observation_ids=(*proposition.support, *proposition.against),
-    )
-
-
-# --- exports
-
-
-def _imported(exported: Mapping[str, Any]) -> tuple[list[Observation], list[Draft]]:
-    """Return the observations and drafts of an export. Raises DataError for anything else."""
-    if not isinstance(exported, Mapping) or exported.get("format") != FORMAT:
-        raise DataError(f'this is no exported memory: "format" is not "{FORMAT}"')
-    version = exported.get("version")
-    if not isinstance(version, int) or version < 1:
-        raise DataError(f"version is {version!r}: a whole number from 1")
-    if version > VERSION:
-        raise DataError(
-            f"the export is of version {version}, and this Tailor reads up to {VERSION}: install"
-            " the newer Tailor that wrote it"
-        )
-    try:
-        observations = [as_observation(value) for value in exported["observations"]]
-        drafts = [_draft(value) for value in exported["drafts"]]
-        for draft in drafts:
-            draft_key = [draft.object_key, *draft.group, float(draft.weight)]
-            json.dumps([*draft_key, int(draft.occurred_ms)])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"the export cannot be read ({type(error).__name__}: {error})") from None
-    return observations, drafts
-
-
-def as_observation(value: Mapping[str, Any]) -> Observation:
-    """Return an observation of plain values. Raises TypeError for a field of another type."""
-    observation = Observation(**value)
-    texts = (observation.text, observation.source, observation.speaker)
-    is_sound = observation.kind in KINDS and isinstance(observation.occurred_ms, int)
-    if not is_sound or not all(isinstance(text, str) for text in texts):
-        raise TypeError("an observation has a field of another type")
-    return observation

@@ -29,12 +29,8 @@ from tailor.profiles.propositions import (
     Slot,
     digest_of,
 )
-from tailor.profiles.rules import (
-    MAX_CHARACTERS,
-    asks_to_forget,
-    sensitivity_of,
-    statements,
-)
+from tailor.profiles.rules import sensitivity_of, statements
+from tailor.profiles.wishes import MAX_CHARACTERS, asks_to_forget
 from tailor.text.keywords import mentions, phrases
 
 MOST_ASPECTS = 50  # of a review

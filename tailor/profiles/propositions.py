@@ -135,6 +135,11 @@ class Draft:
         """True if the user said it, and nobody concluded it."""
         return self.weight >= STATED
 
+    @property
+    def rank(self) -> int:
+        """2: the user's word about a proposition, 1: said by the user, 0: concluded."""
+        return 2 if self.act != "say" else int(self.is_explicit)
+
 
 class Group(NamedTuple):
     """Key of drafts that are weighed together: about one object, or all values of a predicate."""
@@ -177,6 +182,17 @@ class Proposition:
         """Digest of what is said, and since when: the same after a replay."""
         identity = (self.slot, self.predicate, self.object_key, self.polarity, self.scope)
         return digest_of([*identity, self.valid_from_ms])
+
+    @property
+    def group(self) -> Group:
+        """The group whose drafts it follows from."""
+        key = "" if self.predicate in ONE_VALUE else self.object_key
+        return Group(self.slot, self.predicate, self.scope, key)
+
+    @property
+    def is_past(self) -> bool:
+        """True if another value or stance took its place."""
+        return self.valid_to_ms is not None and self.status in ("superseded", "disputed")
 
     @property
     def half_life_days(self) -> float | None:

@@ -7,6 +7,7 @@ from tailor.data.nouns import Evidence, Fact, Profile
 from tailor.errors import DataError
 from tailor.llm.prompts import estimated_tokens
 from tailor.profiles.propositions import Proposition
+from tailor.profiles.sensitivity import MOST_SENSITIVITY, shown_propositions
 
 ID_LETTERS = 8  # of a proposition's id, as a citation
 
@@ -15,7 +16,7 @@ def text(
     propositions: Iterable[Proposition],
     at_ms: int,
     tokens: int | None = None,
-    most_sensitivity: int = 1,
+    most_sensitivity: int = MOST_SENSITIVITY,
 ) -> str:
     """Return a line for each proposition that holds at a time, surest first.
 
@@ -30,12 +31,12 @@ def shown(
     propositions: Iterable[Proposition],
     at_ms: int,
     tokens: int | None = None,
-    most_sensitivity: int = 1,
+    most_sensitivity: int = MOST_SENSITIVITY,
 ) -> list[Proposition]:
     """Return the propositions that `text` shows, in its order."""
     if tokens is not None and tokens < 0:
         raise DataError(f"tokens is {tokens}: at least 0")
-    holding = [p for p in propositions if p.holds_at(at_ms) and p.sensitivity <= most_sensitivity]
+    holding = [p for p in shown_propositions(propositions, most_sensitivity) if p.holds_at(at_ms)]
     holding.sort(key=lambda p: (-p.confidence(at_ms), -p.last_support_ms, p.proposition_id))
     chosen: list[Proposition] = []
     length = 0
@@ -58,7 +59,7 @@ def profile(
     propositions: Iterable[Proposition],
     at_ms: int,
     tokens: int | None = None,
-    most_sensitivity: int = 1,
+    most_sensitivity: int = MOST_SENSITIVITY,
 ) -> Profile:
     """Return what holds at a time as a profile: the text, and facts with their observations."""
     chosen = shown(propositions, at_ms, tokens, most_sensitivity)

@@ -1,10 +1,12 @@
 """Compute what is believed from all that was said: a pure function of the drafts of a group.
 
 New, late, repeated and erased drafts need no rules of their own: the group is computed anew. So the
-order in which drafts arrive changes nothing, and a replay gives the same.
+order in which drafts arrive changes nothing, and a replay gives the same. The latest drafts of a
+group count (`counted`), so that computing it anew costs the same however much was said.
 """
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -21,16 +23,22 @@ from tailor.profiles.propositions import (
 
 MARGIN = 0.2
 """Between the confidences of a proposition and its opposite, up to which it is disputed."""
+MOST_COUNTED = 128
+"""Latest drafts of each rank in a group (`Draft.rank`) that count."""
 
 
-def believed(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
+Order = Callable[[str], str]
+"""Returns the text by which an observation of one moment is ordered, from its id."""
+
+
+def believed(drafts: Iterable[Draft], order: Order = str) -> tuple[Proposition, ...]:
     """Return the propositions of one group, the earliest first.
 
     Explicit drafts set what holds from their time on; a later one closes what held before.
     Inferences support or weaken what holds at their time, and decide only where nothing is
     explicit. What the user rejected comes back by a new explicit draft alone.
     """
-    counting, rejected = _without_rejected(_ordered(drafts))
+    counting, rejected = _without_rejected(_ordered(counted(drafts, order)))
     if counting and counting[0].group.object_key == "":
         propositions = _values(counting)
     else:
@@ -38,6 +46,26 @@ def believed(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
     ids = {(p.object_key, p.polarity, p.valid_from_ms) for p in propositions}
     still_rejected = [p for p in rejected if (p.object_key, p.polarity, p.valid_from_ms) not in ids]
     return tuple(sorted([*propositions, *still_rejected], key=_in_time))
+
+
+def counted(drafts: Iterable[Draft], order: Order = str) -> list[Draft]:
+    """Return the drafts of one group that count: of each rank the latest MOST_COUNTED.
+
+    Ranks are counted apart, so that no number of inferences displaces what the user said.
+    """
+    by_rank: dict[int, list[Draft]] = {}
+    for draft in dict.fromkeys(drafts):
+        by_rank.setdefault(draft.rank, []).append(draft)
+
+    def key(draft: Draft) -> tuple[int, str, str]:
+        return draft.occurred_ms, order(draft.observation_id), draft.digest
+
+    latest: list[Draft] = []
+    for of_rank in by_rank.values():
+        if len(of_rank) > MOST_COUNTED:
+            of_rank = sorted(of_rank, key=key, reverse=True)[:MOST_COUNTED]
+        latest += of_rank
+    return latest
 
 
 def by_group(drafts: Iterable[Draft]) -> dict[Group, list[Draft]]:
@@ -48,9 +76,9 @@ def by_group(drafts: Iterable[Draft]) -> dict[Group, list[Draft]]:
     return groups
 
 
-def believed_of_all(drafts: Iterable[Draft]) -> tuple[Proposition, ...]:
+def believed_of_all(drafts: Iterable[Draft], order: Order = str) -> tuple[Proposition, ...]:
     """Return the propositions of all groups, the earliest first."""
-    propositions = [p for group in by_group(drafts).values() for p in believed(group)]
+    propositions = [p for group in by_group(drafts).values() for p in believed(group, order)]
     return tuple(sorted(propositions, key=_in_time))
 
 
@@ -60,8 +88,14 @@ def changes(
     """Return the propositions to retract and those to add, so that `old` becomes `new`."""
     before = list(old)
     after = list(new)
-    retracted = tuple(p for p in before if p not in after)
-    return retracted, tuple(p for p in after if p not in before)
+    retracted = _without(before, set(after))
+    return retracted, _without(after, set(before))
+
+
+def _without(
+    propositions: Sequence[Proposition], others: set[Proposition]
+) -> tuple[Proposition, ...]:
+    return tuple(p for p in propositions if p not in others)
 
 
 def _in_time(proposition: Proposition) -> tuple[int, str]:
@@ -244,10 +278,13 @@ def _stance_versions(explicit: Sequence[Draft]) -> list[_Version]:
 
 
 def _share_out(drafts: Sequence[Draft], versions: Sequence[_Version]) -> None:
-    """Add every draft to the version that holds at its time; earlier ones to the first."""
+    """Add every draft to the version that holds at its time; earlier ones to the first.
+
+    Each version begins where the one before it ends.
+    """
+    starts = [version.start_ms for version in versions]
     for draft in drafts:
-        holding = [version for version in versions if version.holds_at(draft.occurred_ms)]
-        version = holding[-1] if holding else versions[0]
+        version = versions[max(bisect_right(starts, draft.occurred_ms) - 1, 0)]
         side = version.support if draft.sign == version.polarity else version.against
         side.append(draft)
 
@@ -259,14 +296,29 @@ def _values(drafts: Sequence[Draft]) -> list[Proposition]:
     """Return the values of a predicate over time."""
     explicit = [draft for draft in drafts if draft.is_explicit]
     versions = _value_versions(explicit) if explicit else _likeliest(drafts)
+    versions_by_object: dict[str, list[_Version]] = {}
+    for version in versions:
+        versions_by_object.setdefault(version.object_key, []).append(version)
+    drafts_by_object: dict[str, list[Draft]] = {}
     for draft in drafts:
-        for version in versions:
-            is_same = draft.object_key == version.object_key
-            if is_same and (version.holds_at(draft.occurred_ms) or version.is_contested):
-                side = version.support if draft.sign > 0 else version.against
-                side.append(draft)
-                break
+        drafts_by_object.setdefault(draft.object_key, []).append(draft)
+    for object_key, of_object in versions_by_object.items():
+        _share_out_of_object(drafts_by_object[object_key], of_object)
     return [version.proposition() for version in versions if version.support]
+
+
+def _share_out_of_object(drafts: Sequence[Draft], versions: Sequence[_Version]) -> None:
+    """Add drafts of one object to its version of their time, else to its first contested one."""
+    held = [version for version in versions if not version.is_contested]
+    contested = [version for version in versions if version.is_contested]
+    starts = [version.start_ms for version in held]
+    for draft in drafts:
+        place = bisect_right(starts, draft.occurred_ms) - 1
+        is_held = place >= 0 and held[place].holds_at(draft.occurred_ms)
+        version = held[place] if is_held else next(iter(contested), None)
+        if version is not None:
+            side = version.support if draft.sign > 0 else version.against
+            side.append(draft)
 
 
 def _value_versions(explicit: Sequence[Draft]) -> list[_Version]:

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from tailor.profiles.propositions import DAY_MS, Act, Slot
+from tailor.profiles.wishes import asks_to_forget, own_words
 from tailor.text.passages import sentence_spans
 from tailor.text.turns import MONTH, MONTHS
 
 MAX_WORDS = 8  # of an object
-MAX_CHARACTERS = 20_000  # of a text that are read
 MAX_LISTED = 3  # words of each part of "tea, coffee and long walks"
 
 ADVERBS = (
@@ -300,22 +300,6 @@ DOUBTFUL = re.compile(
     re.IGNORECASE,
 )
 DENIAL_BEFORE = re.compile(r"\b(?:not (?:true|right)|never|don't think|doubt)\b[^.,;]*$", re.I)
-QUOTED = re.compile(
-    r'"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B'
-)
-NOT_TO = r"(?:do not|don't|never|rather not|shouldn't|should not)\s+(?:you\s+)?(?:ever\s+)?"
-THIS = r"(?:this|that|it)"
-DO_NOT_REMEMBER = re.compile(
-    rf"(?<!\bi )(?<!\bi'd )\b{NOT_TO}"
-    r"(?:remember|store|save|keep|record|log|note|memori[sz]e"
-    r"|write (?:this|that|it|any of it) down)\b"
-    r"|\boff the record\b"
-    rf"|\bkeep {THIS} (?:between (?:us|you)|to yourself|private|out of)\b"
-    rf"|\b{THIS} (?:is|stays|must stay) (?:confidential|private|between us)\b"
-    r"|\bforget (?:what|everything|all) (?:i|i've)\s+(?:just\s+)?(?:said|told|mentioned|wrote)\b"
-    rf"|\bforget {THIS} (?:again|right away|afterwards|please)",
-    re.IGNORECASE,
-)
 FORGET = re.compile(r"\bforget (?:that |about )?$", re.IGNORECASE)
 SENSITIVE = re.compile(
     r"\b(?:allerg\w+|diabet\w+|asthma\w*|pregnan\w+|depress\w+|anxiety|medicat\w+|cancer|therap\w+"
@@ -381,18 +365,11 @@ def statements(text: str, said_ms: int = 0) -> list[Statement]:
     """
     if asks_to_forget(text):
         return []
-    readable = text[:MAX_CHARACTERS].replace("\u2019", "'").replace("\u2018", "'")
-    # quoted words are somebody else's: blanks of the same length keep offsets
-    own_words = QUOTED.sub(lambda match: " " * len(match.group()), readable)
+    words = own_words(text)
     all_statements: list[Statement] = []
-    for span in sentence_spans(own_words):
-        all_statements += _of_sentence(own_words[span.start : span.end], span.start, said_ms)
+    for span in sentence_spans(words):
+        all_statements += _of_sentence(words[span.start : span.end], span.start, said_ms)
     return all_statements
-
-
-def asks_to_forget(text: str) -> bool:
-    """Return whether a text asks that it be kept nowhere."""
-    return DO_NOT_REMEMBER.search(text[:MAX_CHARACTERS].replace("\u2019", "'")) is not None
 
 
 def sensitivity_of(text: str) -> int:

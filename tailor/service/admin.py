@@ -186,10 +186,10 @@ def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -
     @api.get(
         "/v1/receipts/{receipt_id:segment}",
         tags=["people"],
-        responses=responses.answers(responses.Receipt, 404),
+        responses=responses.answers(responses.AnyReceipt, 404),
     )
     def receipt(receipt_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
-        """Return a receipt of erasure as of now, signed anew."""
+        """Return a receipt of an erasure, or of forgetting, as of now, signed anew."""
         stored = service.erasures.receipt(who.tenant, receipt_id)
         if stored is None:
             raise ProblemError(404, "there is no such receipt")

@@ -14,6 +14,7 @@ from tailor.errors import StoreError
 from tailor.store.engine import UNAVAILABLE, is_overwriting_due, overwrite_deleted, reading
 from tailor.store.erasables import Erasable
 from tailor.store.erasing import SIGN_S, Scan, erase_person
+from tailor.store.memory import read_forgetting
 from tailor.store.users import read_receipt, sign_life
 from tailor.store.writer import Writer
 
@@ -86,7 +87,8 @@ class Erasures:
     def receipt(self, tenant: str, receipt_id: str) -> dict[str, Any] | None:
         """Return a receipt as of now, None for an unknown id."""
         with reading(self.engine) as connection:
-            return read_receipt(connection, tenant, receipt_id)
+            erased = read_receipt(connection, tenant, receipt_id)
+            return erased or read_forgetting(connection, tenant, receipt_id)
 
     def _scan_all(self) -> None:
         while not self._stop.is_set():

@@ -13,9 +13,11 @@ from fastapi import APIRouter, Depends, Query
 
 from tailor.errors import DataError
 from tailor.profiles import rendering
-from tailor.profiles.memory import Explanation, Memory, Observed, UnknownError, shown
+from tailor.profiles.exports import shown
+from tailor.profiles.memory import Explanation, Memory, Observed, UnknownError
 from tailor.profiles.propositions import Observation, Proposition
 from tailor.profiles.recall import Recollection
+from tailor.profiles.sensitivity import ALL, MOST_SENSITIVITY
 from tailor.service import responses
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -29,12 +31,14 @@ from tailor.service.schemas import (
     MemorySettings,
     Observations,
     Time,
+    check_exported,
 )
 from tailor.service.state import Service
 from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller
 from tailor.store.memory import MemoryState
 
+Sensitivity = Annotated[int, Query(ge=0, le=ALL)]
 USER = "/v1/users/{user_id:segment}/memory"
 PROPOSITION = USER + "/propositions/{proposition_id:segment}"
 
@@ -85,11 +89,13 @@ def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
     def configure(
         user_id: Id, body: MemorySettings, who: Caller = Depends(writer)
     ) -> dict[str, Any]:
-        """Pause a memory, or let it go on; delete observations after a number of days."""
-        state = service.memory(who.tenant).configure(
-            user_id, paused=body.paused, retention_days=body.retention_days
-        )
-        return _settings(state)
+        """Pause a memory, or let it go on; delete observations after a number of days.
+
+        What is left out stays as it is.
+        """
+        changes = body.model_dump(exclude_unset=True)
+        memory = service.memory(who.tenant)
+        return _settings(memory.configure(user_id, **changes) if changes else memory.state(user_id))
 
 
 def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
@@ -104,6 +110,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
             body.scope,
             body.at_ms,
             body.as_of_ms,
+            body.most_sensitivity,
         )
         return _recollection(recollection)
 
@@ -113,7 +120,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         at_ms: Time | None = None,
         as_of_ms: Time | None = None,
         tokens: Annotated[int, Query(ge=0, le=1_000_000)] | None = None,
-        most_sensitivity: Annotated[int, Query(ge=0, le=3)] = 1,
+        most_sensitivity: Sensitivity = MOST_SENSITIVITY,
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return what is believed of a user, the surest first, also as a text for a prompt.
@@ -123,7 +130,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         """
         time_ms = now_ms() if at_ms is None else at_ms
         propositions = rendering.shown(
-            service.memory(who.tenant).timeline(user_id, as_of_ms),
+            service.memory(who.tenant).timeline(user_id, as_of_ms, most_sensitivity),
             time_ms,
             tokens,
             most_sensitivity,
@@ -133,30 +140,41 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
 
     @api.get(USER + "/timeline", responses=responses.answers(responses.Facts))
     def timeline(
-        user_id: Id, as_of_ms: Time | None = None, who: Caller = Depends(reader)
+        user_id: Id,
+        as_of_ms: Time | None = None,
+        most_sensitivity: Sensitivity = MOST_SENSITIVITY,
+        who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return all propositions, those that are over, disputed or rejected too, in time."""
-        return _facts(service.memory(who.tenant).timeline(user_id, as_of_ms))
+        return _facts(service.memory(who.tenant).timeline(user_id, as_of_ms, most_sensitivity))
 
     @api.get(USER + "/diff", responses=responses.answers(responses.ChangedFacts))
     def diff(
         user_id: Id,
         since_ms: Time,
         until_ms: Time | None = None,
+        most_sensitivity: Sensitivity = MOST_SENSITIVITY,
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return what the memory came to believe between two times; without `until_ms`: to now."""
-        difference = service.memory(who.tenant).diff(user_id, since_ms, until_ms)
+        memory = service.memory(who.tenant)
+        difference = memory.diff(user_id, since_ms, until_ms, most_sensitivity)
         return {
             "retracted": _facts(difference.retracted)["propositions"],
             "added": _facts(difference.added)["propositions"],
         }
 
     @api.get(PROPOSITION, responses=responses.answers(responses.WhyAnswer, 404))
-    def explain(user_id: Id, proposition_id: Id, who: Caller = Depends(reader)) -> dict[str, Any]:
+    def explain(
+        user_id: Id,
+        proposition_id: Id,
+        most_sensitivity: Sensitivity = MOST_SENSITIVITY,
+        who: Caller = Depends(reader),
+    ) -> dict[str, Any]:
         """Return why a proposition is believed, and since when."""
+        memory = service.memory(who.tenant)
         with _problems():
-            return _why(service.memory(who.tenant).explain(user_id, proposition_id))
+            return _why(memory.explain(user_id, proposition_id, most_sensitivity))
 
     @api.get(USER + "/settings", responses=responses.answers(responses.MemorySettingsAnswer))
     def settings(user_id: Id, who: Caller = Depends(reader)) -> dict[str, Any]:
@@ -176,6 +194,7 @@ def _add_own_routes(api: APIRouter, service: Service, admin: Any) -> None:
     ) -> dict[str, Any]:
         """Add an exported memory to a user's; what is there already counts once."""
         with _problems():
+            check_exported(body.memory)
             return _observed(service.memory(who.tenant).import_(user_id, body.memory))
 
     @api.post(USER + "/forget", responses=responses.answers(responses.Forgotten, 404, 409))
@@ -213,6 +232,7 @@ def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> di
         receipt = memory.forget(user_id, **choice)
     with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
         overwrite_deleted(service.engine)
+        return memory.receipt(receipt["receipt_id"]) or receipt
     return receipt
 
 

@@ -7,7 +7,7 @@ them (tests/service/test_openapi.py).
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, RootModel
 from pydantic.json_schema import models_json_schema
 
 from tailor.service.problems import PROBLEM_TYPE, TITLES
@@ -302,6 +302,7 @@ class StoredMemory(Answer):
     changed: Count = Field(description="How often the memory changed.")
     forgotten: Count = Field(description="How often something was deleted from it.")
     changed_ms: TimeMs
+    due: bool = Field(description="Whether it must be computed anew, after a restore.")
 
 
 class StoredObservation(Answer):
@@ -311,6 +312,10 @@ class StoredObservation(Answer):
     name: str = Field(description="A digest of its id, under the person's key.")
     occurred_ms: TimeMs
     recorded_ms: TimeMs
+    session: str | None = Field(description="A digest of the session of a message; null: none.")
+    state: str = Field(
+        description="kept; or without words: withdrawn, wish, withheld, as the user asked for."
+    )
     observation: dict[str, Any] = Field(description="What was said or done.")
 
 
@@ -327,6 +332,8 @@ class ConcludedRow(Answer):
 class StoredDraft(ConcludedRow):
     """A statement that one observation makes."""
 
+    rank: int = Field(description="2: the user's word on a belief, 1: said, 0: concluded.")
+    occurred_ms: TimeMs
     draft: dict[str, Any] = Field(description="Slot, predicate, object, weight ...")
 
 
@@ -524,15 +531,26 @@ class Forgotten(Answer):
     """A signed receipt of what was forgotten."""
 
     version: int = Field(description="Of the receipt's form.")
+    receipt_id: str = Field(description="Id of the receipt, for GET /v1/receipts/ID.")
     tenant: str = Field(description="Tenant of the person.")
     subject: str = Field(description="A digest that names the person to the store alone.")
     time_ms: TimeMs
     forgotten: dict[str, Count] = Field(description="Rows that went, by table.")
-    residue: Count = Field(
-        description="Rows of the person that hold five words in a row of what was forgotten."
+    residue: Count | None = Field(
+        description=(
+            "Rows of the person that hold five words in a row of what was forgotten; null: not"
+            " looked for yet."
+        )
+    )
+    overwritten: bool | None = Field(
+        description="Whether the database's logs are overwritten; null: it does that by itself."
     )
     public_key: str = Field(description="The key that checks the signature, in hexadecimal.")
     signature: str = Field(description="Ed25519, in Base64.")
+
+
+class AnyReceipt(RootModel[Receipt | Forgotten]):
+    """A receipt of an erasure, or of what was forgotten of a memory."""
 
 
 class MemoryExport(Answer):

@@ -18,6 +18,8 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
+    TypeAdapter,
+    ValidationError,
     model_validator,
 )
 
@@ -608,6 +610,9 @@ class MemoryQuestion(Schema):
     scope: Short = Field("", description='What holds elsewhere counts less, such as "at work".')
     at_ms: Time | None = Field(None, description="The time in the user's life that is asked about.")
     as_of_ms: Time | None = Field(None, description="Answer as the memory was at this time.")
+    most_sensitivity: Annotated[int, Field(ge=0, le=3), BeforeValidator(_whole)] = Field(
+        1, description="From 0 to 3; 3 recalls health, faith, love and politics too."
+    )
 
 
 class Correction(Schema):
@@ -623,12 +628,39 @@ class MemoryQuery(Schema):
 
 
 class MemorySettings(Schema):
-    """Settings of a user's memory, in place of those before."""
+    """Settings of a user's memory; what is left out stays as it is."""
 
     paused: bool = Field(False, description="Whether nothing new is observed.")
     retention_days: Annotated[FiniteFloat, Field(ge=1, le=36_500)] | None = Field(
         None, description="Days after which an observation is deleted; null: never."
     )
+
+
+class ExportedObservation(MemoryObservation):
+    """An observation of an export: what a request may hold, and edits."""
+
+    kind: Literal["chat", "review", "event", "import", "edit"]  # type: ignore[assignment]
+    occurred_ms: Time
+
+
+EXPORTED = TypeAdapter(list[ExportedObservation])
+
+
+def check_exported(memory: dict[str, Any]) -> None:
+    """Raise DataError, without its words, where an export holds what no request may hold."""
+    observations, drafts = memory.get("observations"), memory.get("drafts")
+    try:
+        if isinstance(observations, list):
+            EXPORTED.validate_python(observations)
+        for draft in drafts if isinstance(drafts, list) else []:
+            for value in draft.values() if isinstance(draft, dict) else []:
+                _check_scalar(value)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"observations.{place} of the export: {first['msg']}") from None
+    except ValueError as error:
+        raise DataError(f"a draft of the export {error}") from None
 
 
 class ExportedMemory(Schema):

@@ -58,8 +58,8 @@ class Settings:
     """Share of the places of recommended lists that are filled at random."""
     meaning: bool = False
     """True: search also compares meanings, with the default encoder."""
-    memory: bool = False
-    """True: the routes of users' memories are served."""
+    memory: bool = True
+    """False: the routes of users' memories are not served."""
     item_attributes: int = 200
     """Most names in `more` of an item."""
     attributes: int = 1_000

@@ -47,7 +47,7 @@ def app() -> FastAPI:
         burst=max(1, int(2 * rate)),
         explore=float(os.environ.get(EXPLORE) or 0),
         meaning=os.environ.get(MEANING) == "1",
-        memory=os.environ.get(MEMORY) == "1",
+        memory=os.environ.get(MEMORY) != "0",
         item_attributes=int(os.environ.get(ITEM_ATTRIBUTES) or Settings().item_attributes),
         attributes=int(os.environ.get(ATTRIBUTES) or Settings().attributes),
     )
@@ -79,7 +79,7 @@ def serve(
     models: Path,
     explore: float = 0.0,
     meaning: bool = False,
-    memory: bool = False,
+    memory: bool = True,
 ) -> None:
     """Serve until the process is told to stop (SIGTERM, Ctrl-C)."""
     os.environ[DATABASE] = engine.url.render_as_string(hide_password=False)

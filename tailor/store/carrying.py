@@ -21,11 +21,20 @@ MAKE_TABLE = (
     " NOT NULL, last_ms BIGINT, event_ids JSON NOT NULL, CONSTRAINT pk_erased PRIMARY KEY (tenant,"
     " subject))"
 )
+MAKE_NOTES = (
+    "CREATE TABLE IF NOT EXISTS forgotten (tenant TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT"
+    " NOT NULL, CONSTRAINT pk_forgotten PRIMARY KEY (tenant, user_id, name))"
+)
+WRITE_NOTE = (
+    "INSERT INTO forgotten (tenant, user_id, name) SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM"
+    " subjects WHERE token = ?2) ON CONFLICT DO NOTHING"
+)
 WRITE = (
     "INSERT INTO erased (tenant, subject, time_ms, last_ms, event_ids) VALUES (?, ?, ?, ?, ?) ON"
     " CONFLICT (tenant, subject) DO UPDATE SET time_ms = excluded.time_ms, last_ms ="
     " excluded.last_ms, event_ids = excluded.event_ids"
 )
+DUE_SWEEP = "INSERT OR REPLACE INTO secrets VALUES (?, 'due')"
 READ_RECEIPTS = "SELECT tenant, subject, max(time_ms) FROM erasures GROUP BY tenant, subject"
 
 
@@ -35,6 +44,8 @@ class Replaced(NamedTuple):
     erasures: Known
     secrets: dict[str, str]
     """Rows of the key store's table; empty where that cannot be read."""
+    forgotten: tuple[tuple[str, str, str], ...] = ()
+    """Tenant, token and name of each observation that was forgotten."""
 
 
 class Carried(NamedTuple):
@@ -58,7 +69,8 @@ def read_replaced(keys_file: Path, store_file: Path) -> Replaced:
         erasures[person] = erasure
     for person, erasure in _receipts(store_file).items():
         erasures[person] = merged(erasures.get(person), erasure)
-    return Replaced(erasures, secrets)
+    notes = _rows(keys_file, "SELECT tenant, user_id, name FROM forgotten") or []
+    return Replaced(erasures, secrets, tuple(notes))
 
 
 def _receipts(store_file: Path) -> Known:
@@ -126,6 +138,7 @@ def carry_over(replaced: Replaced, copy: Path, store_copy: Path, seal: Seal) -> 
             row = (tenant, subject, together.time_ms, together.last_ms, event_ids)
             connection.execute(WRITE, row)
         dropped = _drop_entries(connection, set(new), seal) if knew_erasures and new else 0
+        _carry_notes(connection, replaced.forgotten)
     # where nothing says who came back after an erasure, all stay
     is_complete = has_keys and dropped is not None and (knew_erasures or not new)
     return Carried(len(new), dropped or 0, is_complete)
@@ -152,6 +165,15 @@ def _carry_keys(connection: sqlite3.Connection, replaced: dict[str, str], seal: 
     return True
 
 
+def _carry_notes(connection: sqlite3.Connection, notes: tuple[tuple[str, str, str], ...]) -> None:
+    """Enter what was forgotten since; rows of it in the store go with the next start."""
+    connection.execute(MAKE_NOTES)
+    before = connection.total_changes
+    connection.executemany(WRITE_NOTE, notes)
+    if connection.total_changes > before:
+        connection.execute(DUE_SWEEP, (SWEEP,))
+
+
 def _signing(secrets: dict[str, str]) -> list[str]:
     return sorted(name for name in secrets if name == SIGNING or name.startswith(FORMER))
 
@@ -172,5 +194,5 @@ def _drop_entries(connection: sqlite3.Connection, people: set[Person], seal: Sea
         return None
     connection.executemany("DELETE FROM subjects WHERE token = ?", [(token,) for token in tokens])
     if tokens:  # their rows in the store go with the next start
-        connection.execute("INSERT OR REPLACE INTO secrets VALUES (?, 'due')", (SWEEP,))
+        connection.execute(DUE_SWEEP, (SWEEP,))
     return len(tokens)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from tailor.errors import MissingExtraError, StoreError
 from tailor.store.encryption import Seal
 from tailor.store.outages import outages_of
-from tailor.store.schema import PERSONAL, erasures, marks
+from tailor.store.schema import PERSONAL, erasures, forgettings, marks
 
 # the database cannot be reached, or cannot write now
 UNAVAILABLE = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError)
@@ -354,6 +354,8 @@ def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Open a connection whose reads all see one state; a server notes where that fails."""
     try:
         with engine.connect() as connection:
+            if engine.dialect.name == "postgresql":  # each statement would see another state
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
             yield connection
     except UNAVAILABLE as error:
         _note_read(engine, error)
@@ -444,20 +446,29 @@ def overwrite_deleted(engine: sa.Engine) -> bool:
     """
     if engine.dialect.name != "sqlite":
         return True
-    pending = sa.select(erasures.c.receipt_id).where(erasures.c.overwritten.is_(False))
     with reading(engine) as connection:
         due = connection.execute(DUE.statement).scalar_one_or_none()
-        receipt_ids = [] if due is None else list(connection.execute(pending).scalars())
+        pending = {} if due is None else _not_overwritten(connection)
     if not _truncate_logs(engine):
         return False
     if due is not None:
         with writing(engine) as connection:
-            for receipt_id in receipt_ids:
-                is_receipt = erasures.c.receipt_id == receipt_id
-                connection.execute(sa.update(erasures).where(is_receipt).values(overwritten=True))
+            for table, receipt_ids in pending.items():
+                for receipt_id in receipt_ids:
+                    is_receipt = table.c.receipt_id == receipt_id
+                    connection.execute(sa.update(table).where(is_receipt).values(overwritten=True))
             is_mark = (marks.c.name == OVERWRITE) & (marks.c.value == due)
             connection.execute(sa.delete(marks).where(is_mark))
     return True
+
+
+def _not_overwritten(connection: sa.Connection) -> dict[sa.Table, list[str]]:
+    """Return the receipts, by table, that say that logs still hold what was deleted."""
+    receipts = {}
+    for table in (erasures, forgettings):
+        statement = sa.select(table.c.receipt_id).where(table.c.overwritten.is_(False))
+        receipts[table] = list(connection.execute(statement).scalars())
+    return receipts
 
 
 def _truncate_logs(engine: sa.Engine) -> bool:

@@ -7,6 +7,7 @@ of it happens in the caller's transaction, and writers of one user wait for each
 
 import base64
 import re
+import secrets as random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,7 +18,16 @@ from tailor.store.checks import check_id
 from tailor.store.encryption import Seal, Subject
 from tailor.store.engine import Lookup, insert_into, now_ms, pad_values
 from tailor.store.erased import erasures_of
+from tailor.store.forgotten import (
+    KEPT,
+    count_up,
+    forgotten_mark,
+    forgotten_names,
+    note_forgotten,
+)
+from tailor.store.retention import DAY_MS
 from tailor.store.schema import (
+    forgettings,
     marks,
     memories,
     observations,
@@ -26,12 +36,13 @@ from tailor.store.schema import (
     subjects,
     support,
 )
-from tailor.store.signing import signing_secret, subject_digest
-from tailor.store.subjects import FORGOTTEN, count_up, mark_deleted, subject_of, subjects_for
+from tailor.store.signing import seal_of, signing_secret, subject_digest
+from tailor.store.subjects import MEMORY_TABLES, mark_deleted, subject_of, subjects_for
 from tailor.store.users import canonical, public_key, signing_key
 
 BATCH = 512  # values of a statement
 RECEIPT_VERSION = 2  # all fields are signed, as those of an erasure
+WITHDRAWN, WISH, WITHHELD = "withdrawn", "wish", "withheld"  # states of rows without words
 FIELDS = {  # what values are encrypted as
     table.name: f"{table.name}.{field}"
     for table, field in (
@@ -41,14 +52,16 @@ FIELDS = {  # what values are encrypted as
         (profiles, "profile"),
     )
 }
-WITHDRAWN = "withdrawn"  # name in the value of an observation that must not be kept
+OBSERVED = ("recorded_ms", "state", "sealed")  # columns that a reading of observations needs
+RANKS = (0, 1, 2)  # of drafts
+SAME = 256  # drafts of one observation in a group, at most
 GRAM = 5  # words in a row by which a text is looked for
 WORD = re.compile(r"\w+")
 VERSION = Lookup(
     sa.select(
         subjects.c.token,
         memories.c.changed,
-        sa.select(marks.c.value).where(marks.c.name == FORGOTTEN).scalar_subquery(),
+        sa.select(marks.c.value).where(marks.c.name == sa.bindparam("mark")).scalar_subquery(),
     )
     .select_from(
         subjects.join(
@@ -58,7 +71,7 @@ VERSION = Lookup(
     )
     .where(subjects.c.tenant == sa.bindparam("whose"), subjects.c.name == sa.bindparam("who"))
 )
-DELETIONS = Lookup(sa.select(marks.c.value).where(marks.c.name == FORGOTTEN))
+DELETIONS = Lookup(sa.select(marks.c.value).where(marks.c.name == sa.bindparam("mark")))
 
 
 class MemoryState(NamedTuple):
@@ -74,6 +87,8 @@ class MemoryState(NamedTuple):
     """Count of those that deleted rows."""
     changed_ms: int
     """Recorded time of the last change."""
+    due: bool = False
+    """True: a restore took rows away, and what is believed must be computed anew."""
 
 
 class Version(NamedTuple):
@@ -82,8 +97,8 @@ class Version(NamedTuple):
     token: str
     """Of the user; "": there is no memory."""
     changed: int
-    deletions: str
-    """Count of deletions from any memory."""
+    deletions: int
+    """Count of deletions from the tenant's memories."""
 
 
 class AddedRow(NamedTuple):
@@ -94,15 +109,45 @@ class AddedRow(NamedTuple):
     group: str
     """Key of the group it belongs to."""
     value: Mapping[str, Any]
+    rank: int = 0
+    """Of a draft."""
+
+
+class ObservedRow(NamedTuple):
+    """An observation to write."""
+
+    id: str
+    value: Mapping[str, Any]
+    """With `occurred_ms`; all of it where it is kept, nothing else where it is not."""
+    session: str = ""
+    """Key of the messages that it stands among; "": it is no message."""
+    state: str = KEPT
+    """KEPT, WITHDRAWN, WISH or WITHHELD."""
+
+
+class Place(NamedTuple):
+    """Place of a message in its session."""
+
+    occurred_ms: int
+    number: int
+    """Of its row: messages of one moment stand in the order in which they arrived."""
 
 
 def version_of(engine: sa.Engine, tenant: str, user_id: str) -> Version:
     """Return the version of a user's memory as of now. Raises what the engine raises."""
     seal: Seal = engine.get_execution_options()["seal"]
-    rows = VERSION.rows(engine, whose=tenant, who=seal.name(tenant, user_id))
+    mark = forgotten_mark(tenant)
+    rows = VERSION.rows(engine, whose=tenant, who=seal.name(tenant, user_id), mark=mark)
     if rows:
-        return Version(*rows[0])
-    return Version("", 0, str(DELETIONS.rows(engine)[0][0]))
+        token, changed, deletions = rows[0]
+        return Version(token, changed, int(deletions or 0))
+    return Version("", 0, sum(int(value) for (value,) in DELETIONS.rows(engine, mark=mark)))
+
+
+def deletions_of(connection: sa.Connection, tenant: str) -> int:
+    """Return how often rows of the tenant's memories were deleted."""
+    statement = sa.select(marks.c.value).where(marks.c.name == forgotten_mark(tenant))
+    return int(connection.execute(statement).scalar_one_or_none() or 0)
 
 
 def allowed_times(
@@ -160,6 +205,28 @@ def rows_for_writing(
     return MemoryRows(connection, tenant, user, _state(connection.execute(upsert).one()))
 
 
+def overdue(connection: sa.Connection, time_ms: int) -> list[tuple[str, str, int]]:
+    """Return tenant, user id and count of observations that are past their memory's retention."""
+    is_own = (observations.c.tenant == memories.c.tenant) & (
+        observations.c.user_id == memories.c.user_id
+    )
+    is_old = observations.c.occurred_ms < time_ms - memories.c.retention_days * DAY_MS
+    is_user = (subjects.c.tenant == memories.c.tenant) & (subjects.c.token == memories.c.user_id)
+    is_kept = observations.c.state == KEPT
+    columns = (subjects.c.tenant, subjects.c.token, subjects.c.sealed)
+    statement = (
+        sa.select(*columns, sa.func.count().label("size"))
+        .select_from(memories.join(subjects, is_user).join(observations, is_own))
+        .where(memories.c.retention_days.is_not(None), is_old, is_kept)
+        .group_by(*columns)
+    )
+    seal = seal_of(connection)
+    return [
+        (row.tenant, seal.unwrap(row.token, row.sealed).user_id, row.size)
+        for row in connection.execute(statement)
+    ]
+
+
 def _state(row: Any) -> MemoryState:
     return MemoryState(**{name: getattr(row, name) for name in MemoryState._fields})
 
@@ -188,19 +255,59 @@ class MemoryRows:
 
         `as_of_ms`: those recorded until then; `ids`: these alone.
         """
-        columns = (observations.c.number, observations.c.recorded_ms, observations.c.sealed)
+        columns = tuple(observations.c[name] for name in ("number", *OBSERVED))
         if ids is None:
             statement = sa.select(*columns).where(self._is_own(observations))
             rows: Iterable[Any] = self.connection.execute(statement)
         else:
             names = [self._name(observation_id) for observation_id in ids]
             rows = self._rows_by(observations.c.name, names, columns)
-        values = [
+        return [
             self._open(observations, row.sealed)
             for row in sorted(rows, key=lambda row: row.number)
-            if as_of_ms is None or row.recorded_ms <= as_of_ms
+            if row.state == KEPT and (as_of_ms is None or row.recorded_ms <= as_of_ms)
         ]
-        return [value for value in values if not value.get(WITHDRAWN)]
+
+    def wishes(self, session: str, since_ms: int) -> list[Place]:
+        """Return where the wishes of a session stand, from a time on."""
+        statement = sa.select(observations.c.occurred_ms, observations.c.number).where(
+            self._is_in_session(session),
+            observations.c.state == WISH,
+            observations.c.occurred_ms >= since_ms,
+        )
+        return sorted(Place(*row) for row in self.connection.execute(statement))
+
+    def message_before(self, session: str, place: Place) -> dict[str, Any] | None:
+        """Return the message before a place in a session, None for none that is kept.
+
+        Where the one before it was withdrawn, there is none.
+        """
+        order = (observations.c.occurred_ms, observations.c.number)
+        statement = (
+            sa.select(observations.c.state, observations.c.sealed)
+            .where(
+                self._is_in_session(session),
+                observations.c.state.in_((KEPT, WITHDRAWN)),
+                sa.tuple_(*order) < sa.tuple_(*place),
+            )
+            .order_by(*(column.desc() for column in order))
+            .limit(1)
+        )
+        row = self.connection.execute(statement).one_or_none()
+        if row is None or row.state != KEPT:
+            return None
+        return self._open(observations, row.sealed)
+
+    def _is_in_session(self, session: str) -> sa.ColumnElement[bool]:
+        is_session = observations.c.session == self._session_name(session)
+        return sa.and_(self._is_own(observations), is_session)
+
+    def forgotten(self, observation_ids: Sequence[str]) -> set[str]:
+        """Return those of these observations that were forgotten, and must not come back."""
+        names = {self._name(observation_id): observation_id for observation_id in observation_ids}
+        return {
+            names[name] for name in forgotten_names(self.connection, self.tenant, self.user, names)
+        }
 
     def drafts(self) -> list[dict[str, Any]]:
         """Return all drafts that were not retracted."""
@@ -210,12 +317,47 @@ class MemoryRows:
         rows = self.connection.execute(statement.order_by(support.c.number))
         return [self._open(support, row.sealed) for row in rows]
 
-    def drafts_of(self, groups: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the drafts of these groups that were not retracted."""
-        names = [self._group_name(group) for group in groups]
-        columns = (support.c.number, support.c.retracted_ms, support.c.sealed)
-        rows = self._rows_by(support.c.group_name, names, columns)
+    def drafts_of(self, groups: Sequence[str], most: int | None = None) -> list[dict[str, Any]]:
+        """Return the drafts of these groups that were not retracted.
+
+        `most`: of a larger group the latest of each rank, so many and up to SAME of one moment.
+        """
+        names = {self._group_name(group) for group in groups}
+        sizes = [] if most is None else self._sizes(sorted(names))
+        large = {row.group_name for row in sizes if row.size > (most or 0)}
+        columns = (support.c.retracted_ms, support.c.sealed)
+        rows = list(self._rows_by(support.c.group_name, sorted(names - large), columns))
+        for name in sorted(large):
+            for rank in RANKS:
+                rows += self._latest_of(name, rank, (most or 0) + SAME)
         return [self._open(support, row.sealed) for row in rows if row.retracted_ms is None]
+
+    def _sizes(self, group_names: Sequence[str]) -> Iterator[Any]:
+        """Yield name and size of groups, retracted drafts too."""
+        for batch in _batches(group_names):
+            is_group = sa.and_(self._is_own(support), support.c.group_name.in_(batch))
+            statement = sa.select(support.c.group_name, sa.func.count().label("size"))
+            yield from self.connection.execute(
+                statement.where(is_group).group_by(support.c.group_name)
+            )
+
+    def _latest_of(self, group_name: str, rank: int, most: int) -> Sequence[Any]:
+        statement = (
+            sa.select(support.c.retracted_ms, support.c.sealed)
+            .where(
+                self._is_own(support),
+                support.c.group_name == group_name,
+                support.c.rank == rank,
+                support.c.retracted_ms.is_(None),
+            )
+            .order_by(support.c.occurred_ms.desc(), support.c.name.desc())
+            .limit(most)
+        )
+        return self.connection.execute(statement).all()
+
+    def order_of(self, observation_id: str) -> str:
+        """Return the name that orders drafts of one moment, as `drafts_of` does."""
+        return self._name(observation_id)
 
     def drafts_from(self, observation_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Return the drafts that these observations gave, retracted ones too."""
@@ -252,36 +394,43 @@ class MemoryRows:
             for row in sorted(rows, key=lambda row: row.number)
         ]
 
-    def before(self, time_ms: float) -> list[dict[str, Any]]:
-        """Return the observations that happened before a time."""
+    def before(self, time_ms: float, most: int | None = None) -> list[dict[str, Any]]:
+        """Return the observations that happened before a time, the earliest first."""
         if time_ms <= 0:
             return []
-        statement = sa.select(observations.c.sealed).where(
-            self._is_own(observations), observations.c.occurred_ms < time_ms
+        is_old = sa.and_(observations.c.occurred_ms < time_ms, observations.c.state == KEPT)
+        statement = (
+            sa.select(observations.c.sealed)
+            .where(self._is_own(observations), is_old)
+            .order_by(observations.c.occurred_ms, observations.c.number)
+            .limit(most)
         )
-        values = [
-            self._open(observations, row.sealed) for row in self.connection.execute(statement)
-        ]
-        return [value for value in values if not value.get(WITHDRAWN)]
+        return [self._open(observations, row.sealed) for row in self.connection.execute(statement)]
 
     # writing
 
     def change_settings(self, **settings: bool | float | None) -> None:
-        """Write `paused` or `retention_days`."""
+        """Write `paused`, `retention_days` or `due`."""
         self.connection.execute(
             sa.update(memories).where(self._is_own(memories)).values(**settings)
         )
 
-    def add_observations(self, values: Mapping[str, Mapping[str, Any]]) -> set[str]:
-        """Write observations by their ids and return the ids of those that are new."""
-        names = {self._name(observation_id): observation_id for observation_id in values}
+    def add_observations(self, added: Sequence[ObservedRow]) -> set[str]:
+        """Write observations in their order and return the ids of those that are new.
+
+        What is not kept stays away when it is sent again or restored.
+        """
+        self._note_forgotten([row.id for row in added if row.state != KEPT])
+        names = {self._name(row.id): row.id for row in added}
         rows = [
             {
-                **self._row(observations, values[observation_id]),
+                **self._row(observations, row.value),
                 "name": name,
-                "occurred_ms": values[observation_id]["occurred_ms"],
+                "occurred_ms": row.value["occurred_ms"],
+                "session": self._session_name(row.session) if row.session else None,
+                "state": row.state,
             }
-            for name, observation_id in names.items()
+            for name, row in zip(names, {row.id: row for row in added}.values(), strict=True)
         ]
         if not rows:
             return set()
@@ -292,20 +441,10 @@ class MemoryRows:
         )
         return {names[row.name] for row in self.connection.execute(insert, rows)}
 
-    def withdraw(self, times_ms: Mapping[str, int]) -> set[str]:
-        """Write that observations must not be kept, by id and time; return those not known before.
-
-        Their words are in no row; sent again, they count as known.
-        """
-        values = {
-            observation_id: {WITHDRAWN: True, "occurred_ms": time_ms}
-            for observation_id, time_ms in times_ms.items()
-        }
-        return self.add_observations(values)
-
     def add_drafts(self, drafts: Sequence[AddedRow]) -> None:
         """Write drafts; `id` is that of the observation that says it."""
-        self._add(support, drafts)
+        columns = [{"rank": row.rank, "occurred_ms": row.value["occurred_ms"]} for row in drafts]
+        self._add(support, drafts, columns)
 
     def retract_drafts(self, is_retracted: Any) -> list[dict[str, Any]]:
         """Retract the drafts that a function of their value says so of, and return them."""
@@ -352,12 +491,17 @@ class MemoryRows:
         value = self._open(profiles, row.sealed)
         return {**value, "as_of_ms": row.as_of_ms, "recorded_ms": row.recorded_ms, "lift": lift}
 
-    def forget(self, observation_ids: Sequence[str], groups: Sequence[str]) -> dict[str, int]:
+    def forget(
+        self, observation_ids: Sequence[str], groups: Sequence[str], for_good: bool = True
+    ) -> dict[str, int]:
         """Delete observations, their drafts, and whatever was ever believed in these groups.
 
         All profiles go too. Returns the rows that went, by table. What is still believed of the
-        groups is written anew by the caller.
+        groups is written anew by the caller. `for_good`: they stay away when they are sent again
+        or restored.
         """
+        if for_good:
+            self._note_forgotten(observation_ids)
         names = [self._name(observation_id) for observation_id in observation_ids]
         group_names = [self._group_name(group) for group in groups]
         counts = {
@@ -373,59 +517,88 @@ class MemoryRows:
                 .where(self._is_own(memories))
                 .values(forgotten=memories.c.forgotten + 1)
             )
-            count_up(self.connection, FORGOTTEN)
+            count_up(self.connection, forgotten_mark(self.tenant))
             mark_deleted(self.connection)
         return counts
 
     def drop_before(self, time_ms: float) -> None:
         """Delete what is left of observations before a time: that they were withdrawn."""
-        is_old = sa.and_(self._is_own(observations), observations.c.occurred_ms < time_ms)
+        is_old = sa.and_(
+            self._is_own(observations),
+            observations.c.occurred_ms < time_ms,
+            observations.c.state != KEPT,
+        )
         self.connection.execute(sa.delete(observations).where(is_old))
 
-    def forget_all(self) -> dict[str, int]:
-        """Delete all rows but the settings, and return how many, by table."""
-        counts = {}
-        for table in (profiles, propositions, support, observations):
-            deletion = sa.delete(table).where(self._is_own(table))
-            counts[table.name] = self.connection.execute(deletion).rowcount
-        changes = {"forgotten": memories.c.forgotten + 1}
+    def forget_slice(self, most: int) -> tuple[dict[str, int], bool]:
+        """Delete rows of everything but the settings, some `most` of each table.
+
+        Returns how many went, by table, and whether nothing is left. Observations go first, with
+        what they say: until then what is believed of the rest must be computed anew.
+        """
+        numbers, names = self._first(observations, most)
+        note_forgotten(self.connection, self.tenant, self.user, names)
+        counts = {
+            observations.name: self._delete_by(observations.c.number, numbers),
+            support.name: self._delete_by(support.c.name, names),
+        }
+        is_over = len(numbers) < most
+        for table in (profiles, propositions, support) if is_over else ():
+            numbers, _ = self._first(table, most)
+            deleted = self._delete_by(table.c.number, numbers)
+            counts[table.name] = counts.get(table.name, 0) + deleted
+            is_over = is_over and len(numbers) < most
+        changes = {"forgotten": memories.c.forgotten + 1, "due": not is_over}
         self.connection.execute(sa.update(memories).where(self._is_own(memories)).values(**changes))
-        count_up(self.connection, FORGOTTEN)
+        count_up(self.connection, forgotten_mark(self.tenant))
         mark_deleted(self.connection)
-        return counts
+        return counts, is_over
+
+    def _first(self, table: sa.Table, most: int) -> tuple[list[int], list[str]]:
+        """Return numbers and names of up to so many rows."""
+        name = table.c.name if "name" in table.c else sa.literal("")
+        statement = sa.select(table.c.number, name).where(self._is_own(table)).limit(most)
+        rows = self.connection.execute(statement).all()
+        return [row[0] for row in rows], [row[1] for row in rows]
 
     def residue(self, texts: Sequence[str]) -> int:
         """Count the user's rows that hold five words in a row of one of these texts.
 
         Of a shorter text all its words count.
         """
-        grams = set().union(*(grams_of(text) for text in texts)) if texts else set()
+        grams = {gram for text in texts for gram in grams_of(WORD.findall(text.casefold()))}
+        lengths = {len(gram) for gram in grams}
         if not grams:
             return 0
         count = 0
-        for table in (profiles, propositions, support, observations):
+        for table in MEMORY_TABLES:
             statement = sa.select(table.c.sealed).where(self._is_own(table))
             for row in self.connection.execute(statement):
-                words = _joined(words_of(self._open(table, row.sealed)))
-                count += any(f" {gram} " in words for gram in grams)
+                words = words_of(self._open(table, row.sealed))
+                count += any(not grams.isdisjoint(_runs(words, length)) for length in lengths)
         return count
 
-    def sign(self, receipt: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a receipt of what was forgotten, signed as those of erasures are."""
-        key = signing_key(self.connection)
+    def write_receipt(self, counts: Mapping[str, int]) -> str:
+        """Write the receipt of what was forgotten, and return its id."""
+        receipt_id = random.token_hex(16)
         secret = signing_secret(self.connection)
-        signed = {
-            "version": RECEIPT_VERSION,
-            "tenant": self.tenant,
-            "subject": subject_digest(secret, self.tenant, self.user.user_id),
-            "time_ms": self.state.changed_ms,
-            **receipt,
-            "public_key": public_key(key),
-        }
-        signature = base64.b64encode(key.sign(canonical(signed))).decode()
-        return {**signed, "signature": signature}
+        self.connection.execute(
+            sa.insert(forgettings).values(
+                tenant=self.tenant,
+                receipt_id=receipt_id,
+                time_ms=self.state.changed_ms,
+                subject=subject_digest(secret, self.tenant, self.user.user_id),
+                rows=dict(counts),
+                overwritten=False if self.connection.dialect.name == "sqlite" else None,
+            )
+        )
+        return receipt_id
 
     # parts
+
+    def _note_forgotten(self, observation_ids: Sequence[str]) -> None:
+        names = [self._name(observation_id) for observation_id in observation_ids]
+        note_forgotten(self.connection, self.tenant, self.user, names)
 
     def _is_own(self, table: sa.Table) -> sa.ColumnElement[bool]:
         return sa.and_(table.c.tenant == self.tenant, table.c.user_id == self.user.token)
@@ -447,16 +620,24 @@ class MemoryRows:
             "sealed": self.user.encrypt(dict(value), FIELDS[table.name]),
         }
 
-    def _add(self, table: sa.Table, added: Sequence[AddedRow]) -> None:
-        if added:
-            rows = [
-                {
-                    **self._row(table, row.value),
-                    "name": self._name(row.id),
-                    "group_name": self._group_name(row.group),
-                }
-                for row in added
-            ]
+    def _session_name(self, session: str) -> str:
+        return self.user.digest(f"session\0{session}")
+
+    def _add(
+        self, table: sa.Table, added: Sequence[AddedRow], columns: Sequence[Mapping[str, Any]] = ()
+    ) -> None:
+        """Write rows; `columns` are further ones of each."""
+        rows = [
+            {
+                **self._row(table, row.value),
+                "name": self._name(row.id),
+                "group_name": self._group_name(row.group),
+            }
+            for row in added
+        ]
+        for row, more in zip(rows, columns, strict=bool(columns)):
+            row.update(more)
+        if rows:
             self.connection.execute(sa.insert(table), rows)
 
     def _rows_by(
@@ -474,7 +655,7 @@ class MemoryRows:
                 sa.update(table).where(is_row).values(retracted_ms=self.state.changed_ms)
             )
 
-    def _delete_by(self, column: sa.Column[Any], values: Sequence[str]) -> int:
+    def _delete_by(self, column: sa.Column[Any], values: Sequence[Any]) -> int:
         table = column.table
         return sum(
             self.connection.execute(
@@ -482,6 +663,39 @@ class MemoryRows:
             ).rowcount
             for batch in _batches(values)
         )
+
+
+def note_residue(connection: sa.Connection, tenant: str, receipt_id: str, residue: int) -> None:
+    """Write what was found of the words that were forgotten."""
+    is_receipt = (forgettings.c.tenant == tenant) & (forgettings.c.receipt_id == receipt_id)
+    connection.execute(sa.update(forgettings).where(is_receipt).values(residue=residue))
+
+
+def read_forgetting(
+    connection: sa.Connection, tenant: str, receipt_id: str
+) -> dict[str, Any] | None:
+    """Return a receipt of what was forgotten as of now, signed; None for an unknown id.
+
+    "residue" is null while nothing was looked for.
+    """
+    is_receipt = (forgettings.c.tenant == tenant) & (forgettings.c.receipt_id == receipt_id)
+    row = connection.execute(sa.select(forgettings).where(is_receipt)).one_or_none()
+    if row is None:
+        return None
+    key = signing_key(connection)
+    receipt = {
+        "version": RECEIPT_VERSION,
+        "receipt_id": row.receipt_id,
+        "tenant": row.tenant,
+        "subject": row.subject,
+        "time_ms": row.time_ms,
+        "forgotten": row.rows,
+        "residue": row.residue,
+        "overwritten": row.overwritten,
+        "public_key": public_key(key),
+    }
+    signature = base64.b64encode(key.sign(canonical(receipt))).decode()
+    return {**receipt, "signature": signature}
 
 
 def was_believed(table: sa.Table, as_of_ms: int | None) -> sa.ColumnElement[bool]:
@@ -492,13 +706,14 @@ def was_believed(table: sa.Table, as_of_ms: int | None) -> sa.ColumnElement[bool
     return sa.and_(table.c.recorded_ms <= as_of_ms, sa.not_(is_over))
 
 
-def grams_of(text: str) -> set[str]:
-    """Return each five words in a row of a text, or all words of a shorter one."""
-    words = WORD.findall(text.casefold())
-    if not words:
-        return set()
-    starts = range(max(len(words) - GRAM, 0) + 1)
-    return {" ".join(words[start : start + GRAM]) for start in starts}
+def grams_of(words: Sequence[str]) -> set[tuple[str, ...]]:
+    """Return each five words in a row, or all words where there are fewer."""
+    return _runs(words, min(len(words), GRAM)) if words else set()
+
+
+def _runs(words: Sequence[str], length: int) -> set[tuple[str, ...]]:
+    """Return each so many words in a row."""
+    return set(zip(*(words[start:] for start in range(length)), strict=False))
 
 
 def words_of(value: Any) -> list[str]:
@@ -510,10 +725,6 @@ def words_of(value: Any) -> list[str]:
     if isinstance(value, list):
         return [word for part in value for word in words_of(part)]
     return []
-
-
-def _joined(words: Sequence[str]) -> str:
-    return f" {' '.join(words)} "
 
 
 def _batches(values: Sequence[Any]) -> Iterator[list[Any]]:

@@ -77,6 +77,8 @@ memories = sa.Table(
     sa.Column("changed", sa.BigInteger, nullable=False),  # count of changes to the memory
     sa.Column("forgotten", sa.BigInteger, nullable=False),  # count of those that deleted rows
     sa.Column("changed_ms", sa.BigInteger, nullable=False),  # recorded time of the last change
+    # whether a restore took rows away, so that what is believed must be computed anew
+    sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # rows of the next four are added and retracted, and never rewritten. `name` and `group_name` are
@@ -90,9 +92,13 @@ observations = sa.Table(
     sa.Column("name", sa.Text, nullable=False),  # of the observation
     sa.Column("occurred_ms", sa.BigInteger, nullable=False),
     sa.Column("recorded_ms", sa.BigInteger, nullable=False),
+    sa.Column("session", sa.Text),  # a digest of the source and the speaker; null: no message
+    # kept; or without its words: withdrawn, wish (takes back the message before it), withheld
+    sa.Column("state", sa.Text, nullable=False, server_default="kept"),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("tenant", "user_id", "name"),
     sa.Index("ix_observations_of_person", "tenant", "user_id", "occurred_ms"),
+    sa.Index("ix_observations_of_session", "tenant", "user_id", "session", "occurred_ms"),
 )
 
 support = sa.Table(
@@ -103,11 +109,23 @@ support = sa.Table(
     sa.Column("user_id", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),  # of the observation that says it
     sa.Column("group_name", sa.Text, nullable=False),
+    # of the draft; the latest of each rank in a group count
+    sa.Column("rank", sa.Integer, nullable=False, server_default="1"),
+    sa.Column("occurred_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("recorded_ms", sa.BigInteger, nullable=False),
     sa.Column("retracted_ms", sa.BigInteger),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Index("ix_support_of_observation", "tenant", "user_id", "name"),
-    sa.Index("ix_support_of_group", "tenant", "user_id", "group_name"),
+    sa.Index(
+        "ix_support_of_group",
+        "tenant",
+        "user_id",
+        "group_name",
+        "rank",
+        "retracted_ms",
+        "occurred_ms",
+        "name",
+    ),
 )
 
 propositions = sa.Table(
@@ -222,6 +240,19 @@ erasures = sa.Table(
     sa.Column("overwritten", sa.Boolean),
 )
 
+# receipts of what users had forgotten of their memories
+forgettings = sa.Table(
+    "forgettings",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("receipt_id", sa.Text, primary_key=True),
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),  # the keyed digest of the receipts of erasures
+    sa.Column("rows", sa.JSON, nullable=False),  # forgotten, by table
+    sa.Column("residue", sa.BigInteger),  # rows that still hold the words; null: not looked yet
+    sa.Column("overwritten", sa.Boolean),  # as of erasures
+)
+
 marks = sa.Table(
     "marks",
     metadata,
@@ -250,6 +281,15 @@ erased = sa.Table(
     # of the latest erased event that is not among event_ids; null: there was none
     sa.Column("last_ms", sa.BigInteger),
     sa.Column("event_ids", sa.JSON, nullable=False),  # keyed digests of the latest events
+)
+
+# observations that were forgotten; here, since a restored store knows nothing of it
+forgotten = sa.Table(
+    "forgotten",
+    personal,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),  # the token
+    sa.Column("name", sa.Text, primary_key=True),  # as in observations, under the user's key
 )
 
 secrets = sa.Table(

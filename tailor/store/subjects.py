@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
 from tailor.store.engine import OVERWRITE, insert_into, pad_values
 from tailor.store.erased import learn_erasures
+from tailor.store.forgotten import FORGETTINGS, delete_notes, forget_again, forgettings_differ
 from tailor.store.schema import (
     events,
     impressions,
@@ -37,7 +38,6 @@ from tailor.store.signing import digest_keys, seal_of, secret, signing_names, su
 NOBODY = ""  # the entry whose key encrypts the words of callers without an id
 BATCH = 512  # users of a statement
 CHANGES, STORE, CHECK = "changes", "key store", "check"
-FORGOTTEN = "forgotten"  # mark: how often something was deleted from any memory
 SWEEP = "sweep"  # mark of a key store from which people were taken while no store was open
 LOCK = "people's keys"  # advisory lock on PostgreSQL
 TOKEN = (  # of a user; built once, since every answer needs it
@@ -164,6 +164,7 @@ def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> 
     connection.execute(
         sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token)
     )
+    delete_notes(connection)
     _count_change(connection)
     mark_deleted(connection)
 
@@ -190,10 +191,10 @@ def drop_entries(connection: sa.Connection, people: set[tuple[str, str]]) -> int
 def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
     """Delete rows of unknown people if the store is out of sync; return how many, by table.
 
-    The store is older than its keys after a backup of it was restored (its people were erased
-    since), or after a crash between the commits of the two files (no caller was told that those
-    rows are stored). Raises KeysError where the key store is the older one, or another store's,
-    unless `at_any_price`: people would be lost that way.
+    What users had forgotten goes too. The store is older than its keys after a backup of it was
+    restored (its people were erased since), or after a crash between the commits of the two files
+    (no caller was told that those rows are stored). Raises KeysError where the key store is the
+    older one, or another store's, unless `at_any_price`: people would be lost that way.
     """
     lock_keys(connection)
     if not is_out_of_sync(connection, at_any_price):
@@ -204,11 +205,18 @@ def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str
         # erased by a transaction that reached the store only, or since the keys were copied
         drop_entries(connection, learn_erasures(connection))
     deleted = _delete_orphans(connection)
+    delete_notes(connection)
+    for name, count in forget_again(connection).items():
+        deleted[name] += count
     connection.execute(sa.delete(secrets).where(secrets.c.name == SWEEP))
     mark_deleted(connection)
-    changes = max(int(store_marks.get(CHANGES, "0")), int(key_marks[CHANGES])) + 1
+    counts = {
+        name: max(int(store_marks.get(name, "0")), int(key_marks.get(name, "0"))) + 1
+        for name in (CHANGES, FORGETTINGS)
+    }
+    values = {name: str(count) for name, count in counts.items()}
     for table in (marks, secrets):
-        _write_marks(connection, table, {STORE: key_marks[STORE], CHANGES: str(changes)})
+        _write_marks(connection, table, {STORE: key_marks[STORE], **values})
     return deleted
 
 
@@ -222,7 +230,11 @@ def is_out_of_sync(connection: sa.Connection, at_any_price: bool = False) -> boo
             " be what it was (`tailor store rekey` changes it)"
         )
     is_same_store = store_marks.get(STORE) == key_marks[STORE]
-    has_equal_counts = is_same_store and store_marks[CHANGES] == key_marks[CHANGES]
+    has_equal_counts = (
+        is_same_store
+        and store_marks[CHANGES] == key_marks[CHANGES]
+        and not forgettings_differ(store_marks, key_marks)
+    )
     if has_equal_counts and SWEEP not in key_marks:
         return False
     keys_are_older = is_same_store and int(store_marks[CHANGES]) > int(key_marks[CHANGES]) + 1
@@ -256,6 +268,7 @@ def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
     connection.execute(sa.select(subjects.c.token).where(is_idle).with_for_update()).all()
     deleted = connection.execute(sa.delete(subjects).where(is_idle)).rowcount
     if deleted:
+        delete_notes(connection)
         _count_change(connection)
         mark_deleted(connection)
     return deleted
@@ -319,12 +332,6 @@ def _count_change(connection: sa.Connection) -> None:
     count = str(int(_read_marks(connection, secrets)[CHANGES]) + 1)
     for table in (marks, secrets):
         connection.execute(sa.update(table).where(table.c.name == CHANGES).values(value=count))
-
-
-def count_up(connection: sa.Connection, mark: str) -> None:
-    """Add one to a mark that workers compare, so that they see that something happened."""
-    count = sa.cast(sa.cast(marks.c.value, sa.BigInteger) + 1, sa.Text)
-    connection.execute(sa.update(marks).where(marks.c.name == mark).values(value=count))
 
 
 def rekey(connection: sa.Connection, new_seal: Seal) -> int:

@@ -23,15 +23,10 @@ from tailor.store.engine import Lookup, insert_into, now_ms
 from tailor.store.erasables import ERASABLES, Erasable
 from tailor.store.erased import allowed_events, erasure_at, note_erasure
 from tailor.store.events import add_events
+from tailor.store.forgotten import count_up, forgotten_mark
 from tailor.store.schema import erasures, events, subjects, user_attributes
 from tailor.store.signing import seal_of, signing_secret
-from tailor.store.subjects import (
-    FORGOTTEN,
-    count_up,
-    delete_subject,
-    subject_of,
-    subjects_for,
-)
+from tailor.store.subjects import delete_subject, subject_of, subjects_for
 from tailor.store.writer import UnavailableError
 
 ATTRIBUTES_FIELD = "people.more"  # what attributes are encrypted as
@@ -194,7 +189,7 @@ def erase_rows(
     _check_erased(connection, tenant, user_id, person, others)
     if person is not None:
         delete_subject(connection, tenant, person)
-    _count_deletion(connection)
+    _count_deletion(connection, tenant)
     subject = note_erasure(connection, tenant, user_id, erasure)
     return _write_receipt(connection, tenant, user_id, subject, time_ms, rows)
 
@@ -223,12 +218,12 @@ def _check_erased(
         raise RuntimeError(f"{left} rows of the person are still there after erasure")
 
 
-def _count_deletion(connection: sa.Connection) -> None:
+def _count_deletion(connection: sa.Connection, tenant: str) -> None:
     """Tell workers that remember people that somebody is gone.
 
     On SQLite triggers do so for histories.
     """
-    count_up(connection, FORGOTTEN)
+    count_up(connection, forgotten_mark(tenant))
     if connection.dialect.name != "sqlite":
         count_up(connection, DELETIONS)
 

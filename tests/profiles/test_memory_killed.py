@@ -1,5 +1,6 @@
 """Killed at any moment, a memory holds whole verbs and nothing half."""
 
+import os
 import random
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from profiles.stated import Stated  # noqa: E402
 
 from tailor.profiles.memory import Memory  # noqa: E402
 from tailor.profiles.propositions import Observation  # noqa: E402
-from tailor.store.engine import reading  # noqa: E402
+from tailor.store.engine import connect, reading, writing  # noqa: E402
 from tailor.store.memory import rows_of  # noqa: E402
 from tailor.store.subjects import count_orphans  # noqa: E402
 
@@ -73,8 +74,6 @@ def test_kills_in_a_loop_leave_nothing_half(url, engine, tmp_path):
 
 
 def _environment():
-    import os
-
     return dict(os.environ)
 
 
@@ -91,3 +90,88 @@ def _check_whole(engine):
         rows = rows_of(connection, "shop", "ann")
         assert rows.state.changed >= rows.state.forgotten
         assert not any(count_orphans(connection).values())
+
+
+def say(text, days, **more):
+    return Observation("chat", text, FIRST_MS - days * 86_400_000, **more)
+
+
+def choose(memory, thing):
+    return next(p.proposition_id for p in memory.timeline("ann") if p.object == thing)
+
+
+VERBS = {
+    "observe": lambda memory: memory.observe(
+        "ann", [say("lives in Oslo", 1), say("denies likes tea", 1), say("likes salt", 1)]
+    ),
+    "wish": lambda memory: memory.observe("ann", say("Please don't remember that.", 1)),
+    "confirm": lambda memory: memory.confirm("ann", choose(memory, "tea")),
+    "correct": lambda memory: memory.correct("ann", choose(memory, "tea"), "cocoa"),
+    "forget": lambda memory: memory.forget("ann", choose(memory, "tea")),
+    "forget all": lambda memory: memory.forget("ann", all=True),
+    "retain": lambda memory: memory.retain("ann", 2.5),
+    "propose": lambda memory: memory.propose("ann"),
+    "import": lambda memory: memory.import_("ann", memory.export("bob")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_kill_before_any_write_of_a_verb_leaves_all_of_it_or_nothing(url, engine, verb):
+    """The process is killed before its first write, then before its second, and so on."""
+    memory = Memory(engine, "shop", (Stated(),), clock=lambda: FIRST_MS)
+    memory.observe("bob", [say("likes salt", 4), say("lives in Rome", 3)])
+    memory.observe("ann", [say("lives in Rome", 4), say("likes tea", 3), say("likes figs", 2)])
+    before = _state(memory)
+    killed = 0
+    for number in range(1, 80):
+        status = _run_and_kill(url, verb, number)
+        _check_whole(engine)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        killed += 1
+        if _state(memory) != before:
+            # it was committed, and what came after is noted beside it
+            assert verb.startswith("forget") or verb == "import"
+            break
+    assert killed >= 2
+    VERBS[verb if verb in ("observe", "wish", "retain", "propose", "import") else "observe"](memory)
+    _check_whole(engine)
+
+
+def _state(memory):
+    exported = memory.export("ann")
+    return {name: exported[name] for name in ("observations", "drafts", "state_hash")}
+
+
+def _run_and_kill(url, verb, number):
+    """Run a verb in a process that is killed before its n-th write; return how that ended."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _work_until(url, verb, number)
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1]
+
+
+def _work_until(url, verb, number):
+    engine = connect(url)
+    writes = []
+
+    def kill(connection, cursor, statement, *_):
+        if not statement.startswith(("SELECT", "PRAGMA", "BEGIN", "SHOW")):
+            writes.append(statement)
+            if len(writes) == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def write(job):
+        with writing(engine) as connection:
+            result = job(connection)
+            kill(None, None, "COMMIT")
+        return result
+
+    sa.event.listen(engine, "before_cursor_execute", kill)
+    VERBS[verb](Memory(engine, "shop", (Stated(),), clock=lambda: FIRST_MS, write=write))

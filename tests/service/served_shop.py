@@ -66,7 +66,7 @@ def service(url: str, models: dict[str, Path]) -> Iterator[Service]:  # noqa: F8
             "shop",
             add_model(connection, "shop", str(models["one"]), saved_digest(models["one"])),
         )
-    yield Service(made, Settings(models["one"].parents[1], body_bytes=200_000, memory=True))
+    yield Service(made, Settings(models["one"].parents[1], body_bytes=200_000))
     made.dispose()
 
 

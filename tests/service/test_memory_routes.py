@@ -3,6 +3,7 @@
 import json
 import logging
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,7 @@ from service.served_shop import Client, key
 
 from tailor.service.app import make_app
 from tailor.service.middleware import JsonLines
-from tailor.service.state import Service
+from tailor.service.state import Service, Settings
 from tailor.store import users
 from tailor.store.engine import connect, now_ms
 
@@ -68,6 +69,95 @@ def test_sensitive_facts_are_shown_on_request_alone(client):
     assert len(shown) >= len(facts(client)) >= 1 and least["propositions"] == []
 
 
+def test_no_reading_shows_sensitive_words_unless_asked(client):
+    observe(client, "I am diabetic.", "I live in Oslo and I am allergic to nuts.", "I like tea.")
+    sensitive = client.ask(f"{ANN}/timeline?most_sensitivity=3", method="GET")["propositions"]
+    diet = next(each for each in sensitive if each["sensitivity"] == 3)
+    place = f"{ANN}/propositions/{diet['proposition_id']}"
+    answers = [
+        client.ask(f"{ANN}/recall", query="diabetic allergic nuts Oslo tea"),
+        client.ask(f"{ANN}/timeline", method="GET"),
+        client.ask(f"{ANN}/diff?since_ms=100000000000", method="GET"),
+        client.ask(place, 404, method="GET"),
+        *(
+            client.ask(f"{ANN}/propositions/{each['proposition_id']}", method="GET")
+            for each in facts(client)
+        ),
+    ]
+    for answer in answers:
+        assert "diabet" not in json.dumps(answer) and "allerg" not in json.dumps(answer)
+    for path in (f"{ANN}/timeline?", f"{ANN}/diff?since_ms=100000000000&", f"{place}?"):
+        assert diet["text"] in json.dumps(client.ask(f"{path}most_sensitivity=3", method="GET"))
+    recalled = client.ask(f"{ANN}/recall", query="diabetic", most_sensitivity=3)
+    assert "diabetic" in json.dumps(recalled)
+
+
+def test_an_import_is_checked_as_deeply_as_a_request(client):
+    observe(client, "I like tea.", "I live in Oslo.")
+    client.ask(f"{ANN}/propositions/{facts(client)[0]['proposition_id']}/confirm")
+    exported = client.ask(f"{ANN}/export", method="GET")["memory"]
+
+    def changed(table, **values):
+        rows = [dict(row) for row in exported[table]]
+        rows[0].update(values)
+        return {**exported, table: rows}
+
+    bad = [
+        changed("observations", text="half\ud800"),
+        changed("observations", source="s" * 1_001),
+        changed("observations", item_id="a\nb"),
+        changed("observations", value=True),
+        changed("observations", occurred_ms=True),
+        changed("observations", kind="order"),
+        changed("drafts", weight=5.0),
+        changed("drafts", weight=True),
+        changed("drafts", object="x" * 1_001),
+        changed("drafts", object="zero\0byte"),
+        changed("drafts", observation_id="somebody else's"),
+        changed("drafts", act="insist"),
+        changed("drafts", span=[0]),
+        changed("drafts", sensitivity=0.5),
+        changed("drafts", occurred_ms=-1),
+        {**exported, "drafts": exported["drafts"][:1] * 251},
+    ]
+    for memory in bad:
+        body = json.dumps({"memory": memory})
+        headers = {"content-type": "application/json"}
+        answer = client.post("/v1/users/bob/memory/import", content=body, headers=headers)
+        assert answer.status_code == 409 and "the export" in answer.text, memory
+    assert facts(client, "/v1/users/bob/memory") == []
+    forged = [dict(row) for row in exported["drafts"]]
+    edit = next(row for row in forged if row["act"] == "confirm")
+    edit["object"] = "anything"
+    client.ask("/v1/users/bob/memory/import", memory={**exported, "drafts": forged})
+    copied = client.ask("/v1/users/bob/memory/export", method="GET")["memory"]
+    assert copied["state_hash"] == exported["state_hash"]  # an edit says what it says
+
+
+def test_a_receipt_of_forgetting_can_be_asked_for_again(client, service):
+    observe(client, "I like tea.")
+    receipt = client.ask(f"{ANN}/forget", query="tea")
+    again = client.ask(f"/v1/receipts/{receipt['receipt_id']}", method="GET")
+    assert {**again, "overwritten": None, "signature": ""} == {
+        **receipt,
+        "overwritten": None,
+        "signature": "",
+    }
+    public = client.ask("/v1/receipts/key", method="GET")["public_key"]
+    assert users.receipt_holds(again, public)
+    rival = Client(client.app, key(service, "admin", "rival"))
+    rival.ask(f"/v1/receipts/{receipt['receipt_id']}", 404, method="GET")
+
+
+def test_memories_are_served_unless_the_server_is_told_not_to(service):
+    assert Service(service.engine, Settings()).settings.memory
+    with Client(
+        make_app(Service(service.engine, replace(service.settings, memory=False))),
+        key(service, "admin"),
+    ) as client:
+        client.ask(ANN, 404, method="GET")
+
+
 def test_each_role_sees_writes_or_deletes_and_tenants_never_mix(client, service):
     observe(client, "I like tea.")
     roles = {role: Client(client.app, key(service, role)) for role in ("serve", "read", "write")}
@@ -89,7 +179,11 @@ def test_a_paused_memory_and_one_with_a_retention_over_http(client):
     assert client.ask(f"{ANN}/settings", method="PUT", paused=True)["paused"]
     assert observe(client, "I like salt.")["paused"]
     settings = client.ask(f"{ANN}/settings", method="PUT", retention_days=10)
-    assert not settings["paused"] and facts(client) == []
+    assert settings["paused"] and settings["retention_days"] == 10 and facts(client) == []
+    settings = client.ask(f"{ANN}/settings", method="PUT", paused=False)
+    assert not settings["paused"] and settings["retention_days"] == 10
+    settings = client.ask(f"{ANN}/settings", method="PUT", retention_days=None)
+    assert settings["retention_days"] is None
 
 
 def test_an_erasure_over_http_takes_the_memory_out_of_store_and_worker(client, service):
