@@ -119,8 +119,9 @@ class UNICON(SequenceRecommender):
         self.timed_ = data.sequences.times_ms is not None
         self.kappa_ = 0.0
         self.centres_ = np.zeros((0, 2 * self.width), np.float32)
-        super()._fit(data, run, valid)
         validation, learned = cut_validation(data, run, valid, needed=self.kappa is None)
+        # with patience the net makes the same cut itself; without, it must not see the targets
+        super()._fit(learned if self.patience is None else data, run, valid)
         self.find_segments(learned, run)
         by_kappa = {} if self.kappa is not None else self.try_kappas(validation)
         self.kappa_ = (
