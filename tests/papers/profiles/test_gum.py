@@ -12,8 +12,8 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.llm.scripted import ScriptedModel
-from tailor.papers.profiles.gum import FEW_TRUTHS, GUM
 from tailor.metrics.recalibration import Platt
+from tailor.papers.profiles.gum import FEW_TRUTHS, GUM
 from tailor.ports.base import Encoder
 from tailor.profiles.propositions import DAY_MS, Observation, state_hash
 from tailor.testing.data import tiny_data
