@@ -147,21 +147,26 @@ class InteractionProfile(Profiler):
 
     def _facts(self, rows: np.ndarray, events: np.ndarray, labels: np.ndarray) -> tuple[Fact, ...]:
         """Return the labels that are more frequent than usual, surest first."""
-        counts = np.bincount(labels, minlength=len(self.labels_))
-        confidence = self._confidence(counts, len(rows))
-        sure = np.flatnonzero((counts > 0) & (confidence >= self.min_confidence))
+        chosen, counts = np.unique(labels, return_counts=True)
+        confidence = self._confidence(chosen, counts, len(rows))
+        sure = np.flatnonzero(confidence >= self.min_confidence)
         surest = sure[np.argsort(-confidence[sure], kind="stable")][: self.max_facts]
         return tuple(
-            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[label]))
-            for label in surest.tolist()
+            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[place]))
+            for place, label in zip(surest.tolist(), chosen[surest].tolist(), strict=True)
         )
 
-    def _confidence(self, counts: np.ndarray, n: int) -> np.ndarray:
-        """Return (L,) the probability that the user's share is above the usual one."""
-        usual = np.clip(self.usual_, 1e-9, 1 - 1e-9)
+    def _confidence(self, labels: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
+        """Return (C,) the probability that a user's share of labels is above the usual one.
+
+        `counts` (C,) are the events of n that have each.
+        """
+        usual = np.clip(self.usual_[labels], 1e-9, 1 - 1e-9)
         alpha = counts + self.prior_events * usual
         beta = n - counts + self.prior_events * (1 - usual)
-        return np.where(self.usual_ < 1, betaincc(alpha, np.maximum(beta, 1e-9), usual), 0.0)
+        return np.where(
+            self.usual_[labels] < 1, betaincc(alpha, np.maximum(beta, 1e-9), usual), 0.0
+        )
 
     def _fact(self, label: int, rows: np.ndarray, n: int, confidence: float) -> Fact:
         """Return the fact that a user has a label in the events of the items `rows`, of n."""
