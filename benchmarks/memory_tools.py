@@ -9,6 +9,7 @@ from shared_data import real
 from tailor.core.defaults import encoder
 from tailor.core.run import Run
 from tailor.data.arrays import in_deviations
+from tailor.data.dataset import Dataset
 from tailor.data.importers.dialogues import CATEGORIES
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.prediction import auc
@@ -93,14 +94,20 @@ class Dialogue:
         return is_named
 
 
-def read_dialogues() -> list[Dialogue]:
-    """Return LoCoMo's dialogues; it takes a minute with the encoder."""
-    data = real("locomo")
+def categories_of(data: Dataset) -> dict[str, list[str]]:
+    """Return dialogue -> the category of each judged question, in the order of `dialogues_of`."""
     judged = set(data.tables["judgements"]["query_id"].to_list())
     categories: dict[str, list[str]] = {}
     for row in data.tables["requests"].iter_rows(named=True):
         if row["request_id"] in judged:
             categories.setdefault(row["context"], []).append(row["category"])
+    return categories
+
+
+def read_dialogues() -> list[Dialogue]:
+    """Return LoCoMo's dialogues; it takes a minute with the encoder."""
+    data = real("locomo")
+    categories = categories_of(data)
     return [
         Dialogue(item.turns, item.requests, item.gains, categories[item.turns[0].dialogue_id])
         for item in dialogues_of(data)
@@ -166,7 +173,7 @@ def learned(dialogues: Sequence[Dialogue], mask: np.ndarray, run: Run) -> Learne
 def locomo_figures(run: Run) -> dict[str, Mapping[str, object]]:
     """Return R@10 by category number, the interval over dialogues, and abstention, by form."""
     dialogues = read_dialogues()
-    judge = Judge(dialogues, run)
+    judge = Judge([d.categories for d in dialogues], run)
     figures: dict[str, Mapping[str, object]] = {}
     for form, names in CHOSEN.items():
         chosen = chosen_weights(dialogues, names)
@@ -210,11 +217,10 @@ def answerable(dialogue: Dialogue, mask: np.ndarray) -> np.ndarray:
 class Judge:
     """The questions of all dialogues together."""
 
-    def __init__(self, dialogues: Sequence[Dialogue], run: Run):
-        self.categories = np.concatenate([d.categories for d in dialogues])
-        sizes = [len(d.categories) for d in dialogues]
-        self.clusters = np.repeat(np.arange(len(dialogues)), sizes)
-        self.is_answerable = np.concatenate([d.is_answerable for d in dialogues])
+    def __init__(self, categories: Sequence[Sequence[str]], run: Run):
+        self.categories = np.concatenate(categories)
+        self.clusters = np.repeat(np.arange(len(categories)), list(map(len, categories)))
+        self.is_answerable = self.categories != "adversarial"
         self.seed = run.seed
 
     def recall(self, by_dialogue: Sequence[np.ndarray]) -> dict[str, object]:
