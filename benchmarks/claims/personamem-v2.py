@@ -4,11 +4,9 @@ Planted: five random states; the writer learns on 20 people and is judged on 30 
 hold other people's affairs, secrets, changes and sentences that no pattern knows. Rivals: the
 latest and the most frequent notes, and those of an untaught writer, within the same 256 tokens;
 retrieval of turns with four times as many. Once more with wordings that the writer has not learned
-on: sentences, small talk and reports of other people are split. PrefEval: four options a question, those of the three nearest questions beside the right
-one; the row without history is printed.
+on: sentences, small talk and reports of other people are split. PrefEval: `benchmarks/prefeval.py`.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Literal
@@ -17,13 +15,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from lives_tools import share
-from remembering import Remembering
-from shared_data import data_folder
+from prefeval import of_preferences
 
 from tailor.bench.claims import Claim
-from tailor.core.defaults import encoder
 from tailor.core.run import Run
-from tailor.evaluation.significance import bootstrap, wilson
+from tailor.evaluation.significance import bootstrap
 from tailor.papers.profiles.personamem import (
     FEATURES,
     Exam,
@@ -40,9 +36,7 @@ STATES = (0, 1, 2, 3, 4)
 LEARNED, JUDGED = 20, 30  # people
 BUDGET = 256
 TURNS_BUDGET = 4 * BUDGET
-TOPICS = ("education_resources", "entertain_games", "entertain_shows", "shop_technology")
 Wordings = Literal["all", "first", "last"]
-KINDS = ("explicit", "implicit-choice", "implicit-persona")
 
 
 def measure(run: Run) -> Claim:
@@ -186,82 +180,3 @@ def retrieved(turns, question: str) -> TextMemory:
     kept = [entry for entry in turns.remembered if entry.id in ids]
     said = [Observation("chat", entry.text, entry.occurred_ms) for entry in kept]
     return TextMemory(tuple(note for o in said for note in notes_of(o)))
-
-
-# --- PrefEval
-
-
-def of_preferences() -> dict:
-    """Return the share of right options with and without the memory, by kind of preference."""
-    method = PersonaMem(2_000, encoder=Remembering(encoder()))
-    noise = [
-        Observation("chat", turn["content"][:400], 10 + i)
-        for i, turn in enumerate(intervening())
-        if turn["role"] == "user"
-    ]
-    hits: dict[str, list[float]] = {"no history": []}
-    for topic in TOPICS:
-        records = {kind: read(kind, topic) for kind in KINDS}
-        explicit = records["explicit"]
-        options = options_of(explicit)
-        for row, (record, (texts, right)) in enumerate(zip(explicit, options, strict=True)):
-            question = record["question"]
-            nothing = method.choose(TextMemory(()), question, texts) == right
-            hits["no history"].append(nothing)
-            for kind in KINDS:
-                said = [*words_of(records[kind][row], kind), *noise]
-                memory = method.remember(said)
-                hits.setdefault(kind, []).append(method.choose(memory, question, texts) == right)
-    rows = {name: np.array(values, float) for name, values in hits.items()}
-    with_memory = np.mean([rows[kind] for kind in KINDS], axis=0)
-    low, high = bootstrap((with_memory - rows["no history"])[:, None])
-    return {
-        "questions": len(rows["no history"]),
-        "right": {
-            name: [share(values), *np.round(wilson(int(values.sum()), len(values)), 3).tolist()]
-            for name, values in rows.items()
-        },
-        "over no history": {
-            "difference": round(float((with_memory - rows["no history"]).mean()), 4),
-            "low": round(float(low[0]), 4),
-            "high": round(float(high[0]), 4),
-        },
-    }
-
-
-def read(kind: str, topic: str) -> list[dict]:
-    path = data_folder() / "prefeval" / kind / f"{topic}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def intervening() -> list[dict]:
-    """Return turns of conversations about other things."""
-    path = data_folder() / "prefeval" / "filtered_inter_turns.json"
-    conversations = json.loads(path.read_text(encoding="utf-8"))
-    return [turn for talk in conversations[:6] for turn in talk["conversation"]]
-
-
-def options_of(records: list[dict]) -> list[tuple[list[str], int]]:
-    """Return four options a record: its explanation among those of the three nearest questions."""
-    vectors = encoder().encode([record["question"] for record in records])
-    rng = np.random.default_rng(0)
-    options = []
-    for row, cosines in enumerate(vectors @ vectors.T):
-        cosines[row] = -1
-        rows = [row, *np.argsort(-cosines, kind="stable")[:3].tolist()]
-        order = rng.permutation(4)
-        texts = [records[rows[place]]["explanation"] for place in order]
-        options.append((texts, int(np.flatnonzero(order == 0)[0])))
-    return options
-
-
-def words_of(record: dict, kind: str) -> list[Observation]:
-    """Return what the user says in a record."""
-    if kind == "explicit":
-        texts = [record["preference"]]
-    elif kind == "implicit-choice":
-        talk = record["conversation"]
-        texts = [talk["query"], talk["user_selection"]]
-    else:
-        texts = [turn["user"] for turn in record["conversation"].values()]
-    return [Observation("chat", text, i) for i, text in enumerate(texts)]
