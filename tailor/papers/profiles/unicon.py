@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,7 +26,13 @@ from tailor.nn.item_encoders import AttributeItemEncoder
 from tailor.nn.packing import pad_rows
 from tailor.nn.positions import TimeGapPositions
 from tailor.nn.quantizers import nearest_word, unit
-from tailor.profiles.segments import SegmentCard, choose_centres, lookalike, segment_cards
+from tailor.profiles.segments import (
+    Lookalike,
+    SegmentCard,
+    choose_centres,
+    lookalike,
+    segment_cards,
+)
 from tailor.retrieval.sequences import SequenceRecommender, Windows, check_blocks
 from tailor.training.sequences import TrainingData
 from tailor.training.validation import Validation, cut_validation
@@ -42,14 +48,6 @@ KAPPAS = (0.0, 1.0, 3.0, 10.0, 30.0)
 """Events after which segment and person weigh the same, of which the best is chosen."""
 SMOOTHING = 50.0  # imagined events of a segment at the popularity of all users
 MAX_ATTRIBUTES = 12  # of an item
-
-
-class Lookalike(NamedTuple):
-    """A user who resembles an audience."""
-
-    user_id: str | None
-    score: float
-    """Log-odds of belonging to it."""
 
 
 @dataclass(eq=False)
