@@ -26,7 +26,7 @@ from tailor.llm.parsing import read_json
 from tailor.llm.prompts import Template
 from tailor.ports.base import LanguageModel
 from tailor.profiles.entities import EntityLinker, EntityStore
-from tailor.profiles.sensitivity import is_sensitive
+from tailor.profiles.sensitive_words import is_sensitive
 
 PAPER = Paper(
     "k-lamp",

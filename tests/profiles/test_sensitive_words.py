@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailor.profiles.sensitivity import is_sensitive, sensitivity_of
+from tailor.profiles.sensitive_words import is_sensitive, sensitivity_of
 
 
 @pytest.mark.parametrize(
