@@ -28,6 +28,7 @@ from tailor.text.turns import NAMES, TurnIndex
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 PASSES = 2
+THRESHOLDS = (0.5, 0.8)  # of the probability of an answer
 NO_NAME = (
     10.0  # log-odds of an answer where a question names no speaker: there is nothing to tell it by
 )
@@ -186,6 +187,7 @@ def locomo_figures(run: Run) -> dict[str, Mapping[str, object]]:
             "R@10, shipped weights": judge.recall([d.recalls(shipped) for d in dialogues])["R@10"],
             "learned reranker": judge.recall(reranker.recalls),
             "abstention AUROC, learned": judge.abstention(reranker.clearness),
+            "kept and refused, learned": judge.at_thresholds(reranker.clearness),
             "abstention AUROC, shipped": judge.abstention(
                 [answerable(d, mask_of(names)) for d in dialogues]
             ),
@@ -246,3 +248,14 @@ class Judge:
         """Return the AUROC of answerable against adversarial questions."""
         values = np.concatenate(by_dialogue)
         return round(float(auc(self.is_answerable.astype(float), values)), 4)
+
+    def at_thresholds(self, by_dialogue: Sequence[np.ndarray]) -> dict[str, list[float]]:
+        """Return probability -> share of answerable questions kept, and of others refused."""
+        log_odds = np.concatenate(by_dialogue)
+        shares = {}
+        for threshold in THRESHOLDS:
+            is_kept = log_odds >= np.log(threshold / (1 - threshold))
+            kept = is_kept[self.is_answerable].mean()
+            refused = 1 - is_kept[~self.is_answerable].mean()
+            shares[str(threshold)] = [round(float(kept), 3), round(float(refused), 3)]
+        return shares
