@@ -152,8 +152,8 @@ class InteractionProfile(Profiler):
         sure = np.flatnonzero(confidence >= self.min_confidence)
         surest = sure[np.argsort(-confidence[sure], kind="stable")][: self.max_facts]
         return tuple(
-            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[place]))
-            for place, label in zip(surest.tolist(), chosen[surest].tolist(), strict=True)
+            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[row]))
+            for row, label in zip(surest.tolist(), chosen[surest].tolist(), strict=True)
         )
 
     def _confidence(self, labels: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:

@@ -40,9 +40,9 @@ class Qualities(NamedTuple):
 
     without: np.ndarray
     """Without a profile."""
-    own: np.ndarray
+    with_own: np.ndarray
     """With the user's profile."""
-    swapped: np.ndarray
+    with_other: np.ndarray
     """With another user's profile."""
     tokens: np.ndarray
     """Tokens of the user's profile."""
@@ -69,9 +69,9 @@ class Lift:
         """Return the mean gains of users, drawn with replacement for their intervals."""
         return cls(
             round(float(np.nanmean(values.without)), 5),
-            Difference.of(values.own - values.without, seed),
-            Difference.of(values.swapped - values.without, seed),
-            Difference.of(values.own - values.swapped, seed),
+            Difference.of(values.with_own - values.without, seed),
+            Difference.of(values.with_other - values.without, seed),
+            Difference.of(values.with_own - values.with_other, seed),
             len(values.without),
             round(float(values.tokens.mean()), 1),
         )

@@ -324,9 +324,9 @@ def speaker_leads(log_odds: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, 
     best_own = np.where(is_own, log_odds, -np.inf).max(axis=-1)
     best_other = np.where(is_other, log_odds, -np.inf).max(axis=-1)
     expected = _logistic(log_odds)
-    own = (expected * is_own).sum(axis=-1) + LEAST_EXPECTED
-    other = (expected * is_other).sum(axis=-1) + LEAST_EXPECTED
-    return best_own - best_other, np.log(own / other)
+    expected_own = (expected * is_own).sum(axis=-1) + LEAST_EXPECTED
+    expected_other = (expected * is_other).sum(axis=-1) + LEAST_EXPECTED
+    return best_own - best_other, np.log(expected_own / expected_other)
 
 
 def _is_evident(raw: np.ndarray) -> np.ndarray:

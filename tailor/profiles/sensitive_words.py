@@ -14,8 +14,8 @@ contracepti- depress- diabet- diagnos- disab- disease epilep- hepatitis herpes h
 medicat- miscarriage obes- pregnan- psychiatr- schizophreni- suicid- syphilis therap- tumour tumor
 atheis- buddhis- catholic- christian- church churches halal hindu- islam- jew jewish judaism kosher
 mosque muslim prayer relig- synagogue
-bisexual- erotic- gay gender homosexual- lesbian- lgbt nude nudist nudity porn- queer rape raped sex sexual-
-transgender-
+bisexual- erotic- gay gender homosexual- lesbian- lgbt nude nudist nudity porn- queer rape raped sex
+sexual- transgender-
 communis- democrat- ethnic- immigra- nazi politic- racis- refugee republican- socialis- vote voted
 voting "union member"
 """

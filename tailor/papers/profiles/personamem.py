@@ -425,19 +425,19 @@ def _note(drafts: Sequence[Draft]) -> Note | None:
     return _statement(present, tuple(drafts), len(present.support))
 
 
-def _statement(said: Draft | Proposition, drafts: tuple[Draft, ...], support: int) -> Note:
+def _statement(source: Draft | Proposition, drafts: tuple[Draft, ...], support: int) -> Note:
     """Return a note in the words of a draft or a proposition."""
-    sign = said.sign if isinstance(said, Draft) else said.polarity
+    sign = source.sign if isinstance(source, Draft) else source.polarity
     latest = max(drafts, key=lambda draft: draft.occurred_ms)
-    scope = f" ({said.scope})" if said.scope else ""
+    scope = f" ({source.scope})" if source.scope else ""
     denial = "not: " if sign < 0 else ""
     return Note(
-        f"{denial}{said.predicate} {said.object}{scope}",
+        f"{denial}{source.predicate} {source.object}{scope}",
         digest_of(list(latest.group)),
         latest.occurred_ms,
         latest.observation_id,
-        said.slot,
-        said.predicate in ONE_VALUE,
+        source.slot,
+        source.predicate in ONE_VALUE,
         sign < 0,
         support,
         drafts[-MAX_DRAFTS:],
