@@ -64,11 +64,10 @@ class EntityLinker:
         """Find the entities of a catalogue.
 
         `values` are attribute values, all of which are entities; of the phrases of `texts`, those
-        are that stand in `least` texts and in no more than `most_share` of them. `owners` name who
-        wrote each text, None for nobody: all texts of an owner count once towards `least`, so that
-        one user's searches alone make no entity. A phrase of
+        are that stand in `least` texts and in no more than `most_share` of them. A phrase of
         several words must make up COHESION of the uses of its rarest word: "science fiction" is
-        an entity, "museum budget" is two.
+        an entity, "museum budget" is two. `owners` name who wrote each text, None for nobody: all
+        texts of an owner count once towards `least`, so that one user's searches make no entity.
         """
         counts: Counter[str] = Counter()
         spellings: dict[str, str] = {}
