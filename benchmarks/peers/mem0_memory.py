@@ -25,13 +25,14 @@ class Vectors:
     """An embedder that knows the texts of the task."""
 
     def __init__(self, texts: list[str], vectors: np.ndarray):
-        self.by_text = dict(zip(texts, vectors.tolist(), strict=True))
+        stripped = [text.strip() for text in texts]  # as mem0 does with requests
+        self.by_text = dict(zip(stripped, vectors.tolist(), strict=True))
 
     def embed(self, text: str, action: str | None = None) -> list[float]:
-        return self.by_text[text]
+        return self.by_text[text.strip()]
 
     def embed_batch(self, texts: list[str], action: str | None = None) -> list[list[float]]:
-        return [self.by_text[text] for text in texts]
+        return [self.embed(text) for text in texts]
 
 
 def main(folder: Path) -> None:
