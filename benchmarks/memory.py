@@ -1,8 +1,10 @@
 """Recall from LoCoMo's dialogues, by category, and when to say that there is no answer.
 
 `python benchmarks/memory.py` writes benchmarks/results/memory.json: recall of the turns that hold
-the answer at ten, with weights chosen on the nine other dialogues and with those that `Recall`
-has; AUROC of answerable against adversarial questions. Speed: `benchmarks/memory_speed.py`.
+the answer at ten, with weights chosen on the nine other dialogues, with those that `Recall` has,
+and by a reranker that was learned on the nine others (MemReranker); AUROC of answerable against
+adversarial questions, by what was learned on the nine and by what `Recall` has. Speed:
+`benchmarks/memory_speed.py`.
 Planted lives: `tailor bench claims gum personamem-v2`.
 """
 

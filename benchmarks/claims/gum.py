@@ -30,7 +30,7 @@ from tailor.core.run import Run
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.calibration import expected_calibration_error, reliability
 from tailor.metrics.recalibration import platt
-from tailor.papers.profiles.gum import GUM, proposition_odds
+from tailor.papers.profiles.gum import GUM
 from tailor.profiles.propositions import Observation, state_hash
 from tailor.profiles.recall import Recall
 from tailor.worlds.lives import lives
@@ -220,7 +220,5 @@ def likes_of(gum: GUM, data, users: set[str]) -> list[tuple[float, bool, str]]:
                 history.item_ids, history.times_ms, history.values, strict=True
             )
         ]
-        rows += [
-            (proposition_odds(p), liked, str(query.user_id)) for p, liked in gum.later_likes(events)
-        ]
+        rows += [(odds, liked, str(query.user_id)) for odds, liked in gum.later_likes(events)]
     return rows

@@ -41,6 +41,9 @@ def measure(run: Run) -> Claim:
     rows = [on(data, later, seeded(run, seed)) for seed in SEEDS]
     checks = {
         "above the untaught writer": all(row["leads"]["untaught"]["low"] > 0 for row in rows),
+        "above the writer taught by the best draws alone (SFT)": all(
+            row["leads"]["SFT"]["difference"] > 0 for row in rows
+        ),
         "not below the fixed template": all(row["leads"]["template"]["high"] >= 0 for row in rows),
         "above another user's profile": all(row["leads"]["swapped"]["low"] > 0 for row in rows),
         "by another reader: above the untaught writer": all(

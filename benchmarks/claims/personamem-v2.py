@@ -2,25 +2,24 @@
 
 Planted: five random states; the writer learns on 20 people and is judged on 30 others, whose chats
 hold other people's affairs, secrets, changes and sentences that no pattern knows. Rivals: the
-latest and the most frequent notes within the same 256 tokens; retrieval of turns with four times
-as many. PrefEval: four options a question, those of the three nearest questions beside the right
-one; the row without history is printed.
+latest and the most frequent notes, and those of an untaught writer, within the same 256 tokens;
+retrieval of turns with four times as many. Once more with wordings that the writer has not learned
+on: sentences, small talk and reports of other people are split. PrefEval: `benchmarks/prefeval.py`.
 """
 
-import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 from lives_tools import share
-from shared_data import data_folder
+from prefeval import of_preferences
 
 from tailor.bench.claims import Claim
-from tailor.core.defaults import encoder
 from tailor.core.run import Run
-from tailor.evaluation.significance import bootstrap, wilson
+from tailor.evaluation.significance import bootstrap
 from tailor.papers.profiles.personamem import (
     FEATURES,
     Exam,
@@ -37,42 +36,52 @@ STATES = (0, 1, 2, 3, 4)
 LEARNED, JUDGED = 20, 30  # people
 BUDGET = 256
 TURNS_BUDGET = 4 * BUDGET
-TOPICS = ("education_resources", "entertain_games", "entertain_shows", "shop_technology")
-KINDS = ("explicit", "implicit-choice", "implicit-persona")
+Wordings = Literal["all", "first", "last"]
 
 
 def measure(run: Run) -> Claim:
     """Judge memories by the answers they allow."""
-    planted = [of_lives(seed, run) for seed in STATES]
-    rows = {name: np.concatenate([p["hits"][name] for p in planted]) for name in planted[0]["hits"]}
-    clusters = np.concatenate([p["clusters"] for p in planted])
-    leads = {
-        rival: lead(rows["learned"] - rows[rival], clusters)
-        for rival in ("latest", "most frequent", "untrained", "turns, 4 x the tokens")
-    }
+    usual = [of_lives(seed, run, ("all", "all")) for seed in STATES]
+    held_out = [of_lives(seed, run, ("first", "last")) for seed in STATES]
+    tables = {"lives": table_of(usual), "lives, other wordings": table_of(held_out)}
     pref = of_preferences()
-    checks = {
-        "lives: above the latest notes": leads["latest"]["low"] > 0,
-        "lives: above the most frequent notes": leads["most frequent"]["low"] > 0,
-        "lives: not below retrieval with four times the tokens": (
+    checks = {}
+    for name, table in tables.items():
+        leads = table["learned over"]
+        checks |= {
+            f"{name}: above the {rival} notes": leads[rival]["low"] > 0
+            for rival in ("latest", "most frequent")
+        }
+        checks[f"{name}: above the untaught writer"] = leads["untaught"]["low"] > 0
+        checks[f"{name}: not below retrieval with four times the tokens"] = (
             leads["turns, 4 x the tokens"]["high"] >= 0
-        ),
+        )
+    everyone = [*usual, *held_out]
+    checks |= {
         "lives: other people's values chosen in at most 5 %": all(
-            p["others' values chosen"] <= 0.05 for p in planted
+            p["others' values chosen"] <= 0.05 for p in everyone
         ),
-        "lives: secrets in no memory": all(p["memories with a secret"] == 0 for p in planted),
-        "lives: no memory over its budget": all(p["most tokens"] <= BUDGET for p in planted),
+        "lives: secrets in no memory": all(p["memories with a secret"] == 0 for p in everyone),
+        "lives: no memory over its budget": all(p["most tokens"] <= BUDGET for p in everyone),
         "PrefEval: with memory above without": pref["over no history"]["low"] > 0,
     }
     checks = {name: bool(value) for name, value in checks.items()}
-    shown = [{k: v for k, v in p.items() if k not in ("hits", "clusters")} for p in planted]
-    figures = {
-        "lives": shown,
+    return Claim(checks, {**tables, "PrefEval": pref}, list(STATES), ["lives", "prefeval"])
+
+
+def table_of(planted: list[dict]) -> dict:
+    """Return the figures of all states, and the leads of the learned writer over its rivals."""
+    rows = {name: np.concatenate([p["hits"][name] for p in planted]) for name in planted[0]["hits"]}
+    clusters = np.concatenate([p["clusters"] for p in planted])
+    return {
         "right, all states": {name: share(values) for name, values in rows.items()},
-        "learned over": leads,
-        "PrefEval": pref,
+        "learned over": {
+            rival: lead(rows["learned"] - values, clusters)
+            for rival, values in rows.items()
+            if rival != "learned"
+        },
+        "states": [{k: v for k, v in p.items() if k not in ("hits", "clusters")} for p in planted],
     }
-    return Claim(checks, figures, list(STATES), ["lives", "prefeval"])
 
 
 def lead(differences: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
@@ -85,19 +94,31 @@ def lead(differences: np.ndarray, clusters: np.ndarray) -> dict[str, float]:
 # --- planted lives
 
 
-def world_of(seed: int, people: int) -> Lives:
-    return lives(people, seed=seed, facts=16, small_talk=60, implicit=0.4, others=0.6, secrets=0.5)
+def world_of(seed: int, people: int, wordings: Wordings) -> Lives:
+    return lives(
+        people,
+        seed=seed,
+        facts=16,
+        small_talk=60,
+        implicit=0.4,
+        others=0.6,
+        secrets=0.5,
+        wordings=wordings,
+    )
 
 
-def of_lives(seed: int, run: Run) -> dict:
-    """Return what memories of one random state let be answered."""
-    learned = PersonaMem(BUDGET).fit(world_of(1_000 + seed, LEARNED).data, run)
-    world = world_of(seed, JUDGED)
+def of_lives(seed: int, run: Run, wordings: tuple[Wordings, Wordings]) -> dict:
+    """Return what memories of one random state let be answered.
+
+    `wordings` are those of the people learned on, and of those judged.
+    """
+    learned = PersonaMem(BUDGET).fit(world_of(1_000 + seed, LEARNED, wordings[0]).data, run)
+    world = world_of(seed, JUDGED, wordings[1])
     methods = {
         "learned": learned,
         "latest": by_feature("day"),
         "most frequent": by_feature("support"),
-        "untrained": PersonaMem(BUDGET),
+        "untaught": PersonaMem(BUDGET),
     }
     exams = exams_of(world.data)
     users = list(dict.fromkeys(world.truth.questions["user_id"].to_list()))
@@ -159,82 +180,3 @@ def retrieved(turns, question: str) -> TextMemory:
     kept = [entry for entry in turns.remembered if entry.id in ids]
     said = [Observation("chat", entry.text, entry.occurred_ms) for entry in kept]
     return TextMemory(tuple(note for o in said for note in notes_of(o)))
-
-
-# --- PrefEval
-
-
-def of_preferences() -> dict:
-    """Return the share of right options with and without the memory, by kind of preference."""
-    method = PersonaMem(2_000, encoder=encoder())
-    noise = [
-        Observation("chat", turn["content"][:400], 10 + i)
-        for i, turn in enumerate(intervening())
-        if turn["role"] == "user"
-    ]
-    hits: dict[str, list[float]] = {"no history": []}
-    for topic in TOPICS:
-        records = {kind: read(kind, topic) for kind in KINDS}
-        explicit = records["explicit"]
-        options = options_of(explicit)
-        for row, (record, (texts, right)) in enumerate(zip(explicit, options, strict=True)):
-            question = record["question"]
-            nothing = method.choose(TextMemory(()), question, texts) == right
-            hits["no history"].append(nothing)
-            for kind in KINDS:
-                said = [*words_of(records[kind][row], kind), *noise]
-                memory = method.remember(said)
-                hits.setdefault(kind, []).append(method.choose(memory, question, texts) == right)
-    rows = {name: np.array(values, float) for name, values in hits.items()}
-    with_memory = np.mean([rows[kind] for kind in KINDS], axis=0)
-    low, high = bootstrap((with_memory - rows["no history"])[:, None])
-    return {
-        "questions": len(rows["no history"]),
-        "right": {
-            name: [share(values), *np.round(wilson(int(values.sum()), len(values)), 3).tolist()]
-            for name, values in rows.items()
-        },
-        "over no history": {
-            "difference": round(float((with_memory - rows["no history"]).mean()), 4),
-            "low": round(float(low[0]), 4),
-            "high": round(float(high[0]), 4),
-        },
-    }
-
-
-def read(kind: str, topic: str) -> list[dict]:
-    path = data_folder() / "prefeval" / kind / f"{topic}.json"
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def intervening() -> list[dict]:
-    """Return turns of conversations about other things."""
-    path = data_folder() / "prefeval" / "filtered_inter_turns.json"
-    conversations = json.loads(path.read_text(encoding="utf-8"))
-    return [turn for talk in conversations[:6] for turn in talk["conversation"]]
-
-
-def options_of(records: list[dict]) -> list[tuple[list[str], int]]:
-    """Return four options a record: its explanation among those of the three nearest questions."""
-    vectors = encoder().encode([record["question"] for record in records])
-    rng = np.random.default_rng(0)
-    options = []
-    for row, cosines in enumerate(vectors @ vectors.T):
-        cosines[row] = -1
-        rows = [row, *np.argsort(-cosines, kind="stable")[:3].tolist()]
-        order = rng.permutation(4)
-        texts = [records[rows[place]]["explanation"] for place in order]
-        options.append((texts, int(np.flatnonzero(order == 0)[0])))
-    return options
-
-
-def words_of(record: dict, kind: str) -> list[Observation]:
-    """Return what the user says in a record."""
-    if kind == "explicit":
-        texts = [record["preference"]]
-    elif kind == "implicit-choice":
-        talk = record["conversation"]
-        texts = [talk["query"], talk["user_selection"]]
-    else:
-        texts = [turn["user"] for turn in record["conversation"].values()]
-    return [Observation("chat", text, i) for i, text in enumerate(texts)]

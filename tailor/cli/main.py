@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data, models, remembering, serving, storing
+from tailor.cli import bench, data, models, remembering, segmenting, serving, storing
 from tailor.cli.plain import printable
 from tailor.errors import DataError, TailorError
 
@@ -37,6 +37,11 @@ app.add_typer(
     remembering.memory_app,
     name="memory",
     help="What a store remembers of a user: observe, recall, explain, correct, forget.",
+)
+app.add_typer(
+    segmenting.segments_app,
+    name="segments",
+    help="Audiences and segments: who resembles a list of users, what a segment chooses.",
 )
 app.add_typer(
     storing.store_app,

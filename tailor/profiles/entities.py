@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,6 @@ PAGES_TO_KNOW = 3.0
 MAX_ENTITIES = 64  # of a store; those of least interest are dropped
 MAX_PAGES = 16  # latest pages of a store: one of them that is read again counts once
 DIGEST_BYTES = 4
-SENSITIVE_WORDS = """
-abortion addiction alcoholism anxiety bisexual bankruptcy cancer catholic christian communist
-contraception debt democrat depression diabetes disability divorce epilepsy erotic erotica gay
-gender hepatitis herpes hindu hiv homosexual immigration islam islamic jew jewish judaism lesbian
-lgbt miscarriage muslim nazi nudity obesity politics porn pornography pregnancy pregnant prison
-psychiatric queer racism rape refugee religion religious republican schizophrenia sex sexual
-sexuality socialist suicide syphilis transgender
-"""
-SENSITIVE = frozenset(SENSITIVE_WORDS.split())
-"""Words of health, religion, sex, politics and money that no store holds."""
 
 
 # ---- linking texts to entities
@@ -69,13 +59,15 @@ class EntityLinker:
         least: int = 2,
         most_share: float = 0.2,
         language: str = "english",
+        owners: Iterable[str | None] | None = None,
     ) -> "EntityLinker":
         """Find the entities of a catalogue.
 
         `values` are attribute values, all of which are entities; of the phrases of `texts`, those
         are that stand in `least` texts and in no more than `most_share` of them. A phrase of
         several words must make up COHESION of the uses of its rarest word: "science fiction" is
-        an entity, "museum budget" is two.
+        an entity, "museum budget" is two. `owners` name who wrote each text, None for nobody: all
+        texts of an owner count once towards `least`, so that one user's searches make no entity.
         """
         counts: Counter[str] = Counter()
         spellings: dict[str, str] = {}
@@ -88,17 +80,23 @@ class EntityLinker:
                     counts[key] += 1
                     spellings.setdefault(key, value)
         of_texts: Counter[str] = Counter()
+        repeated: Counter[str] = Counter()
+        owned: set[tuple[str, str]] = set()
         n_texts = 0
-        for text in texts:
+        for text, owner in zip(texts, repeat(None) if owners is None else owners):
             n_texts += 1
             spelled = _phrases_by_key(text, language)
             of_texts.update(spelled.keys())
+            if owner is not None:
+                repeated.update(key for key in spelled if (owner, key) in owned)
+                owned.update((owner, key) for key in spelled)
             for key, phrase in spelled.items():
                 spellings.setdefault(key, phrase)
         most = max(least, most_share * n_texts)
         for key, count in of_texts.items():
             rarest = min(of_texts.get(word, count) for word in key.split())
-            is_entity = least <= count <= most and count >= COHESION * rarest
+            is_usual = count - repeated[key] >= least and count <= most
+            is_entity = is_usual and count >= COHESION * rarest
             if key in valued or is_entity:
                 counts[key] += count
         keys = sorted(counts, key=lambda key: (-counts[key], key))
@@ -132,16 +130,6 @@ def _phrases_by_key(text: str, language: str) -> dict[str, str]:
     """Return the phrases of a text and their single words, by their stems."""
     parts = [part for phrase in phrases(text, language) for part in (phrase, *phrase.split())]
     return {" ".join(search_words(part, language)): part for part in parts}
-
-
-def is_sensitive(name: str, words: frozenset[str] = SENSITIVE) -> bool:
-    """Return whether a name holds a sensitive word, in whatever form."""
-    return not _stems_of(words).isdisjoint(search_words(name, "english"))
-
-
-@cache
-def _stems_of(names: frozenset[str]) -> frozenset[str]:
-    return frozenset(stem for name in names for stem in search_words(name, "english"))
 
 
 # ---- what a user has to do with entities

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -10,6 +10,7 @@ from scipy.special import betaincc
 
 from tailor.core.methods import Profiler
 from tailor.core.run import Run
+from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Fact, Profile
@@ -36,8 +37,8 @@ class InteractionProfile(Profiler):
     Every event has labels: attributes of its item, the cheaper or dearer half of the prices, the
     part of the day, and whether the user had the item before. A label becomes a fact if the user's
     share of it is above the usual share with a probability of at least `min_confidence`, by a beta
-    distribution around the usual share. Usual are shares of the catalogue's items; for the part of
-    the day and for repeats, of all events of the fitted data.
+    distribution around the usual share. Usual are shares of the catalogue's items, or with `usual`
+    of "events" of all users' events; for the part of the day and for repeats, always of events.
     """
 
     attributes: tuple[str, ...] = ("categories",)
@@ -52,6 +53,8 @@ class InteractionProfile(Profiler):
     """Facts of a profile, surest first."""
     utc_offset_hours: float = 0.0
     """Added to the times for the part of the day."""
+    usual: Literal["catalogue", "events"] = "catalogue"
+    """Compare a user with what the catalogue offers, or with what all users choose."""
 
     items_: Vocabulary = field(init=False, repr=False)
     labels_: Vocabulary = field(init=False, repr=False)
@@ -64,6 +67,7 @@ class InteractionProfile(Profiler):
     """(N,) float64, NaN where not known."""
 
     def __post_init__(self) -> None:
+        check_settings(self)
         if not 0.5 <= self.min_confidence <= 1 or self.min_events < 1 or self.prior_events <= 0:
             raise DataError(
                 f"min_confidence is {self.min_confidence}, min_events {self.min_events},"
@@ -81,9 +85,14 @@ class InteractionProfile(Profiler):
         labels = self.labels_.codes(pairs["label"])
         per_item = np.bincount(pairs["row"].to_numpy(), minlength=n_items)
         self.item_labels_ = Ragged.of_lengths(per_item, labels)
-        self.usual_ = np.bincount(labels, minlength=len(self.labels_)) / max(n_items, 1)
         rows = data.sequences.rows
         n_events = max(len(rows.values), 1)
+        self.usual_ = np.bincount(labels, minlength=len(self.labels_)) / max(n_items, 1)
+        if self.usual == "events":
+            chosen_labels = self.item_labels_.take(rows.values).values
+            counts = np.bincount(chosen_labels, minlength=len(self.labels_))
+            # what nobody chose is as usual as the catalogue has it
+            self.usual_ = np.where(counts > 0, counts / n_events, self.usual_)
         repeats = len(rows.values) - len(rows.distinct().values)
         self.usual_[self.labels_.rows([REPEATS])] = repeats / n_events
         if data.sequences.times_ms is not None:
@@ -138,21 +147,26 @@ class InteractionProfile(Profiler):
 
     def _facts(self, rows: np.ndarray, events: np.ndarray, labels: np.ndarray) -> tuple[Fact, ...]:
         """Return the labels that are more frequent than usual, surest first."""
-        counts = np.bincount(labels, minlength=len(self.labels_))
-        confidence = self._confidence(counts, len(rows))
-        sure = np.flatnonzero((counts > 0) & (confidence >= self.min_confidence))
+        chosen, counts = np.unique(labels, return_counts=True)
+        confidence = self._confidence(chosen, counts, len(rows))
+        sure = np.flatnonzero(confidence >= self.min_confidence)
         surest = sure[np.argsort(-confidence[sure], kind="stable")][: self.max_facts]
         return tuple(
-            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[label]))
-            for label in surest.tolist()
+            self._fact(label, rows[events[labels == label]], len(rows), float(confidence[row]))
+            for row, label in zip(surest.tolist(), chosen[surest].tolist(), strict=True)
         )
 
-    def _confidence(self, counts: np.ndarray, n: int) -> np.ndarray:
-        """Return (L,) the probability that the user's share is above the usual one."""
-        usual = np.clip(self.usual_, 1e-9, 1 - 1e-9)
+    def _confidence(self, labels: np.ndarray, counts: np.ndarray, n: int) -> np.ndarray:
+        """Return (C,) the probability that a user's share of labels is above the usual one.
+
+        `counts` (C,) are the events of n that have each.
+        """
+        usual = np.clip(self.usual_[labels], 1e-9, 1 - 1e-9)
         alpha = counts + self.prior_events * usual
         beta = n - counts + self.prior_events * (1 - usual)
-        return np.where(self.usual_ < 1, betaincc(alpha, np.maximum(beta, 1e-9), usual), 0.0)
+        return np.where(
+            self.usual_[labels] < 1, betaincc(alpha, np.maximum(beta, 1e-9), usual), 0.0
+        )
 
     def _fact(self, label: int, rows: np.ndarray, n: int, confidence: float) -> Fact:
         """Return the fact that a user has a label in the events of the items `rows`, of n."""

@@ -38,6 +38,8 @@ def unpacked(
     """
     if recall.encoder is None:
         return None
+    if not remembered:
+        return recall.vectors([])
     vectors: list[np.ndarray | None] = [
         _unpack(packed.get(part.id), recall.encoder.space) for part in remembered
     ]

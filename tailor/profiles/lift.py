@@ -6,6 +6,7 @@ profile that helps either way says nothing of the user.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -34,6 +35,19 @@ class Difference:
         return cls(*(round(float(value), 5) for value in (np.nanmean(values), low[0], high[0])))
 
 
+class Qualities(NamedTuple):
+    """NDCG@k of every user's list, (U,) each."""
+
+    without: np.ndarray
+    """Without a profile."""
+    with_own: np.ndarray
+    """With the user's profile."""
+    with_other: np.ndarray
+    """With another user's profile."""
+    tokens: np.ndarray
+    """Tokens of the user's profile."""
+
+
 @dataclass(frozen=True)
 class Lift:
     """Gain of a recommender by profiles, over none and over another user's."""
@@ -49,6 +63,18 @@ class Lift:
     users: int
     tokens: float
     """Mean tokens of a profile."""
+
+    @classmethod
+    def of(cls, values: Qualities, seed: int = 0) -> "Lift":
+        """Return the mean gains of users, drawn with replacement for their intervals."""
+        return cls(
+            round(float(np.nanmean(values.without)), 5),
+            Difference.of(values.with_own - values.without, seed),
+            Difference.of(values.with_other - values.without, seed),
+            Difference.of(values.with_own - values.with_other, seed),
+            len(values.without),
+            round(float(values.tokens.mean()), 1),
+        )
 
     @property
     def per_100_tokens(self) -> float:
@@ -76,6 +102,22 @@ def lift(
     the history are not recommended. Users whose profile says nothing count as well: they lose
     nothing and gain nothing.
     """
+    return Lift.of(qualities(profiles, recommender, split, part, k, seed, candidates), seed)
+
+
+def qualities(
+    profiles: Sequence[Profile],
+    recommender: Recommender,
+    split: Split,
+    part: str = "test",
+    k: int = 10,
+    seed: int = 0,
+    candidates: Rankings | None = None,
+) -> Qualities:
+    """Return what `lift` compares, user by user, so that several data sets can be taken together.
+
+    Raises DataError where profiles and queries differ in number, or nobody can be swapped.
+    """
     queries, targets = split.queries(part)
     if len(profiles) != len(queries):
         raise DataError(f"{len(profiles)} profiles for {len(queries)} users: give one each")
@@ -89,17 +131,11 @@ def lift(
         rows = lists.reindexed(queries.catalogue).rows
         return per_user(rows, targets.offsets, targets.values, (k,), ("NDCG",))[f"NDCG@{k}"]
 
-    none = quality([None] * len(profiles))
-    with_own = quality(profiles)
-    others = quality([profiles[i] for i in other])
-    tokens = [estimated_tokens(profile_text(profile)) for profile in profiles]
-    return Lift(
-        round(float(np.nanmean(none)), 5),
-        Difference.of(with_own - none, seed),
-        Difference.of(others - none, seed),
-        Difference.of(with_own - others, seed),
-        len(profiles),
-        round(float(np.mean(tokens)), 1),
+    return Qualities(
+        quality([None] * len(profiles)),
+        quality(profiles),
+        quality([profiles[i] for i in other]),
+        np.array([estimated_tokens(profile_text(profile)) for profile in profiles], float),
     )
 
 

@@ -30,10 +30,26 @@ WEIGHTS: Mapping[str, float] = {
 }
 """Of features in standard deviations; chosen on LoCoMo (benchmarks/memory.py)."""
 KNEE = 3.0  # weighed deviations of a relevance of one half
-MARGIN_SCALE = 1.0  # of the answerable margin, in weighed deviations
+ANSWER_WEIGHTS: Mapping[str, float] = {
+    "words": 0.39,
+    "words beside": 0.26,
+    "words of session": 0.22,
+    "cosine": 0.51,
+    "cosine beside": 0.28,
+    "cosine of session": -0.05,
+    "date": 0.1,
+    "length": 0.79,
+    "question": -0.27,
+}
+"""Of features in deviations: log-odds that a turn holds the answer, whoever says it; learned on
+LoCoMo by the reranker MemReranker."""
+ANSWER_CONSTANT = -5.86  # of these log-odds
+LEAD_WEIGHTS = (0.37, 2.79, 0.25)  # of the leads of `speaker_leads`, and the constant; LoCoMo
+LEAST_EXPECTED = 1e-3  # turns expected to hold an answer, that both sides have at least
 LEAST_COSINE = 0.2  # of what shares no word with the request, to be recalled at all
 OTHER_SCOPE = 0.5  # factor of what holds in another scope than the one asked for
 POOL = 4  # candidates a place, from which places are filled
+ANSWERS = np.array([ANSWER_WEIGHTS.get(name, 0.0) for name in NAMES])  # F
 
 
 @dataclass(frozen=True)
@@ -194,7 +210,8 @@ class OpenedMemory:
         if at_ms is not None and (self._times_ms > at_ms).any():
             return self._until(at_ms).search(request, None, k, budget_tokens, scope)
         raw = self.index.features([request])[0]  # n, F
-        parts = self._weighed(raw)
+        deviations = self._deviations(raw)
+        parts = deviations * self._weights
         sums = parts.sum(axis=1)
         matches = np.where((self._scopes == scope) | (self._scopes == ""), 1.0, OTHER_SCOPE)
         if not scope:
@@ -202,15 +219,17 @@ class OpenedMemory:
         scores = _logistic(sums - KNEE) * self._confidence * matches
         order = self._ordered(np.where(_is_evident(raw), scores, -np.inf), k)
         items, tokens = self._within_budget(order, k, budget_tokens, scores, parts, matches)
-        return Recollection(items, self._answerable(request, parts), tokens)
+        signs = raw[:, NAMES.index("speaker")]
+        return Recollection(items, self._answerable(deviations, sums, signs), tokens)
 
-    def _weighed(self, raw: np.ndarray) -> np.ndarray:
-        """Return (n, F) weighed deviations of features; those that count nothing cost nothing."""
-        parts = np.zeros(raw.shape)
-        columns = [column for column in np.flatnonzero(self._weights) if raw[:, column].any()]
-        deviations = in_deviations(np.ascontiguousarray(raw.T[columns], np.float64))
-        parts[:, columns] = deviations.T * self._weights[columns]
-        return parts
+    def _deviations(self, raw: np.ndarray) -> np.ndarray:
+        """Return (n, F) features in deviations; those that count nothing cost nothing."""
+        deviations = np.zeros(raw.shape)
+        weighed = np.flatnonzero((self._weights != 0) | (ANSWERS != 0))
+        columns = [column for column in weighed if raw[:, column].any()]
+        values = np.ascontiguousarray(raw.T[columns], np.float64)
+        deviations[:, columns] = in_deviations(values).T
+        return deviations
 
     def _until(self, at_ms: int) -> "OpenedMemory":
         """Return the memory as if nothing had occurred after a time.
@@ -278,19 +297,36 @@ class OpenedMemory:
             tokens += cost
         return tuple(items), tokens
 
-    def _answerable(self, request: str, parts: np.ndarray) -> float:
+    def _answerable(self, deviations: np.ndarray, sums: np.ndarray, signs: np.ndarray) -> float:
         """Return how clearly an answer stands out, from 0 to 1.
 
-        Where the request names a speaker: the best of that speaker less the best of the others, as
-        an answer said by somebody else answers another question. Otherwise the best of all.
+        Where the request names a speaker (`signs` of 1 and -1): by how much the turns of that
+        speaker lead those of the others, as an answer said by somebody else answers another
+        question. Otherwise by the best of all.
         """
-        sums = parts.sum(axis=1) - parts[:, NAMES.index("speaker")]
-        signs = self.index.speakers([request])[0]
         if (signs > 0).any() and (signs < 0).any():
-            margin = sums[signs > 0].max() - sums[signs < 0].max()
+            log_odds = deviations @ ANSWERS + ANSWER_CONSTANT
+            leads = [float(lead) for lead in speaker_leads(log_odds, signs)]
+            clearness = float(np.dot(LEAD_WEIGHTS, [*leads, 1.0]))
         else:
-            margin = sums.max() - KNEE
-        return round(float(_logistic(margin / MARGIN_SCALE)), 6)
+            clearness = float(sums.max()) - KNEE
+        return round(float(_logistic(clearness)), 6)
+
+
+def speaker_leads(log_odds: np.ndarray, signs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return by how much the turns of the speaker asked about lead those of others.
+
+    `log_odds` (..., n) are those of holding the answer; `signs` (..., n) are 1 for a turn of the
+    speaker and -1 for others. Returned are the difference of the best turns, and the logarithm of
+    the ratio of turns that are expected to hold the answer.
+    """
+    is_own, is_other = signs > 0, signs < 0
+    best_own = np.where(is_own, log_odds, -np.inf).max(axis=-1)
+    best_other = np.where(is_other, log_odds, -np.inf).max(axis=-1)
+    expected = _logistic(log_odds)
+    expected_own = (expected * is_own).sum(axis=-1) + LEAST_EXPECTED
+    expected_other = (expected * is_other).sum(axis=-1) + LEAST_EXPECTED
+    return best_own - best_other, np.log(expected_own / expected_other)
 
 
 def _is_evident(raw: np.ndarray) -> np.ndarray:

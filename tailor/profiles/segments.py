@@ -5,11 +5,13 @@ Shapes: U users, D width of a vector, S segments, V attribute values.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from tailor.core.run import Run
+from tailor.data.nouns import Query
 from tailor.errors import DataError
 from tailor.metrics.agreement import adjusted_rand
 from tailor.metrics.recalibration import fit_logistic
@@ -26,6 +28,35 @@ PRIOR = 10.0
 
 
 # ---- lookalike
+
+
+class Lookalike(NamedTuple):
+    """A user who resembles an audience."""
+
+    user_id: str | None
+    score: float
+    """Log-odds of belonging to it."""
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A fitted method that widens audiences and describes segments of users."""
+
+    def expand(
+        self,
+        queries: Sequence[Query],
+        members: Sequence[str],
+        size: int | None = None,
+        run: Run = ...,
+    ) -> list[Lookalike]:
+        """Return users of `queries` who resemble an audience and are not in it, best first."""
+        ...
+
+    def cards(
+        self, queries: Sequence[Query], before: np.ndarray | None = None
+    ) -> list["SegmentCard"]:
+        """Return a card a segment."""
+        ...
 
 
 def lookalike(

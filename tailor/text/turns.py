@@ -130,7 +130,7 @@ class TurnFeatures:
     words: BM25 of stems over speaker, text and date; cosine of the line; "beside": those of up to
     REACH turns before and after, by half a turn further; "of session": their mean there; date:
     share of the date's named parts; speaker: 1 if the request names the speaker, -1 if it names
-    another; length: log of the words; question: the turn asks.
+    another, 0 for a turn of nobody in particular; length: log of the words; question: the turn asks.
     """
 
     encoder: Encoder | None
@@ -219,15 +219,20 @@ class TurnIndex:
         return shares
 
     def speakers(self, requests: Sequence[str]) -> np.ndarray:
-        """Return (R, n): 1 if a request names the turn's speaker, -1 if it names others only."""
+        """Return (R, n): 1 if a request names the turn's speaker, -1 if it names others only.
+
+        0 for a turn that nobody in particular said.
+        """
         all_names = frozenset().union(*self._speaker_words)
         signs = np.zeros((len(requests), len(self)))
         for row, request in enumerate(requests):
             # of "Ann's sister" the name is Ann
             named = all_names.intersection(word.removesuffix("'s") for word in words(request))
             if named:
-                of_speakers = [1.0 if named & speaker else -1.0 for speaker in self._speaker_words]
-                signs[row] = np.array(of_speakers)[self._speaker_codes]
+                is_named = np.array([bool(named & speaker) for speaker in self._speaker_words])
+                has_words = np.array([bool(speaker) for speaker in self._speaker_words])
+                of_speakers = np.where(is_named, 1.0, -1.0) * has_words
+                signs[row] = of_speakers[self._speaker_codes]
         return signs
 
 

@@ -4,8 +4,9 @@ Tables are LoCoMo's (turns, items, requests, judgements), so what reads long dia
 events of what people chose come beside.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -88,6 +89,7 @@ def lives(
     secrets: float = 0.3,
     implicit: float = 0.0,
     small_talk: int = 20,
+    wordings: Literal["all", "first", "last"] = "all",
 ) -> Lives:
     """Make people who tell an assistant about their lives for some days.
 
@@ -101,6 +103,8 @@ def lives(
     - secrets: people who say one thing with the request not to remember it.
     - implicit: share of mentions in wordings that no pattern of plain sentences knows.
     - small_talk: sentences of a person that say nothing of her.
+    - wordings: all of each list, all but the last, or the last alone, so that what learned from the
+      ones can be judged on the others.
 
     A fact is told one to three times, in different words, while it holds. The same arguments give
     the same lives. Raises DataError for settings out of range.
@@ -112,9 +116,12 @@ def lives(
             f"people {people}, days {days}, facts {facts}, small_talk {small_talk}, shares"
             f" {shares}: people from 1, facts from 1 to 20, days above 30, shares from 0 to 1"
         )
+    if wordings not in ("all", "first", "last"):
+        raise DataError(f'wordings is "{wordings}": all, first or last')
     user_ids = opaque_ids("u-", people, seed).to_list()
     tellers = [
-        _Teller(user_id, days, implicit, random_of(seed, f"life {user_id}")) for user_id in user_ids
+        _Teller(user_id, days, implicit, wordings, random_of(seed, f"life {user_id}"))
+        for user_id in user_ids
     ]
     for teller in tellers:
         teller.plan(facts, changes, contradictions, scopes)
@@ -134,8 +141,16 @@ def lives(
 class _Teller:
     """Plans a life, and what its owner says of it on which day."""
 
-    def __init__(self, user_id: str, days: int, implicit: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        user_id: str,
+        days: int,
+        implicit: float,
+        wordings: Literal["all", "first", "last"],
+        rng: np.random.Generator,
+    ) -> None:
         self.user_id, self.days, self.implicit, self.rng = user_id, days, implicit, rng
+        self.wordings = wordings
         self.facts: list[PlantedFact] = []
         self.others: list[PlantedFact] = []
         self.secrets: list[PlantedFact] = []
@@ -191,11 +206,16 @@ class _Teller:
         order = self.rng.permutation(3)
         for position, day in enumerate(days):
             is_implicit = self.rng.random() < self.implicit
-            wordings = (life_words.FREE if is_implicit else life_words.PLAIN)[
-                "dislikes" if fact.sign < 0 else fact.predicate
-            ]
+            words = life_words.FREE if is_implicit else life_words.PLAIN
+            wordings = self._used(words["dislikes" if fact.sign < 0 else fact.predicate])
             text = wordings[order[position] % len(wordings)].format(fact.object)
             self.mentions.append(_Mention(max(day, fact.from_day), _scoped(text, fact.scope), fact))
+
+    def _used(self, wordings: Sequence[str], last: int = 1) -> Sequence[str]:
+        """Return the wordings that the person uses; the `last` ones are those held out."""
+        if self.wordings == "all" or len(wordings) == 1:
+            return wordings
+        return wordings[-last:] if self.wordings == "last" else wordings[:-last]
 
     def _contradict(self) -> None:
         """Say within one day that something is liked and hated."""
@@ -205,7 +225,7 @@ class _Teller:
         )
         for fact, key in ((liked, "likes"), (replace(liked, sign=-1), "dislikes")):
             self.facts.append(fact)
-            text = life_words.PLAIN[key][0].format(fact.object)
+            text = self._used(life_words.PLAIN[key])[0].format(fact.object)
             self.mentions.append(_Mention(day, text, fact))
 
     def _scope(self) -> None:
@@ -218,7 +238,7 @@ class _Teller:
         for fact in (liked, replace(liked, sign=-1, scope=second, from_day=day + self.days // 2)):
             self.facts.append(fact)
             key = "likes" if fact.sign > 0 else "dislikes"
-            text = life_words.PLAIN[key][0].format(fact.object)
+            text = self._used(life_words.PLAIN[key])[0].format(fact.object)
             self.mentions.append(_Mention(fact.from_day, _scoped(text, fact.scope), fact))
 
     def add_others(self, share: float) -> None:
@@ -229,7 +249,7 @@ class _Teller:
             other = replace(
                 fact, object=self._value(fact.predicate), sign=1, scope="", kind="other"
             )
-            wordings = life_words.OF_OTHERS[fact.predicate]
+            wordings = self._used(life_words.OF_OTHERS[fact.predicate])
             who = str(self.rng.choice(life_words.OTHERS))
             text = str(self.rng.choice(wordings)).format(other.object, who)
             self.others.append(other)
@@ -243,14 +263,15 @@ class _Teller:
         secret = PlantedFact(
             self.user_id, "likes", self._value("likes"), 1, "", day, None, "secret"
         )
-        words = life_words.PLAIN["likes"][0].format(secret.object)
+        words = self._used(life_words.PLAIN["likes"])[0].format(secret.object)
         text = str(self.rng.choice(life_words.SECRET)).format(words)
         self.secrets.append(secret)
         self.mentions.append(_Mention(day, text))
 
     def add_small_talk(self, count: int) -> None:
         """Say sentences that hold nothing of the person."""
-        for text in self.rng.choice(life_words.SMALL_TALK, count).tolist():
+        sentences = self._used(life_words.SMALL_TALK, len(life_words.SMALL_TALK) // 2)
+        for text in self.rng.choice(sentences, count).tolist():
             self.mentions.append(_Mention(int(self.rng.integers(self.days)), text))
 
     def questions(self) -> Iterable[dict[str, object]]:

@@ -10,7 +10,6 @@ from tailor.profiles.entities import (
     MAX_ENTITIES,
     EntityLinker,
     EntityStore,
-    is_sensitive,
 )
 
 
@@ -33,6 +32,14 @@ def test_attribute_values_and_phrases_of_several_texts_are_entities():
     assert not {"blue", "vase", "tin"} & set(linker.names)
     again = EntityLinker.named(linker.names)
     assert again.row_of == linker.row_of
+
+
+def test_texts_of_one_owner_count_once():
+    texts = ["night tram", "night tram", "harbour fog", "harbour fog", "harbour"]
+    owners = ["ann", "ann", "ann", "bob", None]
+    linker = EntityLinker.of([], texts, most_share=1.0, owners=owners)
+    assert {"harbour", "harbour fog", "fog"} == set(linker.names)
+    assert "tram" in EntityLinker.of([], texts, most_share=1.0).names
 
 
 def test_interest_halves_by_time_and_familiarity_saturates():
@@ -65,12 +72,6 @@ def test_a_store_is_bounded_and_keeps_what_interests_most():
     assert len(store.uses) == MAX_ENTITIES and "tram" in store.uses
     assert "thing 0" not in store.uses
     assert len(json.dumps(store.plain()).encode()) <= 4_096
-
-
-def test_sensitive_names_are_known_in_every_form():
-    assert is_sensitive("Pregnancy yoga") and is_sensitive("religions")
-    assert not is_sensitive("tramway timetable")
-    assert is_sensitive("poker", frozenset(["poker"]))
 
 
 def test_what_is_no_store_is_refused():

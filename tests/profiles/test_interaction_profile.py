@@ -41,6 +41,16 @@ def test_usual_shares_are_those_of_items_and_of_events():
     assert usual(REPEATS) == 0
 
 
+def test_usual_may_be_what_all_users_choose():
+    events = pl.concat([EVENTS, EVENTS.head(1)])
+    method = InteractionProfile(usual="events").fit(Dataset({"events": events, "items": ITEMS}))
+    shares = dict(zip(method.labels_.ids.tolist(), method.usual_.tolist(), strict=True))
+    assert shares["categories: tea"] == 3 / 9 and shares["categories: cup"] == 3 / 9
+    unseen = Dataset({"events": EVENTS.head(4), "items": ITEMS})
+    method = InteractionProfile(usual="events").fit(unseen)
+    assert method.usual_[method.labels_.rows(["categories: cup"])[0]] == 3 / 8
+
+
 def test_a_fact_has_its_confidence_and_its_evidence():
     history = History(("a", "b", "a", "f", "a"), tuple(hour * HOUR for hour in range(6, 11)))
     profile = METHOD.profile([Query("w", history)])[0]

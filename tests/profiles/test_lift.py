@@ -12,7 +12,7 @@ from tailor.data.splits import split_by
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.profiles.interaction_profile import InteractionProfile
-from tailor.profiles.lift import lift, swapped
+from tailor.profiles.lift import Lift, Qualities, lift, qualities, swapped
 from tailor.testing.data import tiny_data
 
 
@@ -51,6 +51,14 @@ def test_profiles_that_say_the_same_of_all_fail_the_swap():
     assert result.over_swapped.mean == 0 and not result.passes_swap
     empty = lift([Profile(p.user_id, notes=("none",)) for p in PROFILES], READER, SPLIT)
     assert empty.gain.mean == empty.swapped.mean == 0
+
+
+def test_data_sets_are_taken_together_user_by_user():
+    values = qualities(PROFILES, READER, SPLIT)
+    assert Lift.of(values) == lift(PROFILES, READER, SPLIT)
+    twice = Qualities(*(np.tile(column, 2) for column in values))
+    assert Lift.of(twice).users == 2 * len(PROFILES)
+    assert Lift.of(twice).gain.mean == Lift.of(values).gain.mean
 
 
 def test_everybody_gets_anothers_profile_once():

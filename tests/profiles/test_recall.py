@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tailor.errors import DataError
-from tailor.profiles.recall import Recall, Remembered
+from tailor.profiles.recall import Recall, Remembered, speaker_leads
 from tailor.text.hashing import HashingEncoder
 
 DAY = 86_400_000
@@ -144,3 +144,32 @@ def test_wrong_input_is_named():
         Recall().search(TALK, "tea", k=-1)
     with pytest.raises(DataError, match="budget_tokens -2"):
         Recall().search(TALK, "tea", budget_tokens=-2)
+
+
+def test_the_leads_of_a_speaker_are_of_the_best_turn_and_of_all():
+    log_odds = np.array([2.0, -1.0, 0.0, 3.0])
+    signs = np.array([1.0, 1.0, -1.0, 0.0])
+    best, expected = speaker_leads(log_odds, signs)
+    sigmoid = 1 / (1 + np.exp(-log_odds))
+    assert best == pytest.approx(2.0)
+    ratio = (sigmoid[0] + sigmoid[1] + 0.001) / (sigmoid[2] + 0.001)
+    assert expected == pytest.approx(np.log(ratio))
+    rows = speaker_leads(np.stack([log_odds, -log_odds]), np.stack([signs, signs]))
+    assert rows[0].tolist() == [2.0, 1.0] and rows[1][0] == pytest.approx(expected)
+
+
+def test_several_turns_of_the_speaker_asked_about_make_an_answer_clearer():
+    def talk(*own):
+        lines = [("Bob", "I bake bread in the oven."), *(("Ann", text) for text in own)]
+        return [
+            Remembered(str(i), "observation", text, speaker=speaker, session=str(i), number=i)
+            for i, (speaker, text) in enumerate(lines)
+        ]
+
+    others = ["The tram was late.", "We saw a film.", "It rains again.", "My bike is blue."]
+    once = talk("I bake bread in the oven.", *others)
+    twice = talk("I bake bread in the oven.", "I bake bread in the oven!", *others[1:])
+    clear = [
+        Recall().search(memory, "What does Ann bake, bread?").answerable for memory in (once, twice)
+    ]
+    assert clear[0] < clear[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tailor.text.hashing import HashingEncoder
-from tailor.text.turns import NAMES, DialogueTurn, NamedDate, TurnFeatures, resolved
+from tailor.text.turns import NAMES, DialogueTurn, NamedDate, TurnFeatures, TurnIndex, resolved
 
 DAY_MS = 86_400_000
 MAY_2023 = 1_683_504_000_000  # 8 May 2023
@@ -84,6 +84,8 @@ def test_the_speaker_asked_about_is_told_from_the_others():
     assert column("speaker", "What did Bob say?").tolist() == [-1, 1, -1, 1]
     assert column("speaker", "What was said?").tolist() == [0, 0, 0, 0]
     assert column("speaker", "Ann and Bob?").tolist() == [1, 1, 1, 1]
+    turns = [DialogueTurn("", "likes tea"), DialogueTurn("Ann", "Tea!"), DialogueTurn("Bob", "No.")]
+    assert TurnIndex(turns, None).speakers(["Does Ann like tea?"]).tolist() == [[0, 1, -1]]
 
 
 def test_a_pronoun_stands_for_the_last_names_of_the_context():

@@ -66,6 +66,21 @@ def test_free_wordings_are_only_used_where_asked_for():
     assert set(mixed.data.tables["turns"]["text"].str.slice(0, 8)) & set(free)
 
 
+def test_held_out_wordings_share_no_sentence_with_the_others():
+    def sentences(wordings):
+        world = lives(20, seed=4, implicit=0.5, wordings=wordings)
+        turns = world.data.tables["turns"].filter(pl.col("speaker") == "user")["text"]
+        talk = set(turns) & set(life_words.SMALL_TALK)
+        forms = (*life_words.FREE["likes"], *life_words.PLAIN["likes"])
+        values = life_words.VALUES["likes"]
+        said = {form for form in forms for value in values if form.format(value) in set(turns)}
+        return talk | said
+
+    first, last = sentences("first"), sentences("last")
+    assert first and last and not first & last
+    assert {life_words.FREE["likes"][-1], life_words.SMALL_TALK[-1]} <= last
+
+
 def test_contradictions_and_scopes():
     facts = WORLD.truth.facts
     contradicted = [f for f in facts if f.kind == "contradicted"]
@@ -84,6 +99,8 @@ def test_the_same_seed_gives_the_same_lives():
 
 
 def test_wrong_settings_are_named():
+    with pytest.raises(DataError, match='wordings is "odd"'):
+        lives(wordings="odd")
     with pytest.raises(DataError, match="facts 21"):
         lives(3, facts=21)
     with pytest.raises(DataError, match="shares"):

@@ -145,24 +145,26 @@ class GUM(Profiler):
     def _later_likes(self, data: Dataset) -> tuple[np.ndarray, np.ndarray]:
         """Return confidences (n,) of likes from earlier ratings, and whether they came true."""
         pairs = [
-            (proposition_odds(p), float(liked))
+            (odds, float(liked))
             for query in data.queries(columns=["values"])
-            for p, liked in self.later_likes(_observations(query))
+            for odds, liked in self.later_likes(_observations(query))
         ]
         confidences, truths = zip(*pairs, strict=True) if pairs else ((), ())
         return np.array(confidences), np.array(truths)
 
-    def later_likes(self, observations: Sequence[Observation]) -> list[tuple[Proposition, bool]]:
-        """Return likes concluded from the first events, and whether the last ones bore them out.
+    def later_likes(self, observations: Sequence[Observation]) -> list[tuple[float, bool]]:
+        """Return odds of likes concluded from the first events, and whether they came true.
 
-        A like is borne out where the attribute's later ratings are above the user's later mean.
+        They are those at the last of these events (`like_odds`). A like came true where the
+        attribute's later ratings are above the user's later mean.
         """
         rated = [o for o in _in_order(observations) if o.value is not None]
         cut = int(HISTORY_SHARE * len(rated))
         drafts = RatingProposer(self.profiler_, self.profiler.attributes).propose(rated[:cut])
         later = self.later_opinions(rated[cut:])
+        at_ms = max((o.occurred_ms for o in rated[:cut]), default=0)
         return [
-            (p, later[p.object_key])
+            (like_odds(p, at_ms), later[p.object_key])
             for p in believed_of_all(drafts)
             if p.object_key in later and p.status != "rejected"
         ]
@@ -246,6 +248,8 @@ class GUM(Profiler):
     def _profile_of(self, query: Query) -> Profile:
         observations = _observations(query)
         at_ms = max((o.occurred_ms for o in observations), default=0)
+        if query.time_ms is not None and query.history.times_ms is not None:
+            at_ms = max(at_ms, query.time_ms)
         propositions = self.believe(observations).propositions
         chosen = shown(propositions, at_ms, None, self.most_sensitivity)[: self.max_facts]
         by_id = {o.observation_id: o for o in observations}
@@ -283,11 +287,14 @@ class GUM(Profiler):
         return Fact(p.text, tuple(evidence[:5]), round(self.confidence(p, at_ms), 4), details)
 
     def confidence(self, p: Proposition, at_ms: int) -> float:
-        """Return the probability that a proposition holds; calibrated for inferred likes."""
+        """Return the probability that a proposition holds at a time.
+
+        That of an inferred like is calibrated, and nears the population's rate as support fades.
+        """
         is_inferred = (p.alpha - 1) < STATED * len(p.support) and p.predicate == "likes"
         if not is_inferred or "platt_" not in self.__dict__:
             return p.confidence(at_ms)
-        liked = float(Platt(*self.platt_)(np.array([proposition_odds(p)]))[0])
+        liked = float(Platt(*self.platt_)(np.array([like_odds(p, at_ms)]))[0])
         return liked if p.polarity > 0 else 1 - liked
 
     @classmethod
@@ -295,10 +302,10 @@ class GUM(Profiler):
         return cls()
 
 
-def proposition_odds(p: Proposition) -> float:
-    """Return the probability that the object is liked, by support and contrary alone."""
-    share = p.alpha / (p.alpha + p.beta)
-    return share if p.polarity > 0 else 1 - share
+def like_odds(p: Proposition, at_ms: int) -> float:
+    """Return the probability that the object is liked at a time, before it is calibrated."""
+    confidence = p.confidence(at_ms)
+    return confidence if p.polarity > 0 else 1 - confidence
 
 
 def _observations(query: Query) -> list[Observation]:

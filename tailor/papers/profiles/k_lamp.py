@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -24,7 +25,8 @@ from tailor.llm.metered import without_cache
 from tailor.llm.parsing import read_json
 from tailor.llm.prompts import Template
 from tailor.ports.base import LanguageModel
-from tailor.profiles.entities import EntityLinker, EntityStore, is_sensitive
+from tailor.profiles.entities import EntityLinker, EntityStore
+from tailor.profiles.sensitive_words import is_sensitive
 
 PAPER = Paper(
     "k-lamp",
@@ -120,7 +122,7 @@ class KLamp(Generator):
     least_users: int = 2
     """Users who asked a question, for it to be suggested to others; 1 may reveal a person."""
     least: int = 2
-    """Texts that use a phrase, for it to be an entity."""
+    """Pages and users that use a phrase, for it to be an entity; 1 may reveal a person."""
     store_weight: float = 1.0
     """Weight of the store against that of the page; 0: the page alone."""
     page_weight: float = 1.0
@@ -175,7 +177,7 @@ class KLamp(Generator):
             )
 
     def keeps_people(self) -> bool:
-        return super().keeps_people() or self.least_users == 1
+        return super().keeps_people() or min(self.least_users, self.least) == 1
 
     # --- learning
 
@@ -185,10 +187,12 @@ class KLamp(Generator):
         self.titles_ = data.texts_of("title")
         questions = _questions(data)
         rows_of_values = attribute_values(data.item_table, self.attributes)
+        page_texts = data.texts_of("title", "text")
         linker = EntityLinker.of(
             [[value for _, value in row] for row in rows_of_values],
-            [*data.texts_of("title", "text"), *questions["text"].to_list()],
+            [*page_texts, *questions["text"].to_list()],
             self.least,
+            owners=[*repeat(None, len(page_texts)), *questions["user_id"].to_list()],
         )
         self.entities_ = list(linker.names)
         self.is_sensitive_ = np.array([self._is_sensitive(name) for name in self.entities_], bool)
@@ -228,7 +232,7 @@ class KLamp(Generator):
         self.question_entities_ = _unit_rows(links @ sp.diags(self.idf_))
 
     def _is_sensitive(self, name: str) -> bool:
-        return is_sensitive(name) or is_sensitive(name, frozenset(self.sensitive))
+        return is_sensitive(name, frozenset(self.sensitive))
 
     @property
     def _linker(self) -> EntityLinker:

@@ -22,7 +22,15 @@ from tailor.llm.prompts import estimated_tokens
 from tailor.nn.policy import advantages, draw_orders, plackett_luce
 from tailor.ports.base import Encoder
 from tailor.profiles.proposers import RuleProposer, withdrawn_ids
-from tailor.profiles.propositions import DAY_MS, ONE_VALUE, Draft, Observation, digest_of
+from tailor.profiles.propositions import (
+    DAY_MS,
+    ONE_VALUE,
+    Draft,
+    Observation,
+    Proposition,
+    digest_of,
+)
+from tailor.profiles.revision import believed
 from tailor.text.cached import plain
 from tailor.text.passages import sentence_spans
 from tailor.text.words import search_words
@@ -69,6 +77,7 @@ NAME_WITHIN = re.compile(r"(?<=[a-z,] )[A-Z][a-z]+")
 MAX_NOTE = 240  # characters of a note taken from a sentence
 MAX_CHARACTERS = 20_000  # of a text that are read
 LINES_READ = 2  # lines of the memory that are read beside a question, with an encoder
+MAX_DRAFTS = 50  # statements of one group that a note rests on
 CHUNKS = 6  # parts of a history, after each of which the memory is written
 
 
@@ -89,6 +98,9 @@ class Note:
     """True where it denies something."""
     support: int = 1
     """How often it was said."""
+    drafts: tuple[Draft, ...] = field(default=(), repr=False)
+    """Statements that a plain statement was concluded from, the latest MAX_DRAFTS; () for a
+    sentence."""
 
     @cached_property
     def tokens(self) -> int:
@@ -391,7 +403,7 @@ def notes_of(observation: Observation) -> list[Note]:
     """Return the plain statements of a text as notes, and its other sentences as they are."""
     drafts = [d for d in RuleProposer().propose([observation]) if d.act == "say"]
     starts = [draft.span[0] for draft in drafts if draft.span is not None]
-    notes = [_note(draft) for draft in drafts]
+    notes = [_statement(draft, (draft,), 1) for draft in drafts]
     for start, end in sentence_spans(observation.text[:MAX_CHARACTERS]):
         if any(start <= position < end for position in starts):
             continue
@@ -401,29 +413,54 @@ def notes_of(observation: Observation) -> list[Note]:
     return notes
 
 
-def _note(draft: Draft) -> Note:
-    scope = f" ({draft.scope})" if draft.scope else ""
-    denial = "not: " if draft.sign < 0 else ""
-    is_single = draft.predicate in ONE_VALUE
+def _note(drafts: Sequence[Draft]) -> Note | None:
+    """Return what statements of one group say together, by `revision`; None where nothing holds.
+
+    Nothing holds of what was denied, or contradicted within a day.
+    """
+    holding = [p for p in believed(drafts) if p.valid_to_ms is None and p.status == "active"]
+    if not holding:
+        return None
+    present = holding[-1]
+    return _statement(present, tuple(drafts), len(present.support))
+
+
+def _statement(source: Draft | Proposition, drafts: tuple[Draft, ...], support: int) -> Note:
+    """Return a note in the words of a draft or a proposition."""
+    sign = source.sign if isinstance(source, Draft) else source.polarity
+    latest = max(drafts, key=lambda draft: draft.occurred_ms)
+    scope = f" ({source.scope})" if source.scope else ""
+    denial = "not: " if sign < 0 else ""
     return Note(
-        f"{denial}{draft.predicate} {draft.object}{scope}",
-        digest_of(list(draft.group)),
-        draft.occurred_ms,
-        draft.observation_id,
-        draft.slot,
-        is_single,
-        draft.sign < 0,
+        f"{denial}{source.predicate} {source.object}{scope}",
+        digest_of(list(latest.group)),
+        latest.occurred_ms,
+        latest.observation_id,
+        source.slot,
+        source.predicate in ONE_VALUE,
+        sign < 0,
+        support,
+        drafts[-MAX_DRAFTS:],
     )
 
 
 def merged(notes: Sequence[Note], new: Sequence[Note]) -> list[Note]:
-    """Return notes with new ones: the same again gains support, a later value replaces."""
+    """Return notes with new ones, the latest last.
+
+    What holds of plain statements about one thing is revised as a memory revises it; a sentence
+    that is said again gains support.
+    """
     by_key = {note.key: note for note in notes}
     for note in new:
         earlier = by_key.pop(note.key, None)
-        is_same = earlier is not None and earlier.text == note.text
-        support = earlier.support + 1 if earlier is not None and is_same else 1
-        by_key[note.key] = replace(note, support=support)
+        before = earlier.drafts if earlier is not None else ()
+        present: Note | None
+        if note.drafts:
+            present = _note((*before, *note.drafts))
+        else:
+            present = replace(note, support=note.support + (earlier.support if earlier else 0))
+        if present is not None:
+            by_key[note.key] = present
     return list(by_key.values())
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -26,7 +26,13 @@ from tailor.nn.item_encoders import AttributeItemEncoder
 from tailor.nn.packing import pad_rows
 from tailor.nn.positions import TimeGapPositions
 from tailor.nn.quantizers import nearest_word, unit
-from tailor.profiles.segments import SegmentCard, choose_centres, lookalike, segment_cards
+from tailor.profiles.segments import (
+    Lookalike,
+    SegmentCard,
+    choose_centres,
+    lookalike,
+    segment_cards,
+)
 from tailor.retrieval.sequences import SequenceRecommender, Windows, check_blocks
 from tailor.training.sequences import TrainingData
 from tailor.training.validation import Validation, cut_validation
@@ -42,14 +48,6 @@ KAPPAS = (0.0, 1.0, 3.0, 10.0, 30.0)
 """Events after which segment and person weigh the same, of which the best is chosen."""
 SMOOTHING = 50.0  # imagined events of a segment at the popularity of all users
 MAX_ATTRIBUTES = 12  # of an item
-
-
-class Lookalike(NamedTuple):
-    """A user who resembles an audience."""
-
-    user_id: str | None
-    score: float
-    """Log-odds of belonging to it."""
 
 
 @dataclass(eq=False)
@@ -119,8 +117,9 @@ class UNICON(SequenceRecommender):
         self.timed_ = data.sequences.times_ms is not None
         self.kappa_ = 0.0
         self.centres_ = np.zeros((0, 2 * self.width), np.float32)
-        super()._fit(data, run, valid)
         validation, learned = cut_validation(data, run, valid, needed=self.kappa is None)
+        # with patience the net makes the same cut itself; without, it must not see the targets
+        super()._fit(learned if self.patience is None else data, run, valid)
         self.find_segments(learned, run)
         by_kappa = {} if self.kappa is not None else self.try_kappas(validation)
         self.kappa_ = (

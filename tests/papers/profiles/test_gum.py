@@ -12,6 +12,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.llm.scripted import ScriptedModel
+from tailor.metrics.recalibration import Platt
 from tailor.papers.profiles.gum import FEW_TRUTHS, GUM
 from tailor.ports.base import Encoder
 from tailor.profiles.propositions import DAY_MS, Observation, state_hash
@@ -144,14 +145,30 @@ def test_ratings_say_what_is_liked_and_others_calibrate_it():
     assert {e.kind for e in likes["drama"].evidence} == {"item"}
     unseen = rated(seed=1)
     pairs = [
-        (p, liked)
+        pair
         for query in unseen.queries(columns=["values"])
-        for p, liked in gum.later_likes(observed(query))
+        for pair in gum.later_likes(observed(query))
     ]
-    truth = np.array([liked if p.polarity > 0 else not liked for p, liked in pairs], float)
-    raw = np.array([p.alpha / (p.alpha + p.beta) for p, _ in pairs])
-    calibrated = np.array([gum.confidence(p, 0) for p, _ in pairs])
+    raw, truth = np.array(pairs, float).T
+    calibrated = Platt(*gum.platt_)(raw)
     assert np.mean((calibrated - truth) ** 2) < np.mean((raw - truth) ** 2)
+
+
+def test_inferred_likes_fade_towards_the_population_s_rate():
+    gum = GUM().fit(rated(), Run())
+    ratings = [Observation("event", "", day * DAY, "i1", 5.0) for day in range(4)]
+    low = [Observation("event", "", day * DAY, "i0", 1.0) for day in range(4)]
+    likes = {p.object: p for p in gum.believe([*ratings, *low]).propositions}
+    rate = float(Platt(*gum.platt_)(np.array([0.5]))[0])
+    for name, share in (("drama", rate), ("comedy", 1 - rate)):
+        p = likes[name]
+        now, year, never = (gum.confidence(p, days * DAY) for days in (3, 368, 10**6))
+        assert now > year > never == pytest.approx(share, abs=1e-6)
+    days = tuple(day * DAY for day in range(8))
+    history = History(("i1", "i0") * 4, days, values=(5.0, 1.0) * 4)
+    queries = [Query("u", history, time_ms=day * DAY) for day in (8, 400)]
+    soon, late = (profile.facts[0].confidence for profile in gum.profile(queries))
+    assert soon > late
 
 
 def observed(query):

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tailor.core.run import Run
@@ -129,6 +130,19 @@ def test_a_question_of_too_few_users_reveals_nobody():
     method = KLamp(least_users=3).fit(DATA, RUN)
     assert set(method.questions_) == {text for text, count in counts.items() if count >= 3}
     assert not method.keeps_people() and METHOD.keeps_people()
+
+
+def test_what_one_user_alone_searches_for_is_no_entity():
+    texts = DATA.tables["texts"]
+    own = texts.head(4).with_columns(
+        pl.lit("u-own").alias("user_id"), pl.lit("secret zeppelin").alias("text")
+    )
+    often = Dataset({**DATA.tables, "texts": pl.concat([texts, own])})
+    assert "zeppelin" not in KLamp().fit(often, RUN).entities_
+    shared = own.with_columns(pl.lit("u-other").alias("user_id"))
+    twice = Dataset({**DATA.tables, "texts": pl.concat([texts, own, shared])})
+    assert "zeppelin" in KLamp().fit(twice, RUN).entities_
+    assert KLamp(least=1).fit(often, RUN).keeps_people()
 
 
 def test_the_page_may_be_words_or_the_last_item_read():

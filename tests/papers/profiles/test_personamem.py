@@ -16,7 +16,9 @@ from tailor.papers.profiles.personamem import (
     merged,
     notes_of,
 )
+from tailor.profiles.proposers import RuleProposer, withdrawn_ids
 from tailor.profiles.propositions import DAY_MS, Observation
+from tailor.profiles.revision import believed_of_all
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.lives import lives
@@ -36,15 +38,49 @@ def test_a_later_value_takes_the_place_of_the_earlier_one():
     method = PersonaMem()
     memory = method.remember(said("I live in Oslo.", "I love tea.", "I moved to Delft."))
     assert lines(memory) == ["- likes tea", "- lives in Delft"]
-    changed = method.remember(said("I love tea.", "I hate tea."))
-    assert lines(changed) == ["- not: likes tea"]
+    changed = method.remember(said("I love tea.", "It rains.", "I hate tea."))
+    assert lines(changed) == ["- It rains.", "- not: likes tea"]
+
+
+def test_what_holds_is_revised_as_a_memory_revises_it():
+    method = PersonaMem()
+    messages = said("I live in Oslo.", "I love tea.", "I no longer live in Oslo.", "I hate opera.")
+    assert lines(method.remember(messages)) == ["- likes tea", "- not: likes opera"]
+    within_a_day = [Observation("chat", "I hate tea.", DAY_MS + 5), *said("Hm.", "I love tea.")]
+    assert lines(method.remember(within_a_day)) == ["- Hm."]
+    again = method.remember([*within_a_day, *said(*["Hm."] * 9, "I love tea.")[-1:]])
+    assert lines(again)[-1] == "- likes tea"
+    for user in exams_of(WORLD.data):
+        memory = PersonaMem(budget_tokens=100_000).remember(user.observations)
+        withdrawn = withdrawn_ids([o for o in user.observations if o.speaker == "user"])
+        drafts = RuleProposer().propose(
+            [
+                o
+                for o in user.observations
+                if o.speaker == "user" and o.observation_id not in withdrawn
+            ]
+        )
+        holding = {
+            (p.predicate, p.object_key, p.polarity)
+            for p in believed_of_all(drafts)
+            if p.valid_to_ms is None and p.status == "active"
+        }
+        noted = {
+            (d.predicate, d.object_key, -1 if note.is_denial else 1)
+            for note in memory.notes
+            for d in note.drafts[-1:]
+        }
+        assert noted == holding
 
 
 def test_the_same_again_gains_support():
     notes = merged([], [n for o in said("I love tea.", "I enjoy teas") for n in notes_of(o)])
-    assert [(n.text, n.support) for n in notes] == [("likes teas", 1)]
-    notes = merged(notes, notes_of(said("I love teas.")[0]))
-    assert notes[0].support == 2
+    assert [(n.key, n.support) for n in notes] == [(notes[0].key, 2)]
+    assert notes[0].text in ("likes tea", "likes teas")
+    notes = merged(notes, notes_of(said(*["x"] * 2, "Lovely day, I love teas.")[2]))
+    assert notes[0].support == 3 and len(notes) == 1
+    sentences = merged([], [n for o in said("Lovely day!", "Lovely day!") for n in notes_of(o)])
+    assert [(n.text, n.support) for n in sentences] == [("Lovely day!", 2)]
 
 
 def test_the_budget_is_never_passed():

@@ -12,6 +12,8 @@ from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.metrics.agreement import adjusted_rand
 from tailor.papers.profiles.unicon import UNICON, _mixed
+from tailor.retrieval.sequences import SequenceRecommender
+from tailor.training.validation import cut_validation
 from tailor.worlds.styles import styles
 
 RUN = Run(workers=1)
@@ -98,6 +100,22 @@ def test_the_weight_of_segments_is_chosen_on_validation_unless_it_is_set():
     chosen = UNICON(**SETTINGS | {"epochs": 1}).fit(DATA, RUN)
     # a net that has learned next to nothing leaves the choice to the segment
     assert chosen.kappa_ > 0 and chosen.fit_report_["kappa"] == chosen.kappa_
+
+
+def test_the_net_has_not_seen_what_the_weight_of_segments_is_chosen_on(monkeypatch):
+    learned_from = []
+    fit_net = SequenceRecommender._fit
+
+    def spy(self, data, run, valid):
+        learned_from.append(data.content_hash)
+        fit_net(self, data, run, valid)
+
+    monkeypatch.setattr(SequenceRecommender, "_fit", spy)
+    validation, learned = cut_validation(DATA, RUN, None, needed=True)
+    assert validation.targets.lengths.sum() == len(DATA.events) - len(learned.events) > 0
+    UNICON(**SETTINGS | {"epochs": 1}).fit(DATA, RUN)
+    UNICON(**SETTINGS | {"epochs": 1}, kappa=4.0).fit(DATA, RUN)
+    assert learned_from == [learned.content_hash, DATA.content_hash]
 
 
 def test_popularity_of_a_segment_is_its_own():
