@@ -44,7 +44,7 @@ class Tabular:
     @property
     def informative(self) -> set[str]:
         """The fields that the probabilities depend on, without copies of them."""
-        return {name for fields, how in self.operations.items() if how != "none" for name in fields}
+        return _acting_fields(self.operations)
 
 
 def tabular(
@@ -77,8 +77,8 @@ def tabular(
     - `xor`: pairs of own fields of two values; the sign tells whether the values are equal.
     - `copies`: user fields that repeat another one, 5 % of it wrongly.
     - `noise`: user fields without effect, each with more values than the one before.
-    - `kinds`: kinds of rows, shown by the user's "channel"; field i and its terms act in the rows of
-      kind i % kinds only.
+    - `kinds`: kinds of rows, shown by the user's "channel"; field i and its terms act in the rows
+      of kind i % kinds only.
     - `groups`: groups of users, each with its own table and vectors for every term. Nothing shows a
       group but the "section" of the items that its users have.
     - `short`: share of users with at most 5 events; the others share the rest.
@@ -191,16 +191,16 @@ class _World:
         choices = [(*pair, item_name) for pair, item_name in product(pairs, item_names)]
         self.operations |= dict.fromkeys(self._choose(choices, triples, "triples"), "product")
 
-    def _choose(self, choices: Sequence[Fields], n: int, what: str) -> list[Fields]:
+    def _choose(self, choices: Sequence[Fields], n: int, name: str) -> list[Fields]:
         """Draw n of some tuples of fields, as many of each kind of rows; no tuple mixes kinds."""
         by_kind: list[list[Fields]] = [[] for _ in range(self.kinds)]
-        for i in self.rng(what).permutation(len(choices)).tolist():
+        for i in self.rng(name).permutation(len(choices)).tolist():
             kinds = {self.kind_of[name] for name in choices[i]}
             if len(kinds) == 1:
                 by_kind[kinds.pop()].append(choices[i])
         in_turn = [fields for row in zip_longest(*by_kind) for fields in row if fields is not None]
         if n > len(in_turn):
-            raise DataError(f"{n} {what}: these fields make {len(in_turn)}; ask for more fields")
+            raise DataError(f"{n} {name}: these fields make {len(in_turn)}; ask for more fields")
         return in_turn[:n]
 
     def add_xor(self, pairs: int) -> None:
@@ -218,7 +218,7 @@ class _World:
 
     def add_copies(self, names: Sequence[str], copies: int) -> None:
         """Add user fields that repeat others, those that act first."""
-        acting = {name for names, how in self.operations.items() if how != "none" for name in names}
+        acting = _acting_fields(self.operations)
         order = sorted(names, key=lambda name: name not in acting)
         for i in range(copies):
             rng = self.rng(f"copy {i}")
@@ -244,9 +244,11 @@ class _World:
 
     def codes(self, name: str) -> np.ndarray:
         """Return (events,) the codes of a field."""
-        if name in self.user_fields:
-            return self.user_fields[name][self.user_of]
-        return self.item_fields[name][self.item_of]
+        table, rows = self.user_fields, self.user_of
+        if name in self.item_fields:
+            table, rows = self.item_fields, self.item_of
+        codes: np.ndarray = table[name][rows]
+        return codes
 
     def linear_part(self, names: Sequence[str], deviation: float) -> np.ndarray:
         """Return (events,) the sum of a number for each value, of the fields of a row's kind."""
@@ -257,7 +259,7 @@ class _World:
     def terms(self, deviation: float) -> np.ndarray:
         """Return (events,) the sum of the terms of a row's kind, by the rules of its group."""
         rng = self.rng("terms")
-        acting = [(fields, how) for fields, how in self.operations.items() if how != "none"]
+        acting = [term for term in self.operations.items() if term[1] != "none"]
         columns = [self._term(*term, rng) for term in acting]
         return deviation * self._normalised_sum(
             columns, [self.kind_of[fields[0]] for fields, _ in acting]
@@ -318,6 +320,12 @@ class _World:
             self.copied,
             self.kind_of,
         )
+
+
+def _acting_fields(operations: Mapping[Fields, str]) -> set[str]:
+    """Return the fields of all terms."""
+    acting = [fields for fields, operation in operations.items() if operation != "none"]
+    return {name for fields in acting for name in fields}
 
 
 def _event_counts(events: int, users: int, short: float, rng: np.random.Generator) -> np.ndarray:
