@@ -175,7 +175,7 @@ def student_counts(skills: np.ndarray, labels: np.ndarray) -> np.ndarray:
         recent = labels[max(0, i - LATEST) : i]
         rows.append((right, wrong, overall, (recent.sum() + 1) / (len(recent) + 2)))
         outcomes[skill, label] += 1
-    return np.array(rows)
+    return np.array(rows).reshape(-1, 4)
 
 
 # ---- a classroom
