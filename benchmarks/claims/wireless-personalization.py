@@ -17,8 +17,8 @@ from tailor.evaluation.significance import bootstrap
 from tailor.papers.ranking.wireless_personalization import (
     MUTATION,
     Allocation,
+    Problem,
     WirelessPersonalization,
-    _Problem,
     greedy,
 )
 from tailor.ranking.pareto import nsga2
@@ -111,7 +111,7 @@ def figures_of(
     amounts = np.arange(1, LEVELS + 1, dtype=float)
     best = table[np.arange(USERS), greedy(table, amounts, capacity)].mean()
     unaided = nsga2(
-        _Problem(table, amounts, capacity, 0.0).evaluate,
+        Problem(table, amounts, capacity, 0.0).evaluate,
         np.zeros(USERS),
         np.full(USERS, LEVELS - 1.0),
         run.rng("unaided"),

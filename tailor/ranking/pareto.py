@@ -34,7 +34,7 @@ def nsga2(
     start: np.ndarray | None = None,
     mutation: float = 20.0,
 ) -> Front:
-    """Return the best front found in so many generations.
+    """Return the best front found in so many generations, its objectives distinct.
 
     `evaluate` takes points (P, D) between `low` and `high` (D,), and returns objectives (P, M) and
     violations (P,), 0 where no constraint is broken. `start` (S, D) are points to begin with; the
@@ -47,15 +47,16 @@ def nsga2(
     objectives, violations = evaluate(points)
     for _ in range(generations):
         ranks = front_numbers(objectives, violations)
-        crowding = _crowding(objectives, ranks)
-        parents = _tournament(ranks, crowding, population, rng)
-        children = _mutated(_crossed(points[parents], low, high, rng), low, high, mutation, rng)
+        parents = _tournament(ranks, crowding(objectives, ranks), population, rng)
+        children = _mutated(crossed(points[parents], low, high, rng), low, high, mutation, rng)
         child_objectives, child_violations = evaluate(children)
-        points = np.concatenate([points, children])
         objectives = np.concatenate([objectives, child_objectives])
-        violations = np.concatenate([violations, child_violations])
+        # points of equal objectives would crowd each other out, and share the ends of a front
+        objectives, distinct = np.unique(objectives, axis=0, return_index=True)
+        points = np.concatenate([points, children])[distinct]
+        violations = np.concatenate([violations, child_violations])[distinct]
         ranks = front_numbers(objectives, violations)
-        order = np.lexsort((-_crowding(objectives, ranks), ranks))[:population]
+        order = np.lexsort((-crowding(objectives, ranks), ranks))[:population]
         points, objectives, violations = points[order], objectives[order], violations[order]
     is_first = front_numbers(objectives, violations) == 0
     order = np.flatnonzero(is_first)[np.argsort(objectives[is_first, 0], kind="stable")]
@@ -85,7 +86,7 @@ def front_numbers(objectives: np.ndarray, violations: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _crowding(objectives: np.ndarray, fronts: np.ndarray) -> np.ndarray:
+def crowding(objectives: np.ndarray, fronts: np.ndarray) -> np.ndarray:
     """Return (P,) how far apart the neighbours of a point lie on its front; ends: infinity."""
     distances = np.zeros(len(objectives))
     for front in np.unique(fronts):
@@ -101,17 +102,17 @@ def _crowding(objectives: np.ndarray, fronts: np.ndarray) -> np.ndarray:
 
 
 def _tournament(
-    fronts: np.ndarray, crowding: np.ndarray, n: int, rng: np.random.Generator
+    fronts: np.ndarray, distances: np.ndarray, n: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Return (n,) winners of pairs of points: the lower front, then the less crowded."""
     first, second = rng.integers(len(fronts), size=(2, n))
     is_better = (fronts[first] < fronts[second]) | (
-        (fronts[first] == fronts[second]) & (crowding[first] > crowding[second])
+        (fronts[first] == fronts[second]) & (distances[first] > distances[second])
     )
     return np.where(is_better, first, second)
 
 
-def _crossed(
+def crossed(
     parents: np.ndarray, low: np.ndarray, high: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """Return children (P, D) of neighbouring parents, by simulated binary crossover."""

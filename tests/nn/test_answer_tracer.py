@@ -43,3 +43,14 @@ def test_an_unknown_answer_is_the_question_alone():
         net.answer_vectors.weight[UNANSWERED] = 7.0
     again = net(items, torch.full((1, 2), UNANSWERED), asked, visible)[0].item()
     assert again == by_code[2]
+
+
+def test_attention_falls_with_the_age_of_what_may_be_seen():
+    net = net_of([[0, 2], [1, 0], [2, 2], [2, 2]])
+    with torch.no_grad():
+        net.age.fill_(5.0)
+    items, answers = torch.tensor([[0, 1, 2]]), torch.tensor([[RIGHT, WRONG, RIGHT]])
+    visible = torch.tensor([[[True, True, False], [True, True, True]]])
+    _, attention = net(items, answers, torch.tensor([[1, 1]]), visible)
+    assert attention.argmax(dim=-1).tolist() == [[2, 3]]
+    assert attention.max(dim=-1).values.min() > 0.99

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tailor.ranking.pareto import dominates, front_numbers, nsga2
+from tailor.ranking.pareto import crossed, crowding, dominates, front_numbers, nsga2
 
 POINTS = np.array([[1.0, 4.0], [2.0, 2.0], [4.0, 1.0], [3.0, 3.0], [4.0, 4.0], [2.0, 2.0]])
 
@@ -54,3 +54,32 @@ def test_a_start_is_never_lost_where_nothing_beats_it():
     assert front.points == pytest.approx(1.0, abs=1.01)
     unaided = nsga2(schaffer, low, high, np.random.default_rng(0), 10, 5)
     assert np.abs(unaided.points).max() > 10
+
+
+def test_crowding_is_the_distance_of_the_neighbours_on_a_front():
+    objectives = np.array([[0.0, 4.0], [1.0, 2.0], [3.0, 1.0], [4.0, 0.0], [9.0, 9.0]])
+    distances = crowding(objectives, np.array([0, 0, 0, 0, 1]))
+    assert distances[1:3].tolist() == [3 / 4 + 3 / 4, 3 / 4 + 2 / 4]
+    assert np.isinf(distances[[0, 3, 4]]).all()
+
+
+def test_the_least_crowded_points_of_the_last_front_survive():
+    x = np.array([[0.0], [0.99], [1.0], [1.01], [2.0]])
+    low, high = np.array([0.0]), np.array([2.0])
+    rng = np.random.default_rng(0)
+    front = nsga2(schaffer, low, high, rng, population=5, generations=30, start=x)
+    distances = np.diff(np.sort(front.points[:, 0]))
+    assert len(front.points) == 5
+    assert distances.min() > 0.05 and distances.max() < 0.9
+
+
+def test_children_lie_around_their_parents():
+    rng = np.random.default_rng(0)
+    low, high = np.zeros(200), np.full(200, 10.0)
+    parents = np.stack([np.full(200, 4.0), np.full(200, 6.0)])
+    children = crossed(parents, low, high, rng)
+    is_new = ~np.isin(children, parents)
+    assert 0.2 < is_new.mean() < 0.8
+    assert np.abs(children - parents).max() < 2.5
+    same = np.stack([parents[0]] * 2)
+    assert np.allclose(crossed(same, low, high, rng), same)

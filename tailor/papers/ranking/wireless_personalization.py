@@ -267,7 +267,7 @@ class WirelessPersonalization(Predictor):
         where even the smallest levels take more.
         """
         _, satisfaction, order = self._table(queries)
-        problem = _Problem(satisfaction[:, order], self.amounts_[order], capacity, floor)
+        problem = Problem(satisfaction[:, order], self.amounts_[order], capacity, floor)
         if not len(satisfaction) or problem.least > capacity:
             raise DataError(
                 f"capacity is {capacity:g} for {len(satisfaction)} users: the smallest levels take"
@@ -296,7 +296,7 @@ class WirelessPersonalization(Predictor):
         )
 
     def _explored(
-        self, levels: np.ndarray, problem: "_Problem", run: Run
+        self, levels: np.ndarray, problem: "Problem", run: Run
     ) -> tuple[np.ndarray, np.ndarray]:
         """Move some users by a level, up where the capacity allows it; return propensities too."""
         rng = run.rng("exploration")
@@ -318,7 +318,7 @@ class WirelessPersonalization(Predictor):
 
 
 @dataclass(frozen=True, eq=False)
-class _Problem:
+class Problem:
     """The choice of a level for each user; levels by ascending amount."""
 
     satisfaction: np.ndarray

@@ -6,6 +6,7 @@ import pytest
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
+from tailor.data.queries import NO_TIME
 from tailor.data.splits import by_ratio
 from tailor.errors import DataError
 from tailor.papers.ranking.pedagogical_agent import PedagogicalAgent
@@ -34,8 +35,11 @@ def student(items, answers):
     return Query(history=History(tuple(items), values=tuple(map(float, answers))))
 
 
-def test_a_prediction_never_sees_its_own_answer_but_later_ones_do(agent, log):
+@pytest.mark.parametrize("has_times", [True, False])
+def test_a_prediction_never_sees_its_own_answer_but_later_ones_do(agent, log, has_times):
     windows = windows_of(agent, log)
+    if not has_times:
+        windows = replace(windows, times_ms=np.full_like(windows.times_ms, NO_TIME))
     position = windows.starts[first_long(windows)[0]] + 3
     answers = windows.answers.copy()
     answers[position] = 1 - answers[position]

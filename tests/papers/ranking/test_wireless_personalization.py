@@ -8,7 +8,11 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
-from tailor.papers.ranking.wireless_personalization import WirelessPersonalization, greedy
+from tailor.papers.ranking.wireless_personalization import (
+    Problem,
+    WirelessPersonalization,
+    greedy,
+)
 from tailor.worlds.levels import levels
 
 ZONES = {"amount": "amount", "context": "use", "population": 24, "generations": 10}
@@ -48,6 +52,16 @@ def test_own_feedback_moves_a_curve_and_more_of_it_moves_it_further(method):
     once, six = (Query(history=h, context={"use": "video"}) for h in (late, often))
     shared, moved, far = (p.mean() for p in method.predict([nothing, once, six], [IDS] * 3))
     assert far < moved < shared
+
+
+def test_the_narrower_users_are_spread_the_less_a_curve_moves(method):
+    narrow = method._with_state()
+    narrow.spread = 0.03
+    odd = Query(history=History(("level-9",), values=(0.0,)), context={"use": "mail"})
+    shared = method.predict([Query(context={"use": "mail"})], [IDS])[0].mean()
+    moved = shared - method.predict([odd], [IDS])[0].mean()
+    hardly = shared - narrow.predict([odd], [IDS])[0].mean()
+    assert 0 < 3 * hardly < moved
 
 
 def test_own_curves_are_nearer_to_the_truth_than_one_for_all(method, log, world):
@@ -102,6 +116,15 @@ def test_a_floor_serves_the_worst_better(method, log, world):
     free = method.allocate(queries, capacity=480, run=Run(seed=0))
     floored = method.allocate(queries, capacity=600, floor=0.4, run=Run(seed=0))
     assert free.worst < 0.4 <= floored.worst
+
+
+def test_allocations_over_the_capacity_or_below_the_floor_break_a_constraint():
+    satisfaction = np.tile([0.0, 0.5, 1.0], (4, 1))
+    problem = Problem(satisfaction, np.array([1.0, 2.0, 3.0]), capacity=8.0, floor=0.4)
+    points = np.array([[1.0, 1, 1, 1], [2, 2, 2, 2], [0.2, 0.4, 0, 0]])
+    objectives, violations = problem.evaluate(points)
+    assert objectives.tolist() == [[-0.5, 8], [-1, 12], [0, 4]]
+    assert violations.tolist() == pytest.approx([0, 0.5, 0.4])
 
 
 def test_points_are_picked_by_target_and_knee(method, log, world):
