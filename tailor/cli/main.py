@@ -314,6 +314,12 @@ def predict(
     text: TextOption = "",
     moment: MomentOption = None,
     context: ContextOption = None,
+    values: Annotated[
+        str,
+        typer.Option(
+            help="A number for each item of --history: a rating, or an answer as in 1,0,1."
+        ),
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, where the model can.")
     ] = False,
@@ -325,7 +331,7 @@ def predict(
     from tailor.cli.predicting import predict_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    options = QueryOptions(history or (), user, data_folder, text, moment, context or (), values)
     predict_command(model, items, options, explain, json)
 
 
