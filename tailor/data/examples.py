@@ -9,14 +9,14 @@ import polars as pl
 
 from tailor.data.arrays import Ragged
 from tailor.data.conditions import Condition
-from tailor.data.dataset import Dataset
+from tailor.data.dataset import Dataset, Lists
 from tailor.data.queries import Queries
 from tailor.data.sampling import popular_negatives
 from tailor.data.splits import CONTEXT, TEST, TRAIN, VALID, Split
 from tailor.errors import DataError, nearest
 
-Source = Literal["drawn", "label", "shown"]
-SOURCES = ("drawn", "label", "shown")
+Source = Literal["drawn", "label", "shown", "listed", "value"]
+SOURCES = ("drawn", "label", "shown", "listed", "value")
 MAX_ROUNDS = 20  # of drawing again items that the user had
 
 
@@ -32,7 +32,7 @@ class Examples:
     items: np.ndarray
     """(n,) int32 rows of the queries' catalogue."""
     labels: np.ndarray
-    """(n,) float32, 0 or 1."""
+    """(n,) float32: 0 or 1, or with the source "value" any number."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -65,14 +65,18 @@ class Outcome:
     - "drawn": every event is a 1, and for each, `negatives` items that the user never had are 0.
       Probabilities are then those of this mixture: they compare items, and do not say how often
       an item will be chosen.
+    - "listed": in the lists of an earlier stage, the next items are a 1, and for each, `negatives`
+      other items of the same list are 0. A later stage learns from such lists (`Cascade`); where
+      there are none, as in a split, examples are drawn.
+    - "value": every event with a value is an example, and its value is the label.
     """
 
     source: Source = "drawn"
-    """Source of the examples: "label", "shown" or "drawn"."""
+    """Source of the examples: "label", "shown", "drawn", "listed" or "value"."""
     label: str | None = None
     """A condition on the events, or the name of one in dataset.toml."""
     negatives: int = 1
-    """Number of negatives drawn per event."""
+    """Number of negatives drawn per event, or per next item of a list."""
     drawn_by: Literal["popularity", "uniform"] = "popularity"
     """How negatives are drawn."""
     length: int = 20
@@ -89,10 +93,10 @@ class Outcome:
             raise DataError(
                 f"negatives is {self.negatives}, length {self.length}: at least 1 and 0"
             )
-        if self.label and self.source == "drawn":
+        if self.label and self.source not in ("label", "shown"):
             raise DataError(
-                f'label "{self.label}" beside source "drawn", where every event is a 1: write'
-                ' source = "label"'
+                f'label "{self.label}" beside source "{self.source}", which asks for no condition:'
+                ' write source = "label"'
             )
 
     def learn(self, data: Dataset, rng: np.random.Generator) -> Examples:
@@ -103,7 +107,33 @@ class Outcome:
         every_event = np.ones(len(data.events), dtype=bool)
         if self.source == "shown":
             return self._shown(data, data, every_event)
+        if self.source == "listed" and data.lists is not None:
+            return self._listed(data.lists, rng)
         return self._of_events(data, every_event, every_event, rng)
+
+    def _listed(self, lists: Lists, rng: np.random.Generator) -> Examples:
+        """Return the next items that stand in their list, and items listed beside each."""
+        n = len(lists.queries.catalogue)
+        listed = lists.rankings.reindexed(lists.queries.catalogue).ragged()
+        targets = lists.targets
+        keys = listed.row_ids * n + listed.values
+        is_next = np.isin(keys, targets.row_ids * n + targets.values)
+        found = np.flatnonzero(is_next)
+        others = listed.keep(~is_next)
+        owners = np.repeat(listed.row_ids[found], self.negatives)
+        owners = owners[others.lengths[owners] > 0]
+        places = (rng.random(len(owners)) * others.lengths[owners]).astype(np.int64)
+        drawn = others.values[others.offsets[owners] + places]
+        if not len(found):
+            raise DataError(
+                "no next item stands in the lists of the first stage: nothing can be learned from"
+                " them; make the lists longer (depth)"
+            )
+        queries = lists.queries.take(np.r_[listed.row_ids[found], owners])
+        queries = queries.keep_events(queries.histories.from_end < self.length)
+        items = np.r_[listed.values[found], drawn].astype(np.int32)
+        labels = np.r_[np.ones(len(found)), np.zeros(len(drawn))].astype(np.float32)
+        return Examples(queries, items, labels)
 
     def judge(self, split: Split, part: str, rng: np.random.Generator) -> Examples:
         """Return the examples of a split's part ("valid" or "test").
@@ -132,6 +162,9 @@ class Outcome:
             assert self.label is not None
             labels, is_decided = _labels(data, self.label)
             is_example = is_example & is_decided
+        if self.source == "value":
+            labels = _values(data)
+            is_example = is_example & np.isfinite(labels)
         sequences = data.sequences
         positions = np.flatnonzero(is_example[sequences.events])
         if not len(positions):
@@ -147,7 +180,7 @@ class Outcome:
             data.events["time_ms"].to_numpy()[events] if data.has_times else None,
         )
         examples = Examples(queries, sequences.rows.values[positions], labels[events])
-        if self.source == "label":
+        if self.source in ("label", "value"):
             return examples
         return self._with_negatives(examples, data, is_example, is_earlier, rng)
 
@@ -259,6 +292,15 @@ def _labels(data: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
     return is_true.astype(np.float32), is_true | is_false
 
 
+def _values(data: Dataset) -> np.ndarray:
+    """Return (events,) float32 values; NaN for none."""
+    if "value" not in data.events.columns:
+        raise DataError(
+            'source "value" needs the column value in the events, which this data set lacks'
+        )
+    return data.events["value"].cast(pl.Float32).fill_null(np.nan).to_numpy()
+
+
 def _first_of_a_tie(data: Dataset) -> np.ndarray:
     """Return for each position the first one of the same user with the same time, (m,).
 
@@ -319,6 +361,9 @@ def _queries_before(
     columns = {}
     if sequences.times_ms is not None:
         columns["times_ms"] = histories.with_values(sequences.times_ms.values[positions])
+    if "value" in data.events.columns:
+        values = _values(data)[sequences.events[positions]].astype(np.float64)
+        columns["values"] = histories.with_values(values)
     if user_ids is None:
         ids = data.users.ids[users]
     else:

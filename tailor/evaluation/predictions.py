@@ -199,6 +199,10 @@ def _outcome_text(outcome: Outcome) -> str:
         return f"events, and {outcome.negatives} items never chosen for each, drawn {weighting}"
     if outcome.source == "label":
         return f'events, 1 where "{outcome.label}"'
+    if outcome.source == "value":
+        return "events, and their values"
+    if outcome.source == "listed":
+        return "items of an earlier stage's lists, 1 where chosen next"
     condition = f' with "{outcome.label}"' if outcome.label else ""
     return "what was shown, 1 where chosen" + condition
 

@@ -7,7 +7,7 @@ from torch import nn
 
 from tailor.core.search_space import Choices
 from tailor.errors import DataError
-from tailor.nn.fields import CrossedFields
+from tailor.nn.fields import CrossedFields, FieldLayout
 from tailor.ranking.fields import FieldPredictor
 
 
@@ -32,8 +32,8 @@ class FactorizationMachine(FieldPredictor):
         if self.width < 1 or not self.std > 0:
             raise DataError(f"width is {self.width}, std {self.std}: at least 1, and above 0")
 
-    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
-        return CrossedFields(codes, self.width, field_of, self.std)
+    def _make_field_net(self, layout: FieldLayout) -> nn.Module:
+        return CrossedFields(layout, self.width, self.std)
 
     @classmethod
     def tiny(cls) -> "FactorizationMachine":

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples
 from tailor.data.queries import NO_TIME, Queries
 from tailor.errors import DataError, nearest
+from tailor.nn.fields import FieldLayout
+from tailor.ranking.encoding import HOUR_MS, Behaviours, Encoded
 
 MAX_VALUES = 5  # values read of a list, such as an item's categories
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
+DAY_MS = 24 * HOUR_MS
 FIRST_DAY = 3  # 1 January 1970 was a Thursday
 # columns of the items table that identify or describe an item instead of classifying it
 NO_FIELDS = ("item_id", "title", "text", "asset")
@@ -99,13 +102,27 @@ class Features:
         about = {**self.about, **lists, "item_fields": item_fields}
         return Features(about, self.items[:, item_slots])
 
-    def encoded(self, queries: Queries, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the codes (n, S) int64 over all fields, and the weights (n, S) float32.
+    @cached_property
+    def layout(self) -> FieldLayout:
+        """The fields as a net reads them."""
+        slots = self.items.shape[1]
+        codes = self.items.astype(np.int64) + self._starts[:slots]
+        weights = self._item_weights.astype(np.float32)
+        return FieldLayout(self.codes, self.field_of, codes, weights, self.about["item_fields"])
 
-        `queries` are n queries over the catalogue, `rows` an item row each, -1 for an unknown item.
+    @cached_property
+    def _starts(self) -> np.ndarray:
+        """(S,) the first code of each slot's field among the codes of all fields."""
+        return np.r_[0, np.cumsum(self.about["sizes"])[:-1]][self.field_of]
+
+    def encoded(self, queries: Queries, items: Ragged, behaviours: int = 0) -> Encoded:
+        """Encode the pairs of each query and its items, with the query's latest behaviours.
+
+        `queries` are over the catalogue, `items` are item rows by query, -1 for an unknown item. A
+        query is encoded once, however many items it has.
         """
-        codes = [self.items[rows]]
-        weights = [self._item_weights[rows]]
+        codes = []
+        weights = []
         fields = list(zip(self.about["names"], self.about["slots"], strict=True))
         for name, slots in fields[self.about["item_fields"] :]:
             if name == "history":
@@ -115,9 +132,25 @@ class Features:
                 field_codes = self._query_codes(name, queries)[:, None]
                 weights.append(np.ones(field_codes.shape))
             codes.append(field_codes)
-        starts = np.r_[0, np.cumsum(self.about["sizes"])[:-1]]
-        all_codes = np.concatenate(codes, axis=1).astype(np.int64) + starts[self.field_of]
-        return all_codes, np.concatenate(weights, axis=1).astype(np.float32)
+        owners = items.row_ids
+        none = np.zeros((len(queries), 0))
+        query_codes = np.concatenate([none, *codes], axis=1).astype(np.int64)
+        query_weights = np.concatenate([none, *weights], axis=1).astype(np.float32)
+        item_slots = self.items.shape[1]
+        return Encoded(
+            np.concatenate(
+                [
+                    self.layout.item_codes[items.values],
+                    (query_codes + self._starts[item_slots:])[owners],
+                ],
+                axis=1,
+            ),
+            np.concatenate([self.layout.item_weights[items.values], query_weights[owners]], axis=1),
+            np.where(items.values < 0, len(self.items) - 1, items.values).astype(np.int64),
+            owners,
+            Behaviours.of(queries, behaviours),
+            len(self.items) - 1,
+        )
 
     @cached_property
     def _item_weights(self) -> np.ndarray:

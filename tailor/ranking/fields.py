@@ -4,7 +4,7 @@ Shapes: n examples, B examples of a batch, S slots.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from tailor.core.leave_one_out import EXPLAINED, by_cause, leave_one_out
 from tailor.core.methods import Predictor
 from tailor.core.run import Run
 from tailor.core.search_space import Range
@@ -20,12 +21,15 @@ from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples, Outcome, Source
+from tailor.data.nouns import Explanation
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
-from tailor.errors import DataError
+from tailor.errors import DataError, ModelError
 from tailor.metrics.prediction import auc, log_loss
 from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
+from tailor.nn.fields import FieldBatch, FieldLayout, FieldNet
 from tailor.nn.fitting import Recipe
+from tailor.ranking.encoding import Encoded
 from tailor.ranking.features import Features
 from tailor.training.nets import NetMethod
 
@@ -33,15 +37,6 @@ HELD_OUT = 10  # without a validation part, one user of so many stops training a
 # labels of each kind below which nothing is calibrated: parameters fitted to chance do harm
 LABELS = 50
 BATCH_PAIRS = 65_536  # pairs predicted at a time
-
-
-class _Encoded(NamedTuple):
-    """Examples as codes and weights of their slots."""
-
-    codes: np.ndarray
-    """(n, S) int64."""
-    weights: np.ndarray
-    """(n, S) float32."""
 
 
 class _Parts(NamedTuple):
@@ -55,18 +50,15 @@ class _Parts(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """Judge of training by held-out examples: their AUC, or minus log loss if all labels agree."""
+    """Judge of training by held-out examples, as `FieldPredictor._goodness` says."""
 
     split: Split | None
     labels: np.ndarray
-    encoded: _Encoded
+    encoded: Encoded
 
     def value(self, method: "FieldPredictor") -> float:
         """Return how good the predictions are now; higher is better."""
-        probabilities = method._net_probabilities(self.encoded)
-        if 0 < self.labels.sum() < len(self.labels):
-            return auc(self.labels, probabilities)
-        return -log_loss(self.labels, probabilities)
+        return method._goodness(self.labels, method._net_outputs(self.encoded))
 
 
 @dataclass(eq=False)
@@ -80,12 +72,12 @@ class FieldPredictor(NetMethod, Predictor):
 
     source: Source = "drawn"
     """Source of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and
-    items never chosen).
+    items never chosen), "listed" (lists of an earlier stage).
     """
     label: str | None = None
     """Condition for a positive event, such as "value >= 4", or its name in dataset.toml."""
     negatives: int = 1
-    """With "drawn": items never chosen per chosen item."""
+    """With "drawn" and "listed": items never chosen per chosen item."""
     drawn_by: Literal["popularity", "uniform"] = "popularity"
     """How negatives are drawn: in proportion to their events, or all as often."""
     fields: tuple[str, ...] = ()
@@ -118,6 +110,8 @@ class FieldPredictor(NetMethod, Predictor):
     calibration_: dict[str, list[float]] = field(init=False, repr=False)
     """Arguments of Platt or Isotonic; empty for no calibration."""
 
+    reads_behaviours: ClassVar[bool] = False
+    """Whether the net reads the latest items one by one, in place of the field "history"."""
     renamed_state: ClassVar[Mapping[str, str]] = {"weights_": "net_weights_"}
 
     def __post_init__(self) -> None:
@@ -141,23 +135,26 @@ class FieldPredictor(NetMethod, Predictor):
         return self.source == "shown"
 
     @abstractmethod
-    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
-        """Return a net from codes and weights (B, S) to logits (B,) and penalty ()."""
+    def _make_field_net(self, layout: FieldLayout) -> nn.Module:
+        """Return a net from a FieldBatch to logits (B,) or (B, C), and a penalty ().
+
+        It has a parameter `intercept`.
+        """
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         examples, held_out, source = self._split_examples(data, run, valid)
+        fields_history = 0 if self.reads_behaviours else self.history
         features = Features.learned(
-            data, examples, self.fields, self.history, self.user_ids, self.least, self.bins
+            data, examples, self.fields, fields_history, self.user_ids, self.least, self.bins
         )
         self.features_ = dict(features.about)
         self.item_codes_ = features.items
-        self._start_net(run)
-        nn.init.constant_(_intercept(self._net), _log_odds(examples.labels))
-        encoded = _Encoded(*features.encoded(held_out.queries, held_out.items))
-        judge = _HeldOut(valid, held_out.labels, encoded)
-        report = self._train(data, run, features, examples, judge)
-        self.calibration_ = self._fit_calibration(held_out.labels, encoded)
+        self.__dict__.pop("_features", None)
+        self._learn_more(data, examples, run)
+        judge = _HeldOut(valid, held_out.labels, self._encode_examples(held_out))
+        report = self._train(data, run, examples, judge)
+        self.calibration_ = self._fit_calibration(held_out.labels, judge.encoded)
         self.fit_report_ = {
             "examples": len(examples),
             "share of ones": round(float(examples.labels.mean()), 4),
@@ -167,25 +164,73 @@ class FieldPredictor(NetMethod, Predictor):
             **report,
         }
 
-    def _train(
-        self, data: Dataset, run: Run, features: Features, examples: Examples, judge: _HeldOut
-    ) -> dict[str, Any]:
-        """Train the net on examples, and return the report."""
-        encoded = features.encoded(examples.queries, examples.items)
-        codes, weights = map(torch.from_numpy, encoded)
-        labels = torch.from_numpy(examples.labels)
+    def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:
+        """Learn what the net needs besides fields, before it is made; nothing by default."""
 
-        def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(labels)), -(-len(labels) // self.batch))
+    def _train(
+        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut
+    ) -> dict[str, Any]:
+        """Make the net, train it on examples, and return the report.
+
+        A method with several stages overrides this, and calls `_train_stage` for each.
+        """
+        return self._train_stage(data, run, examples, judge)
+
+    def _train_stage(
+        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut, stage: str = ""
+    ) -> dict[str, Any]:
+        """Make a new net, train it on examples, and return the report.
+
+        `stage` names the training among several of one fit.
+        """
+        self._start_net(run)
+        if self._is_binary:
+            nn.init.constant_(_intercept(self._net), _log_odds(examples.labels))
+        encoded = self._encode_examples(examples)
+        labels = torch.tensor(examples.labels)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = _intercept(self._net).device
-            logits, penalty = self._net(codes[rows].to(device), weights[rows].to(device))
-            entropy = binary_cross_entropy_with_logits(logits.float(), labels[rows].to(device))
-            return entropy + self.l2 * penalty
+            return self._loss(encoded.batch(rows).to(device), labels[rows].to(device), rows, rng)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return self._batches(examples, rng)
 
         recipe = Recipe(self.epochs, self.lr, patience=self.patience)
-        return self._train_net(data, run, recipe, batches, loss, judge)
+        return self._train_net(data, run, recipe, batches, loss, judge, stage)
+
+    def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
+        """Return the rows of the examples of each step of an epoch."""
+        return np.array_split(rng.permutation(len(examples)), -(-len(examples) // self.batch))
+
+    def _loss(
+        self, batch: FieldBatch, labels: Tensor, rows: np.ndarray, rng: np.random.Generator
+    ) -> Tensor:
+        """Return the mean loss of a batch with labels (B,); `rows` are the examples' numbers."""
+        logits, penalty = self._net(batch)
+        return binary_cross_entropy_with_logits(logits.float(), labels) + self.l2 * penalty
+
+    _is_binary: ClassVar[bool] = True
+    """Whether labels are 0 and 1, and the outputs calibrated probabilities."""
+
+    def _goodness(self, labels: np.ndarray, outputs: np.ndarray) -> float:
+        """Return how good outputs are for labels (n,); higher is better.
+
+        AUC, or minus log loss where all labels agree.
+        """
+        if 0 < labels.sum() < len(labels):
+            return auc(labels, outputs)
+        return -log_loss(labels, outputs)
+
+    def _encode_examples(self, examples: Examples) -> Encoded:
+        """Return examples as arrays, a history each."""
+        one_each = Ragged.of_lengths(np.ones(len(examples), dtype=np.int64), examples.items)
+        return self._encode(examples.queries, one_each)
+
+    def _encode(self, queries: Queries, items: Ragged) -> Encoded:
+        """Return the pairs of queries and items as arrays; pairs of a query share its history."""
+        behaviours = self.history if self.reads_behaviours else 0
+        return self._ready_features().encoded(queries, items, behaviours)
 
     def _split_examples(self, data: Dataset, run: Run, valid: Split | None) -> _Parts:
         """Return examples to learn from, and held-out examples."""
@@ -203,12 +248,14 @@ class FieldPredictor(NetMethod, Predictor):
             f"one person of {HELD_OUT}",
         )
 
-    def _fit_calibration(self, labels: np.ndarray, encoded: _Encoded) -> dict[str, list[float]]:
+    def _fit_calibration(self, labels: np.ndarray, encoded: Encoded) -> dict[str, list[float]]:
         """Fit the calibration to held-out examples; return its arguments, none for too few."""
-        ones = int(labels.sum())
-        if self.calibrate == "none" or min(ones, len(labels) - ones) < LABELS:
+        if self.calibrate == "none" or not self._is_binary:
             return {}
-        probabilities = self._net_probabilities(encoded)
+        ones = int(labels.sum())
+        if min(ones, len(labels) - ones) < LABELS:
+            return {}
+        probabilities = self._net_outputs(encoded)
         if self.calibrate == "platt":
             line = platt(labels, probabilities)
             # a negative slope would make likely examples unlikely
@@ -216,19 +263,40 @@ class FieldPredictor(NetMethod, Predictor):
         steps = isotonic(labels, probabilities)
         return {"at": steps.knots.tolist(), "values": steps.values.tolist()}
 
-    def _net_probabilities(self, encoded: _Encoded) -> np.ndarray:
-        """Return (n,) probabilities of the net, not calibrated."""
+    def _net_outputs(self, encoded: Encoded) -> np.ndarray:
+        """Return (n,) probabilities of the net, not calibrated; (n, C) shares of C outcomes."""
         net = self._ready()
         device = _intercept(net).device
-        probabilities = np.zeros(len(encoded.codes))
+        parts = []
         with torch.inference_mode():
-            for start in range(0, len(encoded.codes), BATCH_PAIRS):
-                block = slice(start, start + BATCH_PAIRS)
-                codes = torch.from_numpy(encoded.codes[block]).to(device)
-                weights = torch.from_numpy(encoded.weights[block]).to(device)
-                logits, _ = net(codes, weights)
-                probabilities[block] = logits.double().sigmoid().cpu().numpy()
-        return probabilities
+            for start in range(0, len(encoded), self._pairs_at_once):
+                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+                logits, _ = net(encoded.batch(block).to(device))
+                values = logits.double()
+                shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
+                parts.append(shares.cpu().numpy())
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @property
+    def _pairs_at_once(self) -> int:
+        """Pairs predicted at a time: fewer where histories are long."""
+        return max(1, BATCH_PAIRS // (self.history + 1)) if self.reads_behaviours else BATCH_PAIRS
+
+    def hidden(self, queries: Queries, items: Ragged) -> np.ndarray:
+        """Return (m, H) the last hidden layer for the m pairs of queries and their items.
+
+        Raises ModelError for a method whose net has none.
+        """
+        net = self._ready()
+        if not isinstance(net, FieldNet):
+            raise ModelError(f"{self.name} has no hidden layer: take a net such as DeepFM()")
+        encoded = self._encode(queries, items)
+        parts = []
+        with torch.inference_mode():
+            for start in range(0, len(encoded), self._pairs_at_once):
+                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+                parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
+        return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features))
 
     def _ready_features(self) -> Features:
         if "_features" not in self.__dict__:
@@ -236,24 +304,49 @@ class FieldPredictor(NetMethod, Predictor):
         return self._features
 
     def _make_net(self) -> nn.Module:
-        features = self._ready_features()
-        return self._make_field_net(features.codes, features.field_of)
+        return self._make_field_net(self._ready_features().layout)
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
-        pair_queries = queries.take(items.row_ids)
-        encoded = self._ready_features().encoded(pair_queries, items.values)
-        probabilities = self._net_probabilities(_Encoded(*encoded))
+        outputs = self._net_outputs(self._encode(queries, items))
         calibration = self.calibration_
         if "platt" in calibration:
-            return Platt(*calibration["platt"])(probabilities)
+            return Platt(*calibration["platt"])(outputs)
         if "at" in calibration:
             steps = Isotonic(np.array(calibration["at"]), np.array(calibration["values"]))
-            return steps(probabilities)
-        return probabilities
+            return steps(outputs)
+        return outputs
+
+    def _explain(
+        self, queries: Queries, items: Ragged, item_ids: Sequence[str]
+    ) -> list[Explanation]:
+        """Explain each item by the events without which its number is lower.
+
+        The last EXPLAINED events are left out one by one, and the item is asked about again.
+        """
+        explanations: list[Explanation] = []
+        for i in range(len(queries)):
+            ids = item_ids[items.offsets[i] : items.offsets[i + 1]]
+            explanations += self._explain_query(queries[i : i + 1], items[i], ids)
+        return explanations
+
+    def _explain_query(
+        self, query: Queries, rows: np.ndarray, item_ids: Sequence[str]
+    ) -> list[Explanation]:
+        events = query.histories.last(self.history).values
+        recent = query.keep_events(query.histories.from_end < self.history)
+        left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
+        variants = leave_one_out(recent, left_out)
+        pairs = Ragged.of_lengths(np.full(len(variants), len(rows)), np.tile(rows, len(variants)))
+        predicted = self._predict(variants, pairs)
+        if predicted.ndim > 1:  # of several outcomes, that of the first
+            predicted = predicted[:, 0]
+        numbers = predicted.reshape(len(variants), len(rows))
+        lost = np.maximum(numbers[0] - numbers[1:], 0)
+        return by_cause(item_ids, self.items_.ids[events[left_out]], lost)
 
 
 def _intercept(net: nn.Module) -> nn.Parameter:
-    """Return the number that is added to every logit."""
+    """Return what is added to every logit."""
     parameters = net.named_parameters()
     return next(param for name, param in parameters if name.split(".")[-1] == "intercept")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from torch import nn
 
 from tailor.core.search_space import Range
-from tailor.nn.fields import LinearFields
+from tailor.nn.fields import FieldLayout, LinearFields
 from tailor.ranking.fields import FieldPredictor
 
 
@@ -21,8 +21,8 @@ class LogisticRegression(FieldPredictor):
     lr: Annotated[float, Range(1e-3, 0.1, log=True)] = 1e-2
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
 
-    def _make_field_net(self, codes: int, field_of: list[int]) -> nn.Module:
-        return LinearFields(codes, field_of)
+    def _make_field_net(self, layout: FieldLayout) -> nn.Module:
+        return LinearFields(layout)
 
     @classmethod
     def tiny(cls) -> "LogisticRegression":

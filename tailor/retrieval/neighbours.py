@@ -11,12 +11,13 @@ from typing import Annotated
 import numpy as np
 import scipy.sparse as sp
 
+from tailor.core.leave_one_out import by_cause
 from tailor.core.methods import ScoringRecommender, short_notes
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.arrays import best_first
 from tailor.data.graphs import heaviest
-from tailor.data.nouns import Evidence, Explanation, Query, Ranking
+from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 
@@ -141,31 +142,6 @@ class ItemToItem(ScoringRecommender):
             entries[asked]
         ) * self.history_decay ** ages.astype(np.float32)
         return parts
-
-
-def by_cause(item_ids: Sequence[str], causes: np.ndarray, parts: np.ndarray) -> list[Explanation]:
-    """Return the explanations of K items' scores by the items that caused them.
-
-    `parts` (n, K) are what events add to the scores, `causes` (n,) the ids of their items. Parts of
-    the same item are added; the largest share comes first.
-    """
-    distinct = list(dict.fromkeys(causes.tolist()))
-    if len(distinct) < len(causes):
-        row_of = {cause: row for row, cause in enumerate(distinct)}
-        summed = np.zeros((len(distinct), parts.shape[1]))
-        np.add.at(summed, [row_of[cause] for cause in causes.tolist()], parts)
-        parts = summed
-    totals = parts.sum(axis=0)
-    shares = parts / np.where(totals == 0, 1, totals)
-    order = np.argsort(-shares, axis=0, kind="stable")
-    counts = np.count_nonzero(parts, axis=0).tolist()
-    explanations = []
-    for k, (item_id, count) in enumerate(zip(item_ids, counts, strict=True)):
-        best = order[:count, k]
-        pairs = zip(best.tolist(), shares[best, k].tolist(), strict=True)
-        evidence = tuple([Evidence("item", distinct[row], share) for row, share in pairs])
-        explanations.append(Explanation(item_id, evidence))
-    return explanations
 
 
 def nearest(

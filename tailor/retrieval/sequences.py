@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tailor.core.leave_one_out import EXPLAINED, by_cause, leave_one_out
 from tailor.core.methods import ScoringRecommender
 from tailor.core.search_space import Range
-from tailor.data.arrays import Ragged
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
@@ -22,7 +22,6 @@ from tailor.errors import DataError
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import ItemEncoder, SequenceNet
-from tailor.retrieval.neighbours import by_cause
 from tailor.training.sequences import (
     SequenceLearner,
     TrainingData,
@@ -35,7 +34,6 @@ from tailor.training.sequences import (
 
 # the last four are re-exported for subclasses
 __all__ = ["SequenceRecommender", "Windows", "as_tensor", "check_blocks", "whole_windows"]
-EXPLAINED = 20  # latest events that an explanation considers
 FEW = 2  # queries up to which each is answered by the net's NumPy copy, where there is one
 # with this many times as many items as a step touches, only the touched rows are updated
 # (docs/log.md)
@@ -195,7 +193,8 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         events = query.histories.last(self.length).values
         left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
         rows = self.items_.rows(ranking.ids)
-        variants = self._leave_one_out(query, left_out)
+        recent = query.keep_events(query.histories.from_end < self.length)
+        variants = leave_one_out(recent, left_out)
         scores = self._scores_of(variants, np.maximum(rows, 0))  # events + 1, K
         scores[:, rows < 0] = 0
         lost = np.maximum(scores[0] - scores[1:], 0)
@@ -215,18 +214,6 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
                 picked = logits[:, picked_rows] - logits.logsumexp(dim=1, keepdim=True)
                 scores[numbers] = picked.exp().cpu().numpy()
         return scores
-
-    def _leave_one_out(self, query: Queries, left_out: np.ndarray) -> Queries:
-        """Return the query with its whole history, then without each of these events."""
-        recent = query.histories.last(self.length).values
-        positions = np.arange(len(recent))
-        variants = [positions, *(np.delete(positions, position) for position in left_out)]
-        columns = {}
-        if "times_ms" in query.columns:
-            times = query.columns["times_ms"].last(self.length).values
-            columns["times_ms"] = Ragged.of([times[p] for p in variants], np.int64)
-        histories = Ragged.of([recent[p] for p in variants])
-        return Queries(self.items_, histories, np.full(len(variants), None, dtype=object), columns)
 
     def _last_states(self, batch: Windows) -> Tensor:
         """Return the states (B, D) that answer for each window: those after its last event."""

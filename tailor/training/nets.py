@@ -67,13 +67,17 @@ class NetMethod(Method):
         batches: Callable[[np.random.Generator], Sequence[Any]],
         loss: Callable[[Any, np.random.Generator], Tensor],
         judge: Judge | None = None,
+        stage: str = "",
     ) -> dict[str, Any]:
         """Train the net, keep its best weights, and return the report of training.
 
         `batches(rng)` are the batches of one epoch and `loss(batch, rng)` the mean loss of one.
         `judge` decides which weights are best and when to stop; without it, all epochs are done.
+        `stage` tells one training from the others of a fit.
         """
         key = run_key(self, data, None if judge is None else judge.split, run)
+        if stage:
+            key = f"{key}-{stage}"
         validate = None if judge is None else lambda: judge.value(self)
         report = fit_net(self._net, batches, loss, run, recipe, validate, key)
         self._keep_weights()

@@ -4,6 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
 from tailor.data.nouns import History, Query
@@ -44,7 +45,8 @@ def learned(data, fields=(), history=2, user_ids=False, least=2, bins=2):
 def fields_of(features, query, item_id):
     """Field -> its (code within the field, weight) pairs that weigh something."""
     queries = Queries.of([query]).reindexed(features_catalogue)
-    codes, weights = features.encoded(queries, features_catalogue.rows([item_id]))
+    encoded = features.encoded(queries, Ragged.of([features_catalogue.rows([item_id])]))
+    codes, weights = encoded.codes, encoded.weights
     starts = np.r_[0, np.cumsum(features.about["sizes"])[:-1]]
     out = {name: [] for name in features.about["names"]}
     for at, field in enumerate(features.field_of):
@@ -111,7 +113,7 @@ def test_what_is_not_known_has_the_first_code_of_its_field(data):
 def test_no_two_fields_share_a_code(data):
     features = learned(data, user_ids=True)
     queries = data.queries()
-    codes, _ = features.encoded(queries, np.zeros(len(queries), np.int32))
+    codes = features.encoded(queries, Ragged.of([[0]] * len(queries))).codes
     edges = np.cumsum(features.about["sizes"])
     assert (np.searchsorted(edges, codes, side="right") == np.array(features.field_of)).all()
     assert codes.max() < features.codes == edges[-1]

@@ -17,7 +17,7 @@ from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
 from tailor.evaluation.predictions import evaluate_predictions
 from tailor.metrics.prediction import auc
-from tailor.nn.fields import CrossedFields
+from tailor.nn.fields import CrossedFields, FieldBatch, FieldLayout
 from tailor.ranking.factorization_machine import FactorizationMachine
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.testing.data import tiny_data
@@ -28,13 +28,15 @@ LIKED = {"source": "label", "label": "liked"}
 
 def test_a_machine_is_the_sum_over_pairs_of_fields():
     torch.manual_seed(0)
-    net = CrossedFields(9, 3, [0, 1, 1, 2], 1.0)
+    layout = FieldLayout(9, [0, 1, 1, 2], np.zeros((1, 0), np.int64), np.zeros((1, 0)), 0)
+    net = CrossedFields(layout, 3, 1.0)
     torch.nn.init.normal_(net.linear.coefficients.table.weight)
     codes, weights = (
         torch.tensor([[0, 3, 4, 7], [1, 3, 3, 8]]),
         torch.tensor([[1.0, 0.5, 0.5, 1.0], [1.0, 1.0, 0.0, 1.0]]),
     )
-    logits, size = net(codes, weights)
+    none = torch.zeros(0)
+    logits, size = net(FieldBatch(codes, weights, none, none, none, none, none, none))
     numbers, vectors = net.linear.coefficients.table.weight[:, 0], net.vectors.table.weight
     for row in range(2):
         fields = [codes[row, [0]], codes[row, [1, 2]], codes[row, [3]]]
@@ -57,7 +59,7 @@ def test_logistic_regression_is_that_of_an_independent_program():
     ).fit(world.data, Run(workers=1))
     examples = Outcome(**LIKED).learn(world.data, np.random.default_rng(0))
     features = method._ready_features()
-    codes, _ = features.encoded(examples.queries, examples.items)
+    codes = method._encode_examples(examples).codes
     hot = np.zeros((len(codes), features.codes))
     np.put_along_axis(hot, codes, 1.0, axis=1)
     other = Independent(C=1e4, max_iter=500).fit(hot, examples.labels)

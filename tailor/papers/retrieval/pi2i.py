@@ -9,6 +9,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
+from tailor.core.leave_one_out import by_cause
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.search_space import Choices, Range
@@ -22,7 +23,6 @@ from tailor.nn.fitting import Recipe
 from tailor.nn.losses import EXCLUDED
 from tailor.nn.pair_scorer import Pairs, PairScorer
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.retrieval.neighbours import by_cause
 from tailor.training.nets import NetMethod
 from tailor.training.validation import Validation, cut_validation
 

@@ -1,0 +1,59 @@
+"""Towers: layers of full connections with an activation, and DIN's activation Dice.
+
+Shapes: B examples, D width.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Activation = Literal["relu", "prelu", "dice"]
+
+
+class Dice(nn.Module):
+    """A switch between x and slope * x at the mean of the batch (Zhou et al. 2018, DIN).
+
+    share = sigmoid of the standardised input; share * x + (1 - share) * slope * x. Outside of
+    training the moving mean and variance are used, so that no example depends on its company.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.standardise = nn.BatchNorm1d(width, eps=1e-8, affine=False)
+        self.slope = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        share = self.standardise(x).sigmoid()
+        return x * (share + (1 - share) * self.slope)
+
+
+class Tower(nn.Module):
+    """Linear layers, each followed by an activation and dropout."""
+
+    def __init__(
+        self, sizes: Sequence[int], activation: Activation = "relu", dropout: float = 0.0
+    ) -> None:
+        """Make the layers; `sizes` are the width of the input, then that of each layer."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        for before, after in pairwise(sizes):
+            layers += [nn.Linear(before, after), activation_layer(activation, after)]
+            if dropout:
+                layers.append(nn.Dropout(dropout))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, sizes[0]) -> (B, sizes[-1])."""
+        out: Tensor = self.layers(x)
+        return out
+
+
+def activation_layer(name: Activation, width: int) -> nn.Module:
+    """Return the activation of a layer."""
+    if name == "dice":
+        return Dice(width)
+    return nn.PReLU(width) if name == "prelu" else nn.ReLU()
