@@ -9,6 +9,7 @@ from tailor.data.nouns import History, Query
 from tailor.data.queries import NO_TIME
 from tailor.data.splits import by_ratio
 from tailor.errors import DataError
+from tailor.evaluation.predictions import evaluate_predictions
 from tailor.papers.ranking.pedagogical_agent import PedagogicalAgent
 from tailor.worlds.students import classroom
 
@@ -178,6 +179,13 @@ def test_a_split_stops_training_by_its_validation_answers(log):
     report = PedagogicalAgent(**SMALL).fit(split.train, valid=split).fit_report_
     assert report["answers"] == len(split.train.events)
     assert len(report["validation"]) >= 1
+
+
+def test_it_is_judged_like_other_predictors(log):
+    split = by_ratio(log)
+    agent = PedagogicalAgent(**SMALL).fit(split.train, valid=split)
+    judged = evaluate_predictions({"agent": agent}, split)
+    assert judged.overall("agent", "AUC") > 0.6
 
 
 @pytest.mark.parametrize("settings", [{"window": 0}, {"band": (0.8, 0.5)}])
