@@ -45,19 +45,20 @@ class AnswerTracer(nn.Module):
         return vectors
 
     def forward(
-        self, items: Tensor, answers: Tensor, asked: Tensor, visible: Tensor
+        self, items: Tensor, answers: Tensor, targets: Tensor, visible: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return logits (B, A) of right answers, and attention (B, A, 1 + T).
 
-        `items` and `answers` (B, T) are past ones, `asked` (B, A) item rows, and `visible`
-        (B, A, T) says which past answers may be seen. The first place stands for none of them.
+        `items` and `answers` (B, T) are past ones, `targets` (B, A) the item rows that are asked,
+        and `visible` (B, A, T) says which past answers may be seen. The first place of the attention
+        stands for none of them.
         """
         pairs = self.questions(items) + self.answer_vectors(answers) * _is_answered(answers)
         start = self.start.expand(len(items), 1, -1)
         states = start
         if items.shape[1]:  # a recurrent layer refuses an empty sequence
             states = torch.cat([start, self.states(self.drop(pairs))[0]], dim=1)  # B, 1 + T, D
-        questions = self.questions(asked)  # B, A, D
+        questions = self.questions(targets)  # B, A, D
         products = self.query(questions) @ self.key(states).transpose(1, 2)
         is_seen = nn.functional.pad(visible, (1, 0), value=True)
         ages = is_seen.flip(-1).cumsum(dim=-1).flip(-1)  # 1: the latest that may be seen

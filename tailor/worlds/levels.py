@@ -1,4 +1,4 @@
-"""Make users with zones of tolerance: no satisfaction below one level of service, all above another."""
+"""Make users with zones of tolerance: not satisfied below one level, fully above another."""
 
 from dataclasses import dataclass
 
@@ -67,19 +67,20 @@ class Levels:
 
 
 def levels(
-    users: int = 200, levels: int = 10, own: float = 0.1, noise: float = 0.15, seed: int = 0
+    users: int = 200, levels: int = 10, deviation: float = 0.1, noise: float = 0.15, seed: int = 0
 ) -> Levels:
-    """Make users of four uses; a zone is that of the use, moved by `own` (deviation) for a user.
+    """Make users of four uses; a zone is that of the use, moved for a user by a normal `deviation`.
 
     The same arguments give the same users. Raises DataError for sizes below 1 or a negative spread.
     """
-    if min(users, levels) < 1 or own < 0 or noise < 0:
+    if min(users, levels) < 1 or deviation < 0 or noise < 0:
         raise DataError(
-            f"users {users}, levels {levels}: at least 1 each; own {own}, noise {noise}: at least 0"
+            f"users {users}, levels {levels}: at least 1 each; deviation {deviation}, noise {noise}:"
+            " at least 0"
         )
     rng = random_of(seed, "levels")
     uses = rng.integers(len(USES), size=users)
-    adequate = np.clip(np.array(STARTS)[uses] + rng.normal(0, own, users), 0, 0.8)
+    adequate = np.clip(np.array(STARTS)[uses] + rng.normal(0, deviation, users), 0, 0.8)
     return Levels(
         user_ids=opaque_ids("u-", users, seed).to_list(),
         uses=[USES[use] for use in uses.tolist()],

@@ -18,7 +18,7 @@ def test_satisfaction_is_nothing_below_the_zone_and_all_above_it():
 
 
 def test_zones_are_those_of_the_use_where_users_do_not_differ():
-    world = levels(users=60, own=0.0)
+    world = levels(users=60, deviation=0.0)
     assert {(use, start) for use, start in zip(world.uses, world.adequate, strict=True)} == set(
         zip(USES, STARTS, strict=True)
     )
@@ -44,5 +44,5 @@ def test_feedback_is_satisfaction_with_noise():
 
 
 def test_impossible_worlds_are_refused():
-    with pytest.raises(DataError, match="own -1"):
-        levels(own=-1)
+    with pytest.raises(DataError, match="deviation -1"):
+        levels(deviation=-1)

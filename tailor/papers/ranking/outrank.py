@@ -1,4 +1,4 @@
-"""OutRank: order columns by what they tell about an outcome beyond noise of the same cardinality."""
+"""OutRank: order columns by what they tell of an outcome beyond noise of as many values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -127,9 +127,9 @@ class OutRank(Study[ColumnReport]):
     A column with many values seems to explain any outcome. So its information is compared with that
     about the outcomes of other rows, as many rows on as the value has: H(shifted Y | X) - H(Y | X).
     Rows are read in batches, in order of time, and shuffled within them; scores are means over
-    batches. Columns are then listed by what each adds: its score, and what it tells together
-    with a listed one, less the share that listed ones tell already. Columns are those of the events, users and
-    items, named as in `FieldPredictor.fields`, with hour and weekday. It measures no methods.
+    batches. Columns are then listed by what each adds: its score, and what it tells together with a
+    listed one, less the share that listed ones tell already. Columns are those of the events, users
+    and items, named as in `FieldPredictor.fields`, with hour and weekday. It measures no methods.
 
     Differs from the paper: crosses are counted exactly instead of hashed; redundancy and joint
     information are in bits about the outcome, and the largest over the listed columns instead of
@@ -263,12 +263,12 @@ class OutRank(Study[ColumnReport]):
     ) -> list[str]:
         """Return the names, each time the one that adds most to those before it."""
         means = {name: float(values.mean()) for name, values in scores.items()}
-        told = dict.fromkeys(means, 0.0)  # largest share that a listed column tells of it
+        repeated = dict.fromkeys(means, 0.0)  # largest share that a listed column tells of it
         together = dict.fromkeys(means, 0.0)  # bits beyond the single ones, with a listed column
         order: list[str] = []
         while len(order) < len(means):
             worth = {
-                name: (1 - self.redundancy * told[name])
+                name: (1 - self.redundancy * repeated[name])
                 * (means[name] + self.relation * together[name])
                 for name in means
                 if name not in order
@@ -276,7 +276,9 @@ class OutRank(Study[ColumnReport]):
             last = max(worth, key=lambda name: worth[name])
             order.append(last)
             for name in worth:
-                told[name] = max(told[name], _share_told(batch.codes[name], batch.codes[last]))
+                repeated[name] = max(
+                    repeated[name], _share_told(batch.codes[name], batch.codes[last])
+                )
                 cross = crosses.get((name, last)) or crosses.get((last, name))
                 if cross is not None:
                     together[name] = max(together[name], cross.gain)
@@ -325,9 +327,9 @@ def _all_columns(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
     for table, key, prefix in (("users", "user_id", "user"), ("items", "item_id", "item")):
         if table not in data.tables:
             continue
-        about = data.tables[table].unique(key, keep="first")
-        about = about.drop([name for name in UNCLASSED if name in about.columns])
-        joined_rows = frame.select(key).join(about, on=key, how="left", maintain_order="left")
+        details = data.tables[table].unique(key, keep="first")
+        details = details.drop([name for name in UNCLASSED if name in details.columns])
+        joined_rows = frame.select(key).join(details, on=key, how="left", maintain_order="left")
         columns += [c.alias(f"{prefix}:{c.name}") for c in joined_rows.drop(key).get_columns()]
     return pl.DataFrame(columns)
 

@@ -214,26 +214,26 @@ class PedagogicalAgent(NetMethod, Predictor):
         parts = [np.zeros(0)]
         size = max(1, CELLS // ((self.window + 1) * max(1, items.lengths.max(initial=0))))
         for start in range(0, len(queries), size):
-            asked = items.slice(start, start + size)
-            rows, mask = pad_rows(asked.values, asked.offsets[:-1], asked.lengths)
+            targets = items.slice(start, start + size)
+            rows, mask = pad_rows(targets.values, targets.offsets[:-1], targets.lengths)
             probabilities, _ = self._ask(queries[start : start + size], rows)
             parts.append(probabilities[mask])
         return np.concatenate(parts)
 
-    def _ask(self, queries: Queries, asked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _ask(self, queries: Queries, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return probabilities (B, A) of item rows (B, A), and attention (B, A, T)."""
         net = self._ready()
         histories, answers = self._past(queries)
         starts, lengths = histories.offsets[:-1], histories.lengths
         rows, mask = pad_rows(histories.values, starts, lengths)
         codes, _ = pad_rows(answers.values, starts, lengths)
-        known = np.where(asked < 0, len(self.items_), asked)
-        visible = np.broadcast_to(mask[:, None, :], (*asked.shape, mask.shape[1]))
+        rows_asked = np.where(targets < 0, len(self.items_), targets)
+        visible = np.broadcast_to(mask[:, None, :], (*targets.shape, mask.shape[1]))
         with torch.inference_mode():
             logits, attention = net(
                 torch.from_numpy(rows.astype(np.int64)),
                 torch.from_numpy(codes.astype(np.int64)),
-                torch.from_numpy(known.astype(np.int64)),
+                torch.from_numpy(rows_asked.astype(np.int64)),
                 torch.from_numpy(visible.copy()),
             )
         return logits.double().sigmoid().numpy(), attention[..., 1:].numpy()
@@ -281,8 +281,8 @@ class PedagogicalAgent(NetMethod, Predictor):
         self, query: Queries, past: np.ndarray, goals: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return the probability of each past item, and the mean attention of the goals to it."""
-        asked = past if goals is None else np.r_[past, goals]
-        probabilities, attention = self._ask(query, asked[None])
+        targets = past if goals is None else np.r_[past, goals]
+        probabilities, attention = self._ask(query, targets[None])
         goal_attention = attention[0] if goals is None else attention[0, len(past) :]
         histories, _ = self._past(query)
         sums = np.bincount(

@@ -83,7 +83,7 @@ class WirelessPersonalization(Predictor):
     highest: float = 1.0
     """Value of an event that means full satisfaction."""
     spread: Annotated[float, Range(0.02, 0.5)] = 0.15
-    """Deviation of users' own curves, as a share of the levels' range; 0: no curves of their own."""
+    """Deviation of users' curves, as a share of the levels' range; 0: no curves of their own."""
     shared: float = 50.0
     """Events that the curve of a context must have to count as much as that of all."""
     population: int = 100
@@ -274,7 +274,7 @@ class WirelessPersonalization(Predictor):
                 f" {problem.least:g}"
             )
         n = len(satisfaction)
-        found = nsga2(
+        front = nsga2(
             problem.evaluate,
             np.zeros(n),
             np.full(n, len(order) - 1.0),
@@ -284,7 +284,7 @@ class WirelessPersonalization(Predictor):
             problem.start(self.population // 4),
             MUTATION,
         )
-        chosen = problem.levels(found.points[_picked(found.objectives, pick)][None])[0]
+        chosen = problem.levels(front.points[_picked(front.objectives, pick)][None])[0]
         levels, propensities = self._explored(chosen, problem, run)
         rows = np.arange(n)
         return Allocation(
@@ -292,7 +292,7 @@ class WirelessPersonalization(Predictor):
             problem.satisfaction[rows, levels],
             problem.amounts[levels],
             propensities,
-            np.column_stack([-found.objectives[:, 0], found.objectives[:, 1]]),
+            np.column_stack([-front.objectives[:, 0], front.objectives[:, 1]]),
         )
 
     def _explored(
