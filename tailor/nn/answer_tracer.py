@@ -50,8 +50,8 @@ class AnswerTracer(nn.Module):
         """Return logits (B, A) of right answers, and attention (B, A, 1 + T).
 
         `items` and `answers` (B, T) are past ones, `targets` (B, A) the item rows that are asked,
-        and `visible` (B, A, T) says which past answers may be seen. The first place of the attention
-        stands for none of them.
+        and `visible` (B, A, T) says which past answers may be seen. The first place of the
+        attention stands for none of them.
         """
         pairs = self.questions(items) + self.answer_vectors(answers) * _is_answered(answers)
         start = self.start.expand(len(items), 1, -1)

@@ -75,8 +75,8 @@ def levels(
     """
     if min(users, levels) < 1 or deviation < 0 or noise < 0:
         raise DataError(
-            f"users {users}, levels {levels}: at least 1 each; deviation {deviation}, noise {noise}:"
-            " at least 0"
+            f"users {users}, levels {levels}: at least 1 each; deviation {deviation}, noise"
+            f" {noise}: at least 0"
         )
     rng = random_of(seed, "levels")
     uses = rng.integers(len(USES), size=users)
