@@ -23,6 +23,10 @@ class AnswerBatch(NamedTuple):
     visible: Tensor  # B, T, T: whether an earlier answer may be seen for a later one
     targets: Tensor  # B, T: whether an answer is to be predicted
 
+    def to(self, device: torch.device) -> "AnswerBatch":
+        """Return the same batch on a device."""
+        return AnswerBatch(*(tensor.to(device) for tensor in self))
+
 
 @dataclass(frozen=True, eq=False)
 class AnswerWindows:

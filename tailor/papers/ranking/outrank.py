@@ -321,9 +321,9 @@ def _all_columns(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
     """Return the columns of rows, of their users and items, and hour and weekday."""
     columns = [c for c in frame.get_columns() if c.name not in ("time_ms", *UNCLASSED)]
     if "time_ms" in frame.columns:
-        times = frame["time_ms"]
-        columns.append((times // HOUR_MS % 24).cast(pl.String).alias("hour"))
-        columns.append((times // DAY_MS % 7).alias("weekday"))
+        hours = (frame["time_ms"] // HOUR_MS % 24).cast(pl.String).alias("hour")
+        weekdays = (frame["time_ms"] // DAY_MS % 7).alias("weekday")
+        columns += [c for c in (hours, weekdays) if c.name not in frame.columns]
     for table, key, prefix in (("users", "user_id", "user"), ("items", "item_id", "item")):
         if table not in data.tables:
             continue
@@ -331,7 +331,8 @@ def _all_columns(frame: pl.DataFrame, data: Dataset) -> pl.DataFrame:
         details = details.drop([name for name in UNCLASSED if name in details.columns])
         joined_rows = frame.select(key).join(details, on=key, how="left", maintain_order="left")
         columns += [c.alias(f"{prefix}:{c.name}") for c in joined_rows.drop(key).get_columns()]
-    return pl.DataFrame(columns)
+    is_read = [c.dtype == pl.List or not c.dtype.is_nested() for c in columns]
+    return pl.DataFrame([c for c, keep in zip(columns, is_read, strict=True) if keep])
 
 
 def _cross_score(batch: _Coded, names: Sequence[str]) -> float:

@@ -137,16 +137,15 @@ class PedagogicalAgent(NetMethod, Predictor):
         Raises DataError where no event has a value.
         """
         owners = data.sequences.rows.row_ids
+        everything = np.ones(len(owners), dtype=bool)
         if valid is not None:
             parts = valid.part[valid.data.sequences.events]
-            held_out = self._windows(
-                valid.data, np.isin(parts, (TRAIN, CONTEXT, VALID)), parts == VALID
-            )
-            every_event = np.ones(len(owners), dtype=bool)
-            return self._windows(data, every_event, every_event), held_out
+            is_known = np.isin(parts, (TRAIN, CONTEXT, VALID))
+            held_out = self._windows(valid.data, is_known, parts == VALID)
+            return self._windows(data, everything, everything), held_out
         is_apart = (run.rng("apart").integers(HELD_OUT, size=len(data.users)) == 0)[owners]
         if not is_apart.any() or is_apart.all():
-            windows = self._windows(data, ~is_apart | is_apart, ~is_apart | is_apart)
+            windows = self._windows(data, everything, everything)
             return windows, windows
         return (
             self._windows(data, ~is_apart, ~is_apart),
@@ -186,7 +185,7 @@ class PedagogicalAgent(NetMethod, Predictor):
             return pack_batches(windows.lengths, 0, rng, batch_rows=self.batch)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-            batch = windows.padded(rows)
+            batch = windows.padded(rows).to(self._net.start.device)
             logits, _ = self._net(batch.items, batch.answers, batch.items, batch.visible)
             labels = (batch.answers == RIGHT).float()
             return binary_cross_entropy_with_logits(logits[batch.targets], labels[batch.targets])
@@ -204,10 +203,10 @@ class PedagogicalAgent(NetMethod, Predictor):
         order = np.argsort(windows.lengths, kind="stable")
         with torch.inference_mode():
             for start in range(0, len(order), self.batch):
-                batch = windows.padded(order[start : start + self.batch])
+                batch = windows.padded(order[start : start + self.batch]).to(net.start.device)
                 logits, _ = net(batch.items, batch.answers, batch.items, batch.visible)
-                probabilities.append(logits[batch.targets].double().sigmoid().numpy())
-                labels.append((batch.answers[batch.targets] == RIGHT).double().numpy())
+                probabilities.append(logits[batch.targets].double().sigmoid().cpu().numpy())
+                labels.append((batch.answers[batch.targets] == RIGHT).double().cpu().numpy())
         return np.concatenate(labels), np.concatenate(probabilities)
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:

@@ -128,6 +128,13 @@ def test_numbers_are_read_in_bins_and_lists_as_a_whole():
     assert column(report, "tags").values == 2
 
 
+def test_columns_called_like_ours_and_nested_ones_do_no_harm():
+    data = table(hour=["noon"] * 4000, place=[{"x": 1}] * 4000)
+    names = report_of(data).best(99)
+    assert names.count("hour") == 1 and "place" not in names
+    assert column(report_of(data), "hour").values == 1
+
+
 def test_rows_are_sampled_evenly():
     assert report_of(table(), sample=10).rows == 400
 
