@@ -331,7 +331,8 @@ def predict(
     from tailor.cli.predicting import predict_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, moment, context or (), values)
+    query = (history or (), user, data_folder, text, moment, context or ())
+    options = QueryOptions(*query, values, has_values=True)
     predict_command(model, items, options, explain, json)
 
 

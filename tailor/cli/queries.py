@@ -47,6 +47,8 @@ class QueryOptions:
     """NAME=VALUE."""
     values: str = ""
     """Value of each item of --history, separated by commas: ratings, or answers as 1 and 0."""
+    has_values: bool = False
+    """Whether the history of a user of a data set brings values, where the events have them."""
 
 
 def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str]) -> Query:
@@ -66,7 +68,7 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
             " DenseRetriever or TextMatch in it (docs/guide/search.md)"
         )
     if options.user is not None:
-        query = _query_of_user(saved, options.user, options.data_folder)
+        query = _query_of_user(saved, options.user, options.data_folder, options.has_values)
     else:
         ids = split_ids(options.history, catalogue)
         query = Query(history=History(ids, values=_numbers(options.values)))
@@ -78,7 +80,9 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
     )
 
 
-def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Query:
+def _query_of_user(
+    saved: SavedModel, user: str, data_folder: Path | None, has_values: bool
+) -> Query:
     """Return the query of a user of a data set or of the saved histories.
 
     As in the service, events of a data set that speak against their item are no part of the
@@ -92,7 +96,7 @@ def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Qu
             )
         return _query_of_row(saved.histories, user)
     data = Dataset.open(data_folder)
-    columns = ["values"] if "value" in data.events.columns else []
+    columns = ["values"] if has_values and "value" in data.events.columns else []
     against = events_against(data)
     if not against.any():
         return _query_of_row(data.queries(columns=columns), user)
