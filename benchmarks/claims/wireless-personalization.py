@@ -4,6 +4,7 @@ Users first try three levels at random. Then levels are allocated, felt, and lea
 True satisfaction is measured, which the method never sees. There is no public log of this kind.
 """
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def figures_of(
 
 
 def without_exploration(method: WirelessPersonalization) -> WirelessPersonalization:
-    plain = method._with_state()
+    plain = copy(method)
     plain.explore = 0.0
     return plain
 
