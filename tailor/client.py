@@ -130,13 +130,18 @@ class Client:
         user_id: str | None = None,
         history: Sequence[str] | None = None,
         context: Mapping[str, Any] | None = None,
+        values: Sequence[float] | None = None,
     ) -> dict[str, Any]:
-        """Predict each item's outcome for a user, a history, or a cold user."""
+        """Predict each item's outcome for a user, a history, or a cold user.
+
+        `values` are numbers of the history's items: ratings, or answers as 1 and 0.
+        """
         body = {
             "item_ids": list(item_ids),
             "user_id": user_id,
             "history": None if history is None else list(history),
             "context": dict(context or {}),
+            "values": None if values is None else list(values),
         }
         return self._ask("POST", "/v1/predict", _without_none(body))
 

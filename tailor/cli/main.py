@@ -320,6 +320,12 @@ def predict(
     text: TextOption = "",
     moment: MomentOption = None,
     context: ContextOption = None,
+    values: Annotated[
+        str,
+        typer.Option(
+            help="A number for each item of --history: a rating, or an answer as in 1,0,1."
+        ),
+    ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why, where the model can.")
     ] = False,
@@ -331,7 +337,8 @@ def predict(
     from tailor.cli.predicting import predict_command
     from tailor.cli.queries import QueryOptions
 
-    options = QueryOptions(history or (), user, data_folder, text, moment, context or ())
+    query = (history or (), user, data_folder, text, moment, context or ())
+    options = QueryOptions(*query, values, has_values=True)
     predict_command(model, items, options, explain, json)
 
 

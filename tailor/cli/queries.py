@@ -45,6 +45,10 @@ class QueryOptions:
     """Time of asking, as it was written."""
     context: Sequence[str] = ()
     """NAME=VALUE."""
+    values: str = ""
+    """Value of each item of --history, separated by commas: ratings, or answers as 1 and 0."""
+    has_values: bool = False
+    """Whether the history of a user of a data set brings values, where the events have them."""
 
 
 def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str]) -> Query:
@@ -55,6 +59,8 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
     """
     if options.history and options.user is not None:
         raise DataError("give --history or --user, not both")
+    if options.values and not options.history:
+        raise DataError(f"--values {options.values}: say by --history which items they belong to")
     method = saved.method
     if options.text.strip() and not method.answers_text():
         raise DataError(
@@ -62,9 +68,10 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
             " DenseRetriever or TextMatch in it (docs/guide/search.md)"
         )
     if options.user is not None:
-        query = _query_of_user(saved, options.user, options.data_folder)
+        query = _query_of_user(saved, options.user, options.data_folder, options.has_values)
     else:
-        query = Query(history=History(split_ids(options.history, catalogue)))
+        ids = split_ids(options.history, catalogue)
+        query = Query(history=History(ids, values=_numbers(options.values)))
     return replace(
         query,
         text=options.text,
@@ -73,7 +80,9 @@ def query_of(saved: SavedModel, options: QueryOptions, catalogue: Collection[str
     )
 
 
-def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Query:
+def _query_of_user(
+    saved: SavedModel, user: str, data_folder: Path | None, has_values: bool
+) -> Query:
     """Return the query of a user of a data set or of the saved histories.
 
     As in the service, events of a data set that speak against their item are no part of the
@@ -87,10 +96,11 @@ def _query_of_user(saved: SavedModel, user: str, data_folder: Path | None) -> Qu
             )
         return _query_of_row(saved.histories, user)
     data = Dataset.open(data_folder)
+    columns = ["values"] if has_values and "value" in data.events.columns else []
     against = events_against(data)
     if not against.any():
-        return _query_of_row(data.queries(), user)
-    query = _query_of_row(data.cut(~against).queries(), user)
+        return _query_of_row(data.queries(columns=columns), user)
+    query = _query_of_row(data.cut(~against).queries(columns=columns), user)
     is_unwanted = (data.events["user_id"] == user) & pl.Series(against)
     unwanted = data.events["item_id"].filter(is_unwanted).unique(maintain_order=True)
     return replace(query, exclude=(*query.exclude, *unwanted))
@@ -123,6 +133,18 @@ def moment_ms(text: str) -> int:
             ' "2026-05-01 12:30", or "now"'
         )
     return int(moments[0]) // NS_PER_MS
+
+
+def _numbers(text: str) -> tuple[float, ...] | None:
+    """Return numbers separated by commas, None for no text; one that is left out is NaN."""
+    if not text.strip():
+        return None
+    try:
+        return tuple(float(part) if part.strip() else float("nan") for part in text.split(","))
+    except ValueError:
+        raise DataError(
+            f'--values "{text}": write a number for each item of --history, as in 1,0,1'
+        ) from None
 
 
 def _context(pairs: Sequence[str]) -> dict[str, object]:

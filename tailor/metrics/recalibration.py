@@ -105,13 +105,13 @@ def isotonic(truth: np.ndarray, probabilities: np.ndarray) -> Isotonic:
         raise ValueError("no labels: there is nothing to fit a calibration to")
     knots, codes = np.unique(checked_probabilities(p), return_inverse=True)
     rows = np.bincount(codes).astype(np.float64)
-    values = _pool_adjacent_violators(np.bincount(codes, truth) / rows, rows)
+    values = pool_adjacent_violators(np.bincount(codes, truth) / rows, rows)
     is_edge = np.r_[True, (values[1:] != values[:-1]), True]
     is_end = is_edge[1:] | is_edge[:-1]  # both ends of every step
     return Isotonic(knots[is_end], values[is_end])
 
 
-def _pool_adjacent_violators(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def pool_adjacent_violators(means: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return (b,) the non-decreasing values nearest to means (b,), weighted by rows (b,)."""
     pool_means: list[float] = []
     pool_rows: list[float] = []

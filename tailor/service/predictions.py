@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from fastapi import APIRouter, Depends
 
-from tailor.data.nouns import Query
+from tailor.data.nouns import History, Query
 from tailor.service import responses
 from tailor.service.answers import context_of, history_of
 from tailor.service.batcher import LoadedPredictor, ordinary_errors
@@ -38,10 +38,14 @@ def routes(service: Service, reader: Any) -> APIRouter:
 def _predict(service: Service, tenant: str, body: Predict) -> dict[str, Any]:
     if body.user_id is not None and body.history is not None:
         raise ProblemError(422, "history: give user_id or history, not both")
+    if body.values is not None and len(body.values) != len(body.history or ()):
+        raise ProblemError(422, "values: give one number for each item of history")
     predictor = service.model_registry.predictor(tenant)
     snapshot = service.snapshot(tenant, body.user_id)
     notes: list[str] = []
     history = history_of(snapshot, body.user_id, body.history, notes)
+    if body.values is not None:
+        history = History(history.item_ids, values=tuple(body.values))
     context = context_of(snapshot, body.context)
     query = Query(body.user_id, history, time_ms=now_ms(), context=context)
     blocked = snapshot.catalogue.blocked

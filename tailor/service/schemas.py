@@ -486,6 +486,10 @@ class Predict(Schema):
     history: Annotated[list[Id], Field(max_length=MOST_HISTORY)] | None = Field(
         None, description=HISTORY_TEXT
     )
+    values: Annotated[list[float], Field(max_length=MOST_HISTORY)] | None = Field(
+        None,
+        description="A number for each item of `history`: a rating, or an answer as 1 or 0.",
+    )
     context: UserAttributes = Field(
         default_factory=dict,
         description="Goes before the stored attributes, by the names that the model learned.",

@@ -7,8 +7,11 @@ import polars as pl
 import pytest
 from cli.running import fails, ok
 
+import tailor
 from tailor.data.dataset import Dataset
+from tailor.papers.ranking.pedagogical_agent import PedagogicalAgent
 from tailor.worlds.crossed import crossed
+from tailor.worlds.students import classroom
 
 
 @pytest.fixture(scope="module")
@@ -130,3 +133,36 @@ def test_a_log_of_what_was_shown_is_learned_from_without_a_line_of_code(tmp_path
         "fit", "LogisticRegression", "--split", split, "--set", "sauce=1", "--out", data
     )
     assert 'Did you mean "source"?' in refused
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """A folder with answers of students, and a model fitted on them."""
+    folder = tmp_path_factory.mktemp("answers")
+    log = classroom(60, 3, 4).practise(15, np.random.default_rng(0))
+    log.save(folder / "data")
+    PedagogicalAgent(width=16, epochs=2).fit(log).save(folder / "agent")
+    return folder
+
+
+def test_values_of_a_history_reach_the_model(answers):
+    data = Dataset.open(answers / "data")
+    ids = data.catalogue.ids[:3].tolist()
+
+    def predicted(*options):
+        line = ["predict", answers / "agent", "--items", ids[2], *options, "--json"]
+        return json.loads(ok(*line))["items"][0]["value"]
+
+    history = ["--history", ",".join(ids[:2])]
+    assert predicted(*history, "--values", "0,0") < predicted(*history, "--values", "1,1")
+    user = data.users.ids[0]
+    query = data.queries([user], columns=["values"])
+    own = tailor.load(answers / "agent").predict(query, [[ids[2]]])[0][0]
+    assert predicted("--user", user, "--data", answers / "data") == pytest.approx(own, abs=1e-6)
+
+
+def test_values_without_items_and_words_for_values_are_refused(answers):
+    line = ["predict", answers / "agent", "--items", "a"]
+    assert "which items they belong to" in fails(*line, "--values", "1")
+    assert "a number for each item" in fails(*line, "--history", "a", "--values", "yes")
+    assert "2 entries for 1 items" in fails(*line, "--history", "a", "--values", "1,0")

@@ -2,6 +2,7 @@
 there is no model.
 """
 
+import json
 import shutil
 
 import pytest
@@ -224,3 +225,23 @@ def test_a_predictor_alone_lets_lists_say_what_is_missing(service, predictors):
     with Client(make_app(service), key(service, "admin", "lone")) as client:
         assert len(values(client, item_ids=ITEMS)) == 6
         assert "no model answers yet" in client.ask("/v1/recommendations", 503)["detail"]
+
+
+def test_values_of_a_history_reach_the_model(predicting, monkeypatch):
+    histories = []
+    predict = FactorizationMachine.predict
+
+    def watched(self, queries, item_ids):
+        histories.extend(query.history for query in queries)
+        return predict(self, queries, item_ids)
+
+    monkeypatch.setattr(FactorizationMachine, "predict", watched)
+    body = {"history": ITEMS[:2], "item_ids": ITEMS[2:4]}
+    predicting.ask("/v1/predict", **body, values=[4.5, 1])
+    assert histories[-1].values == (4.5, 1.0)
+    assert histories[-1].item_ids == tuple(ITEMS[:2])
+    predicting.ask("/v1/predict", **body)
+    assert histories[-1].values is None
+    problem = predicting.ask("/v1/predict", 422, **body, values=[1])
+    assert "one number for each item" in json.dumps(problem)
+    predicting.ask("/v1/predict", 422, user_id=USER, item_ids=ITEMS, values=[1])
