@@ -4,7 +4,7 @@ Shapes: n examples, B examples of a batch, S slots.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -269,18 +269,17 @@ class FieldPredictor(NetMethod, Predictor):
         device = _intercept(net).device
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(encoded), self._pairs_at_once):
-                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+            for block in self._blocks(encoded):
                 logits, _ = net(encoded.batch(block).to(device))
                 values = logits.double()
                 shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
                 parts.append(shares.cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    @property
-    def _pairs_at_once(self) -> int:
-        """Pairs predicted at a time: fewer where histories are long."""
-        return max(1, BATCH_PAIRS // (self.history + 1)) if self.reads_behaviours else BATCH_PAIRS
+    def _blocks(self, encoded: Encoded) -> Iterator[slice]:
+        """Yield the pairs predicted at a time: fewer where histories are long."""
+        pairs = max(1, BATCH_PAIRS // (self.history + 1)) if self.reads_behaviours else BATCH_PAIRS
+        yield from encoded.blocks(pairs, len(encoded))
 
     def hidden(self, queries: Queries, items: Ragged) -> np.ndarray:
         """Return (m, H) the last hidden layer for the m pairs of queries and their items.
@@ -293,8 +292,7 @@ class FieldPredictor(NetMethod, Predictor):
         encoded = self._encode(queries, items)
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(encoded), self._pairs_at_once):
-                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+            for block in self._blocks(encoded):
                 parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features))
 

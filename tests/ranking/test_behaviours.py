@@ -85,6 +85,28 @@ def test_no_behaviour_is_no_interest_for_every_kind():
         assert (weights == 0).all() and weights.isfinite().all()
 
 
+def test_the_latest_behaviours_are_the_last_of_each_history():
+    batch = batch_of([4, 1, 0], [0, 1, 2])
+    batch = batch._replace(
+        behaviours=torch.arange(12).view(3, 4), gaps=torch.arange(12.0).view(3, 4)
+    )
+    latest = batch.latest(2)
+    assert latest.is_real.tolist() == [[True, True], [True, False], [False, False]]
+    assert latest.behaviours[0].tolist() == [2, 3] and latest.behaviours[1, 0] == 4
+    assert latest.gaps[0].tolist() == [2.0, 3.0]
+    assert batch.latest(4) is batch
+
+
+def test_blocks_hold_few_pairs_of_few_histories():
+    data = tiny_data()
+    method = MeanInterest.tiny().fit(data, Run(workers=1))
+    queries = Queries.of([Query(), Query(), Query(), Query()]).reindexed(data.catalogue)
+    encoded = method._encode(queries, Ragged.of([[0, 1, 2, 3, 4], [0], [], [1, 2]]))
+    blocks = [(block.start, block.stop) for block in encoded.blocks(3, 1)]
+    assert blocks == [(0, 3), (3, 5), (5, 6), (6, 8)]
+    assert [block.stop for block in encoded.blocks(100, 2)] == [6, 8]
+
+
 def test_dice_switches_at_the_mean_and_uses_moving_moments_outside_of_training():
     dice = Dice(1)
     torch.nn.init.constant_(dice.slope, 0.5)
