@@ -1,7 +1,7 @@
 """DIN: people with several interests in a planted log; then Beauty against popular negatives.
 
-Learning rates and epochs were chosen on the validation part of other planted logs and of Beauty.
-The rival is the same tower over the mean of the history. Negatives of Beauty are drawn by
+Learning rates and epochs were chosen on the validation part of other planted logs and of Beauty,
+and that weights are shares. The rival is the same tower over the mean of the history. Negatives of Beauty are drawn by
 popularity, so that the popularity of an item says nothing.
 """
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from claim_tools import SEEDS, drawn_floors, fit_all, is_above, judge_predictions, seeded
-from shared_data import real, sample_users
+from shared_data import real, sample_users, with_attributes
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
@@ -21,6 +21,7 @@ from tailor.ranking.behaviours import MeanInterest
 from tailor.worlds.interests import Interests, interests
 
 PEOPLE = 6_000  # of Beauty
+NEGATIVES = 9  # judged beside every last item
 SHOWN = {"source": "shown", "width": 8, "history": 50, "epochs": 6, "lr": 3e-3}
 DRAWN = {"width": 16, "history": 20, "epochs": 4, "lr": 3e-3}
 TOWER = (80, 40)
@@ -30,7 +31,8 @@ OVER_MEAN = {"over mean": ("DIN", "mean")}
 def measure(run: Run) -> Claim:
     """Three planted logs of interests, three random states; then 6,000 people of Beauty."""
     planted = [on_interests(interests(seed=seed), seeded(run, seed)) for seed in SEEDS]
-    beauty = on_beauty(split_by(sample_users(real("beauty"), PEOPLE), "last"), run)
+    data = with_attributes(sample_users(real("beauty"), PEOPLE), "beauty")
+    beauty = on_beauty(split_by(data, "last"), run)
     gaps = beauty["AUC on train less AUC on test"]
     checks = {
         "planted: AUC at least .02 above mean pooling": is_above(planted, "over mean")
@@ -47,16 +49,12 @@ def measure(run: Run) -> Claim:
 
 
 def on_interests(world: Interests, run: Run) -> dict[str, Any]:
-    """Judge both nets, and the attention of DIN with weights that are shares."""
+    """Judge both nets, and the attention of DIN."""
     split = by_time(world.data)
-    methods = {
-        "mean": MeanInterest(**SHOWN, layers=TOWER),
-        "DIN": DIN(**SHOWN),
-        "DIN, shares": DIN(**SHOWN, normalise=True),
-    }
+    methods = {"mean": MeanInterest(**SHOWN, layers=TOWER), "DIN": DIN(**SHOWN)}
     fit_all(methods, split, run)
     row = judge_predictions(methods, split, run, OVER_MEAN)
-    own, chance = own_attention(methods["DIN, shares"], world, split)
+    own, chance = own_attention(methods["DIN"], world, split)
     return row | {"attention on own interest": own, "events of own interest": chance}
 
 
@@ -84,8 +82,8 @@ def on_beauty(split: Split, run: Run) -> dict[str, Any]:
         "DIN without penalty": DIN(**DRAWN, l2=0.0),
     }
     fit_all(methods, split, run)
-    row = judge_predictions(methods, split, run, OVER_MEAN)
-    outcome = Outcome("drawn", length=DRAWN["history"])
+    outcome = Outcome("drawn", negatives=NEGATIVES, length=DRAWN["history"])
+    row = judge_predictions(methods, split, run, OVER_MEAN, outcome)
     learned = outcome.learn(split.train, run.rng("learned"))
     learned = learned.take(np.arange(0, len(learned), 4))
     ids = learned.queries.catalogue.named(learned.items)

@@ -42,8 +42,8 @@ def on_interests(world: Interests, run: Run) -> dict[str, Any]:
     """Judge all methods, and the processor time of their fits."""
     split = by_time(world.data)
     methods = {
-        "last 50": DIN(**SHOWN, history=50, normalise=True),
-        "all": DIN(**SHOWN, history=500, normalise=True),
+        "last 50": DIN(**SHOWN, history=50),
+        "all": DIN(**SHOWN, history=500),
         "SDIM": SDIM(**SHOWN, history=500),
     }
     seconds = {}

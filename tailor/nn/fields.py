@@ -196,15 +196,17 @@ class FieldNet(nn.Module):
     ) -> None:
         """Make the net; `extra` is the width of what `inputs` adds to the fields.
 
-        `sizes` are the widths of the tower's layers, `outputs` the number of logits per example.
+        `sizes` are the widths of the tower's layers, none for no tower; `outputs` is the number of
+        logits per example.
         """
         super().__init__()
         self.outputs = outputs
         self.intercept = nn.Parameter(torch.zeros(() if outputs == 1 else outputs))
         self.vectors = FieldVectors(layout.codes, width, layout.field_of, std)
         self.item_slots = ItemSlots(layout)
-        self.tower = Tower([layout.fields * width + extra, *sizes], activation, dropout)
-        self.head = nn.Linear(sizes[-1], outputs, bias=False)
+        widths = [layout.fields * width + extra, *sizes]
+        self.tower = Tower(widths, activation, dropout)
+        self.head = nn.Linear(widths[-1], outputs, bias=False)
 
     def inputs(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return what the tower reads, (B, F * D + extra); `fields` are (B, F, D)."""
