@@ -64,7 +64,10 @@ class GatedExpertsNet(BehaviourNet):
         )
         self.head = nn.Linear(method.experts * method.layers[-1], 1, bias=False)
         self.vote = nn.Sequential(
-            nn.Linear(item_width, GATE_WIDTH), nn.ReLU(), nn.Linear(GATE_WIDTH, method.experts)
+            nn.LayerNorm(item_width),  # else small vectors vote for no expert
+            nn.Linear(item_width, GATE_WIDTH),
+            nn.ReLU(),
+            nn.Linear(GATE_WIDTH, method.experts),
         )
         self.prior = nn.Parameter(torch.zeros(method.experts))
 
