@@ -145,7 +145,8 @@ class AWMoE(BehaviourPredictor):
     ) -> list[np.ndarray]:
         """Return (K, E) shares of the experts for the K items of each query."""
         batch, items = self._pairs(queries, item_ids)
-        return np.split(self._gates(self._encode(batch, items)), items.offsets[1:-1])
+        shares = self._gates(self._encode(batch, items))
+        return np.split(shares, items.offsets[1:-1]) if len(batch) else []
 
     def _make_field_net(self, layout: FieldLayout) -> nn.Module:
         return GatedExpertsNet(layout, self)
