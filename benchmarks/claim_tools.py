@@ -148,9 +148,10 @@ def auc_lead(predictions: Predictions, method: str, over: str, seed: int) -> dic
     scores = [predictions.probabilities[name] for name in (method, over)]
     drawn = bootstrap_aucs(predictions.labels, predictions.users, scores, draws=300, seed=seed)
     low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], (0.025, 0.975))
-    difference = predictions.overall(method, "AUC") - predictions.overall(over, "AUC")
+    ours, theirs = (auc(predictions.labels, values) for values in scores)
     return {
-        "difference": round(difference, 5),
+        "AUC": round(ours, 5),
+        "difference": round(ours - theirs, 5),
         "low": round(float(low), 5),
         "high": round(float(high), 5),
     }
@@ -169,6 +170,16 @@ def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -
         "low": round(float(low[0]), 5),
         "high": round(float(high[0]), 5),
     }
+
+
+def pairs_only(predictions: Predictions, mask: np.ndarray) -> Predictions:
+    """Return some pairs (n,) of predictions, for leads over them; figures of users stay."""
+    return Predictions(
+        predictions.report,
+        predictions.labels[mask],
+        predictions.users[mask],
+        {name: values[mask] for name, values in predictions.probabilities.items()},
+    )
 
 
 def drawn_floors(split: Split, outcome: Outcome, run: Run) -> dict[str, float]:

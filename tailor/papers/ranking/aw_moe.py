@@ -117,6 +117,8 @@ class AWMoE(BehaviourPredictor):
     gate.
     """
 
+    l2: Annotated[float, Range(1e-7, 1e-2, log=True)] = 1e-3
+    """Weight of the penalty: the squares of the numbers that an example uses."""
     layers: tuple[int, ...] = (32, 16)
     """Widths of the layers of an expert."""
     experts: Annotated[int, Choices(2, 4, 8)] = 4
