@@ -17,7 +17,7 @@ from tailor.data.splits import Split, by_time
 from tailor.papers.ranking.dare import DARE
 from tailor.worlds.interests import Interests, interests
 
-WORLD = {"people": 1_000, "length": 60, "own": 4, "worth": 1.0}
+WORLD = {"people": 600, "length": 60, "own": 4, "worth": 1.0}
 SHOWN = {"source": "shown", "history": 60, "epochs": 5, "lr": 1e-2, "batch": 512, "width": 4}
 TOP = 20
 LEADS = {"over one table": ("4 and 4", "one of 8"), "half the attention": ("4 and 4", "4 and 8")}
