@@ -1,8 +1,8 @@
 """DIN: people with several interests in a planted log; then Beauty against popular negatives.
 
-Learning rates and epochs were chosen on the validation part of other planted logs and of Beauty,
-and that weights are shares. The rival is the same tower over the mean of the history. Negatives of Beauty are drawn by
-popularity, so that the popularity of an item says nothing.
+Learning rates, epochs and shares as weights were chosen on the validation part of other planted
+logs and of Beauty. The rival is the same tower over the mean of the history. Negatives of Beauty
+are drawn by popularity, so that being popular does not tell a positive.
 """
 
 from typing import Any

@@ -25,8 +25,8 @@ PAPER = Paper(
     "qin",
     "Quadratic Interest Network for Multimodal Click-Through Rate Prediction",
     "https://arxiv.org/abs/2504.17699",
-    "On planted logs of products of three fields (3 seeds) AUC is above DCN-V2's and above that of a"
-    " tower with as many numbers; over 30 % of the attention weights are 0, and the others lie on"
+    "On planted logs of products of three fields (3 seeds) AUC is above DCN-V2's and above that of"
+    " a tower with as many numbers; over 30 % of the attention weights are 0, and the others lie on"
     " events of the candidate's interest; on Beauty text vectors raise AUC for items with at most 5"
     " events",
 )
@@ -151,8 +151,8 @@ class QIN(FieldPredictor):
         super().__post_init__()
         if min(self.width, self.quadratic_layers, self.rank) < 1 or not 0 <= self.dropout < 1:
             raise DataError(
-                f"width is {self.width}, quadratic_layers {self.quadratic_layers}, rank {self.rank},"
-                f" dropout {self.dropout}: at least 1 each, and dropout from 0 to below 1"
+                f"width is {self.width}, quadratic_layers {self.quadratic_layers}, rank"
+                f" {self.rank}, dropout {self.dropout}: at least 1 each, and dropout below 1"
             )
 
     def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:

@@ -106,8 +106,8 @@ class SDIM(BehaviourPredictor):
     bucket are averaged. The expected weight of an event falls with its angle to the candidate, as
     attention does. Attention proper reads the latest events beside it.
 
-    Differs from the paper: the attention over the latest events is DIN's, in place of several
-    heads.
+    Differs from the paper: a bucket gives the mean of its events, in place of their sum; the
+    attention over the latest events is DIN's, in place of several heads.
     """
 
     history: Annotated[int, Choices(200, 500, 1000)] = 500

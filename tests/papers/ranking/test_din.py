@@ -51,12 +51,15 @@ def test_the_penalty_shrinks_only_what_a_batch_uses_rare_vectors_more(fitted, ex
     layout = fitted._ready_features().layout
     encoded = fitted._encode_examples(examples)
     uses = torch.from_numpy(count_uses(encoded, layout))
-    batch = encoded.batch(np.arange(3))
+    rows = np.flatnonzero(examples.queries.histories.lengths == 5)[:3]
+    batch = encoded.batch(rows)
     net = fitted._ready()
     codes = sorted({code for row in range(3) for code in used_codes(layout, batch, row)})
     table = net.vectors.table.weight
+    behaviours_alone = set(codes) - set(batch.codes[batch.weights > 0].tolist())
+    assert behaviours_alone
     penalty = penalty_of_used(net, batch, uses)
-    wanted = sum(float(table[code].square().sum()) / float(uses[code]) for code in codes)
+    wanted = sum(table[code].square().sum().item() / uses[code].item() for code in codes)
     assert penalty.item() == pytest.approx(wanted, rel=1e-4)
     (gradient,) = torch.autograd.grad(penalty, table)
     assert gradient.abs().sum(dim=1).nonzero()[:, 0].tolist() == codes
