@@ -69,8 +69,8 @@ def on_products(run: Run) -> dict[str, Any]:
     split = by_time(tabular(**PRODUCTS, seed=run.seed).data)
     methods: dict[str, FieldPredictor] = {
         "QIN": QIN(**LABEL, history=1, quadratic_layers=2),
-        "DCN-V2": DCNV2(**LABEL, history=0, crosses=3, layers=(160, 100)),
-        "tower": MeanInterest(**LABEL, history=1, layers=(220, 100)),
+        "DCN-V2": DCNV2(**LABEL, history=0, crosses=3, layers=(190, 100)),
+        "tower": MeanInterest(**LABEL, history=1, layers=(180, 100)),
     }
     fit_all(methods, split, run)
     numbers = {name: parameters(method) for name, method in methods.items()}

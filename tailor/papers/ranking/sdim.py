@@ -107,7 +107,8 @@ class SDIM(BehaviourPredictor):
     attention does. Attention proper reads the latest events beside it.
 
     Differs from the paper: a bucket gives the mean of its events, in place of their sum; the
-    attention over the latest events is DIN's, in place of several heads.
+    attention over the latest events is DIN's, in place of several heads; tables of buckets are made
+    at each request, and not kept by a server of their own.
     """
 
     history: Annotated[int, Choices(200, 500, 1000)] = 500
