@@ -2,7 +2,7 @@
 
     python benchmarks/second_stage.py
 
-Beauty, leave-last-out: the predictor learns from the first stage's lists. The planted shop, cut in
+Beauty, leave-last-out: the predictor learns from the first stage's lists. Planted interests, cut in
 time: it learns from impressions. Each is also ordered by the prediction alone, which shows what
 keeping the first score is worth.
 """
@@ -21,7 +21,7 @@ from tailor.pipeline.by_prediction import ByPrediction
 from tailor.pipeline.cascade import Cascade
 from tailor.ranking.behaviours import MeanInterest
 from tailor.retrieval.covisitation import CoVisitation
-from tailor.worlds.shop import shop
+from tailor.worlds.interests import interests
 
 DEPTH = 50
 SEEDS = (0, 1, 2)
@@ -30,7 +30,7 @@ SEEDS = (0, 1, 2)
 def main() -> None:
     figures = {
         "beauty": row(last_out(real("beauty")), "listed", negatives=4),
-        "shop": [row(by_time(shop(2_000, 600, 90, seed=seed).data), "shown") for seed in SEEDS],
+        "interests": [row(by_time(interests(seed=seed).data), "shown") for seed in SEEDS],
     }
     print(json.dumps(figures, indent=1))
     print(write_result("second-stage", 0, "python benchmarks/second_stage.py", figures))

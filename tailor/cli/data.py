@@ -118,6 +118,13 @@ def import_(
     name: Annotated[
         str | None, typer.Option(help="Name of the data set (default: the file's).")
     ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            help='For a log of what was shown: which rows were chosen, as in "clicked == 1". Makes'
+            " requests, impressions and events."
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -157,6 +164,7 @@ def import_(
         overwrite=overwrite,
         dry_run=dry_run,
         name=name,
+        label=label,
         progress=terminal,
     )
     if json:

@@ -1,6 +1,6 @@
 """`tailor fit`, with and without --dry-run."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import polars as pl
 
 from tailor.cli.answering import command_of
 from tailor.cli.showing import print_json, say, table
+from tailor.cli.studying import parse_setting
 from tailor.core.costs import Cost, Stopwatch, estimate, resident_bytes
 from tailor.core.methods import Agent, Method, Predictor, Recommender
 from tailor.core.run import Run
@@ -36,6 +37,13 @@ class FitOptions:
     """Part of the data: train, train+valid or all."""
     data_folder: Path | None = None
     """The data set, where it has moved."""
+    settings: Sequence[str] = ()
+    """NAME=VALUE, in place of those of the pipeline."""
+
+    def method(self) -> Method:
+        """Return the method to fit. Raises ModelError for an unknown class or setting."""
+        values = dict(parse_setting(text) for text in self.settings)
+        return build({**described(self.pipeline), **values})
 
     def read(self) -> tuple[Dataset, Split | None]:
         """Return the data to learn from, and the split if it may be validated on."""
@@ -47,7 +55,7 @@ def fit_command(
     options: FitOptions, out: Path, with_histories: bool, overwrite: bool, run: Run, json: bool
 ) -> None:
     """Fit and save; see `tailor fit --help`."""
-    method = build(described(options.pipeline))
+    method = options.method()
     check_run(run)
     _check_output(method, out, with_histories, overwrite)  # before the work, not after it
     data, valid = options.read()
@@ -175,7 +183,7 @@ def report_lines(report: dict[str, Any], indent: str = "  ") -> list[str]:
 
 def dry_run_command(options: FitOptions, run: Run, json: bool) -> None:
     """Estimate what a fit takes; see `tailor fit --help`."""
-    method = build(described(options.pipeline))
+    method = options.method()
     check_run(run)
     watch = Stopwatch()
     data, valid = options.read()

@@ -147,6 +147,7 @@ def fit(
     ],
     split: Annotated[Path, typer.Option(help="Folder of the split.")],
     out: Annotated[Path | None, typer.Option(help="Folder to write the model to.")] = None,
+    settings: SettingsOption = None,
     train_on: Annotated[str, typer.Option(help="train, train+valid or all.")] = "train",
     dry_run: Annotated[
         bool,
@@ -214,7 +215,7 @@ def fit(
     )
     if workers is not None:
         run = replace(run, workers=workers)
-    options = FitOptions(pipeline, split, train_on, data_folder)
+    options = FitOptions(pipeline, split, train_on, data_folder, settings or ())
     if dry_run:
         dry_run_command(options, run, json)
     elif out is None:

@@ -1,7 +1,7 @@
 """Labelled examples for predictors: pairs of a query and an item, with the outcome."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from tailor.data.dataset import Dataset, Lists
 from tailor.data.queries import Queries
 from tailor.data.sampling import popular_negatives
 from tailor.data.splits import CONTEXT, TEST, TRAIN, VALID, Split
+from tailor.data.tables import TABLES
 from tailor.errors import DataError, nearest
 
 Source = Literal["drawn", "label", "shown", "listed", "value"]
@@ -241,6 +242,11 @@ class Outcome:
         users = data.users.rows(user_ids)
         before = _positions_before(data, users, now_ms)
         queries = _queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
+        known = {
+            name: np.array([*pairs[name].to_list(), None], dtype=object)[:-1]
+            for name in _context_columns(log)
+        }
+        queries = replace(queries, contexts={**queries.contexts, **known})
         items = data.catalogue.codes(pairs["item_id"])
         return Examples(queries, items, pairs["label"].fill_null(0.0).to_numpy())
 
@@ -263,7 +269,8 @@ class Outcome:
             )
         choices = events.select("request_id", "item_id").drop_nulls().unique()
         choices = choices.with_columns(label=pl.lit(1.0, pl.Float32))
-        requests = requests.select("request_id", "user_id", "time_ms").drop_nulls("time_ms")
+        columns = ["request_id", "user_id", "time_ms", *_context_columns(log)]
+        requests = requests.select(columns).drop_nulls("time_ms")
         requests = requests.unique("request_id", keep="first")
         impressions = log.tables["impressions"]
         if "shown" in impressions.columns:
@@ -283,6 +290,17 @@ class Outcome:
         if part == "valid":
             return self._shown(split.data, split.data, is_earlier, first_ms, last_ms)
         return self._shown(split.data, split.data, is_earlier, last_ms)
+
+
+def _context_columns(log: Dataset) -> list[str]:
+    """Return the further columns of the requests: what was known when a list was shown."""
+    requests = log.tables["requests"]
+    ours = TABLES["requests"].columns
+    return [
+        name
+        for name, kind in requests.schema.items()
+        if name not in ours and not kind.is_nested() and name not in ("item_id", "label")
+    ]
 
 
 def _labels(data: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:

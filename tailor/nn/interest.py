@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tailor.nn.fields import FieldBatch
 from tailor.nn.towers import Activation, Tower, activation_layer
 
+CACHED_PAIRS = 4_096  # pairs of candidate and behaviour whose layers stay in the cache
 AttentionKind = Literal["mean", "unit", "dot", "relu"]
 
 
@@ -39,9 +40,9 @@ class ActivationUnit(nn.Module):
 
         Padding stays out of the tower, so out of the moments of its activation too.
         """
-        difference = self.of_difference.weight
-        query_part = self.of_candidate(candidates) + candidates @ difference.T  # B, first
-        key_part = self.of_behaviour(behaviours) - behaviours @ difference.T  # H, T, first
+        if len(behaviours) == 1:
+            return self._of_one_history(candidates, behaviours[0], batch.is_real[0])
+        query_part, key_part = self._parts(candidates, behaviours)
         # (q * k) W = k (q * W): one product for each pair, without a copy of q for each behaviour
         scaled = candidates[:, None, :] * self.of_product.weight  # B, first, D
         product = batch.of_examples(behaviours) @ scaled.transpose(1, 2)  # B, T, first
@@ -50,6 +51,33 @@ class ActivationUnit(nn.Module):
         weights = hidden.new_zeros(is_real.shape)
         weights[is_real] = self.head(self.tower(hidden[is_real]))[:, 0]
         return weights
+
+    def _of_one_history(self, candidates: Tensor, behaviours: Tensor, is_real: Tensor) -> Tensor:
+        """(B, D), (T, D), (T,) -> (B, T): the same for many candidates of one query.
+
+        The products of all pairs are one product of two matrices.
+        """
+        real = behaviours[is_real]  # R, D
+        weights = behaviours.new_zeros(len(candidates), len(is_real))
+        size = max(1, CACHED_PAIRS // max(len(real), 1))
+        parts = [self._of_all(part, real) for part in candidates.split(size)]
+        weights[:, is_real] = torch.cat(parts)
+        return weights
+
+    def _of_all(self, candidates: Tensor, behaviours: Tensor) -> Tensor:
+        """(C, D), (R, D) -> (C, R) weights of every behaviour for every candidate."""
+        query_part, key_part = self._parts(candidates, behaviours)
+        scaled = candidates[:, None, :] * self.of_product.weight  # C, first, D
+        product = behaviours @ scaled.flatten(0, 1).T  # R, C * first
+        hidden = product.view(len(behaviours), *query_part.shape)
+        hidden = hidden.add_(query_part).add_(key_part[:, None])
+        return self.head(self.tower(hidden.flatten(0, 1))).view(hidden.shape[:2]).T
+
+    def _parts(self, candidates: Tensor, behaviours: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what candidates and behaviours give to the first layer, but for the product."""
+        difference = self.of_difference.weight
+        query_part = self.of_candidate(candidates) + candidates @ difference.T
+        return query_part, self.of_behaviour(behaviours) - behaviours @ difference.T
 
 
 class TargetAttention(nn.Module):

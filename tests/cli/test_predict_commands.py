@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import polars as pl
 import pytest
 from cli.running import fails, ok
 
@@ -100,3 +102,31 @@ def test_predict_answers_for_people_strangers_and_unknown_items(log):
         "predict", log / "FactorizationMachine", "--items", item, "--context", "age"
     )
     assert "does not predict" in fails("predict", log / "popular", "--items", item)
+
+
+def test_a_log_of_what_was_shown_is_learned_from_without_a_line_of_code(tmp_path):
+    rng = np.random.default_rng(0)
+    n = 2_000
+    phone = rng.random(n) < 0.5
+    rows = pl.DataFrame(
+        {
+            "user_id": [f"u{k}" for k in rng.integers(100, size=n)],
+            "item_id": [f"i{k}" for k in rng.integers(20, size=n)],
+            "time_ms": 1_600_000_000_000 + np.arange(n) * 60_000,
+            "device": np.where(phone, "phone", "desk"),
+            "clicked": (rng.random(n) < np.where(phone, 0.8, 0.2)).astype(int),
+        }
+    )
+    rows.write_csv(tmp_path / "shown.csv")
+    data, split, model = tmp_path / "data", tmp_path / "split", tmp_path / "model"
+    told = ok("data", "import", tmp_path / "shown.csv", "--label", "clicked == 1", "--out", data)
+    assert "taken as known when shown, so learned from: device" in told.replace("\n", " ")
+    ok("data", "split", data, "--by", "time", "--out", split)
+    options = ("--set", "source=shown", "--set", "lr=0.01", "--set", "batch=128")
+    ok("fit", "LogisticRegression", "--split", split, *options, "--out", model)
+    found = json.loads(ok("evaluate", model, "--split", split, "--json"))
+    assert found["methods"][0]["AUC"] > 0.7
+    refused = fails(
+        "fit", "LogisticRegression", "--split", split, "--set", "sauce=1", "--out", data
+    )
+    assert 'Did you mean "source"?' in refused

@@ -62,6 +62,14 @@ def test_the_unit_reads_candidate_behaviour_difference_and_product(drawn):
             assert weights[b, t].item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
+def test_one_history_of_many_candidates_has_the_weights_of_many_histories(drawn):
+    candidates, behaviours, _ = drawn
+    unit = ActivationUnit(D, (6, 4), "dice").eval()
+    together = unit(candidates, behaviours[:1], batch_of([3], [0] * B))
+    apart = unit(candidates, behaviours[:1].expand(B, T, D), batch_of([3] * B, list(range(B))))
+    assert torch.allclose(together, apart, atol=1e-6) and (together[:, 3:] == 0).all()
+
+
 @pytest.mark.parametrize("kind", ["mean", "unit", "dot", "relu"])
 @pytest.mark.parametrize("normalise", [False, True])
 def test_padding_changes_no_weight_and_no_interest(drawn, kind, normalise):

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tailor.data.importers.delimited import delimited, other_format, recbole, ta
 from tailor.data.importers.dialogues import locomo, redial
 from tailor.data.importers.doubts import doubts
 from tailor.data.importers.glasgow import cacm, cranfield, npl
+from tailor.data.importers.labelled import split_shown
 from tailor.data.importers.movielens import movielens
 from tailor.data.importers.open_bandit import open_bandit
 from tailor.data.importers.reading import LINE, Bad, text_file
@@ -111,6 +112,7 @@ def import_data(
     overwrite: bool = False,
     dry_run: bool = False,
     name: str | None = None,
+    label: str | None = None,
     progress: Progress = silent,
 ) -> ImportReport:
     """Read a file of events, or a folder of a known layout, into a data set in the folder `out`.
@@ -137,6 +139,9 @@ def import_data(
         "," where numbers are written 1.299,50.
     missing
         Further texts that stand for a missing value, ids included.
+    label
+        For a log of what was shown: the condition under which a row was chosen, as in
+        "clicked == 1". Rows become requests, impressions and events (`labelled.split_shown`).
     dry_run
         Reads everything, writes nothing and puts the first rows of every table into the report.
 
@@ -168,10 +173,29 @@ def import_data(
             table, source, mapping[table], options, table_types[table], progress
         )
         _not_all_rejected(read[table], source.path)
+    if label is not None:
+        read |= _split_shown(read, label)
     data = Dataset({table: part.frame for table, part in read.items()}, name or Path(out).name)
     if not dry_run:
         data.save(out, overwrite, _rejected_rows(read, sources, paths))
     return _report(out, format, paths, read, data, dry_run)
+
+
+def _split_shown(read: Mapping[str, Read], label: str) -> dict[str, Read]:
+    """Return requests, impressions and events made of the rows that were read as events."""
+    rows = read.get("events")
+    taken = [table for table in ("requests", "impressions") if table in read]
+    if rows is None or taken:
+        raise DataError(
+            "label is for one file of what was shown, of which requests and impressions are made:"
+            f" leave out {' and '.join(taken) or 'the label'}"
+        )
+    shown = split_shown(rows.frame, label)
+    return {
+        "events": replace(rows, frame=shown.events, notes=[*rows.notes, *shown.notes]),
+        "requests": Read(shown.requests, [], [], {}),
+        "impressions": Read(shown.impressions, [], [], {}),
+    }
 
 
 def _free_place(out: str | Path, overwrite: bool) -> None:
