@@ -1,20 +1,26 @@
 """Parts that claim programs share: fitting and judging per seed, leads with intervals, worlds."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 
-from tailor.core.methods import Recommender
+from tailor.core.methods import Method, Predictor, Recommender
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
+from tailor.data.examples import Outcome
 from tailor.data.splits import Split
 from tailor.evaluation.comparing import compare
+from tailor.evaluation.predictions import Predictions, bootstrap_aucs, evaluate_predictions
 from tailor.evaluation.protocol import evaluate
-from tailor.evaluation.report import Report
+from tailor.evaluation.report import GIVEN, Report
+from tailor.evaluation.significance import bootstrap
+from tailor.metrics.prediction import auc
 from tailor.ports.base import Encoder
+from tailor.retrieval.covisitation import CoVisitation
 
 SEEDS = (0, 1, 2)  # of planted worlds
 THEMES = (
@@ -52,6 +58,7 @@ ADJECTIVES = [
     "heavy",
 ]
 DAY_MS = 86_400_000
+M = TypeVar("M", bound=Method)
 
 
 def lead(report: Report, method: str, over: str, metric: str, seed: int = 0) -> dict[str, float]:
@@ -77,7 +84,7 @@ def means(report: Report) -> dict[str, dict[str, float]]:
     }
 
 
-def fit_all(methods: Mapping[str, Recommender], split: Split, run: Run) -> dict[str, Recommender]:
+def fit_all(methods: Mapping[str, M], split: Split, run: Run) -> dict[str, M]:
     """Fit every method on the training part, the validation part at hand."""
     return {name: method.fit(split.train, run, split) for name, method in methods.items()}
 
@@ -101,6 +108,97 @@ def judge(
             for label, (method, over) in leads.items()
         },
     }
+
+
+def judge_predictions(
+    methods: Mapping[str, Predictor],
+    split: Split,
+    run: Run,
+    leads: Mapping[str, tuple[str, str]],
+    outcome: Outcome | None = None,
+) -> dict[str, Any]:
+    """Return figures of fitted predictors and the leads asked for: label -> (method, over which).
+
+    Leads are of AUC over all pairs and of the mean AUC of a user, with their 95 % intervals over
+    users.
+    """
+    predictions = evaluate_predictions(methods, split, outcome=outcome, run=run)
+    figures = ("AUC", "gAUC", "log_loss", "ECE")
+    return {
+        "seed": run.seed,
+        "users": len(predictions.report.user_ids),
+        "pairs": len(predictions.labels),
+        "figures": {
+            name: {figure: round(predictions.overall(name, figure), 5) for figure in figures}
+            for name in methods
+        },
+        "leads": {
+            label: auc_lead(predictions, method, over, run.seed)
+            for label, (method, over) in leads.items()
+        },
+        "leads of users": {
+            label: user_auc_lead(predictions, method, over, run.seed)
+            for label, (method, over) in leads.items()
+        },
+    }
+
+
+def auc_lead(predictions: Predictions, method: str, over: str, seed: int) -> dict[str, float]:
+    """Return by how much a predictor's AUC is above another's, users drawn with all their pairs."""
+    scores = [predictions.probabilities[name] for name in (method, over)]
+    drawn = bootstrap_aucs(predictions.labels, predictions.users, scores, draws=300, seed=seed)
+    low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], (0.025, 0.975))
+    ours, theirs = (auc(predictions.labels, values) for values in scores)
+    return {
+        "AUC": round(ours, 5),
+        "difference": round(ours - theirs, 5),
+        "low": round(float(low), 5),
+        "high": round(float(high), 5),
+    }
+
+
+def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -> dict[str, float]:
+    """Return by how much the mean AUC of a user is above another predictor's."""
+    ours, theirs = (
+        predictions.report.results[name, GIVEN].per_user["user AUC"] for name in (method, over)
+    )
+    differences = ours - theirs
+    differences = differences[np.isfinite(differences)]
+    low, high = bootstrap(differences[:, None], seed=seed)
+    return {
+        "difference": round(float(differences.mean()), 5),
+        "low": round(float(low[0]), 5),
+        "high": round(float(high[0]), 5),
+    }
+
+
+def pairs_only(predictions: Predictions, mask: np.ndarray) -> Predictions:
+    """Return some pairs (n,) of predictions, for leads over them; figures of users stay."""
+    return Predictions(
+        predictions.report,
+        predictions.labels[mask],
+        predictions.users[mask],
+        {name: values[mask] for name, values in predictions.probabilities.items()},
+    )
+
+
+def drawn_floors(split: Split, outcome: Outcome, run: Run) -> dict[str, float]:
+    """Return the AUC of counts alone on the pairs that `judge_predictions` judges.
+
+    Popularity, and co-visitation with the items of the history.
+    """
+    examples = outcome.judge(split, "test", run.rng("judged", "test"))
+    neighbours = CoVisitation().fit(split.train, run)
+    histories = examples.queries.reindexed(neighbours.items_).histories
+    item_ids = examples.queries.catalogue.named(examples.items)
+    rows = np.maximum(neighbours.items_.rows(item_ids), 0)  # an unknown item has no neighbour
+    weights = np.asarray(neighbours.weights_[histories.values, rows[histories.row_ids]]).ravel()
+    counts = Counter(split.train.events["item_id"].to_list())
+    scores = {
+        "popularity": np.array([counts[item_id] for item_id in item_ids], dtype=float),
+        "co-visitation": np.bincount(histories.row_ids, weights, len(examples)),
+    }
+    return {name: round(auc(examples.labels, values), 4) for name, values in scores.items()}
 
 
 def seeded(run: Run, seed: int) -> Run:

@@ -73,6 +73,16 @@ def real_split(name: str) -> Split:
     return split_by(real(name), SOURCES[name][4])
 
 
+def with_attributes(data: Dataset, name: str) -> Dataset:
+    """Return "beauty" or "sports" with the attributes of items as their categories."""
+    path = data_folder() / "amazon" / name / "item2attributes.json"
+    attributes = json.loads(path.read_text(encoding="utf-8"))
+    items = data.tables["items"]
+    lists = [[str(value) for value in attributes.get(key, [])] for key in items["item_id"]]
+    categories = pl.Series("categories", lists, pl.List(pl.String))
+    return Dataset({**data.tables, "items": items.with_columns(categories)}, data.name)
+
+
 def sample_users(data: Dataset, users: int, seed: int = 0) -> Dataset:
     """Return the events of some users drawn by seed; the catalogue stays whole."""
     chosen = np.random.default_rng(seed).permutation(data.users.ids)[:users].tolist()

@@ -50,6 +50,22 @@ class FieldBatch(NamedTuple):
             return of_histories
         return of_histories[self.owners]
 
+    def latest(self, count: int) -> "FieldBatch":
+        """Return the same examples with only the last `count` behaviours of each history."""
+        longest = self.is_real.shape[1]
+        if longest <= count:
+            return self
+        lengths = self.is_real.sum(dim=1, keepdim=True)
+        starts = (lengths - count).clamp(min=0)
+        places = starts + torch.arange(count, device=lengths.device)  # H, count
+        inside = places.clamp(max=longest - 1)
+        return self._replace(
+            behaviours=self.behaviours.gather(1, inside),
+            is_real=places < lengths,
+            gaps=self.gaps.gather(1, inside),
+            values=self.values.gather(1, inside),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FieldLayout:
@@ -116,13 +132,17 @@ class ItemSlots(nn.Module):
         self.register_buffer("weights", weights, persistent=False)
 
     def forward(self, rows: Tensor, vectors: FieldVectors) -> Tensor:
-        """Return (..., I * D) vectors of item rows (...) from a table of vectors.
+        """Return (..., I * D) vectors of item rows (...) from a table of vectors."""
+        distinct, positions = self.distinct(rows, vectors)
+        return distinct[positions]
 
-        Each item is looked up once, however often it occurs.
+    def distinct(self, rows: Tensor, vectors: FieldVectors) -> tuple[Tensor, Tensor]:
+        """Return the vectors (n, I * D) of the distinct items among rows, and each row's of them.
+
+        So each item is looked up once, however often it occurs.
         """
-        distinct, position = rows.unique(return_inverse=True)
-        found = vectors.of_items(self.codes[distinct], self.weights[distinct], self.fields)
-        return found[position]
+        items, positions = rows.unique(return_inverse=True)
+        return vectors.of_items(self.codes[items], self.weights[items], self.fields), positions
 
 
 class LinearFields(nn.Module):
@@ -176,15 +196,17 @@ class FieldNet(nn.Module):
     ) -> None:
         """Make the net; `extra` is the width of what `inputs` adds to the fields.
 
-        `sizes` are the widths of the tower's layers, `outputs` the number of logits per example.
+        `sizes` are the widths of the tower's layers, none for no tower; `outputs` is the number of
+        logits per example.
         """
         super().__init__()
         self.outputs = outputs
         self.intercept = nn.Parameter(torch.zeros(() if outputs == 1 else outputs))
         self.vectors = FieldVectors(layout.codes, width, layout.field_of, std)
         self.item_slots = ItemSlots(layout)
-        self.tower = Tower([layout.fields * width + extra, *sizes], activation, dropout)
-        self.head = nn.Linear(sizes[-1], outputs, bias=False)
+        widths = [layout.fields * width + extra, *sizes]
+        self.tower = Tower(widths, activation, dropout)
+        self.head = nn.Linear(widths[-1], outputs, bias=False)
 
     def inputs(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return what the tower reads, (B, F * D + extra); `fields` are (B, F, D)."""

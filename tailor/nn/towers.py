@@ -9,8 +9,21 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import batch_norm
 
 Activation = Literal["relu", "prelu", "dice"]
+
+
+class StandardisedBatch(nn.BatchNorm1d):
+    """Batch norm that takes the moving moments where a batch has a single row, or none."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, D) -> (B, D)."""
+        if self.training and len(x) > 1:
+            return super().forward(x)
+        return batch_norm(
+            x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
 
 
 class Dice(nn.Module):
@@ -22,7 +35,7 @@ class Dice(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.standardise = nn.BatchNorm1d(width, eps=1e-8, affine=False)
+        self.standardise = StandardisedBatch(width, eps=1e-8, affine=False)
         self.slope = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -10,11 +10,7 @@ from typing import Annotated, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from tailor.core.run import Run
 from tailor.core.search_space import Choices
-from tailor.data.dataset import Dataset
-from tailor.data.examples import Examples
-from tailor.errors import DataError
 from tailor.nn.fields import FieldBatch, FieldLayout, FieldNet
 from tailor.nn.interest import TargetAttention, pooled
 from tailor.nn.towers import Activation
@@ -75,13 +71,6 @@ class BehaviourPredictor(DeepFieldPredictor):
     """Latest items of the history that are read."""
 
     reads_behaviours: ClassVar[bool] = True
-
-    def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:
-        if not self._ready_features().layout.item_fields:
-            raise DataError(
-                f"{self.name} compares items by their fields, and `fields` names none of an item:"
-                ' add "item_id"'
-            )
 
 
 @dataclass(eq=False)

@@ -3,6 +3,7 @@
 Shapes: n examples, S slots, H histories, m events of all histories, B examples of a batch.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,15 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.codes)
+
+    def blocks(self, pairs: int, histories: int) -> Iterator[slice]:
+        """Yield all examples in blocks of at most `pairs` examples of `histories` histories."""
+        start = 0
+        while start < len(self):
+            stop = int(np.searchsorted(self.owners, self.owners[start] + histories))
+            stop = min(stop, start + pairs)
+            yield slice(start, stop)
+            start = stop
 
     def batch(self, rows: np.ndarray | slice) -> FieldBatch:
         """Return some of the examples as tensors; histories are padded to the longest of them."""

@@ -4,7 +4,7 @@ Shapes: n examples, B examples of a batch, S slots.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -49,7 +49,7 @@ class _Parts(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class _HeldOut:
+class HeldOut:
     """Judge of training by held-out examples, as `FieldPredictor._goodness` says."""
 
     split: Split | None
@@ -151,8 +151,13 @@ class FieldPredictor(NetMethod, Predictor):
         self.features_ = dict(features.about)
         self.item_codes_ = features.items
         self.__dict__.pop("_features", None)
+        if self.reads_behaviours and not features.about["item_fields"]:
+            raise DataError(
+                f"{self.name} compares items by their fields, and `fields` names none of an item:"
+                ' add "item_id"'
+            )
         self._learn_more(data, examples, run)
-        judge = _HeldOut(valid, held_out.labels, self._encode_examples(held_out))
+        judge = HeldOut(valid, held_out.labels, self._encode_examples(held_out))
         report = self._train(data, run, examples, judge)
         self.calibration_ = self._fit_calibration(held_out.labels, judge.encoded)
         self.fit_report_ = {
@@ -167,9 +172,7 @@ class FieldPredictor(NetMethod, Predictor):
     def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:
         """Learn what the net needs besides fields, before it is made; nothing by default."""
 
-    def _train(
-        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut
-    ) -> dict[str, Any]:
+    def _train(self, data: Dataset, run: Run, examples: Examples, judge: HeldOut) -> dict[str, Any]:
         """Make the net, train it on examples, and return the report.
 
         A method with several stages overrides this, and calls `_train_stage` for each.
@@ -177,7 +180,7 @@ class FieldPredictor(NetMethod, Predictor):
         return self._train_stage(data, run, examples, judge)
 
     def _train_stage(
-        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut, stage: str = ""
+        self, data: Dataset, run: Run, examples: Examples, judge: HeldOut, stage: str = ""
     ) -> dict[str, Any]:
         """Make a new net, train it on examples, and return the report.
 
@@ -269,18 +272,17 @@ class FieldPredictor(NetMethod, Predictor):
         device = _intercept(net).device
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(encoded), self._pairs_at_once):
-                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+            for block in self._blocks(encoded):
                 logits, _ = net(encoded.batch(block).to(device))
                 values = logits.double()
                 shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
                 parts.append(shares.cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros(0)
 
-    @property
-    def _pairs_at_once(self) -> int:
-        """Pairs predicted at a time: fewer where histories are long."""
-        return max(1, BATCH_PAIRS // (self.history + 1)) if self.reads_behaviours else BATCH_PAIRS
+    def _blocks(self, encoded: Encoded) -> Iterator[slice]:
+        """Yield the pairs predicted at a time: fewer where histories are long."""
+        pairs = max(1, BATCH_PAIRS // (self.history + 1)) if self.reads_behaviours else BATCH_PAIRS
+        yield from encoded.blocks(pairs, len(encoded))
 
     def hidden(self, queries: Queries, items: Ragged) -> np.ndarray:
         """Return (m, H) the last hidden layer for the m pairs of queries and their items.
@@ -293,8 +295,7 @@ class FieldPredictor(NetMethod, Predictor):
         encoded = self._encode(queries, items)
         parts = []
         with torch.inference_mode():
-            for start in range(0, len(encoded), self._pairs_at_once):
-                block = slice(start, min(start + self._pairs_at_once, len(encoded)))
+            for block in self._blocks(encoded):
                 parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
         return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features))
 

@@ -1,11 +1,14 @@
 """Nets over fields and behaviours, against values worked out by hand."""
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from tailor.core.run import Run
+from tailor.core.specs import discover
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
@@ -13,13 +16,19 @@ from tailor.errors import DataError
 from tailor.nn.crossing import CrossLayer
 from tailor.nn.fields import FieldBatch
 from tailor.nn.interest import ActivationUnit, TargetAttention, pooled
-from tailor.nn.towers import Dice
+from tailor.nn.towers import Dice, StandardisedBatch
 from tailor.ranking.behaviours import MeanInterest
 from tailor.ranking.dcn import DCNV2
 from tailor.ranking.deepfm import DeepFM
+from tailor.ranking.fields import FieldPredictor
 from tailor.testing.data import tiny_data
 
 B, T, D = 5, 4, 3
+CLASSES = [
+    found.cls
+    for found in discover()
+    if found.cls is not None and issubclass(found.cls, FieldPredictor)
+]
 
 
 def batch_of(lengths, owners):
@@ -93,6 +102,28 @@ def test_no_behaviour_is_no_interest_for_every_kind():
         assert (weights == 0).all() and weights.isfinite().all()
 
 
+def test_the_latest_behaviours_are_the_last_of_each_history():
+    batch = batch_of([4, 1, 0], [0, 1, 2])
+    batch = batch._replace(
+        behaviours=torch.arange(12).view(3, 4), gaps=torch.arange(12.0).view(3, 4)
+    )
+    latest = batch.latest(2)
+    assert latest.is_real.tolist() == [[True, True], [True, False], [False, False]]
+    assert latest.behaviours[0].tolist() == [2, 3] and latest.behaviours[1, 0] == 4
+    assert latest.gaps[0].tolist() == [2.0, 3.0]
+    assert batch.latest(4) is batch
+
+
+def test_blocks_hold_few_pairs_of_few_histories():
+    data = tiny_data()
+    method = MeanInterest.tiny().fit(data, Run(workers=1))
+    queries = Queries.of([Query(), Query(), Query(), Query()]).reindexed(data.catalogue)
+    encoded = method._encode(queries, Ragged.of([[0, 1, 2, 3, 4], [0], [], [1, 2]]))
+    blocks = [(block.start, block.stop) for block in encoded.blocks(3, 1)]
+    assert blocks == [(0, 3), (3, 5), (5, 6), (6, 8)]
+    assert [block.stop for block in encoded.blocks(100, 2)] == [6, 8]
+
+
 def test_dice_switches_at_the_mean_and_uses_moving_moments_outside_of_training():
     dice = Dice(1)
     torch.nn.init.constant_(dice.slope, 0.5)
@@ -103,6 +134,31 @@ def test_dice_switches_at_the_mean_and_uses_moving_moments_outside_of_training()
     share = ((x - mean) / (var + 1e-8).sqrt()).sigmoid()
     assert torch.allclose(dice(x), share * x + (1 - share) * 0.5 * x)
     assert torch.allclose(dice(x[:1]), dice(x)[:1])
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_a_single_row_is_standardised_by_the_moving_moments(rows):
+    norm = StandardisedBatch(2)
+    norm(torch.tensor([[1.0, 2.0], [3.0, -2.0], [4.0, 9.0]]))
+    mean, var = norm.running_mean.clone(), norm.running_var.clone()
+    x = torch.tensor([[5.0, 6.0]])[:rows]
+    assert torch.allclose(norm(x), (x - mean) / (var + norm.eps).sqrt())
+    assert torch.equal(norm.running_mean, mean)
+
+
+@pytest.mark.parametrize("events", [1, 2])
+@pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
+def test_one_event_is_enough_to_learn_from(cls, events):
+    log = {
+        "user_id": ["a"] * events,
+        "item_id": [f"thing-{number}" for number in range(events)],
+        "time_ms": list(range(events)),
+        "value": [1.0] * events,
+    }
+    data = Dataset({"events": pl.DataFrame(log)}, "one user")
+    method = cls(**cls.tiny().params() | {"source": "label", "label": "value = 1"})
+    method.fit(data, Run(workers=1))
+    assert np.isfinite(method.predict([Query()], [["thing-0"]])[0]).all()
 
 
 def test_a_cross_layer_keeps_its_input():
