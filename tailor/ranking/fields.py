@@ -296,7 +296,7 @@ class FieldPredictor(NetMethod, Predictor):
             for start in range(0, len(encoded), self._pairs_at_once):
                 block = slice(start, min(start + self._pairs_at_once, len(encoded)))
                 parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
-        return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features))
+        return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features), np.float32)
 
     def _ready_features(self) -> Features:
         if "_features" not in self.__dict__:

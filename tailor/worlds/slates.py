@@ -45,7 +45,7 @@ class Slates:
     """Dimensions of the space of people and items."""
     sharpness: float = 3.0
     """Log-odds per unit of distance."""
-    nothing: float = -2.0
+    nothing: float = -1.0
     """Log-odds of choosing nothing; those of an item at a distance of 1 are minus `sharpness`."""
     drift: float = 0.1
     """Share of the way to a chosen item that a person moves."""
@@ -98,7 +98,7 @@ class Slates:
             "impressions": [],
         }
         for _ in range(self.warm):
-            self.step(self._random_slates())
+            self.step(self.random_slates())
 
     @property
     def now_ms(self) -> int:
@@ -180,7 +180,7 @@ class Slates:
         tables["users"] = pl.DataFrame({"user_id": self.user_ids.tolist()})
         return Dataset(tables, f"slates-{self.seed}")
 
-    def _random_slates(self) -> Rankings:
+    def random_slates(self) -> Rankings:
         """Return slates drawn evenly from the items that a person has not chosen."""
         rng = random_of(self.seed, f"random {self.visit}")
         keys = rng.random((self.people, self.items))
