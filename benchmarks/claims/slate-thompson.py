@@ -37,10 +37,8 @@ def measure(run: Run) -> Claim:
     """Five worlds: clicks and diversity of three policies, and what likelihood is worth."""
     rows = [on_world(seeded(run, seed)) for seed in SEEDS]
     held_out = [on_held_out(seeded(run, seed)) for seed in SEEDS]
-    clicks = over_seeds([row["clicks"]["in_slate"] - row["clicks"]["greedy"] for row in rows])
-    variety = over_seeds(
-        [row["diversity"]["in_slate"] - row["diversity"]["greedy"] for row in rows]
-    )
+    clicks = over_seeds(rows, "clicks", "in_slate", "greedy")
+    variety = over_seeds(rows, "diversity", "in_slate", "greedy")
     gain = over_seeds(held_out, "log-likelihood", "slate", "all")
     hits = over_seeds(held_out, "hit rate", "slate", "all")
     checks = {
