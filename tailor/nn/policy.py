@@ -70,15 +70,23 @@ def plackett_luce(scores: Tensor, orders: Tensor) -> Tensor:
     `scores` (..., N) are log-worths, -inf for no document; `orders` (..., K) are the first K
     documents, best first. What is not in an order stands behind it.
     """
+    return place_log_probs(scores, orders).sum(dim=-1)
+
+
+def place_log_probs(scores: Tensor, orders: Tensor) -> Tensor:
+    """Return (..., K) the log-probability of each place of an order, after the places before it.
+
+    Scores and orders are those of `plackett_luce`, whose value is their sum.
+    """
     picked = scores.gather(-1, orders)
     # the documents left at each place: all, less those before
     is_taken = torch.zeros_like(scores, dtype=torch.bool)
-    total = torch.zeros_like(picked[..., 0])
+    places = []
     for position in range(orders.shape[-1]):
         left = scores.masked_fill(is_taken, -torch.inf)
-        total = total + picked[..., position] - left.logsumexp(dim=-1)
+        places.append(picked[..., position] - left.logsumexp(dim=-1))
         is_taken = is_taken.scatter(-1, orders[..., position : position + 1], True)
-    return total
+    return torch.stack(places, dim=-1) if places else picked
 
 
 def draw_orders(scores: Tensor, draws: int, generator: torch.Generator) -> Tensor:
