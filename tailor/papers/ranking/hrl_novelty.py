@@ -50,7 +50,7 @@ RECENT = 10  # latest events that an item is compared with
 MOST_WEIGHT = 10.0  # bound of importance weights
 MOST_LISTS = 20_000  # latest lists that are learned from
 BASE_SCALE = 4.0  # log-odds between the base's best item and its last, at first
-LEVELS = 2.0  # log-odds per unit of novelty between the first and the last option, at first
+LEVELS = 6.0  # log-odds per unit of novelty between the first and the last option, at first
 FOLDS = 2  # parts of the users; the base scores each from what the others chose
 
 
@@ -191,7 +191,7 @@ class HRLNovelty(NetMethod, Recommender):
     """Width of item vectors, which are made of users and categories."""
     length: int = 50
     """Latest events of a user that are read."""
-    epochs: int = 10
+    epochs: int = 20
     """Passes over the sessions."""
     batch: int = 64
     """Sessions per step."""
@@ -204,6 +204,8 @@ class HRLNovelty(NetMethod, Recommender):
     base_: Recommender = field(init=False, repr=False)
     vectors_: np.ndarray = field(init=False, repr=False)
     """(N, D) float32 item vectors of unit length."""
+    usual_: np.ndarray = field(init=False, repr=False)
+    """(RECENT + 1,) mean novelty of events by the number of events before them."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.base, Recommender):
@@ -228,6 +230,9 @@ class HRLNovelty(NetMethod, Recommender):
         self.base_ = clone(self.base).fit(data, run, valid)
         self.items_ = data.catalogue
         self.vectors_ = item_vectors(data, self.dims)
+        events = data.sequences.rows
+        position = np.arange(len(events.values)) - events.offsets[:-1][events.row_ids]
+        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), position)
         self._start_net(run)
         shown = ShownLists.of(data, self.length)
         shown = shown.take(np.arange(len(shown))[-MOST_LISTS:])
@@ -326,7 +331,7 @@ class HRLNovelty(NetMethod, Recommender):
         rows, _ = pad_rows(session.values, session.offsets[:-1], session.lengths)
         values, _ = pad_rows(novelty[in_session], session.offsets[:-1], session.lengths)
         past = histories.keep(~in_session)
-        summaries = summaries_of(past, novelty[~in_session], self.vectors_)
+        summaries = summaries_of(past, novelty[~in_session], self.usual_, self.vectors_)
         return Visits(rows.astype(np.int64), values, session.lengths, summaries)
 
     def _logged_candidates(self, data: Dataset, shown: ShownLists, run: Run) -> Candidates:
@@ -578,25 +583,41 @@ def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
     return novelty
 
 
-PAST_FEATURES = ("novelty", "latest novelty", "events")
+PAST_FEATURES = ("novelty", "excess novelty", "latest excess novelty", "events")
+LATEST = 5  # events of the third
 
 
-def summaries_of(past: Ragged, novelty: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+def usual_novelty(novelty: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return (RECENT + 1,) mean novelty (m,) of events by the number of events before them."""
+    age = np.minimum(position, RECENT)
+    sums = np.bincount(age, novelty, RECENT + 1)
+    return (sums + 0.5) / (np.bincount(age, minlength=RECENT + 1) + 1)
+
+
+def summaries_of(
+    past: Ragged, novelty: np.ndarray, usual: np.ndarray, vectors: np.ndarray
+) -> np.ndarray:
     """Return (R, F) float32: PAST_FEATURES, and the mean vector of the past's items.
 
-    Novelties are those of events that have one before them, all and the last five; 0.5 for none.
+    `novelty` (m,) of the events; the excess is over what is usual after as many events. First
+    events have nothing before them and say nothing.
     """
     position = np.arange(len(past.values)) - past.offsets[:-1][past.row_ids]
-    means = []
-    for is_used in (position > 0, (position > 0) & (past.from_end < 5)):
-        sums = np.bincount(past.row_ids, novelty * is_used, len(past))
-        counts = np.bincount(past.row_ids, is_used, len(past))
-        means.append((sums + 0.5) / (counts + 1))
-    shares = past.matrix(len(vectors))
-    mean_vectors = shares @ vectors / np.maximum(past.lengths, 1)[:, None]
-    return np.c_[np.stack(means, axis=1), np.log1p(past.lengths) / 3, mean_vectors].astype(
-        np.float32
-    )
+    excess = novelty - usual[np.minimum(position, RECENT)]
+    means = [
+        mean_of_rows(past, novelty, position > 0, 0.5),
+        mean_of_rows(past, excess, position > 0, 0.0),
+        mean_of_rows(past, excess, (position > 0) & (past.from_end < LATEST), 0.0),
+        np.log1p(past.lengths) / 3,
+    ]
+    mean_vectors = past.matrix(len(vectors)) @ vectors / np.maximum(past.lengths, 1)[:, None]
+    return np.c_[np.stack(means, axis=1), mean_vectors].astype(np.float32)
+
+
+def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray, prior: float) -> np.ndarray:
+    """Return (n,) the mean of each row's values (m,) where `mask`, and of one value `prior`."""
+    sums = np.bincount(rows.row_ids, values * mask, len(rows))
+    return (sums + prior) / (np.bincount(rows.row_ids, mask, len(rows)) + 1)
 
 
 def unit_scores(lists: Rankings) -> np.ndarray:
