@@ -50,7 +50,7 @@ RECENT = 10  # latest events that an item is compared with
 MOST_WEIGHT = 10.0  # bound of importance weights
 MOST_LISTS = 20_000  # latest lists that are learned from
 BASE_SCALE = 4.0  # log-odds between the base's best item and its last, at first
-LEVELS = 6.0  # log-odds per unit of novelty between the first and the last option, at first
+LEVELS = 3.0  # log-odds per unit of novelty between the first and the last option, at first
 FOLDS = 2  # parts of the users; the base scores each from what the others chose
 
 
@@ -84,11 +84,8 @@ class NoveltyNet(nn.Module):
     Options differ by their vectors and by how much a unit of novelty is worth; these levels ascend.
     """
 
-    def __init__(
-        self, vectors: np.ndarray, features: int, options: int, width: int, reads_past: bool
-    ) -> None:
+    def __init__(self, vectors: np.ndarray, features: int, options: int, width: int) -> None:
         super().__init__()
-        self.reads_past = reads_past
         dims = vectors.shape[1]
         self.vectors: Tensor
         self.register_buffer("vectors", torch.from_numpy(vectors))
@@ -126,8 +123,7 @@ class NoveltyNet(nn.Module):
         self, states: Tensor, summaries: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor
     ) -> Tensor:
         """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item."""
-        past = summaries if self.reads_past else torch.zeros_like(summaries)
-        users = torch.cat([states, past], dim=-1)
+        users = torch.cat([states, summaries], dim=-1)
         options = self.option_vectors.weight
         both = torch.cat(
             [
@@ -166,7 +162,7 @@ class HRLNovelty(NetMethod, Recommender):
     Differs from the paper: which option a logged session had is not in the log, so that options
     share it by how likely they explain it, which is the gradient of the mixture; a session weighs
     the mean of its places; advantages are scaled; the base scores logged lists from other users'
-    events alone. With one option it is a flat policy.
+    events alone; the lower policy reads the past too, so that a flat one knows as much.
     """
 
     reads_impressions: ClassVar[bool] = True
@@ -174,9 +170,7 @@ class HRLNovelty(NetMethod, Recommender):
     base: Recommender
     """The recommender whose lists are drawn from."""
     options: int = 4
-    """Levels of novelty; 1: a flat policy that reads the session alone."""
-    reads_past: bool = False
-    """Whether the lower policy reads the user's past too, for comparison."""
+    """Levels of novelty; 1: a flat policy."""
     novelty: float = 0.1
     """Reward of a chosen item's novelty; a choice alone is worth 1."""
     diversity: float = 0.1
@@ -191,7 +185,7 @@ class HRLNovelty(NetMethod, Recommender):
     """Width of item vectors, which are made of users and categories."""
     length: int = 50
     """Latest events of a user that are read."""
-    epochs: int = 20
+    epochs: int = 10
     """Passes over the sessions."""
     batch: int = 64
     """Sessions per step."""
@@ -206,6 +200,8 @@ class HRLNovelty(NetMethod, Recommender):
     """(N, D) float32 item vectors of unit length."""
     usual_: np.ndarray = field(init=False, repr=False)
     """(RECENT + 1,) mean novelty of events by the number of events before them."""
+    summary_moments_: np.ndarray = field(init=False, repr=False)
+    """(2, F) float32 mean of the features of users' pasts, and what they are divided by."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.base, Recommender):
@@ -233,6 +229,8 @@ class HRLNovelty(NetMethod, Recommender):
         events = data.sequences.rows
         position = np.arange(len(events.values)) - events.offsets[:-1][events.row_ids]
         self.usual_ = usual_novelty(event_novelty(events, self.vectors_), position)
+        features = len(PAST_FEATURES) + self.dims
+        self.summary_moments_ = np.stack([np.zeros(features), np.ones(features)]).astype(np.float32)
         self._start_net(run)
         shown = ShownLists.of(data, self.length)
         shown = shown.take(np.arange(len(shown))[-MOST_LISTS:])
@@ -253,6 +251,7 @@ class HRLNovelty(NetMethod, Recommender):
 
     def _learn_policy(self, data: Dataset, shown: ShownLists, run: Run) -> dict[str, Any]:
         """Train both policies on logged lists, and return the report."""
+        self.summary_moments_ = moments_of(self._visits(shown.queries).summaries)
         visits = self._visits(shown.queries)
         candidates = self._logged_candidates(data, shown, run)
         sessions = sessions_of(shown.queries)
@@ -296,8 +295,7 @@ class HRLNovelty(NetMethod, Recommender):
         shares = shares.detach()
         share_of_list = shares[owners][..., None]  # B, O, 1
         now = (share_of_list * log_probs.exp()).sum(dim=1).detach()  # B, K
-        weights = torch.where(propensities > 0, now / propensities, torch.ones_like(now))
-        weights = weights.clamp(max=MOST_WEIGHT) * is_item
+        weights = importance(now, propensities) * is_item
         expected = net.low_value(torch.cat([states, summaries], dim=-1))  # B, 1
         lead = (rewards - expected.detach()) * is_item
         low = -(share_of_list * log_probs * (weights * scaled(lead))[:, None]).sum()
@@ -319,7 +317,7 @@ class HRLNovelty(NetMethod, Recommender):
 
     def _make_net(self) -> nn.Module:
         features = len(PAST_FEATURES) + self.vectors_.shape[1]
-        return NoveltyNet(self.vectors_, features, self.options, self.width, self.reads_past)
+        return NoveltyNet(self.vectors_, features, self.options, self.width)
 
     def _visits(self, queries: Queries) -> Visits:
         """Return the session and the past of queries over `items_`."""
@@ -332,6 +330,7 @@ class HRLNovelty(NetMethod, Recommender):
         values, _ = pad_rows(novelty[in_session], session.offsets[:-1], session.lengths)
         past = histories.keep(~in_session)
         summaries = summaries_of(past, novelty[~in_session], self.usual_, self.vectors_)
+        summaries = (summaries - self.summary_moments_[0]) / self.summary_moments_[1]
         return Visits(rows.astype(np.int64), values, session.lengths, summaries)
 
     def _logged_candidates(self, data: Dataset, shown: ShownLists, run: Run) -> Candidates:
@@ -583,8 +582,8 @@ def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
     return novelty
 
 
-PAST_FEATURES = ("novelty", "excess novelty", "latest excess novelty", "events")
-LATEST = 5  # events of the third
+PAST_FEATURES = ("excess novelty", "latest excess novelty", "events")
+LATEST = 5  # events of the second
 
 
 def usual_novelty(novelty: np.ndarray, position: np.ndarray) -> np.ndarray:
@@ -605,19 +604,29 @@ def summaries_of(
     position = np.arange(len(past.values)) - past.offsets[:-1][past.row_ids]
     excess = novelty - usual[np.minimum(position, RECENT)]
     means = [
-        mean_of_rows(past, novelty, position > 0, 0.5),
-        mean_of_rows(past, excess, position > 0, 0.0),
-        mean_of_rows(past, excess, (position > 0) & (past.from_end < LATEST), 0.0),
+        mean_of_rows(past, excess, position > 0),
+        mean_of_rows(past, excess, (position > 0) & (past.from_end < LATEST)),
         np.log1p(past.lengths) / 3,
     ]
     mean_vectors = past.matrix(len(vectors)) @ vectors / np.maximum(past.lengths, 1)[:, None]
     return np.c_[np.stack(means, axis=1), mean_vectors].astype(np.float32)
 
 
-def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray, prior: float) -> np.ndarray:
-    """Return (n,) the mean of each row's values (m,) where `mask`, and of one value `prior`."""
+def moments_of(summaries: np.ndarray) -> np.ndarray:
+    """Return (2, F) the mean of features, and what makes their deviations 1 when divided by it.
+
+    Those of the mean vector together weigh as much as one feature.
+    """
+    divisors = summaries.std(axis=0) + 1e-3
+    vector = slice(len(PAST_FEATURES), None)
+    divisors[vector] *= np.sqrt(len(divisors[vector]))
+    return np.stack([summaries.mean(axis=0), divisors]).astype(np.float32)
+
+
+def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return (n,) the mean of each row's values (m,) where `mask`, and of one 0."""
     sums = np.bincount(rows.row_ids, values * mask, len(rows))
-    return (sums + prior) / (np.bincount(rows.row_ids, mask, len(rows)) + 1)
+    return sums / (np.bincount(rows.row_ids, mask, len(rows)) + 1)
 
 
 def unit_scores(lists: Rankings) -> np.ndarray:
@@ -635,6 +644,11 @@ def place_shares(logits: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return (K,) the probability of each place of an order, after the places before it."""
     values = torch.from_numpy(logits)
     return np.asarray(place_log_probs(values, torch.from_numpy(order)).exp().numpy())
+
+
+def importance(now: Tensor, then: Tensor) -> Tensor:
+    """Return now / then, at most MOST_WEIGHT; 1 where it is not known how likely it was then."""
+    return torch.where(then > 0, now / then, torch.ones_like(now)).clamp(max=MOST_WEIGHT)
 
 
 def summed(values: Tensor, owners: Tensor, n: int) -> Tensor:
