@@ -7,7 +7,6 @@ lists of the base as they are. Rewards are counted with the world's own places o
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ from scipy.stats import pearsonr
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Rankings
 from tailor.evaluation.significance import mean_interval
 from tailor.metrics.lists import intra_list_diversity
 from tailor.papers.ranking.hrl_novelty import HRLNovelty
+from tailor.pipeline.fallback import Fallback
 from tailor.retrieval.ease import EASE
+from tailor.retrieval.popularity import Popularity
 from tailor.worlds.play import play
 from tailor.worlds.slates import Slates
 
@@ -33,74 +34,106 @@ SEEDS = [0, 1, 2, 3, 4]
 ROUNDS = 4
 VISITS = 10  # of a round: two sessions
 BONUS = 0.1  # of a chosen item's novelty, and of a list's diversity
-METHOD = HRLNovelty(EASE(), novelty=BONUS, diversity=BONUS)
+BASE = Fallback([EASE(), Popularity()])
+METHOD = HRLNovelty(BASE, novelty=BONUS, diversity=BONUS, depth=100)
 
 
 class Watched(Slates):
-    """The world, which also counts rewards, and asks a method for appetites as sessions end."""
+    """The world, which also counts rewards once it is told to."""
 
-    def start(self) -> "Watched":
-        """Forget the warm visits' rewards."""
+    def __post_init__(self) -> None:
         self.returns: list[float] = []
         self.novel_shown: list[float] = []
-        return self
+        super().__post_init__()
 
     def step(self, lists: Rankings) -> np.ndarray:
+        """Show the lists, and count clicks, novel choices and diversity."""
         rows = lists.reindexed(self.catalogue).rows
-        is_new = np.take_along_axis(self.new_groups(), self.group_of[rows], axis=1)
-        unit = self.vectors / np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        is_new = np.take_along_axis(self.new_groups(), self.group_of[rows], axis=1) & (rows >= 0)
         before = [len(chosen) for chosen in self.chosen]
         clicks = super().step(lists)
-        if "returns" in self.__dict__:
-            latest = [
-                chosen[-1] if len(chosen) > n else -1
-                for chosen, n in zip(self.chosen, before, strict=True)
-            ]
-            novel = ((rows == np.array(latest)[:, None]) & is_new).any(axis=1)
-            variety = np.nan_to_num(intra_list_diversity(rows, unit))
-            self.returns.append(float((clicks + BONUS * (novel + variety)).mean()))
-            self.novel_shown.append(float(is_new[rows >= 0].mean()))
+        latest = np.array([chosen[-1] if chosen else -1 for chosen in self.chosen])
+        latest[[len(chosen) for chosen in self.chosen] == np.array(before)] = -1
+        novel = ((rows == latest[:, None]) & is_new).any(axis=1)
+        unit = self.vectors / np.linalg.norm(self.vectors, axis=1, keepdims=True)
+        variety = np.nan_to_num(intra_list_diversity(rows, unit))
+        self.returns.append(float((clicks + BONUS * (novel + variety)).mean()))
+        self.novel_shown.append(float(is_new[rows >= 0].mean()))
         return clicks
 
 
-def world_of(seed: int) -> Watched:
-    return Watched(seed=seed, novelty=1.5, warm=10)
+def measure(run: Run) -> Claim:
+    """Five worlds: returns of four methods, and what is inferred of appetites."""
+    rows = [on_world(seeded(run, seed)) for seed in SEEDS]
+    leads = {name: over_seeds(rows, name) for name in ("flat", "base")}
+    checks = {
+        "return above the flat policy": leads["flat"]["low"] > 0,
+        "return above the base's lists": leads["base"]["low"] > 0,
+        "lasting appetite correlates with the trait above .5": mean_of(rows, "trait") > 0.5,
+        "session's appetite correlates with the state above .3": mean_of(rows, "state") > 0.3,
+    }
+    figures = {
+        "return above": leads,
+        "correlation with the trait": round(mean_of(rows, "trait"), 3),
+        "correlation with the state": round(mean_of(rows, "state"), 3),
+        "played": rows,
+    }
+    return Claim(checks, figures, SEEDS, ["worlds.slates"])
 
 
 def on_world(run: Run) -> dict[str, Any]:
-    """Return the return, clicks and novelty of each method, and how traits are told."""
-    methods: dict[str, Recommender] = {
-        "two levels": METHOD,
-        "flat": replace(METHOD, options=1),
-        "flat, with the past": replace(METHOD, options=1, reads_past=True),
-        "base": METHOD.base,
-    }
+    """Return the return, clicks and novelty of each method, and how appetites are told."""
+    methods = {"two levels": METHOD, "flat": replace(METHOD, options=1), "base": BASE}
     row: dict[str, Any] = {"seed": run.seed}
     for name, method in methods.items():
-        world = world_of(run.seed).start()
+        world = Watched(seed=run.seed, novelty=1.5, warm=10)
         played = play(world, method, ROUNDS, run, VISITS)
-        row.setdefault("return", {})[name] = round(float(np.mean(world.returns)), 4)
-        row.setdefault("clicks", {})[name] = round(float(played.rewards.mean()), 4)
-        row.setdefault("novel items shown", {})[name] = round(float(np.mean(world.novel_shown)), 4)
-        row.setdefault("clicks by round", {})[name] = [
-            round(float(part.mean()), 3) for part in np.split(played.rewards, ROUNDS)
-        ]
+        by_round = [round(float(part.mean()), 3) for part in np.split(played.rewards, ROUNDS)]
+        row[name] = {
+            "return": round(float(np.mean(world.returns[world.warm :])), 4),
+            "clicks": round(float(played.rewards.mean()), 4),
+            "clicks by round": by_round,
+            "share of novel items": round(float(np.mean(world.novel_shown[world.warm :])), 3),
+        }
         if name == "two levels":
-            row |= traits_told(world, played.method)
+            row |= appetites_told(world, played.method)
     return row
 
 
-def traits_told(world: Slates, method: Recommender) -> dict[str, Any]:
-    """Return correlations of what is inferred with the truth, over one further session."""
+def appetites_told(world: Watched, method: Recommender) -> dict[str, Any]:
+    """Return correlations of what is inferred with the truth, after one further session."""
     assert isinstance(method, HRLNovelty)
     for _ in range(world.visits - 1):
         world.step(method.recommend(world.ask(), world.size))
-    inferred = method.appetites(world.ask())
-    options = np.exp(method._policies(method._visits(world.ask()), *[empty(world)])[0])
+    asked = world.ask()
+    inferred = method.appetites(asked)
+    options = method.option_shares(asked).mean(axis=0)
     return {
-        "lasting with trait": correlation(inferred.lasting, world.trait),
-        "session with state": correlation(inferred.session - inferred.lasting, world.states[-1]),
-        "session with appetite": correlation(inferred.session, world.trait + world.states[-1]),
-        "use of options": options.mean(axis=0).round(3).tolist(),
+        "trait": correlation(inferred.lasting, world.trait),
+        "state": correlation(inferred.session - inferred.lasting, world.states[-1]),
+        "use of options": [round(float(share), 3) for share in options],
         "levels": method.fit_report_["log-odds per unit of novelty"],
+    }
+
+
+def correlation(inferred: np.ndarray, truth: np.ndarray) -> float:
+    """Return Pearson's correlation; 0 where nothing differs."""
+    if not np.ptp(inferred):
+        return 0.0
+    return round(float(pearsonr(inferred, truth).statistic), 3)
+
+
+def mean_of(rows: list[dict[str, Any]], figure: str) -> float:
+    """Return the mean of a figure over seeds."""
+    return float(np.mean([row[figure] for row in rows]))
+
+
+def over_seeds(rows: list[dict[str, Any]], rival: str) -> dict[str, float]:
+    """Return the mean lead in return over a rival, with Student's 95 % interval over seeds."""
+    values = np.array([row["two levels"]["return"] - row[rival]["return"] for row in rows])
+    low, high = mean_interval(values)
+    return {
+        "difference": round(float(values.mean()), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
     }

@@ -39,14 +39,14 @@ class ShownLists:
         request = impressions["request"].to_numpy()
         lengths = np.bincount(request, minlength=len(requests))
         starts = np.r_[0, np.cumsum(lengths)][:-1]
-        place = np.arange(len(request)) - starts[request]
+        position = np.arange(len(request)) - starts[request]
         shape = (len(requests), int(lengths.max(initial=0)))
         rows = np.full(shape, -1, np.int32)
-        rows[request, place] = data.catalogue.codes(impressions["item_id"])
+        rows[request, position] = data.catalogue.codes(impressions["item_id"])
         is_chosen = np.zeros(shape, dtype=bool)
-        is_chosen[request, place] = _chosen(data, impressions)
+        is_chosen[request, position] = _chosen(data, impressions)
         propensities = np.full(shape, np.nan)
-        propensities[request, place] = impressions["propensity"].to_numpy()
+        propensities[request, position] = impressions["propensity"].to_numpy()
         now_ms = requests["time_ms"].to_numpy().astype(np.int64)
         user_ids = requests["user_id"].to_list()
         users = data.users.rows(user_ids)

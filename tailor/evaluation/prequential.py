@@ -43,8 +43,8 @@ def prequential(
         answers = learner.predict(examples.queries.take(part), [[item_ids[i]] for i in part])
         predicted[part] = np.concatenate(answers)
         if method.updates() and number >= late:
-            known = parts[number - late]
-            pairs = [[item_ids[i]] for i in known]
-            labels = [[float(examples.labels[i])] for i in known]
-            learner.update(examples.queries.take(known), pairs, labels, run)
+            outcomes = parts[number - late]
+            pairs = [[item_ids[i]] for i in outcomes]
+            labels = [[float(examples.labels[i])] for i in outcomes]
+            learner.update(examples.queries.take(outcomes), pairs, labels, run)
     return predicted

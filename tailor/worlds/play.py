@@ -58,7 +58,7 @@ def play(
     for _ in range(rounds):
         learner.fit(world.log(), run)
         for _ in range(steps):
-            shown = learner.recommend(world.ask(), world.size)
-            lists.append(shown)
-            rewards.append(world.step(shown))
+            slates = learner.recommend(world.ask(), world.size)
+            lists.append(slates)
+            rewards.append(world.step(slates))
     return Played(np.array(rewards), lists, learner)

@@ -4,6 +4,7 @@ Shapes: U people, N items, G groups, D width, K places of a slate, S sessions.
 """
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 import polars as pl
@@ -37,8 +38,11 @@ class Slates:
     """
 
     people: int = 200
+    """People, each of whom asks at every visit."""
     items: int = 300
+    """Items of the catalogue."""
     groups: int = 12
+    """Groups of items, which stand near each other."""
     size: int = 8
     """Places of a slate."""
     width: int = 3
@@ -58,6 +62,7 @@ class Slates:
     warm: int = 5
     """Visits with random slates at the beginning."""
     seed: int = 0
+    """Seed of the world and of all choices."""
 
     trait: np.ndarray = field(init=False, repr=False)
     """(U,) lasting appetite for what is new, standard normal."""
@@ -71,34 +76,34 @@ class Slates:
     """(U, D) where people stand now."""
 
     def __post_init__(self) -> None:
-        sizes = (self.people, self.groups, self.size, self.width, self.visits, self.warm)
-        if min(sizes) < 1 or self.size > self.items or self.groups > self.items:
-            raise DataError(
-                f"people {self.people}, items {self.items}, groups {self.groups}, size {self.size},"
-                f" width {self.width}, visits {self.visits}, warm {self.warm}: at least 1 each, and"
-                " at least as many items as groups and places"
-            )
+        self._check_sizes()
         rng = random_of(self.seed, "slates")
         self.catalogue = Vocabulary.of_items(opaque_ids("i-", self.items, self.seed).to_list())
         self.user_ids = np.array(opaque_ids("u-", self.people, self.seed).to_list(), dtype=object)
-        self.group_of = rng.integers(self.groups, size=self.items)
         centres = rng.normal(0.0, 1.0, (self.groups, self.width))
-        noise = rng.normal(0.0, SPREAD, (self.items, self.width))
-        self.vectors = centres[self.group_of] + noise
-        home = rng.integers(self.groups, size=self.people)
-        self.positions = centres[home] + rng.normal(0.0, SPREAD, (self.people, self.width))
+        self.group_of = rng.integers(self.groups, size=self.items)
+        self.vectors = rng.normal(centres[self.group_of], SPREAD)
+        homes = rng.integers(self.groups, size=self.people)
+        self.positions = rng.normal(centres[homes], SPREAD)
         self.trait = rng.normal(0.0, 1.0, self.people)
         self.states = [rng.normal(0.0, 1.0, self.people)]
         self.visit = 0
         self.chosen: list[list[int]] = [[] for _ in range(self.people)]
         self.chosen_ms: list[list[int]] = [[] for _ in range(self.people)]
-        self.tables: dict[str, list[pl.DataFrame]] = {
-            "events": [],
-            "requests": [],
-            "impressions": [],
-        }
+        names = ("events", "requests", "impressions")
+        self.tables: dict[str, list[pl.DataFrame]] = {name: [] for name in names}
         for _ in range(self.warm):
             self.step(self.random_slates())
+
+    def _check_sizes(self) -> None:
+        """Raise DataError for sizes that cannot be."""
+        sizes = (self.people, self.groups, self.size, self.width, self.visits, self.warm)
+        if min(sizes) < 1 or self.items < max(self.size, self.groups):
+            raise DataError(
+                f"people {self.people}, items {self.items}, groups {self.groups}, size {self.size},"
+                f" width {self.width}, visits {self.visits}, warm {self.warm}: at least 1 each, and"
+                " at least as many items as groups and places"
+            )
 
     @property
     def now_ms(self) -> int:
@@ -106,13 +111,17 @@ class Slates:
         session, visit = divmod(self.visit, self.visits)
         return START_MS + SESSION_MS * session + VISIT_MS * visit
 
+    @property
+    def _request_ids(self) -> list[str]:
+        """Return the ids of the requests of the present visit."""
+        return [f"{user_id}-{self.visit}" for user_id in self.user_ids]
+
     def ask(self) -> Queries:
         """Return a request of every person, with what they chose as history and excluded."""
         lengths = [len(rows) for rows in self.chosen]
-        flat = np.array([row for rows in self.chosen for row in rows], dtype=np.int32)
-        times = np.array([ms for column in self.chosen_ms for ms in column], dtype=np.int64)
-        histories = Ragged.of_lengths(lengths, flat)
-        request_ids = [f"{user_id}-{self.visit}" for user_id in self.user_ids]
+        rows = np.array(list(chain(*self.chosen)), dtype=np.int32)
+        times = np.array(list(chain(*self.chosen_ms)), dtype=np.int64)
+        histories = Ragged.of_lengths(lengths, rows)
         return Queries(
             self.catalogue,
             histories,
@@ -120,7 +129,7 @@ class Slates:
             {"times_ms": histories.with_values(times)},
             exclude=histories,
             now_ms=np.full(self.people, self.now_ms),
-            request_ids=np.array(request_ids, dtype=object),
+            request_ids=np.array(self._request_ids, dtype=object),
         )
 
     def step(self, lists: Rankings) -> np.ndarray:
@@ -134,22 +143,30 @@ class Slates:
                 f" {self.size} are asked for"
             )
         rng = random_of(self.seed, f"visit {self.visit}")
-        rows = lists.reindexed(self.catalogue).rows
-        edges = self.choice_probabilities(rows).cumsum(axis=1)
+        slates = lists.reindexed(self.catalogue)
+        edges = self.choice_probabilities(slates.rows).cumsum(axis=1)
         places = (rng.random(self.people)[:, None] > edges[:, :-1]).sum(axis=1)
-        is_chosen = places < rows.shape[1]
-        self._write(lists, rows, places, is_chosen)
-        for person in np.flatnonzero(is_chosen).tolist():
-            row = int(rows[person, places[person]])
+        people = np.flatnonzero(places < slates.rows.shape[1])
+        rows = slates.rows[people, places[people]]
+        self._write_slates(slates)
+        self._write_choices(people, rows)
+        self._move(people, rows)
+        self._end_visit(rng)
+        return np.isin(np.arange(self.people), people).astype(np.float64)
+
+    def _move(self, people: np.ndarray, rows: np.ndarray) -> None:
+        """Move people towards the items that they chose."""
+        self.positions[people] += self.drift * (self.vectors[rows] - self.positions[people])
+        for person, row in zip(people.tolist(), rows.tolist(), strict=True):
             self.chosen[person].append(row)
             self.chosen_ms[person].append(self.now_ms + 1)
-            way = self.vectors[row] - self.positions[person]
-            self.positions[person] += self.drift * way
+
+    def _end_visit(self, rng: np.random.Generator) -> None:
+        """Go on to the next visit; states change with the session."""
         self.visit += 1
         if self.visit % self.visits == 0:
             noise = rng.normal(0.0, np.sqrt(1 - self.carry**2), self.people)
             self.states.append(self.carry * self.states[-1] + noise)
-        return is_chosen.astype(np.float64)
 
     def choice_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """Return (U, K + 1) probabilities of each place of slates (U, K), then of nothing."""
@@ -191,36 +208,29 @@ class Slates:
         share = np.full(rows.shape, 1 / self.items, np.float32)
         return Rankings(self.catalogue, rows, scores, columns={"propensity": share})
 
-    def _write(
-        self, lists: Rankings, rows: np.ndarray, places: np.ndarray, is_chosen: np.ndarray
-    ) -> None:
-        """Add a visit's requests, impressions and choices to the log."""
-        request_ids = np.array([f"{user_id}-{self.visit}" for user_id in self.user_ids])
+    def _write_slates(self, slates: Rankings) -> None:
+        """Add a visit's requests and impressions to the log."""
+        request_ids = np.array(self._request_ids)
         requests = pl.DataFrame({"request_id": request_ids, "user_id": self.user_ids.tolist()})
         requests = requests.with_columns(time_ms=pl.lit(self.now_ms, pl.Int64))
-        people, position = np.nonzero(rows >= 0)
-        propensities = lists.columns.get("propensity", np.ones(rows.shape))
-        impressions = pl.DataFrame(
-            {
-                "request_id": request_ids[people],
-                "position": position + 1,
-                "item_id": self.catalogue.named(rows[people, position]),
-                "propensity": propensities[people, position].astype(np.float64),
-            }
-        )
-        who = np.flatnonzero(is_chosen)
-        events = pl.DataFrame(
-            {
-                "user_id": self.user_ids[who].tolist(),
-                "item_id": self.catalogue.named(rows[who, places[who]]),
-                "time_ms": np.full(len(who), self.now_ms + 1, dtype=np.int64),
-                "request_id": request_ids[who],
-            },
-            schema_overrides={"user_id": pl.String, "item_id": pl.String},
-        )
-        for name, frame in (
-            ("requests", requests),
-            ("impressions", impressions),
-            ("events", events),
-        ):
-            self.tables[name].append(frame)
+        people, places = np.nonzero(slates.rows >= 0)
+        propensities = slates.columns.get("propensity", np.ones(slates.rows.shape))
+        columns = {
+            "request_id": request_ids[people],
+            "position": places + 1,
+            "item_id": self.catalogue.named(slates.rows[people, places]),
+            "propensity": propensities[people, places].astype(np.float64),
+        }
+        self.tables["requests"].append(requests)
+        self.tables["impressions"].append(pl.DataFrame(columns))
+
+    def _write_choices(self, people: np.ndarray, rows: np.ndarray) -> None:
+        """Add the choices of some people to the log."""
+        columns = {
+            "user_id": self.user_ids[people].tolist(),
+            "item_id": self.catalogue.named(rows),
+            "time_ms": np.full(len(people), self.now_ms + 1, dtype=np.int64),
+            "request_id": np.array(self._request_ids)[people],
+        }
+        strings = {"user_id": pl.String, "item_id": pl.String}
+        self.tables["events"].append(pl.DataFrame(columns, schema_overrides=strings))

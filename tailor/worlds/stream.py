@@ -44,53 +44,60 @@ def stream(
     kinds: int = 8,
     tastes: int = 4,
 ) -> Stream:
-    """Make a stream of `rows` events, a minute apart, of people and items drawn at random.
+    """Make a stream of `rows` events of people and items drawn at random.
 
     The log-odds of a 1 are the effect of the person's taste on the item's kind, plus the effect of
-    the item. At each of `jumps`, shares of the stream, a `share` of the items get a new effect,
-    drawn with the standard deviation `size`; 0 items change with `share` at 0. The same arguments
-    give the same stream. Raises DataError for sizes that cannot be.
+    the item. At each of `jumps`, which are shares of the stream, a `share` of the items get a new
+    effect, drawn with the standard deviation `size`. The same arguments give the same stream.
+    Raises DataError for sizes that cannot be.
     """
-    moments = np.array(jumps, dtype=np.float64)
-    is_ordered = bool((np.diff(np.r_[0.0, moments, 1.0]) > 0).all())
-    if min(people, items, rows, kinds, tastes) < 1 or not is_ordered or not 0 <= share <= 1:
-        raise DataError(
-            f"people {people}, items {items}, rows {rows}, kinds {kinds}, tastes {tastes}: at least"
-            f" 1 each; jumps {tuple(jumps)}: ascending, between 0 and 1; share {share}: 0 to 1"
-        )
+    _check_sizes((people, items, rows, kinds, tastes), jumps, share)
     rng = random_of(seed, "stream")
     kind_of_item = rng.integers(kinds, size=items)
     taste_of_person = rng.integers(tastes, size=people)
     likings = rng.normal(0.0, TASTE, (tastes, kinds))
-    effects = _effects(items, len(moments), share, size, random_of(seed, "jumps"))
-    starts = np.round(moments * rows).astype(np.int64)
+    effects = _effects(items, len(jumps), share, size, random_of(seed, "jumps"))
+    starts = np.round(np.array(jumps) * rows).astype(np.int64)
     person = rng.integers(people, size=rows)
     item = rng.integers(items, size=rows)
     period = np.searchsorted(starts, np.arange(rows), side="right")
-    logits = likings[taste_of_person[person], kind_of_item[item]] + effects[item, period]
-    probabilities = 1 / (1 + np.exp(-logits))
+    liking = likings[taste_of_person[person], kind_of_item[item]]
+    probabilities = 1 / (1 + np.exp(-liking - effects[item, period]))
     values = (rng.random(rows) < probabilities).astype(np.float64)
     user_ids = opaque_ids("u-", people, seed)
     item_ids = opaque_ids("i-", items, seed)
-    events = pl.DataFrame(
-        {
-            "user_id": user_ids[person],
-            "item_id": item_ids[item],
-            "time_ms": START_MS + ROW_MS * np.arange(rows),
-            "value": values,
-        }
-    )
-    kind_names = [f"kind {kind}" for kind in kind_of_item.tolist()]
-    taste_names = [f"taste {taste}" for taste in taste_of_person.tolist()]
     tables = {
-        "events": events,
-        "items": pl.DataFrame({"item_id": item_ids, "kind": kind_names}),
-        "users": pl.DataFrame({"user_id": user_ids, "taste": taste_names}),
+        "events": _events(user_ids[person], item_ids[item], values),
+        "items": _named("item_id", item_ids, "kind", kind_of_item),
+        "users": _named("user_id", user_ids, "taste", taste_of_person),
     }
     data = Dataset(tables, f"stream-{seed}")
     ordered = np.empty_like(effects)
     ordered[data.catalogue.rows(item_ids.to_list())] = effects
     return Stream(data, ordered, probabilities, starts)
+
+
+def _check_sizes(sizes: Sequence[int], jumps: Sequence[float], share: float) -> None:
+    """Raise DataError for sizes, jumps and shares that cannot be."""
+    is_ordered = bool((np.diff([0.0, *jumps, 1.0]) > 0).all())
+    if min(sizes) < 1 or not is_ordered or not 0 <= share <= 1:
+        raise DataError(
+            f"people, items, rows, kinds and tastes are {sizes}: at least 1 each; jumps"
+            f" {tuple(jumps)}: ascending, between 0 and 1; share {share}: 0 to 1"
+        )
+
+
+def _events(user_ids: pl.Series, item_ids: pl.Series, values: np.ndarray) -> pl.DataFrame:
+    """Return events, each a minute after the one before it."""
+    times = START_MS + ROW_MS * np.arange(len(values))
+    columns = {"user_id": user_ids, "item_id": item_ids, "time_ms": times, "value": values}
+    return pl.DataFrame(columns)
+
+
+def _named(key: str, ids: pl.Series, name: str, numbers: np.ndarray) -> pl.DataFrame:
+    """Return a table of ids with one column, whose values are the name and a number."""
+    values = [f"{name} {number}" for number in numbers.tolist()]
+    return pl.DataFrame({key: ids, name: values})
 
 
 def _effects(

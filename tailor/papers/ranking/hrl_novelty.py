@@ -10,9 +10,9 @@ from typing import Annotated, Any, ClassVar, NamedTuple, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from scipy.special import log_softmax
+from scipy.special import logsumexp, softmax
 from torch import Tensor, nn
-from torch.nn.functional import mse_loss, softplus
+from torch.nn.functional import mse_loss
 
 from tailor.core.methods import Paper, Recommender
 from tailor.core.run import Run
@@ -20,15 +20,17 @@ from tailor.core.search_space import Range
 from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.queries import NO_TIME, Queries, Rankings
+from tailor.data.queries import Queries, Rankings
+from tailor.data.sessions import sessions_back, sessions_of
 from tailor.data.shown import ShownLists
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
 from tailor.metrics.lists import intra_list_diversity
 from tailor.nn.fitting import Recipe
+from tailor.nn.options import OptionNet, entropy, importance, mixed, scaled, summed
 from tailor.nn.packing import pad_rows
-from tailor.nn.policy import place_log_probs
+from tailor.nn.policy import NEVER, place_log_probs
 from tailor.pipeline.explore import PROPENSITY
 from tailor.text.tfidf import svd_vectors, unit_rows
 from tailor.training.nets import NetMethod
@@ -45,12 +47,8 @@ APPETITE = "appetite"
 """The name in `Ranking.details` of a user's appetite for novelty, 0 to 1."""
 NOVELTY = "novelty"
 """The column of an answer that holds how far an item is from the user's latest ones."""
-SESSION_MS = 3_600_000  # without an event for longer, another session begins
 RECENT = 10  # latest events that an item is compared with
-MOST_WEIGHT = 10.0  # bound of importance weights
 MOST_LISTS = 20_000  # latest lists that are learned from
-BASE_SCALE = 4.0  # log-odds between the base's best item and its last, at first
-LEVELS = 3.0  # log-odds per unit of novelty between the first and the last option, at first
 FOLDS = 2  # parts of the users; the base scores each from what the others chose
 
 
@@ -76,67 +74,6 @@ class Visits(NamedTuple):
     """(R,) events of the session."""
     summaries: np.ndarray
     """(R, F) float32 features of the events before the session."""
-
-
-class NoveltyNet(nn.Module):
-    """Two policies: an option a session from its past, items from the session and the option.
-
-    Options differ by their vectors and by how much a unit of novelty is worth; these levels ascend.
-    """
-
-    def __init__(self, vectors: np.ndarray, features: int, options: int, width: int) -> None:
-        super().__init__()
-        dims = vectors.shape[1]
-        self.vectors: Tensor
-        self.register_buffer("vectors", torch.from_numpy(vectors))
-        self.high = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, options))
-        self.high_value = nn.Linear(features, 1)
-        self.gru = nn.GRU(dims + 1, width, batch_first=True)
-        self.option_vectors = nn.Embedding(options, width)
-        self.query = nn.Linear(2 * width + features, dims)
-        self.appetite = nn.Linear(width + features, 1)
-        self.low_value = nn.Linear(width + features, 1)
-        self.first_level = nn.Parameter(torch.tensor(-LEVELS / 2 if options > 1 else 0.0))
-        step = np.log(np.expm1(LEVELS / max(options - 1, 1)))
-        self.level_steps = nn.Parameter(torch.full((options - 1,), float(step)))
-        self.base_weight = nn.Parameter(torch.tensor(BASE_SCALE))
-        for layer in (self.query, self.appetite, self.high[-1]):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-
-    @property
-    def levels(self) -> Tensor:
-        """Return (O,) log-odds per unit of novelty of each option, ascending."""
-        steps = softplus(self.level_steps).cumsum(dim=0)
-        return torch.cat([self.first_level[None], self.first_level + steps])
-
-    def states(self, events: Tensor, event_novelty: Tensor, lengths: Tensor) -> Tensor:
-        """Return the states (B, W) of sessions after their events (B, T)."""
-        if not events.shape[1]:
-            return self.option_vectors.weight.new_zeros(len(events), self.gru.hidden_size)
-        inputs = torch.cat([self.vectors[events], event_novelty[..., None]], dim=-1)
-        states, _ = self.gru(inputs)
-        last = states[torch.arange(len(states)), (lengths - 1).clamp_min(0)]
-        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
-
-    def item_logits(
-        self, states: Tensor, summaries: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor
-    ) -> Tensor:
-        """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item."""
-        users = torch.cat([states, summaries], dim=-1)
-        options = self.option_vectors.weight
-        both = torch.cat(
-            [
-                users[:, None].expand(-1, len(options), -1),
-                options.expand(len(states), -1, -1),
-            ],
-            dim=-1,
-        )
-        likings = torch.einsum("bod,bcd->boc", self.query(both), self.vectors[rows.clamp_min(0)])
-        worth = self.levels + self.appetite(users)  # B, O
-        logits = likings + worth[..., None] * novelty[:, None]
-        logits = logits + self.base_weight * scores[:, None]
-        return logits.masked_fill((rows < 0)[:, None], -torch.inf)
 
 
 class Appetites(NamedTuple):
@@ -232,14 +169,14 @@ class HRLNovelty(NetMethod, Recommender):
         features = len(PAST_FEATURES) + self.dims
         self.summary_moments_ = np.stack([np.zeros(features), np.ones(features)]).astype(np.float32)
         self._start_net(run)
-        shown = ShownLists.of(data, self.length)
-        shown = shown.take(np.arange(len(shown))[-MOST_LISTS:])
-        if not shown.is_chosen.any():
+        log = ShownLists.of(data, self.length)
+        log = log.take(np.arange(len(log))[-MOST_LISTS:])
+        if not log.is_chosen.any():
             report = self._leave_untrained("no list of the log was chosen from")
         else:
-            report = self._learn_policy(data, shown, run)
+            report = self._learn_policy(data, log, run)
         self.fit_report_ = {
-            "lists": len(shown),
+            "lists": len(log),
             "log-odds per unit of novelty": np.round(self._levels(), 3).tolist(),
             self.base_.name: self.base_.fit_report_,
             **report,
@@ -249,19 +186,19 @@ class HRLNovelty(NetMethod, Recommender):
         with torch.inference_mode():
             return np.asarray(self._ready().levels.numpy())
 
-    def _learn_policy(self, data: Dataset, shown: ShownLists, run: Run) -> dict[str, Any]:
+    def _learn_policy(self, data: Dataset, log: ShownLists, run: Run) -> dict[str, Any]:
         """Train both policies on logged lists, and return the report."""
-        self.summary_moments_ = moments_of(self._visits(shown.queries).summaries)
-        visits = self._visits(shown.queries)
-        candidates = self._logged_candidates(data, shown, run)
-        sessions = sessions_of(shown.queries)
-        is_item = shown.rows >= 0
-        novelty = candidates.novelty[:, : shown.rows.shape[1]]
-        variety = np.nan_to_num(intra_list_diversity(shown.rows, self.vectors_))[:, None]
+        self.summary_moments_ = moments_of(self._visits(log.queries).summaries)
+        visits = self._visits(log.queries)
+        candidates = self._logged_candidates(data, log, run)
+        sessions = sessions_of(log.queries)
+        is_item = log.rows >= 0
+        novelty = candidates.novelty[:, : log.rows.shape[1]]
+        variety = np.nan_to_num(intra_list_diversity(log.rows, self.vectors_))[:, None]
         places = np.maximum(is_item.sum(axis=1, keepdims=True), 1)
-        rewards = shown.is_chosen * (1 + self.novelty * novelty)
+        rewards = log.is_chosen * (1 + self.novelty * novelty)
         rewards = np.where(is_item, rewards + self.diversity * variety / places, 0.0)
-        logged = Logged(visits, candidates, rewards.astype(np.float32), shown.propensities, is_item)
+        logged = Logged(visits, candidates, rewards.astype(np.float32), log.propensities, is_item)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             order = rng.permutation(len(sessions))
@@ -280,51 +217,47 @@ class HRLNovelty(NetMethod, Recommender):
 
     def _policy_loss(self, logged: "Logged", sessions: Ragged) -> Tensor:
         """Return the loss () of both policies and their baselines for the lists of sessions."""
-        net: NoveltyNet = self._net
-        visits, candidates, rewards, propensities, is_item = logged.tensors()
-        states = net.states(*visits[:3])
-        summaries = visits[3]
-        logits = net.item_logits(states, summaries, *candidates)  # B, O, C
-        places = torch.arange(rewards.shape[1]).expand(*logits.shape[:2], -1)
+        net: OptionNet = self._net
+        lists = logged.tensors()
+        owners = torch.from_numpy(sessions.row_ids)  # B
+        summaries = lists.summaries[torch.from_numpy(sessions.offsets[:-1])]  # S, F
+        states = net.states(lists.events, lists.event_novelty, lists.lengths)
+        logits = net.item_logits(
+            states, lists.summaries, lists.rows, lists.scores, lists.novelty
+        )  # B, O, C
+        places = torch.arange(lists.rewards.shape[1]).expand(*logits.shape[:2], -1)
         log_probs = place_log_probs(logits, places)
-        log_probs = log_probs.masked_fill(~is_item[:, None], 0.0)  # B, O, K
-        owners = torch.from_numpy(sessions.row_ids)
-        first = torch.from_numpy(sessions.offsets[:-1])
-        log_options = net.high(summaries[first]).log_softmax(dim=-1)  # S, O
-        shares = (log_options + summed(log_probs.sum(dim=-1), owners, len(first))).softmax(dim=-1)
-        shares = shares.detach()
-        share_of_list = shares[owners][..., None]  # B, O, 1
-        now = (share_of_list * log_probs.exp()).sum(dim=1).detach()  # B, K
-        weights = importance(now, propensities) * is_item
-        expected = net.low_value(torch.cat([states, summaries], dim=-1))  # B, 1
-        lead = (rewards - expected.detach()) * is_item
-        low = -(share_of_list * log_probs * (weights * scaled(lead))[:, None]).sum()
-        returns = summed(rewards.sum(dim=-1), owners, len(first))  # S
-        expected_return = net.high_value(summaries[first])[:, 0]
-        mean_weight = summed(weights.sum(dim=-1), owners, len(first)) / summed(
-            is_item.float().sum(dim=-1), owners, len(first)
-        )
-        session_lead = scaled(returns - expected_return.detach()) * mean_weight
-        high = -((shares * log_options).sum(dim=-1) * session_lead).mean()
-        baselines = mse_loss(expected.expand_as(rewards), rewards) + mse_loss(
-            expected_return, returns
-        )
-        entropies = (
-            entropy(log_options).mean()
-            + (share_of_list[..., 0] * entropy(logits.log_softmax(dim=-1))).sum(dim=1).mean()
-        )
-        return low / is_item.sum() + high + baselines - self.entropy * entropies
+        log_probs = log_probs.masked_fill(~lists.is_item[:, None], 0.0)  # B, O, K
+        log_options = net.high(summaries).log_softmax(dim=-1)  # S, O
+        evidence = summed(log_probs.sum(dim=-1), owners, len(summaries))
+        shares = (log_options + evidence).softmax(dim=-1).detach()
+        now = mixed(log_probs.exp(), shares[owners]).detach()  # B, K
+        weights = importance(now, lists.propensities) * lists.is_item
+        expected = net.low_value(torch.cat([states, lists.summaries], dim=-1))  # B, 1
+        leads = scaled((lists.rewards - expected.detach()) * lists.is_item)
+        low = -(weights * leads * mixed(log_probs, shares[owners])).sum() / lists.is_item.sum()
+        places_shown = summed(lists.is_item.float().sum(dim=-1), owners, len(summaries))
+        session_weights = summed(weights.sum(dim=-1), owners, len(summaries)) / places_shown
+        returns = summed(lists.rewards.sum(dim=-1), owners, len(summaries))
+        expected_returns = net.high_value(summaries)[:, 0]
+        session_leads = scaled(returns - expected_returns.detach())
+        high = -(session_weights * session_leads * (shares * log_options).sum(dim=-1)).mean()
+        baselines = mse_loss(expected.expand_as(lists.rewards), lists.rewards)
+        baselines = baselines + mse_loss(expected_returns, returns)
+        of_items = mixed(entropy(logits.log_softmax(dim=-1))[..., None], shares[owners])
+        entropies = entropy(log_options).mean() + of_items.mean()
+        return low + high + baselines - self.entropy * entropies
 
     def _make_net(self) -> nn.Module:
         features = len(PAST_FEATURES) + self.vectors_.shape[1]
-        return NoveltyNet(self.vectors_, features, self.options, self.width)
+        return OptionNet(self.vectors_, features, self.options, self.width)
 
     def _visits(self, queries: Queries) -> Visits:
         """Return the session and the past of queries over `items_`."""
         recent = queries.keep_events(queries.histories.from_end < self.length)
         histories = recent.histories
         novelty = event_novelty(histories, self.vectors_)
-        in_session = is_in_session(recent)
+        in_session = sessions_back(recent) == 0
         session = histories.keep(in_session)
         rows, _ = pad_rows(session.values, session.offsets[:-1], session.lengths)
         values, _ = pad_rows(novelty[in_session], session.offsets[:-1], session.lengths)
@@ -333,46 +266,44 @@ class HRLNovelty(NetMethod, Recommender):
         summaries = (summaries - self.summary_moments_[0]) / self.summary_moments_[1]
         return Visits(rows.astype(np.int64), values, session.lengths, summaries)
 
-    def _logged_candidates(self, data: Dataset, shown: ShownLists, run: Run) -> Candidates:
+    def _logged_candidates(self, data: Dataset, log: ShownLists, run: Run) -> Candidates:
         """Return the items shown, and behind them the base's others.
 
         The base scores the lists of some users from the events of the others.
         """
         fold_of_user = run.rng("folds").permutation(len(data.users)) % FOLDS
-        users = data.users.rows(shown.queries.user_ids.tolist())
+        users = data.users.rows(log.queries.user_ids.tolist())
         fold = np.where(users >= 0, fold_of_user[users], 0)
-        places = shown.rows.shape[1]
-        shape = (len(shown), places + self.depth)
+        places = log.rows.shape[1]
+        shape = (len(log), places + self.depth)
         rows = np.full(shape, -1, np.int32)
         scores = np.zeros(shape, np.float32)
-        rows[:, :places] = shown.rows
+        rows[:, :places] = log.rows
         fold_of_event = fold_of_user[data.users.codes(data.events["user_id"])]
         for number in range(FOLDS):
             of_fold = np.flatnonzero(fold == number)
             is_other = fold_of_event != number
             other = data.cut(is_other) if is_other.any() else data
             base = clone(self.base).fit(other, run)
-            queries = shown.queries.take(of_fold).without_history()
+            queries = log.queries.take(of_fold).without_history()
             pool = base.recommend(queries, self.depth).reindexed(self.items_)
             listed = np.arange(pool.rows.shape[1]) + places
             pool_scores = unit_scores(pool)
-            same = (pool.rows[:, None] == shown.rows[of_fold][:, :, None]) & (pool.rows >= 0)[
-                :, None
-            ]
+            same = (pool.rows[:, None] == log.rows[of_fold][:, :, None]) & (pool.rows >= 0)[:, None]
             scores[of_fold, :places] = (same * pool_scores[:, None]).max(axis=2, initial=0.0)
             scores[of_fold[:, None], listed] = pool_scores
             rows[of_fold[:, None], listed] = np.where(same.any(axis=1), -1, pool.rows)
-        return Candidates(rows, scores, self._novelty_of(rows, shown.queries))
+        return Candidates(rows, scores, self._novelty_of(rows, log.queries))
 
     def _novelty_of(self, rows: np.ndarray, queries: Queries) -> np.ndarray:
         """Return (R, C) 1 - the largest cosine of items (R, C) with the latest events."""
         recent = queries.histories.last(RECENT)
         events, is_event = pad_rows(recent.values, recent.offsets[:-1], recent.lengths)
         novelty = np.ones(rows.shape, np.float32)
-        for place in range(events.shape[1]):
-            event = self.vectors_[events[:, place]]  # R, D
+        for back in range(events.shape[1]):
+            event = self.vectors_[events[:, back]]  # R, D
             cosines = np.einsum("rd,rcd->rc", event, self.vectors_[np.maximum(rows, 0)])
-            near = np.where(is_event[:, place, None], 1 - cosines, 1.0)
+            near = np.where(is_event[:, back, None], 1 - cosines, 1.0)
             novelty = np.minimum(novelty, near.astype(np.float32))
         return novelty
 
@@ -385,43 +316,43 @@ class HRLNovelty(NetMethod, Recommender):
         notes = {i: note for i, note in pool.notes.items() if lengths[i] < k}
         if not width or not len(queries):
             return replace(Rankings.empty(self.items_, len(queries), k), notes=notes)
-        visits = self._visits(queries)
-        some = Candidates(pool.rows, unit_scores(pool), self._novelty_of(pool.rows, queries))
-        log_options, logits = self._policies(visits, some)
+        novelty = self._novelty_of(pool.rows, queries)
+        pooled = Candidates(pool.rows, unit_scores(pool), novelty)
+        log_options, logits = self._policies(self._visits(queries), pooled)
         order = np.full((len(queries), width), -1)
-        values = np.full((len(queries), width), -np.inf, np.float32)
-        propensity = np.full((len(queries), width), np.nan, np.float32)
+        propensity = np.full(order.shape, np.nan, np.float32)
+        values = np.full(order.shape, -np.inf, np.float32)
         keys = past_keys(queries)
-        for i in range(len(queries)):
+        for i, size in enumerate(lengths.tolist()):
             request_id = queries.request_id(i)
-            size = int(lengths[i])
             option = self._option(log_options[i], keys[i], request_id)
-            of_option = logits[i, option].astype(np.float64)
-            noise = np.zeros(len(of_option))
-            if request_id is not None:
-                noise = Run(self.seed).rng("list", request_id).gumbel(size=len(of_option))
-            order[i, :size] = np.argsort(-(of_option + noise), kind="stable")[:size]
-            values[i, :size] = of_option[order[i, :size]]
-            propensity[i, :size] = 1.0
-            if request_id is not None:
-                propensity[i, :size] = place_shares(of_option, order[i, :size])
-        answers = pool.reordered(order)
-        appetite = np.where(order >= 0, self._expected(log_options)[:, None], np.nan)
-        details = np.where(order >= 0, appetite.round(4).astype(object), None)
-        novelty = np.take_along_axis(some.novelty, np.maximum(order, 0), axis=1)
-        columns = {
-            **answers.columns,
-            PROPENSITY: propensity,
-            NOVELTY: np.where(order >= 0, novelty, np.nan).astype(np.float32),
-        }
+            worths = logits[i, option].astype(np.float64)
+            order[i, :size], propensity[i, :size] = self._draw(worths, size, request_id)
+            values[i, :size] = worths[order[i, :size]]
+        answers = replace(pool, columns={**pool.columns, NOVELTY: novelty}).reordered(order)
+        appetites = np.where(
+            order >= 0, self._expected(np.exp(log_options))[:, None].round(4), np.nan
+        )
+        details = np.where(order >= 0, appetites.astype(object), None)
+        columns = {**answers.columns, PROPENSITY: propensity}
         return replace(
             answers, scores=values, columns=columns, notes=notes, details={APPETITE: details}
         )
 
-    def _policies(self, visits: Visits, some: Candidates) -> tuple[np.ndarray, np.ndarray]:
+    def _draw(
+        self, worths: np.ndarray, k: int, request_id: str | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places (k,) of a list drawn by log-worths (C,), and their probabilities."""
+        if request_id is None:
+            return np.argsort(-worths, kind="stable")[:k], np.ones(k)
+        noise = Run(self.seed).rng("list", request_id).gumbel(size=len(worths))
+        order = np.argsort(-(worths + noise), kind="stable")[:k]
+        return order, place_shares(worths, order)
+
+    def _policies(self, visits: Visits, pooled: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-probabilities (R, O) of options, and logits (R, O, C) of items."""
         net = self._ready()
-        tensors = [torch.from_numpy(np.ascontiguousarray(part)) for part in (*visits, *some)]
+        tensors = [torch.from_numpy(np.ascontiguousarray(part)) for part in (*visits, *pooled)]
         with torch.inference_mode():
             log_options = net.high(tensors[3]).log_softmax(dim=-1)
             states = net.states(*tensors[:3])
@@ -435,41 +366,85 @@ class HRLNovelty(NetMethod, Recommender):
         noise = Run(self.seed).rng("session", key).gumbel(size=len(log_options))
         return int((log_options + noise).argmax())
 
-    def _expected(self, log_options: np.ndarray) -> np.ndarray:
-        """Return (n,) the expected option of distributions (n, O), scaled to 0 to 1."""
-        steps = np.arange(self.options) / max(self.options - 1, 1)
-        return np.asarray(np.exp(log_options) @ steps)
+    def _expected(self, shares: np.ndarray) -> np.ndarray:
+        """Return (...,) the expected option of shares (..., O), scaled to 0 to 1."""
+        return np.asarray(shares @ np.arange(self.options)) / max(self.options - 1, 1)
+
+    def option_shares(self, queries: Queries) -> np.ndarray:
+        """Return (n, O) the probability of each option of a session that the queries begin."""
+        self._check_fitted()
+        summaries = self._visits(queries.reindexed(self.items_)).summaries
+        with torch.inference_mode():
+            shares = self._ready().high(torch.from_numpy(summaries)).softmax(dim=-1)
+        return np.asarray(shares.numpy())
 
     def appetites(self, queries: Queries) -> Appetites:
-        """Return what the policies infer of users' appetites for novelty.
+        """Return what the options say of users' appetites for novelty.
 
-        A session's events are weighed by how likely each option would have listed them first,
-        among the base's present candidates.
+        A session's option is inferred from the upper policy, and from how likely each option would
+        have listed what was chosen before the base's present candidates. What a user wants in
+        general is the mean over past sessions, and one session of which nothing is known.
         """
         self._check_fitted()
         pool = self.base_.recommend(queries, self.depth).reindexed(self.items_)
         queries = queries.reindexed(self.items_)
+        queries = queries.keep_events(queries.histories.from_end < self.length)
+        evidence = self._event_evidence(queries, pool)  # m, O
+        back = sessions_back(queries)
+        owners = queries.histories.row_ids
+        depth = int(back.max(initial=0)) + 1
+        sums = np.zeros((len(queries), depth, self.options))
+        np.add.at(sums, (owners, back), evidence)
+        is_past = np.zeros((len(queries), depth), dtype=bool)
+        is_past[owners, back] = True
+        is_past[:, 0] = False
+        prior = np.log(self.option_shares(queries))[:, None]
+        expected = self._expected(softmax(prior + sums, axis=2))  # n, sessions
+        unknown = self._expected(np.exp(prior[:, 0]))
+        lasting = (unknown + (expected * is_past).sum(axis=1)) / (1 + is_past.sum(axis=1))
+        return Appetites(lasting, expected[:, 0])
+
+    def _event_evidence(self, queries: Queries, pool: Rankings) -> np.ndarray:
+        """Return (m, O) the log-likelihood of each event before the candidates of a pool.
+
+        All are compared as a session's first, and the base's scores are left out: they are the
+        same for all options.
+        """
+        histories = queries.histories
+        events, is_event = pad_rows(histories.values, histories.offsets[:-1], histories.lengths)
+        of_events = event_novelty(histories, self.vectors_)
+        novelty, _ = pad_rows(of_events, histories.offsets[:-1], histories.lengths)
+        rows = np.c_[np.where(is_event, events, -1), pool.rows].astype(np.int32)
+        values = np.c_[novelty, self._novelty_of(pool.rows, queries)].astype(np.float32)
+        candidates = Candidates(rows, np.zeros(rows.shape, np.float32), values)
         visits = self._visits(queries)
-        novelty = self._novelty_of(pool.rows, queries)
-        even = np.zeros(pool.rows.shape, np.float32)  # the base is the same for all options
-        log_options, _ = self._policies(visits, Candidates(pool.rows, even, novelty))
-        posterior = log_options.astype(np.float64)
-        for event in range(visits.events.shape[1]):
-            before = visits._replace(lengths=np.minimum(visits.lengths, event))
-            rows = np.c_[visits.events[:, event], pool.rows].astype(np.int32)
-            values = np.c_[visits.event_novelty[:, event], novelty]
-            scores = np.c_[even[:, :1], even] if even.shape[1] else np.zeros(rows.shape, np.float32)
-            _, logits = self._policies(before, Candidates(rows, scores, values))
-            likely = log_softmax(logits.astype(np.float64), axis=2)[:, :, 0]
-            posterior += np.where((event < visits.lengths)[:, None], likely, 0.0)
-        posterior = log_softmax(posterior, axis=1)
-        return Appetites(self._expected(log_options), self._expected(posterior))
+        begun = visits._replace(lengths=np.zeros_like(visits.lengths))
+        _, logits = self._policies(begun, candidates)
+        chosen, others = np.split(logits, [events.shape[1]], axis=2)
+        total = logsumexp(np.maximum(others, NEVER), axis=2, keepdims=True)
+        likely = chosen - np.logaddexp(chosen, total)  # n, O, T
+        return np.asarray(likely.transpose(0, 2, 1)[is_event])
 
     @classmethod
     def tiny(cls) -> Self:
         inner = {"class": "CoVisitation"}
         small = {"width": 4, "dims": 4, "length": 10, "epochs": 2, "options": 3}
         return build({"class": cls.__name__, "base": inner, **small}, cls)
+
+
+class ListTensors(NamedTuple):
+    """The lists of some sessions as tensors; for the shapes see Visits, Candidates and Logged."""
+
+    events: Tensor
+    event_novelty: Tensor
+    lengths: Tensor
+    summaries: Tensor
+    rows: Tensor
+    scores: Tensor
+    novelty: Tensor
+    rewards: Tensor
+    propensities: Tensor
+    is_item: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -487,26 +462,20 @@ class Logged:
 
     def take(self, rows: np.ndarray) -> "Logged":
         """Return the lists with these numbers."""
-        return Logged(
-            Visits(*(part[rows] for part in self.visits)),
-            Candidates(*(part[rows] for part in self.candidates)),
-            self.rewards[rows],
-            self.propensities[rows],
-            self.is_item[rows],
-        )
+        visits = Visits(*(part[rows] for part in self.visits))
+        candidates = Candidates(*(part[rows] for part in self.candidates))
+        columns = (self.rewards[rows], self.propensities[rows], self.is_item[rows])
+        return Logged(visits, candidates, *columns)
 
-    def tensors(self) -> tuple[list[Tensor], list[Tensor], Tensor, Tensor, Tensor]:
+    def tensors(self) -> ListTensors:
         """Return the same as tensors; events are cut to the longest session."""
         longest = int(self.visits.lengths.max(initial=0))
-        events, novelty, lengths, summaries = self.visits
-        cut = (events[:, :longest], novelty[:, :longest], lengths, summaries)
-        return (
-            [torch.from_numpy(np.ascontiguousarray(part)) for part in cut],
-            [torch.from_numpy(part) for part in self.candidates],
-            torch.from_numpy(self.rewards),
-            torch.from_numpy(self.propensities).float(),
-            torch.from_numpy(self.is_item),
-        )
+        events = np.ascontiguousarray(self.visits.events[:, :longest])
+        novelty = np.ascontiguousarray(self.visits.event_novelty[:, :longest])
+        visits = (events, novelty, self.visits.lengths, self.visits.summaries)
+        propensities = self.propensities.astype(np.float32)
+        columns = (*visits, *self.candidates, self.rewards, propensities, self.is_item)
+        return ListTensors(*map(torch.from_numpy, columns))
 
 
 def item_vectors(data: Dataset, dims: int) -> np.ndarray:
@@ -522,46 +491,9 @@ def item_vectors(data: Dataset, dims: int) -> np.ndarray:
     return np.pad(vectors, ((0, 0), (0, dims - vectors.shape[1])))
 
 
-def sessions_of(queries: Queries) -> Ragged:
-    """Return the numbers of the requests of each session, oldest first.
-
-    A session is of one user, and has no gap of over an hour; requests without a user are alone.
-    """
-    names = [
-        f"stranger {i}" if user_id is None else f"user {user_id}"
-        for i, user_id in enumerate(queries.user_ids.tolist())
-    ]
-    _, users = np.unique(np.array(names, dtype=str), return_inverse=True)
-    now_ms = queries.now_ms
-    assert now_ms is not None
-    order = np.lexsort((now_ms, users))
-    is_first = np.ones(len(order), dtype=bool)
-    is_first[1:] = (np.diff(users[order]) != 0) | (np.diff(now_ms[order]) > SESSION_MS)
-    return Ragged(np.r_[np.flatnonzero(is_first), len(order)].astype(np.int64), order)
-
-
-def is_in_session(queries: Queries) -> np.ndarray:
-    """Return (m,) bool: events with no gap of over an hour between them and the request.
-
-    False for all where times are absent.
-    """
-    histories = queries.histories
-    times = queries.columns.get("times_ms")
-    if times is None or queries.now_ms is None or not len(histories.values):
-        return np.zeros(len(histories.values), dtype=bool)
-    after = np.r_[times.values[1:], 0]
-    is_last = histories.from_end == 0
-    after[is_last] = queries.now_ms[histories.row_ids[is_last]]
-    is_known = (times.values != NO_TIME) & (after != NO_TIME)
-    is_break = ~is_known | (after - np.where(is_known, times.values, 0) > SESSION_MS)
-    breaks = np.r_[0, np.cumsum(is_break)]
-    later = breaks[histories.offsets[1:]][histories.row_ids] - breaks[:-1]
-    return np.asarray(later == 0)
-
-
 def past_keys(queries: Queries) -> list[str]:
     """Return for each query a key of the user and the events before the session."""
-    past = queries.histories.keep(~is_in_session(queries))
+    past = queries.histories.keep(sessions_back(queries) > 0)
     names = queries.catalogue.named(past.values)
     offsets = past.offsets.tolist()
     return [
@@ -571,7 +503,7 @@ def past_keys(queries: Queries) -> list[str]:
 
 
 def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
-    """Return (m,) 1 - the largest cosine of each event with the latest before it; 1 for the first."""
+    """Return (m,) 1 - the largest cosine with the latest events before; 1 for the first."""
     rows = histories.values
     position = np.arange(len(rows)) - histories.offsets[:-1][histories.row_ids]
     novelty = np.ones(len(rows), np.float32)
@@ -644,23 +576,3 @@ def place_shares(logits: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Return (K,) the probability of each place of an order, after the places before it."""
     values = torch.from_numpy(logits)
     return np.asarray(place_log_probs(values, torch.from_numpy(order)).exp().numpy())
-
-
-def importance(now: Tensor, then: Tensor) -> Tensor:
-    """Return now / then, at most MOST_WEIGHT; 1 where it is not known how likely it was then."""
-    return torch.where(then > 0, now / then, torch.ones_like(now)).clamp(max=MOST_WEIGHT)
-
-
-def summed(values: Tensor, owners: Tensor, n: int) -> Tensor:
-    """Return (n, ...) the sums of values (B, ...) by owner (B,)."""
-    return values.new_zeros(n, *values.shape[1:]).index_add(0, owners, values)
-
-
-def scaled(leads: Tensor) -> Tensor:
-    """Return leads divided by their root mean square."""
-    return leads / leads.pow(2).mean().sqrt().clamp_min(1e-6)
-
-
-def entropy(log_probs: Tensor) -> Tensor:
-    """Return (...,) the entropy of log-probabilities (..., C), of which some may be -inf."""
-    return -(log_probs.exp() * log_probs.clamp_min(-30.0)).sum(dim=-1)

@@ -184,14 +184,14 @@ class ReLoop2(Predictor):
 
     def _write(self, pairs: Pairs, labels: np.ndarray) -> None:
         """Add outcomes (m,) to the buckets of their pairs, in new arrays."""
-        kept = self.decay ** (len(labels) / DECAY_ROWS)
+        fading = self.decay ** (len(labels) / DECAY_ROWS)
         table = np.arange(self.tables)
         for name, amounts in (
             ("counts_", np.ones(len(labels))),
             ("label_sums_", labels),
             ("prediction_sums_", pairs.predictions),
         ):
-            sums = getattr(self, name) * kept
+            sums = getattr(self, name) * fading
             np.add.at(sums, (table, pairs.buckets), amounts[:, None])
             setattr(self, name, sums)
 

@@ -218,16 +218,16 @@ class SlateThompson(NetMethod, Recommender):
 
     def _choices_of(self, data: Dataset) -> tuple[Choices, bool]:
         """Return what was chosen and from what, and whether slates are known."""
-        shown = ShownLists.of(data, self.length)
-        if len(shown):
-            nothing = shown.rows.shape[1]
-            places = np.where(shown.is_chosen.any(axis=1), shown.is_chosen.argmax(axis=1), nothing)
-            is_clear = (shown.rows >= 0).any(axis=1)
+        log = ShownLists.of(data, self.length)
+        if len(log):
+            nothing = log.rows.shape[1]
+            places = np.where(log.is_chosen.any(axis=1), log.is_chosen.argmax(axis=1), nothing)
+            is_clear = (log.rows >= 0).any(axis=1)
             if self.likelihood == "all":
                 is_clear &= places < nothing
             rows = np.flatnonzero(is_clear)
-            padded, lengths = _padded(shown.queries.take(rows), self.length)
-            slates = shown.rows[rows].astype(np.int64)
+            padded, lengths = _padded(log.queries.take(rows), self.length)
+            slates = log.rows[rows].astype(np.int64)
             return Choices(padded, lengths, slates, places[rows]), self.likelihood == "slate"
         examples = Outcome("drawn", length=self.length).learn(data, np.random.default_rng(0))
         chosen = examples.take(np.flatnonzero(examples.labels > 0))
@@ -256,12 +256,12 @@ class SlateThompson(NetMethod, Recommender):
         with torch.inference_mode():
             return net.means.numpy(), net.log_scales.exp().numpy()
 
-    def choice_log_probabilities(self, shown: ShownLists) -> np.ndarray:
+    def choice_log_probabilities(self, log: ShownLists) -> np.ndarray:
         """Return (R, K) log-probability of each item of a slate, if one is chosen at all."""
         self._check_fitted()
         net = self._ready()
-        padded, lengths = _padded(shown.queries.reindexed(self.items_), self.length)
-        slates = torch.from_numpy(shown.rows.astype(np.int64))
+        padded, lengths = _padded(log.queries.reindexed(self.items_), self.length)
+        slates = torch.from_numpy(log.rows.astype(np.int64))
         with torch.inference_mode():
             users = net.users(net.means, torch.from_numpy(padded), torch.from_numpy(lengths))
             logits = net.slate_logits(users, net.means, slates)[:, :-1]
@@ -336,8 +336,8 @@ class SlateThompson(NetMethod, Recommender):
 def interleave(orders: np.ndarray, k: int) -> np.ndarray:
     """Return (k,) the best unused position of each of orders (W, P) in turn."""
     used: list[int] = []
-    for place in range(k):
-        first = orders[place % len(orders), : len(used) + 1]  # one of them is unused
+    for number in range(k):
+        first = orders[number % len(orders), : len(used) + 1]  # one of them is unused
         used.append(int(first[~np.isin(first, used)][0]))
     return np.array(used, dtype=np.int64)
 

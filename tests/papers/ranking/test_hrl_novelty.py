@@ -14,17 +14,13 @@ from tailor.data.queries import Queries
 from tailor.data.shown import ShownLists
 from tailor.errors import DataError, ModelError
 from tailor.metrics.lists import intra_list_diversity
+from tailor.nn.options import OptionNet, importance
 from tailor.papers.ranking import hrl_novelty
 from tailor.papers.ranking.hrl_novelty import (
-    SESSION_MS,
     HRLNovelty,
-    NoveltyNet,
     event_novelty,
-    importance,
-    is_in_session,
     moments_of,
     past_keys,
-    sessions_of,
     summaries_of,
     usual_novelty,
 )
@@ -54,35 +50,6 @@ def world():
 @pytest.fixture(scope="module")
 def fitted(world):
     return SMALL.fit(world.log(), RUN)
-
-
-def visit_query(times, now, user="ann"):
-    ids = [f"item {i}" for i in range(len(times))]
-    return Query(user, History(tuple(ids), times_ms=tuple(times)), time_ms=now)
-
-
-def test_a_session_is_the_events_without_a_gap_of_over_an_hour():
-    now = 10 * SESSION_MS
-    queries = Queries.of(
-        [
-            visit_query([0, now - HOUR_MS - 5, now - HOUR_MS + 1, now - 7], now),
-            visit_query([0, now - HOUR_MS - 5], now),
-            visit_query([now - 2 * HOUR_MS, now - HOUR_MS], now),
-            Query(history=History.of("item 0")),
-        ]
-    )
-    wanted = [[False, True, True, True], [False, False], [True, True], [False]]
-    assert is_in_session(queries).tolist() == [value for row in wanted for value in row]
-
-
-def test_requests_of_a_user_are_cut_into_sessions():
-    users = ["ann", "bob", "ann", "ann", "bob"]
-    times = [0, 10, HOUR_MS, 3 * HOUR_MS, 20]
-    queries = Queries.of(
-        [Query(user, time_ms=time) for user, time in zip(users, times, strict=True)]
-    )
-    sessions = sessions_of(queries)
-    assert [sessions[i].tolist() for i in range(len(sessions))] == [[0, 2], [3], [1, 4]]
 
 
 def test_an_option_lasts_a_session_and_is_drawn_anew_after_it(fitted, world):
@@ -120,7 +87,7 @@ def test_old_events_make_nothing_familiar(monkeypatch):
 
 def test_options_differ_by_what_novelty_is_worth():
     torch.manual_seed(0)
-    net = NoveltyNet(np.eye(3, dtype=np.float32), 5, 4, 8)
+    net = OptionNet(np.eye(3, dtype=np.float32), 5, 4, 8)
     assert (net.levels.diff() > 0).all() and net.levels.mean().abs() < 1e-5
     states, summaries = torch.zeros(1, 8), torch.zeros(1, 5)
     rows = torch.tensor([[0, 0, -1]])
@@ -205,7 +172,7 @@ def test_lists_are_drawn_by_request_with_known_probabilities(fitted, world):
         shares = lists[i].columns["propensity"]
         assert ((shares > 0) & (shares <= 1)).all() and shares[0] < 1
         assert lists[i].details[lists[i].ids[0]]["appetite"] == pytest.approx(
-            float(fitted.appetites(queries).lasting[i]), abs=1e-3
+            float(fitted.option_shares(queries)[i] @ [0, 1 / 3, 2 / 3, 1]), abs=1e-3
         )
     plain = Query(history=queries[0].history)
     assert (fitted.recommend([plain], 5)[0].columns["propensity"] == 1).all()
