@@ -172,7 +172,7 @@ class Outcome:
             reason = f'none has a value that "{self.label}" asks for'
             raise DataError(f"no event to go by: {reason}" if self.label else "there is no event")
         events = sequences.events[positions]
-        queries = _queries_before(
+        queries = queries_before(
             data,
             sequences.rows.row_ids[positions],
             _first_of_a_tie(data)[positions],
@@ -240,8 +240,8 @@ class Outcome:
         now_ms = pairs["time_ms"].to_numpy().astype(np.int64)
         user_ids = pairs["user_id"].to_list()
         users = data.users.rows(user_ids)
-        before = _positions_before(data, users, now_ms)
-        queries = _queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
+        before = positions_before(data, users, now_ms)
+        queries = queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
         known = {
             name: np.array([*pairs[name].to_list(), None], dtype=object)[:-1]
             for name in _context_columns(log)
@@ -334,7 +334,7 @@ def _first_of_a_tie(data: Dataset) -> np.ndarray:
     return np.maximum.accumulate(np.where(is_first, np.arange(count), 0))
 
 
-def _positions_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.ndarray:
+def positions_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> np.ndarray:
     """Return the position after each user's last event before a time, (n,).
 
     `users` (n,) are rows, -1 for a cold user; `now_ms` (n,) are times.
@@ -353,7 +353,7 @@ def _positions_before(data: Dataset, users: np.ndarray, now_ms: np.ndarray) -> n
     return positions[~is_event]
 
 
-def _queries_before(
+def queries_before(
     data: Dataset,
     users: np.ndarray,
     before: np.ndarray,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 SMALL = 1e-6
+NEVER = -1e9  # finite log-worth of what is never drawn: -inf has no slope
 
 
 def expected_reward(logits: Tensor, rewards: Tensor) -> Tensor:
@@ -79,6 +80,19 @@ def plackett_luce(scores: Tensor, orders: Tensor) -> Tensor:
         total = total + picked[..., position] - left.logsumexp(dim=-1)
         is_taken = is_taken.scatter(-1, orders[..., position : position + 1], True)
     return total
+
+
+def place_log_probs(scores: Tensor, orders: Tensor) -> Tensor:
+    """Return (..., K) the log-probability of each place of an order, after the places before it.
+
+    Scores and orders are those of `plackett_luce`, which is their sum. The sums over what is left
+    are made in one pass, which long lists of candidates need.
+    """
+    picked = scores.gather(-1, orders)
+    # what is left at a place: what stands in no place, and what stands from this one on
+    others = scores.scatter(-1, orders, -torch.inf).clamp_min(NEVER).logsumexp(dim=-1, keepdim=True)
+    later = picked.clamp_min(NEVER).flip(-1).logcumsumexp(dim=-1).flip(-1)
+    return picked - torch.logaddexp(others, later)
 
 
 def draw_orders(scores: Tensor, draws: int, generator: torch.Generator) -> Tensor:

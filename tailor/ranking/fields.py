@@ -297,7 +297,7 @@ class FieldPredictor(NetMethod, Predictor):
         with torch.inference_mode():
             for block in self._blocks(encoded):
                 parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
-        return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features))
+        return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features), np.float32)
 
     def _ready_features(self) -> Features:
         if "_features" not in self.__dict__:

@@ -57,6 +57,29 @@ def test_preferences_are_measured_against_the_reference():
     assert float(better) == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
 
 
+def test_places_of_an_order_are_softmaxes_over_what_is_left():
+    torch.manual_seed(0)
+    scores = torch.randn(2, 5, requires_grad=True)
+    orders = torch.tensor([[3, 0, 4], [1, 2, 0]])
+    places = policy.place_log_probs(scores, orders)
+    for row in range(2):
+        left = list(range(5))
+        for place, document in enumerate(orders[row].tolist()):
+            shares = scores[row, left].softmax(dim=0)
+            wanted = shares[left.index(document)].log()
+            assert places[row, place].item() == pytest.approx(wanted.item(), abs=1e-5)
+            left.remove(document)
+    assert torch.allclose(places.sum(dim=1), policy.plackett_luce(scores, orders), atol=1e-5)
+
+
+def test_a_whole_order_has_finite_slopes_beside_documents_that_are_none():
+    scores = torch.tensor([0.3, -torch.inf, 1.0], requires_grad=True)
+    places = policy.place_log_probs(scores, torch.tensor([2, 0]))
+    places.sum().backward()
+    assert places[1].item() == pytest.approx(0.0, abs=1e-6)
+    assert scores.grad[[0, 2]].isfinite().all()
+
+
 def test_orders_of_plackett_luce_have_a_sum_of_one():
     scores = torch.tensor([0.3, -1.0, 2.0, 0.0])
     orders = torch.tensor(list(itertools.permutations(range(4))))

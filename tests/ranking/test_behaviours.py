@@ -218,3 +218,11 @@ def test_an_explanation_names_what_raises_the_number():
 def test_without_an_item_field_behaviours_cannot_be_read():
     with pytest.raises(DataError, match='add "item_id"'):
         MeanInterest(fields=("hour",), epochs=1).fit(tiny_data(), Run(workers=1))
+
+
+def test_the_hidden_layer_has_one_number_format_for_any_number_of_pairs():
+    data = tiny_data()
+    method = DeepFM.tiny().fit(data, Run(workers=1))
+    queries = Queries.of([Query()]).reindexed(data.catalogue)
+    none, single = (method.hidden(queries, Ragged.of([rows])) for rows in ([], [3]))
+    assert none.shape == (0, single.shape[1]) and none.dtype == single.dtype == np.float32

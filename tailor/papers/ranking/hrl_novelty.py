@@ -1,0 +1,578 @@
+"""Hierarchical reinforcement learning of how much novelty a user wants, now and in general.
+
+Shapes: R lists, B lists of a batch, K places of a list, C candidates, T events of a session, N
+items, D width of item vectors, O options, F features of a user.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from scipy.special import logsumexp, softmax
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+
+from tailor.core.methods import Paper, Recommender
+from tailor.core.run import Run
+from tailor.core.search_space import Range
+from tailor.core.specs import build, clone
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
+from tailor.data.queries import Queries, Rankings
+from tailor.data.sessions import sessions_back, sessions_of
+from tailor.data.shown import ShownLists
+from tailor.data.splits import Split
+from tailor.data.vocabulary import Vocabulary
+from tailor.errors import DataError, ModelError
+from tailor.metrics.lists import intra_list_diversity
+from tailor.nn.fitting import Recipe
+from tailor.nn.options import OptionNet, entropy, importance, mixed, scaled, summed
+from tailor.nn.packing import pad_rows
+from tailor.nn.policy import NEVER, place_log_probs
+from tailor.pipeline.explore import PROPENSITY
+from tailor.text.tfidf import svd_vectors, unit_rows
+from tailor.training.nets import NetMethod
+
+PAPER = Paper(
+    "hrl-novelty",
+    "Hierarchical Reinforcement Learning for Modeling User Novelty-Seeking Intent in Recommender"
+    " Systems",
+    "https://arxiv.org/abs/2306.01476",
+    "In a planted world the two-level policy earns more than a flat one of the same reward and than"
+    " the base's greedy lists; it tells users' lasting appetite for novelty and a session's",
+)
+APPETITE = "appetite"
+"""The name in `Ranking.details` of a user's appetite for novelty, 0 to 1."""
+NOVELTY = "novelty"
+"""The column of an answer that holds how far an item is from the user's latest ones."""
+RECENT = 10  # latest events that an item is compared with
+MOST_LISTS = 20_000  # latest lists that are learned from
+FOLDS = 2  # parts of the users; the base scores each from what the others chose
+
+
+class Candidates(NamedTuple):
+    """Items that a list may be made of, one row a list."""
+
+    rows: np.ndarray
+    """(R, C) int32 item rows; -1 for no item. The places of a shown list come first."""
+    scores: np.ndarray
+    """(R, C) float32 score of the base, 1 for its best, 0 for what it did not list."""
+    novelty: np.ndarray
+    """(R, C) float32: 1 - the largest cosine with the latest events."""
+
+
+class Visits(NamedTuple):
+    """Each request's user: the session so far, and what was before it."""
+
+    events: np.ndarray
+    """(R, T) int64 item rows of the session, oldest first; 0 for padding."""
+    event_novelty: np.ndarray
+    """(R, T) float32 novelty of each, when it was chosen."""
+    lengths: np.ndarray
+    """(R,) events of the session."""
+    summaries: np.ndarray
+    """(R, F) float32 features of the events before the session."""
+
+
+class Appetites(NamedTuple):
+    """Users' appetites for novelty, from 0, the familiar, to 1."""
+
+    lasting: np.ndarray
+    """(n,) expected option before the session."""
+    session: np.ndarray
+    """(n,) expected option after what was chosen in the session."""
+
+
+@dataclass(eq=False)
+class HRLNovelty(NetMethod, Recommender):
+    """Chooses how adventurous a session is, and within it the items, both learned from rewards.
+
+    Once a session the upper policy draws one of `options` levels of novelty from the user's past;
+    at each request the lower one reads the session with a recurrent net, and draws a list from the
+    base's candidates. A choice is worth 1 and a share of its novelty, a list a share of its
+    diversity. Both learn by REINFORCE with baselines from logged lists, weighted by how much
+    likelier they would be shown now. Draws are keyed by request id; requests without one get the
+    likeliest option and list.
+
+    Differs from the paper: which option a logged session had is not in the log, so that options
+    share it by how likely they explain it, which is the gradient of the mixture; a session weighs
+    the mean of its places; advantages are scaled; the base scores logged lists from other users'
+    events alone; the lower policy reads the past too, so that a flat one knows as much.
+    """
+
+    reads_impressions: ClassVar[bool] = True
+
+    base: Recommender
+    """The recommender whose lists are drawn from."""
+    options: int = 4
+    """Levels of novelty; 1: a flat policy."""
+    novelty: float = 0.1
+    """Reward of a chosen item's novelty; a choice alone is worth 1."""
+    diversity: float = 0.1
+    """Reward of a list's diversity, chosen from or not."""
+    entropy: Annotated[float, Range(1e-3, 0.1, log=True)] = 0.01
+    """Weight of the entropy of both policies, beside advantages of deviation 1."""
+    depth: int = 200
+    """The base's items that a list is drawn from."""
+    width: int = 16
+    """Width of the nets."""
+    dims: int = 16
+    """Width of item vectors, which are made of users and categories."""
+    length: int = 50
+    """Latest events of a user that are read."""
+    epochs: int = 10
+    """Passes over the sessions."""
+    batch: int = 64
+    """Sessions per step."""
+    lr: Annotated[float, Range(1e-3, 3e-2, log=True)] = 5e-3
+    """Peak learning rate of AdamW; decays linearly to 1 %."""
+    seed: int = 0
+    """Seed of the draws of options and lists."""
+
+    items_: Vocabulary = field(init=False, repr=False)
+    base_: Recommender = field(init=False, repr=False)
+    vectors_: np.ndarray = field(init=False, repr=False)
+    """(N, D) float32 item vectors of unit length."""
+    usual_: np.ndarray = field(init=False, repr=False)
+    """(RECENT + 1,) mean novelty of events by the number of events before them."""
+    summary_moments_: np.ndarray = field(init=False, repr=False)
+    """(2, F) float32 mean of the features of users' pasts, and what they are divided by."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.base, Recommender):
+            raise ModelError(f"HRLNovelty.base is {self.base!r}: it must be a recommender")
+        counts = (self.options, self.depth, self.width, self.dims, self.length, self.batch)
+        if min(*counts, self.epochs) < 1:
+            raise DataError(
+                f"options is {self.options}, depth {self.depth}, width {self.width}, dims"
+                f" {self.dims}, length {self.length}, batch {self.batch}, epochs {self.epochs}: at"
+                " least 1"
+            )
+        if min(self.novelty, self.diversity, self.entropy) < 0 or not self.lr > 0:
+            raise DataError(
+                f"novelty is {self.novelty}, diversity {self.diversity}, entropy {self.entropy}, lr"
+                f" {self.lr}: at least 0, lr above 0"
+            )
+
+    def restrict(self, queries: Queries) -> Queries:
+        return self.base_.restrict(queries)
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self.base_ = clone(self.base).fit(data, run, valid)
+        self.items_ = data.catalogue
+        self.vectors_ = item_vectors(data, self.dims)
+        events = data.sequences.rows
+        position = np.arange(len(events.values)) - events.offsets[:-1][events.row_ids]
+        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), position)
+        features = len(PAST_FEATURES) + self.dims
+        self.summary_moments_ = np.stack([np.zeros(features), np.ones(features)]).astype(np.float32)
+        self._start_net(run)
+        log = ShownLists.of(data, self.length)
+        log = log.take(np.arange(len(log))[-MOST_LISTS:])
+        if not log.is_chosen.any():
+            report = self._leave_untrained("no list of the log was chosen from")
+        else:
+            report = self._learn_policy(data, log, run)
+        self.fit_report_ = {
+            "lists": len(log),
+            "log-odds per unit of novelty": np.round(self._levels(), 3).tolist(),
+            self.base_.name: self.base_.fit_report_,
+            **report,
+        }
+
+    def _levels(self) -> np.ndarray:
+        with torch.inference_mode():
+            return np.asarray(self._ready().levels.numpy())
+
+    def _learn_policy(self, data: Dataset, log: ShownLists, run: Run) -> dict[str, Any]:
+        """Train both policies on logged lists, and return the report."""
+        self.summary_moments_ = moments_of(self._visits(log.queries).summaries)
+        visits = self._visits(log.queries)
+        candidates = self._logged_candidates(data, log, run)
+        sessions = sessions_of(log.queries)
+        is_item = log.rows >= 0
+        novelty = candidates.novelty[:, : log.rows.shape[1]]
+        variety = np.nan_to_num(intra_list_diversity(log.rows, self.vectors_))[:, None]
+        places = np.maximum(is_item.sum(axis=1, keepdims=True), 1)
+        rewards = log.is_chosen * (1 + self.novelty * novelty)
+        rewards = np.where(is_item, rewards + self.diversity * variety / places, 0.0)
+        logged = Logged(visits, candidates, rewards.astype(np.float32), log.propensities, is_item)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            order = rng.permutation(len(sessions))
+            return np.array_split(order, -(-len(order) // self.batch))
+
+        def loss(numbers: np.ndarray, rng: np.random.Generator) -> Tensor:
+            chosen = sessions.take(numbers)
+            return self._policy_loss(logged.take(chosen.values), chosen)
+
+        report = self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
+        return {
+            "sessions": len(sessions),
+            "mean reward": float(rewards.sum(axis=1).mean()),
+            **report,
+        }
+
+    def _policy_loss(self, logged: "Logged", sessions: Ragged) -> Tensor:
+        """Return the loss () of both policies and their baselines for the lists of sessions."""
+        net: OptionNet = self._net
+        lists = logged.tensors()
+        owners = torch.from_numpy(sessions.row_ids)  # B
+        summaries = lists.summaries[torch.from_numpy(sessions.offsets[:-1])]  # S, F
+        states = net.states(lists.events, lists.event_novelty, lists.lengths)
+        logits = net.item_logits(
+            states, lists.summaries, lists.rows, lists.scores, lists.novelty
+        )  # B, O, C
+        places = torch.arange(lists.rewards.shape[1]).expand(*logits.shape[:2], -1)
+        log_probs = place_log_probs(logits, places)
+        log_probs = log_probs.masked_fill(~lists.is_item[:, None], 0.0)  # B, O, K
+        log_options = net.high(summaries).log_softmax(dim=-1)  # S, O
+        evidence = summed(log_probs.sum(dim=-1), owners, len(summaries))
+        shares = (log_options + evidence).softmax(dim=-1).detach()
+        now = mixed(log_probs.exp(), shares[owners]).detach()  # B, K
+        weights = importance(now, lists.propensities) * lists.is_item
+        expected = net.low_value(torch.cat([states, lists.summaries], dim=-1))  # B, 1
+        leads = scaled((lists.rewards - expected.detach()) * lists.is_item)
+        low = -(weights * leads * mixed(log_probs, shares[owners])).sum() / lists.is_item.sum()
+        places_shown = summed(lists.is_item.float().sum(dim=-1), owners, len(summaries))
+        session_weights = summed(weights.sum(dim=-1), owners, len(summaries)) / places_shown
+        returns = summed(lists.rewards.sum(dim=-1), owners, len(summaries))
+        expected_returns = net.high_value(summaries)[:, 0]
+        session_leads = scaled(returns - expected_returns.detach())
+        high = -(session_weights * session_leads * (shares * log_options).sum(dim=-1)).mean()
+        baselines = mse_loss(expected.expand_as(lists.rewards), lists.rewards)
+        baselines = baselines + mse_loss(expected_returns, returns)
+        of_items = mixed(entropy(logits.log_softmax(dim=-1))[..., None], shares[owners])
+        entropies = entropy(log_options).mean() + of_items.mean()
+        return low + high + baselines - self.entropy * entropies
+
+    def _make_net(self) -> nn.Module:
+        features = len(PAST_FEATURES) + self.vectors_.shape[1]
+        return OptionNet(self.vectors_, features, self.options, self.width)
+
+    def _visits(self, queries: Queries) -> Visits:
+        """Return the session and the past of queries over `items_`."""
+        recent = queries.keep_events(queries.histories.from_end < self.length)
+        histories = recent.histories
+        novelty = event_novelty(histories, self.vectors_)
+        in_session = sessions_back(recent) == 0
+        session = histories.keep(in_session)
+        rows, _ = pad_rows(session.values, session.offsets[:-1], session.lengths)
+        values, _ = pad_rows(novelty[in_session], session.offsets[:-1], session.lengths)
+        past = histories.keep(~in_session)
+        summaries = summaries_of(past, novelty[~in_session], self.usual_, self.vectors_)
+        summaries = (summaries - self.summary_moments_[0]) / self.summary_moments_[1]
+        return Visits(rows.astype(np.int64), values, session.lengths, summaries)
+
+    def _logged_candidates(self, data: Dataset, log: ShownLists, run: Run) -> Candidates:
+        """Return the items shown, and behind them the base's others.
+
+        The base scores the lists of some users from the events of the others.
+        """
+        fold_of_user = run.rng("folds").permutation(len(data.users)) % FOLDS
+        users = data.users.rows(log.queries.user_ids.tolist())
+        fold = np.where(users >= 0, fold_of_user[users], 0)
+        places = log.rows.shape[1]
+        shape = (len(log), places + self.depth)
+        rows = np.full(shape, -1, np.int32)
+        scores = np.zeros(shape, np.float32)
+        rows[:, :places] = log.rows
+        fold_of_event = fold_of_user[data.users.codes(data.events["user_id"])]
+        for number in range(FOLDS):
+            of_fold = np.flatnonzero(fold == number)
+            is_other = fold_of_event != number
+            other = data.cut(is_other) if is_other.any() else data
+            base = clone(self.base).fit(other, run)
+            queries = log.queries.take(of_fold).without_history()
+            pool = base.recommend(queries, self.depth).reindexed(self.items_)
+            listed = np.arange(pool.rows.shape[1]) + places
+            pool_scores = unit_scores(pool)
+            same = (pool.rows[:, None] == log.rows[of_fold][:, :, None]) & (pool.rows >= 0)[:, None]
+            scores[of_fold, :places] = (same * pool_scores[:, None]).max(axis=2, initial=0.0)
+            scores[of_fold[:, None], listed] = pool_scores
+            rows[of_fold[:, None], listed] = np.where(same.any(axis=1), -1, pool.rows)
+        return Candidates(rows, scores, self._novelty_of(rows, log.queries))
+
+    def _novelty_of(self, rows: np.ndarray, queries: Queries) -> np.ndarray:
+        """Return (R, C) 1 - the largest cosine of items (R, C) with the latest events."""
+        recent = queries.histories.last(RECENT)
+        events, is_event = pad_rows(recent.values, recent.offsets[:-1], recent.lengths)
+        novelty = np.ones(rows.shape, np.float32)
+        for back in range(events.shape[1]):
+            event = self.vectors_[events[:, back]]  # R, D
+            cosines = np.einsum("rd,rcd->rc", event, self.vectors_[np.maximum(rows, 0)])
+            near = np.where(is_event[:, back, None], 1 - cosines, 1.0)
+            novelty = np.minimum(novelty, near.astype(np.float32))
+        return novelty
+
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        pool = self.base_.recommend(queries, max(2 * k, self.depth), candidates)
+        pool = pool.reindexed(self.items_)
+        queries = queries.reindexed(self.items_)
+        width = min(k, pool.rows.shape[1])
+        lengths = np.minimum(pool.lengths, width)
+        notes = {i: note for i, note in pool.notes.items() if lengths[i] < k}
+        if not width or not len(queries):
+            return replace(Rankings.empty(self.items_, len(queries), k), notes=notes)
+        novelty = self._novelty_of(pool.rows, queries)
+        pooled = Candidates(pool.rows, unit_scores(pool), novelty)
+        log_options, logits = self._policies(self._visits(queries), pooled)
+        order = np.full((len(queries), width), -1)
+        propensity = np.full(order.shape, np.nan, np.float32)
+        values = np.full(order.shape, -np.inf, np.float32)
+        keys = past_keys(queries)
+        for i, size in enumerate(lengths.tolist()):
+            request_id = queries.request_id(i)
+            option = self._option(log_options[i], keys[i], request_id)
+            worths = logits[i, option].astype(np.float64)
+            order[i, :size], propensity[i, :size] = self._draw(worths, size, request_id)
+            values[i, :size] = worths[order[i, :size]]
+        answers = replace(pool, columns={**pool.columns, NOVELTY: novelty}).reordered(order)
+        appetites = np.where(
+            order >= 0, self._expected(np.exp(log_options))[:, None].round(4), np.nan
+        )
+        details = np.where(order >= 0, appetites.astype(object), None)
+        columns = {**answers.columns, PROPENSITY: propensity}
+        return replace(
+            answers, scores=values, columns=columns, notes=notes, details={APPETITE: details}
+        )
+
+    def _draw(
+        self, worths: np.ndarray, k: int, request_id: str | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the places (k,) of a list drawn by log-worths (C,), and their probabilities."""
+        if request_id is None:
+            return np.argsort(-worths, kind="stable")[:k], np.ones(k)
+        noise = Run(self.seed).rng("list", request_id).gumbel(size=len(worths))
+        order = np.argsort(-(worths + noise), kind="stable")[:k]
+        return order, place_shares(worths, order)
+
+    def _policies(self, visits: Visits, pooled: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """Return the log-probabilities (R, O) of options, and logits (R, O, C) of items."""
+        net = self._ready()
+        tensors = [torch.from_numpy(np.ascontiguousarray(part)) for part in (*visits, *pooled)]
+        with torch.inference_mode():
+            log_options = net.high(tensors[3]).log_softmax(dim=-1)
+            states = net.states(*tensors[:3])
+            logits = net.item_logits(states, tensors[3], *tensors[4:])
+        return log_options.numpy(), logits.numpy()
+
+    def _option(self, log_options: np.ndarray, key: str, request_id: str | None) -> int:
+        """Return the option of a session; one is drawn from the key of its past."""
+        if request_id is None:
+            return int(log_options.argmax())
+        noise = Run(self.seed).rng("session", key).gumbel(size=len(log_options))
+        return int((log_options + noise).argmax())
+
+    def _expected(self, shares: np.ndarray) -> np.ndarray:
+        """Return (...,) the expected option of shares (..., O), scaled to 0 to 1."""
+        return np.asarray(shares @ np.arange(self.options)) / max(self.options - 1, 1)
+
+    def option_shares(self, queries: Queries) -> np.ndarray:
+        """Return (n, O) the probability of each option of a session that the queries begin."""
+        self._check_fitted()
+        summaries = self._visits(queries.reindexed(self.items_)).summaries
+        with torch.inference_mode():
+            shares = self._ready().high(torch.from_numpy(summaries)).softmax(dim=-1)
+        return np.asarray(shares.numpy())
+
+    def appetites(self, queries: Queries) -> Appetites:
+        """Return what the options say of users' appetites for novelty.
+
+        A session's option is inferred from the upper policy, and from how likely each option would
+        have listed what was chosen before the base's present candidates. What a user wants in
+        general is the mean over past sessions, and one session of which nothing is known.
+        """
+        self._check_fitted()
+        pool = self.base_.recommend(queries, self.depth).reindexed(self.items_)
+        queries = queries.reindexed(self.items_)
+        queries = queries.keep_events(queries.histories.from_end < self.length)
+        evidence = self._event_evidence(queries, pool)  # m, O
+        back = sessions_back(queries)
+        owners = queries.histories.row_ids
+        depth = int(back.max(initial=0)) + 1
+        sums = np.zeros((len(queries), depth, self.options))
+        np.add.at(sums, (owners, back), evidence)
+        is_past = np.zeros((len(queries), depth), dtype=bool)
+        is_past[owners, back] = True
+        is_past[:, 0] = False
+        prior = np.log(self.option_shares(queries))[:, None]
+        expected = self._expected(softmax(prior + sums, axis=2))  # n, sessions
+        unknown = self._expected(np.exp(prior[:, 0]))
+        lasting = (unknown + (expected * is_past).sum(axis=1)) / (1 + is_past.sum(axis=1))
+        return Appetites(lasting, expected[:, 0])
+
+    def _event_evidence(self, queries: Queries, pool: Rankings) -> np.ndarray:
+        """Return (m, O) the log-likelihood of each event before the candidates of a pool.
+
+        All are compared as a session's first, and the base's scores are left out: they are the
+        same for all options.
+        """
+        histories = queries.histories
+        events, is_event = pad_rows(histories.values, histories.offsets[:-1], histories.lengths)
+        of_events = event_novelty(histories, self.vectors_)
+        novelty, _ = pad_rows(of_events, histories.offsets[:-1], histories.lengths)
+        rows = np.c_[np.where(is_event, events, -1), pool.rows].astype(np.int32)
+        values = np.c_[novelty, self._novelty_of(pool.rows, queries)].astype(np.float32)
+        candidates = Candidates(rows, np.zeros(rows.shape, np.float32), values)
+        visits = self._visits(queries)
+        begun = visits._replace(lengths=np.zeros_like(visits.lengths))
+        _, logits = self._policies(begun, candidates)
+        chosen, others = np.split(logits, [events.shape[1]], axis=2)
+        total = logsumexp(np.maximum(others, NEVER), axis=2, keepdims=True)
+        likely = chosen - np.logaddexp(chosen, total)  # n, O, T
+        return np.asarray(likely.transpose(0, 2, 1)[is_event])
+
+    @classmethod
+    def tiny(cls) -> Self:
+        inner = {"class": "CoVisitation"}
+        small = {"width": 4, "dims": 4, "length": 10, "epochs": 2, "options": 3}
+        return build({"class": cls.__name__, "base": inner, **small}, cls)
+
+
+class ListTensors(NamedTuple):
+    """The lists of some sessions as tensors; for the shapes see Visits, Candidates and Logged."""
+
+    events: Tensor
+    event_novelty: Tensor
+    lengths: Tensor
+    summaries: Tensor
+    rows: Tensor
+    scores: Tensor
+    novelty: Tensor
+    rewards: Tensor
+    propensities: Tensor
+    is_item: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Logged:
+    """R logged lists as the policies see them."""
+
+    visits: Visits
+    candidates: Candidates
+    rewards: np.ndarray
+    """(R, K) float32 reward of each place."""
+    propensities: np.ndarray
+    """(R, K) probability of each place in the log; NaN where unknown."""
+    is_item: np.ndarray
+    """(R, K) bool: False behind the last place."""
+
+    def take(self, rows: np.ndarray) -> "Logged":
+        """Return the lists with these numbers."""
+        visits = Visits(*(part[rows] for part in self.visits))
+        candidates = Candidates(*(part[rows] for part in self.candidates))
+        columns = (self.rewards[rows], self.propensities[rows], self.is_item[rows])
+        return Logged(visits, candidates, *columns)
+
+    def tensors(self) -> ListTensors:
+        """Return the same as tensors; events are cut to the longest session."""
+        longest = int(self.visits.lengths.max(initial=0))
+        events = np.ascontiguousarray(self.visits.events[:, :longest])
+        novelty = np.ascontiguousarray(self.visits.event_novelty[:, :longest])
+        visits = (events, novelty, self.visits.lengths, self.visits.summaries)
+        propensities = self.propensities.astype(np.float32)
+        columns = (*visits, *self.candidates, self.rewards, propensities, self.is_item)
+        return ListTensors(*map(torch.from_numpy, columns))
+
+
+def item_vectors(data: Dataset, dims: int) -> np.ndarray:
+    """Return (N, dims) float32 vectors of unit length, made of users and finest categories."""
+    n = len(data.catalogue)
+    users = data.sequences.rows.matrix(n).T.tocsr()
+    categories = data.finest_categories
+    one_hot = sp.csr_matrix((np.ones(n, np.float32), (np.arange(n), categories)))
+    parts = [unit_rows(users)]
+    if one_hot.shape[1] > 1:
+        parts.append(one_hot)
+    vectors = svd_vectors(sp.hstack(parts).tocsr(), dims)
+    return np.pad(vectors, ((0, 0), (0, dims - vectors.shape[1])))
+
+
+def past_keys(queries: Queries) -> list[str]:
+    """Return for each query a key of the user and the events before the session."""
+    past = queries.histories.keep(sessions_back(queries) > 0)
+    names = queries.catalogue.named(past.values)
+    offsets = past.offsets.tolist()
+    return [
+        "\0".join([str(queries.user_ids[i]), *names[offsets[i] : offsets[i + 1]]])
+        for i in range(len(queries))
+    ]
+
+
+def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
+    """Return (m,) 1 - the largest cosine with the latest events before; 1 for the first."""
+    rows = histories.values
+    position = np.arange(len(rows)) - histories.offsets[:-1][histories.row_ids]
+    novelty = np.ones(len(rows), np.float32)
+    for back in range(1, RECENT + 1):
+        later = np.flatnonzero(position >= back)
+        cosines = (vectors[rows[later]] * vectors[rows[later - back]]).sum(axis=1)
+        novelty[later] = np.minimum(novelty[later], 1 - cosines)
+    return novelty
+
+
+PAST_FEATURES = ("excess novelty", "latest excess novelty", "events")
+LATEST = 5  # events of the second
+
+
+def usual_novelty(novelty: np.ndarray, position: np.ndarray) -> np.ndarray:
+    """Return (RECENT + 1,) mean novelty (m,) of events by the number of events before them."""
+    age = np.minimum(position, RECENT)
+    sums = np.bincount(age, novelty, RECENT + 1)
+    return (sums + 0.5) / (np.bincount(age, minlength=RECENT + 1) + 1)
+
+
+def summaries_of(
+    past: Ragged, novelty: np.ndarray, usual: np.ndarray, vectors: np.ndarray
+) -> np.ndarray:
+    """Return (R, F) float32: PAST_FEATURES, and the mean vector of the past's items.
+
+    `novelty` (m,) of the events; the excess is over what is usual after as many events. First
+    events have nothing before them and say nothing.
+    """
+    position = np.arange(len(past.values)) - past.offsets[:-1][past.row_ids]
+    excess = novelty - usual[np.minimum(position, RECENT)]
+    means = [
+        mean_of_rows(past, excess, position > 0),
+        mean_of_rows(past, excess, (position > 0) & (past.from_end < LATEST)),
+        np.log1p(past.lengths) / 3,
+    ]
+    mean_vectors = past.matrix(len(vectors)) @ vectors / np.maximum(past.lengths, 1)[:, None]
+    return np.c_[np.stack(means, axis=1), mean_vectors].astype(np.float32)
+
+
+def moments_of(summaries: np.ndarray) -> np.ndarray:
+    """Return (2, F) the mean of features, and what makes their deviations 1 when divided by it.
+
+    Those of the mean vector together weigh as much as one feature.
+    """
+    divisors = summaries.std(axis=0) + 1e-3
+    vector = slice(len(PAST_FEATURES), None)
+    divisors[vector] *= np.sqrt(len(divisors[vector]))
+    return np.stack([summaries.mean(axis=0), divisors]).astype(np.float32)
+
+
+def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return (n,) the mean of each row's values (m,) where `mask`, and of one 0."""
+    sums = np.bincount(rows.row_ids, values * mask, len(rows))
+    return sums / (np.bincount(rows.row_ids, mask, len(rows)) + 1)
+
+
+def unit_scores(lists: Rankings) -> np.ndarray:
+    """Return (R, C) float32 scores of lists, from 0 to 1 within each; 0 for no item."""
+    is_item = lists.rows >= 0
+    high = np.where(is_item, lists.scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
+    low = np.where(is_item, lists.scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
+    span = np.where(high > low, high - low, 1.0)
+    with np.errstate(invalid="ignore"):
+        shares = np.where(high > low, (lists.scores - low) / span, 1.0)
+    return np.where(is_item, shares, 0.0).astype(np.float32)
+
+
+def place_shares(logits: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return (K,) the probability of each place of an order, after the places before it."""
+    values = torch.from_numpy(logits)
+    return np.asarray(place_log_probs(values, torch.from_numpy(order)).exp().numpy())
