@@ -85,6 +85,19 @@ def test_an_agent_remembers_recalls_and_forgets(speaking):
     assert not failed and "Lisbon" not in json.dumps(answer)
 
 
+def test_no_tool_shows_what_is_sensitive(speaking):
+    server = make_server(speaking, user_id="ann")
+    called(server, "remember", text="I am diabetic.")
+    called(server, "remember", text="I like tea.")
+    for name, arguments in (
+        ("recall_memory", {"question": "diabetic tea?"}),
+        ("read_profile", {}),
+    ):
+        answer, failed = called(server, name, **arguments)
+        shown = json.dumps(answer)
+        assert not failed and "tea" in shown and "diabet" not in shown
+
+
 def test_bound_to_one_user_no_tool_takes_another(speaking, client):  # noqa: F811
     server = make_server(speaking, USER)
     described = tools(server)
