@@ -130,7 +130,8 @@ class TurnFeatures:
     words: BM25 of stems over speaker, text and date; cosine of the line; "beside": those of up to
     REACH turns before and after, by half a turn further; "of session": their mean there; date:
     share of the date's named parts; speaker: 1 if the request names the speaker, -1 if it names
-    another, 0 for a turn of nobody in particular; length: log of the words; question: the turn asks.
+    another, 0 for a turn of nobody in particular; length: log of the words; question: the turn
+    asks.
     """
 
     encoder: Encoder | None
