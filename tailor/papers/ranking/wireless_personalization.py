@@ -361,7 +361,7 @@ class Problem:
         return np.maximum(np.concatenate([optimum, priced, equal]), floors).astype(float)
 
     def _floors(self) -> np.ndarray:
-        """Return (B,) the smallest levels that reach the floor, but for the dearest 5 % of users."""
+        """Return (B,) the smallest levels that reach the floor, sparing the dearest 5 % of users."""
         floors = self._reaching(np.array([[self.floor]]))[0]
         spared = int((len(floors) - 1) * WORST / 100)
         floors[np.argsort(-floors, kind="stable")[:spared]] = 0
@@ -420,7 +420,7 @@ def greedy(
 
 
 def _hull_steps(values: np.ndarray, amounts: np.ndarray, level: int) -> list[tuple[float, int]]:
-    """Return slope and upper level of each edge of the concave hull from a level, steepest first."""
+    """Return slope and upper level of each edge of the concave hull from a level on, in order."""
     steps = []
     while level < len(values) - 1:
         rises = values[level + 1 :] - values[level]

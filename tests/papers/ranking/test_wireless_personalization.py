@@ -139,6 +139,14 @@ def test_the_floor_spares_the_dearest_users_and_the_optimum_climbs_from_it():
         assert violations.tolist() == [0]
 
 
+def test_the_optimum_reaches_the_floor_before_it_serves_others_better():
+    satisfaction = np.array([[0.0, 0.6, 1.0], [0.0, 0.05, 0.5]])
+    amounts = np.array([1.0, 2.0, 3.0])
+    assert greedy(satisfaction, amounts, 5.0).tolist() == [2, 0]
+    problem = Problem(satisfaction, amounts, 5.0, floor=0.5)
+    assert problem.start(2)[0].tolist() == [1, 2]
+
+
 def test_points_are_picked_by_target_and_knee(method, log, world):
     queries = queries_of(log, world)
     most = method.allocate(queries, 900, run=Run(seed=0))
