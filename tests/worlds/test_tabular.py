@@ -101,6 +101,8 @@ def test_groups_have_rules_of_their_own_and_sections_that_show_them():
     frame = rows_of(world).with_columns(group=pl.Series(world.groups))
     assert left_over(frame, [*pair, "group"]) < 1e-9
     assert left_over(frame, list(pair)) > 0.5
+    xor = rows_of(tabular(20_000, 1_000, 500, linear=0, xor=1, groups=2, short=0.4))
+    assert left_over(xor, ["xor_user_0", "xor_item_0"]) > 0.5
     shares = frame.group_by("group", "section").len().sort("group", "section")["len"].to_numpy()
     assert shares.reshape(2, 2).argmax(axis=1).tolist() == [0, 1]
     lengths = frame.group_by("user_id").len()["len"]

@@ -347,21 +347,28 @@ class Problem:
         return np.column_stack([-values.mean(axis=1), used]), excess + lack
 
     def start(self, n: int) -> np.ndarray:
-        """Return 2 n + 1 points to begin with, all of which reach the floor where a level does.
+        """Return 2 n + 1 points to begin with, which reach the floor.
 
         The greedy optimum within the capacity; each user's best level at n prices of the resource,
         from free to dear; and levels of equal satisfaction, the smallest that reach n shares.
         """
-        optimum = greedy(self.satisfaction, self.amounts, self.capacity)[None]
+        floors = self._floors()
+        optimum = greedy(self.satisfaction, self.amounts, self.capacity, floors)[None]
         equal = self._reaching(np.linspace(0, 1, n)[:, None])
         slopes = [slope for values in self.satisfaction for slope, _ in self._hull(values)]
         prices = np.quantile(slopes or [0.0], np.linspace(0, 1, n))[:, None, None]
         priced = (self.satisfaction - prices * self.amounts).argmax(axis=2)
-        floors = self._reaching(np.array([[self.floor]]))
         return np.maximum(np.concatenate([optimum, priced, equal]), floors).astype(float)
 
+    def _floors(self) -> np.ndarray:
+        """Return (B,) the smallest levels that reach the floor, sparing the dearest 5 % of users."""
+        floors = self._reaching(np.array([[self.floor]]))[0]
+        spared = int((len(floors) - 1) * WORST / 100)
+        floors[np.argsort(-floors, kind="stable")[:spared]] = 0
+        return floors
+
     def _hull(self, values: np.ndarray) -> list[tuple[float, int]]:
-        return _hull_steps(values, self.amounts)
+        return _hull_steps(values, self.amounts, 0)
 
     def _reaching(self, shares: np.ndarray) -> np.ndarray:
         """Return (S, B) smallest levels that reach satisfactions (S, 1), or else the best."""
@@ -387,19 +394,22 @@ def _picked(objectives: np.ndarray, pick: Pick) -> int:
     )
 
 
-def greedy(satisfaction: np.ndarray, amounts: np.ndarray, capacity: float) -> np.ndarray:
+def greedy(
+    satisfaction: np.ndarray, amounts: np.ndarray, capacity: float, least: np.ndarray | None = None
+) -> np.ndarray:
     """Return (B,) levels by the largest gain per amount, within a capacity.
 
-    Each user climbs the concave hull of satisfaction (B, L) over ascending amounts (L,), so that at
-    the amounts where it stops no choice has more satisfaction.
+    Each user climbs the concave hull of satisfaction (B, L) over ascending amounts (L,) from the
+    level `least` on, the smallest by default. At the amounts where it stops no choice from there on
+    has more satisfaction.
     """
+    levels = np.zeros(len(satisfaction), dtype=np.int64) if least is None else least.copy()
     steps = [
-        (rise, user, level)
+        (slope, user, level)
         for user, values in enumerate(satisfaction)
-        for rise, level in _hull_steps(values, amounts)
+        for slope, level in _hull_steps(values, amounts, int(levels[user]))
     ]
-    levels = np.zeros(len(satisfaction), dtype=np.int64)
-    left = capacity - amounts[0] * len(satisfaction)
+    left = capacity - amounts[levels].sum()
     for _, user, level in sorted(steps, key=lambda step: -step[0]):
         cost = amounts[level] - amounts[levels[user]]
         if cost > left:
@@ -409,14 +419,12 @@ def greedy(satisfaction: np.ndarray, amounts: np.ndarray, capacity: float) -> np
     return levels
 
 
-def _hull_steps(values: np.ndarray, amounts: np.ndarray) -> list[tuple[float, int]]:
-    """Return slope and upper level of each edge of the concave hull, steepest first."""
+def _hull_steps(values: np.ndarray, amounts: np.ndarray, level: int) -> list[tuple[float, int]]:
+    """Return slope and upper level of each edge of the concave hull from a level on, in order."""
     steps = []
-    level = 0
     while level < len(values) - 1:
-        slopes = (values[level + 1 :] - values[level]) / np.maximum(
-            amounts[level + 1 :] - amounts[level], 1e-12
-        )
+        rises = values[level + 1 :] - values[level]
+        slopes = rises / np.maximum(amounts[level + 1 :] - amounts[level], 1e-12)
         best = int(slopes.argmax())
         if slopes[best] <= 0:
             break

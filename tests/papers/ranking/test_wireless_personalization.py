@@ -127,6 +127,26 @@ def test_allocations_over_the_capacity_or_below_the_floor_break_a_constraint():
     assert violations.tolist() == pytest.approx([0, 0.5, 0.4])
 
 
+def test_the_floor_spares_the_dearest_users_and_the_optimum_climbs_from_it():
+    satisfaction = np.tile([0.0, 0.5, 0.6, 1.0], (41, 1))
+    satisfaction[:2] = [0.0, 0.1, 0.2, 1.0]  # two of 41 are dear to serve
+    amounts = np.array([1.0, 2.0, 3.0, 9.0])
+    floors = [0, 0] + [1] * 39  # these take 80
+    for capacity, first in ((80.0, floors), (88.0, [3, *floors[1:]])):
+        problem = Problem(satisfaction, amounts, capacity, floor=0.5)
+        assert problem.start(4)[0].tolist() == first
+        _, violations = problem.evaluate(problem.start(4)[:1])
+        assert violations.tolist() == [0]
+
+
+def test_the_optimum_reaches_the_floor_before_it_serves_others_better():
+    satisfaction = np.array([[0.0, 0.6, 1.0], [0.0, 0.05, 0.5]])
+    amounts = np.array([1.0, 2.0, 3.0])
+    assert greedy(satisfaction, amounts, 5.0).tolist() == [2, 0]
+    problem = Problem(satisfaction, amounts, 5.0, floor=0.5)
+    assert problem.start(2)[0].tolist() == [1, 2]
+
+
 def test_points_are_picked_by_target_and_knee(method, log, world):
     queries = queries_of(log, world)
     most = method.allocate(queries, 900, run=Run(seed=0))
