@@ -58,10 +58,10 @@ class ActivationUnit(nn.Module):
         The products of all pairs are one product of two matrices.
         """
         real = behaviours[is_real]  # R, D
-        weights = behaviours.new_zeros(len(candidates), len(is_real))
         size = max(1, CACHED_PAIRS // max(len(real), 1))
-        parts = [self._of_all(part, real) for part in candidates.split(size)]
-        weights[:, is_real] = torch.cat(parts)
+        parts = torch.cat([self._of_all(part, real) for part in candidates.split(size)])
+        weights = parts.new_zeros(len(candidates), len(is_real))
+        weights[:, is_real] = parts
         return weights
 
     def _of_all(self, candidates: Tensor, behaviours: Tensor) -> Tensor:
