@@ -361,7 +361,7 @@ class Problem:
         return np.maximum(np.concatenate([optimum, priced, equal]), floors).astype(float)
 
     def _floors(self) -> np.ndarray:
-        """Return (B,) the smallest levels that reach the floor, sparing the dearest 5 % of users."""
+        """Return (B,) the smallest levels that reach the floor; the dearest 5 % are spared."""
         floors = self._reaching(np.array([[self.floor]]))[0]
         spared = int((len(floors) - 1) * WORST / 100)
         floors[np.argsort(-floors, kind="stable")[:spared]] = 0
