@@ -12,10 +12,11 @@ from tailor.core.run import Run
 from tailor.core.specs import discover
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
-from tailor.data.splits import by_ratio
+from tailor.data.splits import by_ratio, by_time
 from tailor.metrics.prediction import auc
 from tailor.ranking.fields import FieldPredictor
 from tailor.testing.data import tiny_data
+from tailor.worlds.interests import interests
 
 CLASSES = [
     found.cls
@@ -77,6 +78,22 @@ def test_the_label_of_a_judged_event_changes_nothing(cls):
     )
     assert (before.labels != after.labels).any() and (before.items == after.items).all()
     assert np.array_equal(outputs(method, before), outputs(method, after))
+
+
+@pytest.mark.parametrize("source", ["drawn", "label", "value", "shown"])
+def test_a_history_ends_before_its_request(source):
+    data = interests(people=30, items=40, groups=4, own=2, visits=4, slate=4).data
+    if source != "shown":
+        data = tiny_data()
+    outcome = Outcome(source, "value >= 3" if source == "label" else None, length=LENGTH)
+    split = by_time(data)
+    for examples in (
+        outcome.learn(data, np.random.default_rng(0)),
+        outcome.judge(split, "test", np.random.default_rng(0)),
+    ):
+        histories = examples.queries.histories
+        event_ms = examples.queries.columns["times_ms"].values
+        assert len(event_ms) and (event_ms < examples.queries.now_ms[histories.row_ids]).all()
 
 
 @pytest.mark.parametrize("cls", CLASSES, ids=lambda cls: cls.__name__)
