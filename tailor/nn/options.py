@@ -55,22 +55,18 @@ class OptionNet(nn.Module):
         last = states[torch.arange(len(states)), (lengths - 1).clamp_min(0)]
         return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
 
-    def item_logits(
-        self, states: Tensor, summaries: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor
-    ) -> Tensor:
-        """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item."""
-        users = torch.cat([states, summaries], dim=-1)
+    def item_logits(self, users: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor) -> Tensor:
+        """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item.
+
+        `users` (B, W + F) are states and features.
+        """
         options = self.option_vectors.weight
-        both = torch.cat(
-            [
-                users[:, None].expand(-1, len(options), -1),
-                options.expand(len(states), -1, -1),
-            ],
-            dim=-1,
-        )
-        likings = torch.einsum("bod,bcd->boc", self.query(both), self.vectors[rows.clamp_min(0)])
-        worth = self.levels + self.appetite(users)  # B, O
-        logits = likings + worth[..., None] * novelty[:, None]
+        of_options = options.expand(len(users), -1, -1)  # B, O, W
+        of_users = users[:, None].expand(-1, len(options), -1)
+        queries = self.query(torch.cat([of_users, of_options], dim=-1))  # B, O, D
+        likings = torch.einsum("bod,bcd->boc", queries, self.vectors[rows.clamp_min(0)])
+        worths = self.levels + self.appetite(users)  # B, O
+        logits = likings + worths[..., None] * novelty[:, None]
         logits = logits + self.base_weight * scores[:, None]
         return logits.masked_fill((rows < 0)[:, None], -torch.inf)
 
