@@ -32,28 +32,21 @@ class ShownLists:
         requests = _timed_requests(data)
         if not len(requests) or not data.has_times:
             return cls._empty(data)
-        impressions = _shown_impressions(data).join(
-            requests.select("request_id", "request"), on="request_id"
-        )
+        impressions = _shown_impressions(data)
+        impressions = impressions.join(requests.select("request_id", "request"), on="request_id")
         impressions = impressions.sort("request", "position", maintain_order=True)
         request = impressions["request"].to_numpy()
         lengths = np.bincount(request, minlength=len(requests))
-        starts = np.r_[0, np.cumsum(lengths)][:-1]
-        position = np.arange(len(request)) - starts[request]
+        starts = np.cumsum(lengths) - lengths
+        cells = (request, np.arange(len(request)) - starts[request])
         shape = (len(requests), int(lengths.max(initial=0)))
         rows = np.full(shape, -1, np.int32)
-        rows[request, position] = data.catalogue.codes(impressions["item_id"])
+        rows[cells] = data.catalogue.codes(impressions["item_id"])
         is_chosen = np.zeros(shape, dtype=bool)
-        is_chosen[request, position] = _chosen(data, impressions)
+        is_chosen[cells] = _chosen(data, impressions)
         propensities = np.full(shape, np.nan)
-        propensities[request, position] = impressions["propensity"].to_numpy()
-        now_ms = requests["time_ms"].to_numpy().astype(np.int64)
-        user_ids = requests["user_id"].to_list()
-        users = data.users.rows(user_ids)
-        before = positions_before(data, users, now_ms)
-        every_event = np.ones(len(data.events), dtype=bool)
-        queries = queries_before(data, users, before, every_event, length, now_ms, user_ids)
-        return cls(queries, rows, is_chosen, propensities)
+        propensities[cells] = impressions["propensity"].to_numpy()
+        return cls(_queries_of(data, requests, length), rows, is_chosen, propensities)
 
     @classmethod
     def _empty(cls, data: Dataset) -> "ShownLists":
@@ -68,6 +61,16 @@ class ShownLists:
         """Return the lists with these numbers, in this order."""
         parts = (self.rows[rows], self.is_chosen[rows], self.propensities[rows])
         return ShownLists(self.queries.take(rows), *parts)
+
+
+def _queries_of(data: Dataset, requests: pl.DataFrame, length: int) -> Queries:
+    """Return requests as queries, with the last `length` events before each."""
+    now_ms = requests["time_ms"].to_numpy().astype(np.int64)
+    user_ids = requests["user_id"].to_list()
+    users = data.users.rows(user_ids)
+    before = positions_before(data, users, now_ms)
+    every_event = np.ones(len(data.events), dtype=bool)
+    return queries_before(data, users, before, every_event, length, now_ms, user_ids)
 
 
 def _timed_requests(data: Dataset) -> pl.DataFrame:

@@ -120,20 +120,26 @@ class ReLoop2(Predictor):
         examples = self.outcome().learn(data, run.rng("examples"))
         hidden = self.base_.hidden(examples.queries, _one_each(examples.items))
         self.centre_ = hidden.mean(axis=0)
-        with computing(int(run.rng("directions").integers(2**31)), run.workers):
-            self.directions_ = SimHash(len(self.centre_), self.tables, self.bits).directions.numpy()
-        shape = (self.tables, 2**self.bits)
-        self.counts_ = np.zeros(shape)
-        self.label_sums_ = np.zeros(shape)
-        self.prediction_sums_ = np.zeros(shape)
-        self.weight_ = PLAIN_WEIGHT if self.weight is None else self.weight
+        seed = int(run.rng("directions").integers(2**31))
+        with computing(seed, run.workers):
+            simhash = SimHash(len(self.centre_), self.tables, self.bits)
+        self.directions_ = simhash.directions.numpy()
+        self._forget()
         self.fit_report_ = {self.base_.name: self.base_.fit_report_}
+        self.weight_ = PLAIN_WEIGHT if self.weight is None else self.weight
         if self.weight is None and valid is not None:
             stream = self.outcome().judge(valid, "valid", run.rng("validation"))
             losses = self._weight_losses(stream)
             self.weight_ = min(losses, key=lambda weight: losses[weight])
             self.fit_report_["log loss by weight"] = losses
         self.fit_report_["weight"] = self.weight_
+
+    def _forget(self) -> None:
+        """Empty the memory."""
+        shape = (self.tables, 2**self.bits)
+        self.counts_ = np.zeros(shape)
+        self.label_sums_ = np.zeros(shape)
+        self.prediction_sums_ = np.zeros(shape)
 
     def _weight_losses(self, stream: Examples) -> dict[float, float]:
         """Return weight -> log loss of a stream that is predicted and learned in steps."""

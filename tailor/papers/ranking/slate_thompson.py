@@ -59,19 +59,22 @@ class SlateNet(nn.Module):
     def __init__(self, groups: np.ndarray, width: int, places: int, user: str) -> None:
         """Make items of `groups` (N,) at their group, and slates of at most `places`."""
         super().__init__()
+        items = len(groups)
         n_groups = int(groups.max(initial=0)) + 1
         self.groups: Tensor
         self.register_buffer("groups", torch.from_numpy(groups), persistent=False)
         self.group_means = nn.Parameter(torch.randn(n_groups, width))
         self.log_group_scales = nn.Parameter(torch.full((n_groups, 1), -0.5))
-        self.offsets = nn.Parameter(torch.zeros(len(groups), width))
-        self.log_scales = nn.Parameter(torch.full((len(groups), width), -1.0))
+        self.offsets = nn.Parameter(torch.zeros(items, width))
+        self.log_scales = nn.Parameter(torch.full((items, width), -1.0))
         self.start = nn.Parameter(torch.zeros(width))
         self.gru = nn.GRU(width, width, batch_first=True) if user == "gru" else None
-        self.inertia = nn.Parameter(torch.tensor(1.0))  # logit of what a linear user keeps
         self.out = nn.Linear(width, width)
+        # logit of what a linear user keeps at a choice
+        self.inertia = nn.Parameter(torch.tensor(1.0))
         self.log_sharpness = nn.Parameter(torch.tensor(0.5))
-        self.nothing = nn.Parameter(torch.zeros(places + 1))  # by the number of items shown
+        # log-odds of choosing nothing, by the number of items shown
+        self.nothing = nn.Parameter(torch.zeros(places + 1))
 
     @property
     def means(self) -> Tensor:
@@ -219,21 +222,28 @@ class SlateThompson(NetMethod, Recommender):
     def _choices_of(self, data: Dataset) -> tuple[Choices, bool]:
         """Return what was chosen and from what, and whether slates are known."""
         log = ShownLists.of(data, self.length)
-        if len(log):
-            nothing = log.rows.shape[1]
-            places = np.where(log.is_chosen.any(axis=1), log.is_chosen.argmax(axis=1), nothing)
-            is_clear = (log.rows >= 0).any(axis=1)
-            if self.likelihood == "all":
-                is_clear &= places < nothing
-            rows = np.flatnonzero(is_clear)
-            padded, lengths = _padded(log.queries.take(rows), self.length)
-            slates = log.rows[rows].astype(np.int64)
-            return Choices(padded, lengths, slates, places[rows]), self.likelihood == "slate"
-        examples = Outcome("drawn", length=self.length).learn(data, np.random.default_rng(0))
-        chosen = examples.take(np.flatnonzero(examples.labels > 0))
-        padded, lengths = _padded(chosen.queries, self.length)
-        slates = chosen.items.astype(np.int64)[:, None]
-        return Choices(padded, lengths, slates, np.zeros(len(slates), np.int64)), False
+        if not len(log):
+            return self._events_as_choices(data), False
+        is_chosen = log.is_chosen.any(axis=1)
+        nothing = log.rows.shape[1]
+        places = np.where(is_chosen, log.is_chosen.argmax(axis=1), nothing)
+        is_used = (log.rows >= 0).any(axis=1)
+        if self.likelihood == "all":
+            is_used &= is_chosen
+        numbers = np.flatnonzero(is_used)
+        histories, lengths = _padded(log.queries.take(numbers), self.length)
+        slates = log.rows[numbers].astype(np.int64)
+        choices = Choices(histories, lengths, slates, places[numbers])
+        return choices, self.likelihood == "slate"
+
+    def _events_as_choices(self, data: Dataset) -> Choices:
+        """Return every event as a slate of one item, which was chosen."""
+        outcome = Outcome("drawn", length=self.length)
+        examples = outcome.learn(data, np.random.default_rng(0))
+        events = examples.take(np.flatnonzero(examples.labels > 0))  # not the negatives
+        histories, lengths = _padded(events.queries, self.length)
+        slates = events.items.astype(np.int64)[:, None]
+        return Choices(histories, lengths, slates, np.zeros(len(slates), np.int64))
 
     def _losses(self, net: SlateNet, vectors: Tensor, choices: Choices, of_slates: bool) -> Tensor:
         """Return (B,) minus the log-likelihood of each choice."""
@@ -260,12 +270,11 @@ class SlateThompson(NetMethod, Recommender):
         """Return (R, K) log-probability of each item of a slate, if one is chosen at all."""
         self._check_fitted()
         net = self._ready()
-        padded, lengths = _padded(log.queries.reindexed(self.items_), self.length)
+        users, _ = self._users(log.queries.reindexed(self.items_))
         slates = torch.from_numpy(log.rows.astype(np.int64))
         with torch.inference_mode():
-            users = net.users(net.means, torch.from_numpy(padded), torch.from_numpy(lengths))
-            logits = net.slate_logits(users, net.means, slates)[:, :-1]
-            return logits.log_softmax(dim=1).numpy()
+            logits = net.slate_logits(torch.from_numpy(users), net.means, slates)
+            return np.asarray(logits[:, :-1].log_softmax(dim=1).numpy())
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         queries = queries.reindexed(self.items_)
@@ -278,36 +287,39 @@ class SlateThompson(NetMethod, Recommender):
 
     def _slates(self, queries: Queries, k: int, only: Ragged | None) -> Rankings:
         """Return greedy lists, and drawn ones where a request has an id."""
-        net = self._ready()
-        padded, lengths = _padded(queries, self.length)
+        users, sharpness = self._users(queries)
         means, scales = self.posterior()
-        with torch.inference_mode():
-            sharpness = float(net.log_sharpness.exp())
-            users = net.users(net.means, torch.from_numpy(padded), torch.from_numpy(lengths))
-        users = users.numpy()
         scores = -sharpness * _distances(users, means)  # B, N
         rows, best = top_k(scores, k, queries.exclude, queries.blocked_rows, only)
-        greedy = Rankings(self.items_, rows, best, notes=short_notes(self.name, queries, rows, k))
+        notes = short_notes(self.name, queries, rows, k)
+        greedy = Rankings(self.items_, rows, best, notes=notes)
         if self.policy == "greedy":
             return greedy
         hopes = scores + REACH * sharpness * np.linalg.norm(scales, axis=1)
-        pools, _ = top_k(hopes, max(k, self.depth), queries.exclude, queries.blocked_rows, only)
+        depth = max(k, self.depth)
+        pools, _ = top_k(hopes, depth, queries.exclude, queries.blocked_rows, only)
+        drawn_rows = rows.copy()
         propensities = np.where(rows >= 0, 1.0, np.nan).astype(np.float32)
-        rows = rows.copy()
-        best = best.copy()
-        for i in range(len(queries)):
+        for i, size in enumerate(greedy.lengths.tolist()):
             request_id = queries.request_id(i)
-            pool = pools[i][pools[i] >= 0]
-            if request_id is None or not len(pool):
+            if request_id is None or not size:
                 continue
+            pool = pools[i][pools[i] >= 0]
             rng = Run(self.seed).rng("slate", request_id)
-            size = int((rows[i] >= 0).sum())
-            drawn = self._draw(users[i], means[pool], scales[pool], size, rng)
-            slate = pool[drawn[0]]
-            rows[i, :size] = slate
-            best[i, :size] = scores[i, slate]
-            propensities[i, :size] = (drawn == drawn[0]).mean(axis=0)
-        return replace(greedy, rows=rows, scores=best, columns={PROPENSITY: propensities})
+            slates = self._draw(users[i], means[pool], scales[pool], size, rng)
+            drawn_rows[i, :size] = pool[slates[0]]
+            propensities[i, :size] = (slates == slates[0]).mean(axis=0)
+        values = np.take_along_axis(scores, np.maximum(drawn_rows, 0), axis=1)
+        values = np.where(drawn_rows >= 0, values, -np.inf).astype(np.float32)
+        return replace(greedy, rows=drawn_rows, scores=values, columns={PROPENSITY: propensities})
+
+    def _users(self, queries: Queries) -> tuple[np.ndarray, float]:
+        """Return the users (B, D) of queries over `items_`, and the factor of distances."""
+        net = self._ready()
+        histories, lengths = map(torch.from_numpy, _padded(queries, self.length))
+        with torch.inference_mode():
+            users = net.users(net.means, histories, lengths)
+            return users.numpy(), float(net.log_sharpness.exp())
 
     def _draw(
         self,
