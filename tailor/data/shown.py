@@ -80,11 +80,15 @@ def _timed_requests(data: Dataset) -> pl.DataFrame:
     """
     table = data.tables.get("requests")
     schema = {"request_id": pl.String, "user_id": pl.String, "time_ms": pl.Int64}
-    if table is None or "impressions" not in data.tables or not set(schema) <= set(table.columns):
-        return pl.DataFrame(schema=schema).with_columns(request=pl.int_range(pl.len()))
-    requests = table.select(*schema).drop_nulls().unique("request_id", keep="first")
-    requests = requests.join(_shown_impressions(data), on="request_id", how="semi")
-    return requests.sort("time_ms", "request_id").with_columns(request=pl.int_range(pl.len()))
+    requests = pl.DataFrame(schema=schema)
+    is_complete = table is not None and set(schema) <= set(table.columns)
+    if table is not None and is_complete and "impressions" in data.tables:
+        requests = table.select(*schema).drop_nulls()
+        requests = requests.unique("request_id", keep="first")
+        impressions = _shown_impressions(data)
+        requests = requests.join(impressions, on="request_id", how="semi")
+        requests = requests.sort("time_ms", "request_id")
+    return requests.with_columns(request=pl.int_range(pl.len()))
 
 
 def _shown_impressions(data: Dataset) -> pl.DataFrame:

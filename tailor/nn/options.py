@@ -50,10 +50,12 @@ class OptionNet(nn.Module):
         """Return the states (B, W) of sessions after their events (B, T)."""
         if not events.shape[1]:
             return self.option_vectors.weight.new_zeros(len(events), self.gru.hidden_size)
-        inputs = torch.cat([self.vectors[events], event_novelty[..., None]], dim=-1)
+        vectors = self.vectors[events]
+        inputs = torch.cat([vectors, event_novelty[..., None]], dim=-1)
         states, _ = self.gru(inputs)
-        last = states[torch.arange(len(states)), (lengths - 1).clamp_min(0)]
-        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+        rows = torch.arange(len(states))
+        last = states[rows, (lengths - 1).clamp_min(0)]
+        return last.masked_fill((lengths == 0)[:, None], 0.0)
 
     def item_logits(self, users: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor) -> Tensor:
         """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item.
@@ -64,7 +66,8 @@ class OptionNet(nn.Module):
         of_options = options.expand(len(users), -1, -1)  # B, O, W
         of_users = users[:, None].expand(-1, len(options), -1)
         queries = self.query(torch.cat([of_users, of_options], dim=-1))  # B, O, D
-        likings = torch.einsum("bod,bcd->boc", queries, self.vectors[rows.clamp_min(0)])
+        items = self.vectors[rows.clamp_min(0)]
+        likings = torch.einsum("bod,bcd->boc", queries, items)
         worths = self.levels + self.appetite(users)  # B, O
         logits = likings + worths[..., None] * novelty[:, None]
         logits = logits + self.base_weight * scores[:, None]

@@ -145,7 +145,8 @@ class Slates:
         rng = random_of(self.seed, f"visit {self.visit}")
         slates = lists.reindexed(self.catalogue)
         edges = self.choice_probabilities(slates.rows).cumsum(axis=1)
-        places = (rng.random(self.people)[:, None] > edges[:, :-1]).sum(axis=1)
+        draws = rng.random((self.people, 1))
+        places = (draws > edges[:, :-1]).sum(axis=1)
         people = np.flatnonzero(places < slates.rows.shape[1])
         rows = slates.rows[people, places[people]]
         self._write_slates(slates)
@@ -156,7 +157,8 @@ class Slates:
 
     def _move(self, people: np.ndarray, rows: np.ndarray) -> None:
         """Move people towards the items that they chose."""
-        self.positions[people] += self.drift * (self.vectors[rows] - self.positions[people])
+        ways = self.vectors[rows] - self.positions[people]
+        self.positions[people] += self.drift * ways
         for person, row in zip(people.tolist(), rows.tolist(), strict=True):
             self.chosen[person].append(row)
             self.chosen_ms[person].append(self.now_ms + 1)
@@ -165,8 +167,10 @@ class Slates:
         """Go on to the next visit; states change with the session."""
         self.visit += 1
         if self.visit % self.visits == 0:
-            noise = rng.normal(0.0, np.sqrt(1 - self.carry**2), self.people)
-            self.states.append(self.carry * self.states[-1] + noise)
+            deviation = np.sqrt(1 - self.carry**2)
+            noise = rng.normal(0.0, deviation, self.people)
+            carried = self.carry * self.states[-1]
+            self.states.append(carried + noise)
 
     def choice_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """Return (U, K + 1) probabilities of each place of slates (U, K), then of nothing."""
@@ -176,7 +180,7 @@ class Slates:
             appetite = self.trait + self.states[-1]
             is_new = np.take_along_axis(self.new_groups(), self.group_of[rows], axis=1)
             logits += self.novelty * appetite[:, None] * is_new
-        logits = np.where(rows >= 0, logits, -np.inf)
+        logits[rows < 0] = -np.inf
         all_logits = np.c_[logits, np.full(len(rows), self.nothing)]
         weights = np.exp(all_logits - all_logits.max(axis=1, keepdims=True))
         return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -231,15 +231,20 @@ class HRLNovelty(NetMethod, Recommender):
         shares = (log_options + evidence).softmax(dim=-1).detach()
         of_lists = shares[owners]  # B, O
         now = mixed(log_probs.exp(), of_lists).detach()  # B, K
-        weights = importance(now, lists.propensities) * lists.is_item
-        low = self._low_loss(net.low_value(users), mixed(log_probs, of_lists), weights, lists)
+        weights = importance(now, lists.propensities)
+        weights = weights * lists.is_item
+        log_items = mixed(log_probs, of_lists)
+        low = self._low_loss(net.low_value(users), log_items, weights, lists)
         returns = summed(lists.rewards.sum(dim=-1), owners, len(pasts))
         sums = summed(weights.sum(dim=-1), owners, len(pasts))
-        counts = summed(lists.is_item.float().sum(dim=-1), owners, len(pasts))
+        places = lists.is_item.float().sum(dim=-1)
+        counts = summed(places, owners, len(pasts))
         log_session = (shares * log_options).sum(dim=-1)
-        high = self._high_loss(net.high_value(pasts)[:, 0], log_session, sums / counts, returns)
+        expected = net.high_value(pasts)[:, 0]
+        high = self._high_loss(expected, log_session, sums / counts, returns)
         of_items = entropy(logits.log_softmax(dim=-1))
-        spread = entropy(log_options).mean() + (of_lists * of_items).sum(dim=-1).mean()
+        item_spread = (of_lists * of_items).sum(dim=-1)
+        spread = entropy(log_options).mean() + item_spread.mean()
         return low + high - self.entropy * spread
 
     def _low_loss(
@@ -292,25 +297,28 @@ class HRLNovelty(NetMethod, Recommender):
         scores = np.zeros(rows.shape, np.float32)
         for fold in range(FOLDS):
             is_other = fold_of_event != fold
-            base = clone(self.base).fit(data.cut(is_other) if is_other.any() else data, run)
+            others = data.cut(is_other) if is_other.any() else data
+            base = clone(self.base).fit(others, run)
             numbers = np.flatnonzero(fold_of_list == fold)
             queries = log.queries.take(numbers).without_history()
             pool = base.recommend(queries, self.depth).reindexed(self.items_)
             of_fold, of_scores = joined(log.rows[numbers], pool)
-            rows[numbers, : of_fold.shape[1]] = of_fold
-            scores[numbers, : of_fold.shape[1]] = of_scores
+            filled = of_fold.shape[1]
+            rows[numbers, :filled] = of_fold
+            scores[numbers, :filled] = of_scores
         return Candidates(rows, scores, self._novelty_of(rows, log.queries))
 
     def _novelty_of(self, rows: np.ndarray, queries: Queries) -> np.ndarray:
         """Return (R, C) 1 - the largest cosine of items (R, C) with the latest events."""
         recent = queries.histories.last(RECENT)
         events, is_event = pad_rows(recent.values, recent.offsets[:-1], recent.lengths)
+        items = self.vectors_[np.maximum(rows, 0)]  # R, C, D
         novelty = np.ones(rows.shape, np.float32)
-        for back in range(events.shape[1]):
-            event = self.vectors_[events[:, back]]  # R, D
-            cosines = np.einsum("rd,rcd->rc", event, self.vectors_[np.maximum(rows, 0)])
-            near = np.where(is_event[:, back, None], 1 - cosines, 1.0)
-            novelty = np.minimum(novelty, near.astype(np.float32))
+        for column, is_real in zip(events.T, is_event.T, strict=True):
+            latest = self.vectors_[column]  # R, D
+            cosines = np.einsum("rd,rcd->rc", latest, items)
+            cosines[~is_real] = 0.0
+            novelty = np.minimum(novelty, 1 - cosines)
         return novelty
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
@@ -329,18 +337,23 @@ class HRLNovelty(NetMethod, Recommender):
         """Return lists of k items drawn from a pool, with novelty, propensities and appetites."""
         novelty = self._novelty_of(pool.rows, queries)
         pooled = Candidates(pool.rows, unit_scores(pool), novelty)
-        log_options, logits = self._policies(self._visits(queries), pooled)
+        visits = self._visits(queries)
+        log_options, logits = self._policies(visits, pooled)
         order = np.full((len(queries), k), -1)
         values = np.full(order.shape, -np.inf, np.float32)
         propensities = np.full(order.shape, np.nan, np.float32)
         keys = past_keys(queries)
-        for i, size in enumerate(np.minimum(pool.lengths, k).tolist()):
+        lengths = np.minimum(pool.lengths, k)
+        for i, size in enumerate(lengths.tolist()):
             request_id = queries.request_id(i)
             option = self._option(log_options[i], keys[i], request_id)
             worths = logits[i, option].astype(np.float64)
-            order[i, :size], propensities[i, :size] = self._draw(worths, size, request_id)
-            values[i, :size] = worths[order[i, :size]]
-        lists = replace(pool, columns={**pool.columns, NOVELTY: novelty}).reordered(order)
+            places, shares = self._draw(worths, size, request_id)
+            order[i, :size] = places
+            propensities[i, :size] = shares
+            values[i, :size] = worths[places]
+        columns = {**pool.columns, NOVELTY: novelty}
+        lists = replace(pool, columns=columns).reordered(order)
         appetites = self._expected(np.exp(log_options)).round(4).astype(object)
         details = np.where(order >= 0, appetites[:, None], None)
         columns = {**lists.columns, PROPENSITY: propensities}
@@ -416,19 +429,24 @@ class HRLNovelty(NetMethod, Recommender):
         same for all options.
         """
         histories = queries.histories
-        events, is_event = pad_rows(histories.values, histories.offsets[:-1], histories.lengths)
+        starts = histories.offsets[:-1]
+        events, is_event = pad_rows(histories.values, starts, histories.lengths)
         of_events = event_novelty(histories, self.vectors_)
-        novelty, _ = pad_rows(of_events, histories.offsets[:-1], histories.lengths)
-        rows = np.c_[np.where(is_event, events, -1), pool.rows].astype(np.int32)
-        values = np.c_[novelty, self._novelty_of(pool.rows, queries)].astype(np.float32)
-        candidates = Candidates(rows, np.zeros(rows.shape, np.float32), values)
+        event_values, _ = pad_rows(of_events, starts, histories.lengths)
+        pool_values = self._novelty_of(pool.rows, queries)
+        event_rows = np.where(is_event, events, -1)
+        rows = np.concatenate([event_rows, pool.rows], axis=1)
+        values = np.concatenate([event_values, pool_values], axis=1)
+        even = np.zeros(rows.shape, np.float32)
         visits = self._visits(queries)
         begun = visits._replace(lengths=np.zeros_like(visits.lengths))
-        _, logits = self._policies(begun, candidates)
-        chosen, others = np.split(logits, [events.shape[1]], axis=2)
-        total = logsumexp(np.maximum(others, NEVER), axis=2, keepdims=True)
-        likely = chosen - np.logaddexp(chosen, total)  # n, O, T
-        return np.asarray(likely.transpose(0, 2, 1)[is_event])
+        _, logits = self._policies(begun, Candidates(rows, even, values))
+        of_events, others = np.split(logits, [events.shape[1]], axis=2)
+        others = np.maximum(others, NEVER)
+        total = logsumexp(others, axis=2, keepdims=True)
+        likely = of_events - np.logaddexp(of_events, total)  # n, O, T
+        by_event = likely.transpose(0, 2, 1)
+        return np.asarray(by_event[is_event])
 
     @classmethod
     def tiny(cls) -> Self:
@@ -467,10 +485,13 @@ class Logged:
 
     def take(self, rows: np.ndarray) -> "Logged":
         """Return the lists with these numbers."""
-        visits = Visits(*(part[rows] for part in self.visits))
-        candidates = Candidates(*(part[rows] for part in self.candidates))
-        columns = (self.rewards[rows], self.propensities[rows], self.is_item[rows])
-        return Logged(visits, candidates, *columns)
+        return Logged(
+            Visits(*(part[rows] for part in self.visits)),
+            Candidates(*(part[rows] for part in self.candidates)),
+            self.rewards[rows],
+            self.propensities[rows],
+            self.is_item[rows],
+        )
 
     def tensors(self) -> ListTensors:
         """Return the same as tensors; events are cut to the longest session."""
@@ -489,10 +510,16 @@ def joined(rows: np.ndarray, pool: Rankings) -> tuple[np.ndarray, np.ndarray]:
     What stands in the list already is no item (-1) in the pool.
     """
     scores = unit_scores(pool)
-    is_same = (rows[:, :, None] == pool.rows[:, None]) & (rows >= 0)[:, :, None]
-    of_rows = (is_same * scores[:, None]).max(axis=2, initial=0.0)
-    others = np.where(is_same.any(axis=1), -1, pool.rows)
-    return np.c_[rows, others], np.c_[of_rows, scores]
+    of_rows = np.zeros(rows.shape, np.float32)
+    others = pool.rows.copy()
+    for place, column in enumerate(rows.T):
+        is_same = (pool.rows == column[:, None]) & (pool.rows >= 0)
+        listed, position = np.nonzero(is_same)
+        of_rows[listed, place] = scores[listed, position]
+        others[is_same] = -1
+    all_rows = np.concatenate([rows, others], axis=1)
+    all_scores = np.concatenate([of_rows, scores], axis=1)
+    return all_rows, all_scores
 
 
 def item_vectors(data: Dataset, dims: int) -> np.ndarray:
@@ -586,11 +613,13 @@ def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarr
 def unit_scores(lists: Rankings) -> np.ndarray:
     """Return (R, C) float32 scores of lists, from 0 to 1 within each; 0 for no item."""
     is_item = lists.rows >= 0
-    high = np.where(is_item, lists.scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    low = np.where(is_item, lists.scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    span = np.where(high > low, high - low, 1.0)
-    with np.errstate(invalid="ignore"):
-        shares = np.where(high > low, (lists.scores - low) / span, 1.0)
+    finite = np.where(is_item, lists.scores, np.nan)
+    shares = np.zeros(finite.shape, np.float32)
+    for number in np.flatnonzero(is_item.any(axis=1)):
+        row = finite[number]
+        low = np.nanmin(row)
+        span = np.nanmax(row) - low
+        shares[number] = (row - low) / span if span else 1.0
     return np.where(is_item, shares, 0.0).astype(np.float32)
 
 

@@ -204,9 +204,9 @@ class SlateThompson(NetMethod, Recommender):
             net = self._net
             noise = torch.randn_like(net.offsets)
             vectors = net.means + net.log_scales.exp() * noise
-            tensors = [torch.from_numpy(part[rows]).to(noise.device) for part in choices]
-            likelihood = self._losses(net, vectors, Choices(*tensors), of_slates).mean()
-            return likelihood + weight * net.divergence(self.prior_scale)
+            drawn = Choices(*(part[rows] for part in choices))
+            losses = self._losses(net, vectors, drawn, of_slates)
+            return losses.mean() + weight * net.divergence(self.prior_scale)
 
         if len(choices.places):
             report = self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
@@ -247,7 +247,8 @@ class SlateThompson(NetMethod, Recommender):
 
     def _losses(self, net: SlateNet, vectors: Tensor, choices: Choices, of_slates: bool) -> Tensor:
         """Return (B,) minus the log-likelihood of each choice."""
-        histories, lengths, slates, places = choices
+        tensors = [torch.from_numpy(part).to(vectors.device) for part in choices]
+        histories, lengths, slates, places = tensors
         users = net.users(vectors, histories, lengths)
         if of_slates:
             logits = net.slate_logits(users, vectors, slates)
@@ -281,8 +282,9 @@ class SlateThompson(NetMethod, Recommender):
         lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(self.items_)):
+            block = queries[start:stop]
             only = None if lists is None else lists.slice(start, stop)
-            parts.append(self._slates(queries[start:stop], k, only))
+            parts.append(self._slates(block, k, only))
         return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
 
     def _slates(self, queries: Queries, k: int, only: Ragged | None) -> Rankings:
