@@ -96,10 +96,12 @@ def _shown_impressions(data: Dataset) -> pl.DataFrame:
     impressions = data.tables["impressions"]
     if "shown" in impressions.columns:
         impressions = impressions.filter(pl.col("shown").fill_null(True))
-    absent = {"position": pl.lit(0), "propensity": pl.lit(None, pl.Float64)}
-    missing = {name: value for name, value in absent.items() if name not in impressions.columns}
-    columns = ("request_id", "item_id", "position", pl.col("propensity").cast(pl.Float64))
-    return impressions.with_columns(**missing).select(*columns)
+    if "position" not in impressions.columns:
+        impressions = impressions.with_columns(position=pl.lit(0))
+    if "propensity" not in impressions.columns:
+        impressions = impressions.with_columns(propensity=pl.lit(None))
+    propensity = pl.col("propensity").cast(pl.Float64)
+    return impressions.select("request_id", "item_id", "position", propensity)
 
 
 def _chosen(data: Dataset, impressions: pl.DataFrame) -> np.ndarray:

@@ -32,9 +32,11 @@ class OptionNet(nn.Module):
         self.query = nn.Linear(2 * width + features, dims)
         self.appetite = nn.Linear(width + features, 1)
         self.low_value = nn.Linear(width + features, 1)
-        self.first_level = nn.Parameter(torch.tensor(-LEVELS / 2 if options > 1 else 0.0))
-        step = np.log(np.expm1(LEVELS / max(options - 1, 1)))
-        self.level_steps = nn.Parameter(torch.full((options - 1,), float(step)))
+        first = -LEVELS / 2 if options > 1 else 0.0
+        self.first_level = nn.Parameter(torch.tensor(first))
+        gap = LEVELS / max(options - 1, 1)
+        step = float(np.log(np.expm1(gap)))  # whose softplus is the gap
+        self.level_steps = nn.Parameter(torch.full((options - 1,), step))
         self.base_weight = nn.Parameter(torch.tensor(BASE_SCALE))
         for layer in (self.query, self.appetite, self.high[-1]):
             nn.init.normal_(layer.weight, std=0.02)
@@ -69,9 +71,11 @@ class OptionNet(nn.Module):
         items = self.vectors[rows.clamp_min(0)]
         likings = torch.einsum("bod,bcd->boc", queries, items)
         worths = self.levels + self.appetite(users)  # B, O
-        logits = likings + worths[..., None] * novelty[:, None]
-        logits = logits + self.base_weight * scores[:, None]
-        return logits.masked_fill((rows < 0)[:, None], -torch.inf)
+        of_novelty = torch.einsum("bo,bc->boc", worths, novelty)
+        of_base = self.base_weight * scores[:, None]
+        logits = likings + of_novelty + of_base
+        is_none = (rows < 0)[:, None]
+        return logits.masked_fill(is_none, -torch.inf)
 
 
 def importance(now: Tensor, then: Tensor) -> Tensor:

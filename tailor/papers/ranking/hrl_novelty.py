@@ -208,7 +208,8 @@ class HRLNovelty(NetMethod, Recommender):
     def _rewards(self, log: ShownLists, candidates: Candidates) -> np.ndarray:
         """Return (R, K) float32 the reward of each place; a list's diversity is shared by all."""
         is_item = log.rows >= 0
-        novelty = candidates.novelty[:, : log.rows.shape[1]]
+        places = log.rows.shape[1]
+        novelty = candidates.novelty[:, :places]
         rewards = log.is_chosen * (1 + self.novelty * novelty)
         diversity = np.nan_to_num(intra_list_diversity(log.rows, self.vectors_))
         lengths = np.maximum(is_item.sum(axis=1), 1)
@@ -290,7 +291,8 @@ class HRLNovelty(NetMethod, Recommender):
         """
         fold_of_user = run.rng("folds").permutation(len(data.users)) % FOLDS
         fold_of_event = fold_of_user[data.users.codes(data.events["user_id"])]
-        users = data.users.rows(log.queries.user_ids.tolist())
+        user_ids = log.queries.user_ids.tolist()
+        users = data.users.rows(user_ids)
         fold_of_list = np.where(users >= 0, fold_of_user[users], 0)
         width = log.rows.shape[1] + self.depth
         rows = np.full((len(log), width), -1, np.int32)
@@ -301,7 +303,8 @@ class HRLNovelty(NetMethod, Recommender):
             base = clone(self.base).fit(others, run)
             numbers = np.flatnonzero(fold_of_list == fold)
             queries = log.queries.take(numbers).without_history()
-            pool = base.recommend(queries, self.depth).reindexed(self.items_)
+            pool = base.recommend(queries, self.depth)
+            pool = pool.reindexed(self.items_)
             of_fold, of_scores = joined(log.rows[numbers], pool)
             filled = of_fold.shape[1]
             rows[numbers, :filled] = of_fold
@@ -322,14 +325,15 @@ class HRLNovelty(NetMethod, Recommender):
         return novelty
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        pool = self.base_.recommend(queries, max(2 * k, self.depth), candidates)
+        depth = max(2 * k, self.depth)
+        pool = self.base_.recommend(queries, depth, candidates)
         pool = pool.reindexed(self.items_)
         width = min(k, pool.rows.shape[1])
         if not width or not len(queries):
             empty = Rankings.empty(self.items_, len(queries), k)
             return replace(empty, notes=pool.notes)
-        lengths = np.minimum(pool.lengths, width)
-        notes = {i: note for i, note in pool.notes.items() if lengths[i] < k}
+        is_short = np.minimum(pool.lengths, width) < k
+        notes = {i: note for i, note in pool.notes.items() if is_short[i]}
         drawn = self._drawn(queries.reindexed(self.items_), pool, width)
         return replace(drawn, notes=notes)
 
@@ -375,7 +379,8 @@ class HRLNovelty(NetMethod, Recommender):
         events, novelty, lengths, pasts = map(torch.from_numpy, visits)
         with torch.inference_mode():
             log_options = net.high(pasts).log_softmax(dim=-1)
-            users = torch.cat([net.states(events, novelty, lengths), pasts], dim=-1)
+            states = net.states(events, novelty, lengths)
+            users = torch.cat([states, pasts], dim=-1)
             logits = net.item_logits(users, *map(torch.from_numpy, pooled))
         return log_options.numpy(), logits.numpy()
 
@@ -416,11 +421,15 @@ class HRLNovelty(NetMethod, Recommender):
         sums = np.zeros((*shape, self.options))
         np.add.at(sums, (owners, back), evidence)
         shares = self.option_shares(queries)
-        expected = self._expected(softmax(np.log(shares)[:, None] + sums, axis=2))
+        prior = np.log(shares)[:, None]
+        posterior = softmax(prior + sums, axis=2)
+        expected = self._expected(posterior)
         is_past = np.zeros(shape, dtype=bool)
         is_past[owners, back] = back > 0
-        total = self._expected(shares) + (expected * is_past).sum(axis=1)
-        return Appetites(total / (1 + is_past.sum(axis=1)), expected[:, 0])
+        of_past = (expected * is_past).sum(axis=1)
+        sessions = 1 + is_past.sum(axis=1)
+        lasting = (self._expected(shares) + of_past) / sessions
+        return Appetites(lasting, expected[:, 0])
 
     def _event_evidence(self, queries: Queries, pool: Rankings) -> np.ndarray:
         """Return (m, O) the log-likelihood of each event before the candidates of a pool.
@@ -495,10 +504,11 @@ class Logged:
 
     def tensors(self) -> ListTensors:
         """Return the same as tensors; events are cut to the longest session."""
-        longest = int(self.visits.lengths.max(initial=0))
-        events = np.ascontiguousarray(self.visits.events[:, :longest])
-        novelty = np.ascontiguousarray(self.visits.event_novelty[:, :longest])
-        visits = (events, novelty, self.visits.lengths, self.visits.summaries)
+        events, novelty, lengths, summaries = self.visits
+        longest = int(lengths.max(initial=0))
+        events = np.ascontiguousarray(events[:, :longest])
+        novelty = np.ascontiguousarray(novelty[:, :longest])
+        visits = (events, novelty, lengths, summaries)
         propensities = self.propensities.astype(np.float32)
         columns = (*visits, *self.candidates, self.rewards, propensities, self.is_item)
         return ListTensors(*map(torch.from_numpy, columns))
@@ -598,10 +608,12 @@ def moments_of(summaries: np.ndarray) -> np.ndarray:
 
     Those of the mean vector together weigh as much as one feature.
     """
+    means = summaries.mean(axis=0)
     divisors = summaries.std(axis=0) + 1e-3
-    vector = slice(len(PAST_FEATURES), None)
-    divisors[vector] *= np.sqrt(len(divisors[vector]))
-    return np.stack([summaries.mean(axis=0), divisors]).astype(np.float32)
+    of_vector = divisors[len(PAST_FEATURES) :]
+    of_vector *= np.sqrt(len(of_vector))
+    moments = np.stack([means, divisors])
+    return moments.astype(np.float32)
 
 
 def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarray:

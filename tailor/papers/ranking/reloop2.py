@@ -175,18 +175,20 @@ class ReLoop2(Predictor):
 
     def _errors(self, pairs: Pairs) -> np.ndarray:
         """Return (m,) the error of like pairs: how far outcomes lay above predictions."""
-        table = np.arange(self.tables)
+        cells = (np.arange(self.tables), pairs.buckets)
         predictions = pairs.predictions[:, None]  # m, 1
-        counts = self.counts_[table, pairs.buckets]  # m, G
-        label_sums = self.label_sums_[table, pairs.buckets]
-        prediction_sums = self.prediction_sums_[table, pairs.buckets]
-        # `strength` outcomes without error, and a bucket without any outcome says no error
+        counts = self.counts_[cells]  # m, G
+        # each bucket counts `strength` outcomes more, without error
         totals = np.maximum(counts + self.strength, TINY)
-        labels = (label_sums + self.strength * predictions) / totals
-        earlier = (prediction_sums + self.strength * predictions) / totals
-        shares = softmax(-np.abs(earlier - predictions) / self.tau, axis=1)
-        errors = labels - (self.blend * predictions + (1 - self.blend) * earlier)
-        return np.asarray((shares * np.where(counts > 0, errors, 0.0)).sum(axis=1))
+        without_error = self.strength * predictions
+        labels = (self.label_sums_[cells] + without_error) / totals
+        earlier = (self.prediction_sums_[cells] + without_error) / totals
+        distances = np.abs(earlier - predictions)
+        shares = softmax(-distances / self.tau, axis=1)
+        expected = self.blend * predictions + (1 - self.blend) * earlier
+        errors = labels - expected
+        errors[counts == 0] = 0.0
+        return np.asarray((shares * errors).sum(axis=1))
 
     def _write(self, pairs: Pairs, labels: np.ndarray) -> None:
         """Add outcomes (m,) to the buckets of their pairs, in new arrays."""

@@ -105,7 +105,8 @@ class SlateNet(nn.Module):
     def slate_logits(self, users: Tensor, vectors: Tensor, slates: Tensor) -> Tensor:
         """Return logits (B, K + 1) of each place of slates (B, K), then of nothing."""
         is_item = slates >= 0
-        scores = self.scores(users, vectors[slates.clamp_min(0)])
+        items = vectors[slates.clamp_min(0)]
+        scores = self.scores(users, items)
         scores = scores.masked_fill(~is_item, -torch.inf)
         nothing = self.nothing[is_item.sum(dim=1)]
         return torch.cat([scores, nothing[:, None]], dim=1)
@@ -115,12 +116,14 @@ class SlateNet(nn.Module):
 
         Groups have the prior N(0, `prior_scale`), and count by their means alone.
         """
-        scale = self.log_group_scales[self.groups]  # N, 1
-        variance = (2 * self.log_scales).exp()
-        ratio = (variance + self.offsets.pow(2)) / (2 * scale).exp()
-        items = 0.5 * (ratio - 1) + scale - self.log_scales
-        groups = 0.5 * (self.group_means / prior_scale).pow(2)
-        return items.sum() + groups.sum()
+        log_scales = self.log_group_scales[self.groups]  # N, 1
+        variances = (2 * self.log_scales).exp()
+        prior_variances = (2 * log_scales).exp()
+        ratios = (variances + self.offsets.pow(2)) / prior_variances
+        log_ratios = log_scales - self.log_scales
+        items = 0.5 * (ratios - 1) + log_ratios
+        groups = self.group_means / prior_scale
+        return items.sum() + 0.5 * groups.pow(2).sum()
 
 
 @dataclass(eq=False)
@@ -240,10 +243,12 @@ class SlateThompson(NetMethod, Recommender):
         """Return every event as a slate of one item, which was chosen."""
         outcome = Outcome("drawn", length=self.length)
         examples = outcome.learn(data, np.random.default_rng(0))
-        events = examples.take(np.flatnonzero(examples.labels > 0))  # not the negatives
+        is_event = examples.labels > 0  # the others are negatives
+        events = examples.take(np.flatnonzero(is_event))
         histories, lengths = _padded(events.queries, self.length)
         slates = events.items.astype(np.int64)[:, None]
-        return Choices(histories, lengths, slates, np.zeros(len(slates), np.int64))
+        places = np.zeros(len(slates), np.int64)
+        return Choices(histories, lengths, slates, places)
 
     def _losses(self, net: SlateNet, vectors: Tensor, choices: Choices, of_slates: bool) -> Tensor:
         """Return (B,) minus the log-likelihood of each choice."""
@@ -279,7 +284,9 @@ class SlateThompson(NetMethod, Recommender):
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         queries = queries.reindexed(self.items_)
-        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
+        lists = None
+        if candidates is not None:
+            lists = candidates.reindexed(self.items_).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(self.items_)):
             block = queries[start:stop]
@@ -297,7 +304,8 @@ class SlateThompson(NetMethod, Recommender):
         greedy = Rankings(self.items_, rows, best, notes=notes)
         if self.policy == "greedy":
             return greedy
-        hopes = scores + REACH * sharpness * np.linalg.norm(scales, axis=1)
+        reach = REACH * sharpness
+        hopes = scores + reach * np.linalg.norm(scales, axis=1)
         depth = max(k, self.depth)
         pools, _ = top_k(hopes, depth, queries.exclude, queries.blocked_rows, only)
         drawn_rows = rows.copy()
@@ -306,14 +314,17 @@ class SlateThompson(NetMethod, Recommender):
             request_id = queries.request_id(i)
             if request_id is None or not size:
                 continue
-            pool = pools[i][pools[i] >= 0]
+            pool = pools[i]
+            pool = pool[pool >= 0]
             rng = Run(self.seed).rng("slate", request_id)
             slates = self._draw(users[i], means[pool], scales[pool], size, rng)
             drawn_rows[i, :size] = pool[slates[0]]
             propensities[i, :size] = (slates == slates[0]).mean(axis=0)
-        values = np.take_along_axis(scores, np.maximum(drawn_rows, 0), axis=1)
-        values = np.where(drawn_rows >= 0, values, -np.inf).astype(np.float32)
-        return replace(greedy, rows=drawn_rows, scores=values, columns={PROPENSITY: propensities})
+        known_rows = np.maximum(drawn_rows, 0)
+        values = np.take_along_axis(scores, known_rows, axis=1).astype(np.float32)
+        values[drawn_rows < 0] = -np.inf
+        columns = {PROPENSITY: propensities}
+        return replace(greedy, rows=drawn_rows, scores=values, columns=columns)
 
     def _users(self, queries: Queries) -> tuple[np.ndarray, float]:
         """Return the users (B, D) of queries over `items_`, and the factor of distances."""
@@ -351,8 +362,10 @@ def interleave(orders: np.ndarray, k: int) -> np.ndarray:
     """Return (k,) the best unused position of each of orders (W, P) in turn."""
     used: list[int] = []
     for number in range(k):
-        first = orders[number % len(orders), : len(used) + 1]  # one of them is unused
-        used.append(int(first[~np.isin(first, used)][0]))
+        order = orders[number % len(orders)]
+        first = order[: len(used) + 1]  # one of them is unused
+        unused = first[~np.isin(first, used)]
+        used.append(int(unused[0]))
     return np.array(used, dtype=np.int64)
 
 
