@@ -45,5 +45,6 @@ def sessions_back(queries: Queries) -> np.ndarray:
     gaps_ms = next_ms - np.where(is_known, times.values, next_ms)
     is_break = ~is_known | (gaps_ms > SESSION_MS)
     breaks = np.r_[0, np.cumsum(is_break)]
-    through_last = breaks[histories.offsets[1:]][histories.row_ids]
-    return np.asarray(through_last - breaks[:-1])
+    through_last = breaks[histories.offsets[1:]]  # n
+    of_events = through_last[histories.row_ids]
+    return np.asarray(of_events - breaks[:-1])

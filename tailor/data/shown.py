@@ -32,28 +32,21 @@ class ShownLists:
         requests = _timed_requests(data)
         if not len(requests) or not data.has_times:
             return cls._empty(data)
-        impressions = _shown_impressions(data).join(
-            requests.select("request_id", "request"), on="request_id"
-        )
+        impressions = _shown_impressions(data)
+        impressions = impressions.join(requests.select("request_id", "request"), on="request_id")
         impressions = impressions.sort("request", "position", maintain_order=True)
         request = impressions["request"].to_numpy()
         lengths = np.bincount(request, minlength=len(requests))
-        starts = np.r_[0, np.cumsum(lengths)][:-1]
-        position = np.arange(len(request)) - starts[request]
+        starts = np.cumsum(lengths) - lengths
+        cells = (request, np.arange(len(request)) - starts[request])
         shape = (len(requests), int(lengths.max(initial=0)))
         rows = np.full(shape, -1, np.int32)
-        rows[request, position] = data.catalogue.codes(impressions["item_id"])
+        rows[cells] = data.catalogue.codes(impressions["item_id"])
         is_chosen = np.zeros(shape, dtype=bool)
-        is_chosen[request, position] = _chosen(data, impressions)
+        is_chosen[cells] = _chosen(data, impressions)
         propensities = np.full(shape, np.nan)
-        propensities[request, position] = impressions["propensity"].to_numpy()
-        now_ms = requests["time_ms"].to_numpy().astype(np.int64)
-        user_ids = requests["user_id"].to_list()
-        users = data.users.rows(user_ids)
-        before = positions_before(data, users, now_ms)
-        every_event = np.ones(len(data.events), dtype=bool)
-        queries = queries_before(data, users, before, every_event, length, now_ms, user_ids)
-        return cls(queries, rows, is_chosen, propensities)
+        propensities[cells] = impressions["propensity"].to_numpy()
+        return cls(_queries_of(data, requests, length), rows, is_chosen, propensities)
 
     @classmethod
     def _empty(cls, data: Dataset) -> "ShownLists":
@@ -70,6 +63,16 @@ class ShownLists:
         return ShownLists(self.queries.take(rows), *parts)
 
 
+def _queries_of(data: Dataset, requests: pl.DataFrame, length: int) -> Queries:
+    """Return requests as queries, with the last `length` events before each."""
+    now_ms = requests["time_ms"].to_numpy().astype(np.int64)
+    user_ids = requests["user_id"].to_list()
+    users = data.users.rows(user_ids)
+    before = positions_before(data, users, now_ms)
+    every_event = np.ones(len(data.events), dtype=bool)
+    return queries_before(data, users, before, every_event, length, now_ms, user_ids)
+
+
 def _timed_requests(data: Dataset) -> pl.DataFrame:
     """Return requests with user and time that something was shown for, oldest first.
 
@@ -77,11 +80,15 @@ def _timed_requests(data: Dataset) -> pl.DataFrame:
     """
     table = data.tables.get("requests")
     schema = {"request_id": pl.String, "user_id": pl.String, "time_ms": pl.Int64}
-    if table is None or "impressions" not in data.tables or not set(schema) <= set(table.columns):
-        return pl.DataFrame(schema=schema).with_columns(request=pl.int_range(pl.len()))
-    requests = table.select(*schema).drop_nulls().unique("request_id", keep="first")
-    requests = requests.join(_shown_impressions(data), on="request_id", how="semi")
-    return requests.sort("time_ms", "request_id").with_columns(request=pl.int_range(pl.len()))
+    requests = pl.DataFrame(schema=schema)
+    is_complete = table is not None and set(schema) <= set(table.columns)
+    if table is not None and is_complete and "impressions" in data.tables:
+        requests = table.select(*schema).drop_nulls()
+        requests = requests.unique("request_id", keep="first")
+        impressions = _shown_impressions(data)
+        requests = requests.join(impressions, on="request_id", how="semi")
+        requests = requests.sort("time_ms", "request_id")
+    return requests.with_columns(request=pl.int_range(pl.len()))
 
 
 def _shown_impressions(data: Dataset) -> pl.DataFrame:
@@ -89,10 +96,12 @@ def _shown_impressions(data: Dataset) -> pl.DataFrame:
     impressions = data.tables["impressions"]
     if "shown" in impressions.columns:
         impressions = impressions.filter(pl.col("shown").fill_null(True))
-    absent = {"position": pl.lit(0), "propensity": pl.lit(None, pl.Float64)}
-    missing = {name: value for name, value in absent.items() if name not in impressions.columns}
-    columns = ("request_id", "item_id", "position", pl.col("propensity").cast(pl.Float64))
-    return impressions.with_columns(**missing).select(*columns)
+    if "position" not in impressions.columns:
+        impressions = impressions.with_columns(position=pl.lit(0))
+    if "propensity" not in impressions.columns:
+        impressions = impressions.with_columns(propensity=pl.lit(None))
+    propensity = pl.col("propensity").cast(pl.Float64)
+    return impressions.select("request_id", "item_id", "position", propensity)
 
 
 def _chosen(data: Dataset, impressions: pl.DataFrame) -> np.ndarray:

@@ -36,15 +36,16 @@ def prequential(
         raise DataError(f"step is {step}, late {late}: at least 1 and 0")
     order = stream_order(examples)
     learner = copy.copy(method)  # an update replaces its state, and leaves that of `method`
-    item_ids = examples.queries.catalogue.named(examples.items)
+    ids = examples.queries.catalogue.named(examples.items)
     predicted = np.empty(len(examples))
     parts = [order[start : start + step] for start in range(0, len(order), step)]
     for number, part in enumerate(run.progress(parts, "predicting a stream", len(parts))):
-        answers = learner.predict(examples.queries.take(part), [[item_ids[i]] for i in part])
+        queries = examples.queries.take(part)
+        answers = learner.predict(queries, [[ids[i]] for i in part])
         predicted[part] = np.concatenate(answers)
         if method.updates() and number >= late:
             outcomes = parts[number - late]
-            pairs = [[item_ids[i]] for i in outcomes]
+            queries = examples.queries.take(outcomes)
             labels = [[float(examples.labels[i])] for i in outcomes]
-            learner.update(examples.queries.take(outcomes), pairs, labels, run)
+            learner.update(queries, [[ids[i]] for i in outcomes], labels, run)
     return predicted

@@ -32,9 +32,11 @@ class OptionNet(nn.Module):
         self.query = nn.Linear(2 * width + features, dims)
         self.appetite = nn.Linear(width + features, 1)
         self.low_value = nn.Linear(width + features, 1)
-        self.first_level = nn.Parameter(torch.tensor(-LEVELS / 2 if options > 1 else 0.0))
-        step = np.log(np.expm1(LEVELS / max(options - 1, 1)))
-        self.level_steps = nn.Parameter(torch.full((options - 1,), float(step)))
+        first = -LEVELS / 2 if options > 1 else 0.0
+        self.first_level = nn.Parameter(torch.tensor(first))
+        gap = LEVELS / max(options - 1, 1)
+        step = float(np.log(np.expm1(gap)))  # whose softplus is the gap
+        self.level_steps = nn.Parameter(torch.full((options - 1,), step))
         self.base_weight = nn.Parameter(torch.tensor(BASE_SCALE))
         for layer in (self.query, self.appetite, self.high[-1]):
             nn.init.normal_(layer.weight, std=0.02)
@@ -50,29 +52,30 @@ class OptionNet(nn.Module):
         """Return the states (B, W) of sessions after their events (B, T)."""
         if not events.shape[1]:
             return self.option_vectors.weight.new_zeros(len(events), self.gru.hidden_size)
-        inputs = torch.cat([self.vectors[events], event_novelty[..., None]], dim=-1)
+        vectors = self.vectors[events]
+        inputs = torch.cat([vectors, event_novelty[..., None]], dim=-1)
         states, _ = self.gru(inputs)
-        last = states[torch.arange(len(states)), (lengths - 1).clamp_min(0)]
-        return torch.where((lengths > 0)[:, None], last, torch.zeros_like(last))
+        rows = torch.arange(len(states))
+        last = states[rows, (lengths - 1).clamp_min(0)]
+        return last.masked_fill((lengths == 0)[:, None], 0.0)
 
-    def item_logits(
-        self, states: Tensor, summaries: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor
-    ) -> Tensor:
-        """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item."""
-        users = torch.cat([states, summaries], dim=-1)
+    def item_logits(self, users: Tensor, rows: Tensor, scores: Tensor, novelty: Tensor) -> Tensor:
+        """Return logits (B, O, C) of candidates (B, C) under each option, -inf for no item.
+
+        `users` (B, W + F) are states and features.
+        """
         options = self.option_vectors.weight
-        both = torch.cat(
-            [
-                users[:, None].expand(-1, len(options), -1),
-                options.expand(len(states), -1, -1),
-            ],
-            dim=-1,
-        )
-        likings = torch.einsum("bod,bcd->boc", self.query(both), self.vectors[rows.clamp_min(0)])
-        worth = self.levels + self.appetite(users)  # B, O
-        logits = likings + worth[..., None] * novelty[:, None]
-        logits = logits + self.base_weight * scores[:, None]
-        return logits.masked_fill((rows < 0)[:, None], -torch.inf)
+        of_options = options.expand(len(users), -1, -1)  # B, O, W
+        of_users = users[:, None].expand(-1, len(options), -1)
+        queries = self.query(torch.cat([of_users, of_options], dim=-1))  # B, O, D
+        items = self.vectors[rows.clamp_min(0)]
+        likings = torch.einsum("bod,bcd->boc", queries, items)
+        worths = self.levels + self.appetite(users)  # B, O
+        of_novelty = torch.einsum("bo,bc->boc", worths, novelty)
+        of_base = self.base_weight * scores[:, None]
+        logits = likings + of_novelty + of_base
+        is_none = (rows < 0)[:, None]
+        return logits.masked_fill(is_none, -torch.inf)
 
 
 def importance(now: Tensor, then: Tensor) -> Tensor:

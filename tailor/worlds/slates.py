@@ -78,8 +78,10 @@ class Slates:
     def __post_init__(self) -> None:
         self._check_sizes()
         rng = random_of(self.seed, "slates")
-        self.catalogue = Vocabulary.of_items(opaque_ids("i-", self.items, self.seed).to_list())
-        self.user_ids = np.array(opaque_ids("u-", self.people, self.seed).to_list(), dtype=object)
+        item_ids = opaque_ids("i-", self.items, self.seed)
+        self.catalogue = Vocabulary.of_items(item_ids.to_list())
+        user_ids = opaque_ids("u-", self.people, self.seed)
+        self.user_ids = np.array(user_ids.to_list(), dtype=object)
         centres = rng.normal(0.0, 1.0, (self.groups, self.width))
         self.group_of = rng.integers(self.groups, size=self.items)
         self.vectors = rng.normal(centres[self.group_of], SPREAD)
@@ -145,7 +147,8 @@ class Slates:
         rng = random_of(self.seed, f"visit {self.visit}")
         slates = lists.reindexed(self.catalogue)
         edges = self.choice_probabilities(slates.rows).cumsum(axis=1)
-        places = (rng.random(self.people)[:, None] > edges[:, :-1]).sum(axis=1)
+        draws = rng.random((self.people, 1))
+        places = (draws > edges[:, :-1]).sum(axis=1)
         people = np.flatnonzero(places < slates.rows.shape[1])
         rows = slates.rows[people, places[people]]
         self._write_slates(slates)
@@ -156,30 +159,44 @@ class Slates:
 
     def _move(self, people: np.ndarray, rows: np.ndarray) -> None:
         """Move people towards the items that they chose."""
-        self.positions[people] += self.drift * (self.vectors[rows] - self.positions[people])
+        ways = self.vectors[rows] - self.positions[people]
+        self.positions[people] += self.drift * ways
+        time_ms = self.now_ms + 1
         for person, row in zip(people.tolist(), rows.tolist(), strict=True):
             self.chosen[person].append(row)
-            self.chosen_ms[person].append(self.now_ms + 1)
+            self.chosen_ms[person].append(time_ms)
 
     def _end_visit(self, rng: np.random.Generator) -> None:
         """Go on to the next visit; states change with the session."""
         self.visit += 1
         if self.visit % self.visits == 0:
-            noise = rng.normal(0.0, np.sqrt(1 - self.carry**2), self.people)
-            self.states.append(self.carry * self.states[-1] + noise)
+            deviation = np.sqrt(1 - self.carry**2)
+            noise = rng.normal(0.0, deviation, self.people)
+            carried = self.carry * self.states[-1]
+            self.states.append(carried + noise)
 
     def choice_probabilities(self, rows: np.ndarray) -> np.ndarray:
         """Return (U, K + 1) probabilities of each place of slates (U, K), then of nothing."""
-        distances = np.linalg.norm(self.positions[:, None] - self.vectors[rows], axis=2)
+        logits = np.full((len(rows), rows.shape[1] + 1), self.nothing)
+        of_items = self._item_logits(rows)
+        of_items[rows < 0] = -np.inf
+        logits[:, :-1] = of_items
+        weights = np.exp(logits - logits.max(axis=1, keepdims=True))
+        total = weights.sum(axis=1, keepdims=True)
+        return np.asarray(weights / total)
+
+    def _item_logits(self, rows: np.ndarray) -> np.ndarray:
+        """Return (U, K) the log-odds of choosing each item."""
+        people = self.positions[:, None]  # U, 1, D
+        distances = np.linalg.norm(people - self.vectors[rows], axis=2)
         logits = -self.sharpness * distances
         if self.novelty:
+            groups = self.group_of[rows]
+            is_new = np.take_along_axis(self.new_groups(), groups, axis=1)
             appetite = self.trait + self.states[-1]
-            is_new = np.take_along_axis(self.new_groups(), self.group_of[rows], axis=1)
-            logits += self.novelty * appetite[:, None] * is_new
-        logits = np.where(rows >= 0, logits, -np.inf)
-        all_logits = np.c_[logits, np.full(len(rows), self.nothing)]
-        weights = np.exp(all_logits - all_logits.max(axis=1, keepdims=True))
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+            gain = self.novelty * appetite
+            logits += gain[:, None] * is_new
+        return np.asarray(logits)
 
     def new_groups(self) -> np.ndarray:
         """Return (U, G) bool: groups of none of a person's latest choices."""
@@ -190,7 +207,9 @@ class Slates:
 
     def log(self) -> Dataset:
         """Return the events, requests, impressions with propensities, items and users so far."""
-        tables = {name: pl.concat(frames) for name, frames in self.tables.items()}
+        tables = {}
+        for name, frames in self.tables.items():
+            tables[name] = pl.concat(frames)
         item_ids = self.catalogue.ids.tolist()
         names = [[f"group {group}"] for group in self.group_of.tolist()]
         tables["items"] = pl.DataFrame({"item_id": item_ids, "categories": names})
@@ -203,7 +222,8 @@ class Slates:
         keys = rng.random((self.people, self.items))
         for person, rows in enumerate(self.chosen):
             keys[person, rows] = -1.0
-        rows = np.argsort(-keys, axis=1)[:, : self.size].astype(np.int32)
+        order = np.argsort(-keys, axis=1)
+        rows = order[:, : self.size].astype(np.int32)
         scores = np.zeros(rows.shape, np.float32)
         share = np.full(rows.shape, 1 / self.items, np.float32)
         return Rankings(self.catalogue, rows, scores, columns={"propensity": share})

@@ -164,89 +164,105 @@ class HRLNovelty(NetMethod, Recommender):
         self.items_ = data.catalogue
         self.vectors_ = item_vectors(data, self.dims)
         events = data.sequences.rows
-        position = np.arange(len(events.values)) - events.offsets[:-1][events.row_ids]
-        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), position)
+        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), positions_of(events))
         features = len(PAST_FEATURES) + self.dims
-        self.summary_moments_ = np.stack([np.zeros(features), np.ones(features)]).astype(np.float32)
+        self.summary_moments_ = np.zeros((2, features), np.float32)
+        self.summary_moments_[1] = 1.0
         self._start_net(run)
         log = ShownLists.of(data, self.length)
         log = log.take(np.arange(len(log))[-MOST_LISTS:])
-        if not log.is_chosen.any():
-            report = self._leave_untrained("no list of the log was chosen from")
-        else:
+        if log.is_chosen.any():
             report = self._learn_policy(data, log, run)
+        else:
+            report = self._leave_untrained("no list of the log was chosen from")
+        levels = self._ready().levels.detach().numpy()
         self.fit_report_ = {
             "lists": len(log),
-            "log-odds per unit of novelty": np.round(self._levels(), 3).tolist(),
+            "log-odds per unit of novelty": np.round(levels, 3).tolist(),
             self.base_.name: self.base_.fit_report_,
             **report,
         }
-
-    def _levels(self) -> np.ndarray:
-        with torch.inference_mode():
-            return np.asarray(self._ready().levels.numpy())
 
     def _learn_policy(self, data: Dataset, log: ShownLists, run: Run) -> dict[str, Any]:
         """Train both policies on logged lists, and return the report."""
         self.summary_moments_ = moments_of(self._visits(log.queries).summaries)
         visits = self._visits(log.queries)
         candidates = self._logged_candidates(data, log, run)
+        rewards = self._rewards(log, candidates)
+        logged = Logged(visits, candidates, rewards, log.propensities, log.rows >= 0)
         sessions = sessions_of(log.queries)
-        is_item = log.rows >= 0
-        novelty = candidates.novelty[:, : log.rows.shape[1]]
-        variety = np.nan_to_num(intra_list_diversity(log.rows, self.vectors_))[:, None]
-        places = np.maximum(is_item.sum(axis=1, keepdims=True), 1)
-        rewards = log.is_chosen * (1 + self.novelty * novelty)
-        rewards = np.where(is_item, rewards + self.diversity * variety / places, 0.0)
-        logged = Logged(visits, candidates, rewards.astype(np.float32), log.propensities, is_item)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             order = rng.permutation(len(sessions))
             return np.array_split(order, -(-len(order) // self.batch))
 
         def loss(numbers: np.ndarray, rng: np.random.Generator) -> Tensor:
-            chosen = sessions.take(numbers)
-            return self._policy_loss(logged.take(chosen.values), chosen)
+            drawn = sessions.take(numbers)
+            return self._policy_loss(logged.take(drawn.values), drawn)
 
-        report = self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
-        return {
-            "sessions": len(sessions),
-            "mean reward": float(rewards.sum(axis=1).mean()),
-            **report,
-        }
+        recipe = Recipe(self.epochs, self.lr)
+        report = self._train_net(data, run, recipe, batches, loss)
+        mean_reward = float(rewards.sum(axis=1).mean())
+        return {"sessions": len(sessions), "mean reward": mean_reward, **report}
+
+    def _rewards(self, log: ShownLists, candidates: Candidates) -> np.ndarray:
+        """Return (R, K) float32 the reward of each place; a list's diversity is shared by all."""
+        is_item = log.rows >= 0
+        places = log.rows.shape[1]
+        novelty = candidates.novelty[:, :places]
+        rewards = log.is_chosen * (1 + self.novelty * novelty)
+        diversity = np.nan_to_num(intra_list_diversity(log.rows, self.vectors_))
+        lengths = np.maximum(is_item.sum(axis=1), 1)
+        bonus = self.diversity * diversity / lengths
+        rewards = np.where(is_item, rewards + bonus[:, None], 0.0)
+        return rewards.astype(np.float32)
 
     def _policy_loss(self, logged: "Logged", sessions: Ragged) -> Tensor:
         """Return the loss () of both policies and their baselines for the lists of sessions."""
         net: OptionNet = self._net
         lists = logged.tensors()
         owners = torch.from_numpy(sessions.row_ids)  # B
-        summaries = lists.summaries[torch.from_numpy(sessions.offsets[:-1])]  # S, F
+        pasts = lists.summaries[torch.from_numpy(sessions.offsets[:-1])]  # S, F
         states = net.states(lists.events, lists.event_novelty, lists.lengths)
-        logits = net.item_logits(
-            states, lists.summaries, lists.rows, lists.scores, lists.novelty
-        )  # B, O, C
-        places = torch.arange(lists.rewards.shape[1]).expand(*logits.shape[:2], -1)
-        log_probs = place_log_probs(logits, places)
-        log_probs = log_probs.masked_fill(~lists.is_item[:, None], 0.0)  # B, O, K
-        log_options = net.high(summaries).log_softmax(dim=-1)  # S, O
-        evidence = summed(log_probs.sum(dim=-1), owners, len(summaries))
+        users = torch.cat([states, lists.summaries], dim=-1)
+        logits = net.item_logits(users, lists.rows, lists.scores, lists.novelty)  # B, O, C
+        log_probs = first_place_log_probs(logits, lists.is_item)  # B, O, K
+        log_options = net.high(pasts).log_softmax(dim=-1)  # S, O
+        evidence = summed(log_probs.sum(dim=-1), owners, len(pasts))
         shares = (log_options + evidence).softmax(dim=-1).detach()
-        now = mixed(log_probs.exp(), shares[owners]).detach()  # B, K
-        weights = importance(now, lists.propensities) * lists.is_item
-        expected = net.low_value(torch.cat([states, lists.summaries], dim=-1))  # B, 1
+        of_lists = shares[owners]  # B, O
+        now = mixed(log_probs.exp(), of_lists).detach()  # B, K
+        weights = importance(now, lists.propensities)
+        weights = weights * lists.is_item
+        log_items = mixed(log_probs, of_lists)
+        low = self._low_loss(net.low_value(users), log_items, weights, lists)
+        returns = summed(lists.rewards.sum(dim=-1), owners, len(pasts))
+        sums = summed(weights.sum(dim=-1), owners, len(pasts))
+        places = lists.is_item.float().sum(dim=-1)
+        counts = summed(places, owners, len(pasts))
+        log_session = (shares * log_options).sum(dim=-1)
+        expected = net.high_value(pasts)[:, 0]
+        high = self._high_loss(expected, log_session, sums / counts, returns)
+        of_items = entropy(logits.log_softmax(dim=-1))
+        item_spread = (of_lists * of_items).sum(dim=-1)
+        spread = entropy(log_options).mean() + item_spread.mean()
+        return low + high - self.entropy * spread
+
+    def _low_loss(
+        self, expected: Tensor, log_probs: Tensor, weights: Tensor, lists: "ListTensors"
+    ) -> Tensor:
+        """Return the loss () of the lower policy and its baseline (B, 1)."""
+        baseline = mse_loss(expected.expand_as(lists.rewards), lists.rewards)
         leads = scaled((lists.rewards - expected.detach()) * lists.is_item)
-        low = -(weights * leads * mixed(log_probs, shares[owners])).sum() / lists.is_item.sum()
-        places_shown = summed(lists.is_item.float().sum(dim=-1), owners, len(summaries))
-        session_weights = summed(weights.sum(dim=-1), owners, len(summaries)) / places_shown
-        returns = summed(lists.rewards.sum(dim=-1), owners, len(summaries))
-        expected_returns = net.high_value(summaries)[:, 0]
-        session_leads = scaled(returns - expected_returns.detach())
-        high = -(session_weights * session_leads * (shares * log_options).sum(dim=-1)).mean()
-        baselines = mse_loss(expected.expand_as(lists.rewards), lists.rewards)
-        baselines = baselines + mse_loss(expected_returns, returns)
-        of_items = mixed(entropy(logits.log_softmax(dim=-1))[..., None], shares[owners])
-        entropies = entropy(log_options).mean() + of_items.mean()
-        return low + high + baselines - self.entropy * entropies
+        return baseline - (weights * leads * log_probs).sum() / lists.is_item.sum()
+
+    def _high_loss(
+        self, expected: Tensor, log_probs: Tensor, weights: Tensor, returns: Tensor
+    ) -> Tensor:
+        """Return the loss () of the upper policy and its baseline (S,)."""
+        baseline = mse_loss(expected, returns)
+        leads = scaled(returns - expected.detach())
+        return baseline - (weights * leads * log_probs).mean()
 
     def _make_net(self) -> nn.Module:
         features = len(PAST_FEATURES) + self.vectors_.shape[1]
@@ -259,11 +275,13 @@ class HRLNovelty(NetMethod, Recommender):
         novelty = event_novelty(histories, self.vectors_)
         in_session = sessions_back(recent) == 0
         session = histories.keep(in_session)
-        rows, _ = pad_rows(session.values, session.offsets[:-1], session.lengths)
-        values, _ = pad_rows(novelty[in_session], session.offsets[:-1], session.lengths)
+        starts = session.offsets[:-1]
+        rows, _ = pad_rows(session.values, starts, session.lengths)
+        values, _ = pad_rows(novelty[in_session], starts, session.lengths)
         past = histories.keep(~in_session)
         summaries = summaries_of(past, novelty[~in_session], self.usual_, self.vectors_)
-        summaries = (summaries - self.summary_moments_[0]) / self.summary_moments_[1]
+        mean, divisor = self.summary_moments_
+        summaries = (summaries - mean) / divisor
         return Visits(rows.astype(np.int64), values, session.lengths, summaries)
 
     def _logged_candidates(self, data: Dataset, log: ShownLists, run: Run) -> Candidates:
@@ -272,72 +290,78 @@ class HRLNovelty(NetMethod, Recommender):
         The base scores the lists of some users from the events of the others.
         """
         fold_of_user = run.rng("folds").permutation(len(data.users)) % FOLDS
-        users = data.users.rows(log.queries.user_ids.tolist())
-        fold = np.where(users >= 0, fold_of_user[users], 0)
-        places = log.rows.shape[1]
-        shape = (len(log), places + self.depth)
-        rows = np.full(shape, -1, np.int32)
-        scores = np.zeros(shape, np.float32)
-        rows[:, :places] = log.rows
         fold_of_event = fold_of_user[data.users.codes(data.events["user_id"])]
-        for number in range(FOLDS):
-            of_fold = np.flatnonzero(fold == number)
-            is_other = fold_of_event != number
-            other = data.cut(is_other) if is_other.any() else data
-            base = clone(self.base).fit(other, run)
-            queries = log.queries.take(of_fold).without_history()
-            pool = base.recommend(queries, self.depth).reindexed(self.items_)
-            listed = np.arange(pool.rows.shape[1]) + places
-            pool_scores = unit_scores(pool)
-            same = (pool.rows[:, None] == log.rows[of_fold][:, :, None]) & (pool.rows >= 0)[:, None]
-            scores[of_fold, :places] = (same * pool_scores[:, None]).max(axis=2, initial=0.0)
-            scores[of_fold[:, None], listed] = pool_scores
-            rows[of_fold[:, None], listed] = np.where(same.any(axis=1), -1, pool.rows)
+        user_ids = log.queries.user_ids.tolist()
+        users = data.users.rows(user_ids)
+        fold_of_list = np.where(users >= 0, fold_of_user[users], 0)
+        width = log.rows.shape[1] + self.depth
+        rows = np.full((len(log), width), -1, np.int32)
+        scores = np.zeros(rows.shape, np.float32)
+        for fold in range(FOLDS):
+            is_other = fold_of_event != fold
+            others = data.cut(is_other) if is_other.any() else data
+            base = clone(self.base).fit(others, run)
+            numbers = np.flatnonzero(fold_of_list == fold)
+            queries = log.queries.take(numbers).without_history()
+            pool = base.recommend(queries, self.depth)
+            pool = pool.reindexed(self.items_)
+            of_fold, of_scores = joined(log.rows[numbers], pool)
+            filled = of_fold.shape[1]
+            rows[numbers, :filled] = of_fold
+            scores[numbers, :filled] = of_scores
         return Candidates(rows, scores, self._novelty_of(rows, log.queries))
 
     def _novelty_of(self, rows: np.ndarray, queries: Queries) -> np.ndarray:
         """Return (R, C) 1 - the largest cosine of items (R, C) with the latest events."""
         recent = queries.histories.last(RECENT)
         events, is_event = pad_rows(recent.values, recent.offsets[:-1], recent.lengths)
+        items = self.vectors_[np.maximum(rows, 0)]  # R, C, D
         novelty = np.ones(rows.shape, np.float32)
-        for back in range(events.shape[1]):
-            event = self.vectors_[events[:, back]]  # R, D
-            cosines = np.einsum("rd,rcd->rc", event, self.vectors_[np.maximum(rows, 0)])
-            near = np.where(is_event[:, back, None], 1 - cosines, 1.0)
-            novelty = np.minimum(novelty, near.astype(np.float32))
+        for column, is_real in zip(events.T, is_event.T, strict=True):
+            latest = self.vectors_[column]  # R, D
+            cosines = np.einsum("rd,rcd->rc", latest, items)
+            cosines[~is_real] = 0.0
+            novelty = np.minimum(novelty, 1 - cosines)
         return novelty
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
-        pool = self.base_.recommend(queries, max(2 * k, self.depth), candidates)
+        depth = max(2 * k, self.depth)
+        pool = self.base_.recommend(queries, depth, candidates)
         pool = pool.reindexed(self.items_)
-        queries = queries.reindexed(self.items_)
         width = min(k, pool.rows.shape[1])
-        lengths = np.minimum(pool.lengths, width)
-        notes = {i: note for i, note in pool.notes.items() if lengths[i] < k}
         if not width or not len(queries):
-            return replace(Rankings.empty(self.items_, len(queries), k), notes=notes)
+            empty = Rankings.empty(self.items_, len(queries), k)
+            return replace(empty, notes=pool.notes)
+        is_short = np.minimum(pool.lengths, width) < k
+        notes = {i: note for i, note in pool.notes.items() if is_short[i]}
+        drawn = self._drawn(queries.reindexed(self.items_), pool, width)
+        return replace(drawn, notes=notes)
+
+    def _drawn(self, queries: Queries, pool: Rankings, k: int) -> Rankings:
+        """Return lists of k items drawn from a pool, with novelty, propensities and appetites."""
         novelty = self._novelty_of(pool.rows, queries)
         pooled = Candidates(pool.rows, unit_scores(pool), novelty)
-        log_options, logits = self._policies(self._visits(queries), pooled)
-        order = np.full((len(queries), width), -1)
-        propensity = np.full(order.shape, np.nan, np.float32)
+        visits = self._visits(queries)
+        log_options, logits = self._policies(visits, pooled)
+        order = np.full((len(queries), k), -1)
         values = np.full(order.shape, -np.inf, np.float32)
+        propensities = np.full(order.shape, np.nan, np.float32)
         keys = past_keys(queries)
+        lengths = np.minimum(pool.lengths, k)
         for i, size in enumerate(lengths.tolist()):
             request_id = queries.request_id(i)
             option = self._option(log_options[i], keys[i], request_id)
             worths = logits[i, option].astype(np.float64)
-            order[i, :size], propensity[i, :size] = self._draw(worths, size, request_id)
-            values[i, :size] = worths[order[i, :size]]
-        answers = replace(pool, columns={**pool.columns, NOVELTY: novelty}).reordered(order)
-        appetites = np.where(
-            order >= 0, self._expected(np.exp(log_options))[:, None].round(4), np.nan
-        )
-        details = np.where(order >= 0, appetites.astype(object), None)
-        columns = {**answers.columns, PROPENSITY: propensity}
-        return replace(
-            answers, scores=values, columns=columns, notes=notes, details={APPETITE: details}
-        )
+            places, shares = self._draw(worths, size, request_id)
+            order[i, :size] = places
+            propensities[i, :size] = shares
+            values[i, :size] = worths[places]
+        columns = {**pool.columns, NOVELTY: novelty}
+        lists = replace(pool, columns=columns).reordered(order)
+        appetites = self._expected(np.exp(log_options)).round(4).astype(object)
+        details = np.where(order >= 0, appetites[:, None], None)
+        columns = {**lists.columns, PROPENSITY: propensities}
+        return replace(lists, scores=values, columns=columns, details={APPETITE: details})
 
     def _draw(
         self, worths: np.ndarray, k: int, request_id: str | None
@@ -352,11 +376,12 @@ class HRLNovelty(NetMethod, Recommender):
     def _policies(self, visits: Visits, pooled: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Return the log-probabilities (R, O) of options, and logits (R, O, C) of items."""
         net = self._ready()
-        tensors = [torch.from_numpy(np.ascontiguousarray(part)) for part in (*visits, *pooled)]
+        events, novelty, lengths, pasts = map(torch.from_numpy, visits)
         with torch.inference_mode():
-            log_options = net.high(tensors[3]).log_softmax(dim=-1)
-            states = net.states(*tensors[:3])
-            logits = net.item_logits(states, tensors[3], *tensors[4:])
+            log_options = net.high(pasts).log_softmax(dim=-1)
+            states = net.states(events, novelty, lengths)
+            users = torch.cat([states, pasts], dim=-1)
+            logits = net.item_logits(users, *map(torch.from_numpy, pooled))
         return log_options.numpy(), logits.numpy()
 
     def _option(self, log_options: np.ndarray, key: str, request_id: str | None) -> int:
@@ -392,16 +417,18 @@ class HRLNovelty(NetMethod, Recommender):
         evidence = self._event_evidence(queries, pool)  # m, O
         back = sessions_back(queries)
         owners = queries.histories.row_ids
-        depth = int(back.max(initial=0)) + 1
-        sums = np.zeros((len(queries), depth, self.options))
+        shape = (len(queries), int(back.max(initial=0)) + 1)
+        sums = np.zeros((*shape, self.options))
         np.add.at(sums, (owners, back), evidence)
-        is_past = np.zeros((len(queries), depth), dtype=bool)
-        is_past[owners, back] = True
-        is_past[:, 0] = False
-        prior = np.log(self.option_shares(queries))[:, None]
-        expected = self._expected(softmax(prior + sums, axis=2))  # n, sessions
-        unknown = self._expected(np.exp(prior[:, 0]))
-        lasting = (unknown + (expected * is_past).sum(axis=1)) / (1 + is_past.sum(axis=1))
+        shares = self.option_shares(queries)
+        prior = np.log(shares)[:, None]
+        posterior = softmax(prior + sums, axis=2)
+        expected = self._expected(posterior)
+        is_past = np.zeros(shape, dtype=bool)
+        is_past[owners, back] = back > 0
+        of_past = (expected * is_past).sum(axis=1)
+        sessions = 1 + is_past.sum(axis=1)
+        lasting = (self._expected(shares) + of_past) / sessions
         return Appetites(lasting, expected[:, 0])
 
     def _event_evidence(self, queries: Queries, pool: Rankings) -> np.ndarray:
@@ -411,19 +438,24 @@ class HRLNovelty(NetMethod, Recommender):
         same for all options.
         """
         histories = queries.histories
-        events, is_event = pad_rows(histories.values, histories.offsets[:-1], histories.lengths)
+        starts = histories.offsets[:-1]
+        events, is_event = pad_rows(histories.values, starts, histories.lengths)
         of_events = event_novelty(histories, self.vectors_)
-        novelty, _ = pad_rows(of_events, histories.offsets[:-1], histories.lengths)
-        rows = np.c_[np.where(is_event, events, -1), pool.rows].astype(np.int32)
-        values = np.c_[novelty, self._novelty_of(pool.rows, queries)].astype(np.float32)
-        candidates = Candidates(rows, np.zeros(rows.shape, np.float32), values)
+        event_values, _ = pad_rows(of_events, starts, histories.lengths)
+        pool_values = self._novelty_of(pool.rows, queries)
+        event_rows = np.where(is_event, events, -1)
+        rows = np.concatenate([event_rows, pool.rows], axis=1)
+        values = np.concatenate([event_values, pool_values], axis=1)
+        even = np.zeros(rows.shape, np.float32)
         visits = self._visits(queries)
         begun = visits._replace(lengths=np.zeros_like(visits.lengths))
-        _, logits = self._policies(begun, candidates)
-        chosen, others = np.split(logits, [events.shape[1]], axis=2)
-        total = logsumexp(np.maximum(others, NEVER), axis=2, keepdims=True)
-        likely = chosen - np.logaddexp(chosen, total)  # n, O, T
-        return np.asarray(likely.transpose(0, 2, 1)[is_event])
+        _, logits = self._policies(begun, Candidates(rows, even, values))
+        of_events, others = np.split(logits, [events.shape[1]], axis=2)
+        others = np.maximum(others, NEVER)
+        total = logsumexp(others, axis=2, keepdims=True)
+        likely = of_events - np.logaddexp(of_events, total)  # n, O, T
+        by_event = likely.transpose(0, 2, 1)
+        return np.asarray(by_event[is_event])
 
     @classmethod
     def tiny(cls) -> Self:
@@ -462,20 +494,42 @@ class Logged:
 
     def take(self, rows: np.ndarray) -> "Logged":
         """Return the lists with these numbers."""
-        visits = Visits(*(part[rows] for part in self.visits))
-        candidates = Candidates(*(part[rows] for part in self.candidates))
-        columns = (self.rewards[rows], self.propensities[rows], self.is_item[rows])
-        return Logged(visits, candidates, *columns)
+        return Logged(
+            Visits(*(part[rows] for part in self.visits)),
+            Candidates(*(part[rows] for part in self.candidates)),
+            self.rewards[rows],
+            self.propensities[rows],
+            self.is_item[rows],
+        )
 
     def tensors(self) -> ListTensors:
         """Return the same as tensors; events are cut to the longest session."""
-        longest = int(self.visits.lengths.max(initial=0))
-        events = np.ascontiguousarray(self.visits.events[:, :longest])
-        novelty = np.ascontiguousarray(self.visits.event_novelty[:, :longest])
-        visits = (events, novelty, self.visits.lengths, self.visits.summaries)
+        events, novelty, lengths, summaries = self.visits
+        longest = int(lengths.max(initial=0))
+        events = np.ascontiguousarray(events[:, :longest])
+        novelty = np.ascontiguousarray(novelty[:, :longest])
+        visits = (events, novelty, lengths, summaries)
         propensities = self.propensities.astype(np.float32)
         columns = (*visits, *self.candidates, self.rewards, propensities, self.is_item)
         return ListTensors(*map(torch.from_numpy, columns))
+
+
+def joined(rows: np.ndarray, pool: Rankings) -> tuple[np.ndarray, np.ndarray]:
+    """Return lists (R, K) with a pool behind them, and the pool's scores of all: 0 for none.
+
+    What stands in the list already is no item (-1) in the pool.
+    """
+    scores = unit_scores(pool)
+    of_rows = np.zeros(rows.shape, np.float32)
+    others = pool.rows.copy()
+    for place, column in enumerate(rows.T):
+        is_same = (pool.rows == column[:, None]) & (pool.rows >= 0)
+        listed, position = np.nonzero(is_same)
+        of_rows[listed, place] = scores[listed, position]
+        others[is_same] = -1
+    all_rows = np.concatenate([rows, others], axis=1)
+    all_scores = np.concatenate([of_rows, scores], axis=1)
+    return all_rows, all_scores
 
 
 def item_vectors(data: Dataset, dims: int) -> np.ndarray:
@@ -502,10 +556,15 @@ def past_keys(queries: Queries) -> list[str]:
     ]
 
 
+def positions_of(rows: Ragged) -> np.ndarray:
+    """Return (m,) the number of values before each one in its row."""
+    return np.arange(len(rows.values)) - rows.offsets[:-1][rows.row_ids]
+
+
 def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
     """Return (m,) 1 - the largest cosine with the latest events before; 1 for the first."""
     rows = histories.values
-    position = np.arange(len(rows)) - histories.offsets[:-1][histories.row_ids]
+    position = positions_of(histories)
     novelty = np.ones(len(rows), np.float32)
     for back in range(1, RECENT + 1):
         later = np.flatnonzero(position >= back)
@@ -533,7 +592,7 @@ def summaries_of(
     `novelty` (m,) of the events; the excess is over what is usual after as many events. First
     events have nothing before them and say nothing.
     """
-    position = np.arange(len(past.values)) - past.offsets[:-1][past.row_ids]
+    position = positions_of(past)
     excess = novelty - usual[np.minimum(position, RECENT)]
     means = [
         mean_of_rows(past, excess, position > 0),
@@ -549,10 +608,12 @@ def moments_of(summaries: np.ndarray) -> np.ndarray:
 
     Those of the mean vector together weigh as much as one feature.
     """
+    means = summaries.mean(axis=0)
     divisors = summaries.std(axis=0) + 1e-3
-    vector = slice(len(PAST_FEATURES), None)
-    divisors[vector] *= np.sqrt(len(divisors[vector]))
-    return np.stack([summaries.mean(axis=0), divisors]).astype(np.float32)
+    of_vector = divisors[len(PAST_FEATURES) :]
+    of_vector *= np.sqrt(len(of_vector))
+    moments = np.stack([means, divisors])
+    return moments.astype(np.float32)
 
 
 def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -564,12 +625,23 @@ def mean_of_rows(rows: Ragged, values: np.ndarray, mask: np.ndarray) -> np.ndarr
 def unit_scores(lists: Rankings) -> np.ndarray:
     """Return (R, C) float32 scores of lists, from 0 to 1 within each; 0 for no item."""
     is_item = lists.rows >= 0
-    high = np.where(is_item, lists.scores, -np.inf).max(axis=1, keepdims=True, initial=-np.inf)
-    low = np.where(is_item, lists.scores, np.inf).min(axis=1, keepdims=True, initial=np.inf)
-    span = np.where(high > low, high - low, 1.0)
-    with np.errstate(invalid="ignore"):
-        shares = np.where(high > low, (lists.scores - low) / span, 1.0)
+    finite = np.where(is_item, lists.scores, np.nan)
+    shares = np.zeros(finite.shape, np.float32)
+    for number in np.flatnonzero(is_item.any(axis=1)):
+        row = finite[number]
+        low = np.nanmin(row)
+        span = np.nanmax(row) - low
+        shares[number] = (row - low) / span if span else 1.0
     return np.where(is_item, shares, 0.0).astype(np.float32)
+
+
+def first_place_log_probs(logits: Tensor, is_item: Tensor) -> Tensor:
+    """Return (B, O, K) log-probabilities of lists that are the first K of the candidates.
+
+    0 where there is no item in a place, `is_item` (B, K).
+    """
+    places = torch.arange(is_item.shape[1]).expand(*logits.shape[:2], -1)
+    return place_log_probs(logits, places).masked_fill(~is_item[:, None], 0.0)
 
 
 def place_shares(logits: np.ndarray, order: np.ndarray) -> np.ndarray:

@@ -120,20 +120,26 @@ class ReLoop2(Predictor):
         examples = self.outcome().learn(data, run.rng("examples"))
         hidden = self.base_.hidden(examples.queries, _one_each(examples.items))
         self.centre_ = hidden.mean(axis=0)
-        with computing(int(run.rng("directions").integers(2**31)), run.workers):
-            self.directions_ = SimHash(len(self.centre_), self.tables, self.bits).directions.numpy()
-        shape = (self.tables, 2**self.bits)
-        self.counts_ = np.zeros(shape)
-        self.label_sums_ = np.zeros(shape)
-        self.prediction_sums_ = np.zeros(shape)
-        self.weight_ = PLAIN_WEIGHT if self.weight is None else self.weight
+        seed = int(run.rng("directions").integers(2**31))
+        with computing(seed, run.workers):
+            simhash = SimHash(len(self.centre_), self.tables, self.bits)
+        self.directions_ = simhash.directions.numpy()
+        self._forget()
         self.fit_report_ = {self.base_.name: self.base_.fit_report_}
+        self.weight_ = PLAIN_WEIGHT if self.weight is None else self.weight
         if self.weight is None and valid is not None:
             stream = self.outcome().judge(valid, "valid", run.rng("validation"))
             losses = self._weight_losses(stream)
             self.weight_ = min(losses, key=lambda weight: losses[weight])
             self.fit_report_["log loss by weight"] = losses
         self.fit_report_["weight"] = self.weight_
+
+    def _forget(self) -> None:
+        """Empty the memory."""
+        shape = (self.tables, 2**self.bits)
+        self.counts_ = np.zeros(shape)
+        self.label_sums_ = np.zeros(shape)
+        self.prediction_sums_ = np.zeros(shape)
 
     def _weight_losses(self, stream: Examples) -> dict[float, float]:
         """Return weight -> log loss of a stream that is predicted and learned in steps."""
@@ -169,18 +175,20 @@ class ReLoop2(Predictor):
 
     def _errors(self, pairs: Pairs) -> np.ndarray:
         """Return (m,) the error of like pairs: how far outcomes lay above predictions."""
-        table = np.arange(self.tables)
+        cells = (np.arange(self.tables), pairs.buckets)
         predictions = pairs.predictions[:, None]  # m, 1
-        counts = self.counts_[table, pairs.buckets]  # m, G
-        label_sums = self.label_sums_[table, pairs.buckets]
-        prediction_sums = self.prediction_sums_[table, pairs.buckets]
-        # `strength` outcomes without error, and a bucket without any outcome says no error
+        counts = self.counts_[cells]  # m, G
+        # each bucket counts `strength` outcomes more, without error
         totals = np.maximum(counts + self.strength, TINY)
-        labels = (label_sums + self.strength * predictions) / totals
-        earlier = (prediction_sums + self.strength * predictions) / totals
-        shares = softmax(-np.abs(earlier - predictions) / self.tau, axis=1)
-        errors = labels - (self.blend * predictions + (1 - self.blend) * earlier)
-        return np.asarray((shares * np.where(counts > 0, errors, 0.0)).sum(axis=1))
+        without_error = self.strength * predictions
+        labels = (self.label_sums_[cells] + without_error) / totals
+        earlier = (self.prediction_sums_[cells] + without_error) / totals
+        distances = np.abs(earlier - predictions)
+        shares = softmax(-distances / self.tau, axis=1)
+        expected = self.blend * predictions + (1 - self.blend) * earlier
+        errors = labels - expected
+        errors[counts == 0] = 0.0
+        return np.asarray((shares * errors).sum(axis=1))
 
     def _write(self, pairs: Pairs, labels: np.ndarray) -> None:
         """Add outcomes (m,) to the buckets of their pairs, in new arrays."""

