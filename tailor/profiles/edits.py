@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from tailor.errors import DataError
 from tailor.profiles.propositions import EDITED, Act, Draft, Observation, Proposition
-from tailor.profiles.rules import sensitivity_of
+from tailor.profiles.sensitive_words import sensitivity_of
 
 FIELDS = ("slot", "predicate", "object", "sign", "scope", "sensitivity", "act")
 NAME = "edits@1"

@@ -29,7 +29,8 @@ from tailor.profiles.propositions import (
     Slot,
     digest_of,
 )
-from tailor.profiles.rules import sensitivity_of, statements
+from tailor.profiles.rules import statements
+from tailor.profiles.sensitive_words import sensitivity_of
 from tailor.profiles.wishes import MAX_CHARACTERS, asks_to_forget
 from tailor.text.keywords import mentions, phrases
 

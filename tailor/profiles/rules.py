@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from tailor.profiles.propositions import DAY_MS, Act, Slot
+from tailor.profiles.sensitive_words import sensitivity_of
 from tailor.profiles.wishes import asks_to_forget, own_words
 from tailor.text.passages import sentence_spans
 from tailor.text.turns import MONTH, MONTHS
@@ -301,19 +302,6 @@ DOUBTFUL = re.compile(
 )
 DENIAL_BEFORE = re.compile(r"\b(?:not (?:true|right)|never|don't think|doubt)\b[^.,;]*$", re.I)
 FORGET = re.compile(r"\bforget (?:that |about )?$", re.IGNORECASE)
-SENSITIVE = re.compile(
-    r"\b(?:allerg\w+|diabet\w+|asthma\w*|pregnan\w+|depress\w+|anxiety|medicat\w+|cancer|therap\w+"
-    r"|diagnos\w+|disab\w+|hiv|epilep\w+|illness|disease|addict\w+|church|mosque|synagogue|muslim"
-    r"|christian\w*|catholic\w*|jewish|judaism|hindu\w*|buddhis\w+|islam\w*|atheis\w+|relig\w+"
-    r"|prayer\w*|gay|lesbian|bisexual|transgender|queer|sexual\w*|politic\w*|vot(?:e|ed|ing)"
-    r"|democrat\w*|republican\w*|socialis\w+|union member|ethnic\w*|halal|kosher)\b",
-    re.IGNORECASE,
-)
-PRIVATE = re.compile(
-    r"\b(?:salary|income|debts?|loans?|mortgage|bankrupt\w*|divorc\w+|password|passport|arrest\w*"
-    r"|convict\w+)\b",
-    re.IGNORECASE,
-)
 NO_THINGS = frozenset(
     ["it", "this", "that", "them", "him", "her", "you", "one", "how", "what", "to"]
 )
@@ -370,13 +358,6 @@ def statements(text: str, said_ms: int = 0) -> list[Statement]:
     for span in sentence_spans(words):
         all_statements += _of_sentence(words[span.start : span.end], span.start, said_ms)
     return all_statements
-
-
-def sensitivity_of(text: str) -> int:
-    """Return 3 for health, faith, love and politics, 2 for private affairs, else 0."""
-    if SENSITIVE.search(text):
-        return 3
-    return 2 if PRIVATE.search(text) else 0
 
 
 def _of_sentence(sentence: str, offset: int, said_ms: int) -> Iterator[Statement]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tailor.errors import DataError
 from tailor.profiles.edits import words_of
 from tailor.profiles.propositions import Draft, Observation, Proposition
-from tailor.profiles.rules import sensitivity_of
+from tailor.profiles.sensitive_words import sensitivity_of
 
 MOST_SENSITIVITY = 1
 """Of what a reading shows unless it asks for more: from 0, anybody may see it, to 3, health,
