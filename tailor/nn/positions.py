@@ -65,9 +65,12 @@ def apply_rotary(x: Tensor, base: float = 10_000.0) -> Tensor:
     frequency = base ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
     position = torch.arange(x.shape[-2], device=x.device, dtype=torch.float32)
     angle = position[:, None] * frequency  # T, D / 2
-    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+    cos = angle.cos().to(x.dtype)
+    sin = angle.sin().to(x.dtype)
+    first = x[..., :half]
+    second = x[..., half:]
+    rotated = [first * cos - second * sin, first * sin + second * cos]
+    return torch.cat(rotated, dim=-1)
 
 
 class DistanceBias(nn.Module):

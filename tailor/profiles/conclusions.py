@@ -165,8 +165,11 @@ def _edits_without_support(deleted: Sequence[Draft], left: Sequence[Draft]) -> l
     """Return the edits that are left of what nobody says any more, since it was deleted."""
     supported = {(draft.group, draft.object_key) for draft in left if draft.proposer != EDITS}
     gone = {(draft.group, draft.object_key) for draft in deleted} - supported
-    edits = [draft for draft in left if draft.proposer == EDITS]
-    return sorted({d.observation_id for d in edits if (d.group, d.object_key) in gone})
+    edits = set()
+    for draft in left:
+        if draft.proposer == EDITS and (draft.group, draft.object_key) in gone:
+            edits.add(draft.observation_id)
+    return sorted(edits)
 
 
 def first_ms_of(state: MemoryState, time_ms: int) -> float:

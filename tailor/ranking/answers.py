@@ -80,7 +80,9 @@ def question_tags(data: Dataset, columns: Sequence[str]) -> tuple[list[str], np.
     lists = [[value for _, value in pairs] for pairs in attribute_values(data.item_table, columns)]
     names = sorted({value for values in lists for value in values})
     code_of = {name: code for code, name in enumerate(names)}
-    codes = np.full((len(lists) + 1, max([1, *map(len, lists)])), len(names), dtype=np.int32)
+    most = max(map(len, lists), default=0)
+    shape = (len(lists) + 1, max(most, 1))
+    codes = np.full(shape, len(names), dtype=np.int32)
     for row, values in enumerate(lists):
         codes[row, : len(values)] = [code_of[value] for value in values]
     return names, codes

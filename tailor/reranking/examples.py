@@ -184,7 +184,11 @@ def list_ndcg(scores: np.ndarray, gains: np.ndarray, k: int = 10) -> float:
 
     The perfect list is the best order of these documents; equal scores keep the list's order.
     """
-    discounts = 1 / np.log2(np.arange(2, min(k, len(gains)) + 2))
-    best = float(np.sort(gains)[::-1][: len(discounts)] @ discounts)
-    order = np.argsort(-scores, kind="stable")[: len(discounts)]
-    return float(gains[order] @ discounts) / best if best else 0.0
+    depth = min(k, len(gains))
+    discounts = 1 / np.log2(np.arange(2, depth + 2))
+    perfect = np.sort(gains)[::-1][:depth]
+    best = float(perfect @ discounts)
+    if not best:
+        return 0.0
+    order = np.argsort(-scores, kind="stable")[:depth]
+    return float(gains[order] @ discounts) / best

@@ -558,8 +558,12 @@ class MemoryRows:
         """Return numbers and names of up to so many rows."""
         name = table.c.name if "name" in table.c else sa.literal("")
         statement = sa.select(table.c.number, name).where(self._is_own(table)).limit(most)
-        rows = self.connection.execute(statement).all()
-        return [row[0] for row in rows], [row[1] for row in rows]
+        numbers = []
+        names = []
+        for row in self.connection.execute(statement):
+            numbers.append(row[0])
+            names.append(row[1])
+        return numbers, names
 
     def residue(self, texts: Sequence[str]) -> int:
         """Count the user's rows that hold five words in a row of one of these texts.

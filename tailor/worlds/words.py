@@ -392,7 +392,9 @@ def description(kind: Kind, traits: Sequence[str], band: str, draws: Sequence[fl
     brand, colour, material, style = traits
     look = f"in a {colour} pack" if kind.cycle_days else f"in {colour}"
     first = f"{style.capitalize()} {kind.name} for {kind.category} by {brand}, {material}, {look}."
-    return f"{first} Made for {pick(USES, draws[2])}, at a {band} price. {pick(FEATURES, draws[3])}"
+    second = f"Made for {pick(USES, draws[2])}, at a {band} price."
+    third = pick(FEATURES, draws[3])
+    return f"{first} {second} {third}"
 
 
 def review(
