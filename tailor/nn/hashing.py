@@ -25,6 +25,8 @@ class SimHash(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """(..., D) -> (..., G) int64 bucket numbers below K."""
         hashes, bits, _ = self.directions.shape
-        along = vectors.detach() @ self.directions.flatten(0, 1).T  # ..., G * bits
+        directions = self.directions.flatten(0, 1).float()
+        with torch.autocast(vectors.device.type, enabled=False):  # signs are those of serving
+            along = vectors.detach().float() @ directions.T  # ..., G * bits
         signs = (along > 0).unflatten(-1, (hashes, bits))
         return (signs * (1 << torch.arange(bits, device=signs.device))).sum(dim=-1)

@@ -129,8 +129,8 @@ class TargetAttention(nn.Module):
             return scores.relu() * is_real / counts
         if self.top is not None and self.top < scores.shape[1]:
             hidden = scores.masked_fill(~is_real, -torch.inf)
-            least = hidden.topk(self.top, dim=1).values[:, -1:]
-            is_real = is_real & (hidden >= least)
+            best = hidden.topk(self.top, dim=1).indices
+            is_real = is_real & torch.zeros_like(is_real).scatter_(1, best, True)
         if not self.normalise:
             return scores * is_real
         shares = scores.masked_fill(~is_real, torch.finfo(scores.dtype).min).softmax(dim=1)

@@ -259,7 +259,8 @@ class _Fields:
         """Add a column of lists of texts; return its codes, None where all lists are empty."""
         code_of = _number_values(set(column.explode().drop_nulls().to_list()))
         lists = [
-            [code_of[value] for value in values or []][:MAX_VALUES] for values in column.to_list()
+            [code_of[value] for value in values or [] if value is not None][:MAX_VALUES]
+            for values in column.to_list()
         ]
         width = max(map(len, lists), default=0)
         if not width:

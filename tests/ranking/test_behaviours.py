@@ -94,6 +94,13 @@ def test_only_the_top_behaviours_are_kept(drawn):
     assert ((attention(candidates, behaviours, batch) > 0).sum(dim=1) == 2).all()
 
 
+def test_ties_keep_no_more_than_the_top_behaviours(drawn):
+    candidates, _, batch = drawn
+    attention = TargetAttention(D, "dot", normalise=True, top=2)
+    weights = attention(candidates, torch.ones(2, T, D), batch)
+    assert ((weights > 0).sum(dim=1) == 2).all()
+
+
 def test_no_behaviour_is_no_interest_for_every_kind():
     candidates = torch.randn(2, D)
     batch = batch_of([0, 0], [0, 1])

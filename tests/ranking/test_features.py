@@ -145,3 +145,12 @@ def test_columns_that_tell_items_apart_are_no_field():
     )
     names = learned(data).about["names"]
     assert "item:maker" in names and "item:sku" not in names
+
+
+def test_a_list_with_an_empty_value_is_read_without_it(data):
+    items = data.tables["items"].with_columns(
+        categories=pl.Series([["red", None, "big"], [None], None], dtype=pl.List(pl.String))
+    )
+    features = learned(Dataset({**data.tables, "items": items}))
+    assert fields_of(features, Query(), "a")["item:categories"] == [(2, 0.5), (1, 0.5)]
+    assert fields_of(features, Query(), "b")["item:categories"] == []

@@ -179,7 +179,8 @@ class AWMoE(BehaviourPredictor):
         is_kept = torch.from_numpy(rng.random(reading.weights.shape) >= self.left_out)
         some_weights = reading.weights * is_kept.to(labels.device)
         some_gates = net.gates(some_weights, reading.votes, batch)
-        return loss + self.contrast * InfoNCE(self.temperature)(gates, some_gates)
+        alike = same_histories(batch)
+        return loss + self.contrast * InfoNCE(self.temperature)(gates, some_gates, alike)
 
     def _gates(self, encoded: Encoded) -> np.ndarray:
         """Return (n, E) shares of the experts for examples."""
@@ -193,6 +194,18 @@ class AWMoE(BehaviourPredictor):
     @classmethod
     def tiny(cls) -> Self:
         return cls(width=4, layers=(8,), experts=3, history=8, contrast=0.05, epochs=3, lr=1e-2)
+
+
+def same_histories(batch: FieldBatch) -> Tensor:
+    """Return (B, B) bool: whether two examples have the same behaviours, none among them.
+
+    Their gates are nearly equal, so they are no examples of different choices.
+    """
+    rows = batch.behaviours.masked_fill(~batch.is_real, -1)
+    rows = nn.functional.pad(rows, (0, 1))  # a column, where nobody has a behaviour
+    _, history = rows.unique(dim=0, return_inverse=True)
+    of_examples = history[batch.owners]
+    return of_examples[:, None] == of_examples
 
 
 def imbalance(gates: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ class QuadraticLayer(nn.Module):
     def __init__(self, width: int, rank: int, dropout: float) -> None:
         super().__init__()
         self.rank = rank
-        self.maps = nn.Linear(width, rank * width)
+        # dropout makes the maps differ; without it their sum is one map
+        self.maps = nn.Sequential(nn.Linear(width, rank * width), nn.Dropout(dropout))
         self.after = nn.Sequential(StandardisedBatch(width), nn.PReLU(width), nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -136,7 +137,7 @@ class QIN(FieldPredictor):
     quadratic_layers: Annotated[int, Choices(1, 2, 3, 4)] = 3
     """Number of layers that multiply."""
     rank: int = 3
-    """Linear maps per layer; with more than 3 training can diverge."""
+    """Linear maps per layer; without dropout they are one. With more than 3 training can diverge."""
     dropout: Annotated[float, Range(0.0, 0.5)] = 0.1
     """Share of a layer's numbers that are dropped in training."""
     encoder: Encoder | str | None = None

@@ -10,7 +10,7 @@ from tailor.data.examples import Outcome
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.nn.fields import penalty_of
-from tailor.papers.ranking.aw_moe import AWMoE, imbalance
+from tailor.papers.ranking.aw_moe import AWMoE, imbalance, same_histories
 from tailor.testing.data import tiny_data
 
 
@@ -80,6 +80,9 @@ def test_the_loss_has_a_contrast_and_a_balance(batch):
     whole = (loss_of(method, batch)[0] - loss).item()
     cosines = torch.nn.functional.normalize(net.gates_of(batch), dim=1)
     logits = cosines @ cosines.T / method.temperature
+    alike = same_histories(batch) & ~torch.eye(len(cosines), dtype=torch.bool)
+    assert alike.any(), "some examples have the same history, or none"
+    logits = logits.masked_fill(alike, -torch.inf)
     wanted = torch.nn.functional.cross_entropy(logits, torch.arange(len(logits)))
     assert whole == pytest.approx(wanted.item(), rel=1e-3)
 

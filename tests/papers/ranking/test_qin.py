@@ -30,8 +30,8 @@ def test_a_layer_sums_products_of_the_input_with_its_maps():
     first, second = layer.maps(x)[:, :3], layer.maps(x)[:, 3:]
     products = x * first + x * second
     assert torch.allclose(layer(x), layer.after(products) + x, atol=1e-6)
-    layer.maps.weight.data.zero_()
-    layer.maps.bias.data.zero_()
+    layer.maps[0].weight.data.zero_()
+    layer.maps[0].bias.data.zero_()
     assert torch.allclose(layer(x), layer.after(torch.zeros(4, 3)) + x), "the input is added"
 
 
