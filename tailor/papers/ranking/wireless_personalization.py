@@ -25,14 +25,14 @@ PAPER = Paper(
     "https://arxiv.org/abs/2306.04887",
     "On planted zones of tolerance (3 seeds) true mean satisfaction at equal resource is above that"
     " of one level for all and of one curve for all; at equal satisfaction it takes at least 15 %"
-    " less; curves get better with rounds of feedback; the greedy optimum is within 2 % of the"
-    " front",
+    " less; curves get better with rounds of feedback",
 )
 REACH = 1.0  # how far a curve goes on below and above the levels, as a share of their range
 POINTS = 121  # of a curve, from -REACH to 1 + REACH
 OFFSETS = np.linspace(-0.5, 0.5, 41)  # of a user's curve against the shared one
 ROUNDS = 4  # of fitting curves and offsets in turn
 NOISE = 0.05  # least deviation of feedback that is assumed
+DRAWS = 200  # of exploration, by which propensities are counted
 WORST = 5  # percentile of the users who are served worst
 MUTATION = 2.0  # distribution index: a level is to change by one or more
 Pick = Literal["most", "knee"] | float
@@ -264,7 +264,7 @@ class WirelessPersonalization(Predictor):
         `floor` is the least satisfaction of the 5th percentile of users. `pick` says which point of
         the front is taken: "most" satisfaction, the "knee", or the cheapest of a mean satisfaction.
         A share `explore` of users gets a neighbouring level, within the capacity. Raises DataError
-        where even the smallest levels take more.
+        where even the smallest levels take more, or those that reach the floor.
         """
         _, satisfaction, order = self._table(queries)
         problem = Problem(satisfaction[:, order], self.amounts_[order], capacity, floor)
@@ -273,6 +273,7 @@ class WirelessPersonalization(Predictor):
                 f"capacity is {capacity:g} for {len(satisfaction)} users: the smallest levels take"
                 f" {problem.least:g}"
             )
+        problem.check_floor()
         n = len(satisfaction)
         front = nsga2(
             problem.evaluate,
@@ -298,19 +299,34 @@ class WirelessPersonalization(Predictor):
     def _explored(
         self, levels: np.ndarray, problem: "Problem", run: Run
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Move some users by a level, up where the capacity allows it; return propensities too."""
+        """Move some users by a level; return their levels, and the propensity of each.
+
+        The propensity is how often a user gets this level when the draw is repeated.
+        """
         rng = run.rng("exploration")
-        explored = levels.copy()
-        left = problem.capacity - problem.amounts[levels].sum()
-        moved = np.flatnonzero(rng.random(len(levels)) < self.explore)
-        for user, up in zip(moved.tolist(), (rng.random(len(moved)) < 0.5).tolist(), strict=True):
-            level = int(np.clip(levels[user] + (1 if up else -1), 0, len(problem.amounts) - 1))
-            cost = problem.amounts[level] - problem.amounts[levels[user]]
-            if cost <= left:
-                explored[user] = level
-                left -= cost
-        is_moved = explored != levels
-        return explored, np.where(is_moved, self.explore / 2, 1 - self.explore)
+        explored = self._moved(levels, problem, rng)
+        if not self.explore:
+            return explored, np.ones(len(levels))
+        counts = np.ones(len(levels))
+        for _ in range(DRAWS):
+            counts += self._moved(levels, problem, rng) == explored
+        return explored, counts / (DRAWS + 1)
+
+    def _moved(
+        self, levels: np.ndarray, problem: "Problem", rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return levels (B,) with a share of users one up or down, within the capacity."""
+        n = len(levels)
+        steps = np.where(rng.random(n) < 0.5, 1, -1)
+        steps[rng.random(n) >= self.explore] = 0
+        wished = np.clip(levels + steps, 0, len(problem.amounts) - 1)
+        moved = np.minimum(levels, wished)  # all who go down do; that frees what they had
+        left = problem.capacity - problem.amounts[moved].sum()
+        going_up = rng.permutation(np.flatnonzero(wished > levels))
+        costs = problem.amounts[wished] - problem.amounts[levels]
+        fitting = going_up[np.cumsum(costs[going_up]) <= left]
+        moved[fitting] = wished[fitting]
+        return moved
 
     @classmethod
     def tiny(cls) -> "WirelessPersonalization":
@@ -332,6 +348,23 @@ class Problem:
     def least(self) -> float:
         """The amount of the smallest level for all."""
         return float(self.amounts[0] * len(self.satisfaction))
+
+    def check_floor(self) -> None:
+        """Raise DataError where no choice of levels within the capacity reaches the floor."""
+        floors = self._floors()
+        reached = self.satisfaction[np.arange(len(floors)), floors]
+        worst = np.percentile(reached, WORST)
+        if worst < self.floor - 1e-9:
+            raise DataError(
+                f"floor is {self.floor:g}: the best levels satisfy the 5th percentile of users to"
+                f" {worst:.3f} only; ask for less"
+            )
+        least = float(self.amounts[floors].sum())
+        if least > self.capacity:
+            raise DataError(
+                f"floor is {self.floor:g}: the smallest levels that reach it take {least:g} of a"
+                f" capacity of {self.capacity:g}; lower the floor, or raise the capacity"
+            )
 
     def levels(self, points: np.ndarray) -> np.ndarray:
         """Return (P, B) levels of points (P, B)."""

@@ -169,9 +169,27 @@ def test_exploring_moves_a_share_of_users_by_one_level(log, world):
     assert set(np.abs(difference).tolist()) == {0.0, 1.0}
     assert 0.1 < (difference != 0).mean() < 0.35
     assert allocation.amounts.sum() <= 480
-    assert np.allclose(allocation.propensities[difference != 0], 0.15)
-    assert np.allclose(allocation.propensities[difference == 0], 0.7)
     assert (fixed.propensities == 1).all()
+
+
+def test_propensities_are_the_frequencies_of_the_levels(log, world):
+    method = WirelessPersonalization(**ZONES, explore=0.3).fit(log, Run(seed=0))
+    _, satisfaction, order = method._table(queries_of(log, world))
+    problem = Problem(satisfaction[:, order], method.amounts_[order], 480, 0.0)
+    levels = np.clip(np.arange(len(satisfaction)) % 12 - 1, 0, 9)
+    explored, propensities = method._explored(levels, problem, Run(seed=1))
+    rng = np.random.default_rng(5)
+    draws = [method._moved(levels, problem, rng) == explored for _ in range(800)]
+    assert np.abs(np.mean(draws, axis=0) - propensities).max() < 0.15
+    assert propensities[(levels == 0) & (explored == 0)].mean() > 0.8, "nobody goes below the least"
+
+
+@pytest.mark.parametrize(("floor", "message"), [(0.9, "lower the floor"), (1.0, "lower|less")])
+def test_a_floor_beyond_the_capacity_is_refused(log, world, floor, message):
+    method = WirelessPersonalization(**ZONES).fit(log, Run(seed=0))
+    queries = queries_of(log, world)
+    with pytest.raises(DataError, match=message):
+        method.allocate(queries, capacity=len(queries) * 1.5, floor=floor)
 
 
 def test_the_greedy_optimum_is_that_of_all_choices_where_its_steps_end():
