@@ -25,7 +25,8 @@ class OptionNet(nn.Module):
         dims = vectors.shape[1]
         self.vectors: Tensor
         self.register_buffer("vectors", torch.from_numpy(vectors))
-        self.high = nn.Sequential(nn.Linear(features, width), nn.ReLU(), nn.Linear(width, options))
+        last = nn.Linear(width, options)
+        self.high = nn.Sequential(nn.Linear(features, width), nn.ReLU(), last)
         self.high_value = nn.Linear(features, 1)
         self.gru = nn.GRU(dims + 1, width, batch_first=True)
         self.option_vectors = nn.Embedding(options, width)
@@ -38,7 +39,7 @@ class OptionNet(nn.Module):
         step = float(np.log(np.expm1(gap)))  # whose softplus is the gap
         self.level_steps = nn.Parameter(torch.full((options - 1,), step))
         self.base_weight = nn.Parameter(torch.tensor(BASE_SCALE))
-        for layer in (self.query, self.appetite, self.high[-1]):
+        for layer in (self.query, self.appetite, last):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 

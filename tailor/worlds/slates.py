@@ -220,8 +220,8 @@ class Slates:
         """Return slates drawn evenly from the items that a person has not chosen."""
         rng = random_of(self.seed, f"random {self.visit}")
         keys = rng.random((self.people, self.items))
-        for person, rows in enumerate(self.chosen):
-            keys[person, rows] = -1.0
+        for person, chosen in enumerate(self.chosen):
+            keys[person, chosen] = -1.0
         order = np.argsort(-keys, axis=1)
         rows = order[:, : self.size].astype(np.int32)
         scores = np.zeros(rows.shape, np.float32)

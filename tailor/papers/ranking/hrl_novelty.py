@@ -359,7 +359,8 @@ class HRLNovelty(NetMethod, Recommender):
         columns = {**pool.columns, NOVELTY: novelty}
         lists = replace(pool, columns=columns).reordered(order)
         appetites = self._expected(np.exp(log_options)).round(4).astype(object)
-        details = np.where(order >= 0, appetites[:, None], None)
+        details = np.repeat(appetites[:, None], k, axis=1)
+        details[order < 0] = None
         columns = {**lists.columns, PROPENSITY: propensities}
         return replace(lists, scores=values, columns=columns, details={APPETITE: details})
 

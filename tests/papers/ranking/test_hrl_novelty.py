@@ -141,14 +141,62 @@ def test_logged_lists_are_scored_by_a_base_that_has_not_seen_their_users(world, 
         assert len(set(listed.tolist())) == len(listed), "an item stands in a list twice"
 
 
-def test_novelty_is_shown_to_those_who_want_it():
+@pytest.fixture(scope="module")
+def worlds():
+    return {trait: world_with(trait) for trait in (-2.0, 2.0)}
+
+
+def test_the_lower_policy_shows_novelty_to_those_who_want_it(worlds):
     shares = {}
-    for trait in (-2.0, 2.0):
-        world = world_with(trait)
-        method = replace(SMALL, epochs=10, lr=2e-2).fit(world.log(), RUN)
+    for trait, world in worlds.items():
+        method = replace(SMALL, options=1, epochs=10, lr=2e-2).fit(world.log(), RUN)
         lists = method.recommend(world.ask(), 5)
         shares[trait] = np.nanmean(lists.columns["novelty"])
     assert shares[2.0] > shares[-2.0] + 0.05
+
+
+def test_the_upper_policy_prefers_options_whose_sessions_earn_more(world):
+    method = SMALL._with_state()
+    method._net = OptionNet(np.eye(3, dtype=np.float32), 5, 2, 4)
+    log_options = torch.zeros(2, 2, requires_grad=True)
+    shares = torch.eye(2)  # the first session had the first option, the second the other
+    log_probs = (shares * log_options.log_softmax(dim=-1)).sum(dim=-1)
+    returns = torch.tensor([3.0, 1.0])
+    loss = method._high_loss(torch.full((2,), 2.0), log_probs, torch.ones(2), returns)
+    loss.backward()
+    slope = log_options.grad
+    assert slope[0, 0] < 0 < slope[0, 1], "the option that earned more becomes no likelier"
+    assert slope[1, 1] > 0 > slope[1, 0], "the option that earned less becomes no rarer"
+
+
+def test_options_share_a_session_by_how_likely_they_explain_it(world, monkeypatch):
+    method = replace(SMALL, entropy=0.0)
+    method = method.fit(world.log(), RUN)
+    seen = {}
+
+    def watch(expected, log_probs, weights, returns):
+        seen["upper"] = log_probs
+        return log_probs.sum() * 0
+
+    monkeypatch.setattr(method, "_high_loss", watch)
+    log = ShownLists.of(world.log(), method.length)
+    visits = method._visits(log.queries)
+    candidates = method._logged_candidates(world.log(), log, RUN)
+    rewards = method._rewards(log, candidates)
+    logged = hrl_novelty.Logged(visits, candidates, rewards, log.propensities, log.rows >= 0)
+    sessions = Ragged.of([[3, 4]])
+    method._policy_loss(logged.take(sessions.values), sessions)
+    log_options, logits = method._policies(visits, candidates)
+    evidence = log_options[3].astype(np.float64)
+    for number in (3, 4):
+        for option in range(4):
+            left = logits[number, option].astype(np.float64)
+            for place in range(5):
+                evidence[option] += left[place] - np.logaddexp.reduce(left)
+                left[place] = -np.inf
+    shares = np.exp(evidence - np.logaddexp.reduce(evidence))
+    wanted = (shares * log_options[3]).sum()
+    assert seen["upper"].item() == pytest.approx(wanted, abs=1e-3)
 
 
 def test_a_diverse_list_earns_more(world, fitted):
