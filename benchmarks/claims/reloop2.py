@@ -176,7 +176,8 @@ def best_of(
 
 def fresh(rival: type[Corrected], base: DeepFM, amount: float) -> Corrected:
     """Return a rival around a copy of the base, whose net is its own."""
-    return rival.around(base._with_state(), amount)
+    weights = {name: array.copy() for name, array in base.net_weights_.items()}
+    return rival.around(base._with_state(net_weights_=weights), amount)
 
 
 def row_losses(labels: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def measure(run: Run) -> Claim:
     gain = over_seeds(held_out, "log-likelihood", "slate", "all")
     hits = over_seeds(held_out, "hit rate", "slate", "all")
     checks = {
-        "clicks of in-slate draws are not below those of the means": clicks["high"] >= 0,
+        "clicks of in-slate draws are not below those of the means": clicks["difference"] >= 0,
         "slates of in-slate draws are more diverse": variety["low"] > 0,
         "held-out choices are likelier as made from the slate than from all items": gain["low"] > 0,
         "and met more often": hits["low"] > 0,

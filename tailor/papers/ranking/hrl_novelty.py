@@ -551,9 +551,12 @@ def past_keys(queries: Queries) -> list[str]:
     past = queries.histories.keep(sessions_back(queries) > 0)
     names = queries.catalogue.named(past.values)
     offsets = past.offsets.tolist()
+    owners = [
+        user_id if user_id is not None else f"request {queries.request_id(i)}"
+        for i, user_id in enumerate(queries.user_ids.tolist())
+    ]
     return [
-        "\0".join([str(queries.user_ids[i]), *names[offsets[i] : offsets[i + 1]]])
-        for i in range(len(queries))
+        "\0".join([owner, *names[offsets[i] : offsets[i + 1]]]) for i, owner in enumerate(owners)
     ]
 
 

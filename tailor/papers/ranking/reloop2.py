@@ -101,6 +101,11 @@ class ReLoop2(Predictor):
     def __post_init__(self) -> None:
         if not isinstance(self.base, FieldPredictor):
             raise ModelError(f"ReLoop2.base is {self.base!r}: it must be a predictor over fields")
+        if not self.base._is_binary:
+            raise ModelError(
+                f"ReLoop2.base is {self.base.name}, which predicts no probability: take one that"
+                " does, such as DeepFM()"
+            )
         if self.weight is not None and not 0 <= self.weight <= 1:
             raise DataError(f"weight is {self.weight}: from 0 to 1, or none")
         if min(self.tables, self.bits) < 1 or self.bits > 20:
@@ -129,6 +134,7 @@ class ReLoop2(Predictor):
         self.weight_ = PLAIN_WEIGHT if self.weight is None else self.weight
         if self.weight is None and valid is not None:
             stream = self.outcome().judge(valid, "valid", run.rng("validation"))
+        if self.weight is None and valid is not None and stream.queries.now_ms is not None:
             losses = self._weight_losses(stream)
             self.weight_ = min(losses, key=lambda weight: losses[weight])
             self.fit_report_["log loss by weight"] = losses

@@ -108,7 +108,8 @@ class SlateNet(nn.Module):
         items = vectors[slates.clamp_min(0)]
         scores = self.scores(users, items)
         scores = scores.masked_fill(~is_item, -torch.inf)
-        nothing = self.nothing[is_item.sum(dim=1)]
+        longest = len(self.nothing) - 1  # of the slates that were learned from
+        nothing = self.nothing[is_item.sum(dim=1).clamp(max=longest)]
         return torch.cat([scores, nothing[:, None]], dim=1)
 
     def divergence(self, prior_scale: float) -> Tensor:

@@ -272,3 +272,8 @@ def test_settings_that_cannot_be_are_refused():
         HRLNovelty(EASE(), options=0)
     with pytest.raises(DataError, match="entropy -1"):
         HRLNovelty(EASE(), entropy=-1)
+
+
+def test_strangers_of_different_requests_share_no_option():
+    keys = past_keys(Queries.of([Query(request_id="a"), Query(request_id="b")]))
+    assert keys[0] != keys[1]

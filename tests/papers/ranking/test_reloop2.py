@@ -7,9 +7,10 @@ import pytest
 
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
-from tailor.data.splits import by_time
+from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
 from tailor.metrics.prediction import log_loss
 from tailor.papers.ranking import reloop2
@@ -120,3 +121,20 @@ def test_settings_that_cannot_be_are_refused():
 def test_queries_of_any_number_are_answered(fitted):
     none = Queries.of([]).reindexed(fitted.items_)
     assert len(fitted._predict(none, Ragged.of([]))) == 0
+
+
+def test_without_times_the_weight_is_plain_and_nothing_fails():
+    data = tiny_data(users=20)
+    events = data.events.drop("time_ms")
+    untimed = Dataset({**data.tables, "events": events}, "untimed")
+    split = by_ratio(untimed)
+    method = ReLoop2(DeepFM.tiny(), tables=2, bits=2).fit(split.train, RUN, split)
+    assert method.weight_ == reloop2.PLAIN_WEIGHT
+
+
+def test_a_base_that_predicts_no_probability_is_refused():
+    class Numbers(DeepFM):
+        _is_binary = False
+
+    with pytest.raises(ModelError, match="predicts no probability"):
+        ReLoop2(Numbers())

@@ -51,6 +51,12 @@ def test_a_choice_is_a_softmax_over_the_slate_and_nothing(net):
     assert logits[1, 1] == -torch.inf, "no item has no share"
 
 
+def test_a_slate_longer_than_those_learned_from_is_answered(net):
+    slates = torch.tensor([[0, 1, 2, 3]])
+    logits = net.slate_logits(torch.randn(1, 3), torch.randn(4, 3), slates)
+    assert logits.shape == (1, 5) and logits.isfinite().all()
+
+
 def test_the_divergence_is_that_of_gaussians(net):
     torch.nn.init.normal_(net.offsets)
     posterior = torch.distributions.Normal(net.means, net.log_scales.exp())
