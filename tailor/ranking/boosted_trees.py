@@ -1,6 +1,7 @@
 """Boosted trees on running statistics."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
@@ -107,16 +108,16 @@ class BoostedTrees(OutcomePredictor):
             self.baseline_ = math.log(share / (1 - share))
         if np.ptp(labels) == 0:
             return None
-        model = _model(self.source == "value", run)(
-            max_iter=self.trees,
-            learning_rate=self.lr,
-            max_leaf_nodes=self.leaves,
-            min_samples_leaf=self.least_rows,
-            early_stopping=False,
-            random_state=run.seed,
-        )
+        settings = {
+            "max_iter": self.trees,
+            "learning_rate": self.lr,
+            "max_leaf_nodes": self.leaves,
+            "min_samples_leaf": self.least_rows,
+            "random_state": run.seed,
+        }
         is_unknown = np.isnan(rows).all(axis=0)  # scikit-learn asks for one number a column
-        model.fit(np.where(is_unknown, 0.0, rows), labels)
+        rows = np.where(is_unknown, 0.0, rows)
+        model = _fit_model(self.source == "value", settings, rows, labels, run.workers)
         self.baseline_ = float(np.ravel(model._baseline_prediction)[0])
         return Trees.of(model)
 
@@ -160,15 +161,24 @@ class BoostedTrees(OutcomePredictor):
         return cls(history=8, trees=10, leaves=4, least_rows=5)
 
 
-def _model(is_number: bool, run: Run) -> Any:
-    """Return the class that grows trees. Raises MissingExtraError without scikit-learn."""
+def _fit_model(
+    is_number: bool,
+    settings: Mapping[str, Any],
+    rows: np.ndarray,
+    labels: np.ndarray,
+    threads: int,
+) -> Any:
+    """Return a fitted model of scikit-learn. Raises MissingExtraError where that is missing."""
     try:
         from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
     except ImportError:
         raise MissingExtraError(
             "BoostedTrees grows its trees with scikit-learn: pip install 'tailor-engine[trees]'"
         ) from None
-    return HistGradientBoostingRegressor if is_number else HistGradientBoostingClassifier
+    model = HistGradientBoostingRegressor if is_number else HistGradientBoostingClassifier
+    with threadpool_limits(threads, user_api="openmp"):
+        return model(early_stopping=False, **settings).fit(rows, labels)
 
 
 def _one_each(examples: Examples) -> Ragged:
