@@ -132,6 +132,28 @@ def _lines(path: Path) -> list[str]:
     return path.read_text(encoding="utf-8", errors="replace").splitlines()
 
 
+def assist2009(part: str) -> Dataset:
+    """Return the answers of the students of "train" or "test" (value 1: right), skills as items.
+
+    A student's answers are in order, a minute apart, since the file has no times.
+    """
+    lines = _lines(data_folder() / "assist2009" / f"assist2009_updated_{part}.csv")
+    skills = [line.rstrip(",").split(",") for line in lines[1::3]]
+    answers = [line.rstrip(",").split(",") for line in lines[2::3]]
+    lengths = np.array([len(row) for row in skills])
+    users = np.array([f"{part}-{number}" for number in range(len(skills))])
+    steps = np.concatenate([np.arange(length) for length in lengths])
+    events = pl.DataFrame(
+        {
+            "user_id": np.repeat(users, lengths),
+            "item_id": [skill for row in skills for skill in row],
+            "time_ms": 1_600_000_000_000 + 60_000 * steps,
+            "value": [float(answer) for row in answers for answer in row],
+        }
+    )
+    return Dataset({"events": events}, f"assist2009 {part}")
+
+
 def with_candidates(data: Dataset, lists: Rankings) -> Dataset:
     """Return the data with the candidates of its requests, in their order."""
     request_ids = data.tables["requests"]["request_id"].to_list()

@@ -1,5 +1,6 @@
 """Make a log of ratings that depend on pairs of field values, by a factorization machine."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,18 +71,17 @@ def crossed(
     )
     tables = {
         "events": log,
-        "users": _fields_table("user_id", user_ids, USER_FIELDS, user_values),
-        "items": _fields_table("item_id", item_ids, ITEM_FIELDS, item_values),
+        "users": fields_table(
+            "user_id", user_ids, dict(zip(USER_FIELDS, user_values.T, strict=True))
+        ),
+        "items": fields_table(
+            "item_id", item_ids, dict(zip(ITEM_FIELDS, item_values.T, strict=True))
+        ),
     }
     return Crossed(Dataset(tables, f"crossed-{seed}", {"liked": "value = 1"}), probabilities)
 
 
-def _fields_table(
-    id_name: str, ids: pl.Series, fields: tuple[str, ...], codes: np.ndarray
-) -> pl.DataFrame:
-    """Return a table of ids and named field values, from codes (n, fields)."""
-    columns = {
-        field: [f"{field} {code}" for code in codes[:, i].tolist()]
-        for i, field in enumerate(fields)
-    }
+def fields_table(id_name: str, ids: pl.Series, codes: Mapping[str, np.ndarray]) -> pl.DataFrame:
+    """Return a table of ids and named field values, from the codes (n,) of each field."""
+    columns = {name: [f"{name} {code}" for code in codes[name].tolist()] for name in codes}
     return pl.DataFrame({id_name: ids, **columns})
