@@ -56,6 +56,10 @@ class Lists:
     targets: Ragged
     """Next items, as rows of the queries' catalogue."""
 
+    def take(self, rows: np.ndarray) -> "Lists":
+        """Return the lists of these queries."""
+        return Lists(self.queries.take(rows), self.rankings.take(rows), self.targets.take(rows))
+
 
 @dataclass(frozen=True)
 class Provenance:

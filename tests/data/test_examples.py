@@ -6,8 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tailor.data.dataset import Dataset
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset, Lists
 from tailor.data.examples import Outcome, unchosen_impressions
+from tailor.data.nouns import Ranking
+from tailor.data.queries import Rankings
 from tailor.data.splits import by_ratio, by_time, last_out
 from tailor.errors import DataError
 
@@ -251,3 +254,44 @@ def test_unchosen_impressions_are_those_shown_and_never_chosen():
 def test_without_impressions_none_are_unchosen(log):
     rows = unchosen_impressions(Dataset({"events": log.events}))
     assert len(rows) == len(log.users) and not len(rows.values)
+
+
+def test_values_are_labels_and_stand_in_histories(log):
+    examples = Outcome("value").learn(log, RNG(0))
+    assert sorted((user, item, label) for user, _, item, label in told(examples)) == [
+        ("ann", "a", 5.0),
+        ("ann", "b", 1.0),
+        ("ann", "d", 4.0),
+        ("bob", "a", 4.0),
+        ("bob", "b", 2.0),
+    ]
+    last = next(query for query in examples.queries if query.time_ms == 3)
+    assert last.history.values[:2] == (5.0, 1.0) and np.isnan(last.history.values[2])
+    without = Dataset({"events": log.events.drop("value")}, "log")
+    with pytest.raises(DataError, match="needs the column value"):
+        Outcome("value").learn(without, RNG(0))
+
+
+def lists_of(log, rows, targets):
+    queries = log.queries()
+    rankings = [Ranking(tuple(ids), np.arange(len(ids), 0, -1, dtype=np.float32)) for ids in rows]
+    target_rows = [log.catalogue.rows(ids) for ids in targets]
+    catalogue = log.catalogue
+    return Lists(queries, Rankings.of(rankings).reindexed(catalogue), Ragged.of(target_rows))
+
+
+def test_items_of_a_list_are_examples_and_the_next_one_is_a_1(log):
+    lists = lists_of(log, [["a", "b", "c"], ["d", "c"]], [["b"], ["a"]])
+    outcome = Outcome("listed", negatives=2, length=1)
+    examples = outcome.learn(log.with_lists(lists), RNG(0))
+    assert examples.labels.tolist() == [1.0, 0.0, 0.0], "bob's next item is in no list"
+    names = examples.queries.catalogue.ids[examples.items].tolist()
+    assert names[0] == "b" and set(names[1:]) <= {"a", "c"}
+    assert {query.user_id for query in examples.queries} == {"ann"}
+    assert all(len(query.history.item_ids) == 1 for query in examples.queries)
+
+
+def test_lists_without_a_next_item_teach_nothing_and_say_what_to_do(log):
+    lists = lists_of(log, [["a"], ["d"]], [["b"], ["a"]])
+    with pytest.raises(DataError, match="make the lists longer"):
+        Outcome("listed").learn(log.with_lists(lists), RNG(0))
