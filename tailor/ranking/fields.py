@@ -39,7 +39,7 @@ BATCH_PAIRS = 65_536  # pairs predicted at a time
 
 
 @dataclass(frozen=True, eq=False)
-class _HeldOut:
+class HeldOut:
     """Judge of training by held-out examples, as `FieldPredictor._goodness` says."""
 
     split: Split | None
@@ -123,7 +123,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
         self.item_codes_ = features.items
         self.__dict__.pop("_features", None)
         self._learn_more(data, examples, run)
-        judge = _HeldOut(valid, held_out.labels, self._encode_examples(held_out))
+        judge = HeldOut(valid, held_out.labels, self._encode_examples(held_out))
         report = self._train(data, run, examples, judge)
         self.calibration_ = self._fit_calibration(held_out.labels, judge.encoded)
         figure = "share of ones" if self._is_binary else "mean of the labels"
@@ -140,9 +140,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:
         """Learn what the net needs besides fields, before it is made; nothing by default."""
 
-    def _train(
-        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut
-    ) -> dict[str, Any]:
+    def _train(self, data: Dataset, run: Run, examples: Examples, judge: HeldOut) -> dict[str, Any]:
         """Make the net, train it on examples, and return the report.
 
         A method with several stages overrides this, and calls `_train_stage` for each.
@@ -150,11 +148,11 @@ class FieldPredictor(NetMethod, OutcomePredictor):
         return self._train_stage(data, run, examples, judge)
 
     def _train_stage(
-        self, data: Dataset, run: Run, examples: Examples, judge: _HeldOut, stage: str = ""
+        self, data: Dataset, run: Run, examples: Examples, judge: HeldOut | None, stage: str = ""
     ) -> dict[str, Any]:
         """Make a new net, train it on examples, and return the report.
 
-        `stage` names the training among several of one fit.
+        `stage` names the training among several of one fit. Without a judge it takes all epochs.
         """
         self._start_net(run)
         if self._is_binary:
@@ -169,8 +167,11 @@ class FieldPredictor(NetMethod, OutcomePredictor):
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return self._batches(examples, rng)
 
-        recipe = Recipe(self.epochs, self.lr, patience=self.patience)
-        return self._train_net(data, run, recipe, batches, loss, judge, stage)
+        return self._train_net(data, run, self._recipe(stage), batches, loss, judge, stage)
+
+    def _recipe(self, stage: str) -> Recipe:
+        """Return the settings of a stage of training."""
+        return Recipe(self.epochs, self.lr, patience=self.patience)
 
     def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the rows of the examples of each step of an epoch."""
@@ -232,7 +233,10 @@ class FieldPredictor(NetMethod, OutcomePredictor):
                 values = logits.double()
                 shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
                 parts.append(shares.cpu().numpy())
-        return np.concatenate(parts) if parts else np.zeros(0)
+        if not parts:
+            outputs = net.outputs if isinstance(net, FieldNet) else 1
+            return np.zeros(0 if outputs == 1 else (0, outputs))
+        return np.concatenate(parts)
 
     @property
     def _pairs_at_once(self) -> int:
