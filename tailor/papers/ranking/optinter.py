@@ -125,9 +125,7 @@ class OptInter(DeepFieldPredictor):
             return Recipe(self.search_epochs, self.search_lr)
         return super()._recipe(stage)
 
-    def _train(
-        self, data: Dataset, run: Run, examples: Examples, judge: HeldOut
-    ) -> dict[str, Any]:
+    def _train(self, data: Dataset, run: Run, examples: Examples, judge: HeldOut) -> dict[str, Any]:
         """Search the operations, and train a new net with the chosen ones."""
         layout = self._ready_features().layout
         pairs = field_pairs(layout.fields)
@@ -184,9 +182,7 @@ class OptInter(DeepFieldPredictor):
         is_for_shares = torch.from_numpy(self._is_for_shares[rows]).to(labels.device)
         weights = dict(self._net.named_parameters())
         fixed_shares = {"shares": weights["shares"].detach()}
-        fixed_rest = {
-            name: param.detach() for name, param in weights.items() if name != "shares"
-        }
+        fixed_rest = {name: param.detach() for name, param in weights.items() if name != "shares"}
         total = labels.new_zeros(())
         for fixed, mask in ((fixed_shares, ~is_for_shares), (fixed_rest, is_for_shares)):
             logits, penalty = functional_call(self._net, fixed, (batch,))

@@ -73,6 +73,8 @@ class SizeFit(BehaviourPredictor):
     """Values up to the first are too small, those above the second too large."""
     history: int = 10
     """Latest purchases of the customer that are read."""
+    least: int = 5
+    """Examples that an item or a product must have for an id of its own."""
     product: str = "product"
     """Column of the items table that sizes of one product share."""
     reviews: Annotated[int, Choices(5, 10, 20)] = 20
@@ -127,11 +129,23 @@ class SizeFit(BehaviourPredictor):
     def _learn_more(self, data: Dataset, examples: Examples, run: Run) -> None:
         super()._learn_more(data, examples, run)
         self.product_of_, self.products_ = _products(data, self.product)
+        self._forget_rare_products(examples)
         self._learn_reviews(data, run)
         codes = self._outcomes(examples.labels)
         counts = np.bincount(codes, minlength=OUTCOMES)
         weights = len(codes) / (OUTCOMES * np.maximum(counts, 1))
         self.weights_of_outcomes_ = weights if self.is_weighted else np.ones(OUTCOMES)
+
+    def _forget_rare_products(self, examples: Examples) -> None:
+        """Take the id from products with few examples, which would be learned by heart."""
+        names = [self.features_["names"][number] for number in self._ready_features().field_of]
+        slots = [slot for slot, name in enumerate(names) if name == f"item:{self.product}"]
+        products = self.product_of_[examples.items]
+        counts = np.bincount(products, minlength=len(self.products_) + 1)  # last: unknown item
+        is_rare = counts[self.product_of_] < self.least
+        self.item_codes_ = self.item_codes_.copy()
+        self.item_codes_[np.ix_(is_rare, slots)] = 0
+        self.__dict__.pop("_features", None)
 
     def _outcomes(self, values: np.ndarray) -> np.ndarray:
         """Return codes of outcomes for values (n,)."""
