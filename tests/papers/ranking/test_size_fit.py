@@ -112,7 +112,7 @@ def test_values_are_cut_into_outcomes():
 
 def test_ids_are_unknown_in_a_share_of_what_is_learned_from():
     data = purchases()
-    method = SizeFit(id_dropout=0.5, **SETTINGS).fit(data, Run(workers=1))
+    method = SizeFit(id_dropout=0.5, least=1, **SETTINGS).fit(data, Run(workers=1))
     encoded = method._encode(*method._pairs([Query()] * 200, [["p1-s"]] * 200))
     batch = encoded.batch(slice(None))
     masked = method._without_ids(batch, np.random.default_rng(0))
@@ -166,3 +166,13 @@ def test_reviews_predict_what_no_table_says():
     }
     judged = evaluate_predictions(methods, split, outcome=Outcome("value", length=10))
     assert judged.differences("none")[0].low > 0
+
+
+def test_a_product_with_few_examples_has_no_id_of_its_own():
+    method = SizeFit(least=3, **SETTINGS).fit(purchases(), Run(workers=1))
+    layout = method._ready_features().layout
+    names = [method.features_["names"][number] for number in layout.field_of]
+    slot = names.index("item:product")
+    codes = dict(zip(method.items_.ids, layout.item_codes[:, slot], strict=False))
+    assert codes["p2-s"] == codes["p2-l"] == method._ready_features().first_codes[slot]
+    assert codes["p1-s"] == codes["p1-l"] != codes["p2-s"]
