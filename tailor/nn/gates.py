@@ -29,5 +29,5 @@ def polariser(probabilities: Tensor) -> Tensor:
 
 
 def _log_odds(probabilities: Tensor) -> Tensor:
-    clipped = probabilities.clamp(EPS, 1 - EPS)
+    clipped = probabilities.float().clamp(EPS, 1 - EPS)  # in bfloat16, 1 - EPS is 1
     return torch.log(clipped) - torch.log1p(-clipped)

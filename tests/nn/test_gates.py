@@ -26,3 +26,9 @@ def test_the_polariser_is_least_at_both_ends():
     assert polariser(torch.tensor([0.0, 1.0])) == 0
     assert polariser(torch.tensor([0.5])) == 0.25
     assert polariser(torch.tensor([0.1])) < polariser(torch.tensor([0.4]))
+
+
+def test_gates_that_are_sure_have_finite_gradients_in_bfloat16():
+    log_odds = torch.tensor([-200.0, 0.0, 200.0], dtype=torch.bfloat16, requires_grad=True)
+    gumbel_sigmoid(log_odds.sigmoid(), 0.5, torch.tensor([0.0, 0.5, 1.0])).sum().backward()
+    assert log_odds.grad.isfinite().all()
