@@ -112,7 +112,7 @@ class RoutedNet(nn.Module):
                 continue
             part = batch._replace(codes=batch.codes[rows], weights=batch.weights[rows])
             part_logits, part_penalty = net(part)
-            logits = logits.index_add(0, rows, part_logits)
+            logits = logits.index_add(0, rows, part_logits.to(logits.dtype))
             penalty = penalty + part_penalty * (len(rows) / len(clusters))
         return logits, penalty
 

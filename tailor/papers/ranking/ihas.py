@@ -71,7 +71,7 @@ class IHAS(DeepFieldPredictor):
     """Peak learning rate of the search."""
     warmup: float = 0.3
     """Share of the search's steps without penalties on gates; then these rise evenly."""
-    l1: Annotated[float, Range(1e-3, 1.0, log=True)] = 0.1
+    l1: Annotated[float, Range(1e-2, 3.0, log=True)] = 1.0
     """Weight of the mean probability that a gate is open."""
     polarise: float = 0.1
     """Weight of the mean of p (1 - p) over gates, in the end."""
