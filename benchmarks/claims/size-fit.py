@@ -184,7 +184,7 @@ def score(judged: Mapping[str, Any], name: str) -> float:
 def difference(
     judged: Mapping[str, Any], name: str, other: str, stratum: str | None = None
 ) -> dict[str, float]:
-    """Return by how much a method's macro F1 is above another's, users drawn with all their rows."""
+    """Return by how much a method's macro F1 is above another's; users keep all their rows."""
     rows = slice(None) if stratum is None else judged["strata"][stratum]
     labels = judged["labels"][rows]
     users = np.unique(judged["users"][rows], return_inverse=True)[1]

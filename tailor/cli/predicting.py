@@ -83,12 +83,12 @@ def show_predictions(predictions: Predictions, baseline: str) -> None:
             [
                 name,
                 f"{predictions.overall(name, figures.main):.4f} [{low:.4f} {high:.4f}]",
-                *(predictions.overall(name, figure) for figure in figures.shown[1:]),
+                *(predictions.overall(name, figure) for figure in figures.columns[1:]),
                 f"{report.results[name, GIVEN].seconds:.2f}",
             ]
         )
-    table(["method", *figures.shown, "seconds"], rows, width=WIDE)
-    if "gAUC" in figures.shown:
+    table(["method", *figures.columns, "seconds"], rows, width=WIDE)
+    if "gAUC" in figures.columns:
         share = predictions.overall(baseline, "gAUC_users")
         say(
             f"gAUC is over the {share:.0%} of users with pairs of both kinds; ECE is how far"

@@ -39,7 +39,7 @@ class Figures(ABC):
 
     main: ClassVar[str]
     """The figure over all pairs that has an interval, and by which methods are compared."""
-    shown: ClassVar[tuple[str, ...]]
+    columns: ClassVar[tuple[str, ...]]
     """The figures over all pairs that a terminal shows, the main one first."""
     lower_is_better: ClassVar[bool] = False
     """Whether a lower main figure is better."""
@@ -83,7 +83,7 @@ class LabelFigures(Figures):
     """Figures of probabilities (n,) of a label 1."""
 
     main = "AUC"
-    shown = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
+    columns = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
 
     def check(self, name: str, labels: np.ndarray, predicted: np.ndarray) -> None:
         if len(predicted) and (predicted.min() < 0 or predicted.max() > 1):
@@ -160,7 +160,7 @@ class NumberFigures(Figures):
     """Figures of numbers (n,), such as ratings."""
 
     main = "RMSE"
-    shown = ("RMSE", "MAE", "R2")
+    columns = ("RMSE", "MAE", "R2")
     lower_is_better = True
 
     def check(self, name: str, labels: np.ndarray, predicted: np.ndarray) -> None:
@@ -210,7 +210,7 @@ class ClassFigures(Figures):
     """Figures of probabilities (n, C) of one of several outcomes."""
 
     main = "macro_F1"
-    shown = ("macro_F1", "accuracy", "log_loss")
+    columns = ("macro_F1", "accuracy", "log_loss")
 
     def __init__(self, outcomes: int) -> None:
         self.outcomes = outcomes

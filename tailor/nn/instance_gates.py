@@ -16,16 +16,15 @@ OPEN = 2.0  # log-odds of every gate before training: nearly all are open
 
 
 class Controller(nn.Module):
-    """A small net from an example's vectors to the probability that each of their numbers counts."""
+    """A small net from vectors of an example to the probability that each number counts."""
 
     def __init__(self, fields: int, width: int, hidden: int) -> None:
         super().__init__()
         self.shape = (fields, width)
         size = fields * width
-        self.layers = nn.Sequential(
-            nn.LayerNorm(size), nn.Linear(size, hidden), nn.ReLU(), nn.Linear(hidden, size)
-        )
-        nn.init.constant_(self.layers[-1].bias, OPEN)
+        last = nn.Linear(hidden, size)
+        nn.init.constant_(last.bias, OPEN)
+        self.layers = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, hidden), nn.ReLU(), last)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(B, F, D) -> (B, F, D) probabilities."""
@@ -66,8 +65,8 @@ class MaskedVectors(nn.Module):
         """Make the vectors; `mask` (F, D) says which numbers a field has."""
         super().__init__()
         self.vectors = vectors
-        kept = torch.tensor(mask, dtype=torch.float32, device="cpu")
-        self.register_buffer("mask", kept, persistent=False)
+        numbers = torch.tensor(mask, dtype=torch.float32, device="cpu")
+        self.register_buffer("mask", numbers, persistent=False)
 
     def forward(self, codes: Tensor, weights: Tensor) -> Tensor:
         """(B, S), (B, S) -> (B, F, D)."""

@@ -34,7 +34,8 @@ class CrossVectors(nn.Module):
     def forward(self, keys: Tensor) -> Tensor:
         """(B, P) -> (B, P, D)."""
         if not len(self.keys):
-            return self.table(torch.zeros_like(keys))  # type: ignore[no-any-return]
+            common: Tensor = self.table(torch.zeros_like(keys))
+            return common
         places = torch.searchsorted(self.keys, keys).clamp(max=len(self.keys) - 1)
         is_known = self.keys[places] == keys
         vectors: Tensor = self.table(torch.where(is_known, places + 1, 0))

@@ -175,8 +175,8 @@ class PairStatistics:
             weights = encoded.weights[:, start:stop]
             columns.append((weights * occurrences[:, start:stop]).sum(axis=1))
             is_known = ~np.isnan(values[:, start:stop])
-            known = np.where(is_known, values[:, start:stop], 0.0)
-            columns.append(_weighted_mean(known, weights * is_known))
+            filled = np.where(is_known, values[:, start:stop], 0.0)
+            columns.append(_weighted_mean(filled, weights * is_known))
         return columns
 
     def _item_columns(

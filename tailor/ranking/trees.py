@@ -41,14 +41,14 @@ class Trees:
         first_of_tree = np.repeat(starts, [len(tree) for tree in nodes])
         table = np.concatenate(nodes)
         is_leaf = table["is_leaf"].astype(bool)
-        own = np.arange(len(table))
+        numbers = np.arange(len(table))
         return cls(
             starts.astype(np.int32),
             np.where(is_leaf, 0, table["feature_idx"]).astype(np.int32),
             np.where(is_leaf, np.inf, table["num_threshold"]),
             table["missing_go_to_left"].astype(bool),
-            np.where(is_leaf, own, first_of_tree + table["left"]).astype(np.int32),
-            np.where(is_leaf, own, first_of_tree + table["right"]).astype(np.int32),
+            np.where(is_leaf, numbers, first_of_tree + table["left"]).astype(np.int32),
+            np.where(is_leaf, numbers, first_of_tree + table["right"]).astype(np.int32),
             np.where(is_leaf, table["value"], 0.0),
             np.where(is_leaf, 0.0, table["gain"]),
         )
@@ -64,9 +64,9 @@ class Trees:
         nodes = np.tile(self.roots, (len(rows), 1))  # n, R
         positions = np.arange(len(rows))[:, None]
         while True:
-            asked = rows[positions, self.features[nodes]]
+            values = rows[positions, self.features[nodes]]
             goes_left = np.where(
-                np.isnan(asked), self.missing_left[nodes], asked <= self.thresholds[nodes]
+                np.isnan(values), self.missing_left[nodes], values <= self.thresholds[nodes]
             )
             below = np.where(goes_left, self.lefts[nodes], self.rights[nodes])
             if (below == nodes).all():

@@ -6,6 +6,7 @@ purchases.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -126,19 +127,20 @@ def garments(
     events: int = 24_000,
     brands: int = 20,
     offset: float = 1.2,
-    told: float = 0.35,
-    reviewed: float = 0.8,
-    wrong: float = 0.15,
-    measured: float = 0.7,
+    outcome_share: float = 0.35,
+    review_share: float = 0.8,
+    wrong_share: float = 0.15,
+    measured_share: float = 0.7,
     seed: int = 0,
 ) -> Garments:
     """Make purchases of products in a size by people with a body; a size is the unit of lengths.
 
     A purchase is too small where the body and the product's offset are EASE above the size, give or
-    take TASTE. Offsets have standard deviation `offset`, half of their variance by brand. The outcome
-    of a share `told` of the purchases is known, and a share `reviewed` is reviewed within ten days,
-    whether told or not. A share `wrong` of the reviews tells another outcome, and OFF_TOPIC of them
-    tell none. A share `measured` of the people has measurements. The same arguments give the same log. Raises DataError for sizes below 1.
+    take TASTE. Offsets have standard deviation `offset`, half of their variance by brand. Of the
+    purchases a share `outcome_share` has a known outcome, and a share `review_share` is reviewed
+    within ten days, whether the outcome is known or not. A share `wrong_share` of the reviews tells
+    another outcome, and OFF_TOPIC of them tell none. A share `measured_share` of the people has
+    measurements. The same arguments give the same log. Raises DataError for sizes below 1.
     """
     if min(people, products, sizes, events, brands) < 1 or offset < 0:
         raise DataError(
@@ -151,51 +153,84 @@ def garments(
     brand = rng.integers(brands, size=products)
     by_brand = rng.normal(0, offset / np.sqrt(2), brands)
     offsets = by_brand[brand] + rng.normal(0, offset / np.sqrt(2), products)
-    buyer = rng.integers(people, size=events)
-    bought = (products * rng.random(events) ** 1.5).astype(int)  # some products sell more
-    body = _relevant(bodies[buyer], category[bought])
-    size = np.clip(np.rint(body + rng.normal(0, GUESS, events)), 0, sizes - 1).astype(int)
-    gap = body - size + offsets[bought]
-    too_small = ndtr((gap - EASE) / TASTE)
-    too_large = ndtr((-gap - EASE) / TASTE)
-    probabilities = np.stack([too_small, 1 - too_small - too_large, too_large], axis=1)
-    outcome = (rng.random(events)[:, None] > probabilities.cumsum(axis=1)[:, :2]).sum(axis=1)
+    purchases = _purchases(events, bodies, category, offsets, sizes, rng)
     product_ids = opaque_ids("p-", products, seed)
     user_ids = opaque_ids("u-", people, seed)
     item_ids = opaque_ids("i-", products * sizes, seed)
+    outcomes = np.where(rng.random(events) < outcome_share, purchases.outcomes, np.nan)
     log = pl.DataFrame(
         {
-            "user_id": user_ids[buyer],
-            "item_id": item_ids[bought * sizes + size],
+            "user_id": user_ids[purchases.buyers],
+            "item_id": item_ids[purchases.products * sizes + purchases.sizes],
             "time_ms": START_MS + HOUR_MS * np.arange(events),
-            "value": pl.Series(np.where(rng.random(events) < told, outcome, np.nan)).fill_nan(None),
-        }
-    )
-    product_of_item = np.repeat(np.arange(products), sizes)
-    items = pl.DataFrame(
-        {
-            "item_id": item_ids,
-            "product": product_ids[product_of_item],
-            "size": [f"size {code}" for code in np.tile(np.arange(sizes), products).tolist()],
-            "category": [CATEGORIES[code] for code in category[product_of_item].tolist()],
-            "brand": [f"brand {code}" for code in brand[product_of_item].tolist()],
+            "value": pl.Series(outcomes).fill_nan(None),
         }
     )
     tables = {
         "events": log,
-        "items": items,
-        "users": _measurements(user_ids, bodies, measured, rng),
-        "texts": _reviews(log, outcome, reviewed, wrong, rng),
+        "items": _items(item_ids, product_ids, category, brand, sizes),
+        "users": _measurements(user_ids, bodies, measured_share, rng),
+        "texts": _reviews(log, purchases.outcomes, review_share, wrong_share, rng),
     }
     truth = dict(zip(product_ids.to_list(), offsets.tolist(), strict=True))
-    return Garments(Dataset(tables, f"garments-{seed}"), truth, probabilities)
+    return Garments(Dataset(tables, f"garments-{seed}"), truth, purchases.probabilities)
+
+
+class _Purchases(NamedTuple):
+    buyers: np.ndarray  # n: rows of people
+    products: np.ndarray  # n
+    sizes: np.ndarray  # n
+    outcomes: np.ndarray  # n
+    probabilities: np.ndarray  # n, 3: of each outcome
+
+
+def _purchases(
+    events: int,
+    bodies: np.ndarray,
+    category: np.ndarray,
+    offsets: np.ndarray,
+    sizes: int,
+    rng: np.random.Generator,
+) -> _Purchases:
+    """Draw purchases, each in about the size that the customer takes for theirs."""
+    buyers = rng.integers(len(bodies), size=events)
+    products = (len(category) * rng.random(events) ** 1.5).astype(int)  # some sell more
+    body = _relevant(bodies[buyers], category[products])
+    size = np.clip(np.rint(body + rng.normal(0, GUESS, events)), 0, sizes - 1).astype(int)
+    gap = body - size + offsets[products]
+    too_small = ndtr((gap - EASE) / TASTE)
+    too_large = ndtr((-gap - EASE) / TASTE)
+    probabilities = np.stack([too_small, 1 - too_small - too_large, too_large], axis=1)
+    outcomes = (rng.random(events)[:, None] > probabilities.cumsum(axis=1)[:, :2]).sum(axis=1)
+    return _Purchases(buyers, products, size, outcomes, probabilities)
+
+
+def _items(
+    item_ids: pl.Series,
+    product_ids: pl.Series,
+    category: np.ndarray,
+    brand: np.ndarray,
+    sizes: int,
+) -> pl.DataFrame:
+    """Return the items, every product in every size."""
+    product = np.repeat(np.arange(len(product_ids)), sizes)
+    size_codes = np.tile(np.arange(sizes), len(product_ids))
+    return pl.DataFrame(
+        {
+            "item_id": item_ids,
+            "product": product_ids[product],
+            "size": [f"size {code}" for code in size_codes.tolist()],
+            "category": [CATEGORIES[code] for code in category[product].tolist()],
+            "brand": [f"brand {code}" for code in brand[product].tolist()],
+        }
+    )
 
 
 def _bodies(people: int, sizes: int, rng: np.random.Generator) -> np.ndarray:
     """Return (U, 2) sizes of the body above and below the waist, alike but not the same."""
     common = rng.normal(0, sizes / 5, people)
-    own = rng.normal(0, 0.5, (people, 2))
-    return np.asarray((sizes - 1) / 2 + common[:, None] + own)
+    difference = rng.normal(0, 0.5, (people, 2))
+    return np.asarray((sizes - 1) / 2 + common[:, None] + difference)
 
 
 def _relevant(bodies: np.ndarray, category: np.ndarray) -> np.ndarray:
@@ -205,14 +240,14 @@ def _relevant(bodies: np.ndarray, category: np.ndarray) -> np.ndarray:
 
 
 def _measurements(
-    user_ids: pl.Series, bodies: np.ndarray, measured: float, rng: np.random.Generator
+    user_ids: pl.Series, bodies: np.ndarray, measured_share: float, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Return the users with chest, waist and height in centimetres; null for many."""
     noise = rng.normal(0, 2.0, (len(bodies), 3))
     chest = 90 + CENTIMETRES * bodies[:, 0] + noise[:, 0]
     waist = 74 + CENTIMETRES * bodies[:, 1] + noise[:, 1]
     height = 170 + 2.0 * bodies.mean(axis=1) + 4 * noise[:, 2]
-    is_known = rng.random(len(bodies)) < measured
+    is_known = rng.random(len(bodies)) < measured_share
     columns = {"chest_cm": chest, "waist_cm": waist, "height_cm": height}
     table = {
         name: pl.Series(np.where(is_known, values.round(1), np.nan)).fill_nan(None)
@@ -223,22 +258,23 @@ def _measurements(
 
 def _reviews(
     log: pl.DataFrame,
-    outcome: np.ndarray,
-    reviewed: float,
-    wrong: float,
+    outcomes: np.ndarray,
+    review_share: float,
+    wrong_share: float,
     rng: np.random.Generator,
 ) -> pl.DataFrame:
     """Return reviews of some purchases, each in the language of its writer."""
-    rows = np.flatnonzero(rng.random(len(log)) < reviewed)
-    told = outcome[rows]
-    is_wrong = rng.random(len(rows)) < wrong
-    told = np.where(is_wrong, (told + rng.integers(1, 3, len(rows))) % 3, told)
+    rows = np.flatnonzero(rng.random(len(log)) < review_share)
+    reported = outcomes[rows]
+    is_wrong = rng.random(len(rows)) < wrong_share
+    other = (reported + rng.integers(1, 3, len(rows))) % 3
+    reported = np.where(is_wrong, other, reported)
     is_off_topic = rng.random(len(rows)) < OFF_TOPIC
     languages = rng.integers(len(SIZE_SENTENCES), size=log["user_id"].n_unique())
     writers = log["user_id"].rank("dense").to_numpy().astype(int) - 1
     texts = [
         _review(int(languages[writers[row]]), int(code), bool(silent), rng)
-        for row, code, silent in zip(rows, told, is_off_topic, strict=True)
+        for row, code, silent in zip(rows, reported, is_off_topic, strict=True)
     ]
     delays = rng.integers(1, 10 * 24, len(rows)) * HOUR_MS
     return pl.DataFrame(

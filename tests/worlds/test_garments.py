@@ -9,7 +9,7 @@ from tailor.worlds.garments import SIZE_SENTENCES, garments
 
 
 def test_outcomes_are_those_of_the_probabilities():
-    world = garments(events=12_000, told=1.0)
+    world = garments(events=12_000, outcome_share=1.0)
     values = world.data.events["value"].to_numpy().astype(int)
     for outcome in range(3):
         predicted = world.probabilities[:, outcome]
@@ -19,14 +19,16 @@ def test_outcomes_are_those_of_the_probabilities():
 
 
 def test_a_product_that_runs_small_is_too_small_more_often():
-    world = garments(events=12_000, told=1.0)
+    world = garments(events=12_000, outcome_share=1.0)
     frame = world.data.events.join(world.data.tables["items"], on="item_id")
     frame = frame.with_columns(offset=pl.col("product").replace_strict(world.offsets))
     assert np.corrcoef(frame["offset"], frame["value"])[0, 1] < -0.3
 
 
 def test_knobs_leave_out_outcomes_reviews_and_measurements():
-    world = garments(people=2_000, events=6_000, told=0.25, reviewed=0.5, measured=0.4)
+    world = garments(
+        people=2_000, events=6_000, outcome_share=0.25, review_share=0.5, measured_share=0.4
+    )
     assert abs(world.data.events["value"].is_not_null().mean() - 0.25) < 0.03
     assert abs(len(world.data.tables["texts"]) / 6_000 - 0.5) < 0.03
     assert abs(world.data.tables["users"]["chest_cm"].is_not_null().mean() - 0.4) < 0.05

@@ -169,8 +169,10 @@ class IHAS(DeepFieldPredictor):
         best = means == means.max(axis=2, keepdims=True)
         has_none = ~(means > 0.5).any(axis=2, keepdims=True)
         self.masks_ = (means > 0.5) | (best & has_none)
-        about = self._ready_features().about
-        full = sum(about["sizes"]) * self.width
+        features = self._ready_features()
+        names = features.about["names"]
+        sizes = features.about["sizes"]
+        full = sum(sizes) * self.width
         counts = np.bincount(cluster, minlength=shape[0])
         return {
             "clusters": [
@@ -178,10 +180,10 @@ class IHAS(DeepFieldPredictor):
                     "share": round(float(counts[number] / len(gates)), 4),
                     "numbers": int(numbers),
                     "share of all numbers": round(float(numbers / full), 4),
-                    "dimensions": dict(zip(about["names"], mask.sum(axis=1).tolist(), strict=True)),
+                    "dimensions": dict(zip(names, mask.sum(axis=1).tolist(), strict=True)),
                 }
                 for number, (mask, numbers) in enumerate(
-                    zip(self.masks_, numbers_of(self.masks_, about["sizes"]), strict=True)
+                    zip(self.masks_, numbers_of(self.masks_, sizes), strict=True)
                 )
             ],
             "clusters given up": int((~is_kept).sum()),
@@ -207,7 +209,9 @@ class IHAS(DeepFieldPredictor):
         encoded = self._encode_examples(examples)
         starts = range(0, len(encoded), BLOCK)
         with torch.inference_mode():
-            parts = [net.clusters(encoded.batch(slice(at, at + BLOCK))).numpy() for at in starts]
+            parts = [
+                net.clusters(encoded.batch(slice(start, start + BLOCK))).numpy() for start in starts
+            ]
         return np.concatenate(parts)
 
     @classmethod

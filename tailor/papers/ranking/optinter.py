@@ -101,12 +101,12 @@ class OptInter(DeepFieldPredictor):
                 " one for each, or one for all"
             )
         codes = self._encode_examples(examples).codes[:, first_slots(layout.field_of)]
-        known = []
+        kept_keys = []
         for number, (left, right) in enumerate(pairs.tolist()):
             keys = cross_keys(codes[:, left], codes[:, right], number, layout.codes)
             distinct, counts = np.unique(keys, return_counts=True)
-            known.append(distinct[counts >= self.least_crossed])
-        self.cross_keys_ = np.concatenate([np.zeros(0, np.int64), *known])
+            kept_keys.append(distinct[counts >= self.least_crossed])
+        self.cross_keys_ = np.concatenate([np.zeros(0, np.int64), *kept_keys])
         self.choices_ = np.zeros(0, np.int64)
 
     def _make_field_net(self, layout: FieldLayout) -> nn.Module:

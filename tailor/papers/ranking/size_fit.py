@@ -173,8 +173,8 @@ class SizeFit(BehaviourPredictor):
             return np.zeros((0, 1), np.float32)
         distinct = sorted(set(texts))
         vectors = plain(encoder_of(self.encoder)).encode(distinct)
-        place_of = {text: place for place, text in enumerate(distinct)}
-        rows = vectors[[place_of[text] for text in texts]]
+        row_of = {text: row for row, text in enumerate(distinct)}
+        rows = vectors[[row_of[text] for text in texts]]
         deviations = rows.std(axis=0)
         standardised = (rows - rows.mean(axis=0)) / np.where(deviations > 0, deviations, 1.0)
         return np.asarray(standardised, dtype=np.float32)
@@ -262,8 +262,10 @@ class SizeFit(BehaviourPredictor):
         shares = self._predict(batch, items)
         quotes = self._quotes(self._encode(batch, items))
         advice = [
-            SizeAdvice(item_id, *outcome, quotes=texts)
-            for item_id, outcome, texts in zip(item_ids, shares.tolist(), quotes, strict=True)
+            SizeAdvice(item_id, small, fits, large, texts)
+            for item_id, (small, fits, large), texts in zip(
+                item_ids, shares.tolist(), quotes, strict=True
+            )
         ]
         return sorted(advice, key=lambda size: -size.fits)
 
@@ -276,8 +278,8 @@ class SizeFit(BehaviourPredictor):
             shares = self._ready().attention_of(encoded.batch(slice(None))).numpy()
         quotes = []
         for row, attached in enumerate(encoded.attached):
-            best = [place for place in np.argsort(-shares[row])[:2] if attached[place] >= 0]
-            quotes.append(tuple(self.review_texts_[attached[place]] for place in best))
+            best = attached[np.argsort(-shares[row])[:2]]
+            quotes.append(tuple(self.review_texts_[review] for review in best if review >= 0))
         return quotes
 
     @classmethod

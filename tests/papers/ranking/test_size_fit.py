@@ -150,7 +150,9 @@ def test_past_sizes_and_their_outcomes_count():
 
 @pytest.mark.slow
 def test_reviews_predict_what_no_table_says():
-    world = garments(people=800, products=400, events=6_000, told=0.3, offset=1.5, wrong=0.0)
+    world = garments(
+        people=800, products=400, events=6_000, outcome_share=0.3, offset=1.5, wrong_share=0.0
+    )
     split = by_time(world.data)
     fields = ("item:size", "item:category", "user:chest_cm", "user:waist_cm")
     methods = {
