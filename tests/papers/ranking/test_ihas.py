@@ -56,6 +56,7 @@ def test_a_small_cluster_is_given_up():
     gates[:5, 1:] = 1
     report = method._cluster(gates, Run())
     assert report["clusters given up"] == 1 and len(method.centres_) == 1
+    assert (method.masks_.sum(axis=2) >= 1).all(), "a field whose gates are shut keeps one number"
 
 
 @pytest.mark.parametrize("base", ["fm", "deepfm", "dcn"])

@@ -122,6 +122,24 @@ def test_ids_are_unknown_in_a_share_of_what_is_learned_from():
     assert not is_changed[:, names.index("item:size")].any()
 
 
+def test_ids_are_left_out_while_learning_and_not_after():
+    calls = []
+
+    class Spy(SizeFit):
+        def _without_ids(self, batch, rng):
+            changed = super()._without_ids(batch, rng)
+            calls.append(changed)
+            self._net.register_forward_pre_hook(lambda _, inputs: reached.append(inputs[0]))
+            return changed
+
+    reached = []
+    method = Spy(**{**SETTINGS, "epochs": 1}).fit(purchases(), Run(workers=1))
+    assert calls and reached[0] is calls[0], "the net read another batch"
+    before = len(calls)
+    method.predict([Query()], [["p1-s"]])
+    assert len(calls) == before
+
+
 def test_advice_orders_the_sizes_of_a_product_and_quotes_on_request(tmp_path):
     data = purchases()
     method = SizeFit(quotes=True, **SETTINGS).fit(data, Run(workers=1))
