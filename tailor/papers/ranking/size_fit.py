@@ -226,8 +226,10 @@ class SizeFit(BehaviourPredictor):
         return self._with_reviews(super()._encode(queries, items), queries.now_ms)
 
     def _encode_examples(self, examples: Examples) -> Encoded:
-        """Return examples without the reviews that their own customers wrote."""
+        """Return examples; while learning, without reviews that their own customers wrote."""
         encoded = super()._encode_examples(examples)
+        if "_writers" not in self.__dict__:
+            return encoded
         assert encoded.attached is not None
         writers = np.r_[self._writers, -1][encoded.attached]  # n, R
         users = self._users.rows(examples.queries.user_ids.tolist())[:, None]
