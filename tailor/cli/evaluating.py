@@ -67,9 +67,12 @@ def evaluate_command(
 ) -> None:
     """Measure models and print a report; see `tailor evaluate --help`."""
     split = Split.open(options.split, options.data_folder)
+    # a wrong path is refused before the work, not after it
+    _check_file("--per-user", per_user)
+    _check_file("--html", html)
     if predictors := all_predict(models):
         evaluate_predictions_command(
-            predictors, split, options.part, options.baseline, per_user, json
+            predictors, split, options.part, options.baseline, per_user, html, json
         )
         return
     methods = _open_methods(models, split, options.part)
@@ -80,9 +83,6 @@ def evaluate_command(
             f"--baseline {baseline}: give the folder name of one of the"
             f" models.{nearest(baseline, methods)}"
         )
-    # a wrong path is refused before the work, not after it
-    _check_file("--per-user", per_user)
-    _check_file("--html", html)
     candidates, notes = _candidates(options.candidates, split, options.part)
     report = evaluate(
         methods,

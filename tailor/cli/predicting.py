@@ -9,15 +9,15 @@ from tailor.cli.showing import WIDE, print_json, say, table
 from tailor.core.methods import Method, Predictor
 from tailor.core.run import Run
 from tailor.core.saving import SavedModel, load
+from tailor.data.folders import replaced_by
 from tailor.data.nouns import plain
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError, nearest
 from tailor.evaluation.explanation_text import clean_title
+from tailor.evaluation.prediction_pages import predictions_page
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.report import GIVEN, write_per_user
 from tailor.progress import terminal
-
-FIGURES = ("AUC", "gAUC", "log_loss", "normalised_entropy", "ECE")
 
 
 def all_predict(folders: Sequence[Path]) -> dict[str, Predictor] | None:
@@ -44,6 +44,7 @@ def evaluate_predictions_command(
     part: str,
     baseline: str | None,
     per_user: Path | None,
+    html: Path | None,
     json: bool,
 ) -> None:
     """Measure predictors and print their figures."""
@@ -56,6 +57,10 @@ def evaluate_predictions_command(
     predictions = evaluate_predictions(methods, split, part, run=Run(progress=terminal))
     if per_user is not None:
         write_per_user(predictions.report, per_user)
+    if html is not None:
+        title = f"{', '.join(methods)} on {split.data.name}"
+        with replaced_by(html) as aside:
+            aside.write_text(predictions_page(predictions, baseline, title), encoding="utf-8")
     if json:
         print_json(predictions.to_dict(baseline))
         return
@@ -63,30 +68,32 @@ def evaluate_predictions_command(
 
 
 def show_predictions(predictions: Predictions, baseline: str) -> None:
-    """Print a line for each model, then the differences in AUC to the baseline."""
+    """Print a line for each model, then the differences in the main figure to the baseline."""
     report = predictions.report
+    figures = predictions.figures
     say(
         f"{len(predictions.labels):,} pairs of {len(report.user_ids):,} users of the"
         f" {report.part} part, split by {report.split['kind']}: {report.ranked};"
-        f" {predictions.labels.mean():.1%} of them are a 1. [95 % interval over users]"
+        f" {figures.summary(predictions.labels)}. [95 % interval over users]"
     )
     rows = []
     for name in predictions.probabilities:
-        low, high = predictions.auc_interval(name)
+        low, high = predictions.interval(name)
         rows.append(
             [
                 name,
-                f"{predictions.overall(name, 'AUC'):.4f} [{low:.4f} {high:.4f}]",
-                *(predictions.overall(name, figure) for figure in FIGURES[1:]),
+                f"{predictions.overall(name, figures.main):.4f} [{low:.4f} {high:.4f}]",
+                *(predictions.overall(name, figure) for figure in figures.columns[1:]),
                 f"{report.results[name, GIVEN].seconds:.2f}",
             ]
         )
-    table(["method", *FIGURES, "seconds"], rows, width=WIDE)
-    share = predictions.overall(baseline, "gAUC_users")
-    say(
-        f"gAUC is over the {share:.0%} of users with pairs of both kinds; ECE is how far"
-        " probabilities are from what happens"
-    )
+    table(["method", *figures.columns, "seconds"], rows, width=WIDE)
+    if "gAUC" in figures.columns:
+        share = predictions.overall(baseline, "gAUC_users")
+        say(
+            f"gAUC is over the {share:.0%} of users with pairs of both kinds; ECE is how far"
+            " probabilities are from what happens"
+        )
     if len(predictions.probabilities) > 1:
         _show_differences(predictions, baseline)
 
@@ -99,9 +106,9 @@ def _show_differences(predictions: Predictions, baseline: str) -> None:
             f"{test.p:.4f}",
             "yes" if test.is_significant else "no",
         ]
-        for test in predictions.auc_differences(baseline)
+        for test in predictions.differences(baseline)
     ]
-    table(["difference in AUC", "mean", "p", "significant"], tests)
+    table([f"difference in {predictions.figures.main}", "mean", "p", "significant"], tests)
 
 
 def predict_command(
@@ -146,9 +153,20 @@ def predict_command(
             f" {', '.join(unknown)}"
         )
     rows = [
-        [prediction["item_id"], clean_title(prediction["title"] or ""), prediction["value"]]
+        [
+            prediction["item_id"],
+            clean_title(prediction["title"] or ""),
+            _value_text(prediction["value"]),
+        ]
         for prediction in predictions
     ]
     for row, reason in zip(rows, reasons, strict=False):
         row.append(reason_text(reason, saved.titles))
     table(["item", "title", "predicted", *(["because of"] if reasons else [])], rows)
+
+
+def _value_text(value: float | list[float]) -> float | str:
+    """Return a number as it is, and the numbers of several outcomes as one text."""
+    if isinstance(value, list):
+        return "  ".join(f"{number:.4f}" for number in value)
+    return value

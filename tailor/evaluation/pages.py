@@ -41,11 +41,12 @@ def page(
     comparisons: Sequence[Comparison] = (),
     diagnosis: Diagnosis | None = None,
     title: str = "What was measured",
+    sections: Sequence[str] = (),
 ) -> str:
     """Return the HTML of a report, its comparisons and a diagnosis.
 
     Means with intervals are drawn and in a table; paired differences, strata (pale below 30 users),
-    shortcuts and findings follow.
+    shortcuts and findings follow, then `sections` of HTML.
     """
     seen = report.treatments[0]
     parts = [f"<h1>{escape(title)}</h1>", _summary(report), *_metric_plots(report, seen)]
@@ -64,6 +65,7 @@ def page(
         rows = [(floor.name, floor.hit, floor.low, floor.high) for floor in diagnosis.floors]
         parts.append("<h2>Floors of what understands nothing (HR@10)</h2>")
         parts += [plot(rows), _diagnosis_tables(diagnosis)]
+    parts += sections
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><meta name="viewport"'
         f' content="width=device-width"><title>{escape(title)}</title>'
@@ -75,7 +77,7 @@ def _summary(report: Report) -> str:
     """Return a paragraph on users, split and ranked items."""
     return (
         f"<p>{len(report.user_ids):,} users of the {escape(report.part)} part, split by"
-        f" {escape(str(report.split['kind']))}, {escape(report.ranked)} ranked. Bars are 95 %"
+        f" {escape(str(report.split['kind']))}, over {escape(report.ranked)}. Bars are 95 %"
         " bootstrap intervals over users.</p>"
     )
 

@@ -1,7 +1,7 @@
 """Evaluate predictors on the same labelled pairs of a query and an item."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -12,21 +12,10 @@ from tailor.core.run import Run
 from tailor.data.examples import Examples, Outcome
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.evaluation.prediction_figures import Figures, figures_of
 from tailor.evaluation.protocol import by_history, refuse_seen_targets, trained_on
 from tailor.evaluation.report import GIVEN, Report, Result, add_intervals, without_nan
-from tailor.evaluation.significance import draw_counts
-from tailor.metrics.calibration import clicks_over_predicted, expected_calibration_error
-from tailor.metrics.prediction import (
-    CLIP,
-    auc,
-    average_precision_of_scores,
-    grouped_auc,
-    log_loss,
-    normalised_entropy,
-)
 
-CELLS = 2**21  # numbers of one block of draws
-DRAWS = 1000
 TAILS = (0.025, 0.975)  # quantiles of a 95 % interval
 
 
@@ -39,7 +28,7 @@ class DeclaresOutcome(Protocol):
 
 @dataclass(frozen=True)
 class Difference:
-    """AUC of b minus that of a over the same rows; users are drawn with all their rows."""
+    """Main figure of b minus that of a over the same rows; users are drawn with all their rows."""
 
     a: str
     b: str
@@ -61,69 +50,96 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """Predicted probabilities of n pairs with their labels, and figures of both."""
+    """Predictions of n pairs with their labels, and figures of both.
+
+    The main figure, which has intervals and differences, is the AUC of labels 0 and 1, the RMSE of
+    numbers, and the macro F1 of several outcomes.
+    """
 
     report: Report
-    """Per user: AUC among the user's pairs ("user AUC", NaN where all labels are equal), log loss,
-    Brier score; over all pairs, in `lists`: AUC, gAUC, ECE, ...
+    """Figures per user, and over all pairs in `lists`; a user's is NaN where it is undefined.
+
+    Of labels: AUC among the user's pairs ("user AUC"), log loss and Brier score; over all pairs
+    AUC, gAUC, ECE, ... Of numbers RMSE and MAE, of several outcomes log loss and accuracy.
     """
     labels: np.ndarray
-    """(n,) 0 or 1."""
+    """(n,) 0 or 1; numbers; or outcomes from 0."""
     users: np.ndarray
     """(n,) index in report.user_ids."""
     probabilities: dict[str, np.ndarray]
-    """Method -> (n,)."""
+    """Method -> (n,) probabilities or predicted numbers; (n, C) for C outcomes."""
+    figures: Figures
+    """The kind of figures."""
 
     def overall(self, method: str, figure: str) -> float:
         """Return a figure over all pairs, such as "AUC"."""
         return self.report.results[method, GIVEN].lists[figure]
 
-    def auc_interval(self, method: str, seed: int = 0) -> tuple[float, float]:
-        """Return the 95 % interval of the AUC over all pairs; users are drawn with replacement."""
-        scores = [self.probabilities[method]]
-        aucs = bootstrap_aucs(self.labels, self.users, scores, seed=seed)[:, 0]
-        low, high = np.nanquantile(aucs, TAILS)
+    def interval(self, method: str, seed: int = 0) -> tuple[float, float]:
+        """Return the 95 % interval of the main figure; users are drawn with replacement."""
+        predicted = [self.probabilities[method]]
+        values = self.figures.drawn(self.labels, self.users, predicted, seed=seed)[:, 0]
+        low, high = np.nanquantile(values, TAILS)
         return float(low), float(high)
 
-    def auc_differences(self, baseline: str, seed: int = 0) -> list[Difference]:
-        """Return every other method's AUC minus the baseline's; all share their draws."""
+    def differences(self, baseline: str, seed: int = 0) -> list[Difference]:
+        """Return every other method's main figure minus the baseline's; all share their draws."""
         names = list(self.probabilities)
         if baseline not in names:
             raise DataError(f'no method "{baseline}" among {", ".join(names)}')
-        scores = list(self.probabilities.values())
-        aucs = bootstrap_aucs(self.labels, self.users, scores, seed=seed)  # draws, methods
-        baseline_aucs = aucs[:, names.index(baseline)]
+        predictions = list(self.probabilities.values())
+        values = self.figures.drawn(self.labels, self.users, predictions, seed=seed)
+        baseline_values = values[:, names.index(baseline)]  # draws
+        main = self.figures.main
         differences = []
         for i, name in enumerate(names):
             if name == baseline:
                 continue
-            drawn = aucs[:, i] - baseline_aucs
+            drawn = values[:, i] - baseline_values
             low, high = np.nanquantile(drawn, TAILS)
             opposite = min((drawn <= 0).sum(), (drawn >= 0).sum())
             p = min(1.0, float(2 * (opposite + 1) / (len(drawn) + 1)))
-            difference = self.overall(name, "AUC") - self.overall(baseline, "AUC")
+            difference = self.overall(name, main) - self.overall(baseline, main)
             differences.append(Difference(baseline, name, difference, float(low), float(high), p))
         return differences
 
+    def auc_interval(self, method: str, seed: int = 0) -> tuple[float, float]:
+        """Return the interval of the AUC. Raises DataError where labels are not 0 and 1."""
+        self._check_has_auc()
+        return self.interval(method, seed)
+
+    def auc_differences(self, baseline: str, seed: int = 0) -> list[Difference]:
+        """Return differences in AUC. Raises DataError where labels are not 0 and 1."""
+        self._check_has_auc()
+        return self.differences(baseline, seed)
+
+    def _check_has_auc(self) -> None:
+        if self.figures.main != "AUC":
+            raise DataError(
+                f"these predictions are judged by {self.figures.main}, and have no AUC: take"
+                " interval(...) or differences(...)"
+            )
+
     def to_dict(self, baseline: str | None = None) -> dict[str, Any]:
         """Return plain values: one entry per method, and differences to `baseline`."""
+        main = self.figures.main
         rows = [
             {
                 "method": name,
                 **self.report.results[name, GIVEN].lists,
-                "AUC_interval": self.auc_interval(name),
+                f"{main}_interval": self.interval(name),
             }
             for name in self.probabilities
         ]
         differences: list[Difference] = []
         if baseline is not None and len(self.probabilities) > 1:
-            differences = self.auc_differences(baseline)
+            differences = self.differences(baseline)
         content = {
             "pairs": len(self.labels),
             "users": len(self.report.user_ids),
             "what": self.report.ranked,
             "methods": rows,
-            "AUC_differences": [difference.to_dict() for difference in differences],
+            f"{main}_differences": [difference.to_dict() for difference in differences],
         }
         return cast(dict[str, Any], without_nan(content))
 
@@ -140,7 +156,7 @@ def evaluate_predictions(
     `part` is "test", or "valid" while settings are chosen. `outcome` defines the pairs; without it,
     all methods must predict the same. Negatives drawn at random are the same for all methods of a
     seed. Raises ModelError for a method that may have learned from the targets, DataError where
-    outcomes differ.
+    outcomes differ or predictions do not fit the labels.
     """
     named_methods = {methods.name: methods} if isinstance(methods, Predictor) else dict(methods)
     if not named_methods:
@@ -153,15 +169,22 @@ def evaluate_predictions(
     user_ids, users = examples.people()
     labels = examples.labels
     probabilities: dict[str, np.ndarray] = {}
-    results = {}
+    seconds = {}
     for name, method in run.progress(list(named_methods.items()), "evaluating", len(named_methods)):
         started = time.perf_counter()
-        predicted = np.concatenate(method.predict(examples.queries, [[i] for i in item_ids]))
-        seconds = time.perf_counter() - started
-        per_user = _per_user(labels, predicted, users, len(user_ids))
-        figures = _overall_figures(labels, predicted, users)
-        probabilities[name] = predicted
-        results[name, GIVEN] = Result(per_user, figures, seconds, trained_on(method, split))
+        predicted = method.predict(examples.queries, [[i] for i in item_ids])
+        probabilities[name] = np.concatenate(predicted)
+        seconds[name] = time.perf_counter() - started
+    figures = figures_of(outcome, labels, probabilities)
+    results = {
+        (name, GIVEN): Result(
+            figures.per_user(labels, predicted, users, len(user_ids)),
+            figures.overall(labels, predicted, users),
+            seconds[name],
+            trained_on(named_methods[name], split),
+        )
+        for name, predicted in probabilities.items()
+    }
     report = Report(
         split={name: value for name, value in split.report.items() if name != "cuts_ms"},
         part=part,
@@ -171,7 +194,7 @@ def evaluate_predictions(
         repeat_targets=0.0,
         ranked=_outcome_text(outcome),
     )
-    return Predictions(add_intervals(report, run.seed), labels, users, probabilities)
+    return Predictions(add_intervals(report, run.seed), labels, users, probabilities, figures)
 
 
 def _common_outcome(methods: Mapping[str, Predictor]) -> Outcome:
@@ -207,41 +230,6 @@ def _outcome_text(outcome: Outcome) -> str:
     return "what was shown, 1 where chosen" + condition
 
 
-def _per_user(
-    labels: np.ndarray, predicted: np.ndarray, users: np.ndarray, n: int
-) -> dict[str, np.ndarray]:
-    """Return (U,) AUC among a user's pairs, mean log loss and Brier score."""
-    p = np.clip(predicted, CLIP, 1 - CLIP)
-    counts = np.bincount(users, minlength=n)
-    log_losses = -np.where(labels == 1, np.log(p), np.log1p(-p))
-    squared_errors = (labels - predicted) ** 2
-    order = np.argsort(users, kind="stable")
-    rows_by_user = np.split(order, np.cumsum(counts)[:-1])
-    return {
-        "user AUC": np.array([auc(labels[rows], predicted[rows]) for rows in rows_by_user]),
-        "log loss": np.bincount(users, log_losses, n) / np.maximum(counts, 1),
-        "Brier": np.bincount(users, squared_errors, n) / np.maximum(counts, 1),
-    }
-
-
-def _overall_figures(
-    labels: np.ndarray, predicted: np.ndarray, users: np.ndarray
-) -> dict[str, float]:
-    """Return the figures over all pairs (n,)."""
-    grouped = grouped_auc(labels, predicted, users)
-    return {
-        "AUC": auc(labels, predicted),
-        "gAUC": grouped.value,
-        "gAUC_users": grouped.included / max(grouped.included + grouped.left_out, 1),
-        "PR-AUC": average_precision_of_scores(labels, predicted),
-        "log_loss": log_loss(labels, predicted),
-        "normalised_entropy": normalised_entropy(labels, predicted),
-        "ECE": expected_calibration_error(labels, predicted),
-        "COPC": clicks_over_predicted(labels, predicted),
-        "share_of_ones": float(labels.mean()),
-    }
-
-
 def _strata(split: Split, examples: Examples, users: np.ndarray, n: int) -> dict[str, np.ndarray]:
     """Return (U,) masks of users by their number of training events."""
     user_rows = split.data.users.rows(examples.queries.user_ids.tolist())
@@ -249,39 +237,3 @@ def _strata(split: Split, examples: Examples, users: np.ndarray, n: int) -> dict
     lengths = np.zeros(n, dtype=np.int64)
     lengths[users] = np.where(user_rows >= 0, train_lengths[np.maximum(user_rows, 0)], 0)
     return {name: mask for name, mask in by_history(lengths).items() if mask.any()}
-
-
-def bootstrap_aucs(
-    labels: np.ndarray,
-    users: np.ndarray,
-    scores: Sequence[np.ndarray],
-    draws: int = DRAWS,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return (draws, M) AUCs of M methods' scores (n,) over users drawn with replacement.
-
-    All methods share the draws. Rows count as often as their user was drawn; tied scores count
-    half. NaN where a draw lacks one label.
-    """
-    orders = [np.argsort(column, kind="stable") for column in scores]
-    tie_starts = [
-        np.flatnonzero(np.r_[True, np.diff(column[order]) != 0])
-        for column, order in zip(scores, orders, strict=True)
-    ]
-    n_users = int(users.max(initial=0)) + 1
-    max_block = max(1, CELLS // max(len(labels), 1))
-    blocks = []
-    for counts in draw_counts(n_users, draws, seed, None, max_block):
-        weights = counts[:, users]  # b, n
-        ones = weights * labels
-        zeros = weights * (1 - labels)
-        pairs = ones.sum(axis=1) * zeros.sum(axis=1)
-        aucs = np.empty((len(counts), len(scores)))
-        for i, (order, starts) in enumerate(zip(orders, tie_starts, strict=True)):
-            tied_ones = np.add.reduceat(ones[:, order], starts, axis=1)
-            tied_zeros = np.add.reduceat(zeros[:, order], starts, axis=1)
-            zeros_below = np.cumsum(tied_zeros, axis=1) - tied_zeros / 2
-            ordered_pairs = (tied_ones * zeros_below).sum(axis=1)
-            aucs[:, i] = ordered_pairs / np.where(pairs > 0, pairs, np.nan)
-        blocks.append(aucs)
-    return np.concatenate(blocks)

@@ -253,7 +253,36 @@ def macro_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
     2 * correct / (rows of the class + rows predicted as it). Range 0 to 1; NaN for no rows.
     """
     _, table = confusion(truth, predicted)
-    if not len(table):
-        return float("nan")
-    totals = table.sum(axis=0) + table.sum(axis=1)
-    return float((2 * np.diag(table) / totals).mean())
+    return float(macro_f1_of_tables(table))
+
+
+def macro_f1_of_tables(tables: np.ndarray) -> np.ndarray:
+    """Return (...) the macro F1 of tables (..., C, C) of class i predicted as class j.
+
+    Classes that neither occur nor are predicted do not count. NaN for an empty table.
+    """
+    correct = np.diagonal(tables, axis1=-2, axis2=-1)
+    totals = tables.sum(axis=-1) + tables.sum(axis=-2)
+    scores = np.where(totals > 0, 2 * correct / np.maximum(totals, 1), 0.0)
+    classes = (totals > 0).sum(axis=-1)
+    return np.asarray(scores.sum(axis=-1) / np.where(classes > 0, classes, np.nan))
+
+
+def class_log_loss(truth: np.ndarray, probabilities: np.ndarray) -> float:
+    """Mean of -log(probability of the true class), in nats. Lower is better.
+
+    `truth` (n,) are classes from 0, `probabilities` (n, C), clipped below at 1e-7. Raises
+    ValueError for a class that has no column.
+    """
+    truth = np.asarray(truth)
+    if probabilities.ndim != 2 or len(probabilities) != len(truth):
+        raise ValueError(
+            f"truth has shape {truth.shape}, the probabilities {probabilities.shape}: (n,) and"
+            " (n, C)"
+        )
+    is_class = np.isin(truth, np.arange(probabilities.shape[1]))
+    if not is_class.all():
+        raise ValueError(f"a class is {truth[~is_class][0]}: they are numbered from 0 to C - 1")
+    p = checked_probabilities(probabilities.ravel()).reshape(probabilities.shape)
+    true = p[np.arange(len(truth)), truth.astype(int)]
+    return _mean(-np.log(np.maximum(true, CLIP)))

@@ -37,6 +37,8 @@ class FieldBatch(NamedTuple):
     """(H, T) log(1 + hours) from a behaviour to the request; 0 where a time is absent."""
     values: Tensor
     """(H, T) the numbers of the behaviours, such as ratings; NaN where absent."""
+    attached: Tensor = torch.zeros(0, 0, dtype=torch.int64, device="cpu")
+    """(B, X) rows of a table that the method attaches to each example; -1 for none."""
 
     def to(self, device: torch.device) -> "FieldBatch":
         """Return the same examples on a device."""

@@ -48,13 +48,23 @@ class Tower(nn.Module):
     """Linear layers, each followed by an activation and dropout."""
 
     def __init__(
-        self, sizes: Sequence[int], activation: Activation = "relu", dropout: float = 0.0
+        self,
+        sizes: Sequence[int],
+        activation: Activation = "relu",
+        dropout: float = 0.0,
+        normalise: bool = False,
     ) -> None:
-        """Make the layers; `sizes` are the width of the input, then that of each layer."""
+        """Make the layers; `sizes` are the width of the input, then that of each layer.
+
+        With `normalise`, each layer's output is normalised before its activation.
+        """
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in pairwise(sizes):
-            layers += [nn.Linear(before, after), activation_layer(activation, after)]
+            layers.append(nn.Linear(before, after))
+            if normalise:
+                layers.append(nn.LayerNorm(after))
+            layers.append(activation_layer(activation, after))
             if dropout:
                 layers.append(nn.Dropout(dropout))
         self.layers = nn.Sequential(*layers)
@@ -62,6 +72,25 @@ class Tower(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, sizes[0]) -> (B, sizes[-1])."""
         out: Tensor = self.layers(x)
+        return out
+
+
+class ResidualTower(nn.Module):
+    """A linear layer, then blocks that add a small tower's output to their input."""
+
+    def __init__(self, inputs: int, width: int, blocks: int = 1, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.first = nn.Linear(inputs, width)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(Tower([width, width], dropout=dropout), nn.Linear(width, width))
+            for _ in range(blocks)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs) -> (B, width)."""
+        out: Tensor = self.first(x)
+        for block in self.blocks:
+            out = out + block(out)
         return out
 
 

@@ -61,6 +61,8 @@ class Encoded:
     behaviours: Behaviours
     unknown: int
     """The row of an unknown item: N."""
+    attached: np.ndarray | None = None
+    """(n, X) int64 rows of a table that a method attaches to each example; -1 for none."""
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -83,6 +85,9 @@ class Encoded:
         padded, is_real = pad_rows(items.values, starts, lengths)
         gaps, _ = pad_rows(self.behaviours.gaps, starts, lengths)
         values, _ = pad_rows(self.behaviours.values, starts, lengths)
+        attached = np.zeros((len(owners), 0), np.int64)
+        if self.attached is not None:
+            attached = self.attached[rows]
         return FieldBatch(
             torch.from_numpy(self.codes[rows]),
             torch.from_numpy(self.weights[rows]),
@@ -92,6 +97,7 @@ class Encoded:
             torch.from_numpy(is_real),
             torch.from_numpy(gaps),
             torch.from_numpy(values),
+            torch.from_numpy(attached),
         )
 
 

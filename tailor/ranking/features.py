@@ -106,13 +106,13 @@ class Features:
     def layout(self) -> FieldLayout:
         """The fields as a net reads them."""
         slots = self.items.shape[1]
-        codes = self.items.astype(np.int64) + self._starts[:slots]
+        codes = self.items.astype(np.int64) + self.first_codes[:slots]
         weights = self._item_weights.astype(np.float32)
         return FieldLayout(self.codes, self.field_of, codes, weights, self.about["item_fields"])
 
     @cached_property
-    def _starts(self) -> np.ndarray:
-        """(S,) the first code of each slot's field among the codes of all fields."""
+    def first_codes(self) -> np.ndarray:
+        """(S,) the first code of each slot's field, which stands for an unknown value."""
         return np.r_[0, np.cumsum(self.about["sizes"])[:-1]][self.field_of]
 
     def encoded(self, queries: Queries, items: Ragged, behaviours: int = 0) -> Encoded:
@@ -141,7 +141,7 @@ class Features:
             np.concatenate(
                 [
                     self.layout.item_codes[items.values],
-                    (query_codes + self._starts[item_slots:])[owners],
+                    (query_codes + self.first_codes[item_slots:])[owners],
                 ],
                 axis=1,
             ),

@@ -6,7 +6,7 @@ Shapes: n examples, B examples of a batch, S slots.
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from tailor.core.leave_one_out import EXPLAINED, by_cause, leave_one_out
-from tailor.core.methods import Predictor
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.examples import Examples, Outcome, Source
+from tailor.data.examples import Examples
 from tailor.data.nouns import Explanation
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
@@ -31,21 +30,12 @@ from tailor.nn.fields import FieldBatch, FieldLayout, FieldNet
 from tailor.nn.fitting import Recipe
 from tailor.ranking.encoding import Encoded
 from tailor.ranking.features import Features
+from tailor.ranking.outcomes import OutcomePredictor
 from tailor.training.nets import NetMethod
 
-HELD_OUT = 10  # without a validation part, one user of so many stops training and calibrates
 # labels of each kind below which nothing is calibrated: parameters fitted to chance do harm
 LABELS = 50
 BATCH_PAIRS = 65_536  # pairs predicted at a time
-
-
-class _Parts(NamedTuple):
-    """Examples to learn from, and examples that stop training and calibrate."""
-
-    learned: Examples
-    held_out: Examples
-    source: str
-    """Where the held-out examples come from, for the report."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +52,7 @@ class HeldOut:
 
 
 @dataclass(eq=False)
-class FieldPredictor(NetMethod, Predictor):
+class FieldPredictor(NetMethod, OutcomePredictor):
     """Predict the probability of an outcome from fields of item, user, time and history.
 
     With `user_ids` each user is a value of a field too, as in published models; then the model
@@ -70,20 +60,8 @@ class FieldPredictor(NetMethod, Predictor):
     cold users are served and nothing is learned about any user by id.
     """
 
-    source: Source = "drawn"
-    """Source of examples: "label" (events by `label`), "shown" (impressions), "drawn" (events, and
-    items never chosen), "listed" (lists of an earlier stage).
-    """
-    label: str | None = None
-    """Condition for a positive event, such as "value >= 4", or its name in dataset.toml."""
-    negatives: int = 1
-    """With "drawn" and "listed": items never chosen per chosen item."""
-    drawn_by: Literal["popularity", "uniform"] = "popularity"
-    """How negatives are drawn: in proportion to their events, or all as often."""
     fields: tuple[str, ...] = ()
     """Names of fields, such as "item_id", "item:categories", "user:age"; none: all there are."""
-    history: int = 10
-    """Latest items of the history that are used; 0: none."""
     user_ids: bool = False
     """Whether each user is a value too."""
     least: int = 2
@@ -124,15 +102,8 @@ class FieldPredictor(NetMethod, Predictor):
             raise DataError(f"lr is {self.lr}, l2 {self.l2}: above 0, and at least 0")
         self.outcome()
 
-    def outcome(self) -> Outcome:
-        """Return what is predicted, and the source of its examples."""
-        return Outcome(self.source, self.label, self.negatives, self.drawn_by, self.history)
-
     def keeps_people(self) -> bool:
         return self.user_ids
-
-    def learns_from_impressions(self) -> bool:
-        return self.source == "shown"
 
     @abstractmethod
     def _make_field_net(self, layout: FieldLayout) -> nn.Module:
@@ -160,11 +131,13 @@ class FieldPredictor(NetMethod, Predictor):
         judge = HeldOut(valid, held_out.labels, self._encode_examples(held_out))
         report = self._train(data, run, examples, judge)
         self.calibration_ = self._fit_calibration(held_out.labels, judge.encoded)
+        figure = "share of ones" if self._is_binary else "mean of the labels"
+        calibrated = {"calibrated": bool(self.calibration_)} if self._is_binary else {}
         self.fit_report_ = {
             "examples": len(examples),
-            "share of ones": round(float(examples.labels.mean()), 4),
+            figure: round(float(examples.labels.mean()), 4),
             "stopped by": source,
-            "calibrated": bool(self.calibration_),
+            **calibrated,
             "fields": dict(zip(features.about["names"], features.about["sizes"], strict=True)),
             **report,
         }
@@ -180,11 +153,11 @@ class FieldPredictor(NetMethod, Predictor):
         return self._train_stage(data, run, examples, judge)
 
     def _train_stage(
-        self, data: Dataset, run: Run, examples: Examples, judge: HeldOut, stage: str = ""
+        self, data: Dataset, run: Run, examples: Examples, judge: HeldOut | None, stage: str = ""
     ) -> dict[str, Any]:
         """Make a new net, train it on examples, and return the report.
 
-        `stage` names the training among several of one fit.
+        `stage` names the training among several of one fit. Without a judge it takes all epochs.
         """
         self._start_net(run)
         if self._is_binary:
@@ -199,8 +172,11 @@ class FieldPredictor(NetMethod, Predictor):
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return self._batches(examples, rng)
 
-        recipe = Recipe(self.epochs, self.lr, patience=self.patience)
-        return self._train_net(data, run, recipe, batches, loss, judge, stage)
+        return self._train_net(data, run, self._recipe(stage), batches, loss, judge, stage)
+
+    def _recipe(self, stage: str) -> Recipe:
+        """Return the settings of a stage of training."""
+        return Recipe(self.epochs, self.lr, patience=self.patience)
 
     def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the rows of the examples of each step of an epoch."""
@@ -235,22 +211,6 @@ class FieldPredictor(NetMethod, Predictor):
         behaviours = self.history if self.reads_behaviours else 0
         return self._ready_features().encoded(queries, items, behaviours)
 
-    def _split_examples(self, data: Dataset, run: Run, valid: Split | None) -> _Parts:
-        """Return examples to learn from, and held-out examples."""
-        examples = self.outcome().learn(data, run.rng("examples"))
-        if valid is not None and (self.source != "shown" or valid.kind == "time"):
-            held_out = self.outcome().judge(valid, "valid", run.rng("validation"))
-            return _Parts(examples, held_out, "the validation part")
-        ids, user = examples.people()
-        is_held_out = (run.rng("apart").integers(HELD_OUT, size=len(ids)) == 0)[user]
-        if not is_held_out.any() or is_held_out.all():
-            return _Parts(examples, examples, "what was learned from, for want of people")
-        return _Parts(
-            examples.take(np.flatnonzero(~is_held_out)),
-            examples.take(np.flatnonzero(is_held_out)),
-            f"one person of {HELD_OUT}",
-        )
-
     def _fit_calibration(self, labels: np.ndarray, encoded: Encoded) -> dict[str, list[float]]:
         """Fit the calibration to held-out examples; return its arguments, none for too few."""
         if self.calibrate == "none" or not self._is_binary:
@@ -277,7 +237,10 @@ class FieldPredictor(NetMethod, Predictor):
                 values = logits.double()
                 shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
                 parts.append(shares.cpu().numpy())
-        return np.concatenate(parts) if parts else np.zeros(0)
+        if not parts:
+            outputs = net.outputs if isinstance(net, FieldNet) else 1
+            return np.zeros(0 if outputs == 1 else (0, outputs))
+        return np.concatenate(parts)
 
     def _blocks(self, encoded: Encoded) -> Iterator[slice]:
         """Yield the pairs predicted at a time: fewer where histories are long."""

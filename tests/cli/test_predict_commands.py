@@ -62,6 +62,9 @@ def test_evaluate_judges_predictors_by_their_probabilities(log):
         all(0 < one["AUC"] < 1 and 0 <= one["ECE"] < 0.5 for one in found["methods"])
         and len(found["AUC_differences"]) == 1
     )
+    page = log / "page.html"
+    ok("evaluate", log / "LogisticRegression", "--split", log / "split", "--html", page)
+    assert "Reliability of LogisticRegression" in page.read_text(encoding="utf-8")
     assert "judge them by commands of their own" in fails(
         "evaluate", log / "LogisticRegression", log / "popular", "--split", log / "split"
     )

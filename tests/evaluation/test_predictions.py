@@ -8,7 +8,8 @@ from tailor.core.run import Run
 from tailor.data.examples import Outcome
 from tailor.data.splits import by_ratio, by_time
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.predictions import bootstrap_aucs, evaluate_predictions
+from tailor.evaluation.prediction_figures import LabelFigures
+from tailor.evaluation.predictions import evaluate_predictions
 from tailor.evaluation.protocol import compare
 from tailor.evaluation.report import GIVEN
 from tailor.ranking.factorization_machine import FactorizationMachine
@@ -61,7 +62,7 @@ def test_drawn_aucs_are_those_of_the_rows_drawn():
     scores = [np.round(rng.random(60), 1), rng.random(60)]  # the first has ties
     from tailor.evaluation.significance import draw_counts
 
-    drawn = bootstrap_aucs(labels, users, scores, draws=40, seed=3)
+    drawn = LabelFigures().drawn(labels, users, scores, draws=40, seed=3)
     counts = np.concatenate(list(draw_counts(12, 40, 3, None)))
     for draw in range(40):
         times = counts[draw][users].astype(int)
@@ -96,7 +97,7 @@ def test_false_alarms_are_as_many_as_stated():
     for seed in range(60):
         rng = np.random.default_rng(seed)
         labels, users = rng.integers(0, 2, 300).astype(float), rng.integers(0, 50, 300)
-        drawn = bootstrap_aucs(
+        drawn = LabelFigures().drawn(
             labels, users, [rng.normal(labels), rng.normal(labels)], draws=200, seed=seed
         )
         apart = drawn[:, 1] - drawn[:, 0]
