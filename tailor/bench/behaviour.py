@@ -91,10 +91,16 @@ def _reached(body: Sequence[ast.stmt], entry: str) -> list[ast.stmt]:
 
 def _names_used(statement: ast.stmt) -> list[str]:
     """Return the names that a statement reads and does not bind itself, as locals or arguments."""
-    names = [node for node in ast.walk(statement) if isinstance(node, ast.Name)]
-    local = {node.id for node in names if isinstance(node.ctx, ast.Store)}
-    local |= {node.arg for node in ast.walk(statement) if isinstance(node, ast.arg)}
-    return [node.id for node in names if node.id not in local]
+    names: list[str] = []
+    local: set[str] = set()
+    for node in ast.walk(statement):
+        if isinstance(node, ast.arg):
+            local.add(node.arg)
+        if isinstance(node, ast.Name):
+            names.append(node.id)
+            if isinstance(node.ctx, ast.Store):
+                local.add(node.id)
+    return [name for name in names if name not in local]
 
 
 def _names_bound(statement: ast.stmt) -> list[str]:

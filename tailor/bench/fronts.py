@@ -57,6 +57,14 @@ def front_svg(panels: Mapping[str, Sequence[Curve]], gain: str) -> str:
     return "\n".join([*parts, "</svg>", ""])
 
 
+def _points_of(curves: Sequence[Curve]) -> np.ndarray:
+    """Return the points (n, 2) of all curves."""
+    points: list[tuple[float, float]] = []
+    for curve in curves:
+        points += curve.points
+    return np.array(points, float)
+
+
 @dataclass(frozen=True)
 class _Panel:
     """The scales of a panel."""
@@ -66,11 +74,15 @@ class _Panel:
 
     @classmethod
     def of(cls, curves: Sequence[Curve]) -> "_Panel":
-        points = np.array([point for curve in curves for point in curve.points], float)
-        points = points[np.isfinite(points).all(axis=1)]
-        lows, highs = points.min(axis=0), points.max(axis=0)
-        margins = np.where(highs > lows, 0.06 * (highs - lows), 0.5)
-        return cls(tuple((lows - margins).tolist()), tuple((highs + margins).tolist()))
+        points = _points_of(curves)
+        is_finite = np.isfinite(points).all(axis=1)
+        lows = points[is_finite].min(axis=0)
+        highs = points[is_finite].max(axis=0)
+        widths = highs - lows
+        margins = np.where(highs > lows, 0.06 * widths, 0.5)
+        low_edges = tuple((lows - margins).tolist())
+        high_edges = tuple((highs + margins).tolist())
+        return cls(low_edges, high_edges)
 
     def x(self, value: float) -> float:
         share = (value - self.lows[0]) / (self.highs[0] - self.lows[0])
@@ -102,10 +114,14 @@ class _Panel:
 
     def _front(self, curves: Sequence[Curve]) -> list[str]:
         """Return the line through the points that no other point beats."""
-        points = np.array([point for curve in curves for point in curve.points], float)
-        best = points[front(points * (1, -1))]
-        best = best[np.argsort(best[:, 0])]
-        path = " ".join(f"{self.x(x)},{self.y(y)}" for x, y in best.tolist())
+        points = _points_of(curves)
+        best_rows = front(points * (1, -1))
+        best = points[best_rows]
+        order = np.argsort(best[:, 0])
+        corners: list[str] = []
+        for x, y in best[order].tolist():
+            corners.append(f"{self.x(x)},{self.y(y)}")
+        path = " ".join(corners)
         return [f'<polyline points="{path}" fill="none" stroke="{SOFT}" stroke-dasharray="5 4"/>']
 
     def _curves(self, curves: Sequence[Curve]) -> list[str]:

@@ -130,10 +130,13 @@ def _scale(low: float, high: float, start: float, stop: float) -> Scale:
 def _ticks(low: float, high: float, most: int = 5) -> list[float]:
     """Return round numbers from low to high, in at most `most` steps."""
     span = high - low
-    magnitude = 10 ** math.floor(math.log10((span or 1.0) / most))
+    smallest_step = (span or 1.0) / most
+    magnitude = 10 ** math.floor(math.log10(smallest_step))
     round_steps = [magnitude * factor for factor in (1, 2, 5, 10)]
     step = next(size for size in round_steps if span / size <= most)
-    multiples = range(math.ceil(low / step), math.floor(high / step) + 1)
+    first = math.ceil(low / step)
+    last = math.floor(high / step)
+    multiples = range(first, last + 1)
     return [round(step * multiple, 12) for multiple in multiples]
 
 

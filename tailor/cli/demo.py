@@ -89,10 +89,13 @@ def _imported(out: Path) -> Dataset:
 
 def _measure(model: Recommender, split: Split, run: Run) -> None:
     """Print a leaderboard of the pipeline and its parts, and tests against the best part."""
-    report = evaluate({PIPELINE: model, **parts_of(model)}, split, run=run)
+    models = {PIPELINE: model, **parts_of(model)}
+    report = evaluate(models, split, run=run)
     rivals = [name for name, _ in report.results if name != PIPELINE]
     best = max(rivals, key=lambda name: report.mean(name, "NDCG@10"))
-    show_report(report, [test for test in compare(report, best) if test.b == PIPELINE])
+    tests = compare(report, best)
+    pipeline_tests = [test for test in tests if test.b == PIPELINE]
+    show_report(report, pipeline_tests)
 
 
 def parts_of(method: Method) -> dict[str, Recommender]:

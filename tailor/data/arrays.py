@@ -73,8 +73,10 @@ class Ragged:
     def take(self, rows: np.ndarray) -> "Ragged":
         """Return the rows with these numbers, in this order."""
         lengths = self.lengths[rows]
-        shift = self.offsets[:-1][rows] - np.r_[0, np.cumsum(lengths)][:-1]
-        positions = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        old_starts = self.offsets[:-1][rows]
+        new_starts = np.r_[0, np.cumsum(lengths)][:-1]
+        shift = np.repeat(old_starts - new_starts, lengths)
+        positions = np.arange(lengths.sum()) + shift
         return Ragged.of_lengths(lengths, self.values[positions])
 
     def keep(self, mask: np.ndarray) -> "Ragged":

@@ -45,8 +45,11 @@ def scaled_scores(scores: np.ndarray, is_item: np.ndarray) -> np.ndarray:
     """
     scores = np.where(is_item, scores, 0)
     low = scores.min(axis=1, initial=0, keepdims=True)
-    high = np.where(is_item, scores, low).max(axis=1, keepdims=True, initial=-np.inf)
-    return np.where(is_item, (scores - low) / np.where(high > low, high - low, 1), 0)
+    high_or_low = np.where(is_item, scores, low)
+    high = high_or_low.max(axis=1, keepdims=True, initial=-np.inf)
+    width = np.where(high > low, high - low, 1)
+    scaled = (scores - low) / width
+    return np.where(is_item, scaled, 0)
 
 
 def marginal_order(

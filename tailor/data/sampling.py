@@ -92,8 +92,11 @@ def popular_negatives(
 def sample_ragged(rows: Ragged, size: int, rng: np.random.Generator) -> np.ndarray:
     """Return (n, size) values drawn from each row, with repetition; -1 for an empty row."""
     draws = rng.random((len(rows), size))
-    positions = (draws * rows.lengths[:, None]).astype(np.int64) + rows.offsets[:-1, None]
-    has_values = np.broadcast_to(rows.lengths[:, None] > 0, positions.shape)
+    lengths = rows.lengths[:, None]
+    places = (draws * lengths).astype(np.int64)
+    positions = places + rows.offsets[:-1, None]
+    has_values = np.broadcast_to(lengths > 0, positions.shape)
     values = np.full(positions.shape, -1, dtype=np.int64)
-    values[has_values] = rows.values[positions[has_values]]
+    drawn_positions = positions[has_values]
+    values[has_values] = rows.values[drawn_positions]
     return values

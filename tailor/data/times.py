@@ -289,31 +289,46 @@ def _nanoseconds(
 
     -1 stands for years so far off that 64 bits may not hold them.
     """
-    y, m, d = _numbers(year), _numbers(month), _numbers(day)
-    months = (np.clip(y, 1900, 2200) - 1970) * 12 + np.clip(m, 1, 12) - 1
+    y = _numbers(year)
+    m = _numbers(month)
+    d = _numbers(day)
+    years = np.clip(y, 1900, 2200) - 1970
+    months = years * 12 + np.clip(m, 1, 12) - 1
     days = months.astype("M8[M]").astype("M8[D]") + (d - 1)
-    exists = (m >= 1) & (m <= 12) & (d >= 1) & (days.astype("M8[M]").astype(np.int64) == months)
+    months_of_days = days.astype("M8[M]").astype(np.int64)
+    exists = (m >= 1) & (m <= 12)
+    exists &= (d >= 1) & (months_of_days == months)
     seconds, clock_exists = _clock_seconds(groups)
     east = _offset(groups["zone"])
     exists &= clock_exists & (abs(east) <= FURTHEST)
     whole = days.astype(np.int64) * 86400 + seconds - east
-    billionths = _numbers(groups["part"].str.slice(0, 9).str.pad_end(9, "0"))
-    value = np.where((y >= 1900) & (y <= 2200), whole * SECOND + billionths, -1)
-    return pl.Series(value).set(pl.Series(~exists) | year.is_null(), None)
+    digits = groups["part"].str.slice(0, 9).str.pad_end(9, "0")
+    exact = whole * SECOND + _numbers(digits)
+    fits = (y >= 1900) & (y <= 2200)
+    value = np.where(fits, exact, -1)
+    is_missing = pl.Series(~exists) | year.is_null()
+    return pl.Series(value).set(is_missing, None)
 
 
 def _clock_seconds(groups: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return seconds since midnight, and where such a clock exists."""
-    hour, minute, second = (_numbers(groups[name]) for name in ("hour", "minute", "second"))
+    hour = _numbers(groups["hour"])
+    minute = _numbers(groups["minute"])
+    second = _numbers(groups["second"])
     half = groups["half"].str.slice(0, 1).str.to_lowercase()
     has_half = half.is_not_null().to_numpy()
+    exists = (hour < 24) & (minute < 60)
+    exists &= second < 60
     # an hour alone is none, but for "8 AM"
     alone = groups["hour"].is_not_null() & groups["minute"].is_null()
-    exists = (hour < 24) & (minute < 60) & (second < 60) & ~(alone.to_numpy() & ~has_half)
-    exists &= ~has_half | ((hour >= 1) & (hour <= 12))
+    exists &= ~alone.to_numpy() | has_half
+    fits_half = (hour >= 1) & (hour <= 12)
+    exists &= ~has_half | fits_half
     afternoon = (half == "p").fill_null(False).to_numpy()
-    hour = np.where(has_half, hour % 12 + 12 * afternoon, hour)
-    return hour * 3600 + minute * 60 + second, exists
+    hour_of_24 = hour % 12 + 12 * afternoon
+    hour = np.where(has_half, hour_of_24, hour)
+    seconds = hour * 3600 + minute * 60 + second
+    return seconds, exists
 
 
 def _numbers(column: pl.Series) -> np.ndarray:
@@ -323,9 +338,12 @@ def _numbers(column: pl.Series) -> np.ndarray:
 def _offset(zone: pl.Series) -> np.ndarray:
     """Return seconds east of Greenwich; 0 where no zone is written."""
     parts = zone.str.extract_groups(r"^([+-])(\d{2}):?(\d{2})?$").struct.unnest()
-    hours, minutes = (parts[:, n].cast(pl.Int64).fill_null(0).to_numpy() for n in (1, 2))
-    sign = np.where((parts[:, 0] == "-").fill_null(False).to_numpy(), -1, 1)
-    return sign * (hours * 3600 + minutes * 60)
+    hours = parts[:, 1].cast(pl.Int64).fill_null(0)
+    minutes = parts[:, 2].cast(pl.Int64).fill_null(0)
+    seconds = hours * 3600 + minutes * 60
+    is_west = (parts[:, 0] == "-").fill_null(False)
+    sign = np.where(is_west.to_numpy(), -1, 1)
+    return sign * seconds.to_numpy()
 
 
 def resolved(
@@ -457,12 +475,16 @@ def _instants(whole: pl.Series, part: pl.Series, unit: str) -> pl.Series:
     """Return nanoseconds since 1970 of numbers in a unit; null outside 1971 to 2100."""
     size, epoch = EPOCHS[unit] if unit in EPOCHS else (UNITS[unit], 0)
     zero = epoch * SECOND
-    fits = whole.is_between(-((zero - FIRST) // size), (LAST - zero) // size).fill_null(False)
-    exact = (whole.set(~fits, None) + zero // size) * size
-    # days are longer than seconds, and their product would not fit 64 bits
+    earliest = -((zero - FIRST) // size)
+    latest = (LAST - zero) // size
+    fits = whole.is_between(earliest, latest).fill_null(False)
+    count = whole.set(~fits, None)
+    exact = (count + zero // size) * size
     fraction = part.cast(pl.Int64)
-    fraction = fraction * (size // SECOND) if size >= SECOND else fraction * size // SECOND
-    return exact + fraction
+    # days are longer than seconds, and their product would not fit 64 bits
+    if size >= SECOND:
+        return exact + fraction * (size // SECOND)
+    return exact + fraction * size // SECOND
 
 
 def _from_digits(frame: pl.DataFrame) -> pl.Series | None:

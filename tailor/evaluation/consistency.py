@@ -242,7 +242,10 @@ def _mean(values: np.ndarray) -> float | None:
 
 def _pairs(rows: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray]:
     """Return the pairs of lists (P, k), and the share of items that each has in common."""
-    pairs = list(combinations(range(len(rows)), 2))
-    first = rows[[a for a, _ in pairs]]
-    second = rows[[b for _, b in pairs]]
-    return pairs, np.nan_to_num(shared_share(first, second), nan=1.0)
+    numbers = range(len(rows))
+    pairs = list(combinations(numbers, 2))
+    first_rows = [a for a, _ in pairs]
+    second_rows = [b for _, b in pairs]
+    shares = shared_share(rows[first_rows], rows[second_rows])
+    shares = np.nan_to_num(shares, nan=1.0)
+    return pairs, shares

@@ -128,8 +128,10 @@ def bootstrap_over_seeds(
 
 def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     """Return Student's interval of the mean of values (n,); n must be at least 2."""
-    quantile = float(stats.t.ppf((1 + level) / 2, len(values) - 1))
-    half = float(quantile * values.std(ddof=1) / np.sqrt(len(values)))
+    n = len(values)
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    deviation = values.std(ddof=1)
+    half = float(quantile * deviation / np.sqrt(n))
     mean = float(values.mean())
     return mean - half, mean + half
 
@@ -304,8 +306,11 @@ def benjamini_hochberg(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
     """
     p = np.asarray(p_values, dtype=float)
     order = np.argsort(p)
-    scaled = p[order] * len(p) / np.arange(1, len(p) + 1)
-    return _unsorted(order, np.minimum.accumulate(scaled[::-1])[::-1])
+    ranks = np.arange(1, len(p) + 1)
+    scaled = p[order] * len(p) / ranks
+    # no adjusted value may be above that of a larger p
+    lowest = np.minimum.accumulate(scaled[::-1])
+    return _unsorted(order, lowest[::-1])
 
 
 def _unsorted(order: np.ndarray, adjusted: np.ndarray) -> np.ndarray:

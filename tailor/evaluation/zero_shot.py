@@ -26,10 +26,16 @@ def log_odds(model: LanguageModel, history: Sequence[str], titles: Sequence[str]
 
     The candidate's title is part of the prompt.
     """
-    prompts = [CHOICE.filled(BUDGET, history=list(history), item=title).text for title in titles]
+    prompts: list[str] = []
+    for title in titles:
+        filled = CHOICE.filled(BUDGET, history=list(history), item=title)
+        prompts.append(filled.text)
     n = len(prompts)
-    log_probabilities = model.score([*prompts, *prompts], ["yes"] * n + ["no"] * n)
-    return np.asarray(log_probabilities[:n] - log_probabilities[n:])
+    answers = ["yes"] * n + ["no"] * n
+    log_probabilities = model.score([*prompts, *prompts], answers)
+    yes = log_probabilities[:n]
+    no = log_probabilities[n:]
+    return np.asarray(yes - no)
 
 
 def likelihoods(model: LanguageModel, history: Sequence[str], titles: Sequence[str]) -> np.ndarray:

@@ -21,12 +21,20 @@ def clusters(prompts: Sequence[Sequence[int]]) -> list[Cluster]:
 
     Those that share too little stand together in one cluster, which shares nothing.
     """
+    if not prompts:
+        return []
     order = sorted(range(len(prompts)), key=lambda row: tuple(prompts[row]))
     common = [_common(prompts[a], prompts[b]) for a, b in pairwise(order)]
-    joined = _clusters_of(order, common) if order else []
-    alone = [cluster.rows[0] for cluster in joined if not cluster.shared]
-    together = [cluster for cluster in joined if cluster.shared]
-    return [*together, Cluster(alone, 0)] if alone else together
+    alone: list[int] = []
+    together: list[Cluster] = []
+    for cluster in _clusters_of(order, common):
+        if cluster.shared:
+            together.append(cluster)
+        else:
+            alone.append(cluster.rows[0])
+    if alone:
+        together.append(Cluster(alone, 0))
+    return together
 
 
 def _clusters_of(order: list[int], common: list[int]) -> list[Cluster]:

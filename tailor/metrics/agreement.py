@@ -36,11 +36,15 @@ def rank_biased_overlap(a: np.ndarray, b: np.ndarray, p: float = 0.9) -> np.ndar
     depth = min(a.shape[1], b.shape[1])
     if not depth:
         return np.full(len(a), np.nan)
-    depths = range(1, depth + 1)
-    overlaps = np.stack([shared_items(a[:, :d], b[:, :d]) / d for d in depths], axis=1)  # U, depths
+    columns: list[np.ndarray] = []
+    for d in range(1, depth + 1):
+        shared = shared_items(a[:, :d], b[:, :d])
+        columns.append(shared / d)
+    overlaps = np.stack(columns, axis=1)  # U, depths
     weights = p ** np.arange(1.0, depth + 1)
-    extrapolated = (1 - p) / p * (overlaps @ weights) + overlaps[:, -1] * p**depth
-    return np.where(_both_empty(a, b), np.nan, extrapolated)
+    weighted = (1 - p) / p * (overlaps @ weights)
+    remainder = overlaps[:, -1] * p**depth
+    return np.where(_both_empty(a, b), np.nan, weighted + remainder)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

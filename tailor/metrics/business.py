@@ -219,9 +219,13 @@ def items_per_session(session: np.ndarray, item: np.ndarray) -> float:
 def return_time_days(user: np.ndarray, time_ms: np.ndarray) -> float:
     """Median days between a user's active days; NaN where no user came back."""
     _, user_codes = np.unique(user, return_inverse=True)
-    users, days = np.unique(np.stack([user_codes.ravel(), time_ms // DAY_MS]), axis=1)
-    gaps = np.diff(days)[users[1:] == users[:-1]]
-    return float(np.median(gaps)) if len(gaps) else float("nan")
+    pairs = np.stack([user_codes.ravel(), time_ms // DAY_MS])
+    users, days = np.unique(pairs, axis=1)
+    is_same_user = users[1:] == users[:-1]
+    gaps = np.diff(days)[is_same_user]
+    if not len(gaps):
+        return float("nan")
+    return float(np.median(gaps))
 
 
 def retention(user: np.ndarray, time_ms: np.ndarray, day: int) -> float:

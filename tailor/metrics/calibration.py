@@ -117,9 +117,13 @@ def list_miscalibration(history: np.ndarray, listed: np.ndarray, mix: float = 0.
     """
     history_sums = history.sum(axis=1)
     list_sums = listed.sum(axis=1)
-    p = history / np.where(history_sums > 0, history_sums, 1)[:, None]
-    q = listed / np.where(list_sums > 0, list_sums, 1)[:, None]
+    has_history = history_sums > 0
+    has_list = list_sums > 0
+    p = history / np.where(has_history, history_sums, 1)[:, None]
+    q = listed / np.where(has_list, list_sums, 1)[:, None]
     mixed = (1 - mix) * q + mix * p
-    ratio = np.where(p > 0, p, 1) / np.where(p > 0, mixed, 1)
-    divergence = np.where(p > 0, p * np.log(ratio), 0.0).sum(axis=1)
-    return np.where((history_sums > 0) & (list_sums > 0), divergence, np.nan)
+    is_liked = p > 0
+    ratio = np.where(is_liked, p, 1) / np.where(is_liked, mixed, 1)
+    terms = np.where(is_liked, p * np.log(ratio), 0.0)
+    divergence = terms.sum(axis=1)
+    return np.where(has_history & has_list, divergence, np.nan)

@@ -154,8 +154,10 @@ def category_entropy(rows: np.ndarray, categories: np.ndarray | sp.spmatrix) -> 
     counts = category_counts(rows, categories)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.where(totals > 0, totals, 1)
-    bits = -(shares * np.log2(np.where(shares > 0, shares, 1))).sum(axis=1)
-    return np.where(totals[:, 0] > 0, bits, np.nan)
+    logarithms = np.log2(np.where(shares > 0, shares, 1))
+    bits = -(shares * logarithms).sum(axis=1)
+    has_category = totals[:, 0] > 0
+    return np.where(has_category, bits, np.nan)
 
 
 def subtopic_recall(

@@ -241,10 +241,14 @@ def ndcg(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     Järvelin and Kekäläinen 2002, with binary gains.
     """
     owners, places = places_of(hits, k)
-    depth = min(k, max(hits.shape[1], int(relevant.max(initial=1))))  # k may be far beyond both
-    discounts = 1 / np.log2(np.arange(2, depth + 2))
-    ideal = np.cumsum(discounts)[_at_most(relevant, k) - 1]
-    return _defined(_sums(owners, discounts[places], len(hits)) / ideal, relevant)
+    most_relevant = int(relevant.max(initial=1))
+    depth = min(k, max(hits.shape[1], most_relevant))  # k may be far beyond both
+    ranks = np.arange(1, depth + 1)
+    discounts = 1 / np.log2(ranks + 1)
+    ideal_hits = _at_most(relevant, k)
+    ideal = np.cumsum(discounts)[ideal_hits - 1]
+    gains = _sums(owners, discounts[places], len(hits))
+    return _defined(gains / ideal, relevant)
 
 
 def mean_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
@@ -254,9 +258,12 @@ def mean_rank(hits: np.ndarray, relevant: np.ndarray, k: int) -> np.ndarray:
     lower is better.
     """
     owners, places = places_of(hits, k)
-    misses = relevant - np.bincount(owners, minlength=len(hits))
-    total = _sums(owners, places + 1.0, len(hits)) + misses * float(k + 1)
-    return _defined(total / np.maximum(relevant, 1), relevant)
+    hit_counts = np.bincount(owners, minlength=len(hits))
+    misses = relevant - hit_counts
+    hit_ranks = _sums(owners, places + 1.0, len(hits))
+    total = hit_ranks + misses * float(k + 1)
+    mean = total / np.maximum(relevant, 1)
+    return _defined(mean, relevant)
 
 
 def percentile_rank(hits: np.ndarray, relevant: np.ndarray, k: int, items: int) -> np.ndarray:
@@ -268,9 +275,12 @@ def percentile_rank(hits: np.ndarray, relevant: np.ndarray, k: int, items: int) 
     if not k <= items:
         raise ValueError(f"k={k} is more than the {items} items there are")
     owners, places = places_of(hits, k)
-    misses = relevant - np.bincount(owners, minlength=len(hits))
-    total = _sums(owners, places.astype(np.float64), len(hits)) + misses * (k + items - 1) / 2
-    return _defined(total / np.maximum(relevant, 1) / max(items - 1, 1), relevant)
+    hit_counts = np.bincount(owners, minlength=len(hits))
+    misses = relevant - hit_counts
+    hit_places = _sums(owners, places.astype(np.float64), len(hits))
+    total = hit_places + misses * (k + items - 1) / 2
+    mean = total / np.maximum(relevant, 1)
+    return _defined(mean / max(items - 1, 1), relevant)
 
 
 def bpref(

@@ -63,12 +63,18 @@ def pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     NaN for fewer than 2 shared entries or a constant vector.
     """
     x, y, observed = _aligned(x, y)
-    n = np.maximum(observed.sum(axis=1), 1)[:, None]
-    x = np.where(observed, x - x.sum(axis=1, keepdims=True) / n, 0.0)
-    y = np.where(observed, y - y.sum(axis=1, keepdims=True) / n, 0.0)
-    spread = np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    counts = observed.sum(axis=1, keepdims=True)
+    counts = np.maximum(counts, 1)
+    x_means = x.sum(axis=1, keepdims=True) / counts
+    y_means = y.sum(axis=1, keepdims=True) / counts
+    x = np.where(observed, x - x_means, 0.0)
+    y = np.where(observed, y - y_means, 0.0)
+    x_squares = (x**2).sum(axis=1)
+    y_squares = (y**2).sum(axis=1)
+    spread = np.sqrt(x_squares * y_squares)
     spread = np.where(spread > 1e-12, spread, 0)
-    return np.clip(_ratio((x * y).sum(axis=1), spread), -1, 1)
+    products = (x * y).sum(axis=1)
+    return np.clip(_ratio(products, spread), -1, 1)
 
 
 def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -105,9 +111,12 @@ def weighted_jaccard(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Range 0 to 1; NaN where all are 0. Raises ValueError for a negative weight.
     """
     x, y, _ = _aligned(x, y)
-    if min(x.min(initial=0), y.min(initial=0)) < 0:
-        raise ValueError(f"weights are not below 0, one is {min(x.min(), y.min()):g}")
-    return _ratio(np.minimum(x, y).sum(axis=1), np.maximum(x, y).sum(axis=1))
+    lowest = min(x.min(initial=0), y.min(initial=0))
+    if lowest < 0:
+        raise ValueError(f"weights are not below 0, one is {lowest:g}")
+    smaller = np.minimum(x, y)
+    larger = np.maximum(x, y)
+    return _ratio(smaller.sum(axis=1), larger.sum(axis=1))
 
 
 def _distance(x: np.ndarray, y: np.ndarray, order: float) -> np.ndarray:

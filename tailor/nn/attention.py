@@ -82,10 +82,15 @@ class SelfAttention(nn.Module):
         """
         width = x.shape[-1]
         first = x[:, :1]
-        weight, offset = self.qkv_proj.weight, self.qkv_proj.bias
-        (query,) = _split_heads(linear(first, weight[:width], offset[:width]), 1, self.heads)
-        key, value = _split_heads(linear(x, weight[width:], offset[width:]), 2, self.heads)
-        return self.out_proj(_merge_heads(attend(query, key, value, bias=bias), first))
+        weight = self.qkv_proj.weight
+        offset = self.qkv_proj.bias
+        queries = linear(first, weight[:width], offset[:width])
+        (query,) = _split_heads(queries, 1, self.heads)
+        keys_values = linear(x, weight[width:], offset[width:])
+        key, value = _split_heads(keys_values, 2, self.heads)
+        attended = attend(query, key, value, bias=bias)
+        merged = _merge_heads(attended, first)
+        return self.out_proj(merged)
 
 
 class MultiQueryWindow(nn.Module):

@@ -90,8 +90,10 @@ def place_log_probs(scores: Tensor, orders: Tensor) -> Tensor:
     """
     picked = scores.gather(-1, orders)
     # what is left at a place: what stands in no place, and what stands from this one on
-    others = scores.scatter(-1, orders, -torch.inf).clamp_min(NEVER).logsumexp(dim=-1, keepdim=True)
-    later = picked.clamp_min(NEVER).flip(-1).logcumsumexp(dim=-1).flip(-1)
+    unpicked = scores.scatter(-1, orders, -torch.inf).clamp_min(NEVER)
+    others = unpicked.logsumexp(dim=-1, keepdim=True)
+    backwards = picked.clamp_min(NEVER).flip(-1)
+    later = backwards.logcumsumexp(dim=-1).flip(-1)
     return picked - torch.logaddexp(others, later)
 
 
@@ -120,5 +122,9 @@ def margin_loss(scores: Tensor, gains: Tensor, margin: float = 1.0) -> Tensor:
     """
     lead = scores[..., :, None] - scores[..., None, :]
     gap = gains[..., :, None] - gains[..., None, :]
-    losses = functional.relu(margin * gap - lead)[gap > 0]
-    return losses.mean() if len(losses) else scores.sum() * 0
+    hinge = functional.relu(margin * gap - lead)
+    is_better = gap > 0
+    losses = hinge[is_better]
+    if not len(losses):
+        return scores.sum() * 0
+    return losses.mean()

@@ -192,13 +192,18 @@ def with_last_digit(codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     Items of one code are numbered 0, 1, ... in random order. The last digit has a vocabulary of its
     own and is never cut off.
     """
-    order = rng.permutation(len(codes))
-    order = order[np.lexsort(codes[order].T[::-1])]  # stable: groups together, random within
+    n = len(codes)
+    shuffled = rng.permutation(n)
+    digits = codes[shuffled].T
+    order = shuffled[np.lexsort(digits[::-1])]  # stable: groups together, random within
     ordered = codes[order]
-    is_first = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(codes)]
-    group_start = np.maximum.accumulate(np.where(is_first, np.arange(len(codes)), 0))
-    last = np.empty(len(codes), dtype=codes.dtype)
-    last[order] = np.arange(len(codes)) - group_start
+    differs = (ordered[1:] != ordered[:-1]).any(axis=1)
+    is_first = np.r_[True, differs][:n]
+    positions = np.arange(n)
+    first_positions = np.where(is_first, positions, 0)
+    group_start = np.maximum.accumulate(first_positions)
+    last = np.empty(n, dtype=codes.dtype)
+    last[order] = positions - group_start
     return np.column_stack([codes, last])
 
 

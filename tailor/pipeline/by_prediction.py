@@ -150,10 +150,14 @@ def _inputs(values: np.ndarray, lists: Rankings) -> np.ndarray:
     is_scored = is_item & np.isfinite(lists.scores)
     scores = np.where(is_scored, lists.scores, 0.0).astype(np.float64)
     counts = np.maximum(is_scored.sum(axis=1, keepdims=True), 1)
-    centred = np.where(is_scored, scores - scores.sum(axis=1, keepdims=True) / counts, 0.0)
-    spread = np.sqrt((centred**2).sum(axis=1, keepdims=True) / counts)
+    means = scores.sum(axis=1, keepdims=True) / counts
+    centred = np.where(is_scored, scores - means, 0.0)
+    variances = (centred**2).sum(axis=1, keepdims=True) / counts
+    spread = np.sqrt(variances)
     standard = centred / np.where(spread > 0, spread, 1)
-    return np.column_stack([np.log(p / (1 - p)), standard[is_item], np.ones(len(p))])
+    log_odds = np.log(p / (1 - p))
+    ones = np.ones(len(p))
+    return np.column_stack([log_odds, standard[is_item], ones])
 
 
 def _all_pairs(queries: int, items: int) -> Ragged:

@@ -77,12 +77,14 @@ def best_of(grades: Iterable[float]) -> np.ndarray:
 
 def ndcg_of(lists: Sequence[JudgedList], orders: Sequence[np.ndarray], k: int = 10) -> np.ndarray:
     """Return (Q,) NDCG@k of the lists in these orders, against all judged documents."""
-    width = max(k, *(len(of_query.grades) for of_query in lists))
-    ranked = np.zeros((len(lists), width))
+    longest = max(len(of_query.grades) for of_query in lists)
+    ranked = np.zeros((len(lists), max(k, longest)))
     best = np.zeros((len(lists), k))
-    for i, (of_query, order) in enumerate(zip(lists, orders, strict=True)):
+    pairs = zip(lists, orders, strict=True)
+    for i, (of_query, order) in enumerate(pairs):
         ranked[i, : len(order)] = of_query.grades[order]
-        best[i, : len(of_query.best[:k])] = of_query.best[:k]
+        best_grades = of_query.best[:k]
+        best[i, : len(best_grades)] = best_grades
     return ndcg(ranked, best, k)
 
 

@@ -333,17 +333,24 @@ def agreed(scores: Sequence[np.ndarray], orders: Sequence[np.ndarray]) -> tuple[
     A document that no shuffle scored has NaN.
     """
     ranks = np.empty((len(scores), len(scores[0])))
-    for i, (of_copy, order) in enumerate(zip(scores, orders, strict=True)):
+    shuffles = zip(scores, orders, strict=True)
+    for i, (of_copy, order) in enumerate(shuffles):
         settled_docs = settled(order.tolist(), of_copy[order])
         ranks[i, settled_docs] = np.arange(len(settled_docs))
     mean = -ranks.mean(axis=0)
-    mean[np.isnan(np.array(scores)).all(axis=0)] = np.nan
+    is_unscored = np.isnan(np.array(scores)).all(axis=0)
+    mean[is_unscored] = np.nan
     if ranks.shape[1] < 2:
         return mean, 1.0
-    pairs = [(i, j) for i in range(len(ranks)) for j in range(i)]
-    taus = [kendalltau(ranks[i], ranks[j]).statistic for i, j in pairs]
-    finite = [tau for tau in taus if np.isfinite(tau)]
-    return mean, float(np.mean(finite)) if finite else 1.0
+    taus: list[float] = []
+    for i in range(len(ranks)):
+        for j in range(i):
+            tau = kendalltau(ranks[i], ranks[j]).statistic
+            if np.isfinite(tau):
+                taus.append(tau)
+    if not taus:
+        return mean, 1.0
+    return mean, float(np.mean(taus))
 
 
 def _notes(name: str, outcomes: Sequence[Outcome]) -> tuple[str, ...]:

@@ -146,9 +146,12 @@ class Reranker(Recommender):
     def _whole_order(self, result: Reranked, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Return places and scores of a whole list: those beyond `depth` follow in their order."""
         scores = result.scores[result.order]
-        beyond = np.arange(len(result.order), length)
         last = scores[-1] if len(scores) else 0.0
-        return np.r_[result.order, beyond], np.r_[scores, last - 1 - np.arange(len(beyond))]
+        beyond = np.arange(len(result.order), length)
+        lower_scores = last - 1 - np.arange(len(beyond))
+        order = np.r_[result.order, beyond]
+        all_scores = np.r_[scores, lower_scores]
+        return order, all_scores
 
     def _answer(
         self,

@@ -80,11 +80,15 @@ class BERT4Rec(SequenceRecommender):
     def _last_states(self, batch: Windows) -> Tensor:
         net = self._ready()
         lengths = np.minimum(batch.lengths, self.length - 1)
-        rows, _ = pad_rows(batch.rows, batch.starts + batch.lengths - lengths, lengths)
-        rows = np.c_[rows, np.zeros(len(rows), rows.dtype)]
+        starts = batch.starts + batch.lengths - lengths
+        rows, _ = pad_rows(batch.rows, starts, lengths)
+        empty_column = np.zeros(len(rows), rows.dtype)
+        rows = np.c_[rows, empty_column]
         rows[np.arange(len(rows)), lengths] = net.items  # the mask
-        states = net.states(net.table(as_tensor(rows, net)), lengths=as_tensor(lengths + 1, net))
-        return states[torch.arange(len(rows), device=net.device), as_tensor(lengths, net)]
+        inputs = net.table(as_tensor(rows, net))
+        states = net.states(inputs, lengths=as_tensor(lengths + 1, net))
+        numbers = torch.arange(len(rows), device=net.device)
+        return states[numbers, as_tensor(lengths, net)]
 
     @classmethod
     def tiny(cls) -> "BERT4Rec":

@@ -90,10 +90,13 @@ class ItemKNN(ItemToItem):
 
         def divide(block: sp.csr_matrix, start: int) -> None:
             """Divide products by lengths, in place."""
-            row_lengths = lengths[start : start + block.shape[0]]
-            row_lengths = np.repeat(row_lengths, np.diff(block.indptr))
-            divisors = row_lengths * lengths[block.indices] + np.float32(self.shrink)
-            block.data /= np.maximum(divisors, np.finfo(np.float32).tiny)
+            end = start + block.shape[0]
+            entries = np.diff(block.indptr)
+            row_lengths = np.repeat(lengths[start:end], entries)
+            column_lengths = lengths[block.indices]
+            divisors = row_lengths * column_lengths + np.float32(self.shrink)
+            smallest = np.finfo(np.float32).tiny
+            block.data /= np.maximum(divisors, smallest)
 
         rescale = None if self.similarity == "bm25" else divide
         return nearest(vectors, self.top_n, run, "comparing items", rescale, max_blocks)

@@ -141,7 +141,12 @@ def _close(a: Any, b: Any, tolerance: float) -> bool:
     if isinstance(a, float) and isinstance(b, float):
         return bool(np.isclose(a, b, atol=tolerance, rtol=tolerance))
     if isinstance(a, dict) and isinstance(b, dict):
-        return a.keys() == b.keys() and all(_close(a[key], b[key], tolerance) for key in a)
+        if a.keys() != b.keys():
+            return False
+        return all(_close(a[key], b[key], tolerance) for key in a)
     if isinstance(a, list) and isinstance(b, list):
-        return len(a) == len(b) and all(_close(x, y, tolerance) for x, y in zip(a, b, strict=True))
+        if len(a) != len(b):
+            return False
+        pairs = zip(a, b, strict=True)
+        return all(_close(x, y, tolerance) for x, y in pairs)
     return bool(a == b)

@@ -79,11 +79,17 @@ def clause_spans(text: str, least: int = LEAST_CLAUSE) -> list[Span]:
 
 def _pieces(text: str, span: Span, edge: re.Pattern[str]) -> list[Span]:
     """Return the parts of a span between the edges in it, without those that have no word."""
-    edges = [match.span() for match in edge.finditer(text, span.start, span.end)]
-    starts = [span.start, *(end for _, end in edges)]
-    ends = [*(start for start, _ in edges), span.end]
-    parts = [Span(*bounds) for bounds in zip(starts, ends, strict=True)]
-    return [part for part in parts if words(text[part.start : part.end])]
+    starts = [span.start]
+    ends: list[int] = []
+    for match in edge.finditer(text, span.start, span.end):
+        ends.append(match.start())
+        starts.append(match.end())
+    ends.append(span.end)
+    pieces: list[Span] = []
+    for start, end in zip(starts, ends, strict=True):
+        if words(text[start:end]):
+            pieces.append(Span(start, end))
+    return pieces
 
 
 def _long_clauses(text: str, line: Span, least: int) -> list[Span]:
@@ -110,11 +116,15 @@ def exact_parts(text: str, source: str, skips_openings: bool = False) -> list[Pa
     another capital or an apostrophe follows it.
     """
     strict = [match.group().rstrip(".,") for match in EXACT.finditer(text)]
-    plain_text = EXACT.sub(" ", OPENING.sub(" ", text) if skips_openings else text)
-    names = [match.group() for match in NAME.finditer(plain_text)]
-    parts = [_looked_up(part, source, False) for part in dict.fromkeys(strict)]
-    listed_names = [name for name in dict.fromkeys(names) if name.lower() not in COMMON]
-    return parts + [_looked_up(name, source, True) for name in listed_names]
+    distinct = dict.fromkeys(strict)
+    strict_parts = [_looked_up(part, source, False) for part in distinct]
+    if skips_openings:
+        text = OPENING.sub(" ", text)
+    plain_text = EXACT.sub(" ", text)
+    names = dict.fromkeys(match.group() for match in NAME.finditer(plain_text))
+    rare_names = [name for name in names if name.lower() not in COMMON]
+    name_parts = [_looked_up(name, source, True) for name in rare_names]
+    return strict_parts + name_parts
 
 
 def _looked_up(part: str, source: str, ignores_case: bool) -> Part:

@@ -49,11 +49,18 @@ class TitleWords:
     def _followers(self, titles: Sequence[Sequence[str]]) -> sp.csr_matrix:
         """Return (V + 1, V + 1) how often a word follows another."""
         edge = len(self.vocabulary)
-        rows = [np.r_[edge, self._rows(title), edge] for title in titles]
-        before = np.concatenate([np.zeros(0, int), *(of_title[:-1] for of_title in rows)])
-        after = np.concatenate([np.zeros(0, int), *(of_title[1:] for of_title in rows)])
+        no_words = np.zeros(0, int)
+        leading = [no_words]
+        following = [no_words]
+        for title in titles:
+            rows = np.r_[edge, self._rows(title), edge]
+            leading.append(rows[:-1])
+            following.append(rows[1:])
+        before = np.concatenate(leading)
+        after = np.concatenate(following)
         ones = np.ones(len(before), np.float32)
-        return sp.csr_matrix((ones, (before, after)), shape=(edge + 1, edge + 1))
+        shape = (edge + 1, edge + 1)
+        return sp.csr_matrix((ones, (before, after)), shape=shape)
 
     def _rows(self, text_words: Sequence[str]) -> np.ndarray:
         """Return rows of words; an unknown one has the last row."""

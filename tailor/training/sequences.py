@@ -358,11 +358,15 @@ def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None)
 
     Histories longer than `length` + 1 give several windows, counted from the end.
     """
-    counts = -(-np.maximum(rows.lengths - 1, 0) // length)
+    targets = np.maximum(rows.lengths - 1, 0)
+    counts = -(-targets // length)
     user = np.repeat(np.arange(len(rows)), counts)
-    number = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    stops = rows.offsets[1:][user] - 1 - number * length
-    starts = np.maximum(stops - length, rows.offsets[:-1][user])
+    windows_before = np.cumsum(counts) - counts
+    number = np.arange(len(user)) - np.repeat(windows_before, counts)
+    last_events = rows.offsets[1:][user] - 1
+    first_events = rows.offsets[:-1][user]
+    stops = last_events - number * length
+    starts = np.maximum(stops - length, first_events)
     return Windows(rows.values, starts, stops - starts, times_ms)
 
 

@@ -247,16 +247,27 @@ class AspectModel(LanguageModel):
     def _profile(self, prompt: str, rng: np.random.Generator) -> str:
         head = LINE.split(prompt)[0]
         names = [name for name in _aspects_in(head) if rng.random() >= self.misses]
-        counts = Counter(word for line in LINE.findall(prompt) for word in WORD.findall(line))
-        usual = [max(ASPECTS[name], key=lambda value: counts[value]) for name in names]
-        return "; ".join(f"{name} {value}" for name, value in zip(names, usual, strict=True))
+        counts: Counter[str] = Counter()
+        for line in LINE.findall(prompt):
+            counts.update(WORD.findall(line))
+        aspects: list[str] = []
+        for name in names:
+            usual = max(ASPECTS[name], key=lambda value: counts[value])
+            aspects.append(f"{name} {usual}")
+        return "; ".join(aspects)
 
     def _order(self, prompt: str, rng: np.random.Generator) -> list[int]:
-        liked = set(WORD.findall(LINE.split(prompt)[0])) & set(ASPECT_OF)
-        lines = [liked & set(WORD.findall(line)) for line in LINE.findall(prompt)]
-        worths = np.array([len(shared) for shared in lines])
-        errors = self.noise * rng.standard_normal(len(lines))
-        return [int(row) + 1 for row in np.argsort(-(worths + errors), kind="stable")]
+        head = LINE.split(prompt)[0]
+        head_words = set(WORD.findall(head))
+        liked = head_words & set(ASPECT_OF)
+        counts: list[int] = []
+        for line in LINE.findall(prompt):
+            line_words = set(WORD.findall(line))
+            counts.append(len(liked & line_words))
+        worths = np.array(counts)
+        errors = self.noise * rng.standard_normal(len(counts))
+        order = np.argsort(-(worths + errors), kind="stable")
+        return [row + 1 for row in order.tolist()]
 
     def _lessons(self, prompt: str, rng: np.random.Generator) -> str:
         counts = {part: Counter[str]() for part in FEEDBACK}

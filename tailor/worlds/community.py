@@ -261,9 +261,18 @@ class _Users:
 
     @classmethod
     def drawn(cls, n: int, ids: pl.Series, rng: np.random.Generator) -> "_Users":
-        topics = [rng.choice(list(TOPICS), EXPERTISE, replace=False).tolist() for _ in range(n)]
-        leanings = rng.dirichlet([EVENNESS] * len(LEANINGS), n)
-        tags = [rng.choice(list(LEANINGS), POSTS, p=shares).tolist() for shares in leanings]
+        topic_names = list(TOPICS)
+        topics: list[list[str]] = []
+        for _ in range(n):
+            choice = rng.choice(topic_names, EXPERTISE, replace=False)
+            topics.append(choice.tolist())
+        evenness = [EVENNESS] * len(LEANINGS)
+        leanings = rng.dirichlet(evenness, n)
+        leaning_names = list(LEANINGS)
+        tags: list[list[str]] = []
+        for shares in leanings:
+            choice = rng.choice(leaning_names, POSTS, p=shares)
+            tags.append(choice.tolist())
         return cls(ids.to_list(), topics, leanings, tags)
 
     def likeness(self, a: int, b: int) -> float:
@@ -341,8 +350,11 @@ def _answers(thread: _Thread, users: "_Users", rng: np.random.Generator) -> list
 def _other_fact(fact: Fact, rng: np.random.Generator) -> Fact:
     """Return a wrong fact of the same topic: another action on another thing."""
     things = next(things for _, things in TOPICS.values() if fact.thing in things)
-    thing = str(rng.choice([other for other in things if other != fact.thing]))
-    action = int(rng.choice([other for other in range(len(ACTIONS)) if other != fact.action]))
+    other_things = [thing for thing in things if thing != fact.thing]
+    thing = str(rng.choice(other_things))
+    actions = range(len(ACTIONS))
+    other_actions = [action for action in actions if action != fact.action]
+    action = int(rng.choice(other_actions))
     return Fact(action, thing)
 
 

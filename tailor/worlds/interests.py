@@ -149,10 +149,13 @@ def _shares(
 
 def _logged(shares: np.ndarray, hidden: float, rng: np.random.Generator) -> np.ndarray:
     """Return shares (U, G) of what is logged: some liked groups never, but always one."""
-    is_hidden = (rng.random(shares.shape) < hidden) & (shares > 0)
-    is_hidden[np.arange(len(shares)), shares.argmax(axis=1)] = False
+    draws = rng.random(shares.shape)
+    is_hidden = (draws < hidden) & (shares > 0)
+    users = np.arange(len(shares))
+    is_hidden[users, shares.argmax(axis=1)] = False
     logged = np.where(is_hidden, 0.0, shares)
-    return np.asarray(logged / logged.sum(axis=1, keepdims=True))
+    totals = logged.sum(axis=1, keepdims=True)
+    return np.asarray(logged / totals)
 
 
 def _event_groups(

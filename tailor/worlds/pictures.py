@@ -150,9 +150,13 @@ def _paint(
 def _paint_words(canvas: np.ndarray, box: Box, scale: float, rng: np.random.Generator) -> None:
     """Paint grey lines of different lengths."""
     top, left, bottom, right = box
-    for start in np.arange(top, bottom - LINE * scale, LINE * scale):
-        end = left + (right - left) * rng.uniform(0.6, 1)
-        _paint(canvas, (start, left, start + LINE / 2 * scale, end), GREY)
+    step = LINE * scale
+    thickness = LINE / 2 * scale
+    for start in np.arange(top, bottom - step, step):
+        share = rng.uniform(0.6, 1)
+        end = left + (right - left) * share
+        line = (start, left, start + thickness, end)
+        _paint(canvas, line, GREY)
 
 
 def _paint_table(

@@ -37,13 +37,16 @@ class Slates:
     """
 
     def __init__(self, catalogue: Catalogue, popularity_bias: float) -> None:
-        self.order = np.lexsort((catalogue.created_ms, catalogue.kind))
-        weights = catalogue.fame[self.order] ** popularity_bias
+        order = np.lexsort((catalogue.created_ms, catalogue.kind))
+        self.order = order
+        weights = catalogue.fame[order] ** popularity_bias
         self.cumulative = np.r_[0.0, np.cumsum(weights)]
-        self.starts = np.searchsorted(catalogue.kind[self.order], np.arange(KINDS_N + 1))
+        sorted_kinds = catalogue.kind[order]
+        self.starts = np.searchsorted(sorted_kinds, np.arange(KINDS_N + 1))
         # (kinds,); a small catalogue lacks some kinds
         self.exists = self.starts[1:] > self.starts[:-1]
-        self._keys = self._key(catalogue.kind, catalogue.created_ms)[self.order]
+        keys = self._key(catalogue.kind, catalogue.created_ms)
+        self._keys = keys[order]
 
     @staticmethod
     def _key(kind: np.ndarray, time_ms: np.ndarray) -> np.ndarray:
@@ -178,11 +181,18 @@ def _concatenate(parts: Sequence[Visits]) -> Visits:
 
 def _own_sessions(truth: Truth, rng: np.random.Generator) -> Sessions:
     """Return the sessions that users start by themselves."""
-    users = np.repeat(np.arange(len(truth.user_ids)), truth.users.sessions)
-    first_days = np.maximum(truth.users.joined_day, 0)[users]
-    days = first_days + (rng.random(len(users)) * (truth.days - first_days)).astype(np.int64)
-    lengths = np.minimum(rng.geometric(0.25, len(users)), LONGEST)
-    return Sessions(users, _draw_times(days, rng), lengths, np.full(len(users), -1))
+    every_user = np.arange(len(truth.user_ids))
+    users = np.repeat(every_user, truth.users.sessions)
+    joined_days = np.maximum(truth.users.joined_day, 0)
+    first_days = joined_days[users]
+    days_left = truth.days - first_days
+    waits = rng.random(len(users)) * days_left
+    days = first_days + waits.astype(np.int64)
+    lengths = rng.geometric(0.25, len(users))
+    lengths = np.minimum(lengths, LONGEST)
+    times = _draw_times(days, rng)
+    no_items = np.full(len(users), -1)
+    return Sessions(users, times, lengths, no_items)
 
 
 def _repeat_sessions(
@@ -293,12 +303,16 @@ def _checkout(carts: Sequence[_Cart], clock: np.ndarray, rng: np.random.Generato
 
 def _kind_odds(world: World, tastes: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
     """Return (n, kinds) cumulative probabilities that a user has each kind in mind."""
-    kind_tastes = tastes[:, FIRST["kind"] : FIRST["kind"] + KINDS_N]
-    worth = kind_tastes + tastes[:, FIRST["category"] + CATEGORY_OF]
+    first_kind = FIRST["kind"]
+    kind_tastes = tastes[:, first_kind : first_kind + KINDS_N]
+    categories = FIRST["category"] + CATEGORY_OF
+    worth = kind_tastes + tastes[:, categories]
     worth += world.truth.kinds_now(times_ms)
     worth[:, ~world.slates.exists] = -np.inf
-    np.exp(worth - worth.max(axis=1, keepdims=True), out=worth)
-    return np.cumsum(worth / worth.sum(axis=1, keepdims=True), axis=1)
+    highest = worth.max(axis=1, keepdims=True)
+    np.exp(worth - highest, out=worth)
+    totals = worth.sum(axis=1, keepdims=True)
+    return np.cumsum(worth / totals, axis=1)
 
 
 KIND_ROWS = {kind.name: row for row, kind in enumerate(words.KINDS)}

@@ -423,11 +423,20 @@ class KLamp(Generator):
     def _combined(self, context: PageContext) -> list[str]:
         """Return searches made of an entity of the page and one of the store, or of one alone."""
         of_page = np.argsort(-context.page, kind="stable")[:TITLE_ENTITIES]
+        of_page = of_page[context.page[of_page] > 0]
+        page_names = [self.entities_[row] for row in of_page.tolist()]
         of_store = np.argsort(-context.store, kind="stable")[: self.chosen]
-        page_names = [self.entities_[row] for row in of_page.tolist() if context.page[row] > 0]
-        store_names = [self.entities_[row] for row in of_store.tolist() if context.store[row] > 0]
-        pairs = [f"{name} {other}" for name in page_names for other in store_names if name != other]
-        return [*pairs, *([] if pairs else [*page_names, *store_names])]
+        of_store = of_store[context.store[of_store] > 0]
+        store_names = [self.entities_[row] for row in of_store.tolist()]
+        pairs = [
+            f"{page_name} {store_name}"
+            for page_name in page_names
+            for store_name in store_names
+            if page_name != store_name
+        ]
+        if pairs:
+            return pairs
+        return [*page_names, *store_names]
 
     def _suggestion(
         self,
@@ -550,10 +559,15 @@ def _reason(stored: Sequence[str], of_page: Sequence[str], store: EntityStore) -
 
 def _evidence(suggestions: Sequence[Suggestion]) -> tuple[Evidence, ...]:
     """Return the entities of suggestions, by how many name them."""
-    names = [name for suggestion in suggestions for name in suggestion.entities]
-    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    names: list[str] = []
+    for suggestion in suggestions:
+        names += suggestion.entities
+    distinct = dict.fromkeys(names)
+    counts = {name: names.count(name) for name in distinct}
     order = sorted(counts, key=lambda name: -counts[name])
-    return tuple(Evidence("concept", name, counts[name] / len(names)) for name in order)
+    shares = [counts[name] / len(names) for name in order]
+    pairs = zip(order, shares, strict=True)
+    return tuple(Evidence("concept", name, share) for name, share in pairs)
 
 
 def _texts_of(answer: Any) -> list[str]:

@@ -392,11 +392,15 @@ def _observations(query: Query) -> list[Observation]:
 def _parts(observations: Sequence[Observation]) -> Iterator[list[Note]]:
     """Yield the notes of a history in CHUNKS parts of about equal size."""
     ordered = sorted(observations, key=lambda o: (o.occurred_ms, o.observation_id))
-    withdrawn = withdrawn_ids([o for o in ordered if o.speaker == "user"])
-    of_user = [o for o in ordered if o.speaker == "user" and o.observation_id not in withdrawn]
-    size = max(1, -(-len(of_user) // CHUNKS))
-    for start in range(0, len(of_user), size):
-        yield [note for o in of_user[start : start + size] for note in notes_of(o)]
+    of_user = [o for o in ordered if o.speaker == "user"]
+    withdrawn = withdrawn_ids(of_user)
+    valid = [o for o in of_user if o.observation_id not in withdrawn]
+    size = max(1, -(-len(valid) // CHUNKS))
+    for start in range(0, len(valid), size):
+        notes: list[Note] = []
+        for observation in valid[start : start + size]:
+            notes += notes_of(observation)
+        yield notes
 
 
 def notes_of(observation: Observation) -> list[Note]:

@@ -152,10 +152,15 @@ def group_reward(drawn: np.ndarray, labels: np.ndarray, gains: np.ndarray) -> fl
     if (drawn == UNREADABLE).any():
         return 0.0
     first = np.argsort(-drawn, kind="stable")[:TOP]
-    recall = (gains[first] > 0).sum() / max(min((gains > 0).sum(), TOP), 1)
-    ranking = (list_ndcg(drawn.astype(float), gains, TOP) + recall) / 2
-    distance = np.abs(np.sort(drawn) - np.sort(labels)).mean() / HIGHEST_GRADE
-    return FORMAT_SHARE + RANKING_SHARE * float(ranking) + AGREEMENT_SHARE * float(1 - distance)
+    hits = (gains[first] > 0).sum()
+    relevant = (gains > 0).sum()
+    recall = hits / max(min(relevant, TOP), 1)
+    ndcg = list_ndcg(drawn.astype(float), gains, TOP)
+    ranking = float((ndcg + recall) / 2)
+    grade_gaps = np.abs(np.sort(drawn) - np.sort(labels))
+    distance = grade_gaps.mean() / HIGHEST_GRADE
+    agreement = float(1 - distance)
+    return FORMAT_SHARE + RANKING_SHARE * ranking + AGREEMENT_SHARE * agreement
 
 
 def grade_labels(gains: np.ndarray) -> np.ndarray:

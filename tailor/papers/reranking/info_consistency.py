@@ -201,10 +201,14 @@ class InfoConsistency(NetMethod, ScoringRecommender):
         """Return the mean cross-entropy of the good items, equal shares each."""
         log_probs = self._logits(self._net, batch).log_softmax(dim=-1)  # W, N
         shares = np.zeros(log_probs.shape, np.float32)
-        starts = np.cumsum([0, *(len(group.vectors) for group in batch)])
-        for group, start in zip(batch, starts, strict=False):
-            shares[start : start + len(group.vectors), group.items] = 1 / len(group.items)
-        return -(log_probs * torch.from_numpy(shares).to(log_probs.device)).sum(dim=-1).mean()
+        start = 0
+        for group in batch:
+            end = start + len(group.vectors)
+            shares[start:end, group.items] = 1 / len(group.items)
+            start = end
+        targets = torch.from_numpy(shares).to(log_probs.device)
+        gains = (log_probs * targets).sum(dim=-1)
+        return -gains.mean()
 
     def _reward_loss(self, batch: Sequence[Wordings], reference: nn.Linear) -> Tensor:
         """Return the loss of lists drawn for the wordings of several groups."""

@@ -316,11 +316,18 @@ class MLLMMSR(NetMethod, Reranker):
 
     def _summary_vectors(self, summaries: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return vectors (n, D) of what is liked now, and of what was liked earlier."""
+        encoder = known_encoder(encoder_of(self.encoder), self.space_)
         # summaries are about people: their vectors are kept in no cache
-        encoder = plain(known_encoder(encoder_of(self.encoder), self.space_))
-        parts = [text.partition(EARLIER) for text in summaries]
-        now = _vectors(encoder.encode, [part[0] for part in parts])
-        return now, _vectors(encoder.encode, [part[2] for part in parts])
+        uncached = plain(encoder)
+        now_texts: list[str] = []
+        earlier_texts: list[str] = []
+        for summary in summaries:
+            now_text, _, earlier_text = summary.partition(EARLIER)
+            now_texts.append(now_text)
+            earlier_texts.append(earlier_text)
+        now = _vectors(uncached.encode, now_texts)
+        earlier = _vectors(uncached.encode, earlier_texts)
+        return now, earlier
 
     def _caption_vectors(self, captions: Sequence[str]) -> np.ndarray:
         """Return vectors (n, D) of captions."""

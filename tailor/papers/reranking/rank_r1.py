@@ -213,11 +213,16 @@ class RankR1Student(FeatureReranker):
         """
         of_list = gains.cpu().numpy()
         better = np.flatnonzero(of_list > of_list.min())
-        chosen = int(better[int(torch.randint(len(better), (1,)))])
+        draw = int(torch.randint(len(better), (1,)))
+        chosen = int(better[draw])
         worse = np.flatnonzero(of_list < of_list[chosen])
-        others = worse[torch.randperm(len(worse)).numpy()[: self.group - 1]]
-        docs = np.array([chosen, *others])[torch.randperm(len(others) + 1).numpy()]
-        return docs, int(np.flatnonzero(docs == chosen)[0])
+        shuffled = torch.randperm(len(worse)).numpy()
+        others = worse[shuffled[: self.group - 1]]
+        docs = np.array([chosen, *others])
+        order = torch.randperm(len(docs)).numpy()
+        docs = docs[order]
+        position = np.flatnonzero(docs == chosen)[0]
+        return docs, int(position)
 
     @torch.no_grad()
     def _list_scores(self, read: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Graph heuristic: recommend items a few steps after the last ones, without any training."""
 
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from typing import Literal
 
 import numpy as np
@@ -260,29 +261,40 @@ class _ListFiller:
         All queries must have an anchor; only items where `mask` (B, N) is true are used.
         """
         short = np.flatnonzero(self.filled < self.k)
-        similarity = group.similarity[group.rows[short]]
-        candidates = np.where(self.allowed[short] & mask[short], similarity, -np.inf)
+        anchor_rows = group.rows[short]
+        similarity = group.similarity[anchor_rows]
+        is_candidate = self.allowed[short] & mask[short]
+        candidates = np.where(is_candidate, similarity, -np.inf)
         rows, scores = top_k(candidates, self.k)
         for i, query in enumerate(short.tolist()):
             filled = self.filled[query]
-            self.rows[query, filled:] = rows[i, : self.k - filled]
-            self.scores[query, filled:] = scores[i, : self.k - filled]
+            room = self.k - filled
+            self.rows[query, filled:] = rows[i, :room]
+            self.scores[query, filled:] = scores[i, :room]
 
 
 def _row_heads(matrix: sp.csr_matrix, rows: np.ndarray, most: np.ndarray) -> Ragged:
     """Return the positions in `matrix.data` of each row's first entries, at most `most` (B,)."""
     starts = matrix.indptr[rows]
-    lengths = np.minimum(matrix.indptr[rows + 1] - starts, most)
-    shift = np.repeat(starts - np.cumsum(lengths) + lengths, lengths)
-    return Ragged.of_lengths(lengths, np.arange(lengths.sum()) + shift)
+    ends = matrix.indptr[rows + 1]
+    lengths = np.minimum(ends - starts, most)
+    shift = starts - np.cumsum(lengths) + lengths
+    numbers = np.arange(lengths.sum())
+    positions = numbers + np.repeat(shift, lengths)
+    return Ragged.of_lengths(lengths, positions)
 
 
 def _scale_budgets(budgets: list[tuple[int, ...]], k: int) -> list[int]:
     """Split k in the proportions of the budgets; earlier ones are rounded up."""
-    shares = np.array([share for budget in budgets for share in budget])
-    total = int(shares.sum())
-    ends = [-(-int(end) * k // total) for end in np.cumsum(shares)]
-    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    shares = [share for budget in budgets for share in budget]
+    total = sum(shares)
+    places: list[int] = []
+    start = 0
+    for share_end in accumulate(shares):
+        end = -(-share_end * k // total)
+        places.append(end - start)
+        start = end
+    return places
 
 
 def _normalized_events(rows: Ragged, items: int) -> sp.csr_matrix:

@@ -175,9 +175,13 @@ class PersonalizedPageRank(ScoringRecommender):
     def _history_keys(self, histories: Ragged) -> np.ndarray:
         """Return (B,) keys made of the items of each history, their ages and the seed."""
         age = histories.from_end.astype(np.uint64)
-        event_keys = mixed(mixed(histories.values.astype(np.uint64) + np.uint64(1)) + age)
-        seed_keys = mixed(np.full(len(histories), self.seed_ % 2**64, np.uint64))
-        return mixed(np.add.reduceat(event_keys, histories.offsets[:-1]) ^ seed_keys)
+        items = histories.values.astype(np.uint64)
+        item_keys = mixed(items + np.uint64(1))
+        event_keys = mixed(item_keys + age)
+        starts = histories.offsets[:-1]
+        event_sums = np.add.reduceat(event_keys, starts)
+        seeds = np.full(len(histories), self.seed_ % 2**64, np.uint64)
+        return mixed(event_sums ^ mixed(seeds))
 
     def _finish(
         self, queries: np.ndarray, keys: np.ndarray, nodes: np.ndarray, shape: tuple[int, int]
@@ -206,11 +210,15 @@ class PersonalizedPageRank(ScoringRecommender):
         Returns the last user that each walk passed; -1 for none.
         """
         to_users, to_items = self._steps
-        live_after = len(keys) - np.cumsum(np.bincount(lengths))  # by double step
+        ended = np.cumsum(np.bincount(lengths))
+        live_after = len(keys) - ended  # by double step
         users = np.full(len(keys), -1, np.int32)
         for step, live in enumerate(live_after[:-1].tolist()):
-            users[:live] = to_users.step(nodes[:live], draws_of(keys[:live], 2 * step + 1))
-            nodes[:live] = to_items.step(users[:live], draws_of(keys[:live], 2 * step + 2))
+            live_keys = keys[:live]
+            user_draws = draws_of(live_keys, 2 * step + 1)
+            users[:live] = to_users.step(nodes[:live], user_draws)
+            item_draws = draws_of(live_keys, 2 * step + 2)
+            nodes[:live] = to_items.step(users[:live], item_draws)
         return users
 
     @cached_property

@@ -235,12 +235,17 @@ class PI2I(NetMethod, CoVisitation):
         The weight is 0 where an item is not in a list.
         """
         weights, keys = self._sorted_entries()
-        searched = triggers[:, None, :].astype(np.int64) * len(self.items_) + items[:, :, None]
-        searched[(triggers[:, None, :] < 0) | (items[:, :, None] < 0)] = -1
+        lists = triggers[:, None, :].astype(np.int64)  # B, 1, N
+        candidates = items[:, :, None]  # B, C, 1
+        searched = lists * len(self.items_) + candidates
+        is_empty = (lists < 0) | (candidates < 0)
+        searched[is_empty] = -1
         if not len(keys):
             return np.zeros(searched.shape, np.float32)
-        positions = np.searchsorted(keys, searched).clip(max=len(keys) - 1)
-        return np.where(keys[positions] == searched, weights[positions], np.float32(0))
+        positions = np.searchsorted(keys, searched)
+        positions = positions.clip(max=len(keys) - 1)
+        is_listed = keys[positions] == searched
+        return np.where(is_listed, weights[positions], np.float32(0))
 
     def _sorted_entries(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights of all entries of the lists, and their keys in ascending order.

@@ -448,9 +448,11 @@ class RecFormer(SequenceRecommender):
 def _newest_first(batch: Windows) -> Ragged:
     """Return the items of each window, the last of them first."""
     offsets = np.r_[0, np.cumsum(batch.lengths)]
-    age = np.arange(offsets[-1]) - np.repeat(offsets[:-1], batch.lengths)
-    last = np.repeat(batch.starts + batch.lengths - 1, batch.lengths)
-    return Ragged(offsets, batch.rows[last - age])
+    starts = np.repeat(offsets[:-1], batch.lengths)
+    age = np.arange(offsets[-1]) - starts
+    last_positions = batch.starts + batch.lengths - 1
+    positions = np.repeat(last_positions, batch.lengths) - age
+    return Ragged(offsets, batch.rows[positions])
 
 
 def _single_items(rows: np.ndarray) -> Ragged:

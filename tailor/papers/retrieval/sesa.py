@@ -334,7 +334,11 @@ class SESA(NetMethod, ScoringRecommender):
     def _explain_item(self, item_id: str, parts: np.ndarray) -> Explanation:
         """Name the concepts that contribute most to a score; `parts` (C,) sum to it."""
         largest = np.argsort(-parts, kind="stable")[:NAMED]
-        best = [i for i in largest.tolist() if parts[i] > 0]
-        total = sum(float(parts[i]) for i in best)
-        evidence = [Evidence("concept", self.concepts_[i], float(parts[i]) / total) for i in best]
+        best = largest[parts[largest] > 0]
+        weights = [float(part) for part in parts[best]]
+        total = sum(weights)
+        evidence: list[Evidence] = []
+        for row, weight in zip(best.tolist(), weights, strict=True):
+            concept = self.concepts_[row]
+            evidence.append(Evidence("concept", concept, weight / total))
         return Explanation(item_id, tuple(evidence))
