@@ -137,7 +137,7 @@ class QIN(FieldPredictor):
     quadratic_layers: Annotated[int, Choices(1, 2, 3, 4)] = 3
     """Number of layers that multiply."""
     rank: int = 3
-    """Linear maps per layer; without dropout they are one. With more than 3 training can diverge."""
+    """Linear maps per layer; without dropout they are one. More than 3 can diverge in training."""
     dropout: Annotated[float, Range(0.0, 0.5)] = 0.1
     """Share of a layer's numbers that are dropped in training."""
     encoder: Encoder | str | None = None
