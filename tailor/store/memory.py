@@ -54,6 +54,7 @@ FIELDS = {  # what values are encrypted as
 }
 OBSERVED = ("recorded_ms", "state", "sealed")  # columns that a reading of observations needs
 RANKS = (0, 1, 2)  # of drafts
+UNKNOWN_RANK = -1  # of those that an older version wrote: all of them are read
 SAME = 256  # drafts of one observation in a group, at most
 GRAM = 5  # words in a row by which a text is looked for
 WORD = re.compile(r"\w+")
@@ -320,30 +321,35 @@ class MemoryRows:
     def drafts_of(self, groups: Sequence[str], most: int | None = None) -> list[dict[str, Any]]:
         """Return the drafts of these groups that were not retracted.
 
-        `most`: of a larger group the latest of each rank, so many and up to SAME of one moment.
+        `most`: of a larger group the latest of each rank, so many and up to SAME of one moment,
+        and all whose rank is not known.
         """
         names = {self._group_name(group) for group in groups}
         sizes = [] if most is None else self._sizes(sorted(names))
         large = {row.group_name for row in sizes if row.size > (most or 0)}
-        columns = (support.c.retracted_ms, support.c.sealed)
-        rows = list(self._rows_by(support.c.group_name, sorted(names - large), columns))
+        rows = list(self._rows_left(support, sorted(names - large), (support.c.sealed,)))
         for name in sorted(large):
+            rows += self._latest_of(name, UNKNOWN_RANK, None)
             for rank in RANKS:
                 rows += self._latest_of(name, rank, (most or 0) + SAME)
-        return [self._open(support, row.sealed) for row in rows if row.retracted_ms is None]
+        return [self._open(support, row.sealed) for row in rows]
 
     def _sizes(self, group_names: Sequence[str]) -> Iterator[Any]:
-        """Yield name and size of groups, retracted drafts too."""
+        """Yield name and size of groups, without the drafts that were retracted."""
         for batch in _batches(group_names):
-            is_group = sa.and_(self._is_own(support), support.c.group_name.in_(batch))
+            is_group = sa.and_(
+                self._is_own(support),
+                support.c.group_name.in_(batch),
+                support.c.retracted_ms.is_(None),
+            )
             statement = sa.select(support.c.group_name, sa.func.count().label("size"))
             yield from self.connection.execute(
                 statement.where(is_group).group_by(support.c.group_name)
             )
 
-    def _latest_of(self, group_name: str, rank: int, most: int) -> Sequence[Any]:
+    def _latest_of(self, group_name: str, rank: int, most: int | None) -> Sequence[Any]:
         statement = (
-            sa.select(support.c.retracted_ms, support.c.sealed)
+            sa.select(support.c.sealed)
             .where(
                 self._is_own(support),
                 support.c.group_name == group_name,
@@ -376,9 +382,8 @@ class MemoryRows:
     def propositions_of(self, groups: Sequence[str]) -> list[dict[str, Any]]:
         """Return the propositions of these groups that are believed now."""
         names = [self._group_name(group) for group in groups]
-        columns = (propositions.c.number, propositions.c.retracted_ms, propositions.c.sealed)
-        rows = self._rows_by(propositions.c.group_name, names, columns)
-        return [self._open(propositions, row.sealed) for row in rows if row.retracted_ms is None]
+        rows = self._rows_left(propositions, names, (propositions.c.sealed,))
+        return [self._open(propositions, row.sealed) for row in rows]
 
     def versions_of(self, proposition_id: str) -> list[tuple[int, int | None, dict[str, Any]]]:
         """Return recorded time, retracted time and value of each row of a proposition."""
@@ -650,6 +655,18 @@ class MemoryRows:
         """Yield rows whose column has one of these values."""
         for batch in _batches(values):
             statement = sa.select(*columns).where(self._is_own(column.table), column.in_(batch))
+            yield from self.connection.execute(statement)
+
+    def _rows_left(
+        self, table: sa.Table, group_names: Sequence[str], columns: Sequence[sa.Column[Any]]
+    ) -> Iterator[Any]:
+        """Yield the rows of these groups that were not retracted; the database leaves out others."""
+        for batch in _batches(group_names):
+            statement = sa.select(*columns).where(
+                self._is_own(table),
+                table.c.group_name.in_(batch),
+                table.c.retracted_ms.is_(None),
+            )
             yield from self.connection.execute(statement)
 
     def _retract(self, table: sa.Table, column: sa.Column[Any], values: Sequence[Any]) -> None:
