@@ -6,8 +6,9 @@ observations, edits, forgetting. So a replay agrees by construction.
 """
 
 import importlib.util
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -21,6 +22,7 @@ from tailor.profiles.conclusions import (
     draft_of,
     draft_row,
     expire,
+    expiry_ms_of,
     first_ms_of,
     forget_observations,
     key_of,
@@ -56,7 +58,7 @@ from tailor.profiles.sensitivity import (
     shown_observations,
     shown_propositions,
 )
-from tailor.profiles.withdrawing import store_observations
+from tailor.profiles.withdrawing import is_wish, store_observations
 from tailor.store.engine import now_ms, overwrite_deleted, reading, writing
 from tailor.store.memory import (
     MemoryRows,
@@ -78,6 +80,8 @@ T = TypeVar("T")
 AHEAD_MS = DAY_MS  # by which the clock of a sender may run ahead
 AT_ONCE = 500
 """Observations that a transaction stores, so that others who write do not wait for long."""
+DRAFTS_AT_ONCE = 1_000
+"""Drafts that it stores, unless one observation alone has more."""
 FORGOTTEN_AT_ONCE = 100
 """Observations that a transaction forgets, with all that rests on them."""
 DELETED_AT_ONCE = 500
@@ -197,7 +201,7 @@ class Memory:
         """Store what was said or done, and what follows from it; what is known counts once.
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
-        where it says nothing itself, the message before it in its session is forgotten, whichever
+        it is heeded while the memory is paused, too. Where it says nothing itself, the message before it in its session is forgotten, whichever
         of the two arrives first. More than AT_ONCE are several transactions. Raises DataError for
         times that no clock can show.
         """
@@ -208,14 +212,15 @@ class Memory:
     def _store_all(
         self, user_id: str, sent: Sequence[Observation], drafts: Sequence[Draft]
     ) -> Observed:
-        """Store observations with their drafts, in transactions of AT_ONCE."""
+        """Store observations with their drafts, in transactions of AT_ONCE and DRAFTS_AT_ONCE."""
         vectors = self._vectors(sent, drafts)
         of_observation: dict[str, list[Draft]] = {}
         for draft in drafts:
             of_observation.setdefault(draft.observation_id, []).append(draft)
+        wish_ids = {observation.observation_id for observation in sent if is_wish(observation)}
+        counts = {name: len(of_one) for name, of_one in of_observation.items()}
         outcome = NOTHING
-        for start in range(0, max(len(sent), 1), AT_ONCE):
-            part = sent[start : start + AT_ONCE]
+        for part in _parts(sent, counts):
             of_part = [
                 draft
                 for observation_id in dict.fromkeys(o.observation_id for o in part)
@@ -225,7 +230,7 @@ class Memory:
             def job(
                 connection: sa.Connection, part: Any = part, of_part: Any = of_part
             ) -> Observed:
-                return self._store(connection, user_id, part, of_part, vectors)
+                return self._store(connection, user_id, part, of_part, vectors, wish_ids)
 
             outcome = outcome.plus(self._write(job))
         return outcome
@@ -309,6 +314,7 @@ class Memory:
         sent: Sequence[Observation],
         drafts: Sequence[Draft],
         vectors: Mapping[str, Packed],
+        wish_ids: Collection[str],
     ) -> Observed:
         allowed = self._allowed(connection, user_id, sent)
         refused = len(sent) - len(allowed)
@@ -318,14 +324,15 @@ class Memory:
         # PostgreSQL: an erasure may have come in between; from here on the entry is locked
         allowed = self._allowed(connection, user_id, allowed)
         refused = len(sent) - len(allowed)
-        if rows.state.paused:
-            return NOTHING._replace(refused=refused, paused=True)
+        is_paused = rows.state.paused
+        if is_paused:  # what is not to be remembered may have been said before
+            allowed = [o for o in allowed if o.observation_id in wish_ids]
 
         def value_of(observation: Observation) -> dict[str, Any]:
             lines = [entry.turn.line() for entry in _remembered([observation])] if vectors else []
             return with_vector(asdict(observation), next(iter(lines), None), vectors)
 
-        stored = store_observations(rows, allowed, value_of)
+        stored = store_observations(rows, allowed, value_of, wish_ids)
         new_drafts = [draft for draft in drafts if draft.observation_id in stored.new_ids]
         rows.add_drafts([draft_row(draft) for draft in new_drafts])
         difference = revise(rows, {draft.group for draft in new_drafts}, vectors)
@@ -336,7 +343,7 @@ class Memory:
             stored.repeats,
             refused + stored.forgotten,
             stored.withdrawn,
-            False,
+            is_paused,
             difference.added,
         )
 
@@ -783,12 +790,12 @@ class Memory:
         time_ms = self.clock() if at_ms is None else at_ms
         version = version_of(self.engine, self.tenant, user_id)
 
-        def job(rows: MemoryRows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        def job(rows: MemoryRows) -> _Readable:
             observed = readable_observations(rows, self.clock(), as_of_ms)
-            return observed, readable_propositions(rows, self.clock(), as_of_ms)
+            concluded = readable_propositions(rows, self.clock(), as_of_ms)
+            return _Readable(observed, concluded, expiry_ms_of(rows.state, observed))
 
-        nothing: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        observed, concluded = self._read(user_id, job, nothing)
+        observed, concluded, expiry_ms = self._read(user_id, job, _Readable([], [], math.inf))
         packed = {observation_of(value): value.get(VECTOR) for value in observed}
         propositions = {proposition_of(value): value.get(VECTOR) for value in concluded}
         observations = shown_observations(list(packed), propositions, most_sensitivity)
@@ -799,7 +806,7 @@ class Memory:
         by_id |= {p.proposition_id: propositions[p] for p in holding}
         vectors = unpacked(self.recall_by, remembered, by_id)
         memory = self.recall_by.opened(remembered, vectors)
-        return Opened(version, self.clock(), memory)
+        return Opened(version, self.clock(), memory, expiry_ms)
 
 
 class _Forgotten(NamedTuple):
@@ -818,6 +825,15 @@ class _Forgotten(NamedTuple):
         total = {**self.counts, **total}
         receipt_id = rows.write_receipt(total) if is_last else ""
         return _Forgotten(total, (*self.texts, *texts), receipt_id)
+
+
+class _Readable(NamedTuple):
+    """Values of rows that a memory is opened from."""
+
+    observed: list[dict[str, Any]]
+    concluded: list[dict[str, Any]]
+    expiry_ms: float
+    """When the first of them is past the retention."""
 
 
 class _All(NamedTuple):
@@ -850,6 +866,22 @@ def count_expired(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
 def _base(name: str) -> str:
     """Return a proposer's name without its version."""
     return name.partition("@")[0]
+
+
+def _parts(
+    sent: Sequence[Observation], draft_counts: Mapping[str, int]
+) -> Iterator[list[Observation]]:
+    """Yield parts of AT_ONCE observations and DRAFTS_AT_ONCE drafts at most, at least one part."""
+    part: list[Observation] = []
+    size = 0
+    for observation in sent:
+        count = draft_counts.get(observation.observation_id, 0)
+        if part and (len(part) >= AT_ONCE or size + count > DRAFTS_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(observation)
+        size += count
+    yield part
 
 
 def _is_repeatable(proposer: Proposer) -> bool:

@@ -53,6 +53,7 @@ FIELDS = {  # what values are encrypted as
     )
 }
 OBSERVED = ("recorded_ms", "state", "sealed")  # columns that a reading of observations needs
+PLACE = (observations.c.occurred_ms, observations.c.number)  # of a message in its session
 RANKS = (0, 1, 2)  # of drafts
 UNKNOWN_RANK = -1  # of those that an older version wrote: all of them are read
 SAME = 256  # drafts of one observation in a group, at most
@@ -269,39 +270,47 @@ class MemoryRows:
             if row.state == KEPT and (as_of_ms is None or row.recorded_ms <= as_of_ms)
         ]
 
-    def wishes(self, session: str, since_ms: int) -> list[Place]:
-        """Return where the wishes of a session stand, from a time on."""
-        statement = sa.select(observations.c.occurred_ms, observations.c.number).where(
-            self._is_in_session(session),
-            observations.c.state == WISH,
-            observations.c.occurred_ms >= since_ms,
-        )
-        return sorted(Place(*row) for row in self.connection.execute(statement))
+    def places(self, observation_ids: Sequence[str]) -> dict[str, Place]:
+        """Return where these observations stand in their sessions, by their ids."""
+        names = {self._name(observation_id): observation_id for observation_id in observation_ids}
+        columns = (observations.c.name, *PLACE)
+        rows = self._rows_by(observations.c.name, list(names), columns)
+        return {names[row.name]: Place(row.occurred_ms, row.number) for row in rows}
+
+    def wish_after(self, session: str, place: Place) -> Place | None:
+        """Return where the first wish behind a place of a session stands, None for none."""
+        statement = self._rows_in(session, WISH, PLACE).where(sa.tuple_(*PLACE) > sa.tuple_(*place))
+        row = self.connection.execute(statement.order_by(*PLACE).limit(1)).one_or_none()
+        return None if row is None else Place(*row)
 
     def message_before(self, session: str, place: Place) -> dict[str, Any] | None:
         """Return the message before a place in a session, None for none that is kept.
 
-        Where the one before it was withdrawn, there is none.
+        Where the one before it was withdrawn, there is none. Wishes in between cost nothing.
         """
-        order = (observations.c.occurred_ms, observations.c.number)
-        statement = (
-            sa.select(observations.c.state, observations.c.sealed)
-            .where(
-                self._is_in_session(session),
-                observations.c.state.in_((KEPT, WITHDRAWN)),
-                sa.tuple_(*order) < sa.tuple_(*place),
+        latest = {}
+        for state in (KEPT, WITHDRAWN):
+            statement = (
+                self._rows_in(session, state, (*PLACE, observations.c.sealed))
+                .where(sa.tuple_(*PLACE) < sa.tuple_(*place))
+                .order_by(*(column.desc() for column in PLACE))
+                .limit(1)
             )
-            .order_by(*(column.desc() for column in order))
-            .limit(1)
-        )
-        row = self.connection.execute(statement).one_or_none()
-        if row is None or row.state != KEPT:
+            latest[state] = self.connection.execute(statement).one_or_none()
+        kept, withdrawn = latest[KEPT], latest[WITHDRAWN]
+        if kept is None or (withdrawn is not None and withdrawn[:2] > kept[:2]):
             return None
-        return self._open(observations, row.sealed)
+        return self._open(observations, kept.sealed)
 
-    def _is_in_session(self, session: str) -> sa.ColumnElement[bool]:
-        is_session = observations.c.session == self._session_name(session)
-        return sa.and_(self._is_own(observations), is_session)
+    def _rows_in(
+        self, session: str, state: str, columns: Sequence[sa.Column[Any]]
+    ) -> sa.Select[Any]:
+        """Return the statement that selects the rows of a session in one state, by the index."""
+        return sa.select(*columns).where(
+            self._is_own(observations),
+            observations.c.session == self._session_name(session),
+            observations.c.state == state,
+        )
 
     def forgotten(self, observation_ids: Sequence[str]) -> set[str]:
         """Return those of these observations that were forgotten, and must not come back."""

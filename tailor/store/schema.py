@@ -103,6 +103,7 @@ observations = sa.Table(
         "tenant",
         "user_id",
         "session",
+        "state",
         "occurred_ms",
         "number",
     ),

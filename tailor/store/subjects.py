@@ -18,7 +18,13 @@ import sqlalchemy as sa
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
 from tailor.store.engine import OVERWRITE, insert_into, pad_values
 from tailor.store.erased import learn_erasures
-from tailor.store.forgotten import FORGETTINGS, delete_notes, forget_again, forgettings_differ
+from tailor.store.forgotten import (
+    FORGETTINGS,
+    delete_notes,
+    delete_notes_of,
+    forget_again,
+    forgettings_differ,
+)
 from tailor.store.schema import (
     events,
     impressions,
@@ -164,7 +170,7 @@ def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> 
     connection.execute(
         sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token)
     )
-    delete_notes(connection)
+    delete_notes_of(connection, tenant, [subject.token])
     _count_change(connection)
     mark_deleted(connection)
 
@@ -265,10 +271,14 @@ def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
     """
     reconcile(connection)
     is_idle = _is_idle(connection) & subjects.c.token.in_(tokens)
-    connection.execute(sa.select(subjects.c.token).where(is_idle).with_for_update()).all()
+    entries = sa.select(subjects.c.tenant, subjects.c.token).where(is_idle).with_for_update()
+    idle: dict[str, list[str]] = {}
+    for row in connection.execute(entries):
+        idle.setdefault(row.tenant, []).append(row.token)
     deleted = connection.execute(sa.delete(subjects).where(is_idle)).rowcount
     if deleted:
-        delete_notes(connection)
+        for tenant, of_tenant in idle.items():
+            delete_notes_of(connection, tenant, of_tenant)
         _count_change(connection)
         mark_deleted(connection)
     return deleted

@@ -38,7 +38,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_observations_of_session",
         "observations",
-        ["tenant", "user_id", "session", "occurred_ms", "number"],
+        ["tenant", "user_id", "session", "state", "occurred_ms", "number"],
     )
     # -1: not known, since it stands in the encrypted draft
     op.add_column("support", sa.Column("rank", sa.Integer(), nullable=False, server_default="-1"))
