@@ -201,9 +201,9 @@ class Memory:
         """Store what was said or done, and what follows from it; what is known counts once.
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
-        it is heeded while the memory is paused, too. Where it says nothing itself, the message before it in its session is forgotten, whichever
-        of the two arrives first. More than AT_ONCE are several transactions. Raises DataError for
-        times that no clock can show.
+        where it says nothing itself, the message before it in its session is forgotten, whichever
+        of the two arrives first, while the memory is paused too. More than AT_ONCE are several
+        transactions. Raises DataError for times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
@@ -494,10 +494,12 @@ class Memory:
     ) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
 
-        def job(rows: MemoryRows) -> tuple[Proposition, ...]:
-            return propositions_of(readable_propositions(rows, self.clock(), as_of_ms))
+        def job(rows: MemoryRows) -> list[Proposition]:
+            propositions = propositions_of(readable_propositions(rows, self.clock(), as_of_ms))
+            current = [] if as_of_ms is None else propositions_of(rows.current())
+            return shown_propositions(propositions, most_sensitivity, current)
 
-        return tuple(shown_propositions(self._read(user_id, job, ()), most_sensitivity))
+        return tuple(self._read(user_id, job, []))
 
     def explain(
         self, user_id: str, proposition_id: str, most_sensitivity: int = MOST_SENSITIVITY
@@ -521,13 +523,16 @@ class Memory:
         """Return why a proposition is believed, None where it may not be shown."""
         versions = rows.versions_of(proposition_id)
         proposition = _readable_version(rows, proposition_id, self.clock())
-        if proposition is None or not shown_propositions([proposition], most_sensitivity):
+        if proposition is None:
             return None
         ids = [*proposition.support, *proposition.against]
-        stored = [observation_of(value) for value in rows.observations(ids=ids)]
-        group = propositions_of(rows.propositions_of([key_of(proposition.group)]))
-        evidence = shown_observations(stored, group, most_sensitivity)
         drafts = [draft_of(value) for value in rows.drafts_from(ids)]
+        keys = {key_of(group) for group in (proposition.group, *(draft.group for draft in drafts))}
+        current = propositions_of(rows.propositions_of(sorted(keys)))
+        if not shown_propositions([proposition], most_sensitivity, current):
+            return None
+        stored = [observation_of(value) for value in rows.observations(ids=ids)]
+        evidence = shown_observations(stored, current, drafts, most_sensitivity)
         names = {draft.proposer for draft in drafts if draft.group == proposition.group}
         return Explanation(
             proposition,
@@ -793,20 +798,27 @@ class Memory:
         def job(rows: MemoryRows) -> _Readable:
             observed = readable_observations(rows, self.clock(), as_of_ms)
             concluded = readable_propositions(rows, self.clock(), as_of_ms)
-            return _Readable(observed, concluded, expiry_ms_of(rows.state, observed))
+            current = concluded if as_of_ms is None else rows.current()
+            drafts = rows.drafts() if most_sensitivity < ALL else []
+            expiry_ms = expiry_ms_of(rows.state, observed)
+            return _Readable(observed, concluded, current, drafts, expiry_ms)
 
-        observed, concluded, expiry_ms = self._read(user_id, job, _Readable([], [], math.inf))
-        packed = {observation_of(value): value.get(VECTOR) for value in observed}
-        propositions = {proposition_of(value): value.get(VECTOR) for value in concluded}
-        observations = shown_observations(list(packed), propositions, most_sensitivity)
-        believed = shown_propositions(propositions, most_sensitivity)
+        read = self._read(user_id, job, _Readable([], [], [], [], math.inf))
+        packed = {observation_of(value): value.get(VECTOR) for value in read.observed}
+        propositions = {proposition_of(value): value.get(VECTOR) for value in read.concluded}
+        current = list(map(proposition_of, read.current))
+        drafts = list(map(draft_of, read.drafts))
+        observations = shown_observations(
+            list(packed), [*propositions, *current], drafts, most_sensitivity
+        )
+        believed = shown_propositions(propositions, most_sensitivity, current)
         holding = [p for p in believed if p.holds_at(time_ms)]
         remembered = [*_remembered(observations), *(recallable(p, time_ms) for p in holding)]
         by_id = {row.observation_id: packed[row] for row in observations}
         by_id |= {p.proposition_id: propositions[p] for p in holding}
         vectors = unpacked(self.recall_by, remembered, by_id)
         memory = self.recall_by.opened(remembered, vectors)
-        return Opened(version, self.clock(), memory, expiry_ms)
+        return Opened(version, self.clock(), memory, read.expiry_ms)
 
 
 class _Forgotten(NamedTuple):
@@ -832,6 +844,9 @@ class _Readable(NamedTuple):
 
     observed: list[dict[str, Any]]
     concluded: list[dict[str, Any]]
+    current: list[dict[str, Any]]
+    """What is believed now."""
+    drafts: list[dict[str, Any]]
     expiry_ms: float
     """When the first of them is past the retention."""
 

@@ -163,3 +163,64 @@ def test_recall_shows_nothing_past_its_retention_though_the_memory_is_open(memor
     clock.now_ms += DAY_MS // 2
     found = memory.recall(ANN, "tea figs").items
     assert {item.text for item in found} == {"likes figs"}
+
+
+# what is sensitive
+
+
+def exported(*pairs):
+    """An export of observations, each with its drafts."""
+    value = {
+        "format": "tailor-memory",
+        "version": 1,
+        "observations": [asdict(observation) for observation, _ in pairs],
+        "drafts": [asdict(draft) for _, drafts in pairs for draft in drafts],
+    }
+    return json.loads(json.dumps(value))
+
+
+def says(observation, predicate, item, sensitivity, **more):
+    slot = "preference" if predicate == "likes" else "fact"
+    name = observation.observation_id
+    more = {"occurred_ms": observation.occurred_ms, "proposer": "llm@1", **more}
+    return Draft(name, slot, predicate, item, sensitivity=sensitivity, **more)
+
+
+def test_evidence_that_recall_hides_is_hidden_by_explain_too(memory):
+    said = chat("I live in Oslo, near Kirkeveien 7 on Sundays.", 1)
+    drafts = [says(said, "lives in", "Oslo", 0), says(said, "practises", "something", 3)]
+    memory.import_(ANN, exported((said, drafts)))
+    (city,) = memory.timeline(ANN)
+    assert {item.kind for item in memory.recall(ANN, "Kirkeveien Oslo").items} == {"proposition"}
+    assert memory.explain(ANN, city.proposition_id).evidence == ()
+    assert memory.explain(ANN, city.proposition_id, 3).evidence == (said,)
+
+
+def test_evidence_of_what_another_observation_made_sensitive_is_hidden(memory):
+    said, later = chat("Oslo, and the Lotus club.", 2), chat("That club again.", 1)
+    both = [says(said, "lives in", "Oslo", 0), says(said, "likes", "Lotus", 0)]
+    memory.import_(ANN, exported((said, both), (later, [says(later, "likes", "Lotus", 3)])))
+    (city,) = memory.timeline(ANN)
+    assert memory.explain(ANN, city.proposition_id).evidence == ()
+
+
+def test_a_sensitive_draft_hides_its_message_though_nothing_is_believed_of_it(memory):
+    said = chat("Nothing much but Kirkeveien 7.", 1)
+    memory.import_(ANN, exported((said, [says(said, "lives in", "Xyz", 3, sign=-1)])))
+    assert memory.recall(ANN, "Kirkeveien").items == ()
+    assert memory.recall(ANN, "Kirkeveien", most_sensitivity=3).items
+    assert memory.recall(ANN, "Kirkeveien", as_of_ms=NOW_MS).items == ()
+
+
+def test_the_past_of_what_became_sensitive_is_hidden(memory, clock):
+    before, hint = chat("likes Lotus", 9), chat("A hint.", 1)
+    clock.now_ms = NOW_MS - 9 * DAY_MS
+    memory.observe(ANN, before)
+    clock.now_ms = NOW_MS
+    then_ms = NOW_MS - 5 * DAY_MS
+    assert memory.timeline(ANN, then_ms)
+    memory.import_(ANN, exported((hint, [says(hint, "likes", "Lotus", 3)])))
+    assert memory.timeline(ANN, then_ms) == () == memory.timeline(ANN)
+    assert memory.diff(ANN, then_ms) == ((), ())
+    assert memory.recall(ANN, "Lotus", as_of_ms=then_ms).items == ()
+    assert len(memory.timeline(ANN, then_ms, 3)) == 1
