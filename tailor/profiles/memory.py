@@ -9,6 +9,7 @@ import importlib.util
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -66,6 +67,7 @@ from tailor.store.memory import (
     ObservedRow,
     allowed_times,
     deletions_of,
+    known_rows_for_writing,
     note_residue,
     overdue,
     read_forgetting,
@@ -73,7 +75,6 @@ from tailor.store.memory import (
     rows_of,
     version_of,
 )
-from tailor.store.subjects import subject_of
 from tailor.text.words import search_words
 
 T = TypeVar("T")
@@ -743,25 +744,23 @@ class Memory:
                     return nothing
                 if is_mended or not rows.state.due:
                     return job(rows)
-            self._write(lambda connection: self._rows_for_writing(connection, user_id))
+            with suppress(UnknownError):  # erased meanwhile
+                self._write(lambda connection: self._locked(connection, user_id))
         return nothing
 
     def _rows_for_writing(self, connection: sa.Connection, user_id: str) -> MemoryRows:
         """Return the rows of a memory, which is made where there is none."""
         rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
-        if rows.state.due:
-            mend(rows)
-        return rows
+        return _mended(rows)
 
     def _locked(
         self, connection: sa.Connection, user_id: str, is_mended: bool = True
     ) -> MemoryRows:
-        """Return the rows of a memory that is there, for writing."""
-        if subject_of(connection, self.tenant, user_id) is None:
+        """Return the rows of a memory that is there, for writing. Raises UnknownError for none."""
+        rows = known_rows_for_writing(connection, self.tenant, user_id, self.clock())
+        if rows is None:
             raise UnknownError("the memory of this user is empty: nothing was observed")
-        if is_mended:
-            return self._rows_for_writing(connection, user_id)
-        return rows_for_writing(connection, self.tenant, user_id, self.clock())
+        return _mended(rows) if is_mended else rows
 
     def _observations(self, rows: MemoryRows) -> list[Observation]:
         return [observation_of(value) for value in readable_observations(rows, self.clock())]
@@ -878,6 +877,13 @@ def count_expired(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
         return sum(count for _, _, count in overdue(connection, clock()))
 
 
+def _mended(rows: MemoryRows) -> MemoryRows:
+    """Return rows after what is believed was computed anew, where that is due."""
+    if rows.state.due:
+        mend(rows)
+    return rows
+
+
 def _base(name: str) -> str:
     """Return a proposer's name without its version."""
     return name.partition("@")[0]
@@ -936,7 +942,8 @@ def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
     """Return the observations that an id means: itself, or those of a proposition.
 
     Of a group that has more drafts than count, those of the object that do not count are meant
-    too: else they would take the place of the others.
+    too: else they would take the place of the others. They come first, then the latest: what is
+    broken off leaves the proposition its beginning, and so its id.
     """
     if rows.known([row_id]):
         return [row_id]
@@ -945,11 +952,16 @@ def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
         raise UnknownError(f'there is no observation or proposition "{row_id}"')
     ids = {name for p in versions for name in [*p.support, *p.against]}
     drafts = [draft_of(value) for value in rows.drafts_of([key_of(versions[-1].group)])]
+    counting = counted(drafts, rows.order_of)
+    first_ms: dict[str, int] = {}
+    for draft in counting:
+        name = draft.observation_id
+        first_ms[name] = min(draft.occurred_ms, first_ms.get(name, draft.occurred_ms))
     if len(drafts) > MOST_COUNTED:
-        surplus = set(drafts) - set(counted(drafts, rows.order_of))
+        surplus = set(drafts) - set(counting)
         object_key = versions[-1].object_key
         ids |= {draft.observation_id for draft in surplus if draft.object_key == object_key}
-    return sorted(ids)
+    return sorted(ids, key=lambda name: (-first_ms.get(name, math.inf), name))
 
 
 def _ids_with(rows: MemoryRows, query: str) -> list[str]:

@@ -37,7 +37,13 @@ from tailor.store.schema import (
     support,
 )
 from tailor.store.signing import seal_of, signing_secret, subject_digest
-from tailor.store.subjects import MEMORY_TABLES, mark_deleted, subject_of, subjects_for
+from tailor.store.subjects import (
+    MEMORY_TABLES,
+    mark_deleted,
+    subject_for_writing,
+    subject_of,
+    subjects_for,
+)
 from tailor.store.users import canonical, public_key, signing_key
 
 BATCH = 512  # values of a statement
@@ -186,6 +192,24 @@ def rows_for_writing(
     """
     check_id(user_id, "user_id")
     user = subjects_for(connection, tenant, [user_id])[user_id]
+    return _changed(connection, tenant, user, time_ms)
+
+
+def known_rows_for_writing(
+    connection: sa.Connection, tenant: str, user_id: str, time_ms: int
+) -> "MemoryRows | None":
+    """Return a user's rows as `rows_for_writing` does, None for a user without an entry.
+
+    So nothing that was asked before an erasure makes the person anew after it.
+    """
+    user = subject_for_writing(connection, tenant, user_id)
+    return None if user is None else _changed(connection, tenant, user, time_ms)
+
+
+def _changed(
+    connection: sa.Connection, tenant: str, user: Subject, time_ms: int
+) -> "MemoryRows":
+    """Return rows of a memory whose change is counted, which locks them."""
     insert = insert_into(connection, memories).values(
         tenant=tenant,
         user_id=user.token,

@@ -86,6 +86,15 @@ def subject_of(
     return None if row is None else seal.unwrap(row.token, row.sealed)
 
 
+def subject_for_writing(connection: sa.Connection, tenant: str, user_id: str) -> Subject | None:
+    """Return the subject of a user whose rows are written now, None for a user without an entry.
+
+    None is made; the entry cannot be erased before the commit.
+    """
+    lock = connection.dialect.name != "sqlite"  # there is no other writer
+    return _known_subjects(connection, tenant, {user_id}, lock).get(user_id)
+
+
 def subjects_for(
     connection: sa.Connection, tenant: str, user_ids: Iterable[str]
 ) -> dict[str, Subject]:

@@ -224,3 +224,81 @@ def test_the_past_of_what_became_sensitive_is_hidden(memory, clock):
     assert memory.diff(ANN, then_ms) == ((), ())
     assert memory.recall(ANN, "Lotus", as_of_ms=then_ms).items == ()
     assert len(memory.timeline(ANN, then_ms, 3)) == 1
+
+
+# erasures and interruptions
+
+
+def test_nothing_that_runs_beside_an_erasure_makes_the_person_anew(engine, memory, monkeypatch):
+    memory.observe(ANN, chat("likes tea"))
+    (tea,) = memory.timeline(ANN)
+
+    def refuse(*given):
+        raise AssertionError("an entry would be made")
+
+    monkeypatch.setattr(store_memory, "subjects_for", refuse)
+    memory.confirm(ANN, tea.proposition_id)
+    memory.forget(ANN, query="tea")
+    with writing(engine) as connection:
+        erase(connection, "shop", ANN)
+    with pytest.raises(UnknownError):
+        memory.forget(ANN, all=True)
+
+
+def test_a_mend_beside_an_erasure_makes_nobody(engine, memory):
+    memory.observe(ANN, chat("likes tea"))
+    with writing(engine) as connection:
+        connection.execute(sa.update(store_memory.memories).values(due=True))
+
+    def write(job):
+        with writing(engine) as connection:
+            erase(connection, "shop", ANN)
+        with writing(engine) as connection:
+            return job(connection)
+
+    assert replace(memory, write=write).timeline(ANN) == ()
+    with writing(engine) as connection:
+        assert connection.execute(sa.select(store_memory.memories)).all() == []
+
+
+def test_forgetting_a_proposition_that_was_broken_off_can_be_asked_again(
+    engine, memory, monkeypatch
+):
+    monkeypatch.setattr(memory_module, "FORGOTTEN_AT_ONCE", 60)
+    memory.observe(ANN, [chat("likes tea", n / 10) for n in range(200)])
+    (tea,) = memory.timeline(ANN)
+    for most in (1, 2):
+        jobs = []
+
+        def write(job, jobs=jobs, most=most):
+            if len(jobs) == most:
+                raise RuntimeError("power cut")
+            with writing(engine) as connection:
+                jobs.append(1)
+                return job(connection)
+
+        with pytest.raises(RuntimeError, match="power cut"):
+            replace(memory, write=write).forget(ANN, tea.proposition_id)
+    memory.forget(ANN, tea.proposition_id)
+    assert memory.export(ANN)["observations"] == [] and memory.timeline(ANN) == ()
+
+
+# other clients
+
+
+def test_a_forgotten_observation_comes_back_by_no_other_writing_of_its_number(memory):
+    review = Observation("review", "likes tea", NOW_MS - 5, item_id="i", value=4.0)
+    assert review.observation_id == replace(review, value=4).observation_id
+    memory.observe(ANN, review)
+    value = memory.export(ANN)
+    memory.forget(ANN, all=True)
+    rewritten = json.loads(json.dumps(value).replace("4.0", "4"))
+    assert memory.import_(ANN, rewritten).refused == 1
+    assert memory.import_("bob", rewritten).new == (review.observation_id,)
+    # as a version that took 4 and 4.0 for two numbers exported it
+    earlier = "".join(("4c", "0" * 30))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tailor.profiles.exports._written_id", lambda value: earlier)
+        rewritten["drafts"] = [{**d, "observation_id": earlier} for d in rewritten["drafts"]]
+        memory.import_("eve", rewritten)
+    assert texts(memory.timeline("eve")) == ["likes tea"] and memory.replay("eve").agrees
