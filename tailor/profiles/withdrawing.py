@@ -88,9 +88,7 @@ def _time(observation: Observation) -> dict[str, int]:
     return {"occurred_ms": observation.occurred_ms}
 
 
-def _take_back(
-    rows: MemoryRows, new: Sequence[Observation], wish_ids: Collection[str]
-) -> set[str]:
+def _take_back(rows: MemoryRows, new: Sequence[Observation], wish_ids: Collection[str]) -> set[str]:
     """Forget the message before each wish, where one of the two is new; return their ids."""
     sessions: dict[str, list[Observation]] = {}
     for observation in new:

@@ -234,7 +234,9 @@ def _check_retention(state: MemoryState, days: float | None, who: Caller) -> Non
     """Raise ProblemError where a retention becomes shorter, unless the caller may delete."""
     earlier_days = math.inf if state.retention_days is None else state.retention_days
     if days is not None and days < earlier_days and not who.may("admin"):
-        raise ProblemError(403, 'a shorter retention deletes observations: it needs the role "admin"')
+        raise ProblemError(
+            403, 'a shorter retention deletes observations: it needs the role "admin"'
+        )
 
 
 def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> dict[str, Any]:

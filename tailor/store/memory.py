@@ -206,9 +206,7 @@ def known_rows_for_writing(
     return None if user is None else _changed(connection, tenant, user, time_ms)
 
 
-def _changed(
-    connection: sa.Connection, tenant: str, user: Subject, time_ms: int
-) -> "MemoryRows":
+def _changed(connection: sa.Connection, tenant: str, user: Subject, time_ms: int) -> "MemoryRows":
     """Return rows of a memory whose change is counted, which locks them."""
     insert = insert_into(connection, memories).values(
         tenant=tenant,
