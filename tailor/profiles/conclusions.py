@@ -51,7 +51,10 @@ def draft_of(value: Mapping[str, Any]) -> Draft:
 
 def observation_of(value: Mapping[str, Any]) -> Observation:
     """Return the observation of a row's value."""
-    return Observation(**{name: part for name, part in value.items() if name != VECTOR})
+    observation = Observation(**{name: part for name, part in value.items() if name != VECTOR})
+    # a row of an older version has the name of its number as it was given, 4 or 4.0
+    object.__setattr__(observation, "value", value.get("value"))
+    return observation
 
 
 def proposition_of(value: Mapping[str, Any]) -> Proposition:

@@ -13,6 +13,7 @@ from tailor.profiles import memory as memory_module  # noqa: E402
 from tailor.profiles import withdrawing  # noqa: E402
 from tailor.profiles.memory import Memory, UnknownError  # noqa: E402
 from tailor.profiles.propositions import DAY_MS, Draft, Observation  # noqa: E402
+from tailor.profiles.sensitive_words import sensitivity_of  # noqa: E402
 from tailor.store import memory as store_memory  # noqa: E402
 from tailor.store.engine import writing  # noqa: E402
 from tailor.store.users import erase  # noqa: E402
@@ -61,7 +62,8 @@ def test_what_was_rejected_before_a_migration_stays_rejected(engine, memory, mon
     memory.observe(ANN, chat("bought tea", -0.02))
     assert [p.status for p in memory.timeline(ANN)] == ["rejected"]
     assert memory.replay(ANN).agrees
-    assert store_memory.support.c.rank.server_default.arg == "-1"
+    columns = {column["name"]: column for column in sa.inspect(engine).get_columns("support")}
+    assert "-1" in columns["rank"]["default"]
 
 
 def test_retracted_versions_are_read_by_no_write(engine, memory, monkeypatch):
@@ -302,3 +304,38 @@ def test_a_forgotten_observation_comes_back_by_no_other_writing_of_its_number(me
         rewritten["drafts"] = [{**d, "observation_id": earlier} for d in rewritten["drafts"]]
         memory.import_("eve", rewritten)
     assert texts(memory.timeline("eve")) == ["likes tea"] and memory.replay("eve").agrees
+
+
+def test_a_row_of_an_older_version_keeps_its_id_though_its_number_is_whole(engine, memory):
+    memory.observe(ANN, chat("likes figs", 2))
+    review = Observation("review", "likes tea", NOW_MS - 5, value=4.0)
+    object.__setattr__(review, "value", 4)
+    old_id = review.observation_id
+    with writing(engine) as connection:
+        rows = store_memory.rows_for_writing(connection, "shop", ANN, NOW_MS)
+        rows.add_observations([store_memory.ObservedRow(old_id, asdict(review))])
+    assert memory.forget(ANN, query="tea")["forgotten"]["observations"] == 1
+    assert memory.recall(ANN, "tea").items == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "takes insulin",
+        "takes prozac",
+        "takes lithium",
+        "has ADHD",
+        "has IBS",
+        "is trans",
+        "is on antidepressants",
+        "is in rehab",
+        "sits in a wheelchair",
+        "gets chemo",
+        "wears a hijab",
+        "is infertile",
+        "has high blood pressure",
+    ],
+)
+def test_words_of_health_faith_and_love_are_known(text):
+    assert sensitivity_of(text) == 3
+    assert sensitivity_of("IBAN DE12 3456") == 2
