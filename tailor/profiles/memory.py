@@ -500,7 +500,7 @@ class Memory:
             current = [] if as_of_ms is None else propositions_of(rows.current())
             return shown_propositions(propositions, most_sensitivity, current)
 
-        return tuple(self._read(user_id, job, []))
+        return tuple(shown_propositions(self._read(user_id, job, []), most_sensitivity))
 
     def explain(
         self, user_id: str, proposition_id: str, most_sensitivity: int = MOST_SENSITIVITY

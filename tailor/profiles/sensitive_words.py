@@ -10,10 +10,13 @@ from tailor.text.words import search_words
 
 SPECIAL = """
 abortion- abuse abused addict- adhd alcoholi- allerg- antidepress- anxiety asthma- autis-
-"blood pressure" cancer chemo chemotherapy contracepti- depress- diabet- diagnos- disab- disease epilep- hepatitis herpes hiv ibs illness infertil- insulin lithium
-medicat- miscarriage obes- pregnan- prozac psychiatr- rehab schizophreni- suicid- syphilis therap- tumour tumor
+"blood pressure" cancer chemo chemotherapy contracepti- depress- diabet- diagnos- disab- disease
+epilep- hepatitis herpes hiv ibs illness infertil- insulin lithium
+medicat- miscarriage obes- pregnan- prozac psychiatr- rehab schizophreni- suicid- syphilis therap-
+tumour tumor
 wheelchair
-atheis- buddhis- catholic- christian- church churches halal hijab hindu- islam- jew jewish judaism kosher
+atheis- buddhis- catholic- christian- church churches halal hijab hindu- islam- jew jewish judaism
+kosher
 mosque muslim prayer relig- synagogue
 bisexual- erotic- gay gender homosexual- lesbian- lgbt nude nudist nudity porn- queer rape raped sex
 sexual- trans transgender-

@@ -9,7 +9,8 @@ import re
 
 MAX_CHARACTERS = 20_000  # of a text that are read
 QUOTED = re.compile(
-    r'(?<!\w)"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B'
+    r'(?<!\w)"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d'
+    r"|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B"
 )
 # "it" is a thing where a reason or another order follows: "don't keep it since it smells"
 THIS = (
@@ -25,7 +26,8 @@ MINE = r"my (?:name|age|address|password|number|phone|e-?mail|card|data|details?
 ABOUT = rf"(?:(?:any|anything|a word) (?:part )?of )?{THIS}"
 # where the object ends: "this", and not "this many pictures" or "this in pencil"
 END = (
-    r"(?=\s{0,9}(?:$|[.,;:!?)*<\u2014-]|(?:please|pls|plz|thanks|thx|i|ok|okay|anywhere|anymore|either|at all|and|but"
+    r"(?=\s{0,9}(?:$|[.,;:!?)*<\u2014-]|(?:please|pls|plz|thanks|thx|i|ok|okay"
+    r"|anywhere|anymore|either|at all|and|but"
     r"|since|because|as|though|or|for me|about me|on file"
     r"|(?:in|to|from|on|among) (?:your|my|the|any)"
     r" (?:memory|memories|records?|profile|notes|logs?|files?|history|database|account))\b))"
@@ -70,14 +72,17 @@ ORDERS = (
     rf"\b(?:nothing|none) of {THIS} (?:must|should|may|shall|is to|has to) be {KEPT}",
     rf"\bi (?:do not|don't) want {ABOUT}(?: {THINGS})?(?: to be)? {KEPT}",
     rf"\bi(?:'d| would) appreciate it if you (?:did not|didn't|do not|don't) {KEEP}",
-    rf"{BEGIN}(?:delete|erase|scratch|wipe|remove) (?:{ABOUT} from (?:(?:your|the) )?(?:memory|records?"
+    rf"{BEGIN}(?:delete|erase|scratch|wipe|remove)"
+    rf" (?:{ABOUT} from (?:(?:your|the) )?(?:memory|records?"
     rf"|notes|logs?|profile)|(?:what|everything|all)(?: that)? {SAID})",
     rf"{BEGIN}(?:keep|make|take) no (?:record|note|copy)s? of {OBJECT}",
     rf"{BEGIN}remember (?:none|nothing) of {OBJECT}",
-    rf"{BEGIN}(?:delete|erase) (?:that|(?:my|the|that) (?:last|previous) (?:message|sentence)){LAST}",
+    rf"{BEGIN}(?:delete|erase)"
+    rf" (?:that|(?:my|the|that) (?:last|previous) (?:message|sentence)){LAST}",
     rf"\byou to forget (?:this|that){END}",
     r"\boff the record(?=\s{0,9}(?:[,:.;!\u2014-]|$))",
-    rf"{BEGIN}(?:let's )?keep {THIS} (?:just )?(?:between (?:us|you and me)|to yourself|private{END}"
+    rf"{BEGIN}(?:let's )?keep {THIS} (?:just )?"
+    rf"(?:between (?:us|you and me)|to yourself|private{END}"
     r"|(?:out of|off) (?:your|my|the) (?:memory|records?|profile|notes|logs?|files?))\b",
     rf"\b{THIS} (?:is|stays|must stay) (?:strictly |just )?"
     rf"(?:confidential{END}|between (?:us|you and me))\b",

@@ -691,7 +691,7 @@ class MemoryRows:
     def _rows_left(
         self, table: sa.Table, group_names: Sequence[str], columns: Sequence[sa.Column[Any]]
     ) -> Iterator[Any]:
-        """Yield the rows of these groups that were not retracted; the database leaves out others."""
+        """Yield the rows of these groups that were not retracted."""
         for batch in _batches(group_names):
             statement = sa.select(*columns).where(
                 self._is_own(table),
