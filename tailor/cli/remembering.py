@@ -60,6 +60,7 @@ def observe(
 ) -> None:
     """Store what a user said or did, and believe what follows from it."""
     from tailor.cli.showing import print_json, say
+    from tailor.profiles.sensitivity import MOST_SENSITIVITY, shown_propositions
 
     if (text is None) == (file is None):
         raise DataError("give a text, or --file with JSON lines")
@@ -68,15 +69,16 @@ def observe(
         if file is not None:
             sent = _read_observations(file, memory.clock())
         observed = memory.observe(user, sent)
+        believed = shown_propositions(observed.believed, MOST_SENSITIVITY)
         if json:
-            values = [_values(p, memory.clock()) for p in observed.believed]
+            values = [_values(p, memory.clock()) for p in believed]
             print_json({**observed._asdict(), "believed": values})
             return
         say(
             f"{len(observed.new):,} new, {observed.repeats:,} known, {observed.refused:,} refused,"
             f" {observed.withdrawn:,} not to be remembered{'; paused' if observed.paused else ''}"
         )
-        _show(observed.believed, memory.clock())
+        _show(believed, memory.clock())
 
 
 @memory_app.command("recall")
@@ -168,7 +170,7 @@ def confirm(
 ) -> None:
     """Note that the user says a proposition is right."""
     with _opened(database, tenant) as memory:
-        _show(memory.confirm(user, proposition), memory.clock())
+        _show_to_writer(memory.confirm(user, proposition), memory.clock())
 
 
 @memory_app.command("reject")
@@ -177,7 +179,7 @@ def reject(
 ) -> None:
     """Note that the user says a proposition is wrong: no inference brings it back."""
     with _opened(database, tenant) as memory:
-        _show(memory.reject(user, proposition), memory.clock())
+        _show_to_writer(memory.reject(user, proposition), memory.clock())
 
 
 @memory_app.command("correct")
@@ -190,7 +192,7 @@ def correct(
 ) -> None:
     """Put the user's own value in place of a proposition's object."""
     with _opened(database, tenant) as memory:
-        _show(memory.correct(user, proposition, value), memory.clock())
+        _show_to_writer(memory.correct(user, proposition, value), memory.clock())
 
 
 @memory_app.command("forget")
@@ -347,6 +349,13 @@ def _values(proposition: "Proposition", time_ms: int) -> dict[str, Any]:
     from tailor.profiles.exports import shown
 
     return shown(proposition, time_ms)
+
+
+def _show_to_writer(propositions: "Sequence[Proposition]", time_ms: int) -> None:
+    """Print propositions but those that no reading shows unless it is asked."""
+    from tailor.profiles.sensitivity import MOST_SENSITIVITY, shown_propositions
+
+    _show(shown_propositions(propositions, MOST_SENSITIVITY), time_ms)
 
 
 def _show(propositions: "Sequence[Proposition]", time_ms: int) -> None:

@@ -5,6 +5,7 @@ function costs the same however much was ever said of a group: its latest drafts
 """
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -50,7 +51,10 @@ def draft_of(value: Mapping[str, Any]) -> Draft:
 
 def observation_of(value: Mapping[str, Any]) -> Observation:
     """Return the observation of a row's value."""
-    return Observation(**{name: part for name, part in value.items() if name != VECTOR})
+    observation = Observation(**{name: part for name, part in value.items() if name != VECTOR})
+    # a row of an older version has the name of its number as it was given, 4 or 4.0
+    object.__setattr__(observation, "value", value.get("value"))
+    return observation
 
 
 def proposition_of(value: Mapping[str, Any]) -> Proposition:
@@ -175,6 +179,14 @@ def _edits_without_support(deleted: Sequence[Draft], left: Sequence[Draft]) -> l
 def first_ms_of(state: MemoryState, time_ms: int) -> float:
     """Return the time before which observations are past their retention."""
     return 0.0 if state.retention_days is None else time_ms - state.retention_days * DAY_MS
+
+
+def expiry_ms_of(state: MemoryState, observed: Iterable[Mapping[str, Any]]) -> float:
+    """Return the time after which one of these observations is past its retention."""
+    if state.retention_days is None:
+        return math.inf
+    first_ms = min((value["occurred_ms"] for value in observed), default=math.inf)
+    return float(first_ms + state.retention_days * DAY_MS)
 
 
 def expire(rows: MemoryRows, time_ms: int) -> int:

@@ -8,7 +8,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from typing import Any, get_args
 
 from tailor.data.ids import id_problem
@@ -17,13 +17,22 @@ from tailor.errors import DataError
 from tailor.profiles.conclusions import draft_of
 from tailor.profiles.edits import NAME as EDITS
 from tailor.profiles.edits import EditProposer
-from tailor.profiles.propositions import EDITED, STATED, Act, Draft, Observation, Proposition
+from tailor.profiles.propositions import (
+    EDITED,
+    STATED,
+    Act,
+    Draft,
+    Observation,
+    Proposition,
+    digest_of,
+)
 
 FORMAT, VERSION = "tailor-memory", 1
 KINDS = ("event", "review", "chat", "edit", "import")
 MOST_DRAFTS = 50  # of one observation, by each proposer
 MOST_OF_OBSERVATION = 5 * MOST_DRAFTS  # drafts of one observation in an export
 MOST_CHARACTERS = 1_000  # of a predicate, an object, a scope, a source, a name
+FIELDS = fields(Observation)
 LAST_MS = LAST // UNITS["ms"]
 
 
@@ -54,6 +63,8 @@ def imported(exported: Mapping[str, Any]) -> tuple[list[Observation], list[Draft
     try:
         observations = [as_observation(value) for value in exported["observations"]]
         by_id = {observation.observation_id: observation for observation in observations}
+        written = map(_written_id, exported["observations"])
+        by_id |= dict(zip(written, observations, strict=True))
         drafts = [_checked_draft(value, by_id) for value in exported["drafts"]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"the export cannot be read ({type(error).__name__}: {error})") from None
@@ -101,7 +112,15 @@ def _checked_draft(value: Mapping[str, Any], observations: Mapping[str, Observat
     most = EDITED if observation.kind == "edit" else STATED
     if not draft.weight <= most:
         raise ValueError(f"a draft of a {observation.kind} weighs {draft.weight}: {most} at most")
-    return draft
+    return replace(draft, observation_id=observation.observation_id)
+
+
+def _written_id(value: Mapping[str, Any]) -> str:
+    """Return the id that an observation has with its numbers as they are written.
+
+    An older version took 4 and 4.0 for two numbers.
+    """
+    return digest_of({field.name: value.get(field.name, field.default) for field in FIELDS})
 
 
 def _check_counts(drafts: Sequence[Draft]) -> None:

@@ -6,8 +6,10 @@ observations, edits, forgetting. So a replay agrees by construction.
 """
 
 import importlib.util
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -21,6 +23,7 @@ from tailor.profiles.conclusions import (
     draft_of,
     draft_row,
     expire,
+    expiry_ms_of,
     first_ms_of,
     forget_observations,
     key_of,
@@ -56,7 +59,7 @@ from tailor.profiles.sensitivity import (
     shown_observations,
     shown_propositions,
 )
-from tailor.profiles.withdrawing import store_observations
+from tailor.profiles.withdrawing import is_wish, store_observations
 from tailor.store.engine import now_ms, overwrite_deleted, reading, writing
 from tailor.store.memory import (
     MemoryRows,
@@ -64,6 +67,7 @@ from tailor.store.memory import (
     ObservedRow,
     allowed_times,
     deletions_of,
+    known_rows_for_writing,
     note_residue,
     overdue,
     read_forgetting,
@@ -71,13 +75,14 @@ from tailor.store.memory import (
     rows_of,
     version_of,
 )
-from tailor.store.subjects import subject_of
 from tailor.text.words import search_words
 
 T = TypeVar("T")
 AHEAD_MS = DAY_MS  # by which the clock of a sender may run ahead
 AT_ONCE = 500
 """Observations that a transaction stores, so that others who write do not wait for long."""
+DRAFTS_AT_ONCE = 1_000
+"""Drafts that it stores, unless one observation alone has more."""
 FORGOTTEN_AT_ONCE = 100
 """Observations that a transaction forgets, with all that rests on them."""
 DELETED_AT_ONCE = 500
@@ -198,8 +203,8 @@ class Memory:
 
         A text is a chat message of now. A message that asks not to remember something is not kept;
         where it says nothing itself, the message before it in its session is forgotten, whichever
-        of the two arrives first. More than AT_ONCE are several transactions. Raises DataError for
-        times that no clock can show.
+        of the two arrives first, while the memory is paused too. More than AT_ONCE are several
+        transactions. Raises DataError for times that no clock can show.
         """
         sent = self._as_observations(observations)
         self._check_times(sent)
@@ -208,14 +213,15 @@ class Memory:
     def _store_all(
         self, user_id: str, sent: Sequence[Observation], drafts: Sequence[Draft]
     ) -> Observed:
-        """Store observations with their drafts, in transactions of AT_ONCE."""
+        """Store observations with their drafts, in transactions of AT_ONCE and DRAFTS_AT_ONCE."""
         vectors = self._vectors(sent, drafts)
         of_observation: dict[str, list[Draft]] = {}
         for draft in drafts:
             of_observation.setdefault(draft.observation_id, []).append(draft)
+        wish_ids = {observation.observation_id for observation in sent if is_wish(observation)}
+        counts = {name: len(of_one) for name, of_one in of_observation.items()}
         outcome = NOTHING
-        for start in range(0, max(len(sent), 1), AT_ONCE):
-            part = sent[start : start + AT_ONCE]
+        for part in _parts(sent, counts):
             of_part = [
                 draft
                 for observation_id in dict.fromkeys(o.observation_id for o in part)
@@ -225,7 +231,7 @@ class Memory:
             def job(
                 connection: sa.Connection, part: Any = part, of_part: Any = of_part
             ) -> Observed:
-                return self._store(connection, user_id, part, of_part, vectors)
+                return self._store(connection, user_id, part, of_part, vectors, wish_ids)
 
             outcome = outcome.plus(self._write(job))
         return outcome
@@ -309,6 +315,7 @@ class Memory:
         sent: Sequence[Observation],
         drafts: Sequence[Draft],
         vectors: Mapping[str, Packed],
+        wish_ids: Collection[str],
     ) -> Observed:
         allowed = self._allowed(connection, user_id, sent)
         refused = len(sent) - len(allowed)
@@ -318,14 +325,15 @@ class Memory:
         # PostgreSQL: an erasure may have come in between; from here on the entry is locked
         allowed = self._allowed(connection, user_id, allowed)
         refused = len(sent) - len(allowed)
-        if rows.state.paused:
-            return NOTHING._replace(refused=refused, paused=True)
+        is_paused = rows.state.paused
+        if is_paused:  # what is not to be remembered may have been said before
+            allowed = [o for o in allowed if o.observation_id in wish_ids]
 
         def value_of(observation: Observation) -> dict[str, Any]:
             lines = [entry.turn.line() for entry in _remembered([observation])] if vectors else []
             return with_vector(asdict(observation), next(iter(lines), None), vectors)
 
-        stored = store_observations(rows, allowed, value_of)
+        stored = store_observations(rows, allowed, value_of, wish_ids)
         new_drafts = [draft for draft in drafts if draft.observation_id in stored.new_ids]
         rows.add_drafts([draft_row(draft) for draft in new_drafts])
         difference = revise(rows, {draft.group for draft in new_drafts}, vectors)
@@ -336,7 +344,7 @@ class Memory:
             stored.repeats,
             refused + stored.forgotten,
             stored.withdrawn,
-            False,
+            is_paused,
             difference.added,
         )
 
@@ -487,10 +495,12 @@ class Memory:
     ) -> tuple[Proposition, ...]:
         """Return all propositions, those that are over or disputed too, the earliest first."""
 
-        def job(rows: MemoryRows) -> tuple[Proposition, ...]:
-            return propositions_of(readable_propositions(rows, self.clock(), as_of_ms))
+        def job(rows: MemoryRows) -> list[Proposition]:
+            propositions = propositions_of(readable_propositions(rows, self.clock(), as_of_ms))
+            current = [] if as_of_ms is None else propositions_of(rows.current())
+            return shown_propositions(propositions, most_sensitivity, current)
 
-        return tuple(shown_propositions(self._read(user_id, job, ()), most_sensitivity))
+        return tuple(shown_propositions(self._read(user_id, job, []), most_sensitivity))
 
     def explain(
         self, user_id: str, proposition_id: str, most_sensitivity: int = MOST_SENSITIVITY
@@ -514,13 +524,16 @@ class Memory:
         """Return why a proposition is believed, None where it may not be shown."""
         versions = rows.versions_of(proposition_id)
         proposition = _readable_version(rows, proposition_id, self.clock())
-        if proposition is None or not shown_propositions([proposition], most_sensitivity):
+        if proposition is None:
             return None
         ids = [*proposition.support, *proposition.against]
-        stored = [observation_of(value) for value in rows.observations(ids=ids)]
-        group = propositions_of(rows.propositions_of([key_of(proposition.group)]))
-        evidence = shown_observations(stored, group, most_sensitivity)
         drafts = [draft_of(value) for value in rows.drafts_from(ids)]
+        keys = {key_of(group) for group in (proposition.group, *(draft.group for draft in drafts))}
+        current = propositions_of(rows.propositions_of(sorted(keys)))
+        if not shown_propositions([proposition], most_sensitivity, current):
+            return None
+        stored = [observation_of(value) for value in rows.observations(ids=ids)]
+        evidence = shown_observations(stored, current, drafts, most_sensitivity)
         names = {draft.proposer for draft in drafts if draft.group == proposition.group}
         return Explanation(
             proposition,
@@ -731,25 +744,23 @@ class Memory:
                     return nothing
                 if is_mended or not rows.state.due:
                     return job(rows)
-            self._write(lambda connection: self._rows_for_writing(connection, user_id))
+            with suppress(UnknownError):  # erased meanwhile
+                self._write(lambda connection: self._locked(connection, user_id))
         return nothing
 
     def _rows_for_writing(self, connection: sa.Connection, user_id: str) -> MemoryRows:
         """Return the rows of a memory, which is made where there is none."""
         rows = rows_for_writing(connection, self.tenant, user_id, self.clock())
-        if rows.state.due:
-            mend(rows)
-        return rows
+        return _mended(rows)
 
     def _locked(
         self, connection: sa.Connection, user_id: str, is_mended: bool = True
     ) -> MemoryRows:
-        """Return the rows of a memory that is there, for writing."""
-        if subject_of(connection, self.tenant, user_id) is None:
+        """Return the rows of a memory that is there, for writing. Raises UnknownError for none."""
+        rows = known_rows_for_writing(connection, self.tenant, user_id, self.clock())
+        if rows is None:
             raise UnknownError("the memory of this user is empty: nothing was observed")
-        if is_mended:
-            return self._rows_for_writing(connection, user_id)
-        return rows_for_writing(connection, self.tenant, user_id, self.clock())
+        return _mended(rows) if is_mended else rows
 
     def _observations(self, rows: MemoryRows) -> list[Observation]:
         return [observation_of(value) for value in readable_observations(rows, self.clock())]
@@ -783,23 +794,30 @@ class Memory:
         time_ms = self.clock() if at_ms is None else at_ms
         version = version_of(self.engine, self.tenant, user_id)
 
-        def job(rows: MemoryRows) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        def job(rows: MemoryRows) -> _Readable:
             observed = readable_observations(rows, self.clock(), as_of_ms)
-            return observed, readable_propositions(rows, self.clock(), as_of_ms)
+            concluded = readable_propositions(rows, self.clock(), as_of_ms)
+            current = concluded if as_of_ms is None else rows.current()
+            drafts = rows.drafts() if most_sensitivity < ALL else []
+            expiry_ms = expiry_ms_of(rows.state, observed)
+            return _Readable(observed, concluded, current, drafts, expiry_ms)
 
-        nothing: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
-        observed, concluded = self._read(user_id, job, nothing)
-        packed = {observation_of(value): value.get(VECTOR) for value in observed}
-        propositions = {proposition_of(value): value.get(VECTOR) for value in concluded}
-        observations = shown_observations(list(packed), propositions, most_sensitivity)
-        believed = shown_propositions(propositions, most_sensitivity)
+        read = self._read(user_id, job, _Readable([], [], [], [], math.inf))
+        packed = {observation_of(value): value.get(VECTOR) for value in read.observed}
+        propositions = {proposition_of(value): value.get(VECTOR) for value in read.concluded}
+        current = list(map(proposition_of, read.current))
+        drafts = list(map(draft_of, read.drafts))
+        observations = shown_observations(
+            list(packed), [*propositions, *current], drafts, most_sensitivity
+        )
+        believed = shown_propositions(propositions, most_sensitivity, current)
         holding = [p for p in believed if p.holds_at(time_ms)]
         remembered = [*_remembered(observations), *(recallable(p, time_ms) for p in holding)]
         by_id = {row.observation_id: packed[row] for row in observations}
         by_id |= {p.proposition_id: propositions[p] for p in holding}
         vectors = unpacked(self.recall_by, remembered, by_id)
         memory = self.recall_by.opened(remembered, vectors)
-        return Opened(version, self.clock(), memory)
+        return Opened(version, self.clock(), memory, read.expiry_ms)
 
 
 class _Forgotten(NamedTuple):
@@ -818,6 +836,18 @@ class _Forgotten(NamedTuple):
         total = {**self.counts, **total}
         receipt_id = rows.write_receipt(total) if is_last else ""
         return _Forgotten(total, (*self.texts, *texts), receipt_id)
+
+
+class _Readable(NamedTuple):
+    """Values of rows that a memory is opened from."""
+
+    observed: list[dict[str, Any]]
+    concluded: list[dict[str, Any]]
+    current: list[dict[str, Any]]
+    """What is believed now."""
+    drafts: list[dict[str, Any]]
+    expiry_ms: float
+    """When the first of them is past the retention."""
 
 
 class _All(NamedTuple):
@@ -847,9 +877,32 @@ def count_expired(engine: sa.Engine, clock: Callable[[], int] = now_ms) -> int:
         return sum(count for _, _, count in overdue(connection, clock()))
 
 
+def _mended(rows: MemoryRows) -> MemoryRows:
+    """Return rows after what is believed was computed anew, where that is due."""
+    if rows.state.due:
+        mend(rows)
+    return rows
+
+
 def _base(name: str) -> str:
     """Return a proposer's name without its version."""
     return name.partition("@")[0]
+
+
+def _parts(
+    sent: Sequence[Observation], draft_counts: Mapping[str, int]
+) -> Iterator[list[Observation]]:
+    """Yield parts of AT_ONCE observations and DRAFTS_AT_ONCE drafts at most, at least one part."""
+    part: list[Observation] = []
+    size = 0
+    for observation in sent:
+        count = draft_counts.get(observation.observation_id, 0)
+        if part and (len(part) >= AT_ONCE or size + count > DRAFTS_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(observation)
+        size += count
+    yield part
 
 
 def _is_repeatable(proposer: Proposer) -> bool:
@@ -889,7 +942,8 @@ def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
     """Return the observations that an id means: itself, or those of a proposition.
 
     Of a group that has more drafts than count, those of the object that do not count are meant
-    too: else they would take the place of the others.
+    too: else they would take the place of the others. They come first, then the latest: what is
+    broken off leaves the proposition its beginning, and so its id.
     """
     if rows.known([row_id]):
         return [row_id]
@@ -898,11 +952,16 @@ def _ids_of(rows: MemoryRows, row_id: str) -> list[str]:
         raise UnknownError(f'there is no observation or proposition "{row_id}"')
     ids = {name for p in versions for name in [*p.support, *p.against]}
     drafts = [draft_of(value) for value in rows.drafts_of([key_of(versions[-1].group)])]
+    counting = counted(drafts, rows.order_of)
+    first_ms: dict[str, int] = {}
+    for draft in counting:
+        name = draft.observation_id
+        first_ms[name] = min(draft.occurred_ms, first_ms.get(name, draft.occurred_ms))
     if len(drafts) > MOST_COUNTED:
-        surplus = set(drafts) - set(counted(drafts, rows.order_of))
+        surplus = set(drafts) - set(counting)
         object_key = versions[-1].object_key
         ids |= {draft.observation_id for draft in surplus if draft.object_key == object_key}
-    return sorted(ids)
+    return sorted(ids, key=lambda name: (-first_ms.get(name, math.inf), name))
 
 
 def _ids_with(rows: MemoryRows, query: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Memories that were read from the store and are ready to be searched, up to a number of bytes."""
 
+import math
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ class Opened:
     version: Version
     read_ms: int
     memory: OpenedMemory
+    expiry_ms: float = math.inf
+    """When the first of what it shows is past the retention."""
 
     @property
     def bytes(self) -> int:
@@ -58,7 +61,7 @@ class OpenedMemories:
             opened = self._entries.get(whose)
             if opened is None:
                 return None
-            is_stale = abs(at_ms - opened.read_ms) > STALE_MS
+            is_stale = abs(at_ms - opened.read_ms) > STALE_MS or at_ms > opened.expiry_ms
             if opened.version != version or is_stale:
                 self._drop(whose)
                 return None

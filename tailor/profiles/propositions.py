@@ -70,6 +70,10 @@ class Observation:
     speaker: str = "user"
     """Who said it: "user", "assistant", or another person's name."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.value, int) and not isinstance(self.value, bool):
+            object.__setattr__(self, "value", float(self.value))  # 4 and 4.0 are one number
+
     @cached_property
     def observation_id(self) -> str:
         """Digest of all fields: an equal observation is the same one."""

@@ -9,19 +9,23 @@ from functools import cache
 from tailor.text.words import search_words
 
 SPECIAL = """
-abortion- abuse abused addict- alcoholi- allerg- anxiety asthma- autis- cancer chemotherapy
-contracepti- depress- diabet- diagnos- disab- disease epilep- hepatitis herpes hiv illness
-medicat- miscarriage obes- pregnan- psychiatr- schizophreni- suicid- syphilis therap- tumour tumor
-atheis- buddhis- catholic- christian- church churches halal hindu- islam- jew jewish judaism kosher
+abortion- abuse abused addict- adhd alcoholi- allerg- antidepress- anxiety asthma- autis-
+"blood pressure" cancer chemo chemotherapy contracepti- depress- diabet- diagnos- disab- disease
+epilep- hepatitis herpes hiv ibs illness infertil- insulin lithium
+medicat- miscarriage obes- pregnan- prozac psychiatr- rehab schizophreni- suicid- syphilis therap-
+tumour tumor
+wheelchair
+atheis- buddhis- catholic- christian- church churches halal hijab hindu- islam- jew jewish judaism
+kosher
 mosque muslim prayer relig- synagogue
 bisexual- erotic- gay gender homosexual- lesbian- lgbt nude nudist nudity porn- queer rape raped sex
-sexual- transgender-
+sexual- trans transgender-
 communis- democrat- ethnic- immigra- nazi politic- racis- refugee republican- socialis- vote voted
 voting "union member"
 """
 """Words of health, faith, love and politics; a dash stands for any ending."""
 PRIVATE = """
-arrest- bankrupt- convict- debt divorc- income loan mortgage passport password prison salary
+arrest- bankrupt- convict- debt divorc- iban income loan mortgage passport password prison salary
 """
 """Words of money, family and trouble with the law."""
 

@@ -22,22 +22,31 @@ def as_sensitive_as_words(draft: Draft) -> Draft:
 
 
 def shown_propositions(
-    propositions: Iterable[Proposition], most_sensitivity: int
+    propositions: Iterable[Proposition],
+    most_sensitivity: int,
+    current: Iterable[Proposition] = (),
 ) -> list[Proposition]:
-    """Return the propositions that are at most so sensitive. Raises DataError unless 0 to 3."""
+    """Return the propositions that are at most so sensitive. Raises DataError unless 0 to 3.
+
+    A version of the past is as sensitive as any of its group that is believed now (`current`).
+    """
     if not 0 <= most_sensitivity <= ALL:
         raise DataError(f"most_sensitivity is {most_sensitivity}: from 0 to {ALL}")
-    return [p for p in propositions if p.sensitivity <= most_sensitivity]
+    hidden = {p.group for p in current if p.sensitivity > most_sensitivity}
+    shown = [p for p in propositions if p.sensitivity <= most_sensitivity]
+    return [p for p in shown if p.group not in hidden]
 
 
 def shown_observations(
     observations: Sequence[Observation],
     propositions: Iterable[Proposition],
+    drafts: Iterable[Draft],
     most_sensitivity: int,
 ) -> list[Observation]:
     """Return the observations that are at most so sensitive.
 
-    An observation is as sensitive as its words, and as every proposition that rests on it.
+    An observation is as sensitive as its words, as each of its drafts, whether or not it counts,
+    and as every proposition that rests on it.
     """
     if most_sensitivity >= ALL:
         return list(observations)
@@ -47,6 +56,7 @@ def shown_observations(
         if proposition.sensitivity > most_sensitivity
         for observation_id in (*proposition.support, *proposition.against)
     }
+    hidden_ids |= {d.observation_id for d in drafts if d.sensitivity > most_sensitivity}
     return [
         observation
         for observation in observations

@@ -9,9 +9,13 @@ import re
 
 MAX_CHARACTERS = 20_000  # of a text that are read
 QUOTED = re.compile(
-    r'"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B'
+    r'(?<!\w)"[^"\n]*"|\u201c[^\u201c\u201d\n]*\u201d'
+    r"|\u00ab[^\u00ab\u00bb\n]*\u00bb|\B\'[^\'\n]+\'\B"
 )
-THIS = r"(?:this|that|it|these|those)"
+# "it" is a thing where a reason or another order follows: "don't keep it since it smells"
+THIS = (
+    r"(?:this|that|these|those|it(?!,?\s+(?:and|since|because|as|but|spend|buy|use|eat|throw)\b))"
+)
 SAID = (
     r"i(?:'ve| have|'m| am)?(?: ever| just| only)? (?:said|told|mentioned|wrote|say|tell|telling)\b"
 )
@@ -22,8 +26,9 @@ MINE = r"my (?:name|age|address|password|number|phone|e-?mail|card|data|details?
 ABOUT = rf"(?:(?:any|anything|a word) (?:part )?of )?{THIS}"
 # where the object ends: "this", and not "this many pictures" or "this in pencil"
 END = (
-    r"(?=\s{0,9}(?:$|[.,;:!?)\u2014-]|(?:please|ok|okay|anywhere|anymore|either|at all|and|but"
-    r"|since|because|as|though|or|for me|about me"
+    r"(?=\s{0,9}(?:$|[.,;:!?)*<\u2014-]|(?:please|pls|plz|thanks|thx|i|ok|okay"
+    r"|anywhere|anymore|either|at all|and|but"
+    r"|since|because|as|though|or|for me|about me|on file"
     r"|(?:in|to|from|on|among) (?:your|my|the|any)"
     r" (?:memory|memories|records?|profile|notes|logs?|files?|history|database|account))\b))"
 )
@@ -49,9 +54,10 @@ KEPT = (
 NOT = r"(?:do not|don't|dont|never)(?: you)?(?: ever)?"
 # an order stands at the beginning, or behind what lets an order begin
 BEGIN = (
-    r"(?:^|[.!?;:,)\u2014\n-]|\b(?:please|pls|and|but|so|then|also|just|okay|ok|now|kindly|sure"
-    r"|though|really|to you))\s{0,9}"
+    r"(?:^|[^\w\s'\"]|\n|\b(?:please|pls|plz|and|but|so|then|also|just|okay|ok|now|kindly|sure"
+    r"|though|really|to you|actually|wait|no|oh|hmm|hey \w{1,20}))\s{0,9}"
 )
+LAST = r"\s{0,9}(?:(?:please|pls|plz|thanks|thx|now)\b\s{0,9})?[.!]{0,9}\s{0,9}$"
 ORDERS = (
     rf"{BEGIN}{NOT} {KEEP}",
     rf"\byou (?:must|should|shall|may|can|need|are)(?: not|n't)(?: to| allowed to)? {KEEP}",
@@ -66,14 +72,20 @@ ORDERS = (
     rf"\b(?:nothing|none) of {THIS} (?:must|should|may|shall|is to|has to) be {KEPT}",
     rf"\bi (?:do not|don't) want {ABOUT}(?: {THINGS})?(?: to be)? {KEPT}",
     rf"\bi(?:'d| would) appreciate it if you (?:did not|didn't|do not|don't) {KEEP}",
-    rf"{BEGIN}(?:delete|erase|scratch|wipe|remove) (?:{ABOUT} from (?:your|the) (?:memory|records?"
+    rf"{BEGIN}(?:delete|erase|scratch|wipe|remove)"
+    rf" (?:{ABOUT} from (?:(?:your|the) )?(?:memory|records?"
     rf"|notes|logs?|profile)|(?:what|everything|all)(?: that)? {SAID})",
     rf"{BEGIN}(?:keep|make|take) no (?:record|note|copy)s? of {OBJECT}",
     rf"{BEGIN}remember (?:none|nothing) of {OBJECT}",
-    r"\boff the record\b(?! (?:player|shelf|label|shop|store|collection))",
-    rf"{BEGIN}(?:let's )?keep {THIS} (?:just )?(?:between (?:us|you and me)|to yourself|private"
+    rf"{BEGIN}(?:delete|erase)"
+    rf" (?:that|(?:my|the|that) (?:last|previous) (?:message|sentence)){LAST}",
+    rf"\byou to forget (?:this|that){END}",
+    r"\boff the record(?=\s{0,9}(?:[,:.;!\u2014-]|$))",
+    rf"{BEGIN}(?:let's )?keep {THIS} (?:just )?"
+    rf"(?:between (?:us|you and me)|to yourself|private{END}"
     r"|(?:out of|off) (?:your|my|the) (?:memory|records?|profile|notes|logs?|files?))\b",
-    rf"\b{THIS} (?:is|stays|must stay) (?:strictly )?(?:confidential|between (?:us|you and me))\b",
+    rf"\b{THIS} (?:is|stays|must stay) (?:strictly |just )?"
+    rf"(?:confidential{END}|between (?:us|you and me))\b",
     rf"\b{THIS} (?:stays|must stay) private\b",
     rf"(?:{BEGIN}|\b(?<!did )you (?:can|could|may|should|must) |\b(?:can|could|would|will) you"
     rf" (?:please |just )*)forget (?:that )?(?:(?:what|everything|all|anything)(?: that)? {SAID}"
@@ -83,16 +95,23 @@ ORDERS = (
 # no wish is without one of these, and most messages are: a quick look first
 HINT = re.compile(
     r"not\b|n't|\bdont\b|never|\bno\b|none|nothing|forget|off the record|delete|erase|scratch|wipe"
-    r"|remove|private|confidential|keep",
+    r"|remove|private|confidential|keep|between",
     re.IGNORECASE,
 )
+BLANKS = re.compile(r"[^\S\n]+")
+LINES = re.compile(r"\s*\n\s*")
+APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u00b4`", "'"))
 WISH = re.compile("|".join(ORDERS), re.IGNORECASE)
 
 
 def asks_to_forget(text: str) -> bool:
     """Return whether a text asks that it, or what was said before, be kept nowhere."""
-    words = own_words(text)
-    return HINT.search(words) is not None and WISH.search(words) is not None
+    words = BLANKS.sub(" ", own_words(text))
+    if HINT.search(words) is None:
+        return False
+    # a line may end a sentence, and may break one
+    readings = dict.fromkeys([words, LINES.sub(" ", words)])
+    return any(WISH.search(reading) is not None for reading in readings)
 
 
 def own_words(text: str) -> str:
@@ -100,5 +119,5 @@ def own_words(text: str) -> str:
 
     Characters keep their places.
     """
-    readable = text[:MAX_CHARACTERS].replace("\u2019", "'").replace("\u2018", "'")
+    readable = text[:MAX_CHARACTERS].translate(APOSTROPHES)
     return QUOTED.sub(lambda match: " " * len(match.group()), readable)

@@ -4,14 +4,14 @@ A wish is kept without its words: its time and its place among the messages of i
 a message that arrives later, though it was said just before the wish, is not kept either.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from tailor.profiles.conclusions import forget_observations, observation_of
 from tailor.profiles.proposers import SHORT_REQUEST, TEXT_KINDS
 from tailor.profiles.propositions import Observation, digest_of
 from tailor.profiles.wishes import asks_to_forget
-from tailor.store.memory import WISH, WITHDRAWN, WITHHELD, MemoryRows, ObservedRow
+from tailor.store.memory import WISH, WITHDRAWN, WITHHELD, MemoryRows, ObservedRow, Place
 
 
 class Kept(NamedTuple):
@@ -31,14 +31,16 @@ def store_observations(
     rows: MemoryRows,
     observations: Sequence[Observation],
     value_of: Callable[[Observation], dict[str, Any]],
+    wish_ids: Collection[str],
 ) -> Kept:
     """Store observations but those that must not be kept; forget what wishes take back.
 
-    `value_of` returns the value of an observation's row.
+    `value_of` returns the value of an observation's row. `wish_ids` are those that `is_wish` holds
+    of: it reads every text, which no transaction waits for.
     """
     forgotten = rows.forgotten([observation.observation_id for observation in observations])
-    wishes = {wish.observation_id: wish for wish in observations if is_wish(wish)}
-    allowed = [o for o in observations if o.observation_id not in forgotten - set(wishes)]
+    wishes = {o.observation_id for o in observations if o.observation_id in wish_ids}
+    allowed = [o for o in observations if o.observation_id not in forgotten - wishes]
     new_ids = rows.add_observations(
         [
             _wish_row(o)
@@ -48,13 +50,14 @@ def store_observations(
         ]
     )
     # a wish that was sent before was heeded before
-    taken_back = _take_back(rows, [o for o in allowed if o.observation_id in new_ids - forgotten])
-    kept_ids = {o.observation_id for o in allowed} - set(wishes)
+    unheeded = [o for o in allowed if o.observation_id in new_ids - forgotten]
+    taken_back = _take_back(rows, unheeded, wishes)
+    kept_ids = {o.observation_id for o in allowed} - wishes
     return Kept(
         frozenset(new_ids & kept_ids - taken_back),
         len(kept_ids - new_ids),
         len(wishes) + len(kept_ids & taken_back),
-        len({o.observation_id for o in observations} - kept_ids - set(wishes)),
+        len({o.observation_id for o in observations} - kept_ids - wishes),
     )
 
 
@@ -85,31 +88,47 @@ def _time(observation: Observation) -> dict[str, int]:
     return {"occurred_ms": observation.occurred_ms}
 
 
-def _take_back(rows: MemoryRows, new: Sequence[Observation]) -> set[str]:
+def _take_back(rows: MemoryRows, new: Sequence[Observation], wish_ids: Collection[str]) -> set[str]:
     """Forget the message before each wish, where one of the two is new; return their ids."""
-    first_ms: dict[str, int] = {}
+    sessions: dict[str, list[Observation]] = {}
     for observation in new:
-        session, time_ms = session_of(observation), observation.occurred_ms
-        if session:
-            first_ms[session] = min(time_ms, first_ms.get(session, time_ms))
+        if session_of(observation):
+            sessions.setdefault(session_of(observation), []).append(observation)
     new_ids = {observation.observation_id for observation in new}
-    new_wishes = {(session_of(o), o.occurred_ms) for o in new if is_wish(o)}
-    taken_back = set()
-    for session, since_ms in first_ms.items():
-        for place in rows.wishes(session, since_ms):
+    taken_back: dict[str, Observation] = {}
+    for session, of_session in sessions.items():
+        places = rows.places([observation.observation_id for observation in of_session])
+        new_wishes = {place for name, place in places.items() if name in wish_ids}
+        said = sorted(place for name, place in places.items() if name not in wish_ids)
+        for place in sorted(new_wishes | _next_wishes(rows, session, said)):
             value = rows.message_before(session, place)
             if value is None:
                 continue
             message = observation_of(value)
-            is_new_wish = (session, place.occurred_ms) in new_wishes
-            if is_new_wish or message.observation_id in new_ids:
-                _withdraw(rows, message)
-                taken_back.add(message.observation_id)
-    return taken_back
+            if place in new_wishes or message.observation_id in new_ids:
+                taken_back[message.observation_id] = message
+    _withdraw(rows, list(taken_back.values()))
+    return set(taken_back)
 
 
-def _withdraw(rows: MemoryRows, message: Observation) -> None:
-    """Forget a message, and keep its place without its words."""
-    forget_observations(rows, [message.observation_id])
-    place = ObservedRow(message.observation_id, _time(message), session_of(message), WITHDRAWN)
-    rows.add_observations([place])
+def _next_wishes(rows: MemoryRows, session: str, places: Sequence[Place]) -> set[Place]:
+    """Return the first wish behind each of these places, which are in order."""
+    wishes: set[Place] = set()
+    latest: Place | None = None
+    for place in places:
+        if latest is not None and place < latest:
+            continue  # the same wish
+        latest = rows.wish_after(session, place)
+        if latest is None:
+            break
+        wishes.add(latest)
+    return wishes
+
+
+def _withdraw(rows: MemoryRows, messages: Sequence[Observation]) -> None:
+    """Forget messages, and keep their places without their words."""
+    if messages:
+        forget_observations(rows, [message.observation_id for message in messages])
+    rows.add_observations(
+        [ObservedRow(m.observation_id, _time(m), session_of(m), WITHDRAWN) for m in messages]
+    )

@@ -4,6 +4,7 @@ A key of the role "read" sees what is believed, "write" observes and passes on a
 "admin" exports and deletes. No word of a user goes into the log.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -17,7 +18,7 @@ from tailor.profiles.exports import shown
 from tailor.profiles.memory import Explanation, Memory, Observed, UnknownError
 from tailor.profiles.propositions import Observation, Proposition
 from tailor.profiles.recall import Recollection
-from tailor.profiles.sensitivity import ALL, MOST_SENSITIVITY
+from tailor.profiles.sensitivity import ALL, MOST_SENSITIVITY, shown_propositions
 from tailor.service import responses
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -68,13 +69,13 @@ def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
     def confirm(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Note that the user says a proposition is right."""
         with _problems():
-            return _facts(service.memory(who.tenant).confirm(user_id, proposition_id))
+            return _shown_facts(service.memory(who.tenant).confirm(user_id, proposition_id))
 
     @api.post(PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
     def reject(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Note that the user says a proposition is wrong: no inference brings it back."""
         with _problems():
-            return _facts(service.memory(who.tenant).reject(user_id, proposition_id))
+            return _shown_facts(service.memory(who.tenant).reject(user_id, proposition_id))
 
     @api.put(PROPOSITION, responses=responses.answers(responses.Facts, 404))
     def correct(
@@ -83,7 +84,7 @@ def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
         """Put the user's own value in place of a proposition's object."""
         with _problems():
             memory = service.memory(who.tenant)
-            return _facts(memory.correct(user_id, proposition_id, body.value))
+            return _shown_facts(memory.correct(user_id, proposition_id, body.value))
 
     @api.put(USER + "/settings", responses=responses.answers(responses.MemorySettingsAnswer))
     def configure(
@@ -91,10 +92,12 @@ def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
     ) -> dict[str, Any]:
         """Pause a memory, or let it go on; delete observations after a number of days.
 
-        What is left out stays as it is.
+        What is left out stays as it is. A shorter retention deletes: it takes the role admin.
         """
         changes = body.model_dump(exclude_unset=True)
         memory = service.memory(who.tenant)
+        if "retention_days" in changes:
+            _check_retention(memory.state(user_id), changes["retention_days"], who)
         return _settings(memory.configure(user_id, **changes) if changes else memory.state(user_id))
 
 
@@ -227,6 +230,15 @@ def _problems() -> Iterator[None]:
         raise ProblemError(409, str(error)) from None
 
 
+def _check_retention(state: MemoryState, days: float | None, who: Caller) -> None:
+    """Raise ProblemError where a retention becomes shorter, unless the caller may delete."""
+    earlier_days = math.inf if state.retention_days is None else state.retention_days
+    if days is not None and days < earlier_days and not who.may("admin"):
+        raise ProblemError(
+            403, 'a shorter retention deletes observations: it needs the role "admin"'
+        )
+
+
 def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> dict[str, Any]:
     with _problems():
         receipt = memory.forget(user_id, **choice)
@@ -253,11 +265,16 @@ def _facts(propositions: Sequence[Proposition], at_ms: int | None = None) -> dic
     return {"propositions": [shown(proposition, time_ms) for proposition in propositions]}
 
 
+def _shown_facts(propositions: Sequence[Proposition]) -> dict[str, Any]:
+    """Return what a writer is shown: nothing more sensitive than a reading shows unless asked."""
+    return _facts(shown_propositions(propositions, MOST_SENSITIVITY))
+
+
 def _observed(observed: Observed) -> dict[str, Any]:
     return {
         **observed._asdict(),
         "new": list(observed.new),
-        "believed": _facts(observed.believed)["propositions"],
+        "believed": _shown_facts(observed.believed)["propositions"],
     }
 
 

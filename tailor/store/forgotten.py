@@ -68,11 +68,23 @@ def forgotten_names(
 
 
 def delete_notes(connection: sa.Connection) -> None:
-    """Delete notes on people who have no entry: nobody can make their digests any more."""
+    """Delete all notes on people who have no entry: nobody can make their digests any more."""
     has_entry = sa.exists().where(
         subjects.c.tenant == forgotten.c.tenant, subjects.c.token == forgotten.c.user_id
     )
     connection.execute(sa.delete(forgotten).where(~has_entry))
+
+
+def delete_notes_of(connection: sa.Connection, tenant: str, tokens: Sequence[str]) -> None:
+    """Delete the notes on these people of a tenant, unless they still have an entry."""
+    has_entry = sa.exists().where(
+        subjects.c.tenant == forgotten.c.tenant, subjects.c.token == forgotten.c.user_id
+    )
+    for start in range(0, len(tokens), BATCH):
+        is_of = forgotten.c.user_id.in_(pad_values(list(tokens[start : start + BATCH])))
+        connection.execute(
+            sa.delete(forgotten).where(forgotten.c.tenant == tenant, is_of, ~has_entry)
+        )
 
 
 def forgettings_differ(store_marks: Mapping[str, str], key_marks: Mapping[str, str]) -> bool:

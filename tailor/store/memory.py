@@ -37,7 +37,13 @@ from tailor.store.schema import (
     support,
 )
 from tailor.store.signing import seal_of, signing_secret, subject_digest
-from tailor.store.subjects import MEMORY_TABLES, mark_deleted, subject_of, subjects_for
+from tailor.store.subjects import (
+    MEMORY_TABLES,
+    mark_deleted,
+    subject_for_writing,
+    subject_of,
+    subjects_for,
+)
 from tailor.store.users import canonical, public_key, signing_key
 
 BATCH = 512  # values of a statement
@@ -53,7 +59,9 @@ FIELDS = {  # what values are encrypted as
     )
 }
 OBSERVED = ("recorded_ms", "state", "sealed")  # columns that a reading of observations needs
+PLACE = (observations.c.occurred_ms, observations.c.number)  # of a message in its session
 RANKS = (0, 1, 2)  # of drafts
+UNKNOWN_RANK = -1  # of those that an older version wrote: all of them are read
 SAME = 256  # drafts of one observation in a group, at most
 GRAM = 5  # words in a row by which a text is looked for
 WORD = re.compile(r"\w+")
@@ -184,6 +192,22 @@ def rows_for_writing(
     """
     check_id(user_id, "user_id")
     user = subjects_for(connection, tenant, [user_id])[user_id]
+    return _changed(connection, tenant, user, time_ms)
+
+
+def known_rows_for_writing(
+    connection: sa.Connection, tenant: str, user_id: str, time_ms: int
+) -> "MemoryRows | None":
+    """Return a user's rows as `rows_for_writing` does, None for a user without an entry.
+
+    So nothing that was asked before an erasure makes the person anew after it.
+    """
+    user = subject_for_writing(connection, tenant, user_id)
+    return None if user is None else _changed(connection, tenant, user, time_ms)
+
+
+def _changed(connection: sa.Connection, tenant: str, user: Subject, time_ms: int) -> "MemoryRows":
+    """Return rows of a memory whose change is counted, which locks them."""
     insert = insert_into(connection, memories).values(
         tenant=tenant,
         user_id=user.token,
@@ -268,39 +292,47 @@ class MemoryRows:
             if row.state == KEPT and (as_of_ms is None or row.recorded_ms <= as_of_ms)
         ]
 
-    def wishes(self, session: str, since_ms: int) -> list[Place]:
-        """Return where the wishes of a session stand, from a time on."""
-        statement = sa.select(observations.c.occurred_ms, observations.c.number).where(
-            self._is_in_session(session),
-            observations.c.state == WISH,
-            observations.c.occurred_ms >= since_ms,
-        )
-        return sorted(Place(*row) for row in self.connection.execute(statement))
+    def places(self, observation_ids: Sequence[str]) -> dict[str, Place]:
+        """Return where these observations stand in their sessions, by their ids."""
+        names = {self._name(observation_id): observation_id for observation_id in observation_ids}
+        columns = (observations.c.name, *PLACE)
+        rows = self._rows_by(observations.c.name, list(names), columns)
+        return {names[row.name]: Place(row.occurred_ms, row.number) for row in rows}
+
+    def wish_after(self, session: str, place: Place) -> Place | None:
+        """Return where the first wish behind a place of a session stands, None for none."""
+        statement = self._rows_in(session, WISH, PLACE).where(sa.tuple_(*PLACE) > sa.tuple_(*place))
+        row = self.connection.execute(statement.order_by(*PLACE).limit(1)).one_or_none()
+        return None if row is None else Place(*row)
 
     def message_before(self, session: str, place: Place) -> dict[str, Any] | None:
         """Return the message before a place in a session, None for none that is kept.
 
-        Where the one before it was withdrawn, there is none.
+        Where the one before it was withdrawn, there is none. Wishes in between cost nothing.
         """
-        order = (observations.c.occurred_ms, observations.c.number)
-        statement = (
-            sa.select(observations.c.state, observations.c.sealed)
-            .where(
-                self._is_in_session(session),
-                observations.c.state.in_((KEPT, WITHDRAWN)),
-                sa.tuple_(*order) < sa.tuple_(*place),
+        latest = {}
+        for state in (KEPT, WITHDRAWN):
+            statement = (
+                self._rows_in(session, state, (*PLACE, observations.c.sealed))
+                .where(sa.tuple_(*PLACE) < sa.tuple_(*place))
+                .order_by(*(column.desc() for column in PLACE))
+                .limit(1)
             )
-            .order_by(*(column.desc() for column in order))
-            .limit(1)
-        )
-        row = self.connection.execute(statement).one_or_none()
-        if row is None or row.state != KEPT:
+            latest[state] = self.connection.execute(statement).one_or_none()
+        kept, withdrawn = latest[KEPT], latest[WITHDRAWN]
+        if kept is None or (withdrawn is not None and withdrawn[:2] > kept[:2]):
             return None
-        return self._open(observations, row.sealed)
+        return self._open(observations, kept.sealed)
 
-    def _is_in_session(self, session: str) -> sa.ColumnElement[bool]:
-        is_session = observations.c.session == self._session_name(session)
-        return sa.and_(self._is_own(observations), is_session)
+    def _rows_in(
+        self, session: str, state: str, columns: Sequence[sa.Column[Any]]
+    ) -> sa.Select[Any]:
+        """Return the statement that selects the rows of a session in one state, by the index."""
+        return sa.select(*columns).where(
+            self._is_own(observations),
+            observations.c.session == self._session_name(session),
+            observations.c.state == state,
+        )
 
     def forgotten(self, observation_ids: Sequence[str]) -> set[str]:
         """Return those of these observations that were forgotten, and must not come back."""
@@ -320,30 +352,35 @@ class MemoryRows:
     def drafts_of(self, groups: Sequence[str], most: int | None = None) -> list[dict[str, Any]]:
         """Return the drafts of these groups that were not retracted.
 
-        `most`: of a larger group the latest of each rank, so many and up to SAME of one moment.
+        `most`: of a larger group the latest of each rank, so many and up to SAME of one moment,
+        and all whose rank is not known.
         """
         names = {self._group_name(group) for group in groups}
         sizes = [] if most is None else self._sizes(sorted(names))
         large = {row.group_name for row in sizes if row.size > (most or 0)}
-        columns = (support.c.retracted_ms, support.c.sealed)
-        rows = list(self._rows_by(support.c.group_name, sorted(names - large), columns))
+        rows = list(self._rows_left(support, sorted(names - large), (support.c.sealed,)))
         for name in sorted(large):
+            rows += self._latest_of(name, UNKNOWN_RANK, None)
             for rank in RANKS:
                 rows += self._latest_of(name, rank, (most or 0) + SAME)
-        return [self._open(support, row.sealed) for row in rows if row.retracted_ms is None]
+        return [self._open(support, row.sealed) for row in rows]
 
     def _sizes(self, group_names: Sequence[str]) -> Iterator[Any]:
-        """Yield name and size of groups, retracted drafts too."""
+        """Yield name and size of groups, without the drafts that were retracted."""
         for batch in _batches(group_names):
-            is_group = sa.and_(self._is_own(support), support.c.group_name.in_(batch))
+            is_group = sa.and_(
+                self._is_own(support),
+                support.c.group_name.in_(batch),
+                support.c.retracted_ms.is_(None),
+            )
             statement = sa.select(support.c.group_name, sa.func.count().label("size"))
             yield from self.connection.execute(
                 statement.where(is_group).group_by(support.c.group_name)
             )
 
-    def _latest_of(self, group_name: str, rank: int, most: int) -> Sequence[Any]:
+    def _latest_of(self, group_name: str, rank: int, most: int | None) -> Sequence[Any]:
         statement = (
-            sa.select(support.c.retracted_ms, support.c.sealed)
+            sa.select(support.c.sealed)
             .where(
                 self._is_own(support),
                 support.c.group_name == group_name,
@@ -376,9 +413,8 @@ class MemoryRows:
     def propositions_of(self, groups: Sequence[str]) -> list[dict[str, Any]]:
         """Return the propositions of these groups that are believed now."""
         names = [self._group_name(group) for group in groups]
-        columns = (propositions.c.number, propositions.c.retracted_ms, propositions.c.sealed)
-        rows = self._rows_by(propositions.c.group_name, names, columns)
-        return [self._open(propositions, row.sealed) for row in rows if row.retracted_ms is None]
+        rows = self._rows_left(propositions, names, (propositions.c.sealed,))
+        return [self._open(propositions, row.sealed) for row in rows]
 
     def versions_of(self, proposition_id: str) -> list[tuple[int, int | None, dict[str, Any]]]:
         """Return recorded time, retracted time and value of each row of a proposition."""
@@ -650,6 +686,18 @@ class MemoryRows:
         """Yield rows whose column has one of these values."""
         for batch in _batches(values):
             statement = sa.select(*columns).where(self._is_own(column.table), column.in_(batch))
+            yield from self.connection.execute(statement)
+
+    def _rows_left(
+        self, table: sa.Table, group_names: Sequence[str], columns: Sequence[sa.Column[Any]]
+    ) -> Iterator[Any]:
+        """Yield the rows of these groups that were not retracted."""
+        for batch in _batches(group_names):
+            statement = sa.select(*columns).where(
+                self._is_own(table),
+                table.c.group_name.in_(batch),
+                table.c.retracted_ms.is_(None),
+            )
             yield from self.connection.execute(statement)
 
     def _retract(self, table: sa.Table, column: sa.Column[Any], values: Sequence[Any]) -> None:

@@ -98,7 +98,15 @@ observations = sa.Table(
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("tenant", "user_id", "name"),
     sa.Index("ix_observations_of_person", "tenant", "user_id", "occurred_ms"),
-    sa.Index("ix_observations_of_session", "tenant", "user_id", "session", "occurred_ms"),
+    sa.Index(
+        "ix_observations_of_session",
+        "tenant",
+        "user_id",
+        "session",
+        "state",
+        "occurred_ms",
+        "number",
+    ),
 )
 
 support = sa.Table(
@@ -109,8 +117,8 @@ support = sa.Table(
     sa.Column("user_id", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),  # of the observation that says it
     sa.Column("group_name", sa.Text, nullable=False),
-    # of the draft; the latest of each rank in a group count
-    sa.Column("rank", sa.Integer, nullable=False, server_default="1"),
+    # of the draft; the latest of each rank in a group count; -1: not known, of an older version
+    sa.Column("rank", sa.Integer, nullable=False, server_default="-1"),
     sa.Column("occurred_ms", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("recorded_ms", sa.BigInteger, nullable=False),
     sa.Column("retracted_ms", sa.BigInteger),
@@ -140,7 +148,7 @@ propositions = sa.Table(
     sa.Column("retracted_ms", sa.BigInteger),
     sa.Column("sealed", sa.LargeBinary, nullable=False),
     sa.Index("ix_propositions_of_person", "tenant", "user_id", "name"),
-    sa.Index("ix_propositions_of_group", "tenant", "user_id", "group_name"),
+    sa.Index("ix_propositions_of_group", "tenant", "user_id", "group_name", "retracted_ms"),
 )
 
 profiles = sa.Table(

@@ -18,7 +18,13 @@ import sqlalchemy as sa
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
 from tailor.store.engine import OVERWRITE, insert_into, pad_values
 from tailor.store.erased import learn_erasures
-from tailor.store.forgotten import FORGETTINGS, delete_notes, forget_again, forgettings_differ
+from tailor.store.forgotten import (
+    FORGETTINGS,
+    delete_notes,
+    delete_notes_of,
+    forget_again,
+    forgettings_differ,
+)
 from tailor.store.schema import (
     events,
     impressions,
@@ -78,6 +84,15 @@ def subject_of(
         statement = statement.with_for_update()
     row = connection.execute(statement).one_or_none()
     return None if row is None else seal.unwrap(row.token, row.sealed)
+
+
+def subject_for_writing(connection: sa.Connection, tenant: str, user_id: str) -> Subject | None:
+    """Return the subject of a user whose rows are written now, None for a user without an entry.
+
+    None is made; the entry cannot be erased before the commit.
+    """
+    lock = connection.dialect.name != "sqlite"  # there is no other writer
+    return _known_subjects(connection, tenant, {user_id}, lock).get(user_id)
 
 
 def subjects_for(
@@ -164,7 +179,7 @@ def delete_subject(connection: sa.Connection, tenant: str, subject: Subject) -> 
     connection.execute(
         sa.delete(subjects).where(subjects.c.tenant == tenant, subjects.c.token == subject.token)
     )
-    delete_notes(connection)
+    delete_notes_of(connection, tenant, [subject.token])
     _count_change(connection)
     mark_deleted(connection)
 
@@ -265,10 +280,14 @@ def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
     """
     reconcile(connection)
     is_idle = _is_idle(connection) & subjects.c.token.in_(tokens)
-    connection.execute(sa.select(subjects.c.token).where(is_idle).with_for_update()).all()
+    entries = sa.select(subjects.c.tenant, subjects.c.token).where(is_idle).with_for_update()
+    idle: dict[str, list[str]] = {}
+    for row in connection.execute(entries):
+        idle.setdefault(row.tenant, []).append(row.token)
     deleted = connection.execute(sa.delete(subjects).where(is_idle)).rowcount
     if deleted:
-        delete_notes(connection)
+        for tenant, of_tenant in idle.items():
+            delete_notes_of(connection, tenant, of_tenant)
         _count_change(connection)
         mark_deleted(connection)
     return deleted

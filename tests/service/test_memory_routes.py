@@ -256,3 +256,24 @@ def test_a_message_of_a_megabyte_is_refused_or_kept_whole(client, service):
     assert facts(client)[0]["text"] == "likes tea"
     answer = client.post(f"{ANN}/observations", json={"observations": [{"text": "x" * 10**6}]})
     assert answer.status_code == 413  # of this server's body_bytes
+
+
+def test_no_answer_to_a_writer_shows_what_is_sensitive(client):
+    answer = observe(client, "I am allergic to nuts.", "I like tea.")
+    assert [each["text"] for each in answer["believed"]] == ["likes tea"]
+    hidden = client.ask(f"{ANN}/timeline?most_sensitivity=3", method="GET")["propositions"]
+    fact = next(each for each in hidden if each["sensitivity"] == 3)
+    place = f"{ANN}/propositions/{fact['proposition_id']}"
+    assert client.ask(f"{place}/confirm")["propositions"] == []
+    assert client.ask(place, method="PUT", value="cancer")["propositions"] == []
+    assert client.ask(f"{place}/reject")["propositions"] == []
+
+
+def test_a_shorter_retention_takes_the_role_that_deletes(client, service):
+    observe(client, "I like tea.")
+    writer = Client(client.app, key(service, "write"))
+    writer.ask(f"{ANN}/settings", 403, method="PUT", retention_days=30)
+    client.ask(f"{ANN}/settings", method="PUT", retention_days=30)
+    writer.ask(f"{ANN}/settings", 403, method="PUT", retention_days=29)
+    answer = writer.ask(f"{ANN}/settings", method="PUT", retention_days=60, paused=True)
+    assert answer["retention_days"] == 60 and answer["paused"]

@@ -38,9 +38,10 @@ def upgrade() -> None:
     op.create_index(
         "ix_observations_of_session",
         "observations",
-        ["tenant", "user_id", "session", "occurred_ms"],
+        ["tenant", "user_id", "session", "state", "occurred_ms", "number"],
     )
-    op.add_column("support", sa.Column("rank", sa.Integer(), nullable=False, server_default="1"))
+    # -1: not known, since it stands in the encrypted draft
+    op.add_column("support", sa.Column("rank", sa.Integer(), nullable=False, server_default="-1"))
     op.add_column(
         "support", sa.Column("occurred_ms", sa.BigInteger(), nullable=False, server_default="0")
     )
@@ -48,3 +49,6 @@ def upgrade() -> None:
     op.drop_index("ix_support_of_group", "support")
     columns = ["group_name", "rank", "retracted_ms", "occurred_ms", "name"]
     op.create_index("ix_support_of_group", "support", ["tenant", "user_id", *columns])
+    op.drop_index("ix_propositions_of_group", "propositions")
+    columns = ["group_name", "retracted_ms"]
+    op.create_index("ix_propositions_of_group", "propositions", ["tenant", "user_id", *columns])
