@@ -14,7 +14,8 @@ from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
 from tailor.data.splits import Split
 from tailor.evaluation.comparing import compare
-from tailor.evaluation.predictions import Predictions, bootstrap_aucs, evaluate_predictions
+from tailor.evaluation.prediction_figures import LabelFigures
+from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import GIVEN, Report
 from tailor.evaluation.significance import bootstrap
@@ -146,7 +147,8 @@ def judge_predictions(
 def auc_lead(predictions: Predictions, method: str, over: str, seed: int) -> dict[str, float]:
     """Return by how much a predictor's AUC is above another's, users drawn with all their pairs."""
     scores = [predictions.probabilities[name] for name in (method, over)]
-    drawn = bootstrap_aucs(predictions.labels, predictions.users, scores, draws=300, seed=seed)
+    labels = predictions.labels
+    drawn = LabelFigures().drawn(labels, predictions.users, scores, draws=300, seed=seed)
     low, high = np.nanquantile(drawn[:, 0] - drawn[:, 1], (0.025, 0.975))
     ours, theirs = (auc(predictions.labels, values) for values in scores)
     return {

@@ -23,7 +23,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.event_columns import event_columns
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
-from tailor.evaluation.predictions import bootstrap_aucs
+from tailor.evaluation.prediction_figures import LabelFigures
 from tailor.evaluation.significance import bootstrap
 from tailor.metrics.calibration import expected_calibration_error
 from tailor.metrics.prediction import auc
@@ -105,7 +105,7 @@ def auc_lead(
 ) -> dict[str, float]:
     """Return the difference of two AUCs with its 95 % interval over students."""
     numbers = np.unique(users, return_inverse=True)[1]
-    drawn = bootstrap_aucs(labels, numbers, [agent, floor], draws=300, seed=seed)
+    drawn = LabelFigures().drawn(labels, numbers, [agent, floor], draws=300, seed=seed)
     low, high = np.quantile(drawn[:, 0] - drawn[:, 1], TAILS)
     return {
         "agent": round(auc(labels, agent), 4),
