@@ -176,11 +176,11 @@ def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -
 
 def pairs_only(predictions: Predictions, mask: np.ndarray) -> Predictions:
     """Return some pairs (n,) of predictions, for leads over them; figures of users stay."""
-    return Predictions(
-        predictions.report,
-        predictions.labels[mask],
-        predictions.users[mask],
-        {name: values[mask] for name, values in predictions.probabilities.items()},
+    return replace(
+        predictions,
+        labels=predictions.labels[mask],
+        users=predictions.users[mask],
+        probabilities={name: rows[mask] for name, rows in predictions.probabilities.items()},
     )
 
 
