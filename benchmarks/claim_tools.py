@@ -167,6 +167,8 @@ def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -
     differences = ours - theirs
     differences = differences[np.isfinite(differences)]
     low, high = bootstrap(differences[:, None], seed=seed)
+    if not len(differences):  # nobody has pairs of both kinds
+        return {}
     return {
         "difference": round(float(differences.mean()), 5),
         "low": round(float(low[0]), 5),

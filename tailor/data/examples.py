@@ -242,11 +242,11 @@ class Outcome:
         users = data.users.rows(user_ids)
         before = positions_before(data, users, now_ms)
         queries = queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
-        known = {
+        contexts = {
             name: np.array([*pairs[name].to_list(), None], dtype=object)[:-1]
             for name in _context_columns(log)
         }
-        queries = replace(queries, contexts={**queries.contexts, **known})
+        queries = replace(queries, contexts={**queries.contexts, **contexts})
         items = data.catalogue.codes(pairs["item_id"])
         return Examples(queries, items, pairs["label"].fill_null(0.0).to_numpy())
 

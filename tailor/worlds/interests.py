@@ -241,15 +241,15 @@ def _choices(
         if visit:
             age = visit_times[:, visit] - visit_times[:, visit - 1]
             earlier *= np.exp(-decay * age)[:, None]
-        asked = shown_groups[:, visit]
-        counts = (organic[:, 0, visit] + earlier[0])[person, asked]
-        sums = (organic[:, 1, visit] + earlier[1])[person, asked]
+        visited = shown_groups[:, visit]
+        counts = (organic[:, 0, visit] + earlier[0])[person, visited]
+        sums = (organic[:, 1, visit] + earlier[1])[person, visited]
         agreement = 0.5 * (1 + signs[:, visit] * sums / np.maximum(counts, 1e-9))
         strength = (1 - worth) * counts / (counts + COUNT_SCALE) + worth * agreement
         probabilities[:, visit] = 1 / (1 + np.exp(0.5 - gain * (strength - 0.5)))
-        chosen[:, visit] = rng.random(asked.shape) < probabilities[:, visit]
-        np.add.at(earlier[0], (person, asked), chosen[:, visit])
-        np.add.at(earlier[1], (person, asked), chosen[:, visit] * signs[:, visit])
+        chosen[:, visit] = rng.random(visited.shape) < probabilities[:, visit]
+        np.add.at(earlier[0], (person, visited), chosen[:, visit])
+        np.add.at(earlier[1], (person, visited), chosen[:, visit] * signs[:, visit])
     return probabilities, chosen
 
 

@@ -190,11 +190,11 @@ def _split_shown(read: Mapping[str, Read], label: str) -> dict[str, Read]:
             "label is for one file of what was shown, of which requests and impressions are made:"
             f" leave out {' and '.join(taken) or 'the label'}"
         )
-    shown = split_shown(rows.frame, label)
+    tables = split_shown(rows.frame, label)
     return {
-        "events": replace(rows, frame=shown.events, notes=[*rows.notes, *shown.notes]),
-        "requests": Read(shown.requests, [], [], {}),
-        "impressions": Read(shown.impressions, [], [], {}),
+        "events": replace(rows, frame=tables.events, notes=[*rows.notes, *tables.notes]),
+        "requests": Read(tables.requests, [], [], {}),
+        "impressions": Read(tables.impressions, [], [], {}),
     }
 
 

@@ -58,8 +58,8 @@ def split_shown(rows: pl.DataFrame, label: str) -> Shown:
     requests = requests.unique("request_id", keep="first", maintain_order=True)
     impressions = decided.select("request_id", "item_id", *per_item)
     if "position" not in impressions.columns:
-        place = pl.int_range(pl.len()).over("request_id").cast(pl.Int32)
-        impressions = impressions.with_columns(position=place)
+        position = pl.int_range(pl.len()).over("request_id").cast(pl.Int32)
+        impressions = impressions.with_columns(position=position)
     impressions = impressions.with_columns(shown=pl.lit(True))
     events = decided.filter(is_chosen).select(*IDS, *outcome)
     notes = _notes(rows, decided, label, len(requests), constant, outcome, per_item)
@@ -120,11 +120,11 @@ def _notes(
     notes = [f"{len(decided):,} rows shown in {requests:,} requests"]
     if len(decided) < len(rows):
         notes.append(f'{len(rows) - len(decided):,} rows were left out: "{label}" is undecided')
-    known = [name for name in constant if name not in TABLES["requests"].columns]
-    if known:
-        notes.append(f"taken as known when shown, so learned from: {', '.join(known)}")
-    told = [name for name in outcome if name != "event_id"]
-    notes.append(f"taken as known after the choice, so not learned from: {', '.join(told)}")
+    contexts = [name for name in constant if name not in TABLES["requests"].columns]
+    if contexts:
+        notes.append(f"taken as known when shown, so learned from: {', '.join(contexts)}")
+    outcomes = [name for name in outcome if name != "event_id"]
+    notes.append(f"taken as known after the choice, so not learned from: {', '.join(outcomes)}")
     if per_item:
         notes.append(f"kept with the impressions, not learned from: {', '.join(per_item)}")
     return notes
