@@ -30,6 +30,7 @@ from tailor.core.run import Run
 from tailor.core.specs import Found, discover, discover_studies
 from tailor.data.folders import replaced_by, sha256_of
 from tailor.errors import MissingExtraError, ModelError, nearest
+from tailor.evaluation.report import without_nan
 
 Form: TypeAlias = Literal["quick", "long"]
 State: TypeAlias = Literal[
@@ -242,7 +243,8 @@ def run_claim(slug: str, root: Path, run: Run, form: Form = "quick") -> dict[str
 
 def write_record(path: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """Write a record whole or not at all, and return it read back."""
-    text = json.dumps(record, indent=1, default=_plain, allow_nan=False) + "\n"
+    plain = json.loads(json.dumps(record, default=_plain))
+    text = json.dumps(without_nan(plain), indent=1, allow_nan=False) + "\n"
     with replaced_by(path) as aside:
         aside.write_text(text, encoding="utf-8")
     return cast(dict[str, Any], json.loads(text))
