@@ -10,7 +10,7 @@ from tailor.conversation.popular_assistant import PopularAssistant
 from tailor.data.splits import last_out
 from tailor.errors import DataError, ModelError
 from tailor.profiles.interaction_profile import InteractionProfile
-from tailor.ranking.logistic_regression import LogisticRegression
+from tailor.ranking.calibrated_score import CalibratedScore
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 from tailor.writing.recommendation_text import RecommendationText
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
         "text": RecommendationText.tiny(),
         "assistant": PopularAssistant(),
         "popular": Popularity(),
-        "clicks": LogisticRegression(epochs=1),
+        "clicks": CalibratedScore(Popularity()),
     }
     for name, method in methods.items():
         method.fit(data).save(folder / name, titles=data.item_table)

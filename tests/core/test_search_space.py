@@ -50,7 +50,10 @@ def test_one_value_is_no_choice(values):
 
 @pytest.mark.parametrize("name", DECLARING)
 def test_a_declared_range_holds_the_default_and_its_class_takes_both_ends(name):
-    for one in space_of({"class": name}):
+    parts = {"base": {"class": "EASE"}} if name.endswith("HRLNovelty") else {}
+    for one in space_of({"class": name, **parts}):
+        if one.path[0] == "base":
+            continue
         inside = (
             one.initial in one.domain.values
             if isinstance(one.domain, Choices)

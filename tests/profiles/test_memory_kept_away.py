@@ -1,9 +1,11 @@
 """What was forgotten, or was not to be remembered, comes back by no restore, repetition or delay."""
 
+import gc
 import itertools
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,13 +103,21 @@ def copy_of(engine, folder, name):
     file = Path(engine.url.database)
     source = file if name == "store" else key_file(str(file))
     target = folder / f"copy of {name}.db"
-    with sqlite3.connect(source) as original, sqlite3.connect(target) as copy:
+    with closing(sqlite3.connect(source)) as original, closing(sqlite3.connect(target)) as copy:
         original.backup(copy)
     return target
 
 
+def replace_by(copy, file):
+    """Put a copy in a file's place, as a file of its own."""
+    beside = file.with_suffix(".new")
+    shutil.copy(copy, beside)
+    beside.rename(file)
+
+
 def put_back(engine, copy, keys=None):
     engine.dispose()
+    gc.collect()  # a connection that is closed later would take the new files beside the store
     file = Path(engine.url.database)
     for path in file.parent.glob("store*-wal"):
         path.unlink()
@@ -116,8 +126,8 @@ def put_back(engine, copy, keys=None):
     if keys is not None:
         replaced = read_replaced(key_file(str(file)), file)
         carry_over(replaced, keys, copy, Seal())
-        shutil.copy(keys, key_file(str(file)))
-    shutil.copy(copy, file)
+        replace_by(keys, Path(key_file(str(file))))
+    replace_by(copy, file)
     return connect(f"sqlite:///{file}")
 
 

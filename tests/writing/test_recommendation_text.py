@@ -45,7 +45,7 @@ def test_a_recommender_without_reasons_is_named_without():
         "class": "Filter",
         "inner": {
             "class": "ByPrediction",
-            "predictor": {"class": "LogisticRegression", "epochs": 1},
+            "predictor": {"class": "CalibratedScore", "recommender": {"class": "Popularity"}},
         },
     }
     method = RecommendationText(build(about)).fit(DATA)

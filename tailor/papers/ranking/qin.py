@@ -132,7 +132,7 @@ class QIN(FieldPredictor):
 
     width: Annotated[int, Choices(8, 16, 32)] = 16
     """Width of the vector of a value, and of an item's text."""
-    history: Annotated[int, Choices(20, 50, 100)] = 64
+    history: Annotated[int, Choices(20, 64, 100)] = 64
     """Latest items of the history that are read."""
     quadratic_layers: Annotated[int, Choices(1, 2, 3, 4)] = 3
     """Number of layers that multiply."""
