@@ -18,10 +18,14 @@ from tailor.evaluation.prediction_figures import LabelFigures
 from tailor.evaluation.predictions import Predictions, evaluate_predictions
 from tailor.evaluation.protocol import evaluate
 from tailor.evaluation.report import GIVEN, Report
-from tailor.evaluation.significance import bootstrap
+from tailor.evaluation.significance import bootstrap, mean_interval
 from tailor.metrics.prediction import auc
+from tailor.nn.fields import FieldBatch
 from tailor.ports.base import Encoder
+from tailor.ranking.fields import FieldPredictor
 from tailor.retrieval.covisitation import CoVisitation
+from tailor.training.nets import NetMethod
+from tailor.worlds.interests import Interests
 
 SEEDS = (0, 1, 2)  # of planted worlds
 THEMES = (
@@ -174,6 +178,37 @@ def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -
         "low": round(float(low[0]), 5),
         "high": round(float(high[0]), 5),
     }
+
+
+def mean_lead(values: Sequence[float]) -> dict[str, float]:
+    """Return the mean of leads, one a seed, with Student's 95 % interval over seeds."""
+    leads = np.array(values)
+    low, high = mean_interval(leads)
+    return {
+        "difference": round(float(leads.mean()), 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+    }
+
+
+def parameters(method: NetMethod) -> int:
+    """Return the number of learned numbers."""
+    return sum(int(weights.numel()) for weights in method._ready().parameters())
+
+
+def judged_attention(
+    method: FieldPredictor, world: Interests, split: Split, every: int = 1
+) -> tuple[FieldBatch, np.ndarray, np.ndarray]:
+    """Return judged examples, attention (B, T), and which events are of the candidate's group.
+
+    One of `every` examples is taken.
+    """
+    examples = method.outcome().judge(split, "test", np.random.default_rng(0))
+    examples = examples.take(np.arange(0, len(examples), every))
+    batch = method._encode_examples(examples).batch(np.arange(len(examples)))
+    weights = method._ready().attention_of(batch).detach().numpy()
+    groups = np.append(world.groups, -1)[batch.behaviours.numpy()]
+    return batch, weights, groups == world.groups[examples.items][:, None]
 
 
 def pairs_only(predictions: Predictions, mask: np.ndarray) -> Predictions:

@@ -8,7 +8,16 @@ validation part of another log, 0 among its values. DIN has as many numbers.
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, auc_lead, fit_all, is_above, judge_predictions, pairs_only, seeded
+from claim_tools import (
+    SEEDS,
+    auc_lead,
+    fit_all,
+    is_above,
+    judge_predictions,
+    pairs_only,
+    parameters,
+    seeded,
+)
 from sklearn.metrics import mutual_info_score
 
 from tailor.bench.claims import Claim
@@ -72,11 +81,6 @@ def on_groups(run: Run) -> dict[str, Any]:
         "parameters": {name: parameters(method) for name, method in methods.items()},
         **groups_told(gates, world, examples, run.seed),
     }
-
-
-def parameters(method: FieldPredictor) -> int:
-    """Return the number of learned numbers."""
-    return sum(int(weights.numel()) for weights in method._ready().parameters())
 
 
 def groups_told(method: AWMoE, world: Tabular, examples: Examples, seed: int) -> dict[str, float]:

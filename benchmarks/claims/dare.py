@@ -9,7 +9,7 @@ all alike.
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, fit_all, is_above, judge_predictions, seeded
+from claim_tools import SEEDS, fit_all, is_above, judge_predictions, judged_attention, seeded
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
@@ -57,12 +57,7 @@ def search_ndcg(method: DARE, world: Interests, split: Split) -> float:
 
     Over judged items of whose group the history holds an event.
     """
-    examples = method.outcome().judge(split, "test", np.random.default_rng(0))
-    examples = examples.take(np.arange(0, len(examples), 5))
-    batch = method._encode_examples(examples).batch(np.arange(len(examples)))
-    weights = method._ready().attention_of(batch).detach().numpy()
-    groups = np.append(world.groups, -1)[batch.behaviours.numpy()]
-    is_own = groups == world.groups[examples.items][:, None]
+    _, weights, is_own = judged_attention(method, world, split, every=5)
     order = np.argsort(-weights, axis=1, kind="stable")[:, :TOP]
     found = np.take_along_axis(is_own, order, axis=1)
     discounts = 1 / np.log2(np.arange(TOP) + 2)

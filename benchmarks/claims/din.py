@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, drawn_floors, fit_all, is_above, judge_predictions, seeded
+from claim_tools import (
+    SEEDS,
+    drawn_floors,
+    fit_all,
+    is_above,
+    judge_predictions,
+    judged_attention,
+    seeded,
+)
 from shared_data import real, sample_users, with_attributes
 from torch import nn
 
@@ -81,12 +89,7 @@ def own_attention(method: DIN, world: Interests, split: Split) -> tuple[float, f
 
     Over judged items of whose group the history holds an event.
     """
-    examples = method.outcome().judge(split, "test", np.random.default_rng(0))
-    examples = examples.take(np.arange(0, len(examples), 5))
-    batch = method._encode_examples(examples).batch(np.arange(len(examples)))
-    weights = method._ready().attention_of(batch).detach().numpy()
-    groups = np.append(world.groups, -1)[batch.behaviours.numpy()]
-    is_own = groups == world.groups[examples.items][:, None]
+    batch, weights, is_own = judged_attention(method, world, split, every=5)
     has_own = is_own.any(axis=1)
     share = is_own[has_own].sum(axis=1) / batch.is_real.numpy()[has_own].sum(axis=1)
     return round(float((weights * is_own)[has_own].sum(axis=1).mean()), 4), round(share.mean(), 4)

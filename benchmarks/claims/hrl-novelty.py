@@ -14,14 +14,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from claim_tools import seeded
+from claim_tools import mean_lead, seeded
 from scipy.stats import pearsonr
 
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.data.queries import Rankings
-from tailor.evaluation.significance import mean_interval
 from tailor.metrics.lists import intra_list_diversity
 from tailor.papers.ranking.hrl_novelty import HRLNovelty
 from tailor.pipeline.fallback import Fallback
@@ -130,10 +129,4 @@ def mean_of(rows: list[dict[str, Any]], figure: str) -> float:
 
 def over_seeds(rows: list[dict[str, Any]], rival: str) -> dict[str, float]:
     """Return the mean lead in return over a rival, with Student's 95 % interval over seeds."""
-    values = np.array([row["two levels"]["return"] - row[rival]["return"] for row in rows])
-    low, high = mean_interval(values)
-    return {
-        "difference": round(float(values.mean()), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-    }
+    return mean_lead([row["two levels"]["return"] - row[rival]["return"] for row in rows])

@@ -79,7 +79,7 @@ def judged(train: Dataset, test: Dataset, floor: np.ndarray, run: Run) -> dict[s
     strata = {
         "all": np.ones(len(labels), dtype=bool),
         "first": queries.histories.lengths < FIRST,
-        "same skill": np.r_[False, rows.values[1:] == rows.values[:-1]] & (places(rows) > 0),
+        "same skill": np.r_[False, rows.values[1:] == rows.values[:-1]] & (rows.from_start > 0),
     }
     leads = {
         name: auc_lead(labels[mask], rows.row_ids[mask], predicted[mask], floor[mask], run.seed)
@@ -118,17 +118,12 @@ def auc_lead(
 # ---- answers as queries, and counts of earlier ones
 
 
-def places(rows: Ragged) -> np.ndarray:
-    """Return (m,) the number of earlier answers of the same student."""
-    return np.arange(len(rows.values)) - rows.offsets[:-1][rows.row_ids]
-
-
 def queries_of(data: Dataset, length: int = 100) -> tuple[Queries, np.ndarray]:
     """Return a query before every answer, with the latest earlier ones, and (m,) labels."""
     rows = data.sequences.rows
     values = event_columns(data, ["values"])["values"]
     stops = np.arange(len(rows.values))
-    lengths = np.minimum(places(rows), length)
+    lengths = np.minimum(rows.from_start, length)
     starts = stops - lengths
     histories = Ragged.of_lengths(lengths, stops)  # its values are replaced
     positions = np.arange(lengths.sum()) + np.repeat(starts - histories.offsets[:-1], lengths)

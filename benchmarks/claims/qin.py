@@ -9,7 +9,17 @@ without.
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, auc_lead, fit_all, is_above, judge_predictions, pairs_only, seeded
+from claim_tools import (
+    SEEDS,
+    auc_lead,
+    fit_all,
+    is_above,
+    judge_predictions,
+    judged_attention,
+    pairs_only,
+    parameters,
+    seeded,
+)
 from remembering import Remembering
 from shared_data import real, sample_users, with_attributes
 
@@ -78,23 +88,14 @@ def on_products(run: Run) -> dict[str, Any]:
     return judge_predictions(methods, split, run, OVER) | {"parameters": numbers}
 
 
-def parameters(method: FieldPredictor) -> int:
-    """Return the number of learned numbers."""
-    return sum(int(weights.numel()) for weights in method._ready().parameters())
-
-
 def on_interests(world: Interests, run: Run) -> dict[str, Any]:
     """Return the share of attention weights that are 0, and on which events the others lie."""
     split = by_time(world.data)
     method = QIN(**SHOWN, quadratic_layers=2).fit(split.train, run, split)
-    examples = method.outcome().judge(split, "test", np.random.default_rng(0))
-    batch = method._encode_examples(examples).batch(np.arange(len(examples)))
-    weights = method._ready().attention_of(batch).detach().numpy()
+    batch, weights, is_own = judged_attention(method, world, split)
     method._start_net(run)
     untrained = method._net.eval().attention_of(batch).detach().numpy()
     is_real = batch.is_real.numpy()
-    groups = np.append(world.groups, -1)[batch.behaviours.numpy()]
-    is_own = groups == world.groups[examples.items][:, None]
     return {
         "seed": run.seed,
         "share of zeros": round(float((weights[is_real] == 0).mean()), 4),

@@ -13,13 +13,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import polars as pl
-from claim_tools import seeded
+from claim_tools import mean_lead, seeded
 from scipy.stats import spearmanr
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.shown import ShownLists
-from tailor.evaluation.significance import mean_interval
 from tailor.metrics.lists import intra_list_diversity
 from tailor.papers.ranking.slate_thompson import SlateThompson
 from tailor.worlds.play import Played, play
@@ -124,10 +123,4 @@ def on_held_out(run: Run) -> dict[str, Any]:
 
 def over_seeds(rows: list[dict[str, Any]], figure: str, name: str, over: str) -> dict[str, float]:
     """Return the mean lead in a figure over seeds, with Student's 95 % interval."""
-    values = np.array([row[figure][name] - row[figure][over] for row in rows])
-    low, high = mean_interval(values)
-    return {
-        "difference": round(float(values.mean()), 4),
-        "low": round(low, 4),
-        "high": round(high, 4),
-    }
+    return mean_lead([row[figure][name] - row[figure][over] for row in rows])

@@ -9,7 +9,7 @@ import polars as pl
 
 from tailor.cli.answering import command_of
 from tailor.cli.showing import print_json, say, table
-from tailor.cli.studying import parse_setting
+from tailor.cli.studying import parse_settings
 from tailor.core.costs import Cost, Stopwatch, estimate, resident_bytes
 from tailor.core.methods import Agent, Method, Predictor, Recommender
 from tailor.core.run import Run
@@ -42,8 +42,7 @@ class FitOptions:
 
     def method(self) -> Method:
         """Return the method to fit. Raises ModelError for an unknown class or setting."""
-        values = dict(parse_setting(text) for text in self.settings)
-        return build({**described(self.pipeline), **values})
+        return build({**described(self.pipeline), **parse_settings(self.settings)})
 
     def read(self) -> tuple[Dataset, Split | None]:
         """Return the data to learn from, and the split if it may be validated on."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tailor.cli.showing import WIDE, print_json, say, table
-from tailor.cli.studying import parse_setting
+from tailor.cli.studying import parse_settings
 from tailor.core.methods import Method
 from tailor.core.saving import load
 from tailor.core.specs import build_part, read_pipeline
@@ -153,7 +153,7 @@ def reranker_of(source: str, settings: Sequence[str]) -> Reranker:
 
 def method_of(source: str, settings: Sequence[str]) -> Method:
     """Return the method of a class name, a pipeline file or a folder, with these settings."""
-    values = dict(parse_setting(text) for text in settings)
+    values = parse_settings(settings)
     if (Path(source) / "spec.json").is_file():
         if values:
             raise ModelError(f"{source} is fitted already: its settings cannot be set any more")

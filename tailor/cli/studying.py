@@ -26,7 +26,7 @@ def study_command(
     run: Run,
     json: bool,
 ) -> None:
-    study = build_study(name, dict(parse_setting(text) for text in settings))
+    study = build_study(name, parse_settings(settings))
     if (data_folder is None) == (split_folder is None):
         raise DataError("name the data: --data FOLDER, or --split FOLDER for the data of a split")
     data = Dataset.open(data_folder) if data_folder else Split.open(_folder(split_folder)).data
@@ -51,6 +51,11 @@ def show_study(report: StudyReport) -> None:
 def _folder(folder: Path | None) -> Path:
     assert folder is not None  # one of the two was named
     return folder
+
+
+def parse_settings(texts: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of options NAME=VALUE."""
+    return dict(parse_setting(text) for text in texts)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

@@ -13,12 +13,18 @@ from tailor.data.queries import Queries
 EXPLAINED = 20  # latest events that an explanation considers
 
 
-def leave_one_out(query: Queries, left_out: np.ndarray) -> Queries:
-    """Return one query as it is, then once without each of the events at these positions."""
-    count = len(query.histories.values)
-    kept = np.ones((len(left_out) + 1, count), dtype=bool)
+def without_each_event(query: Queries, length: int) -> tuple[Queries, np.ndarray]:
+    """Return one query with its last `length` events, then without each of the latest.
+
+    Also returns the items of the events left out, EXPLAINED at most, as rows of the catalogue.
+    """
+    recent = query.keep_events(query.histories.from_end < length)
+    events = recent.histories.values
+    left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
+    kept = np.ones((len(left_out) + 1, len(events)), dtype=bool)
     kept[np.arange(1, len(kept)), left_out] = False
-    return query.take(np.zeros(len(kept), dtype=np.int64)).keep_events(kept.ravel())
+    variants = recent.take(np.zeros(len(kept), dtype=np.int64)).keep_events(kept.ravel())
+    return variants, events[left_out]
 
 
 def by_cause(item_ids: Sequence[str], causes: np.ndarray, parts: np.ndarray) -> list[Explanation]:

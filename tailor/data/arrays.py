@@ -65,6 +65,11 @@ class Ragged:
         """(m,) distance of each value from the end of its row; 0 for the last one."""
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.values))
 
+    @cached_property
+    def from_start(self) -> np.ndarray:
+        """(m,) distance of each value from the start of its row; 0 for the first one."""
+        return np.arange(len(self.values)) - np.repeat(self.offsets[:-1], self.lengths)
+
     def slice(self, start: int, stop: int) -> "Ragged":
         """Return the rows from `start` up to `stop`, without copying values."""
         offsets = self.offsets[start : stop + 1]

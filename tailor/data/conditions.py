@@ -62,6 +62,11 @@ class Condition:
         """Return (rows,) bool: True where the condition holds."""
         return frame.select(self.compiled(frame.schema).alias("holds"))["holds"].to_numpy()
 
+    def decides(self, frame: pl.DataFrame) -> np.ndarray:
+        """Return (rows,) bool: True where the condition holds or does not, so is not undecided."""
+        is_decided = self._expression(self.tree, frame.schema).is_not_null()
+        return frame.select(is_decided.alias("decides"))["decides"].to_numpy()
+
     def refuse(self, problem: str, token: Token | None = None) -> NoReturn:
         """Raise DataError that quotes the condition and the place."""
         refuse(self.text, self.what, problem, token)

@@ -42,6 +42,10 @@ class Examples:
         """Return the examples at these positions."""
         return Examples(self.queries.take(rows), self.items[rows], self.labels[rows])
 
+    def pairs(self) -> Ragged:
+        """Return the items by query, one each."""
+        return Ragged.of_lengths(np.ones(len(self), dtype=np.int64), self.items)
+
     def people(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the distinct user ids, and (n,) the position of each pair's user in them.
 
@@ -272,10 +276,7 @@ class Outcome:
         columns = ["request_id", "user_id", "time_ms", *_context_columns(log)]
         requests = requests.select(columns).drop_nulls("time_ms")
         requests = requests.unique("request_id", keep="first")
-        impressions = log.tables["impressions"]
-        if "shown" in impressions.columns:
-            impressions = impressions.filter(pl.col("shown").fill_null(True))
-        pairs = impressions.select("request_id", "item_id")
+        pairs = shown_only(log.tables["impressions"]).select("request_id", "item_id")
         pairs = pairs.join(requests, on="request_id", maintain_order="left")
         keys = ["request_id", "item_id"]
         return pairs.join(choices, on=keys, how="left", maintain_order="left")
@@ -292,6 +293,13 @@ class Outcome:
         return self._shown(split.data, split.data, is_earlier, last_ms)
 
 
+def shown_only(impressions: pl.DataFrame) -> pl.DataFrame:
+    """Return the impressions that were really shown: all but those marked as not."""
+    if "shown" not in impressions.columns:
+        return impressions
+    return impressions.filter(pl.col("shown").fill_null(True))
+
+
 def _context_columns(log: Dataset) -> list[str]:
     """Return the further columns of the requests: what was known when a list was shown."""
     requests = log.tables["requests"]
@@ -306,8 +314,8 @@ def _context_columns(log: Dataset) -> list[str]:
 def _labels(data: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
     """Return (events,) float32 labels, and (events,) bool where the condition is decided."""
     is_true = data.where(label)
-    is_false = Condition(f"not ({data.labels.get(label, label)})").holds(data.events)
-    return is_true.astype(np.float32), is_true | is_false
+    condition = Condition(data.labels.get(label, label))
+    return is_true.astype(np.float32), condition.decides(data.events)
 
 
 def _values(data: Dataset) -> np.ndarray:

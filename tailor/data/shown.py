@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.dataset import Dataset
-from tailor.data.examples import positions_before, queries_before
+from tailor.data.examples import positions_before, queries_before, shown_only
 from tailor.data.queries import Queries
 
 
@@ -93,9 +93,7 @@ def _timed_requests(data: Dataset) -> pl.DataFrame:
 
 def _shown_impressions(data: Dataset) -> pl.DataFrame:
     """Return request_id, item_id, position and propensity of what was really shown."""
-    impressions = data.tables["impressions"]
-    if "shown" in impressions.columns:
-        impressions = impressions.filter(pl.col("shown").fill_null(True))
+    impressions = shown_only(data.tables["impressions"])
     if "position" not in impressions.columns:
         impressions = impressions.with_columns(position=pl.lit(0))
     if "propensity" not in impressions.columns:

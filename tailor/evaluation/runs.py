@@ -151,23 +151,16 @@ def _ranked(queries: Queries, rows: Ragged, scores: np.ndarray, k: int) -> Ranki
         excluded_pairs = queries.exclude.row_ids * items + queries.exclude.values
         is_allowed = ~np.isin(rows.row_ids * items + rows.values, excluded_pairs)
         rows, scores = rows.keep(is_allowed), scores[is_allowed]
-    is_first = _positions(rows) < k
+    is_first = rows.from_start < k
     return _rankings(queries, rows.keep(is_first), scores[is_first])
-
-
-def _positions(rows: Ragged) -> np.ndarray:
-    """Return the position within its own list, from 0, of each of the m values."""
-    starts = np.repeat(rows.offsets[:-1], rows.lengths)
-    return np.asarray(np.arange(len(rows.values)) - starts)
 
 
 def _rankings(queries: Queries, rows: Ragged, scores: np.ndarray | float) -> Rankings:
     """Return one ranking per query from lists of item rows, as wide as the longest."""
     width = max(int(rows.lengths.max(initial=0)), 1)
     rankings = Rankings.empty(queries.catalogue, len(queries), width)
-    positions = _positions(rows)
-    rankings.rows[rows.row_ids, positions] = rows.values
-    rankings.scores[rows.row_ids, positions] = scores
+    rankings.rows[rows.row_ids, rows.from_start] = rows.values
+    rankings.scores[rows.row_ids, rows.from_start] = scores
     return rankings
 
 

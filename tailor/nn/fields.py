@@ -210,6 +210,10 @@ class FieldNet(nn.Module):
         self.tower = Tower(widths, activation, dropout)
         self.head = nn.Linear(widths[-1], outputs, bias=False)
 
+    def candidates(self, fields: Tensor) -> Tensor:
+        """Return the candidates' own fields (B, I * D) of all fields (B, F, D)."""
+        return fields[:, : self.item_slots.fields].flatten(1)
+
     def inputs(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return what the tower reads, (B, F * D + extra); `fields` are (B, F, D)."""
         return fields.flatten(1)

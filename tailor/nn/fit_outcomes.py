@@ -44,7 +44,7 @@ class FitOutcomeNet(FieldNet):
     def hidden(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return the last hidden layer, (B, sizes[-1])."""
         customer = self.customers(batch, fields)
-        product = self.product(fields[:, : self.item_slots.fields].flatten(1))
+        product = self.product(self.candidates(fields))
         weights = self.reviews(customer, batch.attached)
         parts = [
             customer,

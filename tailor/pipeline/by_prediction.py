@@ -91,7 +91,7 @@ class ByPrediction(Recommender):
         labels = np.isin(pairs.row_ids * len(items) + pairs.values, target_keys[targets >= 0])
         if labels.sum() < LABELS:
             return np.zeros(0)
-        values = self.predictor_._predict(queries, pairs)
+        values = self._predict_numbers(queries, pairs)
         return logistic(labels.astype(float), _inputs(values, rankings))
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:

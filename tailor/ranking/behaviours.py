@@ -44,7 +44,7 @@ class BehaviourNet(FieldNet):
 
     def inputs(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return fields, interest and product, (B, F * D + 2 * I * D)."""
-        candidates = fields[:, : self.item_slots.fields].flatten(1)
+        candidates = self.candidates(fields)
         interest = self.interest(candidates, batch)
         return torch.cat([fields.flatten(1), interest, interest * candidates], dim=1)
 
@@ -56,7 +56,7 @@ class BehaviourNet(FieldNet):
     def attention_of(self, batch: FieldBatch) -> Tensor:
         """Return the weights (B, T) of each example's behaviours."""
         fields = self.vectors(batch.codes, batch.weights)
-        candidates = fields[:, : self.item_slots.fields].flatten(1)
+        candidates = self.candidates(fields)
         weights: Tensor = self.attention(
             candidates, self.item_slots(batch.behaviours, self.vectors), batch
         )

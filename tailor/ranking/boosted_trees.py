@@ -12,7 +12,6 @@ from tailor.core.search_space import Choices, Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.examples import Examples
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError, MissingExtraError
@@ -86,9 +85,9 @@ class BoostedTrees(OutcomePredictor):
         )
         self.statistics_ = statistics.arrays()
         self._ready_state = statistics
-        rows = statistics.numbers(examples.queries, _one_each(examples), moments)
+        rows = statistics.numbers(examples.queries, examples.pairs(), moments)
         grown = self._grow(rows, examples.labels, run)
-        held_out_rows = statistics.numbers(held_out.queries, _one_each(held_out))
+        held_out_rows = statistics.numbers(held_out.queries, held_out.pairs())
         trees = self._cut(grown, held_out_rows, held_out.labels)
         self.trees_ = {} if trees is None else trees.arrays()
         self.fit_report_ = {
@@ -179,10 +178,6 @@ def _fit_model(
     model = HistGradientBoostingRegressor if is_number else HistGradientBoostingClassifier
     with threadpool_limits(threads, user_api="openmp"):
         return model(early_stopping=False, **settings).fit(rows, labels)
-
-
-def _one_each(examples: Examples) -> Ragged:
-    return Ragged.of_lengths(np.ones(len(examples), dtype=np.int64), examples.items)
 
 
 def _largest_gains(trees: Trees, names: list[str]) -> dict[str, float]:

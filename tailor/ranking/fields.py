@@ -4,7 +4,7 @@ Shapes: n examples, B examples of a batch, S slots.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from tailor.core.leave_one_out import EXPLAINED, by_cause, leave_one_out
+from tailor.core.leave_one_out import by_cause, without_each_event
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.core.specs import check_settings
@@ -203,8 +203,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
 
     def _encode_examples(self, examples: Examples) -> Encoded:
         """Return examples as arrays, a history each."""
-        one_each = Ragged.of_lengths(np.ones(len(examples), dtype=np.int64), examples.items)
-        return self._encode(examples.queries, one_each)
+        return self._encode(examples.queries, examples.pairs())
 
     def _encode(self, queries: Queries, items: Ragged) -> Encoded:
         """Return the pairs of queries and items as arrays; pairs of a query share its history."""
@@ -229,18 +228,25 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     def _net_outputs(self, encoded: Encoded) -> np.ndarray:
         """Return (n,) probabilities of the net, not calibrated; (n, C) shares of C outcomes."""
         net = self._ready()
-        device = _intercept(net).device
-        parts = []
-        with torch.inference_mode():
-            for block in self._blocks(encoded):
-                logits, _ = net(encoded.batch(block).to(device))
-                values = logits.double()
-                shares = values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
-                parts.append(shares.cpu().numpy())
+
+        def shares(batch: FieldBatch) -> Tensor:
+            values = net(batch)[0].double()
+            return values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
+
+        parts = self._in_blocks(encoded, shares)
         if not parts:
             outputs = net.outputs if isinstance(net, FieldNet) else 1
             return np.zeros(0 if outputs == 1 else (0, outputs))
         return np.concatenate(parts)
+
+    def _in_blocks(self, encoded: Encoded, ask: Callable[[FieldBatch], Tensor]) -> list[np.ndarray]:
+        """Return what is asked of the net for each block of examples."""
+        device = _intercept(self._ready()).device
+        with torch.inference_mode():
+            return [
+                ask(encoded.batch(block).to(device)).cpu().numpy()
+                for block in self._blocks(encoded)
+            ]
 
     def _blocks(self, encoded: Encoded) -> Iterator[slice]:
         """Yield the pairs predicted at a time: fewer where histories are long."""
@@ -255,11 +261,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
         net = self._ready()
         if not isinstance(net, FieldNet):
             raise ModelError(f"{self.name} has no hidden layer: take a net such as DeepFM()")
-        encoded = self._encode(queries, items)
-        parts = []
-        with torch.inference_mode():
-            for block in self._blocks(encoded):
-                parts.append(net.hidden_of(encoded.batch(block)).cpu().numpy())
+        parts = self._in_blocks(self._encode(queries, items), net.hidden_of)
         return np.concatenate(parts) if parts else np.zeros((0, net.head.in_features), np.float32)
 
     def _ready_features(self) -> Features:
@@ -285,7 +287,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     ) -> list[Explanation]:
         """Explain each item by the events without which its number is lower.
 
-        The last EXPLAINED events are left out one by one, and the item is asked about again.
+        The latest events are left out one by one, and the item is asked about again.
         """
         explanations: list[Explanation] = []
         for i in range(len(queries)):
@@ -296,17 +298,14 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     def _explain_query(
         self, query: Queries, rows: np.ndarray, item_ids: Sequence[str]
     ) -> list[Explanation]:
-        events = query.histories.last(self.history).values
-        recent = query.keep_events(query.histories.from_end < self.history)
-        left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
-        variants = leave_one_out(recent, left_out)
+        variants, left_out = without_each_event(query, self.history)
         pairs = Ragged.of_lengths(np.full(len(variants), len(rows)), np.tile(rows, len(variants)))
         predicted = self._predict(variants, pairs)
         if predicted.ndim > 1:  # of several outcomes, that of the first
             predicted = predicted[:, 0]
         numbers = predicted.reshape(len(variants), len(rows))
         lost = np.maximum(numbers[0] - numbers[1:], 0)
-        return by_cause(item_ids, self.items_.ids[events[left_out]], lost)
+        return by_cause(item_ids, self.items_.ids[left_out], lost)
 
 
 def _intercept(net: nn.Module) -> nn.Parameter:

@@ -55,7 +55,7 @@ class PairStatistics:
         Without times, users are put in a random order, and only users before one are known to it.
         """
         event_times, example_times = _moments(data, examples, rng)
-        encoded = _encode_examples(features, examples)
+        encoded = features.encoded(examples.queries, examples.pairs())
         is_filled = encoded.weights > 0
         rows = np.nonzero(is_filled)[0]
         keys = np.r_[encoded.codes[is_filled], np.full(len(examples), -1)]
@@ -201,11 +201,6 @@ class PairStatistics:
         columns = self.features.layout.item_codes[:-1][rows, slots]
         shape = (len(codes), self.features.codes)
         return sp.csr_matrix((np.ones(len(rows)), (rows, columns)), shape=shape)
-
-
-def _encode_examples(features: Features, examples: Examples) -> Encoded:
-    one_each = Ragged.of_lengths(np.ones(len(examples), dtype=np.int64), examples.items)
-    return features.encoded(examples.queries, one_each)
 
 
 def _moments(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tailor.core.leave_one_out import EXPLAINED, by_cause, leave_one_out
+from tailor.core.leave_one_out import by_cause, without_each_event
 from tailor.core.methods import ScoringRecommender
 from tailor.core.search_space import Range
 from tailor.data.nouns import Explanation, Query, Ranking
@@ -179,7 +179,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
     ) -> list[list[Explanation]]:
         """Explain each item by the events without which its score is lower.
 
-        The last EXPLAINED events are left out one by one. An event's share is the loss of score
+        The latest events are left out one by one. An event's share is the loss of score
         without it, divided by the sum of losses; no events are named where no score is lost.
         """
         self._check_fitted()
@@ -190,15 +190,12 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         ]
 
     def _explain_ranking(self, query: Queries, ranking: Ranking) -> list[Explanation]:
-        events = query.histories.last(self.length).values
-        left_out = np.arange(max(len(events) - EXPLAINED, 0), len(events))
+        variants, left_out = without_each_event(query, self.length)
         rows = self.items_.rows(ranking.ids)
-        recent = query.keep_events(query.histories.from_end < self.length)
-        variants = leave_one_out(recent, left_out)
         scores = self._scores_of(variants, np.maximum(rows, 0))  # events + 1, K
         scores[:, rows < 0] = 0
         lost = np.maximum(scores[0] - scores[1:], 0)
-        return by_cause(ranking.ids, self.items_.ids[events[left_out]], lost)
+        return by_cause(ranking.ids, self.items_.ids[left_out], lost)
 
     def _scores_of(self, queries: Queries, rows: np.ndarray) -> np.ndarray:
         """Return (B, K) the scores of some rows; 0 for a query without a history.

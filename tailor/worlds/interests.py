@@ -12,9 +12,8 @@ import polars as pl
 
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
-START_MS = 1_600_000_000_000
 DAY_MS = 86_400_000
 PERIOD_DAYS = 100.0
 COUNT_SCALE = 4.0  # events of a group at which half of the effect is reached
@@ -116,18 +115,16 @@ def interests(
     names = {"group": [f"group {group}" for group in group_of_item.tolist()]} if visible else {}
     tables["items"] = pl.DataFrame({"item_id": item_ids, **names})
     data = Dataset(tables, f"interests-{seed}")
-    by_row = data.catalogue.rows(item_ids.to_list())
-    ordered_groups = np.empty(items, dtype=np.int64)
-    ordered_groups[by_row] = group_of_item
-    ordered_worths = np.empty(items)
-    ordered_worths[by_row] = worths
-    by_user = data.users.rows(user_ids.to_list())
-    ordered_shares = np.empty_like(early)
-    ordered_shares[by_user] = early
-    ordered_likes = np.empty_like(likes)
-    ordered_likes[by_user] = likes
+    # truth in the order of the data's rows
+    item_order = np.argsort(data.catalogue.rows(item_ids.to_list()))
+    user_order = np.argsort(data.users.rows(user_ids.to_list()))
     return Interests(
-        data, ordered_groups, ordered_worths, ordered_shares, ordered_likes, probabilities.ravel()
+        data,
+        group_of_item[item_order],
+        worths[item_order],
+        early[user_order],
+        likes[user_order],
+        probabilities.ravel(),
     )
 
 

@@ -14,10 +14,9 @@ import polars as pl
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.worlds import life_words
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
 DAY_MS = 86_400_000
-START_MS = 1_600_000_000_000
 MINUTE_MS = 60_000
 OPTIONS = 4
 

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.dataset import Dataset
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
 TOPIC_NAMES = (
     "harbour museum tramway orchard lighthouse brewery observatory canal theatre quarry vineyard"
@@ -19,7 +19,6 @@ ASPECT_NAMES = (
 TOPICS = TOPIC_NAMES.split()
 ASPECTS = ASPECT_NAMES.split()
 DAY_MS = 86_400_000
-START_MS = 1_600_000_000_000
 
 
 @dataclass(frozen=True, eq=False)

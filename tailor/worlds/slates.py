@@ -14,9 +14,8 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
-START_MS = 1_600_000_000_000
 VISIT_MS = 60_000  # from one visit of a session to the next
 SESSION_MS = 86_400_000  # from one session to the next
 SPREAD = 0.35  # of the items of a group around its centre, whose coordinates spread by 1

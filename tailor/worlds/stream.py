@@ -11,9 +11,8 @@ import polars as pl
 
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
-START_MS = 1_600_000_000_000
 ROW_MS = 60_000  # from one event to the next
 TASTE = 1.0  # standard deviation of the effect of a taste on a kind of item, in log-odds
 

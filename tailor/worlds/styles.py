@@ -6,11 +6,10 @@ import numpy as np
 import polars as pl
 
 from tailor.data.dataset import Dataset
-from tailor.worlds.seeds import opaque_ids, random_of
+from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
 GROUPS = ("brand", "colour", "style")
 DAY_MS = 86_400_000
-START_MS = 1_600_000_000_000
 
 
 @dataclass(frozen=True, eq=False)

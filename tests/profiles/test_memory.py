@@ -10,7 +10,7 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from profiles.stated import Stated  # noqa: E402
+from profiles.stated import NOW_MS, Clock, Stated, chat  # noqa: E402
 
 from tailor.errors import DataError  # noqa: E402
 from tailor.profiles.memory import Memory  # noqa: E402
@@ -27,18 +27,7 @@ from tailor.store.subjects import count_orphans  # noqa: E402
 from tailor.text.hashing import HashingEncoder  # noqa: E402
 
 ANN, BOB = "ann.of.the.hills@example.org", "bob"
-NOW_MS = 1_700_000_000_000
 TABLES = ("profiles", "propositions", "support", "observations")
-
-
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self, now_ms=NOW_MS):
-        self.now_ms = now_ms
-
-    def __call__(self):
-        return self.now_ms
 
 
 @pytest.fixture
@@ -49,11 +38,6 @@ def clock():
 @pytest.fixture
 def memory(engine, clock):
     return Memory(engine, "shop", (Stated(),), clock=clock)
-
-
-def chat(text, days=0.0, **more):
-    """A message of so many days before NOW_MS."""
-    return Observation("chat", text, NOW_MS - int(days * DAY_MS), **more)
 
 
 def texts(propositions):

@@ -7,7 +7,7 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from profiles.stated import Stated  # noqa: E402
+from profiles.stated import NOW_MS, Stated, chat  # noqa: E402
 
 from tailor.profiles import memory as memory_module  # noqa: E402
 from tailor.profiles.memory import Memory  # noqa: E402
@@ -16,22 +16,16 @@ from tailor.profiles.propositions import (  # noqa: E402
     EDITED,
     INFERRED,
     Draft,
-    Observation,
     state_hash,
 )
 from tailor.profiles.revision import MOST_COUNTED, believed, changes  # noqa: E402
 
 ANN, BOB = "ann", "bob"
-NOW_MS = 1_700_000_000_000
 
 
 @pytest.fixture
 def memory(engine):
     return Memory(engine, "shop", (Stated(),), clock=lambda: NOW_MS)
-
-
-def chat(text, days=0.0, **more):
-    return Observation("chat", text, NOW_MS - int(days * DAY_MS), **more)
 
 
 def draft(number, weight=1.0, act="say", sign=1, predicate="likes", item="tea"):

@@ -19,7 +19,6 @@ from tailor.store.users import erase  # noqa: E402
 from tailor.worlds.lives import START_MS, lives  # noqa: E402
 
 END_MS = START_MS + 360 * DAY_MS
-NOW_MS = 1_700_000_000_000
 ALL = {"most_sensitivity": 3}
 
 

@@ -13,11 +13,10 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from profiles.stated import Stated  # noqa: E402
+from profiles.stated import NOW_MS, Stated, chat  # noqa: E402
 
 from tailor.errors import DataError  # noqa: E402
 from tailor.profiles.memory import Memory  # noqa: E402
-from tailor.profiles.propositions import DAY_MS, Observation  # noqa: E402
 from tailor.store import users  # noqa: E402
 from tailor.store.carrying import carry_over, read_replaced  # noqa: E402
 from tailor.store.encryption import Seal  # noqa: E402
@@ -27,17 +26,12 @@ from tailor.store.schema import metadata, personal  # noqa: E402
 from tailor.store.users import erase  # noqa: E402
 
 ANN, BOB = "ann", "bob"
-NOW_MS = 1_700_000_000_000
 SECRET = "likes gambling in the old casino downtown"
 
 
 @pytest.fixture
 def memory(engine):
     return Memory(engine, "shop", (Stated(),), clock=lambda: NOW_MS)
-
-
-def chat(text, days=0.0, **more):
-    return Observation("chat", text, NOW_MS - int(days * DAY_MS), **more)
 
 
 def texts(propositions):

@@ -7,7 +7,7 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from profiles.stated import Stated  # noqa: E402
+from profiles.stated import NOW_MS, Clock, Stated, chat  # noqa: E402
 
 from tailor.profiles import memory as memory_module  # noqa: E402
 from tailor.profiles import withdrawing  # noqa: E402
@@ -19,16 +19,6 @@ from tailor.store.engine import writing  # noqa: E402
 from tailor.store.users import erase  # noqa: E402
 
 ANN = "ann"
-NOW_MS = 1_700_000_000_000
-
-
-class Clock:
-    """A clock that tests set."""
-
-    now_ms = NOW_MS
-
-    def __call__(self):
-        return self.now_ms
 
 
 @pytest.fixture
@@ -39,10 +29,6 @@ def clock():
 @pytest.fixture
 def memory(engine, clock):
     return Memory(engine, "shop", (Stated(),), clock=clock)
-
-
-def chat(text, days=0.0, **more):
-    return Observation("chat", text, NOW_MS - int(days * DAY_MS), **more)
 
 
 def texts(propositions):

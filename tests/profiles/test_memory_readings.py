@@ -6,24 +6,15 @@ import pytest
 
 sa = pytest.importorskip("sqlalchemy")
 
-from profiles.stated import Stated  # noqa: E402
+from profiles.stated import NOW_MS, Clock, Stated, chat  # noqa: E402
 
 from tailor.errors import DataError  # noqa: E402
 from tailor.profiles.memory import Memory, UnknownError, count_expired, expire_all  # noqa: E402
-from tailor.profiles.propositions import DAY_MS, Observation  # noqa: E402
+from tailor.profiles.propositions import DAY_MS  # noqa: E402
 from tailor.store.engine import connect, reading  # noqa: E402
 from tailor.store.memory import version_of  # noqa: E402
 
 ANN, BOB = "ann", "bob"
-NOW_MS = 1_700_000_000_000
-
-
-class Clock:
-    def __init__(self):
-        self.now_ms = NOW_MS
-
-    def __call__(self):
-        return self.now_ms
 
 
 @pytest.fixture
@@ -34,10 +25,6 @@ def clock():
 @pytest.fixture
 def memory(engine, clock):
     return Memory(engine, "shop", (Stated(),), clock=clock)
-
-
-def chat(text, days=0.0, **more):
-    return Observation("chat", text, NOW_MS - int(days * DAY_MS), **more)
 
 
 def texts(propositions):

@@ -14,7 +14,7 @@ from tailor.data.nouns import History, Query
 from tailor.data.splits import by_time
 from tailor.errors import DataError
 from tailor.evaluation.predictions import evaluate_predictions
-from tailor.ranking.boosted_trees import BoostedTrees, _one_each
+from tailor.ranking.boosted_trees import BoostedTrees
 from tailor.ranking.features import Features
 from tailor.ranking.pair_statistics import PairStatistics
 from tailor.ranking.trees import Trees
@@ -48,7 +48,7 @@ def statistics_of(data, labels=None, history=8):
     features = Features.learned(data, examples, (), 0, False, 1, 10)
     rng = np.random.default_rng(0)
     statistics, moments = PairStatistics.learned(data, examples, features, history, 5.0, rng)
-    return statistics, examples, statistics.numbers(examples.queries, _one_each(examples), moments)
+    return statistics, examples, statistics.numbers(examples.queries, examples.pairs(), moments)
 
 
 @pytest.mark.parametrize("has_times", [True, False])

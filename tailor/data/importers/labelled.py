@@ -44,11 +44,11 @@ def split_shown(rows: pl.DataFrame, label: str) -> Shown:
         )
     condition = Condition(label, "label")
     is_chosen = pl.Series(condition.holds(rows))
-    is_refused = pl.Series(Condition(f"not ({label})", "label").holds(rows))
+    is_decided = pl.Series(condition.decides(rows))
     if not is_chosen.any():
         raise DataError(f'label "{label}" holds for none of {len(rows):,} rows: nothing was chosen')
-    decided = rows.filter(is_chosen | is_refused)
-    is_chosen = is_chosen.filter(is_chosen | is_refused)
+    decided = rows.filter(is_decided)
+    is_chosen = is_chosen.filter(is_decided)
     decided = _with_request_ids(decided)
     outcome = _outcome_columns(decided, is_chosen, condition)
     further = [name for name in decided.columns if name not in (*IDS, *outcome, "order")]

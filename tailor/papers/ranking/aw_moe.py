@@ -73,7 +73,7 @@ class GatedExpertsNet(BehaviourNet):
 
     def read(self, batch: FieldBatch, fields: Tensor) -> Reading:
         """Return inputs of the experts, and weights and votes of the behaviours."""
-        candidates = fields[:, : self.item_slots.fields].flatten(1)
+        candidates = self.candidates(fields)
         distinct, positions = self.item_slots.distinct(batch.behaviours, self.vectors)
         behaviours = distinct[positions]
         weights = self.attention(candidates, behaviours, batch)
@@ -184,12 +184,8 @@ class AWMoE(BehaviourPredictor):
 
     def _gates(self, encoded: Encoded) -> np.ndarray:
         """Return (n, E) shares of the experts for examples."""
-        net = self._ready()
-        parts = [np.zeros((0, self.experts))]
-        with torch.inference_mode():
-            for block in self._blocks(encoded):
-                parts.append(net.gates_of(encoded.batch(block)).numpy())
-        return np.concatenate(parts)
+        parts = self._in_blocks(encoded, self._ready().gates_of)
+        return np.concatenate([np.zeros((0, self.experts)), *parts])
 
     @classmethod
     def tiny(cls) -> Self:

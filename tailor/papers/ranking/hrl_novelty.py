@@ -164,7 +164,7 @@ class HRLNovelty(NetMethod, Recommender):
         self.items_ = data.catalogue
         self.vectors_ = item_vectors(data, self.dims)
         events = data.sequences.rows
-        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), positions_of(events))
+        self.usual_ = usual_novelty(event_novelty(events, self.vectors_), events.from_start)
         features = len(PAST_FEATURES) + self.dims
         self.summary_moments_ = np.zeros((2, features), np.float32)
         self.summary_moments_[1] = 1.0
@@ -560,15 +560,10 @@ def past_keys(queries: Queries) -> list[str]:
     ]
 
 
-def positions_of(rows: Ragged) -> np.ndarray:
-    """Return (m,) the number of values before each one in its row."""
-    return np.arange(len(rows.values)) - rows.offsets[:-1][rows.row_ids]
-
-
 def event_novelty(histories: Ragged, vectors: np.ndarray) -> np.ndarray:
     """Return (m,) 1 - the largest cosine with the latest events before; 1 for the first."""
     rows = histories.values
-    position = positions_of(histories)
+    position = histories.from_start
     novelty = np.ones(len(rows), np.float32)
     for back in range(1, RECENT + 1):
         later = np.flatnonzero(position >= back)
@@ -596,7 +591,7 @@ def summaries_of(
     `novelty` (m,) of the events; the excess is over what is usual after as many events. First
     events have nothing before them and say nothing.
     """
-    position = positions_of(past)
+    position = past.from_start
     excess = novelty - usual[np.minimum(position, RECENT)]
     means = [
         mean_of_rows(past, excess, position > 0),

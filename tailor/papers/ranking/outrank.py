@@ -204,12 +204,11 @@ class OutRank(Study[ColumnReport]):
 
     def _event_rows(self, data: Dataset) -> pl.DataFrame:
         """Return the events whose outcome is decided, without the columns it is read from."""
-        condition = data.labels.get(self.label, self.label)
         is_true = data.where(self.label)
-        is_false = Condition(f"not ({condition})").holds(data.events)
-        read = {test.column.text for test in Condition(condition).tests}
+        condition = Condition(data.labels.get(self.label, self.label))
+        read = {test.column.text for test in condition.tests}
         frame = data.events.drop(read).with_columns(outcome=pl.Series(is_true))
-        return frame.filter(pl.Series(is_true | is_false))
+        return frame.filter(pl.Series(condition.decides(data.events)))
 
     def _select(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Return the columns that are named, all where none is. Raises DataError for others."""

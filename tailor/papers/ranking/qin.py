@@ -103,7 +103,7 @@ class QuadraticInterestNet(FieldNet):
 
     def _candidates(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return (B, W) vectors of the candidates: their fields, and their texts."""
-        own_fields = fields[:, : self.item_slots.fields].flatten(1)
+        own_fields = self.candidates(fields)
         return self._with_texts(own_fields, batch.items)
 
     def _behaviours(self, batch: FieldBatch) -> Tensor:

@@ -123,7 +123,7 @@ class ReLoop2(Predictor):
         self.base_ = clone(self.base).fit(data, run, valid)
         self.items_ = self.base_.items_
         examples = self.outcome().learn(data, run.rng("examples"))
-        hidden = self.base_.hidden(examples.queries, _one_each(examples.items))
+        hidden = self.base_.hidden(examples.queries, examples.pairs())
         self.centre_ = hidden.mean(axis=0)
         seed = int(run.rng("directions").integers(2**31))
         with computing(seed, run.workers):
@@ -154,7 +154,7 @@ class ReLoop2(Predictor):
         predictions, errors = [], []
         for start in range(0, len(order), STEP):
             part = stream.take(order[start : start + STEP])
-            pairs = learner._pairs_seen(part.queries, _one_each(part.items))
+            pairs = learner._pairs_seen(part.queries, part.pairs())
             predictions.append(pairs.predictions)
             errors.append(learner._errors(pairs))
             learner._write(pairs, part.labels)
@@ -221,8 +221,3 @@ class ReLoop2(Predictor):
     @classmethod
     def tiny(cls) -> Self:
         return cls(DeepFM.tiny(), tables=4, bits=4)
-
-
-def _one_each(items: np.ndarray) -> Ragged:
-    """Return a list of one item for each of (m,) rows."""
-    return Ragged.of_lengths(np.ones(len(items), dtype=np.int64), items)

@@ -90,7 +90,7 @@ class SampledInterestNet(BehaviourNet):
 
     def inputs(self, batch: FieldBatch, fields: Tensor) -> Tensor:
         """Return fields, both interests, and their products with the candidate."""
-        candidates = fields[:, : self.item_slots.fields].flatten(1)
+        candidates = self.candidates(fields)
         distinct, positions = self.item_slots.distinct(batch.behaviours, self.vectors)
         long = self.long(candidates, distinct, positions, batch)
         return torch.cat(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Literal
 
 import numpy as np
@@ -351,7 +352,7 @@ class Problem:
 
     def check_floor(self) -> None:
         """Raise DataError where no choice of levels within the capacity reaches the floor."""
-        floors = self._floors()
+        floors = self._floors
         reached = self.satisfaction[np.arange(len(floors)), floors]
         worst = np.percentile(reached, WORST)
         if worst < self.floor - 1e-9:
@@ -385,7 +386,7 @@ class Problem:
         The greedy optimum within the capacity; each user's best level at n prices of the resource,
         from free to dear; and levels of equal satisfaction, the smallest that reach n shares.
         """
-        floors = self._floors()
+        floors = self._floors
         optimum = greedy(self.satisfaction, self.amounts, self.capacity, floors)[None]
         equal = self._reaching(np.linspace(0, 1, n)[:, None])
         slopes = [slope for values in self.satisfaction for slope, _ in self._hull(values)]
@@ -393,8 +394,9 @@ class Problem:
         priced = (self.satisfaction - prices * self.amounts).argmax(axis=2)
         return np.maximum(np.concatenate([optimum, priced, equal]), floors).astype(float)
 
+    @cached_property
     def _floors(self) -> np.ndarray:
-        """Return (B,) the smallest levels that reach the floor; the dearest 5 % are spared."""
+        """(B,) the smallest levels that reach the floor; the dearest 5 % are spared."""
         floors = self._reaching(np.array([[self.floor]]))[0]
         spared = int((len(floors) - 1) * WORST / 100)
         floors[np.argsort(-floors, kind="stable")[:spared]] = 0

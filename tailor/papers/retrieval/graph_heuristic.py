@@ -245,7 +245,7 @@ class _ListFiller:
         is_allowed = self.allowed[queries[items.row_ids], items.values]
         items = items.keep(is_allowed)
         scores = ring.data[entries.values][is_allowed]
-        rank = np.arange(len(items.values)) - np.repeat(items.offsets[:-1], items.lengths)
+        rank = items.from_start
         is_added = rank < np.minimum(size, self.k - self.filled)[queries][items.row_ids]
         owners = queries[items.row_ids[is_added]]
         added = items.values[is_added]

@@ -117,7 +117,7 @@ class PI2I(NetMethod, CoVisitation):
         self, data: Dataset, rows: Ragged, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         """Train on every event that has one before it, and return the report."""
-        events_before = np.arange(len(rows.values)) - np.repeat(rows.offsets[:-1], rows.lengths)
+        events_before = rows.from_start
         targets = np.flatnonzero(events_before > 0)
         ages = np.arange(self.history_length)
         if not len(targets):
