@@ -32,7 +32,8 @@ class RefinedCentres(nn.Module):
     """K centres that share the events out among them, and move towards their shares.
 
     In each layer an event goes to the centres by a softmax over them; a recurrent cell moves each
-    centre towards the mean of its shares. The next layer starts from these centres.
+    centre towards the mean of its shares. The next layer starts from these centres. The interests
+    are the means of the last shares, so that they lie among the items.
     """
 
     def __init__(self, width: int, interests: int, layers: int) -> None:
@@ -41,7 +42,7 @@ class RefinedCentres(nn.Module):
         self.cells = nn.ModuleList([nn.GRUCell(width, width) for _ in range(layers)])
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return centres (B, P, K, D) of states (B, T, D), and events (B, P, K) nearest to each.
+        """Return interests (B, P, K, D) of states (B, T, D), and events (B, P, K) nearest to each.
 
         `mask` (B, P, T) says which events each reading is of; it may be of none.
         """
@@ -49,27 +50,40 @@ class RefinedCentres(nn.Module):
         centres = self.start.expand(readings)
         if self.training:
             centres = centres + START_NOISE * torch.randn_like(centres)
+        shares = self._shares(states, centres, mask)
         for cell in self.cells:
-            shares = self._shares(states, centres, mask)  # B, P, K, T
-            totals = shares.sum(dim=-1, keepdim=True).clamp(min=1e-6)
-            means = (shares @ states[:, None]) / totals
-            centres = cell(means.flatten(0, 2), centres.flatten(0, 2)).view(readings)
-        nearest = self._shares(states, centres, mask).argmax(dim=2, keepdim=True)  # B, P, 1, T
+            means = _weighted_means(states, shares).flatten(0, 2)
+            centres = cell(means, centres.flatten(0, 2)).view(readings)
+            shares = self._shares(states, centres, mask)
+        nearest = shares.argmax(dim=2, keepdim=True)  # B, P, 1, T
         number = torch.arange(len(self.start), device=states.device)[:, None]
-        return centres, ((nearest == number) & mask[:, :, None]).sum(dim=-1)
+        counts = ((nearest == number) & mask[:, :, None]).sum(dim=-1)
+        return _weighted_means(states, shares), counts
 
     @staticmethod
     def _shares(states: Tensor, centres: Tensor, mask: Tensor) -> Tensor:
         """Return (B, P, K, T) how much of each event goes to each centre; sums to 1 over K."""
-        products = centres @ states[:, None].transpose(2, 3) / states.shape[-1] ** 0.5
+        import os
+
+        products = (
+            normalize(centres, dim=-1)
+            @ normalize(states, dim=-1)[:, None].transpose(2, 3)
+            * float(os.environ.get("SC", "5"))
+        )
         return products.softmax(dim=2) * mask[:, :, None]
+
+
+def _weighted_means(states: Tensor, shares: Tensor) -> Tensor:
+    """Return means (B, P, K, D) of states (B, T, D) by shares (B, P, K, T); 0 without any."""
+    totals = shares.sum(dim=-1, keepdim=True).clamp(min=1e-6)
+    return (shares @ states[:, None]) / totals
 
 
 class CoInterests(nn.Module):
     """Interests of recent and of earlier events, each adjusted by the other.
 
-    An interest without a recent event is what the earlier ones say; without those either, it is a
-    copy of the interest with most events.
+    An interest without a recent event is that of earlier events; without those either, it is a copy
+    of the interest with most recent events.
     """
 
     def __init__(self, width: int, interests: int, layers: int, recent: int) -> None:
@@ -89,15 +103,13 @@ class CoInterests(nn.Module):
         is_recent = torch.arange(states.shape[1], device=states.device) >= events - self.recent
         late, late_counts = self.centres(states, mask & is_recent)
         early, early_counts = self.centres(states, mask & ~is_recent)
-        has_early = early_counts.sum(dim=-1)[..., None, None] > 0  # B, P, 1, 1
-        has_late = late_counts[..., None] > 0  # B, P, K, 1
         early = _gated(self.early_gate, early, _attended(early, late, late_counts))
-        from_early = _attended(late, early, early_counts)
-        joined = _gated(self.recent_gate, late, from_early)
+        joined = _gated(self.recent_gate, late, _attended(late, early, early_counts))
+        has_early = early_counts.sum(dim=-1)[..., None, None] > 0  # B, P, 1, 1
         joined = torch.where(has_early, joined, late)
         fullest = late_counts.argmax(dim=-1)[..., None, None].expand_as(joined[:, :, :1])
-        copies = torch.where(has_early, from_early, late.gather(2, fullest))
-        return torch.where(has_late, joined, copies)
+        spare = torch.where(early_counts[..., None] > 0, early, joined.gather(2, fullest))
+        return torch.where(late_counts[..., None] > 0, joined, spare)
 
 
 def _attended(queries: Tensor, keys: Tensor, counts: Tensor) -> Tensor:

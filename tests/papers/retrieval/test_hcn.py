@@ -42,24 +42,28 @@ def stepped(cell, update, state):
 
 
 def refined(module, events):
-    """Return centres (K, D) of events (T, D), and events nearest to each, by plain loops."""
+    """Return interests (K, D) of events (T, D), and events nearest to each, by plain loops."""
     centres = module.start.detach().numpy()
     for cell in module.cells:
-        shares = softmax(events @ centres.T / WIDTH**0.5, axis=1)
-        means = (shares.T @ events) / shares.sum(axis=0)[:, None]
+        means = shared_means(events, centres)
         centres = np.array([stepped(cell, *pair) for pair in zip(means, centres, strict=True)])
     nearest = (events @ centres.T).argmax(axis=1)
-    return centres, np.bincount(nearest, minlength=K)
+    return shared_means(events, centres), np.bincount(nearest, minlength=K)
+
+
+def shared_means(events, centres):
+    shares = softmax(events @ centres.T / WIDTH**0.5, axis=1)
+    return (shares.T @ events) / shares.sum(axis=0)[:, None]
 
 
 def test_centres_move_layer_by_layer_towards_their_shares_of_the_events():
     torch.manual_seed(0)
     module = RefinedCentres(WIDTH, K, layers=3).eval()
     states, lengths = random_states(), torch.tensor([6, 4])
-    centres, counts = module(states, whole_readings(lengths, 6))
+    interests, counts = module(states, whole_readings(lengths, 6))
     for b, length in enumerate(lengths.tolist()):
         wanted, wanted_counts = refined(module, states[b, :length].numpy())
-        assert np.allclose(centres[b, 0].detach().numpy(), wanted, atol=1e-5)
+        assert np.allclose(interests[b, 0].detach().numpy(), wanted, atol=1e-5)
         assert counts[b, 0].tolist() == wanted_counts.tolist()
 
 
@@ -93,18 +97,28 @@ def test_interests_that_hold_no_event_are_copies_of_the_fullest():
     assert torch.allclose(interests, centres[0, 0, counts[0, 0].argmax()].expand(K, -1), atol=1e-6)
 
 
-def test_an_interest_without_recent_events_is_what_the_earlier_ones_say():
-    module, states = co_interests(recent=1), random_states(1)
-    mask = whole_readings(torch.tensor([6]), 6)
-    _, counts = module.centres(module.norm(states), mask & (torch.arange(6) >= 5))
-    (filled,) = counts[0, 0].nonzero()[0].tolist()
-    before = module(states, mask)[0, 0]
-    assert len({tuple(row) for row in before.tolist()}) == K  # no copies where earlier ones speak
-    with torch.no_grad():  # a gate that lets nothing of the earlier events through
+def test_an_interest_without_recent_events_is_that_of_earlier_ones():
+    module = co_interests(recent=1)
+    mask = whole_readings(torch.tensor([4]), 4)
+    with torch.no_grad():  # recent and earlier interests leave each other alone
         module.recent_gate.bias.fill_(50.0)
-    closed = module(states, mask)[0, 0]
-    changed = [not torch.allclose(a, b, atol=1e-5) for a, b in zip(before, closed, strict=True)]
-    assert changed == [number == filled for number in range(K)]
+        module.early_gate.bias.fill_(50.0)
+    kinds = set()
+    for seed in range(8):
+        states = random_states(1, positions=4, seed=seed)
+        x, is_recent = module.norm(states), torch.arange(4) >= 3
+        late, late_counts = (part[0, 0] for part in module.centres(x, mask & is_recent))
+        early, early_counts = (part[0, 0] for part in module.centres(x, mask & ~is_recent))
+        for number, interest in enumerate(module(states, mask)[0, 0]):
+            if late_counts[number]:
+                kind, wanted = "late", late[number]
+            elif early_counts[number]:
+                kind, wanted = "early", early[number]
+            else:
+                kind, wanted = "copy", late[late_counts.argmax()]
+            kinds.add(kind)
+            assert torch.allclose(interest, wanted, atol=1e-5), kind
+    assert kinds == {"late", "early", "copy"}
 
 
 def test_earlier_interests_are_adjusted_by_the_recent_ones():
