@@ -25,51 +25,49 @@ PAPER = Paper(
     " interests' mean cosine is at least .2 lower; of the 500 candidates of co-visitation on Beauty"
     " it keeps more hits in 50 than their order does",
 )
+KEY_FACTOR = 4  # width of the keys by which events are shared out, in widths of a state
 START_NOISE = 0.1  # standard deviation of what is added to the first centres in training
 
 
 class RefinedCentres(nn.Module):
     """K centres that share the events out among them, and move towards their shares.
 
-    In each layer an event goes to the centres by a softmax over them; a recurrent cell moves each
+    In each layer the key of an event goes to the centres by a softmax over them; a recurrent cell moves each
     centre towards the mean of its shares. The next layer starts from these centres. The interests
     are the means of the last shares, so that they lie among the items.
     """
 
     def __init__(self, width: int, interests: int, layers: int) -> None:
         super().__init__()
-        self.start = nn.Parameter(torch.randn(interests, width))
-        self.cells = nn.ModuleList([nn.GRUCell(width, width) for _ in range(layers)])
+        hidden = KEY_FACTOR * width
+        self.key_proj = nn.Linear(width, hidden)
+        self.start = nn.Parameter(torch.randn(interests, hidden))
+        self.cells = nn.ModuleList([nn.GRUCell(hidden, hidden) for _ in range(layers)])
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return interests (B, P, K, D) of states (B, T, D), and events (B, P, K) nearest to each.
 
         `mask` (B, P, T) says which events each reading is of; it may be of none.
         """
+        keys = torch.tanh(self.key_proj(states))  # B, T, H
         readings = (states.shape[0], mask.shape[1], *self.start.shape)
-        centres = self.start.expand(readings)
+        centres = self.start.expand(readings)  # B, P, K, H
         if self.training:
             centres = centres + START_NOISE * torch.randn_like(centres)
-        shares = self._shares(states, centres, mask)
+        shares = self._shares(keys, centres, mask)
         for cell in self.cells:
-            means = _weighted_means(states, shares).flatten(0, 2)
+            means = _weighted_means(keys, shares).flatten(0, 2)
             centres = cell(means, centres.flatten(0, 2)).view(readings)
-            shares = self._shares(states, centres, mask)
+            shares = self._shares(keys, centres, mask)
         nearest = shares.argmax(dim=2, keepdim=True)  # B, P, 1, T
         number = torch.arange(len(self.start), device=states.device)[:, None]
         counts = ((nearest == number) & mask[:, :, None]).sum(dim=-1)
         return _weighted_means(states, shares), counts
 
     @staticmethod
-    def _shares(states: Tensor, centres: Tensor, mask: Tensor) -> Tensor:
+    def _shares(keys: Tensor, centres: Tensor, mask: Tensor) -> Tensor:
         """Return (B, P, K, T) how much of each event goes to each centre; sums to 1 over K."""
-        import os
-
-        products = (
-            normalize(centres, dim=-1)
-            @ normalize(states, dim=-1)[:, None].transpose(2, 3)
-            * float(os.environ.get("SC", "5"))
-        )
+        products = centres @ keys[:, None].transpose(2, 3) / keys.shape[-1] ** 0.5
         return products.softmax(dim=2) * mask[:, :, None]
 
 

@@ -43,17 +43,19 @@ def stepped(cell, update, state):
 
 def refined(module, events):
     """Return interests (K, D) of events (T, D), and events nearest to each, by plain loops."""
+    weight, bias = (part.detach().numpy() for part in module.key_proj.parameters())
+    keys = np.tanh(events @ weight.T + bias)
     centres = module.start.detach().numpy()
     for cell in module.cells:
-        means = shared_means(events, centres)
+        means = shared_means(keys, keys, centres)
         centres = np.array([stepped(cell, *pair) for pair in zip(means, centres, strict=True)])
-    nearest = (events @ centres.T).argmax(axis=1)
-    return shared_means(events, centres), np.bincount(nearest, minlength=K)
+    nearest = (keys @ centres.T).argmax(axis=1)
+    return shared_means(events, keys, centres), np.bincount(nearest, minlength=K)
 
 
-def shared_means(events, centres):
-    shares = softmax(events @ centres.T / WIDTH**0.5, axis=1)
-    return (shares.T @ events) / shares.sum(axis=0)[:, None]
+def shared_means(values, keys, centres):
+    shares = softmax(keys @ centres.T / keys.shape[1] ** 0.5, axis=1)
+    return (shares.T @ values) / shares.sum(axis=0)[:, None]
 
 
 def test_centres_move_layer_by_layer_towards_their_shares_of_the_events():
