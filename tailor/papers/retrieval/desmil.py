@@ -31,6 +31,7 @@ PAPER = Paper(
 )
 LEAST_EFFECTIVE = 0.3  # smallest share of the examples that weights may be worth
 MEMORY = 0.9  # share of earlier batches in the covariances that weights are learned on
+EARLY = 50  # steps after which dependence is noted for the first time
 ITEMS_PER_INTEREST = 3  # items that the report names for an interest
 START = math.log(math.e - 1)  # softplus of it is 1
 
@@ -39,25 +40,30 @@ class Dependence(nn.Module):
     """Measures how much interests say of each other, by covariances of random Fourier features.
 
     Two variables are independent where no function of one is correlated with one of the other;
-    cosines of random frequencies stand in for all functions (Rahimi and Recht 2007).
+    cosines of random frequencies stand in for all functions (Rahimi and Recht 2007). The covariances
+    of batches are remembered in a moving mean.
     """
 
     covariances: Tensor
     frequencies: Tensor
     phases: Tensor
 
-    def __init__(self, width: int, interests: int, features: int) -> None:
-        """Make the measure; each of `width` numbers of an interest has so many `features`."""
+    def __init__(self, width: int, interests: int, features: int, seed: int) -> None:
+        """Make the measure; each of `width` numbers of an interest has so many `features`.
+
+        `seed` is that of the frequencies.
+        """
         super().__init__()
-        generator = torch.Generator().manual_seed(0)
-        self.pairs = list(combinations(range(interests), 2))
-        size = (len(self.pairs), width * features, width * features)
-        self.register_buffer(
-            "frequencies", torch.randn(width, features, generator=generator, device="cpu")
-        )
-        phases = torch.rand(width, features, generator=generator, device="cpu")
-        self.register_buffer("phases", 2 * math.pi * phases)
-        self.register_buffer("covariances", torch.zeros(size))
+        generator = torch.Generator().manual_seed(seed)
+        size = (width, features)
+        frequencies = torch.randn(size, generator=generator, device="cpu")
+        phases = 2 * math.pi * torch.rand(size, generator=generator, device="cpu")
+        first, second = zip(*combinations(range(interests), 2), strict=True)
+        self.pairs = (list(first), list(second))
+        pair_size = (len(first), width * features, width * features)
+        self.register_buffer("frequencies", frequencies)
+        self.register_buffer("phases", phases)
+        self.register_buffer("covariances", torch.zeros(pair_size))
 
     def features(self, interests: Tensor) -> Tensor:
         """Return features (M, K, D * F) of interests (M, K, D).
@@ -72,9 +78,11 @@ class Dependence(nn.Module):
         """Return weighted covariances (pairs, D * F, D * F) of interests' features (M, K, D * F)."""
         shares = (weights / weights.sum())[:, None, None]
         centred = features - (shares * features).sum(dim=0)
-        weighted = shares * centred
-        parts = [weighted[:, i].T @ centred[:, j] for i, j in self.pairs]
-        return torch.stack(parts)
+        interests, size = features.shape[1:]
+        products = (shares * centred).flatten(1).T @ centred.flatten(1)  # K * D * F, K * D * F
+        blocks = products.view(interests, size, interests, size).transpose(1, 2)
+        pairs: Tensor = blocks[self.pairs]
+        return pairs
 
     def learn_weights(self, features: Tensor, steps: int, rate: float) -> Tensor:
         """Return weights (M,) with mean 1 under which interests depend less on each other.
@@ -97,6 +105,41 @@ class Dependence(nn.Module):
     def remember(self, features: Tensor, weights: Tensor) -> None:
         """Move the covariances that are remembered towards those of a weighted batch."""
         self.covariances.lerp_(self.of_batch(features, weights), 1 - MEMORY)
+
+
+class Notes(nn.Module):
+    """Notes on the dependence of interests while a net learns, alike and weighted.
+
+    Weights are not learned on these frequencies, and the covariances are means over batches, so
+    that weights that fit the noise of a batch do not count.
+    """
+
+    steps: Tensor
+    least_share: Tensor
+    early: Tensor
+
+    def __init__(self, width: int, interests: int, features: int) -> None:
+        super().__init__()
+        self.plain = Dependence(width, interests, features, seed=1)
+        self.weighted = Dependence(width, interests, features, seed=1)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("least_share", torch.ones(()))
+        self.register_buffer("early", torch.zeros(2))
+
+    def add(self, interests: Tensor, weights: Tensor) -> None:
+        """Take the interests (M, K, D) and weights (M,) of a batch into the notes."""
+        features = self.plain.features(interests)
+        self.plain.remember(features, torch.ones_like(weights))
+        self.weighted.remember(features, weights)
+        self.least_share.copy_(torch.minimum(self.least_share, 1 / weights.square().mean()))
+        self.steps += 1
+        if self.steps <= EARLY:
+            self.early.copy_(self.sizes())
+
+    def sizes(self) -> Tensor:
+        """Return (2,) the mean squares of the covariances, alike and weighted."""
+        parts = (self.plain.covariances, self.weighted.covariances)
+        return torch.stack([part.square().mean() for part in parts])
 
 
 def bounded(weights: Tensor) -> Tensor:
@@ -133,7 +176,9 @@ class DESMIL(ComiRec):
     """Random functions of each number of an interest."""
 
     dependence_: np.ndarray = field(init=False, repr=False)
-    """(epochs, 2) mean square of covariances between interests, all alike and weighted."""
+    """(2, 2) mean square of covariances between interests, early and in the end; columns: all
+    examples alike, and weighted.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -146,20 +191,21 @@ class DESMIL(ComiRec):
 
     def _extractor(self) -> nn.Module:
         extractor = super()._extractor()
-        extractor.dependence = Dependence(self.width, self.interests, self.features)
+        sizes = (self.width, self.interests, self.features)
+        extractor.dependence = Dependence(*sizes, seed=0)
+        extractor.notes = Notes(*sizes)
         return extractor
 
     def _train(
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
-        self._measured: list[tuple[float, float, float]] = []
-        report = super()._train(training, validation, run)
-        measured = np.array(self._measured).reshape(-1, 3)
-        parts = np.array_split(measured, max(report["epochs"], 1))
-        rows = [part.mean(axis=0) for part in parts if len(part)]
-        self.dependence_ = np.array(rows).reshape(-1, 3)[:, :2]
-        if rows:
-            report["effective_share"] = round(float(rows[-1][2]), 3)
+        try:
+            report = super()._train(training, validation, run)
+        finally:
+            self.__dict__.pop("_weights", None)
+        notes: Notes = self._net.extractor.notes
+        self.dependence_ = torch.stack([notes.early, notes.sizes()]).numpy()
+        report["least_effective_share"] = round(notes.least_share.item(), 3)
         return report | {"entangled": self._entangled()}
 
     def _target_interests(self, task: Task, vectors: Tensor) -> Tensor:
@@ -169,16 +215,14 @@ class DESMIL(ComiRec):
         return interests
 
     def _weigh(self, interests: Tensor) -> Tensor:
-        """Return the weights (M,) of examples with these interests (M, K, D); take notes."""
-        dependence = self._net.extractor.dependence
-        features = dependence.features(interests)
-        even = torch.ones(len(features), device=features.device)
-        weights = dependence.learn_weights(features, self.steps, self.rate) if self.steps else even
-        dependence.remember(features, weights)
-        plain = dependence.of_batch(features, even).square().mean()
-        weighted = dependence.of_batch(features, weights).square().mean()
-        effective = 1 / weights.square().mean()
-        self._measured.append((plain.item(), weighted.item(), effective.item()))
+        """Return the weights (M,) of examples with these interests (M, K, D), and note them."""
+        extractor = self._net.extractor
+        features = extractor.dependence.features(interests)
+        weights = torch.ones(len(features), device=features.device)
+        if self.steps:
+            weights = extractor.dependence.learn_weights(features, self.steps, self.rate)
+            extractor.dependence.remember(features, weights)
+        extractor.notes.add(interests, weights)
         return weights
 
     def _compare(
@@ -206,17 +250,15 @@ class DESMIL(ComiRec):
         with torch.inference_mode():
             scores = extractor.head_proj(torch.tanh(extractor.hidden_proj(net._item_vectors())))
         heaviest = scores.topk(min(ITEMS_PER_INTEREST, len(scores)), dim=0).indices.T.numpy()
-        sizes = extractor.dependence.covariances.square().mean(dim=(1, 2))
-        return [
-            {
-                "interests": list(extractor.dependence.pairs[number]),
-                "dependence": float(f"{sizes[number].item():.3g}"),
-                "items": [
-                    self.items_.named(heaviest[k]) for k in extractor.dependence.pairs[number]
-                ],
-            }
-            for number in sizes.argsort(descending=True).tolist()
-        ]
+        plain: Dependence = extractor.notes.plain
+        sizes = plain.covariances.square().mean(dim=(1, 2))
+        pairs = []
+        for number in sizes.argsort(descending=True).tolist():
+            interests = [part[number] for part in plain.pairs]
+            item_ids = [self.items_.named(heaviest[k]) for k in interests]
+            size = float(f"{sizes[number].item():.3g}")
+            pairs.append({"interests": interests, "dependence": size, "items": item_ids})
+        return pairs
 
     @classmethod
     def tiny(cls) -> "DESMIL":

@@ -1,7 +1,7 @@
 """HCN: interest centres refined layer by layer, of recent and of earlier events, that exchange."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -9,12 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tailor.core.methods import Paper
+from tailor.core.run import Run
 from tailor.core.search_space import Choices, Range
 from tailor.errors import DataError
 from tailor.nn.interests import nearest_interests
 from tailor.retrieval.comirec import MultiInterest
 from tailor.retrieval.sequences import Windows
+from tailor.scale.processes import world_size
 from tailor.training.sequences import Task, TrainingData
+from tailor.training.validation import Validation
 
 PAPER = Paper(
     "hcn",
@@ -26,6 +29,7 @@ PAPER = Paper(
     " it keeps more hits in 50 than their order does",
 )
 KEY_FACTOR = 4  # width of the keys by which events are shared out, in widths of a state
+SAME = 1e-5  # distance of a cosine from 1 below which two interests are copies
 START_NOISE = 0.1  # standard deviation of what is added to the first centres in training
 
 
@@ -126,12 +130,17 @@ def _gated(gate: nn.Module, own: Tensor, other: Tensor) -> Tensor:
     return share * own + (1 - share) * other
 
 
-def redundancy(interests: Tensor) -> Tensor:
-    """Return the mean of ||C C' - I||^2 over interests C (M, K, D) of unit length."""
+def mean_redundancy(interests: Tensor) -> Tensor:
+    """Return the mean of ||C C' - I||^2 over users' interests C (M, K, D) of unit length.
+
+    Copies of an earlier interest are left out: nothing is to be parted there.
+    """
     units = normalize(interests.float(), dim=-1)
-    cosines = units @ units.transpose(1, 2)
+    cosines = units @ units.transpose(1, 2)  # M, K, K
+    is_copy = (cosines.detach().tril(diagonal=-1) > 1 - SAME).any(dim=2)  # M, K
+    is_counted = ~(is_copy[:, :, None] | is_copy[:, None, :])
     same = torch.eye(cosines.shape[1], device=cosines.device)
-    return (cosines - same).square().sum(dim=(1, 2)).mean()
+    return ((cosines - same).square() * is_counted).sum(dim=(1, 2)).mean()
 
 
 @dataclass(eq=False)
@@ -142,8 +151,10 @@ class HCN(MultiInterest):
     other, and gates mix them. An item is scored by the nearest. As the second stage of a `Cascade`
     it orders candidates by products of vectors alone.
 
-    Differs from the paper, of which we had a summary: one set of first centres for recent and
-    earlier events, cosines over a temperature, and every event of a history predicts the next.
+    Differs from the paper, of which we had a summary: events are shared out by keys, interests are
+    the means of the last shares in place of the centres, and redundancy is that of the final
+    interests; one set of first centres for recent and earlier events, no positions within either,
+    cosines over a temperature, and every event of a history predicts the next.
     """
 
     layers: Annotated[int, Choices(1, 2, 3)] = 3
@@ -157,10 +168,14 @@ class HCN(MultiInterest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if min(self.layers, self.recent) < 1 or min(self.redundancy, self.warmup) < 0:
+        if self.layers < 1 or min(self.redundancy, self.warmup) < 0:
             raise DataError(
-                f"layers is {self.layers}, recent {self.recent}: at least 1; redundancy"
-                f" {self.redundancy}, warmup {self.warmup}: at least 0"
+                f"layers is {self.layers}: at least 1; redundancy {self.redundancy}, warmup"
+                f" {self.warmup}: at least 0"
+            )
+        if not 1 <= self.recent < self.length:
+            raise DataError(
+                f"recent is {self.recent}: it must be at least 1 and below length, {self.length}"
             )
 
     def _extractor(self) -> nn.Module:
@@ -168,14 +183,22 @@ class HCN(MultiInterest):
         extractor.register_buffer("steps", torch.zeros((), dtype=torch.long))
         return extractor
 
+    def _train(
+        self, training: TrainingData, validation: Validation | None, run: Run
+    ) -> dict[str, Any]:
+        try:
+            return super()._train(training, validation, run)
+        finally:
+            self.__dict__.pop("_redundancy", None)
+
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         loss = super()._loss(batch, training, rng)
-        self._net.extractor.steps += 1
+        self._net.extractor.steps += world_size()
         return loss + self.redundancy * self._redundancy
 
     def _target_interests(self, task: Task, vectors: Tensor) -> Tensor:
         interests = super()._target_interests(task, vectors)
-        self._redundancy = redundancy(interests)
+        self._redundancy = mean_redundancy(interests)
         return interests
 
     def _choose(self, interests: Tensor, positive: Tensor) -> Tensor:

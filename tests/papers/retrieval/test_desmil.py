@@ -7,7 +7,7 @@ torch = pytest.importorskip("torch")
 
 from tailor.core.run import Run  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
-from tailor.papers.retrieval.desmil import DESMIL, Dependence, bounded  # noqa: E402
+from tailor.papers.retrieval.desmil import DESMIL, Dependence, Notes, bounded  # noqa: E402
 from tailor.retrieval.comirec import ComiRec  # noqa: E402
 from tailor.retrieval.sequences import whole_windows  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
@@ -28,7 +28,7 @@ def paired_interests(examples=400, width=3, seed=0):
 
 def test_covariances_are_those_of_weighted_features():
     interests, _ = paired_interests(50)
-    measure = Dependence(width=3, interests=2, features=2)
+    measure = Dependence(width=3, interests=2, features=2, seed=0)
     features = measure.features(interests)
     units = interests.numpy() / np.linalg.norm(interests.numpy(), axis=2, keepdims=True)
     angles = units[..., None] * 3**0.5 * measure.frequencies.numpy() + measure.phases.numpy()
@@ -42,7 +42,7 @@ def test_covariances_are_those_of_weighted_features():
 
 def test_learned_weights_lower_what_usually_comes_together():
     interests, is_together = paired_interests()
-    measure = Dependence(width=3, interests=2, features=2)
+    measure = Dependence(width=3, interests=2, features=2, seed=0)
     features = measure.features(interests)
     weights = measure.learn_weights(features, steps=100, rate=0.1)
     plain = measure.of_batch(features, torch.ones(len(weights))).square().mean()
@@ -56,7 +56,7 @@ def test_learned_weights_lower_what_usually_comes_together():
 
 def test_weights_answer_for_the_batches_before_too():
     interests, _ = paired_interests()
-    measure = Dependence(width=3, interests=2, features=1)
+    measure = Dependence(width=3, interests=2, features=1, seed=0)
     features = measure.features(interests)
     even = torch.ones(len(features))
     plain = measure.of_batch(features, even)
@@ -85,7 +85,6 @@ def first_loss(method, state):
     training = method._training_data(data, data)
     windows = whole_windows(training.rows, method.length)
     method._net.load_state_dict(state, strict=False)
-    method._measured = []
     method._net.train()
     torch.manual_seed(0)
     return method._loss(windows, training, np.random.default_rng(0)).item()
@@ -121,13 +120,49 @@ def test_the_loss_is_that_of_weighted_examples(negatives):
     assert method._compare(*arguments).item() == pytest.approx(wanted, rel=1e-4)
 
 
-def test_the_report_names_entangled_interests_and_their_items():
-    method = DESMIL.tiny().fit(tiny_data(), RUN)
-    assert method.dependence_.shape == (method.fit_report_["epochs"], 2)
-    assert 0.3 <= method.fit_report_["effective_share"] <= 1
-    (pair,) = method.fit_report_["entangled"]
-    assert pair["interests"] == [0, 1] and pair["dependence"] > 0
-    assert all(len(ids) == 3 and set(ids) <= set(method.items_.ids) for ids in pair["items"])
+def test_notes_are_of_other_functions_than_weights_are_learned_on():
+    interests, _ = paired_interests()
+    notes = Notes(width=3, interests=2, features=2)
+    learned_on = Dependence(width=3, interests=2, features=2, seed=0)
+    assert not torch.allclose(notes.plain.frequencies, learned_on.frequencies)
+    weights = learned_on.learn_weights(learned_on.features(interests), steps=60, rate=0.1)
+    for _ in range(60):
+        notes.add(interests, weights)
+    plain, weighted = notes.sizes()
+    assert weighted < 0.5 * plain
+    assert torch.equal(notes.plain.frequencies, notes.weighted.frequencies)
+    assert notes.least_share.item() == pytest.approx(1 / weights.square().mean().item(), abs=1e-5)
+    assert notes.steps == 60 and (notes.early < notes.sizes()).all()  # the mean of 50 is smaller
+
+
+def test_weights_that_fit_the_noise_of_batches_are_worth_nothing_in_the_notes():
+    notes = Notes(width=3, interests=2, features=1)
+    learned_on = Dependence(width=3, interests=2, features=1, seed=0)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(40):
+        interests = torch.randn(200, 2, 3, generator=generator)
+        features = learned_on.features(interests)
+        weights = learned_on.learn_weights(features, steps=10, rate=0.05)
+        learned_on.remember(features, weights)
+        notes.add(interests, weights)
+    plain, weighted = notes.sizes()
+    assert weighted > 0.5 * plain
+
+
+def test_the_report_ranks_entangled_interests_as_they_were_and_names_their_items():
+    method = DESMIL(**DESMIL.tiny().params() | {"interests": 3}).fit(tiny_data(), RUN)
+    assert method.dependence_.shape == (2, 2)
+    assert 0.3 <= method.fit_report_["least_effective_share"] <= 1
+    agreeing, _ = paired_interests(width=8)
+    other = torch.randn(400, 1, 8, generator=torch.Generator().manual_seed(0))
+    interests = torch.cat([other, agreeing], dim=1)
+    notes = method._net.extractor.notes
+    for _ in range(50):
+        notes.add(interests, torch.ones(400))
+    pairs = method._entangled()
+    assert pairs[0]["interests"] == [1, 2] and len(pairs) == 3
+    assert pairs[0]["dependence"] > 2 * pairs[1]["dependence"] > 0
+    assert all(len(ids) == 3 and set(ids) <= set(method.items_.ids) for ids in pairs[0]["items"])
 
 
 @pytest.mark.parametrize("settings", [{"interests": 1}, {"steps": -1}, {"rate": 0.0}])

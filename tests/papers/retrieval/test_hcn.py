@@ -1,5 +1,7 @@
 """HCN: centres share events out, stay distinct, and recent and earlier interests adjust each other."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
@@ -13,7 +15,7 @@ from tailor.papers.retrieval.hcn import (  # noqa: E402
     HCN,
     CoInterests,
     RefinedCentres,
-    redundancy,
+    mean_redundancy,
 )
 from tailor.retrieval.sequences import whole_windows  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
@@ -134,11 +136,21 @@ def test_earlier_interests_are_adjusted_by_the_recent_ones():
     assert not torch.allclose(adjusted, plain, atol=1e-3)
 
 
-def test_redundancy_counts_squared_cosines_of_a_users_interests():
-    assert redundancy(3 * torch.eye(K)[None]) == pytest.approx(0, abs=1e-6)
-    assert redundancy(torch.ones(2, K, WIDTH)) == pytest.approx(K * (K - 1), abs=1e-4)
+def test_redundancy_counts_squared_cosines_of_a_users_interests_without_copies():
+    assert mean_redundancy(3 * torch.eye(K)[None]) == pytest.approx(0, abs=1e-6)
+    assert mean_redundancy(torch.ones(2, K, WIDTH)) == pytest.approx(0, abs=1e-6)
     pair = torch.tensor([[[1.0, 0.0], [0.6, 0.8]], [[1.0, 0.0], [0.0, 2.0]]])
-    assert redundancy(pair) == pytest.approx((2 * 0.36 + 0) / 2, abs=1e-6)
+    assert mean_redundancy(pair) == pytest.approx(2 * 0.36 / 2, abs=1e-6)
+    with_copy = pair[:1, [0, 1, 1]]
+    assert mean_redundancy(with_copy) == pytest.approx(2 * 0.36, abs=1e-6)
+
+
+def test_first_centres_are_noisy_in_training_alone():
+    module, states = co_interests(), random_states(1)
+    mask = whole_readings(torch.tensor([6]), 6)
+    assert torch.equal(module(states, mask), module(states, mask))
+    module.train()
+    assert not torch.allclose(module(states, mask), module(states, mask), atol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +174,12 @@ def test_the_loss_holds_the_weighted_redundancy():
     assert method._redundancy > 0
 
 
+def test_a_fitted_method_can_be_copied(fitted):
+    query = tiny_data().queries()[:3]
+    copied = copy.deepcopy(fitted)
+    assert np.array_equal(copied.recommend(query, 5).scores, fitted.recommend(query, 5).scores)
+
+
 def test_all_interests_learn_at_first_and_the_nearest_alone_later(fitted):
     assert int(fitted._net.extractor.steps) == fitted.fit_report_["steps"] > fitted.warmup
     interests = torch.eye(3).repeat(1, 1, 1)
@@ -172,7 +190,9 @@ def test_all_interests_learn_at_first_and_the_nearest_alone_later(fitted):
     assert torch.allclose(fitted._choose(interests, target), wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{"layers": 0}, {"recent": 0}, {"redundancy": -0.1}])
+@pytest.mark.parametrize(
+    "settings", [{"layers": 0}, {"recent": 0}, {"recent": 50}, {"redundancy": -0.1}]
+)
 def test_settings_that_cannot_be_are_refused(settings):
     with pytest.raises(DataError, match="at least"):
         HCN(**settings)
