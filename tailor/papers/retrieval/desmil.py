@@ -40,8 +40,8 @@ class Dependence(nn.Module):
     """Measures how much interests say of each other, by covariances of random Fourier features.
 
     Two variables are independent where no function of one is correlated with one of the other;
-    cosines of random frequencies stand in for all functions (Rahimi and Recht 2007). The covariances
-    of batches are remembered in a moving mean.
+    cosines of random frequencies stand in for all functions (Rahimi and Recht 2007). The
+    covariances of batches are remembered in a moving mean.
     """
 
     covariances: Tensor
@@ -75,7 +75,7 @@ class Dependence(nn.Module):
         return math.sqrt(2) * waves.flatten(2)
 
     def of_batch(self, features: Tensor, weights: Tensor) -> Tensor:
-        """Return weighted covariances (pairs, D * F, D * F) of interests' features (M, K, D * F)."""
+        """Return weighted covariances (pairs, D * F, D * F) of features (M, K, D * F)."""
         shares = (weights / weights.sum())[:, None, None]
         centred = features - (shares * features).sum(dim=0)
         interests, size = features.shape[1:]

@@ -36,9 +36,9 @@ START_NOISE = 0.1  # standard deviation of what is added to the first centres in
 class RefinedCentres(nn.Module):
     """K centres that share the events out among them, and move towards their shares.
 
-    In each layer the key of an event goes to the centres by a softmax over them; a recurrent cell moves each
-    centre towards the mean of its shares. The next layer starts from these centres. The interests
-    are the means of the last shares, so that they lie among the items.
+    In each layer the key of an event goes to the centres by a softmax over them; a recurrent cell
+    moves each centre towards the mean of its shares. The next layer starts from these centres. The
+    interests are the means of the last shares, so that they lie among the items.
     """
 
     def __init__(self, width: int, interests: int, layers: int) -> None:
@@ -124,10 +124,10 @@ def _attended(queries: Tensor, keys: Tensor, counts: Tensor) -> Tensor:
     return scores.softmax(dim=-1) @ keys
 
 
-def _gated(gate: nn.Module, own: Tensor, other: Tensor) -> Tensor:
+def _gated(gate: nn.Module, first: Tensor, second: Tensor) -> Tensor:
     """Return a mixture of two tensors (..., D), by a sigmoid of both."""
-    share = torch.sigmoid(gate(torch.cat([own, other], dim=-1)))
-    return share * own + (1 - share) * other
+    share = torch.sigmoid(gate(torch.cat([first, second], dim=-1)))
+    return share * first + (1 - share) * second
 
 
 def mean_redundancy(interests: Tensor) -> Tensor:
