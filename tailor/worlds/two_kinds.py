@@ -19,6 +19,8 @@ LATE_DAYS = 20.0  # at the end, in which most people play a new item
 WORDS = 4  # of a group's vocabulary, and of a title
 COMMON_WORDS = 30
 REGIONS = 6
+LATE_SHARE = 0.8  # of people who play a new item in the last days
+PREVIEW_AGREES = 0.8  # share of `agree` that previews have
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +34,7 @@ class TwoKinds:
     groups: np.ndarray
     """(N,) group of each item; a new item has that of the old items which go with it."""
     tastes: np.ndarray
-    """(U, own) groups that a person likes."""
+    """(U, liked) groups that a person likes."""
 
 
 def two_kinds(
@@ -40,7 +42,7 @@ def two_kinds(
     new: int = 120,
     old: int = 480,
     groups: int = 12,
-    own: int = 2,
+    liked: int = 2,
     seed: int = 0,
     *,
     plays: int = 20,
@@ -49,7 +51,7 @@ def two_kinds(
     agree: float = 0.85,
     title: float = 0.6,
 ) -> TwoKinds:
-    """Make a log of people who like `own` of `groups` groups of items of both kinds.
+    """Make a log of people who like `liked` of `groups` groups of items of both kinds.
 
     A person plays `plays` old items over the period, and on average `new_plays` new ones before its
     last days, in which four of five play one more. Of new items there are `previews` besides, which
@@ -58,50 +60,39 @@ def two_kinds(
 
     The same arguments give the same log. Raises DataError for sizes that cannot be.
     """
-    if min(people, new, old, own, plays) < 1 or own > groups or groups > min(new, old):
+    if min(people, new, old, liked, plays) < 1 or liked > groups or groups > min(new, old):
         raise DataError(
-            f"people {people}, new {new}, old {old}, groups {groups}, own {own}, plays {plays}: at"
-            " least 1 each, own at most groups, groups at most the items of a kind"
+            f"people {people}, new {new}, old {old}, groups {groups}, liked {liked}, plays {plays}:"
+            " at least 1 each, liked at most groups, groups at most the items of a kind"
         )
     rng = random_of(seed, "two kinds")
     items = new + old
     is_new = np.arange(items) < new
     group_of_item = np.where(is_new, np.arange(items), np.arange(items) - new) % groups
-    tastes = rng.random((people, groups)).argsort(axis=1)[:, :own]
+    tastes = rng.random((people, groups)).argsort(axis=1)[:, :liked]
     counts = {
         ("play", False): np.full(people, plays),
         ("play", True): rng.poisson(new_plays, people),
         ("preview", True): rng.poisson(previews, people),
-        ("late", True): (rng.random(people) < 0.8).astype(np.int64),
+        ("late", True): (rng.random(people) < LATE_SHARE).astype(np.int64),
     }
+    item_ids = opaque_ids("i-", items, seed)
+    user_ids = opaque_ids("u-", people, seed)
     parts = []
     for (action, is_of_new), count in counts.items():
         person = np.repeat(np.arange(people), count)
-        share = agree if action != "preview" else 0.8 * agree
+        share = agree * PREVIEW_AGREES if action == "preview" else agree
         group = _liked_groups(tastes[person], groups, share, rng)
-        size = new if is_of_new else old
-        row = _items_of(group, size, groups, rng) + (0 if is_of_new else new)
-        low, high = _days(action, is_of_new)
-        days = low + rng.random(len(person)) * (high - low)
-        action_name = "preview" if action == "preview" else "play"
-        parts.append((person, row, days, np.full(len(person), action_name)))
-    person, row, days, actions = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    item_ids = opaque_ids("i-", items, seed)
-    user_ids = opaque_ids("u-", people, seed)
-    events = pl.DataFrame(
-        {
-            "user_id": user_ids[person],
-            "item_id": item_ids[row],
-            "time_ms": START_MS + (days * DAY_MS).astype(np.int64),
-            "action": actions,
-        }
-    ).sort("time_ms", maintain_order=True)
+        row = _items_of(group, new if is_of_new else old, groups, rng)
+        row += 0 if is_of_new else new
+        parts.append(_events(user_ids[person], item_ids[row], action, is_of_new, rng))
     titles = _titles(is_new, group_of_item, title, rng)
-    kinds = np.where(is_new, "new", "old")
     region = (tastes[:, 0] + rng.integers(2, size=people)) % REGIONS
     tables = {
-        "events": events,
-        "items": pl.DataFrame({"item_id": item_ids, "title": titles, "kind": kinds}),
+        "events": pl.concat(parts).sort("time_ms", maintain_order=True),
+        "items": pl.DataFrame(
+            {"item_id": item_ids, "title": titles, "kind": np.where(is_new, "new", "old")}
+        ),
         "users": pl.DataFrame(
             {"user_id": user_ids, "region": [f"region {number}" for number in region.tolist()]}
         ),
@@ -110,6 +101,22 @@ def two_kinds(
     order = np.argsort(data.catalogue.rows(item_ids.to_list()))
     users = np.argsort(data.users.rows(user_ids.to_list()))
     return TwoKinds(data, is_new[order], group_of_item[order], tastes[users])
+
+
+def _events(
+    user_ids: pl.Series, item_ids: pl.Series, action: str, is_of_new: bool, rng: np.random.Generator
+) -> pl.DataFrame:
+    """Return events of an action, at random times of its days; "late" ones are plays."""
+    first, last = _days(action, is_of_new)
+    days = first + rng.random(len(user_ids)) * (last - first)
+    return pl.DataFrame(
+        {
+            "user_id": user_ids,
+            "item_id": item_ids,
+            "time_ms": START_MS + (days * DAY_MS).astype(np.int64),
+            "action": ["preview" if action == "preview" else "play"] * len(user_ids),
+        }
+    )
 
 
 def _days(action: str, is_of_new: bool) -> tuple[float, float]:
@@ -122,7 +129,7 @@ def _days(action: str, is_of_new: bool) -> tuple[float, float]:
 def _liked_groups(
     tastes: np.ndarray, groups: int, share: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Return a group for each row of tastes (n, own): a liked one with probability `share`."""
+    """Return a group for each row of tastes (n, liked): a liked one with probability `share`."""
     chosen = tastes[np.arange(len(tastes)), rng.integers(tastes.shape[1], size=len(tastes))]
     is_liked = rng.random(len(tastes)) < share
     return np.where(is_liked, chosen, rng.integers(groups, size=len(tastes)))
@@ -140,16 +147,13 @@ def _titles(
     """Return a title for each item, of words of its kind's group and common ones."""
     groups = int(group_of_item.max()) + 1
     words = _random_words(2 * groups * WORDS + COMMON_WORDS, rng)
-    own = np.array(words[: 2 * groups * WORDS]).reshape(2, groups, WORDS)
-    common = np.array(words[2 * groups * WORDS :])
+    vocabularies = np.array(words[: 2 * groups * WORDS]).reshape(2, groups, WORDS)
+    common_words = np.array(words[2 * groups * WORDS :])
     titles = []
     for is_of_new, group in zip(is_new.tolist(), group_of_item.tolist(), strict=True):
-        is_own = rng.random(WORDS) < share
-        chosen = np.where(
-            is_own,
-            rng.choice(own[int(is_of_new), group], WORDS),
-            rng.choice(common, WORDS),
-        )
+        is_of_group = rng.random(WORDS) < share
+        group_words = rng.choice(vocabularies[int(is_of_new), group], WORDS)
+        chosen = np.where(is_of_group, group_words, rng.choice(common_words, WORDS))
         titles.append(" ".join(chosen.tolist()))
     return titles
 

@@ -50,4 +50,4 @@ def test_truth_is_in_the_order_of_the_catalogue(world):
 
 def test_sizes_that_cannot_be_are_refused():
     with pytest.raises(DataError, match="at least 1 each"):
-        two_kinds(groups=3, own=4)
+        two_kinds(groups=3, liked=4)

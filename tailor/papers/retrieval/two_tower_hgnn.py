@@ -33,10 +33,10 @@ PAPER = Paper(
     "two-tower-hgnn",
     "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks",
     "https://arxiv.org/abs/2403.05185",
-    "On planted logs of an established kind of items and a new one (3 seeds) HR@10 of new items, for"
-    " users with and without one before, is above two towers without the graph and popularity;"
-    " without edges among old items, without balancing the kinds of edges, and without weak signals"
-    " it is lower",
+    "On planted logs of an established kind of items and a new one (3 seeds) HR@10 of new items,"
+    " for users with and without one before, is above two towers without the graph and popularity;"
+    " without links among old items, without balancing the kinds of links, and without previews it"
+    " is lower",
 )
 DAY_MS = 86_400_000
 MOST_ITEMS = 100  # latest distinct items of a user that make edges

@@ -1,4 +1,4 @@
-"""HCN: centres share events out, stay distinct, and recent and earlier interests adjust each other."""
+"""HCN: centres share events out, and recent and earlier interests adjust each other."""
 
 import copy
 
