@@ -250,7 +250,7 @@ class DESMIL(ComiRec):
         with torch.inference_mode():
             scores = extractor.head_proj(torch.tanh(extractor.hidden_proj(net._item_vectors())))
         heaviest = scores.topk(min(ITEMS_PER_INTEREST, len(scores)), dim=0).indices.T.numpy()
-        plain: Dependence = extractor.notes.plain
+        plain: Dependence = net.extractor.notes.plain
         sizes = plain.covariances.square().mean(dim=(1, 2))
         pairs = []
         for number in sizes.argsort(descending=True).tolist():
