@@ -3,7 +3,7 @@
     python benchmarks/default_pipeline.py [counting|default] [NAME ...]
 
 Fits the pipeline on the training part of each log, with its validation part, and every part alone.
-Prints NDCG@10 of the pipeline and of the best part on the test part, their difference with its 95 %
+Logs measured before stay in the file of results. Prints NDCG@10 of the pipeline and of the best part on the test part, their difference with its 95 %
 interval paired by user, and what was chosen. Settings and weights see the validation part only.
 """
 
@@ -85,15 +85,14 @@ def main(arguments: list[str]) -> None:
     """Print a row a log, and write them all."""
     pipeline = arguments[0] if arguments and arguments[0] in FILES else "counting"
     names = [name for name in arguments if name not in FILES] or [*PLANTED, *REAL]
-    rows = []
+    path = Path(__file__).parent / "results" / f"default-pipeline-{pipeline}.json"
+    rows = json.loads(path.read_text()) if path.exists() else {}
     for name in names:
-        row = compare(name, pipeline)
-        rows.append(row)
+        row = rows[name] = compare(name, pipeline)
         for kind in (REMOVED, KEPT):
             print(name, row["seconds"], "s", kind, row[kind], flush=True)
         print(json.dumps(row["chosen"]), flush=True)
-    path = Path(__file__).parent / "results" / f"default-pipeline-{pipeline}.json"
-    path.write_text(json.dumps(rows, indent=1))
+        path.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":
