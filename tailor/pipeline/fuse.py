@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -20,12 +20,13 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.pipeline.fusion_report import KEPT, REMOVED, choice_report, idle_parts, labels
 from tailor.pipeline.fusion_weights import Choice, WeightSearch
-from tailor.pipeline.joining import one_catalogue, part_names, part_reports, scattered
+from tailor.pipeline.joining import one_catalogue, part_names, scattered
 
 BLOCK = 2048  # queries fused at a time
 SAMPLE = 512  # queries of a cost estimate
 CELLS = 2_000_000  # queries times items whose votes are summed at a time
 TUNING_PAIRS = 6_000_000  # (target, rival) pairs looked at while weights are learned
+T = TypeVar("T")
 # the vote for an item that a part names and scores 0: an absent entry of a sparse matrix would mean
 # that the part does not name it
 MIN_VOTE = 1e-9
@@ -59,10 +60,10 @@ class Fuse(Recommender):
     exclude_history: bool | None = None
     """Lists that weights are learned for: without items of the history, with them; None: both."""
 
-    parts_: list[Recommender] = field(init=False, repr=False)
-    """Fitted parts that have a weight."""
+    parts_: list[Recommender | None] = field(init=False, repr=False)
+    """Fitted parts; None for one without a weight."""
     weights_: list[float] = field(init=False, repr=False)
-    """One a fitted part, for lists without items of the history; they sum to 1."""
+    """One a part, for lists without items of the history; they sum to 1."""
     kept_weights_: list[float] = field(init=False, repr=False)
     """The same for lists with items of the history."""
 
@@ -92,10 +93,15 @@ class Fuse(Recommender):
         if self.weights is None:
             self._fit_with_weights(data, run, valid)
         else:
-            self.parts_ = _fitted(self.parts, data, run, valid)
+            self.parts_ = [*_fitted(self.parts, data, run, valid)]
             self._set_weights((np.array(self.weights) / sum(self.weights)).tolist())
             self.fit_report_ = {"weights": "given"}
-        reports = part_reports(self.parts_)
+        names = part_names(self.parts)
+        reports = {
+            name: part.fit_report_
+            for name, part in zip(names, self.parts_, strict=True)
+            if part is not None and part.fit_report_
+        }
         if reports:
             self.fit_report_["parts"] = reports
 
@@ -109,17 +115,18 @@ class Fuse(Recommender):
         parts = [self.parts[number] for number in pool]
         cut = valid or inner_cut(data, run.seed)
         if cut is None:
-            self.parts_ = _fitted(parts, data, run, valid)
-            self._set_weights([1 / len(parts)] * len(parts))
+            self.parts_ = self._placed(pool, _fitted(parts, data, run, valid), None)
+            self._set_weights(self._placed(pool, [1 / len(parts)] * len(parts), 0.0))
             self.fit_report_ = {"weights": "equal: nobody has the 3 events needed to learn them"}
             return
         fitted = _fitted(parts, data if valid else cut.train, run, valid)
         choices = {kind: self._choice(fitted, cut, kind, run) for kind in self._kinds()}
         used = [p for p in range(len(parts)) if any(one.weights[p] for one in choices.values())]
-        self.parts_ = [fitted[p] for p in used]
+        kept = [fitted[p] for p in used]
         if valid is None:
-            self.parts_ = _fitted([parts[p] for p in used], data, run, valid)
-        weights = {kind: [one.weights[p] for p in used] for kind, one in choices.items()}
+            kept = _fitted([parts[p] for p in used], data, run, valid)
+        self.parts_ = self._placed([pool[p] for p in used], kept, None)
+        weights = {kind: self._placed(pool, one.weights, 0.0) for kind, one in choices.items()}
         self.weights_ = weights.get(REMOVED) or weights[KEPT]
         self.kept_weights_ = weights.get(KEPT) or weights[REMOVED]
         names = labels(self.parts)
@@ -130,6 +137,13 @@ class Fuse(Recommender):
             "left_out": reasons | idle_parts(choices, tried),
             "learned_on": "validation" if valid else "an inner cut, then refitted",
         }
+
+    def _placed(self, numbers: Sequence[int], values: Sequence[T], absent: T) -> list[T]:
+        """Return a value for every part: those of some parts, by their numbers, else `absent`."""
+        placed = [absent] * len(self.parts)
+        for number, value in zip(numbers, values, strict=True):
+            placed[number] = value
+        return placed
 
     def _kinds(self) -> tuple[str, ...]:
         """Return the kinds of lists that weights are learned for."""
@@ -187,8 +201,9 @@ class Fuse(Recommender):
         pool = self._pool(data)[0] if self.weights is None else list(range(len(self.parts)))
         parts = [self.parts[number] for number in pool]
         stand_ins = [stand_in(clone(part), data, run, valid) for part in parts]
-        self.parts_ = [part for part, _ in stand_ins]
-        self._set_weights(list(self.weights or [1 / len(parts)] * len(parts)))
+        self.parts_ = self._placed(pool, [part for part, _ in stand_ins], None)
+        equal = self._placed(pool, [1 / len(parts)] * len(parts), 0.0)
+        self._set_weights(list(self.weights or equal))
         cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
         fits = 2 if cut is not None and valid is None else 1
         costs = [
@@ -208,21 +223,26 @@ class Fuse(Recommender):
         search = WeightSearch()
         kind = self._kinds()[0]
         distinct = targets.distinct().take(sample)
-        self._add_votes(search, self.parts_, queries.take(sample), distinct, kind)
+        parts = self._kept_parts()
+        self._add_votes(search, parts, queries.take(sample), distinct, kind)
         pairs_per_query = search.pair_count / max(len(sample), 1)
         # queries looked at before the search has enough pairs
         limit = BLOCK + TUNING_PAIRS / max(pairs_per_query, 1 / SAMPLE)
         factor = min(len(queries), limit) / max(len(sample), 1)
         voting_s = watch.lap() * factor
-        search.choice(len(self.parts_))
+        search.choice(len(parts))
         search_s = watch.lap() * factor
-        pair_bytes = 4 * len(self.parts_) + 17  # votes, place, target
+        pair_bytes = 4 * len(parts) + 17  # votes, place, target
         return Cost(setup_s + voting_s + search_s, 0, 2 * search.pair_count * factor * pair_bytes)
 
     # --- recommending
 
     def restrict(self, queries: Queries) -> Queries:
-        return _restricted(self.parts_, queries)
+        return _restricted(self._kept_parts(), queries)
+
+    def _kept_parts(self) -> list[Recommender]:
+        """Return the fitted parts that have a weight."""
+        return [part for part in self.parts_ if part is not None]
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         blocks = []
@@ -288,12 +308,15 @@ class Fuse(Recommender):
     def _voters(self, hides_history: bool) -> "_Voters":
         """Return the parts that have a weight in one kind of list."""
         weights = self._weights_of(hides_history)
-        names = part_names(self.parts_)
-        voting = [p for p, weight in enumerate(weights) if weight > 0]
+        voting = [
+            (part, weight, name)
+            for part, weight, name in zip(self.parts_, weights, part_names(self.parts), strict=True)
+            if part is not None and weight > 0
+        ]
         return _Voters(
-            [self.parts_[p] for p in voting],
-            [weights[p] for p in voting],
-            [names[p] for p in voting],
+            [part for part, _, _ in voting],
+            [weight for _, weight, _ in voting],
+            [name for _, _, name in voting],
         )
 
     def _lists(

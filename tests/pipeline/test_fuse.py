@@ -327,7 +327,7 @@ def test_a_part_that_does_not_help_is_neither_refitted_nor_asked(monkeypatch):
     assert learned(method) == (1.0, 0.0) and Counted.fits == 1
     asked = Counted.asked
     method.recommend(data.queries(), 5)
-    assert Counted.asked == asked and len(method.parts_) == 1
+    assert Counted.asked == asked and method.parts_[1] is None
 
 
 def test_a_part_with_nothing_to_learn_from_is_left_out_with_the_reason():
@@ -342,7 +342,7 @@ def test_a_part_with_nothing_to_learn_from_is_left_out_with_the_reason():
 
 def test_where_nothing_suits_all_parts_are_kept():
     data = opposite("sequence", people=50)
-    assert len(Fuse([TextNeighbours(), TextNeighbours(dims=2)]).fit(data).parts_) >= 1
+    assert any(Fuse([TextNeighbours(), TextNeighbours(dims=2)]).fit(data).parts_)
 
 
 def test_weights_are_learned_for_lists_with_seen_items_and_without():
@@ -363,6 +363,20 @@ def test_weights_are_learned_for_lists_with_seen_items_and_without():
     for query, answer, of_query in zip(mixed, answers, reasons, strict=True):
         alone = method.explain([query], [answer])[0]
         assert [one.evidence[0].id for one in of_query] == [one.evidence[0].id for one in alone]
+
+
+def test_a_fusion_that_left_parts_out_answers_the_same_after_saving(tmp_path):
+    """Parts are found again by their place: those that were not kept must keep theirs."""
+    split = last_out(opposite("sequence", people=200))
+    parts = [TextNeighbours(), Popularity(), CoVisitation(window=1, reverse=0.0), EASE(l2=20.0)]
+    method = Fuse(parts).fit(split.train, valid=split)
+    assert method.parts_[0] is None and method.parts_[2] is not None
+    queries, _ = split.queries("test")
+    again = Fuse.load(method.save(tmp_path / "model"))
+    for asked in (queries, queries.without_history()):
+        lists, others = (one.recommend(asked, 5) for one in (method, again))
+        assert [one.ids for one in lists] == [one.ids for one in others]
+        assert set(lists.columns) == set(others.columns)
 
 
 @pytest.mark.parametrize(("kind", "name"), [(True, "weights_"), (False, "kept_weights_")])
