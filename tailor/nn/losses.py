@@ -201,7 +201,7 @@ def _softmax_loss(
     """Return the mean over m of log(exp(p_m) + w * sum_k exp(states_m . negatives_k)) - p_m.
 
     `positive` (M,) are the logits p of the targets; the pairs (rows, columns) are left out of the
-    sum; `log_weight` is log(w). `weights` (M,) multiply the terms of the mean; they get no gradient.
+    sum; `log_weight` is log(w). `weights` (M,) multiply the terms; they get no gradient.
     """
     if not len(negatives) or not len(states):
         return positive.sum() * 0
