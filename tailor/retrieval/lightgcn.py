@@ -34,26 +34,26 @@ class LightGCN(NetMethod, ScoringRecommender):
     """Items chosen by the same users get like vectors; a user is the sum of their items' vectors.
 
     A layer replaces each item's vector by the sum of its users', edges weighted by the square roots
-    of both degrees; the mean of all layers is compared with the user by cosine (He et al. 2020).
+    of both degrees; the mean of all layers is compared with the user (He et al. 2020).
     Strangers are served from the history of the query, and nothing is kept of users.
 
     Differs from the paper: users have no vectors of their own, so one layer here is two of the
-    paper's; while learning, what a target adds to its own user's vector is left out; the loss is a
-    softmax over negatives that the batch shares, `loss="bpr"` with inner products is the paper's.
+    paper's; while learning, what a target adds to its own user's vector is left out; squared
+    lengths are those of the targets alone.
     """
 
     width: int = 64
     """Width of the item vectors."""
     layers: int = 1
     """Steps from items to users and back; 0: no graph but the user's own items."""
-    loss: Literal["softmax", "bpr"] = "softmax"
-    """Loss of a target and its negatives: a softmax of cosines, or BPR of inner products."""
+    loss: Literal["bpr", "softmax"] = "bpr"
+    """Loss of a target and its negatives: BPR of inner products, or a softmax of cosines."""
     temperature: Annotated[float, Range(0.05, 0.3, log=True)] = 0.1
     """Divisor of the cosines in the softmax."""
     negatives: int = 1024
     """Items drawn per batch as negatives of the softmax; BPR draws one for each target."""
     l2: Annotated[float, Range(1e-6, 1e-1, log=True)] = 1e-4
-    """Weight of the squared lengths of the batch's item vectors before averaging, with BPR."""
+    """Weight of the squared lengths of the targets' vectors before averaging, with BPR."""
     lr: Annotated[float, Range(3e-4, 3e-2, log=True)] = 5e-3
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     batch: int = 4096
@@ -127,7 +127,16 @@ class LightGCN(NetMethod, ScoringRecommender):
         """Return the mean loss of pairs (M,)."""
         vectors = self._net()
         users = self._users_without_targets(vectors, pairs)
-        return self._compare(users, vectors, self._rows.values[pairs], rng)
+        targets = self._rows.values[pairs]
+        return self._compare(users, vectors, targets, rng) + self._penalty(targets)
+
+    def _penalty(self, targets: np.ndarray) -> Tensor:
+        """Return the weighted mean squared length of the targets' vectors, 0 with a softmax."""
+        weight = self._net.table.weight
+        if self.loss == "softmax":
+            return weight.new_zeros(())
+        rows = torch.from_numpy(targets.astype(np.int64)).to(weight.device)
+        return self.l2 * weight[rows].square().sum(dim=1).mean()
 
     def _users_without_targets(self, vectors: Tensor, pairs: np.ndarray) -> Tensor:
         """Return (M, D) vectors of users without the item that is to be predicted."""
@@ -150,8 +159,7 @@ class LightGCN(NetMethod, ScoringRecommender):
             drawn = torch.from_numpy(rng.choice(candidates, len(targets))).to(vectors.device)
             positive = (users * vectors[rows]).sum(dim=1)
             negative = (users * vectors[drawn]).sum(dim=1, keepdim=True)
-            used = self._net.table.weight[torch.cat([rows, drawn])]
-            return BPR()(positive, negative) + self.l2 * used.square().sum() / len(targets)
+            return BPR()(positive, negative)
         drawn_rows = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
         drawn = torch.from_numpy(drawn_rows).to(vectors.device)
         states = normalize(users, dim=1) / self.temperature

@@ -63,8 +63,8 @@ def test_vectors_are_means_over_steps_to_users_and_back(small):
         np.testing.assert_allclose(vector, total[item] / 3, atol=1e-6)
 
 
-def test_a_score_is_the_cosine_of_the_sum_of_the_history_and_the_item(small):
-    method = model(epochs=0).fit(small, RUN)
+def test_with_a_softmax_a_score_is_the_cosine_of_the_sum_of_the_history_and_the_item(small):
+    method = model(epochs=0, loss="softmax").fit(small, RUN)
     ranking = method.recommend([Query(history=History.of("a", "b", "a"))], 3)[0]
     vectors = dict(zip(method.items_.ids.tolist(), method.vectors_, strict=True))
     user = vectors["a"] / np.sqrt(1) + vectors["b"] / np.sqrt(3)
@@ -135,3 +135,15 @@ def test_users_of_a_single_item_leave_nothing_to_learn():
 def test_settings_out_of_range_are_refused(wrong):
     with pytest.raises((DataError, ModelError)):
         LightGCN(**wrong)
+
+
+def test_the_penalty_is_the_mean_squared_length_of_the_targets():
+    method = model(l2=0.5)
+    method._rows = Ragged.of([[0, 1], [1, 2]])
+    method.degrees_ = np.array([1, 2, 1], dtype=np.float32)
+    method.items_ = range(3)
+    method._start_net(RUN)
+    table = method._net.table.weight.detach().numpy()
+    squares = (table[[1, 1, 2]] ** 2).sum(axis=1)
+    penalty = method._penalty(np.array([1, 1, 2]))
+    assert float(penalty.detach()) == pytest.approx(0.5 * squares.mean(), rel=1e-5)

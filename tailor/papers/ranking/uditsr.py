@@ -191,9 +191,9 @@ class UDITSR(NetMethod, ScoringRecommender):
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 1e-5
     """Weight decay of matrices in AdamW."""
-    batch: int = 256
+    batch: int = 512
     """Events per batch."""
-    epochs: int = 40
+    epochs: int = 20
     """Maximum number of epochs."""
     patience: int | None = 4
     """Validations (every 5 epochs) without a better NDCG@10 before training stops; None: all

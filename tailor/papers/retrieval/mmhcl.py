@@ -15,6 +15,7 @@ from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.search_space import Range
+from tailor.data.arrays import Ragged
 from tailor.data.attributes import attribute_values
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import bipartite
@@ -28,12 +29,13 @@ from tailor.text.cached import item_vectors
 from tailor.text.hashing import HashingEncoder
 from tailor.text.sentences import unit_length
 from tailor.text.tfidf import count_terms, unit_rows
+from tailor.text.vector_index import VectorIndex
 
 PAPER = Paper(
     "mmhcl",
     "MMHCL: Multi-Modal Hypergraph Contrastive Learning for Recommendation",
     "https://arxiv.org/abs/2504.16576",
-    "On Beauty (8,000 users, random 80/10/10) recall@20 is above LightGCN's of equal width and"
+    "On Beauty (3,000 users, the last tenth of each judged) recall@20 is above LightGCN's of equal width and"
     " epochs; items with at most 5 events gain more than the others; with random neighbours in"
     " place of those by text and attributes the gain is lost",
 )
@@ -126,7 +128,9 @@ class MMHCL(LightGCN):
     """Weight of the contrast of users and those who share items."""
     contrast_temperature: Annotated[float, Range(0.1, 1.0)] = 0.6
     """Divisor of the cosines in both contrasts."""
-    contrasted: int = 1024
+    lr: Annotated[float, Range(3e-4, 3e-2, log=True)] = 2e-2
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
+    contrasted: int = 512
     """Users and items of a batch that are contrasted, at most."""
 
     def __post_init__(self) -> None:
@@ -190,7 +194,7 @@ class MMHCL(LightGCN):
         user_rows = self._drawn(self._rows.row_ids[pairs], rng).to(vectors.device)
         items = self._contrast(vectors[item_rows], group_vectors[item_rows])
         companions = self._contrast(net.edges(vectors)[user_rows], net.user_vectors()[user_rows])
-        ranking = self._compare(users, vectors, targets, rng)
+        ranking = self._compare(users, vectors, targets, rng) + self._penalty(targets)
         return ranking + self.item_weight * items + self.user_weight * companions
 
     def _drawn(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
@@ -242,11 +246,27 @@ def nearest_groups(vectors: np.ndarray | sp.csr_matrix, neighbours: int, run: Ru
     def break_ties(block: sp.csr_matrix, start: int) -> None:
         block.data *= 1 + 1e-4 * rng.random(len(block.data), dtype=np.float32)
 
-    near = nearest_rows(vectors, neighbours, run, "comparing items", break_ties)
-    near.data[:] = 1
+    if isinstance(vectors, np.ndarray):
+        near = _nearest_dense(vectors, neighbours, rng)
+    else:
+        near = nearest_rows(vectors, neighbours, run, "comparing items", break_ties)
+        near.data[:] = 1
     centres = np.flatnonzero(np.diff(near.indptr))
     members = near + sp.eye(near.shape[0], dtype=np.float32, format="csr")
     return sp.csr_matrix(members[centres].T)
+
+
+def _nearest_dense(vectors: np.ndarray, neighbours: int, rng: np.random.Generator) -> sp.csr_matrix:
+    """Return (N, N) a 1 for the nearest other rows of each row with a positive cosine."""
+    known = np.flatnonzero(vectors.any(axis=1))
+    noise = rng.standard_normal((len(known), vectors.shape[1]), dtype=np.float32)
+    noisy = unit_length(vectors[known] + 1e-3 * noise)
+    itself = Ragged.of_lengths(np.ones(len(known), np.int64), np.arange(len(known)))
+    found, cosines = VectorIndex("exact").build(noisy).search(noisy, neighbours, itself)
+    row, place = np.nonzero((found >= 0) & (cosines > 0))
+    columns = known[found[row, place]]
+    ones = np.ones(len(row), np.float32)
+    return sp.csr_matrix((ones, (known[row], columns)), shape=(len(vectors), len(vectors)))
 
 
 def scaled_groups(groups: sp.csr_matrix) -> sp.csr_matrix:

@@ -79,8 +79,9 @@ def test_a_group_is_an_item_and_its_nearest():
     np.testing.assert_array_equal(members, expected)  # nothing is like the last item
 
 
-def test_equal_neighbours_are_drawn_and_not_the_first_ones():
-    members = nearest_groups(np.ones((40, 1), np.float32), 2, RUN)
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix], ids=["dense", "sparse"])
+def test_equal_neighbours_are_drawn_and_not_the_first_ones(kind):
+    members = nearest_groups(kind(np.full((40, 16), 0.25, np.float32)), 2, RUN)
     sizes = np.asarray(members.sum(axis=1)).ravel()
     assert sizes.max() < 12  # with the first ones, each would be in 40 groups
 
