@@ -1,4 +1,4 @@
-"""UDITSR: a user plus a demand is an item; demands are learned from searches, generated elsewhere."""
+"""UDITSR: taste plus demand is an item; searches tell the demand, else it is generated."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -153,7 +153,7 @@ class _Log(nn.Module):
 
 @dataclass(eq=False)
 class UDITSR(NetMethod, ScoringRecommender):
-    """What a user wants at the moment, plus their lasting taste, is the item that they choose.
+    """Taste plus the demand of the moment is the item that a user chooses.
 
     Searches tell what is wanted: the words of a query are a vector, the demand, and taste + demand
     = item is learned as a translation. Where nobody searched, a small net generates the demand from
@@ -303,9 +303,9 @@ class UDITSR(NetMethod, ScoringRecommender):
         users = log.without(vectors[log.item_of] - demands, events)
         rows = self._with_negatives(log.item_of[events], rng)  # M, 1 + K
         generated = self._generated(events, rows)
-        own = log.words(net.words.weight)[events]
+        query_vectors = log.words(net.words.weight)[events]
         is_search = log.is_search[events]
-        used = torch.where(is_search[:, None, None], own[:, None], generated)
+        used = torch.where(is_search[:, None, None], query_vectors[:, None], generated)
         items = vectors[rows]
         shape = items.shape
         inputs = [users[:, None].expand(shape), items, used]
@@ -318,7 +318,7 @@ class UDITSR(NetMethod, ScoringRecommender):
         nearer = -logsigmoid(distances[:, 1:] - distances[:, :1]).mean()
         loss = BPR()(scores[:, 0], scores[:, 1:]) + self.translation * nearer
         if is_search.any():
-            taught = mse_loss(generated[is_search, 0], own[is_search].detach())
+            taught = mse_loss(generated[is_search, 0], query_vectors[is_search].detach())
             loss = loss + self.generation * taught
         return loss
 
@@ -364,7 +364,7 @@ class UDITSR(NetMethod, ScoringRecommender):
         users, means_of, recent, vectors = self._users(queries)
         texts = [queries.text(i) for i in range(len(queries))]
         searches = Edges(self._words_of(texts)).to(device)
-        wanted = searches(net.words.weight)
+        query_vectors = searches(net.words.weight)
         is_search = searches.degrees()[0] > 0
         rows = torch.arange(len(vectors), device=device)
         scores = torch.full((len(queries), len(vectors)), -torch.inf, device=device)
@@ -372,7 +372,7 @@ class UDITSR(NetMethod, ScoringRecommender):
             if not (is_search[i] or users[i].any()):
                 continue
             every = (len(rows), self.width)
-            demands = wanted[i].expand(every)
+            demands = query_vectors[i].expand(every)
             if not is_search[i]:
                 demands = net.generate(means_of[i].expand(every), recent[i].expand(every), rows)
             scores[i] = net.score(users[i].expand(every), vectors, demands, bool(is_search[i]))
@@ -380,7 +380,7 @@ class UDITSR(NetMethod, ScoringRecommender):
         return scores.cpu().numpy()
 
     def _users(self, queries: Queries) -> tuple[Tensor, ...]:
-        """Return tastes, means of items and latest queries, each (B, D), and item vectors (N, D)."""
+        """Return tastes, item means, latest queries, each (B, D), and item vectors (N, D)."""
         net = self._ready()
         device = net.items.weight.device
         vectors = self._item_vectors(device)

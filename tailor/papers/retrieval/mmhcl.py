@@ -35,8 +35,8 @@ PAPER = Paper(
     "mmhcl",
     "MMHCL: Multi-Modal Hypergraph Contrastive Learning for Recommendation",
     "https://arxiv.org/abs/2504.16576",
-    "On Beauty (3,000 users, the last tenth of each judged) recall@20 is above LightGCN's of equal width and"
-    " epochs; items with at most 5 events gain more than the others; with random neighbours in"
+    "On Beauty (3,000 users, the last tenth of each judged) recall@20 is above LightGCN's of equal"
+    " width and epochs; items with at most 5 events gain more than the others; with random neighbours in"
     " place of those by text and attributes the gain is lost",
 )
 TEXT = "text"  # the modality that an encoder makes of the item's text
@@ -52,11 +52,11 @@ class _UserSteps(nn.Module):
     def __init__(self, choices: sp.csr_matrix) -> None:
         super().__init__()
         self.choices = Edges(choices)
-        own = np.asarray(choices.sum(axis=1)).ravel()
-        shared = np.asarray(choices @ choices.sum(axis=0).T).ravel() - own
+        lengths = np.asarray(choices.sum(axis=1)).ravel()
+        shared = np.asarray(choices @ choices.sum(axis=0).T).ravel() - lengths
         self.own: Tensor
         self.shared: Tensor
-        self.register_buffer("own", torch.from_numpy(own)[:, None].float(), persistent=False)
+        self.register_buffer("own", torch.from_numpy(lengths)[:, None].float(), persistent=False)
         self.register_buffer("shared", torch.from_numpy(shared)[:, None].float(), persistent=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class _HypergraphItems(GraphItems):
 
 @dataclass(eq=False)
 class MMHCL(LightGCN):
-    """Items are near to items with like texts, attributes or pictures, besides those chosen together.
+    """Items are near to those with like texts or pictures, and to those chosen together.
 
     Each item makes a group (a hyperedge) of itself and its nearest items in every modality. Items
     of the same groups average vectors of a table of their own, which are added to LightGCN's. A
@@ -176,7 +176,9 @@ class MMHCL(LightGCN):
         dtype = table[name].dtype
         if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric():
             return unit_length(number_rows(table[name]))
-        values, _ = count_terms(attribute_values(table, [name]))
+        values, _ = count_terms(
+            [value for _, value in pairs] for pairs in attribute_values(table, [name])
+        )
         counts = np.bincount(values.indices, minlength=values.shape[1])
         return unit_rows(values @ sp.diags(1 / np.sqrt(np.maximum(counts, 1))))
 
@@ -258,15 +260,15 @@ def nearest_groups(vectors: np.ndarray | sp.csr_matrix, neighbours: int, run: Ru
 
 def _nearest_dense(vectors: np.ndarray, neighbours: int, rng: np.random.Generator) -> sp.csr_matrix:
     """Return (N, N) a 1 for the nearest other rows of each row with a positive cosine."""
-    known = np.flatnonzero(vectors.any(axis=1))
-    noise = rng.standard_normal((len(known), vectors.shape[1]), dtype=np.float32)
-    noisy = unit_length(vectors[known] + 1e-3 * noise)
-    itself = Ragged.of_lengths(np.ones(len(known), np.int64), np.arange(len(known)))
-    found, cosines = VectorIndex("exact").build(noisy).search(noisy, neighbours, itself)
-    row, place = np.nonzero((found >= 0) & (cosines > 0))
-    columns = known[found[row, place]]
+    described = np.flatnonzero(vectors.any(axis=1))
+    noise = rng.standard_normal((len(described), vectors.shape[1]), dtype=np.float32)
+    noisy = unit_length(vectors[described] + 1e-3 * noise)
+    itself = Ragged.of_lengths(np.ones(len(described), np.int64), np.arange(len(described)))
+    nearest_rows_of, cosines = VectorIndex("exact").build(noisy).search(noisy, neighbours, itself)
+    row, rank = np.nonzero((nearest_rows_of >= 0) & (cosines > 0))
+    columns = described[nearest_rows_of[row, rank]]
     ones = np.ones(len(row), np.float32)
-    return sp.csr_matrix((ones, (known[row], columns)), shape=(len(vectors), len(vectors)))
+    return sp.csr_matrix((ones, (described[row], columns)), shape=(len(vectors), len(vectors)))
 
 
 def scaled_groups(groups: sp.csr_matrix) -> sp.csr_matrix:
