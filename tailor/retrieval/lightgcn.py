@@ -143,11 +143,14 @@ class LightGCN(NetMethod, ScoringRecommender):
         rows = self._rows
         device = vectors.device
         users = torch.from_numpy(rows.row_ids[pairs]).to(device)
-        degrees = torch.from_numpy(rows.lengths.astype(np.float32)).to(device)[users, None]
+        lengths = torch.from_numpy(rows.lengths.astype(np.float32)).to(device)
+        degrees = lengths[users, None]
         targets = torch.from_numpy(rows.values[pairs].astype(np.int64)).to(device)
-        item_degrees = torch.from_numpy(self.degrees_).to(device)[targets, None]
-        sums = self._net.edges(vectors)[users] * degrees.sqrt()
-        return (sums - vectors[targets] / item_degrees.sqrt()) / (degrees - 1).sqrt()
+        item_degrees = torch.from_numpy(self.degrees_).to(device)
+        user_vectors = self._net.edges(vectors)
+        sums = user_vectors[users] * degrees.sqrt()
+        shares = vectors[targets] / item_degrees[targets, None].sqrt()
+        return (sums - shares) / (degrees - 1).sqrt()
 
     def _compare(
         self, users: Tensor, vectors: Tensor, targets: np.ndarray, rng: np.random.Generator

@@ -314,8 +314,10 @@ class UDITSR(NetMethod, ScoringRecommender):
             subset = [part[is_search == searched].flatten(0, 1) for part in inputs]
             parts.append(net.score(*subset, searched=searched).view(-1, shape[1]))
         scores = torch.cat(parts)
-        distances = (users[:, None] + used - items).square().mean(dim=2)
-        nearer = -logsigmoid(distances[:, 1:] - distances[:, :1]).mean()
+        translated = users[:, None] + used
+        distances = (translated - items).square().mean(dim=2)
+        gaps = distances[:, 1:] - distances[:, :1]
+        nearer = -logsigmoid(gaps).mean()
         loss = BPR()(scores[:, 0], scores[:, 1:]) + self.translation * nearer
         if is_search.any():
             taught = mse_loss(generated[is_search, 0], query_vectors[is_search].detach())
@@ -325,8 +327,10 @@ class UDITSR(NetMethod, ScoringRecommender):
     def _with_negatives(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
         """Return (M, 1 + K) rows: each target, then items drawn from those with events."""
         candidates = np.flatnonzero(self._log.is_chosen.cpu().numpy())
-        drawn = rng.choice(candidates, (len(targets), self.negatives))
-        return torch.cat([targets[:, None], torch.from_numpy(drawn).to(targets.device)], dim=1)
+        size = (len(targets), self.negatives)
+        drawn = torch.from_numpy(rng.choice(candidates, size))
+        parts = [targets[:, None], drawn.to(targets.device)]
+        return torch.cat(parts, dim=1)
 
     def _generated(self, events: Tensor, rows: Tensor) -> Tensor:
         """Return (M, 1 + K, D) the demands generated for the users of events and items `rows`.
@@ -389,17 +393,19 @@ class UDITSR(NetMethod, ScoringRecommender):
         typed = [""] * len(rows.values) if texts is None else [text or "" for text in texts.values]
         words = self._words_of(typed)
         starts = rows.offsets[:-1]
-        to_users = Edges(means(rows.with_values(np.arange(len(rows.values))), len(rows.values)))
         events = np.arange(len(rows.values))
+        to_users = Edges(means(rows.with_values(events), len(events)))
         before = recent_queries(words, starts[rows.row_ids], events, self.recent)
         latest = recent_queries(words, starts, rows.offsets[1:], self.recent)
         edges = [part.to(device) for part in (to_users, Edges(words), Edges(before))]
         item_of = torch.from_numpy(rows.values.astype(np.int64)).to(device)
         user_of = torch.from_numpy(rows.row_ids).to(device)
         demands = self._demands(item_of, user_of, *edges)
-        tastes = edges[0](vectors[item_of] - demands)
-        means_of = edges[0](net.items(item_of))
-        return tastes, means_of, Edges(latest).to(device)(net.words.weight), vectors
+        average = edges[0]
+        tastes = average(vectors[item_of] - demands)
+        means_of = average(net.items(item_of))
+        latest_words = Edges(latest).to(device)
+        return tastes, means_of, latest_words(net.words.weight), vectors
 
     def _item_vectors(self, device: torch.device) -> Tensor:
         """Return (N, D) item vectors: those learned so far where the method is validated."""
@@ -450,16 +456,19 @@ def recent_queries(
 def _typed_keys(rows: Ragged, words: sp.csr_matrix, items: int) -> np.ndarray:
     """Return distinct sorted numbers of (user, item, word) that occur."""
     entries = words.tocoo()
-    pairs = rows.row_ids[entries.row] * items + rows.values[entries.row]
+    users = rows.row_ids[entries.row]
+    item_rows = rows.values[entries.row]
+    pairs = users * items + item_rows
     return np.unique(pairs * words.shape[1] + entries.col)
 
 
 def words_of_items(rows: Ragged, words: sp.csr_matrix, items: int, method: UDITSR) -> np.ndarray:
     """Return (N, W) codes of the words that most users typed for each item; -1 for none."""
     keys = _typed_keys(rows, words, items)
-    typed = np.divmod(keys % (items * words.shape[1]), words.shape[1])
+    size = words.shape[1]
+    typed = np.divmod(keys % (items * size), size)
     ones = np.ones(len(keys), np.float32)
-    counts = sp.csr_matrix((ones, typed), shape=(items, words.shape[1]))
+    counts = sp.csr_matrix((ones, typed), shape=(items, size))
     counts.sum_duplicates()
     counts.data[counts.data < method.least] = 0
     best = heaviest(counts, method.item_words)
@@ -474,8 +483,11 @@ def own_words(rows: Ragged, words: sp.csr_matrix, item_words: np.ndarray, least:
     items, size = len(item_words), words.shape[1]
     keys = _typed_keys(rows, words, items)
     codes = item_words[rows.values]
+    words_in_all = items * size
     at_item = rows.values[:, None].astype(np.int64) * size + codes
-    counts = np.bincount(keys % (items * size), minlength=items * size)[at_item]
-    is_own = np.isin(rows.row_ids[:, None] * items * size + at_item, keys)
+    users_of_word = np.bincount(keys % words_in_all, minlength=words_in_all)
+    counts = users_of_word[at_item]
+    user_keys = rows.row_ids[:, None] * words_in_all
+    is_own = np.isin(user_keys + at_item, keys)
     hidden: np.ndarray = (counts - is_own < least) & (codes >= 0)
     return hidden

@@ -36,8 +36,8 @@ PAPER = Paper(
     "MMHCL: Multi-Modal Hypergraph Contrastive Learning for Recommendation",
     "https://arxiv.org/abs/2504.16576",
     "On Beauty (3,000 users, the last tenth of each judged) recall@20 is above LightGCN's of equal"
-    " width and epochs; items with at most 5 events gain more than the others; with random neighbours in"
-    " place of those by text and attributes the gain is lost",
+    " width and epochs; items with at most 5 events gain more than the others; with random"
+    " neighbours in place of those by text and attributes the gain is lost",
 )
 TEXT = "text"  # the modality that an encoder makes of the item's text
 
@@ -195,7 +195,9 @@ class MMHCL(LightGCN):
         item_rows = self._drawn(targets, rng).to(vectors.device)
         user_rows = self._drawn(self._rows.row_ids[pairs], rng).to(vectors.device)
         items = self._contrast(vectors[item_rows], group_vectors[item_rows])
-        companions = self._contrast(net.edges(vectors)[user_rows], net.user_vectors()[user_rows])
+        user_vectors = net.edges(vectors)
+        companion_vectors = net.user_vectors()
+        companions = self._contrast(user_vectors[user_rows], companion_vectors[user_rows])
         ranking = self._compare(users, vectors, targets, rng) + self._penalty(targets)
         return ranking + self.item_weight * items + self.user_weight * companions
 
@@ -267,8 +269,10 @@ def _nearest_dense(vectors: np.ndarray, neighbours: int, rng: np.random.Generato
     nearest_rows_of, cosines = VectorIndex("exact").build(noisy).search(noisy, neighbours, itself)
     row, rank = np.nonzero((nearest_rows_of >= 0) & (cosines > 0))
     columns = described[nearest_rows_of[row, rank]]
-    ones = np.ones(len(row), np.float32)
-    return sp.csr_matrix((ones, (described[row], columns)), shape=(len(vectors), len(vectors)))
+    rows = described[row]
+    ones = np.ones(len(rows), np.float32)
+    size = len(vectors)
+    return sp.csr_matrix((ones, (rows, columns)), shape=(size, size))
 
 
 def scaled_groups(groups: sp.csr_matrix) -> sp.csr_matrix:
