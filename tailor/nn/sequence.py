@@ -64,10 +64,19 @@ class SequenceNet(nn.Module):
 
         Further inputs (times_ms, lengths) are passed to every layer.
         """
-        x = self.dropout(vectors if self.positions is None else self.positions(vectors, **inputs))
+        x = self._placed(vectors, **inputs)
         for layer in self.layers:
             x = layer(x, **inputs)
-        x = self.norm(x)
+        return self._scaled(self.norm(x))
+
+    def _placed(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        """Return item vectors (B, T, D) with their positions, after dropout."""
+        return self.dropout(
+            vectors if self.positions is None else self.positions(vectors, **inputs)
+        )
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        """Return outputs (B, T, D) of the layers as they are compared with items."""
         return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 
     def comparable(self, vectors: Tensor) -> Tensor:
@@ -93,7 +102,9 @@ class SequenceNet(nn.Module):
         """
         if not self._is_numpy_copied:
             self._is_numpy_copied = True
-            self._numpy_copy = None if self.training else NumpyTransformer.of(self)
+            is_plain = type(self).states is SequenceNet.states
+            if is_plain and not self.training:
+                self._numpy_copy = NumpyTransformer.of(self)
         return self._numpy_copy
 
     def comparable_state(self, state: np.ndarray) -> np.ndarray:
