@@ -115,7 +115,7 @@ def test_contrasts_by_hand():
 
 def test_states_that_lead_to_one_item_come_together():
     def lead_of_pairs(**settings):
-        method = model(epochs=4, dropout=0.3, fine=0.0, **settings).fit(theme_data(), RUN)
+        method = model(epochs=2, dropout=0.3, fine=0.0, **settings).fit(theme_data(), RUN)
         rows = Ragged.of(np.random.default_rng(5).permuted(np.arange(24).reshape(4, 6), axis=1))
         windows = Windows(rows.values, np.arange(24), np.ones(24, dtype=np.int64))
         with torch.inference_mode():
@@ -124,7 +124,8 @@ def test_states_that_lead_to_one_item_come_together():
         same = themes[:, None] == themes
         return (states @ states.T)[same].mean() - (states @ states.T)[~same].mean()
 
-    assert lead_of_pairs(coarse=1.0) > lead_of_pairs(coarse=0.0) + 0.1
+    assert lead_of_pairs(coarse=1.0) > 0.8
+    assert lead_of_pairs(coarse=0.0) < 0.7
 
 
 def test_intents_are_the_themes():
