@@ -67,7 +67,7 @@ class SequenceNet(nn.Module):
         x = self._placed(vectors, **inputs)
         for layer in self.layers:
             x = layer(x, **inputs)
-        return self._scaled(self.norm(x))
+        return self.scaled(self.norm(x))
 
     def _placed(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
         """Return item vectors (B, T, D) with their positions, after dropout."""
@@ -75,7 +75,7 @@ class SequenceNet(nn.Module):
             vectors if self.positions is None else self.positions(vectors, **inputs)
         )
 
-    def _scaled(self, x: Tensor) -> Tensor:
+    def scaled(self, x: Tensor) -> Tensor:
         """Return outputs (B, T, D) of the layers as they are compared with items."""
         return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 

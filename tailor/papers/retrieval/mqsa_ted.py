@@ -57,7 +57,7 @@ class TwoStackNet(SequenceNet):
         """Return the states (B, T, D) of some of the layers."""
         for layer in self.layers[part]:
             x = layer(x)
-        return self._scaled(norm(x))
+        return self.scaled(norm(x))
 
 
 @dataclass(eq=False)
