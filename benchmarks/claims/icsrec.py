@@ -41,8 +41,7 @@ def measure(run: Run) -> Claim:
             row["cosines"]["coarse"]["lead"] > 0 for row in rows
         ),
         "Beauty: by more than without contrast, every state": all(
-            row["cosines"]["coarse"]["lead"] > row["cosines"]["no contrast"]["lead"]
-            for row in rows
+            row["cosines"]["coarse"]["lead"] > row["cosines"]["no contrast"]["lead"] for row in rows
         ),
     }
     figures = {

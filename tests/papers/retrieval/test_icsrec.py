@@ -4,7 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+
+import torch
 
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged

@@ -4,8 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
+import torch
 from torch.nn.functional import normalize
 
 from tailor.core.run import Run
