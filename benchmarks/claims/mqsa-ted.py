@@ -1,7 +1,7 @@
 """MQSATED on Beauty: the same net with and without the distillation, and with one stack alone.
 
 Three random states, each with other users; as many steps for all. The weight of the distillation
-was chosen on the validation part of further users. Co-visitation, tuned by its defaults, stands
+was chosen on the validation part of further users. Co-visitation by its defaults stands
 beside them, since it counts the same transitions.
 """
 
@@ -18,7 +18,7 @@ from tailor.data.splits import split_by
 from tailor.papers.retrieval.mqsa_ted import MQSATED
 from tailor.retrieval.covisitation import CoVisitation
 
-USERS = 4_000
+USERS = 3_000
 FULL = MQSATED(epochs=14, patience=None, ted=0.3)
 LEADS = {
     "over no distillation": ("full", "no distillation"),
@@ -29,7 +29,7 @@ LEADS = {
 
 
 def measure(run: Run) -> Claim:
-    """4,000 users of Beauty, three random states."""
+    """3,000 users of Beauty, three random states."""
     beauty = real("beauty")
     rows = [on_users(beauty, seeded(run, seed)) for seed in SEEDS]
     checks = {
