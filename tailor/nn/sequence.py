@@ -64,10 +64,14 @@ class SequenceNet(nn.Module):
 
         Further inputs (times_ms, lengths) are passed to every layer.
         """
+        return self.readout(self.encode(vectors, **inputs))
+
+    def encode(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        """Return what the layers make of item vectors (B, T, D), of the same shape."""
         x = self._placed(vectors, **inputs)
         for layer in self.layers:
             x = layer(x, **inputs)
-        return self.scaled(self.norm(x))
+        return x
 
     def _placed(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
         """Return item vectors (B, T, D) with their positions, after dropout."""
@@ -75,8 +79,12 @@ class SequenceNet(nn.Module):
             vectors if self.positions is None else self.positions(vectors, **inputs)
         )
 
+    def readout(self, x: Tensor) -> Tensor:
+        """Return vectors (..., D) normed, as states are compared with item vectors."""
+        return self.scaled(self.norm(x))
+
     def scaled(self, x: Tensor) -> Tensor:
-        """Return outputs (B, T, D) of the layers as they are compared with items."""
+        """Return vectors (..., D) at the length of states; as they are without a temperature."""
         return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 
     def comparable(self, vectors: Tensor) -> Tensor:

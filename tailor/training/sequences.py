@@ -65,7 +65,7 @@ class Windows:
     every_place: bool = True
     """Whether every position predicts the next event, else the last position only."""
     now_ms: np.ndarray | None = None
-    """(B,) time of each query, NO_TIME where it has none; windows to learn from have none."""
+    """(B,) time of each query, `NO_TIME` where it has none; None in training."""
 
     def take(self, numbers: np.ndarray) -> "Windows":
         """Return the windows of these numbers."""

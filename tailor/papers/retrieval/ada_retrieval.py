@@ -83,8 +83,11 @@ class RoundsNet(nn.Module):
 
         `retrieved` are rows, -1 for none; `lengths` (B,) are the numbers of events.
         """
-        items = self.encoder.table(retrieved.clamp(min=0))  # B, F, D
-        logits = vectors @ items.transpose(1, 2) / math.sqrt(vectors.shape[-1])
+        encoder = self.encoder
+        items = encoder.table(retrieved.clamp(min=0))  # B, F, D
+        # table vectors are short: their plain products would weigh all items alike
+        logits = encoder.comparable(vectors) @ encoder.comparable(items).transpose(1, 2)
+        logits = logits / (encoder.temperature or math.sqrt(vectors.shape[-1]))
         weights = logits.float().masked_fill(retrieved[:, None] < 0, HIDDEN).softmax(dim=-1)
         is_event = torch.arange(vectors.shape[1], device=vectors.device) < lengths[:, None]
         context = (weights.to(items.dtype) @ items) * is_event[:, :, None]
@@ -156,8 +159,9 @@ class AdaRetrieval(NetMethod, Recommender):
     of the earlier rounds' vectors moves the new one. All is tuned together. The column "round" says
     which round an item is from; its scores are above those of all later rounds.
 
-    Differs from the paper: the adapters begin at zero, so that tuning starts from the backbone's
-    list; a round learns from the targets that no earlier round would have retrieved; a softmax over
+    Differs from the paper: adapters are added by learned scales that begin at zero, without a norm
+    of the sum, so that tuning starts from the backbone's list; events and items are compared by
+    cosine; a round learns from the targets that no earlier round would have retrieved; a softmax over
     negatives that the batch shares.
     """
 
@@ -266,10 +270,8 @@ class AdaRetrieval(NetMethod, Recommender):
 
     def _loss(self, windows: Windows, item_rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return the discounted sum of the rounds' losses."""
-        net: RoundsNet = self._net
-        encoder = net.encoder
-        target_rows = windows.rows[windows.starts + windows.lengths]
-        targets = as_tensor(target_rows, encoder)
+        encoder: SequenceNet = self._net.encoder
+        targets = as_tensor(windows.rows[windows.starts + windows.lengths], encoder)
         negatives = item_rows[uniform_negatives(len(item_rows), self.negatives, rng)]
         drawn = as_tensor(negatives, encoder)
         positive = encoder.comparable(encoder.table(targets))
@@ -278,20 +280,15 @@ class AdaRetrieval(NetMethod, Recommender):
         # the target is what is to be found: no round may see it among the retrieved items
         blocked.scatter_(1, targets[:, None], True)
         loss = torch.zeros((), device=encoder.device)
-        is_open = torch.ones(len(targets), dtype=torch.bool, device=encoder.device)
+        missed = torch.ones_like(targets, dtype=torch.bool)  # by all earlier rounds
         sizes = [self.each] * self.rounds
-        for number, found in enumerate(self._rounds(windows, blocked, sizes)):
-            part = SampledSoftmax()(
-                found.users[is_open],
-                positive[is_open],
-                negative,
-                targets[is_open],
-                drawn,
-                len(item_rows),
-            )
+        for number, outcome in enumerate(self._rounds(windows, blocked, sizes)):
+            users = outcome.users
+            pair = (users[missed], positive[missed])
+            part = SampledSoftmax()(*pair, negative, targets[missed], drawn, len(item_rows))
             loss = loss + self.discount**number * part
-            target_logits = (found.users * positive).sum(dim=-1).detach()
-            is_open = is_open & (target_logits <= found.logits[:, -1])
+            target_logits = (users * positive).sum(dim=-1).detach()
+            missed = missed & (target_logits <= outcome.logits[:, -1])
         return loss
 
     # rounds
@@ -309,14 +306,10 @@ class AdaRetrieval(NetMethod, Recommender):
         memory: Tensor | None = None
         for size in sizes:
             users, memory = net.user(vectors, lengths, retrieved, memory)
-            logits = (users.detach() @ catalogue.T).float()
-            log_totals = logits.logsumexp(dim=1, keepdim=True)
-            logits = logits.masked_fill(blocked, float("-inf"))
-            best = logits.topk(min(size, logits.shape[1]), dim=1)
-            blocked.scatter_(1, best.indices, True)
-            rows = best.indices.masked_fill(best.values == float("-inf"), -1)
+            outcome = _retrieve(users, catalogue, blocked, size)
+            rows = outcome.rows
             retrieved = rows if retrieved is None else torch.cat([retrieved, rows], dim=1)
-            yield _Round(users, rows, best.values, (best.values - log_totals).exp())
+            yield outcome
 
     def _inputs(self, windows: Windows) -> tuple[Tensor, Tensor]:
         """Return the item vectors (B, T, D) of windows and their lengths (B,)."""
@@ -362,12 +355,12 @@ class AdaRetrieval(NetMethod, Recommender):
             for numbers, windows in self.backbone_._query_batches(queries):
                 blocked = torch.from_numpy(~allowed[numbers]).to(self._net.encoder.device)
                 start = 0
-                for number, found in enumerate(self._rounds(windows, blocked, sizes), 1):
-                    best_rows = found.rows.cpu().numpy()
+                for number, outcome in enumerate(self._rounds(windows, blocked, sizes), 1):
+                    best_rows = outcome.rows.cpu().numpy()
                     is_item = best_rows >= 0
                     part = np.ix_(numbers, np.arange(start, start + best_rows.shape[1]))
                     # shares are at most 1, so that a later round's scores are never higher
-                    values = self.rounds - number + found.shares.cpu().numpy()
+                    values = self.rounds - number + outcome.shares.cpu().numpy()
                     rows[part] = best_rows
                     scores[part] = np.where(is_item, values, -np.inf)
                     rounds[part] = np.where(is_item, number, np.nan)
@@ -379,3 +372,23 @@ class AdaRetrieval(NetMethod, Recommender):
         sizes = [min(self.each, k - self.each * number) for number in range(self.rounds)]
         sizes[-1] = k - self.each * (self.rounds - 1)
         return [size for size in sizes if size > 0]
+
+
+def _retrieve(users: Tensor, catalogue: Tensor, blocked: Tensor, size: int) -> _Round:
+    """Return the best items (B, size) of user vectors (B, D), and add them to `blocked` (B, N).
+
+    Logits of all items are held for a block of users at a time.
+    """
+    size = min(size, len(catalogue))
+    parts = []
+    for start, stop in blocks(len(users), len(catalogue)):
+        part = slice(start, stop)
+        with torch.no_grad():
+            logits = (users[part] @ catalogue.T).float()
+            log_totals = logits.logsumexp(dim=1, keepdim=True)
+            best = logits.masked_fill_(blocked[part], float("-inf")).topk(size, dim=1)
+        blocked[part].scatter_(1, best.indices, True)
+        rows = best.indices.masked_fill(best.values == float("-inf"), -1)
+        parts.append((rows, best.values, (best.values - log_totals).exp()))
+    rows, values, shares = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    return _Round(users, rows, values, shares)

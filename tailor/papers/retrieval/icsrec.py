@@ -1,5 +1,6 @@
 """ICSRec: histories that lead to the same item share an intent."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -22,7 +23,8 @@ from tailor.nn.quantizers import VECTORS_PER_WORD, k_means
 from tailor.nn.sequence import SequenceNet
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.sequences import Windows, as_tensor
-from tailor.training.sequences import TrainingData, last_states
+from tailor.scale.processes import world_size
+from tailor.training.sequences import Task, TrainingData, last_states
 from tailor.training.validation import Validation
 
 PAPER = Paper(
@@ -94,8 +96,8 @@ class IntentNet(SequenceNet):
     centres: Tensor
     steps: Tensor
 
-    def __init__(self, *settings: Any, clusters: int) -> None:
-        super().__init__(*settings)
+    def __init__(self, clusters: int, **settings: Any) -> None:
+        super().__init__(**settings)
         # buffers, so that checkpoints and the best weights hold them
         self.register_buffer("centres", torch.zeros(clusters, self.norm.normalized_shape[0]))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -116,7 +118,8 @@ class ICSRec(SASRec):
     the first epoch and every fifth one after it.
 
     Differs from the paper: a softmax over many shared negatives; a state belongs to the centre that
-    is nearest now, not when clusters were made; windows are compared by cosine.
+    is nearest now, not when clusters were made; windows are compared by cosine; by default one
+    block with one head instead of two with two.
     """
 
     sampler: str = "prefix"
@@ -153,18 +156,7 @@ class ICSRec(SASRec):
         return cls(width=8, length=10, epochs=3, negatives=20, clusters=4)
 
     def _make_net(self) -> IntentNet:
-        items = len(self.items_)
-        return IntentNet(
-            items,
-            self.width,
-            self._layers(),
-            self.dropout,
-            self.temperature,
-            self._positions(),
-            self.tokens,
-            self._is_sparse(items),
-            clusters=self.clusters,
-        )
+        return IntentNet(self.clusters, **self._net_settings())
 
     # learning
 
@@ -172,32 +164,35 @@ class ICSRec(SASRec):
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         self._occurrences = Occurrences.of(training.rows, len(self.items_))
-        report = super()._train(training, validation, run)
-        del self._occurrences
-        return report
+        self._run = run
+        try:
+            return super()._train(training, validation, run)
+        finally:
+            del self._occurrences, self._run
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
         batches = super()._batches(windows, rows, rng)
-        self._epoch_steps = len(batches)
+        # several processes share the batches of an epoch
+        self._epoch_steps = math.ceil(len(batches) / world_size())
         return batches
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the loss of the next events, plus the weighted contrasts."""
-        net = self._net
         if self.fine and self._is_clustering_due():
-            net.centres.copy_(self._find_centres(training, rng))
-        net.steps += 1
-        target_rows = batch.rows[batch.starts + batch.lengths]
-        targets = as_tensor(target_rows, net)
-        drawn = as_tensor(self._draw_negatives(training.item_rows, rng), net)
-        positive = net.comparable(net.table(targets))
-        negative = net.comparable(net.table(drawn))
-        states = last_states(net, batch)
-        loss = self._compare(states, positive, negative, targets, drawn, len(training.item_rows))
+            self._net.centres.copy_(self._find_centres(training))
+        self._net.steps += 1
+        loss = super()._loss(batch, training, rng)
+        states = self.__dict__.pop("_batch_states")
         if not self.coarse and not self.fine:
             return loss
-        pairs = torch.stack([states, last_states(net, self._partners(batch, rng))])  # 2, B, D
-        return loss + self._contrast(pairs, targets)
+        partners = last_states(self._net, self._partners(batch, rng))
+        targets = as_tensor(batch.rows[batch.starts + batch.lengths], self._net)
+        return loss + self._contrast(torch.stack([states, partners]), targets)
+
+    def _target_states(self, task: Task, vectors: Tensor, positive: Tensor) -> Tensor:
+        """Return the states (B, D) of the windows, and note them for the contrasts."""
+        self._batch_states = super()._target_states(task, vectors, positive)
+        return self._batch_states
 
     def _partners(self, batch: Windows, rng: np.random.Generator) -> Windows:
         """Return another window that leads to the same item for each window of a batch.
@@ -232,9 +227,13 @@ class ICSRec(SASRec):
         steps = int(self._net.steps) - self._epoch_steps
         return steps >= 0 and steps % (EPOCHS_PER_CLUSTERING * self._epoch_steps) == 0
 
-    def _find_centres(self, training: TrainingData, rng: np.random.Generator) -> Tensor:
-        """Return centres (clusters, D) of the states of drawn windows, of length 1."""
+    def _find_centres(self, training: TrainingData) -> Tensor:
+        """Return centres (clusters, D) of the states of drawn windows, of length 1.
+
+        What is drawn depends on the step alone, so that several processes find the same ones.
+        """
         net = self._net
+        rng = self._run.rng("intents", int(net.steps))
         windows = self._drawn_windows(training.rows, rng)
         numbers = np.array_split(
             np.argsort(windows.lengths, kind="stable"),
@@ -264,9 +263,12 @@ class ICSRec(SASRec):
     def intents(self, queries: Sequence[Query], items: int = 5) -> list[Intent]:
         """Return the nearest intent of each query, with the items nearest to its centre.
 
-        Raises DataError where none were learned: `fine` is 0, or the data is too small.
+        Raises DataError where none were learned (`fine` is 0, or the data is too small), and for
+        less than one item.
         """
         self._check_fitted()
+        if items < 1:
+            raise DataError(f"items is {items}: ask for at least 1 item an intent")
         net = self._ready()
         if not net.centres.any():
             raise DataError(

@@ -30,6 +30,7 @@ PAPER = Paper(
     "At equal steps the same net learns better next items with the distillation than without, and"
     " both stacks together are not below either of them",
 )
+HIDDEN = -1e9  # stands for the cosine of an item that is not to be chosen
 LOGITS = 2**22  # logits of the distillation per step: items are drawn where a batch has more
 
 
@@ -40,8 +41,8 @@ class TwoStackNet(SequenceNet):
     inputs; `alpha` is the share of the short one.
     """
 
-    def __init__(self, *settings: Any, alpha: float) -> None:
-        super().__init__(*settings)
+    def __init__(self, alpha: float, **settings: Any) -> None:
+        super().__init__(**settings)
         self.alpha = alpha
         self.long_norm = nn.LayerNorm(self.norm.normalized_shape)
 
@@ -66,12 +67,13 @@ class MQSATED(SequenceRecommender):
 
     Two stacks of causal blocks read the history. In the short one an event's own vector asks for
     earlier events, in the long one the mean of the latest `window` vectors; their logits are
-    blended. Beside the usual loss, the vector of each item of a batch learns to choose among all
-    items as often as they followed it in the training data.
+    blended. Beside the usual loss, the vector of each item of a batch learns to be near those that
+    followed it: a softmax over its cosines with the others is taught by one over their counts.
 
-    Differs from the paper: norms come before attention and feed-forward net; the softmax of the
-    main loss is over many shared negatives, and vectors are compared by cosine over a temperature;
-    on large catalogues only some of a batch's items are taught in a step.
+    Differs from the paper: norms come before attention and feed-forward net; item vectors are not
+    scaled by the root of their width; the softmax of the main loss is over many shared negatives,
+    and vectors are compared by cosine over a temperature; an item does not choose itself; on large
+    catalogues only some of a batch's items are taught in a step.
     """
 
     blocks: int = 1
@@ -119,18 +121,7 @@ class MQSATED(SequenceRecommender):
         return [*short, *long]
 
     def _make_net(self) -> TwoStackNet:
-        items = len(self.items_)
-        return TwoStackNet(
-            items,
-            self.width,
-            self._layers(),
-            self.dropout,
-            self.temperature,
-            self._positions(),
-            self.tokens,
-            self._is_sparse(items),
-            alpha=self.alpha,
-        )
+        return TwoStackNet(self.alpha, **self._net_settings())
 
     def _is_sparse(self, items: int) -> bool:
         return not self.ted and super()._is_sparse(items)  # the distillation touches all rows
@@ -141,9 +132,10 @@ class MQSATED(SequenceRecommender):
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         self._transitions = transition_shares(training, len(self.items_), run.workers)
-        report = super()._train(training, validation, run)
-        del self._transitions
-        return report
+        try:
+            return super()._train(training, validation, run)
+        finally:
+            del self._transitions
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the loss of the next events, plus the weighted one of the distillation."""
@@ -153,16 +145,23 @@ class MQSATED(SequenceRecommender):
         return loss + self.ted * self._distillation_loss(batch, rng)
 
     def _distillation_loss(self, batch: Windows, rng: np.random.Generator) -> Tensor:
-        """Return the mean cross-entropy of what followed a batch's items and what they choose."""
+        """Return the mean cross-entropy of what followed a batch's items and what they choose.
+
+        An item is neither its own teacher nor among what it chooses from: its cosine with itself
+        is 1 whatever is learned.
+        """
         net = self._net
         heads = self._heads(batch, rng)
         if not len(heads):
             return torch.zeros((), device=net.device)
-        shares = self._transitions[heads].toarray()  # H, N
-        teacher = torch.from_numpy(shares / self.ted_temperature).to(net.device).softmax(dim=1)
+        head_rows = as_tensor(heads, net)
+        shares = torch.from_numpy(self._transitions[heads].toarray()).to(net.device)  # H, N
         catalogue = net.catalogue()
-        logits = catalogue[as_tensor(heads, net)] @ catalogue.T / self.ted_temperature  # H, N
-        return cross_entropy(logits.float(), teacher)
+        cosines = (catalogue[head_rows] @ catalogue.T).float()  # H, N
+        itself = head_rows[:, None]
+        teacher = shares.scatter(1, itself, HIDDEN) / self.ted_temperature
+        student = cosines.scatter(1, itself, HIDDEN) / self.ted_temperature
+        return cross_entropy(student, teacher.softmax(dim=1))
 
     def _heads(self, batch: Windows, rng: np.random.Generator) -> np.ndarray:
         """Return the (H,) items of a batch that are taught: those that something followed."""

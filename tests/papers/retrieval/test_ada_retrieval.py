@@ -121,6 +121,37 @@ def test_a_round_answers_to_what_was_retrieved():
     assert torch.allclose(norms * BACKBONE.temperature, torch.ones(3), atol=1e-4)
 
 
+def test_an_event_reads_the_retrieved_item_that_it_resembles():
+    net = model(epochs=0).fit(ring_data(), RUN)._net
+    net.item_scale.data.fill_(1.0)
+    net.filter.weights.data[..., 0] = 1.0  # all frequencies pass
+    net.filter.weights.data[..., 1] = 0.0
+    net.item_norm = torch.nn.Identity()
+    table = torch.zeros(ITEMS, 16)
+    table[torch.arange(4), torch.arange(4)] = 0.02
+    net.encoder.table.weight.data = table
+    vectors = net.encoder.table(torch.tensor([[1, 3]]))
+    with torch.inference_mode():
+        adapted = net.adapted_items(vectors, torch.tensor([2]), torch.tensor([[0, 1, 2, 3]]))
+    context = (adapted - vectors)[0] / 0.02  # shares of the four items
+    assert context[0, 1] > 0.99 and context[1, 3] > 0.99
+
+
+def test_retrieving_in_blocks_changes_nothing(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    users = torch.randn(7, 4, generator=generator)
+    catalogue = torch.randn(9, 4, generator=generator)
+    masks = torch.zeros(2, 7, 9, dtype=torch.bool)
+    whole = ada_retrieval._retrieve(users, catalogue, masks[0], 3)
+    monkeypatch.setattr(ada_retrieval, "blocks", lambda queries, items: [(0, 3), (3, 7)])
+    parts = ada_retrieval._retrieve(users, catalogue, masks[1], 3)
+    assert torch.equal(whole.rows, parts.rows) and torch.equal(masks[0], masks[1])
+    expected = np.argsort(-(users @ catalogue.T).numpy(), axis=1)[:, :3]
+    assert (whole.rows.numpy() == expected).all()
+    logits = (users @ catalogue.T).softmax(dim=1)
+    assert torch.allclose(whole.shares, logits.gather(1, whole.rows), atol=1e-6)
+
+
 def test_later_events_of_a_batch_do_not_change_shorter_histories(fitted):
     net = fitted._net
     rows = torch.tensor([[1, 2, 0, 0], [1, 2, 3, 4]])
@@ -140,9 +171,9 @@ def test_no_round_of_training_retrieves_the_target_or_the_history(fitted, monkey
     rounds = AdaRetrieval._rounds
 
     def noting(self, windows, blocked, sizes):
-        for found in rounds(self, windows, blocked, sizes):
-            retrieved.append(found.rows.numpy())
-            yield found
+        for outcome in rounds(self, windows, blocked, sizes):
+            retrieved.append(outcome.rows.numpy())
+            yield outcome
 
     monkeypatch.setattr(AdaRetrieval, "_rounds", noting)
     fitted._loss(windows, np.arange(ITEMS), np.random.default_rng(0))

@@ -1,5 +1,7 @@
 """ICSRec: windows that lead to one item are partners, and clusters of states are intents."""
 
+import copy
+
 import numpy as np
 import polars as pl
 import pytest
@@ -146,19 +148,31 @@ def test_intents_that_were_not_learned_are_named():
     method = model(fine=0.0, epochs=2).fit(theme_data(), RUN)
     with pytest.raises(DataError, match="fine is 0"):
         method.intents([Query(history=History.of("t0-0"))])
+    with pytest.raises(DataError, match="items is 0"):
+        method.intents([], items=0)
 
 
 def test_clusters_are_found_after_the_first_epoch_and_every_fifth_one(monkeypatch):
     steps = []
     find = ICSRec._find_centres
 
-    def noting(self, training, rng):
-        steps.append(int(self._net.steps) / self._epoch_steps)
-        return find(self, training, rng)
+    def noting(self, training):
+        steps.append(int(self._net.steps))
+        return find(self, training)
 
     monkeypatch.setattr(ICSRec, "_find_centres", noting)
-    model(epochs=12).fit(theme_data(), RUN)
-    assert steps == [1, 6, 11]
+    per_epoch = model(epochs=12).fit(theme_data(), RUN).fit_report_["steps"] // 12
+    assert steps == [1 * per_epoch, 6 * per_epoch, 11 * per_epoch]
+
+
+def test_processes_share_the_steps_of_an_epoch(monkeypatch):
+    method = model()
+    rows = Ragged.of(np.tile(np.arange(6), (80, 1)))
+    windows = Windows(rows.values, np.zeros(1, np.int64), np.ones(1, np.int64))
+    batches = len(method._batches(windows, rows, np.random.default_rng(0)))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    method._batches(windows, rows, np.random.default_rng(0))
+    assert method._epoch_steps == -(-batches // 2)
 
 
 def test_fewer_states_than_clusters_are_no_crash():
@@ -173,9 +187,19 @@ def test_clusters_are_of_states_without_dropout():
     rows = Ragged.of([[0, 1, 2], [3, 4, 5]])
     training = TrainingData(None, rows, None, np.arange(24))
     method._net.train()
-    first, second = (method._find_centres(training, np.random.default_rng(0)) for _ in range(2))
+    method._run = RUN
+    first, second = (method._find_centres(training) for _ in range(2))
     assert torch.equal(first, second)
     assert method._net.training
+    method._net.steps += 1
+    assert method._find_centres(training).shape == first.shape
+
+
+def test_a_fitted_model_can_be_copied():
+    method = model(epochs=2).fit(theme_data(), RUN)
+    copied = copy.deepcopy(method)
+    query = Query(history=History.of("t0-0"))
+    assert copied.recommend([query], 3)[0].ids == method.recommend([query], 3)[0].ids
 
 
 def test_a_killed_fit_goes_on_to_the_same_model(tmp_path, monkeypatch):
