@@ -69,6 +69,7 @@ class InterestProcess(nn.Module):
         super().__init__()
         self.window = window
         self.ages = AgeEncoding(width)
+        self.item_norm = nn.LayerNorm(width)  # item vectors begin short beside those of ages
         self.event_mlp = _mlp(2 * width, width)
         self.pool_proj = nn.Linear(len(POOLS) * width, width)
         self.query_mlp = _mlp(2 * width, width)
@@ -95,7 +96,8 @@ class InterestProcess(nn.Module):
 
     def _pooled(self, vectors: Tensor, ages: Tensor, is_event: Tensor) -> tuple[Tensor, Tensor]:
         """Return vectors (B, W, D) and ages (B, W) of windows of events (B, W, S, D)."""
-        x = self.event_mlp(self.dropout(torch.cat([vectors, self.ages(ages)], dim=-1)))
+        inputs = torch.cat([self.item_norm(vectors), self.ages(ages)], dim=-1)
+        x = self.event_mlp(self.dropout(inputs))
         logits = (x @ x[:, :, 0, :, None])[..., 0] / math.sqrt(x.shape[-1])  # B, W, S
         place = torch.arange(x.shape[2], device=x.device)
         pools = []

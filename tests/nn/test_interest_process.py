@@ -85,7 +85,8 @@ def test_a_pool_takes_the_latest_events_only(process):
     x = torch.randn(1, 1, 3, WIDTH, generator=torch.Generator().manual_seed(2))
     ages = torch.tensor([[[1.0, 2.0, 3.0]]])
     is_event = torch.ones(1, 1, 3, dtype=torch.bool)
-    mixed = process.event_mlp(torch.cat([x, process.ages(ages)], dim=-1))[0, 0]
+    normed = torch.nn.functional.layer_norm(x, (WIDTH,))
+    mixed = process.event_mlp(torch.cat([normed, process.ages(ages)], dim=-1))[0, 0]
     logits = mixed @ mixed[0] / np.sqrt(WIDTH)
     expected = [mixed[0]]
     for size in (3, 3):  # five are pooled over the three that there are

@@ -1,5 +1,6 @@
 """IDNP: interest as a function of time, inferred from a few windows of events."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from tailor.nn.interest_process import InterestProcess, Latent
 from tailor.nn.packing import pad_rows
 from tailor.nn.sequence import SequenceNet
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor
+from tailor.scale.processes import world_size
 from tailor.training.sequences import TrainingData
 
 PAPER = Paper(
@@ -40,8 +42,8 @@ class ProcessNet(SequenceNet):
 
     steps: Tensor
 
-    def __init__(self, *settings: Any, process: InterestProcess) -> None:
-        super().__init__(*settings)
+    def __init__(self, process: InterestProcess, **settings: Any) -> None:
+        super().__init__(**settings)
         self.process = process
         # a buffer, so that a checkpoint holds it
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -106,18 +108,8 @@ class IDNP(SequenceRecommender):
         return None
 
     def _make_net(self) -> ProcessNet:
-        items = len(self.items_)
-        return ProcessNet(
-            items,
-            self.width,
-            self._layers(),
-            self.dropout,
-            self.temperature,
-            self._positions(),
-            self.tokens,
-            self._is_sparse(items),
-            process=InterestProcess(self.width, self.latent, self.window, self.dropout),
-        )
+        process = InterestProcess(self.width, self.latent, self.window, self.dropout)
+        return ProcessNet(process, **self._net_settings())
 
     # learning
 
@@ -134,7 +126,8 @@ class IDNP(SequenceRecommender):
 
     def _batches(self, windows: Windows, rows: Any, rng: np.random.Generator) -> list[Windows]:
         batches = super()._batches(windows, rows, rng)
-        self._epoch_steps = len(batches)
+        # several processes share the batches of an epoch
+        self._epoch_steps = math.ceil(len(batches) / world_size())
         return batches
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
@@ -146,22 +139,28 @@ class IDNP(SequenceRecommender):
         windows, ages = self._history_windows(batch)
         is_window = ages >= 0
         mask = self._context_mask(is_window, rng)
-        target_rows = as_tensor(batch.rows[ends], net)
-        next_events = net.process.event(net.table(target_rows))
-        prior = net.process.latent(windows, ages, mask)
-        posterior = net.process.latent(
-            torch.cat([next_events[:, None], windows], dim=1),
-            torch.cat([torch.zeros_like(ages[:, :1]), ages], dim=1),
-            torch.cat([torch.ones_like(mask[:, :1]), is_window], dim=1),
-        )
+        next_rows = as_tensor(batch.rows[ends], net)
+        posterior = self._posterior(windows, ages, next_rows)
+        # the next event is at age 0, then come the windows
         asked = torch.cat([torch.zeros_like(ages[:, :1]), ages.clamp(min=0)], dim=1)  # B, 1 + W
         interest = net.process.interest(windows, ages, mask, posterior.sample(), asked)
         is_target = torch.cat([torch.ones_like(mask[:, :1]), is_window & ~mask], dim=1)
-        rows = torch.cat([target_rows[:, None], self._latest_rows(batch, ages.shape[1])], dim=1)
+        rows = torch.cat([next_rows[:, None], self._latest_rows(batch, ages.shape[1])], dim=1)
         loss = self._item_loss(interest[is_target], rows[is_target], training, rng)
+        prior = net.process.latent(windows, ages, mask)
         divergence = posterior.divergence(prior).mean()
         self._divergences.append(float(divergence.detach()))
         return loss + self.divergence * self._warmth() * divergence
+
+    def _posterior(self, windows: Tensor, ages: Tensor, next_rows: Tensor) -> Latent:
+        """Return the latent of all windows (B, W, D) and of the next events, rows (B,)."""
+        process = self._net.process
+        next_events = process.event(self._net.table(next_rows))
+        ages = torch.cat([torch.zeros_like(ages[:, :1]), ages], dim=1)
+        latent: Latent = process.latent(
+            torch.cat([next_events[:, None], windows], dim=1), ages, ages >= 0
+        )
+        return latent
 
     def _item_loss(
         self, interest: Tensor, rows: Tensor, training: TrainingData, rng: np.random.Generator
@@ -226,12 +225,14 @@ class IDNP(SequenceRecommender):
 
     def _train(self, *arguments: Any) -> dict[str, Any]:
         self._divergences: list[float] = []
-        report = super()._train(*arguments)
-        if self._divergences:
-            last_epoch = self._divergences[-self._epoch_steps :]
-            report["divergence"] = round(float(np.mean(last_epoch)), 4)
-        del self._divergences
-        return report
+        try:
+            report = super()._train(*arguments)
+            if self._divergences:
+                last_epoch = self._divergences[-self._epoch_steps :]
+                report["divergence"] = round(float(np.mean(last_epoch)), 4)
+            return report
+        finally:
+            del self._divergences
 
     # answering
 

@@ -84,12 +84,25 @@ def test_the_same_history_is_answered_otherwise_later(fitted):
     )
 
 
-def test_left_out_windows_are_predicted_and_not_read(fitted, monkeypatch):
-    """Windows outside the context do not change the interest, and are asked for at their age."""
-    rows = Ragged.of([list(range(9))])
-    times = np.arange(9) * DAY_MS
-    batch = Windows(rows.values, np.array([0]), np.array([8]), times, every_place=False)
-    training = TrainingData(None, rows, times, np.arange(18))
+NINE = Ragged.of([list(range(9))])  # windows of the eight events before the last: 7 to 5, ...
+NINE_TIMES = np.arange(9) * DAY_MS
+CONTEXT = torch.tensor([[True, False, True]])
+
+
+@pytest.fixture
+def learning(fitted, monkeypatch):
+    """A fitted method in the middle of training, and the loss of one history of nine events."""
+    method = replace(fitted)
+    method.__dict__ |= fitted.state() | {"_net": fitted._net, "_divergences": []}
+    method._epoch_steps = 1
+    monkeypatch.setattr(IDNP, "_context_mask", lambda self, is_window, rng: CONTEXT)
+    batch = Windows(NINE.values, np.array([0]), np.array([8]), NINE_TIMES, every_place=False)
+    training = TrainingData(None, NINE, NINE_TIMES, np.arange(18))
+    return method, lambda: method._loss(batch, training, np.random.default_rng(0))
+
+
+def test_left_out_windows_are_predicted_and_not_read(learning, monkeypatch):
+    _, loss = learning
     calls = {}
     interest = InterestProcess.interest
 
@@ -97,27 +110,22 @@ def test_left_out_windows_are_predicted_and_not_read(fitted, monkeypatch):
         calls["mask"], calls["ages"], calls["asked"] = mask, ages, asked
         return interest(self, windows, ages, mask, z, asked)
 
-    def compared(self, states, rows, training, rng):
+    def noting_rows(self, states, rows, training, rng):
         calls["rows"] = rows.tolist()
         return states.sum()
 
     monkeypatch.setattr(InterestProcess, "interest", noting)
-    monkeypatch.setattr(IDNP, "_item_loss", compared)
-    mask = torch.tensor([[True, False, True]])
-    monkeypatch.setattr(IDNP, "_context_mask", lambda self, is_window, rng: mask)
-    method = model().fit(WORLD.data, RUN)
-    method._net.train()
-    method._divergences = []
-    method._epoch_steps = 1
-    method._loss(batch, training, np.random.default_rng(0))
-    assert torch.equal(calls["mask"], mask)
+    monkeypatch.setattr(IDNP, "_item_loss", noting_rows)
+    loss()
+    assert torch.equal(calls["mask"], CONTEXT)
     assert calls["asked"][0, 0] == 0
     assert torch.equal(calls["asked"][0, 1:], calls["ages"][0])
-    # the next event is 8; window 1 holds 2, 3, 4, and its latest is 4
+    # the next event is 8; the window left out holds 2, 3, 4, and its latest is 4
     assert calls["rows"] == [8, 4]
 
 
-def test_the_latent_of_the_context_knows_neither_target_nor_windows_left_out(fitted, monkeypatch):
+def test_the_latent_of_the_context_knows_neither_target_nor_windows_left_out(learning, monkeypatch):
+    method, loss = learning
     calls = []
     latent = InterestProcess.latent
 
@@ -126,19 +134,9 @@ def test_the_latent_of_the_context_knows_neither_target_nor_windows_left_out(fit
         return latent(self, windows, ages, mask)
 
     monkeypatch.setattr(InterestProcess, "latent", noting)
-    mask = torch.tensor([[True, False, True]])
-    monkeypatch.setattr(IDNP, "_context_mask", lambda self, is_window, rng: mask)
-    rows = Ragged.of([list(range(9))])
-    times = np.arange(9) * DAY_MS
-    batch = Windows(rows.values, np.array([0]), np.array([8]), times, every_place=False)
-    training = TrainingData(None, rows, times, np.arange(18))
-    method = replace(fitted)
-    method.__dict__ |= fitted.state() | {"_net": fitted._net}
-    method._divergences = []
-    method._epoch_steps = 1
-    method._loss(batch, training, np.random.default_rng(0))
-    (context_ages, context), (all_ages, everything) = calls
-    assert torch.equal(context, mask) and context_ages.shape == (1, 3)
+    loss()
+    (all_ages, everything), (context_ages, context) = calls
+    assert torch.equal(context, CONTEXT) and context_ages.shape == (1, 3)
     assert everything.tolist() == [[True] * 4]
     assert all_ages[0, 0] == 0
     assert method._divergences[0] > 0
