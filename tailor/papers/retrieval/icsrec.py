@@ -131,7 +131,7 @@ class ICSRec(SASRec):
     """Weight of the contrast of a window and its cluster's centre; 0: none."""
     clusters: int = 256
     """Number of clusters, at most."""
-    contrast_temperature: Annotated[float, Range(0.05, 1.0, log=True)] = 0.3
+    contrast_temperature: Annotated[float, Range(0.05, 1.0, log=True)] = 0.1
     """Divisor of the cosines of both contrasts."""
 
     def __post_init__(self) -> None:

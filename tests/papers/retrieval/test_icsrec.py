@@ -45,6 +45,7 @@ def model(**settings):
         "patience": None,
         "batch_places": 512,
         "clusters": THEMES,
+        "contrast_temperature": 0.3,
     }
     return ICSRec(**(defaults | settings))
 
