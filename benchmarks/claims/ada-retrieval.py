@@ -26,7 +26,9 @@ from tailor.retrieval.sasrec import SASRec
 
 USERS = 1_500
 K = 50
-ROUNDS = AdaRetrieval(SASRec(epochs=20, patience=None), rounds=3, each=17, epochs=4, patience=None)
+ROUNDS = AdaRetrieval(
+    SASRec(epochs=20, patience=None), rounds=3, per_round=17, epochs=4, patience=None
+)
 LEADS = {
     "over the backbone": ("three rounds", "backbone"),
     "over one round": ("three rounds", "one round"),
@@ -55,7 +57,7 @@ def on_users(data: Dataset, run: Run) -> dict[str, Any]:
     """Judge all methods on some users."""
     split = split_by(sample_users(data, USERS, run.seed), "last")
     rounds = replace(ROUNDS).fit(split.train, run, split)
-    single = replace(ROUNDS, rounds=1, each=K).fit(split.train, run, split)
+    single = replace(ROUNDS, rounds=1, per_round=K).fit(split.train, run, split)
     methods: dict[str, Recommender] = {
         "three rounds": rounds,
         "one round": single,

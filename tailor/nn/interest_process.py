@@ -1,7 +1,7 @@
 """Interest as a function of time, inferred from a few windows of events (a neural process).
 
 Ages are times before the moment of the query, in units of a typical gap. Shapes: B histories,
-T events, W windows, S events of a window, Q ages asked about, D width, Z latent width.
+T events, W windows, S events of a window, Q ages of queries, D width, Z latent width.
 """
 
 import math
@@ -61,8 +61,9 @@ class InterestProcess(nn.Module):
     """Windows of a history -> the interest at any age: attention to windows, and a latent.
 
     Windows of `window` events are counted from the latest event. Each is pooled over its latest 1,
-    3 and 5 events. The deterministic path attends from the age asked about, and the latest window,
-    to all windows of the context; the latent path draws one function of the user from their mean.
+    3 and 5 events. The deterministic path attends from the age of the query, and the latest
+    window, to all windows of the context; the latent path draws one function of the user from the
+    mean of the windows.
     """
 
     def __init__(self, width: int, latent: int, window: int, dropout: float) -> None:
@@ -88,9 +89,10 @@ class InterestProcess(nn.Module):
         back = torch.arange(count * self.window, device=vectors.device)
         positions = lengths[:, None] - 1 - back  # B, W * S
         is_event = positions >= 0
+        positions = positions.clamp(min=0)
         rows = torch.arange(len(vectors), device=vectors.device)[:, None]
-        picked = vectors[rows, positions.clamp(min=0)]
-        picked_ages = ages[rows, positions.clamp(min=0)]
+        picked = vectors[rows, positions]
+        picked_ages = ages[rows, positions]
         shape = (len(vectors), count, self.window)
         return self._pooled(picked.view(*shape, -1), picked_ages.view(shape), is_event.view(shape))
 
@@ -99,10 +101,10 @@ class InterestProcess(nn.Module):
         inputs = torch.cat([self.item_norm(vectors), self.ages(ages)], dim=-1)
         x = self.event_mlp(self.dropout(inputs))
         logits = (x @ x[:, :, 0, :, None])[..., 0] / math.sqrt(x.shape[-1])  # B, W, S
-        place = torch.arange(x.shape[2], device=x.device)
+        rank = torch.arange(x.shape[2], device=x.device)
         pools = []
         for size in POOLS:
-            hidden = ~is_event | (place >= size)
+            hidden = ~is_event | (rank >= size)
             weights = logits.float().masked_fill(hidden, HIDDEN).softmax(dim=-1).to(x.dtype)
             pools.append((weights[..., None] * x).sum(dim=2))
         counts = is_event.sum(dim=2)
@@ -118,30 +120,38 @@ class InterestProcess(nn.Module):
 
     def latent(self, windows: Tensor, ages: Tensor, mask: Tensor) -> Latent:
         """Return the latent that windows (B, W, D) of these ages (B, W) tell; `mask` (B, W)."""
-        keys = torch.cat([windows, self.ages(ages.clamp(min=0))], dim=-1)
-        total = (keys * mask[..., None]).sum(dim=1)
-        counts = mask.sum(dim=1, keepdim=True).clamp(min=1).to(total.dtype)
+        keys = self._dated(windows, ages)
+        totals = (keys * mask[..., None]).sum(dim=1)
+        counts = mask.sum(dim=1, keepdim=True)
+        counts = counts.clamp(min=1).to(totals.dtype)
         # a mean alone does not say of how many windows it is
-        inputs = torch.cat([total / counts, counts.log()], dim=-1)
-        middle, raw = self.latent_mlp(inputs).float().chunk(2, dim=-1)
-        return Latent(middle, LEAST_SPREAD + (1 - LEAST_SPREAD) * raw.sigmoid())
+        inputs = torch.cat([totals / counts, counts.log()], dim=-1)
+        values = self.latent_mlp(inputs).float()
+        middle, raw = values.chunk(2, dim=-1)
+        spread = LEAST_SPREAD + (1 - LEAST_SPREAD) * raw.sigmoid()
+        return Latent(middle, spread)
+
+    def _dated(self, windows: Tensor, ages: Tensor) -> Tensor:
+        """Return windows (B, W, D) with the vectors of their ages, (B, W, 2 D)."""
+        encoded = self.ages(ages.clamp(min=0))
+        return torch.cat([windows, encoded], dim=-1)
 
     def interest(
-        self, windows: Tensor, ages: Tensor, mask: Tensor, z: Tensor, asked: Tensor
+        self, windows: Tensor, ages: Tensor, mask: Tensor, z: Tensor, query_ages: Tensor
     ) -> Tensor:
-        """Return the interest (B, Q, D) at the ages `asked` (B, Q), for a latent z (B, Z).
+        """Return the interest (B, Q, D) at the ages `query_ages` (B, Q), for a latent z (B, Z).
 
         Only windows of `mask` (B, W) are read; each history has at least one.
         """
         latest = mask.float().argmax(dim=1)
         newest = windows[torch.arange(len(windows), device=windows.device), latest]
-        newest = newest[:, None].expand(-1, asked.shape[1], -1)
-        queries = self.query_mlp(torch.cat([self.ages(asked), newest], dim=-1))  # B, Q, D
-        keys = self.key_proj(torch.cat([windows, self.ages(ages.clamp(min=0))], dim=-1))
+        newest = newest[:, None].expand(-1, query_ages.shape[1], -1)
+        queries = self.query_mlp(torch.cat([self.ages(query_ages), newest], dim=-1))  # B, Q, D
+        keys = self.key_proj(self._dated(windows, ages))
         logits = queries @ keys.transpose(1, 2) / math.sqrt(keys.shape[-1])
         weights = logits.float().masked_fill(~mask[:, None], HIDDEN).softmax(dim=-1)
         attended = weights.to(windows.dtype) @ windows  # B, Q, D
-        functions = z[:, None].expand(-1, asked.shape[1], -1).to(attended.dtype)
+        functions = z[:, None].expand(-1, query_ages.shape[1], -1).to(attended.dtype)
         decoded: Tensor = self.decoder(torch.cat([attended, functions, queries], dim=-1))
         return decoded
 

@@ -66,7 +66,8 @@ def ring(
     rng = random_of(seed, "ring")
     starts = rng.random(users) * groups
     speeds = speed * rng.uniform(0.8, 1.2, users)
-    pauses = np.exp(rng.uniform(*np.log(pause_days), (users, sessions)))
+    shortest, longest = np.log(pause_days).tolist()
+    pauses = np.exp(rng.uniform(shortest, longest, (users, sessions)))
     session_days = pauses.cumsum(axis=1)
     places = starts[:, None] + speeds[:, None] * session_days  # U, S
     places = places[:, :, None] + SPREAD * rng.normal(size=(users, sessions, events))

@@ -88,10 +88,13 @@ class RoundsNet(nn.Module):
         # table vectors are short: their plain products would weigh all items alike
         logits = encoder.comparable(vectors) @ encoder.comparable(items).transpose(1, 2)
         logits = logits / (encoder.temperature or math.sqrt(vectors.shape[-1]))
-        weights = logits.float().masked_fill(retrieved[:, None] < 0, HIDDEN).softmax(dim=-1)
-        is_event = torch.arange(vectors.shape[1], device=vectors.device) < lengths[:, None]
-        context = (weights.to(items.dtype) @ items) * is_event[:, :, None]
-        return vectors + self.item_scale * self.item_norm(self.filter(context))
+        logits = logits.float().masked_fill(retrieved[:, None] < 0, HIDDEN)
+        weights = logits.softmax(dim=-1).to(items.dtype)
+        position = torch.arange(vectors.shape[1], device=vectors.device)
+        is_event = position < lengths[:, None]
+        context = (weights @ items) * is_event[:, :, None]
+        change = self.item_norm(self.filter(context))
+        return vectors + self.item_scale * change
 
     def user(
         self,
@@ -161,15 +164,15 @@ class AdaRetrieval(NetMethod, Recommender):
 
     Differs from the paper: adapters are added by learned scales that begin at zero, without a norm
     of the sum, so that tuning starts from the backbone's list; events and items are compared by
-    cosine; a round learns from the targets that no earlier round would have retrieved; a softmax over
-    negatives that the batch shares.
+    cosine; a round learns from the targets that no earlier round would have retrieved; a softmax
+    over negatives that the batch shares.
     """
 
     backbone: SequenceRecommender = field(default_factory=SASRec)
     """Net over sequences that is trained first."""
     rounds: int = 3
     """Number of rounds."""
-    each: int = 20
+    per_round: int = 20
     """Items retrieved per round; the last round fills longer lists."""
     discount: Annotated[float, Range(0.1, 1.0)] = 0.3
     """Weight of a round's loss relative to the round before."""
@@ -198,7 +201,7 @@ class AdaRetrieval(NetMethod, Recommender):
                 f"AdaRetrieval.backbone is {self.backbone!r}: it must be a net over sequences that"
                 " reads items alone, such as SASRec"
             )
-        minima = {"rounds": 1, "each": 1, "negatives": 1, "batch": 1, "epochs": 0}
+        minima = {"rounds": 1, "per_round": 1, "negatives": 1, "batch": 1, "epochs": 0}
         for name, minimum in minima.items():
             if getattr(self, name) < minimum:
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
@@ -212,7 +215,7 @@ class AdaRetrieval(NetMethod, Recommender):
 
     @classmethod
     def tiny(cls) -> "AdaRetrieval":
-        return cls(SASRec.tiny(), rounds=3, each=2, negatives=20, epochs=2)
+        return cls(SASRec.tiny(), rounds=3, per_round=2, negatives=20, epochs=2)
 
     def _make_net(self) -> RoundsNet:
         backbone = self.backbone_
@@ -248,7 +251,7 @@ class AdaRetrieval(NetMethod, Recommender):
         recipe = Recipe(self.epochs, self.lr, patience=self.patience)
         judge = None
         if validation is not None and self.patience is not None:
-            judge = _DepthValidation(validation, self.rounds * self.each)
+            judge = _DepthValidation(validation, self.rounds * self.per_round)
 
         def batches(rng: np.random.Generator) -> list[Windows]:
             return self._batches(rows, rng)
@@ -281,7 +284,7 @@ class AdaRetrieval(NetMethod, Recommender):
         blocked.scatter_(1, targets[:, None], True)
         loss = torch.zeros((), device=encoder.device)
         missed = torch.ones_like(targets, dtype=torch.bool)  # by all earlier rounds
-        sizes = [self.each] * self.rounds
+        sizes = [self.per_round] * self.rounds
         for number, outcome in enumerate(self._rounds(windows, blocked, sizes)):
             users = outcome.users
             pair = (users[missed], positive[missed])
@@ -369,8 +372,8 @@ class AdaRetrieval(NetMethod, Recommender):
 
     def _round_sizes(self, k: int) -> list[int]:
         """Return how many items of k each round retrieves; the last one takes what is left."""
-        sizes = [min(self.each, k - self.each * number) for number in range(self.rounds)]
-        sizes[-1] = k - self.each * (self.rounds - 1)
+        sizes = [min(self.per_round, k - self.per_round * number) for number in range(self.rounds)]
+        sizes[-1] = k - self.per_round * (self.rounds - 1)
         return [size for size in sizes if size > 0]
 
 

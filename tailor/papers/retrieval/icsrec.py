@@ -256,7 +256,8 @@ class ICSRec(SASRec):
         size = min(targets, VECTORS_PER_WORD * self.clusters)
         user, target, length = PRESETS["prefix"].draw(rows.lengths, size, rng)
         length = np.minimum(length, self.length)
-        return Windows(rows.values, rows.offsets[:-1][user] + target - length, length)
+        starts = rows.offsets[:-1][user] + target - length
+        return Windows(rows.values, starts, length)
 
     # answering
 

@@ -72,7 +72,7 @@ class IDNP(SequenceRecommender):
     """Width of the latent."""
     context: Annotated[float, Range(0.3, 1.0)] = 0.7
     """Share of the windows that are read in training; the others are to be predicted."""
-    divergence: float = 0.1
+    divergence: float = 0.3
     """Weight of the divergence of the latent from that of the context alone."""
     dropout: Annotated[float, Range(0.0, 0.6)] = 0.1
     """Share of values zeroed during training."""
@@ -142,8 +142,10 @@ class IDNP(SequenceRecommender):
         next_rows = as_tensor(batch.rows[ends], net)
         posterior = self._posterior(windows, ages, next_rows)
         # the next event is at age 0, then come the windows
-        asked = torch.cat([torch.zeros_like(ages[:, :1]), ages.clamp(min=0)], dim=1)  # B, 1 + W
-        interest = net.process.interest(windows, ages, mask, posterior.sample(), asked)
+        query_ages = torch.cat(
+            [torch.zeros_like(ages[:, :1]), ages.clamp(min=0)], dim=1
+        )  # B, 1 + W
+        interest = net.process.interest(windows, ages, mask, posterior.sample(), query_ages)
         is_target = torch.cat([torch.ones_like(mask[:, :1]), is_window & ~mask], dim=1)
         rows = torch.cat([next_rows[:, None], self._latest_rows(batch, ages.shape[1])], dim=1)
         loss = self._item_loss(interest[is_target], rows[is_target], training, rng)

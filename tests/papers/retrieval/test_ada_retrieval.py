@@ -46,7 +46,7 @@ BACKBONE = SASRec(width=16, length=8, dropout=0.0, negatives=None, lr=0.01, epoc
 
 
 def model(**settings):
-    defaults = {"backbone": BACKBONE, "each": 3, "epochs": 2, "patience": None, "batch": 64}
+    defaults = {"backbone": BACKBONE, "per_round": 3, "epochs": 2, "patience": None, "batch": 64}
     return AdaRetrieval(**(defaults | settings))
 
 
@@ -262,7 +262,7 @@ def test_validation_counts_hits_within_all_rounds(monkeypatch):
     ("settings", "message"),
     [
         ({"rounds": 0}, "rounds is 0"),
-        ({"each": 0}, "each is 0"),
+        ({"per_round": 0}, "per_round is 0"),
         ({"lr": 0.0}, "lr is 0.0"),
         ({"patience": 0}, "patience is 0"),
     ],
